@@ -1,0 +1,287 @@
+// The only file that knows Python: shapes, dtypes and contiguity are checked here, nothing is
+// converted, and the interpreter's lock is released while the engine computes.
+#include "dispatch.h"
+#include "flat.h"
+#include "network.h"
+#include "threads.h"
+#include <cstdlib>
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+#include <optional>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace sparl;
+
+namespace {
+
+using Array = nb::ndarray<nb::numpy, nb::device::cpu>;
+using ReadOnlyArray = nb::ndarray<nb::numpy, nb::ro, nb::device::cpu>;
+using FloatArray = nb::ndarray<nb::numpy, float, nb::c_contig, nb::device::cpu>;
+using IndexArray = nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+std::string shape_text(const std::vector<size_t>& shape) {
+  std::string text = "(";
+  for (size_t i = 0; i < shape.size(); i++)
+    text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+template <class A> std::vector<size_t> shape_of(const A& a) {
+  std::vector<size_t> shape(a.ndim());
+  for (size_t i = 0; i < a.ndim(); i++) shape[i] = a.shape(i);
+  return shape;
+}
+
+// dtype T and C order, or an error that names the argument.
+template <class T, class A> void check(const A& a, const char* name) {
+  if (a.dtype() != nb::dtype<T>()) {
+    const bool is_float = a.dtype().code == uint8_t(nb::dlpack::dtype_code::Float);
+    const bool is_unsigned = a.dtype().code == uint8_t(nb::dlpack::dtype_code::UInt);
+    const std::string is = std::string(is_float ? "float" : is_unsigned ? "uint" : "int") +
+                           std::to_string(a.dtype().bits);
+    const std::string wanted = std::is_same_v<T, float>      ? "float32"
+                               : std::is_same_v<T, uint32_t> ? "uint32"
+                                                             : "int64";
+    throw nb::type_error((std::string(name) + " must be " + wanted + ", is " + is).c_str());
+  }
+  int64_t expected = 1;
+  for (size_t i = a.ndim(); i-- > 0;) {
+    if (a.shape(i) > 1 && a.stride(i) != expected)
+      throw std::invalid_argument(std::string(name) + " must be contiguous in C order");
+    expected *= int64_t(a.shape(i));
+  }
+}
+
+template <class T, class A>
+auto* checked(const A& a, const char* name, const std::vector<size_t>& shape) {
+  check<T>(a, name);
+  if (shape_of(a) != shape)
+    throw std::invalid_argument(std::string(name) + " must have shape " + shape_text(shape) +
+                                ", has " + shape_text(shape_of(a)));
+  using Value = std::conditional_t<std::is_same_v<A, ReadOnlyArray>, const T, T>;
+  return static_cast<Value*>(a.data());
+}
+
+FloatArray new_array(const std::vector<size_t>& shape) {
+  size_t n = 1;
+  for (size_t s : shape) n *= s;
+  auto* data = new float[n ? n : 1];
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  return FloatArray(data, shape.size(), shape.data(), owner);
+}
+
+std::shared_ptr<Layer> new_layer(uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
+                                 uint32_t first_gradient_input) {
+  if (n_in == 0 || n_out == 0 || n_in >= 1u << 28 || n_out >= 1u << 28)
+    throw std::invalid_argument("layer: " + std::to_string(n_in) + " inputs and " +
+                                std::to_string(n_out) + " outputs; both must be in [1, 2^28)");
+  if (positions.ndim() != 1) throw std::invalid_argument("layer: positions must have one axis");
+  check<int64_t>(positions, "layer: positions");
+  const size_t count = positions.shape(0);
+  if (count >= size_t(UINT32_MAX))
+    throw std::invalid_argument("layer: " + std::to_string(count) + " connections, at most 2^32 - 2");
+  const auto* p = static_cast<const int64_t*>(positions.data());
+  const int64_t end = int64_t(n_in) * n_out;
+  for (size_t i = 0; i < count; i++)
+    if (p[i] < 0 || p[i] >= end || (i && p[i] <= p[i - 1]))
+      throw std::invalid_argument(
+          "layer: positions must ascend strictly within [0, " + std::to_string(end) + "); entry " +
+          std::to_string(i) + " is " + std::to_string(p[i]));
+  nb::gil_scoped_release release;
+  return std::make_shared<Layer>(n_in, n_out, p, count, first_gradient_input);
+}
+
+nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
+                  const std::vector<ReadOnlyArray>& inputs, std::optional<uint32_t> member) {
+  const float* p = checked<float>(parameters, "forward: parameters", {stack->parameters()});
+  std::vector<Input> parts;
+  size_t features = 0;
+  for (const auto& input : inputs) {
+    check<float>(input, "forward: input");
+    if (input.ndim() != 2 || input.shape(0) == 0 || input.shape(0) != inputs[0].shape(0) ||
+        input.shape(0) >= 1u << 28)
+      throw std::invalid_argument("forward: inputs must have shape (batch, features), are " +
+                                  shape_text(shape_of(inputs[0])) + " and " +
+                                  shape_text(shape_of(input)));
+    features += input.shape(1);
+    parts.push_back({static_cast<const float*>(input.data()), uint32_t(input.shape(1))});
+  }
+  if (features != stack->n_in())
+    throw std::invalid_argument("forward: inputs have " + std::to_string(features) +
+                                " features, the network has " + std::to_string(stack->n_in()));
+  if (member && *member >= stack->members())
+    throw std::invalid_argument("forward: member " + std::to_string(*member) + " of " +
+                                std::to_string(stack->members()));
+  const uint32_t batch = uint32_t(inputs[0].shape(0));
+  const uint32_t members = member ? 1 : stack->members();
+  FloatArray output = new_array({members, batch, stack->n_out()});
+  float* y = output.data();
+  std::optional<Trace> trace;
+  {
+    nb::gil_scoped_release release;
+    trace.emplace(stack->forward(p, parts, batch, member.value_or(0), members, y));
+  }
+  return nb::make_tuple(output, std::move(*trace));
+}
+
+const float* checked_pass(const Stack& stack, const ReadOnlyArray& parameters, const Trace& trace,
+                          const ReadOnlyArray& output_gradient, const float*& p) {
+  if (trace.stack.get() != &stack)
+    throw std::invalid_argument("gradient: the trace comes from another network or topology");
+  p = checked<float>(parameters, "gradient: parameters", {stack.parameters()});
+  return checked<float>(output_gradient, "gradient: output_gradient",
+                        {trace.members, trace.batch, stack.n_out()});
+}
+
+void gradient(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
+              ReadOnlyArray output_gradient, Array out) {
+  const float* p;
+  const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
+  float* g = checked<float>(out, "gradient: out", {stack.parameters()});
+  if (trace.members != stack.members())
+    throw std::invalid_argument("gradient: the trace holds " + std::to_string(trace.members) +
+                                " members, the network " + std::to_string(stack.members()));
+  nb::gil_scoped_release release;
+  stack.gradient(p, trace, d, g);
+}
+
+FloatArray input_gradient(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
+                          ReadOnlyArray output_gradient) {
+  const float* p;
+  const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
+  FloatArray result = new_array({trace.members, trace.batch, stack.gradient_inputs()});
+  float* r = result.data();
+  {
+    nb::gil_scoped_release release;
+    stack.input_gradient(p, trace, d, r);
+  }
+  return result;
+}
+
+void bind_adam(Array parameters, ReadOnlyArray gradient, Array m, Array v, uint64_t step,
+               double learning_rate, double beta1, double beta2, double epsilon,
+               double weight_decay) {
+  if (parameters.ndim() != 1) throw std::invalid_argument("adam: parameters must have one axis");
+  if (step == 0) throw std::invalid_argument("adam: step counts from 1");
+  const size_t n = parameters.shape(0);
+  float* p = checked<float>(parameters, "adam: parameters", {n});
+  const float* g = checked<float>(gradient, "adam: gradient", {n});
+  float* first = checked<float>(m, "adam: m", {n});
+  float* second = checked<float>(v, "adam: v", {n});
+  nb::gil_scoped_release release;
+  adam(n, p, g, first, second, step, {learning_rate, beta1, beta2, epsilon, weight_decay});
+}
+
+void bind_follow(Array target, ReadOnlyArray online, double tau) {
+  if (target.ndim() != 1) throw std::invalid_argument("follow: target must have one axis");
+  const size_t n = target.shape(0);
+  float* t = checked<float>(target, "follow: target", {n});
+  const float* o = checked<float>(online, "follow: online", {n});
+  nb::gil_scoped_release release;
+  follow(n, t, o, float(tau));
+}
+
+void bind_follow_within_budget(Array target, ReadOnlyArray online, ReadOnlyArray source,
+                               ReadOnlyArray canonical, size_t budget, double tau) {
+  if (target.ndim() != 1 || online.ndim() != 1)
+    throw std::invalid_argument("follow_within_budget: target and online must have one axis");
+  const size_t n = target.shape(0), n_online = online.shape(0);
+  float* t = checked<float>(target, "follow_within_budget: target", {n});
+  const float* o = checked<float>(online, "follow_within_budget: online", {n_online});
+  const uint32_t* s = checked<uint32_t>(source, "follow_within_budget: source", {n});
+  const uint32_t* c = checked<uint32_t>(canonical, "follow_within_budget: canonical", {n});
+  for (size_t i = 0; i < n; i++)
+    if (s[i] != kNoSource && s[i] >= n_online)
+      throw std::invalid_argument("follow_within_budget: source " + std::to_string(s[i]) +
+                                  " of " + std::to_string(n_online));
+  nb::gil_scoped_release release;
+  follow_within_budget(n, t, o, s, c, budget, float(tau));
+}
+
+} // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "The sparse engine: arrays and loops. Use it through sparl.networks.";
+  if (const char* forced = std::getenv("SPARL_ISA")) {
+    try {
+      use_kernels(forced);
+    } catch (const std::exception& error) {
+      throw nb::import_error(error.what());
+    }
+  }
+
+  m.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use.");
+  m.def(
+      "available_isas",
+      [] {
+        std::vector<std::string> names;
+        for (const Kernels* table : available_kernels()) names.emplace_back(table->name);
+        return names;
+      },
+      "Instruction sets that this build and this processor can run, best last.");
+  m.def("use_isa", &use_kernels, "name"_a, "Force an instruction set; ValueError if it cannot run.");
+  m.def("threads", &threads, "Threads a network pass may use.");
+  m.def(
+      "set_threads",
+      [](uint32_t count) {
+        if (count == 0 || count > 1024)
+          throw std::invalid_argument("set_threads: " + std::to_string(count) +
+                                      " threads, must be in [1, 1024]");
+        set_threads(count);
+      },
+      "count"_a, "Set the number of threads; results do not depend on it.");
+
+  nb::class_<Layer>(m, "Layer", "One layer's connections as the kernels walk them. Immutable.")
+      .def(nb::new_(&new_layer), "n_in"_a, "n_out"_a, "positions"_a, "first_gradient_input"_a = 0,
+           "positions: int64 [N], strictly ascending output * n_in + input. Inputs before\n"
+           "first_gradient_input are never differentiated.")
+      .def_ro("n_in", &Layer::n_in)
+      .def_ro("n_out", &Layer::n_out)
+      .def_prop_ro("connections", &Layer::connections)
+      .def_prop_ro(
+          "canonical_index",
+          [](const Layer& layer) {
+            return IndexArray(layer.canonical_index.data(), {layer.canonical_index.size()});
+          },
+          "uint32 [N]: for each kernel slot, its index in canonical order.");
+
+  nb::class_<Trace>(m, "Trace", "What a forward pass leaves for the backward passes.")
+      .def_ro("batch", &Trace::batch)
+      .def_ro("members", &Trace::members);
+
+  nb::class_<Stack>(m, "Stack", "Layers after layers, for one or several members. Immutable.")
+      .def(nb::new_([](const std::vector<std::vector<std::shared_ptr<Layer>>>& members,
+                       const std::string& output) {
+             if (output != "linear" && output != "tanh")
+               throw std::invalid_argument("stack: output '" + output + "', must be linear or tanh");
+             std::vector<std::vector<std::shared_ptr<const Layer>>> layers;
+             for (const auto& stack : members) layers.emplace_back(stack.begin(), stack.end());
+             return std::make_shared<Stack>(std::move(layers),
+                                            output == "tanh" ? Output::tanh : Output::linear);
+           }),
+           "members"_a, "output"_a)
+      .def_prop_ro("parameters", &Stack::parameters)
+      .def("weights_at", &Stack::weights_at, "member"_a, "layer"_a)
+      .def("biases_at", &Stack::biases_at, "member"_a, "layer"_a)
+      .def("forward", &forward, "parameters"_a, "inputs"_a, "member"_a = nb::none(),
+           "inputs: float32 [B, n_i], joined along features. Returns float32 [E, B, n_out] and a\n"
+           "Trace; with member, of that member alone (E = 1).")
+      .def("gradient", &gradient, "parameters"_a, "trace"_a, "output_gradient"_a, "out"_a,
+           "Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].")
+      .def("input_gradient", &input_gradient, "parameters"_a, "trace"_a, "output_gradient"_a,
+           "float32 [E, B, differentiated inputs].");
+
+  m.def("adam", &bind_adam, "parameters"_a, "gradient"_a, "m"_a, "v"_a, "step"_a,
+        "learning_rate"_a, "beta1"_a, "beta2"_a, "epsilon"_a, "weight_decay"_a,
+        "One Adam step in place, L2 in the gradient; step counts from 1.");
+  m.def("follow", &bind_follow, "target"_a, "online"_a, "tau"_a,
+        "target += tau * (online - target), in place.");
+  m.def("follow_within_budget", &bind_follow_within_budget, "target"_a, "online"_a, "source"_a,
+        "canonical"_a, "budget"_a, "tau"_a,
+        "The same over a union of patterns, then only the budget largest magnitudes stay non-zero.");
+}

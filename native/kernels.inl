@@ -1,0 +1,288 @@
+// The kernels, once, in GCC/Clang vector extensions. A file that includes this defines
+//   SPARL_LANES      floats per vector (4, 8, 16)
+//   SPARL_REGISTERS  vector registers (16, 32)
+//   SPARL_NAME       the table's function, kernels_<isa>
+//   SPARL_ISA_NAME   its name as a string
+// Everything is in an anonymous namespace and uses no inline library function, so code built
+// for one instruction set can never be linked into another's.
+#include "kernels.h"
+#include <utility>
+
+namespace sparl {
+namespace {
+
+constexpr uint32_t kLanes = SPARL_LANES;
+constexpr bool kManyRegisters = SPARL_REGISTERS >= 32;
+constexpr uint32_t kMaxVectors = kManyRegisters ? 4 : 2;
+
+typedef float Vec __attribute__((vector_size(4 * SPARL_LANES), aligned(4 * SPARL_LANES), may_alias));
+typedef float UnalignedVec __attribute__((vector_size(4 * SPARL_LANES), aligned(4), may_alias));
+#define SPARL_INLINE inline __attribute__((always_inline))
+
+// ---------------------------------------------------------------- product
+// Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b])
+// Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 where there are 16).
+// Loads    one vector per column and T; shared by the pattern's rows: .5 per multiply-add at
+//          density .5, 1 at .05.
+// Tail     rows beyond the last are not in any pattern and are not stored; T is a template
+//          argument, so the last tile of a batch is simply narrower.
+// Threads  none here: tiles are independent.
+// Rounding one fused multiply-add per connection, in kernel order, starting from the bias.
+
+template <uint32_t T, uint32_t Pattern>
+SPARL_INLINE void multiply_group(uint32_t count, const uint32_t* column, const float*& values,
+                                 const float* x, size_t stride, Vec (&sum)[kBlockRows][T]) {
+  for (uint32_t k = 0; k < count; k++) {
+    const Vec* in = reinterpret_cast<const Vec*>(x + column[k] * stride);
+    Vec xs[T];
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < T; i++) xs[i] = in[i];
+    uint32_t j = 0;
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < kBlockRows; r++)
+      if (Pattern >> r & 1) {
+        const float w = values[j++];
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < T; i++) sum[r][i] += w * xs[i];
+      }
+    values += __builtin_popcount(Pattern);
+  }
+}
+
+template <uint32_t T>
+void product_tile(const BlocksView& m, const float* values, const float* bias, const float* x,
+                  float* y, const float* gate, Edge edge, size_t stride) {
+  for (uint32_t block = 0; block < m.block_count; block++) {
+    const uint32_t first_row = block * kBlockRows;
+    const uint32_t rows = m.rows - first_row < kBlockRows ? m.rows - first_row : kBlockRows;
+    Vec sum[kBlockRows][T];
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < kBlockRows; r++) {
+      const float start = bias && r < rows ? bias[first_row + r] : 0.0f;
+#pragma GCC unroll 4
+      for (uint32_t i = 0; i < T; i++) sum[r][i] = Vec{} + start;
+    }
+    const uint32_t* column = m.columns + m.blocks[block].column;
+    const float* value = values + m.blocks[block].value;
+    for (uint32_t g = m.blocks[block].group; g < m.blocks[block + 1].group; g++) {
+      const uint32_t count = m.groups[g] >> 4;
+      switch (m.groups[g] & 15) {
+#define SPARL_CASE(p)                                             \
+  case p:                                                         \
+    multiply_group<T, p>(count, column, value, x, stride, sum); \
+    break;
+        SPARL_CASE(1) SPARL_CASE(2) SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5)
+        SPARL_CASE(6) SPARL_CASE(7) SPARL_CASE(8) SPARL_CASE(9) SPARL_CASE(10)
+        SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13) SPARL_CASE(14) SPARL_CASE(15)
+#undef SPARL_CASE
+      }
+      column += count;
+    }
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < kBlockRows; r++) {
+      if (r >= rows) break;
+      Vec* out = reinterpret_cast<Vec*>(y + (first_row + r) * stride);
+#pragma GCC unroll 4
+      for (uint32_t i = 0; i < T; i++) {
+        Vec s = sum[r][i];
+        if (edge == Edge::relu) s = s < 0.0f ? Vec{} : s;
+        if (edge == Edge::gate) {
+          const Vec h = reinterpret_cast<const Vec*>(gate + (first_row + r) * stride)[i];
+          s = h > 0.0f ? s : Vec{};
+        }
+        out[i] = s;
+      }
+    }
+  }
+}
+
+void product(const BlocksView& m, const float* values, const float* bias, const float* x, float* y,
+             const float* gate, Edge edge, size_t stride, uint32_t vectors) {
+  switch (vectors) {
+    case 1: return product_tile<1>(m, values, bias, x, y, gate, edge, stride);
+    case 2: return product_tile<2>(m, values, bias, x, y, gate, edge, stride);
+#if SPARL_REGISTERS >= 32
+    case 3: return product_tile<3>(m, values, bias, x, y, gate, edge, stride);
+    case 4: return product_tile<4>(m, values, bias, x, y, gate, edge, stride);
+#endif
+  }
+}
+
+// ---------------------------------------------------------------- sums of lanes
+// Collects vectors and turns each `kLanes` of them into one vector of their lane sums by a
+// tree of shuffles, so a horizontal sum costs about three operations. The tree is the same
+// for every vector: the order of additions is fixed.
+
+template <uint32_t Segment, uint32_t Half, size_t... I>
+SPARL_INLINE Vec halves(Vec a, Vec b, std::index_sequence<I...>) {
+  // lanes of (a, b), of each segment its first (Half = 0) or second (Half = 1) half
+  return __builtin_shufflevector(
+      a, b, (I / (Segment / 2) * Segment + Half * (Segment / 2) + I % (Segment / 2))...);
+}
+
+template <uint32_t Segment>
+SPARL_INLINE Vec fold(const Vec* v) { // the sums of v[0 .. 2 kLanes / Segment)
+  constexpr auto lanes = std::make_index_sequence<kLanes>();
+  Vec a, b;
+  if constexpr (Segment == kLanes) {
+    a = v[0];
+    b = v[1];
+  } else {
+    a = fold<Segment * 2>(v);
+    b = fold<Segment * 2>(v + kLanes / Segment);
+  }
+  return halves<Segment, 0>(a, b, lanes) + halves<Segment, 1>(a, b, lanes);
+}
+
+struct LaneSums {
+  Vec waiting[kLanes + 16];
+  uint32_t count = 0;
+  float* out;
+
+  SPARL_INLINE Vec* take(uint32_t n) { // room for n more; flushes what is complete first
+    while (count >= kLanes) flush();
+    Vec* v = waiting + count;
+    count += n;
+    return v;
+  }
+  SPARL_INLINE void flush() {
+    *reinterpret_cast<UnalignedVec*>(out) = fold<2>(waiting);
+    out += kLanes;
+    count -= kLanes;
+    for (uint32_t i = 0; i < count; i++) waiting[i] = waiting[kLanes + i];
+  }
+  void finish() {
+    while (count >= kLanes) flush();
+    for (uint32_t i = count; i < kLanes; i++) waiting[i] = Vec{};
+    const Vec last = fold<2>(waiting);
+    for (uint32_t i = 0; i < count; i++) out[i] = last[i];
+  }
+};
+
+// ---------------------------------------------------------------- weight gradient
+// G[k] = sum_b dY[row_k][b] X[column_k][b]
+// Tile     the pattern's K rows x C columns of accumulators over the whole batch.
+// Loads    K + C per K C multiply-adds: .5 per multiply-add for full patterns.
+// Tail     columns left over go by 4, 2 and 1.
+// Threads  none here: blocks are independent, each connection is summed by one thread.
+// Rounding lane sums over the batch in order, then the fixed tree of LaneSums.
+
+template <uint32_t Pattern, uint32_t C>
+SPARL_INLINE void dots(const uint32_t* column, const float* dy, const float* x, size_t stride,
+                       uint32_t vectors, LaneSums& sums) {
+  constexpr uint32_t K = __builtin_popcount(Pattern);
+  const Vec* xs[C];
+  const Vec* ys[K];
+#pragma GCC unroll 8
+  for (uint32_t c = 0; c < C; c++) xs[c] = reinterpret_cast<const Vec*>(x + column[c] * stride);
+  uint32_t j = 0;
+#pragma GCC unroll 4
+  for (uint32_t r = 0; r < kBlockRows; r++)
+    if (Pattern >> r & 1) ys[j++] = reinterpret_cast<const Vec*>(dy + r * stride);
+  Vec sum[C * K];
+#pragma GCC unroll 16
+  for (uint32_t i = 0; i < C * K; i++) sum[i] = Vec{};
+  for (uint32_t i = 0; i < vectors; i++) {
+    Vec y[K];
+#pragma GCC unroll 4
+    for (uint32_t k = 0; k < K; k++) y[k] = ys[k][i];
+#pragma GCC unroll 8
+    for (uint32_t c = 0; c < C; c++) {
+      const Vec v = xs[c][i];
+#pragma GCC unroll 4
+      for (uint32_t k = 0; k < K; k++) sum[c * K + k] += y[k] * v;
+    }
+  }
+  Vec* out = sums.take(C * K);
+#pragma GCC unroll 16
+  for (uint32_t i = 0; i < C * K; i++) out[i] = sum[i];
+}
+
+template <uint32_t Pattern>
+SPARL_INLINE void group_gradient(uint32_t count, const uint32_t* column, const float* dy,
+                                 const float* x, size_t stride, uint32_t vectors, LaneSums& sums) {
+  constexpr uint32_t K = __builtin_popcount(Pattern);
+  constexpr uint32_t C = K == 1 ? 8 : kManyRegisters || K == 2 ? 4 : 2;
+  uint32_t k = 0;
+  for (; k + C <= count; k += C) dots<Pattern, C>(column + k, dy, x, stride, vectors, sums);
+  if constexpr (C > 4)
+    if (count - k >= 4) dots<Pattern, 4>(column + k, dy, x, stride, vectors, sums), k += 4;
+  if constexpr (C > 2)
+    if (count - k >= 2) dots<Pattern, 2>(column + k, dy, x, stride, vectors, sums), k += 2;
+  if (count - k >= 1) dots<Pattern, 1>(column + k, dy, x, stride, vectors, sums);
+}
+
+void weight_gradient(const BlocksView& m, uint32_t first, uint32_t last, const float* dy,
+                     const float* x, size_t stride, uint32_t vectors, float* gradient) {
+  LaneSums sums;
+  sums.out = gradient + m.blocks[first].value;
+  for (uint32_t block = first; block < last; block++) {
+    const uint32_t* column = m.columns + m.blocks[block].column;
+    const float* block_dy = dy + size_t(block) * kBlockRows * stride;
+    for (uint32_t g = m.blocks[block].group; g < m.blocks[block + 1].group; g++) {
+      const uint32_t count = m.groups[g] >> 4;
+      switch (m.groups[g] & 15) {
+#define SPARL_CASE(p)                                                          \
+  case p:                                                                      \
+    group_gradient<p>(count, column, block_dy, x, stride, vectors, sums); \
+    break;
+        SPARL_CASE(1) SPARL_CASE(2) SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5)
+        SPARL_CASE(6) SPARL_CASE(7) SPARL_CASE(8) SPARL_CASE(9) SPARL_CASE(10)
+        SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13) SPARL_CASE(14) SPARL_CASE(15)
+#undef SPARL_CASE
+      }
+      column += count;
+    }
+  }
+  sums.finish();
+}
+
+void bias_gradient(uint32_t rows, const float* dy, size_t stride, uint32_t vectors,
+                   float* gradient) {
+  LaneSums sums;
+  sums.out = gradient;
+  for (uint32_t r = 0; r < rows; r++) {
+    const Vec* y = reinterpret_cast<const Vec*>(dy + r * stride);
+    Vec sum{};
+    for (uint32_t i = 0; i < vectors; i++) sum += y[i];
+    *sums.take(1) = sum;
+  }
+  sums.finish();
+}
+
+// ---------------------------------------------------------------- flat passes
+// Element by element, vectorised by the compiler; no reordering, so nothing depends on how an
+// array is cut among threads.
+
+void adam(size_t n, float* __restrict p, const float* __restrict gradient, float* __restrict m,
+          float* __restrict v, AdamStep s) {
+  for (size_t i = 0; i < n; i++) {
+    const float g = gradient[i] + s.weight_decay * p[i];
+    m[i] = s.beta1 * m[i] + (1.0f - s.beta1) * g;
+    v[i] = s.beta2 * v[i] + (1.0f - s.beta2) * (g * g);
+    p[i] -= s.step_size * m[i] / (__builtin_sqrtf(v[i]) / s.root_bias2 + s.epsilon);
+  }
+}
+
+void follow(size_t n, float* __restrict target, const float* __restrict online, float tau) {
+  if (tau == 1.0f) {
+    for (size_t i = 0; i < n; i++) target[i] = online[i];
+  } else {
+    for (size_t i = 0; i < n; i++) target[i] += tau * (online[i] - target[i]);
+  }
+}
+
+void gather(size_t n, const float* __restrict values, const uint32_t* __restrict index,
+            float* __restrict out) {
+  for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
+}
+
+const Kernels table = {SPARL_ISA_NAME,  kLanes,        kMaxVectors, product,
+                       weight_gradient, bias_gradient, adam,        follow,
+                       gather};
+
+} // namespace
+
+const Kernels* SPARL_NAME() { return &table; }
+
+} // namespace sparl

@@ -1,0 +1,6 @@
+// The specification: four lanes, no instruction beyond the architecture's baseline.
+#define SPARL_LANES 4
+#define SPARL_REGISTERS 16
+#define SPARL_NAME kernels_portable
+#define SPARL_ISA_NAME "portable"
+#include "kernels.inl"

@@ -1,0 +1,258 @@
+#include "network.h"
+#include "dispatch.h"
+#include "threads.h"
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+
+namespace sparl {
+namespace {
+
+struct FreeBuffer {
+  float* data;
+  size_t capacity;
+};
+constexpr size_t kKeptBuffers = 32;
+std::mutex buffers_mutex;
+std::vector<FreeBuffer>& free_buffers() {
+  static auto* buffers = new std::vector<FreeBuffer>();
+  return *buffers;
+}
+
+// A tile of the batch: vectors [first, first + count).
+struct Tile {
+  uint32_t first, count;
+};
+
+uint32_t tile_count(uint32_t vectors) {
+  const uint32_t widest = kernels().max_vectors;
+  return (vectors + widest - 1) / widest;
+}
+
+Tile tile(uint32_t vectors, uint32_t index) { // cut as evenly as possible
+  const uint32_t count = tile_count(vectors);
+  const uint32_t first = uint32_t(uint64_t(vectors) * index / count);
+  return {first, uint32_t(uint64_t(vectors) * (index + 1) / count) - first};
+}
+
+constexpr uint32_t kGradientBlocks = 8; // blocks of rows per work item of a weight gradient
+
+} // namespace
+
+Buffer::Buffer(size_t floats) : data_(nullptr), capacity_(std::max<size_t>(floats, 16)) {
+  {
+    std::lock_guard<std::mutex> lock(buffers_mutex);
+    auto& free = free_buffers();
+    auto best = free.end();
+    for (auto it = free.begin(); it != free.end(); ++it)
+      if (it->capacity >= floats && it->capacity <= 4 * capacity_ &&
+          (best == free.end() || it->capacity < best->capacity))
+        best = it;
+    if (best != free.end()) {
+      data_ = best->data;
+      capacity_ = best->capacity;
+      *best = free.back();
+      free.pop_back();
+      return;
+    }
+  }
+  const size_t bytes = (capacity_ * sizeof(float) + 63) / 64 * 64;
+  data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
+  if (!data_) throw std::bad_alloc();
+}
+
+Buffer::~Buffer() {
+  if (!data_) return;
+  std::lock_guard<std::mutex> lock(buffers_mutex);
+  auto& free = free_buffers();
+  if (free.size() < kKeptBuffers)
+    free.push_back({data_, capacity_});
+  else
+    std::free(data_);
+}
+
+uint32_t Trace::vectors() const { return (batch + kernels().lanes - 1) / kernels().lanes; }
+
+size_t Trace::stride() const {
+  // An odd number of 64-byte lines: rows of a wide batch do not fall on the same cache sets.
+  const size_t lines = (batch + kStrideStep - 1) / kStrideStep;
+  return (lines | 1) * kStrideStep;
+}
+
+float* Trace::output_of(uint32_t member, uint32_t layer) const {
+  size_t row = stack->n_in() + member * stack->width();
+  for (uint32_t l = 0; l < layer; l++) row += stack->layer(0, l).n_out;
+  return activations.data() + row * stride();
+}
+
+Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members, Output output)
+    : layers_(std::move(members)), output_(output) {
+  if (layers_.empty() || layers_[0].empty()) throw std::invalid_argument("stack: no layers");
+  offsets_.push_back(0);
+  for (const auto& stack : layers_) {
+    if (stack.size() != layers_[0].size())
+      throw std::invalid_argument("stack: members differ in the number of layers");
+    for (size_t l = 0; l < stack.size(); l++) {
+      if (l > 0 && stack[l]->n_in != stack[l - 1]->n_out)
+        throw std::invalid_argument("stack: layer " + std::to_string(l) + " takes " +
+                                    std::to_string(stack[l]->n_in) + " inputs, the layer before gives " +
+                                    std::to_string(stack[l - 1]->n_out));
+      if (stack[l]->n_in != layers_[0][l]->n_in || stack[l]->n_out != layers_[0][l]->n_out)
+        throw std::invalid_argument("stack: members differ in the shape of layer " +
+                                    std::to_string(l));
+      if (stack[l]->first_gradient_input != (l ? 0 : layers_[0][0]->first_gradient_input))
+        throw std::invalid_argument("stack: only the first layer may leave inputs undifferentiated");
+      offsets_.push_back(offsets_.back() + stack[l]->connections() + stack[l]->n_out);
+    }
+  }
+  for (const auto& layer : layers_[0]) width_ += layer->n_out;
+}
+
+Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
+                     uint32_t first_member, uint32_t members, float* output) const {
+  const size_t lines = (batch + kStrideStep - 1) / kStrideStep;
+  const size_t floats = (n_in() + members * width_) * (lines | 1) * kStrideStep;
+  Trace trace{shared_from_this(), batch, first_member, members, Buffer(floats)};
+  const size_t stride = trace.stride();
+  const uint32_t vectors = trace.vectors(), padded = vectors * kernels().lanes;
+
+  float* x = trace.input();
+  for (const Input& input : inputs)
+    for (uint32_t f = 0; f < input.features; f++, x += stride) {
+      for (uint32_t b = 0; b < batch; b++) x[b] = input.data[size_t(b) * input.features + f];
+      for (uint32_t b = batch; b < padded; b++) x[b] = 0.0f;
+    }
+
+  const uint32_t tiles = tile_count(vectors), outputs = n_out();
+  parallel_for(members * tiles, [&](uint32_t item) {
+    const uint32_t e = item / tiles, member = first_member + e;
+    const Tile t = tile(vectors, item % tiles);
+    const size_t at = size_t(t.first) * kernels().lanes;
+    const float* in = trace.input() + at;
+    for (uint32_t l = 0; l < depth(); l++) {
+      float* out = trace.output_of(e, l) + at;
+      kernels().product(layer(member, l).forward.view(), parameters + weights_at(member, l),
+                        parameters + biases_at(member, l), in, out, nullptr,
+                        l + 1 < depth() ? Edge::relu : Edge::none, stride, t.count);
+      in = out;
+    }
+  });
+
+  for (uint32_t e = 0; e < members; e++) {
+    float* y = trace.output_of(e, depth() - 1);
+    for (uint32_t r = 0; r < outputs; r++, y += stride)
+      for (uint32_t b = 0; b < batch; b++) {
+        if (output_ == Output::tanh) y[b] = std::tanh(y[b]);
+        output[(size_t(e) * batch + b) * outputs + r] = y[b];
+      }
+  }
+  return trace;
+}
+
+// dL/d(pre-activation) of every layer, feature-major, member by member; with to_inputs the rows of
+// the differentiated inputs come first.
+Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
+                            const float* output_gradient, bool to_inputs) const {
+  const size_t stride = trace.stride();
+  const uint32_t vectors = trace.vectors(), padded = vectors * kernels().lanes;
+  const uint32_t batch = trace.batch, members = trace.members, outputs = n_out();
+  const uint32_t inputs = to_inputs ? gradient_inputs() : 0;
+  const size_t rows = inputs + width_;
+  Buffer result(members * rows * stride);
+
+  for (uint32_t e = 0; e < members; e++) {
+    float* dy = result.data() + (e * rows + rows - outputs) * stride;
+    const float* y = trace.output_of(e, depth() - 1);
+    for (uint32_t r = 0; r < outputs; r++, dy += stride, y += stride) {
+      for (uint32_t b = 0; b < batch; b++) {
+        const float d = output_gradient[(size_t(e) * batch + b) * outputs + r];
+        dy[b] = output_ == Output::tanh ? d * (1.0f - y[b] * y[b]) : d;
+      }
+      for (uint32_t b = batch; b < padded; b++) dy[b] = 0.0f;
+    }
+  }
+
+  // Values in the order of the transposed patterns, for the layers that are walked back.
+  const uint32_t first_layer = to_inputs ? 0 : 1;
+  const uint32_t walked = depth() - std::min(first_layer, depth());
+  std::vector<size_t> at(members * walked + 1, 0);
+  for (uint32_t i = 0; i < members * walked; i++)
+    at[i + 1] = at[i] + layer(trace.first_member + i / walked, first_layer + i % walked)
+                            .transposed_slots.size();
+  Buffer values(at.back());
+  parallel_for(members * walked, [&](uint32_t i) {
+    const uint32_t member = trace.first_member + i / walked, l = first_layer + i % walked;
+    const auto& slots = layer(member, l).transposed_slots;
+    kernels().gather(slots.size(), parameters + weights_at(member, l), slots.data(),
+                     values.data() + at[i]);
+  });
+
+  const uint32_t tiles = tile_count(vectors);
+  parallel_for(members * tiles, [&](uint32_t item) {
+    const uint32_t e = item / tiles, member = trace.first_member + e;
+    const Tile t = tile(vectors, item % tiles);
+    const size_t offset = size_t(t.first) * kernels().lanes;
+    float* dy = result.data() + (e * rows + rows - outputs) * stride + offset;
+    for (uint32_t l = depth(); l-- > first_layer;) {
+      const Layer& here = layer(member, l);
+      float* dx = dy - here.transposed.rows * stride;
+      kernels().product(here.transposed.view(), values.data() + at[e * walked + l - first_layer],
+                        nullptr, dy, dx, l > 0 ? trace.output_of(e, l - 1) + offset : nullptr,
+                        l > 0 ? Edge::gate : Edge::none, stride, t.count);
+      dy = dx;
+    }
+  });
+  return result;
+}
+
+void Stack::gradient(const float* parameters, const Trace& trace, const float* output_gradient,
+                     float* gradient) const {
+  const Buffer dy = backpropagate(parameters, trace, output_gradient, false);
+  const size_t stride = trace.stride();
+  const uint32_t vectors = trace.vectors();
+
+  struct Item {
+    uint32_t member, layer, first, last;
+    const float* dy; // of the layer
+  };
+  std::vector<Item> items;
+  for (uint32_t e = 0; e < members(); e++) {
+    const float* layer_dy = dy.data() + e * width_ * stride;
+    for (uint32_t l = 0; l < depth(); l++) {
+      const uint32_t blocks = layer(e, l).forward.block_count();
+      for (uint32_t b = 0; b < blocks; b += kGradientBlocks)
+        items.push_back({e, l, b, std::min(b + kGradientBlocks, blocks), layer_dy});
+      layer_dy += layer(e, l).n_out * stride;
+    }
+  }
+  parallel_for(uint32_t(items.size()), [&](uint32_t i) {
+    const Item& item = items[i];
+    const Layer& here = layer(item.member, item.layer);
+    const float* x = item.layer ? trace.output_of(item.member, item.layer - 1) : trace.input();
+    kernels().weight_gradient(here.forward.view(), item.first, item.last, item.dy, x, stride,
+                              vectors, gradient + weights_at(item.member, item.layer));
+    const uint32_t row = item.first * kBlockRows;
+    kernels().bias_gradient(std::min(item.last * kBlockRows, here.n_out) - row,
+                            item.dy + row * stride, stride, vectors,
+                            gradient + biases_at(item.member, item.layer) + row);
+  });
+}
+
+void Stack::input_gradient(const float* parameters, const Trace& trace,
+                           const float* output_gradient, float* result) const {
+  const Buffer dy = backpropagate(parameters, trace, output_gradient, true);
+  const size_t stride = trace.stride();
+  const uint32_t inputs = gradient_inputs();
+  for (uint32_t e = 0; e < trace.members; e++) {
+    const float* dx = dy.data() + e * (inputs + width_) * stride;
+    for (uint32_t f = 0; f < inputs; f++, dx += stride)
+      for (uint32_t b = 0; b < trace.batch; b++)
+        result[(size_t(e) * trace.batch + b) * inputs + f] = dx[b];
+  }
+}
+
+} // namespace sparl

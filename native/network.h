@@ -1,0 +1,91 @@
+// Forward and backward through a stack of layers, for one or several members (an ensemble) at
+// once. Parameters are one flat array: member by member, layer by layer, weights in kernel order
+// and then biases. Hidden layers are ReLU; the output is linear or tanh.
+#pragma once
+#include "pattern_blocks.h"
+#include <memory>
+#include <vector>
+
+namespace sparl {
+
+// A 64-byte aligned array from a pool of recycled ones, so a pass allocates nothing in the long run.
+class Buffer {
+ public:
+  explicit Buffer(size_t floats);
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept : data_(other.data_), capacity_(other.capacity_) {
+    other.data_ = nullptr;
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  Buffer& operator=(Buffer&&) = delete;
+  float* data() const { return data_; }
+
+ private:
+  float* data_;
+  size_t capacity_;
+};
+
+enum class Output { linear, tanh };
+
+struct Input { // [batch, features], row-major
+  const float* data;
+  uint32_t features;
+};
+
+class Stack;
+
+// What a forward pass leaves behind: every layer's activations, feature-major.
+struct Trace {
+  std::shared_ptr<const Stack> stack;
+  uint32_t batch, first_member, members;
+  Buffer activations;
+
+  uint32_t vectors() const;
+  size_t stride() const; // floats
+  float* input() const { return activations.data(); }
+  float* output_of(uint32_t member, uint32_t layer) const; // member counts from first_member
+};
+
+class Stack : public std::enable_shared_from_this<Stack> {
+ public:
+  // members: equally shaped stacks of layers. Throws std::invalid_argument if they do not fit.
+  Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members, Output output);
+
+  uint32_t members() const { return uint32_t(layers_.size()); }
+  uint32_t depth() const { return uint32_t(layers_[0].size()); }
+  const Layer& layer(uint32_t member, uint32_t l) const { return *layers_[member][l]; }
+  uint32_t n_in() const { return layer(0, 0).n_in; }
+  uint32_t n_out() const { return layer(0, depth() - 1).n_out; }
+  uint32_t gradient_inputs() const { return n_in() - layer(0, 0).first_gradient_input; }
+  size_t parameters() const { return offsets_.back(); }
+  size_t weights_at(uint32_t member, uint32_t l) const { return offsets_[member * depth() + l]; }
+  size_t biases_at(uint32_t member, uint32_t l) const {
+    return weights_at(member, l) + layer(member, l).connections();
+  }
+  size_t width() const { return width_; } // activations of one member, all layers, per sample
+
+  // output: [members, batch, n_out], row-major.
+  Trace forward(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
+                uint32_t first_member, uint32_t members, float* output) const;
+
+  // gradient: [parameters()] of sum(output * output_gradient), in the order of the parameters.
+  // The trace must hold all members.
+  void gradient(const float* parameters, const Trace&, const float* output_gradient,
+                float* gradient) const;
+
+  // result: [members of the trace, batch, gradient_inputs()].
+  void input_gradient(const float* parameters, const Trace&, const float* output_gradient,
+                      float* result) const;
+
+ private:
+  Buffer backpropagate(const float* parameters, const Trace&, const float* output_gradient,
+                       bool to_inputs) const;
+
+  std::vector<std::vector<std::shared_ptr<const Layer>>> layers_;
+  Output output_;
+  std::vector<size_t> offsets_;
+  size_t width_ = 0;
+};
+
+} // namespace sparl

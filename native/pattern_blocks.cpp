@@ -1,0 +1,102 @@
+#include "pattern_blocks.h"
+#include <algorithm>
+
+namespace sparl {
+namespace {
+
+// Rows of columns with a name for each connection: row r holds [start[r], start[r + 1]).
+struct Rows {
+  std::vector<uint32_t> start, column, name;
+};
+
+// Blocks of `rows`, and in `slots` the name of the connection in each slot.
+PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
+                           std::vector<uint32_t>& slots) {
+  struct Entry {
+    uint32_t column, pattern;
+    uint32_t name[kBlockRows];
+  };
+  PatternBlocks out;
+  out.rows = rows;
+  out.columns = columns;
+  slots.clear();
+  slots.reserve(from.column.size());
+  std::vector<Entry> entries;
+  for (uint32_t first = 0; first < rows; first += kBlockRows) {
+    out.block.push_back(
+        {uint32_t(out.group.size()), uint32_t(out.column.size()), uint32_t(slots.size())});
+    // Merge the block's rows by column; each row is ascending.
+    const uint32_t height = std::min(kBlockRows, rows - first);
+    uint32_t at[kBlockRows];
+    for (uint32_t r = 0; r < height; r++) at[r] = from.start[first + r];
+    entries.clear();
+    while (true) {
+      uint32_t column = UINT32_MAX;
+      for (uint32_t r = 0; r < height; r++)
+        if (at[r] < from.start[first + r + 1]) column = std::min(column, from.column[at[r]]);
+      if (column == UINT32_MAX) break;
+      Entry entry{column, 0, {}};
+      for (uint32_t r = 0; r < height; r++)
+        if (at[r] < from.start[first + r + 1] && from.column[at[r]] == column) {
+          entry.pattern |= 1u << r;
+          entry.name[r] = from.name[at[r]++];
+        }
+      entries.push_back(entry);
+    }
+    std::stable_sort(entries.begin(), entries.end(),
+                     [](const Entry& a, const Entry& b) { return a.pattern < b.pattern; });
+    for (size_t i = 0; i < entries.size();) {
+      const uint32_t pattern = entries[i].pattern;
+      uint32_t count = 0;
+      for (; i < entries.size() && entries[i].pattern == pattern; i++, count++) {
+        out.column.push_back(entries[i].column);
+        for (uint32_t r = 0; r < kBlockRows; r++)
+          if (pattern >> r & 1) slots.push_back(entries[i].name[r]);
+      }
+      out.group.push_back(count << 4 | pattern);
+    }
+  }
+  out.block.push_back(
+      {uint32_t(out.group.size()), uint32_t(out.column.size()), uint32_t(slots.size())});
+  return out;
+}
+
+} // namespace
+
+Layer::Layer(uint32_t n_in_, uint32_t n_out_, const int64_t* positions, size_t count,
+             uint32_t first_gradient_input_)
+    : n_in(n_in_), n_out(n_out_), first_gradient_input(std::min(first_gradient_input_, n_in_)) {
+  Rows by_output;
+  by_output.start.assign(n_out + 1, 0);
+  by_output.column.resize(count);
+  by_output.name.resize(count);
+  const uint32_t first = first_gradient_input;
+  Rows by_input;
+  by_input.start.assign(n_in - first + 1, 0);
+  for (size_t i = 0; i < count; i++) {
+    const uint32_t input = uint32_t(positions[i] % n_in);
+    by_output.start[positions[i] / n_in + 1]++;
+    by_output.column[i] = input;
+    by_output.name[i] = uint32_t(i);
+    if (input >= first) by_input.start[input - first + 1]++;
+  }
+  for (uint32_t r = 0; r < n_out; r++) by_output.start[r + 1] += by_output.start[r];
+  for (uint32_t c = 0; c < n_in - first; c++) by_input.start[c + 1] += by_input.start[c];
+  forward = build_blocks(n_out, n_in, by_output, canonical_index);
+
+  std::vector<uint32_t> slot_of(count);
+  for (size_t slot = 0; slot < count; slot++) slot_of[canonical_index[slot]] = uint32_t(slot);
+  by_input.column.resize(by_input.start.back());
+  by_input.name.resize(by_input.start.back());
+  std::vector<uint32_t> next(by_input.start.begin(), by_input.start.end() - 1);
+  for (size_t i = 0; i < count; i++) { // canonical order: outputs come out ascending
+    const uint32_t input = by_output.column[i];
+    if (input < first) continue;
+    const uint32_t at = next[input - first]++;
+    by_input.column[at] = uint32_t(positions[i] / n_in);
+    by_input.name[at] = slot_of[i];
+  }
+  transposed = build_blocks(n_in - first, n_out, by_input, transposed_slots);
+}
+
+} // namespace sparl

@@ -1,0 +1,36 @@
+// A pattern turned into blocks, and its transpose. Immutable once built.
+#pragma once
+#include "kernels.h"
+#include <vector>
+
+namespace sparl {
+
+struct PatternBlocks {
+  uint32_t rows = 0, columns = 0;
+  std::vector<Block> block;
+  std::vector<uint32_t> group;
+  std::vector<uint32_t> column;
+
+  uint32_t block_count() const { return uint32_t(block.size()) - 1; }
+  BlocksView view() const {
+    return {rows, block_count(), block.data(), group.data(), column.data()};
+  }
+};
+
+// The connections of one layer. Canonical order is row-major: position = output n_in + input.
+struct Layer {
+  uint32_t n_in, n_out;
+  uint32_t first_gradient_input;          // inputs before it are never differentiated
+  PatternBlocks forward;                  // rows are outputs
+  PatternBlocks transposed;               // rows are inputs from first_gradient_input on
+  std::vector<uint32_t> canonical_index;  // [N] of each kernel slot
+  std::vector<uint32_t> transposed_slots; // kernel slot of each transposed slot
+
+  // positions: [count], strictly ascending, each below n_in n_out; as checked by the caller.
+  Layer(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t count,
+        uint32_t first_gradient_input);
+
+  size_t connections() const { return canonical_index.size(); }
+};
+
+} // namespace sparl

@@ -1,0 +1,153 @@
+#include "threads.h"
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <pthread.h>
+#include <thread>
+#include <vector>
+
+namespace sparl {
+namespace {
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// A job is published by raising the epoch in `ticket` (epoch << 32 | next item). An item is
+// claimed by a compare-and-swap on the ticket. Before the fields of the next job are written the
+// ticket is closed, so a claim that succeeds proves that the fields read before it were current.
+class Pool {
+ public:
+  explicit Pool(uint32_t workers) {
+    for (uint32_t i = 0; i < workers; i++) threads_.emplace_back([this] { work(); });
+  }
+  ~Pool() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    for (auto& thread : threads_) thread.join();
+  }
+  uint32_t size() const { return uint32_t(threads_.size()) + 1; }
+
+  void run(uint32_t count, Task task, const void* context) {
+    std::unique_lock<std::mutex> owner(owner_, std::try_to_lock);
+    if (!owner || threads_.empty() || count < 2) {
+      for (uint32_t i = 0; i < count; i++) task(context, i);
+      return;
+    }
+    task_.store(task, std::memory_order_release);
+    context_.store(context, std::memory_order_release);
+    count_.store(count, std::memory_order_release);
+    done_.store(0, std::memory_order_relaxed);
+    const uint64_t epoch = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
+    ticket_.store(epoch << 32, std::memory_order_seq_cst);
+    if (sleeping_.load(std::memory_order_seq_cst) > 0) {
+      { std::lock_guard<std::mutex> lock(mutex_); }
+      wake_.notify_all();
+    }
+    help(epoch);
+    while (done_.load(std::memory_order_acquire) != count) pause();
+    ticket_.store(epoch << 32 | kClosed, std::memory_order_release);
+  }
+
+ private:
+  static constexpr uint32_t kClosed = UINT32_MAX;
+  static constexpr auto kSpin = std::chrono::microseconds(300); // longer than a step of a simulator
+
+  void help(uint64_t epoch) {
+    const Task task = task_.load(std::memory_order_acquire);
+    const void* context = context_.load(std::memory_order_acquire);
+    const uint32_t count = count_.load(std::memory_order_acquire);
+    uint64_t ticket = ticket_.load(std::memory_order_acquire);
+    while (ticket >> 32 == epoch && uint32_t(ticket) < count) {
+      if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
+      task(context, uint32_t(ticket));
+      done_.fetch_add(1, std::memory_order_release);
+      ticket = ticket_.load(std::memory_order_acquire);
+    }
+  }
+
+  void work() {
+    uint64_t seen = 0;
+    while (true) {
+      const uint64_t epoch = wait(seen);
+      if (stop_) return;
+      help(epoch);
+      seen = epoch;
+    }
+  }
+
+  uint64_t wait(uint64_t seen) { // the next epoch after `seen`, or any once stopped
+    const auto start = std::chrono::steady_clock::now();
+    do {
+      for (int i = 0; i < 64; i++) {
+        const uint64_t epoch = ticket_.load(std::memory_order_acquire) >> 32;
+        if (epoch != seen || stop_) return epoch;
+        pause();
+      }
+    } while (std::chrono::steady_clock::now() - start < kSpin);
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleeping_.fetch_add(1, std::memory_order_seq_cst);
+    wake_.wait(lock, [&] { return stop_ || ticket_.load(std::memory_order_seq_cst) >> 32 != seen; });
+    sleeping_.fetch_sub(1, std::memory_order_seq_cst);
+    return ticket_.load(std::memory_order_acquire) >> 32;
+  }
+
+  std::vector<std::thread> threads_;
+  std::mutex owner_, mutex_;
+  std::condition_variable wake_;
+  std::atomic<uint32_t> sleeping_{0};
+  std::atomic<bool> stop_{false};
+  alignas(64) std::atomic<uint64_t> ticket_{0};
+  std::atomic<Task> task_{nullptr};
+  std::atomic<const void*> context_{nullptr};
+  std::atomic<uint32_t> count_{0};
+  alignas(64) std::atomic<uint32_t> done_{0};
+};
+
+std::mutex pool_mutex;
+std::atomic<uint32_t> wanted{1};
+std::shared_ptr<Pool>& pool_slot() {
+  static std::shared_ptr<Pool> pool;
+  return pool;
+}
+
+// Workers do not survive a fork: the child forgets the pool (its threads are gone, so joining
+// them would hang) and makes a new one when it first computes.
+void forget_pool_after_fork() {
+  new std::shared_ptr<Pool>(std::move(pool_slot()));
+  pool_mutex.unlock();
+}
+
+std::shared_ptr<Pool> pool() {
+  std::lock_guard<std::mutex> lock(pool_mutex);
+  static const int registered =
+      pthread_atfork([] { pool_mutex.lock(); }, [] { pool_mutex.unlock(); }, forget_pool_after_fork);
+  (void)registered;
+  auto& slot = pool_slot();
+  if (!slot || slot->size() != wanted) slot = std::make_shared<Pool>(wanted - 1);
+  return slot;
+}
+
+} // namespace
+
+void set_threads(uint32_t count) { wanted = count < 1 ? 1 : count; }
+uint32_t threads() { return wanted; }
+
+void run_items(uint32_t count, Task task, const void* context) {
+  if (wanted == 1 || count < 2) {
+    for (uint32_t i = 0; i < count; i++) task(context, i);
+    return;
+  }
+  pool()->run(count, task, context);
+}
+
+} // namespace sparl
