@@ -1,0 +1,56 @@
+"""Deep reinforcement learning with truly sparse networks, trained from scratch.
+
+    run = sparl.train(method="DS-TD3", env="HalfCheetah-v5", steps=100_000)
+    action = sparl.load(run.path).predict(observation)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparl.training.agent_file import TrainedAgent
+    from sparl.training.loop import Run
+
+__all__ = ["load", "train"]
+
+
+def train(
+    method: str = "DS-TD3", env: str = "HalfCheetah-v5", *, quiet: bool = False, **fields: Any
+) -> Run:
+    """Train an agent in a new run folder.
+
+    Args:
+        method: a name that `sparl methods` lists.
+        env: a Gymnasium id with a flat Box observation and a bounded Box action.
+        quiet: print nothing.
+        fields: any field of sparl.configuration.Config, for example seed, steps or run_dir.
+
+    Returns:
+        The run: its folder, configuration and evaluations.
+
+    Raises:
+        sparl.errors.SparlError: a subclass for each kind of trouble, with one clear line.
+    """
+    from sparl.configuration import typed_fields
+    from sparl.methods import preset
+    from sparl.training.loop import Training
+
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+    config = preset(method, env, **typed_fields(values, "train"))
+    return Training(config, quiet=quiet).run()
+
+
+def load(run: str | Path | Run) -> TrainedAgent:
+    """The trained agent of a run.
+
+    Args:
+        run: a run folder, or what train returned.
+
+    Raises:
+        sparl.errors.DataError: missing, damaged, or of another format.
+    """
+    from sparl.training.agent_file import load_agent
+
+    return load_agent(run if isinstance(run, str | Path) else run.path)

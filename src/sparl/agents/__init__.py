@@ -1,0 +1,1 @@
+"""Agents: act and update. They know nothing of topology, environments or logging."""

@@ -1,0 +1,166 @@
+"""TD3: twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, algorithm 1).
+
+DS-TD3 and Static-TD3 (Sokar et al. 2021) are this file with other learners and targets: which
+connections exist, and how they change, is not an agent's business.
+
+Departures
+    From the TD3 paper, as its authors' later code and Sokar et al. have it:
+    * networks 256-256 and the action joined to the first layer of the critic (the paper: 400-300,
+      the action joined to the second layer);
+    * batch 100, L2 weight decay 2e-4 in the gradient of every parameter, biases included;
+    * the first 25,000 steps take uniformly random actions (the paper: 10,000 or 1,000).
+    From Sokar et al.'s released code:
+    * actions are in [-1, 1] everywhere here and are scaled at the environment; there the critic
+      sees them in the environment's units (Humanoid: within 0.4);
+    * the noise clip and all noises are in units of the scaled action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from sparl.agents.agent import Learner
+from sparl.networks.mlp import Array, Network, State
+from sparl.networks.target import Target
+from sparl.random_streams import generator_state, restore_generator
+from sparl.replay.batch import Batch
+
+
+@dataclass(frozen=True)
+class TD3Settings:
+    """The numbers of the algorithm. Noises are in units of the action scaled to [-1, 1]."""
+
+    tau: float = 0.005
+    policy_delay: int = 2  # updates of the critics per update of the actor
+    exploration_noise: float = 0.1
+    target_noise: float = 0.2
+    noise_clip: float = 0.5
+
+
+class TD3:
+    """An actor, two critics, a target of each, and how they learn.
+
+    Args:
+        actor_learner: of the actor, [B, n_obs] -> [B, n_act] in (-1, 1).
+        critics_learner: of the ensemble of two critics, [B, n_obs + n_act] -> [2, B, 1], whose
+            input gradient covers the action.
+        actor_target: follows the actor.
+        critics_target: follows the critics.
+        settings: the numbers.
+        exploration_rng: stream of the exploration noise.
+        target_rng: stream of the target noise.
+    """
+
+    def __init__(
+        self,
+        actor_learner: Learner,
+        critics_learner: Learner,
+        actor_target: Target,
+        critics_target: Target,
+        settings: TD3Settings,
+        exploration_rng: Generator,
+        target_rng: Generator,
+    ) -> None:
+        self.actor: Network = actor_learner.network
+        self.critics: Network = critics_learner.network
+        self.actor_learner = actor_learner
+        self.critics_learner = critics_learner
+        self.actor_target = actor_target
+        self.critics_target = critics_target
+        self.settings = settings
+        self.exploration_rng = exploration_rng
+        self.target_rng = target_rng
+        self.updates = 0
+
+    def policy(self, observation: Array) -> Array:
+        """a = pi(s): float32 [B, n_act] in (-1, 1) for float32 [B, n_obs]."""
+        return self.actor(observation)
+
+    def act(self, observation: Array) -> tuple[Array, Array]:
+        """The action to take in a state, [n_obs], and the noise-free one, [n_act] each."""
+        noise_free = self.policy(observation[np.newaxis])[0]
+        # Exploration: a = clip(pi(s) + eps, -1, 1), eps ~ N(0, sigma)
+        noise = self._noise(self.exploration_rng, noise_free, self.settings.exploration_noise)
+        return (noise_free + noise).clip(-1, 1), noise_free
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One update of the critics; every policy_delay-th also of the actor and the targets.
+
+        Returns:
+            critic_loss, summed over both critics; q, the mean of both; actor_loss, where due.
+        """
+        cfg = self.settings
+        self.updates += 1
+
+        # Target policy smoothing: a' = clip(pi'(s') + eps, -1, 1), eps = clip(N(0, sigma), -c, c)
+        next_action = self.actor_target(batch.next_observation)
+        noise = self._noise(self.target_rng, next_action, cfg.target_noise)
+        next_action = (next_action + noise.clip(-cfg.noise_clip, cfg.noise_clip)).clip(-1, 1)
+
+        # Clipped double Q: y = R + discount * min_i Q_i'(s', a')
+        next_q = self.critics_target(batch.next_observation, next_action).min(axis=0)
+        y = batch.reward + batch.discount * next_q
+
+        # Critics: minimise sum_i mean (Q_i(s, a) - y)^2
+        q, trace = self.critics.forward(batch.observation, batch.action)
+        error = q - y
+        self.critics_learner.step(trace, error * np.float32(2 / len(y)), self.updates)
+        record = {
+            "critic_loss": float(np.square(error).sum() / len(y)),
+            "q": float(q.mean()),
+        }
+
+        if self.updates % cfg.policy_delay == 0:
+            # Actor: maximise mean Q_1(s, pi(s))
+            action, actor_trace = self.actor.forward(batch.observation)
+            q1, trace = self.critics.forward(batch.observation, action, member=0)
+            dq_da = self.critics.input_gradient(trace, np.full_like(q1, -1 / len(q1)))
+            self.actor_learner.step(actor_trace, dq_da, self.updates)
+            record["actor_loss"] = float(-q1.mean())
+
+            # Targets: theta' = tau theta + (1 - tau) theta'
+            self.critics_target.follow(cfg.tau)
+            self.actor_target.follow(cfg.tau)
+        return record
+
+    @staticmethod
+    def _noise(rng: Generator, like: Array, scale: float) -> Array:
+        return rng.standard_normal(like.shape, dtype=np.float32) * np.float32(scale)
+
+    def networks(self) -> dict[str, State]:
+        """All networks by name: existing connections and their values."""
+        return {
+            "actor": self.actor.state(),
+            "critics": self.critics.state(),
+            "actor_target": self.actor_target.existing(),
+            "critics_target": self.critics_target.existing(),
+        }
+
+    def state(self) -> dict[str, State]:
+        """Everything that an update or an action depends on."""
+        return {
+            "agent": {"updates": self.updates},
+            "actor": self.actor.state(),
+            "critics": self.critics.state(),
+            "actor_learner": self.actor_learner.state(),
+            "critics_learner": self.critics_learner.state(),
+            "actor_target": self.actor_target.state(),
+            "critics_target": self.critics_target.state(),
+            "exploration_rng": generator_state(self.exploration_rng),
+            "target_rng": generator_state(self.target_rng),
+        }
+
+    def restore(self, state: dict[str, State]) -> None:
+        """Take over a state of an agent of the same shapes."""
+        self.updates = int(state["agent"]["updates"])
+        self.actor.restore(state["actor"])
+        self.critics.restore(state["critics"])
+        self.actor_learner.restore(state["actor_learner"])
+        self.critics_learner.restore(state["critics_learner"])
+        self.actor_target.restore(state["actor_target"])
+        self.critics_target.restore(state["critics_target"])
+        restore_generator(self.exploration_rng, state["exploration_rng"])
+        restore_generator(self.target_rng, state["target_rng"])

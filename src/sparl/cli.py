@@ -1,0 +1,383 @@
+"""The command line: parsing and printing only."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from sparl.configuration import FIELDS, Config, check
+from sparl.errors import SparlError, UsageError
+
+T = TypeVar("T")
+
+USAGE = """\
+usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
+
+  train      train an agent:   sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0
+  evaluate   play a trained agent's evaluation again:   sparl evaluate RUN
+  info       this machine, or a run:   sparl info [RUN]
+  methods    what can be trained, from which source
+  cost       connections, bytes and FLOPs without training:   sparl cost --method DS-TD3 --env ID
+
+options: --version, --debug (show tracebacks)
+exit codes: 0 done, 2 usage, 3 data, 4 environment, 5 diverged, 6 disk or memory,
+            7 run folder in use, 130 and 143 stopped by a signal
+"""
+
+# The command lines of the papers' released codes.
+SPELLINGS = {
+    "--policy": "--method",
+    "--nstep": "--n-step",
+    "--delay-nstep": "--n-step-delay-updates",
+    "--use-dynamic-buffer": "--dynamic-buffer",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in args
+    args = [a for a in args if a != "--debug"]
+    try:
+        return _dispatch(args)
+    except SparlError as error:
+        if debug:
+            raise
+        _complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except MemoryError:
+        if debug:
+            raise
+        _complain("out of memory; a smaller --replay-capacity or --hidden would take less")
+        return 6
+    except BrokenPipeError:  # what reads our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(args: list[str]) -> int:
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": train,
+        "evaluate": evaluate,
+        "info": info,
+        "methods": methods,
+        "cost": cost,
+    }
+    if not args or args[0] in ("-h", "--help", "help"):
+        _say(USAGE.rstrip())
+        return 0 if args else 2
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        _say(f"sparl {version('sparl')}")
+        return 0
+    if args[0] not in commands:
+        near = difflib.get_close_matches(args[0], commands, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(commands)}"
+        raise UsageError(f"unknown command '{args[0]}'; {hint}")
+    return commands[args[0]](args[1:])
+
+
+# ------------------------------------------------------------------ commands
+
+
+def train(args: list[str]) -> int:
+    """`sparl train`."""
+    config = parse_config(args, "sparl train")
+    from sparl.training.loop import Training
+
+    run = Training(config).run()
+    return 0 if run.stopped_by is None else 128 + run.stopped_by
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Play a trained agent's evaluation episodes, without noise."""
+
+    run: tyro.conf.Positional[str]
+    """Folder of the run."""
+    episodes: int | None = None
+    """Episodes; None: as many as in training."""
+    seed: int | None = None
+    """Evaluation seed; None: training's own, which gives the same returns."""
+    json: bool = False
+    """Print JSON."""
+
+
+def evaluate(args: list[str]) -> int:
+    """`sparl evaluate`."""
+    options = _parse(EvaluateOptions, args, "sparl evaluate")
+    from sparl.training import evaluate as evaluation
+    from sparl.training.agent_file import load_agent
+    from sparl.training.environment import Environment
+    from sparl.training.run_folder import RunFolder
+
+    config = RunFolder.open(options.run).config()
+    agent = load_agent(options.run)
+    environment = Environment(config.env, config.max_episode_steps, config.contact_forces)
+    if (environment.n_obs, environment.n_act) != (agent.n_obs, agent.n_act):
+        raise UsageError(
+            f"{options.run}: the agent takes {agent.n_obs} observations and gives {agent.n_act} "
+            f"actions, {config.env} has {environment.n_obs} and {environment.n_act}"
+        )
+    episodes = config.evaluation_episodes if options.episodes is None else options.episodes
+    seed = config.evaluation_seed if options.seed is None else options.seed
+    if episodes < 1 or seed < 0:
+        raise UsageError(f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0")
+    result = evaluation.evaluate(agent.policy, environment, episodes, seed)
+    if options.json:
+        _say_json(
+            {"mean": result.mean, "std": result.std,
+             "returns": result.returns, "lengths": result.lengths}
+        )  # fmt: skip
+        return 0
+    for i, (total, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
+        _say(f"episode {i}: return {total:,.3f}, {length} steps")
+    _say(f"{config.method} on {config.env}: {result.mean:,.3f} ± {result.std:,.3f}")
+    return 0
+
+
+@dataclass(frozen=True)
+class InfoOptions:
+    """Show this machine and what sparl uses of it, or a run."""
+
+    run: Annotated[str | None, tyro.conf.Positional] = None
+    """Folder of a run."""
+    json: bool = False
+    """Print JSON."""
+
+
+def info(args: list[str]) -> int:
+    """`sparl info`."""
+    options = _parse(InfoOptions, args, "sparl info")
+    content: dict[str, Any]
+    if options.run is None:
+        from sparl import _native
+        from sparl.training.machine import machine, versions
+
+        content = {"machine": machine(), "versions": versions()}
+        content["instruction_sets"] = _native.available_isas()
+    else:
+        from sparl.training.run_folder import EVALUATIONS, RUN, RunFolder
+
+        folder = RunFolder.open(options.run)
+        config = folder.config()
+        rows = folder.rows(EVALUATIONS)
+        content = {"method": config.method, "env": config.env, "seed": config.seed}
+        content |= folder.read_json(RUN)
+        content["evaluations"] = len(rows)
+        if rows:
+            content["last_evaluation"] = {k: float(rows[-1][k]) for k in ("env_step", "mean", "std")}
+    if options.json:
+        _say_json(content)
+        return 0
+    for name, value in content.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items() if v not in ([], ""))
+        _say(f"{name.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")
+    return 0
+
+
+@dataclass(frozen=True)
+class MethodsOptions:
+    """List what can be trained."""
+
+    json: bool = False
+    """Print JSON."""
+
+
+def methods(args: list[str]) -> int:
+    """`sparl methods`."""
+    options = _parse(MethodsOptions, args, "sparl methods")
+    from sparl.methods import ALIASES, METHODS
+
+    names = {name: [a for a, of in ALIASES.items() if of == name] for name in METHODS}
+    if options.json:
+        _say_json(
+            {
+                name: {
+                    "summary": method.summary, "source": method.source,
+                    "fields": method.fields, "aliases": names[name],
+                }
+                for name, method in METHODS.items()
+            }
+        )  # fmt: skip
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for column in ("method", "what", "source", "also"):
+        table.add_column(column)
+    for name, method in METHODS.items():
+        table.add_row(name, method.summary, method.source, ", ".join(names[name]))
+    _console().print(table)
+    _say("every field and its default: sparl train --method NAME --env ID --help")
+    return 0
+
+
+def cost(args: list[str]) -> int:
+    """`sparl cost`."""
+    as_json = "--json" in args
+    config = parse_config([a for a in args if a != "--json"], "sparl cost")
+    from sparl.cost import cost as cost_of
+    from sparl.training.environment import Environment
+
+    environment = Environment(config.env, config.max_episode_steps, config.contact_forces)
+    result = cost_of(config, environment.n_obs, environment.n_act)
+    if as_json:
+        _say_json(result)
+        return 0
+    table = Table(box=None, pad_edge=False)
+    table.add_column("network")
+    for column in ("copies", "layer", "inputs", "outputs", "connections", "density"):
+        table.add_column(column, justify="right")
+    for name, network in result["networks"].items():
+        for index, layer in enumerate(network["layers"]):
+            n_in, n_out, count = layer["inputs"], layer["outputs"], layer["connections"]
+            table.add_row(
+                *([name, str(network["copies"])] if index == 0 else ["", ""]), str(index + 1),
+                f"{n_in:,}", f"{n_out:,}", f"{count:,}", f"{count / (n_in * n_out):.4f}",
+            )  # fmt: skip
+    _say(f"{config.method} on {config.env}")
+    _console().print(table)
+    now, full = result["connections"], result["dense_connections"]
+    _say(f"connections: {now:,} of {full:,} ({now / full:.4f})")
+    _say(f"size with targets: {result['size_ratio_with_targets']:.4f} of dense")
+    _say(f"FLOPs of an action: {result['inference_flops_ratio']:.4f} of dense")
+    parts = ", ".join(f"{name} {count:,}" for name, count in result["bytes"].items())
+    _say(f"bytes: {parts}")
+    titles = {"paper": "paper's convention", "counted": "every multiply-add"}
+    for name, title in titles.items():
+        flops = result["flops"][name]
+        _say(
+            f"FLOPs of {result['updates']:,} updates, {title}: {flops['sparse']:.3g} "
+            f"of {flops['dense']:.3g} dense ({flops['ratio']:.4f})"
+        )
+    return 0
+
+
+# ------------------------------------------------------------------ parsing
+
+
+def parse_config(args: Sequence[str], program: str) -> Config:
+    """A configuration from flags, over --config FILE, over the method's preset.
+
+    Raises:
+        UsageError: everything that is wrong.
+    """
+    from sparl.methods import find_method, preset
+    from sparl.training.run_folder import read_toml
+
+    words = _respell(args)
+    words, path = _take(words, "--config")
+    from_file: dict[str, Any] = {}
+    if path is not None:
+        from pathlib import Path
+
+        from_file = read_toml(Path(path))
+    words, method = _take(words, "--method")
+    words, env = _take(words, "--env")
+    method = find_method(method or from_file.pop("method", Config.method)).name
+    env = env or from_file.pop("env", Config.env)
+    from_file = {k: v for k, v in from_file.items() if k not in ("method", "env")}
+    base = preset(method, env, **from_file)
+    flags = _parse(Config, words, program, default=base, description=_TRAIN_HELP)
+    # Presets may depend on other fields (densities on the number of layers): apply flags first.
+    changed = {k: getattr(flags, k) for k in FIELDS if getattr(flags, k) != getattr(base, k)}
+    config = preset(method, env, **{**from_file, **changed})
+    check(config)
+    return config
+
+
+_TRAIN_HELP = (
+    "Every field below can also stand in a TOML file given with --config FILE, underneath the "
+    "flags. Defaults are those of the method and environment named on this command line. "
+    "--policy means --method; the spellings of the papers' codes are understood."
+)
+
+
+def _respell(args: Sequence[str]) -> list[str]:
+    """Flags with hyphens and today's names."""
+    words = []
+    for word in args:
+        if word.startswith("--"):
+            flag, equals, value = word.partition("=")
+            flag = flag.replace("_", "-")
+            words.append(SPELLINGS.get(flag, flag))
+            if equals:
+                words.append(value)
+        else:
+            words.append(word)
+    return words
+
+
+def _take(words: list[str], flag: str) -> tuple[list[str], str | None]:
+    """The words without a flag and its value, and the value, the last one if repeated."""
+    rest, value = [], None
+    remaining = iter(words)
+    for word in remaining:
+        if word != flag:
+            rest.append(word)
+            continue
+        value = next(remaining, None)
+        if value is None or value.startswith("--"):
+            raise UsageError(f"{flag} needs a value")
+    return rest, value
+
+
+def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> T:
+    """Options from words; what is wrong comes in one line.
+
+    Raises:
+        UsageError: unknown or missing options, values of the wrong type.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(options, args=args, prog=program, **more)
+    except SystemExit as exit_:
+        if exit_.code in (0, None):
+            raise
+    # tyro draws a box: its first paragraph is the error, flags after it are suggestions.
+    text = re.sub(r"[─╭╮╰╯│]+|\x1b\[[0-9;]*m", "\n", complaint.getvalue())
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    error = next((line for line in lines[1:] if line), "the command line is wrong")
+    near = [line.split()[0] for line in lines[2:] if line.startswith("--")]
+    hint = f"; did you mean {' or '.join(near[:2])}?" if near else ""
+    raise UsageError(f"{program}: {error}{hint} (all options: {program} --help)")
+
+
+# ------------------------------------------------------------------ printing
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    _console().print(text, markup=False)
+
+
+def _say_json(content: Any) -> None:
+    _say(json.dumps(content, indent=2))
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"sparl: {text}", markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""Config: every choice of a run. Frozen, plain values, one line each."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from sparl.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every choice of a run; `sparl.methods.preset` fills it for a method and an environment."""
+
+    method: str = "DS-TD3"
+    """Name of the method; see `sparl methods`."""
+    env: str = "HalfCheetah-v5"
+    """Gymnasium id with a flat Box observation and a bounded Box action."""
+    seed: int = 0
+    """Seed of every random stream of the run."""
+    steps: int = 1_000_000
+    """Length of the run [environment steps]."""
+    horizon_env_steps: int | None = None
+    """Horizon of all schedules [environment steps]; None: steps."""
+    stop_at: int | None = None
+    """Stop early, the horizon unchanged [environment steps]; None: at steps."""
+    run_dir: str | None = None
+    """Folder of the run; None: a new one under runs/."""
+    overwrite: bool = False
+    """Replace the run that run_dir holds."""
+    threads: int | None = None
+    """Threads of a network pass; results do not depend on it. None: all cores, at most 4."""
+
+    max_episode_steps: int | None = None
+    """Time limit [environment steps]; None: the environment's own."""
+    contact_forces: Literal["zero", "live"] = "zero"
+    """Ant-v3, Humanoid-v3: contact forces in the observation, zero as under MuJoCo 2.0."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers [units]."""
+    lambda_1: float | None = None
+    """First layer: lambda_1 (n_in + n_out) connections; None: density 1."""
+    lambda_2: float | None = None
+    """Further hidden layers: lambda_2 (n_in + n_out) connections; None: density 1."""
+    actor_densities: tuple[float, ...] | None = None
+    """Density of each layer of the actor [0-1], instead of the lambdas."""
+    critic_densities: tuple[float, ...] | None = None
+    """Density of each layer of the critics [0-1], instead of the lambdas."""
+    actor_sparsity: float | None = None
+    """Share of the actor's weights left out [0-1]: scales its hidden layers' connections."""
+    critic_sparsity: float | None = None
+    """Share of the critics' weights left out [0-1]: scales their hidden layers' connections."""
+
+    rewire_every_updates: int = 0
+    """Updates between evolutions of the topology; 0: it never changes."""
+    rewire_fraction: float = 0.05
+    """Share of a layer's connections moved by an evolution [0-1]."""
+    rewire_clock: Literal["agent", "network"] = "agent"
+    """Whose updates count: the agent's, or the network's own."""
+    freeze_fraction: float = 0.05
+    """Share of the horizon, at its end, without evolutions [0-1]."""
+    drop: Literal["nearest_zero_of_each_sign", "smallest"] = "nearest_zero_of_each_sign"
+    """Which connections go: SET's rule, or the smallest magnitudes."""
+    grow: Literal["random"] = "random"
+    """Which connections come."""
+    grown_moments: Literal["mean", "zero"] = "mean"
+    """Second Adam moment of a grown connection: its layer's mean, or zero."""
+    target_pattern: Literal["shared", "own"] = "shared"
+    """The targets' connections: the online network's, or their own by magnitude (DS alg. 3)."""
+
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    weight_decay: float = 2e-4
+    """L2 coefficient in the gradient of weights and biases."""
+    batch_size: int = 100
+    """Transitions per update."""
+    replay_capacity: int = 1_000_000
+    """Transitions kept."""
+    warmup_env_steps: int = 25_000
+    """Steps with random actions and without updates [environment steps]."""
+    updates_per_env_step: int = 1
+    """Updates after each step once the warm-up is over."""
+    gamma: float = 0.99
+    """Discount per environment step."""
+    tau: float = 0.005
+    """Share of the online network that a target takes over at each target update."""
+    policy_delay: int = 2
+    """Updates of the critics per update of actor and targets."""
+    exploration_noise: float = 0.1
+    """Standard deviation [action scaled to -1..1]."""
+    target_noise: float = 0.2
+    """Standard deviation of the target's smoothing noise [action scaled to -1..1]."""
+    noise_clip: float = 0.5
+    """Bound of the smoothing noise [action scaled to -1..1]."""
+    n_step: int = 1
+    """Steps of the return in a target [environment steps]."""
+    n_step_delay_updates: int = 0
+    """One-step targets until this many updates."""
+    dynamic_buffer: bool = False
+    """Forget old transitions that the policy no longer resembles (RLx2)."""
+    replay_minimum: int = 100_000
+    """Transitions that dynamic_buffer never goes below."""
+
+    evaluate_every_env_steps: int = 5_000
+    """Steps between evaluations [environment steps]; there is one at step 0 too."""
+    evaluation_episodes: int = 10
+    """Episodes per evaluation, without noise, always from the same starts."""
+    evaluation_seed: int = 100
+    """Episode i starts from (evaluation_seed, i)."""
+
+    @property
+    def horizon(self) -> int:
+        """Horizon of all schedules [environment steps]."""
+        return self.steps if self.horizon_env_steps is None else self.horizon_env_steps
+
+    @property
+    def end(self) -> int:
+        """Where the run stops [environment steps]."""
+        return self.steps if self.stop_at is None else min(self.stop_at, self.steps)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields that are set, as plain values."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "seed": (0, 2**63 - 1, "an integer"),
+    "steps": (1, 1e12, "environment steps"),
+    "horizon_env_steps": (1, 1e12, "environment steps"),
+    "stop_at": (1, 1e12, "environment steps"),
+    "threads": (1, 1024, "threads"),
+    "max_episode_steps": (1, 1e9, "environment steps"),
+    "lambda_1": (0, 1e9, "connections per neuron"),
+    "lambda_2": (0, 1e9, "connections per neuron"),
+    "actor_sparsity": (0, 1, "a share of the weights"),
+    "critic_sparsity": (0, 1, "a share of the weights"),
+    "rewire_every_updates": (0, 1e12, "updates"),
+    "rewire_fraction": (0, 1, "a share of the connections"),
+    "freeze_fraction": (0, 1, "a share of the horizon"),
+    "learning_rate": (0, 1e3, "step size"),
+    "weight_decay": (0, 1e3, "L2 coefficient"),
+    "batch_size": (1, 1e6, "transitions"),
+    "replay_capacity": (1, 1e10, "transitions"),
+    "warmup_env_steps": (1, 1e12, "environment steps"),
+    "updates_per_env_step": (1, 1e4, "updates"),
+    "gamma": (0, 1, "per environment step"),
+    "tau": (0, 1, "a share"),
+    "policy_delay": (1, 1e9, "updates"),
+    "exploration_noise": (0, 1e3, "scaled action"),
+    "target_noise": (0, 1e3, "scaled action"),
+    "noise_clip": (0, 1e3, "scaled action"),
+    "n_step": (1, 1000, "environment steps"),
+    "n_step_delay_updates": (0, 1e12, "updates"),
+    "replay_minimum": (1, 1e10, "transitions"),
+    "evaluate_every_env_steps": (1, 1e12, "environment steps"),
+    "evaluation_episodes": (1, 1e6, "episodes"),
+    "evaluation_seed": (0, 2**63 - 1, "an integer"),
+}
+
+
+def check(config: Config) -> None:
+    """Every value within its range.
+
+    Raises:
+        UsageError: with all that is wrong, in one line.
+    """
+    wrong = []
+    for name, (low, high, unit) in _RANGES.items():
+        value = getattr(config, name)
+        if value is not None and not (math.isfinite(value) and low <= value <= high):
+            wrong.append(f"{name} is {value}, must be in [{low:g}, {high:g}] ({unit})")
+    if not config.hidden or any(not 1 <= width < 2**28 for width in config.hidden):
+        wrong.append(f"hidden is {config.hidden}, must be one or more widths in [1, 2^28) (units)")
+    for name in ("actor_densities", "critic_densities"):
+        densities = getattr(config, name)
+        layers = len(config.hidden) + 1
+        if densities is not None and (
+            len(densities) != layers or any(not 0 <= d <= 1 for d in densities)
+        ):
+            wrong.append(f"{name} is {densities}, must be {layers} densities in [0, 1]")
+    if wrong:
+        raise UsageError("; ".join(wrong))
+
+
+FIELDS = {field.name: field for field in fields(Config)}
+
+
+def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Values from a file or a call, checked against the fields' types; lists become tuples.
+
+    Raises:
+        UsageError: with every unknown name (and the nearest known one) and every wrong type.
+    """
+    wrong, out = [], {}
+    hints = get_type_hints(Config)
+    for name, value in values.items():
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, n=1)
+            wrong.append(f"unknown field '{name}'" + (f" (did you mean {near[0]}?)" if near else ""))
+            continue
+        plain = tuple(value) if isinstance(value, list) else value
+        if not _fits(plain, hints[name]):
+            wrong.append(f"{name} is {value!r}, must be {FIELDS[name].type}")
+        out[name] = plain
+    if wrong:
+        raise UsageError(f"{where}: {'; '.join(wrong)}")
+    return out
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is of a field's type; an int will do for a float."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(v, arguments[0]) for v in value)
+    if arguments:  # a union
+        return any(_fits(value, a) for a in arguments)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)

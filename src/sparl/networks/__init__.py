@@ -1,0 +1,1 @@
+"""Networks that store and compute only their existing connections."""

@@ -1,0 +1,77 @@
+"""Adam over a flat array of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from sparl import _native
+from sparl.networks.mlp import Array, Layout, Place, State
+from sparl.sparse.rewiring import Rewiring
+
+GrownMoments = Literal["mean", "zero"]
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) with L2 in the gradient and bias correction by a global step.
+
+    Args:
+        layout: of the parameters.
+        learning_rate: step size.
+        weight_decay: L2 coefficient, added to the gradient of weights and biases alike.
+        grown_moments: second moment of a grown connection: the layer's mean, or zero. The
+            first moment is zero either way.
+    """
+
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+
+    def __init__(
+        self, layout: Layout, learning_rate: float, weight_decay: float, grown_moments: GrownMoments
+    ) -> None:
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.grown_moments: GrownMoments = grown_moments
+        self.layout = layout
+        self.m = np.zeros(layout.parameters, np.float32)
+        self.v = np.zeros(layout.parameters, np.float32)
+        self.steps = 0
+
+    def step(self, parameters: Array, gradient: Array) -> None:
+        """One step in place; both float32 [parameters]."""
+        self.steps += 1
+        _native.adam(
+            parameters, gradient, self.m, self.v, self.steps,
+            self.learning_rate, self.beta1, self.beta2, self.epsilon, self.weight_decay,
+        )  # fmt: skip
+
+    def rewire(self, to: Layout, rewirings: Mapping[Place, Rewiring]) -> None:
+        """Move the moments to another layout; surviving connections keep theirs."""
+        old, self.layout = self.layout, to
+        self.m = old.carry(self.m, to, rewirings)
+        self.v = old.carry(self.v, to, rewirings, grown=self._grown_v)
+
+    def _grown_v(self, v: Array) -> float:
+        return float(v.mean()) if self.grown_moments == "mean" and v.size else 0.0
+
+    def state(self) -> State:
+        """Moments in canonical order, and the number of steps."""
+        state: State = {"steps": self.steps}
+        for name, moments in (("m", self.m), ("v", self.v)):
+            for key, value in self.layout.to_state(moments).items():
+                if not key.endswith("positions"):
+                    state[f"{name}.{key}"] = value
+        return state
+
+    def restore(self, state: State, layout: Layout) -> None:
+        """Take over a state whose moments belong to this layout."""
+        self.layout = layout
+        self.steps = int(state["steps"])
+        for name in ("m", "v"):
+            moments = np.empty(layout.parameters, np.float32)
+            for place, _ in layout:
+                prefix = "{}.member{}.layer{}".format(name, *place)
+                layout.write(moments, place, np.asarray(state[f"{prefix}.weight"], np.float32))
+                moments[layout.biases_slice(place)] = state[f"{prefix}.bias"]
+            setattr(self, name, moments)

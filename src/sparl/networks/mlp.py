@@ -1,0 +1,262 @@
+"""Network: multilayer perceptrons over existing connections, one or an ensemble of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparl import _native
+from sparl.sparse.pattern import Pattern
+from sparl.sparse.rewiring import Rewiring
+
+Array = NDArray[np.float32]
+Place = tuple[int, int]  # (member of the ensemble, layer)
+State = dict[str, NDArray[np.generic] | int | float]
+Output = Literal["linear", "tanh"]
+
+
+class Layout:
+    """Where every parameter of an ensemble of equally shaped MLPs lies in one flat array.
+
+    The flat array holds, member by member and layer by layer, the weights in kernel order and
+    then the biases. Immutable: a rewiring makes another layout that shares unchanged layers.
+
+    Args:
+        patterns: for each member, its layers' patterns.
+        output: activation of the last layer; hidden layers are ReLU.
+        first_gradient_input: inputs before it are never differentiated.
+        share: a layout whose native layers are used again where the pattern is the same object.
+    """
+
+    def __init__(
+        self,
+        patterns: Sequence[Sequence[Pattern]],
+        output: Output,
+        first_gradient_input: int = 0,
+        share: Layout | None = None,
+    ) -> None:
+        self.patterns = [list(member) for member in patterns]
+        self.output: Output = output
+        self.first_gradient_input = first_gradient_input
+        shared = share.layer_of if share else {}
+        self.layer_of: dict[Pattern, _native.Layer] = {}
+        for member in self.patterns:
+            for index, pattern in enumerate(member):
+                self.layer_of[pattern] = shared.get(pattern) or _native.Layer(
+                    pattern.n_in, pattern.n_out, pattern.positions,
+                    0 if index else first_gradient_input,
+                )  # fmt: skip
+        self.stack = _native.Stack(
+            [[self.layer_of[pattern] for pattern in member] for member in self.patterns], output
+        )
+
+    @property
+    def n_in(self) -> int:
+        """Inputs of each member."""
+        return self.patterns[0][0].n_in
+
+    @property
+    def n_out(self) -> int:
+        """Outputs of each member."""
+        return self.patterns[0][-1].n_out
+
+    @property
+    def connections(self) -> int:
+        """Weights of all members, biases not counted."""
+        return sum(pattern.connections for _, pattern in self)
+
+    @property
+    def parameters(self) -> int:
+        """Length of the flat array: weights and biases."""
+        return self.stack.parameters
+
+    def __iter__(self) -> Iterator[tuple[Place, Pattern]]:
+        for member, layers in enumerate(self.patterns):
+            for layer, pattern in enumerate(layers):
+                yield (member, layer), pattern
+
+    def pattern(self, place: Place) -> Pattern:
+        """The pattern at a place."""
+        return self.patterns[place[0]][place[1]]
+
+    def native(self, place: Place) -> _native.Layer:
+        """The native layer at a place."""
+        return self.layer_of[self.pattern(place)]
+
+    def weights_slice(self, place: Place) -> slice:
+        """Where a layer's weights lie in the flat array."""
+        start = self.stack.weights_at(*place)
+        return slice(start, start + self.pattern(place).connections)
+
+    def biases_slice(self, place: Place) -> slice:
+        """Where a layer's biases lie in the flat array."""
+        start = self.stack.biases_at(*place)
+        return slice(start, start + self.pattern(place).n_out)
+
+    def read(self, flat: Array, place: Place) -> Array:
+        """A layer's values, float32 [N], in canonical order."""
+        values = np.empty(self.pattern(place).connections, np.float32)
+        values[self.native(place).canonical_index] = flat[self.weights_slice(place)]
+        return values
+
+    def write(self, flat: Array, place: Place, values: Array) -> None:
+        """Put a layer's values, given in canonical order, where they belong."""
+        flat[self.weights_slice(place)] = values[self.native(place).canonical_index]
+
+    def rewired(self, rewirings: Mapping[Place, Rewiring]) -> Layout:
+        """The layout with some layers' patterns replaced."""
+        patterns = [list(member) for member in self.patterns]
+        for (member, layer), rewiring in rewirings.items():
+            patterns[member][layer] = rewiring.new
+        return Layout(patterns, self.output, self.first_gradient_input, share=self)
+
+    def carry(
+        self,
+        flat: Array,
+        to: Layout,
+        rewirings: Mapping[Place, Rewiring],
+        grown: Callable[[Array], float] = lambda old: 0.0,
+    ) -> Array:
+        """A flat array of this layout in the order of another that came from these rewirings.
+
+        Args:
+            flat: float32 [parameters].
+            to: the layout after the rewirings.
+            rewirings: what changed between the two layouts.
+            grown: from the old values of a layer, what its grown connections get.
+        """
+        out = np.empty(to.parameters, np.float32)
+        for place, _ in self:
+            out[to.biases_slice(place)] = flat[self.biases_slice(place)]
+            if place in rewirings:
+                old = self.read(flat, place)
+                to.write(out, place, rewirings[place].carry(old, grown(old)))
+            else:
+                out[to.weights_slice(place)] = flat[self.weights_slice(place)]
+        return out
+
+    def difference(self, to: Layout) -> dict[Place, Rewiring]:
+        """The rewirings that lead from this layout to another of the same shape."""
+        return {
+            place: Rewiring(pattern, to.pattern(place))
+            for place, pattern in self
+            if not pattern.same_as(to.pattern(place))
+        }
+
+    def to_state(self, flat: Array) -> State:
+        """Patterns, weights and biases by name, in canonical order."""
+        state: State = {}
+        for place, pattern in self:
+            name = "member{}.layer{}".format(*place)
+            state[f"{name}.positions"] = pattern.positions
+            state[f"{name}.weight"] = self.read(flat, place)
+            state[f"{name}.bias"] = flat[self.biases_slice(place)].copy()
+        return state
+
+    def from_state(self, state: State) -> tuple[Layout, Array]:
+        """The inverse of to_state, for networks of this shape; patterns may differ.
+
+        Raises:
+            KeyError: something is missing.
+            ValueError: sizes or a pattern are wrong.
+        """
+        patterns: list[list[Pattern]] = [[] for _ in self.patterns]
+        for (member, layer), pattern in self:
+            positions = np.asarray(state[f"member{member}.layer{layer}.positions"], np.int64)
+            patterns[member].append(Pattern(pattern.n_in, pattern.n_out, positions.copy()))
+        layout = Layout(patterns, self.output, self.first_gradient_input)
+        flat = np.empty(layout.parameters, np.float32)
+        for place, pattern in layout:
+            name = "member{}.layer{}".format(*place)
+            weight = np.asarray(state[f"{name}.weight"], np.float32)
+            bias = np.asarray(state[f"{name}.bias"], np.float32)
+            if weight.shape != (pattern.connections,) or bias.shape != (pattern.n_out,):
+                raise ValueError(
+                    f"{name}: {weight.shape} weights for {pattern.connections} connections, "
+                    f"{bias.shape} biases for {pattern.n_out} outputs"
+                )
+            layout.write(flat, place, weight)
+            flat[layout.biases_slice(place)] = bias
+        return layout, flat
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a forward pass leaves for the backward passes through it."""
+
+    native: _native.Trace
+    layout: Layout
+
+
+class Network:
+    """An MLP or an ensemble of equally shaped ones: stores and computes its connections.
+
+    Args:
+        layout: where its parameters lie.
+        parameters: float32 [layout.parameters].
+        ensemble: outputs have a leading axis of members, [E, B, n_out]; else [B, n_out].
+    """
+
+    def __init__(self, layout: Layout, parameters: Array, *, ensemble: bool = False) -> None:
+        self.layout = layout
+        self.parameters = parameters
+        self.ensemble = ensemble
+
+    def forward(self, *inputs: Array, member: int | None = None) -> tuple[Array, Trace]:
+        """Compute outputs and keep what backward passes need.
+
+        Args:
+            inputs: float32 [B, n_i] each, joined along features.
+            member: compute this member of an ensemble alone.
+
+        Returns:
+            float32 [E, B, n_out] for an ensemble, else (and for one member) [B, n_out].
+
+        Raises:
+            ValueError, TypeError: shapes, dtypes or memory order do not fit.
+        """
+        output, trace = self.layout.stack.forward(self.parameters, inputs, member)
+        if not self.ensemble or member is not None:
+            output = output[0]
+        return output, Trace(trace, self.layout)
+
+    def __call__(self, *inputs: Array) -> Array:
+        """The outputs alone."""
+        return self.forward(*inputs)[0]
+
+    def gradient(self, trace: Trace, output_gradient: Array, out: Array) -> Array:
+        """Write dL/d parameters into out, float32 [parameters], in the order of parameters.
+
+        Args:
+            trace: of a forward pass with these parameters.
+            output_gradient: dL/d output, float32, of the output's shape.
+            out: where the result goes; also returned.
+        """
+        trace.layout.stack.gradient(self.parameters, trace.native, _members(output_gradient), out)
+        return out
+
+    def input_gradient(self, trace: Trace, output_gradient: Array) -> Array:
+        """dL/d inputs from layout.first_gradient_input on: float32 [(E,) B, inputs]."""
+        stack = trace.layout.stack
+        result = stack.input_gradient(self.parameters, trace.native, _members(output_gradient))
+        return result if output_gradient.ndim == 3 else result[0]
+
+    def copy(self) -> Network:
+        """Another network with the same layout and its own parameters."""
+        return Network(self.layout, self.parameters.copy(), ensemble=self.ensemble)
+
+    def state(self) -> State:
+        """Patterns, weights and biases in canonical order, by name."""
+        return self.layout.to_state(self.parameters)
+
+    def restore(self, state: State) -> None:
+        """Take over a state; see Layout.from_state for errors."""
+        self.layout, self.parameters = self.layout.from_state(state)
+
+
+def _members(array: Array) -> Array:
+    return array if array.ndim == 3 else array[np.newaxis]

@@ -1,0 +1,206 @@
+"""Target networks: how they follow the online network, whose pattern changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparl import _native
+from sparl.networks.mlp import Array, Layout, Network, Place, State
+from sparl.sparse.pattern import Pattern
+from sparl.sparse.rewiring import Rewiring
+
+NO_SOURCE = np.uint32(0xFFFFFFFF)
+
+
+class Target(Protocol):
+    """A network that follows another."""
+
+    network: Network
+
+    def __call__(self, *inputs: Array) -> Array:
+        """Outputs, as Network gives them."""
+
+    def follow(self, tau: float) -> None:
+        """theta' = tau theta + (1 - tau) theta'; tau = 1 copies."""
+
+    def existing(self) -> State:
+        """The connections that exist, and their values."""
+
+    def state(self) -> State:
+        """All that is needed to go on."""
+
+    def restore(self, state: State) -> None:
+        """Take over a state; the online network has taken over its own before."""
+
+
+class SharedPatternTarget:
+    """Takes the online network's pattern at each target update.
+
+    A connection that the online network dropped is gone from the target; one that it grew
+    enters at tau times its weight.
+    """
+
+    def __init__(self, online: Network) -> None:
+        self.online = online
+        self.network = online.copy()
+
+    def __call__(self, *inputs: Array) -> Array:
+        """Outputs, as Network gives them."""
+        return self.network(*inputs)
+
+    def follow(self, tau: float) -> None:
+        """theta' = tau theta + (1 - tau) theta', over the online network's pattern."""
+        mine, layout = self.network, self.online.layout
+        if mine.layout is not layout:
+            rewirings = mine.layout.difference(layout)
+            mine.parameters = mine.layout.carry(mine.parameters, layout, rewirings)
+            mine.layout = layout
+        _native.follow(mine.parameters, self.online.parameters, tau)
+
+    def existing(self) -> State:
+        """The connections that exist, and their values."""
+        return self.network.state()
+
+    def state(self) -> State:
+        """All that is needed to go on."""
+        return self.network.state()
+
+    def restore(self, state: State) -> None:
+        """Take over a state."""
+        self.network.restore(state)
+
+
+class _Piece(NamedTuple):
+    """A stretch of the target's parameters and what it follows."""
+
+    target: slice
+    online: slice
+    source: NDArray[np.uint32] | None = None  # None: the same entries in the same order
+    canonical: NDArray[np.uint32] | None = None
+    budget: int = 0
+
+
+class OwnPatternTarget:
+    """Keeps its own pattern, at the budget of the online network, by magnitude.
+
+    Sokar et al. 2021, algorithm 3: after theta' = tau theta + (1 - tau) theta', each layer with
+    more connections than the online layer loses those of smallest magnitude (ties: the lower
+    position goes). Leftovers of connections that the online network dropped fade out while new
+    ones grow in.
+
+    Stored over the union of the online pattern and the leftovers, rebuilt when the online
+    pattern changes; an entry of the union that was removed has the value 0.
+    """
+
+    def __init__(self, online: Network) -> None:
+        self.online = online
+        self.network = online.copy()
+        self._united_with: Layout | None = online.layout
+        self._pieces = self._plan()
+
+    def __call__(self, *inputs: Array) -> Array:
+        """Outputs, as Network gives them."""
+        return self.network(*inputs)
+
+    def follow(self, tau: float) -> None:
+        """Move towards the online network, then keep the largest magnitudes of each layer."""
+        if self._united_with is not self.online.layout:
+            self._unite()
+        mine, theirs = self.network.parameters, self.online.parameters
+        for piece in self._pieces:
+            target, online = mine[piece.target], theirs[piece.online]
+            if piece.source is None or piece.canonical is None:
+                _native.follow(target, online, tau)
+            else:
+                _native.follow_within_budget(
+                    target, online, piece.source, piece.canonical, piece.budget, tau
+                )
+
+    def _unite(self) -> None:
+        """Rebuild the union of the online pattern and what exists here."""
+        mine, online = self.network, self.online.layout
+        patterns: list[list[Pattern]] = [[] for _ in mine.layout.patterns]
+        for place, existing in self._existing_patterns():
+            wanted = online.pattern(place)
+            union = np.union1d(existing.positions, wanted.positions)
+            # The online pattern itself where nothing is left over: then its layer is shared.
+            patterns[place[0]].append(
+                wanted
+                if union.size == wanted.connections
+                else Pattern(wanted.n_in, wanted.n_out, union)
+            )
+        layout = Layout(patterns, online.output, online.first_gradient_input, share=online)
+        rewirings = mine.layout.difference(layout)
+        mine.parameters = mine.layout.carry(mine.parameters, layout, rewirings)
+        mine.layout = layout
+        self._united_with = online
+        self._pieces = self._plan()
+
+    def _existing_patterns(self) -> Iterator[tuple[Place, Pattern]]:
+        """Each layer's connections: what a dense target would hold as non-zero."""
+        for place, pattern in self.network.layout:
+            values = self.network.layout.read(self.network.parameters, place)
+            positions = pattern.positions[values != 0]
+            yield place, Pattern(pattern.n_in, pattern.n_out, positions)
+
+    def _plan(self) -> list[_Piece]:
+        """What follows what; neighbouring stretches that follow one to one become one."""
+        mine, theirs = self.network.layout, self.online.layout
+        pieces: list[_Piece] = []
+        for place, pattern in mine:
+            weights = _Piece(mine.weights_slice(place), theirs.weights_slice(place))
+            if not pattern.same_as(theirs.pattern(place)):
+                weights = weights._replace(
+                    source=_sources(mine, theirs, place),
+                    canonical=mine.native(place).canonical_index,
+                    budget=theirs.pattern(place).connections,
+                )
+            biases = _Piece(mine.biases_slice(place), theirs.biases_slice(place))
+            for piece in (weights, biases):
+                if pieces and piece.source is None and pieces[-1].source is None:
+                    last = pieces.pop()
+                    pieces.append(
+                        _Piece(
+                            slice(last.target.start, piece.target.stop),
+                            slice(last.online.start, piece.online.stop),
+                        )
+                    )
+                else:
+                    pieces.append(piece)
+        return pieces
+
+    def existing(self) -> State:
+        """The connections that exist, never more than the budget, and their values."""
+        mine = self.network
+        patterns: list[list[Pattern]] = [[] for _ in mine.layout.patterns]
+        for (member, _), pattern in self._existing_patterns():
+            patterns[member].append(pattern)
+        layout = Layout(patterns, mine.layout.output, mine.layout.first_gradient_input)
+        rewirings = mine.layout.difference(layout)
+        return layout.to_state(mine.layout.carry(mine.parameters, layout, rewirings))
+
+    def state(self) -> State:
+        """All that is needed to go on, the union with its zeros included."""
+        return {**self.network.state(), "behind": int(self._united_with is not self.online.layout)}
+
+    def restore(self, state: State) -> None:
+        """Take over a state."""
+        self.network.restore(state)
+        self._united_with = None if state["behind"] else self.online.layout
+        self._pieces = [] if state["behind"] else self._plan()
+
+
+def _sources(mine: Layout, theirs: Layout, place: Place) -> NDArray[np.uint32]:
+    """For each kernel slot of mine, the kernel slot of the same connection in theirs."""
+    slot = np.empty(theirs.pattern(place).connections, np.uint32)
+    canonical = theirs.native(place).canonical_index
+    slot[canonical] = np.arange(canonical.size, dtype=np.uint32)
+    positions = mine.pattern(place).positions[mine.native(place).canonical_index]
+    index, found = theirs.pattern(place).find(positions)
+    source = np.full(positions.size, NO_SOURCE)
+    source[found] = slot[index[found]]
+    return source

@@ -1,0 +1,42 @@
+"""Randomness: one seed, named streams."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from numpy.random import PCG64, Generator, SeedSequence
+from numpy.typing import NDArray
+
+State = dict[str, NDArray[np.generic] | int | float]
+
+
+def stream(seed: int, name: str) -> Generator:
+    """The generator of this name; independent of all other names and seeds."""
+    return Generator(PCG64(SeedSequence([seed, zlib.crc32(name.encode())])))
+
+
+def integer_seed(seed: int, *path: int) -> int:
+    """A seed for code that takes one integer, from a seed and where it is used."""
+    return int(SeedSequence([seed, *path]).generate_state(1)[0])
+
+
+def generator_state(rng: Generator) -> State:
+    """A generator's state as numbers."""
+    state = rng.bit_generator.state
+    return {
+        "state": state["state"]["state"],
+        "inc": state["state"]["inc"],
+        "has_uint32": state["has_uint32"],
+        "uinteger": state["uinteger"],
+    }
+
+
+def restore_generator(rng: Generator, state: State) -> None:
+    """The inverse of generator_state, in place."""
+    rng.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": int(state["state"]), "inc": int(state["inc"])},
+        "has_uint32": int(state["has_uint32"]),
+        "uinteger": int(state["uinteger"]),
+    }

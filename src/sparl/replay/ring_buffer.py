@@ -1,0 +1,155 @@
+"""Replay: the latest transitions, in arrays that are written round and round."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from sparl.replay.batch import Array, Batch
+
+State = dict[str, NDArray[np.generic] | int | float]
+
+
+def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -> int:
+    """Memory of a full RingBuffer, bytes."""
+    actions = 2 if keep_noise_free else 1
+    return capacity * (4 * (2 * n_obs + actions * n_act + 1) + 2)
+
+
+class RingBuffer:
+    """The last `capacity` transitions, float32.
+
+    Arrays grow into memory as they fill. `oldest` and `size` say which rows are alive: the
+    oldest can be forgotten before the ring overwrites them.
+
+    Args:
+        capacity: transitions at most.
+        n_obs: length of an observation.
+        n_act: length of an action.
+        gamma: discount per environment step.
+        keep_noise_free: store the noise-free actions too, for DynamicCapacity.
+    """
+
+    def __init__(
+        self, capacity: int, n_obs: int, n_act: int, gamma: float, *, keep_noise_free: bool = False
+    ) -> None:
+        self.capacity = capacity
+        self.gamma = gamma
+        self.observation = np.zeros((capacity, n_obs), np.float32)
+        self.next_observation = np.zeros((capacity, n_obs), np.float32)
+        self.action = np.zeros((capacity, n_act), np.float32)
+        self.keep_noise_free = keep_noise_free
+        self.noise_free_action = np.zeros((capacity if keep_noise_free else 0, n_act), np.float32)
+        self.reward = np.zeros(capacity, np.float32)
+        self.terminated = np.zeros(capacity, np.bool_)
+        self.episode_end = np.zeros(capacity, np.bool_)
+        self.oldest = 0
+        self.size = 0
+
+    def add(
+        self,
+        observation: Array,
+        action: Array,
+        noise_free_action: Array,
+        reward: float,
+        next_observation: Array,
+        terminated: bool,
+        truncated: bool,
+    ) -> None:
+        """Store one step; the oldest goes if the ring is full.
+
+        Args:
+            observation: [n_obs].
+            action: [n_act], in [-1, 1].
+            noise_free_action: [n_act], what the policy would have done without exploration.
+            reward: of the step.
+            next_observation: [n_obs], the state reached, also at the end of an episode.
+            terminated: the state reached is terminal; its value is 0.
+            truncated: the episode was cut off; the state reached keeps its value.
+        """
+        row = (self.oldest + self.size) % self.capacity
+        self.observation[row] = observation
+        self.action[row] = action
+        if self.keep_noise_free:
+            self.noise_free_action[row] = noise_free_action
+        self.reward[row] = reward
+        self.next_observation[row] = next_observation
+        self.terminated[row] = terminated
+        self.episode_end[row] = terminated or truncated
+        if self.size < self.capacity:
+            self.size += 1
+        else:
+            self.oldest = (self.oldest + 1) % self.capacity
+
+    def forget(self, count: int) -> None:
+        """Forget the `count` oldest transitions, all if there are no more."""
+        count = min(count, self.size)
+        self.oldest = (self.oldest + count) % self.capacity
+        self.size -= count
+
+    def rows(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Array rows of transitions counted from the oldest."""
+        rows: NDArray[np.int64] = (self.oldest + ages) % self.capacity
+        return rows
+
+    def sample(self, batch_size: int, n_step: int, rng: Generator) -> Batch:
+        """Uniform with replacement.
+
+        Args:
+            batch_size: B.
+            n_step: steps per transition at most; see windows.
+            rng: the replay's stream.
+
+        Raises:
+            ValueError: the replay is empty.
+        """
+        if self.size == 0:
+            raise ValueError("replay: nothing to sample from")
+        return self.windows(rng.integers(self.size, size=batch_size), n_step)
+
+    def windows(self, ages: NDArray[np.int64], n_step: int) -> Batch:
+        """The transitions that start at these ages (0 is the oldest), n_step steps long.
+
+        A window ends early, after m < n_step steps, at a terminal state (discount 0), at a time
+        limit or at the newest transition (discount gamma^m, from the state reached); it never
+        runs on into another episode or across the ring's write position.
+        """
+        first = last = self.rows(ages)
+        reward = self.reward[first].copy()
+        discount = np.full(len(ages), self.gamma, np.float32)
+        going = np.ones(len(ages), np.bool_)
+        for k in range(1, n_step):
+            # R += gamma^k r_{t+k} while the window lasts
+            going = going & ~self.episode_end[last] & (ages + k < self.size)
+            last = np.where(going, self.rows(ages + k), last)
+            reward += np.where(going, np.float32(self.gamma**k) * self.reward[last], 0)
+            discount = np.where(going, np.float32(self.gamma ** (k + 1)), discount)
+        discount[self.terminated[last]] = 0.0
+        return Batch(
+            self.observation[first],
+            self.action[first],
+            reward[:, np.newaxis],
+            discount[:, np.newaxis],
+            self.next_observation[last],
+        )
+
+    @property
+    def _arrays(self) -> list[str]:
+        names = ["observation", "next_observation", "action", "reward", "terminated"]
+        return [*names, "episode_end", *(["noise_free_action"] if self.keep_noise_free else [])]
+
+    def state(self) -> State:
+        """Live transitions, oldest first."""
+        rows = self.rows(np.arange(self.size))
+        state: State = {name: getattr(self, name)[rows] for name in self._arrays}
+        state["oldest"] = self.oldest
+        return state
+
+    def restore(self, state: State) -> None:
+        """Take over a state of a replay of the same shapes."""
+        self.oldest = int(state["oldest"])
+        self.size = len(np.asarray(state["reward"]))
+        rows = self.rows(np.arange(self.size))
+        for name in self._arrays:
+            getattr(self, name)[rows] = state[name]

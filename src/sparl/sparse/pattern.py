@@ -1,0 +1,92 @@
+"""Pattern: which connections of a layer exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """The existing connections of a layer with n_in inputs and n_out outputs.
+
+    Attributes:
+        n_in: number of inputs.
+        n_out: number of outputs.
+        positions: int64 [N], strictly ascending; connection input -> output has the position
+            output * n_in + input. This row-major order is the canonical order of every array
+            of one value per connection.
+
+    Raises:
+        ValueError: positions out of range, out of order or repeated.
+    """
+
+    n_in: int
+    n_out: int
+    positions: Positions
+
+    def __post_init__(self) -> None:
+        p = self.positions
+        if p.dtype != np.int64 or p.ndim != 1:
+            raise ValueError(f"pattern: positions must be int64 [N], are {p.dtype} {p.shape}")
+        if p.size and (p[0] < 0 or p[-1] >= self.size or not (np.diff(p) > 0).all()):
+            raise ValueError(f"pattern: positions must ascend strictly within [0, {self.size})")
+        p.flags.writeable = False
+
+    @classmethod
+    def dense(cls, n_in: int, n_out: int) -> Pattern:
+        """Every connection."""
+        return cls(n_in, n_out, np.arange(n_in * n_out, dtype=np.int64))
+
+    @property
+    def size(self) -> int:
+        """Number of positions, connected or not."""
+        return self.n_in * self.n_out
+
+    @property
+    def connections(self) -> int:
+        """Number of existing connections, N."""
+        return self.positions.size
+
+    @property
+    def density(self) -> float:
+        """N / (n_in n_out)."""
+        return self.connections / self.size
+
+    @cached_property
+    def inputs(self) -> Positions:
+        """int64 [N]: the input of each connection."""
+        return self.positions % self.n_in
+
+    @cached_property
+    def outputs(self) -> Positions:
+        """int64 [N]: the output of each connection."""
+        return self.positions // self.n_in
+
+    def same_as(self, other: Pattern) -> bool:
+        """Whether both have the same shape and connections."""
+        return self is other or (
+            (self.n_in, self.n_out) == (other.n_in, other.n_out)
+            and np.array_equal(self.positions, other.positions)
+        )
+
+    def find(self, positions: Positions) -> tuple[Positions, NDArray[np.bool_]]:
+        """Where positions stand in this pattern.
+
+        Returns:
+            int64 [len(positions)] index into this pattern's positions, meaningful where the
+            second array, bool [len(positions)], says that the connection exists.
+        """
+        if not self.connections:
+            return np.zeros(len(positions), np.int64), np.zeros(len(positions), np.bool_)
+        index = np.searchsorted(self.positions, positions).clip(max=self.connections - 1)
+        return index, self.positions[index] == positions
+
+    def overlap(self, other: Pattern) -> float:
+        """Share of this pattern's connections that exist in other; 1 for an empty pattern."""
+        return float(other.find(self.positions)[1].mean()) if self.connections else 1.0

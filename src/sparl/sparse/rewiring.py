@@ -1,0 +1,55 @@
+"""Rewiring: the change of one layer's pattern, and the only code that moves values with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparl.sparse.pattern import Pattern, Positions
+
+
+@dataclass(frozen=True, eq=False)
+class Rewiring:
+    """A layer goes from the old pattern to the new one."""
+
+    old: Pattern
+    new: Pattern
+
+    @cached_property
+    def _stayed(self) -> tuple[Positions, NDArray[np.bool_]]:
+        return self.old.find(self.new.positions)
+
+    @property
+    def grown(self) -> Positions:
+        """int64: indices, in the new pattern, of connections that the old one lacked."""
+        return np.flatnonzero(~self._stayed[1])
+
+    @property
+    def removed(self) -> Positions:
+        """int64: indices, in the old pattern, of connections that the new one lacks."""
+        return np.flatnonzero(~self.new.find(self.old.positions)[1])
+
+    def carry(self, values: NDArray[np.float32], grown: float = 0.0) -> NDArray[np.float32]:
+        """Move one value per connection, in canonical order, from the old pattern to the new.
+
+        Args:
+            values: float32 [N old].
+            grown: what a connection that was not there gets.
+
+        Returns:
+            float32 [N new]; a position in both patterns keeps its value.
+
+        Raises:
+            ValueError: values does not have one entry per old connection.
+        """
+        if values.shape != (self.old.connections,):
+            raise ValueError(
+                f"carry: {values.shape} values for {self.old.connections} old connections"
+            )
+        index, stayed = self._stayed
+        if not self.old.connections:
+            return np.full(self.new.connections, grown, np.float32)
+        return np.where(stayed, values[index], np.float32(grown))

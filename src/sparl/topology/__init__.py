@@ -1,0 +1,1 @@
+"""How sparse connectivity is chosen and how it changes."""

@@ -1,0 +1,52 @@
+"""How many connections each layer of a network gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Shape = tuple[int, int]  # (n_in, n_out)
+
+
+def round_half_up(x: float) -> int:
+    """The nearest integer; halves go up, for x >= 0."""
+    return int(x + 0.5)
+
+
+def erdos_renyi(shape: Shape, lam: float) -> int:
+    """lambda (n_in + n_out) connections, at most all (Mocanu et al. 2018; Sokar et al. 2021)."""
+    n_in, n_out = shape
+    return min(round_half_up(lam * (n_in + n_out)), n_in * n_out)
+
+
+def scaled(shapes: Sequence[Shape], wanted: Sequence[float], total: int) -> list[int]:
+    """Connections in proportion to `wanted`, by one factor, so that they add up to `total`.
+
+    A layer that would exceed its size is full and the factor is solved again; what rounding
+    leaves over goes to the largest layer with room.
+
+    Args:
+        shapes: of the layers.
+        wanted: connections of each layer before scaling, positive.
+        total: connections of all layers together.
+
+    Raises:
+        ValueError: total is negative or more than the layers can hold.
+    """
+    sizes = [n_in * n_out for n_in, n_out in shapes]
+    if not 0 <= total <= sum(sizes):
+        raise ValueError(f"density: {total} connections for layers that hold {sum(sizes)}")
+    full: set[int] = set()
+    while True:
+        room = total - sum(sizes[i] for i in full)
+        weight = sum(w for i, w in enumerate(wanted) if i not in full)
+        factor = room / weight if weight else 0.0
+        over = {i for i, w in enumerate(wanted) if i not in full and factor * w > sizes[i]}
+        if not over:
+            break
+        full |= over
+    counts = [
+        sizes[i] if i in full else round_half_up(factor * w) for i, w in enumerate(wanted)
+    ]
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        counts[i] += min(max(total - sum(counts), -counts[i]), sizes[i] - counts[i])
+    return counts

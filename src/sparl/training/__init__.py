@@ -1,0 +1,1 @@
+"""Runs: one configuration, one seed, one folder."""

@@ -1,0 +1,182 @@
+"""The agent's files: every network's existing connections and values, and how to act with them.
+
+safetensors for arrays, JSON for the rest; nothing here can execute code when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from sparl.errors import DataError
+from sparl.networks.mlp import Array, Layout, Network, Output, State
+from sparl.sparse.pattern import Pattern
+from sparl.training.environment import Environment, scale_action
+from sparl.training.run_folder import AGENT, AGENT_MANIFEST, RunFolder
+
+FORMAT = 1
+_FIELDS = ("positions", "weight", "bias")
+_DTYPES = {"positions": np.int64, "weight": np.float32, "bias": np.float32}
+
+
+def save_agent(
+    folder: RunFolder, networks: dict[str, State], environment: Environment, about: dict[str, Any]
+) -> None:
+    """Write agent.safetensors and then agent.json.
+
+    Args:
+        folder: of the run.
+        networks: from Agent.networks().
+        environment: whose observations and actions it is for.
+        about: what else the manifest should say.
+    """
+    arrays = {
+        f"{network}.{name}": np.ascontiguousarray(value)
+        for network, state in networks.items()
+        for name, value in state.items()
+        if isinstance(value, np.ndarray)
+    }
+    data = safetensors.numpy.save(arrays)
+    folder.write(AGENT, data)
+    folder.write_json(
+        AGENT_MANIFEST,
+        {
+            "format": FORMAT,
+            **about,
+            "hidden_activation": "relu",
+            "policy": {
+                "network": "actor",
+                "output_activation": "tanh",
+                "observations": environment.n_obs,
+                "action_low": environment.action_low.tolist(),
+                "action_high": environment.action_high.tolist(),
+            },
+            "networks": {name: _shapes(state) for name, state in networks.items()},
+            "positions": "output * inputs + input, ascending; one weight each, in this order",
+            "file": {"name": AGENT, "bytes": len(data), "sha256": _digest(data)},
+        },
+    )
+
+
+def _shapes(state: State) -> list[list[dict[str, int]]]:
+    """For each member, its layers' connections and outputs."""
+    members: dict[int, list[dict[str, int]]] = {}
+    for name, value in state.items():
+        if name.endswith(".weight"):
+            member, layer, _ = name.split(".")
+            bias = cast(Array, state[f"{member}.{layer}.bias"])
+            members.setdefault(int(member.removeprefix("member")), []).append(
+                {"connections": int(np.size(value)), "outputs": bias.size}
+            )
+    return [members[m] for m in sorted(members)]
+
+
+class TrainedAgent:
+    """A trained agent, ready to act.
+
+    Attributes:
+        manifest: what agent.json says.
+        actor: the policy's network, float32 [B, n_obs] -> [B, n_act] in (-1, 1).
+        n_obs: length of an observation.
+        n_act: length of an action.
+    """
+
+    def __init__(self, manifest: dict[str, Any], actor: Network) -> None:
+        self.manifest = manifest
+        self.actor = actor
+        policy = manifest["policy"]
+        self._low = np.asarray(policy["action_low"], np.float64)
+        self._high = np.asarray(policy["action_high"], np.float64)
+        self.n_obs, self.n_act = actor.layout.n_in, actor.layout.n_out
+
+    def policy(self, observation: Array) -> Array:
+        """Actions in [-1, 1], float32 [B, n_act], for float32 [B, n_obs]."""
+        return self.actor(observation)
+
+    def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[np.float32]:
+        """Noise-free actions in the environment's own units.
+
+        Args:
+            observation: [n_obs] or [B, n_obs], any real dtype.
+
+        Returns:
+            float32 [n_act] or [B, n_act].
+
+        Raises:
+            ValueError: another shape.
+        """
+        x = np.ascontiguousarray(observation, np.float32)
+        if x.ndim not in (1, 2) or x.shape[-1] != self.n_obs:
+            raise ValueError(
+                f"predict: the observation has shape {x.shape}, "
+                f"must be ({self.n_obs},) or (batch, {self.n_obs})"
+            )
+        if x.size == 0:
+            return np.zeros((0, self.n_act), np.float32)
+        action = self.policy(np.atleast_2d(x)).reshape(*x.shape[:-1], self.n_act)
+        return scale_action(action, self._low, self._high).astype(np.float32)
+
+
+def load_agent(path: str | Path) -> TrainedAgent:
+    """The agent of a run folder.
+
+    Raises:
+        DataError: missing, damaged, or of another format.
+    """
+    folder = RunFolder.open(path)
+    manifest = folder.read_json(AGENT_MANIFEST)
+    if manifest.get("format") != FORMAT:
+        raise DataError(
+            f"{folder.path / AGENT_MANIFEST}: format {manifest.get('format')}, "
+            f"this version reads {FORMAT}"
+        )
+    try:
+        data = (folder.path / AGENT).read_bytes()
+    except OSError as error:
+        raise DataError(f"{folder.path / AGENT}: {error.strerror}") from None
+    try:
+        if _digest(data) != manifest["file"]["sha256"]:
+            raise DataError(
+                f"{folder.path / AGENT}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})"
+            )
+        return TrainedAgent(manifest, _network(manifest, safetensors.numpy.load(data), "actor"))
+    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise DataError(f"{folder.path}: the agent cannot be read ({error!r})") from None
+
+
+def _network(manifest: dict[str, Any], arrays: dict[str, Any], name: str) -> Network:
+    """One network out of the files, every array checked before the engine sees it."""
+    policy = manifest["policy"]
+    patterns, state = [], {}
+    for member, layers in enumerate(manifest["networks"][name]):
+        sizes = [int(policy["observations"]), *(int(layer["outputs"]) for layer in layers)]
+        row = []
+        for index, layer in enumerate(layers):
+            prefix = f"member{member}.layer{index}"
+            for field in _FIELDS:
+                array = arrays[f"{name}.{prefix}.{field}"]
+                length = layer["outputs"] if field == "bias" else layer["connections"]
+                if array.dtype != _DTYPES[field] or array.shape != (length,):
+                    raise ValueError(f"{name}.{prefix}.{field} is {array.dtype} {array.shape}")
+                state[f"{prefix}.{field}"] = array
+            positions = np.asarray(state[f"{prefix}.positions"])
+            row.append(Pattern(sizes[index], sizes[index + 1], positions))
+        patterns.append(row)
+    layout = Layout(patterns, cast(Output, policy["output_activation"]))
+    flat = np.empty(layout.parameters, np.float32)
+    network = Network(layout, flat, ensemble=len(patterns) > 1)
+    network.restore(cast(State, state))
+    return network
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+

@@ -1,0 +1,89 @@
+"""What a training run shows: a live line on a terminal, one line per evaluation anywhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from sparl.training.evaluate import Evaluation
+
+
+class RunConsole:
+    """Shows steps, steps/s, time left, last return and connections.
+
+    Args:
+        end: where the run stops [environment steps].
+        connections: text for the networks' connections.
+        quiet: show nothing.
+    """
+
+    refresh_seconds = 0.5
+
+    def __init__(self, end: int, connections: str, *, quiet: bool = False) -> None:
+        self._console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._end = end
+        self._connections = connections
+        self._return = "-"
+        self._last = (time.monotonic(), 0)
+        self._rate = 0.0
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A line of text."""
+        self._console.print(text, markup=False)
+
+    def stepped(self, env_step: int) -> None:
+        """Called after a step; looks at the clock and shows progress now and then."""
+        now = time.monotonic()
+        then, before = self._last
+        if now - then < self.refresh_seconds:
+            return
+        rate = (env_step - before) / (now - then)
+        self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate
+        self._last = (now, env_step)
+        if self._live.is_started:
+            self._live.update(self._line(env_step), refresh=True)
+
+    def evaluated(self, env_step: int, evaluation: Evaluation) -> None:
+        """A line for an evaluation."""
+        self._return = f"{evaluation.mean:,.1f}"
+        self.say(
+            f"{env_step:>11,} of {self._end:,} steps  {self._speed()}  {self._left(env_step)}  "
+            f"return {evaluation.mean:10,.1f} ± {evaluation.std:,.1f}  {self._connections}"
+        )
+
+    def _speed(self) -> str:
+        return f"{self._rate:7,.0f} steps/s"
+
+    def _left(self, env_step: int) -> str:
+        if not self._rate:
+            return "   -:-- left"
+        minutes, seconds = divmod(round((self._end - env_step) / self._rate), 60)
+        hours, minutes = divmod(minutes, 60)
+        text = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        return f"{text:>7} left"
+
+    def _line(self, env_step: int) -> Table:
+        table = Table.grid(padding=(0, 2))
+        table.add_row(
+            ProgressBar(total=self._end, completed=env_step, width=24),
+            f"{env_step:,} of {self._end:,} steps",
+            self._speed(),
+            self._left(env_step),
+            f"return {self._return}",
+            self._connections,
+        )
+        return table

@@ -1,0 +1,283 @@
+"""Environment: any Gymnasium task with a flat Box observation and a bounded Box action.
+
+Inside sparl actions are in [-1, 1] and observations float32; both are converted here. What an
+environment hands back is checked before anything learns from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+from sparl.errors import EnvironmentFault, UsageError
+from sparl.networks.mlp import Array
+
+State = dict[str, Any]
+
+SUPPORTED = (
+    "supported: a flat Box observation (one axis) and a bounded Box action (one axis, finite "
+    "low < high)"
+)
+
+# The ids of the papers need the retired mujoco-py; the -v4 models and rewards are theirs.
+_V3 = {
+    f"{task}-v3": f"{task}-v4" for task in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
+}
+_CONTACT_FORCES = 84  # entries of Ant-v3 and Humanoid-v3 that were zeros under MuJoCo 2.0
+
+
+class Step(NamedTuple):
+    """What a step returns: observation float32 [n_obs], and whether and how the episode ended."""
+
+    observation: Array
+    reward: float
+    terminated: bool
+    truncated: bool
+
+
+class _ZeroContactForces(gymnasium.ObservationWrapper[NDArray[Any], NDArray[Any], NDArray[Any]]):
+    """The observation of Ant-v3 or Humanoid-v3 as it was under MuJoCo 2.0: contact forces zero."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], *, append: bool) -> None:
+        super().__init__(env)
+        assert isinstance(env.observation_space, Box)
+        self._append = append
+        n_obs = env.observation_space.shape[0] + (_CONTACT_FORCES if append else 0)
+        self.observation_space = Box(-np.inf, np.inf, (n_obs,), np.float64)
+
+    def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
+        """The same with 84 zeros at its end."""
+        if self._append:
+            return np.concatenate([observation, np.zeros(_CONTACT_FORCES)])
+        observation[-_CONTACT_FORCES:] = 0.0
+        return observation
+
+
+def _make(env_id: str, max_episode_steps: int | None, contact_forces: str) -> gymnasium.Env[Any, Any]:
+    """The Gymnasium environment of an id, -v3 ids included."""
+    options: dict[str, Any] = {"disable_env_checker": True}
+    if max_episode_steps is not None:
+        options["max_episode_steps"] = max_episode_steps
+    if env_id == "Ant-v3" and contact_forces == "live":
+        options["use_contact_forces"] = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # -v4 is deprecated, and here on purpose
+        try:
+            env = gymnasium.make(_V3.get(env_id, env_id), **options)
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UsageError(f"environment {env_id}: {_one_line(error)}") from None
+        except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
+            raise UsageError(_unknown(env_id, error)) from None
+        except Exception as error:
+            raise EnvironmentFault(f"environment {env_id} cannot be made: {_one_line(error)}") from None
+    if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
+        env = _ZeroContactForces(env, append=env_id == "Ant-v3")
+    return env
+
+
+def _unknown(env_id: str, error: Exception) -> str:
+    known = [*gymnasium.registry, *_V3]
+    lower = {name.lower(): name for name in known}
+    near = [lower[n] for n in difflib.get_close_matches(env_id.lower(), lower, cutoff=0.5)]
+    if near:
+        return f"unknown environment '{env_id}'; did you mean {' or '.join(near)}?"
+    return f"unknown environment '{env_id}': {_one_line(error)}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _notes(env_id: str, contact_forces: str) -> list[str]:
+    """What differs from the environment that the papers call by this id."""
+    if env_id not in _V3:
+        return []
+    import mujoco
+
+    notes = [
+        f"{env_id} is Gymnasium's {_V3[env_id]} on MuJoCo {mujoco.__version__}: observations, "
+        "rewards, terminations and model of -v3; the papers' simulator was MuJoCo 2.0"
+    ]
+    if env_id in ("Ant-v3", "Humanoid-v3"):
+        notes.append(
+            "its 84 contact-force entries are "
+            + ("zeros and cost nothing, as under MuJoCo 2.0" if contact_forces == "zero" else "live")
+        )
+    return notes
+
+
+class Environment:
+    """A Gymnasium environment with scaled actions, float32 observations and checked returns.
+
+    Args:
+        env_id: Gymnasium id, or one of the five MuJoCo tasks' -v3 ids.
+        max_episode_steps: time limit; None: the environment's own.
+        contact_forces: "zero" or "live", for Ant-v3 and Humanoid-v3.
+
+    Attributes:
+        n_obs: length of an observation.
+        n_act: length of an action.
+        notes: what the user should be told of this environment.
+
+    Raises:
+        UsageError: unknown id, unsupported spaces, or no time limit.
+        EnvironmentFault: the environment cannot be made.
+    """
+
+    def __init__(
+        self, env_id: str, max_episode_steps: int | None = None, contact_forces: str = "zero"
+    ) -> None:
+        self.env_id = env_id
+        self.gym = _make(env_id, max_episode_steps, contact_forces)
+        self.notes = _notes(env_id, contact_forces)
+        observation, action = self.gym.observation_space, self.gym.action_space
+        if not isinstance(observation, Box) or len(observation.shape) != 1:
+            raise UsageError(f"environment {env_id}: observation is {observation}; {SUPPORTED}")
+        if (
+            not isinstance(action, Box)
+            or len(action.shape) != 1
+            or not np.issubdtype(action.dtype, np.floating)
+            or not np.isfinite(action.low).all()
+            or not np.isfinite(action.high).all()
+            or not (action.low < action.high).all()
+        ):
+            raise UsageError(f"environment {env_id}: action is {action}; {SUPPORTED}")
+        spec = self.gym.spec
+        if max_episode_steps is None and (spec is None or spec.max_episode_steps is None):
+            raise UsageError(
+                f"environment {env_id} has no time limit; give one with --max-episode-steps N"
+            )
+        self.n_obs, self.n_act = observation.shape[0], action.shape[0]
+        self.action_low = np.asarray(action.low, np.float64)
+        self.action_high = np.asarray(action.high, np.float64)
+        self._dtype = action.dtype
+        self._episode_steps = 0
+
+    def scale(self, action: Array) -> NDArray[Any]:
+        """An action of [-1, 1], [..., n_act], in the environment's own units."""
+        return scale_action(action, self.action_low, self.action_high).astype(self._dtype)
+
+    def reset(self, seed: int | None = None) -> Array:
+        """Start an episode; with a seed, always the same one.
+
+        Raises:
+            EnvironmentFault: it raised, or returned what it must not.
+        """
+        self._episode_steps = 0
+        try:
+            observation, _ = self.gym.reset(seed=seed)
+        except Exception as error:
+            raise self._fault(f"reset(seed={seed}) raised {_named(error)}") from error
+        return self._observation(observation, f"reset(seed={seed})")
+
+    def step(self, action: Array) -> Step:
+        """Take an action of [-1, 1], float32 [n_act].
+
+        Raises:
+            EnvironmentFault: it raised, or returned what it must not.
+        """
+        self._episode_steps += 1
+        try:
+            observation, reward, terminated, truncated, _ = self.gym.step(self.scale(action))
+            reward = float(reward)
+        except Exception as error:
+            raise self._fault(f"step raised {_named(error)}", action) from error
+        if not np.isfinite(reward):
+            raise self._fault(f"step returned the reward {reward}", action)
+        checked = self._observation(observation, "step", action)
+        return Step(checked, reward, bool(terminated), bool(truncated))
+
+    def close(self) -> None:
+        """Release the simulator."""
+        self.gym.close()
+
+    def _observation(self, observation: Any, where: str, action: Array | None = None) -> Array:
+        shape = np.shape(observation)
+        if shape != (self.n_obs,):
+            raise self._fault(
+                f"{where} returned an observation of shape {shape}, not {(self.n_obs,)}", action
+            )
+        copied = np.array(observation, np.float32)
+        if not np.isfinite(copied).all():
+            bad = int(np.flatnonzero(~np.isfinite(copied))[0])
+            raise self._fault(f"{where} returned observation[{bad}] = {copied[bad]}", action)
+        return copied
+
+    def _fault(self, what: str, action: Array | None = None) -> EnvironmentFault:
+        taken = "" if action is None else f", action {self.scale(action).tolist()}"
+        return EnvironmentFault(
+            f"environment {self.env_id}: {what} at step {self._episode_steps} of the episode{taken}"
+        )
+
+    def state(self) -> State | None:
+        """Everything the next steps depend on, or None where the environment cannot tell.
+
+        MuJoCo: the integration state, body positions that rewards are read from, the random
+        stream and the elapsed steps; others: what their get_state returns.
+        """
+        bare: Any = self.gym.unwrapped
+        limit = _time_limit(self.gym)
+        state: State = {"elapsed": limit._elapsed_steps if limit else 0}
+        state["episode_steps"] = self._episode_steps
+        state["np_random"] = bare.np_random.bit_generator.state
+        if hasattr(bare, "model") and hasattr(bare, "data"):
+            import mujoco
+
+            size = mujoco.mj_stateSize(bare.model, mujoco.mjtState.mjSTATE_INTEGRATION)
+            physics = np.empty(size)
+            mujoco.mj_getState(
+                bare.model, bare.data, physics, mujoco.mjtState.mjSTATE_INTEGRATION
+            )
+            state |= {"physics": physics, "xpos": bare.data.xpos.copy()}
+            state["xipos"] = bare.data.xipos.copy()
+            return state
+        if hasattr(bare, "get_state") and hasattr(bare, "set_state"):
+            state["own"] = bare.get_state()
+            return state
+        return None
+
+    def restore(self, state: State) -> None:
+        """Continue, in an environment that was reset once, from a state."""
+        bare: Any = self.gym.unwrapped
+        limit = _time_limit(self.gym)
+        if limit:
+            limit._elapsed_steps = state["elapsed"]
+        self._episode_steps = state["episode_steps"]
+        bare.np_random.bit_generator.state = state["np_random"]
+        if "own" in state:
+            bare.set_state(state["own"])
+            return
+        import mujoco
+
+        mujoco.mj_setState(
+            bare.model, bare.data, state["physics"], mujoco.mjtState.mjSTATE_INTEGRATION
+        )
+        bare.data.xpos[:] = state["xpos"]
+        bare.data.xipos[:] = state["xipos"]
+
+
+def scale_action(
+    action: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """From [-1, 1] to [low, high], entry by entry; never beyond either."""
+    scaled: NDArray[np.float64] = (low + high) / 2 + (high - low) / 2 * action
+    return scaled.clip(low, high)
+
+
+def _time_limit(env: gymnasium.Env[Any, Any]) -> Any:
+    """The TimeLimit wrapper, if there is one."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.wrappers.TimeLimit):
+            return env
+        env = env.env
+    return None
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {_one_line(error)}"

@@ -1,0 +1,224 @@
+"""Where topology meets networks: learners that evolve, and the agent built from them.
+
+The only module that imports both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from sparl.agents.td3 import TD3, TD3Settings
+from sparl.configuration import Config
+from sparl.methods import Architecture
+from sparl.networks.adam import Adam
+from sparl.networks.initialize import uniform_fan_in
+from sparl.networks.mlp import Array, Layout, Network, Output, Place, State, Trace
+from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
+from sparl.random_streams import generator_state, restore_generator, stream
+from sparl.sparse.pattern import Pattern
+from sparl.sparse.rewiring import Rewiring
+from sparl.topology.density import Shape, round_half_up
+from sparl.topology.drop import DropRule, drop_nearest_zero_of_each_sign, drop_smallest
+from sparl.topology.grow import GrowRule, grow_random
+from sparl.topology.initial import random_pattern
+from sparl.topology.layer_view import LayerView
+from sparl.topology.propose import TopologyMethod, propose
+from sparl.topology.schedule import NEVER, Schedule
+
+DROP_RULES: dict[str, DropRule] = {
+    "nearest_zero_of_each_sign": drop_nearest_zero_of_each_sign,
+    "smallest": drop_smallest,
+}
+GROW_RULES: dict[str, GrowRule] = {"random": grow_random}
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """One layer's part of one evolution.
+
+    Attributes:
+        agent_update: when, on the agent's clock.
+        place: member and layer.
+        connections: N, before and after.
+        moved: connections dropped, and as many grown.
+        returned: of the dropped, those grown again at once.
+        initial_overlap: share of the connections that existed at the start.
+    """
+
+    agent_update: int
+    place: Place
+    connections: int
+    moved: int
+    returned: int
+    initial_overlap: float
+
+
+class EvolvingLearner:
+    """Optimises one network and evolves its topology when its schedule says so.
+
+    Order (Sokar et al., algorithm 1): the optimiser's step, then the evolution. An evolution
+    that is due while the network does not learn (the policy delay) happens at its next step.
+
+    Args:
+        network: what learns.
+        adam: its optimiser.
+        method: how connections are chosen.
+        schedule: when, and how many.
+        rng: the topology's stream.
+    """
+
+    def __init__(
+        self, network: Network, adam: Adam, method: TopologyMethod, schedule: Schedule,
+        rng: Generator,
+    ) -> None:  # fmt: skip
+        self.network = network
+        self.adam = adam
+        self.method = method
+        self.schedule = schedule
+        self.rng = rng
+        self.own_updates = 0
+        self.evolutions: list[Evolution] = []  # not yet recorded; whoever records them empties it
+        self._due_seen = 0
+        self._initial = [list(member) for member in network.layout.patterns]
+        self._gradient = np.empty_like(network.parameters)
+
+    def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
+        """Learn from dL/d output of the traced pass; agent_update counts from 1."""
+        self.own_updates += 1
+        self.network.gradient(trace, output_gradient, self._gradient)
+        self.adam.step(self.network.parameters, self._gradient)
+        now = agent_update if self.schedule.clock == "agent" else self.own_updates
+        due = self.schedule.due_until(now)
+        if due > self._due_seen:
+            self._due_seen = due
+            self._evolve(agent_update)
+
+    def _evolve(self, agent_update: int) -> None:
+        rewirings: dict[Place, Rewiring] = {}
+        network = self.network
+        for place, pattern in network.layout:
+            view = LayerView(pattern, network.layout.read(network.parameters, place))
+            rewiring = propose(self.method, view, self.schedule.fraction, self.rng)
+            if rewiring is None:
+                continue
+            rewirings[place] = rewiring
+            moved = round_half_up(self.schedule.fraction * pattern.connections)
+            initial = self._initial[place[0]][place[1]]
+            self.evolutions.append(
+                Evolution(
+                    agent_update, place, pattern.connections, moved,
+                    moved - rewiring.grown.size, rewiring.new.overlap(initial),
+                )  # fmt: skip
+            )
+        if rewirings:
+            old, new = network.layout, network.layout.rewired(rewirings)
+            network.parameters = old.carry(network.parameters, new, rewirings)
+            network.layout = new
+            self.adam.rewire(new, rewirings)
+
+    def state(self) -> State:
+        """Moments, counters, the topology's stream and the initial patterns."""
+        state: State = {f"adam.{k}": v for k, v in self.adam.state().items()}
+        state |= {f"rng.{k}": v for k, v in generator_state(self.rng).items()}
+        state |= {"own_updates": self.own_updates, "due_seen": self._due_seen}
+        for (member, layer), _ in self.network.layout:
+            initial = self._initial[member][layer]
+            state[f"initial.member{member}.layer{layer}"] = initial.positions
+        return state
+
+    def restore(self, state: State) -> None:
+        """Take over a state; the network has taken over its own before."""
+        parts: dict[str, State] = {"adam": {}, "rng": {}, "initial": {}}
+        for key, value in state.items():
+            part, _, rest = key.partition(".")
+            if rest:
+                parts[part][rest] = value
+        self.adam.restore(parts["adam"], self.network.layout)
+        restore_generator(self.rng, parts["rng"])
+        self.own_updates = int(state["own_updates"])
+        self._due_seen = int(state["due_seen"])
+        for (member, layer), pattern in self.network.layout:
+            positions = np.asarray(parts["initial"][f"member{member}.layer{layer}"], np.int64)
+            self._initial[member][layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
+        self._gradient = np.empty_like(self.network.parameters)
+
+
+def schedule(config: Config, network: str) -> Schedule:
+    """The evolutions of a network. DS: updates 2, 1002, 2002, ... until the topology is frozen.
+
+    No evolution happens in the last freeze_fraction of the horizon; updates begin after the
+    warm-up, and on its own clock the actor counts every policy_delay-th of them.
+    """
+    if config.rewire_every_updates == 0:
+        return NEVER
+    last_env_step = int((1 - config.freeze_fraction) * config.horizon)
+    last = (last_env_step - config.warmup_env_steps) * config.updates_per_env_step
+    if config.rewire_clock == "network" and network == "actor":
+        last //= config.policy_delay
+    return Schedule(
+        first=2, every=config.rewire_every_updates, last=last,
+        fraction=config.rewire_fraction, clock=config.rewire_clock,
+    )  # fmt: skip
+
+
+def build_agent(config: Config, architecture: Architecture) -> TD3:
+    """The agent of a run: networks, optimisers, targets and evolution, all from config.seed."""
+    n_obs = architecture.actor[0][0][0]  # no input gradient is wanted for observations
+    actor = _network(config, "actor", [architecture.actor], "tanh", first_gradient_input=n_obs)
+    critics = _network(
+        config, "critics", [architecture.critic] * architecture.critics, "linear",
+        first_gradient_input=n_obs,
+    )  # fmt: skip
+    settings = TD3Settings(
+        tau=config.tau,
+        policy_delay=config.policy_delay,
+        exploration_noise=config.exploration_noise,
+        target_noise=config.target_noise,
+        noise_clip=config.noise_clip,
+    )
+    return TD3(
+        _learner(config, "actor", actor),
+        _learner(config, "critics", critics),
+        _target(config, actor),
+        _target(config, critics),
+        settings,
+        stream(config.seed, "exploration"),
+        stream(config.seed, "target noise"),
+    )
+
+
+def _network(
+    config: Config,
+    name: str,
+    members: Sequence[Sequence[tuple[Shape, int]]],
+    output: Output,
+    first_gradient_input: int,
+) -> Network:
+    rng = stream(config.seed, f"{name} topology")
+    patterns = [
+        [random_pattern(n_in, n_out, count, rng) for (n_in, n_out), count in layers]
+        for layers in members
+    ]
+    layout = Layout(patterns, output, first_gradient_input)
+    parameters = uniform_fan_in(layout, stream(config.seed, f"{name} weights"))
+    return Network(layout, parameters, ensemble=len(members) > 1)
+
+
+def _learner(config: Config, name: str, network: Network) -> EvolvingLearner:
+    return EvolvingLearner(
+        network,
+        Adam(network.layout, config.learning_rate, config.weight_decay, config.grown_moments),
+        TopologyMethod(DROP_RULES[config.drop], GROW_RULES[config.grow]),
+        schedule(config, name),
+        stream(config.seed, f"{name} evolution"),
+    )
+
+
+def _target(config: Config, network: Network) -> Target:
+    if config.target_pattern == "own":
+        return OwnPatternTarget(network)
+    return SharedPatternTarget(network)
