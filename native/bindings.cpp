@@ -196,11 +196,11 @@ void bind_follow_within_budget(Array target, ReadOnlyArray online, ReadOnlyArray
   const uint32_t* s = checked<uint32_t>(source, "follow_within_budget: source", {n});
   const uint32_t* c = checked<uint32_t>(canonical, "follow_within_budget: canonical", {n});
   for (size_t i = 0; i < n; i++)
-    if (s[i] != kNoSource && s[i] >= n_online)
+    if (s[i] > n_online)
       throw std::invalid_argument("follow_within_budget: source " + std::to_string(s[i]) +
-                                  " of " + std::to_string(n_online));
+                                  " for " + std::to_string(n_online) + " online connections");
   nb::gil_scoped_release release;
-  follow_within_budget(n, t, o, s, c, budget, float(tau));
+  follow_within_budget(n, t, o, n_online, s, c, budget, float(tau));
 }
 
 } // namespace

@@ -17,12 +17,13 @@ void adam(size_t n, float* parameters, const float* gradient, float* m, float* v
 void follow(size_t n, float* target, const float* online, float tau);
 
 // One layer of a target that keeps a pattern of its own (Sokar et al., algorithm 3).
-// target: [n] over the union of the online pattern and the target's leftovers; source: [n] the
-// slot in `online` of each entry, or kNoSource; canonical: [n] position of each entry.
+// target: [n] over the union of the online pattern and the target's leftovers; online: [n_online];
+// source: [n] the slot in `online` of each entry, n_online where there is none; canonical: [n]
+// index of each entry in canonical order.
 // target = target + tau (online - target), with online = 0 where it has no such connection; then
 // all but the `budget` entries of largest magnitude become 0, ties by ascending canonical.
-inline constexpr uint32_t kNoSource = UINT32_MAX;
-void follow_within_budget(size_t n, float* target, const float* online, const uint32_t* source,
-                          const uint32_t* canonical, size_t budget, float tau);
+void follow_within_budget(size_t n, float* target, const float* online, size_t n_online,
+                          const uint32_t* source, const uint32_t* canonical, size_t budget,
+                          float tau);
 
 } // namespace sparl

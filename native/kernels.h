@@ -71,6 +71,10 @@ struct Kernels {
   // target = target + tau (online - target), and online itself at tau = 1
   void (*follow)(size_t n, float* target, const float* online, float tau);
 
+  // target[i] = target[i] + tau (online[index[i]] - target[i])
+  void (*follow_gathered)(size_t n, float* target, const float* online, const uint32_t* index,
+                          float tau);
+
   // out[i] = values[index[i]]
   void (*gather)(size_t n, const float* values, const uint32_t* index, float* out);
 };

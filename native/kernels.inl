@@ -272,6 +272,11 @@ void follow(size_t n, float* __restrict target, const float* __restrict online, 
   }
 }
 
+void follow_gathered(size_t n, float* __restrict target, const float* __restrict online,
+                     const uint32_t* __restrict index, float tau) {
+  for (size_t i = 0; i < n; i++) target[i] += tau * (online[index[i]] - target[i]);
+}
+
 void gather(size_t n, const float* __restrict values, const uint32_t* __restrict index,
             float* __restrict out) {
   for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
@@ -279,7 +284,7 @@ void gather(size_t n, const float* __restrict values, const uint32_t* __restrict
 
 const Kernels table = {SPARL_ISA_NAME,  kLanes,        kMaxVectors, product,
                        weight_gradient, bias_gradient, adam,        follow,
-                       gather};
+                       follow_gathered, gather};
 
 } // namespace
 

@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 from sparl import _native
 from sparl.networks.mlp import Array, Layout, Network, Place, State
 from sparl.sparse.pattern import Pattern
-from sparl.sparse.rewiring import Rewiring
-
-NO_SOURCE = np.uint32(0xFFFFFFFF)
 
 
 class Target(Protocol):
@@ -79,7 +76,7 @@ class _Piece(NamedTuple):
 
     target: slice
     online: slice
-    source: NDArray[np.uint32] | None = None  # None: the same entries in the same order
+    source: NDArray[np.uint32] | None = None  # slots to follow; None: one to one
     canonical: NDArray[np.uint32] | None = None
     budget: int = 0
 
@@ -195,12 +192,12 @@ class OwnPatternTarget:
 
 
 def _sources(mine: Layout, theirs: Layout, place: Place) -> NDArray[np.uint32]:
-    """For each kernel slot of mine, the kernel slot of the same connection in theirs."""
+    """For each kernel slot of mine, that of the same connection in theirs, or their number."""
     slot = np.empty(theirs.pattern(place).connections, np.uint32)
     canonical = theirs.native(place).canonical_index
     slot[canonical] = np.arange(canonical.size, dtype=np.uint32)
     positions = mine.pattern(place).positions[mine.native(place).canonical_index]
     index, found = theirs.pattern(place).find(positions)
-    source = np.full(positions.size, NO_SOURCE)
+    source = np.full(positions.size, slot.size, np.uint32)
     source[found] = slot[index[found]]
     return source

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -66,7 +68,7 @@ def _make(env_id: str, max_episode_steps: int | None, contact_forces: str) -> gy
         options["max_episode_steps"] = max_episode_steps
     if env_id == "Ant-v3" and contact_forces == "live":
         options["use_contact_forces"] = True
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _model_warnings_ignored():
         warnings.simplefilter("ignore")  # -v4 is deprecated, and here on purpose
         try:
             env = gymnasium.make(_V3.get(env_id, env_id), **options)
@@ -79,6 +81,22 @@ def _make(env_id: str, max_episode_steps: int | None, contact_forces: str) -> gy
     if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
         env = _ZeroContactForces(env, append=env_id == "Ant-v3")
     return env
+
+
+@contextmanager
+def _model_warnings_ignored() -> Iterator[None]:
+    """MuJoCo's remarks on the tasks' own model files, which no user can heed."""
+    try:
+        import mujoco
+    except ImportError:
+        yield
+        return
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 def _unknown(env_id: str, error: Exception) -> str:

@@ -215,8 +215,9 @@ class Training:
 
     def _finish(self, stopped_by: signal.Signals | None) -> None:
         """Write the agent and say how it went."""
-        self._record_metrics()
-        self._record_topology()
+        if self.evaluations[-1][0] != self.env_step:  # else it stands in the evaluation's line
+            self._record_metrics()
+            self._record_topology()
         config = self.config
         about = {"method": config.method, "env": config.env, "env_step": self.env_step}
         save_agent(self.folder, self.agent.networks(), self.environment, about)
