@@ -22,27 +22,31 @@ namespace {
 using Array = nb::ndarray<nb::numpy, nb::device::cpu>;
 using ReadOnlyArray = nb::ndarray<nb::numpy, nb::ro, nb::device::cpu>;
 using FloatArray = nb::ndarray<nb::numpy, float, nb::c_contig, nb::device::cpu>;
-using IndexArray = nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using IndexArray =
+    nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 std::string shape_text(const std::vector<size_t>& shape) {
   std::string text = "(";
-  for (size_t i = 0; i < shape.size(); i++)
-    text += (i ? ", " : "") + std::to_string(shape[i]);
+  for (size_t i = 0; i < shape.size(); i++) text += (i ? ", " : "") + std::to_string(shape[i]);
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 
-template <class A> std::vector<size_t> shape_of(const A& a) {
+template <class A>
+std::vector<size_t> shape_of(const A& a) {
   std::vector<size_t> shape(a.ndim());
   for (size_t i = 0; i < a.ndim(); i++) shape[i] = a.shape(i);
   return shape;
 }
 
 // dtype T and C order, or an error that names the argument.
-template <class T, class A> void check(const A& a, const char* name) {
+template <class T, class A>
+void check(const A& a, const char* name) {
   if (a.dtype() != nb::dtype<T>()) {
     const bool is_float = a.dtype().code == uint8_t(nb::dlpack::dtype_code::Float);
     const bool is_unsigned = a.dtype().code == uint8_t(nb::dlpack::dtype_code::UInt);
-    const std::string is = std::string(is_float ? "float" : is_unsigned ? "uint" : "int") +
+    const std::string is = std::string(is_float      ? "float"
+                                       : is_unsigned ? "uint"
+                                                     : "int") +
                            std::to_string(a.dtype().bits);
     const std::string wanted = std::is_same_v<T, float>      ? "float32"
                                : std::is_same_v<T, uint32_t> ? "uint32"
@@ -75,8 +79,8 @@ FloatArray new_array(const std::vector<size_t>& shape) {
   return FloatArray(data, shape.size(), shape.data(), owner);
 }
 
-std::shared_ptr<Layer> new_layer(uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
-                                 uint32_t first_gradient_input) {
+void new_layer(Layer* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
+               uint32_t first_gradient_input) {
   if (n_in == 0 || n_out == 0 || n_in >= 1u << 28 || n_out >= 1u << 28)
     throw std::invalid_argument("layer: " + std::to_string(n_in) + " inputs and " +
                                 std::to_string(n_out) + " outputs; both must be in [1, 2^28)");
@@ -84,16 +88,17 @@ std::shared_ptr<Layer> new_layer(uint32_t n_in, uint32_t n_out, ReadOnlyArray po
   check<int64_t>(positions, "layer: positions");
   const size_t count = positions.shape(0);
   if (count >= size_t(UINT32_MAX))
-    throw std::invalid_argument("layer: " + std::to_string(count) + " connections, at most 2^32 - 2");
+    throw std::invalid_argument("layer: " + std::to_string(count) +
+                                " connections, at most 2^32 - 2");
   const auto* p = static_cast<const int64_t*>(positions.data());
   const int64_t end = int64_t(n_in) * n_out;
   for (size_t i = 0; i < count; i++)
     if (p[i] < 0 || p[i] >= end || (i && p[i] <= p[i - 1]))
-      throw std::invalid_argument(
-          "layer: positions must ascend strictly within [0, " + std::to_string(end) + "); entry " +
-          std::to_string(i) + " is " + std::to_string(p[i]));
+      throw std::invalid_argument("layer: positions must ascend strictly within [0, " +
+                                  std::to_string(end) + "); entry " + std::to_string(i) + " is " +
+                                  std::to_string(p[i]));
   nb::gil_scoped_release release;
-  return std::make_shared<Layer>(n_in, n_out, p, count, first_gradient_input);
+  new (self) Layer(n_in, n_out, p, count, first_gradient_input);
 }
 
 nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
@@ -197,13 +202,17 @@ void bind_follow_within_budget(Array target, ReadOnlyArray online, ReadOnlyArray
   const uint32_t* c = checked<uint32_t>(canonical, "follow_within_budget: canonical", {n});
   for (size_t i = 0; i < n; i++)
     if (s[i] > n_online)
-      throw std::invalid_argument("follow_within_budget: source " + std::to_string(s[i]) +
-                                  " for " + std::to_string(n_online) + " online connections");
+      throw std::invalid_argument("follow_within_budget: source " + std::to_string(s[i]) + " for " +
+                                  std::to_string(n_online) + " online connections");
   nb::gil_scoped_release release;
   follow_within_budget(n, t, o, n_online, s, c, budget, float(tau));
 }
 
 } // namespace
+
+#define FLOATS "numpy.typing.NDArray[numpy.float32]"
+#define INDICES "numpy.typing.NDArray[numpy.uint32]"
+#define POSITIONS "numpy.typing.NDArray[numpy.int64]"
 
 NB_MODULE(_native, m) {
   m.doc() = "The sparse engine: arrays and loops. Use it through sparl.networks.";
@@ -224,7 +233,8 @@ NB_MODULE(_native, m) {
         return names;
       },
       "Instruction sets that this build and this processor can run, best last.");
-  m.def("use_isa", &use_kernels, "name"_a, "Force an instruction set; ValueError if it cannot run.");
+  m.def("use_isa", &use_kernels, "name"_a,
+        "Force an instruction set; ValueError if it cannot run.");
   m.def("threads", &threads, "Threads a network pass may use.");
   m.def(
       "set_threads",
@@ -237,7 +247,9 @@ NB_MODULE(_native, m) {
       "count"_a, "Set the number of threads; results do not depend on it.");
 
   nb::class_<Layer>(m, "Layer", "One layer's connections as the kernels walk them. Immutable.")
-      .def(nb::new_(&new_layer), "n_in"_a, "n_out"_a, "positions"_a, "first_gradient_input"_a = 0,
+      .def("__init__", &new_layer, "n_in"_a, "n_out"_a, "positions"_a, "first_gradient_input"_a = 0,
+           nb::sig("def __init__(self, n_in: int, n_out: int, positions: " POSITIONS
+                   ", first_gradient_input: int = 0) -> None"),
            "positions: int64 [N], strictly ascending output * n_in + input. Inputs before\n"
            "first_gradient_input are never differentiated.")
       .def_ro("n_in", &Layer::n_in)
@@ -248,6 +260,7 @@ NB_MODULE(_native, m) {
           [](const Layer& layer) {
             return IndexArray(layer.canonical_index.data(), {layer.canonical_index.size()});
           },
+          nb::for_getter(nb::sig("def canonical_index(self) -> " INDICES)),
           "uint32 [N]: for each kernel slot, its index in canonical order.");
 
   nb::class_<Trace>(m, "Trace", "What a forward pass leaves for the backward passes.")
@@ -255,33 +268,48 @@ NB_MODULE(_native, m) {
       .def_ro("members", &Trace::members);
 
   nb::class_<Stack>(m, "Stack", "Layers after layers, for one or several members. Immutable.")
-      .def(nb::new_([](const std::vector<std::vector<std::shared_ptr<Layer>>>& members,
-                       const std::string& output) {
-             if (output != "linear" && output != "tanh")
-               throw std::invalid_argument("stack: output '" + output + "', must be linear or tanh");
-             std::vector<std::vector<std::shared_ptr<const Layer>>> layers;
-             for (const auto& stack : members) layers.emplace_back(stack.begin(), stack.end());
-             return std::make_shared<Stack>(std::move(layers),
-                                            output == "tanh" ? Output::tanh : Output::linear);
-           }),
-           "members"_a, "output"_a)
+      .def(
+          nb::new_([](const std::vector<std::vector<std::shared_ptr<Layer>>>& members,
+                      const std::string& output) {
+            if (output != "linear" && output != "tanh")
+              throw std::invalid_argument("stack: output '" + output + "', must be linear or tanh");
+            std::vector<std::vector<std::shared_ptr<const Layer>>> layers;
+            for (const auto& stack : members) layers.emplace_back(stack.begin(), stack.end());
+            return std::make_shared<Stack>(std::move(layers),
+                                           output == "tanh" ? Output::tanh : Output::linear);
+          }),
+          "members"_a, "output"_a)
       .def_prop_ro("parameters", &Stack::parameters)
       .def("weights_at", &Stack::weights_at, "member"_a, "layer"_a)
       .def("biases_at", &Stack::biases_at, "member"_a, "layer"_a)
       .def("forward", &forward, "parameters"_a, "inputs"_a, "member"_a = nb::none(),
+           nb::sig("def forward(self, parameters: " FLOATS
+                   ", inputs: collections.abc.Sequence[" FLOATS
+                   "], member: int | None = None) -> tuple[" FLOATS ", Trace]"),
            "inputs: float32 [B, n_i], joined along features. Returns float32 [E, B, n_out] and a\n"
            "Trace; with member, of that member alone (E = 1).")
       .def("gradient", &gradient, "parameters"_a, "trace"_a, "output_gradient"_a, "out"_a,
+           nb::sig("def gradient(self, parameters: " FLOATS
+                   ", trace: Trace, output_gradient: " FLOATS ", out: " FLOATS ") -> None"),
            "Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].")
       .def("input_gradient", &input_gradient, "parameters"_a, "trace"_a, "output_gradient"_a,
+           nb::sig("def input_gradient(self, parameters: " FLOATS
+                   ", trace: Trace, output_gradient: " FLOATS ") -> " FLOATS),
            "float32 [E, B, differentiated inputs].");
 
-  m.def("adam", &bind_adam, "parameters"_a, "gradient"_a, "m"_a, "v"_a, "step"_a,
-        "learning_rate"_a, "beta1"_a, "beta2"_a, "epsilon"_a, "weight_decay"_a,
+  m.def("adam", &bind_adam, "parameters"_a, "gradient"_a, "m"_a, "v"_a, "step"_a, "learning_rate"_a,
+        "beta1"_a, "beta2"_a, "epsilon"_a, "weight_decay"_a,
+        nb::sig("def adam(parameters: " FLOATS ", gradient: " FLOATS ", m: " FLOATS ", v: " FLOATS
+                ", step: int, learning_rate: float, beta1: float, beta2: float, epsilon: float, "
+                "weight_decay: float) -> None"),
         "One Adam step in place, L2 in the gradient; step counts from 1.");
   m.def("follow", &bind_follow, "target"_a, "online"_a, "tau"_a,
+        nb::sig("def follow(target: " FLOATS ", online: " FLOATS ", tau: float) -> None"),
         "target += tau * (online - target), in place.");
-  m.def("follow_within_budget", &bind_follow_within_budget, "target"_a, "online"_a, "source"_a,
-        "canonical"_a, "budget"_a, "tau"_a,
-        "The same over a union of patterns, then only the budget largest magnitudes stay non-zero.");
+  m.def(
+      "follow_within_budget", &bind_follow_within_budget, "target"_a, "online"_a, "source"_a,
+      "canonical"_a, "budget"_a, "tau"_a,
+      nb::sig("def follow_within_budget(target: " FLOATS ", online: " FLOATS ", source: " INDICES
+              ", canonical: " INDICES ", budget: int, tau: float) -> None"),
+      "The same over a union of patterns, then only the budget largest magnitudes stay non-zero.");
 }

@@ -11,7 +11,8 @@ namespace {
 
 constexpr size_t kChunk = 8192; // floats per work item: a few microseconds
 
-template <class Body> void in_chunks(size_t n, const Body& body) {
+template <class Body>
+void in_chunks(size_t n, const Body& body) {
   parallel_for(uint32_t((n + kChunk - 1) / kChunk), [&](uint32_t i) {
     const size_t first = i * kChunk;
     body(first, std::min(kChunk, n - first));
@@ -68,9 +69,8 @@ void adam(size_t n, float* parameters, const float* gradient, float* m, float* v
 }
 
 void follow(size_t n, float* target, const float* online, float tau) {
-  in_chunks(n, [&](size_t at, size_t count) {
-    kernels().follow(count, target + at, online + at, tau);
-  });
+  in_chunks(
+      n, [&](size_t at, size_t count) { kernels().follow(count, target + at, online + at, tau); });
 }
 
 void follow_within_budget(size_t n, float* target, const float* online, size_t n_online,

@@ -15,7 +15,8 @@ constexpr uint32_t kLanes = SPARL_LANES;
 constexpr bool kManyRegisters = SPARL_REGISTERS >= 32;
 constexpr uint32_t kMaxVectors = kManyRegisters ? 4 : 2;
 
-typedef float Vec __attribute__((vector_size(4 * SPARL_LANES), aligned(4 * SPARL_LANES), may_alias));
+typedef float Vec
+    __attribute__((vector_size(4 * SPARL_LANES), aligned(4 * SPARL_LANES), may_alias));
 typedef float UnalignedVec __attribute__((vector_size(4 * SPARL_LANES), aligned(4), may_alias));
 #define SPARL_INLINE inline __attribute__((always_inline))
 
@@ -67,13 +68,14 @@ void product_tile(const BlocksView& m, const float* values, const float* bias, c
     for (uint32_t g = m.blocks[block].group; g < m.blocks[block + 1].group; g++) {
       const uint32_t count = m.groups[g] >> 4;
       switch (m.groups[g] & 15) {
-#define SPARL_CASE(p)                                             \
-  case p:                                                         \
+#define SPARL_CASE(p)                                           \
+  case p:                                                       \
     multiply_group<T, p>(count, column, value, x, stride, sum); \
     break;
-        SPARL_CASE(1) SPARL_CASE(2) SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5)
-        SPARL_CASE(6) SPARL_CASE(7) SPARL_CASE(8) SPARL_CASE(9) SPARL_CASE(10)
-        SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13) SPARL_CASE(14) SPARL_CASE(15)
+        SPARL_CASE(1)
+        SPARL_CASE(2) SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5) SPARL_CASE(6) SPARL_CASE(7)
+            SPARL_CASE(8) SPARL_CASE(9) SPARL_CASE(10) SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13)
+                SPARL_CASE(14) SPARL_CASE(15)
 #undef SPARL_CASE
       }
       column += count;
@@ -99,11 +101,15 @@ void product_tile(const BlocksView& m, const float* values, const float* bias, c
 void product(const BlocksView& m, const float* values, const float* bias, const float* x, float* y,
              const float* gate, Edge edge, size_t stride, uint32_t vectors) {
   switch (vectors) {
-    case 1: return product_tile<1>(m, values, bias, x, y, gate, edge, stride);
-    case 2: return product_tile<2>(m, values, bias, x, y, gate, edge, stride);
+    case 1:
+      return product_tile<1>(m, values, bias, x, y, gate, edge, stride);
+    case 2:
+      return product_tile<2>(m, values, bias, x, y, gate, edge, stride);
 #if SPARL_REGISTERS >= 32
-    case 3: return product_tile<3>(m, values, bias, x, y, gate, edge, stride);
-    case 4: return product_tile<4>(m, values, bias, x, y, gate, edge, stride);
+    case 3:
+      return product_tile<3>(m, values, bias, x, y, gate, edge, stride);
+    case 4:
+      return product_tile<4>(m, values, bias, x, y, gate, edge, stride);
 #endif
   }
 }
@@ -222,13 +228,14 @@ void weight_gradient(const BlocksView& m, uint32_t first, uint32_t last, const f
     for (uint32_t g = m.blocks[block].group; g < m.blocks[block + 1].group; g++) {
       const uint32_t count = m.groups[g] >> 4;
       switch (m.groups[g] & 15) {
-#define SPARL_CASE(p)                                                          \
-  case p:                                                                      \
+#define SPARL_CASE(p)                                                     \
+  case p:                                                                 \
     group_gradient<p>(count, column, block_dy, x, stride, vectors, sums); \
     break;
-        SPARL_CASE(1) SPARL_CASE(2) SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5)
-        SPARL_CASE(6) SPARL_CASE(7) SPARL_CASE(8) SPARL_CASE(9) SPARL_CASE(10)
-        SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13) SPARL_CASE(14) SPARL_CASE(15)
+        SPARL_CASE(1)
+        SPARL_CASE(2) SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5) SPARL_CASE(6) SPARL_CASE(7)
+            SPARL_CASE(8) SPARL_CASE(9) SPARL_CASE(10) SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13)
+                SPARL_CASE(14) SPARL_CASE(15)
 #undef SPARL_CASE
       }
       column += count;
@@ -282,9 +289,8 @@ void gather(size_t n, const float* __restrict values, const uint32_t* __restrict
   for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
 }
 
-const Kernels table = {SPARL_ISA_NAME,  kLanes,        kMaxVectors, product,
-                       weight_gradient, bias_gradient, adam,        follow,
-                       follow_gathered, gather};
+const Kernels table = {SPARL_ISA_NAME, kLanes, kMaxVectors, product,         weight_gradient,
+                       bias_gradient,  adam,   follow,      follow_gathered, gather};
 
 } // namespace
 

@@ -98,14 +98,15 @@ Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members, Out
       throw std::invalid_argument("stack: members differ in the number of layers");
     for (size_t l = 0; l < stack.size(); l++) {
       if (l > 0 && stack[l]->n_in != stack[l - 1]->n_out)
-        throw std::invalid_argument("stack: layer " + std::to_string(l) + " takes " +
-                                    std::to_string(stack[l]->n_in) + " inputs, the layer before gives " +
-                                    std::to_string(stack[l - 1]->n_out));
+        throw std::invalid_argument(
+            "stack: layer " + std::to_string(l) + " takes " + std::to_string(stack[l]->n_in) +
+            " inputs, the layer before gives " + std::to_string(stack[l - 1]->n_out));
       if (stack[l]->n_in != layers_[0][l]->n_in || stack[l]->n_out != layers_[0][l]->n_out)
         throw std::invalid_argument("stack: members differ in the shape of layer " +
                                     std::to_string(l));
       if (stack[l]->first_gradient_input != (l ? 0 : layers_[0][0]->first_gradient_input))
-        throw std::invalid_argument("stack: only the first layer may leave inputs undifferentiated");
+        throw std::invalid_argument(
+            "stack: only the first layer may leave inputs undifferentiated");
       offsets_.push_back(offsets_.back() + stack[l]->connections() + stack[l]->n_out);
     }
   }
@@ -181,8 +182,9 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
   const uint32_t walked = depth() - std::min(first_layer, depth());
   std::vector<size_t> at(members * walked + 1, 0);
   for (uint32_t i = 0; i < members * walked; i++)
-    at[i + 1] = at[i] + layer(trace.first_member + i / walked, first_layer + i % walked)
-                            .transposed_slots.size();
+    at[i + 1] =
+        at[i] +
+        layer(trace.first_member + i / walked, first_layer + i % walked).transposed_slots.size();
   Buffer values(at.back());
   parallel_for(members * walked, [&](uint32_t i) {
     const uint32_t member = trace.first_member + i / walked, l = first_layer + i % walked;

@@ -8,7 +8,8 @@
 
 namespace sparl {
 
-// A 64-byte aligned array from a pool of recycled ones, so a pass allocates nothing in the long run.
+// A 64-byte aligned array from a pool of recycled ones, so a pass allocates nothing in the long
+// run.
 class Buffer {
  public:
   explicit Buffer(size_t floats);

@@ -50,7 +50,9 @@ class Pool {
     const uint64_t epoch = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
     ticket_.store(epoch << 32, std::memory_order_seq_cst);
     if (sleeping_.load(std::memory_order_seq_cst) > 0) {
-      { std::lock_guard<std::mutex> lock(mutex_); }
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+      }
       wake_.notify_all();
     }
     help(epoch);
@@ -96,7 +98,8 @@ class Pool {
     } while (std::chrono::steady_clock::now() - start < kSpin);
     std::unique_lock<std::mutex> lock(mutex_);
     sleeping_.fetch_add(1, std::memory_order_seq_cst);
-    wake_.wait(lock, [&] { return stop_ || ticket_.load(std::memory_order_seq_cst) >> 32 != seen; });
+    wake_.wait(lock,
+               [&] { return stop_ || ticket_.load(std::memory_order_seq_cst) >> 32 != seen; });
     sleeping_.fetch_sub(1, std::memory_order_seq_cst);
     return ticket_.load(std::memory_order_acquire) >> 32;
   }
@@ -129,8 +132,8 @@ void forget_pool_after_fork() {
 
 std::shared_ptr<Pool> pool() {
   std::lock_guard<std::mutex> lock(pool_mutex);
-  static const int registered =
-      pthread_atfork([] { pool_mutex.lock(); }, [] { pool_mutex.unlock(); }, forget_pool_after_fork);
+  static const int registered = pthread_atfork([] { pool_mutex.lock(); },
+                                               [] { pool_mutex.unlock(); }, forget_pool_after_fork);
   (void)registered;
   auto& slot = pool_slot();
   if (!slot || slot->size() != wanted) slot = std::make_shared<Pool>(wanted - 1);

@@ -1,7 +1,7 @@
 """Deep reinforcement learning with truly sparse networks, trained from scratch.
 
-    run = sparl.train(method="DS-TD3", env="HalfCheetah-v5", steps=100_000)
-    action = sparl.load(run.path).predict(observation)
+run = sparl.train(method="DS-TD3", env="HalfCheetah-v5", steps=100_000)
+action = sparl.load(run.path).predict(observation)
 """
 
 from __future__ import annotations

@@ -57,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _complain(str(error))
         return error.exit_code
+    except ImportError as error:  # a forced instruction set, or an optional package
+        if debug:
+            raise
+        _complain(str(error))
+        return 2
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
@@ -138,7 +143,9 @@ def evaluate(args: list[str]) -> int:
     episodes = config.evaluation_episodes if options.episodes is None else options.episodes
     seed = config.evaluation_seed if options.seed is None else options.seed
     if episodes < 1 or seed < 0:
-        raise UsageError(f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0")
+        raise UsageError(
+            f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0"
+        )
     result = evaluation.evaluate(agent.policy, environment, episodes, seed)
     if options.json:
         _say_json(
@@ -182,7 +189,9 @@ def info(args: list[str]) -> int:
         content |= folder.read_json(RUN)
         content["evaluations"] = len(rows)
         if rows:
-            content["last_evaluation"] = {k: float(rows[-1][k]) for k in ("env_step", "mean", "std")}
+            content["last_evaluation"] = {
+                k: float(rows[-1][k]) for k in ("env_step", "mean", "std")
+            }
     if options.json:
         _say_json(content)
         return 0
@@ -344,20 +353,23 @@ def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> 
     Raises:
         UsageError: unknown or missing options, values of the wrong type.
     """
-    complaint = io.StringIO()
+    written = io.BytesIO()
+    complaint = io.TextIOWrapper(written, "utf-8", write_through=True)
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options, args=args, prog=program, **more)
+            parsed: T = tyro.cli(options, args=args, prog=program, **more)
+            return parsed
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise
-    # tyro draws a box: its first paragraph is the error, flags after it are suggestions.
-    text = re.sub(r"[─╭╮╰╯│]+|\x1b\[[0-9;]*m", "\n", complaint.getvalue())
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    error = next((line for line in lines[1:] if line), "the command line is wrong")
-    near = [line.split()[0] for line in lines[2:] if line.startswith("--")]
-    hint = f"; did you mean {' or '.join(near[:2])}?" if near else ""
-    raise UsageError(f"{program}: {error}{hint} (all options: {program} --help)")
+    # tyro draws a box: a title, then paragraphs between rules; the first one is the error, and
+    # flags that begin a line after it are suggestions.
+    plain = re.sub(r"\x1b\[[0-9;]*m|^[│╭╰]|[│╮╯]$", "", written.getvalue().decode(), flags=re.M)
+    lines = [line.replace("─", "").strip() for line in plain.splitlines()[1:]]
+    end = lines.index("") if "" in lines else len(lines)
+    near = [line.split()[0] for line in lines[end:] if line.startswith("--")]
+    hint = f"; did you mean {' or '.join(near[:2])}?" if near and near[0] not in args else ""
+    raise UsageError(f"{program}: {' '.join(lines[:end])}{hint} (all options: {program} --help)")
 
 
 # ------------------------------------------------------------------ printing

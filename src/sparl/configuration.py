@@ -198,7 +198,9 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
     for name, value in values.items():
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1)
-            wrong.append(f"unknown field '{name}'" + (f" (did you mean {near[0]}?)" if near else ""))
+            wrong.append(
+                f"unknown field '{name}'" + (f" (did you mean {near[0]}?)" if near else "")
+            )
             continue
         plain = tuple(value) if isinstance(value, list) else value
         if not _fits(plain, hints[name]):

@@ -24,7 +24,7 @@ class Flops:
 
     @property
     def ratio(self) -> float:
-        """sparse / dense."""
+        """Sparse / dense."""
         return self.sparse / self.dense
 
 

@@ -7,9 +7,10 @@ for Deep Reinforcement Learning (arXiv 2106.04217), tables and text of its exper
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from sparl.configuration import Config
 from sparl.errors import UsageError
@@ -142,14 +143,14 @@ def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
     layers = {}
     for name, n_in, n_out in (("actor", n_obs, n_act), ("critic", n_obs + n_act, 1)):
         sizes = (n_in, *config.hidden, n_out)
-        shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
-        counts = _connections(config, "actor" if name == "actor" else "critic", shapes, notes)
+        shapes = list(itertools.pairwise(sizes))
+        counts = _connections(config, name, shapes, notes)
         layers[name] = tuple(zip(shapes, counts, strict=True))
     return Architecture(layers["actor"], layers["critic"], tuple(notes))
 
 
 def _connections(
-    config: Config, network: Literal["actor", "critic"], shapes: Sequence[Shape], notes: list[str]
+    config: Config, network: str, shapes: Sequence[Shape], notes: list[str]
 ) -> list[int]:
     """Connections of each layer: densities, or lambdas, scaled to a sparsity where one is set."""
     sizes = [n_in * n_out for n_in, n_out in shapes]

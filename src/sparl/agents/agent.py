@@ -45,4 +45,3 @@ class Agent(Protocol):
 
     def restore(self, state: dict[str, State]) -> None:
         """Take over a state."""
-

@@ -76,7 +76,7 @@ class TD3:
         self.updates = 0
 
     def policy(self, observation: Array) -> Array:
-        """a = pi(s): float32 [B, n_act] in (-1, 1) for float32 [B, n_obs]."""
+        """A = pi(s): float32 [B, n_act] in (-1, 1) for float32 [B, n_obs]."""
         return self.actor(observation)
 
     def act(self, observation: Array) -> tuple[Array, Array]:

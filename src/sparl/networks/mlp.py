@@ -72,7 +72,7 @@ class Layout:
     @property
     def parameters(self) -> int:
         """Length of the flat array: weights and biases."""
-        return self.stack.parameters
+        return int(self.stack.parameters)
 
     def __iter__(self) -> Iterator[tuple[Place, Pattern]]:
         for member, layers in enumerate(self.patterns):
@@ -242,7 +242,9 @@ class Network:
     def input_gradient(self, trace: Trace, output_gradient: Array) -> Array:
         """dL/d inputs from layout.first_gradient_input on: float32 [(E,) B, inputs]."""
         stack = trace.layout.stack
-        result = stack.input_gradient(self.parameters, trace.native, _members(output_gradient))
+        result: Array = stack.input_gradient(
+            self.parameters, trace.native, _members(output_gradient)
+        )
         return result if output_gradient.ndim == 3 else result[0]
 
     def copy(self) -> Network:

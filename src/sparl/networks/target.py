@@ -22,7 +22,7 @@ class Target(Protocol):
         """Outputs, as Network gives them."""
 
     def follow(self, tau: float) -> None:
-        """theta' = tau theta + (1 - tau) theta'; tau = 1 copies."""
+        """Theta' = tau theta + (1 - tau) theta'; tau = 1 copies."""
 
     def existing(self) -> State:
         """The connections that exist, and their values."""
@@ -50,7 +50,7 @@ class SharedPatternTarget:
         return self.network(*inputs)
 
     def follow(self, tau: float) -> None:
-        """theta' = tau theta + (1 - tau) theta', over the online network's pattern."""
+        """Theta' = tau theta + (1 - tau) theta', over the online network's pattern."""
         mine, layout = self.network, self.online.layout
         if mine.layout is not layout:
             rewirings = mine.layout.difference(layout)

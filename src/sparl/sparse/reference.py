@@ -27,7 +27,7 @@ def from_dense(pattern: Pattern, dense: Float) -> Float:
 
 
 def product(w: Float, bias: Float, x: Float) -> Float:
-    """y = x W^T + b; x: [B, n_in], y: [B, n_out]."""
+    """Y = x W^T + b; x: [B, n_in], y: [B, n_out]."""
     return x @ w.T + bias
 
 
@@ -37,7 +37,7 @@ def weight_gradient(pattern: Pattern, dy: Float, x: Float) -> Float:
 
 
 def input_gradient(w: Float, dy: Float) -> Float:
-    """dx = dy W; [B, n_in]."""
+    """Dx = dy W; [B, n_in]."""
     return dy @ w
 
 

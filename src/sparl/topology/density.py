@@ -13,7 +13,7 @@ def round_half_up(x: float) -> int:
 
 
 def erdos_renyi(shape: Shape, lam: float) -> int:
-    """lambda (n_in + n_out) connections, at most all (Mocanu et al. 2018; Sokar et al. 2021)."""
+    """Lambda (n_in + n_out) connections, at most all (Mocanu et al. 2018; Sokar et al. 2021)."""
     n_in, n_out = shape
     return min(round_half_up(lam * (n_in + n_out)), n_in * n_out)
 
@@ -44,9 +44,7 @@ def scaled(shapes: Sequence[Shape], wanted: Sequence[float], total: int) -> list
         if not over:
             break
         full |= over
-    counts = [
-        sizes[i] if i in full else round_half_up(factor * w) for i, w in enumerate(wanted)
-    ]
+    counts = [sizes[i] if i in full else round_half_up(factor * w) for i, w in enumerate(wanted)]
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
         counts[i] += min(max(total - sum(counts), -counts[i]), sizes[i] - counts[i])
     return counts

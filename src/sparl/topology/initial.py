@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from numpy.random import Generator
-
 import numpy as np
+from numpy.random import Generator
 
 from sparl.sparse.pattern import Pattern
 from sparl.topology.grow import random_free_positions

@@ -178,5 +178,3 @@ def _network(manifest: dict[str, Any], arrays: dict[str, Any], name: str) -> Net
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-

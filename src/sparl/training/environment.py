@@ -61,7 +61,9 @@ class _ZeroContactForces(gymnasium.ObservationWrapper[NDArray[Any], NDArray[Any]
         return observation
 
 
-def _make(env_id: str, max_episode_steps: int | None, contact_forces: str) -> gymnasium.Env[Any, Any]:
+def _make(
+    env_id: str, max_episode_steps: int | None, contact_forces: str
+) -> gymnasium.Env[Any, Any]:
     """The Gymnasium environment of an id, -v3 ids included."""
     options: dict[str, Any] = {"disable_env_checker": True}
     if max_episode_steps is not None:
@@ -77,7 +79,9 @@ def _make(env_id: str, max_episode_steps: int | None, contact_forces: str) -> gy
         except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
             raise UsageError(_unknown(env_id, error)) from None
         except Exception as error:
-            raise EnvironmentFault(f"environment {env_id} cannot be made: {_one_line(error)}") from None
+            raise EnvironmentFault(
+                f"environment {env_id} cannot be made: {_one_line(error)}"
+            ) from None
     if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
         env = _ZeroContactForces(env, append=env_id == "Ant-v3")
     return env
@@ -125,7 +129,11 @@ def _notes(env_id: str, contact_forces: str) -> list[str]:
     if env_id in ("Ant-v3", "Humanoid-v3"):
         notes.append(
             "its 84 contact-force entries are "
-            + ("zeros and cost nothing, as under MuJoCo 2.0" if contact_forces == "zero" else "live")
+            + (
+                "zeros and cost nothing, as under MuJoCo 2.0"
+                if contact_forces == "zero"
+                else "live"
+            )
         )
     return notes
 
@@ -249,9 +257,7 @@ class Environment:
 
             size = mujoco.mj_stateSize(bare.model, mujoco.mjtState.mjSTATE_INTEGRATION)
             physics = np.empty(size)
-            mujoco.mj_getState(
-                bare.model, bare.data, physics, mujoco.mjtState.mjSTATE_INTEGRATION
-            )
+            mujoco.mj_getState(bare.model, bare.data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
             state |= {"physics": physics, "xpos": bare.data.xpos.copy()}
             state["xipos"] = bare.data.xipos.copy()
             return state

@@ -123,6 +123,8 @@ class Training:
             noise_free = action
         else:
             action, noise_free = self.agent.act(self.observation)
+            if not np.isfinite(action).all():
+                raise self._diverged(f"the action is {action.tolist()}")
 
         step = self.environment.step(action)
         self.env_step += 1
@@ -150,14 +152,18 @@ class Training:
         delayed = self.agent.updates < config.n_step_delay_updates
         n_step = 1 if delayed else config.n_step
         batch = self.replay.sample(config.batch_size, n_step, self.replay_rng)
-        record = self.agent.update(batch)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
+            record = self.agent.update(batch)
         if not np.isfinite(record["critic_loss"]):
-            raise Diverged(
-                f"diverged at step {self.env_step} (update {self.agent.updates}): the critics' "
-                f"loss is {record['critic_loss']}; the same happens again with the same "
-                f"configuration and --seed {config.seed}; try a smaller --learning-rate"
-            )
+            raise self._diverged(f"the critics' loss is {record['critic_loss']}")
         self.recorded.add(record)
+
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(
+            f"diverged at step {self.env_step} (update {self.agent.updates}): {what}; the same "
+            f"happens again with the same configuration and --seed {self.config.seed}; try a "
+            "smaller --learning-rate"
+        )
 
     def _evaluate(self) -> None:
         """Evaluate, and write what happened since the last time."""
@@ -265,7 +271,7 @@ class Training:
                 lines.append(f"{network}: connections never change")
                 continue
             clock = "agent" if plan.clock == "agent" else network
-            per_step = config.updates_per_env_step
+            per_step = float(config.updates_per_env_step)
             if plan.clock == "network" and network == "actor":
                 per_step = per_step / config.policy_delay
             first, last = (

@@ -110,9 +110,13 @@ class EvolvingLearner:
             initial = self._initial[place[0]][place[1]]
             self.evolutions.append(
                 Evolution(
-                    agent_update, place, pattern.connections, moved,
-                    moved - rewiring.grown.size, rewiring.new.overlap(initial),
-                )  # fmt: skip
+                    agent_update,
+                    place,
+                    pattern.connections,
+                    moved,
+                    moved - rewiring.grown.size,
+                    rewiring.new.overlap(initial),
+                )
             )
         if rewirings:
             old, new = network.layout, network.layout.rewired(rewirings)

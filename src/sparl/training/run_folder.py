@@ -1,12 +1,12 @@
 """RunFolder: the files of a run, each readable without sparl.
 
-    config.toml        every field of the configuration, as resolved
-    run.json           state, machine, versions, environment, schedule, result
-    evaluations.csv    env_step, updates, wall_seconds, mean, std, each episode's return and length
-    metrics.csv        training metrics, averaged since the line before
-    topology.csv       every evolution of every layer
-    agent.safetensors  patterns, weights and biases of all networks
-    agent.json         what is in it, its digest, and how to act with it
+config.toml        every field of the configuration, as resolved
+run.json           state, machine, versions, environment, schedule, result
+evaluations.csv    env_step, updates, wall_seconds, mean, std, each episode's return and length
+metrics.csv        training metrics, averaged since the line before
+topology.csv       every evolution of every layer
+agent.safetensors  patterns, weights and biases of all networks
+agent.json         what is in it, its digest, and how to act with it
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class RunFolder:
             raise UsageError(f"run folder {path} cannot be written: {error.strerror}") from None
         present = [path / name for name in FILES if (path / name).exists()]
         if present and not config.overwrite:
+            folder.close()
             raise UsageError(
                 f"run folder {path} already holds a run; choose another --run-dir, or replace it "
                 "with --overwrite"
@@ -100,14 +101,16 @@ class RunFolder:
         return folder
 
     def _lock_it(self) -> None:
-        self._lock = (self.path / LOCK).open("w")
+        lock = (self.path / LOCK).open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            lock.close()
             raise RunInUse(
                 f"run folder {self.path} is in use by another process; wait, or choose another "
                 "--run-dir"
             ) from None
+        self._lock = lock
 
     def close(self) -> None:
         """Let another process have the folder."""

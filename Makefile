@@ -1,0 +1,60 @@
+# Everything a fresh machine needs lands in .venv: only Python >= 3.11, make and a C++17
+# compiler must be there before.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -name '*.py' -o -name '*.pyi')
+NATIVE := build/native
+
+.PHONY: train test check lint types native format clean
+
+train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
+	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
+
+test: $(VENV)/installed-test  ## pass the tests
+	$(BIN)/python -m pytest
+
+check: lint types native  ## what CI asks besides the tests
+
+lint: $(VENV)/installed-dev  ## style, import rules, formatting of both languages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror native/*.h native/*.inl native/*.cpp tests/native/*.cpp
+
+types: $(VENV)/installed-dev  ## strict types, and the stub of the native module is up to date
+	$(BIN)/mypy
+	$(BIN)/python -m nanobind.stubgen -q -m sparl._native -o build/_native.pyi
+	diff build/_native.pyi src/sparl/_native.pyi
+
+native: $(VENV)/installed-dev  ## the core's own tests under sanitizers
+	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B $(NATIVE) -DSPARL_NATIVE_TESTS=ON \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DCMAKE_CXX_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all"
+	PATH="$(abspath $(BIN)):$$PATH" cmake --build $(NATIVE) --parallel 2
+	$(NATIVE)/native_tests
+
+format: $(VENV)/installed-dev  ## format both languages
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i native/*.h native/*.inl native/*.cpp tests/native/*.cpp
+
+clean:  ## remove what make made; runs stay
+	rm -rf $(VENV) build
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "sparl needs Python >= 3.11; name one with make PYTHON=/path/to/python3"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet '.[test]'
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet '.[dev]'
+	@touch $@

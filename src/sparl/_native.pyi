@@ -1,0 +1,92 @@
+"""The sparse engine: arrays and loops. Use it through sparl.networks."""
+
+from collections.abc import Sequence
+
+import numpy
+import numpy.typing
+
+
+def isa() -> str:
+    """The instruction set in use."""
+
+def available_isas() -> list[str]:
+    """
+    Instruction sets that this build and this processor can run, best last.
+    """
+
+def use_isa(name: str) -> None:
+    """Force an instruction set; ValueError if it cannot run."""
+
+def threads() -> int:
+    """Threads a network pass may use."""
+
+def set_threads(count: int) -> None:
+    """Set the number of threads; results do not depend on it."""
+
+class Layer:
+    """One layer's connections as the kernels walk them. Immutable."""
+
+    def __init__(self, n_in: int, n_out: int, positions: numpy.typing.NDArray[numpy.int64], first_gradient_input: int = 0) -> None:
+        """
+        positions: int64 [N], strictly ascending output * n_in + input. Inputs before
+        first_gradient_input are never differentiated.
+        """
+
+    @property
+    def n_in(self) -> int: ...
+
+    @property
+    def n_out(self) -> int: ...
+
+    @property
+    def connections(self) -> int: ...
+
+    @property
+    def canonical_index(self) -> numpy.typing.NDArray[numpy.uint32]:
+        """uint32 [N]: for each kernel slot, its index in canonical order."""
+
+class Trace:
+    """What a forward pass leaves for the backward passes."""
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def members(self) -> int: ...
+
+class Stack:
+    """Layers after layers, for one or several members. Immutable."""
+
+    def __init__(self, members: Sequence[Sequence[Layer]], output: str) -> None: ...
+
+    @property
+    def parameters(self) -> int: ...
+
+    def weights_at(self, member: int, layer: int) -> int: ...
+
+    def biases_at(self, member: int, layer: int) -> int: ...
+
+    def forward(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32]], member: int | None = None) -> tuple[numpy.typing.NDArray[numpy.float32], Trace]:
+        """
+        inputs: float32 [B, n_i], joined along features. Returns float32 [E, B, n_out] and a
+        Trace; with member, of that member alone (E = 1).
+        """
+
+    def gradient(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], out: numpy.typing.NDArray[numpy.float32]) -> None:
+        """
+        Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].
+        """
+
+    def input_gradient(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float32]:
+        """float32 [E, B, differentiated inputs]."""
+
+def adam(parameters: numpy.typing.NDArray[numpy.float32], gradient: numpy.typing.NDArray[numpy.float32], m: numpy.typing.NDArray[numpy.float32], v: numpy.typing.NDArray[numpy.float32], step: int, learning_rate: float, beta1: float, beta2: float, epsilon: float, weight_decay: float) -> None:
+    """One Adam step in place, L2 in the gradient; step counts from 1."""
+
+def follow(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
+    """target += tau * (online - target), in place."""
+
+def follow_within_budget(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], source: numpy.typing.NDArray[numpy.uint32], canonical: numpy.typing.NDArray[numpy.uint32], budget: int, tau: float) -> None:
+    """
+    The same over a union of patterns, then only the budget largest magnitudes stay non-zero.
+    """

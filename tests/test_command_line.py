@@ -1,0 +1,450 @@
+"""The commands as a user types them: results, refusals in one line, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import safetensors.numpy
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
+
+import sparl
+from sparl.cli import main, parse_config
+from sparl.configuration import FIELDS, Config
+
+SMALL = [
+    "--env", "Pendulum-v1", "--steps", "300", "--warmup-env-steps", "100",
+    "--hidden", "16", "16", "--batch-size", "16", "--rewire-every-updates", "50",
+    "--evaluate-every-env-steps", "100", "--evaluation-episodes", "2", "--threads", "1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--method", "DS-TD3", *SMALL, "--run-dir", str(path)]) == 0
+    return path
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str:
+    """The one line with which a command is refused."""
+    assert main(args) == code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert "Traceback" not in error
+    return error
+
+
+# ------------------------------------------------------------------ a run and what it leaves
+
+
+def test_run_folder_holds_everything(finished_run: Path) -> None:
+    config = tomllib.loads((finished_run / "config.toml").read_text())
+    assert config["hidden"] == [16, 16]
+    assert config["actor_densities"] == [0.5, 0.5, 1.0]
+
+    evaluations = rows(finished_run / "evaluations.csv")
+    assert [row["env_step"] for row in evaluations] == ["0", "100", "200", "300"]
+    assert [row["updates"] for row in evaluations] == ["0", "0", "100", "200"]
+    last = evaluations[-1]
+    returns = [float(last["return_0"]), float(last["return_1"])]
+    assert float(last["mean"]) == pytest.approx(np.mean(returns))
+    assert float(last["std"]) == pytest.approx(np.std(returns))
+    assert last["length_0"] == "200"
+    assert float(last["wall_seconds"]) > float(evaluations[0]["wall_seconds"]) >= 0
+
+    metrics = rows(finished_run / "metrics.csv")
+    assert float(metrics[-1]["critic_loss"]) > 0
+    assert metrics[0]["critic_loss"] == ""
+    assert metrics[-1]["replay_size"] == "300"
+
+    # Horizon 300: frozen from step 285 on, so updates 2, 52, 102, 152 of 185.
+    topology = rows(finished_run / "topology.csv")
+    assert sorted({int(row["agent_update"]) for row in topology}) == [2, 52, 102, 152]
+    actor = [row for row in topology if row["network"] == "actor" and row["layer"] == "1"]
+    assert {row["connections"] for row in actor} == {"128"}
+    assert {row["moved"] for row in actor} == {"6"}
+    overlaps = [float(row["initial_overlap"]) for row in actor]
+    assert all(0.7 < overlap < 1 for overlap in overlaps)
+
+    run = json.loads((finished_run / "run.json").read_text())
+    assert run["state"] == "finished"
+    assert run["machine"]["instruction_set"] in ("portable", "avx2", "avx512")
+    assert {"python", "numpy", "gymnasium", "mujoco", "sparl"} <= run["versions"].keys()
+    assert any("evolutions" in line for line in run["schedule"])
+
+
+def test_agent_file_holds_patterns_weights_targets_and_both_critics(finished_run: Path) -> None:
+    arrays = safetensors.numpy.load_file(finished_run / "agent.safetensors")
+    manifest = json.loads((finished_run / "agent.json").read_text())
+    assert set(manifest["networks"]) == {"actor", "critics", "actor_target", "critics_target"}
+    assert len(manifest["networks"]["critics"]) == 2
+    for network, members in manifest["networks"].items():
+        for member, layers in enumerate(members):
+            for layer in range(len(layers)):
+                prefix = f"{network}.member{member}.layer{layer}"
+                positions, weight = arrays[f"{prefix}.positions"], arrays[f"{prefix}.weight"]
+                assert positions.shape == weight.shape
+                assert (np.diff(positions) > 0).all()
+                online = prefix.replace("_target", "")
+                assert positions.size <= arrays[f"{online}.positions"].size
+    # The actor's file, by hand: a dense product with what it says gives the agent's actions.
+    x = np.linspace(-1, 1, 3, dtype=np.float32)
+    y = x.astype(np.float64)
+    for layer, (n_in, n_out) in enumerate([(3, 16), (16, 16), (16, 1)]):
+        prefix = f"actor.member0.layer{layer}"
+        w = np.zeros(n_in * n_out)
+        w[arrays[f"{prefix}.positions"]] = arrays[f"{prefix}.weight"]
+        y = w.reshape(n_out, n_in) @ y + arrays[f"{prefix}.bias"]
+        y = np.maximum(y, 0) if layer < 2 else 2.0 * np.tanh(y)
+    np.testing.assert_allclose(sparl.load(finished_run).predict(x), y, rtol=1e-5)
+
+
+def test_predict_takes_one_observation_or_a_batch(finished_run: Path) -> None:
+    agent = sparl.load(finished_run)
+    batch = np.random.default_rng(0).normal(size=(40, 3))
+    actions = agent.predict(batch)
+    assert actions.shape == (40, 1)
+    assert actions.dtype == np.float32
+    assert np.abs(actions).max() <= 2.0
+    for observation, action in zip(batch, actions, strict=True):
+        np.testing.assert_array_equal(agent.predict(observation), action)
+    assert agent.predict(np.zeros((0, 3))).shape == (0, 1)
+    with pytest.raises(ValueError, match=r"\(4,\).*\(3,\)"):
+        agent.predict(np.zeros(4))
+
+
+def test_evaluate_gives_the_returns_of_the_end_of_training(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(finished_run), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    last = rows(finished_run / "evaluations.csv")[-1]
+    assert result["returns"] == [float(last["return_0"]), float(last["return_1"])]
+    assert main(["evaluate", str(finished_run), "--episodes", "1", "--seed", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["returns"] != result["returns"][:1]
+
+
+def test_same_seed_same_run_whatever_the_threads(finished_run: Path, tmp_path: Path) -> None:
+    again, other = tmp_path / "again", tmp_path / "other"
+    train = ["train", "--method", "DS-TD3", *SMALL]
+    assert main([*train, "--threads", "2", "--run-dir", str(again)]) == 0
+    assert main([*train, "--seed", "1", "--run-dir", str(other)]) == 0
+    digest = (finished_run / "agent.safetensors").read_bytes()
+    assert (again / "agent.safetensors").read_bytes() == digest
+    assert (other / "agent.safetensors").read_bytes() != digest
+
+
+def test_config_file_of_a_run_repeats_it(finished_run: Path, tmp_path: Path) -> None:
+    config = str(finished_run / "config.toml")
+    assert main(["train", "--config", config, "--run-dir", str(tmp_path / "again")]) == 0
+    digest = (finished_run / "agent.safetensors").read_bytes()
+    assert (tmp_path / "again" / "agent.safetensors").read_bytes() == digest
+
+
+def test_python_train_stops_early_as_a_prefix_of_the_longer_run(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    config = parse_config(["--method", "DS-TD3", *SMALL], "test")
+    fields = {k: v for k, v in config.as_dict().items() if k not in ("method", "env")}
+    run = sparl.train(
+        "DS-TD3", "Pendulum-v1", quiet=True,
+        **{**fields, "stop_at": 150, "run_dir": str(tmp_path / "prefix")},
+    )  # fmt: skip
+    whole = [(int(r["env_step"]), float(r["mean"])) for r in rows(finished_run / "evaluations.csv")]
+    assert list(run.evaluations[:2]) == whole[:2]
+    assert run.evaluations[-1][0] == 150  # what is saved has been evaluated
+    assert run.final_return == run.evaluations[-1][1]
+
+
+def test_progress_shows_what_was_promised(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["train", "--method", "DS-TD3", *SMALL, "--run-dir", str(tmp_path / "r")]) == 0
+    out = capsys.readouterr().out
+    plan, progress = out.split("return", 1)
+    assert "4 evolutions of 5.0% of the connections" in plan
+    assert re.search(r"200 of 300 steps +[\d,]+ steps/s +\S+ left +return +-[\d,.]+ ± ", progress)
+    assert "connections" in progress
+    assert str(tmp_path / "r") in progress
+
+
+# ------------------------------------------------------------------ the command line
+
+
+def test_help_shows_every_field_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--method", "DS-TD3", "--env", "Ant-v3", "--help"])
+    assert exit_.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name in FIELDS:
+        if name not in ("method", "env"):
+            assert f"--{name.replace('_', '-')}" in text, name
+    assert "(default: 40.0)" in text  # lambda_1 of Ant
+
+
+def test_papers_command_lines_are_understood() -> None:
+    for spelled, method in (
+        ("DS-TD3", "DS-TD3"), ("StaticSparseTD3", "Static-TD3"), ("TD3", "TD3"),
+    ):  # fmt: skip
+        config = parse_config(["--env", "HalfCheetah-v3", "--policy", spelled], "test")
+        assert (config.method, config.env) == (method, "HalfCheetah-v3")
+    line = (
+        "--actor_sparsity 0.9 --critic_sparsity 0.85 --nstep 3 --delay_nstep 300000 "
+        "--use_dynamic_buffer"
+    )
+    config = parse_config(line.split(), "test")
+    assert (config.actor_sparsity, config.critic_sparsity) == (0.9, 0.85)
+    assert (config.n_step, config.n_step_delay_updates) == (3, 300_000)
+    assert config.dynamic_buffer
+
+
+def test_rlx2s_choices_train(tmp_path: Path) -> None:
+    line = (
+        "--actor_sparsity 0.5 --critic_sparsity=0.4 --nstep 3 --delay_nstep 50 --use_dynamic_buffer"
+    )
+    assert main(["train", *SMALL, *line.split(), "--run-dir", str(tmp_path / "r")]) == 0
+    assert "policy_distance" in rows(tmp_path / "r" / "metrics.csv")[0]
+
+
+def test_flags_are_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(
+        'method = "DS-TD3"\nlearning_rate = 1e-4\nbatch_size = 50\nhidden = [32, 32, 32]\n'
+    )
+    config = parse_config(["--config", str(file), "--batch-size", "70"], "test")
+    assert (config.learning_rate, config.batch_size, config.policy_delay) == (1e-4, 70, 2)
+    assert config.hidden == (32, 32, 32)
+    assert config.rewire_every_updates == 1000
+
+
+def test_densities_of_an_unknown_environment_fit_the_layers_asked_for() -> None:
+    config = parse_config(["--env", "Pendulum-v1", "--hidden", "8", "8", "8"], "test")
+    assert config.actor_densities == (0.5, 0.5, 0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["trian"], 2, "did you mean train"),
+        (["train", "--method", "DSTD3"], 2, "did you mean DS-TD3"),
+        (["train", "--env", "HalfCheeta-v5"], 2, "HalfCheetah-v5"),
+        (["train", "--stepz", "5"], 2, "--steps"),
+        (["train", "--steps", "ten"], 2, "ten"),
+        (["train", "--drop", "largest"], 2, "nearest_zero_of_each_sign"),
+        (["train", "--method"], 2, "--method needs a value"),
+        (["train", "--config", "missing.toml"], 2, "missing.toml does not exist"),
+        (["train", "--actor-sparsity", "1.5"], 2, "actor_sparsity is 1.5, must be in [0, 1]"),
+        (["train", "--learning-rate", "nan"], 2, "learning_rate is nan"),
+        (["train", "--batch-size", "0", "--tau", "2"], 2, "tau is 2.0"),
+        (["train", "--env", "CartPole-v1"], 2, "supported: a flat Box observation"),
+        (["train", "--actor-sparsity", "0.999"], 2, "a sparsity of 0.0000 to"),
+        (["train", "--env", "Pendulum-v1", "--replay-capacity", "9_000_000_000",
+          "--steps", "9_000_000_000"], 6, "--replay-capacity"),
+        (["evaluate", "nowhere"], 3, "nowhere: no run here"),
+        (["evaluate"], 2, "Folder of the run"),
+        (["info", "nowhere"], 3, "no run here"),
+        (["cost", "--method", "TD4"], 2, "TD3"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_one_line(
+    args: list[str], code: int, says: str,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert says in refused(capsys, code, *args)
+    assert not list(tmp_path.iterdir())  # nothing was begun
+
+
+def test_all_errors_of_a_configuration_come_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    error = refused(capsys, 2, "train", "--gamma", "2", "--n-step", "0", "--hidden", "0")
+    assert all(name in error for name in ("gamma", "n_step", "hidden"))
+    file = tmp_path / "bad.toml"
+    file.write_text('learning_rat = 1\nbatch_size = "ten"\nseed = true\n')
+    error = refused(capsys, 2, "train", "--config", str(file))
+    assert all(text in error for text in ("did you mean learning_rate", "batch_size", "seed"))
+
+
+def test_a_folder_with_a_run_is_refused_unless_overwritten(
+    finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    args = ["train", "--method", "TD3", *SMALL, "--run-dir", str(run)]
+    assert main(args) == 0
+    before = (run / "agent.safetensors").read_bytes()
+    capsys.readouterr()
+    assert "--overwrite" in refused(capsys, 2, *args, "--seed", "4")
+    assert (run / "agent.safetensors").read_bytes() == before
+    (run / "notes.txt").write_text("mine")
+    assert main([*args, "--seed", "4", "--overwrite"]) == 0
+    assert (run / "agent.safetensors").read_bytes() != before
+    assert (run / "notes.txt").read_text() == "mine"
+    assert len(rows(run / "evaluations.csv")) == 4
+
+
+def test_bad_places_for_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert "is a file" in refused(capsys, 2, "train", *SMALL, "--run-dir", str(file))
+    below = str(file / "run")
+    assert "cannot be written" in refused(capsys, 2, "train", *SMALL, "--run-dir", below)
+    if os.getuid() != 0:  # root may write anywhere
+        closed = tmp_path / "closed"
+        closed.mkdir(mode=0o500)
+        args = ["train", *SMALL, "--run-dir", str(closed / "run")]
+        assert "cannot be written" in refused(capsys, 2, *args)
+
+
+def test_new_runs_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["train", "--method", "TD3", *SMALL, "--steps", "1"]) == 0
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names == ["TD3_Pendulum-v1_seed0", "TD3_Pendulum-v1_seed0-2"]
+
+
+def test_damaged_agent_files_are_refused(
+    finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for file in finished_run.iterdir():
+        if file.is_file():
+            (run / file.name).write_bytes(file.read_bytes())
+    whole = (run / "agent.safetensors").read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (bytes(flipped), whole[:-1], b""):
+        (run / "agent.safetensors").write_bytes(damaged)
+        assert "damaged" in refused(capsys, 3, "evaluate", str(run))
+    (run / "agent.safetensors").unlink()
+    assert "No such file" in refused(capsys, 3, "evaluate", str(run))
+    (run / "agent.json").write_text("{")
+    assert "agent.json: cannot be read" in refused(capsys, 3, "evaluate", str(run))
+
+
+class HugeRewards(PendulumEnv):
+    """Rewards that float32 can hold and whose squares it cannot."""
+
+    def step(self, u: Any) -> Any:
+        observation, _, *rest = super().step(u)
+        return observation, 3e38, *rest
+
+
+def test_diverging_training_stops_with_exit_code_5(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    gymnasium.register("HugeRewards-v0", HugeRewards, max_episode_steps=50)
+    try:
+        args = ["train", *SMALL, "--env", "HugeRewards-v0", "--run-dir", str(tmp_path / "r")]
+        error = refused(capsys, 5, *args)
+    finally:
+        del gymnasium.registry["HugeRewards-v0"]
+    assert "diverged at step 101 (update 1)" in error
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["state"] == "failed"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_what_was_evaluated(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "sparl.cli", "train", *SMALL, "--run-dir", str(run)]
+    process = subprocess.Popen(
+        [*command, "--steps", "10_000_000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(600):
+        time.sleep(0.1)
+        if (run / "evaluations.csv").exists() and len(rows(run / "evaluations.csv")) >= 3:
+            break
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert err == ""
+    assert f"stopped by {number.name} at step" in out
+    assert json.loads((run / "run.json").read_text())["state"] == f"stopped by {number.name}"
+    assert len(rows(run / "evaluations.csv")) >= 3
+    assert sparl.load(run).predict(np.zeros(3)).shape == (1,)
+
+
+def test_two_processes_do_not_share_a_run_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from sparl.training.run_folder import RunFolder
+
+    folder = RunFolder.create(Config(run_dir=str(tmp_path / "run")))
+    try:
+        args = ["train", *SMALL, "--run-dir", str(tmp_path / "run"), "--overwrite"]
+        assert "in use" in refused(capsys, 7, *args)
+    finally:
+        folder.close()
+
+
+def test_cost_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["cost", "--method", "DS-TD3", "--env", "HalfCheetah-v3"]
+    assert main(args) == 0
+    text = capsys.readouterr().out
+    assert "106,169 of 214,784" in text
+    assert "1.07e+14" in text
+    assert "0.4918" in text
+    assert main([*args, "--json"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert result["connections"] == 106_169
+    assert result["networks"]["actor"]["copies"] == 1
+    assert result["networks"]["critic"]["copies"] == 2
+    assert [x["connections"] for x in result["networks"]["critic"]["layers"]] == [1953, 32768, 256]
+    assert result["flops"]["paper"]["ratio"] == pytest.approx(0.4918, abs=5e-5)
+
+
+def test_info_and_methods(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json"]) == 0
+    assert "portable" in json.loads(capsys.readouterr().out)["instruction_sets"]
+    assert main(["info", str(finished_run)]) == 0
+    assert "state: finished" in capsys.readouterr().out
+    assert main(["methods"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("TD3", "Static-TD3", "DS-TD3", "StaticSparseTD3"))
+
+
+def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
+    def info(isa: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sparl.cli", "info"]
+        environment = {**os.environ, "SPARL_ISA": isa}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert "instruction_set portable" in info("portable").stdout
+    wrong = info("sse9")
+    assert wrong.returncode == 2
+    assert "'sse9' cannot run here; available: portable" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_core_imports_neither_torch_nor_pickle_readers() -> None:
+    code = (
+        "import sys, sparl.cli, sparl.training.loop\n"
+        "print([m for m in ('torch', 'tensorflow', 'jax') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

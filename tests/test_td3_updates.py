@@ -1,0 +1,355 @@
+"""TD3 updates against an independent float64 reference.
+
+The reference keeps dense matrices and 0/1 masks and shares no code with sparl: forward pass,
+backpropagation, Adam, targets and topology are written out here from the papers' formulas. It is
+given the agent's initial parameters, the same target noise and, at an evolution, the positions
+that the agent grew, which are random; everything else must come out the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sparl.agents.td3 import TD3
+from sparl.configuration import Config
+from sparl.methods import architecture, preset
+from sparl.random_streams import stream
+from sparl.replay.batch import Batch
+from sparl.training.rewire import EvolvingLearner, build_agent
+
+Float = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+State = dict[str, Any]
+Place = tuple[str, int, int]  # network, member, layer
+
+N_OBS, N_ACT, BATCH, GAMMA = 5, 2, 16, 0.97
+HIDDEN = (24, 20)
+SIZES = {"actor": (N_OBS, *HIDDEN, N_ACT), "critics": (N_OBS + N_ACT, *HIDDEN, 1)}
+MEMBERS = {"actor": 1, "critics": 2}
+
+# Numbers large enough that each of them shows in a few updates: decay, noise, both clips, tau.
+SETTINGS: dict[str, Any] = {
+    "hidden": HIDDEN,
+    "weight_decay": 0.01,
+    "batch_size": BATCH,
+    "tau": 0.1,
+    "target_noise": 0.8,
+    "noise_clip": 0.95,
+    "rewire_fraction": 0.2,
+    "warmup_env_steps": 1,
+    "steps": 10_000,
+}
+
+
+# --- The reference ---------------------------------------------------------------------------
+
+
+class Layer:
+    """One dense layer: weights [n_out, n_in], mask, biases, their moments, and the target's."""
+
+    def __init__(self, w: Float, b: Float, mask: Mask) -> None:
+        self.w, self.b, self.mask = w, b, mask
+        self.w_m, self.w_v = np.zeros_like(w), np.zeros_like(w)
+        self.b_m, self.b_v = np.zeros_like(b), np.zeros_like(b)
+        self.target_w, self.target_b = w.copy(), b.copy()
+
+
+class Mlp:
+    """One MLP of one network; step counts its optimiser's steps."""
+
+    def __init__(self, layers: list[Layer], tanh: bool) -> None:
+        self.layers, self.tanh, self.step = layers, tanh, 0
+
+    def forward(self, x: Float, target: bool = False) -> list[Float]:
+        """The input and every layer's output."""
+        out = [x]
+        for index, layer in enumerate(self.layers):
+            w, b = (layer.target_w, layer.target_b) if target else (layer.w, layer.b)
+            z = out[-1] @ w.T + b
+            if index < len(self.layers) - 1:
+                out.append(np.maximum(z, 0))
+            else:
+                out.append(np.tanh(z) if self.tanh else z)
+        return out
+
+    def backward(self, out: list[Float], dy: Float) -> tuple[list[tuple[Float, Float]], Float]:
+        """dL/dW and dL/db of each layer, and dL/dx, from dL/dy."""
+        gradients = []
+        dz = dy * (1 - out[-1] ** 2) if self.tanh else dy
+        for index in reversed(range(len(self.layers))):
+            gradients.append((dz.T @ out[index], dz.sum(axis=0)))
+            dx = dz @ self.layers[index].w
+            dz = dx * (out[index] > 0)
+        return gradients[::-1], dx
+
+    def adam(self, gradients: list[tuple[Float, Float]], lr: float, decay: float) -> None:
+        """Kingma & Ba 2015, algorithm 1, with L2 in the gradient of weights and biases."""
+        self.step += 1
+        for layer, (dw, db) in zip(self.layers, gradients, strict=True):
+            g = (dw + decay * layer.w) * layer.mask
+            layer.w_m = 0.9 * layer.w_m + 0.1 * g
+            layer.w_v = 0.999 * layer.w_v + 0.001 * g**2
+            layer.w = layer.w - lr * self._direction(layer.w_m, layer.w_v)
+            g = db + decay * layer.b
+            layer.b_m = 0.9 * layer.b_m + 0.1 * g
+            layer.b_v = 0.999 * layer.b_v + 0.001 * g**2
+            layer.b = layer.b - lr * self._direction(layer.b_m, layer.b_v)
+
+    def _direction(self, m: Float, v: Float) -> Float:
+        m_hat, v_hat = m / (1 - 0.9**self.step), v / (1 - 0.999**self.step)
+        return m_hat / (np.sqrt(v_hat) + 1e-8)
+
+
+def dropped_by_set(layer: Layer, count: int) -> Mask:
+    """Exact zeros first, then of each sign, in proportion, the weights nearest zero."""
+    w = layer.w.reshape(-1)
+    existing = np.flatnonzero(layer.mask.reshape(-1))
+    zeros = [i for i in existing if w[i] == 0]
+    positive = sorted((i for i in existing if w[i] > 0), key=lambda i: w[i])
+    negative = sorted((i for i in existing if w[i] < 0), key=lambda i: -w[i])
+    gone = zeros[:count]
+    rest = count - len(gone)
+    if rest:
+        of_positive = int(rest * len(positive) / (len(positive) + len(negative)) + 0.5)
+        gone += positive[:of_positive] + negative[: rest - of_positive]
+    dropped = np.zeros(w.size, bool)
+    dropped[gone] = True
+    assert dropped.sum() == count
+    return dropped.reshape(layer.mask.shape)
+
+
+def keep_the_largest(w: Float, budget: int) -> Float:
+    """All but the `budget` largest magnitudes become 0."""
+    order = np.argsort(np.abs(w.reshape(-1)), kind="stable")
+    kept = w.reshape(-1).copy()
+    kept[order[: max(w.size - budget, 0)]] = 0
+    return kept.reshape(w.shape)
+
+
+class Reference:
+    """TD3 as the papers' algorithm boxes have it, in float64, dense."""
+
+    def __init__(self, config: Config, state: dict[str, State]) -> None:
+        self.config = config
+        self.updates = 0
+        self.noise = stream(config.seed, "target noise")
+        self.seen = {"noise clipped": 0, "action clipped": 0, "moved": 0, "pruned": 0}
+        networks = {
+            name: [
+                Mlp([Layer(*read_layer(state[name], (name, m, k))) for k in range(3)], tanh)
+                for m in range(MEMBERS[name])
+            ]
+            for name, tanh in (("actor", True), ("critics", False))
+        }
+        (self.actor,), self.critics = networks["actor"], networks["critics"]
+        self.evolved: dict[str, list[int]] = {"actor": [], "critics": []}
+        self._done = {"actor": 0, "critics": 0}
+
+    def update(self, batch: Batch, new_mask: Callable[[Place], Mask]) -> dict[str, float]:
+        """One update; new_mask tells the agent's pattern after it, of which evolutions use the
+        grown part.
+        """
+        cfg = self.config
+        self.updates += 1
+        s, a, r, discount, s2 = (
+            np.asarray(x, np.float64)
+            for x in (
+                batch.observation, batch.action, batch.reward, batch.discount,
+                batch.next_observation,
+            )
+        )  # fmt: skip
+
+        # y = r + gamma min_i Q_i'(s', clip(pi'(s') + clip(eps, -c, c), -1, 1))
+        drawn = self.noise.standard_normal((BATCH, N_ACT), dtype=np.float32) * np.float32(
+            cfg.target_noise
+        )
+        eps = np.clip(drawn.astype(np.float64), -cfg.noise_clip, cfg.noise_clip)
+        raw = self.actor.forward(s2, target=True)[-1] + eps
+        self.seen["noise clipped"] += int((eps != drawn).sum())
+        self.seen["action clipped"] += int((np.abs(raw) > 1).sum())
+        x2 = np.concatenate([s2, np.clip(raw, -1, 1)], axis=1)
+        y = r + discount * np.minimum(*(c.forward(x2, target=True)[-1] for c in self.critics))
+
+        # Each critic: minimise 1/B sum_b (Q(s, a) - y)^2
+        loss, q = 0.0, []
+        for critic in self.critics:
+            out = critic.forward(np.concatenate([s, a], axis=1))
+            gradients, _ = critic.backward(out, 2 * (out[-1] - y) / BATCH)
+            critic.adam(gradients, cfg.learning_rate, cfg.weight_decay)
+            loss += ((out[-1] - y) ** 2).mean()
+            q.append(out[-1].mean())
+        record = {"critic_loss": loss, "q": float(np.mean(q))}
+        self._evolve("critics", self.critics, new_mask)
+
+        if self.updates % cfg.policy_delay == 0:
+            # Actor: minimise -1/B sum_b Q_1(s, pi(s))
+            out = self.actor.forward(s)
+            q_out = self.critics[0].forward(np.concatenate([s, out[-1]], axis=1))
+            _, dx = self.critics[0].backward(q_out, np.full((BATCH, 1), -1 / BATCH))
+            gradients, _ = self.actor.backward(out, dx[:, N_OBS:])
+            self.actor.adam(gradients, cfg.learning_rate, cfg.weight_decay)
+            record["actor_loss"] = float(-q_out[-1].mean())
+            self._evolve("actor", [self.actor], new_mask)
+            for mlp in (*self.critics, self.actor):
+                self._follow(mlp)
+        return record
+
+    def _follow(self, mlp: Mlp) -> None:
+        tau = self.config.tau
+        for layer in mlp.layers:
+            layer.target_b = tau * layer.b + (1 - tau) * layer.target_b
+            if self.config.target_pattern == "shared":
+                layer.target_w = layer.target_w * layer.mask
+            w = tau * layer.w + (1 - tau) * layer.target_w
+            # Sokar et al., algorithm 3: a target with more connections loses the smallest.
+            layer.target_w = keep_the_largest(w, int(layer.mask.sum()))
+            self.seen["pruned"] += int((w != 0).sum() - (layer.target_w != 0).sum())
+
+    def _evolve(
+        self, name: str, members: list[Mlp], new_mask: Callable[[Place], Mask]
+    ) -> None:
+        """Evolutions are due at updates 2, 2 + e, ... and happen at the network's next step."""
+        every = self.config.rewire_every_updates
+        due = 0 if every == 0 or self.updates < 2 else (self.updates - 2) // every + 1
+        if due == self._done[name]:
+            return
+        self._done[name] = due
+        self.evolved[name].append(self.updates)
+        for m, mlp in enumerate(members):
+            for k, layer in enumerate(mlp.layers):
+                if layer.mask.all():
+                    continue
+                self._rewire(layer, new_mask((name, m, k)))
+
+    def _rewire(self, layer: Layer, new: Mask) -> None:
+        count = int(self.config.rewire_fraction * layer.mask.sum() + 0.5)
+        assert count > 0
+        old, kept = layer.mask, layer.mask & ~dropped_by_set(layer, count)
+        assert (new & kept).sum() == kept.sum(), "a connection went that should have stayed"
+        assert new.sum() == old.sum(), "the number of connections changed"
+        grown = new & ~old
+        mean_v = layer.w_v[old].mean() if self.config.grown_moments == "mean" else 0.0
+        layer.w = layer.w * new
+        layer.w_m = layer.w_m * new
+        layer.w_v = np.where(grown, mean_v, layer.w_v * new)
+        layer.mask = new
+        self.seen["moved"] += int(grown.sum())
+
+
+# --- The agent's side ------------------------------------------------------------------------
+
+
+def read_layer(state: State, place: Place) -> tuple[Float, Float, Mask]:
+    """Dense weights, biases and mask from the canonical format: output * n_in + input."""
+    name, member, index = place
+    n_in, n_out = SIZES[name][index : index + 2]
+    key = f"member{member}.layer{index}"
+    w, mask = np.zeros(n_in * n_out), np.zeros(n_in * n_out, bool)
+    w[state[f"{key}.positions"]] = state[f"{key}.weight"]
+    mask[state[f"{key}.positions"]] = True
+    shape = (n_out, n_in)
+    return w.reshape(shape), state[f"{key}.bias"].astype(np.float64), mask.reshape(shape)
+
+
+def read_moments(agent: TD3, moment: str, place: Place) -> tuple[Float, Float]:
+    """One moment of weights, dense, and of biases."""
+    name, member, index = place
+    learner = {"actor": agent.actor_learner, "critics": agent.critics_learner}[name]
+    assert isinstance(learner, EvolvingLearner)
+    key = f"member{member}.layer{index}"
+    state = {f"{key}.positions": agent.networks()[name][f"{key}.positions"]}
+    moments = learner.adam.state()
+    state |= {f"{key}.{part}": moments[f"{moment}.{key}.{part}"] for part in ("weight", "bias")}
+    return read_layer(state, place)[:2]
+
+
+def new_agent(method: str, **fields: Any) -> tuple[Config, TD3]:
+    config = preset(method, "Pendulum-v1", **{**SETTINGS, **fields})
+    return config, build_agent(config, architecture(config, N_OBS, N_ACT))
+
+
+def random_batches(seed: int, count: int) -> list[Batch]:
+    """Transitions of one and of several steps, some of them terminal."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    return [
+        Batch(
+            observation=2 * normal(BATCH, N_OBS),
+            action=rng.uniform(-1, 1, (BATCH, N_ACT)).astype(np.float32),
+            reward=normal(BATCH, 1),
+            discount=rng.choice([0, GAMMA, GAMMA**2], (BATCH, 1), p=[0.2, 0.6, 0.2]).astype(
+                np.float32
+            ),
+            next_observation=2 * normal(BATCH, N_OBS),
+        )
+        for _ in range(count)
+    ]
+
+
+def places() -> list[Place]:
+    return [(name, m, k) for name in SIZES for m in range(MEMBERS[name]) for k in range(3)]
+
+
+def masks(agent: TD3) -> dict[Place, Mask]:
+    networks = agent.networks()
+    return {place: read_layer(networks[place[0]], place)[2] for place in places()}
+
+
+def assert_agrees(agent: TD3, reference: Reference) -> None:
+    """Patterns exactly; parameters, moments and targets within float32's rounding."""
+    networks = agent.networks()
+    for place in places():
+        name, member, index = place
+        where = f"{name} member {member} layer {index} after update {reference.updates}"
+        mlp = reference.actor if name == "actor" else reference.critics[member]
+        layer = mlp.layers[index]
+        w, b, mask = read_layer(networks[name], place)
+        assert (mask == layer.mask).all(), f"pattern of {where}"
+        target_w, target_b, target_mask = read_layer(networks[f"{name}_target"], place)
+        assert target_mask.sum() <= mask.sum(), f"target over budget: {where}"
+        if reference.config.target_pattern == "own":
+            assert (target_mask == (layer.target_w != 0)).all(), f"target's pattern of {where}"
+        pairs = {
+            "weight": (w, layer.w), "bias": (b, layer.b),
+            "target weight": (target_w, layer.target_w),
+            "target bias": (target_b, layer.target_b),
+        }  # fmt: skip
+        for what, (got, wanted) in pairs.items():
+            np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-6, err_msg=f"{what} of {where}")
+        for moment, wanted_w, wanted_b in (
+            ("m", layer.w_m, layer.b_m),
+            ("v", layer.w_v, layer.b_v),
+        ):
+            for got, wanted in zip(
+                read_moments(agent, moment, place), (wanted_w, wanted_b), strict=True
+            ):
+                scale = np.abs(wanted).max()
+                np.testing.assert_allclose(
+                    got, wanted, rtol=0, atol=1e-4 * scale, err_msg=f"{moment} of {where}"
+                )
+    assert agent.updates == reference.updates
+
+
+def run_both(method: str, updates: int, **fields: Any) -> tuple[TD3, Reference]:
+    """Let both learn from the same batches; they must agree after every update."""
+    config, agent = new_agent(method, **fields)
+    reference = Reference(config, agent.state())
+    for batch in random_batches(config.seed, updates):
+        record = agent.update(batch)
+        now = masks(agent)
+        wanted = reference.update(batch, now.__getitem__)
+        assert record.keys() == wanted.keys()
+        for name, value in wanted.items():
+            assert record[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+        assert_agrees(agent, reference)
+    assert reference.seen["noise clipped"] > 0
+    assert reference.seen["action clipped"] > 0
+    return agent, reference
