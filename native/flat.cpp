@@ -57,12 +57,15 @@ void collect_small(size_t n, const float* values, float limit, std::vector<uint3
 
 void adam(size_t n, float* parameters, const float* gradient, float* m, float* v, uint64_t step,
           const AdamSettings& s) {
-  const AdamStep scalars{float(s.beta1),
-                         float(s.beta2),
-                         float(s.learning_rate / (1.0 - std::pow(s.beta1, double(step)))),
-                         float(std::sqrt(1.0 - std::pow(s.beta2, double(step)))),
-                         float(s.epsilon),
-                         float(s.weight_decay)};
+  AdamStep scalars;
+  scalars.beta1 = float(s.beta1);
+  scalars.rest1 = float(1.0 - s.beta1);
+  scalars.beta2 = float(s.beta2);
+  scalars.rest2 = float(1.0 - s.beta2);
+  scalars.step_size = float(s.learning_rate / (1.0 - std::pow(s.beta1, double(step))));
+  scalars.root_bias2 = float(std::sqrt(1.0 - std::pow(s.beta2, double(step))));
+  scalars.epsilon = float(s.epsilon);
+  scalars.weight_decay = float(s.weight_decay);
   in_chunks(n, [&](size_t at, size_t count) {
     kernels().adam(count, parameters + at, gradient + at, m + at, v + at, scalars);
   });

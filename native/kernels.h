@@ -41,7 +41,8 @@ enum class Edge {
 };
 
 struct AdamStep { // one bias-corrected step, its scalars worked out by the caller
-  float beta1, beta2, step_size, root_bias2, epsilon, weight_decay;
+  float beta1, rest1, beta2, rest2; // rest = 1 - beta, rounded once
+  float step_size, root_bias2, epsilon, weight_decay;
 };
 
 struct Kernels {

@@ -265,8 +265,8 @@ void adam(size_t n, float* __restrict p, const float* __restrict gradient, float
           float* __restrict v, AdamStep s) {
   for (size_t i = 0; i < n; i++) {
     const float g = gradient[i] + s.weight_decay * p[i];
-    m[i] = s.beta1 * m[i] + (1.0f - s.beta1) * g;
-    v[i] = s.beta2 * v[i] + (1.0f - s.beta2) * (g * g);
+    m[i] = s.beta1 * m[i] + s.rest1 * g;
+    v[i] = s.beta2 * v[i] + s.rest2 * (g * g);
     p[i] -= s.step_size * m[i] / (__builtin_sqrtf(v[i]) / s.root_bias2 + s.epsilon);
   }
 }

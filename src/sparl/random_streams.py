@@ -18,7 +18,7 @@ def stream(seed: int, name: str) -> Generator:
 
 def integer_seed(seed: int, *path: int) -> int:
     """A seed for code that takes one integer, from a seed and where it is used."""
-    return int(SeedSequence([seed, *path]).generate_state(1)[0])
+    return int(SeedSequence(seed, spawn_key=path).generate_state(1)[0])
 
 
 def generator_state(rng: Generator) -> State:

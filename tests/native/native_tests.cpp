@@ -1,0 +1,806 @@
+// The core's own tests, without Python: every kernel on every instruction set against naive loops
+// in double, on arrays of exactly the documented size, so that a sanitizer sees what is read or
+// written beyond them. Tolerances are worked out: nnz * eps * sum |w x| per sum, carried along.
+#include "dispatch.h"
+#include "flat.h"
+#include "network.h"
+#include "threads.h"
+#include <algorithm>
+#include <atomic>
+#include <cfloat>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+using namespace sparl;
+
+namespace {
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kThreadSanitizer = true; // which does not follow a fork of several threads
+#else
+constexpr bool kThreadSanitizer = false;
+#endif
+
+int passed = 0, failed = 0;
+std::string context; // what is being tested, printed with a failure
+
+void check(bool right, const char* what, int line) {
+  right ? ++passed : ++failed;
+  if (!right) std::printf("line %d: %s [%s]\n", line, what, context.c_str());
+}
+#define CHECK(condition) check(bool(condition), #condition, __LINE__)
+
+template <class Error, class Body> bool throws(const Body& body) {
+  try {
+    body();
+  } catch (const Error&) {
+    return true;
+  }
+  return false;
+}
+
+// ---------------------------------------------------------------- data
+
+using Floats = std::vector<float>;
+using Positions = std::vector<int64_t>;
+
+// Floats aligned as activations are, and nothing behind them; all `fill` at first.
+class Aligned {
+ public:
+  explicit Aligned(size_t n, float fill = 0.0f)
+      : data_(static_cast<float*>(std::aligned_alloc(64, std::max<size_t>(64, n * 4)))), n_(n) {
+    std::fill_n(data_.get(), n, fill);
+  }
+  float* data() const { return data_.get(); }
+  float& operator[](size_t i) const { return data_.get()[i]; }
+  size_t size() const { return n_; }
+
+ private:
+  struct Free {
+    void operator()(float* p) const { std::free(p); }
+  };
+  std::unique_ptr<float, Free> data_;
+  size_t n_;
+};
+
+std::mt19937 random_bits(1);
+
+float uniform() { return float(int32_t(random_bits() >> 8) - (1 << 23)) / float(1 << 23); }
+
+Floats random_floats(size_t n, float scale = 1.0f) {
+  Floats out(n);
+  for (float& x : out) x = scale * uniform();
+  return out;
+}
+
+Positions random_positions(uint32_t n_in, uint32_t n_out, double density) {
+  const int64_t size = int64_t(n_in) * n_out;
+  const auto count = size_t(density * double(size) + 0.5);
+  const bool most = count > size_t(size) / 2; // then draw those that are left out
+  std::set<int64_t> drawn;
+  while (drawn.size() < (most ? size_t(size) - count : count))
+    drawn.insert(int64_t((uint64_t(random_bits()) << 32 | random_bits()) % uint64_t(size)));
+  if (!most) return Positions(drawn.begin(), drawn.end());
+  Positions out;
+  for (int64_t p = 0; p < size; p++)
+    if (!drawn.count(p)) out.push_back(p);
+  return out;
+}
+
+std::shared_ptr<const Layer> layer_of(uint32_t n_in, uint32_t n_out, const Positions& positions,
+                                      uint32_t first_gradient_input = 0) {
+  return std::make_shared<const Layer>(n_in, n_out, positions.data(), positions.size(),
+                                       first_gradient_input);
+}
+
+uint32_t bits(float x) {
+  uint32_t out;
+  std::memcpy(&out, &x, sizeof out);
+  return out;
+}
+
+bool same(const Floats& a, const Floats& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](float x, float y) { return bits(x) == bits(y); });
+}
+
+// What exact arithmetic gives, and how far from it float may be.
+struct Real {
+  double value = 0, bound = 0;
+  double most() const { return std::fabs(value) + bound; }
+};
+using Reals = std::vector<Real>;
+
+bool near(float got, const Real& wanted) {
+  return std::isfinite(got) && std::fabs(got - wanted.value) <= wanted.bound;
+}
+bool near(const Floats& got, const Reals& wanted) {
+  if (got.size() != wanted.size()) return false;
+  for (size_t i = 0; i < got.size(); i++)
+    if (!near(got[i], wanted[i])) return false;
+  return true;
+}
+
+// A sum of products in progress: what it is, what it is made of, and what its terms bring along.
+struct Sum {
+  double value = 0, size = 0, carried = 0;
+  uint32_t terms = 1;
+  void add(const Real& a, const Real& b) {
+    value += a.value * b.value;
+    size += a.most() * b.most();
+    carried += a.bound * b.most() + std::fabs(a.value) * b.bound;
+    terms++;
+  }
+  Real done() const { return {value, terms * double(FLT_EPSILON) * size + carried}; }
+};
+
+// ---------------------------------------------------------------- pattern blocks
+
+struct Connection {
+  uint32_t row, column;
+};
+
+// The connections in the order in which the kernels walk them; checks what the order promises.
+std::vector<Connection> walk(const PatternBlocks& m) {
+  std::vector<Connection> out;
+  bool ordered = true, rows_exist = true;
+  CHECK(m.block_count() == (m.rows + kBlockRows - 1) / kBlockRows);
+  for (uint32_t b = 0; b < m.block_count(); b++) {
+    ordered &= m.block[b].value == out.size();
+    uint32_t at = m.block[b].column, last_pattern = 0;
+    for (uint32_t g = m.block[b].group; g < m.block[b + 1].group; g++) {
+      const uint32_t count = m.group[g] >> 4, pattern = m.group[g] & 15;
+      ordered &= count > 0 && pattern > last_pattern;
+      last_pattern = pattern;
+      for (uint32_t i = 0; i < count; i++, at++) {
+        ordered &= m.column[at] < m.columns && (i == 0 || m.column[at] > m.column[at - 1]);
+        for (uint32_t r = 0; r < kBlockRows; r++)
+          if (pattern >> r & 1) {
+            rows_exist &= b * kBlockRows + r < m.rows;
+            out.push_back({b * kBlockRows + r, m.column[at]});
+          }
+      }
+    }
+    ordered &= at == m.block[b + 1].column;
+  }
+  CHECK(ordered);
+  CHECK(rows_exist);
+  CHECK(m.block.back().value == out.size());
+  CHECK(m.block.back().group == m.group.size());
+  CHECK(m.block.back().column == m.column.size());
+  return out;
+}
+
+void test_pattern_blocks(uint32_t n_in, uint32_t n_out, double density, uint32_t first) {
+  context = "blocks of " + std::to_string(n_in) + " x " + std::to_string(n_out) + " at " +
+            std::to_string(density);
+  const Positions positions = random_positions(n_in, n_out, density);
+  const auto layer = layer_of(n_in, n_out, positions, first);
+  CHECK(layer->connections() == positions.size());
+
+  const auto forward = walk(layer->forward);
+  CHECK(forward.size() == positions.size());
+  std::vector<int> seen(positions.size(), 0);
+  bool consistent = true;
+  for (size_t slot = 0; slot < forward.size(); slot++) {
+    const uint32_t index = layer->canonical_index[slot];
+    consistent &= index < positions.size();
+    if (!consistent) break;
+    seen[index]++;
+    consistent &= positions[index] == int64_t(forward[slot].row) * n_in + forward[slot].column;
+  }
+  CHECK(consistent);
+  CHECK(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
+
+  const auto transposed = walk(layer->transposed);
+  CHECK(layer->transposed.rows == n_in - first);
+  CHECK(transposed.size() == layer->transposed_slots.size());
+  std::fill(seen.begin(), seen.end(), 0);
+  for (size_t slot = 0; slot < transposed.size() && consistent; slot++) {
+    const uint32_t forward_slot = layer->transposed_slots[slot];
+    consistent &= forward_slot < forward.size();
+    if (!consistent) break;
+    seen[forward_slot]++;
+    consistent &= forward[forward_slot].row == transposed[slot].column &&
+                  forward[forward_slot].column == transposed[slot].row + first;
+  }
+  CHECK(consistent);
+  for (size_t slot = 0; slot < forward.size(); slot++)
+    consistent &= seen[slot] == (forward[slot].column >= first ? 1 : 0);
+  CHECK(consistent);
+}
+
+// ---------------------------------------------------------------- kernels, one by one
+
+constexpr float kUntouched = 12345.0f;
+
+void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out, double density,
+                                uint32_t vectors) {
+  context = std::string(k.name) + " " + std::to_string(n_in) + " x " + std::to_string(n_out) +
+            " at " + std::to_string(density) + ", " + std::to_string(vectors) + " vectors";
+  const auto layer = layer_of(n_in, n_out, random_positions(n_in, n_out, density));
+  const auto order = walk(layer->forward);
+  const uint32_t batch = vectors * k.lanes;
+  const size_t stride = (batch / kStrideStep + 1) * kStrideStep; // always room behind the batch
+  const Floats values = random_floats(order.size()), bias = random_floats(n_out);
+  Aligned x(n_in * stride), gate(n_out * stride), dy(n_out * stride);
+  for (size_t i = 0; i < x.size(); i++) x[i] = uniform();
+  for (size_t i = 0; i < gate.size(); i++) gate[i] = std::max(uniform(), 0.0f);
+  for (size_t i = 0; i < dy.size(); i++) dy[i] = uniform();
+
+  // product: tile by tile, with and without a bias, every edge
+  for (const bool with_bias : {false, true}) {
+    std::vector<Sum> sums(n_out * batch);
+    for (uint32_t r = 0; with_bias && r < n_out; r++)
+      for (uint32_t b = 0; b < batch; b++) sums[r * batch + b].add({bias[r]}, {1.0});
+    for (size_t i = 0; i < order.size(); i++)
+      for (uint32_t b = 0; b < batch; b++)
+        sums[order[i].row * batch + b].add({values[i]}, {x[order[i].column * stride + b]});
+    for (const Edge edge : {Edge::none, Edge::relu, Edge::gate}) {
+      const Aligned y(n_out * stride, kUntouched);
+      for (uint32_t v = 0; v < vectors; v += k.max_vectors)
+        k.product(layer->forward.view(), values.data(), with_bias ? bias.data() : nullptr,
+                  x.data() + v * k.lanes, y.data() + v * k.lanes, gate.data() + v * k.lanes, edge,
+                  stride, std::min(k.max_vectors, vectors - v));
+      bool right = true, untouched = true;
+      for (uint32_t r = 0; r < n_out; r++)
+        for (size_t b = 0; b < stride; b++) {
+          const float got = y[r * stride + b];
+          if (b >= batch) {
+            untouched &= got == kUntouched;
+            continue;
+          }
+          Real wanted = sums[r * batch + b].done();
+          if (edge == Edge::relu) wanted.value = std::max(wanted.value, 0.0);
+          if (edge == Edge::gate && !(gate[r * stride + b] > 0)) wanted = {};
+          right &= near(got, wanted);
+          if (edge == Edge::relu) right &= got >= 0;
+        }
+      CHECK(right);
+      CHECK(untouched);
+    }
+  }
+
+  // weight_gradient: all blocks at once, then in pieces
+  std::vector<Sum> sums(order.size());
+  for (size_t i = 0; i < order.size(); i++)
+    for (uint32_t b = 0; b < batch; b++)
+      sums[i].add({dy[order[i].row * stride + b]}, {x[order[i].column * stride + b]});
+  Reals wanted;
+  for (Sum& sum : sums) {
+    sum.terms += 4; // the tree that adds up the lanes
+    wanted.push_back(sum.done());
+  }
+  const BlocksView view = layer->forward.view();
+  Floats whole(order.size(), kUntouched);
+  k.weight_gradient(view, 0, view.block_count, dy.data(), x.data(), stride, vectors, whole.data());
+  CHECK(near(whole, wanted));
+  for (const uint32_t step : {1u, 3u}) {
+    Floats pieces(order.size(), kUntouched);
+    for (uint32_t b = 0; b < view.block_count; b += step) {
+      const uint32_t last = std::min(b + step, view.block_count);
+      const Floats before = pieces;
+      k.weight_gradient(view, b, last, dy.data(), x.data(), stride, vectors, pieces.data());
+      CHECK(std::equal(pieces.begin(), pieces.begin() + view.blocks[b].value, before.begin()));
+      CHECK(std::equal(pieces.begin() + view.blocks[last].value, pieces.end(),
+                       before.begin() + view.blocks[last].value));
+    }
+    CHECK(same(pieces, whole));
+  }
+
+  Floats of_bias(n_out, kUntouched);
+  k.bias_gradient(n_out, dy.data(), stride, vectors, of_bias.data());
+  Reals bias_wanted;
+  for (uint32_t r = 0; r < n_out; r++) {
+    Sum sum;
+    for (uint32_t b = 0; b < batch; b++) sum.add({dy[r * stride + b]}, {1.0});
+    sum.terms += 4;
+    bias_wanted.push_back(sum.done());
+  }
+  CHECK(near(of_bias, bias_wanted));
+}
+
+void test_relu_keeps_nan(const Kernels& k) {
+  context = k.name;
+  const auto layer = layer_of(2, 1, {0, 1});
+  const Floats values{1, 1};
+  Aligned x(2 * kStrideStep), y(kStrideStep);
+  x[1] = NAN;
+  x[kStrideStep + 2] = -1;
+  k.product(layer->forward.view(), values.data(), nullptr, x.data(), y.data(), nullptr, Edge::relu,
+            kStrideStep, 1);
+  CHECK(y[0] == 0);
+  CHECK(std::isnan(y[1]));
+  CHECK(y[2] == 0);
+}
+
+void test_flat_kernels(const Kernels& k, size_t n) {
+  context = std::string(k.name) + " " + std::to_string(n) + " floats";
+  const double eps = FLT_EPSILON;
+  // The values lie behind one float: a slice of an array need not start where a vector does.
+  const Floats p0 = random_floats(n + 1), g = random_floats(n + 1), m0 = random_floats(n + 1);
+  Floats v0 = random_floats(n + 1);
+  for (float& v : v0) v = std::fabs(v) + 0.01f;
+  const AdamStep s{0.9f, 0.99f, 0.01f, 0.5f, 1e-8f, 0.1f};
+  Floats p = p0, m = m0, v = v0;
+  k.adam(n, p.data() + 1, g.data() + 1, m.data() + 1, v.data() + 1, s);
+  bool adam_right = p[0] == p0[0] && m[0] == m0[0] && v[0] == v0[0];
+  for (size_t i = 1; i <= n; i++) {
+    const double b1 = s.beta1, b2 = s.beta2, decay = s.weight_decay;
+    const double size = std::fabs(g[i]) + decay * std::fabs(p0[i]), grad = g[i] + decay * p0[i];
+    const double m1 = b1 * m0[i] + (1 - b1) * grad, v1 = b2 * v0[i] + (1 - b2) * grad * grad;
+    const double m_bound = 4 * eps * (b1 * std::fabs(m0[i]) + size);
+    const double v_bound = 4 * eps * (b2 * v0[i] + size * size);
+    const double below = std::sqrt(v1) / s.root_bias2 + s.epsilon, step = s.step_size * m1 / below;
+    adam_right &= near(m[i], {m1, m_bound}) && near(v[i], {v1, v_bound});
+    adam_right &= near(p[i], {p0[i] - step, std::fabs(step) * (v_bound / v1 + 6 * eps) +
+                                                s.step_size * m_bound / below +
+                                                eps * std::fabs(p0[i])});
+  }
+  CHECK(adam_right);
+
+  std::vector<uint32_t> index(n);
+  for (auto& i : index) i = 1 + uint32_t(random_bits() % n);
+  for (const float tau : {0.0f, 0.25f, 1.0f}) {
+    Floats one_to_one = p0, gathered = p0;
+    k.follow(n, one_to_one.data() + 1, g.data() + 1, tau);
+    k.follow_gathered(n, gathered.data() + 1, g.data(), index.data(), tau);
+    bool right = one_to_one[0] == p0[0] && gathered[0] == p0[0];
+    for (size_t i = 1; i <= n; i++) {
+      const auto moved = [&](double online) -> Real {
+        const double t = p0[i];
+        return {t + tau * (online - t), 4 * eps * (std::fabs(t) + tau * std::fabs(online - t))};
+      };
+      right &= near(one_to_one[i], moved(g[i])) && near(gathered[i], moved(g[index[i - 1]]));
+      if (tau == 1.0f) right &= one_to_one[i] == g[i];
+    }
+    CHECK(right);
+  }
+
+  Floats out(n, kUntouched);
+  k.gather(n, p0.data(), index.data(), out.data());
+  bool right = true;
+  for (size_t i = 0; i < n; i++) right &= out[i] == p0[index[i]];
+  CHECK(right);
+}
+
+// ---------------------------------------------------------------- networks
+
+struct Shape {
+  std::vector<uint32_t> sizes;
+  double density;
+  uint32_t batch, members = 1;
+  Output output = Output::linear;
+  uint32_t first_gradient_input = 0;
+};
+
+struct Network {
+  Shape shape;
+  std::vector<std::vector<Positions>> positions; // [member][layer]
+  std::shared_ptr<const Stack> stack;
+  Floats parameters, x, output_gradient;
+
+  explicit Network(const Shape& s) : shape(s) {
+    std::vector<std::vector<std::shared_ptr<const Layer>>> layers(s.members);
+    positions.resize(s.members);
+    for (uint32_t e = 0; e < s.members; e++)
+      for (size_t l = 0; l + 1 < s.sizes.size(); l++) {
+        const uint32_t n_in = s.sizes[l], n_out = s.sizes[l + 1];
+        positions[e].push_back(random_positions(n_in, n_out, s.density * (e ? 0.7 : 1.0)));
+        layers[e].push_back(
+            layer_of(n_in, n_out, positions[e][l], l ? 0 : s.first_gradient_input));
+      }
+    stack = std::make_shared<const Stack>(layers, s.output);
+    parameters = random_floats(stack->parameters());
+    x = random_floats(size_t(s.batch) * s.sizes.front());
+    output_gradient = random_floats(size_t(s.members) * s.batch * s.sizes.back());
+  }
+
+  uint32_t depth() const { return uint32_t(shape.sizes.size()) - 1; }
+  size_t weight_at(uint32_t e, uint32_t l, size_t slot) const {
+    return stack->weights_at(e, l) + slot;
+  }
+
+  Trace forward(Floats& output) const {
+    output.assign(output_gradient.size(), kUntouched);
+    return stack->forward(parameters.data(), {{x.data(), shape.sizes.front()}}, shape.batch, 0,
+                          shape.members, output.data());
+  }
+  // Output, gradient and input gradient.
+  std::vector<Floats> everything() const {
+    std::vector<Floats> out(3);
+    const Trace trace = forward(out[0]);
+    out[1].assign(parameters.size(), kUntouched);
+    stack->gradient(parameters.data(), trace, output_gradient.data(), out[1].data());
+    out[2].assign(size_t(shape.members) * shape.batch * stack->gradient_inputs(), kUntouched);
+    stack->input_gradient(parameters.data(), trace, output_gradient.data(), out[2].data());
+    return out;
+  }
+};
+
+// The same by loops over connections, in double. Arrays are [feature][sample].
+struct Naive {
+  std::vector<Reals> output, gradient, input_gradient; // by member, in the engine's order
+
+  explicit Naive(const Network& net) {
+    for (uint32_t e = 0; e < net.shape.members; e++) member(net, e);
+  }
+
+  void member(const Network& net, uint32_t e) {
+    const auto& sizes = net.shape.sizes;
+    const uint32_t batch = net.shape.batch, n_in = sizes.front(), n_out = sizes.back();
+    std::vector<Reals> pre(net.depth()), x(net.depth() + 1); // before and after activations
+    x[0].resize(size_t(n_in) * batch);
+    for (uint32_t f = 0; f < n_in; f++)
+      for (uint32_t b = 0; b < batch; b++) x[0][f * batch + b] = {net.x[size_t(b) * n_in + f]};
+
+    for (uint32_t l = 0; l < net.depth(); l++) {
+      const auto weights = canonical(net, e, l);
+      std::vector<Sum> sums(size_t(sizes[l + 1]) * batch);
+      for (size_t i = 0; i < sums.size(); i++)
+        sums[i].add({net.parameters[net.stack->biases_at(e, l) + i / batch]}, {1.0});
+      for (size_t k = 0; k < weights.size(); k++) {
+        const int64_t p = net.positions[e][l][k], r = p / sizes[l], c = p % sizes[l];
+        for (uint32_t b = 0; b < batch; b++)
+          sums[r * batch + b].add({weights[k]}, x[l][c * batch + b]);
+      }
+      for (const Sum& sum : sums) {
+        Real s = sum.done();
+        pre[l].push_back(s);
+        if (l + 1 < net.depth())
+          s.value = std::max(s.value, 0.0);
+        else if (net.shape.output == Output::tanh)
+          s = {std::tanh(s.value), s.bound + 4 * double(FLT_EPSILON)};
+        x[l + 1].push_back(s);
+      }
+    }
+    Reals y(size_t(batch) * n_out), dy(size_t(n_out) * batch);
+    for (uint32_t r = 0; r < n_out; r++)
+      for (uint32_t b = 0; b < batch; b++) {
+        const Real out = y[b * n_out + r] = x.back()[r * batch + b];
+        const double d = net.output_gradient[(size_t(e) * batch + b) * n_out + r];
+        dy[r * batch + b] = {d};
+        if (net.shape.output == Output::tanh)
+          dy[r * batch + b] = {d * (1 - out.value * out.value),
+                               std::fabs(d) * (3 * out.bound + 4 * double(FLT_EPSILON))};
+      }
+    output.push_back(y);
+
+    Reals all;
+    for (uint32_t l = net.depth(); l-- > 0;) {
+      const auto weights = canonical(net, e, l);
+      const auto& positions = net.positions[e][l];
+      std::vector<Sum> of_weight(weights.size()), of_bias(sizes[l + 1]);
+      std::vector<Sum> of_input(size_t(sizes[l]) * batch);
+      for (size_t k = 0; k < weights.size(); k++) {
+        const int64_t r = positions[k] / sizes[l], c = positions[k] % sizes[l];
+        of_weight[k].terms += 5; // the lanes' tree
+        for (uint32_t b = 0; b < batch; b++) {
+          of_weight[k].add(dy[r * batch + b], x[l][c * batch + b]);
+          of_input[c * batch + b].add({weights[k]}, dy[r * batch + b]);
+        }
+      }
+      for (size_t i = 0; i < dy.size(); i++) of_bias[i / batch].add(dy[i], {1.0});
+      Reals here;
+      for (const uint32_t index : net.stack->layer(e, l).canonical_index)
+        here.push_back(of_weight[index].done());
+      for (Sum& sum : of_bias) {
+        sum.terms += 5;
+        here.push_back(sum.done());
+      }
+      all.insert(all.begin(), here.begin(), here.end());
+
+      dy.clear();
+      for (size_t i = 0; i < of_input.size(); i++) {
+        Real d = of_input[i].done();
+        if (l > 0) { // the ReLU; where rounding may decide whether it is open, all may be lost
+          const Real s = pre[l - 1][i];
+          if (s.bound > 0 && std::fabs(s.value) <= s.bound) d.bound += std::fabs(d.value);
+          else if (!(s.value > 0)) d.bound = 0;
+          if (!(s.value > 0)) d.value = 0;
+        }
+        dy.push_back(d);
+      }
+    }
+    gradient.push_back(all);
+    const uint32_t first = net.shape.first_gradient_input;
+    Reals dx;
+    for (uint32_t b = 0; b < batch; b++)
+      for (uint32_t f = first; f < n_in; f++) dx.push_back(dy[f * batch + b]);
+    input_gradient.push_back(dx);
+  }
+
+  static Floats canonical(const Network& net, uint32_t e, uint32_t l) {
+    const auto& index = net.stack->layer(e, l).canonical_index;
+    Floats weights(index.size());
+    for (size_t slot = 0; slot < index.size(); slot++)
+      weights[index[slot]] = net.parameters[net.weight_at(e, l, slot)];
+    return weights;
+  }
+
+  static Reals joined(const std::vector<Reals>& members) {
+    Reals out;
+    for (const Reals& m : members) out.insert(out.end(), m.begin(), m.end());
+    return out;
+  }
+};
+
+const std::vector<Shape> kShapes = {
+    {{1, 1}, 1, 1},
+    {{1, 1, 1}, 1, 3, 1, Output::tanh},
+    {{3, 4, 5}, 0.5, 15, 2},
+    {{5, 3, 2}, 0, 17, 2}, // no connection at all: biases alone
+    {{4, 4, 4}, 1, 16, 1, Output::tanh, 4}, // no input differentiated
+    {{7, 16, 17, 3}, 0.05, 63, 2, Output::tanh, 4},
+    {{16, 31, 7}, 0.5, 64, 1, Output::linear, 9},
+    {{17, 97, 5}, 1, 65, 2, Output::linear, 16},
+    {{31, 97, 4}, 0.05, 100, 2, Output::tanh},
+    {{97, 31, 1}, 0.5, 101},
+    {{97, 101, 17}, 0.2, 256, 2, Output::linear, 90},
+    {{70001, 3, 2}, 0.0003, 17, 2, Output::linear, 69000},
+    {{5, 70001, 2}, 0.0001, 3, 1, Output::tanh},
+};
+
+void test_network(const Shape& shape) {
+  context = std::string(kernels().name) + " network";
+  for (const uint32_t n : shape.sizes) context += " " + std::to_string(n);
+  context += ", batch " + std::to_string(shape.batch);
+  const Network net(shape);
+  const Naive naive(net);
+  const auto got = net.everything();
+  CHECK(near(got[0], Naive::joined(naive.output)));
+  CHECK(near(got[1], Naive::joined(naive.gradient)));
+  CHECK(near(got[2], Naive::joined(naive.input_gradient)));
+
+  // One member alone, its input in two parts.
+  const uint32_t last = shape.members - 1, n_in = shape.sizes.front(), half = n_in / 2;
+  Floats left, right, output(naive.output[last].size());
+  for (uint32_t b = 0; b < shape.batch; b++) {
+    const float* row = net.x.data() + size_t(b) * n_in;
+    left.insert(left.end(), row, row + half);
+    right.insert(right.end(), row + half, row + n_in);
+  }
+  const Trace trace = net.stack->forward(net.parameters.data(),
+                                         {{left.data(), half}, {right.data(), n_in - half}},
+                                         shape.batch, last, 1, output.data());
+  CHECK(std::equal(output.rbegin(), output.rend(), got[0].rbegin()));
+  Floats dx(naive.input_gradient[last].size());
+  net.stack->input_gradient(net.parameters.data(), trace,
+                            net.output_gradient.data() + last * output.size(), dx.data());
+  CHECK(std::equal(dx.rbegin(), dx.rend(), got[2].rbegin()));
+}
+
+void test_stacks_that_do_not_fit() {
+  context = "stacks";
+  using Layers = std::vector<std::shared_ptr<const Layer>>;
+  const auto refused = [](const std::vector<Layers>& members) {
+    return throws<std::invalid_argument>([&] { Stack(members, Output::linear); });
+  };
+  const auto a = layer_of(3, 2, {0}), b = layer_of(2, 3, {0}), first = layer_of(3, 2, {0}, 1);
+  CHECK(refused({}));
+  CHECK(refused({{}}));
+  CHECK(refused({{a, a}}));
+  CHECK(refused({{a}, {a, b}}));
+  CHECK(refused({{a}, {b}}));
+  CHECK(refused({{a}, {first}}));
+  CHECK(refused({{a, b, first}}));
+  CHECK(!refused({{first, b, a}, {first, b, a}}));
+}
+
+// ---------------------------------------------------------------- threads
+
+Shape threaded_shape() { return {{31, 97, 101, 5}, 0.3, 101, 2, Output::tanh, 20}; }
+
+void test_thread_counts() {
+  context = std::string(kernels().name) + " thread counts";
+  const Network net(threaded_shape());
+  const size_t n = 30001;
+  const Floats p0 = random_floats(n), g = random_floats(n);
+  std::vector<uint32_t> slots(n);
+  std::iota(slots.begin(), slots.end(), 0u);
+  const auto run = [&] {
+    auto out = net.everything();
+    Floats p = p0, m(n), v(n), followed = p0, pruned = p0;
+    adam(n, p.data(), g.data(), m.data(), v.data(), 1, {1e-3, 0.9, 0.999, 1e-8, 2e-4});
+    follow(n, followed.data(), g.data(), 0.25f);
+    follow_within_budget(n, pruned.data(), g.data(), n, slots.data(), slots.data(), n / 2, 0.25f);
+    for (Floats* result : {&p, &m, &v, &followed, &pruned}) out.push_back(*result);
+    return out;
+  };
+  set_threads(1);
+  const auto wanted = run();
+  for (const uint32_t count : {2u, 4u}) {
+    set_threads(count);
+    CHECK(threads() == count);
+    for (int i = 0; i < 3; i++) CHECK(run() == wanted);
+  }
+  set_threads(1);
+}
+
+// Jobs of all sizes, one right after the other: no item is lost, repeated, or of another job.
+void test_every_item_runs_once() {
+  for (const uint32_t count : {1u, 2u, 4u}) {
+    context = "items with " + std::to_string(count) + " threads";
+    set_threads(count);
+    bool right = true;
+    for (uint32_t job = 0; job < 3000; job++) {
+      const uint32_t items = job % 7 == 0 ? 50 : job % 5;
+      std::vector<std::atomic<uint32_t>> ran(items);
+      parallel_for(items, [&](uint32_t i) { ran[i] += job + 1; });
+      for (const auto& r : ran) right &= r == job + 1;
+    }
+    CHECK(right);
+  }
+  set_threads(1);
+}
+
+void test_concurrent_callers() {
+  context = std::string(kernels().name) + " concurrent callers";
+  constexpr int kCallers = 3, kRounds = 8;
+  const Network net(threaded_shape());
+  const auto wanted = net.everything();
+  std::atomic<int> right{0}, done{0};
+  std::vector<std::thread> callers;
+  for (int c = 0; c < kCallers; c++)
+    callers.emplace_back([&] {
+      for (int i = 0; i < kRounds; i++) right += net.everything() == wanted;
+      done++;
+    });
+  for (uint32_t i = 0; done < kCallers; i++) { // the pool may be replaced at any time
+    set_threads(1 + i % 4);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  for (auto& caller : callers) caller.join();
+  CHECK(right == kCallers * kRounds);
+  set_threads(1);
+}
+
+// A fork may come while another thread computes; the child has to find no lock held for ever.
+void test_fork_while_others_compute() {
+  context = "fork";
+  set_threads(1);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> others;
+  for (int c = 0; c < 3; c++)
+    others.emplace_back([&] {
+      while (!stop) Buffer recycled(64);
+    });
+  int healthy = 0;
+  constexpr int kForks = 50;
+  for (int i = 0; i < kForks; i++) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(2); // ends a child that hangs
+      { Buffer recycled(64); }
+      _exit(0);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    healthy += status == 0;
+    if (status != 0) break;
+  }
+  stop = true;
+  for (auto& other : others) other.join();
+  CHECK(healthy == kForks);
+}
+
+// ---------------------------------------------------------------- the target within its budget
+
+void test_budget(size_t n, const std::function<float(size_t)>& value) {
+  const size_t n_online = n - n / 10;
+  Floats target(n), online(n_online);
+  for (size_t i = 0; i < n; i++) target[i] = value(i);
+  for (size_t i = 0; i < n_online; i++) online[i] = value(i + 1);
+  std::vector<uint32_t> source(n), canonical(n);
+  for (size_t i = 0; i < n; i++) source[i] = uint32_t(std::min(i, n_online));
+  std::shuffle(source.begin(), source.end(), random_bits);
+  std::iota(canonical.begin(), canonical.end(), 0u);
+  std::shuffle(canonical.begin(), canonical.end(), random_bits);
+
+  for (const float tau : {0.0f, 0.25f}) {
+    const auto run = [&](size_t budget) {
+      Floats out = target;
+      follow_within_budget(n, out.data(), online.data(), n_online, source.data(), canonical.data(),
+                           budget, tau);
+      return out;
+    };
+    const Floats moved = run(n);
+    bool right = true;
+    for (size_t i = 0; i < n; i++) {
+      const double t = target[i], o = source[i] < n_online ? online[source[i]] : 0.0f;
+      right &= near(moved[i], {t + tau * (o - t), 4 * double(FLT_EPSILON) *
+                                                      (std::fabs(t) + tau * std::fabs(o - t))});
+    }
+    CHECK(right);
+    CHECK(same(run(n + 1), moved));
+
+    std::vector<uint32_t> order(n); // the smallest first, of equals the lower canonical
+    std::iota(order.begin(), order.end(), 0u);
+    std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+      const float x = std::fabs(moved[a]), y = std::fabs(moved[b]);
+      return x != y ? x < y : canonical[a] < canonical[b];
+    });
+    for (const size_t surplus : {size_t(1), n / 20, n / 3, n / 2 + 1, n - 1, n}) {
+      if (surplus == 0 || surplus > n) continue;
+      Floats wanted = moved;
+      for (size_t i = 0; i < surplus; i++) wanted[order[i]] = 0.0f;
+      CHECK(same(run(n - surplus), wanted));
+    }
+  }
+}
+
+void test_budgets() {
+  for (const size_t n : {1u, 7u, 64u, 4095u, 4096u, 4097u, 20011u}) {
+    context = std::string(kernels().name) + " budget of " + std::to_string(n);
+    test_budget(n, [](size_t) { return uniform(); });
+    context += ", ties";
+    test_budget(n, [](size_t) { return std::floor(3 * uniform()); });
+  }
+  // The limit is guessed from every 8th of 8,192 entries: make these unlike all others.
+  context = std::string(kernels().name) + " budget, misleading sample";
+  test_budget(8192, [](size_t i) { return uniform() * (i % 8 ? 1.0f : 1e-6f); });
+  test_budget(8192, [](size_t i) { return uniform() * (i % 8 ? 1e-6f : 1.0f); });
+  test_budget(8192, [](size_t i) { return i % 8 ? uniform() : 0.0f; });
+}
+
+void test_budget_copies_at_tau_1() {
+  context = std::string(kernels().name) + " budget at tau 1";
+  Floats target{1e8f, 0.3f, 0.7f, 5.0f};
+  const Floats online{1.0f, 0.1f, 0.123456f};
+  const std::vector<uint32_t> slots{0, 1, 2, 3};
+  follow_within_budget(4, target.data(), online.data(), 3, slots.data(), slots.data(), 4, 1.0f);
+  CHECK(std::equal(online.begin(), online.end(), target.begin()));
+  CHECK(target[3] == 0.0f);
+}
+
+} // namespace
+
+int main() {
+  for (const uint32_t n : {1u, 3u, 4u, 5u, 17u, 97u})
+    for (const double density : {0.0, 0.05, 0.5, 1.0}) {
+      test_pattern_blocks(n, n == 17 ? 31 : 7, density, 0);
+      test_pattern_blocks(n == 17 ? 31 : 7, n, density, n / 2 < 7 ? n / 2 : 7);
+    }
+  test_pattern_blocks(70001, 3, 0.0005, 65000);
+  test_pattern_blocks(3, 70001, 0.0005, 1);
+  test_stacks_that_do_not_fit();
+  test_every_item_runs_once();
+
+  for (const Kernels* table : available_kernels()) {
+    const Kernels& k = *table;
+    std::printf("%s\n", k.name);
+    use_kernels(k.name);
+    CHECK(&kernels() == table);
+    uint32_t vectors = 1;
+    for (const uint32_t n : {1u, 3u, 4u, 5u, 16u, 17u, 31u, 97u})
+      for (const double density : {0.0, 0.05, 0.5, 1.0}) {
+        test_product_and_gradients(k, n, n == 97 ? 31 : 18 - n % 16, density, vectors);
+        vectors = vectors % 9 + 1; // 1 to beyond two tiles
+      }
+    test_relu_keeps_nan(k);
+    for (const size_t n : {1u, 3u, 15u, 16u, 17u, 1001u}) test_flat_kernels(k, n);
+    for (const Shape& shape : kShapes) test_network(shape);
+    test_thread_counts();
+    test_concurrent_callers();
+    test_budgets();
+    test_budget_copies_at_tau_1();
+  }
+  CHECK(throws<std::invalid_argument>([] { use_kernels("sse9"); }));
+  if (!kThreadSanitizer) test_fork_while_others_compute();
+  std::printf("%d passed, %d failed\n", passed, failed);
+  return failed ? 1 : 0;
+}

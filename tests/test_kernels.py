@@ -1,0 +1,1017 @@
+"""The engine on every instruction set against the NumPy oracle, in float64.
+
+Tolerances are worked out, not chosen: every array of the oracle comes with a bound of what
+float32 may make of it, nnz * eps * sum |w x| for each sum and carried on from layer to layer.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from sparl import _native
+from sparl.sparse import reference
+from sparl.sparse.pattern import Pattern
+from sparl.sparse.reference import Float
+
+Array = NDArray[np.float32]
+EPS = float(np.finfo(np.float32).eps)
+ISAS = _native.available_isas()
+
+
+@pytest.fixture(autouse=True)
+def _engine_as_before() -> Iterator[None]:
+    isa, threads = _native.isa(), _native.threads()
+    yield
+    _native.use_isa(isa)
+    _native.set_threads(threads)
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> str:
+    _native.use_isa(request.param)
+    return str(request.param)
+
+
+# ---------------------------------------------------------------- the oracle, with its bounds
+
+
+class Rounded(NamedTuple):
+    """What exact arithmetic gives, and how far from it float32 may be."""
+
+    exact: Float
+    bound: Float
+
+    @property
+    def most(self) -> Float:
+        return np.abs(self.exact) + self.bound
+
+
+def exactly(array: NDArray[np.floating]) -> Rounded:
+    return Rounded(array.astype(np.float64), np.zeros(array.shape))
+
+
+def assert_within(got: Array, wanted: Rounded) -> None:
+    assert got.dtype == np.float32
+    assert got.shape == wanted.exact.shape
+    excess = np.abs(got - wanted.exact) - wanted.bound
+    assert np.isfinite(got).all()
+    assert excess.size == 0 or excess.max() <= 0, f"{excess.max()} beyond the bound"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One MLP: hidden layers ReLU, the output linear or tanh. Weights in canonical order."""
+
+    patterns: Sequence[Pattern]
+    weights: Sequence[Float]
+    biases: Sequence[Float]
+    output: str
+
+    def forward(self, x: Rounded) -> list[Rounded]:
+        """The input, every hidden layer before its ReLU, the output after its activation."""
+        passed = [x]
+        for layer, (pattern, bias) in enumerate(zip(self.patterns, self.biases, strict=True)):
+            if layer:
+                x = Rounded(reference.relu(x.exact), x.bound)
+            w = reference.to_dense(pattern, self.weights[layer])
+            summands = np.bincount(pattern.outputs, minlength=pattern.n_out) + 1
+            sizes = reference.product(np.abs(w), np.abs(bias), x.most)
+            x = Rounded(
+                reference.product(w, bias, x.exact),
+                summands * EPS * sizes + reference.product(np.abs(w), 0 * bias, x.bound),
+            )
+            passed.append(x)
+        if self.output == "tanh":
+            y = np.tanh(x.exact)
+            passed[-1] = Rounded(y, x.bound + 4 * EPS * np.abs(y))
+        return passed
+
+    def backward(
+        self, passed: list[Rounded], output_gradient: Rounded
+    ) -> tuple[list[tuple[Rounded, Rounded]], Rounded]:
+        """(d weights, d biases) of each layer, and d input, of sum(output * output_gradient)."""
+        batch = len(output_gradient.exact)
+        dy = output_gradient
+        if self.output == "tanh":
+            y, d = passed[-1], dy.exact
+            slope_bound = y.bound * (2 * np.abs(y.exact) + y.bound) + 4 * EPS
+            dy = Rounded(d * (1 - y.exact**2), np.abs(d) * slope_bound)
+        gradients = []
+        for layer in reversed(range(len(self.patterns))):
+            pattern, before = self.patterns[layer], passed[layer]
+            x = Rounded(reference.relu(before.exact), before.bound) if layer else before
+            dw = Rounded(
+                reference.weight_gradient(pattern, dy.exact, x.exact),
+                (batch + 5) * EPS * reference.weight_gradient(pattern, dy.most, x.most)
+                + reference.weight_gradient(pattern, dy.bound, x.most)
+                + reference.weight_gradient(pattern, np.abs(dy.exact), x.bound),
+            )
+            db = Rounded(
+                dy.exact.sum(axis=0), (batch + 5) * EPS * dy.most.sum(axis=0) + dy.bound.sum(axis=0)
+            )
+            gradients.append((dw, db))
+            w = reference.to_dense(pattern, self.weights[layer])
+            summands = np.bincount(pattern.inputs, minlength=pattern.n_in) + 1
+            dx = reference.input_gradient(w, dy.exact)
+            bound = summands * EPS * reference.input_gradient(np.abs(w), dy.most)
+            bound += reference.input_gradient(np.abs(w), dy.bound)
+            if layer:  # the ReLU; where rounding may decide whether it is open, all may be lost
+                undecided = (np.abs(before.exact) <= before.bound) & (before.bound > 0)
+                is_open = before.exact > 0
+                bound = np.where(undecided, np.abs(dx) + bound, np.where(is_open, bound, 0))
+                dx = np.where(is_open, dx, 0)
+            dy = Rounded(dx, bound)
+        return gradients[::-1], dy
+
+
+class Problem:
+    """An ensemble in the engine and in the oracle, an input and a gradient of its output."""
+
+    def __init__(
+        self,
+        patterns: Sequence[Sequence[Pattern]],
+        batch: int,
+        output: str,
+        first_gradient_input: int,
+        rng: Generator,
+    ) -> None:
+        self.batch, self.first_gradient_input = batch, first_gradient_input
+        layers = [
+            [
+                _native.Layer(p.n_in, p.n_out, p.positions, 0 if i else first_gradient_input)
+                for i, p in enumerate(member)
+            ]
+            for member in patterns
+        ]
+        self.stack = _native.Stack(layers, output)
+        self.parameters = np.full(self.stack.parameters, np.nan, np.float32)
+        self.members = []
+        for m, member in enumerate(patterns):
+            weights, biases = [], []
+            for i, p in enumerate(member):
+                scale = np.sqrt(p.n_out / max(p.connections, p.n_out))
+                w = normal(rng, p.connections) * np.float32(scale)
+                b = normal(rng, p.n_out) * np.float32(0.5)
+                self.write(m, i, w[layers[m][i].canonical_index], b)
+                weights.append(w.astype(np.float64))
+                biases.append(b.astype(np.float64))
+            self.members.append(Member(list(member), weights, biases, output))
+        self.layers = layers
+        n_in, n_out = patterns[0][0].n_in, patterns[0][-1].n_out
+        self.x = normal(rng, (batch, n_in))
+        self.output_gradient = normal(rng, (len(patterns), batch, n_out))
+
+    def write(self, member: int, layer: int, weights: Array, biases: Array) -> None:
+        """Set a layer's weights, given in kernel order, and its biases."""
+        at, then = self.stack.weights_at(member, layer), self.stack.biases_at(member, layer)
+        self.parameters[at : at + weights.size] = weights
+        self.parameters[then : then + biases.size] = biases
+
+    @property
+    def inputs(self) -> list[Array]:
+        """The input in several parts to be joined, where it has enough features."""
+        n = self.x.shape[1]
+        cuts = [] if n < 3 else [1, 1 + n // 2]
+        return [np.ascontiguousarray(part) for part in np.split(self.x, cuts, axis=1)]
+
+    @functools.cached_property
+    def passed(self) -> list[list[Rounded]]:
+        return [member.forward(exactly(self.x)) for member in self.members]
+
+    @functools.cached_property
+    def backward(self) -> list[tuple[list[tuple[Rounded, Rounded]], Rounded]]:
+        return [
+            member.backward(passed, exactly(self.output_gradient[m]))
+            for m, (member, passed) in enumerate(zip(self.members, self.passed, strict=True))
+        ]
+
+    @property
+    def gradient(self) -> Rounded:
+        """[parameters], in kernel order."""
+        parts: list[list[Float]] = [[], []]
+        for m, (gradients, _) in enumerate(self.backward):
+            for i, (dw, db) in enumerate(gradients):
+                order = self.layers[m][i].canonical_index
+                for part, w, b in zip(parts, dw, db, strict=True):
+                    part += [w[order], b]
+        return Rounded(*(np.concatenate(part) for part in parts))
+
+    @property
+    def input_gradient(self) -> Rounded:
+        """[E, B, differentiated inputs]."""
+        first = self.first_gradient_input
+        parts = zip(*(dx for _, dx in self.backward), strict=True)
+        return Rounded(*(np.stack(part)[:, :, first:] for part in parts))
+
+    def run_forward(self) -> tuple[Array, _native.Trace]:
+        return self.stack.forward(self.parameters, self.inputs)
+
+    def run_gradient(self, trace: _native.Trace | None = None) -> Array:
+        trace = trace or self.run_forward()[1]
+        out = np.full_like(self.parameters, np.nan)
+        self.stack.gradient(self.parameters, trace, self.output_gradient, out)
+        return out
+
+    def run_input_gradient(self) -> Array:
+        _, trace = self.run_forward()
+        return self.stack.input_gradient(self.parameters, trace, self.output_gradient)
+
+
+def normal(rng: Generator, shape: int | tuple[int, ...]) -> Array:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+class Case(NamedTuple):
+    sizes: tuple[int, ...]
+    density: float
+    batch: int
+    members: int = 1
+    output: str = "linear"
+    first_gradient_input: int = 0
+
+
+CASES = [
+    Case((1, 1), 1, 1),
+    Case((1, 1, 1), 1, 3, output="tanh"),
+    Case((3, 4, 5), 0.5, 15, members=2),
+    Case((4, 4, 4, 4), 1, 16, members=2),
+    Case((5, 3, 1), 0, 17, members=2),  # no connection at all: biases alone
+    Case((5, 3), 0, 16, first_gradient_input=2),
+    Case((7, 16, 17, 3), 0.05, 63, output="tanh", first_gradient_input=4),
+    Case((16, 31, 7), 0.5, 64, members=2, first_gradient_input=9),
+    Case((17, 97, 5), 1, 65, first_gradient_input=16),
+    Case((31, 256, 4), 0.05, 100, 2, "tanh", first_gradient_input=31),  # no input differentiated
+    Case((97, 31, 1), 0.5, 101, output="tanh"),
+    Case((256, 97, 16), 0.5, 100, members=2, output="tanh"),
+    Case((256, 256, 17), 0.05, 256, members=2, first_gradient_input=200),
+    Case((256, 256, 1), 1, 17),
+    Case((17, 256, 256, 6), 0.002, 1, members=2),  # most rows and columns are empty
+    Case((70_001, 3, 2), 0.0003, 17, members=2, first_gradient_input=30_001),
+    Case((17, 70_001, 2), 0.0001, 3),  # more than 65,535 on both sides of a layer
+]
+
+
+@functools.cache
+def problem(case: Case) -> Problem:
+    """Patterns of exactly density * size connections; later members have fewer."""
+    rng = np.random.default_rng(sum(case.sizes) + case.batch)
+    patterns = []
+    for m in range(case.members):
+        layers = []
+        for n_in, n_out in pairwise(case.sizes):
+            count = round(case.density * n_in * n_out * (1 - 0.3 * m))
+            drawn = rng.choice(n_in * n_out, count, replace=False).astype(np.int64)
+            layers.append(Pattern(n_in, n_out, np.sort(drawn)))
+        patterns.append(layers)
+    return Problem(patterns, case.batch, case.output, case.first_gradient_input, rng)
+
+
+def every_group() -> Problem:
+    """Every subset of a block's four rows, with 1 to 17 columns; then the same transposed."""
+    subsets, widest = range(1, 16), 17
+    connected = np.array(
+        [
+            (4 * block + row, column)
+            for block, (subset, columns) in enumerate(product(subsets, range(1, widest + 1)))
+            for row in range(4)
+            for column in range(columns)
+            if subset >> row & 1
+        ],
+        np.int64,
+    )
+    tall = 4 * len(subsets) * widest
+    down = Pattern(widest, tall, connected @ [widest, 1])
+    up = Pattern(tall, widest, np.sort(connected @ [1, tall]))
+    return Problem([[down, up]], 21, "linear", 0, np.random.default_rng(3))
+
+
+def case_id(case: Case) -> str:
+    return "-".join(map(str, case.sizes)) + f"_d{case.density}_b{case.batch}"
+
+
+each_case = pytest.mark.parametrize("case", CASES, ids=case_id)
+BIG = Case((97, 256, 256, 6), 0.25, 256, 2, "tanh", first_gradient_input=90)
+
+
+# ---------------------------------------------------------------- network passes
+
+
+@each_case
+def test_forward(isa: str, case: Case) -> None:
+    p = problem(case)
+    output, trace = p.run_forward()
+    assert (trace.batch, trace.members) == (case.batch, case.members)
+    for member, passed in zip(output, p.passed, strict=True):
+        assert_within(member, passed[-1])
+
+
+@each_case
+def test_gradient(isa: str, case: Case) -> None:
+    assert_within(problem(case).run_gradient(), problem(case).gradient)
+
+
+@each_case
+def test_input_gradient(isa: str, case: Case) -> None:
+    assert_within(problem(case).run_input_gradient(), problem(case).input_gradient)
+
+
+def test_every_group_of_rows_with_every_number_of_columns(isa: str) -> None:
+    p = every_group()
+    assert_within(p.run_forward()[0][0], p.passed[0][-1])
+    assert_within(p.run_gradient(), p.gradient)
+    assert_within(p.run_input_gradient(), p.input_gradient)
+
+
+@pytest.mark.parametrize("member", [0, 1])
+def test_one_member_of_an_ensemble_computes_what_it_does_among_all(isa: str, member: int) -> None:
+    p = problem(CASES[7])
+    together, _ = p.run_forward()
+    alone, trace = p.stack.forward(p.parameters, p.inputs, member)
+    assert trace.members == 1
+    assert np.array_equal(alone, together[member : member + 1])
+    wanted = p.run_input_gradient()[member : member + 1]
+    d = p.output_gradient[member : member + 1]
+    assert np.array_equal(p.stack.input_gradient(p.parameters, trace, d), wanted)
+
+
+def test_joined_inputs_are_one_input(isa: str) -> None:
+    p = problem(CASES[11])
+    assert len(p.inputs) == 3
+    joined, _ = p.stack.forward(p.parameters, [p.x])
+    assert np.array_equal(p.run_forward()[0], joined)
+
+
+@pytest.mark.parametrize("output", ["linear", "tanh"])
+def test_the_oracles_gradient_by_central_differences(output: str) -> None:
+    """What the engine is compared with above is itself the derivative of the forward pass."""
+    p = problem(Case((5, 9, 8, 3), 0.5, 4, output=output))
+    member, x, c = p.members[0], p.x.astype(np.float64), p.output_gradient[0].astype(np.float64)
+    passed = member.forward(exactly(x))
+    assert min(np.abs(hidden.exact).min() for hidden in passed[1:-1]) > 1e-3  # far from the kinks
+    gradients, dx = member.backward(passed, exactly(c))
+
+    def differences(at: Float, loss: Callable[[Float], float], step: float = 1e-6) -> Float:
+        slope = np.empty(at.size)
+        for i in range(at.size):
+            move = np.zeros(at.size)
+            move[i] = step
+            move = move.reshape(at.shape)
+            slope[i] = (loss(at + move) - loss(at - move)) / (2 * step)
+        return slope.reshape(at.shape)
+
+    def loss_of(member: Member, x: Float) -> float:
+        return float((member.forward(exactly(x))[-1].exact * c).sum())
+
+    def with_layer(parts: Sequence[Float], layer: int, part: Float) -> list[Float]:
+        return [*parts[:layer], part, *parts[layer + 1 :]]
+
+    near = {"rtol": 1e-6, "atol": 1e-8}
+    np.testing.assert_allclose(dx.exact, differences(x, lambda at: loss_of(member, at)), **near)
+    for i, (dw, db) in enumerate(gradients):
+        by_weight = differences(
+            member.weights[i],
+            lambda w, i=i: loss_of(replace(member, weights=with_layer(member.weights, i, w)), x),
+        )
+        by_bias = differences(
+            member.biases[i],
+            lambda b, i=i: loss_of(replace(member, biases=with_layer(member.biases, i, b)), x),
+        )
+        np.testing.assert_allclose(dw.exact, by_weight, **near)
+        np.testing.assert_allclose(db.exact, by_bias, **near)
+
+
+def test_a_trace_is_not_disturbed_by_later_passes(isa: str) -> None:
+    p = problem(CASES[9])
+    wanted = p.run_gradient()
+    _, trace = p.run_forward()
+    for batch in (1, p.batch, 300):
+        p.stack.forward(p.parameters, [np.full((batch, p.x.shape[1]), 7, np.float32)])
+    assert np.array_equal(p.run_gradient(trace), wanted)
+
+
+def test_a_trace_of_other_kernels_gives_the_right_gradient_or_none() -> None:
+    """Fewer lanes leave less padding behind the batch than more lanes would read."""
+    p = problem(Case((3, 4, 5), 1, 3))
+    for hostile in (np.inf, np.nan):  # what recycled memory may hold
+        p.stack.forward(p.parameters, [np.full((16, 3), hostile, np.float32)])
+    _native.use_isa(ISAS[0])
+    _, trace = p.run_forward()
+    _native.use_isa(ISAS[-1])
+    try:
+        gradient = p.run_gradient(trace)
+    except ValueError:
+        return
+    assert_within(gradient, p.gradient)
+
+
+def test_an_unknown_instruction_set_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"'sse9'.*portable"):
+        _native.use_isa("sse9")
+
+
+# ---------------------------------------------------------------- NaN is seen
+
+
+@pytest.mark.parametrize("density", [1, 0.3])
+@pytest.mark.parametrize("output", ["linear", "tanh"])
+def test_nan_in_an_input_reaches_all_it_feeds_and_nothing_else(
+    isa: str, density: float, output: str
+) -> None:
+    p = problem(Case((5, 17, 6, 3), density, 33, output=output))
+    clean, _ = p.run_forward()
+    x = p.x.copy()
+    x[20, 2] = np.nan
+    reached = np.arange(5) == 2
+    for pattern in p.members[0].patterns:
+        reached = reference.to_dense(pattern, np.ones(pattern.connections)) @ reached > 0
+    assert reached.any()
+    output_, trace = p.stack.forward(p.parameters, [x])
+    wanted = clean.copy()
+    wanted[0, 20, reached] = np.nan
+    assert np.array_equal(output_, wanted, equal_nan=True)
+    assert np.isnan(p.run_gradient(trace)).any()
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_nan_in_a_parameter_reaches_the_output(isa: str, layer: int) -> None:
+    p = problem(Case((5, 17, 6, 3), 1, 33))
+    for at in (p.stack.weights_at(0, layer), p.stack.biases_at(0, layer)):
+        parameters = p.parameters.copy()
+        parameters[at] = np.nan
+        output, _ = p.stack.forward(parameters, [p.x])
+        assert np.isnan(output[0, :, 0]).all()
+
+
+def test_nan_in_the_output_gradient_reaches_the_gradients(isa: str) -> None:
+    p = problem(Case((5, 17, 6, 3), 1, 33))
+    d = p.output_gradient.copy()
+    d[0, 32, 1] = np.nan
+    _, trace = p.run_forward()
+    out = np.zeros_like(p.parameters)
+    p.stack.gradient(p.parameters, trace, d, out)
+    at, then = p.stack.weights_at(0, 2), p.stack.biases_at(0, 2)
+    assert list(np.isnan(out[then : then + 3])) == [False, True, False]
+    of_output = np.empty(18, bool)
+    of_output[p.layers[0][2].canonical_index] = np.isnan(out[at : at + 18])
+    assert list(of_output) == [False] * 6 + [True] * 6 + [False] * 6
+    dx = p.stack.input_gradient(p.parameters, trace, d)
+    assert list(np.isnan(dx[0]).any(axis=1)) == [False] * 32 + [True]
+
+
+# ---------------------------------------------------------------- the same bits, always
+
+
+def everything(p: Problem) -> list[bytes]:
+    """The bytes of every result that threads could touch."""
+    output, trace = p.run_forward()
+    gradient = p.run_gradient(trace)
+    results = [output, gradient, p.stack.input_gradient(p.parameters, trace, p.output_gradient)]
+    parameters, m, v = p.parameters.copy(), *np.zeros((2, gradient.size), np.float32)
+    for step in (1, 2):
+        _native.adam(parameters, gradient, m, v, step, 1e-3, 0.9, 0.999, 1e-8, 2e-4)
+    results += [parameters, m, v]
+    followed = gradient.copy()
+    _native.follow(followed, parameters, 0.25)
+    pruned = gradient.copy()
+    slots = np.arange(gradient.size, dtype=np.uint32)
+    budget = gradient.size * 3 // 4
+    _native.follow_within_budget(pruned, parameters, slots[::-1].copy(), slots, budget, 0.25)
+    return [result.tobytes() for result in (*results, followed, pruned)]
+
+
+def test_results_do_not_depend_on_the_number_of_threads(isa: str) -> None:
+    p = problem(BIG)
+    assert p.parameters.size > 4 * 8192  # enough to be cut into pieces
+    _native.set_threads(1)
+    wanted = everything(p)
+    for threads in (2, 3, 4):
+        _native.set_threads(threads)
+        assert _native.threads() == threads
+        for _ in range(5):
+            assert everything(p) == wanted
+
+
+def test_an_observation_gives_the_same_bits_in_any_batch(isa: str) -> None:
+    p = problem(BIG)
+    d = p.output_gradient
+
+    def run(rows: NDArray[np.intp]) -> tuple[Array, Array]:
+        output, trace = p.stack.forward(p.parameters, [p.x[rows]])
+        given = np.ascontiguousarray(d[:, rows])
+        return output, p.stack.input_gradient(p.parameters, trace, given)
+
+    output, dx = run(np.arange(256))
+    rng = np.random.default_rng(0)
+    batches = [np.array([row]) for row in (0, 15, 16, 100, 255)]
+    batches += [rng.permutation(256)[:size] for size in (2, 17, 63, 64, 65, 100, 256)]
+    for rows in batches:
+        in_batch = run(rows)
+        assert np.array_equal(in_batch[0], output[:, rows])
+        assert np.array_equal(in_batch[1], dx[:, rows])
+
+
+def test_two_python_threads_at_once_get_the_results_of_one(isa: str) -> None:
+    _native.set_threads(2)
+    problems = [problem(BIG), problem(BIG._replace(batch=100))]
+    wanted = [everything(p) for p in problems]
+    barrier = threading.Barrier(2)
+    right = [0, 0]
+
+    def work(i: int) -> None:
+        barrier.wait()
+        for _ in range(10):
+            right[i] += everything(problems[i]) == wanted[i]
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert right == [10, 10]
+
+
+# ---------------------------------------------------------------- processes
+
+
+def run_script(script: str, timeout: float = 60) -> str:
+    """What a script prints, in a process of its own: it may hang or crash."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"hangs: still running after {timeout} s")
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stderr}"
+    return done.stdout
+
+
+SMALL_STACK = """
+import os, sys
+import numpy as np
+from sparl import _native
+layers = [_native.Layer(3, 8, np.arange(24)), _native.Layer(8, 2, np.arange(16))]
+stack = _native.Stack([layers], "linear")
+parameters = np.linspace(-1, 1, stack.parameters, dtype=np.float32)
+def compute(batch=256):
+    x = np.linspace(-1, 1, 3 * batch, dtype=np.float32).reshape(batch, 3)
+    return stack.forward(parameters, [x])[0].tobytes()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_after_use_computes_with_threads_of_its_own() -> None:
+    script = """
+import multiprocessing
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of every such fork
+_native.set_threads(2)
+wanted = compute()
+
+def child(connection):
+    connection.send([_native.threads(), compute() == wanted, compute() == wanted])
+
+context = multiprocessing.get_context("fork")
+for _ in range(3):
+    mine, theirs = context.Pipe()
+    process = context.Process(target=child, args=(theirs,))
+    process.start()
+    print(mine.recv() if mine.poll(20) else "the child hangs", compute() == wanted)
+    process.kill()
+    process.join()
+"""
+    assert run_script(SMALL_STACK + script).splitlines() == ["[2, True, True] True"] * 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space by RLIMIT_AS")
+def test_threads_that_cannot_be_created_are_an_error_and_not_a_hang() -> None:
+    script = """
+import resource
+used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
+wanted = compute()
+try:
+    _native.set_threads(1000)
+    compute()
+except Exception as error:
+    print("refused")
+_native.set_threads(1)
+print(compute() == wanted)
+"""
+    assert run_script(SMALL_STACK + script, timeout=10).splitlines() == ["refused", "True"]
+
+
+@pytest.mark.parametrize("name", ISAS)
+def test_the_environment_forces_an_instruction_set(name: str) -> None:
+    script = f"""
+import os
+os.environ["SPARL_ISA"] = "{name}"
+from sparl import _native
+print(_native.isa())
+"""
+    assert run_script(script) == f"{name}\n"
+
+
+def test_the_environment_cannot_force_what_does_not_exist() -> None:
+    script = """
+import os
+os.environ["SPARL_ISA"] = "sse9"
+try:
+    import sparl._native
+except ImportError as error:
+    print(error)
+"""
+    said = run_script(script)
+    assert "'sse9'" in said
+    assert "portable" in said
+
+
+# ---------------------------------------------------------------- the optimiser
+
+FLAT_SIZES = [1, 3, 15, 16, 17, 8191, 8192, 8193, 20_011]
+
+
+def misaligned(values: Array) -> Array:
+    """The same values, not at the start of a vector; the engine gets any slice of an array."""
+    out = np.empty(values.size + 1, np.float32)[1:]
+    out[:] = values
+    return out
+
+
+@pytest.mark.parametrize("n", FLAT_SIZES)
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_adam_over_twenty_steps(isa: str, n: int, decay: float) -> None:
+    """The bound follows every rounding; betas here are float32 numbers, 1 - beta is exact."""
+    lr, epsilon = 1e-2, 1e-8
+    b1, b2 = float(np.float32(0.9)), float(np.float32(0.999))
+    rng = np.random.default_rng(n)
+    p32 = misaligned(normal(rng, n))
+    m32, v32 = misaligned(np.zeros(n, np.float32)), misaligned(np.zeros(n, np.float32))
+    p, m, v = p32.astype(np.float64), np.zeros(n), np.zeros(n)
+    p_bound, m_bound, v_bound = np.zeros(n), np.zeros(n), np.zeros(n)
+    for step in range(1, 21):
+        g32 = normal(rng, n) * np.float32(10.0 ** rng.integers(-4, 3))
+        if not decay:
+            g32[::5] = 0  # parameters that never move
+        _native.adam(p32, misaligned(g32), m32, v32, step, lr, b1, b2, epsilon, decay)
+
+        g_most = np.abs(g32) + decay * (np.abs(p) + p_bound)
+        g_bound = decay * p_bound + 2 * EPS * g_most
+        m_bound = b1 * m_bound + (1 - b1) * g_bound
+        m_bound += 3 * EPS * (b1 * np.abs(m) + (1 - b1) * g_most)
+        v_bound = b2 * v_bound + (1 - b2) * (2 * g_most + g_bound) * g_bound
+        v_bound += 3 * EPS * (b2 * v + (1 - b2) * g_most**2)
+        before = p
+        p, m, v = reference.adam(p, g32.astype(np.float64), m, v, step, lr, decay, b1, b2, epsilon)
+        root_bound = np.minimum(np.sqrt(v_bound), v_bound / np.sqrt(np.maximum(v, 1e-300)))
+        root_bound /= np.sqrt(1 - b2**step)
+        below = np.sqrt(v / (1 - b2**step)) + epsilon  # the denominator
+        lowest = np.maximum(below - root_bound, epsilon)
+        p_bound += np.abs(p - before) * (root_bound / lowest + 4 * EPS)
+        p_bound += lr / (1 - b1**step) * m_bound / lowest + EPS * np.abs(p)
+        assert_within(m32, Rounded(m, m_bound))
+        assert_within(v32, Rounded(v, v_bound))
+        assert_within(p32, Rounded(p, p_bound))
+    assert np.median(p_bound) < 1e-4  # the bound says something: steps add up to about .2
+
+
+def test_adams_moments_take_over_one_minus_beta_of_a_gradient(isa: str) -> None:
+    """1 - float32(.999) is not float32(1 - .999): taken so, every step is 6e-6 too long."""
+    p, m, v = np.zeros((3, 1), np.float32)
+    _native.adam(p, np.ones(1, np.float32), m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
+    np.testing.assert_allclose(m, 1 - 0.9, rtol=2 * EPS)
+    np.testing.assert_allclose(v, 1 - 0.999, rtol=2 * EPS)
+    np.testing.assert_allclose(p, -1e-3, rtol=8 * EPS)
+
+
+# ---------------------------------------------------------------- target updates
+
+
+@pytest.mark.parametrize("n", FLAT_SIZES)
+@pytest.mark.parametrize("tau", [0.0, 0.005, 0.5, 1.0])
+def test_follow(isa: str, n: int, tau: float) -> None:
+    rng = np.random.default_rng(n)
+    target, online = normal(rng, n), normal(rng, n) * np.float32(1e3)
+    got = misaligned(target)
+    _native.follow(got, misaligned(online), tau)
+    t, o = target.astype(np.float64), online.astype(np.float64)
+    bound = 4 * EPS * (np.abs(t) + tau * (np.abs(t) + np.abs(o)))
+    assert_within(got, Rounded(t + tau * (o - t), bound))
+    if tau in (0, 1):
+        assert np.array_equal(got, online if tau else target)
+
+
+class Union(NamedTuple):
+    """A target layer over a union of patterns, as follow_within_budget takes it."""
+
+    target: Array
+    online: Array
+    source: NDArray[np.uint32]
+    canonical: NDArray[np.uint32]
+
+    def follow(self, budget: int, tau: float) -> Array:
+        target = misaligned(self.target)
+        _native.follow_within_budget(target, self.online, self.source, self.canonical, budget, tau)
+        return target
+
+
+def union(n: int, seed: int = 0, values: Callable[[Generator, int], Array] = normal) -> Union:
+    """A tenth of the entries are leftovers that the online layer does not have."""
+    rng = np.random.default_rng(seed)
+    n_online = n - n // 10
+    source = rng.permutation(np.minimum(np.arange(n), n_online)).astype(np.uint32)
+    canonical = rng.permutation(n).astype(np.uint32)
+    return Union(values(rng, n), values(rng, n_online), source, canonical)
+
+
+def kept(u: Union, moved: Array, budget: int) -> Array:
+    """keep_largest of the oracle, which works in canonical order."""
+    in_order = np.empty_like(moved)
+    in_order[u.canonical] = moved
+    return reference.keep_largest(in_order, budget)[u.canonical]
+
+
+def few_values(rng: Generator, n: int) -> Array:
+    """Nothing but ties: -2, -1, 0, 1, 2."""
+    return rng.integers(-2, 3, n).astype(np.float32)
+
+
+UNION_SIZES = [1, 7, 64, 4095, 4096, 4097, 20_011]  # below 4,096 nothing is guessed
+
+
+@pytest.mark.parametrize("n", UNION_SIZES)
+def test_follow_within_budget_moves_as_follow_does(isa: str, n: int) -> None:
+    """With room for all: leftovers move towards 0."""
+    u = union(n)
+    followed = np.append(u.online, np.float32(0))[u.source].astype(np.float64)
+    t = u.target.astype(np.float64)
+    bound = 4 * EPS * (np.abs(t) + 0.25 * (np.abs(t) + np.abs(followed)))
+    for budget in (n, n + 1, 2**40):
+        assert_within(u.follow(budget, 0.25), Rounded(t + 0.25 * (followed - t), bound))
+
+
+@pytest.mark.parametrize("n", UNION_SIZES)
+@pytest.mark.parametrize("values", [normal, few_values])
+def test_the_largest_within_the_budget_stay_and_of_equals_the_later(
+    isa: str, n: int, values: Callable[[Generator, int], Array]
+) -> None:
+    u = union(n, values=values)
+    moved = u.follow(n, 0.25)
+    for surplus in sorted({1, n // 20, n // 3, n // 2 + 1, n - 1, n} - {0}):
+        budget = n - surplus
+        assert np.array_equal(u.follow(budget, 0.25), kept(u, moved, budget)), surplus
+
+
+def test_a_sample_that_misleads_does_not_change_what_stays(isa: str) -> None:
+    """The limit is guessed from every 8th of 8,192 entries: make these unlike all others."""
+    n = 8192
+    for sampled, others in ((1e-6, 1.0), (1.0, 1e-6), (0.0, 1.0), (np.nan, 1.0)):
+        u = union(n)
+        u = u._replace(target=normal(np.random.default_rng(1), n) * np.float32(others))
+        u.target[::8] = normal(np.random.default_rng(2), n // 8) * np.float32(sampled)
+        for budget in (8000, 6000, 4500, 100):
+            assert np.array_equal(u.follow(budget, 0.0), kept(u, u.target, budget), equal_nan=True)
+
+
+def test_pruning_does_not_hide_a_nan(isa: str) -> None:
+    for n in (64, 20_011):
+        u = union(n)
+        u.target[n // 2] = np.nan
+        assert np.flatnonzero(np.isnan(u.follow(1, 0.25))).tolist() == [n // 2]
+
+
+@pytest.mark.parametrize("n", [64, 20_011])
+def test_follow_within_budget_copies_at_tau_1(isa: str, n: int) -> None:
+    """As follow does: t + 1 (o - t) is not o where t is large or o - t is rounded."""
+    u = union(n)
+    u.target[::3] *= np.float32(1e8)
+    copy = np.append(u.online, np.float32(0))[u.source]
+    assert np.array_equal(u.follow(n, 1.0), copy)
+    assert np.array_equal(u.follow(n // 2, 1.0), kept(u, copy, n // 2))
+
+
+# ---------------------------------------------------------------- at the door
+
+
+def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
+    return np.zeros(shape, dtype)
+
+
+def door_stack() -> tuple[_native.Stack, Array, _native.Trace]:
+    """Two members of 3 -> 2, and a trace of a batch of 5; 8 parameters each."""
+    layers = [[_native.Layer(3, 2, np.arange(6))] for _ in range(2)]
+    stack = _native.Stack(layers, "linear")
+    return stack, zeros(16), stack.forward(zeros(16), [zeros(5, 3)])[1]
+
+
+STACK, PARAMETERS, TRACE = door_stack()
+ONE_MEMBER = STACK.forward(PARAMETERS, [zeros(5, 3)], 1)[1]
+OTHER_STACK = door_stack()[0]
+COLUMNS = np.asfortranarray(zeros(5, 3))
+FROZEN = zeros(16)
+FROZEN.flags.writeable = False
+
+
+def adam(p: Any = None, g: Any = None, m: Any = None, v: Any = None, step: int = 1) -> None:
+    p, g, m, v = (zeros(3) if a is None else a for a in (p, g, m, v))
+    _native.adam(p, g, m, v, step, 1e-3, 0.9, 0.999, 1e-8, 0.0)
+
+
+def within(t: Any = None, o: Any = None, s: Any = None, c: Any = None, budget: int = 1) -> None:
+    t, o = (zeros(3) if a is None else a for a in (t, o))
+    s, c = (np.arange(3, dtype=np.uint32) if a is None else a for a in (s, c))
+    _native.follow_within_budget(t, o, s, c, budget, 0.5)
+
+
+DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "forward features": (
+        lambda: STACK.forward(PARAMETERS, [zeros(5, 2), zeros(5, 2)]),
+        ValueError, "4 features, the network has 3",
+    ),
+    "forward no inputs": (lambda: STACK.forward(PARAMETERS, []), ValueError, "0 features.* has 3"),
+    "forward batches differ": (
+        lambda: STACK.forward(PARAMETERS, [zeros(5, 2), zeros(4, 1)]),
+        ValueError, r"\(5, 2\) and \(4, 1\)",
+    ),
+    "forward axes": (lambda: STACK.forward(PARAMETERS, [zeros(3)]), ValueError, r"\(3,\)"),
+    "forward empty batch": (
+        lambda: STACK.forward(PARAMETERS, [zeros(0, 3)]), ValueError, r"\(0, 3\)",
+    ),
+    "forward float64": (
+        lambda: STACK.forward(PARAMETERS, [zeros(5, 3, dtype=np.float64)]),
+        TypeError, "input must be float32, is float64",
+    ),
+    "forward order": (
+        lambda: STACK.forward(PARAMETERS, [COLUMNS]), ValueError, "input must be contiguous",
+    ),
+    "forward parameters": (
+        lambda: STACK.forward(zeros(15), [zeros(5, 3)]),
+        ValueError, r"parameters must have shape \(16,\), has \(15,\)",
+    ),
+    "forward stride": (
+        lambda: STACK.forward(zeros(32)[::2], [zeros(5, 3)]),
+        ValueError, "parameters must be contiguous",
+    ),
+    "forward member": (
+        lambda: STACK.forward(PARAMETERS, [zeros(5, 3)], 2), ValueError, "member 2 of 2",
+    ),
+    "gradient output_gradient": (
+        lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 4, 2), zeros(16)),
+        ValueError, r"output_gradient must have shape \(2, 5, 2\), has \(2, 4, 2\)",
+    ),
+    "gradient axes": (
+        lambda: STACK.gradient(PARAMETERS, TRACE, zeros(10, 2), zeros(16)),
+        ValueError, r"\(2, 5, 2\), has \(10, 2\)",
+    ),
+    "gradient out": (
+        lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), zeros(17)),
+        ValueError, r"out must have shape \(16,\), has \(17,\)",
+    ),
+    "gradient float64 out": (
+        lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), zeros(16, dtype=np.float64)),
+        TypeError, "out must be float32, is float64",
+    ),
+    "gradient frozen out": (
+        lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), FROZEN), TypeError, "gradient",
+    ),
+    "gradient one member": (
+        lambda: STACK.gradient(PARAMETERS, ONE_MEMBER, zeros(1, 5, 2), zeros(16)),
+        ValueError, "holds 1 members, the network 2",
+    ),
+    "gradient parameters": (
+        lambda: STACK.gradient(zeros(8), TRACE, zeros(2, 5, 2), zeros(16)),
+        ValueError, r"parameters must have shape \(16,\), has \(8,\)",
+    ),
+    "gradient other network": (
+        lambda: OTHER_STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), zeros(16)),
+        ValueError, "another network",
+    ),
+    "input gradient": (
+        lambda: STACK.input_gradient(PARAMETERS, ONE_MEMBER, zeros(2, 5, 2)),
+        ValueError, r"\(1, 5, 2\), has \(2, 5, 2\)",
+    ),
+    "adam gradient": (
+        lambda: adam(g=zeros(4)), ValueError, r"gradient must have shape \(3,\), has \(4,\)",
+    ),
+    "adam m": (lambda: adam(m=zeros(2)), ValueError, r"m must have shape \(3,\), has \(2,\)"),
+    "adam v": (lambda: adam(v=zeros(6)[::2]), ValueError, "v must be contiguous"),
+    "adam float64": (
+        lambda: adam(p=zeros(3, dtype=np.float64)), TypeError, "must be float32, is float64",
+    ),
+    "adam axes": (lambda: adam(p=zeros(3, 1)), ValueError, "one axis"),
+    "adam step": (lambda: adam(step=0), ValueError, "counts from 1"),
+    "follow": (
+        lambda: _native.follow(zeros(3), zeros(4), 0.5),
+        ValueError, r"online must have shape \(3,\), has \(4,\)",
+    ),
+    "follow frozen": (lambda: _native.follow(FROZEN, zeros(16), 0.5), TypeError, "follow"),
+    "budget source": (
+        lambda: within(s=np.array([0, 4, 1], np.uint32)),
+        ValueError, "source 4 for 3 online connections",
+    ),
+    "budget source dtype": (lambda: within(s=np.arange(3)), TypeError, "uint32, is int64"),
+    "budget source size": (
+        lambda: within(s=np.arange(2, dtype=np.uint32)), ValueError, r"\(3,\), has \(2,\)",
+    ),
+    "budget canonical": (
+        lambda: within(c=np.arange(4, dtype=np.uint32)), ValueError, r"\(3,\), has \(4,\)",
+    ),
+    "budget negative": (lambda: within(budget=-1), TypeError, "follow_within_budget"),
+    "threads 0": (lambda: _native.set_threads(0), ValueError, r"0 threads.*\[1, 1024\]"),
+    "threads many": (lambda: _native.set_threads(1025), ValueError, "1025 threads"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "says"), DOOR.values(), ids=DOOR.keys())
+def test_what_does_not_fit_is_refused_with_numbers(
+    call: Callable[[], Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "positions", "error", "says"),
+    [
+        (3, 2, [0, 2, 1], ValueError, r"\[0, 6\); entry 2 is 1"),
+        (3, 2, [0, 2, 2], ValueError, r"\[0, 6\); entry 2 is 2"),
+        (3, 2, [0, 6], ValueError, r"\[0, 6\); entry 1 is 6"),
+        (3, 2, [-1, 2], ValueError, r"\[0, 6\); entry 0 is -1"),
+        (3, 2, [[0, 1]], ValueError, "one axis"),
+        (3, 0, [], ValueError, "3 inputs and 0 outputs"),
+        (2**28, 1, [0], ValueError, f"{2**28} inputs and 1 outputs"),
+        (3, 2, np.array([0, 1], np.int32), TypeError, "int64, is int32"),
+        (3, 2, np.array([0.0]), TypeError, "int64, is float64"),
+        (3, 2, np.arange(6)[::2], ValueError, "contiguous"),
+    ],
+)  # fmt: skip
+def test_a_layer_refuses_positions_that_are_no_pattern(
+    n_in: int, n_out: int, positions: Any, error: type[Exception], says: str
+) -> None:
+    if isinstance(positions, list):
+        positions = np.array(positions, np.int64)
+    with pytest.raises(error, match=says):
+        _native.Layer(n_in, n_out, positions)
+
+
+def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.Layer:
+    return _native.Layer(n_in, n_out, np.arange(1), first_gradient_input)
+
+
+@pytest.mark.parametrize(
+    ("members", "output", "says"),
+    [
+        ([], "linear", "no layers"),
+        ([[]], "linear", "no layers"),
+        ([[some_layer(3, 2)]], "relu", "'relu', must be linear or tanh"),
+        (
+            [[some_layer(3, 2), some_layer(4, 1)]],
+            "tanh",
+            "layer 1 takes 4 inputs, the layer before gives 2",
+        ),
+        ([[some_layer(3, 2)], [some_layer(4, 2)]], "tanh", "shape of layer 0"),
+        ([[some_layer(3, 2)], [some_layer(3, 2), some_layer(2, 1)]], "tanh", "number of layers"),
+        ([[some_layer(3, 2, 1)], [some_layer(3, 2)]], "tanh", "undifferentiated"),
+        ([[some_layer(3, 3), some_layer(3, 2, 1)]], "tanh", "undifferentiated"),
+    ],
+)
+def test_a_stack_refuses_layers_that_do_not_fit(
+    members: list[list[_native.Layer]], output: str, says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        _native.Stack(members, output)
+
+
+def test_a_stack_refuses_what_is_no_layer() -> None:
+    script = """
+from sparl import _native
+try:
+    _native.Stack([[None]], "linear")
+except (TypeError, ValueError):
+    print("refused")
+"""
+    assert run_script(script) == "refused\n"
+
+
+def test_the_place_of_a_layer_that_is_not_there_is_refused() -> None:
+    script = """
+for ask in (stack.weights_at, stack.biases_at):
+    for place in ((0, 2), (1, 0)):
+        try:
+            print(place, "is at", ask(*place))
+        except (IndexError, ValueError):
+            print("refused")
+"""
+    assert run_script(SMALL_STACK + script).splitlines() == ["refused"] * 4

@@ -1,0 +1,110 @@
+"""Memory is proportional to neurons and connections, and does not grow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
+
+# One float32 copy of the hidden layer, were it dense, is 1.6 GB; one byte per position, such as a
+# mask, 400 MB. The limit leaves 300 MiB to networks of 0.76 million connections and their targets.
+TRAIN_WITHIN_LIMIT = """
+import os
+import resource
+import numpy as np
+from sparl.methods import architecture, preset
+from sparl.replay.batch import Batch
+from sparl.training.rewire import build_agent
+
+def refused(dtype):
+    try:
+        np.empty((20_000, 20_000), dtype)
+    except MemoryError:
+        return True
+    return False
+
+used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+limit = used + 300 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+print("a dense copy is refused:", refused(np.float32), "a mask:", refused(np.bool_))
+
+n_obs, n_act, batch = 17, 6, 16
+densities = (0.0005, 0.0005, 1.0)
+config = preset(
+    "DS-TD3", "Pendulum-v1", hidden=(20_000, 20_000), actor_densities=densities,
+    critic_densities=densities, rewire_every_updates=2,
+)
+networks = architecture(config, n_obs, n_act)
+print("connections:", *(n for layers in (networks.actor, networks.critic) for _, n in layers))
+agent = build_agent(config, networks)
+rng = np.random.default_rng(0)
+
+def normal(features):
+    return rng.standard_normal((batch, features), dtype=np.float32)
+
+for _ in range(4):
+    record = agent.update(
+        Batch(normal(n_obs), normal(n_act), normal(1), 0 * normal(1), normal(n_obs))
+    )
+    assert all(map(np.isfinite, record.values())), record
+assert agent.act(normal(n_obs)[0])[0].shape == (n_act,)
+for name in ("actor", "critics"):
+    evolutions = getattr(agent, f"{name}_learner").evolutions
+    print(name, "evolved at updates", *sorted({e.agent_update for e in evolutions}))
+    target, online = getattr(agent, f"{name}_target").network, getattr(agent, name)
+    print(name, "has leftovers:", target.layout.connections > online.layout.connections)
+print("networks:", *agent.networks())
+assert agent.state()
+"""
+
+
+def run_script(script: str) -> list[str]:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_wide_sparse_agents_train_where_one_dense_copy_of_a_layer_does_not_fit() -> None:
+    """Two evolutions and target updates on own patterns, acting and saving included."""
+    assert run_script(TRAIN_WITHIN_LIMIT) == [
+        "a dense copy is refused: True a mask: True",
+        "connections: 170 200000 120000 230 200000 20000",
+        "actor evolved at updates 2 4",
+        "actor has leftovers: True",
+        "critics evolved at updates 2 4",
+        "critics has leftovers: True",
+        "networks: actor critics actor_target critics_target",
+    ]
+
+
+def test_passes_give_back_all_their_memory() -> None:
+    """Outputs of 4 MB, traces and gradients of as much: 100 passes would leave 1.6 GB behind."""
+    script = """
+import os
+import numpy as np
+from sparl import _native
+
+stack = _native.Stack([[_native.Layer(1000, 1000, np.arange(0, 10**6, 100))]], "linear")
+parameters = np.ones(stack.parameters, np.float32)
+gradient = np.empty_like(parameters)
+x = np.ones((1000, 1000), np.float32)
+
+def resident(passes):
+    for i in range(passes):
+        output, trace = stack.forward(parameters, [x[i % 16 :]])
+        stack.gradient(parameters, trace, output, gradient)
+        stack.input_gradient(parameters, trace, output)
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+before = resident(20)
+print((resident(100) - before) // 2**20)
+"""
+    (grown,) = run_script(script)
+    assert int(grown) < 40

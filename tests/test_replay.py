@@ -1,0 +1,339 @@
+"""Replay: what goes in comes out, windows end where they must, and forgetting is for good."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.random import Generator
+
+from sparl.replay.batch import Array, Batch
+from sparl.replay.capacity import DynamicCapacity
+from sparl.replay.ring_buffer import RingBuffer, replay_bytes
+
+many = settings(deadline=None, derandomize=True, max_examples=150)
+GAMMA = 0.9
+
+
+class Event(NamedTuple):
+    """The t-th step: its state is t, its action -t / 1e4, the state reached t + 0.5."""
+
+    t: int
+    reward: float = 1.0
+    terminated: bool = False
+    truncated: bool = False
+
+
+def rng(seed: int = 0) -> Generator:
+    return np.random.default_rng(seed)
+
+
+def ring(capacity: int, **options: Any) -> RingBuffer:
+    return RingBuffer(capacity, n_obs=2, n_act=1, gamma=GAMMA, **options)
+
+
+def put(replay: RingBuffer, event: Event) -> None:
+    t = np.float32(event.t)
+    replay.add(
+        np.array([t, -t]), np.array([-t / 10_000]), np.array([t / 10_000]), event.reward,
+        np.array([t + 0.5, -t]), event.terminated, event.truncated,
+    )  # fmt: skip
+
+
+def filled(capacity: int, count: int, **options: Any) -> RingBuffer:
+    replay = ring(capacity, **options)
+    for t in range(count):
+        put(replay, Event(t))
+    return replay
+
+
+def everything(replay: RingBuffer, n_step: int = 1) -> Batch:
+    return replay.windows(np.arange(replay.size), n_step)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in vars(a))
+
+
+# --- The ring --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 6, 7, 8, 13, 14, 15, 30])
+def test_a_ring_of_seven_holds_the_last_seven_in_order(count: int) -> None:
+    replay = filled(7, count)
+    t = np.arange(max(count - 7, 0), count, dtype=np.float32)
+    assert replay.size == len(t)
+    batch = everything(replay)
+    np.testing.assert_array_equal(batch.observation, np.stack([t, -t], 1))
+    np.testing.assert_array_equal(batch.next_observation, np.stack([t + 0.5, -t], 1))
+    np.testing.assert_array_equal(batch.action, -t[:, np.newaxis] / np.float32(10_000))
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_batches_are_float32_of_the_documented_shapes(n_step: int) -> None:
+    batch = filled(5, 9).sample(4, n_step, rng())
+    shapes = {name: array.shape for name, array in vars(batch).items()}
+    assert shapes == {
+        "observation": (4, 2), "action": (4, 1), "reward": (4, 1), "discount": (4, 1),
+        "next_observation": (4, 2),
+    }  # fmt: skip
+    assert {array.dtype for array in vars(batch).values()} == {np.dtype(np.float32)}
+
+
+def test_a_batch_does_not_change_when_the_ring_is_overwritten() -> None:
+    replay = filled(4, 4)
+    batch, again = everything(replay, 2), everything(replay, 2)
+    for t in range(100, 104):
+        put(replay, Event(t, reward=9.0, terminated=True))
+    assert same(batch, again)
+
+
+def test_sampling_is_uniform_over_what_lives() -> None:
+    replay = filled(10, 27)  # the oldest is in the middle of the arrays
+    replay.forget(2)
+    drawn = replay.sample(16_000, 1, rng(1)).observation[:, 0]
+    values, counts = np.unique(drawn, return_counts=True)
+    np.testing.assert_array_equal(values, np.arange(19, 27))
+    assert ((counts - 2000) ** 2 / 2000).sum() < 30  # 7 degrees of freedom
+
+
+def test_sampling_is_reproducible() -> None:
+    replay = filled(50, 80)
+    one, same_seed, other = (replay.sample(32, 3, rng(seed)) for seed in (5, 5, 6))
+    assert same(one, same_seed)
+    assert not same(one, other)
+
+
+@pytest.mark.parametrize("forgotten", [None, 3, 99])
+def test_an_empty_replay_has_nothing_to_sample(forgotten: int | None) -> None:
+    replay = ring(5) if forgotten is None else filled(5, 3)
+    replay.forget(forgotten or 0)
+    assert replay.size == 0
+    with pytest.raises(ValueError, match="nothing to sample"):
+        replay.sample(1, 1, rng())
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_replay_bytes_are_those_of_the_arrays(keep: bool) -> None:
+    replay = RingBuffer(1000, n_obs=17, n_act=6, gamma=0.99, keep_noise_free=keep)
+    arrays = [value for value in vars(replay).values() if isinstance(value, np.ndarray)]
+    assert replay_bytes(1000, 17, 6, keep) == sum(array.nbytes for array in arrays)
+
+
+# --- Windows ---------------------------------------------------------------------------------
+
+
+def closed_form(events: list[Event], n: int) -> tuple[float, float, float]:
+    """Reward, discount and state reached of the window that starts with events[0]."""
+    total = 0.0
+    for k, event in enumerate(events[:n]):
+        total += GAMMA**k * event.reward
+        m, last = k + 1, event
+        if event.terminated or event.truncated:
+            break
+    return total, 0.0 if last.terminated else GAMMA**m, last.t + 0.5
+
+
+def check_windows(replay: RingBuffer, alive: list[Event], n: int) -> None:
+    batch = everything(replay, n)
+    assert replay.size == len(alive)
+    np.testing.assert_array_equal(batch.observation[:, 0], [event.t for event in alive])
+    expected = [closed_form(alive[i:], n) for i in range(len(alive))]
+    reward, discount, reached = np.array(expected).reshape(-1, 3).T
+    np.testing.assert_allclose(batch.reward[:, 0], reward, rtol=1e-5)
+    np.testing.assert_allclose(batch.discount[:, 0], discount, rtol=1e-6)
+    np.testing.assert_array_equal(batch.next_observation[:, 0], reached)
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+@pytest.mark.parametrize("ending", ["terminal", "time limit", "newest"])
+@pytest.mark.parametrize("forget", [False, True])
+def test_three_step_targets_equal_their_closed_forms(ending: str, k: int, forget: bool) -> None:
+    """Rewards 2, 3, 5, then the event at step k; whatever lies around it must not leak in.
+
+    13 transitions before the window put it everywhere in a ring of 8, across its end too.
+    """
+    m = k + 1
+    reward = [2, 2 + GAMMA * 3, 2 + GAMMA * 3 + GAMMA**2 * 5][k]
+    discount = 0.0 if ending == "terminal" else GAMMA**m
+    for before in range(14):
+        replay = ring(8)
+        for t in range(before):
+            put(replay, Event(t, reward=1e6))
+        for step, r in enumerate([2, 3, 5][:m]):
+            last = step == k
+            put(
+                replay,
+                Event(
+                    100 + step, r, last and ending == "terminal", last and ending == "time limit"
+                ),
+            )
+        after = 0 if ending == "newest" else 3
+        for t in range(after):
+            put(replay, Event(200 + t, reward=1e6, terminated=t == 2))
+        start = replay.size - after - m
+        if forget:
+            replay.forget(start)
+            start = 0
+        batch = replay.windows(np.array([start]), 3)
+        assert batch.observation[0, 0] == 100
+        assert batch.reward[0, 0] == pytest.approx(reward)
+        assert batch.discount[0, 0] == pytest.approx(discount)
+        assert batch.next_observation[0, 0] == 100 + k + 0.5
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize(
+    ("terminated", "truncated", "discount"),
+    [(True, False, 0.0), (False, True, GAMMA), (True, True, 0.0)],
+)
+def test_a_terminal_state_has_no_value_and_a_time_limit_keeps_it(
+    terminated: bool, truncated: bool, discount: float, n_step: int
+) -> None:
+    replay = ring(4)
+    put(replay, Event(0, 7.0, terminated, truncated))
+    put(replay, Event(1, 1e6))
+    batch = replay.windows(np.array([0]), n_step)
+    assert batch.discount[0, 0] == np.float32(discount)
+    assert (batch.reward[0, 0], batch.next_observation[0, 0]) == (7.0, 0.5)
+
+
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from([-2.0, 0.5, 3.0]), st.sampled_from(["", "", "", "end", "cut"])),
+        st.integers(0, 4),
+    ),
+    max_size=40,
+)
+
+
+@many
+@given(st.integers(1, 9), operations, st.integers(1, 5))
+def test_adding_and_forgetting_against_a_queue(
+    capacity: int, done: list[tuple[float, str] | int], n_step: int
+) -> None:
+    """Every window, after every operation: nothing forgotten or overwritten is ever served."""
+    replay, alive = ring(capacity), deque[Event](maxlen=capacity)
+    for t, operation in enumerate(done):
+        if isinstance(operation, int):
+            replay.forget(operation)
+            for _ in range(min(operation, len(alive))):
+                alive.popleft()
+        else:
+            reward, ending = operation
+            event = Event(t, reward, ending == "end", ending == "cut")
+            put(replay, event)
+            alive.append(event)
+        check_windows(replay, list(alive), n_step)
+
+
+# --- State -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "forgotten"), [(0, 0), (5, 0), (8, 0), (21, 0), (21, 5)])
+def test_a_restored_replay_goes_on_as_the_first(count: int, forgotten: int) -> None:
+    one, other = filled(8, count, keep_noise_free=True), filled(8, 11, keep_noise_free=True)
+    one.forget(forgotten)
+    state = one.state()
+    put(one, Event(500, terminated=True))  # the state is a copy: it does not see this
+    other.restore(state)
+    assert other.size == min(count, 8) - forgotten
+    put(other, Event(500, terminated=True))
+    for t in range(501, 506):  # the same rows are overwritten next
+        for replay in (one, other):
+            put(replay, Event(t, reward=t))
+        assert same(everything(one, 3), everything(other, 3))
+        assert same(one.sample(16, 3, rng(t)), other.sample(16, 3, rng(t)))
+        rows = one.rows(np.arange(one.size))
+        np.testing.assert_array_equal(one.noise_free_action[rows], other.noise_free_action[rows])
+
+
+# --- Dynamic capacity ------------------------------------------------------------------------
+
+
+def act(replay: RingBuffer, t: float, noise_free: list[float]) -> None:
+    """A step in the state t; the action taken is far from the noise-free one."""
+    state = np.full(replay.observation.shape[1], t, np.float32)
+    wanted = np.array(noise_free, np.float32)
+    replay.add(state, wanted + 99, wanted, 0.0, state, terminated=False, truncated=False)
+
+
+def distant(count: int, capacity: int = 4000) -> RingBuffer:
+    """A replay whose noise-free actions are all 1: at distance 1/2 of a policy that does 0."""
+    replay = ring(capacity, keep_noise_free=True)
+    for t in range(count):
+        act(replay, t, [1.0])
+    return replay
+
+
+def still(observation: Array) -> Array:
+    return np.zeros((len(observation), 1), np.float32)
+
+
+def test_the_distance_is_half_the_mean_squared_difference_of_noise_free_actions() -> None:
+    replay = RingBuffer(10, n_obs=1, n_act=2, gamma=GAMMA, keep_noise_free=True)
+    act(replay, 0.0, [0.5, 0.0])  # the policy does (0, 0)
+    act(replay, 1.0, [0.0, 0.0])  # the policy does (1, -1)
+
+    def policy(observation: Array) -> Array:
+        return np.concatenate([observation, -observation], axis=1)
+
+    assert DynamicCapacity(1).distance(replay, policy) == (0.25 + 0 + 1 + 1) / 4 / 2
+
+
+@pytest.mark.parametrize("before", [0, 3500])
+def test_the_distance_is_measured_on_the_oldest_2048(before: int) -> None:
+    """Also where they lie across the ring's end."""
+    replay = distant(before)
+    replay.forget(before)
+    for t in range(2048 + 900):
+        act(replay, t, [float(t >= 2048)])
+    seen = []
+
+    def policy(observation: Array) -> Array:
+        seen.append(observation[:, 0])
+        return still(observation)
+
+    rule = DynamicCapacity(1)
+    assert rule.distance(replay, policy) == 0
+    np.testing.assert_array_equal(seen[0], np.arange(2048))
+    replay.forget(512)  # now a quarter of the oldest 2048 is off by 1
+    assert rule.distance(replay, policy) == pytest.approx(0.25 / 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "minimum", "left"),
+    [
+        (1000, 100, 900),
+        (1005, 100, 905),  # a tenth, rounded down
+        (1000, 950, 950),  # never below the minimum
+        (1000, 1000, 1000),
+        (800, 1000, 800),
+    ],
+)
+def test_a_tenth_is_forgotten_but_never_below_the_minimum(
+    size: int, minimum: int, left: int
+) -> None:
+    replay = distant(size)
+    assert DynamicCapacity(minimum).apply(replay, still) == 0.5
+    assert replay.size == left
+    newest = everything(replay).observation[:, 0]
+    np.testing.assert_array_equal(newest, np.arange(size - left, size))  # the oldest went
+
+
+def test_only_a_distance_above_the_threshold_forgets() -> None:
+    for threshold, left in ((0.5, 100), (0.49, 90)):
+        replay = distant(100)
+        DynamicCapacity(1, threshold=threshold).apply(replay, still)
+        assert replay.size == left
+
+
+def test_the_numbers_of_the_rule() -> None:
+    rule = DynamicCapacity(100_000)
+    assert (rule.check_every_env_steps, rule.threshold, rule.share, rule.probe) == (
+        10_000, 0.2, 0.1, 2048,
+    )  # fmt: skip

@@ -1,0 +1,416 @@
+"""Target networks against their rules computed densely, in float64, over several evolutions.
+
+Where a test asks for equality, weights are multiples of 1/256 and tau is 1/2: then every number
+is exact in float32, ties are frequent, and no rounding can hide a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from sparl import _native
+from sparl.networks.mlp import Layout, Network, Place
+from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
+from sparl.sparse.pattern import Pattern
+from sparl.sparse.rewiring import Rewiring
+
+Float = NDArray[np.float64]
+Draw = Callable[[int], NDArray[np.float32]]
+Sizes = tuple[tuple[int, int, int], ...]  # n_in, n_out, connections of each layer
+
+SMALL: Sizes = ((6, 7, 17), (7, 5, 12), (5, 2, 10))  # the last layer is dense
+MEDIUM: Sizes = ((23, 40, 300), (40, 30, 500), (30, 3, 90))
+
+
+def exact(rng: Generator) -> Draw:
+    """Numbers that halve exactly; zeros and equal magnitudes are common."""
+    return lambda count: (rng.integers(-16, 17, count) / 256).astype(np.float32)
+
+
+def normal(rng: Generator) -> Draw:
+    return lambda count: rng.standard_normal(count, dtype=np.float32)
+
+
+def random_positions(free: NDArray[np.int64], count: int, rng: Generator) -> NDArray[np.int64]:
+    return np.sort(rng.choice(free, count, replace=False))
+
+
+def new_network(sizes: Sizes, rng: Generator, draw: Draw, members: int = 2) -> Network:
+    patterns = [
+        [
+            Pattern(n_in, n_out, random_positions(np.arange(n_in * n_out), count, rng))
+            for n_in, n_out, count in sizes
+        ]
+        for _ in range(members)
+    ]
+    layout = Layout(patterns, "linear")
+    return Network(layout, draw(layout.parameters), ensemble=members > 1)
+
+
+def evolve(network: Network, rng: Generator, fraction: float = 0.3) -> None:
+    """Some connections of each layer that is not full go, as many come with weight 0."""
+    rewirings = {}
+    for place, pattern in network.layout:
+        if pattern.connections == pattern.size:
+            continue
+        kept = random_positions(
+            pattern.positions, pattern.connections - int(fraction * pattern.connections), rng
+        )
+        free = np.setdiff1d(np.arange(pattern.size), kept)
+        grown = random_positions(free, pattern.connections - kept.size, rng)
+        new = Pattern(pattern.n_in, pattern.n_out, np.union1d(kept, grown))
+        rewirings[place] = Rewiring(pattern, new)
+    old, new_layout = network.layout, network.layout.rewired(rewirings)
+    network.parameters = old.carry(network.parameters, new_layout, rewirings)
+    network.layout = new_layout
+
+
+def learn(network: Network, draw: Draw) -> None:
+    """Parameters move."""
+    network.parameters += draw(network.parameters.size)
+
+
+# --- The rules, densely ------------------------------------------------------------------------
+
+
+def dense(state: dict[str, Any], place: Place, size: int) -> tuple[Float, Float]:
+    """Weights at all positions, flat, and biases."""
+    key = "member{}.layer{}".format(*place)
+    w = np.zeros(size)
+    w[state[f"{key}.positions"]] = state[f"{key}.weight"]
+    return w, state[f"{key}.bias"].astype(np.float64)
+
+
+class DenseTarget:
+    """Both rules on dense matrices."""
+
+    def __init__(self, online: Network, rule: str) -> None:
+        self.online, self.rule = online, rule
+        self.layers = {
+            place: dense(online.state(), place, pattern.size) for place, pattern in online.layout
+        }
+
+    def follow(self, tau: float) -> None:
+        state = self.online.state()
+        for place, pattern in self.online.layout:
+            w, b = dense(state, place, pattern.size)
+            old_w, old_b = self.layers[place]
+            if self.rule == "shared":
+                exists = np.zeros(pattern.size, bool)
+                exists[pattern.positions] = True
+                old_w = np.where(exists, old_w, 0)
+            new_w = tau * w + (1 - tau) * old_w
+            # Algorithm 3: over the budget, the smallest magnitudes go; of equals the first.
+            surplus = max(int((new_w != 0).sum()) - pattern.connections, 0)
+            existing = np.flatnonzero(new_w)
+            order = existing[np.argsort(np.abs(new_w[existing]), kind="stable")]
+            new_w[order[:surplus]] = 0
+            self.layers[place] = new_w, tau * b + (1 - tau) * old_b
+
+    def output(self, x: Float) -> Float:
+        """[E, B, n_out]."""
+        outputs = []
+        for member, patterns in enumerate(self.online.layout.patterns):
+            y = x
+            for layer, pattern in enumerate(patterns):
+                w, b = self.layers[member, layer]
+                z = y @ w.reshape(pattern.n_out, pattern.n_in).T + b
+                y = np.maximum(z, 0) if layer < len(patterns) - 1 else z
+            outputs.append(y)
+        return np.stack(outputs)
+
+
+def assert_equals(
+    target: OwnPatternTarget | SharedPatternTarget, wanted: DenseTarget, tolerance: float = 0.0
+) -> None:
+    existing = target.existing()
+    for place, pattern in target.online.layout:
+        w, b = dense(existing, place, pattern.size)
+        positions = existing["member{}.layer{}.positions".format(*place)]
+        assert np.size(positions) <= pattern.connections, f"over budget at {place}"
+        if wanted.rule == "own":
+            np.testing.assert_array_equal(positions, np.flatnonzero(wanted.layers[place][0]))
+        wanted_w, wanted_b = wanted.layers[place]
+        np.testing.assert_allclose(w, wanted_w, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(b, wanted_b, rtol=tolerance, atol=tolerance)
+    x = np.linspace(-1, 1, 4 * target.online.layout.n_in, dtype=np.float32).reshape(4, -1)
+    np.testing.assert_allclose(target(x), wanted.output(x.astype(np.float64)), atol=1e-4, rtol=1e-4)
+
+
+# --- Own pattern: algorithm 3 ------------------------------------------------------------------
+
+EVENTS = st.lists(st.sampled_from(["learn", "evolve", "follow", "restore"]), max_size=30)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), events=EVENTS)
+def test_own_pattern_is_algorithm_3(seed: int, events: list[str]) -> None:
+    """Any order of learning, evolving, following and continuing elsewhere, number for number."""
+    rng = np.random.default_rng(seed)
+    draw = exact(rng)
+    online = new_network(SMALL, rng, draw)
+    target = OwnPatternTarget(online)
+    wanted = DenseTarget(online, "own")
+    follows = 0
+    for event in events:
+        if event == "learn":
+            learn(online, draw)
+        elif event == "evolve":
+            evolve(online, rng)
+        elif event == "restore":
+            online, target = continued(online, target)
+            wanted.online = online
+        elif follows < 12:  # each takes one bit
+            follows += 1
+            target.follow(0.5)
+            wanted.follow(0.5)
+        assert_equals(target, wanted)
+
+
+@pytest.mark.parametrize("tau", [0.005, 0.1])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_own_pattern_over_a_long_run(seed: int, tau: float) -> None:
+    rng = np.random.default_rng(seed)
+    online = new_network(MEDIUM, rng, normal(rng))
+    target = OwnPatternTarget(online)
+    wanted = DenseTarget(online, "own")
+    leftovers = 0
+    for step in range(60):
+        learn(online, lambda count: 0.1 * rng.standard_normal(count, dtype=np.float32))
+        if step % 12 == 1:
+            evolve(online, rng, 0.1)
+        target.follow(tau)
+        wanted.follow(tau)
+        assert_equals(target, wanted, tolerance=1e-5)
+        leftovers += leftover(target)
+    assert leftovers > 100
+
+
+def leftover(target: OwnPatternTarget) -> int:
+    """The target's connections that the online network lacks."""
+    existing = target.existing()
+    return sum(
+        np.setdiff1d(existing["member{}.layer{}.positions".format(*place)], pattern.positions).size
+        for place, pattern in target.online.layout
+    )
+
+
+def test_a_leftover_fades_until_the_new_connection_is_larger() -> None:
+    """Worked by hand: one output, four inputs, two connections, tau = 1/8.
+
+    The online network drops input 1 at -0.25 and grows input 2, which stands at 1. The leftover
+    shrinks by 7/8 each time and the new one starts over at 1/8, being the smallest, until the
+    leftover is smaller: (7/8)^6 / 4 = 0.112.
+    """
+    layout = Layout([[Pattern(4, 1, np.array([0, 1]))]], "linear")
+    online = Network(layout, np.zeros(3, np.float32))
+    online.restore(state_of([0, 1], [0.5, -0.25]))
+    target = OwnPatternTarget(online)
+    online.restore(state_of([0, 2], [0.5, 1.0]))
+    for step in range(1, 6):
+        target.follow(0.125)
+        assert_holds(target, [0, 1], [0.5, -0.25 * 0.875**step])
+    for step in range(1, 4):
+        target.follow(0.125)
+        assert_holds(target, [0, 2], [0.5, 1 - 0.875**step])
+
+
+def assert_holds(target: OwnPatternTarget, positions: list[int], weights: list[float]) -> None:
+    existing: dict[str, Any] = dict(target.existing())
+    np.testing.assert_array_equal(existing["member0.layer0.positions"], positions)
+    np.testing.assert_array_equal(existing["member0.layer0.weight"], np.array(weights, np.float32))
+
+
+def state_of(positions: list[int], weights: list[float]) -> dict[str, Any]:
+    """Of a network of one layer with one output."""
+    return {
+        "member0.layer0.positions": np.array(positions),
+        "member0.layer0.weight": np.array(weights, np.float32),
+        "member0.layer0.bias": np.zeros(1, np.float32),
+    }
+
+
+def test_leftovers_vanish_when_the_online_network_rests() -> None:
+    rng = np.random.default_rng(3)
+    draw = normal(rng)
+    online = new_network(MEDIUM, rng, draw)
+    target = OwnPatternTarget(online)
+    evolve(online, rng)
+    learn(online, draw)
+    target.follow(0.1)
+    before = leftover(target)
+    for _ in range(100):
+        target.follow(0.1)
+    assert before > 100
+    assert leftover(target) == 0
+    existing = target.existing()
+    for place, pattern in online.layout:
+        got, wanted = (dense(s, place, pattern.size)[0] for s in (existing, online.state()))
+        np.testing.assert_array_equal(np.flatnonzero(got), pattern.positions)
+        np.testing.assert_allclose(got, wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("budget", [0, 1, 4000, 5119, 5120, 6000])
+@pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "misleading sample"])
+def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
+    """Many entries at once; the engine looks at a sample of them first, which may mislead it."""
+    rng = np.random.default_rng(8)
+    n = 5120
+    values = {
+        "normal": rng.standard_normal(n),
+        "ties": rng.integers(-3, 4, n) / 4,
+        "zeros": np.zeros(n),
+        "misleading sample": np.where(np.arange(n) % 5 == 0, 1e-6, 1.0) * rng.uniform(1, 2, n),
+    }[kind].astype(np.float32)
+    canonical = rng.permutation(n).astype(np.uint32)
+    target = values.copy()
+    source = np.arange(n, dtype=np.uint32)
+    _native.follow_within_budget(target, values, source, canonical, budget, 0.5)
+    wanted = values.copy()
+    wanted[np.lexsort((canonical, np.abs(values)))[: max(n - budget, 0)]] = 0
+    np.testing.assert_array_equal(target, wanted)
+
+
+@pytest.mark.parametrize("rule", [OwnPatternTarget, SharedPatternTarget])
+def test_tau_1_copies(rule: type[OwnPatternTarget] | type[SharedPatternTarget]) -> None:
+    """To the last bit, also the follow after an evolution, also weights of very unequal size."""
+    rng = np.random.default_rng(4)
+    online = new_network(MEDIUM, rng, normal(rng))
+    target = rule(online)
+    for _ in range(3):
+        evolve(online, rng)
+        online.parameters = np.float32(10) ** rng.uniform(-12, 2, online.parameters.size).astype(
+            np.float32
+        )
+        target.follow(1.0)
+        existing, wanted = target.existing(), online.state()
+        for name, value in wanted.items():
+            np.testing.assert_array_equal(existing[name], value, err_msg=name)
+
+
+def test_tau_0_changes_nothing() -> None:
+    rng = np.random.default_rng(5)
+    online = new_network(MEDIUM, rng, normal(rng))
+    target = OwnPatternTarget(online)
+    before = target.existing()
+    evolve(online, rng)
+    learn(online, normal(rng))
+    target.follow(0.0)
+    assert_same_state(target.existing(), before)
+
+
+# --- Shared pattern ----------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), events=EVENTS)
+def test_shared_pattern_follows_the_online_pattern(seed: int, events: list[str]) -> None:
+    rng = np.random.default_rng(seed)
+    draw = exact(rng)
+    online = new_network(SMALL, rng, draw)
+    target = SharedPatternTarget(online)
+    wanted = DenseTarget(online, "shared")
+    pattern = positions(online)
+    follows = 0
+    for event in events:
+        if event == "learn":
+            learn(online, draw)
+        elif event == "evolve":
+            evolve(online, rng)
+        elif event == "restore":
+            online, target = continued(online, target)
+            wanted.online = online
+        elif follows < 12:
+            follows += 1
+            target.follow(0.5)
+            wanted.follow(0.5)
+            pattern = positions(online)  # taken at the follow, not before
+        assert_equals(target, wanted)
+        assert_same_state(positions(target.network), pattern)
+
+
+def test_shared_pattern_takes_grown_connections_in_at_tau_times_their_weight() -> None:
+    rng = np.random.default_rng(6)
+    online = new_network(SMALL, rng, normal(rng))
+    target = SharedPatternTarget(online)
+    before = dict(online.layout)
+    evolve(online, rng)
+    learn(online, normal(rng))
+    target.follow(0.25)
+    total = 0
+    for place, pattern in online.layout:
+        grown = Rewiring(before[place], pattern).grown
+        key = "member{}.layer{}.weight".format(*place)
+        got, online_weight = target.existing()[key], online.state()[key]
+        np.testing.assert_array_equal(
+            np.asarray(got)[grown], np.float32(0.25) * np.asarray(online_weight)[grown]
+        )
+        total += grown.size
+    assert total > 5
+
+
+def positions(network: Network) -> dict[str, Any]:
+    return {k: v for k, v in network.state().items() if k.endswith("positions")}
+
+
+# --- Continuing from a state -------------------------------------------------------------------
+
+
+T = TypeVar("T", bound=OwnPatternTarget | SharedPatternTarget)
+
+
+def continued(online: Network, target: T) -> tuple[Network, T]:
+    """Both, taken over by networks that began otherwise."""
+    rng = np.random.default_rng(99)
+    sizes = tuple((p.n_in, p.n_out, p.connections) for p in online.layout.patterns[0])
+    other = new_network(sizes, rng, normal(rng))
+    other_target = type(target)(other)
+    evolve(other, rng)
+    other_target.follow(0.5)
+    other.restore(online.state())
+    other_target.restore(target.state())
+    return other, other_target
+
+
+def assert_same_state(got: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("rule", [OwnPatternTarget, SharedPatternTarget])
+@pytest.mark.parametrize("behind", [False, True], ids=["followed", "evolved but not followed"])
+def test_a_target_continues_from_its_state_bit_for_bit(
+    rule: type[OwnPatternTarget] | type[SharedPatternTarget], behind: bool
+) -> None:
+    rng = np.random.default_rng(7)
+    online = new_network(MEDIUM, rng, normal(rng))
+    target = rule(online)
+    for _ in range(3):
+        evolve(online, rng)
+        learn(online, normal(rng))
+        target.follow(0.1)
+    if behind:
+        evolve(online, rng)
+        evolve(online, rng)
+    other, other_target = continued(online, target)
+    for step in range(12):
+        target.follow(0.1)
+        other_target.follow(0.1)
+        assert_same_state(other_target.existing(), target.existing())
+        assert_same_state(other_target.state(), target.state())
+        x = rng.standard_normal((3, online.layout.n_in), dtype=np.float32)
+        np.testing.assert_array_equal(other_target(x), target(x))
+        seed = 100 + step
+        for network in (online, other):
+            if step % 5 == 2:
+                evolve(network, np.random.default_rng(seed))
+            learn(network, normal(np.random.default_rng(seed)))

@@ -1,0 +1,513 @@
+"""A change of topology keeps its promises: when, how many, which go and come, what stays."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from sparl.methods import architecture, preset
+from sparl.networks.adam import Adam, GrownMoments
+from sparl.networks.initialize import uniform_fan_in
+from sparl.networks.mlp import Layout, Network, Place
+from sparl.sparse.pattern import Pattern, Positions
+from sparl.sparse.rewiring import Rewiring
+from sparl.topology.density import round_half_up
+from sparl.topology.drop import (
+    Indices,
+    drop_nearest_zero_of_each_sign,
+    drop_smallest,
+)
+from sparl.topology.grow import distinct_integers, grow_random, random_free_positions
+from sparl.topology.initial import random_pattern
+from sparl.topology.layer_view import LayerView
+from sparl.topology.propose import TopologyMethod, propose
+from sparl.topology.schedule import NEVER, Schedule
+from sparl.training.rewire import build_agent, schedule
+
+many = settings(deadline=None, derandomize=True, max_examples=200)
+Values = NDArray[np.float32]
+SET = TopologyMethod(drop_nearest_zero_of_each_sign, grow_random)
+RULES = {"set": drop_nearest_zero_of_each_sign, "smallest": drop_smallest}
+
+
+def rng(seed: int = 0) -> Generator:
+    return np.random.default_rng(seed)
+
+
+def row(weights: list[float], free: int = 8) -> LayerView:
+    """A layer of one output whose first inputs are connected, with these weights."""
+    n = len(weights)
+    pattern = Pattern(n + free, 1, np.arange(n, dtype=np.int64))
+    return LayerView(pattern, np.array(weights, np.float32))
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> LayerView:
+    """Small layers, empty and full ones too, with ties and exact zeros of both signs."""
+    n_in, n_out = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    count = draw(st.integers(0, n_in * n_out))
+    pattern = random_pattern(n_in, n_out, count, rng(draw(st.integers(0, 99))))
+    values = st.sampled_from([-2.5, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.5])
+    weights = draw(st.lists(values, min_size=count, max_size=count))
+    return LayerView(pattern, np.array(weights, np.float32))
+
+
+# --- Which go --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weights", "count", "dropped"),
+    [
+        ([-3, -1, 0, 2, 5, 0, -2, 4], 1, [2]),  # of two dead links the first
+        ([-3, -1, 0, 2, 5, 0, -2, 4], 2, [2, 5]),
+        ([-3, -1, 0, 2, 5, 0, -2, 4], 4, [1, 2, 3, 5]),  # 3 and 3: one of each sign
+        ([1, 2, 3, 4, 5, 6, -7, -8], 4, [0, 1, 2, 6]),  # 6 and 2: three and one
+        ([-9, 1, -8, 2, -7, 3], 2, [1, 4]),  # by magnitude alone: 1 and 3
+        ([3, 1, 2], 2, [1, 2]),  # only one sign
+        ([-3, -1, -2], 2, [1, 2]),
+        ([1, 1, 1, -1, -1, -1], 2, [0, 3]),  # ties: the first of each sign
+        ([5, -5, -0.0, 1e-40, -1e-40], 1, [2]),  # minus zero is zero, a subnormal is not
+        ([0, 0, 0, 0], 2, [0, 1]),
+        ([4, -1, 3], 3, [0, 1, 2]),
+    ],
+)
+def test_set_drops_dead_links_then_the_nearest_zero_of_each_sign(
+    weights: list[float], count: int, dropped: list[int]
+) -> None:
+    assert sorted(drop_nearest_zero_of_each_sign(row(weights), count, rng())) == dropped
+
+
+@pytest.mark.parametrize(
+    ("weights", "count", "dropped"),
+    [
+        ([3, -1, 2, -2, 1], 1, [1]),
+        ([3, -1, 2, -2, 1], 3, [1, 2, 4]),  # of 2 and -2 the first
+        ([-7, -8, 1, 2, 3], 3, [2, 3, 4]),  # whatever the sign
+        ([1, -0.0, 0, 1], 2, [1, 2]),
+    ],
+)
+def test_the_smallest_are_dropped(weights: list[float], count: int, dropped: list[int]) -> None:
+    assert sorted(drop_smallest(row(weights), count, rng())) == dropped
+
+
+@many
+@given(layers(), st.data())
+def test_drop_rules_against_sorting(layer: LayerView, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, layer.pattern.connections))
+    w = layer.weights
+    order = np.argsort(np.abs(w), kind="stable")
+    assert set(drop_smallest(layer, count, rng())) == set(order[:count])
+
+    dropped = drop_nearest_zero_of_each_sign(layer, count, rng())
+    assert dropped.size == count == len(set(dropped))
+    zeros = np.flatnonzero(w == 0)
+    rest = max(count - zeros.size, 0)
+    assert set(dropped[w[dropped] == 0]) == set(zeros[: count - rest])
+    for sign in (-1, 1):
+        mine = [i for i in order if np.sign(w[i]) == sign]
+        gone = [i for i in dropped if np.sign(w[i]) == sign]
+        assert set(gone) == set(mine[: len(gone)])
+        if rest:
+            assert abs(len(gone) - rest * len(mine) / (w.size - zeros.size)) < 1
+
+
+# --- How many --------------------------------------------------------------------------------
+
+
+@many
+@given(layers(), st.floats(0, 1), st.sampled_from(sorted(RULES)), st.integers(0, 9))
+def test_a_rewiring_keeps_the_count_and_drops_what_its_rule_says(
+    layer: LayerView, fraction: float, rule: str, seed: int
+) -> None:
+    n = layer.pattern.connections
+    k = round_half_up(fraction * n)
+    rewiring = propose(TopologyMethod(RULES[rule], grow_random), layer, fraction, rng(seed))
+    if k == 0 or n == layer.pattern.size:
+        assert rewiring is None
+        return
+    assert rewiring is not None
+    assert rewiring.old is layer.pattern
+    new = rewiring.new
+    assert new.connections == n == len(set(new.positions.tolist()))
+    dropped = set(layer.pattern.positions[RULES[rule](layer, k, rng())].tolist())
+    kept = set(layer.pattern.positions.tolist()) - dropped
+    assert kept <= set(new.positions.tolist())
+    assert len(kept) == n - k
+
+
+@pytest.mark.parametrize(
+    ("connections", "fraction", "moved"),
+    [(8, 0.05, 0), (10, 0.05, 1), (9, 0.05, 0), (1911, 0.05, 96), (10, 1.0, 10), (10, 0.0, 0)],
+)
+def test_the_number_moved_is_the_fraction_rounded(
+    connections: int, fraction: float, moved: int
+) -> None:
+    """Also where every link is dead: no more than asked for go."""
+    asked = []
+
+    def drop(layer: LayerView, count: int, rng: Generator) -> Indices:
+        asked.append(count)
+        return drop_nearest_zero_of_each_sign(layer, count, rng)
+
+    layer = row([0.0] * connections, free=10**6)
+    rewiring = propose(TopologyMethod(drop, grow_random), layer, fraction, rng())
+    assert asked == ([moved] if moved else [])
+    assert (rewiring.removed.size if rewiring else 0) == moved  # so few cannot return by chance
+
+
+@pytest.mark.parametrize(
+    "pattern", [Pattern.dense(4, 3), Pattern(4, 3, np.empty(0, np.int64))], ids=["full", "empty"]
+)
+def test_full_and_empty_layers_are_left_alone(pattern: Pattern) -> None:
+    layer = LayerView(pattern, np.zeros(pattern.connections, np.float32))
+    assert propose(SET, layer, 1.0, rng()) is None
+
+
+@pytest.mark.parametrize("fraction", [-0.01, 1.01, float("nan")])
+def test_a_fraction_is_a_share(fraction: float) -> None:
+    with pytest.raises(ValueError, match="fraction"):
+        propose(SET, row([1, 2]), fraction, rng())
+
+
+@pytest.mark.parametrize(
+    "chosen", [[0], [0, 1, 2], [1, 1], [0, 1, 1]], ids=["few", "many", "twice", "many twice"]
+)
+def test_a_broken_drop_rule_is_caught(chosen: list[int]) -> None:
+    method = TopologyMethod(lambda layer, count, rng: np.array(chosen), grow_random)
+    with pytest.raises(RuntimeError, match="drop rule: 2 connections"):
+        propose(method, row([4, 3, 2, 1]), 0.5, rng())
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [[5], [5, 6, 7], [5, 5], [5, 6, 6], [0, 5]],
+    ids=["few", "many", "twice", "many twice", "occupied"],
+)
+def test_a_broken_grow_rule_is_caught(chosen: list[int]) -> None:
+    method = TopologyMethod(drop_smallest, lambda layer, kept, count, rng: np.array(chosen))
+    with pytest.raises(RuntimeError, match="grow rule: 2 free positions"):
+        propose(method, row([4, 3, 2, 1]), 0.5, rng())
+
+
+# --- Which come ------------------------------------------------------------------------------
+
+
+def chi_square(observed: list[int]) -> float:
+    expected = sum(observed) / len(observed)
+    return sum((o - expected) ** 2 for o in observed) / expected
+
+
+def test_growth_is_uniform_over_all_free_positions_and_those_just_dropped() -> None:
+    """12 of 30 connected, 4 dropped: each of the 22 free positions is as likely as another."""
+    pattern = random_pattern(6, 5, 12, rng(1))
+    layer = LayerView(pattern, np.arange(1, 13, dtype=np.float32))
+    kept = set(pattern.positions[4:].tolist())
+    counts: Counter[int] = Counter()
+    stream = rng(2)
+    for _ in range(4000):
+        rewiring = propose(TopologyMethod(drop_smallest, grow_random), layer, 1 / 3, stream)
+        assert rewiring is not None
+        counts.update(set(rewiring.new.positions.tolist()) - kept)
+    assert set(counts) == set(range(30)) - kept
+    assert chi_square(list(counts.values())) < 60  # 21 degrees of freedom
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 6], ids=lambda c: f"{c} of 6")
+def test_distinct_integers_are_uniform_over_subsets(count: int) -> None:
+    """Up to half are drawn, more are what is left out: both ways."""
+    stream = rng(3)
+    drawn = Counter(tuple(distinct_integers(6, count, stream).tolist()) for _ in range(6000))
+    subsets = list(itertools.combinations(range(6), count))
+    assert set(drawn) <= set(subsets)
+    assert chi_square([drawn[s] for s in subsets]) < 60  # at most 19 degrees of freedom
+
+
+@many
+@given(st.integers(0, 400), st.data())
+def test_distinct_integers_are_exactly_as_many_and_ascend(
+    population: int, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(0, population))
+    drawn = distinct_integers(population, count, rng(population))
+    assert drawn.size == count
+    assert (np.diff(drawn) > 0).all()
+    assert ((drawn >= 0) & (drawn < population)).all()
+    with pytest.raises(ValueError, match=f"{population + 1} distinct integers of {population}"):
+        distinct_integers(population, population + 1, rng())
+
+
+@many
+@given(layers(), st.data())
+def test_random_positions_are_free(layer: LayerView, data: st.DataObject) -> None:
+    kept = layer.pattern
+    count = data.draw(st.integers(0, kept.size - kept.connections))
+    grown = random_free_positions(kept, count, rng(count))
+    union = set(grown.tolist()) | set(kept.positions.tolist())
+    assert len(union) == count + kept.connections
+    assert union <= set(range(kept.size))
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_drawing_does_not_list_the_population() -> None:
+    """20,000 x 20,000 positions: a byte for each would be 400 MB."""
+    assert peak_bytes(lambda: distinct_integers(400_000_000, 1000, rng())) < 1e6
+    kept = random_pattern(20_000, 20_000, 1000, rng())
+    assert peak_bytes(lambda: random_free_positions(kept, 1000, rng())) < 1e6
+    layer = LayerView(kept, np.ones(1000, np.float32))
+    assert peak_bytes(lambda: propose(SET, layer, 0.5, rng())) < 1e6
+
+
+# --- What is carried -------------------------------------------------------------------------
+
+
+def pattern_of(positions: list[int], n_in: int = 4, n_out: int = 3) -> Pattern:
+    return Pattern(n_in, n_out, np.array(positions, np.int64))
+
+
+def test_what_stays_keeps_its_bits_and_what_comes_gets_the_value_given() -> None:
+    rewiring = Rewiring(pattern_of([1, 4, 6, 9]), pattern_of([4, 6, 7, 11]))
+    carried = rewiring.carry(np.array([10, -0.0, 1e-45, 40], np.float32), grown=7.0)
+    expected = np.array([-0.0, 1e-45, 7, 7], np.float32)
+    assert carried.dtype == np.float32
+    np.testing.assert_array_equal(carried.view(np.int32), expected.view(np.int32))
+    np.testing.assert_array_equal(rewiring.grown, [2, 3])  # in the new pattern
+    np.testing.assert_array_equal(rewiring.removed, [0, 3])  # in the old one
+
+
+def test_patterns_may_be_empty_or_of_other_sizes() -> None:
+    none, three = pattern_of([]), pattern_of([0, 5, 11])
+    np.testing.assert_array_equal(
+        Rewiring(none, three).carry(np.empty(0, np.float32), 2.0), [2, 2, 2]
+    )
+    assert Rewiring(three, none).carry(np.ones(3, np.float32)).size == 0
+    with pytest.raises(ValueError, match=r"carry: \(4,\) values for 3 old"):
+        Rewiring(three, none).carry(np.ones(4, np.float32))
+
+
+def regrow_first(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
+    """The lowest free position of layers here was just dropped: it returns; others are new."""
+    free = np.setdiff1d(np.arange(kept.size), kept.positions)
+    return np.concatenate([free[:1], free[free.size - count + 1 :]])
+
+
+def values(layout: Layout, flat: Values, place: Place) -> dict[int, float]:
+    """A layer's values by position."""
+    positions = layout.pattern(place).positions.tolist()
+    return dict(zip(positions, layout.read(flat, place).tolist(), strict=True))
+
+
+def two_members() -> tuple[Layout, Values]:
+    stream = rng(4)
+    patterns = [
+        [random_pattern(9, 8, 40, stream), random_pattern(8, 5, 20, stream)] for _ in range(2)
+    ]
+    layout = Layout(patterns, "linear")
+    return layout, stream.standard_normal(layout.parameters, dtype=np.float32)
+
+
+@pytest.mark.parametrize("moments", ["mean", "zero"])
+def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
+    layout, parameters = two_members()
+    adam = Adam(layout, 1e-3, 0.0, moments)
+    adam.m, adam.v = rng(5).random((2, layout.parameters), dtype=np.float32)
+    adam.steps = 17
+    before = {"w": parameters, "m": adam.m, "v": adam.v}
+    place = (1, 0)
+    old = layout.pattern(place)
+    first = np.setdiff1d(np.arange(old.size), old.positions)[0]
+    weights = layout.read(parameters, place).copy()
+    returning = int(np.flatnonzero(old.positions < first)[0])
+    weights[returning] = 1e-6  # the first of all to go
+    layout.write(parameters, place, weights)
+
+    method = TopologyMethod(drop_smallest, regrow_first)
+    rewiring = propose(method, LayerView(old, weights), 0.2, rng())
+    assert rewiring is not None
+    assert rewiring.removed.size == rewiring.grown.size == 7  # 8 dropped, one of them returned
+    new_layout = layout.rewired({place: rewiring})
+    after = {"w": layout.carry(parameters, new_layout, {place: rewiring})}
+    adam.rewire(new_layout, {place: rewiring})
+    after |= {"m": adam.m, "v": adam.v}
+
+    mean_v = float(layout.read(before["v"], place).mean())
+    of_grown = {"w": 0.0, "m": 0.0, "v": mean_v if moments == "mean" else 0.0}
+    grown = set(new_layout.pattern(place).positions[rewiring.grown].tolist())
+    assert adam.steps == 17
+    assert adam.layout is new_layout
+    for name, flat in after.items():
+        for other, _ in layout:
+            was, now = values(layout, before[name], other), values(new_layout, flat, other)
+            if other == place:
+                assert {now.pop(p) for p in grown} == {of_grown[name]}
+                assert int(old.positions[returning]) in now
+                assert len(now) == old.connections - 7
+                assert now.items() <= was.items()
+            else:
+                assert now == was
+            np.testing.assert_array_equal(
+                flat[new_layout.biases_slice(other)],
+                before[name][layout.biases_slice(other)],
+            )
+
+
+def test_a_weight_of_zero_is_a_connection_that_learns() -> None:
+    """Zero is a value: it is stored, differentiated and updated; absence stays absence."""
+    layout = Layout([[pattern_of([0, 3], n_in=2, n_out=2)]], "linear")
+    network = Network(layout, np.zeros(layout.parameters, np.float32))
+    adam = Adam(layout, 0.5, 0.0, "mean")
+    output, trace = network.forward(np.ones((1, 2), np.float32))
+    gradient = network.gradient(trace, np.ones_like(output), np.empty(4, np.float32))
+    adam.step(network.parameters, gradient)
+    state = network.state()
+    np.testing.assert_array_equal(state["member0.layer0.positions"], [0, 3])
+    weights = layout.read(network.parameters, (0, 0)).tolist()
+    assert weights == pytest.approx([-0.5, -0.5], rel=1e-4)  # a step of the learning rate
+    kept = propose(SET, LayerView(layout.pattern((0, 0)), np.zeros(2, np.float32)), 0.5, rng())
+    assert kept is not None
+    assert 3 in kept.new.positions  # the dead link that was not asked to go
+
+
+# --- When ------------------------------------------------------------------------------------
+
+
+@many
+@given(
+    first=st.integers(1, 20), every=st.integers(0, 7), last=st.integers(-3, 60),
+    now=st.integers(-3, 80),
+)  # fmt: skip
+def test_a_schedule_counts_its_evolutions(first: int, every: int, last: int, now: int) -> None:
+    evolutions = list(range(first, last + 1, every)) if every else []
+    plan = Schedule(first, every, last, 0.1)
+    assert plan.due_until(now) == sum(update <= now for update in evolutions)
+    assert plan.total == len(evolutions)
+    assert plan.last_due == (evolutions[-1] if evolutions else None)
+
+
+def test_ds_evolves_at_update_2_and_every_1000_until_the_last_twentieth() -> None:
+    config = preset("DS-TD3", "HalfCheetah-v3")
+    for network in ("actor", "critics"):
+        plan = schedule(config, network)
+        assert [u for u in range(3100) if plan.due_until(u) > plan.due_until(u - 1)] == [
+            2, 1002, 2002, 3002,
+        ]  # fmt: skip
+        assert (plan.total, plan.last_due, plan.clock) == (925, 924_002, "agent")
+        assert plan.due_until(10**9) == 925
+        assert plan.fraction == 0.05
+    assert config.warmup_env_steps + 924_002 <= 950_000 < config.warmup_env_steps + 925_002
+    assert schedule(preset("Static-TD3", "HalfCheetah-v3"), "actor") == NEVER
+    assert NEVER.total == 0
+
+
+def test_a_part_of_a_longer_horizon_is_its_beginning() -> None:
+    part = schedule(preset("DS-TD3", "Hopper-v3", horizon_env_steps=3_000_000), "actor")
+    assert part == schedule(preset("DS-TD3", "Hopper-v3", steps=3_000_000), "actor")
+    assert part.last_due == 2_825_000 - 998
+
+
+@pytest.mark.parametrize(
+    ("fields", "total"),
+    [
+        ({}, 93),
+        ({"rewire_every_updates": 50}, 185),
+        ({"freeze_fraction": 0.0}, 98),
+        ({"freeze_fraction": 1.0}, 0),
+        ({"steps": 20_000}, 188),
+        ({"horizon_env_steps": 20_000}, 188),
+        ({"stop_at": 5_000}, 93),  # where a run stops is not the schedule's business
+        ({"warmup_env_steps": 2_000}, 75),
+        ({"updates_per_env_step": 2}, 185),
+        ({"rewire_clock": "network"}, 47),
+        ({"rewire_clock": "network", "policy_delay": 5}, 19),
+        ({"policy_delay": 5}, 93),
+        ({"rewire_every_updates": 0}, 0),
+    ],
+    ids=lambda x: ",".join(x) if isinstance(x, dict) else "",
+)
+def test_every_knob_of_the_actors_schedule(fields: dict[str, Any], total: int) -> None:
+    """10,000 steps, 250 of warm-up, 9,500 before the freeze: 9,250 updates, every 100th."""
+    base = {"steps": 10_000, "warmup_env_steps": 250, "rewire_every_updates": 100}
+    config = replace(preset("DS-TD3", "HalfCheetah-v5"), **{**base, **fields})
+    assert schedule(config, "actor").total == total
+
+
+def test_the_fraction_and_the_clock_reach_the_schedule() -> None:
+    config = preset("DS-TD3", "Hopper-v5", rewire_fraction=0.3, rewire_clock="network")
+    assert (schedule(config, "critics").fraction, schedule(config, "critics").clock) == (
+        0.3,
+        "network",
+    )
+
+
+# --- How a run starts ------------------------------------------------------------------------
+
+
+def hidden_patterns(seed: int) -> list[Pattern]:
+    """The 256x256 patterns of the actor and both critics; every layer's count is checked."""
+    config = preset("DS-TD3", "HalfCheetah-v3", seed=seed)
+    nets = architecture(config, 17, 6)
+    agent = build_agent(config, nets)
+    for layers, members in (
+        (nets.actor, agent.actor.layout.patterns),
+        (nets.critic, agent.critics.layout.patterns),
+    ):
+        for member in members:
+            assert [((p.n_in, p.n_out), p.connections) for p in member] == list(layers)
+    assert len(agent.critics.layout.patterns) == 2
+    return [member[1] for member in agent.actor.layout.patterns + agent.critics.layout.patterns]
+
+
+def test_initial_patterns_are_exact_and_differ_between_members_and_seeds() -> None:
+    patterns = [*hidden_patterns(0), *hidden_patterns(1)]
+    for a, b in itertools.combinations(patterns, 2):
+        assert 0.48 < a.overlap(b) < 0.52  # independent halves share half
+    assert all(a.same_as(b) for a, b in zip(patterns, hidden_patterns(0), strict=False))
+
+
+def test_initial_parameters_are_uniform_within_the_full_fan_in() -> None:
+    pattern = random_pattern(400, 100, 4000, rng(6))  # 40 of 400 inputs for each output
+    layout = Layout([[pattern, Pattern.dense(100, 2000)]], "linear")
+    flat = uniform_fan_in(layout, rng(7))
+    bounds = {
+        0.05: [layout.weights_slice((0, 0)), layout.biases_slice((0, 0))],
+        0.1: [layout.weights_slice((0, 1)), layout.biases_slice((0, 1))],
+    }
+    for bound, slices in bounds.items():
+        for part in slices:
+            drawn = flat[part]
+            assert np.abs(drawn).max() <= np.float32(bound)
+            assert np.abs(drawn).max() > 0.95 * bound
+            np.testing.assert_allclose(drawn.std(), bound / np.sqrt(3), rtol=0.15)
+            np.testing.assert_allclose(drawn.mean(), 0, atol=4 * bound / np.sqrt(drawn.size))
+
+
+def test_initial_weights_do_not_depend_on_the_kernels_order() -> None:
+    """Drawn in canonical order, layer by layer, weights before biases."""
+    layout, _ = two_members()
+    native = layout.native((0, 0))
+    assert (native.canonical_index != np.arange(native.connections)).any()  # else nothing is shown
+    flat = uniform_fan_in(layout, rng(8))
+    stream = rng(8)
+    for place, pattern in layout:
+        bound = pattern.n_in**-0.5
+        drawn = stream.uniform(-bound, bound, pattern.connections).astype(np.float32)
+        np.testing.assert_array_equal(layout.read(flat, place), drawn)
+        biases = stream.uniform(-bound, bound, pattern.n_out).astype(np.float32)
+        np.testing.assert_array_equal(flat[layout.biases_slice(place)], biases)
