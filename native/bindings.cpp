@@ -155,6 +155,25 @@ void gradient(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
   stack.gradient(p, trace, d, g);
 }
 
+nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
+                           ReadOnlyArray output_gradient, uint32_t member, uint32_t layer) {
+  const float* p;
+  const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
+  if (trace.members != stack.members() || member >= stack.members() || layer >= stack.depth())
+    throw std::invalid_argument("gradient_factors: member " + std::to_string(member) + ", layer " +
+                                std::to_string(layer) + " of a trace of " +
+                                std::to_string(trace.members) + " members and " +
+                                std::to_string(stack.depth()) + " layers");
+  FloatArray dy = new_array({stack.layer(member, layer).n_out, trace.batch});
+  FloatArray x = new_array({stack.layer(member, layer).n_in, trace.batch});
+  float *to_dy = dy.data(), *to_x = x.data();
+  {
+    nb::gil_scoped_release release;
+    stack.gradient_factors(p, trace, d, member, layer, to_dy, to_x);
+  }
+  return nb::make_tuple(dy, x);
+}
+
 FloatArray input_gradient(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
                           ReadOnlyArray output_gradient) {
   const float* p;
@@ -292,6 +311,13 @@ NB_MODULE(_native, m) {
            nb::sig("def gradient(self, parameters: " FLOATS
                    ", trace: Trace, output_gradient: " FLOATS ", out: " FLOATS ") -> None"),
            "Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].")
+      .def("gradient_factors", &gradient_factors, "parameters"_a, "trace"_a, "output_gradient"_a,
+           "member"_a, "layer"_a,
+           nb::sig("def gradient_factors(self, parameters: " FLOATS
+                   ", trace: Trace, output_gradient: " FLOATS
+                   ", member: int, layer: int) -> tuple[" FLOATS ", " FLOATS "]"),
+           "dY float32 [n_out, B] and X float32 [n_in, B] of one layer: its weight gradient is\n"
+           "dY X^T, for connections that exist and for those that do not.")
       .def("input_gradient", &input_gradient, "parameters"_a, "trace"_a, "output_gradient"_a,
            nb::sig("def input_gradient(self, parameters: " FLOATS
                    ", trace: Trace, output_gradient: " FLOATS ") -> " FLOATS),

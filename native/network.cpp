@@ -244,6 +244,21 @@ void Stack::gradient(const float* parameters, const Trace& trace, const float* o
   });
 }
 
+void Stack::gradient_factors(const float* parameters, const Trace& trace,
+                             const float* output_gradient, uint32_t member, uint32_t layer,
+                             float* dy, float* x) const {
+  const Buffer all = backpropagate(parameters, trace, output_gradient, false);
+  const size_t stride = trace.stride();
+  const Layer& here = this->layer(member, layer);
+  const float* from = all.data() + member * width_ * stride;
+  for (uint32_t l = 0; l < layer; l++) from += this->layer(0, l).n_out * stride;
+  for (uint32_t r = 0; r < here.n_out; r++)
+    std::memcpy(dy + size_t(r) * trace.batch, from + r * stride, trace.batch * sizeof(float));
+  const float* in = layer ? trace.output_of(member, layer - 1) : trace.input();
+  for (uint32_t c = 0; c < here.n_in; c++)
+    std::memcpy(x + size_t(c) * trace.batch, in + c * stride, trace.batch * sizeof(float));
+}
+
 void Stack::input_gradient(const float* parameters, const Trace& trace,
                            const float* output_gradient, float* result) const {
   const Buffer dy = backpropagate(parameters, trace, output_gradient, true);

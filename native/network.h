@@ -75,6 +75,10 @@ class Stack : public std::enable_shared_from_this<Stack> {
   void gradient(const float* parameters, const Trace&, const float* output_gradient,
                 float* gradient) const;
 
+  // The factors of one layer's weight gradient, dW = dY X^T: dy [n_out, batch], x [n_in, batch].
+  void gradient_factors(const float* parameters, const Trace&, const float* output_gradient,
+                        uint32_t member, uint32_t layer, float* dy, float* x) const;
+
   // result: [members of the trace, batch, gradient_inputs()].
   void input_gradient(const float* parameters, const Trace&, const float* output_gradient,
                       float* result) const;

@@ -77,6 +77,12 @@ class Stack:
         Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].
         """
 
+    def gradient_factors(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], member: int, layer: int) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+        """
+        dY float32 [n_out, B] and X float32 [n_in, B] of one layer: its weight gradient is
+        dY X^T, for connections that exist and for those that do not.
+        """
+
     def input_gradient(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float32]:
         """float32 [E, B, differentiated inputs]."""
 

@@ -213,26 +213,38 @@ class MethodsOptions:
 def methods(args: list[str]) -> int:
     """`sparl methods`."""
     options = _parse(MethodsOptions, args, "sparl methods")
-    from sparl.methods import ALIASES, METHODS
+    from sparl.methods import METHODS, TASKS, preset
 
-    names = {name: [a for a, of in ALIASES.items() if of == name] for name in METHODS}
+    def defaults(name: str) -> dict[str, dict[str, Any]]:
+        fields = ("lambda_1", "lambda_2", "actor_sparsity", "critic_sparsity")
+        of_task = {task: preset(name, f"{task}-v3").as_dict() for task in TASKS}
+        return {t: {f: values[f] for f in fields if f in values} for t, values in of_task.items()}
+
     if options.json:
         _say_json(
             {
                 name: {
-                    "summary": method.summary, "source": method.source,
-                    "fields": method.fields, "aliases": names[name],
+                    "summary": method.family.summary, "source": method.source,
+                    "settings": method.family.settings, "fields": dict(method.family.fields),
+                    "aliases": method.aliases, "environments": defaults(name),
                 }
                 for name, method in METHODS.items()
             }
         )  # fmt: skip
         return 0
-    table = Table(box=None, pad_edge=False)
-    for column in ("method", "what", "source", "also"):
-        table.add_column(column)
     for name, method in METHODS.items():
-        table.add_row(name, method.summary, method.source, ", ".join(names[name]))
-    _console().print(table)
+        family = method.family
+        also = f", also {', '.join(method.aliases)}" if method.aliases else ""
+        _say(f"{name:<11} {family.summary} [{method.source}; {family.settings} settings{also}]")
+        texts = [
+            f"{task} {' / '.join(f'{v:g}' for v in values.values())}"
+            for task, values in defaults(name).items()
+            if values
+        ]
+        if texts:
+            ds = family.settings == "ds"
+            kind = "lambda_1 / lambda_2" if ds else "actor / critic sparsity"
+            _say(f"{'':<11} {kind}: {', '.join(texts)}")
     _say("every field and its default: sparl train --method NAME --env ID --help")
     return 0
 
@@ -271,9 +283,17 @@ def cost(args: list[str]) -> int:
     titles = {"paper": "paper's convention", "counted": "every multiply-add"}
     for name, title in titles.items():
         flops = result["flops"][name]
+        if flops is None:
+            continue
         _say(
             f"FLOPs of {result['updates']:,} updates, {title}: {flops['sparse']:.3g} "
             f"of {flops['dense']:.3g} dense ({flops['ratio']:.4f})"
+        )
+    if "published" in result:
+        size, train_flops, test_flops = result["published"].values()
+        _say(
+            f"printed by the paper: size {size:.3f}, training FLOPs {train_flops:.3f} (a formula "
+            f"it does not print; the count above is ours), FLOPs of an action {test_flops:.3f}"
         )
     return 0
 
@@ -299,6 +319,9 @@ def parse_config(args: Sequence[str], program: str) -> Config:
         from_file = read_toml(Path(path))
     words, method = _take(words, "--method")
     words, env = _take(words, "--env")
+    words, settings = _take(words, "--settings")
+    if settings is not None:
+        from_file["settings"] = settings
     method = find_method(method or from_file.pop("method", Config.method)).name
     env = env or from_file.pop("env", Config.env)
     from_file = {k: v for k, v in from_file.items() if k not in ("method", "env")}

@@ -33,6 +33,11 @@ class Config:
     threads: int | None = None
     """Threads of a network pass; results do not depend on it. None: all cores, at most 4."""
 
+    settings: Literal["ds", "rlx2"] = "ds"
+    """Base settings of the preset: Sokar et al.'s, or RLx2's (learning rate, batch, ...)."""
+    agent: Literal["TD3", "SAC"] = "TD3"
+    """The algorithm underneath."""
+
     max_episode_steps: int | None = None
     """Time limit [environment steps]; None: the environment's own."""
     contact_forces: Literal["zero", "live"] = "zero"
@@ -49,22 +54,40 @@ class Config:
     critic_densities: tuple[float, ...] | None = None
     """Density of each layer of the critics [0-1], instead of the lambdas."""
     actor_sparsity: float | None = None
-    """Share of the actor's weights left out [0-1]: scales its hidden layers' connections."""
+    """Share of the actor's weights left out [0-1], shared out by the allocation."""
     critic_sparsity: float | None = None
-    """Share of the critics' weights left out [0-1]: scales their hidden layers' connections."""
+    """Share of the critics' weights left out [0-1], shared out by the allocation."""
+    allocation: Literal["scaled_lambdas", "erdos_renyi"] = "scaled_lambdas"
+    """How a sparsity is met: one factor on the hidden layers' lambdas, or ER over all matrices."""
+    sparse_output: bool = False
+    """Whether a sparsity also thins the output layers."""
+    narrow: bool = False
+    """Dense networks, as narrow as the sparse ones have parameters (Tiny)."""
+    initial_topology: Literal["random", "largest_weights"] = "random"
+    """Which connections exist at first: random ones, or the largest initial weights."""
+    initial_weights: Literal["uniform", "orthogonal", "xavier"] = "uniform"
+    """uniform: within 1/sqrt(n_in), biases too; orthogonal, Xavier-uniform: biases 0."""
 
+    rewire: Literal["both", "actor", "critics", "none"] = "both"
+    """Whose topology changes."""
     rewire_every_updates: int = 0
     """Updates between evolutions of the topology; 0: it never changes."""
+    rewire_first_update: int | None = None
+    """Update of the first evolution; None: after rewire_every_updates."""
     rewire_fraction: float = 0.05
-    """Share of a layer's connections moved by an evolution [0-1]."""
+    """Share of a layer's connections moved by an evolution, the first one if annealed [0-1]."""
+    rewire_schedule: Literal["constant", "cosine"] = "constant"
+    """The fraction over time: as it is, or annealed to 0 by a cosine."""
     rewire_clock: Literal["agent", "network"] = "agent"
     """Whose updates count: the agent's, or the network's own."""
+    rewire_skips_step: bool = False
+    """The network takes no optimiser step on an update where its topology changes."""
     freeze_fraction: float = 0.05
     """Share of the horizon, at its end, without evolutions [0-1]."""
     drop: Literal["nearest_zero_of_each_sign", "smallest"] = "nearest_zero_of_each_sign"
     """Which connections go: SET's rule, or the smallest magnitudes."""
-    grow: Literal["random"] = "random"
-    """Which connections come."""
+    grow: Literal["random", "gradient"] = "random"
+    """Which connections come: random ones, or those of largest gradient (RigL)."""
     grown_moments: Literal["mean", "zero"] = "mean"
     """Second Adam moment of a grown connection: its layer's mean, or zero."""
     target_pattern: Literal["shared", "own"] = "shared"
@@ -94,6 +117,18 @@ class Config:
     """Standard deviation of the target's smoothing noise [action scaled to -1..1]."""
     noise_clip: float = 0.5
     """Bound of the smoothing noise [action scaled to -1..1]."""
+    alpha: float = 0.2
+    """SAC: temperature, the first one where it is learned."""
+    learn_alpha: bool = False
+    """SAC: learn the temperature, towards an entropy of -n_act."""
+    hard_target_every: int = 0
+    """SAC: updates between copies of the critics to their target; 0: follow with tau."""
+    log_std: Literal["clamp", "tanh"] = "clamp"
+    """SAC: log standard deviation clamped to -20..2, or -5 + 3.5 (tanh(x) + 1)."""
+    collect: Literal["sample", "mean"] = "sample"
+    """SAC: what is done while collecting data, a sampled action or the mean."""
+    warm_start: str | None = None
+    """Folder of a finished run whose policy acts during the warm-up, instead of random actions."""
     n_step: int = 1
     """Steps of the return in a target [environment steps]."""
     n_step_delay_updates: int = 0
@@ -137,6 +172,9 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "actor_sparsity": (0, 1, "a share of the weights"),
     "critic_sparsity": (0, 1, "a share of the weights"),
     "rewire_every_updates": (0, 1e12, "updates"),
+    "rewire_first_update": (1, 1e12, "updates"),
+    "alpha": (1e-9, 1e9, "temperature"),
+    "hard_target_every": (0, 1e12, "updates"),
     "rewire_fraction": (0, 1, "a share of the connections"),
     "freeze_fraction": (0, 1, "a share of the horizon"),
     "learning_rate": (0, 1e3, "step size"),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sparl.configuration import Config
-from sparl.methods import Architecture, architecture
-from sparl.topology.density import Shape
-
-Layers = tuple[tuple[Shape, int], ...]
+from sparl.methods import Architecture, Layers, architecture, connections, densified
 
 BYTES_WEIGHT = 4  # float32; the same for a gradient, a moment, a target's weight
 BYTES_INDEX = 8  # int64 position in canonical order
@@ -28,16 +25,6 @@ class Flops:
         return self.sparse / self.dense
 
 
-def connections(layers: Layers) -> int:
-    """Weights of one network."""
-    return sum(count for _, count in layers)
-
-
-def densified(layers: Layers) -> Layers:
-    """The same layers with every connection."""
-    return tuple((shape, shape[0] * shape[1]) for shape, _ in layers)
-
-
 def paper_flops(actor: Layers, critic: Layers, batch: int, updates: int, delay: int) -> float:
     """Sokar et al.'s convention, 6 B T (2 Q + A / d).
 
@@ -48,7 +35,7 @@ def paper_flops(actor: Layers, critic: Layers, batch: int, updates: int, delay: 
     return 6.0 * batch * updates * (Architecture.critics * q + a / delay)
 
 
-def counted_multiply_adds(actor: Layers, critic: Layers, n_act: int, delay: int) -> float:
+def td3_multiply_adds(actor: Layers, critic: Layers, n_act: int, delay: int) -> float:
     """Multiply-adds that one TD3 update really does, per sample of the batch.
 
     Counted: both targets' passes, the critics' pass and gradients, and every `delay` updates
@@ -58,57 +45,113 @@ def counted_multiply_adds(actor: Layers, critic: Layers, n_act: int, delay: int)
     """
     q, a, two = connections(critic), connections(actor), Architecture.critics
     q_deep, a_deep = connections(critic[1:]), connections(actor[1:])
-    (n_in, _), first = critic[0]
-    action_share = first * n_act / n_in  # connections of the action, in expectation
     critic_update = a + two * q + two * (q + q + q_deep)
-    actor_update = a + q + (q_deep + action_share) + a + a_deep
+    actor_update = a + q + q_deep + _action_share(critic, n_act) + a + a_deep
     return critic_update + actor_update / delay
 
 
+def sac_multiply_adds(actor: Layers, critic: Layers, n_act: int, n_step: int) -> float:
+    """Multiply-adds that one SAC update really does, per sample of the batch.
+
+    Counted: the actor's pass at each of the n states of a window, the target critics' pass, the
+    critics' pass and gradients, the actor's pass and gradients, and what they need of both
+    critics.
+    """
+    q, a, two = connections(critic), connections(actor), Architecture.critics
+    q_deep, a_deep = connections(critic[1:]), connections(actor[1:])
+    critic_update = n_step * a + two * q + two * (q + q + q_deep)
+    actor_update = a + two * (q + q_deep + _action_share(critic, n_act)) + a + a_deep
+    return critic_update + actor_update
+
+
+def _action_share(critic: Layers, n_act: int) -> float:
+    """Connections of the action in the critic's first layer, in expectation."""
+    (n_in, _), first = critic[0]
+    return first * n_act / n_in
+
+
+# Tan et al., main table: size with targets, train FLOPs, test FLOPs, each relative to dense.
+PUBLISHED = {
+    ("TD3", "HalfCheetah"): (0.133, 0.138, 0.100), ("TD3", "Hopper"): (0.040, 0.043, 0.020),
+    ("TD3", "Walker2d"): (0.043, 0.045, 0.030), ("TD3", "Ant"): (0.093, 0.100, 0.040),
+    ("SAC", "HalfCheetah"): (0.180, 0.197, 0.100), ("SAC", "Hopper"): (0.044, 0.048, 0.020),
+    ("SAC", "Walker2d"): (0.100, 0.113, 0.100), ("SAC", "Ant"): (0.220, 0.239, 0.100),
+}  # fmt: skip
+
+
 def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
-    """Everything `sparl cost` prints, as plain values; a training of config.steps updates."""
+    """Everything `sparl cost` prints, as plain values; a training of config.steps updates.
+
+    "dense" is the same method with every connection of its networks, for Tiny of its twin.
+    """
     nets = architecture(config, n_obs, n_act)
-    copies = {"actor": (1, nets.actor), "critic": (Architecture.critics, nets.critic)}
-    dense_actor, dense_critic = densified(nets.actor), densified(nets.critic)
-    sparse_total = sum(n * connections(layers) for n, layers in copies.values())
-    dense_total = sum(n * connections(densified(layers)) for n, layers in copies.values())
+    wide = architecture(replace(config, narrow=False), n_obs, n_act)
+    dense_actor, dense_critic = densified(wide.actor), densified(wide.critic)
+    # TD3 has a target of every network, SAC of the critics.
+    actors = 1 if config.agent == "SAC" else 2
+
+    def weights(actor: Layers, critic: Layers, actors: int, critics: int) -> int:
+        return actors * connections(actor) + critics * connections(critic)
+
+    two = Architecture.critics
+    now, full = (weights(*n, 1, two) for n in (nets_of(nets), (dense_actor, dense_critic)))
+    stored, stored_dense = (
+        weights(*n, actors, 2 * two) for n in (nets_of(nets), (dense_actor, dense_critic))
+    )
     batch, updates, delay = config.batch_size, config.steps, config.policy_delay
-    paper = Flops(
-        paper_flops(dense_actor, dense_critic, batch, updates, delay),
-        paper_flops(nets.actor, nets.critic, batch, updates, delay),
-    )
-    per_update = 2.0 * batch * updates
-    counted = Flops(
-        per_update * counted_multiply_adds(dense_actor, dense_critic, n_act, delay),
-        per_update * counted_multiply_adds(nets.actor, nets.critic, n_act, delay),
-    )
-    return {
+
+    def counted(actor: Layers, critic: Layers) -> float:
+        if config.agent == "SAC":
+            each = sac_multiply_adds(actor, critic, n_act, config.n_step)
+        else:
+            each = td3_multiply_adds(actor, critic, n_act, delay)
+        return 2.0 * batch * updates * each
+
+    flops: dict[str, Flops | None] = {
+        "paper": Flops(
+            paper_flops(dense_actor, dense_critic, batch, updates, delay),
+            paper_flops(nets.actor, nets.critic, batch, updates, delay),
+        )
+        if config.settings == "ds"
+        else None,
+        "counted": Flops(counted(dense_actor, dense_critic), counted(nets.actor, nets.critic)),
+    }
+    result: dict[str, Any] = {
         "method": config.method,
         "env": config.env,
         "networks": {
             name: {
-                "copies": n,
+                "copies": copies,
                 "layers": [
                     {"inputs": shape[0], "outputs": shape[1], "connections": count}
                     for shape, count in layers
                 ],
             }
-            for name, (n, layers) in copies.items()
+            for name, copies, layers in (("actor", 1, nets.actor), ("critic", two, nets.critic))
         },
-        "connections": sparse_total,
-        "dense_connections": dense_total,
-        # Every network has one target of as many connections, so counting them changes nothing.
-        "size_ratio_with_targets": 2 * sparse_total / (2 * dense_total),
+        "connections": now,
+        "dense_connections": full,
+        "size_ratio_with_targets": stored / stored_dense,
         "inference_flops_ratio": connections(nets.actor) / connections(dense_actor),
         "bytes": {
-            "weights": BYTES_WEIGHT * sparse_total,
-            "indices": BYTES_INDEX * sparse_total,
-            "moments": 2 * BYTES_WEIGHT * sparse_total,
-            "targets": BYTES_WEIGHT * sparse_total,
+            "weights": BYTES_WEIGHT * now,
+            "indices": BYTES_INDEX * now,
+            "moments": 2 * BYTES_WEIGHT * now,
+            "targets": BYTES_WEIGHT * (stored - now),
         },
         "updates": updates,
         "flops": {
-            name: {"dense": flops.dense, "sparse": flops.sparse, "ratio": flops.ratio}
-            for name, flops in (("paper", paper), ("counted", counted))
+            name: f and {"dense": f.dense, "sparse": f.sparse, "ratio": f.ratio}
+            for name, f in flops.items()
         },
     }
+    published = PUBLISHED.get((config.agent, config.env.rpartition("-")[0]))
+    if config.method.startswith("RLx2-") and published:
+        names = ("size_ratio_with_targets", "train_flops_ratio", "inference_flops_ratio")
+        result["published"] = dict(zip(names, published, strict=True))
+    return result
+
+
+def nets_of(nets: Architecture) -> tuple[Layers, Layers]:
+    """Actor and critic."""
+    return nets.actor, nets.critic

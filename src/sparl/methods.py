@@ -1,80 +1,174 @@
 """Methods: named presets of all choices, per environment.
 
-Sources: TD3, Fujimoto et al. 2018; Static-TD3 and DS-TD3, Sokar et al., Dynamic Sparse Training
-for Deep Reinforcement Learning (arXiv 2106.04217), tables and text of its experiments.
+Sources: TD3, Fujimoto et al. 2018; SAC, Haarnoja et al. 2018; Static- and DS-, Sokar et al.,
+Dynamic Sparse Training for Deep Reinforcement Learning (arXiv 2106.04217 and its longer version);
+SS-, SET-, RigL-, RLx2- and Tiny-, Tan et al., RLx2 (ICLR 2023). Numbers are those of the papers'
+tables and texts; where a text is silent, of what its released code was built from.
 """
 
 from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sparl.configuration import Config
 from sparl.errors import UsageError
-from sparl.topology.density import Shape, erdos_renyi, round_half_up, scaled
+from sparl.topology.density import Shape, erdos_renyi, erdos_renyi_total, round_half_up, scaled
 
-ALIASES = {"StaticSparseTD3": "Static-TD3"}
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a method treats topology; with an agent it makes a method.
+
+    Attributes:
+        prefix: before the agent's name.
+        summary: one line.
+        source: paper and section.
+        settings: base settings.
+        fields: choices that differ from the settings.
+        sparse: takes the environment's densities.
+    """
+
+    prefix: str
+    summary: str
+    source: str
+    settings: str
+    fields: Mapping[str, Any]
+    sparse: bool = True
+
+
+_EVOLVING = {"rewire_every_updates": 10_000}
+FAMILIES = (
+    Family("", "dense networks", "", "ds", {}, False),
+    Family(
+        "Static-", "random sparse networks that never change", "Sokar et al., baseline", "ds", {}
+    ),
+    Family(
+        "DS-",
+        "sparse networks that evolve by SET, targets at the budget by magnitude",
+        "Sokar et al., algorithms 1-3",
+        "ds",
+        {"rewire_every_updates": 1000, "rewire_first_update": 2, "target_pattern": "own"},
+    ),
+    Family(
+        "SS-", "static sparse networks of the largest initial weights", "RLx2, baseline", "rlx2", {}
+    ),
+    Family(
+        "SET-", "magnitude drop and random growth, annealed", "RLx2, baseline", "rlx2", _EVOLVING
+    ),
+    Family(
+        "RigL-",
+        "magnitude drop and gradient growth, annealed",
+        "RLx2, baseline",
+        "rlx2",
+        {**_EVOLVING, "grow": "gradient"},
+    ),
+    Family(
+        "RLx2-",
+        "RigL with delayed n-step targets and a dynamic-capacity replay",
+        "Tan et al. 2023, algorithm 1",
+        "rlx2",
+        {
+            **_EVOLVING,
+            "grow": "gradient",
+            "n_step": 3,
+            "n_step_delay_updates": 300_000,
+            "dynamic_buffer": True,
+        },
+    ),
+    Family(
+        "Tiny-",
+        "dense networks with as many parameters as the sparse ones",
+        "RLx2, baseline",
+        "rlx2",
+        {"narrow": True},
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A preset: what it is, where it comes from, what it sets.
-
-    Attributes:
-        name: what the user types.
-        summary: one line.
-        source: paper and section.
-        fields: choices that differ from Config's defaults.
-        sparse: takes the environment's lambdas and densities.
-    """
+    """A preset: what it is, where it comes from, what it is made of."""
 
     name: str
-    summary: str
-    source: str
-    fields: dict[str, Any]
-    sparse: bool
+    agent: str
+    family: Family
+
+    @property
+    def source(self) -> str:
+        """Paper and section."""
+        return self.family.source or _AGENT_SOURCES[self.agent]
+
+    @property
+    def aliases(self) -> list[str]:
+        """Other names of it."""
+        return [alias for alias, name in ALIASES.items() if name == self.name]
 
 
+_AGENT_SOURCES = {"TD3": "Fujimoto et al. 2018", "SAC": "Haarnoja et al. 2018"}
 METHODS = {
     method.name: method
-    for method in (
-        Method("TD3", "dense networks", "Fujimoto et al. 2018", {}, sparse=False),
-        Method(
-            "Static-TD3",
-            "random sparse networks that never change",
-            "Sokar et al. 2021, baseline",
-            {},
-            sparse=True,
-        ),
-        Method(
-            "DS-TD3",
-            "sparse networks that evolve: SET, targets at the budget by magnitude",
-            "Sokar et al. 2021, algorithms 1-3",
-            {"rewire_every_updates": 1000, "target_pattern": "own"},
-            sparse=True,
-        ),
-    )
+    for agent in ("TD3", "SAC")
+    for method in (Method(family.prefix + agent, agent, family) for family in FAMILIES)
 }
+ALIASES = {"StaticSparseTD3": "Static-TD3", "StaticSparseSAC": "Static-SAC"}
 
-
-def _lambda_density(lam: float, n_in: int, width: int = 256) -> float:
-    return lam * (n_in + width) / (n_in * width)
-
-
-# lambda_1 of Sokar et al., chosen for the observations of the -v3 tasks. Ant's and Humanoid's
-# newer versions have fewer observations: there the density stays, as lambda would not mean it.
-_LAMBDA_1 = {
-    "HalfCheetah-v3": 7.0, "HalfCheetah-v4": 7.0, "HalfCheetah-v5": 7.0,
-    "Hopper-v3": 7.0, "Hopper-v4": 7.0, "Hopper-v5": 7.0,
-    "Walker2d-v3": 7.0, "Walker2d-v4": 7.0, "Walker2d-v5": 7.0,
-    "Ant-v3": 40.0, "Humanoid-v3": 61.0, "Humanoid-v4": 61.0,
+# Config's defaults are the ds settings of TD3.
+_SETTINGS: dict[tuple[str, str], Fields] = {
+    ("ds", "TD3"): {},
+    ("ds", "SAC"): {
+        "learning_rate": 3e-4, "batch_size": 256, "weight_decay": 0.0, "warmup_env_steps": 10_000,
+        "initial_weights": "xavier", "rewire_fraction": 0.1, "policy_delay": 1,
+    },
+    ("rlx2", "TD3"): {
+        "learning_rate": 3e-4, "batch_size": 256, "weight_decay": 0.0, "steps": 3_000_000,
+        "allocation": "erdos_renyi", "sparse_output": True, "initial_topology": "largest_weights",
+        "rewire_fraction": 0.5, "rewire_schedule": "cosine", "rewire_clock": "network",
+        "rewire_skips_step": True, "freeze_fraction": 0.0, "drop": "smallest",
+        "grown_moments": "zero",
+    },
+    ("rlx2", "SAC"): {
+        "policy_delay": 1, "initial_weights": "orthogonal", "alpha": 1.0, "learn_alpha": True,
+        "log_std": "tanh",
+    },
 }  # fmt: skip
-_LAMBDA_2 = 64.0
-_V3_SIZES = {"Ant": (40.0, 111, 8), "Humanoid": (61.0, 376, 17)}  # lambda_1, observations, actions
-_UNKNOWN_DENSITY = 0.5  # hidden layers, for an environment that the paper did not use
+_SETTINGS["rlx2", "SAC"] = {**_SETTINGS["rlx2", "TD3"], **_SETTINGS["rlx2", "SAC"]}
+
+# Sokar et al.: (lambda_1, lambda_2), chosen for the observations of the -v3 tasks.
+_LAMBDAS = {
+    "TD3": {
+        "HalfCheetah": (7, 64), "Hopper": (7, 64), "Walker2d": (7, 64), "Ant": (40, 64),
+        "Humanoid": (61, 64),
+    },
+    "SAC": {
+        "HalfCheetah": (12, 80), "Hopper": (7, 20), "Walker2d": (12, 80), "Ant": (30, 64),
+        "Humanoid": (61, 64),
+    },
+}  # fmt: skip
+# Observations and actions of the tasks whose newer versions have fewer observations: there the
+# density stays, since lambda would not mean it.
+_V3_SIZES = {"Ant": (111, 8), "Humanoid": (376, 17)}
+_UNKNOWN_DENSITY = 0.5  # ds: hidden layers, for an environment that the paper did not use
+
+# Tan et al., main table: actor and critic sparsity.
+_SPARSITIES = {
+    "TD3": {
+        "HalfCheetah": (0.90, 0.85), "Hopper": (0.98, 0.95), "Walker2d": (0.97, 0.95),
+        "Ant": (0.96, 0.88),
+    },
+    "SAC": {
+        "HalfCheetah": (0.90, 0.80), "Hopper": (0.98, 0.95), "Walker2d": (0.90, 0.90),
+        "Ant": (0.90, 0.75),
+    },
+}  # fmt: skip
+_UNKNOWN_SPARSITIES = (0.90, 0.85)
+TASKS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
+_MUJOCO_VERSIONS = ("v3", "v4", "v5")
 
 
 def find_method(name: str) -> Method:
@@ -96,24 +190,64 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
     """The configuration of a method in an environment, with some fields set otherwise.
 
     Raises:
-        UsageError: unknown method.
+        UsageError: unknown method or settings.
     """
     chosen = find_method(method)
-    values: dict[str, Any] = dict(chosen.fields)
+    family, agent = chosen.family, chosen.agent
+    settings = overrides.get("settings", family.settings)
+    if (settings, agent) not in _SETTINGS:
+        raise UsageError(f"settings is {settings!r}, must be 'ds' or 'rlx2'")
+    values = {**_SETTINGS[settings, agent], **family.fields, "settings": settings, "agent": agent}
+    if values.get("dynamic_buffer") or overrides.get("dynamic_buffer"):
+        of_sac = {"replay_capacity": 3_000_000, "replay_minimum": 200_000}
+        values |= of_sac if agent == "SAC" else {}
+    if agent == "SAC" and settings == "ds" and family.sparse:
+        values["hard_target_every"] = 1000
     hidden = tuple(overrides.get("hidden", Config.hidden))
-    if chosen.sparse:
-        task = env.split("-")[0]
-        if env in _LAMBDA_1:
-            values |= {"lambda_1": _LAMBDA_1[env], "lambda_2": _LAMBDA_2}
-        elif task in _V3_SIZES:
-            lam, n_obs, n_act = _V3_SIZES[task]
-            for network, n_in in (("actor", n_obs), ("critic", n_obs + n_act)):
-                further = (_lambda_density(_LAMBDA_2, 256),) * (len(hidden) - 1)
-                values[f"{network}_densities"] = (_lambda_density(lam, n_in), *further, 1.0)
-        else:
-            densities = (_UNKNOWN_DENSITY,) * len(hidden) + (1.0,)
-            values |= {"actor_densities": densities, "critic_densities": densities}
+    if family.sparse:
+        densities = _ds_densities if settings == "ds" else _rlx2_densities
+        values |= densities(agent, env, len(hidden))
     return replace(Config(method=chosen.name, env=env), **{**values, **overrides})
+
+
+def _task(env: str) -> tuple[str, str]:
+    """Name and version of one of the papers' MuJoCo tasks, else the id and nothing."""
+    name, _, version = env.rpartition("-")
+    return (name, version) if version in _MUJOCO_VERSIONS else (env, "")
+
+
+def _ds_densities(agent: str, env: str, hidden_layers: int) -> Fields:
+    """lambda_1 and lambda_2, or the densities that they meant."""
+    task, version = _task(env)
+    if task not in _LAMBDAS[agent]:
+        densities = (_UNKNOWN_DENSITY,) * hidden_layers + (1.0,)
+        return {"actor_densities": densities, "critic_densities": densities}
+    first, further = _LAMBDAS[agent][task]
+    same_observations = version == "v3" or task not in _V3_SIZES
+    if same_observations or (task == "Humanoid" and version == "v4"):
+        return {"lambda_1": float(first), "lambda_2": float(further)}
+    n_obs, n_act = _V3_SIZES[task]
+    return {
+        f"{network}_densities": (
+            _density(first, n_in),
+            *(_density(further, 256),) * (hidden_layers - 1),
+            1.0,
+        )
+        for network, n_in in (("actor", n_obs), ("critic", n_obs + n_act))
+    }
+
+
+def _density(lam: float, n_in: int, width: int = 256) -> float:
+    return lam * (n_in + width) / (n_in * width)
+
+
+def _rlx2_densities(agent: str, env: str, hidden_layers: int) -> Fields:
+    """Actor and critic sparsity."""
+    actor, critic = _SPARSITIES[agent].get(_task(env)[0], _UNKNOWN_SPARSITIES)
+    return {"actor_sparsity": actor, "critic_sparsity": critic}
+
+
+Layers = tuple[tuple[Shape, int], ...]  # (n_in, n_out) and connections of each layer
 
 
 @dataclass(frozen=True)
@@ -121,16 +255,26 @@ class Architecture:
     """Shapes and connections of the networks of a run, before any pattern is drawn.
 
     Attributes:
-        actor: (n_in, n_out) and connections of each layer.
-        critic: the same, of each of the critics.
+        actor: its layers.
+        critic: the layers of each of the critics.
         notes: what the user should be told.
     """
 
-    actor: tuple[tuple[Shape, int], ...]
-    critic: tuple[tuple[Shape, int], ...]
+    actor: Layers
+    critic: Layers
     notes: tuple[str, ...]
 
     critics = 2
+
+
+def connections(layers: Layers) -> int:
+    """Weights of one network."""
+    return sum(count for _, count in layers)
+
+
+def densified(layers: Layers) -> Layers:
+    """The same layers with every connection."""
+    return tuple((shape, shape[0] * shape[1]) for shape, _ in layers)
 
 
 def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
@@ -140,45 +284,69 @@ def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
         UsageError: a sparsity that cannot be met.
     """
     notes: list[str] = []
+    actor_out = 2 * n_act if config.agent == "SAC" else n_act
     layers = {}
-    for name, n_in, n_out in (("actor", n_obs, n_act), ("critic", n_obs + n_act, 1)):
-        sizes = (n_in, *config.hidden, n_out)
-        shapes = list(itertools.pairwise(sizes))
+    for name, n_in, n_out in (("actor", n_obs, actor_out), ("critic", n_obs + n_act, 1)):
+        shapes = list(itertools.pairwise((n_in, *config.hidden, n_out)))
         counts = _connections(config, name, shapes, notes)
         layers[name] = tuple(zip(shapes, counts, strict=True))
+        if config.narrow:
+            layers[name] = _narrow(layers[name], name, notes)
     return Architecture(layers["actor"], layers["critic"], tuple(notes))
 
 
 def _connections(
     config: Config, network: str, shapes: Sequence[Shape], notes: list[str]
 ) -> list[int]:
-    """Connections of each layer: densities, or lambdas, scaled to a sparsity where one is set."""
+    """Connections of each layer: densities, or lambdas, or a sparsity's share."""
     sizes = [n_in * n_out for n_in, n_out in shapes]
     densities = getattr(config, f"{network}_densities")
     sparsity = getattr(config, f"{network}_sparsity")
     if densities is not None:
         counts = [round_half_up(d * size) for d, size in zip(densities, sizes, strict=True)]
     else:
+        lambdas = [config.lambda_1, *(config.lambda_2 for _ in shapes[2:]), None]
         counts = []
-        for index, shape in enumerate(shapes):
-            lam = config.lambda_1 if index == 0 else config.lambda_2
-            is_output = index == len(shapes) - 1
-            counts.append(sizes[index] if lam is None or is_output else erdos_renyi(shape, lam))
-            if lam is not None and not is_output and lam * sum(shape) > sizes[index]:
+        for index, (shape, lam) in enumerate(zip(shapes, lambdas, strict=True)):
+            counts.append(sizes[index] if lam is None else erdos_renyi(shape, lam))
+            if lam is not None and lam * sum(shape) > sizes[index]:
                 notes.append(
                     f"{network} layer {index + 1}: lambda {lam:g} asks for "
                     f"{lam * sum(shape):.0f} of {sizes[index]} connections; the layer is dense"
                 )
     if sparsity is None:
         return counts
-    # The output layer stays as it is; the hidden layers share one factor.
-    total = round_half_up((1 - sparsity) * sum(sizes))
-    try:
-        return [*scaled(shapes[:-1], counts[:-1], total - counts[-1]), counts[-1]]
-    except ValueError:
-        low, high = counts[-1], sum(sizes[:-1]) + counts[-1]
+    sparse = len(shapes) if config.sparse_output else len(shapes) - 1
+    fixed = sizes[sparse:]  # a dense output layer
+    total = round_half_up((1 - sparsity) * sum(sizes)) - sum(fixed)
+    if not 0 <= total <= sum(sizes[:sparse]):
+        low, high = sum(fixed), sum(sizes)
         raise UsageError(
-            f"{network}_sparsity {sparsity} leaves {total} connections; with its output layer of "
-            f"{counts[-1]} the {network} can have {low} to {high}, a sparsity of "
-            f"{1 - high / sum(sizes):.4f} to {1 - low / sum(sizes):.4f}"
-        ) from None
+            f"{network}_sparsity {sparsity} leaves {total + low} connections; with its dense "
+            f"output layer of {low} the {network} can have {low} to {high}, a sparsity of 0 to "
+            f"{1 - low / high:.4f}"
+        )
+    if config.allocation == "erdos_renyi":
+        left = 1 - total / sum(sizes[:sparse]) if fixed else sparsity
+        return [*erdos_renyi_total(shapes[:sparse], left), *fixed]
+    return [*scaled(shapes[:sparse], counts[:sparse], total), *fixed]
+
+
+def _narrow(layers: Layers, network: str, notes: list[str]) -> Layers:
+    """Dense layers of one width, with as many parameters as nearly possible; biases counted."""
+    n_in, n_out, hidden = layers[0][0][0], layers[-1][0][1], len(layers) - 1
+    wanted = connections(layers) + sum(shape[1] for shape, _ in layers)
+
+    def of_width(width: int) -> Layers:
+        shapes = itertools.pairwise((n_in, *(width,) * hidden, n_out))
+        return tuple((shape, shape[0] * shape[1]) for shape in shapes)
+
+    def distance(width: int) -> int:
+        narrow = of_width(width)
+        return abs(connections(narrow) + sum(shape[1] for shape, _ in narrow) - wanted)
+
+    width = min(range(1, max(shape[1] for shape, _ in layers) + 1), key=distance)
+    notes.append(
+        f"{network}: {hidden} hidden layers of {width} units, {wanted:,} parameters wanted"
+    )
+    return of_width(width)

@@ -239,6 +239,17 @@ class Network:
         trace.layout.stack.gradient(self.parameters, trace.native, _members(output_gradient), out)
         return out
 
+    def gradient_factors(
+        self, trace: Trace, output_gradient: Array, place: Place
+    ) -> tuple[Array, Array]:
+        """DY float32 [n_out, B] and X float32 [n_in, B] of a layer; dL/dW = dY X^T, dense."""
+        stack = trace.layout.stack
+        d = _members(output_gradient)
+        factors: tuple[Array, Array] = stack.gradient_factors(
+            self.parameters, trace.native, d, *place
+        )
+        return factors
+
     def input_gradient(self, trace: Trace, output_gradient: Array) -> Array:
         """dL/d inputs from layout.first_gradient_input on: float32 [(E,) B, inputs]."""
         stack = trace.layout.stack

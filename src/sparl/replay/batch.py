@@ -20,6 +20,11 @@ class Batch:
         reward: float32 [B, 1]; over a window of m steps sum_{k<m} gamma^k r_{t+k}.
         discount: float32 [B, 1]; gamma^m, or 0 where the last step was terminal.
         next_observation: float32 [B, n_obs], after the last step.
+        path_observation: float32 [B, n, n_obs], the states reached, the last one is
+            next_observation; a window of m < n steps fills the last m, the others repeat its
+            first state.
+        path_discount: float32 [B, n]; gamma^{k+1} at the state reached after k + 1 steps, 0 at a
+            terminal state and where the window has no such step.
     """
 
     observation: Array
@@ -27,3 +32,5 @@ class Batch:
     reward: Array
     discount: Array
     next_observation: Array
+    path_observation: Array
+    path_discount: Array

@@ -115,24 +115,43 @@ class RingBuffer:
         limit or at the newest transition (discount gamma^m, from the state reached); it never
         runs on into another episode or across the ring's write position.
         """
-        first = last = self.rows(ages)
+        first = self.rows(ages)
+        steps = [first]  # row of the k-th step; the last one again where the window has ended
         reward = self.reward[first].copy()
         discount = np.full(len(ages), self.gamma, np.float32)
-        going = np.ones(len(ages), np.bool_)
+        length = np.ones(len(ages), np.int64)
         for k in range(1, n_step):
             # R += gamma^k r_{t+k} while the window lasts
-            going = going & ~self.episode_end[last] & (ages + k < self.size)
-            last = np.where(going, self.rows(ages + k), last)
-            reward += np.where(going, np.float32(self.gamma**k) * self.reward[last], 0)
+            going = (length == k) & ~self.episode_end[steps[-1]] & (ages + k < self.size)
+            steps.append(np.where(going, self.rows(ages + k), steps[-1]))
+            reward += np.where(going, np.float32(self.gamma**k) * self.reward[steps[-1]], 0)
             discount = np.where(going, np.float32(self.gamma ** (k + 1)), discount)
+            length += going
+        last = steps[-1]
         discount[self.terminated[last]] = 0.0
+        next_observation = self.next_observation[last]
+        if n_step == 1:
+            path, path_discount = next_observation[:, np.newaxis], discount[:, np.newaxis]
+        else:
+            path, path_discount = self._paths(np.stack(steps, axis=1), length)
         return Batch(
             self.observation[first],
             self.action[first],
             reward[:, np.newaxis],
             discount[:, np.newaxis],
-            self.next_observation[last],
+            next_observation,
+            path,
+            path_discount,
         )
+
+    def _paths(self, steps: NDArray[np.int64], length: NDArray[np.int64]) -> tuple[Array, Array]:
+        """States reached and their discounts, [B, n, n_obs] and [B, n], windows to the right."""
+        n_step = steps.shape[1]
+        k = np.arange(n_step) - (n_step - length[:, np.newaxis])  # step at each place; < 0: none
+        rows = np.take_along_axis(steps, k.clip(min=0), axis=1)
+        alive = (k >= 0) & ~self.terminated[rows]
+        discount = np.where(alive, np.float32(self.gamma) ** (k + 1), 0).astype(np.float32)
+        return self.next_observation[rows], discount
 
     @property
     def _arrays(self) -> list[str]:

@@ -18,6 +18,30 @@ def erdos_renyi(shape: Shape, lam: float) -> int:
     return min(round_half_up(lam * (n_in + n_out)), n_in * n_out)
 
 
+def erdos_renyi_total(shapes: Sequence[Shape], sparsity: float) -> list[int]:
+    """Connections of each layer, ER over all of them with a target (Evci et al. 2020; RLx2).
+
+    density_l = eps (n_in + n_out) / (n_in n_out), eps such that the layers together have
+    (1 - sparsity) of their weights; a layer that would exceed 1 is dense and eps is solved again.
+    Each layer then has n - int(sparsity_l n) connections, as RLx2's released code rounds.
+    """
+    sizes = [n_in * n_out for n_in, n_out in shapes]
+    total = (1 - sparsity) * sum(sizes)
+    full: set[int] = set()
+    while True:
+        room = total - sum(sizes[i] for i in full)
+        weight = sum(sum(shape) for i, shape in enumerate(shapes) if i not in full)
+        eps = room / weight if weight else 0.0
+        over = {i for i, s in enumerate(shapes) if i not in full and eps * sum(s) > sizes[i]}
+        if not over:
+            break
+        full |= over
+    return [
+        size if i in full else size - int((1 - eps * sum(shape) / size) * size)
+        for i, (shape, size) in enumerate(zip(shapes, sizes, strict=True))
+    ]
+
+
 def scaled(shapes: Sequence[Shape], wanted: Sequence[float], total: int) -> list[int]:
     """Connections in proportion to `wanted`, by one factor, so that they add up to `total`.
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from sparl.sparse.pattern import Pattern, Positions
 from sparl.topology.layer_view import LayerView
@@ -21,6 +22,45 @@ class GrowRule(Protocol):
 def grow_random(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
     """Uniform among all free positions, those just dropped included (Mocanu et al. 2018)."""
     return random_free_positions(kept, count, rng)
+
+
+def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
+    """The free positions of largest |dL/dw| (RigL, Evci et al. 2020), ties by canonical position.
+
+    The dense gradient dY X^T is walked in chunks of rows, of which only the best `count` so far
+    are kept: memory is proportional to connections at any width.
+    """
+    if layer.gradient_factors is None:
+        raise ValueError("grow_largest_gradient: the layer has no gradient factors")
+    dy, x = layer.gradient_factors
+    chunk_rows = max(1, CHUNK_VALUES // kept.n_in)
+    positions = np.empty(0, np.int64)
+    scores = np.empty(0, np.float32)
+    for first in range(0, kept.n_out, chunk_rows):
+        magnitude = np.abs(dy[first : first + chunk_rows] @ x.T).reshape(-1)
+        start, end = first * kept.n_in, first * kept.n_in + magnitude.size
+        inside = slice(*np.searchsorted(kept.positions, (start, end)))
+        magnitude[kept.positions[inside] - start] = -1.0  # not free
+        best = _largest(magnitude, count)
+        best = best[magnitude[best] >= 0]
+        positions = np.concatenate([positions, best + start])
+        scores = np.concatenate([scores, magnitude[best]])
+        best = _largest(scores, count)
+        positions, scores = positions[best], scores[best]
+    return np.sort(positions)
+
+
+CHUNK_VALUES = 1 << 20  # entries of the dense gradient in memory at a time
+
+
+def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Ascending indices of the `count` largest values, all if there are no more; ties by index."""
+    if values.size <= count:
+        return np.arange(values.size)
+    threshold = np.partition(values, values.size - count)[values.size - count]
+    above = np.flatnonzero(values > threshold)
+    ties = np.flatnonzero(values == threshold)
+    return np.sort(np.concatenate([above, ties[: count - above.size]]))
 
 
 def random_free_positions(kept: Pattern, count: int, rng: Generator) -> Positions:

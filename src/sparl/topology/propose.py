@@ -17,10 +17,11 @@ from sparl.topology.layer_view import LayerView
 
 @dataclass(frozen=True)
 class TopologyMethod:
-    """How to choose: a drop rule and a grow rule."""
+    """How to choose: a drop rule and a grow rule, and whether the latter looks at gradients."""
 
     drop: DropRule
     grow: GrowRule
+    grows_by_gradient: bool = False
 
 
 def propose(

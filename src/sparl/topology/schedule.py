@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +17,9 @@ class Schedule:
         first: update of the first evolution, counted from 1 on the clock.
         every: updates between evolutions; 0 means never.
         last: no evolution after this update.
-        fraction: share of a layer's connections moved.
+        fraction: share of a layer's connections moved, zeta_0 where it is annealed.
         clock: whose updates count.
+        annealed: the fraction goes to 0 at `last` by a cosine.
     """
 
     first: int
@@ -25,6 +27,13 @@ class Schedule:
     last: int
     fraction: float
     clock: Clock = "agent"
+    annealed: bool = False
+
+    def fraction_at(self, update: int) -> float:
+        """The fraction of an evolution; annealed: zeta_0 / 2 (1 + cos(pi t / T_end))."""
+        if not self.annealed:
+            return self.fraction
+        return self.fraction / 2 * (1 + math.cos(math.pi * min(update / self.last, 1.0)))
 
     def due_until(self, update: int) -> int:
         """How many evolutions are due at or before this update."""

@@ -27,7 +27,12 @@ _DTYPES = {"positions": np.int64, "weight": np.float32, "bias": np.float32}
 
 
 def save_agent(
-    folder: RunFolder, networks: dict[str, State], environment: Environment, about: dict[str, Any]
+    folder: RunFolder,
+    networks: dict[str, State],
+    environment: Environment,
+    about: dict[str, Any],
+    *,
+    squashed: bool,
 ) -> None:
     """Write agent.safetensors and then agent.json.
 
@@ -36,6 +41,7 @@ def save_agent(
         networks: from Agent.networks().
         environment: whose observations and actions it is for.
         about: what else the manifest should say.
+        squashed: the actor gives means and log standard deviations, not actions.
     """
     arrays = {
         f"{network}.{name}": np.ascontiguousarray(value)
@@ -53,7 +59,9 @@ def save_agent(
             "hidden_activation": "relu",
             "policy": {
                 "network": "actor",
-                "output_activation": "tanh",
+                # TD3: tanh of the network's outputs. SAC: tanh of the first of them, the means.
+                "output_activation": "linear" if squashed else "tanh",
+                "actions": "tanh(outputs[:n_act])" if squashed else "outputs",
                 "observations": environment.n_obs,
                 "action_low": environment.action_low.tolist(),
                 "action_high": environment.action_high.tolist(),
@@ -83,7 +91,7 @@ class TrainedAgent:
 
     Attributes:
         manifest: what agent.json says.
-        actor: the policy's network, float32 [B, n_obs] -> [B, n_act] in (-1, 1).
+        actor: the policy's network.
         n_obs: length of an observation.
         n_act: length of an action.
     """
@@ -94,11 +102,15 @@ class TrainedAgent:
         policy = manifest["policy"]
         self._low = np.asarray(policy["action_low"], np.float64)
         self._high = np.asarray(policy["action_high"], np.float64)
-        self.n_obs, self.n_act = actor.layout.n_in, actor.layout.n_out
+        self.n_obs, self.n_act = actor.layout.n_in, self._low.size
+        self._squashed = policy["output_activation"] == "linear"
+        if actor.layout.n_out != self.n_act * (2 if self._squashed else 1):
+            raise ValueError(f"{actor.layout.n_out} outputs for {self.n_act} actions")
 
     def policy(self, observation: Array) -> Array:
         """Actions in [-1, 1], float32 [B, n_act], for float32 [B, n_obs]."""
-        return self.actor(observation)
+        output = self.actor(observation)
+        return np.tanh(output[:, : self.n_act]) if self._squashed else output
 
     def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[np.float32]:
         """Noise-free actions in the environment's own units.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,20 +15,21 @@ import numpy as np
 
 from sparl import _native
 from sparl.configuration import Config, check
-from sparl.cost import connections, densified
-from sparl.errors import Diverged, ResourceError
-from sparl.methods import architecture
+from sparl.errors import Diverged, ResourceError, UsageError
+from sparl.methods import architecture, connections, densified
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
-from sparl.training.agent_file import save_agent
+from sparl.training.agent_file import load_agent, save_agent
 from sparl.training.console import RunConsole
 from sparl.training.environment import Environment
 from sparl.training.evaluate import Evaluation, evaluate
 from sparl.training.machine import available_cores, machine, memory_bytes, versions
 from sparl.training.rewire import EvolvingLearner, build_agent, schedule
 from sparl.training.run_folder import EVALUATIONS, METRICS, RUN, TOPOLOGY, RunFolder
+
+Policy = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Training:
         self.replay = _replay(config, n_obs, n_act)
         self.replay_rng = stream(config.seed, "replay")
         self.warmup_rng = stream(config.seed, "random actions")
+        self.warmup_policy = _warmup_policy(config, self.environment)
         self.env_step = 0
         self.episodes = 0
         self.episode_return = 0.0
@@ -118,7 +120,10 @@ class Training:
         """One step of the environment, and the updates that follow it."""
         config = self.config
         warming_up = self.env_step < config.warmup_env_steps
-        if warming_up:
+        if warming_up and self.warmup_policy is not None:
+            noise_free = self.warmup_policy(self.observation[np.newaxis])[0]
+            action = noise_free
+        elif warming_up:
             action = self.warmup_rng.uniform(-1, 1, self.environment.n_act).astype(np.float32)
             noise_free = action
         else:
@@ -149,14 +154,17 @@ class Training:
 
     def _update(self) -> None:
         config = self.config
-        delayed = self.agent.updates < config.n_step_delay_updates
-        n_step = 1 if delayed else config.n_step
-        batch = self.replay.sample(config.batch_size, n_step, self.replay_rng)
+        batch = self.replay.sample(config.batch_size, self._n_step(), self.replay_rng)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
             record = self.agent.update(batch)
         if not np.isfinite(record["critic_loss"]):
             raise self._diverged(f"the critics' loss is {record['critic_loss']}")
         self.recorded.add(record)
+
+    def _n_step(self) -> int:
+        """Steps of the next update's targets."""
+        delayed = self.agent.updates < self.config.n_step_delay_updates
+        return 1 if delayed else self.config.n_step
 
     def _diverged(self, what: str) -> Diverged:
         return Diverged(
@@ -188,6 +196,8 @@ class Training:
     def _record_metrics(self) -> None:
         means = self.recorded.take()
         names = ["critic_loss", "actor_loss", "q", "episode_return"]
+        if self.config.agent == "SAC":
+            names += ["alpha", "entropy"]
         if self.config.dynamic_buffer:
             names.append("policy_distance")
         self.folder.append(
@@ -196,6 +206,7 @@ class Training:
                 **self._when(),
                 "episodes": self.episodes,
                 "replay_size": self.replay.size,
+                "n_step": self._n_step(),
                 **{name: means.get(name, "") for name in names},
             },
         )
@@ -226,7 +237,10 @@ class Training:
             self._record_topology()
         config = self.config
         about = {"method": config.method, "env": config.env, "env_step": self.env_step}
-        save_agent(self.folder, self.agent.networks(), self.environment, about)
+        save_agent(
+            self.folder, self.agent.networks(), self.environment, about,
+            squashed=config.agent == "SAC",
+        )  # fmt: skip
         state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
         self._record_run(state)
         seconds = time.monotonic() - self.started
@@ -279,7 +293,8 @@ class Training:
                 for u in (plan.first, plan.last_due)
             )
             lines.append(
-                f"{network}: {plan.total:,} evolutions of {plan.fraction:.1%} of the connections, "
+                f"{network}: {plan.total:,} evolutions of {plan.fraction:.1%} of the connections"
+                f"{' annealed to 0' if plan.annealed else ''}, "
                 f"every {plan.every:,} updates of the {clock}, the first at update {plan.first:,} "
                 f"(step {first:,}), the last at {plan.last_due:,} (step {last:,})"
             )
@@ -405,6 +420,24 @@ def _columns(result: Evaluation) -> dict[str, Any]:
     columns |= {f"return_{i}": value for i, value in enumerate(result.returns)}
     columns |= {f"length_{i}": value for i, value in enumerate(result.lengths)}
     return columns
+
+
+def _warmup_policy(config: Config, environment: Environment) -> Policy | None:
+    """The policy of the run to start from, if there is one.
+
+    Raises:
+        DataError: it cannot be read.
+        UsageError: it is for another environment.
+    """
+    if config.warm_start is None:
+        return None
+    agent = load_agent(config.warm_start)
+    if (agent.n_obs, agent.n_act) != (environment.n_obs, environment.n_act):
+        raise UsageError(
+            f"warm_start {config.warm_start}: its agent takes {agent.n_obs} observations and gives "
+            f"{agent.n_act} actions, {config.env} has {environment.n_obs} and {environment.n_act}"
+        )
+    return agent.policy
 
 
 def _replay(config: Config, n_obs: int, n_act: int) -> RingBuffer:

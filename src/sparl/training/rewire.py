@@ -5,17 +5,25 @@ The only module that imports both sides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 
+from sparl.agents.sac import SAC, SACSettings
 from sparl.agents.td3 import TD3, TD3Settings
 from sparl.configuration import Config
 from sparl.methods import Architecture
 from sparl.networks.adam import Adam
-from sparl.networks.initialize import uniform_fan_in
+from sparl.networks.initialize import (
+    fan_in_bound,
+    orthogonal,
+    orthogonal_matrix,
+    uniform_fan_in,
+    xavier_bound,
+    xavier_uniform,
+)
 from sparl.networks.mlp import Array, Layout, Network, Output, Place, State, Trace
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
 from sparl.random_streams import generator_state, restore_generator, stream
@@ -23,9 +31,9 @@ from sparl.sparse.pattern import Pattern
 from sparl.sparse.rewiring import Rewiring
 from sparl.topology.density import Shape, round_half_up
 from sparl.topology.drop import DropRule, drop_nearest_zero_of_each_sign, drop_smallest
-from sparl.topology.grow import GrowRule, grow_random
-from sparl.topology.initial import random_pattern
-from sparl.topology.layer_view import LayerView
+from sparl.topology.grow import GrowRule, grow_largest_gradient, grow_random
+from sparl.topology.initial import largest_of_matrix, largest_of_uniform, random_pattern
+from sparl.topology.layer_view import Factors, LayerView
 from sparl.topology.propose import TopologyMethod, propose
 from sparl.topology.schedule import NEVER, Schedule
 
@@ -33,7 +41,8 @@ DROP_RULES: dict[str, DropRule] = {
     "nearest_zero_of_each_sign": drop_nearest_zero_of_each_sign,
     "smallest": drop_smallest,
 }
-GROW_RULES: dict[str, GrowRule] = {"random": grow_random}
+GROW_RULES: dict[str, GrowRule] = {"random": grow_random, "gradient": grow_largest_gradient}
+INITIAL_WEIGHTS = {"uniform": uniform_fan_in, "xavier": xavier_uniform, "orthogonal": orthogonal}
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ class Evolution:
         agent_update: when, on the agent's clock.
         place: member and layer.
         connections: N, before and after.
+        fraction: share of them that was moved.
         moved: connections dropped, and as many grown.
         returned: of the dropped, those grown again at once.
         initial_overlap: share of the connections that existed at the start.
@@ -52,6 +62,7 @@ class Evolution:
     agent_update: int
     place: Place
     connections: int
+    fraction: float
     moved: int
     returned: int
     initial_overlap: float
@@ -60,8 +71,9 @@ class Evolution:
 class EvolvingLearner:
     """Optimises one network and evolves its topology when its schedule says so.
 
-    Order (Sokar et al., algorithm 1): the optimiser's step, then the evolution. An evolution
-    that is due while the network does not learn (the policy delay) happens at its next step.
+    Order: the optimiser's step, then the evolution (Sokar et al., algorithm 1), or the evolution
+    instead of the step (RLx2). An evolution that is due while the network does not learn (the
+    policy delay) happens at its next step.
 
     Args:
         network: what learns.
@@ -69,17 +81,25 @@ class EvolvingLearner:
         method: how connections are chosen.
         schedule: when, and how many.
         rng: the topology's stream.
+        skips_step: no optimiser step on an update where topology changes.
     """
 
     def __init__(
-        self, network: Network, adam: Adam, method: TopologyMethod, schedule: Schedule,
+        self,
+        network: Network,
+        adam: Adam,
+        method: TopologyMethod,
+        schedule: Schedule,
         rng: Generator,
-    ) -> None:  # fmt: skip
+        *,
+        skips_step: bool = False,
+    ) -> None:
         self.network = network
         self.adam = adam
         self.method = method
         self.schedule = schedule
         self.rng = rng
+        self.skips_step = skips_step
         self.own_updates = 0
         self.evolutions: list[Evolution] = []  # not yet recorded; whoever records them empties it
         self._due_seen = 0
@@ -89,30 +109,39 @@ class EvolvingLearner:
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
         """Learn from dL/d output of the traced pass; agent_update counts from 1."""
         self.own_updates += 1
-        self.network.gradient(trace, output_gradient, self._gradient)
-        self.adam.step(self.network.parameters, self._gradient)
         now = agent_update if self.schedule.clock == "agent" else self.own_updates
         due = self.schedule.due_until(now)
-        if due > self._due_seen:
-            self._due_seen = due
-            self._evolve(agent_update)
+        evolve = due > self._due_seen
+        self._due_seen = due
+        factors: dict[Place, Factors] = {}
+        if evolve and self.method.grows_by_gradient:
+            # Of the loss just taken, before the step changes the weights.
+            for place, _ in self.network.layout:
+                factors[place] = self.network.gradient_factors(trace, output_gradient, place)
+        if not (evolve and self.skips_step):
+            self.network.gradient(trace, output_gradient, self._gradient)
+            self.adam.step(self.network.parameters, self._gradient)
+        if evolve:
+            self._evolve(agent_update, self.schedule.fraction_at(now), factors)
 
-    def _evolve(self, agent_update: int) -> None:
+    def _evolve(self, agent_update: int, fraction: float, factors: Mapping[Place, Factors]) -> None:
         rewirings: dict[Place, Rewiring] = {}
         network = self.network
         for place, pattern in network.layout:
-            view = LayerView(pattern, network.layout.read(network.parameters, place))
-            rewiring = propose(self.method, view, self.schedule.fraction, self.rng)
+            weights = network.layout.read(network.parameters, place)
+            view = LayerView(pattern, weights, factors.get(place))
+            rewiring = propose(self.method, view, fraction, self.rng)
             if rewiring is None:
                 continue
             rewirings[place] = rewiring
-            moved = round_half_up(self.schedule.fraction * pattern.connections)
+            moved = round_half_up(fraction * pattern.connections)
             initial = self._initial[place[0]][place[1]]
             self.evolutions.append(
                 Evolution(
                     agent_update,
                     place,
                     pattern.connections,
+                    fraction,
                     moved,
                     moved - rewiring.grown.size,
                     rewiring.new.overlap(initial),
@@ -157,26 +186,44 @@ def schedule(config: Config, network: str) -> Schedule:
     No evolution happens in the last freeze_fraction of the horizon; updates begin after the
     warm-up, and on its own clock the actor counts every policy_delay-th of them.
     """
-    if config.rewire_every_updates == 0:
+    every = config.rewire_every_updates
+    if every == 0 or config.rewire not in ("both", network):
         return NEVER
     last_env_step = int((1 - config.freeze_fraction) * config.horizon)
     last = (last_env_step - config.warmup_env_steps) * config.updates_per_env_step
     if config.rewire_clock == "network" and network == "actor":
         last //= config.policy_delay
     return Schedule(
-        first=2, every=config.rewire_every_updates, last=last,
-        fraction=config.rewire_fraction, clock=config.rewire_clock,
-    )  # fmt: skip
+        first=config.rewire_first_update or every,
+        every=every,
+        last=last,
+        fraction=config.rewire_fraction,
+        clock=config.rewire_clock,
+        annealed=config.rewire_schedule == "cosine",
+    )
 
 
-def build_agent(config: Config, architecture: Architecture) -> TD3:
+def build_agent(config: Config, architecture: Architecture) -> TD3 | SAC:
     """The agent of a run: networks, optimisers, targets and evolution, all from config.seed."""
     n_obs = architecture.actor[0][0][0]  # no input gradient is wanted for observations
-    actor = _network(config, "actor", [architecture.actor], "tanh", first_gradient_input=n_obs)
+    output: Output = "tanh" if config.agent == "TD3" else "linear"
+    actor = _network(config, "actor", [architecture.actor], output, n_obs)
     critics = _network(
-        config, "critics", [architecture.critic] * architecture.critics, "linear",
-        first_gradient_input=n_obs,
-    )  # fmt: skip
+        config, "critics", [architecture.critic] * architecture.critics, "linear", n_obs
+    )
+    learners = _learner(config, "actor", actor), _learner(config, "critics", critics)
+    streams = stream(config.seed, "exploration"), stream(config.seed, "target noise")
+    if config.agent == "SAC":
+        soft = SACSettings(
+            tau=config.tau,
+            hard_target_every=config.hard_target_every,
+            alpha=config.alpha,
+            learn_alpha=config.learn_alpha,
+            learning_rate=config.learning_rate,
+            log_std=config.log_std,
+            collect=config.collect,
+        )
+        return SAC(*learners, _target(config, critics), soft, *streams)
     settings = TD3Settings(
         tau=config.tau,
         policy_delay=config.policy_delay,
@@ -184,15 +231,7 @@ def build_agent(config: Config, architecture: Architecture) -> TD3:
         target_noise=config.target_noise,
         noise_clip=config.noise_clip,
     )
-    return TD3(
-        _learner(config, "actor", actor),
-        _learner(config, "critics", critics),
-        _target(config, actor),
-        _target(config, critics),
-        settings,
-        stream(config.seed, "exploration"),
-        stream(config.seed, "target noise"),
-    )
+    return TD3(*learners, _target(config, actor), _target(config, critics), settings, *streams)
 
 
 def _network(
@@ -202,23 +241,44 @@ def _network(
     output: Output,
     first_gradient_input: int,
 ) -> Network:
-    rng = stream(config.seed, f"{name} topology")
-    patterns = [
-        [random_pattern(n_in, n_out, count, rng) for (n_in, n_out), count in layers]
-        for layers in members
-    ]
+    topology_rng = stream(config.seed, f"{name} topology")
+    weights_rng = stream(config.seed, f"{name} weights")
+    largest: dict[Place, Array] = {}
+    patterns: list[list[Pattern]] = [[] for _ in members]
+    for member, layers in enumerate(members):
+        for layer, ((n_in, n_out), count) in enumerate(layers):
+            if config.initial_topology == "random" or count == n_in * n_out:
+                pattern = random_pattern(n_in, n_out, count, topology_rng)
+            else:
+                pattern, largest[member, layer] = _largest(config, n_in, n_out, count, weights_rng)
+            patterns[member].append(pattern)
     layout = Layout(patterns, output, first_gradient_input)
-    parameters = uniform_fan_in(layout, stream(config.seed, f"{name} weights"))
+    parameters = INITIAL_WEIGHTS[config.initial_weights](layout, weights_rng)
+    for place, weights in largest.items():
+        layout.write(parameters, place, weights)
     return Network(layout, parameters, ensemble=len(members) > 1)
+
+
+def _largest(
+    config: Config, n_in: int, n_out: int, count: int, rng: Generator
+) -> tuple[Pattern, Array]:
+    """The largest of a layer's initial weights: where they are, and they themselves."""
+    if config.initial_weights == "orthogonal":
+        matrix = orthogonal_matrix(n_in, n_out, rng)
+        pattern = largest_of_matrix(matrix, count)
+        return pattern, matrix.reshape(-1)[pattern.positions]
+    rule = fan_in_bound if config.initial_weights == "uniform" else xavier_bound
+    return largest_of_uniform(n_in, n_out, count, rule(n_in, n_out), rng)
 
 
 def _learner(config: Config, name: str, network: Network) -> EvolvingLearner:
     return EvolvingLearner(
         network,
         Adam(network.layout, config.learning_rate, config.weight_decay, config.grown_moments),
-        TopologyMethod(DROP_RULES[config.drop], GROW_RULES[config.grow]),
+        TopologyMethod(DROP_RULES[config.drop], GROW_RULES[config.grow], config.grow == "gradient"),
         schedule(config, name),
         stream(config.seed, f"{name} evolution"),
+        skips_step=config.rewire_skips_step,
     )
 
 

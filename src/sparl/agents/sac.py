@@ -1,0 +1,221 @@
+"""SAC: soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905, algorithm 1).
+
+DS-SAC (Sokar et al. 2021) and RLx2-SAC (Tan et al. 2023) are this file with other learners,
+targets and batches.
+
+Departures
+    * One formula serves every n: over a window of m steps the target adds the entropy of every
+      state reached, y = R + sum_k discount_k (-alpha log pi_k) + discount min_i Q_i'(s', a')
+      (Tan et al.); for n = 1 it is SAC's own.
+    * Actions live in [-1, 1] and are scaled at the environment. RLx2's code multiplies both heads
+      by the action bound before the tanh; here they are not.
+    * While collecting data the action is sampled, as the SAC paper says; RLx2's code takes the
+      mean.
+    * The temperature's loss is -log(alpha) (log pi + target entropy), as in the authors' code (the
+      paper: alpha in place of log(alpha)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from sparl.agents.agent import Learner
+from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradients, sample
+from sparl.networks.mlp import Array, Network, State, Trace
+from sparl.networks.target import Target
+from sparl.random_streams import generator_state, restore_generator
+from sparl.replay.batch import Batch
+
+
+@dataclass(frozen=True)
+class SACSettings:
+    """The numbers of the algorithm."""
+
+    tau: float = 0.005
+    hard_target_every: int = 0  # updates between copies with tau = 1; 0: follow each update
+    alpha: float = 0.2  # temperature, or its first value where it is learned
+    learn_alpha: bool = False  # towards a target entropy of -n_act
+    learning_rate: float = 3e-4  # of the temperature
+    log_std: LogStdRule = "clamp"
+    collect: str = "sample"  # or "mean"
+
+
+class Temperature:
+    """alpha, fixed or learned by Adam on its logarithm towards a target entropy."""
+
+    def __init__(self, settings: SACSettings, n_act: int) -> None:
+        self.learned = settings.learn_alpha
+        self.learning_rate = settings.learning_rate
+        self.target_entropy = -float(n_act)
+        self.log_alpha = float(np.log(settings.alpha))
+        self.m = self.v = 0.0
+        self.steps = 0
+
+    @property
+    def alpha(self) -> float:
+        """The temperature."""
+        return float(np.exp(self.log_alpha))
+
+    def step(self, log_density: Array) -> None:
+        """Minimise mean -log(alpha) (log pi + target entropy) by one Adam step."""
+        if not self.learned:
+            return
+        gradient = -float(log_density.mean() + self.target_entropy)
+        self.steps += 1
+        self.m = 0.9 * self.m + 0.1 * gradient
+        self.v = 0.999 * self.v + 0.001 * gradient**2
+        m_hat, v_hat = self.m / (1 - 0.9**self.steps), self.v / (1 - 0.999**self.steps)
+        self.log_alpha -= self.learning_rate * m_hat / (v_hat**0.5 + 1e-8)
+
+    def state(self) -> State:
+        """All that is needed to go on."""
+        return {"log_alpha": self.log_alpha, "m": self.m, "v": self.v, "steps": self.steps}
+
+    def restore(self, state: State) -> None:
+        """Take over a state."""
+        self.log_alpha, self.m, self.v = (float(state[k]) for k in ("log_alpha", "m", "v"))
+        self.steps = int(state["steps"])
+
+
+class SAC:
+    """A stochastic actor, two critics and their targets, and how they learn.
+
+    Args:
+        actor_learner: of the actor, [B, n_obs] -> [B, 2 n_act]: means, then log_std heads; linear.
+        critics_learner: of the ensemble of two critics, [B, n_obs + n_act] -> [2, B, 1], whose
+            input gradient covers the action.
+        critics_target: follows the critics.
+        settings: the numbers.
+        exploration_rng: stream of the actions taken.
+        target_rng: stream of the actions in the updates.
+    """
+
+    def __init__(
+        self,
+        actor_learner: Learner,
+        critics_learner: Learner,
+        critics_target: Target,
+        settings: SACSettings,
+        exploration_rng: Generator,
+        target_rng: Generator,
+    ) -> None:
+        self.actor: Network = actor_learner.network
+        self.critics: Network = critics_learner.network
+        self.actor_learner = actor_learner
+        self.critics_learner = critics_learner
+        self.critics_target = critics_target
+        self.settings = settings
+        self.temperature = Temperature(settings, self.n_act)
+        self.exploration_rng = exploration_rng
+        self.target_rng = target_rng
+        self.updates = 0
+
+    @property
+    def n_act(self) -> int:
+        """Length of an action."""
+        return self.actor.layout.n_out // 2
+
+    def policy(self, observation: Array) -> Array:
+        """A = tanh(mean(s)): float32 [B, n_act] in (-1, 1) for float32 [B, n_obs]."""
+        return np.tanh(self.actor(observation)[:, : self.n_act])
+
+    def act(self, observation: Array) -> tuple[Array, Array]:
+        """The action to take in a state, [n_obs], and the noise-free one, [n_act] each."""
+        drawn, mean, _ = self._draw(observation[np.newaxis], self.exploration_rng)
+        noise_free = np.tanh(mean)[0]
+        return (noise_free if self.settings.collect == "mean" else drawn.action[0]), noise_free
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One update of critics, actor, temperature and targets.
+
+        Returns:
+            critic_loss, summed over both critics; q, the mean of both; actor_loss; alpha; entropy.
+        """
+        cfg = self.settings
+        self.updates += 1
+        alpha = np.float32(self.temperature.alpha)
+
+        # a_k ~ pi(s_k) at every state reached in the window, the last one is s'
+        size, n, n_obs = batch.path_observation.shape
+        path, _, _ = self._draw(batch.path_observation.reshape(size * n, n_obs), self.target_rng)
+        next_action = np.ascontiguousarray(path.action.reshape(size, n, -1)[:, -1])
+        # y = R + sum_k discount_k (-alpha log pi(a_k|s_k)) + discount min_i Q_i'(s', a')
+        entropy = -alpha * path.log_density.reshape(size, n)
+        next_q = self.critics_target(batch.next_observation, next_action).min(axis=0)
+        soft = (batch.path_discount * entropy).sum(axis=1, keepdims=True)
+        y = batch.reward + soft + batch.discount * next_q
+
+        # Critics: minimise sum_i mean (Q_i(s, a) - y)^2
+        q, trace = self.critics.forward(batch.observation, batch.action)
+        error = q - y
+        self.critics_learner.step(trace, error * np.float32(2 / size), self.updates)
+
+        # Actor: minimise mean (alpha log pi(a|s) - min_i Q_i(s, a)), a ~ pi(s)
+        drawn, _, actor_trace = self._draw(batch.observation, self.target_rng)
+        q_pi, trace = self.critics.forward(batch.observation, drawn.action)
+        smaller = (q_pi == q_pi.min(axis=0)).astype(np.float32)  # which critic gives the minimum
+        smaller /= smaller.sum(axis=0)
+        dq_da = self.critics.input_gradient(trace, smaller * np.float32(-1 / size)).sum(axis=0)
+        d_log_density = np.full((size, 1), alpha / np.float32(size), np.float32)
+        d_heads = np.concatenate(gradients(drawn, dq_da, d_log_density), axis=1)
+        self.actor_learner.step(actor_trace, d_heads, self.updates)
+
+        # Temperature: minimise mean -log(alpha) (log pi(a|s) + target entropy)
+        self.temperature.step(drawn.log_density)
+
+        # Targets: theta' = tau theta + (1 - tau) theta', or a copy every so many updates
+        if not cfg.hard_target_every:
+            self.critics_target.follow(cfg.tau)
+        elif self.updates % cfg.hard_target_every == 0:
+            self.critics_target.follow(1.0)
+        return {
+            "critic_loss": float(np.square(error).sum() / size),
+            "q": float(q.mean()),
+            "actor_loss": float((alpha * drawn.log_density - q_pi.min(axis=0)).mean()),
+            "alpha": float(alpha),
+            "entropy": -float(drawn.log_density.mean()),
+        }
+
+    def _draw(self, observation: Array, rng: Generator) -> tuple[Sample, Array, Trace]:
+        """Sampled actions, the means and the actor's trace, for [B, n_obs]."""
+        heads, trace = self.actor.forward(observation)
+        mean, head = heads[:, : self.n_act], heads[:, self.n_act :]
+        noise = rng.standard_normal(mean.shape, dtype=np.float32)
+        return sample(mean, head, noise, self.settings.log_std), mean, trace
+
+    def networks(self) -> dict[str, State]:
+        """All networks by name: existing connections and their values."""
+        return {
+            "actor": self.actor.state(),
+            "critics": self.critics.state(),
+            "critics_target": self.critics_target.existing(),
+        }
+
+    def state(self) -> dict[str, State]:
+        """Everything that an update or an action depends on."""
+        return {
+            "agent": {"updates": self.updates},
+            "temperature": self.temperature.state(),
+            "actor": self.actor.state(),
+            "critics": self.critics.state(),
+            "actor_learner": self.actor_learner.state(),
+            "critics_learner": self.critics_learner.state(),
+            "critics_target": self.critics_target.state(),
+            "exploration_rng": generator_state(self.exploration_rng),
+            "target_rng": generator_state(self.target_rng),
+        }
+
+    def restore(self, state: dict[str, State]) -> None:
+        """Take over a state of an agent of the same shapes."""
+        self.updates = int(state["agent"]["updates"])
+        self.temperature.restore(state["temperature"])
+        self.actor.restore(state["actor"])
+        self.critics.restore(state["critics"])
+        self.actor_learner.restore(state["actor_learner"])
+        self.critics_learner.restore(state["critics_learner"])
+        self.critics_target.restore(state["critics_target"])
+        restore_generator(self.exploration_rng, state["exploration_rng"])
+        restore_generator(self.target_rng, state["target_rng"])
