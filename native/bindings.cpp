@@ -53,8 +53,8 @@ void check(const A& a, const char* name) {
                                                              : "int64";
     throw nb::type_error((std::string(name) + " must be " + wanted + ", is " + is).c_str());
   }
-  int64_t expected = 1;
-  for (size_t i = a.ndim(); i-- > 0;) {
+  int64_t expected = a.size() ? 1 : 0; // an empty array's strides mean nothing
+  for (size_t i = a.ndim(); expected && i-- > 0;) {
     if (a.shape(i) > 1 && a.stride(i) != expected)
       throw std::invalid_argument(std::string(name) + " must be contiguous in C order");
     expected *= int64_t(a.shape(i));
@@ -141,6 +141,14 @@ const float* checked_pass(const Stack& stack, const ReadOnlyArray& parameters, c
   p = checked<float>(parameters, "gradient: parameters", {stack.parameters()});
   return checked<float>(output_gradient, "gradient: output_gradient",
                         {trace.members, trace.batch, stack.n_out()});
+}
+
+void check_place(const Stack& stack, uint32_t member, uint32_t layer) {
+  if (member >= stack.members() || layer >= stack.depth())
+    throw nb::index_error(("stack: member " + std::to_string(member) + " of " +
+                           std::to_string(stack.members()) + ", layer " + std::to_string(layer) +
+                           " of " + std::to_string(stack.depth()))
+                              .c_str());
 }
 
 void gradient(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
@@ -293,14 +301,30 @@ NB_MODULE(_native, m) {
             if (output != "linear" && output != "tanh")
               throw std::invalid_argument("stack: output '" + output + "', must be linear or tanh");
             std::vector<std::vector<std::shared_ptr<const Layer>>> layers;
-            for (const auto& stack : members) layers.emplace_back(stack.begin(), stack.end());
+            for (const auto& stack : members) {
+              for (const auto& layer : stack)
+                if (!layer) throw nb::type_error("stack: a layer is None");
+              layers.emplace_back(stack.begin(), stack.end());
+            }
             return std::make_shared<Stack>(std::move(layers),
                                            output == "tanh" ? Output::tanh : Output::linear);
           }),
           "members"_a, "output"_a)
       .def_prop_ro("parameters", &Stack::parameters)
-      .def("weights_at", &Stack::weights_at, "member"_a, "layer"_a)
-      .def("biases_at", &Stack::biases_at, "member"_a, "layer"_a)
+      .def(
+          "weights_at",
+          [](const Stack& stack, uint32_t member, uint32_t layer) {
+            check_place(stack, member, layer);
+            return stack.weights_at(member, layer);
+          },
+          "member"_a, "layer"_a, "Where a layer's weights begin in the flat array.")
+      .def(
+          "biases_at",
+          [](const Stack& stack, uint32_t member, uint32_t layer) {
+            check_place(stack, member, layer);
+            return stack.biases_at(member, layer);
+          },
+          "member"_a, "layer"_a, "Where a layer's biases begin in the flat array.")
       .def("forward", &forward, "parameters"_a, "inputs"_a, "member"_a = nb::none(),
            nb::sig("def forward(self, parameters: " FLOATS
                    ", inputs: collections.abc.Sequence[" FLOATS

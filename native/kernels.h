@@ -40,7 +40,7 @@ enum class Edge {
   gate  // y = gate[r][b] > 0 ? s : 0   (derivative of a ReLU whose output was gate)
 };
 
-struct AdamStep { // one bias-corrected step, its scalars worked out by the caller
+struct AdamStep {                   // one bias-corrected step, its scalars worked out by the caller
   float beta1, rest1, beta2, rest2; // rest = 1 - beta, rounded once
   float step_size, root_bias2, epsilon, weight_decay;
 };
@@ -72,7 +72,7 @@ struct Kernels {
   // target = target + tau (online - target), and online itself at tau = 1
   void (*follow)(size_t n, float* target, const float* online, float tau);
 
-  // target[i] = target[i] + tau (online[index[i]] - target[i])
+  // target[i] = target[i] + tau (online[index[i]] - target[i]), and online itself at tau = 1
   void (*follow_gathered)(size_t n, float* target, const float* online, const uint32_t* index,
                           float tau);
 

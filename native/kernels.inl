@@ -73,9 +73,10 @@ void product_tile(const BlocksView& m, const float* values, const float* bias, c
     multiply_group<T, p>(count, column, value, x, stride, sum); \
     break;
         SPARL_CASE(1)
-        SPARL_CASE(2) SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5) SPARL_CASE(6) SPARL_CASE(7)
-            SPARL_CASE(8) SPARL_CASE(9) SPARL_CASE(10) SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13)
-                SPARL_CASE(14) SPARL_CASE(15)
+        SPARL_CASE(2)
+        SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5) SPARL_CASE(6) SPARL_CASE(7) SPARL_CASE(8)
+            SPARL_CASE(9) SPARL_CASE(10) SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13) SPARL_CASE(14)
+                SPARL_CASE(15)
 #undef SPARL_CASE
       }
       column += count;
@@ -233,9 +234,10 @@ void weight_gradient(const BlocksView& m, uint32_t first, uint32_t last, const f
     group_gradient<p>(count, column, block_dy, x, stride, vectors, sums); \
     break;
         SPARL_CASE(1)
-        SPARL_CASE(2) SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5) SPARL_CASE(6) SPARL_CASE(7)
-            SPARL_CASE(8) SPARL_CASE(9) SPARL_CASE(10) SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13)
-                SPARL_CASE(14) SPARL_CASE(15)
+        SPARL_CASE(2)
+        SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5) SPARL_CASE(6) SPARL_CASE(7) SPARL_CASE(8)
+            SPARL_CASE(9) SPARL_CASE(10) SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13) SPARL_CASE(14)
+                SPARL_CASE(15)
 #undef SPARL_CASE
       }
       column += count;
@@ -281,7 +283,11 @@ void follow(size_t n, float* __restrict target, const float* __restrict online, 
 
 void follow_gathered(size_t n, float* __restrict target, const float* __restrict online,
                      const uint32_t* __restrict index, float tau) {
-  for (size_t i = 0; i < n; i++) target[i] += tau * (online[index[i]] - target[i]);
+  if (tau == 1.0f) {
+    for (size_t i = 0; i < n; i++) target[i] = online[index[i]];
+  } else {
+    for (size_t i = 0; i < n; i++) target[i] += tau * (online[index[i]] - target[i]);
+  }
 }
 
 void gather(size_t n, const float* __restrict values, const uint32_t* __restrict index,

@@ -28,13 +28,13 @@ struct Tile {
   uint32_t first, count;
 };
 
-uint32_t tile_count(uint32_t vectors) {
-  const uint32_t widest = kernels().max_vectors;
+uint32_t tile_count(uint32_t vectors, const Kernels& k) {
+  const uint32_t widest = k.max_vectors;
   return (vectors + widest - 1) / widest;
 }
 
-Tile tile(uint32_t vectors, uint32_t index) { // cut as evenly as possible
-  const uint32_t count = tile_count(vectors);
+Tile tile(uint32_t vectors, uint32_t index, const Kernels& k) { // cut as evenly as possible
+  const uint32_t count = tile_count(vectors, k);
   const uint32_t first = uint32_t(uint64_t(vectors) * index / count);
   return {first, uint32_t(uint64_t(vectors) * (index + 1) / count) - first};
 }
@@ -75,7 +75,7 @@ Buffer::~Buffer() {
     std::free(data_);
 }
 
-uint32_t Trace::vectors() const { return (batch + kernels().lanes - 1) / kernels().lanes; }
+uint32_t Trace::vectors() const { return (batch + kernels->lanes - 1) / kernels->lanes; }
 
 size_t Trace::stride() const {
   // An odd number of 64-byte lines: rows of a wide batch do not fall on the same cache sets.
@@ -117,9 +117,10 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
                      uint32_t first_member, uint32_t members, float* output) const {
   const size_t lines = (batch + kStrideStep - 1) / kStrideStep;
   const size_t floats = (n_in() + members * width_) * (lines | 1) * kStrideStep;
-  Trace trace{shared_from_this(), batch, first_member, members, Buffer(floats)};
+  Trace trace{shared_from_this(), &kernels(), batch, first_member, members, Buffer(floats)};
+  const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();
-  const uint32_t vectors = trace.vectors(), padded = vectors * kernels().lanes;
+  const uint32_t vectors = trace.vectors(), padded = vectors * k.lanes;
 
   float* x = trace.input();
   for (const Input& input : inputs)
@@ -128,17 +129,17 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
       for (uint32_t b = batch; b < padded; b++) x[b] = 0.0f;
     }
 
-  const uint32_t tiles = tile_count(vectors), outputs = n_out();
+  const uint32_t tiles = tile_count(vectors, k), outputs = n_out();
   parallel_for(members * tiles, [&](uint32_t item) {
     const uint32_t e = item / tiles, member = first_member + e;
-    const Tile t = tile(vectors, item % tiles);
-    const size_t at = size_t(t.first) * kernels().lanes;
+    const Tile t = tile(vectors, item % tiles, k);
+    const size_t at = size_t(t.first) * k.lanes;
     const float* in = trace.input() + at;
     for (uint32_t l = 0; l < depth(); l++) {
       float* out = trace.output_of(e, l) + at;
-      kernels().product(layer(member, l).forward.view(), parameters + weights_at(member, l),
-                        parameters + biases_at(member, l), in, out, nullptr,
-                        l + 1 < depth() ? Edge::relu : Edge::none, stride, t.count);
+      k.product(layer(member, l).forward.view(), parameters + weights_at(member, l),
+                parameters + biases_at(member, l), in, out, nullptr,
+                l + 1 < depth() ? Edge::relu : Edge::none, stride, t.count);
       in = out;
     }
   });
@@ -158,8 +159,9 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
 // the differentiated inputs come first.
 Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
                             const float* output_gradient, bool to_inputs) const {
+  const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();
-  const uint32_t vectors = trace.vectors(), padded = vectors * kernels().lanes;
+  const uint32_t vectors = trace.vectors(), padded = vectors * k.lanes;
   const uint32_t batch = trace.batch, members = trace.members, outputs = n_out();
   const uint32_t inputs = to_inputs ? gradient_inputs() : 0;
   const size_t rows = inputs + width_;
@@ -189,22 +191,21 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
   parallel_for(members * walked, [&](uint32_t i) {
     const uint32_t member = trace.first_member + i / walked, l = first_layer + i % walked;
     const auto& slots = layer(member, l).transposed_slots;
-    kernels().gather(slots.size(), parameters + weights_at(member, l), slots.data(),
-                     values.data() + at[i]);
+    k.gather(slots.size(), parameters + weights_at(member, l), slots.data(), values.data() + at[i]);
   });
 
-  const uint32_t tiles = tile_count(vectors);
+  const uint32_t tiles = tile_count(vectors, k);
   parallel_for(members * tiles, [&](uint32_t item) {
     const uint32_t e = item / tiles, member = trace.first_member + e;
-    const Tile t = tile(vectors, item % tiles);
-    const size_t offset = size_t(t.first) * kernels().lanes;
+    const Tile t = tile(vectors, item % tiles, k);
+    const size_t offset = size_t(t.first) * k.lanes;
     float* dy = result.data() + (e * rows + rows - outputs) * stride + offset;
     for (uint32_t l = depth(); l-- > first_layer;) {
       const Layer& here = layer(member, l);
       float* dx = dy - here.transposed.rows * stride;
-      kernels().product(here.transposed.view(), values.data() + at[e * walked + l - first_layer],
-                        nullptr, dy, dx, l > 0 ? trace.output_of(e, l - 1) + offset : nullptr,
-                        l > 0 ? Edge::gate : Edge::none, stride, t.count);
+      k.product(here.transposed.view(), values.data() + at[e * walked + l - first_layer], nullptr,
+                dy, dx, l > 0 ? trace.output_of(e, l - 1) + offset : nullptr,
+                l > 0 ? Edge::gate : Edge::none, stride, t.count);
       dy = dx;
     }
   });
@@ -214,6 +215,7 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
 void Stack::gradient(const float* parameters, const Trace& trace, const float* output_gradient,
                      float* gradient) const {
   const Buffer dy = backpropagate(parameters, trace, output_gradient, false);
+  const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();
   const uint32_t vectors = trace.vectors();
 
@@ -235,12 +237,11 @@ void Stack::gradient(const float* parameters, const Trace& trace, const float* o
     const Item& item = items[i];
     const Layer& here = layer(item.member, item.layer);
     const float* x = item.layer ? trace.output_of(item.member, item.layer - 1) : trace.input();
-    kernels().weight_gradient(here.forward.view(), item.first, item.last, item.dy, x, stride,
-                              vectors, gradient + weights_at(item.member, item.layer));
+    k.weight_gradient(here.forward.view(), item.first, item.last, item.dy, x, stride, vectors,
+                      gradient + weights_at(item.member, item.layer));
     const uint32_t row = item.first * kBlockRows;
-    kernels().bias_gradient(std::min(item.last * kBlockRows, here.n_out) - row,
-                            item.dy + row * stride, stride, vectors,
-                            gradient + biases_at(item.member, item.layer) + row);
+    k.bias_gradient(std::min(item.last * kBlockRows, here.n_out) - row, item.dy + row * stride,
+                    stride, vectors, gradient + biases_at(item.member, item.layer) + row);
   });
 }
 

@@ -39,6 +39,7 @@ class Stack;
 // What a forward pass leaves behind: every layer's activations, feature-major.
 struct Trace {
   std::shared_ptr<const Stack> stack;
+  const Kernels* kernels; // that made it, and that must read it: padding depends on their lanes
   uint32_t batch, first_member, members;
   Buffer activations;
 

@@ -25,16 +25,14 @@ inline void pause() {
 class Pool {
  public:
   explicit Pool(uint32_t workers) {
-    for (uint32_t i = 0; i < workers; i++) threads_.emplace_back([this] { work(); });
-  }
-  ~Pool() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      stop_ = true;
+    try {
+      for (uint32_t i = 0; i < workers; i++) threads_.emplace_back([this] { work(); });
+    } catch (...) { // no more threads to be had: give back those there are
+      join();
+      throw;
     }
-    wake_.notify_all();
-    for (auto& thread : threads_) thread.join();
   }
+  ~Pool() { join(); }
   uint32_t size() const { return uint32_t(threads_.size()) + 1; }
 
   void run(uint32_t count, Task task, const void* context) {
@@ -61,6 +59,15 @@ class Pool {
   }
 
  private:
+  void join() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    for (auto& thread : threads_) thread.join();
+  }
+
   static constexpr uint32_t kClosed = UINT32_MAX;
   static constexpr auto kSpin = std::chrono::microseconds(300); // longer than a step of a simulator
 

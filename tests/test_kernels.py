@@ -71,6 +71,15 @@ def assert_within(got: Array, wanted: Rounded) -> None:
     assert excess.size == 0 or excess.max() <= 0, f"{excess.max()} beyond the bound"
 
 
+class Backward(NamedTuple):
+    """Of each layer: d weights, d biases, and the factors dY and X; then d input."""
+
+    weights: list[Rounded]
+    biases: list[Rounded]
+    factors: list[tuple[Rounded, Rounded]]
+    inputs: Rounded
+
+
 @dataclass(frozen=True)
 class Member:
     """One MLP: hidden layers ReLU, the output linear or tanh. Weights in canonical order."""
@@ -99,17 +108,15 @@ class Member:
             passed[-1] = Rounded(y, x.bound + 4 * EPS * np.abs(y))
         return passed
 
-    def backward(
-        self, passed: list[Rounded], output_gradient: Rounded
-    ) -> tuple[list[tuple[Rounded, Rounded]], Rounded]:
-        """(d weights, d biases) of each layer, and d input, of sum(output * output_gradient)."""
+    def backward(self, passed: list[Rounded], output_gradient: Rounded) -> Backward:
+        """The gradients of sum(output * output_gradient)."""
         batch = len(output_gradient.exact)
         dy = output_gradient
         if self.output == "tanh":
             y, d = passed[-1], dy.exact
             slope_bound = y.bound * (2 * np.abs(y.exact) + y.bound) + 4 * EPS
             dy = Rounded(d * (1 - y.exact**2), np.abs(d) * slope_bound)
-        gradients = []
+        weights, biases, factors = [], [], []
         for layer in reversed(range(len(self.patterns))):
             pattern, before = self.patterns[layer], passed[layer]
             x = Rounded(reference.relu(before.exact), before.bound) if layer else before
@@ -122,7 +129,9 @@ class Member:
             db = Rounded(
                 dy.exact.sum(axis=0), (batch + 5) * EPS * dy.most.sum(axis=0) + dy.bound.sum(axis=0)
             )
-            gradients.append((dw, db))
+            weights.append(dw)
+            biases.append(db)
+            factors.append((dy, x))
             w = reference.to_dense(pattern, self.weights[layer])
             summands = np.bincount(pattern.inputs, minlength=pattern.n_in) + 1
             dx = reference.input_gradient(w, dy.exact)
@@ -134,7 +143,7 @@ class Member:
                 bound = np.where(undecided, np.abs(dx) + bound, np.where(is_open, bound, 0))
                 dx = np.where(is_open, dx, 0)
             dy = Rounded(dx, bound)
-        return gradients[::-1], dy
+        return Backward(weights[::-1], biases[::-1], factors[::-1], dy)
 
 
 class Problem:
@@ -192,7 +201,7 @@ class Problem:
         return [member.forward(exactly(self.x)) for member in self.members]
 
     @functools.cached_property
-    def backward(self) -> list[tuple[list[tuple[Rounded, Rounded]], Rounded]]:
+    def backward(self) -> list[Backward]:
         return [
             member.backward(passed, exactly(self.output_gradient[m]))
             for m, (member, passed) in enumerate(zip(self.members, self.passed, strict=True))
@@ -202,9 +211,9 @@ class Problem:
     def gradient(self) -> Rounded:
         """[parameters], in kernel order."""
         parts: list[list[Float]] = [[], []]
-        for m, (gradients, _) in enumerate(self.backward):
-            for i, (dw, db) in enumerate(gradients):
-                order = self.layers[m][i].canonical_index
+        for layers, backward in zip(self.layers, self.backward, strict=True):
+            for layer, dw, db in zip(layers, backward.weights, backward.biases, strict=True):
+                order = layer.canonical_index
                 for part, w, b in zip(parts, dw, db, strict=True):
                     part += [w[order], b]
         return Rounded(*(np.concatenate(part) for part in parts))
@@ -213,7 +222,7 @@ class Problem:
     def input_gradient(self) -> Rounded:
         """[E, B, differentiated inputs]."""
         first = self.first_gradient_input
-        parts = zip(*(dx for _, dx in self.backward), strict=True)
+        parts = zip(*(backward.inputs for backward in self.backward), strict=True)
         return Rounded(*(np.stack(part)[:, :, first:] for part in parts))
 
     def run_forward(self) -> tuple[Array, _native.Trace]:
@@ -328,6 +337,18 @@ def test_input_gradient(isa: str, case: Case) -> None:
     assert_within(problem(case).run_input_gradient(), problem(case).input_gradient)
 
 
+@pytest.mark.parametrize("case", [CASES[2], CASES[6], CASES[9], CASES[14]], ids=case_id)
+def test_factors_of_every_layers_weight_gradient(isa: str, case: Case) -> None:
+    """What RigL grows by: dY and X, feature by feature, of every layer of every member."""
+    p = problem(case)
+    _, trace = p.run_forward()
+    for m, backward in enumerate(p.backward):
+        for layer, factors in enumerate(backward.factors):
+            got = p.stack.gradient_factors(p.parameters, trace, p.output_gradient, m, layer)
+            for g, wanted in zip(got, factors, strict=True):
+                assert_within(g, Rounded(wanted.exact.T, wanted.bound.T))
+
+
 def test_every_group_of_rows_with_every_number_of_columns(isa: str) -> None:
     p = every_group()
     assert_within(p.run_forward()[0][0], p.passed[0][-1])
@@ -361,7 +382,7 @@ def test_the_oracles_gradient_by_central_differences(output: str) -> None:
     member, x, c = p.members[0], p.x.astype(np.float64), p.output_gradient[0].astype(np.float64)
     passed = member.forward(exactly(x))
     assert min(np.abs(hidden.exact).min() for hidden in passed[1:-1]) > 1e-3  # far from the kinks
-    gradients, dx = member.backward(passed, exactly(c))
+    backward = member.backward(passed, exactly(c))
 
     def differences(at: Float, loss: Callable[[Float], float], step: float = 1e-6) -> Float:
         slope = np.empty(at.size)
@@ -379,8 +400,9 @@ def test_the_oracles_gradient_by_central_differences(output: str) -> None:
         return [*parts[:layer], part, *parts[layer + 1 :]]
 
     near = {"rtol": 1e-6, "atol": 1e-8}
-    np.testing.assert_allclose(dx.exact, differences(x, lambda at: loss_of(member, at)), **near)
-    for i, (dw, db) in enumerate(gradients):
+    by_input = differences(x, lambda at: loss_of(member, at))
+    np.testing.assert_allclose(backward.inputs.exact, by_input, **near)
+    for i, (dw, db) in enumerate(zip(backward.weights, backward.biases, strict=True)):
         by_weight = differences(
             member.weights[i],
             lambda w, i=i: loss_of(replace(member, weights=with_layer(member.weights, i, w)), x),
@@ -688,7 +710,7 @@ def test_adam_over_twenty_steps(isa: str, n: int, decay: float) -> None:
 
 
 def test_adams_moments_take_over_one_minus_beta_of_a_gradient(isa: str) -> None:
-    """1 - float32(.999) is not float32(1 - .999): taken so, every step is 6e-6 too long."""
+    """1 - float32(.999) is not float32(1 - .999): with it every step would be 6e-6 too long."""
     p, m, v = np.zeros((3, 1), np.float32)
     _native.adam(p, np.ones(1, np.float32), m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
     np.testing.assert_allclose(m, 1 - 0.9, rtol=2 * EPS)
@@ -901,6 +923,22 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "input gradient": (
         lambda: STACK.input_gradient(PARAMETERS, ONE_MEMBER, zeros(2, 5, 2)),
         ValueError, r"\(1, 5, 2\), has \(2, 5, 2\)",
+    ),
+    "factors member": (
+        lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 2), 2, 0),
+        ValueError, "member 2, layer 0 of a trace of 2 members and 1 layers",
+    ),
+    "factors layer": (
+        lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 2), 0, 1),
+        ValueError, "member 0, layer 1 of a trace of 2 members and 1 layers",
+    ),
+    "factors one member": (
+        lambda: STACK.gradient_factors(PARAMETERS, ONE_MEMBER, zeros(1, 5, 2), 1, 0),
+        ValueError, "a trace of 1 members",
+    ),
+    "factors output_gradient": (
+        lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 3), 0, 0),
+        ValueError, r"\(2, 5, 2\), has \(2, 5, 3\)",
     ),
     "adam gradient": (
         lambda: adam(g=zeros(4)), ValueError, r"gradient must have shape \(3,\), has \(4,\)",

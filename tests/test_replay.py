@@ -76,12 +76,17 @@ def test_a_ring_of_seven_holds_the_last_seven_in_order(count: int) -> None:
 @pytest.mark.parametrize("n_step", [1, 3])
 def test_batches_are_float32_of_the_documented_shapes(n_step: int) -> None:
     batch = filled(5, 9).sample(4, n_step, rng())
-    shapes = {name: array.shape for name, array in vars(batch).items()}
-    assert shapes == {
+    arrays = {name: array for name, array in vars(batch).items() if array is not None}
+    path = {"path_observation": (4, 3, 2), "path_discount": (4, 3)} if n_step == 3 else {}
+    assert {name: array.shape for name, array in arrays.items()} == {
         "observation": (4, 2), "action": (4, 1), "reward": (4, 1), "discount": (4, 1),
-        "next_observation": (4, 2),
+        "next_observation": (4, 2), **path,
     }  # fmt: skip
-    assert {array.dtype for array in vars(batch).values()} == {np.dtype(np.float32)}
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
+    observation, discount = batch.path()
+    assert (observation.shape, discount.shape) == ((4, n_step, 2), (4, n_step))
+    np.testing.assert_array_equal(observation[:, -1], batch.next_observation)
+    np.testing.assert_allclose(discount[:, -1:], batch.discount, rtol=1e-6)
 
 
 def test_a_batch_does_not_change_when_the_ring_is_overwritten() -> None:

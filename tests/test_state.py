@@ -58,7 +58,9 @@ def new_agent(method: str, seed: int, **fields: Any) -> TD3:
     # Evolutions for the methods whose topology changes, every three updates.
     evolving = {"rewire_every_updates": 3} if method == "DS-TD3" else {}
     config = preset(method, "Pendulum-v1", seed=seed, **TINY, **evolving, **fields)
-    return build_agent(config, architecture(config, N_OBS, N_ACT))
+    agent = build_agent(config, architecture(config, N_OBS, N_ACT))
+    assert isinstance(agent, TD3)
+    return agent
 
 
 def new_batch(rng: np.random.Generator) -> Batch:

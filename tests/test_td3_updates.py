@@ -289,7 +289,9 @@ def moments(agent: TD3, networks: dict[str, State], moment: str) -> dict[str, St
 
 def new_agent(method: str, **fields: Any) -> tuple[Config, TD3]:
     config = preset(method, "Pendulum-v1", **{**SETTINGS, **fields})
-    return config, build_agent(config, architecture(config, N_OBS, N_ACT))
+    agent = build_agent(config, architecture(config, N_OBS, N_ACT))
+    assert isinstance(agent, TD3)
+    return config, agent
 
 
 def random_batches(seed: int, count: int) -> list[Batch]:

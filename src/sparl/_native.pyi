@@ -62,9 +62,11 @@ class Stack:
     @property
     def parameters(self) -> int: ...
 
-    def weights_at(self, member: int, layer: int) -> int: ...
+    def weights_at(self, member: int, layer: int) -> int:
+        """Where a layer's weights begin in the flat array."""
 
-    def biases_at(self, member: int, layer: int) -> int: ...
+    def biases_at(self, member: int, layer: int) -> int:
+        """Where a layer's biases begin in the flat array."""
 
     def forward(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32]], member: int | None = None) -> tuple[numpy.typing.NDArray[numpy.float32], Trace]:
         """

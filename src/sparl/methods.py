@@ -16,7 +16,7 @@ from typing import Any
 
 from sparl.configuration import Config
 from sparl.errors import UsageError
-from sparl.topology.density import Shape, erdos_renyi, erdos_renyi_total, round_half_up, scaled
+from sparl.topology.density import Shape, erdos_renyi_total, round_half_up, scaled
 
 Fields = dict[str, Any]
 
@@ -205,8 +205,12 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
         values["hard_target_every"] = 1000
     hidden = tuple(overrides.get("hidden", Config.hidden))
     if family.sparse:
-        densities = _ds_densities if settings == "ds" else _rlx2_densities
-        values |= densities(agent, env, len(hidden))
+        if settings == "rlx2":
+            values |= _rlx2_sparsities(agent, env)
+        elif {"lambda_1", "lambda_2"} & overrides.keys():
+            values |= _lambdas(agent, env)
+        else:
+            values |= _ds_densities(agent, env, len(hidden))
     return replace(Config(method=chosen.name, env=env), **{**values, **overrides})
 
 
@@ -214,6 +218,13 @@ def _task(env: str) -> tuple[str, str]:
     """Name and version of one of the papers' MuJoCo tasks, else the id and nothing."""
     name, _, version = env.rpartition("-")
     return (name, version) if version in _MUJOCO_VERSIONS else (env, "")
+
+
+def _lambdas(agent: str, env: str) -> Fields:
+    """The paper's lambdas; for an environment it did not use, those of HalfCheetah."""
+    lambdas = _LAMBDAS[agent]
+    first, further = lambdas.get(_task(env)[0], lambdas["HalfCheetah"])
+    return {"lambda_1": float(first), "lambda_2": float(further)}
 
 
 def _ds_densities(agent: str, env: str, hidden_layers: int) -> Fields:
@@ -225,7 +236,7 @@ def _ds_densities(agent: str, env: str, hidden_layers: int) -> Fields:
     first, further = _LAMBDAS[agent][task]
     same_observations = version == "v3" or task not in _V3_SIZES
     if same_observations or (task == "Humanoid" and version == "v4"):
-        return {"lambda_1": float(first), "lambda_2": float(further)}
+        return _lambdas(agent, env)
     n_obs, n_act = _V3_SIZES[task]
     return {
         f"{network}_densities": (
@@ -241,7 +252,7 @@ def _density(lam: float, n_in: int, width: int = 256) -> float:
     return lam * (n_in + width) / (n_in * width)
 
 
-def _rlx2_densities(agent: str, env: str, hidden_layers: int) -> Fields:
+def _rlx2_sparsities(agent: str, env: str) -> Fields:
     """Actor and critic sparsity."""
     actor, critic = _SPARSITIES[agent].get(_task(env)[0], _UNKNOWN_SPARSITIES)
     return {"actor_sparsity": actor, "critic_sparsity": critic}
@@ -303,33 +314,40 @@ def _connections(
     densities = getattr(config, f"{network}_densities")
     sparsity = getattr(config, f"{network}_sparsity")
     if densities is not None:
-        counts = [round_half_up(d * size) for d, size in zip(densities, sizes, strict=True)]
+        wanted = [d * size for d, size in zip(densities, sizes, strict=True)]
     else:
         lambdas = [config.lambda_1, *(config.lambda_2 for _ in shapes[2:]), None]
-        counts = []
-        for index, (shape, lam) in enumerate(zip(shapes, lambdas, strict=True)):
-            counts.append(sizes[index] if lam is None else erdos_renyi(shape, lam))
-            if lam is not None and lam * sum(shape) > sizes[index]:
-                notes.append(
-                    f"{network} layer {index + 1}: lambda {lam:g} asks for "
-                    f"{lam * sum(shape):.0f} of {sizes[index]} connections; the layer is dense"
-                )
+        wanted = [
+            float(size) if lam is None else lam * sum(shape)
+            for shape, size, lam in zip(shapes, sizes, lambdas, strict=True)
+        ]
+    counts = [min(round_half_up(w), size) for w, size in zip(wanted, sizes, strict=True)]
     if sparsity is None:
+        for index, (w, size) in enumerate(zip(wanted, sizes, strict=True)):
+            if w > size:
+                notes.append(
+                    f"{network} layer {index + 1}: its lambda asks for {w:.0f} of {size} "
+                    "connections; the layer is dense"
+                )
         return counts
-    sparse = len(shapes) if config.sparse_output else len(shapes) - 1
-    fixed = sizes[sparse:]  # a dense output layer
+    # Unless the output is to be sparse too, it stays as it is and the hidden layers share the rest.
+    thinned = len(shapes) if config.sparse_output else len(shapes) - 1
+    fixed = counts[thinned:]
+    room = sum(sizes[:thinned])
     total = round_half_up((1 - sparsity) * sum(sizes)) - sum(fixed)
-    if not 0 <= total <= sum(sizes[:sparse]):
-        low, high = sum(fixed), sum(sizes)
+    if not 0 <= total <= room:
+        low, high = sum(fixed), room + sum(fixed)
         raise UsageError(
-            f"{network}_sparsity {sparsity} leaves {total + low} connections; with its dense "
-            f"output layer of {low} the {network} can have {low} to {high}, a sparsity of 0 to "
-            f"{1 - low / high:.4f}"
+            f"{network}_sparsity {sparsity} leaves {total + low} connections; with its output "
+            f"layer of {low} the {network} can have {low} to {high}, a sparsity of "
+            f"{1 - high / sum(sizes):.4f} to {1 - low / sum(sizes):.4f}"
         )
     if config.allocation == "erdos_renyi":
-        left = 1 - total / sum(sizes[:sparse]) if fixed else sparsity
-        return [*erdos_renyi_total(shapes[:sparse], left), *fixed]
-    return [*scaled(shapes[:sparse], counts[:sparse], total), *fixed]
+        return [
+            *erdos_renyi_total(shapes[:thinned], 1 - total / room if fixed else sparsity),
+            *fixed,
+        ]
+    return [*scaled(shapes[:thinned], wanted[:thinned], total), *fixed]
 
 
 def _narrow(layers: Layers, network: str, notes: list[str]) -> Layers:

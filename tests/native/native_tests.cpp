@@ -44,7 +44,8 @@ void check(bool right, const char* what, int line) {
 }
 #define CHECK(condition) check(bool(condition), #condition, __LINE__)
 
-template <class Error, class Body> bool throws(const Body& body) {
+template <class Error, class Body>
+bool throws(const Body& body) {
   try {
     body();
   } catch (const Error&) {
@@ -335,21 +336,24 @@ void test_flat_kernels(const Kernels& k, size_t n) {
   const Floats p0 = random_floats(n + 1), g = random_floats(n + 1), m0 = random_floats(n + 1);
   Floats v0 = random_floats(n + 1);
   for (float& v : v0) v = std::fabs(v) + 0.01f;
-  const AdamStep s{0.9f, 0.99f, 0.01f, 0.5f, 1e-8f, 0.1f};
+  AdamStep s;
+  s.beta1 = 0.9f, s.rest1 = 0.1f, s.beta2 = 0.99f, s.rest2 = 0.01f;
+  s.step_size = 0.01f, s.root_bias2 = 0.5f, s.epsilon = 1e-8f, s.weight_decay = 0.1f;
   Floats p = p0, m = m0, v = v0;
   k.adam(n, p.data() + 1, g.data() + 1, m.data() + 1, v.data() + 1, s);
   bool adam_right = p[0] == p0[0] && m[0] == m0[0] && v[0] == v0[0];
   for (size_t i = 1; i <= n; i++) {
-    const double b1 = s.beta1, b2 = s.beta2, decay = s.weight_decay;
+    const double decay = s.weight_decay;
     const double size = std::fabs(g[i]) + decay * std::fabs(p0[i]), grad = g[i] + decay * p0[i];
-    const double m1 = b1 * m0[i] + (1 - b1) * grad, v1 = b2 * v0[i] + (1 - b2) * grad * grad;
-    const double m_bound = 4 * eps * (b1 * std::fabs(m0[i]) + size);
-    const double v_bound = 4 * eps * (b2 * v0[i] + size * size);
+    const double m1 = double(s.beta1) * m0[i] + s.rest1 * grad;
+    const double v1 = double(s.beta2) * v0[i] + s.rest2 * grad * grad;
+    const double m_bound = 4 * eps * (s.beta1 * std::fabs(m0[i]) + size);
+    const double v_bound = 4 * eps * (s.beta2 * v0[i] + size * size);
     const double below = std::sqrt(v1) / s.root_bias2 + s.epsilon, step = s.step_size * m1 / below;
     adam_right &= near(m[i], {m1, m_bound}) && near(v[i], {v1, v_bound});
-    adam_right &= near(p[i], {p0[i] - step, std::fabs(step) * (v_bound / v1 + 6 * eps) +
-                                                s.step_size * m_bound / below +
-                                                eps * std::fabs(p0[i])});
+    adam_right &=
+        near(p[i], {p0[i] - step, std::fabs(step) * (v_bound / v1 + 6 * eps) +
+                                      s.step_size * m_bound / below + eps * std::fabs(p0[i])});
   }
   CHECK(adam_right);
 
@@ -401,8 +405,7 @@ struct Network {
       for (size_t l = 0; l + 1 < s.sizes.size(); l++) {
         const uint32_t n_in = s.sizes[l], n_out = s.sizes[l + 1];
         positions[e].push_back(random_positions(n_in, n_out, s.density * (e ? 0.7 : 1.0)));
-        layers[e].push_back(
-            layer_of(n_in, n_out, positions[e][l], l ? 0 : s.first_gradient_input));
+        layers[e].push_back(layer_of(n_in, n_out, positions[e][l], l ? 0 : s.first_gradient_input));
       }
     stack = std::make_shared<const Stack>(layers, s.output);
     parameters = random_floats(stack->parameters());
@@ -509,8 +512,10 @@ struct Naive {
         Real d = of_input[i].done();
         if (l > 0) { // the ReLU; where rounding may decide whether it is open, all may be lost
           const Real s = pre[l - 1][i];
-          if (s.bound > 0 && std::fabs(s.value) <= s.bound) d.bound += std::fabs(d.value);
-          else if (!(s.value > 0)) d.bound = 0;
+          if (s.bound > 0 && std::fabs(s.value) <= s.bound)
+            d.bound += std::fabs(d.value);
+          else if (!(s.value > 0))
+            d.bound = 0;
           if (!(s.value > 0)) d.value = 0;
         }
         dy.push_back(d);
@@ -543,7 +548,7 @@ const std::vector<Shape> kShapes = {
     {{1, 1}, 1, 1},
     {{1, 1, 1}, 1, 3, 1, Output::tanh},
     {{3, 4, 5}, 0.5, 15, 2},
-    {{5, 3, 2}, 0, 17, 2}, // no connection at all: biases alone
+    {{5, 3, 2}, 0, 17, 2},                  // no connection at all: biases alone
     {{4, 4, 4}, 1, 16, 1, Output::tanh, 4}, // no input differentiated
     {{7, 16, 17, 3}, 0.05, 63, 2, Output::tanh, 4},
     {{16, 31, 7}, 0.5, 64, 1, Output::linear, 9},
@@ -574,9 +579,9 @@ void test_network(const Shape& shape) {
     left.insert(left.end(), row, row + half);
     right.insert(right.end(), row + half, row + n_in);
   }
-  const Trace trace = net.stack->forward(net.parameters.data(),
-                                         {{left.data(), half}, {right.data(), n_in - half}},
-                                         shape.batch, last, 1, output.data());
+  const Trace trace =
+      net.stack->forward(net.parameters.data(), {{left.data(), half}, {right.data(), n_in - half}},
+                         shape.batch, last, 1, output.data());
   CHECK(std::equal(output.rbegin(), output.rend(), got[0].rbegin()));
   Floats dx(naive.input_gradient[last].size());
   net.stack->input_gradient(net.parameters.data(), trace,
@@ -685,7 +690,9 @@ void test_fork_while_others_compute() {
     const pid_t child = fork();
     if (child == 0) {
       alarm(2); // ends a child that hangs
-      { Buffer recycled(64); }
+      {
+        Buffer recycled(64);
+      }
       _exit(0);
     }
     int status = 1;
@@ -722,8 +729,8 @@ void test_budget(size_t n, const std::function<float(size_t)>& value) {
     bool right = true;
     for (size_t i = 0; i < n; i++) {
       const double t = target[i], o = source[i] < n_online ? online[source[i]] : 0.0f;
-      right &= near(moved[i], {t + tau * (o - t), 4 * double(FLT_EPSILON) *
-                                                      (std::fabs(t) + tau * std::fabs(o - t))});
+      right &= near(moved[i], {t + tau * (o - t),
+                               4 * double(FLT_EPSILON) * (std::fabs(t) + tau * std::fabs(o - t))});
     }
     CHECK(right);
     CHECK(same(run(n + 1), moved));

@@ -139,13 +139,14 @@ class SAC:
         alpha = np.float32(self.temperature.alpha)
 
         # a_k ~ pi(s_k) at every state reached in the window, the last one is s'
-        size, n, n_obs = batch.path_observation.shape
-        path, _, _ = self._draw(batch.path_observation.reshape(size * n, n_obs), self.target_rng)
+        path_observation, path_discount = batch.path()
+        size, n, n_obs = path_observation.shape
+        path, _, _ = self._draw(path_observation.reshape(size * n, n_obs), self.target_rng)
         next_action = np.ascontiguousarray(path.action.reshape(size, n, -1)[:, -1])
         # y = R + sum_k discount_k (-alpha log pi(a_k|s_k)) + discount min_i Q_i'(s', a')
         entropy = -alpha * path.log_density.reshape(size, n)
         next_q = self.critics_target(batch.next_observation, next_action).min(axis=0)
-        soft = (batch.path_discount * entropy).sum(axis=1, keepdims=True)
+        soft = (path_discount * entropy).sum(axis=1, keepdims=True)
         y = batch.reward + soft + batch.discount * next_q
 
         # Critics: minimise sum_i mean (Q_i(s, a) - y)^2

@@ -22,9 +22,9 @@ class Batch:
         next_observation: float32 [B, n_obs], after the last step.
         path_observation: float32 [B, n, n_obs], the states reached, the last one is
             next_observation; a window of m < n steps fills the last m, the others repeat its
-            first state.
+            first state. None for windows of one step.
         path_discount: float32 [B, n]; gamma^{k+1} at the state reached after k + 1 steps, 0 at a
-            terminal state and where the window has no such step.
+            terminal state and where the window has no such step. None for windows of one step.
     """
 
     observation: Array
@@ -32,5 +32,11 @@ class Batch:
     reward: Array
     discount: Array
     next_observation: Array
-    path_observation: Array
-    path_discount: Array
+    path_observation: Array | None = None
+    path_discount: Array | None = None
+
+    def path(self) -> tuple[Array, Array]:
+        """path_observation and path_discount, also of windows of one step."""
+        if self.path_observation is None or self.path_discount is None:
+            return self.next_observation[:, np.newaxis], self.discount
+        return self.path_observation, self.path_discount

@@ -88,6 +88,10 @@ class RingBuffer:
         self.oldest = (self.oldest + count) % self.capacity
         self.size -= count
 
+    def cut(self) -> None:
+        """End the episode at the newest transition: it was truncated there."""
+        self.episode_end[(self.oldest + self.size - 1) % self.capacity] = True
+
     def rows(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
         """Array rows of transitions counted from the oldest."""
         rows: NDArray[np.int64] = (self.oldest + ages) % self.capacity
@@ -129,19 +133,16 @@ class RingBuffer:
             length += going
         last = steps[-1]
         discount[self.terminated[last]] = 0.0
-        next_observation = self.next_observation[last]
-        if n_step == 1:
-            path, path_discount = next_observation[:, np.newaxis], discount[:, np.newaxis]
-        else:
-            path, path_discount = self._paths(np.stack(steps, axis=1), length)
+        path: tuple[Array, Array] | tuple[None, None] = (None, None)
+        if n_step > 1:
+            path = self._paths(np.stack(steps, axis=1), length)
         return Batch(
             self.observation[first],
             self.action[first],
             reward[:, np.newaxis],
             discount[:, np.newaxis],
-            next_observation,
-            path,
-            path_discount,
+            self.next_observation[last],
+            *path,
         )
 
     def _paths(self, steps: NDArray[np.int64], length: NDArray[np.int64]) -> tuple[Array, Array]:

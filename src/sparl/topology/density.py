@@ -12,12 +12,6 @@ def round_half_up(x: float) -> int:
     return int(x + 0.5)
 
 
-def erdos_renyi(shape: Shape, lam: float) -> int:
-    """Lambda (n_in + n_out) connections, at most all (Mocanu et al. 2018; Sokar et al. 2021)."""
-    n_in, n_out = shape
-    return min(round_half_up(lam * (n_in + n_out)), n_in * n_out)
-
-
 def erdos_renyi_total(shapes: Sequence[Shape], sparsity: float) -> list[int]:
     """Connections of each layer, ER over all of them with a target (Evci et al. 2020; RLx2).
 

@@ -348,14 +348,20 @@ class Training:
         """Take over a state of a run of the same configuration."""
         self.agent.restore(state["agent"])
         self.replay.restore(state["replay"])
-        self.environment.reset(seed=0)
-        self.environment.restore(state["environment"])
         restore_generator(self.replay_rng, state["replay_rng"])
         restore_generator(self.warmup_rng, state["warmup_rng"])
-        self.observation = state["observation"].copy()
         self.recorded.restore(state["recorded"])
         for name, value in state["counters"].items():
             setattr(self, name, value)
+        seed = integer_seed(self.config.seed, self.env_step)
+        self.observation = self.environment.reset(seed=seed)
+        if state["environment"] is not None:
+            self.environment.restore(state["environment"])
+            self.observation = state["observation"].copy()
+        elif self.replay.size:
+            # A new episode: what the last one would have brought is not known.
+            self.replay.cut()
+            self.episode_return = 0.0
 
 
 class Averages:

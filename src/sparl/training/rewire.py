@@ -6,7 +6,7 @@ The only module that imports both sides.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.random import Generator
@@ -158,6 +158,8 @@ class EvolvingLearner:
         state: State = {f"adam.{k}": v for k, v in self.adam.state().items()}
         state |= {f"rng.{k}": v for k, v in generator_state(self.rng).items()}
         state |= {"own_updates": self.own_updates, "due_seen": self._due_seen}
+        rows = [(e.agent_update, *e.place, *astuple(e)[2:]) for e in self.evolutions]
+        state["evolutions"] = np.array(rows, np.float64).reshape(-1, 8)
         for (member, layer), _ in self.network.layout:
             initial = self._initial[member][layer]
             state[f"initial.member{member}.layer{layer}"] = initial.positions
@@ -174,6 +176,10 @@ class EvolvingLearner:
         restore_generator(self.rng, parts["rng"])
         self.own_updates = int(state["own_updates"])
         self._due_seen = int(state["due_seen"])
+        self.evolutions = [
+            Evolution(int(at), (int(m), int(k)), int(n), f, int(moved), int(back), overlap)
+            for at, m, k, n, f, moved, back, overlap in np.asarray(state["evolutions"]).tolist()
+        ]
         for (member, layer), pattern in self.network.layout:
             positions = np.asarray(parts["initial"][f"member{member}.layer{layer}"], np.int64)
             self._initial[member][layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
@@ -189,7 +195,7 @@ def schedule(config: Config, network: str) -> Schedule:
     every = config.rewire_every_updates
     if every == 0 or config.rewire not in ("both", network):
         return NEVER
-    last_env_step = int((1 - config.freeze_fraction) * config.horizon)
+    last_env_step = config.horizon - round(config.freeze_fraction * config.horizon)
     last = (last_env_step - config.warmup_env_steps) * config.updates_per_env_step
     if config.rewire_clock == "network" and network == "actor":
         last //= config.policy_delay

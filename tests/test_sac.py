@@ -1,0 +1,301 @@
+"""SAC: the squashed Gaussian by finite differences, whole updates against float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sparl.agents.sac import SAC, Temperature
+from sparl.agents.squashed_gaussian import gradients, log_std, sample
+from sparl.configuration import Config
+from sparl.methods import architecture, preset
+from sparl.networks.mlp import State
+from sparl.random_streams import stream
+from sparl.replay.batch import Batch
+from sparl.training.rewire import build_agent
+
+Float = NDArray[np.float64]
+N_OBS, N_ACT, B = 5, 2, 24
+
+
+# ------------------------------------------------------------------ the policy's distribution
+
+
+@pytest.mark.parametrize("rule", ["clamp", "tanh"])
+def test_log_density_is_that_of_the_squashed_gaussian(rule: str) -> None:
+    """Against the change of variables done naively in float64, where that is accurate."""
+    rng = np.random.default_rng(0)
+    mean, head, eps = (rng.normal(size=(50, 3)).astype(np.float32) for _ in range(3))
+    drawn = sample(mean, head, eps, rule)  # type: ignore[arg-type]
+    sigma = np.exp(log_std(head.astype(np.float64), rule)[0])  # type: ignore[arg-type]
+    u = mean + sigma * eps.astype(np.float64)
+    normal = np.exp(-0.5 * ((u - mean) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    density = np.prod(normal / (1 - np.tanh(u) ** 2), axis=1)
+    np.testing.assert_allclose(drawn.log_density[:, 0], np.log(density), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(drawn.action, np.tanh(u), atol=1e-6)
+
+
+def test_log_density_stays_finite_and_exact_far_out() -> None:
+    u = np.array([[40.0], [-40.0], [9.0]], np.float32)
+    drawn = sample(u, np.zeros_like(u), np.zeros_like(u), "clamp")
+    # log(1 - tanh(u)^2) -> 2 log 2 - 2 |u|
+    expected = -0.5 * np.log(2 * np.pi) - (2 * np.log(2) - 2 * np.abs(u[:, 0]))
+    np.testing.assert_allclose(drawn.log_density[:, 0], expected, rtol=1e-6)
+
+
+def test_the_density_integrates_to_one() -> None:
+    a = np.linspace(-1, 1, 200_001)[1:-1]
+    u = np.arctanh(a)
+    mean, head = np.full((a.size, 1), 0.3), np.full((a.size, 1), -0.4)
+    drawn = sample(mean, head, ((u - 0.3) / np.exp(-0.4))[:, np.newaxis], "clamp")
+    assert np.exp(drawn.log_density[:, 0]).sum() * (a[1] - a[0]) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["clamp", "tanh"])
+def test_gradients_by_central_differences(rule: str) -> None:
+    rng = np.random.default_rng(1)
+    mean, head, eps, d_action = (rng.normal(size=(8, 3)) for _ in range(4))
+    d_log = rng.normal(size=(8, 1))
+    head[0, 0] = 3.0  # beyond the clamp: no gradient there
+
+    def loss(mean: Float, head: Float) -> float:
+        drawn = sample(mean, head, eps, rule)  # type: ignore[arg-type]
+        return float((drawn.action * d_action).sum() + (drawn.log_density * d_log).sum())
+
+    d_mean, d_head = gradients(sample(mean, head, eps, rule), d_action, d_log)  # type: ignore[arg-type]
+    h = 1e-5
+    for index in np.ndindex(*mean.shape):
+        step = np.zeros_like(mean)
+        step[index] = h
+        by_mean = (loss(mean + step, head) - loss(mean - step, head)) / (2 * h)
+        by_head = (loss(mean, head + step) - loss(mean, head - step)) / (2 * h)
+        assert d_mean[index] == pytest.approx(by_mean, rel=2e-4, abs=1e-5)
+        assert d_head[index] == pytest.approx(by_head, rel=2e-4, abs=1e-5)
+
+
+def test_log_std_ranges() -> None:
+    x = np.array([-100.0, 0.0, 100.0])
+    np.testing.assert_allclose(log_std(x, "clamp")[0], [-20, 0, 2])
+    np.testing.assert_allclose(log_std(x, "tanh")[0], [-5, -1.5, 2])
+
+
+# ------------------------------------------------------------------ updates
+
+
+def config_of(method: str, **fields: object) -> Config:
+    values: dict[str, object] = {
+        "hidden": (16, 12), "warmup_env_steps": 1, "steps": 1000, "batch_size": B,
+    }  # fmt: skip
+    return preset(method, "Pendulum-v1", **{**values, **fields})
+
+
+def batch_of(rng: np.random.Generator, n: int) -> Batch:
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return rng.normal(size=shape).astype(np.float32)
+
+    path = normal(B, n, N_OBS)
+    discount = (0.99 ** np.arange(1, n + 1) * rng.integers(0, 2, (B, n))).astype(np.float32)
+    return Batch(
+        normal(B, N_OBS), np.tanh(normal(B, N_ACT)), normal(B, 1), discount[:, -1:].copy(),
+        np.ascontiguousarray(path[:, -1]), path, discount,
+    )  # fmt: skip
+
+
+class Reference:
+    """SAC in float64 with dense matrices; shares no code with the engine."""
+
+    def __init__(self, agent: SAC, config: Config) -> None:
+        self.config = config
+        shapes = architecture(config, N_OBS, N_ACT)
+        self.actor = self.read(agent.networks()["actor"], [s for s, _ in shapes.actor])
+        critic = [s for s, _ in shapes.critic]
+        self.critics = self.read(agent.networks()["critics"], critic, members=2)
+        self.target = self.read(agent.networks()["critics_target"], critic, members=2)
+        self.log_alpha = np.log(config.alpha)
+        self.rng = stream(config.seed, "target noise")
+        self.moments: dict[int, list[Float]] = {}
+        self.steps: dict[int, int] = {}
+        self.updates = 0
+
+    @staticmethod
+    def read(state: State, shapes: list[tuple[int, int]], members: int = 1) -> list[list[Float]]:
+        """[[W0, mask0, b0, W1, ...] of each member]."""
+        out = []
+        for member in range(members):
+            arrays: list[Float] = []
+            for layer, (n_in, n_out) in enumerate(shapes):
+                name = f"member{member}.layer{layer}"
+                w, mask = np.zeros(n_in * n_out), np.zeros(n_in * n_out)
+                w[state[f"{name}.positions"]] = state[f"{name}.weight"]
+                mask[state[f"{name}.positions"]] = 1
+                bias = np.asarray(state[f"{name}.bias"], np.float64)
+                arrays += [w.reshape(n_out, n_in), mask.reshape(n_out, n_in), bias]
+            out.append(arrays)
+        return out
+
+    @staticmethod
+    def forward(net: list[Float], x: Float) -> list[Float]:
+        h = [x]
+        for layer in range(3):
+            z = h[-1] @ net[3 * layer].T + net[3 * layer + 2]
+            h.append(np.maximum(z, 0) if layer < 2 else z)
+        return h
+
+    @staticmethod
+    def backward(net: list[Float], h: list[Float], d: Float) -> tuple[list[Float], Float]:
+        grads: list[Float] = []
+        for layer in (2, 1, 0):
+            grads = [(d.T @ h[layer]) * net[3 * layer + 1], d.sum(axis=0), *grads]
+            d = d @ net[3 * layer]
+            if layer:
+                d = d * (h[layer] > 0)
+        return grads, d
+
+    def adam(self, net: list[Float], grads: list[Float]) -> None:
+        key = id(net)
+        moments = self.moments.setdefault(key, [np.zeros(2)] * 12)
+        self.steps[key] = t = self.steps.get(key, 0) + 1
+        for i, g in enumerate(grads):
+            p = net[3 * (i // 2) + 2 * (i % 2)]
+            m = 0.9 * moments[2 * i] + 0.1 * g if t > 1 else 0.1 * g
+            v = 0.999 * moments[2 * i + 1] + 0.001 * g**2 if t > 1 else 0.001 * g**2
+            moments[2 * i], moments[2 * i + 1] = m, v
+            p -= (
+                self.config.learning_rate
+                * (m / (1 - 0.9**t))
+                / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            )
+
+    def draw(self, x: Float) -> tuple[Float, Float, list[Float], Float, Float]:
+        h = self.forward(self.actor[0], x)
+        mean, head = h[-1][:, :N_ACT], h[-1][:, N_ACT:]
+        eps = self.rng.standard_normal(mean.shape, dtype=np.float32).astype(np.float64)
+        if self.config.log_std == "clamp":
+            log_sigma = head.clip(-20, 2)
+        else:
+            log_sigma = -5 + 3.5 * (np.tanh(head) + 1)
+        u = mean + np.exp(log_sigma) * eps
+        a = np.tanh(u)
+        logp = (-0.5 * eps**2 - log_sigma - 0.5 * np.log(2 * np.pi) - np.log1p(-(a**2))).sum(1)
+        return a, logp, h, eps, log_sigma
+
+    def update(self, batch: Batch) -> None:
+        self.updates += 1
+        alpha = np.exp(self.log_alpha)
+        path, path_discount = batch.path()
+        n = path_discount.shape[1]
+        states = path.reshape(-1, N_OBS).astype(np.float64)
+        a, logp, *_ = self.draw(states)
+        a_next = a.reshape(B, n, -1)[:, -1]
+        nxt = np.concatenate([batch.next_observation, a_next], axis=1)
+        q_next = np.min([self.forward(t, nxt)[-1] for t in self.target], axis=0)
+        entropy = (path_discount * -alpha * logp.reshape(B, n)).sum(1, keepdims=True)
+        y = batch.reward + entropy + batch.discount * q_next
+        sa = np.concatenate([batch.observation, batch.action], axis=1).astype(np.float64)
+        for critic in self.critics:
+            h = self.forward(critic, sa)
+            self.adam(critic, self.backward(critic, h, 2 * (h[-1] - y) / B)[0])
+        s = batch.observation.astype(np.float64)
+        a, logp, h, eps, log_sigma = self.draw(s)
+        traces = [self.forward(c, np.concatenate([s, a], axis=1)) for c in self.critics]
+        first = traces[0][-1] < traces[1][-1]
+        dq = sum(
+            self.backward(c, t, np.where(chosen, -1 / B, 0.0))[1][:, N_OBS:]
+            for c, t, chosen in zip(self.critics, traces, (first, ~first), strict=True)
+        )
+        d_u = dq * (1 - a**2) + alpha / B * 2 * a
+        d_log_sigma = d_u * np.exp(log_sigma) * eps - alpha / B
+        head = h[-1][:, N_ACT:]
+        if self.config.log_std == "clamp":
+            d_head = d_log_sigma * ((head >= -20) & (head <= 2))
+        else:
+            d_head = d_log_sigma * 3.5 * (1 - np.tanh(head) ** 2)
+        grads, _ = self.backward(self.actor[0], h, np.concatenate([d_u, d_head], axis=1))
+        self.adam(self.actor[0], grads)
+        hard = self.config.hard_target_every
+        tau = self.config.tau if not hard else float(self.updates % hard == 0)
+        for critic, target in zip(self.critics, self.target, strict=True):
+            for i in (0, 2, 3, 5, 6, 8):
+                target[i] += tau * (critic[i] - target[i])
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("SAC", {}),
+        ("Static-SAC", {"hard_target_every": 4}),
+        ("SS-SAC", {"learn_alpha": False, "alpha": 0.3}),
+        ("SS-SAC", {"learn_alpha": False, "alpha": 0.1, "n_step": 3, "log_std": "clamp"}),
+    ],
+)
+def test_ten_updates_equal_float64(method: str, fields: dict[str, object]) -> None:
+    config = config_of(method, **fields)
+    agent = build_agent(config, architecture(config, N_OBS, N_ACT))
+    assert isinstance(agent, SAC)
+    reference = Reference(agent, config)
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        batch = batch_of(rng, config.n_step)
+        agent.update(batch)
+        reference.update(batch)
+    shapes = architecture(config, N_OBS, N_ACT)
+    networks = agent.networks()
+    for name, ours in (
+        ("actor", reference.actor), ("critics", reference.critics),
+        ("critics_target", reference.target),
+    ):  # fmt: skip
+        layers = shapes.actor if name == "actor" else shapes.critic
+        theirs = Reference.read(networks[name], [s for s, _ in layers], len(ours))
+        for member, expected in zip(theirs, ours, strict=True):
+            for got, want in zip(member, expected, strict=True):
+                np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def test_temperature_moves_towards_the_target_entropy() -> None:
+    """Below the target entropy alpha rises, above it falls: the sign of the entropy."""
+    config = config_of("RLx2-SAC")
+    agent = build_agent(config, architecture(config, N_OBS, N_ACT))
+    assert isinstance(agent, SAC)
+    for log_density, rises in ((5.0, True), (-5.0, False)):
+        temperature = Temperature(replace(agent.settings, learning_rate=0.01), N_ACT)
+        assert temperature.alpha == 1.0
+        assert temperature.target_entropy == -N_ACT
+        temperature.step(np.full((B, 1), log_density, np.float32))
+        # Adam's first step is the learning rate, whatever the gradient's size.
+        assert temperature.log_alpha == pytest.approx(0.01 if rises else -0.01, rel=1e-4)
+        other = Temperature(agent.settings, N_ACT)
+        other.restore(temperature.state())
+        assert other.state() == temperature.state()
+
+
+def test_entropy_raises_the_targets_of_a_spread_out_policy() -> None:
+    """Q learns the discounted sum of -alpha log pi, which is positive: a bonus, not a penalty."""
+    config = config_of("SAC", alpha=1.0, learning_rate=1e-2, gamma=0.0)
+    agent = build_agent(config, architecture(config, N_OBS, N_ACT))
+    assert isinstance(agent, SAC)
+    batch = batch_of(np.random.default_rng(0), 1)
+    nothing = np.zeros((B, 1), np.float32)
+    # The entropy of the state reached counts in full, its value not at all; rewards are zero.
+    one = nothing + 1
+    path = batch.next_observation[:, np.newaxis]
+    batch = replace(
+        batch, reward=nothing, discount=nothing, path_observation=path, path_discount=one
+    )
+    for _ in range(200):
+        record = agent.update(batch)
+    assert record["entropy"] > 0.5  # of a policy near uniform on [-1, 1]^2; at most 2 log 2
+    assert record["q"] > 0.25
+
+
+def test_collecting_samples_or_takes_the_mean() -> None:
+    observation = np.ones(N_OBS, np.float32)
+    for collect in ("sample", "mean"):
+        config = config_of("SAC", collect=collect)
+        agent = build_agent(config, architecture(config, N_OBS, N_ACT))
+        taken = [agent.act(observation) for _ in range(3)]
+        np.testing.assert_array_equal(taken[0][1], agent.policy(observation[np.newaxis])[0])
+        same = all(np.array_equal(action, noise_free) for action, noise_free in taken)
+        assert same == (collect == "mean")
