@@ -242,6 +242,7 @@ void bind_follow_within_budget(Array target, ReadOnlyArray online, ReadOnlyArray
 #define POSITIONS "numpy.typing.NDArray[numpy.int64]"
 
 NB_MODULE(_native, m) {
+  nb::set_leak_warnings(false); // objects alive at exit are the interpreter's business
   m.doc() = "The sparse engine: arrays and loops. Use it through sparl.networks.";
   if (const char* forced = std::getenv("SPARL_ISA")) {
     try {
