@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <new>
 #include <stdexcept>
 
@@ -16,12 +15,20 @@ struct FreeBuffer {
   float* data;
   size_t capacity;
 };
-constexpr size_t kKeptBuffers = 32;
-std::mutex buffers_mutex;
-std::vector<FreeBuffer>& free_buffers() {
-  static auto* buffers = new std::vector<FreeBuffer>();
-  return *buffers;
-}
+
+// Of each thread, so that nothing is locked: not between threads, and not in the child of a fork.
+struct FreeBuffers {
+  static constexpr size_t kKept = 32;
+  std::vector<FreeBuffer> list;
+  static thread_local bool gone; // the thread has ended; buffers that outlive it are freed
+  FreeBuffers() { list.reserve(kKept); }
+  ~FreeBuffers() {
+    for (const FreeBuffer& free : list) std::free(free.data);
+    gone = true;
+  }
+};
+thread_local bool FreeBuffers::gone = false;
+thread_local FreeBuffers free_buffers;
 
 // A tile of the batch: vectors [first, first + count).
 struct Tile {
@@ -44,19 +51,18 @@ constexpr uint32_t kGradientBlocks = 8; // blocks of rows per work item of a wei
 } // namespace
 
 Buffer::Buffer(size_t floats) : data_(nullptr), capacity_(std::max<size_t>(floats, 16)) {
-  {
-    std::lock_guard<std::mutex> lock(buffers_mutex);
-    auto& free = free_buffers();
-    auto best = free.end();
-    for (auto it = free.begin(); it != free.end(); ++it)
+  if (!FreeBuffers::gone) {
+    auto& list = free_buffers.list;
+    auto best = list.end();
+    for (auto it = list.begin(); it != list.end(); ++it)
       if (it->capacity >= floats && it->capacity <= 4 * capacity_ &&
-          (best == free.end() || it->capacity < best->capacity))
+          (best == list.end() || it->capacity < best->capacity))
         best = it;
-    if (best != free.end()) {
+    if (best != list.end()) {
       data_ = best->data;
       capacity_ = best->capacity;
-      *best = free.back();
-      free.pop_back();
+      *best = list.back();
+      list.pop_back();
       return;
     }
   }
@@ -67,10 +73,8 @@ Buffer::Buffer(size_t floats) : data_(nullptr), capacity_(std::max<size_t>(float
 
 Buffer::~Buffer() {
   if (!data_) return;
-  std::lock_guard<std::mutex> lock(buffers_mutex);
-  auto& free = free_buffers();
-  if (free.size() < kKeptBuffers)
-    free.push_back({data_, capacity_});
+  if (!FreeBuffers::gone && free_buffers.list.size() < FreeBuffers::kKept)
+    free_buffers.list.push_back({data_, capacity_});
   else
     std::free(data_);
 }

@@ -382,6 +382,26 @@ void test_flat_kernels(const Kernels& k, size_t n) {
   CHECK(right);
 }
 
+// Bias corrections and the scalars of the kernel, over steps; 0.9 and 0.999 are no floats.
+void test_adam() {
+  context = std::string(kernels().name) + " adam";
+  Floats p{1.0f}, m{0.0f}, v{0.0f};
+  double naive_p = 1, naive_m = 0, naive_v = 0;
+  for (uint64_t step = 1; step <= 20; step++) {
+    const Floats g{1.0f + uniform() / 2};
+    adam(1, p.data(), g.data(), m.data(), v.data(), step, {0.01, 0.9, 0.999, 1e-8, 0.1});
+    const double grad = g[0] + 0.1 * naive_p;
+    naive_m = 0.9 * naive_m + 0.1 * grad;
+    naive_v = 0.999 * naive_v + 0.001 * grad * grad;
+    naive_p -= 0.01 * naive_m / (1 - std::pow(0.9, double(step))) /
+               (std::sqrt(naive_v / (1 - std::pow(0.999, double(step)))) + 1e-8);
+    const double bound = 4 * double(FLT_EPSILON) * double(step); // all gradients are positive
+    CHECK(near(m[0], {naive_m, bound * naive_m}));
+    CHECK(near(v[0], {naive_v, bound * naive_v}));
+    CHECK(near(p[0], {naive_p, bound}));
+  }
+}
+
 // ---------------------------------------------------------------- networks
 
 struct Shape {
@@ -556,8 +576,8 @@ const std::vector<Shape> kShapes = {
     {{31, 97, 4}, 0.05, 100, 2, Output::tanh},
     {{97, 31, 1}, 0.5, 101},
     {{97, 101, 17}, 0.2, 256, 2, Output::linear, 90},
-    {{70001, 3, 2}, 0.0003, 17, 2, Output::linear, 69000},
-    {{5, 70001, 2}, 0.0001, 3, 1, Output::tanh},
+    {{70001, 3}, 0.001, 17, 2, Output::linear, 65000},
+    {{5, 70001, 2}, 0.01, 3, 1, Output::tanh},
 };
 
 void test_network(const Shape& shape) {
@@ -570,6 +590,17 @@ void test_network(const Shape& shape) {
   CHECK(near(got[0], Naive::joined(naive.output)));
   CHECK(near(got[1], Naive::joined(naive.gradient)));
   CHECK(near(got[2], Naive::joined(naive.input_gradient)));
+
+  // One sample alone.
+  const uint32_t at = shape.batch / 2, outputs = shape.sizes.back();
+  for (uint32_t e = 0; e < shape.members; e++) {
+    Floats alone(outputs);
+    net.stack->forward(net.parameters.data(),
+                       {{net.x.data() + size_t(at) * shape.sizes.front(), shape.sizes.front()}}, 1,
+                       e, 1, alone.data());
+    CHECK(std::equal(alone.begin(), alone.end(),
+                     got[0].begin() + (size_t(e) * shape.batch + at) * outputs));
+  }
 
   // One member alone, its input in two parts.
   const uint32_t last = shape.members - 1, n_in = shape.sizes.front(), half = n_in / 2;
@@ -800,6 +831,7 @@ int main() {
       }
     test_relu_keeps_nan(k);
     for (const size_t n : {1u, 3u, 15u, 16u, 17u, 1001u}) test_flat_kernels(k, n);
+    test_adam();
     for (const Shape& shape : kShapes) test_network(shape);
     test_thread_counts();
     test_concurrent_callers();
