@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -name '*.py' -o -name '*.pyi')
-NATIVE := build/native
 
 .PHONY: train test check lint types native format clean
 
@@ -28,11 +27,12 @@ types: $(VENV)/installed-dev  ## strict types, and the stub of the native module
 	diff build/_native.pyi src/sparl/_native.pyi
 
 native: $(VENV)/installed-dev  ## the core's own tests under sanitizers
-	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B $(NATIVE) -DSPARL_NATIVE_TESTS=ON \
-	  -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-	  -DCMAKE_CXX_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all"
-	PATH="$(abspath $(BIN)):$$PATH" cmake --build $(NATIVE) --parallel 2
-	$(NATIVE)/native_tests
+	for sanitizer in thread address,undefined; do \
+	  PATH="$(abspath $(BIN)):$$PATH" && cmake -S . -B build/$$sanitizer -DSPARL_NATIVE_TESTS=ON \
+	    -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    -DCMAKE_CXX_FLAGS="-fsanitize=$$sanitizer -fno-sanitize-recover=all" >/dev/null && \
+	  cmake --build build/$$sanitizer --parallel 2 && build/$$sanitizer/native_tests || exit 1; \
+	done
 
 format: $(VENV)/installed-dev  ## format both languages
 	$(BIN)/ruff check --fix .

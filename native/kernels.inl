@@ -20,6 +20,11 @@ typedef float Vec
 typedef float UnalignedVec __attribute__((vector_size(4 * SPARL_LANES), aligned(4), may_alias));
 #define SPARL_INLINE inline __attribute__((always_inline))
 
+// clang-format off
+#define SPARL_EACH_PATTERN(M) \
+  M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
+// clang-format on
+
 // ---------------------------------------------------------------- product
 // Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b])
 // Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 where there are 16).
@@ -72,11 +77,7 @@ void product_tile(const BlocksView& m, const float* values, const float* bias, c
   case p:                                                       \
     multiply_group<T, p>(count, column, value, x, stride, sum); \
     break;
-        SPARL_CASE(1)
-        SPARL_CASE(2)
-        SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5) SPARL_CASE(6) SPARL_CASE(7) SPARL_CASE(8)
-            SPARL_CASE(9) SPARL_CASE(10) SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13) SPARL_CASE(14)
-                SPARL_CASE(15)
+        SPARL_EACH_PATTERN(SPARL_CASE)
 #undef SPARL_CASE
       }
       column += count;
@@ -233,11 +234,7 @@ void weight_gradient(const BlocksView& m, uint32_t first, uint32_t last, const f
   case p:                                                                 \
     group_gradient<p>(count, column, block_dy, x, stride, vectors, sums); \
     break;
-        SPARL_CASE(1)
-        SPARL_CASE(2)
-        SPARL_CASE(3) SPARL_CASE(4) SPARL_CASE(5) SPARL_CASE(6) SPARL_CASE(7) SPARL_CASE(8)
-            SPARL_CASE(9) SPARL_CASE(10) SPARL_CASE(11) SPARL_CASE(12) SPARL_CASE(13) SPARL_CASE(14)
-                SPARL_CASE(15)
+        SPARL_EACH_PATTERN(SPARL_CASE)
 #undef SPARL_CASE
       }
       column += count;

@@ -73,6 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # what reads our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if debug:
+            raise
+        text = " ".join(str(error).split())
+        _complain(f"unexpected {type(error).__name__}: {text} (--debug shows where)")
+        return 1
 
 
 def _dispatch(args: list[str]) -> int:
