@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ import numpy as np
 from sparl import _native
 from sparl.configuration import Config, check
 from sparl.errors import Diverged, ResourceError, UsageError
-from sparl.methods import architecture, connections, densified
+from sparl.methods import architecture
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
@@ -24,10 +21,13 @@ from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.agent_file import load_agent, save_agent
 from sparl.training.console import RunConsole
 from sparl.training.environment import Environment
-from sparl.training.evaluate import Evaluation, evaluate
-from sparl.training.machine import available_cores, machine, memory_bytes, versions
-from sparl.training.rewire import EvolvingLearner, build_agent, schedule
-from sparl.training.run_folder import EVALUATIONS, METRICS, RUN, TOPOLOGY, RunFolder
+from sparl.training.evaluate import evaluate
+from sparl.training.interrupt import stop_on_signal
+from sparl.training.machine import available_cores, memory_bytes
+from sparl.training.plan import connections_text, plan
+from sparl.training.record import Record
+from sparl.training.rewire import EvolvingLearner, build_agent
+from sparl.training.run_folder import RunFolder
 
 Policy = Callable[[Array], Array]
 
@@ -78,11 +78,10 @@ class Training:
         self.episodes = 0
         self.episode_return = 0.0
         self.observation: Array = np.zeros(n_obs, np.float32)
-        self.recorded = Averages()
-        self.evaluations: list[tuple[int, float]] = []
         self.folder = RunFolder.create(config)
-        self.console = RunConsole(config.end, self._connections(), quiet=quiet)
-        self.started = time.monotonic()
+        self.record = Record(self.folder, config, self.environment.notes)
+        self.connections = connections_text(self.architecture)
+        self.console = RunConsole(config.end, self.connections, quiet=quiet)
 
     def run(self) -> Run:
         """Train to the end, or until a signal asks to stop.
@@ -90,7 +89,7 @@ class Training:
         Raises:
             EnvironmentFault, Diverged, ResourceError: what was evaluated so far is kept.
         """
-        self._record_run("running")
+        self.record.run("running", 0, 0)
         self._announce()
         try:
             with self.console, stop_on_signal() as stop:
@@ -102,19 +101,18 @@ class Training:
                     if self.env_step % self.config.evaluate_every_env_steps == 0:
                         self._evaluate()
                     self.console.stepped(self.env_step)
-                if stop.signal is None and self.evaluations[-1][0] != self.env_step:
+                if stop.signal is None and self._last_evaluated() != self.env_step:
                     self._evaluate()
             self._finish(stop.signal)
         except Exception:
-            self._record_run("failed")
+            self.record.run("failed", self.env_step, self.agent.updates)
             raise
         finally:
             self.folder.close()
             self.environment.close()
             self.evaluation_environment.close()
-        seconds = time.monotonic() - self.started
-        evaluations = tuple(self.evaluations)
-        return Run(self.folder.path, self.config, evaluations, stop.signal, seconds)
+        evaluations = tuple(self.record.evaluations)
+        return Run(self.folder.path, self.config, evaluations, stop.signal, self.record.seconds)
 
     def _step(self) -> None:
         """One step of the environment, and the updates that follow it."""
@@ -141,7 +139,7 @@ class Training:
         self.observation = step.observation
         if step.terminated or step.truncated:
             self.episodes += 1
-            self.recorded.add({"episode_return": self.episode_return})
+            self.record.averages.add({"episode_return": self.episode_return})
             self.episode_return = 0.0
             self.observation = self.environment.reset()
 
@@ -150,16 +148,16 @@ class Training:
                 self._update()
         if config.dynamic_buffer and self.env_step % self.capacity_rule.check_every_env_steps == 0:
             distance = self.capacity_rule.apply(self.replay, self.agent.policy)
-            self.recorded.add({"policy_distance": distance})
+            self.record.averages.add({"policy_distance": distance})
 
     def _update(self) -> None:
         config = self.config
         batch = self.replay.sample(config.batch_size, self._n_step(), self.replay_rng)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
-            record = self.agent.update(batch)
-        if not np.isfinite(record["critic_loss"]):
-            raise self._diverged(f"the critics' loss is {record['critic_loss']}")
-        self.recorded.add(record)
+            values = self.agent.update(batch)
+        if not np.isfinite(values["critic_loss"]):
+            raise self._diverged(f"the critics' loss is {values['critic_loss']}")
+        self.record.averages.add(values)
 
     def _n_step(self) -> int:
         """Steps of the next update's targets."""
@@ -180,51 +178,20 @@ class Training:
             self.agent.policy, self.evaluation_environment,
             config.evaluation_episodes, config.evaluation_seed,
         )  # fmt: skip
-        self.evaluations.append((self.env_step, result.mean))
-        self.folder.append(EVALUATIONS, {**self._when(), **_columns(result)})
-        self._record_metrics()
-        self._record_topology()
+        self.record.evaluation(self.env_step, self.agent.updates, result)
+        self._write_record()
         self.console.evaluated(self.env_step, result)
 
-    def _when(self) -> dict[str, Any]:
-        return {
-            "env_step": self.env_step,
-            "updates": self.agent.updates,
-            "wall_seconds": round(time.monotonic() - self.started, 3),
-        }
+    def _last_evaluated(self) -> int:
+        return self.record.evaluations[-1][0]
 
-    def _record_metrics(self) -> None:
-        means = self.recorded.take()
-        names = ["critic_loss", "actor_loss", "q", "episode_return"]
-        if self.config.agent == "SAC":
-            names += ["alpha", "entropy"]
-        if self.config.dynamic_buffer:
-            names.append("policy_distance")
-        self.folder.append(
-            METRICS,
-            {
-                **self._when(),
-                "episodes": self.episodes,
-                "replay_size": self.replay.size,
-                "n_step": self._n_step(),
-                **{name: means.get(name, "") for name in names},
-            },
-        )
-
-    def _record_topology(self) -> None:
-        for network, learner in self._learners().items():
-            for evolution in learner.evolutions:
-                row = asdict(evolution)
-                member, layer = row.pop("place")
-                self.folder.append(
-                    TOPOLOGY,
-                    {
-                        "agent_update": row.pop("agent_update"),
-                        "network": network, "member": member, "layer": layer,
-                        **row,
-                    },
-                )  # fmt: skip
-            learner.evolutions.clear()
+    def _write_record(self) -> None:
+        """Metrics and evolutions since the last time."""
+        counts = {
+            "episodes": self.episodes, "replay_size": self.replay.size, "n_step": self._n_step(),
+        }  # fmt: skip
+        self.record.metrics(self.env_step, self.agent.updates, counts)
+        self.record.topology(self._learners())
 
     def _learners(self) -> dict[str, EvolvingLearner]:
         learners = {"actor": self.agent.actor_learner, "critics": self.agent.critics_learner}
@@ -232,9 +199,8 @@ class Training:
 
     def _finish(self, stopped_by: signal.Signals | None) -> None:
         """Write the agent and say how it went."""
-        if self.evaluations[-1][0] != self.env_step:  # else it stands in the evaluation's line
-            self._record_metrics()
-            self._record_topology()
+        if self._last_evaluated() != self.env_step:  # else it stands in the evaluation's line
+            self._write_record()
         config = self.config
         about = {"method": config.method, "env": config.env, "env_step": self.env_step}
         save_agent(
@@ -242,19 +208,19 @@ class Training:
             squashed=config.agent == "SAC",
         )  # fmt: skip
         state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
-        self._record_run(state)
-        seconds = time.monotonic() - self.started
+        self.record.run(state, self.env_step, self.agent.updates)
+        seconds = self.record.seconds
         say = self.console.say
         say("")
         if stopped_by is not None:
             say(f"{state} at step {self.env_step:,}; everything evaluated so far is kept")
-        say(f"{config.method} on {config.env}, seed {config.seed}: {self._connections()}")
+        say(f"{config.method} on {config.env}, seed {config.seed}: {self.connections}")
         say(
             f"{self.env_step:,} steps, {self.agent.updates:,} updates in {seconds:,.0f} s "
             f"({self.env_step / seconds:,.0f} steps/s with evaluations)"
         )
-        best_step, best = max(self.evaluations, key=lambda e: e[1])
-        last_step, last = self.evaluations[-1]
+        best_step, best = max(self.record.evaluations, key=lambda e: e[1])
+        last_step, last = self.record.evaluations[-1]
         say(f"return: {last:,.1f} at step {last_step:,}, best {best:,.1f} at step {best_step:,}")
         say(f"run: {self.folder.path}   again: sparl evaluate {self.folder.path}")
 
@@ -265,67 +231,11 @@ class Training:
             say(f"note: {note}")
         config = self.config
         say(
-            f"{config.method} on {config.env}: {self._connections()}, "
+            f"{config.method} on {config.env}: {self.connections}, "
             f"{_native.isa()}, {_native.threads()} threads, run {self.folder.path}"
         )
-        for line in self.plan():
+        for line in plan(self.config):
             say(line)
-
-    def plan(self) -> list[str]:
-        """What the schedules will do, in words."""
-        config = self.config
-        lines = [
-            f"{config.warmup_env_steps:,} random steps, then {config.updates_per_env_step} "
-            f"update(s) of {config.batch_size} transitions per step, until step {config.end:,} of "
-            f"a horizon of {config.horizon:,}"
-        ]
-        for network in ("actor", "critics"):
-            plan = schedule(config, network)
-            if plan.last_due is None:
-                lines.append(f"{network}: connections never change")
-                continue
-            clock = "agent" if plan.clock == "agent" else network
-            per_step = float(config.updates_per_env_step)
-            if plan.clock == "network" and network == "actor":
-                per_step = per_step / config.policy_delay
-            first, last = (
-                config.warmup_env_steps + int(np.ceil(u / per_step))
-                for u in (plan.first, plan.last_due)
-            )
-            lines.append(
-                f"{network}: {plan.total:,} evolutions of {plan.fraction:.1%} of the connections"
-                f"{' annealed to 0' if plan.annealed else ''}, "
-                f"every {plan.every:,} updates of the {clock}, the first at update {plan.first:,} "
-                f"(step {first:,}), the last at {plan.last_due:,} (step {last:,})"
-            )
-        if config.n_step > 1:
-            begins = config.warmup_env_steps + config.n_step_delay_updates
-            lines.append(
-                f"targets of {config.n_step} steps from update {config.n_step_delay_updates:,} on "
-                f"(step {begins:,})"
-            )
-        return lines
-
-    def _connections(self) -> str:
-        arch = self.architecture
-        now = connections(arch.actor) + arch.critics * connections(arch.critic)
-        full = connections(densified(arch.actor)) + arch.critics * connections(
-            densified(arch.critic)
-        )
-        return f"{now:,} of {full:,} connections"
-
-    def _record_run(self, state: str) -> None:
-        self.folder.write_json(
-            RUN,
-            {
-                "state": state,
-                **self._when(),
-                "machine": machine(),
-                "versions": versions(),
-                "environment": {"id": self.config.env, "notes": self.environment.notes},
-                "schedule": self.plan(),
-            },
-        )
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
@@ -336,7 +246,7 @@ class Training:
             "replay_rng": generator_state(self.replay_rng),
             "warmup_rng": generator_state(self.warmup_rng),
             "observation": self.observation,
-            "recorded": self.recorded.state(),
+            "recorded": self.record.averages.state(),
             "counters": {
                 "env_step": self.env_step,
                 "episodes": self.episodes,
@@ -350,7 +260,7 @@ class Training:
         self.replay.restore(state["replay"])
         restore_generator(self.replay_rng, state["replay_rng"])
         restore_generator(self.warmup_rng, state["warmup_rng"])
-        self.recorded.restore(state["recorded"])
+        self.record.averages.restore(state["recorded"])
         for name, value in state["counters"].items():
             setattr(self, name, value)
         seed = integer_seed(self.config.seed, self.env_step)
@@ -362,70 +272,6 @@ class Training:
             # A new episode: what the last one would have brought is not known.
             self.replay.cut()
             self.episode_return = 0.0
-
-
-class Averages:
-    """Means of what was recorded since they were last taken."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, int]] = {}
-
-    def add(self, values: dict[str, float]) -> None:
-        """Count these values in."""
-        for name, value in values.items():
-            total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (total + value, count + 1)
-
-    def take(self) -> dict[str, float]:
-        """The means, and start anew."""
-        means = {name: total / count for name, (total, count) in self._sums.items()}
-        self._sums.clear()
-        return means
-
-    def state(self) -> dict[str, tuple[float, int]]:
-        """Sums and counts."""
-        return dict(self._sums)
-
-    def restore(self, state: dict[str, tuple[float, int]]) -> None:
-        """Take over a state."""
-        self._sums = dict(state)
-
-
-class Stop:
-    """Whether a signal asked to stop."""
-
-    signal: signal.Signals | None = None
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[Stop]:
-    """Note the first SIGINT or SIGTERM; a second one ends the process as usual."""
-    stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    watched = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in watched}
-
-    def note(number: int, _frame: object) -> None:
-        stop.signal = signal.Signals(number)
-        for each in watched:
-            signal.signal(each, signal.SIG_DFL)
-
-    for number in watched:
-        signal.signal(number, note)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _columns(result: Evaluation) -> dict[str, Any]:
-    columns: dict[str, Any] = {"mean": result.mean, "std": result.std}
-    columns |= {f"return_{i}": value for i, value in enumerate(result.returns)}
-    columns |= {f"length_{i}": value for i, value in enumerate(result.lengths)}
-    return columns
 
 
 def _warmup_policy(config: Config, environment: Environment) -> Policy | None:

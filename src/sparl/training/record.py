@@ -1,0 +1,116 @@
+"""What a run writes while it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sparl.configuration import Config
+from sparl.training.evaluate import Evaluation
+from sparl.training.machine import machine, versions
+from sparl.training.plan import plan
+from sparl.training.rewire import EvolvingLearner
+from sparl.training.run_folder import EVALUATIONS, METRICS, RUN, TOPOLOGY, RunFolder
+
+
+class Record:
+    """The growing files of a run's folder, and the metrics since their last line.
+
+    Args:
+        folder: where they are.
+        config: of the run.
+        environment_notes: what differs in its environment.
+    """
+
+    def __init__(self, folder: RunFolder, config: Config, environment_notes: list[str]) -> None:
+        self.folder = folder
+        self.config = config
+        self.environment_notes = environment_notes
+        self.averages = Averages()
+        self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time since the run began."""
+        return time.monotonic() - self._started
+
+    def run(self, state: str, env_step: int, updates: int) -> None:
+        """Write run.json: state, machine, versions, environment and schedule."""
+        self.folder.write_json(
+            RUN,
+            {
+                "state": state,
+                **self._when(env_step, updates),
+                "machine": machine(),
+                "versions": versions(),
+                "environment": {"id": self.config.env, "notes": self.environment_notes},
+                "schedule": plan(self.config),
+            },
+        )
+
+    def evaluation(self, env_step: int, updates: int, result: Evaluation) -> None:
+        """Add a line to evaluations.csv."""
+        self.evaluations.append((env_step, result.mean))
+        columns: dict[str, Any] = {"mean": result.mean, "std": result.std}
+        columns |= {f"return_{i}": value for i, value in enumerate(result.returns)}
+        columns |= {f"length_{i}": value for i, value in enumerate(result.lengths)}
+        self.folder.append(EVALUATIONS, {**self._when(env_step, updates), **columns})
+
+    def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> None:
+        """Add a line to metrics.csv: these counts, and means since the line before."""
+        means = self.averages.take()
+        names = ["critic_loss", "actor_loss", "q", "episode_return"]
+        if self.config.agent == "SAC":
+            names += ["alpha", "entropy"]
+        if self.config.dynamic_buffer:
+            names.append("policy_distance")
+        columns = {name: means.get(name, "") for name in names}
+        self.folder.append(METRICS, {**self._when(env_step, updates), **counts, **columns})
+
+    def topology(self, learners: Mapping[str, EvolvingLearner]) -> None:
+        """Add a line to topology.csv for each layer's part of each evolution since last time."""
+        for network, learner in learners.items():
+            for evolution in learner.evolutions:
+                row = asdict(evolution)
+                update = row.pop("agent_update")
+                member, layer = row.pop("place")
+                where = {"network": network, "member": member, "layer": layer}
+                self.folder.append(TOPOLOGY, {"agent_update": update, **where, **row})
+            learner.evolutions.clear()
+
+    def _when(self, env_step: int, updates: int) -> dict[str, Any]:
+        return {
+            "env_step": env_step,
+            "updates": updates,
+            "wall_seconds": round(self.seconds, 3),
+        }
+
+
+class Averages:
+    """Means of what was recorded since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, values: dict[str, float]) -> None:
+        """Count these values in."""
+        for name, value in values.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + value, count + 1)
+
+    def take(self) -> dict[str, float]:
+        """The means, and start anew."""
+        means = {name: total / count for name, (total, count) in self._sums.items()}
+        self._sums.clear()
+        return means
+
+    def state(self) -> dict[str, tuple[float, int]]:
+        """Sums and counts."""
+        return dict(self._sums)
+
+    def restore(self, state: dict[str, tuple[float, int]]) -> None:
+        """Take over a state."""
+        self._sums = dict(state)
