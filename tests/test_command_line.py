@@ -21,7 +21,8 @@ import safetensors.numpy
 from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
 import sparl
-from sparl.cli import main, parse_config
+from sparl.arguments import parse_config
+from sparl.cli import main
 from sparl.configuration import FIELDS, Config
 
 SMALL = [

@@ -1,26 +1,21 @@
-"""The command line: parsing and printing only."""
+"""The command line: the commands, and what they print."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from sparl.configuration import FIELDS, Config, check
+from sparl.arguments import parse_config, parse_options
 from sparl.errors import SparlError, UsageError
-
-T = TypeVar("T")
 
 USAGE = """\
 usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
@@ -35,14 +30,6 @@ options: --version, --debug (show tracebacks)
 exit codes: 0 done, 2 usage, 3 data, 4 environment, 5 diverged, 6 disk or memory,
             7 run folder in use, 130 and 143 stopped by a signal
 """
-
-# The command lines of the papers' released codes.
-SPELLINGS = {
-    "--policy": "--method",
-    "--nstep": "--n-step",
-    "--delay-nstep": "--n-step-delay-updates",
-    "--use-dynamic-buffer": "--dynamic-buffer",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,7 +119,7 @@ class EvaluateOptions:
 
 def evaluate(args: list[str]) -> int:
     """`sparl evaluate`."""
-    options = _parse(EvaluateOptions, args, "sparl evaluate")
+    options = parse_options(EvaluateOptions, args, "sparl evaluate")
     from sparl.training import evaluate as evaluation
     from sparl.training.agent_file import load_agent
     from sparl.training.environment import Environment
@@ -177,7 +164,7 @@ class InfoOptions:
 
 def info(args: list[str]) -> int:
     """`sparl info`."""
-    options = _parse(InfoOptions, args, "sparl info")
+    options = parse_options(InfoOptions, args, "sparl info")
     content: dict[str, Any]
     if options.run is None:
         from sparl import _native
@@ -218,7 +205,7 @@ class MethodsOptions:
 
 def methods(args: list[str]) -> int:
     """`sparl methods`."""
-    options = _parse(MethodsOptions, args, "sparl methods")
+    options = parse_options(MethodsOptions, args, "sparl methods")
     from sparl.methods import METHODS, TASKS, preset
 
     def defaults(name: str) -> dict[str, dict[str, Any]]:
@@ -302,103 +289,6 @@ def cost(args: list[str]) -> int:
             f"it does not print; the count above is ours), FLOPs of an action {test_flops:.3f}"
         )
     return 0
-
-
-# ------------------------------------------------------------------ parsing
-
-
-def parse_config(args: Sequence[str], program: str) -> Config:
-    """A configuration from flags, over --config FILE, over the method's preset.
-
-    Raises:
-        UsageError: everything that is wrong.
-    """
-    from sparl.methods import find_method, preset
-    from sparl.training.run_folder import read_toml
-
-    words = _respell(args)
-    words, path = _take(words, "--config")
-    from_file: dict[str, Any] = {}
-    if path is not None:
-        from pathlib import Path
-
-        from_file = read_toml(Path(path))
-    words, method = _take(words, "--method")
-    words, env = _take(words, "--env")
-    words, settings = _take(words, "--settings")
-    if settings is not None:
-        from_file["settings"] = settings
-    method = find_method(method or from_file.pop("method", Config.method)).name
-    env = env or from_file.pop("env", Config.env)
-    from_file = {k: v for k, v in from_file.items() if k not in ("method", "env")}
-    base = preset(method, env, **from_file)
-    flags = _parse(Config, words, program, default=base, description=_TRAIN_HELP)
-    # Presets may depend on other fields (densities on the number of layers): apply flags first.
-    changed = {k: getattr(flags, k) for k in FIELDS if getattr(flags, k) != getattr(base, k)}
-    config = preset(method, env, **{**from_file, **changed})
-    check(config)
-    return config
-
-
-_TRAIN_HELP = (
-    "Every field below can also stand in a TOML file given with --config FILE, underneath the "
-    "flags. Defaults are those of the method and environment named on this command line. "
-    "--policy means --method; the spellings of the papers' codes are understood."
-)
-
-
-def _respell(args: Sequence[str]) -> list[str]:
-    """Flags with hyphens and today's names."""
-    words = []
-    for word in args:
-        if word.startswith("--"):
-            flag, equals, value = word.partition("=")
-            flag = flag.replace("_", "-")
-            words.append(SPELLINGS.get(flag, flag))
-            if equals:
-                words.append(value)
-        else:
-            words.append(word)
-    return words
-
-
-def _take(words: list[str], flag: str) -> tuple[list[str], str | None]:
-    """The words without a flag and its value, and the value, the last one if repeated."""
-    rest, value = [], None
-    remaining = iter(words)
-    for word in remaining:
-        if word != flag:
-            rest.append(word)
-            continue
-        value = next(remaining, None)
-        if value is None or value.startswith("--"):
-            raise UsageError(f"{flag} needs a value")
-    return rest, value
-
-
-def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> T:
-    """Options from words; what is wrong comes in one line.
-
-    Raises:
-        UsageError: unknown or missing options, values of the wrong type.
-    """
-    written = io.BytesIO()
-    complaint = io.TextIOWrapper(written, "utf-8", write_through=True)
-    try:
-        with contextlib.redirect_stderr(complaint):
-            parsed: T = tyro.cli(options, args=args, prog=program, **more)
-            return parsed
-    except SystemExit as exit_:
-        if exit_.code in (0, None):
-            raise
-    # tyro draws a box: a title, then paragraphs between rules; the first one is the error, and
-    # flags that begin a line after it are suggestions.
-    plain = re.sub(r"\x1b\[[0-9;]*m|^[│╭╰]|[│╮╯]$", "", written.getvalue().decode(), flags=re.M)
-    lines = [line.replace("─", "").strip() for line in plain.splitlines()[1:]]
-    end = lines.index("") if "" in lines else len(lines)
-    near = [line.split()[0] for line in lines[end:] if line.startswith("--")]
-    hint = f"; did you mean {' or '.join(near[:2])}?" if near and near[0] not in args else ""
-    raise UsageError(f"{program}: {' '.join(lines[:end])}{hint} (all options: {program} --help)")
 
 
 # ------------------------------------------------------------------ printing
