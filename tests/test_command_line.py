@@ -259,6 +259,7 @@ def test_densities_of_an_unknown_environment_fit_the_layers_asked_for() -> None:
         (["train", "--actor-sparsity", "0.999"], 2, "a sparsity of 0.0000 to"),
         (["train", "--env", "Pendulum-v1", "--replay-capacity", "9_000_000_000",
           "--steps", "9_000_000_000"], 6, "--replay-capacity"),
+        (["train", "--env", "Pendulum-v1", "--hidden", "200_000_000"], 6, "--hidden"),
         (["evaluate", "nowhere"], 3, "nowhere: no run here"),
         (["evaluate"], 2, "Folder of the run"),
         (["info", "nowhere"], 3, "no run here"),

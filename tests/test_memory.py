@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,33 +11,36 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
 
-# One float32 copy of the hidden layer, were it dense, is 1.6 GB; one byte per position, such as a
-# mask, 400 MB. The limit leaves 300 MiB to networks of 0.76 million connections and their targets.
+# Arguments: method, width of the two hidden layers, MiB that may be used, updates, configuration.
 TRAIN_WITHIN_LIMIT = """
+import json
 import os
 import resource
+import sys
 import numpy as np
 from sparl.methods import architecture, preset
 from sparl.replay.batch import Batch
 from sparl.training.rewire import build_agent
 
+method, width, room, updates, fields = sys.argv[1], *map(json.loads, sys.argv[2:])
+
 def refused(dtype):
     try:
-        np.empty((20_000, 20_000), dtype)
+        np.empty((width, width), dtype)
     except MemoryError:
         return True
     return False
 
 used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-limit = used + 300 * 2**20
+limit = used + room * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-print("a dense copy is refused:", refused(np.float32), "a mask:", refused(np.bool_))
+print("refused: a dense copy", refused(np.float32), "a mask", refused(np.bool_))
 
 n_obs, n_act, batch = 17, 6, 16
 densities = (0.0005, 0.0005, 1.0)
 config = preset(
-    "DS-TD3", "Pendulum-v1", hidden=(20_000, 20_000), actor_densities=densities,
-    critic_densities=densities, rewire_every_updates=2,
+    method, "Pendulum-v1", hidden=(width, width), actor_densities=densities,
+    critic_densities=densities, **fields,
 )
 networks = architecture(config, n_obs, n_act)
 print("connections:", *(n for layers in (networks.actor, networks.critic) for _, n in layers))
@@ -46,7 +50,7 @@ rng = np.random.default_rng(0)
 def normal(features):
     return rng.standard_normal((batch, features), dtype=np.float32)
 
-for _ in range(4):
+for _ in range(updates):
     record = agent.update(
         Batch(normal(n_obs), normal(n_act), normal(1), 0 * normal(1), normal(n_obs))
     )
@@ -62,24 +66,58 @@ assert agent.state()
 """
 
 
-def run_script(script: str) -> list[str]:
+def run_script(script: str, *arguments: str) -> list[str]:
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
 def test_wide_sparse_agents_train_where_one_dense_copy_of_a_layer_does_not_fit() -> None:
-    """Two evolutions and target updates on own patterns, acting and saving included."""
-    assert run_script(TRAIN_WITHIN_LIMIT) == [
-        "a dense copy is refused: True a mask: True",
+    """Two evolutions and target updates on own patterns, acting and saving included.
+
+    A dense copy is 1.6 GB and a mask of one byte per position 400 MB; the limit leaves 300 MiB to
+    networks of 0.76 million connections, their moments and their targets.
+    """
+    fields = json.dumps({"rewire_every_updates": 2})
+    assert run_script(TRAIN_WITHIN_LIMIT, "DS-TD3", "20000", "300", "4", fields) == [
+        "refused: a dense copy True a mask True",
         "connections: 170 200000 120000 230 200000 20000",
         "actor evolved at updates 2 4",
         "actor has leftovers: True",
         "critics evolved at updates 2 4",
         "critics has leftovers: True",
+        "networks: actor critics actor_target critics_target",
+    ]
+
+
+def test_growth_by_gradient_and_the_largest_initial_weights_are_streamed() -> None:
+    """RigL looks at the gradient of every position, but never at all of them at once.
+
+    A dense copy is 256 MB; the limit leaves 150 MiB.
+    """
+    fields = json.dumps(
+        {
+            "actor_sparsity": None,
+            "critic_sparsity": None,
+            "initial_topology": "largest_weights",
+            "rewire": "actor",
+            "rewire_every_updates": 1,
+        }
+    )
+    assert run_script(TRAIN_WITHIN_LIMIT, "RigL-TD3", "8000", "150", "2", fields) == [
+        "refused: a dense copy True a mask False",
+        "connections: 68 32000 48000 92 32000 8000",
+        "actor evolved at updates 2",
+        "actor has leftovers: False",
+        "critics evolved at updates",
+        "critics has leftovers: False",
         "networks: actor critics actor_target critics_target",
     ]
 

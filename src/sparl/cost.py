@@ -25,6 +25,16 @@ class Flops:
         return self.sparse / self.dense
 
 
+def network_bytes(nets: Architecture, batch: int) -> int:
+    """About what all networks of a run take while they train, targets and a batch included."""
+    per_connection = 2 * BYTES_INDEX + 12 * 4  # patterns, blocks, values, moments, target
+    total = 0
+    for layers, copies in ((nets.actor, 1), (nets.critic, nets.critics)):
+        units = sum(n_in + n_out for (n_in, n_out), _ in layers)
+        total += copies * (per_connection * connections(layers) + units * (64 + 4 * 4 * batch))
+    return total
+
+
 def paper_flops(actor: Layers, critic: Layers, batch: int, updates: int, delay: int) -> float:
     """Sokar et al.'s convention, 6 B T (2 Q + A / d).
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from sparl import _native
 from sparl.configuration import Config, check
+from sparl.cost import network_bytes
 from sparl.errors import Diverged, ResourceError, UsageError
-from sparl.methods import architecture
+from sparl.methods import Architecture, architecture
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
@@ -68,6 +69,7 @@ class Training:
         self.evaluation_environment = Environment(config.env, *limits)
         n_obs, n_act = self.environment.n_obs, self.environment.n_act
         self.architecture = architecture(config, n_obs, n_act)
+        _check_memory(config, self.architecture, n_obs, n_act)
         self.agent = build_agent(config, self.architecture)
         self.capacity_rule = DynamicCapacity(config.replay_minimum)
         self.replay = _replay(config, n_obs, n_act)
@@ -293,18 +295,30 @@ def _warmup_policy(config: Config, environment: Environment) -> Policy | None:
 
 
 def _replay(config: Config, n_obs: int, n_act: int) -> RingBuffer:
-    """The replay, if it fits into memory.
+    """An empty replay; small where the run is shorter than its capacity."""
+    capacity = min(config.replay_capacity, config.end)
+    return RingBuffer(capacity, n_obs, n_act, config.gamma, keep_noise_free=config.dynamic_buffer)
+
+
+def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) -> None:
+    """Refuse a run that cannot fit into memory, before anything is allocated for it.
 
     Raises:
-        ResourceError: with the capacity that would fit.
+        ResourceError: with the bytes, and the replay that would fit.
     """
-    capacity = min(config.replay_capacity, config.end)
-    wanted = replay_bytes(capacity, n_obs, n_act, config.dynamic_buffer)
     available = int(0.9 * memory_bytes())
-    if wanted > available:
-        fits = available // replay_bytes(1, n_obs, n_act, config.dynamic_buffer)
-        raise ResourceError(
-            f"a replay of {capacity:,} transitions takes {wanted / 1e9:,.1f} GB of "
-            f"{available / 1e9:,.1f} GB; --replay-capacity {fits} would fit"
-        )
-    return RingBuffer(capacity, n_obs, n_act, config.gamma, keep_noise_free=config.dynamic_buffer)
+    capacity = min(config.replay_capacity, config.end)
+    per_transition = replay_bytes(1, n_obs, n_act, config.dynamic_buffer)
+    networks = network_bytes(nets, config.batch_size)
+    if networks + capacity * per_transition <= available:
+        return
+    fits = (available - networks) // per_transition
+    advice = (
+        f"--replay-capacity {fits} would fit"
+        if fits > 0
+        else "a smaller --hidden, --batch-size or density would take less"
+    )
+    raise ResourceError(
+        f"a replay of {capacity:,} transitions takes {capacity * per_transition / 1e9:,.1f} GB and "
+        f"the networks about {networks / 1e9:,.1f} GB, of {available / 1e9:,.1f} GB; {advice}"
+    )
