@@ -84,6 +84,10 @@ void new_layer(Layer* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positio
   if (n_in == 0 || n_out == 0 || n_in >= 1u << 28 || n_out >= 1u << 28)
     throw std::invalid_argument("layer: " + std::to_string(n_in) + " inputs and " +
                                 std::to_string(n_out) + " outputs; both must be in [1, 2^28)");
+  if (first_gradient_input > n_in)
+    throw std::invalid_argument("layer: first_gradient_input " +
+                                std::to_string(first_gradient_input) + " of " +
+                                std::to_string(n_in) + " inputs");
   if (positions.ndim() != 1) throw std::invalid_argument("layer: positions must have one axis");
   check<int64_t>(positions, "layer: positions");
   const size_t count = positions.shape(0);
@@ -244,7 +248,8 @@ void bind_follow_within_budget(Array target, ReadOnlyArray online, ReadOnlyArray
 NB_MODULE(_native, m) {
   nb::set_leak_warnings(false); // objects alive at exit are the interpreter's business
   m.doc() = "The sparse engine: arrays and loops. Use it through sparl.networks.";
-  if (const char* forced = std::getenv("SPARL_ISA")) {
+  const char* forced = std::getenv("SPARL_ISA");
+  if (forced && *forced) {
     try {
       use_kernels(forced);
     } catch (const std::exception& error) {

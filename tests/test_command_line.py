@@ -236,6 +236,37 @@ def test_flags_are_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
     assert config.rewire_every_updates == 1000
 
 
+def test_a_flag_wins_whatever_the_preset_makes_of_the_others() -> None:
+    line = "--method SAC --dynamic-buffer --replay-capacity 1_000_000"
+    assert parse_config(line.split(), "test").replay_capacity == 1_000_000
+    line = "--method RLx2-SAC --no-dynamic-buffer"
+    assert parse_config(line.split(), "test").replay_capacity == 1_000_000
+
+
+def test_a_runs_configuration_is_not_mixed_with_another_method(
+    finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = ["train", "--config", str(finished_run / "config.toml"), "--run-dir", str(tmp_path)]
+    assert "is for DS-TD3" in refused(capsys, 2, *config, "--method", "TD3")
+    assert "is for Pendulum-v1" in refused(capsys, 2, *config, "--env", "Ant-v5")
+    assert "is a TD3" in refused(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
+
+
+def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "sparl.cli", "train", *SMALL, "--run-dir", str(run)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 0, error
+    assert error == ""
+    assert json.loads((run / "run.json").read_text())["state"] == "finished"
+
+
 def test_densities_of_an_unknown_environment_fit_the_layers_asked_for() -> None:
     config = parse_config(["--env", "Pendulum-v1", "--hidden", "8", "8", "8"], "test")
     assert config.actor_densities == (0.5, 0.5, 0.5, 1.0)
@@ -259,6 +290,10 @@ def test_densities_of_an_unknown_environment_fit_the_layers_asked_for() -> None:
         (["train", "--actor-sparsity", "0.999"], 2, "a sparsity of 0.0000 to"),
         (["train", "--env", "Pendulum-v1", "--replay-capacity", "9_000_000_000",
           "--steps", "9_000_000_000"], 6, "--replay-capacity"),
+        (["train", "--seed", "9" * 401], 2, "seed is"),
+        (["train", "--run-dir", "x" * 300], 2, "cannot be written"),
+        (["info", "x" * 300], 3, "no run here"),
+        (["train", "--env", ""], 2, "unknown environment ''"),
         (["train", "--env", "Pendulum-v1", "--hidden", "200_000_000"], 6, "--hidden"),
         (["evaluate", "nowhere"], 3, "nowhere: no run here"),
         (["evaluate"], 2, "Folder of the run"),

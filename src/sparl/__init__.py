@@ -32,14 +32,20 @@ def train(
 
     Raises:
         sparl.errors.SparlError: a subclass for each kind of trouble, with one clear line.
+        KeyboardInterrupt: after Ctrl-C; the run's folder holds what was done.
     """
+    import signal
+
     from sparl.configuration import typed_fields
     from sparl.methods import preset
     from sparl.training.loop import Training
 
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-    config = preset(method, env, **typed_fields(values, "train"))
-    return Training(config, quiet=quiet).run()
+    values = typed_fields({"method": method, "env": env, **fields}, "train")
+    config = preset(values.pop("method"), values.pop("env"), **values)
+    run = Training(config, quiet=quiet).run()
+    if run.stopped_by is signal.SIGINT:
+        raise KeyboardInterrupt  # what was done is kept in the run's folder
+    return run
 
 
 def load(run: str | Path | Run) -> TrainedAgent:

@@ -43,16 +43,33 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     words, settings = _take(words, "--settings")
     if settings is not None:
         from_file["settings"] = settings
-    method = find_method(method or from_file.pop("method", Config.method)).name
-    env = env or from_file.pop("env", Config.env)
-    from_file = {k: v for k, v in from_file.items() if k not in ("method", "env")}
+    method = method and find_method(method).name
+    method, env = _one(method, from_file, "method"), _one(env, from_file, "env")
+    method = find_method(method).name
     base = preset(method, env, **from_file)
     flags = parse_options(Config, words, program, default=base, description=_TRAIN_HELP)
     # Presets may depend on other fields (densities on the number of layers): apply flags first.
-    changed = {k: getattr(flags, k) for k in FIELDS if getattr(flags, k) != getattr(base, k)}
-    config = preset(method, env, **{**from_file, **changed})
+    given = {word.removeprefix("--").removeprefix("no-").replace("-", "_") for word in words}
+    chosen = {name: getattr(flags, name) for name in FIELDS if name in given}
+    config = preset(method, env, **{**from_file, **chosen})
     check(config)
     return config
+
+
+def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
+    """The method or environment, taken out of the file's fields.
+
+    Raises:
+        UsageError: flag and file disagree although the file fixes what depends on it.
+    """
+    in_file = from_file.pop(name, None)
+    if flag is not None and in_file is not None and flag != in_file:
+        raise UsageError(
+            f"--{name} {flag}, but the configuration file is for {in_file}; leave out one of them"
+        )
+    value = in_file if flag is None else flag
+    default: str = getattr(Config, name)
+    return default if value is None else value
 
 
 _TRAIN_HELP = (
@@ -111,6 +128,6 @@ def parse_options(options: type[T], args: Sequence[str], program: str, **more: A
     plain = re.sub(r"\x1b\[[0-9;]*m|^[│╭╰]|[│╮╯]$", "", written.getvalue().decode(), flags=re.M)
     lines = [line.replace("─", "").strip() for line in plain.splitlines()[1:]]
     end = lines.index("") if "" in lines else len(lines)
-    near = [line.split()[0] for line in lines[end:] if line.startswith("--")]
+    near = [line.split()[0].rstrip(",") for line in lines[end:] if line.startswith("--")]
     hint = f"; did you mean {' or '.join(near[:2])}?" if near and near[0] not in args else ""
     raise UsageError(f"{program}: {' '.join(lines[:end])}{hint} (all options: {program} --help)")

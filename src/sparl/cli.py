@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from sparl.arguments import parse_config, parse_options
-from sparl.errors import SparlError, UsageError
+from sparl.console import PlainConsole
+from sparl.errors import DataError, SparlError, UsageError
 
 USAGE = """\
 usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
@@ -127,7 +127,10 @@ def evaluate(args: list[str]) -> int:
 
     config = RunFolder.open(options.run).config()
     agent = load_agent(options.run)
-    environment = Environment(config.env, config.max_episode_steps, config.contact_forces)
+    try:
+        environment = Environment(config.env, config.max_episode_steps, config.contact_forces)
+    except UsageError as error:
+        raise DataError(f"{options.run}: {error}") from None
     if (environment.n_obs, environment.n_act) != (agent.n_obs, agent.n_act):
         raise UsageError(
             f"{options.run}: the agent takes {agent.n_obs} observations and gives {agent.n_act} "
@@ -182,9 +185,11 @@ def info(args: list[str]) -> int:
         content |= folder.read_json(RUN)
         content["evaluations"] = len(rows)
         if rows:
-            content["last_evaluation"] = {
-                k: float(rows[-1][k]) for k in ("env_step", "mean", "std")
-            }
+            try:
+                last = {k: float(rows[-1][k]) for k in ("env_step", "mean", "std")}
+            except (KeyError, TypeError, ValueError):
+                raise DataError(f"{folder.path / EVALUATIONS}: its last line is damaged") from None
+            content["last_evaluation"] = last
     if options.json:
         _say_json(content)
         return 0
@@ -210,7 +215,8 @@ def methods(args: list[str]) -> int:
 
     def defaults(name: str) -> dict[str, dict[str, Any]]:
         fields = ("lambda_1", "lambda_2", "actor_sparsity", "critic_sparsity")
-        of_task = {task: preset(name, f"{task}-v3").as_dict() for task in TASKS}
+        tasks = [t for t in TASKS if t != "Humanoid" or METHODS[name].family.settings == "ds"]
+        of_task = {task: preset(name, f"{task}-v3").as_dict() for task in tasks}
         return {t: {f: values[f] for f in fields if f in values} for t, values in of_task.items()}
 
     if options.json:
@@ -266,7 +272,7 @@ def cost(args: list[str]) -> int:
                 f"{n_in:,}", f"{n_out:,}", f"{count:,}", f"{count / (n_in * n_out):.4f}",
             )  # fmt: skip
     _say(f"{config.method} on {config.env}")
-    _console().print(table)
+    PlainConsole().print(table)
     now, full = result["connections"], result["dense_connections"]
     _say(f"connections: {now:,} of {full:,} ({now / full:.4f})")
     _say(f"size with targets: {result['size_ratio_with_targets']:.4f} of dense")
@@ -294,12 +300,8 @@ def cost(args: list[str]) -> int:
 # ------------------------------------------------------------------ printing
 
 
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
-
-
 def _say(text: str) -> None:
-    _console().print(text, markup=False)
+    PlainConsole().print(text, markup=False)
 
 
 def _say_json(content: Any) -> None:
@@ -307,7 +309,7 @@ def _say_json(content: Any) -> None:
 
 
 def _complain(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"sparl: {text}", markup=False)
+    PlainConsole(stderr=True).print(f"sparl: {text}", markup=False)
 
 
 if __name__ == "__main__":

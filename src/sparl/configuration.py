@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import math
+import os
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -159,6 +159,11 @@ class Config:
         """The fields that are set, as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
+    @property
+    def actor_every(self) -> int:
+        """Updates of the critics per update of the actor: SAC has no delay."""
+        return 1 if self.agent == "SAC" else self.policy_delay
+
 
 _RANGES: dict[str, tuple[float, float, str]] = {
     "seed": (0, 2**63 - 1, "an integer"),
@@ -207,7 +212,7 @@ def check(config: Config) -> None:
     wrong = []
     for name, (low, high, unit) in _RANGES.items():
         value = getattr(config, name)
-        if value is not None and not (math.isfinite(value) and low <= value <= high):
+        if value is not None and not low <= value <= high:  # also where it is NaN
             wrong.append(f"{name} is {value}, must be in [{low:g}, {high:g}] ({unit})")
     if not config.hidden or any(not 1 <= width < 2**28 for width in config.hidden):
         wrong.append(f"hidden is {config.hidden}, must be one or more widths in [1, 2^28) (units)")
@@ -240,13 +245,23 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
                 f"unknown field '{name}'" + (f" (did you mean {near[0]}?)" if near else "")
             )
             continue
-        plain = tuple(value) if isinstance(value, list) else value
+        plain = _plain(value)
         if not _fits(plain, hints[name]):
-            wrong.append(f"{name} is {value!r}, must be {FIELDS[name].type}")
+            kind = str(FIELDS[name].type).replace("Literal", "one of ").replace(" | None", "")
+            wrong.append(f"{name} is {value!r}, must be {kind}")
         out[name] = plain
     if wrong:
         raise UsageError(f"{where}: {'; '.join(wrong)}")
     return out
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers, paths and lists as Python's own numbers, strings and tuples."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return tuple(_plain(v) for v in value)
+    return value.item() if hasattr(value, "item") else value
 
 
 def _fits(value: object, hint: Any) -> bool:

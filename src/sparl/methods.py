@@ -198,7 +198,9 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
     if (settings, agent) not in _SETTINGS:
         raise UsageError(f"settings is {settings!r}, must be 'ds' or 'rlx2'")
     values = {**_SETTINGS[settings, agent], **family.fields, "settings": settings, "agent": agent}
-    if values.get("dynamic_buffer") or overrides.get("dynamic_buffer"):
+    if overrides.get("agent", agent) != agent:
+        raise UsageError(f"agent is {overrides['agent']!r}, but {chosen.name} is a {agent}")
+    if overrides.get("dynamic_buffer", values.get("dynamic_buffer")):
         of_sac = {"replay_capacity": 3_000_000, "replay_minimum": 200_000}
         values |= of_sac if agent == "SAC" else {}
     if agent == "SAC" and settings == "ds" and family.sparse:
@@ -368,3 +370,27 @@ def _narrow(layers: Layers, network: str, notes: list[str]) -> Layers:
         f"{network}: {hidden} hidden layers of {width} units, {wanted:,} parameters wanted"
     )
     return of_width(width)
+
+
+def without_effect(config: Config) -> list[str]:
+    """Fields that were set otherwise than the preset has them, and that change nothing."""
+    base = preset(config.method, config.env, settings=config.settings)
+    sac, td3 = config.agent == "SAC", config.agent == "TD3"
+    sparsity = config.actor_sparsity is not None or config.critic_sparsity is not None
+    densities = config.actor_densities is not None and config.critic_densities is not None
+    matters = {
+        **dict.fromkeys(("alpha", "learn_alpha", "hard_target_every", "log_std", "collect"), sac),
+        **dict.fromkeys(("exploration_noise", "target_noise", "noise_clip", "policy_delay"), td3),
+        "contact_forces": config.env in ("Ant-v3", "Humanoid-v3"),
+        "replay_minimum": config.dynamic_buffer,
+        "n_step_delay_updates": config.n_step > 1,
+        **dict.fromkeys(("allocation", "sparse_output"), sparsity),
+        **dict.fromkeys(("lambda_1", "lambda_2"), not densities),
+        "stop_at": config.stop_at is None or config.stop_at <= config.steps,
+        "overwrite": config.run_dir is not None,
+    }
+    return [
+        f"--{name.replace('_', '-')} {getattr(config, name)} changes nothing here"
+        for name, effect in matters.items()
+        if not effect and getattr(config, name) != getattr(base, name)
+    ]

@@ -43,15 +43,18 @@ class Layout:
         self.output: Output = output
         self.first_gradient_input = first_gradient_input
         shared = share.layer_of if share else {}
-        self.layer_of: dict[Pattern, _native.Layer] = {}
+        # By pattern, and whether it is a first layer, whose inputs may go without gradients.
+        self.layer_of: dict[tuple[Pattern, bool], _native.Layer] = {}
         for member in self.patterns:
             for index, pattern in enumerate(member):
-                self.layer_of[pattern] = shared.get(pattern) or _native.Layer(
+                key = (pattern, index == 0)
+                self.layer_of[key] = shared.get(key) or _native.Layer(
                     pattern.n_in, pattern.n_out, pattern.positions,
                     0 if index else first_gradient_input,
                 )  # fmt: skip
         self.stack = _native.Stack(
-            [[self.layer_of[pattern] for pattern in member] for member in self.patterns], output
+            [[self.layer_of[p, k == 0] for k, p in enumerate(member)] for member in self.patterns],
+            output,
         )
 
     @property
@@ -85,7 +88,7 @@ class Layout:
 
     def native(self, place: Place) -> _native.Layer:
         """The native layer at a place."""
-        return self.layer_of[self.pattern(place)]
+        return self.layer_of[self.pattern(place), place[1] == 0]
 
     def weights_slice(self, place: Place) -> slice:
         """Where a layer's weights lie in the flat array."""

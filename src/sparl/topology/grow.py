@@ -29,6 +29,9 @@ def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Gene
 
     The dense gradient dY X^T is walked in chunks of rows, of which only the best `count` so far
     are kept: memory is proportional to connections at any width.
+
+    Raises:
+        FloatingPointError: a gradient is not finite.
     """
     if layer.gradient_factors is None:
         raise ValueError("grow_largest_gradient: the layer has no gradient factors")
@@ -38,6 +41,8 @@ def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Gene
     scores = np.empty(0, np.float32)
     for first in range(0, kept.n_out, chunk_rows):
         magnitude = np.abs(dy[first : first + chunk_rows] @ x.T).reshape(-1)
+        if not np.isfinite(magnitude).all():
+            raise FloatingPointError("a gradient is not finite")
         start, end = first * kept.n_in, first * kept.n_in + magnitude.size
         inside = slice(*np.searchsorted(kept.positions, (start, end)))
         magnitude[kept.positions[inside] - start] = -1.0  # not free

@@ -159,7 +159,7 @@ def load_agent(path: str | Path) -> TrainedAgent:
                 f"{folder.path / AGENT}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})"
             )
         return TrainedAgent(manifest, _network(manifest, safetensors.numpy.load(data), "actor"))
-    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, safetensors.SafetensorError) as error:
         raise DataError(f"{folder.path}: the agent cannot be read ({error!r})") from None
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Self
 
-from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from sparl.console import PlainConsole
 from sparl.training.evaluate import Evaluation
 
 
@@ -25,7 +25,7 @@ class RunConsole:
     refresh_seconds = 0.5
 
     def __init__(self, end: int, connections: str, *, quiet: bool = False) -> None:
-        self._console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self._console = PlainConsole(quiet=quiet)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._end = end
         self._connections = connections
@@ -43,7 +43,10 @@ class RunConsole:
 
     def say(self, text: str) -> None:
         """A line of text."""
-        self._console.print(text, markup=False)
+        try:
+            self._console.print(text, markup=False)
+        except BrokenPipeError:  # whoever read this has gone; the training goes on
+            self._console.quiet = True
 
     def stepped(self, env_step: int) -> None:
         """Called after a step; looks at the clock and shows progress now and then."""

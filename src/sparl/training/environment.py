@@ -163,11 +163,16 @@ class Environment:
         self.gym = _make(env_id, max_episode_steps, contact_forces)
         self.notes = _notes(env_id, contact_forces)
         observation, action = self.gym.observation_space, self.gym.action_space
-        if not isinstance(observation, Box) or len(observation.shape) != 1:
+        if (
+            not isinstance(observation, Box)
+            or len(observation.shape) != 1
+            or not observation.shape[0]
+        ):
             raise UsageError(f"environment {env_id}: observation is {observation}; {SUPPORTED}")
         if (
             not isinstance(action, Box)
             or len(action.shape) != 1
+            or not action.shape[0]
             or not np.issubdtype(action.dtype, np.floating)
             or not np.isfinite(action.low).all()
             or not np.isfinite(action.high).all()

@@ -14,7 +14,7 @@ from sparl import _native
 from sparl.configuration import Config, check
 from sparl.cost import network_bytes
 from sparl.errors import Diverged, ResourceError, UsageError
-from sparl.methods import Architecture, architecture
+from sparl.methods import Architecture, architecture, without_effect
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
@@ -81,7 +81,7 @@ class Training:
         self.episode_return = 0.0
         self.observation: Array = np.zeros(n_obs, np.float32)
         self.folder = RunFolder.create(config)
-        self.record = Record(self.folder, config, self.environment.notes)
+        self.record = Record(self.folder, config, self.architecture, self.environment.notes)
         self.connections = connections_text(self.architecture)
         self.console = RunConsole(config.end, self.connections, quiet=quiet)
 
@@ -91,9 +91,9 @@ class Training:
         Raises:
             EnvironmentFault, Diverged, ResourceError: what was evaluated so far is kept.
         """
-        self.record.run("running", 0, 0)
-        self._announce()
         try:
+            self.record.run("running", 0, 0)
+            self._announce()
             with self.console, stop_on_signal() as stop:
                 self._evaluate()
                 seed = integer_seed(self.config.seed)
@@ -156,7 +156,10 @@ class Training:
         config = self.config
         batch = self.replay.sample(config.batch_size, self._n_step(), self.replay_rng)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
-            values = self.agent.update(batch)
+            try:
+                values = self.agent.update(batch)
+            except FloatingPointError as error:
+                raise self._diverged(str(error)) from None
         if not np.isfinite(values["critic_loss"]):
             raise self._diverged(f"the critics' loss is {values['critic_loss']}")
         self.record.averages.add(values)
@@ -229,14 +232,15 @@ class Training:
     def _announce(self) -> None:
         """What will happen, before it does."""
         say = self.console.say
-        for note in [*self.environment.notes, *self.architecture.notes]:
-            say(f"note: {note}")
         config = self.config
+        notes = [*self.environment.notes, *self.architecture.notes, *without_effect(config)]
+        for note in notes:
+            say(f"note: {note}")
         say(
             f"{config.method} on {config.env}: {self.connections}, "
             f"{_native.isa()}, {_native.threads()} threads, run {self.folder.path}"
         )
-        for line in plan(self.config):
+        for line in plan(self.config, self.architecture):
             say(line)
 
     def state(self) -> dict[str, Any]:

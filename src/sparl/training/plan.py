@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from sparl.configuration import Config
 from sparl.methods import Architecture, connections, densified
 from sparl.training.rewire import schedule
 
 
-def plan(config: Config) -> list[str]:
+def plan(config: Config, nets: Architecture) -> list[str]:
     """What the schedules will do, in words."""
+    warmup, end, per_step = config.warmup_env_steps, config.end, config.updates_per_env_step
+    until = f"until step {end:,} of a horizon of {config.horizon:,}"
+    if warmup >= end:
+        return [f"{end:,} steps of warm-up, {until}; no update, since it lasts {warmup:,}"]
     lines = [
-        f"{config.warmup_env_steps:,} random steps, then {config.updates_per_env_step} "
-        f"update(s) of {config.batch_size} transitions per step, until step {config.end:,} of "
-        f"a horizon of {config.horizon:,}"
+        f"{warmup:,} steps of warm-up, then {per_step} update(s) of {config.batch_size} "
+        f"transitions per step, {until}"
     ]
-    for network in ("actor", "critics"):
+
+    def at(update: int, every: int = 1) -> str:
+        return f"update {update:,} (step {warmup + math.ceil(update * every / per_step):,})"
+
+    for network, layers in (("actor", nets.actor), ("critics", nets.critic)):
         when = schedule(config, network)
-        if when.last_due is None:
+        movable = any(0 < count < n_in * n_out for (n_in, n_out), count in layers)
+        if when.last_due is None or not movable:
             lines.append(f"{network}: connections never change")
             continue
-        clock = "agent" if when.clock == "agent" else network
-        per_step = float(config.updates_per_env_step)
-        if when.clock == "network" and network == "actor":
-            per_step = per_step / config.policy_delay
-        first, last = (
-            config.warmup_env_steps + int(np.ceil(u / per_step))
-            for u in (when.first, when.last_due)
-        )
+        of, every = "the agent", 1
+        if when.clock == "network":
+            of, every = f"the {network}", config.actor_every if network == "actor" else 1
+        annealed = " annealed to 0" if when.annealed else ""
         lines.append(
-            f"{network}: {when.total:,} evolutions of {when.fraction:.1%} of the connections"
-            f"{' annealed to 0' if when.annealed else ''}, "
-            f"every {when.every:,} updates of the {clock}, the first at update {when.first:,} "
-            f"(step {first:,}), the last at {when.last_due:,} (step {last:,})"
+            f"{network}: {when.total:,} evolutions of {when.fraction:.1%} of the "
+            f"connections{annealed}, every {when.every:,} updates of {of}, the first at "
+            f"{at(when.first, every)}, the last at {at(when.last_due, every)}"
         )
     if config.n_step > 1:
-        begins = config.warmup_env_steps + config.n_step_delay_updates
-        lines.append(
-            f"targets of {config.n_step} steps from update {config.n_step_delay_updates:,} on "
-            f"(step {begins:,})"
-        )
+        begin = config.n_step_delay_updates
+        if begin >= (end - warmup) * per_step:
+            lines.append(f"targets of {config.n_step} steps: never, they begin at {at(begin + 1)}")
+        else:
+            lines.append(f"targets of {config.n_step} steps from {at(begin + 1)} on")
     return lines
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sparl.configuration import Config
+from sparl.methods import Architecture
 from sparl.training.evaluate import Evaluation
 from sparl.training.machine import machine, versions
 from sparl.training.plan import plan
@@ -21,12 +22,20 @@ class Record:
     Args:
         folder: where they are.
         config: of the run.
+        architecture: its networks.
         environment_notes: what differs in its environment.
     """
 
-    def __init__(self, folder: RunFolder, config: Config, environment_notes: list[str]) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        architecture: Architecture,
+        environment_notes: list[str],
+    ) -> None:
         self.folder = folder
         self.config = config
+        self.architecture = architecture
         self.environment_notes = environment_notes
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
@@ -47,7 +56,7 @@ class Record:
                 "machine": machine(),
                 "versions": versions(),
                 "environment": {"id": self.config.env, "notes": self.environment_notes},
-                "schedule": plan(self.config),
+                "schedule": plan(self.config, self.architecture),
             },
         )
 

@@ -198,7 +198,7 @@ def schedule(config: Config, network: str) -> Schedule:
     last_env_step = config.horizon - round(config.freeze_fraction * config.horizon)
     last = (last_env_step - config.warmup_env_steps) * config.updates_per_env_step
     if config.rewire_clock == "network" and network == "actor":
-        last //= config.policy_delay
+        last //= config.actor_every
     return Schedule(
         first=config.rewire_first_update or every,
         every=every,

@@ -67,14 +67,17 @@ class RunFolder:
             RunInUse: another process works on it.
         """
         path = Path(config.run_dir) if config.run_dir else _free_path(config)
-        if path.is_file():
-            raise UsageError(f"run folder {path} is a file; choose another --run-dir")
         folder = cls(path)
         try:
+            if path.is_file():
+                raise UsageError(f"run folder {path} is a file; choose another --run-dir")
             path.mkdir(parents=True, exist_ok=True)
             folder._lock_it()
-        except OSError as error:
-            raise UsageError(f"run folder {path} cannot be written: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            if isinstance(error, UsageError):
+                raise
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"run folder {path} cannot be written: {reason}") from None
         present = [path / name for name in FILES if (path / name).exists()]
         if present and not config.overwrite:
             folder.close()
@@ -85,7 +88,13 @@ class RunFolder:
         for file in present:
             file.unlink()
         fields = {k: v for k, v in config.as_dict().items() if k not in ("run_dir", "overwrite")}
-        folder.write(CONFIG, tomli_w.dumps(fields).encode())
+        # TOML has no word for None: such fields are named, so that the file repeats the run.
+        fields["unset"] = [name for name in FIELDS if name not in config.as_dict()]
+        try:
+            folder.write(CONFIG, tomli_w.dumps(fields).encode())
+        except ResourceError:
+            folder.close()
+            raise
         return folder
 
     @classmethod
@@ -96,7 +105,11 @@ class RunFolder:
             DataError: there is no run.
         """
         folder = cls(Path(path))
-        if not (folder.path / CONFIG).is_file():
+        try:
+            there = (folder.path / CONFIG).is_file()
+        except (OSError, ValueError):
+            there = False
+        if not there:
             raise DataError(f"{path}: no run here (no {CONFIG})")
         return folder
 
@@ -115,7 +128,6 @@ class RunFolder:
     def close(self) -> None:
         """Let another process have the folder."""
         if self._lock is not None:
-            (self.path / LOCK).unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 
@@ -178,7 +190,10 @@ class RunFolder:
         path = self.path / name
         if not path.exists():
             return []
-        text = path.read_text()
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read ({error})") from None
         whole = text[: text.rfind("\n") + 1]
         return list(csv.DictReader(io.StringIO(whole)))
 
@@ -207,7 +222,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"configuration file {path} does not exist") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"configuration file {path} cannot be read: {error}") from None
-    return typed_fields(content, str(path))
+    unset = content.pop("unset", [])
+    fields = typed_fields(content, str(path))
+    optional = {name for name in FIELDS if getattr(Config, name) is None}
+    if not isinstance(unset, list) or not optional.issuperset(map(str, unset)):
+        raise UsageError(f"{path}: unset is {unset!r}, must be names of fields that can be unset")
+    return {**fields, **dict.fromkeys(unset)}
 
 
 def _free_path(config: Config) -> Path:

@@ -1,0 +1,191 @@
+"""The loop does what the configuration says: every choice reaches what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparl.configuration import Config
+from sparl.methods import METHODS, architecture, preset, without_effect
+from sparl.replay.capacity import DynamicCapacity
+from sparl.training.loop import Training
+from sparl.training.plan import plan
+
+NewRun = Callable[..., Training]
+SMALL = {
+    "hidden": (8, 8), "batch_size": 4, "warmup_env_steps": 20, "steps": 200, "threads": 1,
+    "evaluation_episodes": 2, "max_episode_steps": 15,
+}  # fmt: skip
+
+
+@pytest.fixture
+def new_run(tmp_path: Path) -> Iterator[NewRun]:
+    made: list[Training] = []
+
+    def make(method: str = "TD3", **fields: Any) -> Training:
+        folder = str(tmp_path / str(len(made)))
+        config = preset(method, "Pendulum-v1", **{**SMALL, "run_dir": folder, **fields})
+        made.append(Training(config, quiet=True))
+        made[-1].observation = made[-1].environment.reset(seed=0)
+        return made[-1]
+
+    yield make
+    for run in made:
+        run.folder.close()
+
+
+def advance(run: Training, steps: int) -> None:
+    for _ in range(steps):
+        run._step()
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, thing: Any, name: str) -> list[tuple[Any, ...]]:
+    """The arguments of every call from now on."""
+    calls: list[tuple[Any, ...]] = []
+    original = getattr(thing, name)
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(thing, name, spy)
+    return calls
+
+
+@pytest.mark.parametrize("per_step", [1, 3])
+def test_updates_begin_after_the_warm_up(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, per_step: int
+) -> None:
+    run = new_run(updates_per_env_step=per_step)
+    calls = spied(monkeypatch, run.agent, "update")
+    advance(run, 20)
+    assert calls == []
+    advance(run, 5)
+    assert len(calls) == run.agent.updates == 5 * per_step
+
+
+def test_n_step_targets_begin_after_their_delay(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(n_step=3, n_step_delay_updates=4)
+    calls = spied(monkeypatch, run.replay, "sample")
+    advance(run, 30)
+    assert [n_step for _, n_step, _ in calls] == [1] * 4 + [3] * 6
+
+
+def test_warm_up_actions_are_uniform_and_stored_as_their_own_noise_free_ones(
+    new_run: NewRun,
+) -> None:
+    run = new_run(warmup_env_steps=150, dynamic_buffer=True)
+    advance(run, 150)
+    actions = run.replay.action[:150, 0]
+    np.testing.assert_array_equal(run.replay.noise_free_action[:150, 0], actions)
+    assert actions.min() < -0.9
+    assert actions.max() > 0.9
+    assert abs(actions.mean()) < 0.15
+    advance(run, 30)
+    taken, noise_free = run.replay.action[150:180], run.replay.noise_free_action[150:180]
+    assert (taken != noise_free).any()
+    observations = run.replay.observation[179:180]
+    # The policy has moved by one update since the last action.
+    np.testing.assert_allclose(run.agent.policy(observations), noise_free[29:], atol=0.02)
+
+
+def test_the_dynamic_replay_is_checked_on_time_and_recorded(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(dynamic_buffer=True, replay_minimum=30)
+    run.capacity_rule = DynamicCapacity(30, check_every_env_steps=25, threshold=0.0)
+    advance(run, 49)
+    assert run.replay.size == 49  # checked at 25, when there were no more than the minimum
+    advance(run, 1)
+    assert run.replay.size == 45  # a tenth forgotten at 50
+    assert "policy_distance" in run.record.averages.take()
+    unchecked = new_run(dynamic_buffer=False)
+    unchecked.capacity_rule = run.capacity_rule
+    advance(unchecked, 50)
+    assert unchecked.replay.size == 50
+
+
+def test_warm_start_takes_the_actions_of_another_run(new_run: NewRun) -> None:
+    first = new_run()
+    first.run()
+    second = new_run(warm_start=str(first.folder.path))
+    advance(second, 10)
+    replay = second.replay
+    expected = first.agent.policy(replay.observation[:10])
+    np.testing.assert_array_equal(replay.action[:10], expected)
+
+
+def test_runs_of_other_seeds_start_elsewhere_and_evaluation_episodes_differ(
+    new_run: NewRun,
+) -> None:
+    runs = [new_run(seed=seed, steps=20, warmup_env_steps=30) for seed in (0, 1, 0)]
+    ends = [run.run() for run in runs]
+    starts = [run.replay.observation[0].tobytes() for run in runs]
+    assert starts[0] == starts[2] != starts[1]
+    first = (ends[0].path / "evaluations.csv").read_text().splitlines()[1].split(",")
+    assert first[5] != first[6]  # the returns of two episodes
+
+
+def test_evaluating_does_not_touch_training(new_run: NewRun) -> None:
+    seldom, often = new_run(steps=60), new_run(steps=60, evaluate_every_env_steps=7)
+    for run in (seldom, often):
+        run.run()
+    np.testing.assert_array_equal(seldom.replay.observation, often.replay.observation)
+    np.testing.assert_array_equal(seldom.agent.actor.parameters, often.agent.actor.parameters)
+
+
+# ------------------------------------------------------------------ what is said beforehand
+
+
+def lines(method: str, **fields: Any) -> str:
+    config = preset(method, "HalfCheetah-v5", **fields)
+    return "\n".join(plan(config, architecture(config, 17, 6)))
+
+
+def test_the_plan_says_what_will_happen() -> None:
+    text = lines("DS-TD3")
+    assert "25,000 steps of warm-up" in text
+    assert "925 evolutions of 5.0%" in text
+    assert "the last at update 924,002 (step 949,002)" in text
+    assert "never change" in lines("TD3", rewire_every_updates=50)  # dense: nothing can move
+    assert "never change" in lines("DS-TD3", narrow=True)
+    assert "never, they begin at" in lines("RLx2-TD3", steps=100_000)
+    assert "from update 300,001 (step 325,001)" in lines("RLx2-TD3")
+    twice = lines("RLx2-TD3", updates_per_env_step=2, n_step_delay_updates=100)
+    assert "from update 101 (step 25,051)" in twice
+    assert "no update" in lines("TD3", steps=200)
+    actor = next(line for line in lines("RLx2-TD3").splitlines() if line.startswith("actor"))
+    assert "update 10,000 (step 45,000)" in actor  # its own clock, every second update
+
+
+def test_sac_has_no_policy_delay() -> None:
+    assert lines("RLx2-SAC", policy_delay=4) == lines("RLx2-SAC")
+
+
+def test_what_changes_nothing_is_said() -> None:
+    def of(method: str, **fields: Any) -> str:
+        return "; ".join(without_effect(preset(method, "HalfCheetah-v5", **fields)))
+
+    assert "--alpha 3.0" in of("TD3", alpha=3.0)
+    assert "--target-noise 0.5" in of("SAC", target_noise=0.5)
+    assert "--contact-forces live" in of("DS-TD3", contact_forces="live")
+    assert "--stop-at 9" in of("TD3", stop_at=9, steps=5)
+    for method in METHODS:
+        assert of(method) == ""
+    assert of("SAC", alpha=3.0) == ""
+
+
+def test_a_field_that_was_unset_stays_unset_when_the_file_repeats_the_run(
+    new_run: NewRun,
+) -> None:
+    from sparl.training.run_folder import RunFolder
+
+    run = new_run("DS-TD3", rewire_first_update=None, lambda_1=3.0, lambda_2=None)
+    again: Config = RunFolder.open(run.folder.path).config()
+    assert (again.rewire_first_update, again.lambda_1, again.lambda_2) == (None, 3.0, None)
