@@ -104,10 +104,9 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
         return actors * connections(actor) + critics * connections(critic)
 
     two = Architecture.critics
-    now, full = (weights(*n, 1, two) for n in (nets_of(nets), (dense_actor, dense_critic)))
-    stored, stored_dense = (
-        weights(*n, actors, 2 * two) for n in (nets_of(nets), (dense_actor, dense_critic))
-    )
+    now, full = weights(nets.actor, nets.critic, 1, two), weights(dense_actor, dense_critic, 1, two)
+    stored = weights(nets.actor, nets.critic, actors, 2 * two)
+    stored_dense = weights(dense_actor, dense_critic, actors, 2 * two)
     batch, updates, delay = config.batch_size, config.steps, config.actor_every
 
     def counted(actor: Layers, critic: Layers) -> float:
@@ -160,8 +159,3 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
         names = ("size_ratio_with_targets", "train_flops_ratio", "inference_flops_ratio")
         result["published"] = dict(zip(names, published, strict=True))
     return result
-
-
-def nets_of(nets: Architecture) -> tuple[Layers, Layers]:
-    """Actor and critic."""
-    return nets.actor, nets.critic
