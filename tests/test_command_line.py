@@ -249,6 +249,7 @@ def test_a_runs_configuration_is_not_mixed_with_another_method(
     config = ["train", "--config", str(finished_run / "config.toml"), "--run-dir", str(tmp_path)]
     assert "is for DS-TD3" in refused(capsys, 2, *config, "--method", "TD3")
     assert "is for Pendulum-v1" in refused(capsys, 2, *config, "--env", "Ant-v5")
+    assert "is for ds" in refused(capsys, 2, *config, "--settings", "rlx2")
     assert "is a TD3" in refused(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
 
 
@@ -478,7 +479,7 @@ def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
     assert "Traceback" not in wrong.stderr
 
 
-def test_core_imports_neither_torch_nor_pickle_readers() -> None:
+def test_core_imports_no_other_framework() -> None:
     code = (
         "import sys, sparl.cli, sparl.training.loop\n"
         "print([m for m in ('torch', 'tensorflow', 'jax') if m in sys.modules])"

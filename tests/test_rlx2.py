@@ -20,7 +20,7 @@ from sparl.sparse.pattern import Pattern
 from sparl.topology import grow
 from sparl.topology.density import erdos_renyi_total
 from sparl.topology.drop import drop_smallest
-from sparl.topology.grow import grow_largest_gradient, grow_random, random_free_positions
+from sparl.topology.grow import grow_largest_gradient, random_free_positions
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform
 from sparl.topology.layer_view import LayerView
 from sparl.topology.propose import TopologyMethod, propose
@@ -363,4 +363,3 @@ def test_growth_rules_differ() -> None:
     a, b = (agent.critics.layout.pattern((0, 1)).positions for agent in ends)
     assert a.size == b.size
     assert not np.array_equal(a, b)
-    assert grow_random is not grow_largest_gradient

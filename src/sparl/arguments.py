@@ -42,7 +42,7 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     words, env = _take(words, "--env")
     words, settings = _take(words, "--settings")
     if settings is not None:
-        from_file["settings"] = settings
+        from_file["settings"] = _one(settings, from_file, "settings")
     method = method and find_method(method).name
     method, env = _one(method, from_file, "method"), _one(env, from_file, "env")
     method = find_method(method).name
@@ -57,7 +57,7 @@ def parse_config(args: Sequence[str], program: str) -> Config:
 
 
 def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
-    """The method or environment, taken out of the file's fields.
+    """The method, environment or settings, taken out of the file's fields.
 
     Raises:
         UsageError: flag and file disagree although the file fixes what depends on it.
