@@ -310,7 +310,7 @@ DS_SETTINGS = {
     "freeze_fraction": 0.05,
     "drop": "nearest_zero_of_each_sign",
     "grow": "random",
-    "grown_moments": "mean",
+    "grown_moments": "factored",
     "learning_rate": 1e-3,
     "weight_decay": 2e-4,
     "batch_size": 100,

@@ -249,10 +249,18 @@ class Reference:
         assert (new & ~kept).sum() == count, "not as many grown as dropped"
         assert new.sum() == old.sum(), "the number of connections changed"
         grown = new & ~old
-        mean_v = layer.w_v[old].mean() if self.config.grown_moments == "mean" else 0.0
+        grown_v = np.zeros_like(layer.w_v)
+        mean = layer.w_v[old].mean()
+        if self.config.grown_moments == "mean":
+            grown_v[:] = mean
+        elif self.config.grown_moments == "factored":
+            for o, i in zip(*np.nonzero(grown), strict=True):
+                of_output = layer.w_v[o, old[o]].mean() if old[o].any() else mean
+                of_input = layer.w_v[old[:, i], i].mean() if old[:, i].any() else mean
+                grown_v[o, i] = of_output * of_input / mean
         layer.w = layer.w * new
         layer.w_m = layer.w_m * new
-        layer.w_v = np.where(grown, mean_v, layer.w_v * new)
+        layer.w_v = np.where(grown, grown_v, layer.w_v * new)
         layer.mask = new
         self.seen["moved"] += int(grown.sum())
 
@@ -327,8 +335,8 @@ def masks(agent: TD3) -> dict[Place, Mask]:
 def assert_agrees(agent: TD3, reference: Reference) -> None:
     """Patterns exactly; parameters, moments and targets within float32's rounding.
 
-    The bounds are four times what was measured over many seeds. A parameter moves by about 1e-3
-    in an update, so an error of a thousandth in a step fails.
+    A parameter moves by about 1e-3 in an update, so an error of half a hundredth in a step fails.
+    It cannot be less: Adam's first step divides a gradient, however near zero, by itself.
     """
     networks = agent.networks()
     m, v = moments(agent, networks, "m"), moments(agent, networks, "v")
@@ -345,10 +353,10 @@ def assert_agrees(agent: TD3, reference: Reference) -> None:
         w_m, b_m, _ = read_layer(m[name], place)
         w_v, b_v, _ = read_layer(v[name], place)
         for what, got, wanted, bound in (
-            ("weights", w, layer.w, 1e-6),
-            ("biases", b, layer.b, 1e-6),
-            ("target's weights", target_w, layer.target_w, 1e-6),
-            ("target's biases", target_b, layer.target_b, 1e-6),
+            ("weights", w, layer.w, 4e-6),
+            ("biases", b, layer.b, 4e-6),
+            ("target's weights", target_w, layer.target_w, 4e-6),
+            ("target's biases", target_b, layer.target_b, 4e-6),
             ("weights' m", w_m, layer.w_m, 2e-4 * np.sqrt(layer.w_v.max())),
             ("biases' m", b_m, layer.b_m, 2e-4 * np.sqrt(layer.b_v.max())),
             ("weights' v", w_v, layer.w_v, 1e-4 * layer.w_v.max()),
@@ -418,6 +426,7 @@ def test_updates_of_ds_td3_through_evolutions(seed: int) -> None:
     "fields",
     [
         {"target_pattern": "shared"},
+        {"grown_moments": "mean"},
         {"grown_moments": "zero"},
         {"drop": "smallest"},
         {"tau": 1.0},

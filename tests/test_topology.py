@@ -347,7 +347,7 @@ def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
     adam.rewire(new_layout, {place: rewiring})
     after |= {"m": adam.m, "v": adam.v}
 
-    mean_v = float(layout.read(before["v"], place).mean())
+    mean_v = float(np.float32(layout.read(before["v"], place).mean(dtype=np.float64)))
     of_grown = {"w": 0.0, "m": 0.0, "v": mean_v if moments == "mean" else 0.0}
     grown = set(new_layout.pattern(place).positions[rewiring.grown].tolist())
     assert adam.steps == 17
@@ -366,6 +366,33 @@ def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
                 flat[new_layout.biases_slice(other)],
                 before[name][layout.biases_slice(other)],
             )
+
+
+@pytest.mark.parametrize(
+    ("positions", "v", "wanted"),
+    [
+        # outputs x inputs, of [[1, 3, .], [2, ., .]]: the mean is 2
+        ([0, 1, 3], [1, 3, 2], {2: 2 * 2 / 2, 4: 2 * 3 / 2, 5: 2 * 2 / 2}),
+        # [[1, 3, 5], [., ., .]]: nothing is known of the second output, the layer's mean is 3
+        ([0, 1, 2], [1, 3, 5], {3: 1 * 3 / 3, 4: 3 * 3 / 3, 5: 5 * 3 / 3}),
+        # a silent output: its new connections are as silent
+        ([0, 1, 3], [1, 3, 0], {4: 0, 5: 0}),
+        ([0, 1, 3], [0, 0, 0], {2: 0, 4: 0}),
+        ([], [], {0: 0, 5: 0}),
+    ],
+)
+def test_second_moments_of_grown_connections_come_from_their_neurons(
+    positions: list[int], v: list[float], wanted: dict[int, float]
+) -> None:
+    old = Pattern(3, 2, np.array(positions, np.int64))
+    new = Pattern(3, 2, np.union1d(old.positions, np.array(list(wanted), np.int64)))
+    layout = Layout([[old]], "linear")
+    adam = Adam(layout, 1e-3, 0.0, "factored")
+    layout.write(adam.v, (0, 0), np.array(v, np.float32))
+    rewirings = {(0, 0): Rewiring(old, new)}
+    adam.rewire(layout.rewired(rewirings), rewirings)
+    after = dict(zip(new.positions.tolist(), adam.layout.read(adam.v, (0, 0)), strict=True))
+    assert after == {**dict(zip(positions, v, strict=True)), **wanted}
 
 
 def test_a_weight_of_zero_is_a_connection_that_learns() -> None:

@@ -88,8 +88,9 @@ class Config:
     """Which connections go: SET's rule, or the smallest magnitudes."""
     grow: Literal["random", "gradient"] = "random"
     """Which connections come: random ones, or those of largest gradient (RigL)."""
-    grown_moments: Literal["mean", "zero"] = "mean"
-    """Second Adam moment of a grown connection: its layer's mean, or zero."""
+    grown_moments: Literal["factored", "mean", "zero"] = "factored"
+    """Second Adam moment of a grown connection: from the means of its input's and its output's
+    connections, the mean of its layer, or zero."""
     target_pattern: Literal["shared", "own"] = "shared"
     """The targets' connections: the online network's, or their own by magnitude (DS alg. 3)."""
 

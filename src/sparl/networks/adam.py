@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparl import _native
 from sparl.networks.mlp import Array, Layout, Place, State
 from sparl.sparse.rewiring import Rewiring
 
-GrownMoments = Literal["mean", "zero"]
+GrownMoments = Literal["factored", "mean", "zero"]
 
 
 class Adam:
@@ -21,8 +22,10 @@ class Adam:
         layout: of the parameters.
         learning_rate: step size.
         weight_decay: L2 coefficient, added to the gradient of weights and biases alike.
-        grown_moments: second moment of a grown connection: the layer's mean, or zero. The
-            first moment is zero either way.
+        grown_moments: second moment of a grown connection; the first is zero.
+            "factored": the mean of its output's connections times the mean of its input's, over
+            the layer's mean, the rank-one estimate of Adafactor (Shazeer & Stern 2018);
+            "mean": the layer's mean; "zero".
     """
 
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
@@ -52,8 +55,17 @@ class Adam:
         self.m = old.carry(self.m, to, rewirings)
         self.v = old.carry(self.v, to, rewirings, grown=self._grown_v)
 
-    def _grown_v(self, v: Array) -> float:
-        return float(v.mean()) if self.grown_moments == "mean" and v.size else 0.0
+    def _grown_v(self, rewiring: Rewiring, v: Array) -> float | Array:
+        """What grown connections get, float32 [grown], from the layer's v in canonical order."""
+        mean = float(v.mean(dtype=np.float64)) if v.size else 0.0
+        if self.grown_moments == "zero" or mean == 0.0:
+            return 0.0
+        if self.grown_moments == "mean":
+            return mean
+        old, new, grown = rewiring.old, rewiring.new, rewiring.grown
+        by_output = _means(v, old.outputs, old.n_out, mean)[new.outputs[grown]]
+        by_input = _means(v, old.inputs, old.n_in, mean)[new.inputs[grown]]
+        return (by_output * by_input / mean).astype(np.float32)
 
     def state(self) -> State:
         """Moments in canonical order, and the number of steps."""
@@ -75,3 +87,12 @@ class Adam:
                 layout.write(moments, place, np.asarray(state[f"{prefix}.weight"], np.float32))
                 moments[layout.biases_slice(place)] = state[f"{prefix}.bias"]
             setattr(self, name, moments)
+
+
+def _means(
+    values: Array, group: NDArray[np.int64], groups: int, empty: float
+) -> NDArray[np.float64]:
+    """The mean of the values of each group, float64 [groups]; `empty` for a group of none."""
+    count = np.bincount(group, minlength=groups)
+    total = np.bincount(group, weights=values, minlength=groups)
+    return np.where(count > 0, total / np.maximum(count, 1), empty)

@@ -122,7 +122,7 @@ class Layout:
         flat: Array,
         to: Layout,
         rewirings: Mapping[Place, Rewiring],
-        grown: Callable[[Array], float] = lambda old: 0.0,
+        grown: Callable[[Rewiring, Array], float | Array] = lambda rewiring, old: 0.0,
     ) -> Array:
         """A flat array of this layout in the order of another that came from these rewirings.
 
@@ -130,14 +130,14 @@ class Layout:
             flat: float32 [parameters].
             to: the layout after the rewirings.
             rewirings: what changed between the two layouts.
-            grown: from the old values of a layer, what its grown connections get.
+            grown: from a layer's rewiring and old values, what its grown connections get.
         """
         out = np.empty(to.parameters, np.float32)
         for place, _ in self:
             out[to.biases_slice(place)] = flat[self.biases_slice(place)]
             if place in rewirings:
                 old = self.read(flat, place)
-                to.write(out, place, rewirings[place].carry(old, grown(old)))
+                to.write(out, place, rewirings[place].carry(old, grown(rewirings[place], old)))
             else:
                 out[to.weights_slice(place)] = flat[self.weights_slice(place)]
         return out

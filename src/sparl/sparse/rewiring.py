@@ -32,12 +32,15 @@ class Rewiring:
         """int64: indices, in the old pattern, of connections that the new one lacks."""
         return np.flatnonzero(~self.new.find(self.old.positions)[1])
 
-    def carry(self, values: NDArray[np.float32], grown: float = 0.0) -> NDArray[np.float32]:
+    def carry(
+        self, values: NDArray[np.float32], grown: float | NDArray[np.float32] = 0.0
+    ) -> NDArray[np.float32]:
         """Move one value per connection, in canonical order, from the old pattern to the new.
 
         Args:
             values: float32 [N old].
-            grown: what a connection that was not there gets.
+            grown: what connections that were not there get: one value for all, or float32
+                [len(self.grown)].
 
         Returns:
             float32 [N new]; a position in both patterns keeps its value.
@@ -50,6 +53,7 @@ class Rewiring:
                 f"carry: {values.shape} values for {self.old.connections} old connections"
             )
         index, stayed = self._stayed
-        if not self.old.connections:
-            return np.full(self.new.connections, grown, np.float32)
-        return np.where(stayed, values[index], np.float32(grown))
+        carried = np.empty(self.new.connections, np.float32)
+        carried[stayed] = values[index[stayed]]
+        carried[~stayed] = grown
+        return carried
