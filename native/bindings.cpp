@@ -8,8 +8,10 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 #include <optional>
 
@@ -222,21 +224,41 @@ void bind_follow(Array target, ReadOnlyArray online, double tau) {
   follow(n, t, o, float(tau));
 }
 
-void bind_follow_within_budget(Array target, ReadOnlyArray online, ReadOnlyArray source,
-                               ReadOnlyArray canonical, size_t budget, double tau) {
+std::vector<uint32_t> copied(const std::optional<ReadOnlyArray>& array, const char* name,
+                             size_t size) {
+  if (!array) return {};
+  const uint32_t* data = checked<uint32_t>(*array, name, {size});
+  return {data, data + size};
+}
+
+void new_follower(Follower* self,
+                  const std::vector<std::tuple<std::pair<size_t, size_t>, std::pair<size_t, size_t>,
+                                               std::optional<ReadOnlyArray>,
+                                               std::optional<ReadOnlyArray>, size_t>>& pieces) {
+  std::vector<Follower::Piece> list;
+  for (const auto& [target, online, source, canonical, budget] : pieces) {
+    if (target.first > target.second || online.first > online.second)
+      throw std::invalid_argument("follower: a piece ends before it starts");
+    const size_t n = target.second - target.first;
+    list.push_back({target.first, n, online.first, online.second - online.first,
+                    copied(source, "follower: source", n),
+                    copied(canonical, "follower: canonical", n), budget});
+  }
+  new (self) Follower(std::move(list));
+}
+
+void follower_follow(const Follower& follower, Array target, ReadOnlyArray online, double tau) {
   if (target.ndim() != 1 || online.ndim() != 1)
-    throw std::invalid_argument("follow_within_budget: target and online must have one axis");
-  const size_t n = target.shape(0), n_online = online.shape(0);
-  float* t = checked<float>(target, "follow_within_budget: target", {n});
-  const float* o = checked<float>(online, "follow_within_budget: online", {n_online});
-  const uint32_t* s = checked<uint32_t>(source, "follow_within_budget: source", {n});
-  const uint32_t* c = checked<uint32_t>(canonical, "follow_within_budget: canonical", {n});
-  for (size_t i = 0; i < n; i++)
-    if (s[i] > n_online)
-      throw std::invalid_argument("follow_within_budget: source " + std::to_string(s[i]) + " for " +
-                                  std::to_string(n_online) + " online connections");
+    throw std::invalid_argument("follow: target and online must have one axis");
+  if (target.shape(0) < follower.target_end() || online.shape(0) < follower.online_end())
+    throw std::invalid_argument(
+        "follow: the pieces reach to " + std::to_string(follower.target_end()) + " and " +
+        std::to_string(follower.online_end()) + ", target has " + std::to_string(target.shape(0)) +
+        " entries, online " + std::to_string(online.shape(0)));
+  float* t = checked<float>(target, "follow: target", {target.shape(0)});
+  const float* o = checked<float>(online, "follow: online", {online.shape(0)});
   nb::gil_scoped_release release;
-  follow_within_budget(n, t, o, n_online, s, c, budget, float(tau));
+  follower.follow(t, o, float(tau));
 }
 
 } // namespace
@@ -362,10 +384,17 @@ NB_MODULE(_native, m) {
   m.def("follow", &bind_follow, "target"_a, "online"_a, "tau"_a,
         nb::sig("def follow(target: " FLOATS ", online: " FLOATS ", tau: float) -> None"),
         "target += tau * (online - target), in place.");
-  m.def(
-      "follow_within_budget", &bind_follow_within_budget, "target"_a, "online"_a, "source"_a,
-      "canonical"_a, "budget"_a, "tau"_a,
-      nb::sig("def follow_within_budget(target: " FLOATS ", online: " FLOATS ", source: " INDICES
-              ", canonical: " INDICES ", budget: int, tau: float) -> None"),
-      "The same over a union of patterns, then only the budget largest magnitudes stay non-zero.");
+
+  nb::class_<Follower>(m, "Follower",
+                       "Target parameters that follow online ones of another layout.")
+      .def("__init__", &new_follower, "pieces"_a,
+           nb::sig("def __init__(self, pieces: collections.abc.Sequence[tuple[tuple[int, int], "
+                   "tuple[int, int], " INDICES " | None, " INDICES " | None, int]]) -> None"),
+           "pieces: (start, end) in the target, (start, end) in the online array, and for a layer\n"
+           "over a union of patterns: for each entry its slot in the online piece (their number:\n"
+           "none), for each entry its index in canonical order, and the budget.")
+      .def("follow", &follower_follow, "target"_a, "online"_a, "tau"_a,
+           nb::sig("def follow(self, target: " FLOATS ", online: " FLOATS ", tau: float) -> None"),
+           "target += tau * (online - target), in place; then only the budget largest magnitudes\n"
+           "of a layer over a union stay non-zero.");
 }

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace sparl {
@@ -33,24 +35,8 @@ float guess_limit(size_t n, const float* values, size_t count) {
 
 // Indices of the entries whose magnitude does not exceed the limit, ascending.
 void collect_small(size_t n, const float* values, float limit, std::vector<uint32_t>& small) {
-  small.resize(n);
-  std::vector<size_t> found((n + kChunk - 1) / kChunk);
-  in_chunks(n, [&](size_t at, size_t count) {
-    uint32_t* out = small.data() + at;
-    size_t k = 0;
-    for (size_t i = at; i < at + count; i++) {
-      out[k] = uint32_t(i);
-      k += !(std::fabs(values[i]) > limit);
-    }
-    found[at / kChunk] = k;
-  });
-  size_t total = 0;
-  for (size_t chunk = 0; chunk < found.size(); chunk++) {
-    std::copy_n(small.begin() + ptrdiff_t(chunk * kChunk), found[chunk],
-                small.begin() + ptrdiff_t(total));
-    total += found[chunk];
-  }
-  small.resize(total);
+  small.resize(n + kStrideStep);
+  small.resize(kernels().collect_small(n, values, limit, small.data()));
 }
 
 } // namespace
@@ -76,38 +62,88 @@ void follow(size_t n, float* target, const float* online, float tau) {
       n, [&](size_t at, size_t count) { kernels().follow(count, target + at, online + at, tau); });
 }
 
-void follow_within_budget(size_t n, float* target, const float* online, size_t n_online,
-                          const uint32_t* source, const uint32_t* canonical, size_t budget,
-                          float tau) {
-  thread_local std::vector<float> padded; // the online values and a zero behind them
-  padded.assign(online, online + n_online);
-  padded.push_back(0.0f);
-  const float* values = padded.data();
-  in_chunks(n, [&](size_t at, size_t count) {
-    kernels().follow_gathered(count, target + at, values, source + at, tau);
-  });
-  if (n <= budget) return;
-  const size_t surplus = n - budget;
+Follower::Follower(std::vector<Piece> pieces) {
+  for (Piece& piece : pieces) {
+    target_end_ = std::max(target_end_, piece.target_at + piece.target_size);
+    online_end_ = std::max(online_end_, piece.online_at + piece.online_size);
+    const std::string where = "follower: the piece at " + std::to_string(piece.target_at);
+    if (piece.source.empty() && piece.canonical.empty()) {
+      if (piece.target_size != piece.online_size)
+        throw std::invalid_argument(where + ": " + std::to_string(piece.target_size) +
+                                    " entries follow " + std::to_string(piece.online_size));
+      copies_.push_back(std::move(piece));
+      continue;
+    }
+    if (piece.source.size() != piece.target_size || piece.canonical.size() != piece.target_size)
+      throw std::invalid_argument(where + ": " + std::to_string(piece.target_size) + " entries, " +
+                                  std::to_string(piece.source.size()) + " sources, " +
+                                  std::to_string(piece.canonical.size()) + " canonical indices");
+    leftovers_.emplace_back();
+    for (uint32_t i = 0; i < piece.target_size; i++) {
+      if (piece.source[i] > piece.online_size)
+        throw std::invalid_argument(where + ": source " + std::to_string(piece.source[i]) + " of " +
+                                    std::to_string(piece.online_size) + " online connections");
+      if (piece.source[i] == piece.online_size) {
+        leftovers_.back().push_back(i);
+        piece.source[i] = 0; // read, and not used
+      }
+    }
+    layers_.push_back(std::move(piece));
+  }
+  guess_ = std::vector<std::atomic<float>>(layers_.size());
+  for (auto& guess : guess_) guess = INFINITY;
+}
 
-  // Only the small ones can go: collect those under a guess, or all if the guess was too low.
-  thread_local std::vector<uint32_t> small;
-  collect_small(n, target, guess_limit(n, target, surplus), small);
+void Follower::follow(float* target, const float* online, float tau) const {
+  parallel_for(uint32_t(layers_.size() + copies_.size()), [&](uint32_t i) {
+    if (i < layers_.size()) return follow_layer(i, target, online, tau);
+    const Piece& piece = copies_[i - layers_.size()];
+    kernels().follow(piece.target_size, target + piece.target_at, online + piece.online_at, tau);
+  });
+}
+
+void Follower::follow_layer(size_t index, float* all_targets, const float* all_online,
+                            float tau) const {
+  const Piece& piece = layers_[index];
+  const std::vector<uint32_t>& leftovers = leftovers_[index];
+  const size_t n = piece.target_size;
+  float* target = all_targets + piece.target_at;
+  thread_local std::vector<float> own_fading;
+  std::vector<float>& fading = own_fading; // the thread's own is looked up once
+  fading.clear();
+  for (uint32_t i : leftovers) fading.push_back(target[i]);
+  if (leftovers.size() < n)
+    kernels().follow_gathered(n, target, all_online + piece.online_at, piece.source.data(), tau);
+  for (size_t k = 0; k < leftovers.size(); k++)
+    target[leftovers[k]] = tau == 1.0f ? 0.0f : fading[k] + tau * (0.0f - fading[k]);
+  if (n <= piece.budget) return;
+  const size_t surplus = n - piece.budget;
+
+  // Only the small ones can go: collect those under a guess, or all if every guess was too low.
+  thread_local std::vector<uint32_t> own_small;
+  std::vector<uint32_t>& small = own_small;
+  collect_small(n, target, guess_[index].load(std::memory_order_relaxed), small);
+  if (small.size() < surplus) collect_small(n, target, guess_limit(n, target, surplus), small);
   if (small.size() < surplus) collect_small(n, target, INFINITY, small);
 
   // Magnitude and position in one integer: a non-negative float's bits ascend with its value.
-  const auto key = [&](uint32_t i) {
-    const float magnitude = std::fabs(target[i]);
+  thread_local std::vector<uint64_t> own_keys, own_sorted;
+  std::vector<uint64_t>&keys = own_keys, &sorted = own_sorted;
+  keys.resize(small.size());
+  for (size_t k = 0; k < small.size(); k++) {
     uint32_t bits;
-    std::memcpy(&bits, &magnitude, sizeof bits);
-    return uint64_t(bits) << 32 | canonical[i];
-  };
-  thread_local std::vector<uint64_t> keys;
-  keys.clear();
-  for (uint32_t i : small) keys.push_back(key(i));
-  std::nth_element(keys.begin(), keys.begin() + ptrdiff_t(surplus) - 1, keys.end());
-  const uint64_t last = keys[surplus - 1];
-  for (uint32_t i : small)
-    if (key(i) <= last) target[i] = 0.0f;
+    std::memcpy(&bits, &target[small[k]], sizeof bits);
+    keys[k] = uint64_t(bits & 0x7fffffff) << 32 | piece.canonical[small[k]];
+  }
+  sorted = keys;
+  std::nth_element(sorted.begin(), sorted.begin() + ptrdiff_t(surplus) - 1, sorted.end());
+  const uint64_t last = sorted[surplus - 1];
+  for (size_t k = 0; k < small.size(); k++)
+    target[small[k]] = keys[k] <= last ? 0.0f : target[small[k]];
+  const uint32_t bits = uint32_t(last >> 32);
+  float magnitude;
+  std::memcpy(&magnitude, &bits, sizeof bits);
+  guess_[index].store(1.1f * magnitude, std::memory_order_relaxed);
 }
 
 } // namespace sparl

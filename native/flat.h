@@ -1,7 +1,9 @@
 // Passes over flat arrays, cut among the threads: the optimiser and the target updates.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace sparl {
 
@@ -16,14 +18,40 @@ void adam(size_t n, float* parameters, const float* gradient, float* m, float* v
 // target = target + tau (online - target)
 void follow(size_t n, float* target, const float* online, float tau);
 
-// One layer of a target that keeps a pattern of its own (Sokar et al., algorithm 3).
-// target: [n] over the union of the online pattern and the target's leftovers; online: [n_online];
-// source: [n] the slot in `online` of each entry, n_online where there is none; canonical: [n]
-// index of each entry in canonical order.
-// target = target + tau (online - target), with online = 0 where it has no such connection; then
-// all but the `budget` entries of largest magnitude become 0, ties by ascending canonical.
-void follow_within_budget(size_t n, float* target, const float* online, size_t n_online,
-                          const uint32_t* source, const uint32_t* canonical, size_t budget,
-                          float tau);
+// Target parameters that follow online ones whose layout is another: piece by piece, either one to
+// one or a layer that keeps a pattern of its own within a budget (Sokar et al., algorithm 3).
+class Follower {
+ public:
+  struct Piece {
+    size_t target_at, target_size, online_at, online_size;
+    // Of a layer over the union of the online pattern and the target's leftovers, for each entry:
+    // its slot in the online layer, online_size where there is none, and its index in canonical
+    // order. Empty: one to one, and the sizes are equal.
+    std::vector<uint32_t> source, canonical;
+    size_t budget;
+  };
+
+  // Throws std::invalid_argument if a piece contradicts itself.
+  explicit Follower(std::vector<Piece> pieces);
+  Follower(const Follower&) = delete;
+  Follower& operator=(const Follower&) = delete;
+
+  // One to one: target = target + tau (online - target). A layer: the same, with online = 0 where
+  // it has no such connection; then all but the `budget` entries of largest magnitude become 0,
+  // ties by ascending canonical.
+  void follow(float* target, const float* online, float tau) const;
+
+  size_t target_end() const { return target_end_; } // parameters that the pieces reach into
+  size_t online_end() const { return online_end_; }
+
+ private:
+  void follow_layer(size_t index, float* target, const float* online, float tau) const;
+
+  std::vector<Piece> copies_, layers_;
+  std::vector<std::vector<uint32_t>> leftovers_; // of each layer: entries without a source
+  // Of each layer, the magnitude below which entries were looked at last; nothing but a guess.
+  mutable std::vector<std::atomic<float>> guess_;
+  size_t target_end_ = 0, online_end_ = 0;
+};
 
 } // namespace sparl

@@ -76,6 +76,10 @@ struct Kernels {
   void (*follow_gathered)(size_t n, float* target, const float* online, const uint32_t* index,
                           float tau);
 
+  // Ascending indices i with not |values[i]| > limit (so a NaN is one), and their number. out has
+  // room for n + kStrideStep.
+  size_t (*collect_small)(size_t n, const float* values, float limit, uint32_t* out);
+
   // out[i] = values[index[i]]
   void (*gather)(size_t n, const float* values, const uint32_t* index, float* out);
 };

@@ -7,6 +7,9 @@
 // for one instruction set can never be linked into another's.
 #include "kernels.h"
 #include <utility>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 namespace sparl {
 namespace {
@@ -287,13 +290,35 @@ void follow_gathered(size_t n, float* __restrict target, const float* __restrict
   }
 }
 
+size_t collect_small(size_t n, const float* values, float limit, uint32_t* out) {
+  size_t found = 0, i = 0;
+#if defined(__AVX512F__)
+  // The one place where no vector extension says it: lanes under a mask, packed together.
+  const __m512 most = _mm512_set1_ps(limit);
+  __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (; i + 16 <= n; i += 16) {
+    const __m512 magnitude = _mm512_abs_ps(_mm512_loadu_ps(values + i));
+    const __mmask16 small = _mm512_cmp_ps_mask(magnitude, most, _CMP_NGT_UQ);
+    _mm512_storeu_si512(out + found, _mm512_maskz_compress_epi32(small, index));
+    found += uint32_t(__builtin_popcount(small));
+    index = _mm512_add_epi32(index, _mm512_set1_epi32(16));
+  }
+#endif
+  for (; i < n; i++) {
+    out[found] = uint32_t(i);
+    found += !(__builtin_fabsf(values[i]) > limit);
+  }
+  return found;
+}
+
 void gather(size_t n, const float* __restrict values, const uint32_t* __restrict index,
             float* __restrict out) {
   for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
 }
 
-const Kernels table = {SPARL_ISA_NAME, kLanes, kMaxVectors, product,         weight_gradient,
-                       bias_gradient,  adam,   follow,      follow_gathered, gather};
+const Kernels table = {SPARL_ISA_NAME,  kLanes,        kMaxVectors, product,
+                       weight_gradient, bias_gradient, adam,        follow,
+                       follow_gathered, collect_small, gather};
 
 } // namespace
 

@@ -510,7 +510,8 @@ def everything(p: Problem) -> list[bytes]:
     pruned = gradient.copy()
     slots = np.arange(gradient.size, dtype=np.uint32)
     budget = gradient.size * 3 // 4
-    _native.follow_within_budget(pruned, parameters, slots[::-1].copy(), slots, budget, 0.25)
+    layer = ((0, slots.size), (0, slots.size), slots[::-1].copy(), slots, budget)
+    _native.Follower([layer]).follow(pruned, parameters, 0.25)
     return [result.tobytes() for result in (*results, followed, pruned)]
 
 
@@ -738,7 +739,7 @@ def test_follow(isa: str, n: int, tau: float) -> None:
 
 
 class Union(NamedTuple):
-    """A target layer over a union of patterns, as follow_within_budget takes it."""
+    """A target layer over a union of patterns, as Follower takes it."""
 
     target: Array
     online: Array
@@ -747,7 +748,8 @@ class Union(NamedTuple):
 
     def follow(self, budget: int, tau: float) -> Array:
         target = misaligned(self.target)
-        _native.follow_within_budget(target, self.online, self.source, self.canonical, budget, tau)
+        pieces = ((0, target.size), (0, self.online.size), self.source, self.canonical, budget)
+        _native.Follower([pieces]).follow(target, self.online, tau)
         return target
 
 
@@ -856,7 +858,7 @@ def adam(p: Any = None, g: Any = None, m: Any = None, v: Any = None, step: int =
 def within(t: Any = None, o: Any = None, s: Any = None, c: Any = None, budget: int = 1) -> None:
     t, o = (zeros(3) if a is None else a for a in (t, o))
     s, c = (np.arange(3, dtype=np.uint32) if a is None else a for a in (s, c))
-    _native.follow_within_budget(t, o, s, c, budget, 0.5)
+    _native.Follower([((0, 3), (0, 3), s, c, budget)]).follow(t, o, 0.5)
 
 
 DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
@@ -959,7 +961,7 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "follow frozen": (lambda: _native.follow(FROZEN, zeros(16), 0.5), TypeError, "follow"),
     "budget source": (
         lambda: within(s=np.array([0, 4, 1], np.uint32)),
-        ValueError, "source 4 for 3 online connections",
+        ValueError, "source 4 of 3 online connections",
     ),
     "budget source dtype": (lambda: within(s=np.arange(3)), TypeError, "uint32, is int64"),
     "budget source size": (
@@ -968,7 +970,7 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "budget canonical": (
         lambda: within(c=np.arange(4, dtype=np.uint32)), ValueError, r"\(3,\), has \(4,\)",
     ),
-    "budget negative": (lambda: within(budget=-1), TypeError, "follow_within_budget"),
+    "budget negative": (lambda: within(budget=-1), TypeError, "incompatible"),
     "threads 0": (lambda: _native.set_threads(0), ValueError, r"0 threads.*\[1, 1024\]"),
     "threads many": (lambda: _native.set_threads(1025), ValueError, "1025 threads"),
 }  # fmt: skip

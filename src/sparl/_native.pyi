@@ -94,7 +94,18 @@ def adam(parameters: numpy.typing.NDArray[numpy.float32], gradient: numpy.typing
 def follow(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
     """target += tau * (online - target), in place."""
 
-def follow_within_budget(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], source: numpy.typing.NDArray[numpy.uint32], canonical: numpy.typing.NDArray[numpy.uint32], budget: int, tau: float) -> None:
-    """
-    The same over a union of patterns, then only the budget largest magnitudes stay non-zero.
-    """
+class Follower:
+    """Target parameters that follow online ones of another layout."""
+
+    def __init__(self, pieces: Sequence[tuple[tuple[int, int], tuple[int, int], numpy.typing.NDArray[numpy.uint32] | None, numpy.typing.NDArray[numpy.uint32] | None, int]]) -> None:
+        """
+        pieces: (start, end) in the target, (start, end) in the online array, and for a layer
+        over a union of patterns: for each entry its slot in the online piece (their number:
+        none), for each entry its index in canonical order, and the budget.
+        """
+
+    def follow(self, target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
+        """
+        target += tau * (online - target), in place; then only the budget largest magnitudes
+        of a layer over a union stay non-zero.
+        """

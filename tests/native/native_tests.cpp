@@ -653,7 +653,7 @@ void test_thread_counts() {
     Floats p = p0, m(n), v(n), followed = p0, pruned = p0;
     adam(n, p.data(), g.data(), m.data(), v.data(), 1, {1e-3, 0.9, 0.999, 1e-8, 2e-4});
     follow(n, followed.data(), g.data(), 0.25f);
-    follow_within_budget(n, pruned.data(), g.data(), n, slots.data(), slots.data(), n / 2, 0.25f);
+    Follower({{0, n, 0, n, slots, slots, n / 2}}).follow(pruned.data(), g.data(), 0.25f);
     for (Floats* result : {&p, &m, &v, &followed, &pruned}) out.push_back(*result);
     return out;
   };
@@ -752,8 +752,8 @@ void test_budget(size_t n, const std::function<float(size_t)>& value) {
   for (const float tau : {0.0f, 0.25f}) {
     const auto run = [&](size_t budget) {
       Floats out = target;
-      follow_within_budget(n, out.data(), online.data(), n_online, source.data(), canonical.data(),
-                           budget, tau);
+      Follower({{0, n, 0, n_online, source, canonical, budget}})
+          .follow(out.data(), online.data(), tau);
       return out;
     };
     const Floats moved = run(n);
@@ -800,7 +800,7 @@ void test_budget_copies_at_tau_1() {
   Floats target{1e8f, 0.3f, 0.7f, 5.0f};
   const Floats online{1.0f, 0.1f, 0.123456f};
   const std::vector<uint32_t> slots{0, 1, 2, 3};
-  follow_within_budget(4, target.data(), online.data(), 3, slots.data(), slots.data(), 4, 1.0f);
+  Follower({{0, 4, 0, 3, slots, slots, 4}}).follow(target.data(), online.data(), 1.0f);
   CHECK(std::equal(online.begin(), online.end(), target.begin()));
   CHECK(target[3] == 0.0f);
 }

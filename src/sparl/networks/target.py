@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,14 +71,11 @@ class SharedPatternTarget:
         self.network.restore(state)
 
 
-class _Piece(NamedTuple):
-    """A stretch of the target's parameters and what it follows."""
-
-    target: slice
-    online: slice
-    source: NDArray[np.uint32] | None = None  # slots to follow; None: one to one
-    canonical: NDArray[np.uint32] | None = None
-    budget: int = 0
+# A stretch of the target's parameters and what it follows: start and end in the target, start and
+# end in the online array; of a layer over a union also the slots to follow, the canonical index of
+# each entry, and the budget.
+_Indices = NDArray[np.uint32] | None
+_Piece = tuple[tuple[int, int], tuple[int, int], _Indices, _Indices, int]
 
 
 class OwnPatternTarget:
@@ -97,7 +94,7 @@ class OwnPatternTarget:
         self.online = online
         self.network = online.copy()
         self._united_with: Layout | None = online.layout
-        self._pieces = self._plan()
+        self._follower = self._plan()
 
     def __call__(self, *inputs: Array) -> Array:
         """Outputs, as Network gives them."""
@@ -107,15 +104,7 @@ class OwnPatternTarget:
         """Move towards the online network, then keep the largest magnitudes of each layer."""
         if self._united_with is not self.online.layout:
             self._unite()
-        mine, theirs = self.network.parameters, self.online.parameters
-        for piece in self._pieces:
-            target, online = mine[piece.target], theirs[piece.online]
-            if piece.source is None or piece.canonical is None:
-                _native.follow(target, online, tau)
-            else:
-                _native.follow_within_budget(
-                    target, online, piece.source, piece.canonical, piece.budget, tau
-                )
+        self._follower.follow(self.network.parameters, self.online.parameters, tau)
 
     def _unite(self) -> None:
         """Rebuild the union of the online pattern and what exists here."""
@@ -135,7 +124,7 @@ class OwnPatternTarget:
         mine.parameters = mine.layout.carry(mine.parameters, layout, rewirings)
         mine.layout = layout
         self._united_with = online
-        self._pieces = self._plan()
+        self._follower = self._plan()
 
     def _existing_patterns(self) -> Iterator[tuple[Place, Pattern]]:
         """Each layer's connections: what a dense target would hold as non-zero."""
@@ -144,31 +133,26 @@ class OwnPatternTarget:
             positions = pattern.positions[values != 0]
             yield place, Pattern(pattern.n_in, pattern.n_out, positions)
 
-    def _plan(self) -> list[_Piece]:
+    def _plan(self) -> _native.Follower:
         """What follows what; neighbouring stretches that follow one to one become one."""
         mine, theirs = self.network.layout, self.online.layout
         pieces: list[_Piece] = []
         for place, pattern in mine:
-            weights = _Piece(mine.weights_slice(place), theirs.weights_slice(place))
-            if not pattern.same_as(theirs.pattern(place)):
-                weights = weights._replace(
-                    source=_sources(mine, theirs, place),
-                    canonical=mine.native(place).canonical_index,
-                    budget=theirs.pattern(place).connections,
-                )
-            biases = _Piece(mine.biases_slice(place), theirs.biases_slice(place))
-            for piece in (weights, biases):
-                if pieces and piece.source is None and pieces[-1].source is None:
-                    last = pieces.pop()
-                    pieces.append(
-                        _Piece(
-                            slice(last.target.start, piece.target.stop),
-                            slice(last.online.start, piece.online.stop),
-                        )
+            target, online = mine.weights_slice(place), theirs.weights_slice(place)
+            if pattern.same_as(theirs.pattern(place)):
+                _add_stretch(pieces, target, online)
+            else:
+                pieces.append(
+                    (
+                        (target.start, target.stop),
+                        (online.start, online.stop),
+                        _sources(mine, theirs, place),
+                        mine.native(place).canonical_index,
+                        theirs.pattern(place).connections,
                     )
-                else:
-                    pieces.append(piece)
-        return pieces
+                )
+            _add_stretch(pieces, mine.biases_slice(place), theirs.biases_slice(place))
+        return _native.Follower(pieces)
 
     def existing(self) -> State:
         """The connections that exist, never more than the budget, and their values."""
@@ -188,7 +172,16 @@ class OwnPatternTarget:
         """Take over a state."""
         self.network.restore(state)
         self._united_with = None if state["behind"] else self.online.layout
-        self._pieces = [] if state["behind"] else self._plan()
+        self._follower = _native.Follower([]) if state["behind"] else self._plan()
+
+
+def _add_stretch(pieces: list[_Piece], target: slice, online: slice) -> None:
+    """Follow one to one, as part of the piece before if that does the same."""
+    starts = target.start, online.start
+    if pieces and pieces[-1][2] is None:
+        last = pieces.pop()
+        starts = last[0][0], last[1][0]
+    pieces.append(((starts[0], target.stop), (starts[1], online.stop), None, None, 0))
 
 
 def _sources(mine: Layout, theirs: Layout, place: Place) -> NDArray[np.uint32]:
