@@ -120,9 +120,9 @@ void product(const BlocksView& m, const float* values, const float* bias, const 
 }
 
 // ---------------------------------------------------------------- sums of lanes
-// Collects vectors and turns each `kLanes` of them into one vector of their lane sums by a
-// tree of shuffles, so a horizontal sum costs about three operations. The tree is the same
-// for every vector: the order of additions is fixed.
+// Turns up to `kLanes` vectors into one vector of their lane sums by a tree of shuffles, in
+// registers, so a horizontal sum costs about three operations. The tree is the same for every
+// vector: the order of additions is fixed.
 
 template <uint32_t Segment, uint32_t Half, size_t... I>
 SPARL_INLINE Vec halves(Vec a, Vec b, std::index_sequence<I...>) {
@@ -131,65 +131,50 @@ SPARL_INLINE Vec halves(Vec a, Vec b, std::index_sequence<I...>) {
       a, b, (I / (Segment / 2) * Segment + Half * (Segment / 2) + I % (Segment / 2))...);
 }
 
-template <uint32_t Segment>
-SPARL_INLINE Vec fold(const Vec* v) { // the sums of v[0 .. 2 kLanes / Segment)
+template <uint32_t Count, uint32_t Segment = 2>
+SPARL_INLINE Vec lane_sums(const Vec* v) { // in its first lanes those of v[0 .. Count)
   constexpr auto lanes = std::make_index_sequence<kLanes>();
+  constexpr uint32_t kHalf = kLanes / Segment; // vectors that fit into one half of the tree
   Vec a, b;
   if constexpr (Segment == kLanes) {
     a = v[0];
-    b = v[1];
+    b = v[Count - 1];
   } else {
-    a = fold<Segment * 2>(v);
-    b = fold<Segment * 2>(v + kLanes / Segment);
+    a = lane_sums<(Count < kHalf ? Count : kHalf), Segment * 2>(v);
+    if constexpr (Count > kHalf)
+      b = lane_sums<Count - kHalf, Segment * 2>(v + kHalf);
+    else
+      b = a;
   }
   return halves<Segment, 0>(a, b, lanes) + halves<Segment, 1>(a, b, lanes);
 }
 
-struct LaneSums {
-  Vec waiting[kLanes + 16];
-  uint32_t count = 0;
-  float* out;
-
-  SPARL_INLINE Vec* take(uint32_t n) { // room for n more; flushes what is complete first
-    while (count >= kLanes) flush();
-    Vec* v = waiting + count;
-    count += n;
-    return v;
+template <uint32_t Count>
+SPARL_INLINE void store_lane_sums(const Vec* v, float* out) { // out[i] = sum of the lanes of v[i]
+  if constexpr (Count > kLanes) {
+    store_lane_sums<kLanes>(v, out);
+    store_lane_sums<Count - kLanes>(v + kLanes, out + kLanes);
+  } else {
+    const Vec sums = lane_sums<Count>(v);
+    __builtin_memcpy(out, &sums, Count * sizeof(float));
   }
-  SPARL_INLINE void flush() {
-    *reinterpret_cast<UnalignedVec*>(out) = fold<2>(waiting);
-    out += kLanes;
-    count -= kLanes;
-    for (uint32_t i = 0; i < count; i++) waiting[i] = waiting[kLanes + i];
-  }
-  void finish() {
-    while (count >= kLanes) flush();
-    for (uint32_t i = count; i < kLanes; i++) waiting[i] = Vec{};
-    const Vec last = fold<2>(waiting);
-    for (uint32_t i = 0; i < count; i++) out[i] = last[i];
-  }
-};
+}
 
 // ---------------------------------------------------------------- weight gradient
 // G[k] = sum_b dY[row_k][b] X[column_k][b]
 // Tile     the pattern's K rows x C columns of accumulators over the whole batch.
-// Loads    K + C per K C multiply-adds: .5 per multiply-add for full patterns.
-// Tail     columns left over go by 4, 2 and 1.
+// Loads    K + C per K C multiply-adds: .5 per multiply-add for full patterns. Accumulators never
+//          go through memory: a 64-byte store costs as much as two multiply-adds.
+// Tail     columns left over are one narrower tile.
 // Threads  none here: blocks are independent, each connection is summed by one thread.
-// Rounding lane sums over the batch in order, then the fixed tree of LaneSums.
+// Rounding lane sums over the batch in order, then the fixed tree of lane_sums.
 
-template <uint32_t Pattern, uint32_t C>
-SPARL_INLINE void dots(const uint32_t* column, const float* dy, const float* x, size_t stride,
-                       uint32_t vectors, LaneSums& sums) {
-  constexpr uint32_t K = __builtin_popcount(Pattern);
+template <uint32_t K, uint32_t C>
+SPARL_INLINE void dots(const uint32_t* column, const Vec* const* ys, const float* x, size_t stride,
+                       uint32_t vectors, float* out) {
   const Vec* xs[C];
-  const Vec* ys[K];
 #pragma GCC unroll 8
   for (uint32_t c = 0; c < C; c++) xs[c] = reinterpret_cast<const Vec*>(x + column[c] * stride);
-  uint32_t j = 0;
-#pragma GCC unroll 4
-  for (uint32_t r = 0; r < kBlockRows; r++)
-    if (Pattern >> r & 1) ys[j++] = reinterpret_cast<const Vec*>(dy + r * stride);
   Vec sum[C * K];
 #pragma GCC unroll 16
   for (uint32_t i = 0; i < C * K; i++) sum[i] = Vec{};
@@ -204,59 +189,77 @@ SPARL_INLINE void dots(const uint32_t* column, const float* dy, const float* x, 
       for (uint32_t k = 0; k < K; k++) sum[c * K + k] += y[k] * v;
     }
   }
-  Vec* out = sums.take(C * K);
-#pragma GCC unroll 16
-  for (uint32_t i = 0; i < C * K; i++) out[i] = sum[i];
+  store_lane_sums<C * K>(sum, out);
 }
 
-template <uint32_t Pattern>
-SPARL_INLINE void group_gradient(uint32_t count, const uint32_t* column, const float* dy,
-                                 const float* x, size_t stride, uint32_t vectors, LaneSums& sums) {
-  constexpr uint32_t K = __builtin_popcount(Pattern);
-  constexpr uint32_t C = K == 1 ? 8 : kManyRegisters || K == 2 ? 4 : 2;
-  uint32_t k = 0;
-  for (; k + C <= count; k += C) dots<Pattern, C>(column + k, dy, x, stride, vectors, sums);
-  if constexpr (C > 4)
-    if (count - k >= 4) dots<Pattern, 4>(column + k, dy, x, stride, vectors, sums), k += 4;
-  if constexpr (C > 2)
-    if (count - k >= 2) dots<Pattern, 2>(column + k, dy, x, stride, vectors, sums), k += 2;
-  if (count - k >= 1) dots<Pattern, 1>(column + k, dy, x, stride, vectors, sums);
+template <uint32_t K>
+void group_gradient(uint32_t count, const uint32_t* column, const Vec* const* rows, const float* x,
+                    size_t stride, uint32_t vectors, float* out) {
+  constexpr uint32_t C = kManyRegisters ? (K <= 2 ? 8 : 4) : (K == 1 ? 8 : K == 2 ? 4 : 2);
+  const Vec* ys[K];
+#pragma GCC unroll 4
+  for (uint32_t k = 0; k < K; k++) ys[k] = rows[k];
+  for (; count >= C; count -= C, column += C, out += C * K)
+    dots<K, C>(column, ys, x, stride, vectors, out);
+  switch (count) {
+#define SPARL_CASE(c)                                                     \
+  case c:                                                                 \
+    if constexpr (c < C) dots<K, c>(column, ys, x, stride, vectors, out); \
+    break;
+    SPARL_CASE(1)
+    SPARL_CASE(2)
+    SPARL_CASE(3)
+    SPARL_CASE(4)
+    SPARL_CASE(5)
+    SPARL_CASE(6)
+    SPARL_CASE(7)
+#undef SPARL_CASE
+  }
 }
 
 void weight_gradient(const BlocksView& m, uint32_t first, uint32_t last, const float* dy,
                      const float* x, size_t stride, uint32_t vectors, float* gradient) {
-  LaneSums sums;
-  sums.out = gradient + m.blocks[first].value;
+  float* out = gradient + m.blocks[first].value;
   for (uint32_t block = first; block < last; block++) {
     const uint32_t* column = m.columns + m.blocks[block].column;
     const float* block_dy = dy + size_t(block) * kBlockRows * stride;
     for (uint32_t g = m.blocks[block].group; g < m.blocks[block + 1].group; g++) {
-      const uint32_t count = m.groups[g] >> 4;
-      switch (m.groups[g] & 15) {
-#define SPARL_CASE(p)                                                     \
-  case p:                                                                 \
-    group_gradient<p>(count, column, block_dy, x, stride, vectors, sums); \
-    break;
-        SPARL_EACH_PATTERN(SPARL_CASE)
-#undef SPARL_CASE
+      const uint32_t count = m.groups[g] >> 4, pattern = m.groups[g] & 15;
+      const Vec* rows[kBlockRows];
+      uint32_t height = 0;
+#pragma GCC unroll 4
+      for (uint32_t r = 0; r < kBlockRows; r++) {
+        rows[height] = reinterpret_cast<const Vec*>(block_dy + r * stride);
+        height += pattern >> r & 1;
+      }
+      switch (height) {
+        case 1:
+          group_gradient<1>(count, column, rows, x, stride, vectors, out);
+          break;
+        case 2:
+          group_gradient<2>(count, column, rows, x, stride, vectors, out);
+          break;
+        case 3:
+          group_gradient<3>(count, column, rows, x, stride, vectors, out);
+          break;
+        case 4:
+          group_gradient<4>(count, column, rows, x, stride, vectors, out);
+          break;
       }
       column += count;
+      out += count * height;
     }
   }
-  sums.finish();
 }
 
 void bias_gradient(uint32_t rows, const float* dy, size_t stride, uint32_t vectors,
                    float* gradient) {
-  LaneSums sums;
-  sums.out = gradient;
   for (uint32_t r = 0; r < rows; r++) {
     const Vec* y = reinterpret_cast<const Vec*>(dy + r * stride);
     Vec sum{};
     for (uint32_t i = 0; i < vectors; i++) sum += y[i];
-    *sums.take(1) = sum;
+    store_lane_sums<1>(&sum, gradient + r);
   }
-  sums.finish();
 }
 
 // ---------------------------------------------------------------- flat passes

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sparl import _native
 from sparl.networks.mlp import Array, Layout, Network, Place, State
-from sparl.sparse.pattern import Pattern
+from sparl.sparse.pattern import Pattern, union
 
 
 class Target(Protocol):
@@ -112,12 +112,12 @@ class OwnPatternTarget:
         patterns: list[list[Pattern]] = [[] for _ in mine.layout.patterns]
         for place, existing in self._existing_patterns():
             wanted = online.pattern(place)
-            union = np.union1d(existing.positions, wanted.positions)
+            positions = union(existing.positions, wanted.positions)
             # The online pattern itself where nothing is left over: then its layer is shared.
             patterns[place[0]].append(
                 wanted
-                if union.size == wanted.connections
-                else Pattern(wanted.n_in, wanted.n_out, union)
+                if positions.size == wanted.connections
+                else Pattern(wanted.n_in, wanted.n_out, positions)
             )
         layout = Layout(patterns, online.output, online.first_gradient_input, share=online)
         rewirings = mine.layout.difference(layout)

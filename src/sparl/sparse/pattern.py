@@ -90,3 +90,13 @@ class Pattern:
     def overlap(self, other: Pattern) -> float:
         """Share of this pattern's connections that exist in other; 1 for an empty pattern."""
         return float(other.find(self.positions)[1].mean()) if self.connections else 1.0
+
+
+def union(a: Positions, b: Positions) -> Positions:
+    """All positions of either, ascending, each once; both int64 and ascending.
+
+    Sorting two runs is a merge, many times faster than the hashing of numpy.union1d.
+    """
+    merged = np.concatenate([a, b])
+    merged.sort(kind="stable")
+    return merged[np.diff(merged, prepend=-1) > 0]

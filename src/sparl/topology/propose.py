@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from sparl.sparse.pattern import Pattern
+from sparl.sparse.pattern import Pattern, union
 from sparl.sparse.rewiring import Rewiring
 from sparl.topology.density import round_half_up
 from sparl.topology.drop import DropRule
@@ -51,7 +51,7 @@ def propose(
         raise RuntimeError(f"drop rule: {count} connections asked for, got {dropped.size}")
     kept = Pattern(pattern.n_in, pattern.n_out, kept_positions)
     grown = method.grow(layer, kept, count, rng)
-    positions = np.union1d(kept.positions, grown)
+    positions = union(kept.positions, grown)
     if grown.size != count or positions.size != pattern.connections:
         raise RuntimeError(f"grow rule: {count} free positions asked for, got {grown.size}")
     return Rewiring(pattern, Pattern(pattern.n_in, pattern.n_out, positions))
