@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.training.environment import Environment
-from sparl.training.evaluate import evaluate
+from sparl.training.evaluate import Evaluation, Evaluator
 
 
 class Toy(gymnasium.Env[Any, Any]):
@@ -189,16 +189,26 @@ def test_restored_environment_continues_bit_for_bit(env_id: str) -> None:
     assert [*play(other, actions), other.reset().tobytes()] == expected
 
 
-def test_evaluation_episodes_do_not_depend_on_what_was_played_before() -> None:
-    env = Environment("Pendulum-v1", max_episode_steps=5)
+def test_evaluation_episodes_do_not_depend_on_what_is_played_beside_or_before() -> None:
+    """On MuJoCo, whose episodes here end at different times."""
 
     def policy(x: Any) -> Any:
-        return np.tanh(x[:, :1])
+        return np.tanh(x[:, :3])
 
-    three = evaluate(policy, env, 3, seed=100)
-    env.reset()
-    assert evaluate(policy, env, 2, seed=100).returns == three.returns[:2]
-    assert evaluate(policy, env, 3, seed=101).returns != three.returns
-    assert three.lengths == (5, 5, 5)
-    assert three.mean == pytest.approx(sum(three.returns) / 3)
-    assert three.std == pytest.approx(np.std(three.returns))
+    def evaluation(episodes: int, seed: int, times: int = 1) -> Evaluation:
+        evaluator = Evaluator(lambda: Environment("Hopper-v5"), episodes, seed)
+        for _ in range(times):
+            result = evaluator.evaluate(policy)
+        evaluator.close()
+        return result
+
+    many = evaluation(13, seed=100)  # more than play side by side
+    assert len(set(many.lengths)) > 3
+    assert evaluation(13, seed=100, times=2) == many
+    for episodes in (1, 2, 5):
+        alone = evaluation(episodes, seed=100)
+        assert alone.returns == many.returns[:episodes]
+        assert alone.lengths == many.lengths[:episodes]
+    assert evaluation(2, seed=101).returns != many.returns[:2]
+    assert many.mean == pytest.approx(sum(many.returns) / 13)
+    assert many.std == pytest.approx(np.std(many.returns))

@@ -176,7 +176,7 @@ def new_run(tmp_path: Path) -> Iterator[NewRun]:
     for run in made:
         run.folder.close()
         run.environment.close()
-        run.evaluation_environment.close()
+        run.evaluator.close()
 
 
 def begin(run: Training) -> None:

@@ -120,15 +120,15 @@ class EvaluateOptions:
 def evaluate(args: list[str]) -> int:
     """`sparl evaluate`."""
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
-    from sparl.training import evaluate as evaluation
     from sparl.training.agent_file import load_agent
-    from sparl.training.environment import Environment
+    from sparl.training.environment import make_environment
+    from sparl.training.evaluate import Evaluator
     from sparl.training.run_folder import RunFolder
 
     config = RunFolder.open(options.run).config()
     agent = load_agent(options.run)
     try:
-        environment = Environment(config.env, config.max_episode_steps, config.contact_forces)
+        environment = make_environment(config)
     except UsageError as error:
         raise DataError(f"{options.run}: {error}") from None
     if (environment.n_obs, environment.n_act) != (agent.n_obs, agent.n_act):
@@ -142,7 +142,7 @@ def evaluate(args: list[str]) -> int:
         raise UsageError(
             f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0"
         )
-    result = evaluation.evaluate(agent.policy, environment, episodes, seed)
+    result = Evaluator(lambda: make_environment(config), episodes, seed).evaluate(agent.policy)
     if options.json:
         _say_json(
             {"mean": result.mean, "std": result.std,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sparl.errors import DataError
 from sparl.networks.mlp import Array, Layout, Network, Output, State
 from sparl.sparse.pattern import Pattern
-from sparl.training.environment import Environment, scale_action
+from sparl.training.environment import ActionScale, Environment
 from sparl.training.run_folder import AGENT, AGENT_MANIFEST, RunFolder
 
 FORMAT = 1
@@ -63,8 +63,8 @@ def save_agent(
                 "output_activation": "linear" if squashed else "tanh",
                 "actions": "tanh(outputs[:n_act])" if squashed else "outputs",
                 "observations": environment.n_obs,
-                "action_low": environment.action_low.tolist(),
-                "action_high": environment.action_high.tolist(),
+                "action_low": environment.action_scale.low.tolist(),
+                "action_high": environment.action_scale.high.tolist(),
             },
             "networks": {name: _shapes(state) for name, state in networks.items()},
             "positions": "output * inputs + input, ascending; one weight each, in this order",
@@ -100,9 +100,11 @@ class TrainedAgent:
         self.manifest = manifest
         self.actor = actor
         policy = manifest["policy"]
-        self._low = np.asarray(policy["action_low"], np.float64)
-        self._high = np.asarray(policy["action_high"], np.float64)
-        self.n_obs, self.n_act = actor.layout.n_in, self._low.size
+        self._scale = ActionScale(
+            np.asarray(policy["action_low"], np.float64),
+            np.asarray(policy["action_high"], np.float64),
+        )
+        self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
         self._squashed = policy["output_activation"] == "linear"
         if actor.layout.n_out != self.n_act * (2 if self._squashed else 1):
             raise ValueError(f"{actor.layout.n_out} outputs for {self.n_act} actions")
@@ -133,7 +135,7 @@ class TrainedAgent:
         if x.size == 0:
             return np.zeros((0, self.n_act), np.float32)
         action = self.policy(np.atleast_2d(x)).reshape(*x.shape[:-1], self.n_act)
-        return scale_action(action, self._low, self._high).astype(np.float32)
+        return self._scale(action).astype(np.float32)
 
 
 def load_agent(path: str | Path) -> TrainedAgent:

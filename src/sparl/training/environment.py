@@ -10,6 +10,7 @@ import difflib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isfinite
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -17,6 +18,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
+from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.networks.mlp import Array
 
@@ -185,14 +187,15 @@ class Environment:
                 f"environment {env_id} has no time limit; give one with --max-episode-steps N"
             )
         self.n_obs, self.n_act = observation.shape[0], action.shape[0]
-        self.action_low = np.asarray(action.low, np.float64)
-        self.action_high = np.asarray(action.high, np.float64)
+        self.action_scale = ActionScale(
+            np.asarray(action.low, np.float64), np.asarray(action.high, np.float64)
+        )
         self._dtype = action.dtype
         self._episode_steps = 0
 
     def scale(self, action: Array) -> NDArray[Any]:
         """An action of [-1, 1], [..., n_act], in the environment's own units."""
-        return scale_action(action, self.action_low, self.action_high).astype(self._dtype)
+        return self.action_scale(action).astype(self._dtype)
 
     def reset(self, seed: int | None = None) -> Array:
         """Start an episode; with a seed, always the same one.
@@ -219,7 +222,7 @@ class Environment:
             reward = float(reward)
         except Exception as error:
             raise self._fault(f"step raised {_named(error)}", action) from error
-        if not np.isfinite(reward):
+        if not isfinite(reward):
             raise self._fault(f"step returned the reward {reward}", action)
         checked = self._observation(observation, "step", action)
         return Step(checked, reward, bool(terminated), bool(truncated))
@@ -235,7 +238,8 @@ class Environment:
                 f"{where} returned an observation of shape {shape}, not {(self.n_obs,)}", action
             )
         copied = np.array(observation, np.float32)
-        if not np.isfinite(copied).all():
+        # A finite sum has finite terms; finite terms rarely have another sum.
+        if not isfinite(np.add.reduce(copied)) and not np.isfinite(copied).all():
             bad = int(np.flatnonzero(~np.isfinite(copied))[0])
             raise self._fault(f"{where} returned observation[{bad}] = {copied[bad]}", action)
         return copied
@@ -291,12 +295,28 @@ class Environment:
         bare.data.xipos[:] = state["xipos"]
 
 
-def scale_action(
-    action: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """From [-1, 1] to [low, high], entry by entry; never beyond either."""
-    scaled: NDArray[np.float64] = (low + high) / 2 + (high - low) / 2 * action
-    return scaled.clip(low, high)
+class ActionScale:
+    """From [-1, 1] to [low, high], entry by entry; never beyond either.
+
+    Args:
+        low: float64 [n_act].
+        high: float64 [n_act].
+    """
+
+    def __init__(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+        self.low, self.high = low, high
+        self._middle, self._reach = (low + high) / 2, (high - low) / 2
+
+    def __call__(self, action: Array) -> NDArray[np.float64]:
+        """Actions in the environment's units, float64 [..., n_act]."""
+        scaled = self._middle + self._reach * action
+        bounded: NDArray[np.float64] = np.minimum(np.maximum(scaled, self.low), self.high)
+        return bounded
+
+
+def make_environment(config: Config) -> Environment:
+    """The environment of a configuration."""
+    return Environment(config.env, config.max_episode_steps, config.contact_forces)
 
 
 def _time_limit(env: gymnasium.Env[Any, Any]) -> Any:

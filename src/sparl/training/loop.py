@@ -21,8 +21,8 @@ from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.agent_file import load_agent, save_agent
 from sparl.training.console import RunConsole
-from sparl.training.environment import Environment
-from sparl.training.evaluate import evaluate
+from sparl.training.environment import Environment, make_environment
+from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import stop_on_signal
 from sparl.training.machine import available_cores, memory_bytes
 from sparl.training.plan import connections_text, plan
@@ -64,9 +64,10 @@ class Training:
         check(config)
         self.config = config
         _native.set_threads(config.threads or min(available_cores(), 4))
-        limits = (config.max_episode_steps, config.contact_forces)
-        self.environment = Environment(config.env, *limits)
-        self.evaluation_environment = Environment(config.env, *limits)
+        self.environment = make_environment(config)
+        self.evaluator = Evaluator(
+            lambda: make_environment(config), config.evaluation_episodes, config.evaluation_seed
+        )
         n_obs, n_act = self.environment.n_obs, self.environment.n_act
         self.architecture = architecture(config, n_obs, n_act)
         _check_memory(config, self.architecture, n_obs, n_act)
@@ -112,7 +113,7 @@ class Training:
         finally:
             self.folder.close()
             self.environment.close()
-            self.evaluation_environment.close()
+            self.evaluator.close()
         evaluations = tuple(self.record.evaluations)
         return Run(self.folder.path, self.config, evaluations, stop.signal, self.record.seconds)
 
@@ -178,11 +179,7 @@ class Training:
 
     def _evaluate(self) -> None:
         """Evaluate, and write what happened since the last time."""
-        config = self.config
-        result = evaluate(
-            self.agent.policy, self.evaluation_environment,
-            config.evaluation_episodes, config.evaluation_seed,
-        )  # fmt: skip
+        result = self.evaluator.evaluate(self.agent.policy)
         self.record.evaluation(self.env_step, self.agent.updates, result)
         self._write_record()
         self.console.evaluated(self.env_step, result)
