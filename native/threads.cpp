@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <pthread.h>
+#include <sched.h>
 #include <thread>
 #include <vector>
 
@@ -19,8 +20,18 @@ inline void pause() {
 #endif
 }
 
+int current_cpu() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return 0;
+#endif
+}
+
 // The items of a job are cut into one range for each thread, which takes from its own first and
 // then from the others': neighbouring items, which share data, mostly meet in one core's caches.
+// A worker that finds itself on the processor of the job's owner steps aside: schedulers place a
+// thread that wakes up near the one that woke it, and then leave both there for milliseconds.
 // A job is published by raising the epoch in every range's ticket (epoch << 32 | next item). An
 // item is claimed by a compare-and-swap on a ticket. Before the fields of the next job are written
 // the tickets are closed, so a claim that succeeds proves that the fields read before it were
@@ -28,6 +39,10 @@ inline void pause() {
 class Pool {
  public:
   explicit Pool(uint32_t workers) : ranges_(workers + 1) {
+#if defined(__linux__)
+    CPU_ZERO(&allowed_);
+    sched_getaffinity(0, sizeof allowed_, &allowed_);
+#endif
     try {
       for (uint32_t i = 0; i < workers; i++) threads_.emplace_back([this, i] { work(i + 1); });
     } catch (...) { // no more threads to be had: give back those there are
@@ -48,6 +63,7 @@ class Pool {
     context_.store(context, std::memory_order_release);
     count_.store(count, std::memory_order_release);
     done_.store(0, std::memory_order_relaxed);
+    owner_cpu_.store(current_cpu(), std::memory_order_relaxed);
     const uint64_t epoch = (ranges_[0].ticket.load(std::memory_order_relaxed) >> 32) + 1;
     for (uint32_t r = size(); r-- > 0;) // the first one, which workers watch, is the last
       ranges_[r].ticket.store(epoch << 32 | first_item(r, count), std::memory_order_seq_cst);
@@ -58,7 +74,10 @@ class Pool {
       wake_.notify_all();
     }
     help(epoch, 0);
-    while (done_.load(std::memory_order_acquire) != count) pause();
+    for (uint32_t spins = 1; done_.load(std::memory_order_acquire) != count; spins++) {
+      pause();
+      if (spins % 1024 == 0) std::this_thread::yield(); // who has the last item may wait for us
+    }
     for (Range& range : ranges_)
       range.ticket.store(epoch << 32 | kClosed, std::memory_order_release);
   }
@@ -102,9 +121,20 @@ class Pool {
     while (true) {
       const uint64_t epoch = wait(seen);
       if (stop_) return;
+      step_aside();
       help(epoch, own);
       seen = epoch;
     }
+  }
+
+  void step_aside() const {
+#if defined(__linux__)
+    const int cpu = current_cpu();
+    if (cpu != owner_cpu_.load(std::memory_order_relaxed)) return;
+    cpu_set_t others = allowed_;
+    CPU_CLR(size_t(cpu), &others);
+    if (CPU_COUNT(&others) > 0) pthread_setaffinity_np(pthread_self(), sizeof others, &others);
+#endif
   }
 
   uint64_t wait(uint64_t seen) { // the next epoch after `seen`, or any once stopped
@@ -115,6 +145,7 @@ class Pool {
         if (epoch != seen || stop_) return epoch;
         pause();
       }
+      step_aside();
     } while (std::chrono::steady_clock::now() - start < kSpin);
     std::unique_lock<std::mutex> lock(mutex_);
     sleeping_.fetch_add(1, std::memory_order_seq_cst);
@@ -125,6 +156,9 @@ class Pool {
     return ranges_[0].ticket.load(std::memory_order_acquire) >> 32;
   }
 
+#if defined(__linux__)
+  cpu_set_t allowed_;
+#endif
   std::vector<std::thread> threads_;
   std::mutex owner_, mutex_;
   std::condition_variable wake_;
@@ -134,7 +168,8 @@ class Pool {
     std::atomic<uint64_t> ticket{0};
   };
   std::vector<Range> ranges_;
-  alignas(64) std::atomic<Task> task_{nullptr};
+  alignas(64) std::atomic<int> owner_cpu_{-1};
+  std::atomic<Task> task_{nullptr};
   std::atomic<const void*> context_{nullptr};
   std::atomic<uint32_t> count_{0};
   alignas(64) std::atomic<uint32_t> done_{0};
