@@ -56,6 +56,9 @@ struct Kernels {
   void (*product)(const BlocksView&, const float* values, const float* bias, const float* x,
                   float* y, const float* gate, Edge, size_t stride, uint32_t vectors);
 
+  // y = tanh(y), for `rows` rows.
+  void (*tanh_rows)(uint32_t rows, float* y, size_t stride, uint32_t vectors);
+
   // G[k] = sum_b dY[row_k][b] X[column_k][b] for the connections of blocks [first, last), in
   // kernel order; gradient points at the whole layer's array.
   void (*weight_gradient)(const BlocksView&, uint32_t first, uint32_t last, const float* dy,

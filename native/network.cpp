@@ -146,15 +146,14 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
                 l + 1 < depth() ? Edge::relu : Edge::none, stride, t.count);
       in = out;
     }
+    if (output_ == Output::tanh)
+      k.tanh_rows(outputs, trace.output_of(e, depth() - 1) + at, stride, t.count);
   });
 
   for (uint32_t e = 0; e < members; e++) {
-    float* y = trace.output_of(e, depth() - 1);
+    const float* y = trace.output_of(e, depth() - 1);
     for (uint32_t r = 0; r < outputs; r++, y += stride)
-      for (uint32_t b = 0; b < batch; b++) {
-        if (output_ == Output::tanh) y[b] = std::tanh(y[b]);
-        output[(size_t(e) * batch + b) * outputs + r] = y[b];
-      }
+      for (uint32_t b = 0; b < batch; b++) output[(size_t(e) * batch + b) * outputs + r] = y[b];
   }
   return trace;
 }

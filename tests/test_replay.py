@@ -126,7 +126,44 @@ def test_an_empty_replay_has_nothing_to_sample(forgotten: int | None) -> None:
 def test_replay_bytes_are_those_of_the_arrays(keep: bool) -> None:
     replay = RingBuffer(1000, n_obs=17, n_act=6, gamma=0.99, keep_noise_free=keep)
     arrays = [value for value in vars(replay).values() if isinstance(value, np.ndarray)]
-    assert replay_bytes(1000, 17, 6, keep) == sum(array.nbytes for array in arrays)
+    rows = [array for array in arrays if len(array) == 1000]
+    assert replay_bytes(1000, 17, 6, keep) == sum(array.nbytes for array in rows)
+
+
+@many
+@given(
+    st.integers(1, 9),
+    st.lists(
+        st.sampled_from(["step", "step", "step", "end", "cut", "forget", "restore"]), max_size=60
+    ),
+)
+def test_each_observation_is_stored_once_and_no_state_is_lost(
+    capacity: int, events: list[str]
+) -> None:
+    """Against a plain list of transitions whose episodes run on from state to state."""
+    replay, alive = ring(capacity), deque[tuple[float, float]](maxlen=capacity)
+    now, ends = 0.0, 0
+    for number, event in enumerate(events, 1):
+        if event == "forget":
+            replay.forget(2)
+            for _ in range(min(2, len(alive))):
+                alive.popleft()
+        elif event == "restore":
+            state, replay = replay.state(), ring(capacity)
+            replay.restore(state)
+        elif event == "cut" and alive:
+            replay.cut()
+            now, ends = number + 0.25, ends + 1
+        elif event in ("step", "end"):
+            pair = np.full(2, now), np.full(2, number)
+            nothing = np.zeros(1)
+            replay.add(pair[0], nothing, nothing, 0.0, pair[1], False, event == "end")
+            alive.append((now, number))
+            now, ends = (number + 0.5, ends + 1) if event == "end" else (number, ends)
+        batch = everything(replay)
+        got = list(zip(batch.observation[:, 0], batch.next_observation[:, 0], strict=True))
+        assert got == list(alive)
+        assert len(replay.state()["reached_apart"]) <= ends + 1  # and the newest
 
 
 # --- Windows ---------------------------------------------------------------------------------

@@ -255,10 +255,10 @@ def test_where_an_environment_cannot_tell_its_state_no_transition_is_made_up(
         speed = np.clip(speed + (15 * sin + 3 * torque) * 0.05, -8, 8)
         angle = np.arctan2(sin, cos) + 0.05 * speed
         reached = [np.cos(angle), np.sin(angle), speed]
-        np.testing.assert_allclose(replay.next_observation[row], reached, atol=1e-4)
+        np.testing.assert_allclose(replay.reached(np.array([row]))[0], reached, atol=1e-4)
     begins = int(np.flatnonzero(replay.episode_end[:90])[-1] + 1) if replay.episode_end.any() else 0
     assert other.episode_return == pytest.approx(replay.reward[begins:90].sum(), rel=1e-5)
     goes_on = ~replay.episode_end[:89]
     np.testing.assert_array_equal(
-        replay.observation[1:90][goes_on], replay.next_observation[:89][goes_on]
+        replay.observation[1:90][goes_on], replay.reached(np.arange(89))[goes_on]
     )

@@ -109,8 +109,8 @@ class TD3:
         error = q - y
         self.critics_learner.step(trace, error * np.float32(2 / len(y)), self.updates)
         record = {
-            "critic_loss": float(np.square(error).sum() / len(y)),
-            "q": float(q.mean()),
+            "critic_loss": float(np.vdot(error, error)) / len(y),
+            "q": float(q.sum()) / q.size,
         }
 
         if self.updates % cfg.policy_delay == 0:
@@ -119,7 +119,7 @@ class TD3:
             q1, trace = self.critics.forward(batch.observation, action, member=0)
             dq_da = self.critics.input_gradient(trace, np.full_like(q1, -1 / len(q1)))
             self.actor_learner.step(actor_trace, dq_da, self.updates)
-            record["actor_loss"] = float(-q1.mean())
+            record["actor_loss"] = -float(q1.sum()) / q1.size
 
             # Targets: theta' = tau theta + (1 - tau) theta'
             self.critics_target.follow(cfg.tau)

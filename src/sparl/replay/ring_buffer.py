@@ -12,16 +12,18 @@ State = dict[str, NDArray[np.generic] | int | float]
 
 
 def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -> int:
-    """Memory of a full RingBuffer, bytes."""
+    """Memory of a full RingBuffer, bytes, without the states at the ends of episodes."""
     actions = 2 if keep_noise_free else 1
-    return capacity * (4 * (2 * n_obs + actions * n_act + 1) + 2)
+    return capacity * (4 * (n_obs + actions * n_act + 1) + 3)
 
 
 class RingBuffer:
     """The last `capacity` transitions, float32.
 
     Arrays grow into memory as they fill. `oldest` and `size` say which rows are alive: the
-    oldest can be forgotten before the ring overwrites them.
+    oldest can be forgotten before the ring overwrites them. Each observation is stored once: the
+    state reached by a transition is the next row's observation, but where another state follows
+    (the episode ended) or none does (the newest) it is kept apart.
 
     Args:
         capacity: transitions at most.
@@ -37,13 +39,14 @@ class RingBuffer:
         self.capacity = capacity
         self.gamma = gamma
         self.observation = np.zeros((capacity, n_obs), np.float32)
-        self.next_observation = np.zeros((capacity, n_obs), np.float32)
         self.action = np.zeros((capacity, n_act), np.float32)
         self.keep_noise_free = keep_noise_free
         self.noise_free_action = np.zeros((capacity if keep_noise_free else 0, n_act), np.float32)
         self.reward = np.zeros(capacity, np.float32)
         self.terminated = np.zeros(capacity, np.bool_)
         self.episode_end = np.zeros(capacity, np.bool_)
+        self.apart = np.zeros(capacity, np.bool_)
+        self._reached_apart: dict[int, Array] = {}  # by row, where `apart` says so
         self.oldest = 0
         self.size = 0
 
@@ -69,12 +72,19 @@ class RingBuffer:
             truncated: the episode was cut off; the state reached keeps its value.
         """
         row = (self.oldest + self.size) % self.capacity
+        self._rejoin(row)
         self.observation[row] = observation
+        before = (row - 1) % self.capacity
+        if self.size and row != before:
+            follows = self.observation[row].tobytes()
+            if self._reached_apart[before].tobytes() == follows:
+                self._rejoin(before)
+        self.apart[row] = True
+        self._reached_apart[row] = np.array(next_observation, np.float32)
         self.action[row] = action
         if self.keep_noise_free:
             self.noise_free_action[row] = noise_free_action
         self.reward[row] = reward
-        self.next_observation[row] = next_observation
         self.terminated[row] = terminated
         self.episode_end[row] = terminated or truncated
         if self.size < self.capacity:
@@ -91,6 +101,21 @@ class RingBuffer:
     def cut(self) -> None:
         """End the episode at the newest transition: it was truncated there."""
         self.episode_end[(self.oldest + self.size - 1) % self.capacity] = True
+
+    def _rejoin(self, row: int) -> None:
+        """The state that this row reached is no longer kept apart."""
+        if self.apart[row]:
+            self.apart[row] = False
+            del self._reached_apart[row]
+
+    def reached(self, rows: NDArray[np.int64]) -> Array:
+        """The states that transitions reached, float32 [..., n_obs], by array rows [...]."""
+        states: Array = self.observation.take((rows + 1) % self.capacity, axis=0)
+        apart = self.apart[rows]
+        if apart.any():
+            for at in zip(*np.nonzero(apart), strict=True):
+                states[at] = self._reached_apart[int(rows[at])]
+        return states
 
     def rows(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
         """Array rows of transitions counted from the oldest."""
@@ -137,11 +162,11 @@ class RingBuffer:
         if n_step > 1:
             path = self._paths(np.stack(steps, axis=1), length)
         return Batch(
-            self.observation[first],
-            self.action[first],
+            self.observation.take(first, axis=0),
+            self.action.take(first, axis=0),
             reward[:, np.newaxis],
             discount[:, np.newaxis],
-            self.next_observation[last],
+            self.reached(last),
             *path,
         )
 
@@ -152,17 +177,19 @@ class RingBuffer:
         rows = np.take_along_axis(steps, k.clip(min=0), axis=1)
         alive = (k >= 0) & ~self.terminated[rows]
         discount = np.where(alive, np.float32(self.gamma) ** (k + 1), 0).astype(np.float32)
-        return self.next_observation[rows], discount
+        return self.reached(rows), discount
 
     @property
     def _arrays(self) -> list[str]:
-        names = ["observation", "next_observation", "action", "reward", "terminated"]
-        return [*names, "episode_end", *(["noise_free_action"] if self.keep_noise_free else [])]
+        names = ["observation", "action", "reward", "terminated", "episode_end", "apart"]
+        return [*names, *(["noise_free_action"] if self.keep_noise_free else [])]
 
     def state(self) -> State:
         """Live transitions, oldest first."""
         rows = self.rows(np.arange(self.size))
         state: State = {name: getattr(self, name)[rows] for name in self._arrays}
+        apart = [self._reached_apart[row] for row in rows[self.apart[rows]].tolist()]
+        state["reached_apart"] = np.array(apart, np.float32).reshape(-1, self.observation.shape[1])
         state["oldest"] = self.oldest
         return state
 
@@ -171,5 +198,8 @@ class RingBuffer:
         self.oldest = int(state["oldest"])
         self.size = len(np.asarray(state["reward"]))
         rows = self.rows(np.arange(self.size))
+        self.apart[:] = False
         for name in self._arrays:
             getattr(self, name)[rows] = state[name]
+        apart = np.asarray(state["reached_apart"], np.float32)
+        self._reached_apart = dict(zip(rows[self.apart[rows]].tolist(), apart, strict=True))
