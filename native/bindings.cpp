@@ -4,6 +4,7 @@
 #include "flat.h"
 #include "network.h"
 #include "threads.h"
+#include "windows.h"
 #include <cstdlib>
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -23,7 +24,9 @@ namespace {
 
 using Array = nb::ndarray<nb::numpy, nb::device::cpu>;
 using ReadOnlyArray = nb::ndarray<nb::numpy, nb::ro, nb::device::cpu>;
-using FloatArray = nb::ndarray<nb::numpy, float, nb::c_contig, nb::device::cpu>;
+template <class T>
+using NewArray = nb::ndarray<nb::numpy, T, nb::c_contig, nb::device::cpu>;
+using FloatArray = NewArray<float>;
 using IndexArray =
     nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
@@ -73,12 +76,20 @@ auto* checked(const A& a, const char* name, const std::vector<size_t>& shape) {
   return static_cast<Value*>(a.data());
 }
 
-FloatArray new_array(const std::vector<size_t>& shape) {
+const uint8_t* checked_flags(const ReadOnlyArray& a, const char* name, size_t size) {
+  if (a.dtype() != nb::dtype<bool>() || a.ndim() != 1 || a.shape(0) != size || a.stride(0) != 1)
+    throw std::invalid_argument(std::string(name) + " must be bool, contiguous, of shape " +
+                                shape_text({size}));
+  return static_cast<const uint8_t*>(a.data());
+}
+
+template <class T = float>
+NewArray<T> new_array(const std::vector<size_t>& shape) {
   size_t n = 1;
   for (size_t s : shape) n *= s;
-  auto* data = new float[n ? n : 1];
-  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-  return FloatArray(data, shape.size(), shape.data(), owner);
+  auto* data = new T[n ? n : 1];
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  return NewArray<T>(data, shape.size(), shape.data(), owner);
 }
 
 void new_layer(Layer* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
@@ -224,6 +235,33 @@ void bind_follow(Array target, ReadOnlyArray online, double tau) {
   follow(n, t, o, float(tau));
 }
 
+nb::tuple bind_windows(ReadOnlyArray reward, ReadOnlyArray terminated, ReadOnlyArray episode_end,
+                       size_t oldest, size_t size, ReadOnlyArray ages, ReadOnlyArray powers) {
+  if (reward.ndim() != 1 || ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
+    throw std::invalid_argument("windows: reward, ages and powers must have one axis");
+  const size_t capacity = reward.shape(0), count = ages.shape(0);
+  const uint32_t n = uint32_t(powers.shape(0)) - 1;
+  const RingView ring{capacity,
+                      oldest,
+                      size,
+                      checked<float>(reward, "windows: reward", {capacity}),
+                      checked_flags(terminated, "windows: terminated", capacity),
+                      checked_flags(episode_end, "windows: episode_end", capacity)};
+  if (size > capacity || oldest >= capacity)
+    throw std::invalid_argument("windows: oldest " + std::to_string(oldest) + " and size " +
+                                std::to_string(size) + " in a ring of " + std::to_string(capacity));
+  const int64_t* from = checked<int64_t>(ages, "windows: ages", {count});
+  for (size_t i = 0; i < count; i++)
+    if (from[i] < 0 || size_t(from[i]) >= size)
+      throw std::invalid_argument("windows: age " + std::to_string(from[i]) + " of " +
+                                  std::to_string(size) + " transitions");
+  const float* gammas = checked<float>(powers, "windows: powers", {n + size_t(1)});
+  auto rows = new_array<int64_t>({count, n}), length = new_array<int64_t>({count});
+  auto sum = new_array<float>({count, 1}), discount = new_array<float>({count, 1});
+  windows(ring, count, from, n, gammas, rows.data(), sum.data(), discount.data(), length.data());
+  return nb::make_tuple(rows, sum, discount, length);
+}
+
 std::vector<uint32_t> copied(const std::optional<ReadOnlyArray>& array, const char* name,
                              size_t size) {
   if (!array) return {};
@@ -265,6 +303,7 @@ void follower_follow(const Follower& follower, Array target, ReadOnlyArray onlin
 
 #define FLOATS "numpy.typing.NDArray[numpy.float32]"
 #define INDICES "numpy.typing.NDArray[numpy.uint32]"
+#define FLAGS "numpy.typing.NDArray[numpy.bool_]"
 #define POSITIONS "numpy.typing.NDArray[numpy.int64]"
 
 NB_MODULE(_native, m) {
@@ -384,6 +423,14 @@ NB_MODULE(_native, m) {
   m.def("follow", &bind_follow, "target"_a, "online"_a, "tau"_a,
         nb::sig("def follow(target: " FLOATS ", online: " FLOATS ", tau: float) -> None"),
         "target += tau * (online - target), in place.");
+
+  m.def("windows", &bind_windows, "reward"_a, "terminated"_a, "episode_end"_a, "oldest"_a, "size"_a,
+        "ages"_a, "powers"_a,
+        nb::sig("def windows(reward: " FLOATS ", terminated: " FLAGS ", episode_end: " FLAGS
+                ", oldest: int, size: int, ages: " POSITIONS ", powers: " FLOATS
+                ") -> tuple[" POSITIONS ", " FLOATS ", " FLOATS ", " POSITIONS "]"),
+        "n-step windows over a ring: rows int64 [B, n], the last one again where a window has\n"
+        "ended, reward and discount float32 [B, 1], length int64 [B]. powers: float32 [n + 1].");
 
   nb::class_<Follower>(m, "Follower",
                        "Target parameters that follow online ones of another layout.")

@@ -75,8 +75,8 @@ class Pool {
     }
     help(epoch, 0);
     for (uint32_t spins = 1; done_.load(std::memory_order_acquire) != count; spins++) {
-      pause();
-      if (spins % 1024 == 0) std::this_thread::yield(); // who has the last item may wait for us
+      if (spins % kLooks == 0) pause();
+      if (spins % (1024 * kLooks) == 0) std::this_thread::yield(); // the last item may wait for us
     }
     for (Range& range : ranges_)
       range.ticket.store(epoch << 32 | kClosed, std::memory_order_release);
@@ -92,6 +92,9 @@ class Pool {
     for (auto& thread : threads_) thread.join();
   }
 
+  // Looks between two pauses: where pauses follow each other more closely, a hypervisor takes the
+  // processor away from what it believes to wait for a lock, for tens of microseconds.
+  static constexpr uint32_t kLooks = 64;
   static constexpr uint32_t kClosed = UINT32_MAX;
   static constexpr auto kSpin = std::chrono::microseconds(300); // longer than a step of a simulator
 
@@ -140,11 +143,11 @@ class Pool {
   uint64_t wait(uint64_t seen) { // the next epoch after `seen`, or any once stopped
     const auto start = std::chrono::steady_clock::now();
     do {
-      for (int i = 0; i < 64; i++) {
+      for (uint32_t i = 0; i < kLooks; i++) {
         const uint64_t epoch = ranges_[0].ticket.load(std::memory_order_acquire) >> 32;
         if (epoch != seen || stop_) return epoch;
-        pause();
       }
+      pause();
       step_aside();
     } while (std::chrono::steady_clock::now() - start < kSpin);
     std::unique_lock<std::mutex> lock(mutex_);

@@ -94,6 +94,12 @@ def adam(parameters: numpy.typing.NDArray[numpy.float32], gradient: numpy.typing
 def follow(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
     """target += tau * (online - target), in place."""
 
+def windows(reward: numpy.typing.NDArray[numpy.float32], terminated: numpy.typing.NDArray[numpy.bool_], episode_end: numpy.typing.NDArray[numpy.bool_], oldest: int, size: int, ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.int64]]:
+    """
+    n-step windows over a ring: rows int64 [B, n], the last one again where a window has
+    ended, reward and discount float32 [B, 1], length int64 [B]. powers: float32 [n + 1].
+    """
+
 class Follower:
     """Target parameters that follow online ones of another layout."""
 

@@ -55,7 +55,7 @@ def sample(mean: Array, head: Array, noise: Array, rule: LogStdRule) -> Sample:
     """A = tanh(mean + std eps) and log pi(a).
 
     log pi(a) = sum_j [-eps_j^2 / 2 - log_std_j - log(2 pi) / 2 - log(1 - tanh(u_j)^2)], with
-    log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), which stays finite for any u.
+    log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|))), which stays finite for any u.
 
     Args:
         mean: [B, n_act].
@@ -66,7 +66,8 @@ def sample(mean: Array, head: Array, noise: Array, rule: LogStdRule) -> Sample:
     log_sigma, slope = log_std(head, rule)
     std = np.exp(log_sigma)
     u = mean + std * noise
-    log_squash = 2 * (np.float32(np.log(2)) - u - np.logaddexp(0, -2 * u))
+    size = np.abs(u)
+    log_squash = 2 * (np.float32(np.log(2)) - size - np.log(1 + np.exp(-2 * size)))
     log_normal = -0.5 * noise * noise - log_sigma - np.float32(0.5 * np.log(2 * np.pi))
     log_density = (log_normal - log_squash).sum(axis=-1, keepdims=True)
     return Sample(np.tanh(u), log_density, noise, std, slope)

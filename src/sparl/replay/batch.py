@@ -22,9 +22,9 @@ class Batch:
         next_observation: float32 [B, n_obs], after the last step.
         path_observation: float32 [B, n, n_obs], the states reached, the last one is
             next_observation; a window of m < n steps fills the last m, the others repeat its
-            first state. None for windows of one step.
+            first state. None for windows of one step, and where it was not asked for.
         path_discount: float32 [B, n]; gamma^{k+1} at the state reached after k + 1 steps, 0 at a
-            terminal state and where the window has no such step. None for windows of one step.
+            terminal state and where the window has no such step. None as above.
     """
 
     observation: Array

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from sparl import _native
 from sparl.replay.batch import Array, Batch
 
 State = dict[str, NDArray[np.generic] | int | float]
@@ -122,62 +123,54 @@ class RingBuffer:
         rows: NDArray[np.int64] = (self.oldest + ages) % self.capacity
         return rows
 
-    def sample(self, batch_size: int, n_step: int, rng: Generator) -> Batch:
+    def sample(self, batch_size: int, n_step: int, rng: Generator, *, paths: bool = True) -> Batch:
         """Uniform with replacement.
 
         Args:
             batch_size: B.
             n_step: steps per transition at most; see windows.
             rng: the replay's stream.
+            paths: whether the states on the way are wanted too.
 
         Raises:
             ValueError: the replay is empty.
         """
         if self.size == 0:
             raise ValueError("replay: nothing to sample from")
-        return self.windows(rng.integers(self.size, size=batch_size), n_step)
+        return self.windows(rng.integers(self.size, size=batch_size), n_step, paths=paths)
 
-    def windows(self, ages: NDArray[np.int64], n_step: int) -> Batch:
+    def windows(self, ages: NDArray[np.int64], n_step: int, *, paths: bool = True) -> Batch:
         """The transitions that start at these ages (0 is the oldest), n_step steps long.
 
         A window ends early, after m < n_step steps, at a terminal state (discount 0), at a time
         limit or at the newest transition (discount gamma^m, from the state reached); it never
         runs on into another episode or across the ring's write position.
         """
-        first = self.rows(ages)
-        steps = [first]  # row of the k-th step; the last one again where the window has ended
-        reward = self.reward[first].copy()
-        discount = np.full(len(ages), self.gamma, np.float32)
-        length = np.ones(len(ages), np.int64)
-        for k in range(1, n_step):
-            # R += gamma^k r_{t+k} while the window lasts
-            going = (length == k) & ~self.episode_end[steps[-1]] & (ages + k < self.size)
-            steps.append(np.where(going, self.rows(ages + k), steps[-1]))
-            reward += np.where(going, np.float32(self.gamma**k) * self.reward[steps[-1]], 0)
-            discount = np.where(going, np.float32(self.gamma ** (k + 1)), discount)
-            length += going
-        last = steps[-1]
-        discount[self.terminated[last]] = 0.0
+        powers = (np.float64(self.gamma) ** np.arange(n_step + 1)).astype(np.float32)
+        rows, reward, discount, length = _native.windows(
+            self.reward, self.terminated, self.episode_end, self.oldest, self.size, ages, powers
+        )
         path: tuple[Array, Array] | tuple[None, None] = (None, None)
-        if n_step > 1:
-            path = self._paths(np.stack(steps, axis=1), length)
+        if paths and n_step > 1:
+            path = self._paths(rows, length, powers)
         return Batch(
-            self.observation.take(first, axis=0),
-            self.action.take(first, axis=0),
-            reward[:, np.newaxis],
-            discount[:, np.newaxis],
-            self.reached(last),
+            self.observation.take(rows[:, 0], axis=0),
+            self.action.take(rows[:, 0], axis=0),
+            reward,
+            discount,
+            self.reached(rows[:, -1]),
             *path,
         )
 
-    def _paths(self, steps: NDArray[np.int64], length: NDArray[np.int64]) -> tuple[Array, Array]:
+    def _paths(
+        self, steps: NDArray[np.int64], length: NDArray[np.int64], powers: Array
+    ) -> tuple[Array, Array]:
         """States reached and their discounts, [B, n, n_obs] and [B, n], windows to the right."""
         n_step = steps.shape[1]
         k = np.arange(n_step) - (n_step - length[:, np.newaxis])  # step at each place; < 0: none
         rows = np.take_along_axis(steps, k.clip(min=0), axis=1)
         alive = (k >= 0) & ~self.terminated[rows]
-        discount = np.where(alive, np.float32(self.gamma) ** (k + 1), 0).astype(np.float32)
-        return self.reached(rows), discount
+        return self.reached(rows), np.where(alive, powers[k + 1], np.float32(0))
 
     @property
     def _arrays(self) -> list[str]:

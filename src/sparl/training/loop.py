@@ -155,7 +155,9 @@ class Training:
 
     def _update(self) -> None:
         config = self.config
-        batch = self.replay.sample(config.batch_size, self._n_step(), self.replay_rng)
+        batch = self.replay.sample(
+            config.batch_size, self._n_step(), self.replay_rng, paths=config.agent == "SAC"
+        )
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
             try:
                 values = self.agent.update(batch)
