@@ -262,6 +262,18 @@ nb::tuple bind_windows(ReadOnlyArray reward, ReadOnlyArray terminated, ReadOnlyA
   return nb::make_tuple(rows, sum, discount, length);
 }
 
+nb::tuple bind_find_sorted(ReadOnlyArray ascending, ReadOnlyArray needles) {
+  if (ascending.ndim() != 1 || needles.ndim() != 1)
+    throw std::invalid_argument("find_sorted: arrays must have one axis");
+  const size_t size = ascending.shape(0), count = needles.shape(0);
+  const int64_t* in = checked<int64_t>(ascending, "find_sorted: ascending", {size});
+  const int64_t* of = checked<int64_t>(needles, "find_sorted: needles", {count});
+  auto index = new_array<int64_t>({count});
+  auto found = new_array<bool>({count});
+  find_sorted(in, size, of, count, index.data(), found.data());
+  return nb::make_tuple(index, found);
+}
+
 std::vector<uint32_t> copied(const std::optional<ReadOnlyArray>& array, const char* name,
                              size_t size) {
   if (!array) return {};
@@ -431,6 +443,12 @@ NB_MODULE(_native, m) {
                 ") -> tuple[" POSITIONS ", " FLOATS ", " FLOATS ", " POSITIONS "]"),
         "n-step windows over a ring: rows int64 [B, n], the last one again where a window has\n"
         "ended, reward and discount float32 [B, 1], length int64 [B]. powers: float32 [n + 1].");
+
+  m.def("find_sorted", &bind_find_sorted, "ascending"_a, "needles"_a,
+        nb::sig("def find_sorted(ascending: " POSITIONS ", needles: " POSITIONS
+                ") -> tuple[" POSITIONS ", " FLAGS "]"),
+        "For each needle the first entry of `ascending` that is not below it, int64 [n], and\n"
+        "whether it is equal, bool [n]. Linear where needles ascend too.");
 
   nb::class_<Follower>(m, "Follower",
                        "Target parameters that follow online ones of another layout.")

@@ -91,7 +91,7 @@ Follower::Follower(std::vector<Piece> pieces) {
     layers_.push_back(std::move(piece));
   }
   guess_ = std::vector<std::atomic<float>>(layers_.size());
-  for (auto& guess : guess_) guess = INFINITY;
+  for (auto& guess : guess_) guess = 0.0f;
 }
 
 void Follower::follow(float* target, const float* online, float tau) const {

@@ -176,9 +176,13 @@ SPARL_INLINE void dots(const uint32_t* column, const Vec* const* ys, const float
 #pragma GCC unroll 8
   for (uint32_t c = 0; c < C; c++) xs[c] = reinterpret_cast<const Vec*>(x + column[c] * stride);
   Vec sum[C * K];
-#pragma GCC unroll 16
-  for (uint32_t i = 0; i < C * K; i++) sum[i] = Vec{};
-  for (uint32_t i = 0; i < vectors; i++) {
+#pragma GCC unroll 8
+  for (uint32_t c = 0; c < C; c++) {
+    const Vec v = xs[c][0];
+#pragma GCC unroll 4
+    for (uint32_t k = 0; k < K; k++) sum[c * K + k] = ys[k][0] * v;
+  }
+  for (uint32_t i = 1; i < vectors; i++) {
     Vec y[K];
 #pragma GCC unroll 4
     for (uint32_t k = 0; k < K; k++) y[k] = ys[k][i];

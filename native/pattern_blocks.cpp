@@ -43,17 +43,26 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
         }
       entries.push_back(entry);
     }
-    std::stable_sort(entries.begin(), entries.end(),
-                     [](const Entry& a, const Entry& b) { return a.pattern < b.pattern; });
-    for (size_t i = 0; i < entries.size();) {
-      const uint32_t pattern = entries[i].pattern;
-      uint32_t count = 0;
-      for (; i < entries.size() && entries[i].pattern == pattern; i++, count++) {
-        out.column.push_back(entries[i].column);
-        for (uint32_t r = 0; r < kBlockRows; r++)
-          if (pattern >> r & 1) slots.push_back(entries[i].name[r]);
-      }
-      out.group.push_back(count << 4 | pattern);
+    // By pattern, columns still ascending: a counting sort.
+    uint32_t count[16] = {};
+    for (const Entry& entry : entries) count[entry.pattern]++;
+    uint32_t column_at[16], slot_at[16];
+    uint32_t columns_end = uint32_t(out.column.size()), slots_end = uint32_t(slots.size());
+    for (uint32_t pattern = 1; pattern < 16; pattern++) {
+      column_at[pattern] = columns_end;
+      slot_at[pattern] = slots_end;
+      columns_end += count[pattern];
+      slots_end += count[pattern] * uint32_t(__builtin_popcount(pattern));
+      if (count[pattern]) out.group.push_back(count[pattern] << 4 | pattern);
+    }
+    out.column.resize(columns_end);
+    slots.resize(slots_end);
+    for (const Entry& entry : entries) {
+      out.column[column_at[entry.pattern]++] = entry.column;
+      uint32_t* slot = slots.data() + slot_at[entry.pattern];
+      for (uint32_t r = 0; r < kBlockRows; r++)
+        if (entry.pattern >> r & 1) *slot++ = entry.name[r];
+      slot_at[entry.pattern] = uint32_t(slot - slots.data());
     }
   }
   out.block.push_back(
@@ -97,6 +106,18 @@ Layer::Layer(uint32_t n_in_, uint32_t n_out_, const int64_t* positions, size_t c
     by_input.name[at] = slot_of[i];
   }
   transposed = build_blocks(n_in - first, n_out, by_input, transposed_slots);
+}
+
+void find_sorted(const int64_t* ascending, size_t size, const int64_t* needles, size_t count,
+                 int64_t* index, bool* found) {
+  size_t at = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (i && needles[i] < needles[i - 1])
+      at = size_t(std::lower_bound(ascending, ascending + size, needles[i]) - ascending);
+    while (at < size && ascending[at] < needles[i]) at++;
+    index[i] = int64_t(at);
+    found[i] = at < size && ascending[at] == needles[i];
+  }
 }
 
 } // namespace sparl

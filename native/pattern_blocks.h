@@ -33,4 +33,9 @@ struct Layer {
   size_t connections() const { return canonical_index.size(); }
 };
 
+// For each needle the index of the first entry of `ascending` that is not below it (`size` if all
+// are), and whether it is equal. Linear where needles ascend too.
+void find_sorted(const int64_t* ascending, size_t size, const int64_t* needles, size_t count,
+                 int64_t* index, bool* found);
+
 } // namespace sparl

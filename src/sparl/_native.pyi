@@ -100,6 +100,12 @@ def windows(reward: numpy.typing.NDArray[numpy.float32], terminated: numpy.typin
     ended, reward and discount float32 [B, 1], length int64 [B]. powers: float32 [n + 1].
     """
 
+def find_sorted(ascending: numpy.typing.NDArray[numpy.int64], needles: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.bool_]]:
+    """
+    For each needle the first entry of `ascending` that is not below it, int64 [n], and
+    whether it is equal, bool [n]. Linear where needles ascend too.
+    """
+
 class Follower:
     """Target parameters that follow online ones of another layout."""
 

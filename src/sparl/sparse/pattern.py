@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from sparl import _native
+
 Positions = NDArray[np.int64]
 
 
@@ -82,10 +84,7 @@ class Pattern:
             int64 [len(positions)] index into this pattern's positions, meaningful where the
             second array, bool [len(positions)], says that the connection exists.
         """
-        if not self.connections:
-            return np.zeros(len(positions), np.int64), np.zeros(len(positions), np.bool_)
-        index = np.searchsorted(self.positions, positions).clip(max=self.connections - 1)
-        return index, self.positions[index] == positions
+        return _native.find_sorted(self.positions, positions)
 
     def overlap(self, other: Pattern) -> float:
         """Share of this pattern's connections that exist in other; 1 for an empty pattern."""
