@@ -1,5 +1,6 @@
 // The only file that knows Python: shapes, dtypes and contiguity are checked here, nothing is
 // converted, and the interpreter's lock is released while the engine computes.
+#include "bench.h"
 #include "dispatch.h"
 #include "flat.h"
 #include "network.h"
@@ -274,6 +275,23 @@ nb::tuple bind_find_sorted(ReadOnlyArray ascending, ReadOnlyArray needles) {
   return nb::make_tuple(index, found);
 }
 
+double bind_seconds(const Layer& layer, const std::string& kernel, uint32_t batch, double least) {
+  if (batch == 0 || batch >= 1u << 28)
+    throw std::invalid_argument("seconds_per_call: a batch of " + std::to_string(batch));
+  Timed what;
+  if (kernel == "forward")
+    what = Timed::forward;
+  else if (kernel == "input gradient")
+    what = Timed::input_gradient;
+  else if (kernel == "weight gradient")
+    what = Timed::weight_gradient;
+  else
+    throw std::invalid_argument("seconds_per_call: kernel '" + kernel +
+                                "', must be forward, input gradient or weight gradient");
+  nb::gil_scoped_release release;
+  return seconds_per_call(layer, what, batch, least);
+}
+
 std::vector<uint32_t> copied(const std::optional<ReadOnlyArray>& array, const char* name,
                              size_t size) {
   if (!array) return {};
@@ -449,6 +467,13 @@ NB_MODULE(_native, m) {
                 ") -> tuple[" POSITIONS ", " FLAGS "]"),
         "For each needle the first entry of `ascending` that is not below it, int64 [n], and\n"
         "whether it is equal, bool [n]. Linear where needles ascend too.");
+
+  m.def("seconds_per_call", &bind_seconds, "layer"_a, "kernel"_a, "batch"_a, "least"_a,
+        "Mean seconds of one call of a kernel (forward, input gradient, weight gradient) on one\n"
+        "thread, over at least so many seconds of calls.");
+  m.def("multiply_add_peak", &multiply_add_peak, "least"_a,
+        nb::call_guard<nb::gil_scoped_release>(),
+        "Multiply-adds per second of one core with the instruction set in use.");
 
   nb::class_<Follower>(m, "Follower",
                        "Target parameters that follow online ones of another layout.")

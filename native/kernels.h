@@ -83,6 +83,9 @@ struct Kernels {
   // room for n + kStrideStep.
   size_t (*collect_small)(size_t n, const float* values, float limit, uint32_t* out);
 
+  // `times` rounds of independent multiply-adds in registers; returns their number, lanes counted.
+  uint64_t (*multiply_adds)(uint64_t times);
+
   // out[i] = values[index[i]]
   void (*gather)(size_t n, const float* values, const uint32_t* index, float* out);
 };

@@ -361,14 +361,35 @@ size_t collect_small(size_t n, const float* values, float limit, uint32_t* out) 
   return found;
 }
 
+#if defined(__x86_64__) || defined(__i386__)
+#define SPARL_VECTOR_REGISTER "x"
+#else
+#define SPARL_VECTOR_REGISTER "w"
+#endif
+
+uint64_t multiply_adds(uint64_t times) {
+  constexpr uint32_t kChains = kManyRegisters ? 16 : 12;
+  Vec sum[kChains], factor = Vec{} + 0.999f;
+#pragma GCC unroll 16
+  for (uint32_t i = 0; i < kChains; i++) sum[i] = Vec{} + float(i);
+  for (uint64_t t = 0; t < times; t++) {
+#pragma GCC unroll 16
+    for (uint32_t i = 0; i < kChains; i++) {
+      sum[i] = sum[i] * factor + factor;
+      asm volatile("" : "+" SPARL_VECTOR_REGISTER(sum[i])); // not known to the compiler
+    }
+  }
+  return times * kChains * kLanes;
+}
+
 void gather(size_t n, const float* __restrict values, const uint32_t* __restrict index,
             float* __restrict out) {
   for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
 }
 
-const Kernels table = {SPARL_ISA_NAME, kLanes,          kMaxVectors,   product,
-                       tanh_rows,      weight_gradient, bias_gradient, adam,
-                       follow,         follow_gathered, collect_small, gather};
+const Kernels table = {SPARL_ISA_NAME,  kLanes,        kMaxVectors, product, tanh_rows,
+                       weight_gradient, bias_gradient, adam,        follow,  follow_gathered,
+                       collect_small,   multiply_adds, gather};
 
 } // namespace
 

@@ -30,25 +30,24 @@ struct FreeBuffers {
 thread_local bool FreeBuffers::gone = false;
 thread_local FreeBuffers free_buffers;
 
-// A tile of the batch: vectors [first, first + count).
-struct Tile {
-  uint32_t first, count;
-};
+constexpr uint32_t kGradientBlocks = 8; // blocks of rows per work item of a weight gradient
+
+} // namespace
 
 uint32_t tile_count(uint32_t vectors, const Kernels& k) {
-  const uint32_t widest = k.max_vectors;
-  return (vectors + widest - 1) / widest;
+  return (vectors + k.max_vectors - 1) / k.max_vectors;
 }
 
-Tile tile(uint32_t vectors, uint32_t index, const Kernels& k) { // cut as evenly as possible
+Tile tile(uint32_t vectors, uint32_t index, const Kernels& k) {
   const uint32_t count = tile_count(vectors, k);
   const uint32_t first = uint32_t(uint64_t(vectors) * index / count);
   return {first, uint32_t(uint64_t(vectors) * (index + 1) / count) - first};
 }
 
-constexpr uint32_t kGradientBlocks = 8; // blocks of rows per work item of a weight gradient
-
-} // namespace
+size_t row_stride(uint32_t batch) {
+  const size_t lines = (batch + kStrideStep - 1) / kStrideStep;
+  return (lines | 1) * kStrideStep;
+}
 
 Buffer::Buffer(size_t floats) : data_(nullptr), capacity_(std::max<size_t>(floats, 16)) {
   if (!FreeBuffers::gone) {
@@ -81,11 +80,7 @@ Buffer::~Buffer() {
 
 uint32_t Trace::vectors() const { return (batch + kernels->lanes - 1) / kernels->lanes; }
 
-size_t Trace::stride() const {
-  // An odd number of 64-byte lines: rows of a wide batch do not fall on the same cache sets.
-  const size_t lines = (batch + kStrideStep - 1) / kStrideStep;
-  return (lines | 1) * kStrideStep;
-}
+size_t Trace::stride() const { return row_stride(batch); }
 
 float* Trace::output_of(uint32_t member, uint32_t layer) const {
   size_t row = stack->n_in() + member * stack->width();
@@ -119,8 +114,7 @@ Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members, Out
 
 Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
                      uint32_t first_member, uint32_t members, float* output) const {
-  const size_t lines = (batch + kStrideStep - 1) / kStrideStep;
-  const size_t floats = (n_in() + members * width_) * (lines | 1) * kStrideStep;
+  const size_t floats = (n_in() + members * width_) * row_stride(batch);
   Trace trace{shared_from_this(), &kernels(), batch, first_member, members, Buffer(floats)};
   const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();

@@ -8,6 +8,17 @@
 
 namespace sparl {
 
+// A tile of the batch: vectors [first, first + count). Cut as evenly as possible.
+struct Tile {
+  uint32_t first, count;
+};
+uint32_t tile_count(uint32_t vectors, const Kernels&);
+Tile tile(uint32_t vectors, uint32_t index, const Kernels&);
+
+// Floats of a row of activations: an odd number of 64-byte lines, so that the rows of a wide batch
+// do not fall on the same cache sets.
+size_t row_stride(uint32_t batch);
+
 // A 64-byte aligned array from a pool of recycled ones, so a pass allocates nothing in the long
 // run.
 class Buffer {

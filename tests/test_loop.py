@@ -40,7 +40,7 @@ def new_run(tmp_path: Path) -> Iterator[NewRun]:
 
 def advance(run: Training, steps: int) -> None:
     for _ in range(steps):
-        run._step()
+        run.step()
 
 
 def spied(monkeypatch: pytest.MonkeyPatch, thing: Any, name: str) -> list[tuple[Any, ...]]:

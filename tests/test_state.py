@@ -185,7 +185,7 @@ def begin(run: Training) -> None:
 
 def advance(run: Training, steps: int) -> None:
     for _ in range(steps):
-        run._step()
+        run.step()
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,15 @@ def find_sorted(ascending: numpy.typing.NDArray[numpy.int64], needles: numpy.typ
     whether it is equal, bool [n]. Linear where needles ascend too.
     """
 
+def seconds_per_call(layer: Layer, kernel: str, batch: int, least: float) -> float:
+    """
+    Mean seconds of one call of a kernel (forward, input gradient, weight gradient) on one
+    thread, over at least so many seconds of calls.
+    """
+
+def multiply_add_peak(least: float) -> float:
+    """Multiply-adds per second of one core with the instruction set in use."""
+
 class Follower:
     """Target parameters that follow online ones of another layout."""
 

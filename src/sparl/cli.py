@@ -25,6 +25,7 @@ usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
   info       this machine, or a run:   sparl info [RUN]
   methods    what can be trained, from which source
   cost       connections, bytes and FLOPs without training:   sparl cost --method DS-TD3 --env ID
+  bench      how fast this machine is:   sparl bench --quick
 
 options: --version, --debug (show tracebacks)
 exit codes: 0 done, 2 usage, 3 data, 4 environment, 5 diverged, 6 disk or memory,
@@ -75,6 +76,7 @@ def _dispatch(args: list[str]) -> int:
         "info": info,
         "methods": methods,
         "cost": cost,
+        "bench": bench,
     }
     if not args or args[0] in ("-h", "--help", "help"):
         _say(USAGE.rstrip())
@@ -295,6 +297,13 @@ def cost(args: list[str]) -> int:
             f"it does not print; the count above is ours), FLOPs of an action {test_flops:.3f}"
         )
     return 0
+
+
+def bench(args: list[str]) -> int:
+    """`sparl bench`."""
+    from sparl.bench.command import bench as run
+
+    return run(args)
 
 
 # ------------------------------------------------------------------ printing

@@ -100,7 +100,7 @@ class Training:
                 seed = integer_seed(self.config.seed)
                 self.observation = self.environment.reset(seed=seed)
                 while self.env_step < self.config.end and stop.signal is None:
-                    self._step()
+                    self.step()
                     if self.env_step % self.config.evaluate_every_env_steps == 0:
                         self._evaluate()
                     self.console.stepped(self.env_step)
@@ -111,13 +111,17 @@ class Training:
             self.record.run("failed", self.env_step, self.agent.updates)
             raise
         finally:
-            self.folder.close()
-            self.environment.close()
-            self.evaluator.close()
+            self.close()
         evaluations = tuple(self.record.evaluations)
         return Run(self.folder.path, self.config, evaluations, stop.signal, self.record.seconds)
 
-    def _step(self) -> None:
+    def close(self) -> None:
+        """Release the environments and the run's folder."""
+        self.folder.close()
+        self.environment.close()
+        self.evaluator.close()
+
+    def step(self) -> None:
         """One step of the environment, and the updates that follow it."""
         config = self.config
         warming_up = self.env_step < config.warmup_env_steps
@@ -148,12 +152,13 @@ class Training:
 
         if not warming_up:
             for _ in range(config.updates_per_env_step):
-                self._update()
+                self.update()
         if config.dynamic_buffer and self.env_step % self.capacity_rule.check_every_env_steps == 0:
             distance = self.capacity_rule.apply(self.replay, self.agent.policy)
             self.record.averages.add({"policy_distance": distance})
 
-    def _update(self) -> None:
+    def update(self) -> None:
+        """Sample a batch, and let the agent learn from it."""
         config = self.config
         batch = self.replay.sample(
             config.batch_size, self._n_step(), self.replay_rng, paths=config.agent == "SAC"

@@ -1,0 +1,183 @@
+"""`sparl bench`: run the sections and print their tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.table import Table
+
+from sparl import _native
+from sparl.arguments import parse_options
+from sparl.bench import growth, kernels, peers, training, update
+from sparl.console import PlainConsole
+from sparl.errors import UsageError
+from sparl.training.machine import machine, versions
+
+Section = Literal["kernels", "update", "training", "growth"]
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Measure this machine: kernels, one update in its parts, whole training, growth with size.
+
+    Everything within one run, medians over repetitions that take turns. Nothing else should run
+    meanwhile. All sections take about 20 minutes, --quick two.
+    """
+
+    only: tuple[Section, ...] = ("kernels", "update", "training", "growth")
+    """Sections to run."""
+    env: str = "HalfCheetah-v5"
+    """Environment of the updates and trainings."""
+    against: bool = False
+    """Train with the peers that are installed too (Stable-Baselines3, SBX)."""
+    quick: bool = False
+    """Fewer sizes and repetitions."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write every figure to this file."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Draw growth with size into this file (.svg, .png); needs matplotlib."""
+
+
+def bench(args: list[str]) -> int:
+    """`sparl bench`."""
+    options = parse_options(BenchOptions, args, "sparl bench")
+    against = peers.installed() if options.against else []
+    if options.against and not against:
+        raise UsageError("bench: --against, but none of its peers is installed (see --help)")
+    peak = kernels.peak()
+    result: dict[str, Any] = {"machine": machine(), "versions": versions(), "peak_gflops": peak}
+    say = PlainConsole().print
+    say(f"{_native.isa()}, multiply-add peak of one core: {peak:.1f} GFLOP/s")
+    repetitions = 1 if options.quick else 3
+
+    def kernel_section() -> Any:
+        rows: list[dict[str, Any]] = []
+        for row in kernels.all_kernels(quick=options.quick):
+            if not rows:
+                say(_kernel_line(None, peak))
+            rows.append(row)
+            say(_kernel_line(row, peak))
+        return rows
+
+    def update_section() -> Any:
+        rows = []
+        for name, fields in update.CONFIGURATIONS.items():
+            for threads in (1, 2):
+                parts = update.split(
+                    options.env, threads, fields, updates=1000, repetitions=repetitions
+                )
+                rows.append({"name": name, "threads": threads, "microseconds": parts})
+        say(_update_table(rows))
+        return rows
+
+    def training_section() -> Any:
+        rows = training.all_trainings(options.env, peak, repetitions=repetitions, against=against)
+        say(_training_table(rows))
+        return rows
+
+    def growth_section() -> Any:
+        found = growth.all_sizes(quick=options.quick)
+        say(_growth_table(found))
+        if options.plot:
+            _plot(found, options.plot)
+        return found
+
+    sections: dict[Section, Callable[[], Any]] = {
+        "kernels": kernel_section, "update": update_section,
+        "training": training_section, "growth": growth_section,
+    }  # fmt: skip
+    before = _native.threads()
+    for name in options.only:
+        say(f"\n{name}")
+        result[name] = sections[name]()
+        _native.set_threads(before)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def _kernel_line(row: dict[str, Any] | None, peak: float) -> str:
+    """A line of the kernels' table: GFLOP/s on stored weights and percent of the peak."""
+    if row is None:
+        head = f"{'layer':>10} {'batch':>5} {'density':>7}"
+        names = (*kernels.KERNELS, "NumPy dense", "SciPy CSR")
+        return head + "".join(f"{name:>18}" for name in names)
+    line = f"{row['inputs']:>5}x{row['outputs']:<4} {row['batch']:>5} {row['density']:>7.2f}"
+    took = row["microseconds"]
+    for name in kernels.KERNELS:
+        rate = kernels.gflops(row, name)
+        line += f"{rate:>11.1f} ({rate / peak:>4.0%})"
+    for name in ("NumPy dense", "SciPy CSR"):
+        if name in took:
+            line += f"{took[name] / took['forward']:>12.1f} times"
+    return line
+
+
+def _update_table(rows: list[dict[str, Any]]) -> Table:
+    table = _table("microseconds", "threads", *rows[0]["microseconds"])
+    for row in rows:
+        parts = (f"{value:,.0f}" for value in row["microseconds"].values())
+        table.add_row(row["name"], str(row["threads"]), *parts)
+    return table
+
+
+def _training_table(rows: list[dict[str, Any]]) -> Table:
+    table = _table("steps/s", "1 thread", "2 threads", "floor of 1", "times", "floor of 2", "times")
+    for row in rows:
+        cells = [f"{row['steps_per_second'][threads]:,.0f}" for threads in (1, 2)]
+        for threads in (1, 2) if "floor_ms" in row else ():
+            floor = row["floor_ms"]
+            least = floor["update"] / threads + floor["environment"] + floor["evaluation"]
+            took = 1e3 / row["steps_per_second"][threads]
+            cells += [f"{least:.2f} ms", f"{took / least:.2f}"]
+        table.add_row(row["name"], *cells)
+    return table
+
+
+def _growth_table(found: dict[str, Any]) -> Table:
+    table = _table("width", "connections", "ms per update", "MB", "ns per connection")
+    for row in found["rows"]:
+        table.add_row(
+            f"{row['width']:,}", f"{row['connections']:,}", f"{row['milliseconds']:.3f}",
+            f"{row['bytes'] / 1e6:.2f}", f"{1e6 * row['milliseconds'] / row['connections']:.1f}",
+        )  # fmt: skip
+    for of, unit, scale in (("milliseconds", "ns", 1e6), ("bytes", "bytes", 1.0)):
+        fit = found[of]
+        table.caption = (f"{table.caption}\n" if table.caption else "") + (
+            f"{of} = {scale * fit['per_neuron']:.1f} {unit} per neuron + "
+            f"{scale * fit['per_connection']:.1f} {unit} per connection, "
+            f"within {fit['largest_deviation']:.0%}"
+        )
+    return table
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _plot(found: dict[str, Any], path: Path) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UsageError("bench: --plot needs matplotlib: pip install matplotlib") from None
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for axes, of, unit in zip(
+        figure.subplots(1, 2), ("milliseconds", "bytes"), ("ms per update", "bytes"), strict=True
+    ):
+        for fixed in (True, False):
+            rows = [r for r in found["rows"] if (r["width"] == growth.FIXED_WIDTH) == fixed]
+            name = f"width {growth.FIXED_WIDTH:,}" if fixed else f"{growth.PER_NEURON} per neuron"
+            axes.loglog([r["connections"] for r in rows], [r[of] for r in rows], "o-", label=name)
+        axes.set_xlabel("connections")
+        axes.set_ylabel(unit)
+        axes.legend()
+    figure.savefig(path)

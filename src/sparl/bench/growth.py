@@ -1,0 +1,81 @@
+"""How time and memory grow: a neurons + b connections, and nothing with width squared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sparl.bench.timing import in_turns, seconds
+from sparl.networks.adam import Adam
+from sparl.networks.initialize import uniform_fan_in
+from sparl.networks.mlp import Layout, Network
+from sparl.random_streams import stream
+from sparl.topology.initial import random_pattern
+
+BATCH = 32
+FIXED_WIDTH = 4096
+PER_NEURON = 32
+
+
+def sizes(largest: int) -> list[tuple[int, int]]:
+    """(width, connections): at a fixed width, and at fixed connections per neuron."""
+    counts = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+    fixed = [(FIXED_WIDTH, n) for n in counts if n <= largest]
+    return fixed + [(n // PER_NEURON, n) for n in counts if n <= largest]
+
+
+def measure(width: int, connections: int, *, repetitions: int, least: float) -> dict[str, Any]:
+    """One hidden layer, width to width: an update (forward, gradient, Adam) and what it keeps.
+
+    Returns:
+        width, neurons (of both sides), connections, milliseconds, and bytes of parameters,
+        gradient, moments, pattern and activations.
+    """
+    pattern = random_pattern(width, width, connections, stream(0, "bench"))
+    layout = Layout([[pattern]], "linear", first_gradient_input=width)
+    network = Network(layout, uniform_fan_in(layout, stream(0, "bench weights")))
+    adam = Adam(layout, 1e-3, 0.0, "zero")
+    x = stream(0, "bench values").standard_normal((BATCH, width), dtype=np.float32)
+    gradient = np.empty_like(network.parameters)
+    output, _ = network.forward(x)
+
+    def update() -> None:
+        _, trace = network.forward(x)
+        network.gradient(trace, output, gradient)
+        adam.step(network.parameters, gradient)
+
+    took = in_turns({"update": lambda: seconds(update, least)}, repetitions)["update"]
+    arrays = (network.parameters, gradient, adam.m, adam.v, pattern.positions, x, output)
+    index = 2 * 4 * connections  # kernel order to canonical order, and columns: 4 bytes each
+    return {
+        "width": width, "neurons": 2 * width, "connections": connections,
+        "milliseconds": 1e3 * took, "bytes": sum(a.nbytes for a in arrays) + index,
+    }  # fmt: skip
+
+
+def fit(rows: list[dict[str, Any]], of: str) -> dict[str, float]:
+    """Fit rows[of] = a neurons + b connections; a, b and the largest relative deviation.
+
+    Least squares of relative errors, so that small networks count as much as large ones.
+    """
+    terms = np.array([[row["neurons"], row["connections"]] for row in rows], np.float64)
+    values = np.array([row[of] for row in rows], np.float64)
+    a, b = np.linalg.lstsq(terms / values[:, np.newaxis], np.ones(len(rows)), rcond=None)[0]
+    deviation = np.abs(terms @ (a, b) / values - 1).max()
+    return {
+        "per_neuron": float(a), "per_connection": float(b), "largest_deviation": float(deviation),
+    }  # fmt: skip
+
+
+def all_sizes(*, quick: bool) -> dict[str, Any]:
+    """Measurements and their fits."""
+    rows = [
+        measure(width, count, repetitions=3, least=0.01 if quick else 0.05)
+        for width, count in sizes(1_000_000 if quick else 10_000_000)
+    ]
+    return {
+        "rows": rows,
+        "milliseconds": fit(rows, "milliseconds"),
+        "bytes": fit(rows, "bytes"),
+    }

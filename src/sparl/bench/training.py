@@ -1,0 +1,100 @@
+"""Whole training, evaluations included, beside its floor."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparl.bench.peers import PEERS
+from sparl.bench.timing import in_turns, seconds
+from sparl.bench.update import CONFIGURATIONS
+from sparl.cost import sac_multiply_adds, td3_multiply_adds
+from sparl.methods import architecture, preset
+from sparl.training.environment import make_environment
+from sparl.training.run_folder import EVALUATIONS, RunFolder
+
+WARMUP, SPAN = 2_000, 5_000  # environment steps: without updates, and measured after them
+
+
+def steps_per_second(env: str, threads: int, fields: dict[str, Any]) -> float:
+    """Environment steps per second of a training process, one evaluation in 5,000 steps included.
+
+    Measured from the evaluation at step 5,000 to that at step 10,000, by the run's own clock.
+    """
+    options = {
+        "env": env, "threads": threads, "steps": 2 * SPAN, "horizon_env_steps": 1_000_000,
+        "warmup_env_steps": WARMUP, "evaluate_every_env_steps": SPAN, **fields,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**options, "run_dir": run}.items()]
+        command = [sys.executable, "-m", "sparl.cli", "train", *flags]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+        rows = RunFolder.open(run).rows(EVALUATIONS)
+    clock = {int(row["env_step"]): float(row["wall_seconds"]) for row in rows}
+    return SPAN / (clock[2 * SPAN] - clock[SPAN])
+
+
+def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, float]:
+    """Milliseconds that an environment step cannot do without, on one core.
+
+    Returns:
+        "update": its multiply-adds at the core's peak; "environment": a step of the simulator;
+        "evaluation": ten episodes in 5,000 steps.
+    """
+    config = preset(env=env, **fields)
+    environment = make_environment(config)
+    nets = architecture(config, environment.n_obs, environment.n_act)
+    if config.agent == "SAC":
+        each = sac_multiply_adds(nets.actor, nets.critic, environment.n_act, config.n_step)
+    else:
+        each = td3_multiply_adds(nets.actor, nets.critic, environment.n_act, config.actor_every)
+    rng = np.random.default_rng(0)
+    gym = environment.gym
+    gym.reset(seed=0)
+
+    def step() -> None:
+        action = environment.scale(rng.uniform(-1, 1, environment.n_act).astype(np.float32))
+        _, _, terminated, truncated, _ = gym.step(action)
+        if terminated or truncated:
+            gym.reset()
+
+    simulator = 1e3 * seconds(step, 0.5)
+    environment.close()
+    return {
+        "update": 1e3 * 2e-9 * each * config.batch_size / peak_gflops,
+        "environment": simulator,
+        "evaluation": simulator * 10 * 1000 / 5000,
+    }
+
+
+def all_trainings(
+    env: str, peak_gflops: float, *, repetitions: int, against: list[str]
+) -> list[dict[str, Any]]:
+    """Steps per second of every configuration and of the peers, in turns, and the floors."""
+    contestants: dict[str, Callable[[], float]] = {}
+    for name, fields in CONFIGURATIONS.items():
+        for threads in (1, 2):
+            contestants[f"{name}|{threads}"] = partial(steps_per_second, env, threads, fields)
+    for peer in against:
+        for threads in (1, 2):
+            contestants[f"{peer}|{threads}"] = partial(PEERS[peer], env, threads)
+    found = in_turns(contestants, repetitions)
+    rows = []
+    for name in [*CONFIGURATIONS, *against]:
+        row: dict[str, Any] = {"name": name, "steps_per_second": {}}
+        for threads in (1, 2):
+            row["steps_per_second"][threads] = found[f"{name}|{threads}"]
+        if name in CONFIGURATIONS:
+            row["floor_ms"] = floor(env, CONFIGURATIONS[name], peak_gflops)
+        rows.append(row)
+    return rows
