@@ -49,33 +49,32 @@ size_t row_stride(uint32_t batch) {
   return (lines | 1) * kStrideStep;
 }
 
-Buffer::Buffer(size_t floats) : data_(nullptr), capacity_(std::max<size_t>(floats, 16)) {
+Buffer::Buffer(size_t floats) : capacity_((std::max<size_t>(floats, 1) + 15) / 16 * 16) {
   if (!FreeBuffers::gone) {
-    auto& list = free_buffers.list;
-    auto best = list.end();
-    for (auto it = list.begin(); it != list.end(); ++it)
-      if (it->capacity >= floats && it->capacity <= 4 * capacity_ &&
-          (best == list.end() || it->capacity < best->capacity))
-        best = it;
-    if (best != list.end()) {
-      data_ = best->data;
-      capacity_ = best->capacity;
-      *best = list.back();
-      list.pop_back();
-      return;
-    }
+    auto& list = free_buffers.list; // the latest first: it may still be in a cache
+    for (size_t i = list.size(); i-- > 0;)
+      if (list[i].capacity == capacity_) {
+        data_ = list[i].data;
+        list.erase(list.begin() + ptrdiff_t(i));
+        return;
+      }
   }
-  const size_t bytes = (capacity_ * sizeof(float) + 63) / 64 * 64;
-  data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
+  data_ = static_cast<float*>(std::aligned_alloc(64, capacity_ * sizeof(float)));
   if (!data_) throw std::bad_alloc();
 }
 
 Buffer::~Buffer() {
   if (!data_) return;
-  if (!FreeBuffers::gone && free_buffers.list.size() < FreeBuffers::kKept)
-    free_buffers.list.push_back({data_, capacity_});
-  else
+  if (FreeBuffers::gone) {
     std::free(data_);
+    return;
+  }
+  auto& list = free_buffers.list;
+  if (list.size() == FreeBuffers::kKept) {
+    std::free(list.front().data);
+    list.erase(list.begin());
+  }
+  list.push_back({data_, capacity_});
 }
 
 uint32_t Trace::vectors() const { return (batch + kernels->lanes - 1) / kernels->lanes; }

@@ -20,7 +20,8 @@ Tile tile(uint32_t vectors, uint32_t index, const Kernels&);
 size_t row_stride(uint32_t batch);
 
 // A 64-byte aligned array from a pool of recycled ones, so a pass allocates nothing in the long
-// run.
+// run. Only an array of the same size is used again: then the parts of it that a thread works on
+// stay the same, and with them the cache that holds them.
 class Buffer {
  public:
   explicit Buffer(size_t floats);

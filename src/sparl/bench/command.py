@@ -72,7 +72,7 @@ def bench(args: list[str]) -> int:
                     options.env, threads, fields, updates=1000, repetitions=repetitions
                 )
                 rows.append({"name": name, "threads": threads, "microseconds": parts})
-        say(_update_table(rows))
+                say(_update_line(name, threads, parts))
         return rows
 
     def training_section() -> Any:
@@ -118,12 +118,12 @@ def _kernel_line(row: dict[str, Any] | None, peak: float) -> str:
     return line
 
 
-def _update_table(rows: list[dict[str, Any]]) -> Table:
-    table = _table("microseconds", "threads", *rows[0]["microseconds"])
-    for row in rows:
-        parts = (f"{value:,.0f}" for value in row["microseconds"].values())
-        table.add_row(row["name"], str(row["threads"]), *parts)
-    return table
+def _update_line(name: str, threads: int, microseconds: dict[str, float]) -> str:
+    """The parts of an update that took any time, largest first."""
+    parts = dict(sorted(microseconds.items(), key=lambda part: -part[1]))
+    total = parts.pop("total")
+    listed = ", ".join(f"{part} {took:,.0f}" for part, took in parts.items() if took >= 0.5)
+    return f"{name}, threads {threads}: {total:,.0f} us; {listed}"
 
 
 def _training_table(rows: list[dict[str, Any]]) -> Table:

@@ -1,0 +1,117 @@
+"""Bench: what it reports is what happened; how fast it was is nobody's business here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparl import _native
+from sparl.bench import command, growth, kernels, peers, update
+from sparl.bench.timing import in_turns
+from sparl.bench.training import floor
+from sparl.cli import main
+from sparl.networks.adam import Adam
+from sparl.networks.mlp import Network
+from sparl.networks.target import OwnPatternTarget
+
+
+def test_contestants_take_turns_and_the_median_counts() -> None:
+    order = []
+
+    def measure(name: str, values: list[float]) -> float:
+        order.append(name)
+        return values.pop(0)
+
+    a, b = [3.0, 1.0, 2.0], [5.0, 5.0, 9.0]
+    found = in_turns({"a": lambda: measure("a", a), "b": lambda: measure("b", b)}, 3)
+    assert found == {"a": 2.0, "b": 5.0}
+    assert order == ["a", "b"] * 3
+
+
+def test_a_kernels_row_counts_its_stored_weights() -> None:
+    row = kernels.measure((23, 40), 0.25, 17, repetitions=1, least=1e-5)
+    assert row["connections"] == 230
+    assert {*kernels.KERNELS, "NumPy dense"} <= set(row["microseconds"])
+    assert all(took > 0 for took in row["microseconds"].values())
+    row["microseconds"]["forward"] = 2.0
+    assert kernels.gflops(row, "forward") == pytest.approx(2 * 230 * 17 / 2000)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "batch", "says"), [("sideways", 4, "sideways"), ("forward", 0, "batch of 0")]
+)
+def test_an_unknown_kernel_is_refused(kernel: str, batch: int, says: str) -> None:
+    layer = _native.Layer(3, 2, np.arange(6))
+    with pytest.raises(ValueError, match=says):
+        _native.seconds_per_call(layer, kernel, batch, 1e-6)
+
+
+def test_the_parts_of_an_update_add_up_and_nothing_stays_patched() -> None:
+    before = [Network.forward, Adam.step, OwnPatternTarget.follow]
+    parts = update.split(
+        "Pendulum-v1",
+        1,
+        {"method": "DS-TD3", "hidden": (16, 16), "rewire_every_updates": 5, "batch_size": 8},
+        updates=20,
+        repetitions=1,
+    )
+    total = parts.pop("total")
+    assert set(parts) == {*update.PARTS, "Python and NumPy"}
+    assert sum(parts.values()) == pytest.approx(total)
+    assert all(parts[p] > 0 for p in parts if p != "target")
+    assert parts["target"] == 0
+    assert [Network.forward, Adam.step, OwnPatternTarget.follow] == before
+
+
+def test_a_floor_is_multiply_adds_over_the_peak() -> None:
+    """One TD3 update of the dense HalfCheetah networks: 810 thousand multiply-adds per sample."""
+    found = floor("HalfCheetah-v5", {"method": "TD3", "batch_size": 256}, peak_gflops=100.0)
+    assert found["update"] == pytest.approx(2e3 * 810e3 * 256 / 100e9, rel=0.02)
+    assert found["evaluation"] == pytest.approx(2 * found["environment"])
+
+
+def test_the_fit_finds_what_grows() -> None:
+    sizes = [(2 * width, n) for width, n in growth.sizes(1_000_000)]
+    rows: list[dict[str, Any]] = [
+        {"neurons": m, "connections": n, "milliseconds": 3e-6 * m + 2e-6 * n} for m, n in sizes
+    ]
+    fit = growth.fit(rows, "milliseconds")
+    assert fit["per_neuron"] == pytest.approx(3e-6)
+    assert fit["per_connection"] == pytest.approx(2e-6)
+    assert fit["largest_deviation"] < 1e-9
+    for row in rows:  # a term that a network of dense matrices would have
+        row["milliseconds"] += 1e-8 * row["neurons"] ** 2
+    assert growth.fit(rows, "milliseconds")["largest_deviation"] > 0.5
+
+
+def test_memory_grows_with_neurons_and_connections_alone() -> None:
+    rows = [growth.measure(w, n, repetitions=1, least=1e-6) for w, n in growth.sizes(100_000)]
+    assert growth.fit(rows, "bytes")["largest_deviation"] < 0.01
+
+
+def test_the_command_prints_and_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growth, "sizes", lambda largest: [(512, 1000), (64, 2000)])
+    path = tmp_path / "bench.json"
+    assert main(["bench", "--quick", "--only", "growth", "--json", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "multiply-add peak" in printed
+    assert "per connection" in printed
+    content = json.loads(path.read_text())
+    assert [row["connections"] for row in content["growth"]["rows"]] == [1000, 2000]
+    assert content["peak_gflops"] > 0
+    assert "kernels" not in content
+
+
+def test_peers_that_are_not_there_are_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "find_spec", lambda module: None)
+    assert main(["bench", "--against", "--only", "training"]) == 2
+    assert "none of its peers is installed" in capsys.readouterr().err
+    assert command.peers.installed() == []
