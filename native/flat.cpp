@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -124,7 +125,10 @@ void Follower::follow_layer(size_t index, float* all_targets, const float* all_o
   std::vector<uint32_t>& small = own_small;
   collect_small(n, target, guess_[index].load(std::memory_order_relaxed), small);
   if (small.size() < surplus) collect_small(n, target, guess_limit(n, target, surplus), small);
-  if (small.size() < surplus) collect_small(n, target, INFINITY, small);
+  if (small.size() < surplus) {
+    small.resize(n);
+    std::iota(small.begin(), small.end(), 0u);
+  }
 
   // Magnitude and position in one integer: a non-negative float's bits ascend with its value.
   thread_local std::vector<uint64_t> own_keys, own_sorted;

@@ -79,7 +79,7 @@ struct Kernels {
   void (*follow_gathered)(size_t n, float* target, const float* online, const uint32_t* index,
                           float tau);
 
-  // Ascending indices i with not |values[i]| > limit (so a NaN is one), and their number. out has
+  // Ascending indices i with |values[i]| <= limit (so a NaN is none), and their number. out has
   // room for n + kStrideStep.
   size_t (*collect_small)(size_t n, const float* values, float limit, uint32_t* out);
 

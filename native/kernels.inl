@@ -348,7 +348,7 @@ size_t collect_small(size_t n, const float* values, float limit, uint32_t* out) 
   __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (; i + 16 <= n; i += 16) {
     const __m512 magnitude = _mm512_abs_ps(_mm512_loadu_ps(values + i));
-    const __mmask16 small = _mm512_cmp_ps_mask(magnitude, most, _CMP_NGT_UQ);
+    const __mmask16 small = _mm512_cmp_ps_mask(magnitude, most, _CMP_LE_OQ);
     _mm512_storeu_si512(out + found, _mm512_maskz_compress_epi32(small, index));
     found += uint32_t(__builtin_popcount(small));
     index = _mm512_add_epi32(index, _mm512_set1_epi32(16));
@@ -356,7 +356,7 @@ size_t collect_small(size_t n, const float* values, float limit, uint32_t* out) 
 #endif
   for (; i < n; i++) {
     out[found] = uint32_t(i);
-    found += !(__builtin_fabsf(values[i]) > limit);
+    found += __builtin_fabsf(values[i]) <= limit;
   }
   return found;
 }
