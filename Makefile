@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -name '*.py' -o -name '*.pyi')
 
-.PHONY: train test check lint types native format clean
+.PHONY: train test check lint types native native-arm format clean
 
 train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
@@ -33,6 +33,12 @@ native: $(VENV)/installed-dev  ## the core's own tests under sanitizers
 	    -DCMAKE_CXX_FLAGS="-fsanitize=$$sanitizer -fno-sanitize-recover=all" >/dev/null && \
 	  cmake --build build/$$sanitizer --parallel 2 && build/$$sanitizer/native_tests || exit 1; \
 	done
+
+native-arm: $(VENV)/installed-dev  ## the same for 64-bit ARM, cross-compiled and emulated
+	PATH="$(abspath $(BIN)):$$PATH" && cmake -S . -B build/arm -DSPARL_NATIVE_TESTS=ON \
+	  -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static >/dev/null && \
+	cmake --build build/arm --parallel 2 && qemu-aarch64 build/arm/native_tests
 
 format: $(VENV)/installed-dev  ## format both languages
 	$(BIN)/ruff check --fix .

@@ -10,6 +10,7 @@ std::vector<const Kernels*> available_kernels() {
     tables.push_back(kernels_avx2());
   if (kernels_avx512() && __builtin_cpu_supports("avx512f")) tables.push_back(kernels_avx512());
 #endif
+  if (kernels_neon()) tables.push_back(kernels_neon());
   return tables;
 }
 
