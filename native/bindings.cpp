@@ -257,10 +257,11 @@ nb::tuple bind_windows(ReadOnlyArray reward, ReadOnlyArray terminated, ReadOnlyA
       throw std::invalid_argument("windows: age " + std::to_string(from[i]) + " of " +
                                   std::to_string(size) + " transitions");
   const float* gammas = checked<float>(powers, "windows: powers", {n + size_t(1)});
-  auto rows = new_array<int64_t>({count, n}), length = new_array<int64_t>({count});
-  auto sum = new_array<float>({count, 1}), discount = new_array<float>({count, 1});
-  windows(ring, count, from, n, gammas, rows.data(), sum.data(), discount.data(), length.data());
-  return nb::make_tuple(rows, sum, discount, length);
+  auto first = new_array<int64_t>({count}), rows = new_array<int64_t>({count, n});
+  auto sum = new_array({count, 1}), discount = new_array({count, 1}), path = new_array({count, n});
+  windows(ring, count, from, n, gammas, first.data(), rows.data(), sum.data(), discount.data(),
+          path.data());
+  return nb::make_tuple(first, rows, sum, discount, path);
 }
 
 nb::tuple bind_find_sorted(ReadOnlyArray ascending, ReadOnlyArray needles) {
@@ -458,9 +459,9 @@ NB_MODULE(_native, m) {
         "ages"_a, "powers"_a,
         nb::sig("def windows(reward: " FLOATS ", terminated: " FLAGS ", episode_end: " FLAGS
                 ", oldest: int, size: int, ages: " POSITIONS ", powers: " FLOATS
-                ") -> tuple[" POSITIONS ", " FLOATS ", " FLOATS ", " POSITIONS "]"),
-        "n-step windows over a ring: rows int64 [B, n], the last one again where a window has\n"
-        "ended, reward and discount float32 [B, 1], length int64 [B]. powers: float32 [n + 1].");
+                ") -> tuple[" POSITIONS ", " POSITIONS ", " FLOATS ", " FLOATS ", " FLOATS "]"),
+        "n-step windows over a ring: first row int64 [B], rows int64 [B, n] moved to the right,\n"
+        "reward and discount float32 [B, 1], path discount float32 [B, n]. powers: [n + 1].");
 
   m.def("find_sorted", &bind_find_sorted, "ascending"_a, "needles"_a,
         nb::sig("def find_sorted(ascending: " POSITIONS ", needles: " POSITIONS

@@ -94,10 +94,10 @@ def adam(parameters: numpy.typing.NDArray[numpy.float32], gradient: numpy.typing
 def follow(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
     """target += tau * (online - target), in place."""
 
-def windows(reward: numpy.typing.NDArray[numpy.float32], terminated: numpy.typing.NDArray[numpy.bool_], episode_end: numpy.typing.NDArray[numpy.bool_], oldest: int, size: int, ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.int64]]:
+def windows(reward: numpy.typing.NDArray[numpy.float32], terminated: numpy.typing.NDArray[numpy.bool_], episode_end: numpy.typing.NDArray[numpy.bool_], oldest: int, size: int, ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
     """
-    n-step windows over a ring: rows int64 [B, n], the last one again where a window has
-    ended, reward and discount float32 [B, 1], length int64 [B]. powers: float32 [n + 1].
+    n-step windows over a ring: first row int64 [B], rows int64 [B, n] moved to the right,
+    reward and discount float32 [B, 1], path discount float32 [B, n]. powers: [n + 1].
     """
 
 def find_sorted(ascending: numpy.typing.NDArray[numpy.int64], needles: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.bool_]]:

@@ -147,30 +147,20 @@ class RingBuffer:
         runs on into another episode or across the ring's write position.
         """
         powers = (np.float64(self.gamma) ** np.arange(n_step + 1)).astype(np.float32)
-        rows, reward, discount, length = _native.windows(
+        first, steps, reward, discount, path_discount = _native.windows(
             self.reward, self.terminated, self.episode_end, self.oldest, self.size, ages, powers
         )
         path: tuple[Array, Array] | tuple[None, None] = (None, None)
         if paths and n_step > 1:
-            path = self._paths(rows, length, powers)
+            path = self.reached(steps), path_discount
         return Batch(
-            self.observation.take(rows[:, 0], axis=0),
-            self.action.take(rows[:, 0], axis=0),
+            self.observation.take(first, axis=0),
+            self.action.take(first, axis=0),
             reward,
             discount,
-            self.reached(rows[:, -1]),
+            self.reached(steps[:, -1]),
             *path,
         )
-
-    def _paths(
-        self, steps: NDArray[np.int64], length: NDArray[np.int64], powers: Array
-    ) -> tuple[Array, Array]:
-        """States reached and their discounts, [B, n, n_obs] and [B, n], windows to the right."""
-        n_step = steps.shape[1]
-        k = np.arange(n_step) - (n_step - length[:, np.newaxis])  # step at each place; < 0: none
-        rows = np.take_along_axis(steps, k.clip(min=0), axis=1)
-        alive = (k >= 0) & ~self.terminated[rows]
-        return self.reached(rows), np.where(alive, powers[k + 1], np.float32(0))
 
     @property
     def _arrays(self) -> list[str]:
