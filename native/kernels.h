@@ -6,7 +6,8 @@
 //   of 16, 64-byte aligned); samples are walked in vectors of `lanes` floats. Lanes beyond
 //   the batch hold zeros in gradients, and anything finite in activations.
 //   Connections are stored in kernel order: blocks of four rows; in a block, columns grouped
-//   by which of the four rows they feed (the pattern, 1..15); in a group, ascending columns;
+//   by which of the four rows they feed (the pattern, 1..15; a column with a pattern that is rare
+//   in its block stands in two groups, each with some of its rows); in a group, ascending columns;
 //   for a column, ascending rows. A value array is one float per connection in that order.
 //
 // One source (kernels.inl) is compiled once per instruction set; dispatch.cpp picks a table.

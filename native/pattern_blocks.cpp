@@ -9,6 +9,11 @@ struct Rows {
   std::vector<uint32_t> start, column, name;
 };
 
+// A group costs its branches, about what three columns of a narrow tile do. So the columns of a
+// pattern that at most so many of a block's columns have are stored twice, in the groups of two
+// patterns that make it up.
+constexpr uint32_t kFewColumns = 3;
+
 // Blocks of `rows`, and in `slots` the name of the connection in each slot.
 PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
                            std::vector<uint32_t>& slots) {
@@ -43,9 +48,20 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
         }
       entries.push_back(entry);
     }
-    // By pattern, columns still ascending: a counting sort.
-    uint32_t count[16] = {};
+    // What a pattern's columns are stored as: the pattern itself, or two that make it up.
+    uint32_t count[16] = {}, first_part[16], other_part[16] = {};
     for (const Entry& entry : entries) count[entry.pattern]++;
+    for (uint32_t p = 0; p < 16; p++) first_part[p] = p;
+    for (const uint32_t p : {15u, 14u, 13u, 11u, 7u, 12u, 10u, 9u, 6u, 5u, 3u}) {
+      if (count[p] == 0 || count[p] > kFewColumns) continue;
+      const uint32_t lowest = p & (~p + 1);
+      first_part[p] = p ^ lowest;
+      other_part[p] = lowest;
+      count[p ^ lowest] += count[p];
+      count[lowest] += count[p];
+      count[p] = 0;
+    }
+    // By pattern, columns still ascending: a counting sort.
     uint32_t column_at[16], slot_at[16];
     uint32_t columns_end = uint32_t(out.column.size()), slots_end = uint32_t(slots.size());
     for (uint32_t pattern = 1; pattern < 16; pattern++) {
@@ -57,12 +73,15 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
     }
     out.column.resize(columns_end);
     slots.resize(slots_end);
-    for (const Entry& entry : entries) {
-      out.column[column_at[entry.pattern]++] = entry.column;
-      uint32_t* slot = slots.data() + slot_at[entry.pattern];
+    const auto place = [&](const Entry& entry, uint32_t pattern) {
+      out.column[column_at[pattern]++] = entry.column;
       for (uint32_t r = 0; r < kBlockRows; r++)
-        if (entry.pattern >> r & 1) *slot++ = entry.name[r];
-      slot_at[entry.pattern] = uint32_t(slot - slots.data());
+        if (pattern >> r & 1) slots[slot_at[pattern]++] = entry.name[r];
+    };
+    for (const Entry& entry : entries) {
+      uint32_t rest = entry.pattern;
+      for (; other_part[rest]; rest = first_part[rest]) place(entry, other_part[rest]);
+      place(entry, rest);
     }
   }
   out.block.push_back(

@@ -527,7 +527,8 @@ def test_initial_parameters_are_uniform_within_the_full_fan_in() -> None:
 
 def test_initial_weights_do_not_depend_on_the_kernels_order() -> None:
     """Drawn in canonical order, layer by layer, weights before biases."""
-    layout, _ = two_members()
+    wide = [[random_pattern(60, 8, 240, rng(1)), random_pattern(8, 5, 20, rng(1))]]
+    layout = Layout(wide, "linear")
     native = layout.native((0, 0))
     assert (native.canonical_index != np.arange(native.connections)).any()  # else nothing is shown
     flat = uniform_fan_in(layout, rng(8))
