@@ -12,13 +12,15 @@
 namespace sparl {
 namespace {
 
-constexpr size_t kChunk = 8192; // floats per work item: a few microseconds
+constexpr size_t kLeast = 4096; // floats that are worth a thread
 
+// One part for each thread, always the same one: it stays in that thread's cache.
 template <class Body>
-void in_chunks(size_t n, const Body& body) {
-  parallel_for(uint32_t((n + kChunk - 1) / kChunk), [&](uint32_t i) {
-    const size_t first = i * kChunk;
-    body(first, std::min(kChunk, n - first));
+void in_parts(size_t n, const Body& body) {
+  const size_t parts = std::min<size_t>(threads(), (n + kLeast - 1) / kLeast);
+  parallel_for(uint32_t(parts), [&](uint32_t i) {
+    const size_t first = n * i / parts;
+    body(first, n * (i + 1) / parts - first);
   });
 }
 
@@ -53,13 +55,13 @@ void adam(size_t n, float* parameters, const float* gradient, float* m, float* v
   scalars.root_bias2 = float(std::sqrt(1.0 - std::pow(s.beta2, double(step))));
   scalars.epsilon = float(s.epsilon);
   scalars.weight_decay = float(s.weight_decay);
-  in_chunks(n, [&](size_t at, size_t count) {
+  in_parts(n, [&](size_t at, size_t count) {
     kernels().adam(count, parameters + at, gradient + at, m + at, v + at, scalars);
   });
 }
 
 void follow(size_t n, float* target, const float* online, float tau) {
-  in_chunks(
+  in_parts(
       n, [&](size_t at, size_t count) { kernels().follow(count, target + at, online + at, tau); });
 }
 
