@@ -108,6 +108,13 @@ def test_the_command_prints_and_writes(
     assert "kernels" not in content
 
 
+def test_a_file_that_cannot_be_written_is_said_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "--json", str(tmp_path / "no" / "b.json")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
 def test_peers_that_are_not_there_are_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,6 +50,11 @@ def bench(args: list[str]) -> int:
     against = peers.installed() if options.against else []
     if options.against and not against:
         raise UsageError("bench: --against, but none of its peers is installed (see --help)")
+    for path in (options.json, options.plot):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"bench: {path}: there is no folder {path.absolute().parent}")
+    if options.plot and find_spec("matplotlib") is None:
+        raise UsageError("bench: --plot needs matplotlib: pip install matplotlib")
     peak = kernels.peak()
     result: dict[str, Any] = {"machine": machine(), "versions": versions(), "peak_gflops": peak}
     say = PlainConsole().print
@@ -165,10 +171,8 @@ def _table(first: str, *columns: str) -> Table:
 
 
 def _plot(found: dict[str, Any], path: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError("bench: --plot needs matplotlib: pip install matplotlib") from None
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, of, unit in zip(
         figure.subplots(1, 2), ("milliseconds", "bytes"), ("ms per update", "bytes"), strict=True
