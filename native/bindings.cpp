@@ -1,5 +1,6 @@
 // The only file that knows Python: shapes, dtypes and contiguity are checked here, nothing is
-// converted, and the interpreter's lock is released while the engine computes.
+// converted, and the interpreter's lock is released while the engine computes (not in the short
+// look-ups, windows and find_sorted, whose arrays another thread may write).
 #include "bench.h"
 #include "dispatch.h"
 #include "flat.h"
@@ -467,7 +468,7 @@ NB_MODULE(_native, m) {
         nb::sig("def find_sorted(ascending: " POSITIONS ", needles: " POSITIONS
                 ") -> tuple[" POSITIONS ", " FLAGS "]"),
         "For each needle the first entry of `ascending` that is not below it, int64 [n], and\n"
-        "whether it is equal, bool [n]. Linear where needles ascend too.");
+        "whether it is equal, bool [n]. Nearly linear where needles ascend too.");
 
   m.def("seconds_per_call", &bind_seconds, "layer"_a, "kernel"_a, "batch"_a, "least"_a,
         "Mean seconds of one call of a kernel (forward, input gradient, weight gradient) on one\n"

@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kLeast = 4096; // floats that are worth a thread
 
-// One part for each thread, always the same one: it stays in that thread's cache.
+// One part for each thread, as long as it is long enough: it stays in that thread's cache.
 template <class Body>
 void in_parts(size_t n, const Body& body) {
   const size_t parts = std::min<size_t>(threads(), (n + kLeast - 1) / kLeast);

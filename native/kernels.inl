@@ -363,8 +363,10 @@ size_t collect_small(size_t n, const float* values, float limit, uint32_t* out) 
 
 #if defined(__x86_64__) || defined(__i386__)
 #define SPARL_VECTOR_REGISTER "x"
-#else
+#elif defined(__aarch64__)
 #define SPARL_VECTOR_REGISTER "w"
+#else
+#define SPARL_VECTOR_REGISTER "m"
 #endif
 
 uint64_t multiply_adds(uint64_t times) {

@@ -18,8 +18,9 @@ struct FreeBuffer {
 
 // Of each thread, so that nothing is locked: not between threads, and not in the child of a fork.
 struct FreeBuffers {
-  static constexpr size_t kKept = 32;
+  static constexpr size_t kKept = 32, kKeptFloats = size_t(16) << 20; // 64 MiB a thread
   std::vector<FreeBuffer> list;
+  size_t floats = 0;
   static thread_local bool gone; // the thread has ended; buffers that outlive it are freed
   FreeBuffers() { list.reserve(kKept); }
   ~FreeBuffers() {
@@ -55,6 +56,7 @@ Buffer::Buffer(size_t floats) : capacity_((std::max<size_t>(floats, 1) + 15) / 1
     for (size_t i = list.size(); i-- > 0;)
       if (list[i].capacity == capacity_) {
         data_ = list[i].data;
+        free_buffers.floats -= capacity_;
         list.erase(list.begin() + ptrdiff_t(i));
         return;
       }
@@ -65,13 +67,16 @@ Buffer::Buffer(size_t floats) : capacity_((std::max<size_t>(floats, 1) + 15) / 1
 
 Buffer::~Buffer() {
   if (!data_) return;
-  if (FreeBuffers::gone) {
+  if (FreeBuffers::gone || capacity_ > FreeBuffers::kKeptFloats) {
     std::free(data_);
     return;
   }
   auto& list = free_buffers.list;
-  if (list.size() == FreeBuffers::kKept) {
+  free_buffers.floats += capacity_;
+  while (list.size() == FreeBuffers::kKept ||
+         free_buffers.floats > FreeBuffers::kKeptFloats) { // the oldest go
     std::free(list.front().data);
+    free_buffers.floats -= list.front().capacity;
     list.erase(list.begin());
   }
   list.push_back({data_, capacity_});

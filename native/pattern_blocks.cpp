@@ -131,9 +131,11 @@ void find_sorted(const int64_t* ascending, size_t size, const int64_t* needles, 
                  int64_t* index, bool* found) {
   size_t at = 0;
   for (size_t i = 0; i < count; i++) {
-    if (i && needles[i] < needles[i - 1])
-      at = size_t(std::lower_bound(ascending, ascending + size, needles[i]) - ascending);
-    while (at < size && ascending[at] < needles[i]) at++;
+    size_t first = i && needles[i] < needles[i - 1] ? 0 : at, steps = 0;
+    while (first < size && ascending[first] < needles[i] && steps++ < 8) first++;
+    if (first < size && ascending[first] < needles[i])
+      first = size_t(std::lower_bound(ascending + first, ascending + size, needles[i]) - ascending);
+    at = first;
     index[i] = int64_t(at);
     found[i] = at < size && ascending[at] == needles[i];
   }

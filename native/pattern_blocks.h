@@ -34,7 +34,7 @@ struct Layer {
 };
 
 // For each needle the index of the first entry of `ascending` that is not below it (`size` if all
-// are), and whether it is equal. Linear where needles ascend too.
+// are), and whether it is equal. Nearly linear where needles ascend too.
 void find_sorted(const int64_t* ascending, size_t size, const int64_t* needles, size_t count,
                  int64_t* index, bool* found);
 

@@ -88,11 +88,6 @@ def test_the_fit_finds_what_grows() -> None:
     assert growth.fit(rows, "milliseconds")["largest_deviation"] > 0.5
 
 
-def test_memory_grows_with_neurons_and_connections_alone() -> None:
-    rows = [growth.measure(w, n, repetitions=1, least=1e-6) for w, n in growth.sizes(100_000)]
-    assert growth.fit(rows, "bytes")["largest_deviation"] < 0.01
-
-
 def test_the_command_prints_and_writes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,11 +103,23 @@ def test_the_command_prints_and_writes(
     assert "kernels" not in content
 
 
-def test_a_file_that_cannot_be_written_is_said_before_the_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--json", "{folder}/no/b.json"], "No such file"),
+        (["--json", "{folder}"], "Is a directory"),
+        (["--only", "kernels", "--plot", "{folder}/x.svg"], "draws the section growth"),
+        (["--only", "growth", "--plot", "{folder}/x.txt"], ".svg or .png"),
+        (["--only", "training", "--env", "HalfCheeta-v5"], "did you mean"),
+    ],
+)
+def test_what_cannot_work_is_said_before_the_work(
+    args: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["bench", "--json", str(tmp_path / "no" / "b.json")]) == 2
-    assert "there is no folder" in capsys.readouterr().err
+    assert main(["bench", *(a.format(folder=tmp_path) for a in args)]) == 2
+    out, err = capsys.readouterr()
+    assert says in err
+    assert "peak" not in out
 
 
 def test_peers_that_are_not_there_are_said(

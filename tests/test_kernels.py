@@ -289,8 +289,11 @@ def problem(case: Case) -> Problem:
 
 
 def every_group() -> Problem:
-    """Every subset of a block's four rows, with 1 to 17 columns; then the same transposed."""
-    subsets, widest = range(1, 16), 17
+    """Every subset of a block's four rows, with 1 to 20 columns; then the same transposed.
+
+    Up to three columns of a subset are stored as parts of smaller ones.
+    """
+    subsets, widest = range(1, 16), 20
     connected = np.array(
         [
             (4 * block + row, column)

@@ -103,7 +103,7 @@ def windows(reward: numpy.typing.NDArray[numpy.float32], terminated: numpy.typin
 def find_sorted(ascending: numpy.typing.NDArray[numpy.int64], needles: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.bool_]]:
     """
     For each needle the first entry of `ascending` that is not below it, int64 [n], and
-    whether it is equal, bool [n]. Linear where needles ascend too.
+    whether it is equal, bool [n]. Nearly linear where needles ascend too.
     """
 
 def seconds_per_call(layer: Layer, kernel: str, batch: int, least: float) -> float:

@@ -133,6 +133,7 @@ def evaluate(args: list[str]) -> int:
         environment = make_environment(config)
     except UsageError as error:
         raise DataError(f"{options.run}: {error}") from None
+    environment.close()
     if (environment.n_obs, environment.n_act) != (agent.n_obs, agent.n_act):
         raise UsageError(
             f"{options.run}: the agent takes {agent.n_obs} observations and gives {agent.n_act} "
@@ -144,7 +145,11 @@ def evaluate(args: list[str]) -> int:
         raise UsageError(
             f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0"
         )
-    result = Evaluator(lambda: make_environment(config), episodes, seed).evaluate(agent.policy)
+    evaluator = Evaluator(lambda: make_environment(config), episodes, seed)
+    try:
+        result = evaluator.evaluate(agent.policy)
+    finally:
+        evaluator.close()
     if options.json:
         _say_json(
             {"mean": result.mean, "std": result.std,

@@ -17,6 +17,7 @@ from sparl.arguments import parse_options
 from sparl.bench import growth, kernels, peers, training, update
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
+from sparl.training.environment import Environment
 from sparl.training.machine import machine, versions
 
 Section = Literal["kernels", "update", "training", "growth"]
@@ -27,7 +28,7 @@ class BenchOptions:
     """Measure this machine: kernels, one update in its parts, whole training, growth with size.
 
     Everything within one run, medians over repetitions that take turns. Nothing else should run
-    meanwhile. All sections take about 20 minutes, --quick two.
+    meanwhile. All sections take about half an hour, --quick some five minutes.
     """
 
     only: tuple[Section, ...] = ("kernels", "update", "training", "growth")
@@ -50,11 +51,9 @@ def bench(args: list[str]) -> int:
     against = peers.installed() if options.against else []
     if options.against and not against:
         raise UsageError("bench: --against, but none of its peers is installed (see --help)")
-    for path in (options.json, options.plot):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"bench: {path}: there is no folder {path.absolute().parent}")
-    if options.plot and find_spec("matplotlib") is None:
-        raise UsageError("bench: --plot needs matplotlib: pip install matplotlib")
+    _check_files(options)
+    if {"update", "training"} & set(options.only):
+        Environment(options.env).close()  # or an error, before the work
     peak = kernels.peak()
     result: dict[str, Any] = {"machine": machine(), "versions": versions(), "peak_gflops": peak}
     say = PlainConsole().print
@@ -100,11 +99,29 @@ def bench(args: list[str]) -> int:
     before = _native.threads()
     for name in options.only:
         say(f"\n{name}")
-        result[name] = sections[name]()
-        _native.set_threads(before)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        try:
+            result[name] = sections[name]()
+        finally:
+            _native.set_threads(before)
+        if options.json:
+            options.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0
+
+
+def _check_files(options: BenchOptions) -> None:
+    """Refuse what could not be written, before the work."""
+    for path in (options.json, options.plot):
+        try:
+            if path is not None:
+                path.open("a").close()
+        except OSError as error:
+            raise UsageError(f"bench: {path}: {error.strerror}") from None
+    if options.plot is None:
+        return
+    if "growth" not in options.only or options.plot.suffix not in (".svg", ".png"):
+        raise UsageError("bench: --plot draws the section growth, into a .svg or .png file")
+    if find_spec("matplotlib") is None:
+        raise UsageError("bench: --plot needs matplotlib: pip install matplotlib")
 
 
 def _kernel_line(row: dict[str, Any] | None, peak: float) -> str:

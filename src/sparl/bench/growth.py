@@ -1,4 +1,8 @@
-"""How time and memory grow: a neurons + b connections, and nothing with width squared."""
+"""How an update's time grows with neurons and connections, and what its arrays take.
+
+Time is measured; bytes are those of the arrays that stay between updates, counted. That nothing
+else is kept, a dense matrix least of all, is shown under memory limits by tests/test_memory.py.
+"""
 
 from __future__ import annotations
 

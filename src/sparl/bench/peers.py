@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
+from sparl.errors import SparlError
+
 _PROGRAM = """
 import sys, time
 import gymnasium
@@ -40,7 +42,7 @@ def _steps_per_second(module: str, limit: str, env: str, threads: int) -> float:
         check=False, preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )  # fmt: skip
     if done.returncode:
-        raise RuntimeError(f"{module}: {done.stderr.strip().splitlines()[-1]}")
+        raise SparlError(f"bench: {module} failed: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout.split()[-1])
 
 

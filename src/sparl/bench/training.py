@@ -16,6 +16,7 @@ from sparl.bench.peers import PEERS
 from sparl.bench.timing import in_turns, seconds
 from sparl.bench.update import CONFIGURATIONS
 from sparl.cost import sac_multiply_adds, td3_multiply_adds
+from sparl.errors import SparlError
 from sparl.methods import architecture, preset
 from sparl.training.environment import make_environment
 from sparl.training.run_folder import EVALUATIONS, RunFolder
@@ -38,7 +39,7 @@ def steps_per_second(env: str, threads: int, fields: dict[str, Any]) -> float:
         command = [sys.executable, "-m", "sparl.cli", "train", *flags]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+            raise SparlError(f"bench: training failed: {done.stderr.strip()}")
         rows = RunFolder.open(run).rows(EVALUATIONS)
     clock = {int(row["env_step"]): float(row["wall_seconds"]) for row in rows}
     return SPAN / (clock[2 * SPAN] - clock[SPAN])
@@ -49,7 +50,7 @@ def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, flo
 
     Returns:
         "update": its multiply-adds at the core's peak; "environment": a step of the simulator;
-        "evaluation": ten episodes in 5,000 steps.
+        "evaluation": ten episodes, as long as the time limit allows, in 5,000 steps.
     """
     config = preset(env=env, **fields)
     environment = make_environment(config)
@@ -68,12 +69,14 @@ def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, flo
         if terminated or truncated:
             gym.reset()
 
+    spec = gym.spec
+    longest = (spec and spec.max_episode_steps) or 1000
     simulator = 1e3 * seconds(step, 0.5)
     environment.close()
     return {
         "update": 1e3 * 2e-9 * each * config.batch_size / peak_gflops,
         "environment": simulator,
-        "evaluation": simulator * 10 * 1000 / 5000,
+        "evaluation": simulator * config.evaluation_episodes * longest / SPAN,
     }
 
 

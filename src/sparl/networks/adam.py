@@ -24,7 +24,8 @@ class Adam:
         weight_decay: L2 coefficient, added to the gradient of weights and biases alike.
         grown_moments: second moment of a grown connection; the first is zero.
             "factored": the mean of its output's connections times the mean of its input's, over
-            the layer's mean, the rank-one estimate of Adafactor (Shazeer & Stern 2018);
+            the layer's mean, the rank-one estimate of Adafactor (Shazeer & Stern 2018), so 0
+            where one of the two has been silent;
             "mean": the layer's mean; "zero".
     """
 

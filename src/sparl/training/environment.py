@@ -239,7 +239,9 @@ class Environment:
             )
         copied = np.array(observation, np.float32)
         # A finite sum has finite terms; finite terms rarely have another sum.
-        if not isfinite(np.add.reduce(copied)) and not np.isfinite(copied).all():
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add.reduce(copied)
+        if not isfinite(total) and not np.isfinite(copied).all():
             bad = int(np.flatnonzero(~np.isfinite(copied))[0])
             raise self._fault(f"{where} returned observation[{bad}] = {copied[bad]}", action)
         return copied
