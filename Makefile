@@ -5,13 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -name '*.py' -o -name '*.pyi')
 
-.PHONY: train test check lint types native native-arm format clean
+.PHONY: train test test-extras check lint types native native-arm format clean
 
 train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
 
 test: $(VENV)/installed-test  ## pass the tests
 	$(BIN)/python -m pytest
+
+test-extras: $(VENV)/installed-extras  ## the tests of what is optional: they install it all
+	$(BIN)/python -m pytest -o addopts=--strict-markers tests/extras
 
 check: lint types native  ## what CI asks besides the tests
 
@@ -63,4 +66,8 @@ $(VENV)/installed-test: $(VENV)/installed
 
 $(VENV)/installed-dev: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet '.[dev]'
+	@touch $@
+
+$(VENV)/installed-extras: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet '.[test-extras]'
 	@touch $@
