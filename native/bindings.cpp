@@ -237,18 +237,28 @@ void bind_follow(Array target, ReadOnlyArray online, double tau) {
   follow(n, t, o, float(tau));
 }
 
-nb::tuple bind_windows(ReadOnlyArray reward, ReadOnlyArray terminated, ReadOnlyArray episode_end,
-                       size_t oldest, size_t size, ReadOnlyArray ages, ReadOnlyArray powers) {
-  if (reward.ndim() != 1 || ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
-    throw std::invalid_argument("windows: reward, ages and powers must have one axis");
-  const size_t capacity = reward.shape(0), count = ages.shape(0);
+nb::tuple bind_windows(ReadOnlyArray observation, ReadOnlyArray action, ReadOnlyArray reward,
+                       ReadOnlyArray terminated, ReadOnlyArray episode_end, ReadOnlyArray apart,
+                       size_t oldest, size_t size, ReadOnlyArray ages, ReadOnlyArray powers,
+                       bool paths) {
+  if (observation.ndim() != 2 || action.ndim() != 2)
+    throw std::invalid_argument("windows: observation and action must have two axes");
+  if (ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
+    throw std::invalid_argument("windows: ages and powers must have one axis, powers two entries");
+  const size_t capacity = observation.shape(0), count = ages.shape(0);
+  const size_t n_obs = observation.shape(1), n_act = action.shape(1);
   const uint32_t n = uint32_t(powers.shape(0)) - 1;
   const RingView ring{capacity,
                       oldest,
                       size,
+                      n_obs,
+                      n_act,
+                      checked<float>(observation, "windows: observation", {capacity, n_obs}),
+                      checked<float>(action, "windows: action", {capacity, n_act}),
                       checked<float>(reward, "windows: reward", {capacity}),
                       checked_flags(terminated, "windows: terminated", capacity),
-                      checked_flags(episode_end, "windows: episode_end", capacity)};
+                      checked_flags(episode_end, "windows: episode_end", capacity),
+                      checked_flags(apart, "windows: apart", capacity)};
   if (size > capacity || oldest >= capacity)
     throw std::invalid_argument("windows: oldest " + std::to_string(oldest) + " and size " +
                                 std::to_string(size) + " in a ring of " + std::to_string(capacity));
@@ -258,11 +268,18 @@ nb::tuple bind_windows(ReadOnlyArray reward, ReadOnlyArray terminated, ReadOnlyA
       throw std::invalid_argument("windows: age " + std::to_string(from[i]) + " of " +
                                   std::to_string(size) + " transitions");
   const float* gammas = checked<float>(powers, "windows: powers", {n + size_t(1)});
-  auto first = new_array<int64_t>({count}), rows = new_array<int64_t>({count, n});
-  auto sum = new_array({count, 1}), discount = new_array({count, 1}), path = new_array({count, n});
-  windows(ring, count, from, n, gammas, first.data(), rows.data(), sum.data(), discount.data(),
-          path.data());
-  return nb::make_tuple(first, rows, sum, discount, path);
+  auto first = new_array({count, n_obs}), taken = new_array({count, n_act});
+  auto sum = new_array({count, 1}), discount = new_array({count, 1});
+  auto reached = new_array({count, n_obs});
+  auto path = new_array({paths ? count : 0, n, n_obs});
+  auto path_discount = new_array({paths ? count : 0, n});
+  Apart elsewhere;
+  windows(ring, count, from, gammas,
+          {n, first.data(), taken.data(), sum.data(), discount.data(), reached.data(),
+           paths ? path.data() : nullptr, path_discount.data()},
+          elsewhere);
+  return nb::make_tuple(first, taken, sum, discount, reached, path, path_discount, elsewhere.place,
+                        elsewhere.row);
 }
 
 nb::tuple bind_find_sorted(ReadOnlyArray ascending, ReadOnlyArray needles) {
@@ -456,13 +473,18 @@ NB_MODULE(_native, m) {
         nb::sig("def follow(target: " FLOATS ", online: " FLOATS ", tau: float) -> None"),
         "target += tau * (online - target), in place.");
 
-  m.def("windows", &bind_windows, "reward"_a, "terminated"_a, "episode_end"_a, "oldest"_a, "size"_a,
-        "ages"_a, "powers"_a,
-        nb::sig("def windows(reward: " FLOATS ", terminated: " FLAGS ", episode_end: " FLAGS
+  m.def("windows", &bind_windows, "observation"_a, "action"_a, "reward"_a, "terminated"_a,
+        "episode_end"_a, "apart"_a, "oldest"_a, "size"_a, "ages"_a, "powers"_a, "paths"_a,
+        nb::sig("def windows(observation: " FLOATS ", action: " FLOATS ", reward: " FLOATS
+                ", terminated: " FLAGS ", episode_end: " FLAGS ", apart: " FLAGS
                 ", oldest: int, size: int, ages: " POSITIONS ", powers: " FLOATS
-                ") -> tuple[" POSITIONS ", " POSITIONS ", " FLOATS ", " FLOATS ", " FLOATS "]"),
-        "n-step windows over a ring: first row int64 [B], rows int64 [B, n] moved to the right,\n"
-        "reward and discount float32 [B, 1], path discount float32 [B, n]. powers: [n + 1].");
+                ", paths: bool) -> tuple[" FLOATS ", " FLOATS ", " FLOATS ", " FLOATS ", " FLOATS
+                ", " FLOATS ", " FLOATS ", list[int], list[int]]"),
+        "n-step windows over a ring: observation [B, n_obs], action [B, n_act], reward and\n"
+        "discount [B, 1], state reached [B, n_obs], and with paths (else empty) the states on the\n"
+        "way [B, n, n_obs] and their discounts [B, n], float32 each; then places of states that\n"
+        "are kept apart, in the path (without one: in the states reached), and their rows.\n"
+        "powers: [n + 1], of gamma.");
 
   m.def("find_sorted", &bind_find_sorted, "ascending"_a, "needles"_a,
         nb::sig("def find_sorted(ascending: " POSITIONS ", needles: " POSITIONS

@@ -248,17 +248,16 @@ def test_where_an_environment_cannot_tell_its_state_no_transition_is_made_up(
     advance(other, 40)
     replay = other.replay
     assert replay.size == 90
+    reached = replay.windows(np.arange(90), 1).next_observation
     for row in range(90):
         # Gymnasium's Pendulum, g = 10, m = l = 1, 0.05 s: from cos, sin, speed and torque.
         cos, sin, speed = replay.observation[row].astype(np.float64)
         torque = 2 * float(replay.action[row, 0])
         speed = np.clip(speed + (15 * sin + 3 * torque) * 0.05, -8, 8)
         angle = np.arctan2(sin, cos) + 0.05 * speed
-        reached = [np.cos(angle), np.sin(angle), speed]
-        np.testing.assert_allclose(replay.reached(np.array([row]))[0], reached, atol=1e-4)
+        expected = [np.cos(angle), np.sin(angle), speed]
+        np.testing.assert_allclose(reached[row], expected, atol=1e-4)
     begins = int(np.flatnonzero(replay.episode_end[:90])[-1] + 1) if replay.episode_end.any() else 0
     assert other.episode_return == pytest.approx(replay.reward[begins:90].sum(), rel=1e-5)
     goes_on = ~replay.episode_end[:89]
-    np.testing.assert_array_equal(
-        replay.observation[1:90][goes_on], replay.reached(np.arange(89))[goes_on]
-    )
+    np.testing.assert_array_equal(replay.observation[1:90][goes_on], reached[:89][goes_on])

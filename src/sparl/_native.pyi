@@ -94,10 +94,13 @@ def adam(parameters: numpy.typing.NDArray[numpy.float32], gradient: numpy.typing
 def follow(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
     """target += tau * (online - target), in place."""
 
-def windows(reward: numpy.typing.NDArray[numpy.float32], terminated: numpy.typing.NDArray[numpy.bool_], episode_end: numpy.typing.NDArray[numpy.bool_], oldest: int, size: int, ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+def windows(observation: numpy.typing.NDArray[numpy.float32], action: numpy.typing.NDArray[numpy.float32], reward: numpy.typing.NDArray[numpy.float32], terminated: numpy.typing.NDArray[numpy.bool_], episode_end: numpy.typing.NDArray[numpy.bool_], apart: numpy.typing.NDArray[numpy.bool_], oldest: int, size: int, ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], paths: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], list[int], list[int]]:
     """
-    n-step windows over a ring: first row int64 [B], rows int64 [B, n] moved to the right,
-    reward and discount float32 [B, 1], path discount float32 [B, n]. powers: [n + 1].
+    n-step windows over a ring: observation [B, n_obs], action [B, n_act], reward and
+    discount [B, 1], state reached [B, n_obs], and with paths (else empty) the states on the
+    way [B, n, n_obs] and their discounts [B, n], float32 each; then places of states that
+    are kept apart, in the path (without one: in the states reached), and their rows.
+    powers: [n + 1], of gamma.
     """
 
 def find_sorted(ascending: numpy.typing.NDArray[numpy.int64], needles: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.bool_]]:

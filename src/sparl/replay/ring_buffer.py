@@ -109,15 +109,6 @@ class RingBuffer:
             self.apart[row] = False
             del self._reached_apart[row]
 
-    def reached(self, rows: NDArray[np.int64]) -> Array:
-        """The states that transitions reached, float32 [..., n_obs], by array rows [...]."""
-        states: Array = self.observation.take((rows + 1) % self.capacity, axis=0)
-        apart = self.apart[rows]
-        if apart.any():
-            for at in zip(*np.nonzero(apart), strict=True):
-                states[at] = self._reached_apart[int(rows[at])]
-        return states
-
     def rows(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
         """Array rows of transitions counted from the oldest."""
         rows: NDArray[np.int64] = (self.oldest + ages) % self.capacity
@@ -147,20 +138,23 @@ class RingBuffer:
         runs on into another episode or across the ring's write position.
         """
         powers = (np.float64(self.gamma) ** np.arange(n_step + 1)).astype(np.float32)
-        first, steps, reward, discount, path_discount = _native.windows(
-            self.reward, self.terminated, self.episode_end, self.oldest, self.size, ages, powers
-        )
-        path: tuple[Array, Array] | tuple[None, None] = (None, None)
-        if paths and n_step > 1:
-            path = self.reached(steps), path_discount
-        return Batch(
-            self.observation.take(first, axis=0),
-            self.action.take(first, axis=0),
-            reward,
-            discount,
-            self.reached(steps[:, -1]),
-            *path,
-        )
+        paths = paths and n_step > 1
+        observation, action, reward, discount, reached, path, path_discount, places, rows = (
+            _native.windows(
+                self.observation, self.action, self.reward, self.terminated, self.episode_end,
+                self.apart, self.oldest, self.size, ages, powers, paths,
+            )
+        )  # fmt: skip
+        for place, row in zip(places, rows, strict=True):
+            state = self._reached_apart[row]
+            window, step = divmod(place, n_step) if paths else (place, n_step - 1)
+            if paths:
+                path[window, step] = state
+            if step == n_step - 1:
+                reached[window] = state
+        if not paths:
+            return Batch(observation, action, reward, discount, reached)
+        return Batch(observation, action, reward, discount, reached, path, path_discount)
 
     @property
     def _arrays(self) -> list[str]:
