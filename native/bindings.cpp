@@ -237,6 +237,21 @@ void bind_follow(Array target, ReadOnlyArray online, double tau) {
   follow(n, t, o, float(tau));
 }
 
+nb::tuple bind_squashed_normal(ReadOnlyArray heads, ReadOnlyArray noise, bool smooth) {
+  if (noise.ndim() != 2) throw std::invalid_argument("squashed_normal: noise must have two axes");
+  const size_t rows = noise.shape(0), n = noise.shape(1);
+  const float* h = checked<float>(heads, "squashed_normal: heads", {rows, 2 * n});
+  const float* eps = checked<float>(noise, "squashed_normal: noise", {rows, n});
+  auto action = new_array({rows, n}), log_density = new_array({rows, 1});
+  auto std = new_array({rows, n}), slope = new_array({rows, n});
+  {
+    nb::gil_scoped_release release;
+    squashed_normal(rows, n, h, eps, smooth, action.data(), log_density.data(), std.data(),
+                    slope.data());
+  }
+  return nb::make_tuple(action, log_density, std, slope);
+}
+
 nb::tuple bind_windows(ReadOnlyArray observation, ReadOnlyArray action, ReadOnlyArray reward,
                        ReadOnlyArray terminated, ReadOnlyArray episode_end, ReadOnlyArray apart,
                        size_t oldest, size_t size, ReadOnlyArray ages, ReadOnlyArray powers,
@@ -472,6 +487,12 @@ NB_MODULE(_native, m) {
   m.def("follow", &bind_follow, "target"_a, "online"_a, "tau"_a,
         nb::sig("def follow(target: " FLOATS ", online: " FLOATS ", tau: float) -> None"),
         "target += tau * (online - target), in place.");
+
+  m.def("squashed_normal", &bind_squashed_normal, "heads"_a, "noise"_a, "smooth"_a,
+        nb::sig("def squashed_normal(heads: " FLOATS ", noise: " FLOATS
+                ", smooth: bool) -> tuple[" FLOATS ", " FLOATS ", " FLOATS ", " FLOATS "]"),
+        "Actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std and its slope\n"
+        "[B, n], for heads [B, 2 n]; float32. smooth: log std by tanh, else clamped.");
 
   m.def("windows", &bind_windows, "observation"_a, "action"_a, "reward"_a, "terminated"_a,
         "episode_end"_a, "apart"_a, "oldest"_a, "size"_a, "ages"_a, "powers"_a, "paths"_a,

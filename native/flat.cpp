@@ -24,6 +24,10 @@ void in_parts(size_t n, const Body& body) {
   });
 }
 
+constexpr float kGuess =
+    1.1f;                     // the next surplus' largest magnitude: at most so many times the last
+constexpr float kNear = 0.8f; // and at least so many times that guess
+
 // A magnitude that somewhat more than `count` of the entries do not exceed, from a sample.
 float guess_limit(size_t n, const float* values, size_t count) {
   constexpr size_t kSample = 1024;
@@ -58,6 +62,21 @@ void adam(size_t n, float* parameters, const float* gradient, float* m, float* v
   in_parts(n, [&](size_t at, size_t count) {
     kernels().adam(count, parameters + at, gradient + at, m + at, v + at, scalars);
   });
+}
+
+void squashed_normal(size_t rows, size_t n, const float* heads, const float* noise, bool smooth,
+                     float* action, float* log_density, float* std, float* slope) {
+  std::vector<float> mean(rows * n), head(rows * n), density(rows * n);
+  for (size_t r = 0; r < rows; r++, heads += 2 * n) {
+    std::copy(heads, heads + n, mean.data() + r * n);
+    std::copy(heads + n, heads + 2 * n, head.data() + r * n);
+  }
+  in_parts(rows * n, [&](size_t at, size_t count) {
+    kernels().squashed_normal(count, mean.data() + at, head.data() + at, noise + at, smooth,
+                              action + at, density.data() + at, std + at, slope + at);
+  });
+  for (size_t r = 0; r < rows; r++)
+    log_density[r] = std::accumulate(density.data() + r * n, density.data() + (r + 1) * n, 0.0f);
 }
 
 void follow(size_t n, float* target, const float* online, float tau) {
@@ -132,24 +151,41 @@ void Follower::follow_layer(size_t index, float* all_targets, const float* all_o
     std::iota(small.begin(), small.end(), 0u);
   }
 
-  // Magnitude and position in one integer: a non-negative float's bits ascend with its value.
-  thread_local std::vector<uint64_t> own_keys, own_sorted;
-  std::vector<uint64_t>&keys = own_keys, &sorted = own_sorted;
-  keys.resize(small.size());
-  for (size_t k = 0; k < small.size(); k++) {
+  // Magnitude and position in one integer: a non-negative float's bits ascend with its value. Only
+  // those near the last one to go are compared; where the guess was bad, all.
+  const auto key = [&](uint32_t i) {
     uint32_t bits;
-    std::memcpy(&bits, &target[small[k]], sizeof bits);
-    keys[k] = uint64_t(bits & 0x7fffffff) << 32 | piece.canonical[small[k]];
+    std::memcpy(&bits, &target[i], sizeof bits);
+    return uint64_t(bits & 0x7fffffff) << 32 | piece.canonical[i];
+  };
+  thread_local std::vector<uint64_t> own_near;
+  std::vector<uint64_t>& near = own_near;
+  near.resize(small.size());
+  const auto gather_near = [&](uint64_t below) { // and how many lie below
+    size_t found = 0;
+    for (uint32_t i : small) {
+      near[found] = key(i);
+      found += near[found] >= below;
+    }
+    near.resize(found);
+    return small.size() - found;
+  };
+  uint32_t guess_bits;
+  const float guess = kNear * guess_[index].load(std::memory_order_relaxed);
+  std::memcpy(&guess_bits, &guess, sizeof guess_bits);
+  size_t fewer = gather_near(uint64_t(guess_bits) << 32);
+  if (fewer >= surplus || fewer + near.size() < surplus) {
+    near.resize(small.size());
+    fewer = gather_near(0);
   }
-  sorted = keys;
-  std::nth_element(sorted.begin(), sorted.begin() + ptrdiff_t(surplus) - 1, sorted.end());
-  const uint64_t last = sorted[surplus - 1];
-  for (size_t k = 0; k < small.size(); k++)
-    target[small[k]] = keys[k] <= last ? 0.0f : target[small[k]];
+  const auto nth = near.begin() + ptrdiff_t(surplus - fewer) - 1;
+  std::nth_element(near.begin(), nth, near.end());
+  const uint64_t last = *nth;
+  for (uint32_t i : small) target[i] = key(i) <= last ? 0.0f : target[i];
   const uint32_t bits = uint32_t(last >> 32);
   float magnitude;
   std::memcpy(&magnitude, &bits, sizeof bits);
-  guess_[index].store(1.1f * magnitude, std::memory_order_relaxed);
+  guess_[index].store(kGuess * magnitude, std::memory_order_relaxed);
 }
 
 } // namespace sparl

@@ -15,6 +15,11 @@ struct AdamSettings {
 void adam(size_t n, float* parameters, const float* gradient, float* m, float* v, uint64_t step,
           const AdamSettings&);
 
+// Actions drawn from a squashed Gaussian, `rows` of them: heads [rows, 2 n] are means and then what
+// the standard deviations follow from; see the kernel. log_density [rows]: summed over the action.
+void squashed_normal(size_t rows, size_t n, const float* heads, const float* noise, bool smooth,
+                     float* action, float* log_density, float* std, float* slope);
+
 // target = target + tau (online - target)
 void follow(size_t n, float* target, const float* online, float tau);
 

@@ -69,6 +69,12 @@ struct Kernels {
   void (*bias_gradient)(uint32_t rows, const float* dy, size_t stride, uint32_t vectors,
                         float* gradient);
 
+  // u = mean + std noise, std = exp(l), with l = head clamped to [-20, 2], or -5 + 3.5 (tanh(head)
+  // + 1) where `smooth`:  action = tanh(u);  log_density = log N(noise) - l - log(1 - action^2),
+  // finite for every finite u;  slope = dl / dhead
+  void (*squashed_normal)(size_t n, const float* mean, const float* head, const float* noise,
+                          bool smooth, float* action, float* log_density, float* std, float* slope);
+
   // g += decay p;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;
   // p -= step_size m / (sqrt(v) / root_bias2 + epsilon)
   void (*adam)(size_t n, float* parameters, const float* gradient, float* m, float* v, AdamStep);

@@ -273,20 +273,11 @@ void bias_gradient(uint32_t rows, const float* dy, size_t stride, uint32_t vecto
 
 typedef int32_t Lanes __attribute__((vector_size(4 * SPARL_LANES), may_alias));
 
-SPARL_INLINE Vec tanh_of(Vec x) {
-  const Vec size = x < 0.0f ? -x : x;
-  const Vec square = x * x;
-  Vec p = Vec{} + -5.70498872745e-3f;
-  p = p * square + 2.06390887954e-2f;
-  p = p * square - 5.37397155531e-2f;
-  p = p * square + 1.33314422036e-1f;
-  p = p * square - 3.33332819422e-1f;
-  const Vec small = p * square * x + x;
-
-  const Vec twice = size > 10.0f ? Vec{} + 20.0f : 2.0f * size; // 1 in float32 from 9.02 on
-  const Lanes power = __builtin_convertvector(twice * 1.44269504088896341f + 0.5f, Lanes);
+SPARL_INLINE Vec exp_of(Vec x) { // for |x| <= 87
+  const Vec nearest = x * 1.44269504088896341f + (x < 0.0f ? Vec{} - 0.5f : Vec{} + 0.5f);
+  const Lanes power = __builtin_convertvector(nearest, Lanes);
   const Vec whole = __builtin_convertvector(power, Vec);
-  const Vec rest = (twice - whole * 0.693359375f) + whole * 2.12194440e-4f; // of twice / log 2
+  const Vec rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f; // of x / log 2
   Vec e = Vec{} + 1.9875691500e-4f;
   e = e * rest + 1.3981999507e-3f;
   e = e * rest + 8.3334519073e-3f;
@@ -297,7 +288,20 @@ SPARL_INLINE Vec tanh_of(Vec x) {
   const Lanes bits = (power + 127) << 23;
   Vec scale;
   __builtin_memcpy(&scale, &bits, sizeof scale);
-  const Vec large = 1.0f - 2.0f / (e * scale + 1.0f);
+  return e * scale;
+}
+
+SPARL_INLINE Vec tanh_of(Vec x) {
+  const Vec size = x < 0.0f ? -x : x;
+  const Vec square = x * x;
+  Vec p = Vec{} + -5.70498872745e-3f;
+  p = p * square + 2.06390887954e-2f;
+  p = p * square - 5.37397155531e-2f;
+  p = p * square + 1.33314422036e-1f;
+  p = p * square - 3.33332819422e-1f;
+  const Vec small = p * square * x + x;
+  const Vec twice = size > 10.0f ? Vec{} + 20.0f : 2.0f * size; // 1 in float32 from 9.02 on
+  const Vec large = 1.0f - 2.0f / (exp_of(twice) + 1.0f);
   const Vec result = size < 0.625f ? small : x < 0.0f ? -large : large;
   return x == x ? result : x;
 }
@@ -306,6 +310,45 @@ void tanh_rows(uint32_t rows, float* y, size_t stride, uint32_t vectors) {
   for (uint32_t r = 0; r < rows; r++) {
     Vec* row = reinterpret_cast<Vec*>(y + r * stride);
     for (uint32_t i = 0; i < vectors; i++) row[i] = tanh_of(row[i]);
+  }
+}
+
+// ---------------------------------------------------------------- squashed normal
+// log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|))), and the last logarithm, of 1 + z in
+// [1, 2], by its series in z / (2 + z) <= 1/3: seven terms, the eighth is below 2e-8 of the sum.
+
+SPARL_INLINE Vec log1p_of(Vec z) { // for z in [0, 1]
+  const Vec t = z / (2.0f + z), square = t * t;
+  Vec p = Vec{} + 1.0f / 13;
+  p = p * square + 1.0f / 11;
+  p = p * square + 1.0f / 9;
+  p = p * square + 1.0f / 7;
+  p = p * square + 1.0f / 5;
+  p = p * square + 1.0f / 3;
+  return 2.0f * t * (p * square + 1.0f);
+}
+
+void squashed_normal(size_t n, const float* mean, const float* head, const float* noise,
+                     bool smooth, float* action, float* log_density, float* std, float* slope) {
+  for (size_t i = 0; i < n; i += kLanes) {
+    const size_t bytes = (n - i < kLanes ? n - i : kLanes) * sizeof(float);
+    const auto load = [&](const float* from) {
+      Vec v{};
+      __builtin_memcpy(&v, from + i, bytes);
+      return v;
+    };
+    const auto store = [&](Vec v, float* to) { __builtin_memcpy(to + i, &v, bytes); };
+    const Vec x = load(head), eps = load(noise), t = tanh_of(x);
+    const Vec clamped = x < -20.0f ? Vec{} - 20.0f : x > 2.0f ? Vec{} + 2.0f : x;
+    const Vec l = smooth ? 3.5f * (t + 1.0f) - 5.0f : clamped;
+    const Vec sigma = exp_of(l), u = load(mean) + sigma * eps;
+    const Vec size = u < 0.0f ? -u : u;
+    const Vec far = size > 43.0f ? Vec{} + 43.0f : size; // exp(-86) is nothing beside 1
+    const Vec squash = 2.0f * (0.693147181f - size - log1p_of(exp_of(-2.0f * far)));
+    store(tanh_of(u), action);
+    store(-0.5f * eps * eps - l - 0.918938533f - squash, log_density);
+    store(sigma, std);
+    store(smooth ? 3.5f * (1.0f - t * t) : x == clamped ? Vec{} + 1.0f : Vec{}, slope);
   }
 }
 
@@ -389,9 +432,9 @@ void gather(size_t n, const float* __restrict values, const uint32_t* __restrict
   for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
 }
 
-const Kernels table = {SPARL_ISA_NAME,  kLanes,        kMaxVectors, product, tanh_rows,
-                       weight_gradient, bias_gradient, adam,        follow,  follow_gathered,
-                       collect_small,   multiply_adds, gather};
+const Kernels table = {SPARL_ISA_NAME,  kLanes,        kMaxVectors,     product, tanh_rows,
+                       weight_gradient, bias_gradient, squashed_normal, adam,    follow,
+                       follow_gathered, collect_small, multiply_adds,   gather};
 
 } // namespace
 

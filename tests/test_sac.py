@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from sparl.agents.sac import SAC, Temperature
-from sparl.agents.squashed_gaussian import gradients, log_std, sample
+from sparl.agents.squashed_gaussian import Sample, gradients, sample
 from sparl.configuration import Config
 from sparl.methods import architecture, preset
 from sparl.networks.mlp import State
@@ -24,62 +25,111 @@ N_OBS, N_ACT, B = 5, 2, 24
 # ------------------------------------------------------------------ the policy's distribution
 
 
+Rule = Literal["clamp", "tanh"]
+
+
+def log_std(head: Float, rule: Rule) -> tuple[Float, Float]:
+    """log_std and its derivative, float64."""
+    if rule == "clamp":
+        return head.clip(-20, 2), ((head >= -20) & (head <= 2)).astype(np.float64)
+    return 3.5 * (np.tanh(head) + 1) - 5, 3.5 * (1 - np.tanh(head) ** 2)
+
+
+def draw(heads: Float, noise: Float, rule: Rule) -> Sample:
+    """What sample gives, in float64, by the formulas of its docstring."""
+    n = noise.shape[1]
+    log_sigma, slope = log_std(heads[:, n:], rule)
+    u = heads[:, :n] + np.exp(log_sigma) * noise
+    squash = 2 * (np.log(2) - np.abs(u) - np.log1p(np.exp(-2 * np.abs(u))))
+    density = -0.5 * noise**2 - log_sigma - 0.5 * np.log(2 * np.pi) - squash
+    arrays = np.tanh(u), density.sum(axis=1, keepdims=True), noise, np.exp(log_sigma), slope
+    return Sample(*arrays)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
-def test_log_density_is_that_of_the_squashed_gaussian(rule: str) -> None:
+def test_log_density_is_that_of_the_squashed_gaussian(rule: Rule) -> None:
     """Against the change of variables done naively in float64, where that is accurate."""
     rng = np.random.default_rng(0)
-    mean, head, eps = (rng.normal(size=(50, 3)).astype(np.float32) for _ in range(3))
-    drawn = sample(mean, head, eps, rule)  # type: ignore[arg-type]
-    sigma = np.exp(log_std(head.astype(np.float64), rule)[0])  # type: ignore[arg-type]
-    u = mean + sigma * eps.astype(np.float64)
-    normal = np.exp(-0.5 * ((u - mean) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    heads, eps = rng.normal(size=(50, 6)), rng.normal(size=(50, 3))
+    sigma = np.exp(log_std(heads[:, 3:], rule)[0])
+    u = heads[:, :3] + sigma * eps
+    normal = np.exp(-0.5 * ((u - heads[:, :3]) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
     density = np.prod(normal / (1 - np.tanh(u) ** 2), axis=1)
-    np.testing.assert_allclose(drawn.log_density[:, 0], np.log(density), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(drawn.action, np.tanh(u), atol=1e-6)
+    drawn = draw(heads, eps, rule)
+    np.testing.assert_allclose(drawn.log_density[:, 0], np.log(density), rtol=1e-7)
+
+
+@pytest.mark.parametrize("rule", ["clamp", "tanh"])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (300, 17)])
+def test_the_engine_draws_what_the_formulas_say(
+    rule: Rule, scale: float, shape: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(1)
+    heads = (scale * rng.normal(size=(shape[0], 2 * shape[1]))).astype(np.float32)
+    noise = rng.standard_normal(shape, np.float32)
+    drawn, expected = sample(heads, noise, rule), draw(heads.astype(np.float64), noise, rule)
+    np.testing.assert_allclose(drawn.action, expected.action, rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(drawn.log_density, expected.log_density, rtol=5e-6, atol=1e-4)
+    np.testing.assert_allclose(drawn.std, expected.std, rtol=3e-6)
+    np.testing.assert_allclose(drawn.slope, expected.slope, rtol=2e-5, atol=2e-6)
+    assert drawn.noise is noise
 
 
 def test_log_density_stays_finite_and_exact_far_out() -> None:
-    u = np.array([[40.0], [-40.0], [9.0]], np.float32)
-    drawn = sample(u, np.zeros_like(u), np.zeros_like(u), "clamp")
+    u = np.array([[40.0], [-40.0], [9.0], [1e30]], np.float32)
+    drawn = sample(np.hstack([u, np.zeros_like(u)]), np.zeros_like(u), "clamp")
     # log(1 - tanh(u)^2) -> 2 log 2 - 2 |u|
-    expected = -0.5 * np.log(2 * np.pi) - (2 * np.log(2) - 2 * np.abs(u[:, 0]))
+    expected = -0.5 * np.log(2 * np.pi) - (2 * np.log(2) - 2 * np.abs(u[:, 0].astype(np.float64)))
     np.testing.assert_allclose(drawn.log_density[:, 0], expected, rtol=1e-6)
+    np.testing.assert_array_equal(drawn.action[:, 0], np.tanh(u[:, 0]))
+
+
+@pytest.mark.parametrize("rule", ["clamp", "tanh"])
+@pytest.mark.parametrize("column", [0, 1])
+def test_what_is_not_a_number_stays_one(rule: Rule, column: int) -> None:
+    heads = np.zeros((2, 2), np.float32)
+    heads[0, column] = np.nan
+    drawn = sample(heads, np.ones((2, 1), np.float32), rule)
+    assert np.isnan(drawn.action[0, 0])
+    assert np.isnan(drawn.log_density[0, 0])
+    assert np.isfinite(drawn.action[1, 0])
 
 
 def test_the_density_integrates_to_one() -> None:
     a = np.linspace(-1, 1, 200_001)[1:-1]
-    u = np.arctanh(a)
-    mean, head = np.full((a.size, 1), 0.3), np.full((a.size, 1), -0.4)
-    drawn = sample(mean, head, ((u - 0.3) / np.exp(-0.4))[:, np.newaxis], "clamp")
+    heads = np.tile(np.array([0.3, -0.4], np.float32), (a.size, 1))
+    noise = (np.arctanh(a) - 0.3) / np.exp(-0.4)
+    drawn = sample(heads, noise[:, np.newaxis].astype(np.float32), "clamp")
     assert np.exp(drawn.log_density[:, 0]).sum() * (a[1] - a[0]) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
-def test_gradients_by_central_differences(rule: str) -> None:
+def test_gradients_by_central_differences(rule: Rule) -> None:
     rng = np.random.default_rng(1)
-    mean, head, eps, d_action = (rng.normal(size=(8, 3)) for _ in range(4))
+    heads, eps, d_action = rng.normal(size=(8, 6)), rng.normal(size=(8, 3)), rng.normal(size=(8, 3))
     d_log = rng.normal(size=(8, 1))
-    head[0, 0] = 3.0  # beyond the clamp: no gradient there
+    heads[0, 3] = 3.0  # beyond the clamp: no gradient there
 
-    def loss(mean: Float, head: Float) -> float:
-        drawn = sample(mean, head, eps, rule)  # type: ignore[arg-type]
+    def loss(heads: Float) -> float:
+        drawn = draw(heads, eps, rule)
         return float((drawn.action * d_action).sum() + (drawn.log_density * d_log).sum())
 
-    d_mean, d_head = gradients(sample(mean, head, eps, rule), d_action, d_log)  # type: ignore[arg-type]
+    gradient = np.hstack(gradients(draw(heads, eps, rule), d_action, d_log))  # type: ignore[arg-type]
     h = 1e-5
-    for index in np.ndindex(*mean.shape):
-        step = np.zeros_like(mean)
+    for index in np.ndindex(*heads.shape):
+        step = np.zeros_like(heads)
         step[index] = h
-        by_mean = (loss(mean + step, head) - loss(mean - step, head)) / (2 * h)
-        by_head = (loss(mean, head + step) - loss(mean, head - step)) / (2 * h)
-        assert d_mean[index] == pytest.approx(by_mean, rel=2e-4, abs=1e-5)
-        assert d_head[index] == pytest.approx(by_head, rel=2e-4, abs=1e-5)
+        expected = (loss(heads + step) - loss(heads - step)) / (2 * h)
+        assert gradient[index] == pytest.approx(expected, rel=2e-4, abs=1e-5)
 
 
 def test_log_std_ranges() -> None:
-    x = np.array([-100.0, 0.0, 100.0])
-    np.testing.assert_allclose(log_std(x, "clamp")[0], [-20, 0, 2])
-    np.testing.assert_allclose(log_std(x, "tanh")[0], [-5, -1.5, 2])
+    heads = np.array([[0.0, -100.0], [0.0, 0.0], [0.0, 100.0]], np.float32)
+    noise = np.zeros((3, 1), np.float32)
+    for rule, expected in (("clamp", [-20, 0, 2]), ("tanh", [-5, -1.5, 2])):
+        std = sample(heads, noise, rule).std  # type: ignore[arg-type]
+        np.testing.assert_allclose(np.log(std[:, 0]), expected, rtol=1e-6, atol=1e-6)
 
 
 # ------------------------------------------------------------------ updates

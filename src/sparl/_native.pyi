@@ -94,6 +94,12 @@ def adam(parameters: numpy.typing.NDArray[numpy.float32], gradient: numpy.typing
 def follow(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
     """target += tau * (online - target), in place."""
 
+def squashed_normal(heads: numpy.typing.NDArray[numpy.float32], noise: numpy.typing.NDArray[numpy.float32], smooth: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+    """
+    Actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std and its slope
+    [B, n], for heads [B, 2 n]; float32. smooth: log std by tanh, else clamped.
+    """
+
 def windows(observation: numpy.typing.NDArray[numpy.float32], action: numpy.typing.NDArray[numpy.float32], reward: numpy.typing.NDArray[numpy.float32], terminated: numpy.typing.NDArray[numpy.bool_], episode_end: numpy.typing.NDArray[numpy.bool_], apart: numpy.typing.NDArray[numpy.bool_], oldest: int, size: int, ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], paths: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], list[int], list[int]]:
     """
     n-step windows over a ring: observation [B, n_obs], action [B, n_act], reward and

@@ -124,8 +124,8 @@ class SAC:
 
     def act(self, observation: Array) -> tuple[Array, Array]:
         """The action to take in a state, [n_obs], and the noise-free one, [n_act] each."""
-        drawn, mean, _ = self._draw(observation[np.newaxis], self.exploration_rng)
-        noise_free = np.tanh(mean)[0]
+        heads, _, drawn = self._draw(observation[np.newaxis], self.exploration_rng)
+        noise_free = np.tanh(heads[0, : self.n_act])
         return (noise_free if self.settings.collect == "mean" else drawn.action[0]), noise_free
 
     def update(self, batch: Batch) -> dict[str, float]:
@@ -141,11 +141,11 @@ class SAC:
         # a_k ~ pi(s_k) at every state reached in the window, the last one is s'
         path_observation, path_discount = batch.path()
         size, n, n_obs = path_observation.shape
-        path, _, _ = self._draw(path_observation.reshape(size * n, n_obs), self.target_rng)
+        _, _, path = self._draw(path_observation.reshape(size * n, n_obs), self.target_rng)
         next_action = np.ascontiguousarray(path.action.reshape(size, n, -1)[:, -1])
         # y = R + sum_k discount_k (-alpha log pi(a_k|s_k)) + discount min_i Q_i'(s', a')
         entropy = -alpha * path.log_density.reshape(size, n)
-        next_q = self.critics_target(batch.next_observation, next_action).min(axis=0)
+        next_q = np.minimum(*self.critics_target(batch.next_observation, next_action))
         soft = (path_discount * entropy).sum(axis=1, keepdims=True)
         y = batch.reward + soft + batch.discount * next_q
 
@@ -155,11 +155,12 @@ class SAC:
         self.critics_learner.step(trace, error * np.float32(2 / size), self.updates)
 
         # Actor: minimise mean (alpha log pi(a|s) - min_i Q_i(s, a)), a ~ pi(s)
-        drawn, _, actor_trace = self._draw(batch.observation, self.target_rng)
+        _, actor_trace, drawn = self._draw(batch.observation, self.target_rng)
         q_pi, trace = self.critics.forward(batch.observation, drawn.action)
-        smaller = (q_pi == q_pi.min(axis=0)).astype(np.float32)  # which critic gives the minimum
-        smaller /= smaller.sum(axis=0)
-        dq_da = self.critics.input_gradient(trace, smaller * np.float32(-1 / size)).sum(axis=0)
+        min_q = np.minimum(*q_pi)
+        smaller = (q_pi == min_q).astype(np.float32)  # which critic gives the minimum
+        smaller /= smaller[0] + smaller[1]
+        dq_da = np.add(*self.critics.input_gradient(trace, smaller * np.float32(-1 / size)))
         d_log_density = np.full((size, 1), alpha / np.float32(size), np.float32)
         d_heads = np.concatenate(gradients(drawn, dq_da, d_log_density), axis=1)
         self.actor_learner.step(actor_trace, d_heads, self.updates)
@@ -173,19 +174,18 @@ class SAC:
         elif self.updates % cfg.hard_target_every == 0:
             self.critics_target.follow(1.0)
         return {
-            "critic_loss": float(np.square(error).sum() / size),
-            "q": float(q.mean()),
-            "actor_loss": float((alpha * drawn.log_density - q_pi.min(axis=0)).mean()),
+            "critic_loss": float(np.vdot(error, error)) / size,
+            "q": float(q.sum()) / q.size,
+            "actor_loss": float((alpha * drawn.log_density - min_q).sum()) / size,
             "alpha": float(alpha),
-            "entropy": -float(drawn.log_density.mean()),
+            "entropy": -float(drawn.log_density.sum()) / size,
         }
 
-    def _draw(self, observation: Array, rng: Generator) -> tuple[Sample, Array, Trace]:
-        """Sampled actions, the means and the actor's trace, for [B, n_obs]."""
+    def _draw(self, observation: Array, rng: Generator) -> tuple[Array, Trace, Sample]:
+        """The actor's heads and trace, and actions drawn, for [B, n_obs]."""
         heads, trace = self.actor.forward(observation)
-        mean, head = heads[:, : self.n_act], heads[:, self.n_act :]
-        noise = rng.standard_normal(mean.shape, dtype=np.float32)
-        return sample(mean, head, noise, self.settings.log_std), mean, trace
+        noise = rng.standard_normal((len(heads), self.n_act), dtype=np.float32)
+        return heads, trace, sample(heads, noise, self.settings.log_std)
 
     def networks(self) -> dict[str, State]:
         """All networks by name: existing connections and their values."""

@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sparl import _native
+
 Array = NDArray[np.float32]
 LogStdRule = Literal["clamp", "tanh"]
-
-LOG_STD_RANGES: dict[LogStdRule, tuple[float, float]] = {"clamp": (-20.0, 2.0), "tanh": (-5.0, 2.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,40 +37,22 @@ class Sample:
     slope: Array
 
 
-def log_std(head: Array, rule: LogStdRule) -> tuple[Array, Array]:
-    """log_std from the network's second head, and its derivative.
-
-    clamp: min(max(x, -20), 2). tanh: -5 + 3.5 (tanh(x) + 1), between -5 and 2 (RLx2).
-    """
-    low, high = LOG_STD_RANGES[rule]
-    if rule == "clamp":
-        inside = (head >= low) & (head <= high)
-        return head.clip(low, high), inside.astype(np.float32)
-    t = np.tanh(head)
-    half = np.float32((high - low) / 2)
-    return np.float32(low) + half * (t + 1), half * (1 - t * t)
-
-
-def sample(mean: Array, head: Array, noise: Array, rule: LogStdRule) -> Sample:
+def sample(heads: Array, noise: Array, rule: LogStdRule) -> Sample:
     """A = tanh(mean + std eps) and log pi(a).
+
+    log_std = min(max(head, -20), 2) ("clamp"), or -5 + 3.5 (tanh(head) + 1), between -5 and 2
+    ("tanh", RLx2).
 
     log pi(a) = sum_j [-eps_j^2 / 2 - log_std_j - log(2 pi) / 2 - log(1 - tanh(u_j)^2)], with
     log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|))), which stays finite for any u.
 
     Args:
-        mean: [B, n_act].
-        head: [B, n_act], the network's second head.
+        heads: [B, 2 n_act], the network's output: means, then what log_std follows from.
         noise: [B, n_act], standard normal.
-        rule: how log_std follows from the head.
+        rule: how log_std follows from its head.
     """
-    log_sigma, slope = log_std(head, rule)
-    std = np.exp(log_sigma)
-    u = mean + std * noise
-    size = np.abs(u)
-    log_squash = 2 * (np.float32(np.log(2)) - size - np.log(1 + np.exp(-2 * size)))
-    log_normal = -0.5 * noise * noise - log_sigma - np.float32(0.5 * np.log(2 * np.pi))
-    log_density = (log_normal - log_squash).sum(axis=-1, keepdims=True)
-    return Sample(np.tanh(u), log_density, noise, std, slope)
+    action, log_density, std, slope = _native.squashed_normal(heads, noise, rule == "tanh")
+    return Sample(action, log_density, noise, std, slope)
 
 
 def gradients(drawn: Sample, d_action: Array, d_log_density: Array) -> tuple[Array, Array]:

@@ -101,7 +101,7 @@ class TD3:
         next_action = (next_action + noise.clip(-cfg.noise_clip, cfg.noise_clip)).clip(-1, 1)
 
         # Clipped double Q: y = R + discount * min_i Q_i'(s', a')
-        next_q = self.critics_target(batch.next_observation, next_action).min(axis=0)
+        next_q = np.minimum(*self.critics_target(batch.next_observation, next_action))
         y = batch.reward + batch.discount * next_q
 
         # Critics: minimise sum_i mean (Q_i(s, a) - y)^2
