@@ -37,14 +37,14 @@ Buffer filled(size_t floats) {
 double seconds_per_call(const Layer& layer, Timed what, uint32_t batch, double least) {
   const Kernels& k = kernels();
   const size_t stride = row_stride(batch);
-  const uint32_t vectors = (batch + k.lanes - 1) / k.lanes;
+  const uint32_t samples = padded_samples(batch, k);
   const Buffer values = filled(layer.connections() + 1), x = filled(layer.n_in * stride),
                y = filled(layer.n_out * stride);
   const PatternBlocks& blocks = what == Timed::input_gradient ? layer.transposed : layer.forward;
   const auto product = [&](const float* in, float* out) {
-    for (uint32_t i = 0; i < tile_count(vectors, k); i++) {
-      const Tile t = tile(vectors, i, k);
-      const size_t at = size_t(t.first) * k.lanes;
+    for (uint32_t i = 0; i < tile_count(samples, k); i++) {
+      const Tile t = tile(samples, i, k);
+      const size_t at = size_t(t.first);
       k.product(blocks.view(), values.data(), nullptr, in + at, out + at, nullptr, Edge::none,
                 stride, t.count);
     }
@@ -52,7 +52,7 @@ double seconds_per_call(const Layer& layer, Timed what, uint32_t batch, double l
   return mean_seconds(least, [&] {
     if (what == Timed::forward) return product(x.data(), y.data());
     if (what == Timed::input_gradient) return product(y.data(), x.data());
-    k.weight_gradient(blocks.view(), 0, blocks.block_count(), y.data(), x.data(), stride, vectors,
+    k.weight_gradient(blocks.view(), 0, blocks.block_count(), y.data(), x.data(), stride, samples,
                       values.data());
   });
 }

@@ -120,9 +120,7 @@ void new_layer(Layer* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positio
   new (self) Layer(n_in, n_out, p, count, first_gradient_input);
 }
 
-nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
-                  const std::vector<ReadOnlyArray>& inputs, std::optional<uint32_t> member) {
-  const float* p = checked<float>(parameters, "forward: parameters", {stack->parameters()});
+std::vector<Input> checked_inputs(const Stack& stack, const std::vector<ReadOnlyArray>& inputs) {
   std::vector<Input> parts;
   size_t features = 0;
   for (const auto& input : inputs) {
@@ -135,9 +133,16 @@ nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
     features += input.shape(1);
     parts.push_back({static_cast<const float*>(input.data()), uint32_t(input.shape(1))});
   }
-  if (features != stack->n_in())
+  if (features != stack.n_in())
     throw std::invalid_argument("forward: inputs have " + std::to_string(features) +
-                                " features, the network has " + std::to_string(stack->n_in()));
+                                " features, the network has " + std::to_string(stack.n_in()));
+  return parts;
+}
+
+nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
+                  const std::vector<ReadOnlyArray>& inputs, std::optional<uint32_t> member) {
+  const float* p = checked<float>(parameters, "forward: parameters", {stack->parameters()});
+  const std::vector<Input> parts = checked_inputs(*stack, inputs);
   if (member && *member >= stack->members())
     throw std::invalid_argument("forward: member " + std::to_string(*member) + " of " +
                                 std::to_string(stack->members()));
@@ -151,6 +156,20 @@ nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
     trace.emplace(stack->forward(p, parts, batch, member.value_or(0), members, y));
   }
   return nb::make_tuple(output, std::move(*trace));
+}
+
+FloatArray outputs(const Stack& stack, ReadOnlyArray parameters,
+                   const std::vector<ReadOnlyArray>& inputs) {
+  const float* p = checked<float>(parameters, "forward: parameters", {stack.parameters()});
+  const std::vector<Input> parts = checked_inputs(stack, inputs);
+  const uint32_t batch = uint32_t(inputs[0].shape(0));
+  FloatArray output = new_array({stack.members(), batch, stack.n_out()});
+  float* y = output.data();
+  {
+    nb::gil_scoped_release release;
+    stack.outputs(p, parts, batch, y);
+  }
+  return output;
 }
 
 const float* checked_pass(const Stack& stack, const ReadOnlyArray& parameters, const Trace& trace,
@@ -462,6 +481,10 @@ NB_MODULE(_native, m) {
                    "], member: int | None = None) -> tuple[" FLOATS ", Trace]"),
            "inputs: float32 [B, n_i], joined along features. Returns float32 [E, B, n_out] and a\n"
            "Trace; with member, of that member alone (E = 1).")
+      .def("outputs", &outputs, "parameters"_a, "inputs"_a,
+           nb::sig("def outputs(self, parameters: " FLOATS
+                   ", inputs: collections.abc.Sequence[" FLOATS "]) -> " FLOATS),
+           "What forward returns for all members, without a Trace.")
       .def("gradient", &gradient, "parameters"_a, "trace"_a, "output_gradient"_a, "out"_a,
            nb::sig("def gradient(self, parameters: " FLOATS
                    ", trace: Trace, output_gradient: " FLOATS ", out: " FLOATS ") -> None"),

@@ -3,8 +3,9 @@
 //
 // Layout
 //   Activations are feature-major: X[feature][sample]. A row has `stride` floats (a multiple
-//   of 16, 64-byte aligned); samples are walked in vectors of `lanes` floats. Lanes beyond
-//   the batch hold zeros in gradients, and anything finite in activations.
+//   of 16, 64-byte aligned); samples are walked in vectors of `lanes` floats, of which the last
+//   may be narrower: `samples` is the batch, rounded up to a multiple of `step`. Those beyond the
+//   batch hold zeros in gradients, and anything finite in activations.
 //   Connections are stored in kernel order: blocks of four rows; in a block, columns grouped
 //   by which of the four rows they feed (the pattern, 1..15; a column with a pattern that is rare
 //   in its block stands in two groups, each with some of its rows); in a group, ascending columns;
@@ -49,24 +50,25 @@ struct AdamStep {                   // one bias-corrected step, its scalars work
 struct Kernels {
   const char* name;
   uint32_t lanes;       // floats per vector
+  uint32_t step;        // floats in the narrowest vector: lanes, or half of them
   uint32_t max_vectors; // widest batch tile of `product`, in vectors
 
-  // Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b]) for the samples of `vectors` <= max_vectors
-  // vectors at x, y and gate. bias may be null. Each sum runs in kernel order, so a sample's
-  // result does not depend on the batch it sits in.
+  // Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b]) for `samples` <= lanes max_vectors samples at
+  // x, y and gate. bias may be null. Each sum runs in kernel order, so a sample's result does not
+  // depend on the batch it sits in.
   void (*product)(const BlocksView&, const float* values, const float* bias, const float* x,
-                  float* y, const float* gate, Edge, size_t stride, uint32_t vectors);
+                  float* y, const float* gate, Edge, size_t stride, uint32_t samples);
 
   // y = tanh(y), for `rows` rows.
-  void (*tanh_rows)(uint32_t rows, float* y, size_t stride, uint32_t vectors);
+  void (*tanh_rows)(uint32_t rows, float* y, size_t stride, uint32_t samples);
 
   // G[k] = sum_b dY[row_k][b] X[column_k][b] for the connections of blocks [first, last), in
   // kernel order; gradient points at the whole layer's array.
   void (*weight_gradient)(const BlocksView&, uint32_t first, uint32_t last, const float* dy,
-                          const float* x, size_t stride, uint32_t vectors, float* gradient);
+                          const float* x, size_t stride, uint32_t samples, float* gradient);
 
   // G[r] = sum_b dY[r][b] for `rows` rows.
-  void (*bias_gradient)(uint32_t rows, const float* dy, size_t stride, uint32_t vectors,
+  void (*bias_gradient)(uint32_t rows, const float* dy, size_t stride, uint32_t samples,
                         float* gradient);
 
   // u = mean + std noise, std = exp(l), with l = head clamped to [-20, 2], or -5 + 3.5 (tanh(head)

@@ -22,6 +22,18 @@ typedef float Vec
     __attribute__((vector_size(4 * SPARL_LANES), aligned(4 * SPARL_LANES), may_alias));
 typedef float UnalignedVec __attribute__((vector_size(4 * SPARL_LANES), aligned(4), may_alias));
 #define SPARL_INLINE inline __attribute__((always_inline))
+#if SPARL_LANES == 16 // a narrower operation is a cheaper one: the last vector of a row may be half
+constexpr uint32_t kStep = 8;
+#else
+constexpr uint32_t kStep = SPARL_LANES;
+#endif
+typedef float Narrow __attribute__((vector_size(4 * kStep), aligned(4 * kStep), may_alias));
+
+template <size_t... I>
+SPARL_INLINE Narrow narrow(Vec v, std::index_sequence<I...>) {
+  return __builtin_shufflevector(v, v, I...);
+}
+SPARL_INLINE Narrow narrow(Vec v) { return narrow(v, std::make_index_sequence<kStep>()); }
 
 // clang-format off
 #define SPARL_EACH_PATTERN(M) \
@@ -30,55 +42,69 @@ typedef float UnalignedVec __attribute__((vector_size(4 * SPARL_LANES), aligned(
 
 // ---------------------------------------------------------------- product
 // Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b])
-// Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 where there are 16).
+// Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 where there are 16); with
+//          Tail a narrow vector behind them.
 // Loads    one vector per column and T; shared by the pattern's rows: .5 per multiply-add at
 //          density .5, 1 at .05.
-// Tail     rows beyond the last are not in any pattern and are not stored; T is a template
-//          argument, so the last tile of a batch is simply narrower.
+// Tail     rows beyond the last are not in any pattern and are not stored; T and Tail are template
+//          arguments, so the last tile of a batch is simply narrower.
 // Threads  none here: tiles are independent.
 // Rounding one fused multiply-add per connection, in kernel order, starting from the bias.
 
-template <uint32_t T, uint32_t Pattern>
+template <uint32_t T, bool Tail, uint32_t Pattern>
 SPARL_INLINE void multiply_group(uint32_t count, const uint32_t* column, const float*& values,
-                                 const float* x, size_t stride, Vec (&sum)[kBlockRows][T]) {
+                                 const float* x, size_t stride, Vec (&sum)[kBlockRows][T + 1],
+                                 Narrow (&tail)[kBlockRows]) {
   for (uint32_t k = 0; k < count; k++) {
     const Vec* in = reinterpret_cast<const Vec*>(x + column[k] * stride);
-    Vec xs[T];
+    Vec xs[T + 1];
+    Narrow end{};
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < T; i++) xs[i] = in[i];
+    if (Tail) end = *reinterpret_cast<const Narrow*>(in + T);
     uint32_t j = 0;
 #pragma GCC unroll 4
     for (uint32_t r = 0; r < kBlockRows; r++)
       if (Pattern >> r & 1) {
-        const float w = values[j++];
+        const Vec w = Vec{} + values[j++];
 #pragma GCC unroll 4
         for (uint32_t i = 0; i < T; i++) sum[r][i] += w * xs[i];
+        if (Tail) tail[r] += narrow(w) * end;
       }
     values += __builtin_popcount(Pattern);
   }
 }
 
-template <uint32_t T>
+template <class V>
+SPARL_INLINE V at_edge(V s, Edge edge, const V* gate) {
+  if (edge == Edge::relu) return s < 0.0f ? V{} : s;
+  if (edge == Edge::gate) return *gate > 0.0f ? s : V{};
+  return s;
+}
+
+template <uint32_t T, bool Tail>
 void product_tile(const BlocksView& m, const float* values, const float* bias, const float* x,
                   float* y, const float* gate, Edge edge, size_t stride) {
   for (uint32_t block = 0; block < m.block_count; block++) {
     const uint32_t first_row = block * kBlockRows;
     const uint32_t rows = m.rows - first_row < kBlockRows ? m.rows - first_row : kBlockRows;
-    Vec sum[kBlockRows][T];
+    Vec sum[kBlockRows][T + 1];
+    Narrow tail[kBlockRows];
 #pragma GCC unroll 4
     for (uint32_t r = 0; r < kBlockRows; r++) {
       const float start = bias && r < rows ? bias[first_row + r] : 0.0f;
 #pragma GCC unroll 4
       for (uint32_t i = 0; i < T; i++) sum[r][i] = Vec{} + start;
+      tail[r] = Narrow{} + start;
     }
     const uint32_t* column = m.columns + m.blocks[block].column;
     const float* value = values + m.blocks[block].value;
     for (uint32_t g = m.blocks[block].group; g < m.blocks[block + 1].group; g++) {
       const uint32_t count = m.groups[g] >> 4;
       switch (m.groups[g] & 15) {
-#define SPARL_CASE(p)                                           \
-  case p:                                                       \
-    multiply_group<T, p>(count, column, value, x, stride, sum); \
+#define SPARL_CASE(p)                                                       \
+  case p:                                                                   \
+    multiply_group<T, Tail, p>(count, column, value, x, stride, sum, tail); \
     break;
         SPARL_EACH_PATTERN(SPARL_CASE)
 #undef SPARL_CASE
@@ -89,33 +115,35 @@ void product_tile(const BlocksView& m, const float* values, const float* bias, c
     for (uint32_t r = 0; r < kBlockRows; r++) {
       if (r >= rows) break;
       Vec* out = reinterpret_cast<Vec*>(y + (first_row + r) * stride);
+      const Vec* open = reinterpret_cast<const Vec*>(gate ? gate + (first_row + r) * stride : y);
 #pragma GCC unroll 4
-      for (uint32_t i = 0; i < T; i++) {
-        Vec s = sum[r][i];
-        if (edge == Edge::relu) s = s < 0.0f ? Vec{} : s;
-        if (edge == Edge::gate) {
-          const Vec h = reinterpret_cast<const Vec*>(gate + (first_row + r) * stride)[i];
-          s = h > 0.0f ? s : Vec{};
-        }
-        out[i] = s;
-      }
+      for (uint32_t i = 0; i < T; i++) out[i] = at_edge(sum[r][i], edge, open + i);
+      if (Tail)
+        *reinterpret_cast<Narrow*>(out + T) =
+            at_edge(tail[r], edge, reinterpret_cast<const Narrow*>(open + T));
     }
   }
 }
 
 void product(const BlocksView& m, const float* values, const float* bias, const float* x, float* y,
-             const float* gate, Edge edge, size_t stride, uint32_t vectors) {
-  switch (vectors) {
-    case 1:
-      return product_tile<1>(m, values, bias, x, y, gate, edge, stride);
-    case 2:
-      return product_tile<2>(m, values, bias, x, y, gate, edge, stride);
-#if SPARL_REGISTERS >= 32
-    case 3:
-      return product_tile<3>(m, values, bias, x, y, gate, edge, stride);
-    case 4:
-      return product_tile<4>(m, values, bias, x, y, gate, edge, stride);
+             const float* gate, Edge edge, size_t stride, uint32_t samples) {
+  switch (samples * 2 / kLanes) {
+#define SPARL_CASE(halves) \
+  case halves:             \
+    return product_tile<halves / 2, halves % 2>(m, values, bias, x, y, gate, edge, stride);
+    SPARL_CASE(2)
+    SPARL_CASE(4)
+#if SPARL_LANES == 16
+    SPARL_CASE(1)
+    SPARL_CASE(3)
+    SPARL_CASE(5)
+    SPARL_CASE(7)
 #endif
+#if SPARL_REGISTERS >= 32
+    SPARL_CASE(6)
+    SPARL_CASE(8)
+#endif
+#undef SPARL_CASE
   }
 }
 
@@ -165,24 +193,50 @@ SPARL_INLINE void store_lane_sums(const Vec* v, float* out) { // out[i] = sum of
 // Tile     the pattern's K rows x C columns of accumulators over the whole batch.
 // Loads    K + C per K C multiply-adds: .5 per multiply-add for full patterns. Accumulators never
 //          go through memory: a 64-byte store costs as much as two multiply-adds.
-// Tail     columns left over are one narrower tile.
+// Tail     columns left over are one narrower tile; a narrow last vector is added first, as it
+//          then costs a narrow multiplication.
 // Threads  none here: blocks are independent, each connection is summed by one thread.
 // Rounding lane sums over the batch in order, then the fixed tree of lane_sums.
 
+template <size_t... I>
+SPARL_INLINE Vec widened(Narrow v, std::index_sequence<I...>) { // zeros behind it
+#if SPARL_LANES == 16
+  return (Vec)_mm512_zextps256_ps512((__m256)v);
+#else
+  return __builtin_shufflevector(v, v, I...);
+#endif
+}
+SPARL_INLINE Vec widened(Narrow v) { return widened(v, std::make_index_sequence<kLanes>()); }
+
 template <uint32_t K, uint32_t C>
 SPARL_INLINE void dots(const uint32_t* column, const Vec* const* ys, const float* x, size_t stride,
-                       uint32_t vectors, float* out) {
+                       uint32_t samples, float* out) {
   const Vec* xs[C];
 #pragma GCC unroll 8
   for (uint32_t c = 0; c < C; c++) xs[c] = reinterpret_cast<const Vec*>(x + column[c] * stride);
+  const uint32_t vectors = samples / kLanes;
   Vec sum[C * K];
-#pragma GCC unroll 8
-  for (uint32_t c = 0; c < C; c++) {
-    const Vec v = xs[c][0];
+  uint32_t i = 0;
+  if (samples % kLanes) {
+    Narrow y[K];
 #pragma GCC unroll 4
-    for (uint32_t k = 0; k < K; k++) sum[c * K + k] = ys[k][0] * v;
+    for (uint32_t k = 0; k < K; k++) y[k] = *reinterpret_cast<const Narrow*>(ys[k] + vectors);
+#pragma GCC unroll 8
+    for (uint32_t c = 0; c < C; c++) {
+      const Narrow v = *reinterpret_cast<const Narrow*>(xs[c] + vectors);
+#pragma GCC unroll 4
+      for (uint32_t k = 0; k < K; k++) sum[c * K + k] = widened(y[k] * v);
+    }
+  } else {
+#pragma GCC unroll 8
+    for (uint32_t c = 0; c < C; c++) {
+      const Vec v = xs[c][0];
+#pragma GCC unroll 4
+      for (uint32_t k = 0; k < K; k++) sum[c * K + k] = ys[k][0] * v;
+    }
+    i = 1;
   }
-  for (uint32_t i = 1; i < vectors; i++) {
+  for (; i < vectors; i++) {
     Vec y[K];
 #pragma GCC unroll 4
     for (uint32_t k = 0; k < K; k++) y[k] = ys[k][i];
@@ -198,17 +252,17 @@ SPARL_INLINE void dots(const uint32_t* column, const Vec* const* ys, const float
 
 template <uint32_t K>
 void group_gradient(uint32_t count, const uint32_t* column, const Vec* const* rows, const float* x,
-                    size_t stride, uint32_t vectors, float* out) {
+                    size_t stride, uint32_t samples, float* out) {
   constexpr uint32_t C = kManyRegisters ? (K <= 2 ? 8 : 4) : (K == 1 ? 8 : K == 2 ? 4 : 2);
   const Vec* ys[K];
 #pragma GCC unroll 4
   for (uint32_t k = 0; k < K; k++) ys[k] = rows[k];
   for (; count >= C; count -= C, column += C, out += C * K)
-    dots<K, C>(column, ys, x, stride, vectors, out);
+    dots<K, C>(column, ys, x, stride, samples, out);
   switch (count) {
 #define SPARL_CASE(c)                                                     \
   case c:                                                                 \
-    if constexpr (c < C) dots<K, c>(column, ys, x, stride, vectors, out); \
+    if constexpr (c < C) dots<K, c>(column, ys, x, stride, samples, out); \
     break;
     SPARL_CASE(1)
     SPARL_CASE(2)
@@ -222,7 +276,7 @@ void group_gradient(uint32_t count, const uint32_t* column, const Vec* const* ro
 }
 
 void weight_gradient(const BlocksView& m, uint32_t first, uint32_t last, const float* dy,
-                     const float* x, size_t stride, uint32_t vectors, float* gradient) {
+                     const float* x, size_t stride, uint32_t samples, float* gradient) {
   float* out = gradient + m.blocks[first].value;
   for (uint32_t block = first; block < last; block++) {
     const uint32_t* column = m.columns + m.blocks[block].column;
@@ -238,16 +292,16 @@ void weight_gradient(const BlocksView& m, uint32_t first, uint32_t last, const f
       }
       switch (height) {
         case 1:
-          group_gradient<1>(count, column, rows, x, stride, vectors, out);
+          group_gradient<1>(count, column, rows, x, stride, samples, out);
           break;
         case 2:
-          group_gradient<2>(count, column, rows, x, stride, vectors, out);
+          group_gradient<2>(count, column, rows, x, stride, samples, out);
           break;
         case 3:
-          group_gradient<3>(count, column, rows, x, stride, vectors, out);
+          group_gradient<3>(count, column, rows, x, stride, samples, out);
           break;
         case 4:
-          group_gradient<4>(count, column, rows, x, stride, vectors, out);
+          group_gradient<4>(count, column, rows, x, stride, samples, out);
           break;
       }
       column += count;
@@ -256,11 +310,13 @@ void weight_gradient(const BlocksView& m, uint32_t first, uint32_t last, const f
   }
 }
 
-void bias_gradient(uint32_t rows, const float* dy, size_t stride, uint32_t vectors,
+void bias_gradient(uint32_t rows, const float* dy, size_t stride, uint32_t samples,
                    float* gradient) {
   for (uint32_t r = 0; r < rows; r++) {
     const Vec* y = reinterpret_cast<const Vec*>(dy + r * stride);
     Vec sum{};
+    const uint32_t vectors = samples / kLanes;
+    if (samples % kLanes) sum = widened(*reinterpret_cast<const Narrow*>(y + vectors));
     for (uint32_t i = 0; i < vectors; i++) sum += y[i];
     store_lane_sums<1>(&sum, gradient + r);
   }
@@ -306,10 +362,15 @@ SPARL_INLINE Vec tanh_of(Vec x) {
   return x == x ? result : x;
 }
 
-void tanh_rows(uint32_t rows, float* y, size_t stride, uint32_t vectors) {
+void tanh_rows(uint32_t rows, float* y, size_t stride, uint32_t samples) {
   for (uint32_t r = 0; r < rows; r++) {
     Vec* row = reinterpret_cast<Vec*>(y + r * stride);
+    const uint32_t vectors = samples / kLanes;
     for (uint32_t i = 0; i < vectors; i++) row[i] = tanh_of(row[i]);
+    if (samples % kLanes) {
+      Narrow* end = reinterpret_cast<Narrow*>(row + vectors);
+      *end = narrow(tanh_of(widened(*end)));
+    }
   }
 }
 
@@ -432,9 +493,9 @@ void gather(size_t n, const float* __restrict values, const uint32_t* __restrict
   for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
 }
 
-const Kernels table = {SPARL_ISA_NAME,  kLanes,        kMaxVectors,     product, tanh_rows,
-                       weight_gradient, bias_gradient, squashed_normal, adam,    follow,
-                       follow_gathered, collect_small, multiply_adds,   gather};
+const Kernels table = {SPARL_ISA_NAME, kLanes,          kStep,         kMaxVectors,     product,
+                       tanh_rows,      weight_gradient, bias_gradient, squashed_normal, adam,
+                       follow,         follow_gathered, collect_small, multiply_adds,   gather};
 
 } // namespace
 

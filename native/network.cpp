@@ -33,16 +33,34 @@ thread_local FreeBuffers free_buffers;
 
 constexpr uint32_t kGradientBlocks = 8; // blocks of rows per work item of a weight gradient
 
-} // namespace
-
-uint32_t tile_count(uint32_t vectors, const Kernels& k) {
-  return (vectors + k.max_vectors - 1) / k.max_vectors;
+// Samples of a tile, feature-major; zeros beyond the batch.
+void take_in(const std::vector<Input>& inputs, uint32_t batch, Tile t, float* x, size_t stride) {
+  const uint32_t end = std::min(t.first + t.count, batch);
+  for (const Input& input : inputs)
+    for (uint32_t f = 0; f < input.features; f++, x += stride) {
+      for (uint32_t b = t.first; b < end; b++)
+        x[b - t.first] = input.data[size_t(b) * input.features + f];
+      for (uint32_t b = end; b < t.first + t.count; b++) x[b - t.first] = 0.0f;
+    }
 }
 
-Tile tile(uint32_t vectors, uint32_t index, const Kernels& k) {
-  const uint32_t count = tile_count(vectors, k);
-  const uint32_t first = uint32_t(uint64_t(vectors) * index / count);
-  return {first, uint32_t(uint64_t(vectors) * (index + 1) / count) - first};
+} // namespace
+
+uint32_t padded_samples(uint32_t batch, const Kernels& k) {
+  return (batch + k.step - 1) / k.step * k.step;
+}
+
+uint32_t tile_count(uint32_t samples, const Kernels& k) {
+  const uint32_t widest = k.lanes * k.max_vectors;
+  return (samples + widest - 1) / widest;
+}
+
+Tile tile(uint32_t samples, uint32_t index, const Kernels& k) {
+  const uint32_t count = tile_count(samples, k), vectors = (samples + k.lanes - 1) / k.lanes;
+  const auto start = [&](uint32_t i) {
+    return std::min(samples, uint32_t(uint64_t(vectors) * i / count) * k.lanes);
+  };
+  return {start(index), start(index + 1) - start(index)};
 }
 
 size_t row_stride(uint32_t batch) {
@@ -82,7 +100,7 @@ Buffer::~Buffer() {
   list.push_back({data_, capacity_});
 }
 
-uint32_t Trace::vectors() const { return (batch + kernels->lanes - 1) / kernels->lanes; }
+uint32_t Trace::samples() const { return padded_samples(batch, *kernels); }
 
 size_t Trace::stride() const { return row_stride(batch); }
 
@@ -113,7 +131,11 @@ Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members, Out
       offsets_.push_back(offsets_.back() + stack[l]->connections() + stack[l]->n_out);
     }
   }
-  for (const auto& layer : layers_[0]) width_ += layer->n_out;
+  widest_ = n_in();
+  for (const auto& layer : layers_[0]) {
+    width_ += layer->n_out;
+    widest_ = std::max<size_t>(widest_, layer->n_out);
+  }
 }
 
 Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
@@ -122,20 +144,14 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
   Trace trace{shared_from_this(), &kernels(), batch, first_member, members, Buffer(floats)};
   const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();
-  const uint32_t vectors = trace.vectors(), padded = vectors * k.lanes;
+  const uint32_t samples = trace.samples();
 
-  float* x = trace.input();
-  for (const Input& input : inputs)
-    for (uint32_t f = 0; f < input.features; f++, x += stride) {
-      for (uint32_t b = 0; b < batch; b++) x[b] = input.data[size_t(b) * input.features + f];
-      for (uint32_t b = batch; b < padded; b++) x[b] = 0.0f;
-    }
-
-  const uint32_t tiles = tile_count(vectors, k), outputs = n_out();
+  take_in(inputs, batch, {0, samples}, trace.input(), stride);
+  const uint32_t tiles = tile_count(samples, k), outputs = n_out();
   parallel_for(members * tiles, [&](uint32_t item) {
     const uint32_t e = item / tiles, member = first_member + e;
-    const Tile t = tile(vectors, item % tiles, k);
-    const size_t at = size_t(t.first) * k.lanes;
+    const Tile t = tile(samples, item % tiles, k);
+    const size_t at = size_t(t.first);
     const float* in = trace.input() + at;
     for (uint32_t l = 0; l < depth(); l++) {
       float* out = trace.output_of(e, l) + at;
@@ -156,13 +172,39 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
   return trace;
 }
 
+void Stack::outputs(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
+                    float* output) const {
+  const Kernels& k = kernels();
+  const uint32_t samples = padded_samples(batch, k), tiles = tile_count(samples, k);
+  const size_t stride =
+      (std::min(samples, k.lanes * k.max_vectors) + kStrideStep - 1) / kStrideStep * kStrideStep;
+  const size_t room = 2 * widest_ * stride; // of an item: what a layer reads, and what it writes
+  const Buffer rooms(members() * tiles * room);
+  parallel_for(members() * tiles, [&](uint32_t item) {
+    const uint32_t member = item / tiles;
+    const Tile t = tile(samples, item % tiles, k);
+    float *in = rooms.data() + item * room, *out = in + widest_ * stride;
+    take_in(inputs, batch, t, in, stride);
+    for (uint32_t l = 0; l < depth(); l++) {
+      k.product(layer(member, l).forward.view(), parameters + weights_at(member, l),
+                parameters + biases_at(member, l), in, out, nullptr,
+                l + 1 < depth() ? Edge::relu : Edge::none, stride, t.count);
+      std::swap(in, out);
+    }
+    if (output_ == Output::tanh) k.tanh_rows(n_out(), in, stride, t.count);
+    for (uint32_t b = t.first; b < std::min(t.first + t.count, batch); b++)
+      for (uint32_t r = 0; r < n_out(); r++)
+        output[(size_t(member) * batch + b) * n_out() + r] = in[r * stride + b - t.first];
+  });
+}
+
 // dL/d(pre-activation) of every layer, feature-major, member by member; with to_inputs the rows of
 // the differentiated inputs come first.
 Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
                             const float* output_gradient, bool to_inputs) const {
   const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();
-  const uint32_t vectors = trace.vectors(), padded = vectors * k.lanes;
+  const uint32_t samples = trace.samples();
   const uint32_t batch = trace.batch, members = trace.members, outputs = n_out();
   const uint32_t inputs = to_inputs ? gradient_inputs() : 0;
   const size_t rows = inputs + width_;
@@ -176,7 +218,7 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
         const float d = output_gradient[(size_t(e) * batch + b) * outputs + r];
         dy[b] = output_ == Output::tanh ? d * (1.0f - y[b] * y[b]) : d;
       }
-      for (uint32_t b = batch; b < padded; b++) dy[b] = 0.0f;
+      for (uint32_t b = batch; b < samples; b++) dy[b] = 0.0f;
     }
   }
 
@@ -195,11 +237,11 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
     k.gather(slots.size(), parameters + weights_at(member, l), slots.data(), values.data() + at[i]);
   });
 
-  const uint32_t tiles = tile_count(vectors, k);
+  const uint32_t tiles = tile_count(samples, k);
   parallel_for(members * tiles, [&](uint32_t item) {
     const uint32_t e = item / tiles, member = trace.first_member + e;
-    const Tile t = tile(vectors, item % tiles, k);
-    const size_t offset = size_t(t.first) * k.lanes;
+    const Tile t = tile(samples, item % tiles, k);
+    const size_t offset = size_t(t.first);
     float* dy = result.data() + (e * rows + rows - outputs) * stride + offset;
     for (uint32_t l = depth(); l-- > first_layer;) {
       const Layer& here = layer(member, l);
@@ -218,7 +260,7 @@ void Stack::gradient(const float* parameters, const Trace& trace, const float* o
   const Buffer dy = backpropagate(parameters, trace, output_gradient, false);
   const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();
-  const uint32_t vectors = trace.vectors();
+  const uint32_t samples = trace.samples();
 
   struct Item {
     uint32_t member, layer, first, last;
@@ -238,11 +280,11 @@ void Stack::gradient(const float* parameters, const Trace& trace, const float* o
     const Item& item = items[i];
     const Layer& here = layer(item.member, item.layer);
     const float* x = item.layer ? trace.output_of(item.member, item.layer - 1) : trace.input();
-    k.weight_gradient(here.forward.view(), item.first, item.last, item.dy, x, stride, vectors,
+    k.weight_gradient(here.forward.view(), item.first, item.last, item.dy, x, stride, samples,
                       gradient + weights_at(item.member, item.layer));
     const uint32_t row = item.first * kBlockRows;
     k.bias_gradient(std::min(item.last * kBlockRows, here.n_out) - row, item.dy + row * stride,
-                    stride, vectors, gradient + biases_at(item.member, item.layer) + row);
+                    stride, samples, gradient + biases_at(item.member, item.layer) + row);
   });
 }
 

@@ -8,12 +8,13 @@
 
 namespace sparl {
 
-// A tile of the batch: vectors [first, first + count). Cut as evenly as possible.
+// A tile of the batch: samples [first, first + count). Cut as evenly as possible.
 struct Tile {
   uint32_t first, count;
 };
-uint32_t tile_count(uint32_t vectors, const Kernels&);
-Tile tile(uint32_t vectors, uint32_t index, const Kernels&);
+uint32_t padded_samples(uint32_t batch, const Kernels&); // a multiple of step
+uint32_t tile_count(uint32_t samples, const Kernels&);
+Tile tile(uint32_t samples, uint32_t index, const Kernels&);
 
 // Floats of a row of activations: an odd number of 64-byte lines, so that the rows of a wide batch
 // do not fall on the same cache sets.
@@ -55,8 +56,8 @@ struct Trace {
   uint32_t batch, first_member, members;
   Buffer activations;
 
-  uint32_t vectors() const;
-  size_t stride() const; // floats
+  uint32_t samples() const; // of the batch, rounded up to whole vectors; see kernels.h
+  size_t stride() const;    // floats
   float* input() const { return activations.data(); }
   float* output_of(uint32_t member, uint32_t layer) const; // member counts from first_member
 };
@@ -83,6 +84,10 @@ class Stack : public std::enable_shared_from_this<Stack> {
   Trace forward(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
                 uint32_t first_member, uint32_t members, float* output) const;
 
+  // The same output of all members, when nothing will go back: activations stay in caches.
+  void outputs(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
+               float* output) const;
+
   // gradient: [parameters()] of sum(output * output_gradient), in the order of the parameters.
   // The trace must hold all members.
   void gradient(const float* parameters, const Trace&, const float* output_gradient,
@@ -103,7 +108,7 @@ class Stack : public std::enable_shared_from_this<Stack> {
   std::vector<std::vector<std::shared_ptr<const Layer>>> layers_;
   Output output_;
   std::vector<size_t> offsets_;
-  size_t width_ = 0;
+  size_t width_ = 0, widest_ = 0; // of a member: all layers' outputs; the widest array
 };
 
 } // namespace sparl

@@ -74,6 +74,9 @@ class Stack:
         Trace; with member, of that member alone (E = 1).
         """
 
+    def outputs(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32]]) -> numpy.typing.NDArray[numpy.float32]:
+        """What forward returns for all members, without a Trace."""
+
     def gradient(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], out: numpy.typing.NDArray[numpy.float32]) -> None:
         """
         Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].

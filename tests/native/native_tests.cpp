@@ -230,12 +230,11 @@ void test_pattern_blocks(uint32_t n_in, uint32_t n_out, double density, uint32_t
 constexpr float kUntouched = 12345.0f;
 
 void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out, double density,
-                                uint32_t vectors) {
+                                uint32_t batch) {
   context = std::string(k.name) + " " + std::to_string(n_in) + " x " + std::to_string(n_out) +
-            " at " + std::to_string(density) + ", " + std::to_string(vectors) + " vectors";
+            " at " + std::to_string(density) + ", " + std::to_string(batch) + " samples";
   const auto layer = layer_of(n_in, n_out, random_positions(n_in, n_out, density));
   const auto order = walk(layer->forward);
-  const uint32_t batch = vectors * k.lanes;
   const size_t stride = (batch / kStrideStep + 1) * kStrideStep; // always room behind the batch
   const Floats values = random_floats(order.size()), bias = random_floats(n_out);
   Aligned x(n_in * stride), gate(n_out * stride), dy(n_out * stride);
@@ -253,10 +252,10 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
         sums[order[i].row * batch + b].add({values[i]}, {x[order[i].column * stride + b]});
     for (const Edge edge : {Edge::none, Edge::relu, Edge::gate}) {
       const Aligned y(n_out * stride, kUntouched);
-      for (uint32_t v = 0; v < vectors; v += k.max_vectors)
+      for (uint32_t b = 0; b < batch; b += k.max_vectors * k.lanes)
         k.product(layer->forward.view(), values.data(), with_bias ? bias.data() : nullptr,
-                  x.data() + v * k.lanes, y.data() + v * k.lanes, gate.data() + v * k.lanes, edge,
-                  stride, std::min(k.max_vectors, vectors - v));
+                  x.data() + b, y.data() + b, gate.data() + b, edge, stride,
+                  std::min(k.max_vectors * k.lanes, batch - b));
       bool right = true, untouched = true;
       for (uint32_t r = 0; r < n_out; r++)
         for (size_t b = 0; b < stride; b++) {
@@ -288,14 +287,14 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
   }
   const BlocksView view = layer->forward.view();
   Floats whole(order.size(), kUntouched);
-  k.weight_gradient(view, 0, view.block_count, dy.data(), x.data(), stride, vectors, whole.data());
+  k.weight_gradient(view, 0, view.block_count, dy.data(), x.data(), stride, batch, whole.data());
   CHECK(near(whole, wanted));
   for (const uint32_t step : {1u, 3u}) {
     Floats pieces(order.size(), kUntouched);
     for (uint32_t b = 0; b < view.block_count; b += step) {
       const uint32_t last = std::min(b + step, view.block_count);
       const Floats before = pieces;
-      k.weight_gradient(view, b, last, dy.data(), x.data(), stride, vectors, pieces.data());
+      k.weight_gradient(view, b, last, dy.data(), x.data(), stride, batch, pieces.data());
       CHECK(std::equal(pieces.begin(), pieces.begin() + view.blocks[b].value, before.begin()));
       CHECK(std::equal(pieces.begin() + view.blocks[last].value, pieces.end(),
                        before.begin() + view.blocks[last].value));
@@ -304,7 +303,7 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
   }
 
   Floats of_bias(n_out, kUntouched);
-  k.bias_gradient(n_out, dy.data(), stride, vectors, of_bias.data());
+  k.bias_gradient(n_out, dy.data(), stride, batch, of_bias.data());
   Reals bias_wanted;
   for (uint32_t r = 0; r < n_out; r++) {
     Sum sum;
@@ -323,7 +322,7 @@ void test_relu_keeps_nan(const Kernels& k) {
   x[1] = NAN;
   x[kStrideStep + 2] = -1;
   k.product(layer->forward.view(), values.data(), nullptr, x.data(), y.data(), nullptr, Edge::relu,
-            kStrideStep, 1);
+            kStrideStep, k.lanes);
   CHECK(y[0] == 0);
   CHECK(std::isnan(y[1]));
   CHECK(y[2] == 0);
@@ -823,11 +822,11 @@ int main() {
     std::printf("%s\n", k.name);
     use_kernels(k.name);
     CHECK(&kernels() == table);
-    uint32_t vectors = 1;
+    uint32_t steps = 1;
     for (const uint32_t n : {1u, 3u, 4u, 5u, 16u, 17u, 31u, 97u})
       for (const double density : {0.0, 0.05, 0.5, 1.0}) {
-        test_product_and_gradients(k, n, n == 97 ? 31 : 18 - n % 16, density, vectors);
-        vectors = vectors % 9 + 1; // 1 to beyond two tiles
+        test_product_and_gradients(k, n, n == 97 ? 31 : 18 - n % 16, density, steps * k.step);
+        steps = steps % (k.lanes / k.step * 9) + 1; // 1 to beyond two tiles
       }
     test_relu_keeps_nan(k);
     for (const size_t n : {1u, 3u, 15u, 16u, 17u, 1001u}) test_flat_kernels(k, n);

@@ -24,7 +24,7 @@ from numpy.random import Generator
 
 from sparl.agents.agent import Learner
 from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradients, sample
-from sparl.networks.mlp import Array, Network, State, Trace
+from sparl.networks.mlp import Array, Network, State
 from sparl.networks.target import Target
 from sparl.random_streams import generator_state, restore_generator
 from sparl.replay.batch import Batch
@@ -124,7 +124,8 @@ class SAC:
 
     def act(self, observation: Array) -> tuple[Array, Array]:
         """The action to take in a state, [n_obs], and the noise-free one, [n_act] each."""
-        heads, _, drawn = self._draw(observation[np.newaxis], self.exploration_rng)
+        heads = self.actor(observation[np.newaxis])
+        drawn = self._draw(heads, self.exploration_rng)
         noise_free = np.tanh(heads[0, : self.n_act])
         return (noise_free if self.settings.collect == "mean" else drawn.action[0]), noise_free
 
@@ -141,7 +142,7 @@ class SAC:
         # a_k ~ pi(s_k) at every state reached in the window, the last one is s'
         path_observation, path_discount = batch.path()
         size, n, n_obs = path_observation.shape
-        _, _, path = self._draw(path_observation.reshape(size * n, n_obs), self.target_rng)
+        path = self._draw(self.actor(path_observation.reshape(-1, n_obs)), self.target_rng)
         next_action = np.ascontiguousarray(path.action.reshape(size, n, -1)[:, -1])
         # y = R + sum_k discount_k (-alpha log pi(a_k|s_k)) + discount min_i Q_i'(s', a')
         entropy = -alpha * path.log_density.reshape(size, n)
@@ -155,7 +156,8 @@ class SAC:
         self.critics_learner.step(trace, error * np.float32(2 / size), self.updates)
 
         # Actor: minimise mean (alpha log pi(a|s) - min_i Q_i(s, a)), a ~ pi(s)
-        _, actor_trace, drawn = self._draw(batch.observation, self.target_rng)
+        heads, actor_trace = self.actor.forward(batch.observation)
+        drawn = self._draw(heads, self.target_rng)
         q_pi, trace = self.critics.forward(batch.observation, drawn.action)
         min_q = np.minimum(*q_pi)
         smaller = (q_pi == min_q).astype(np.float32)  # which critic gives the minimum
@@ -181,11 +183,10 @@ class SAC:
             "entropy": -float(drawn.log_density.sum()) / size,
         }
 
-    def _draw(self, observation: Array, rng: Generator) -> tuple[Array, Trace, Sample]:
-        """The actor's heads and trace, and actions drawn, for [B, n_obs]."""
-        heads, trace = self.actor.forward(observation)
+    def _draw(self, heads: Array, rng: Generator) -> Sample:
+        """Actions drawn, for the actor's heads [B, 2 n_act]."""
         noise = rng.standard_normal((len(heads), self.n_act), dtype=np.float32)
-        return heads, trace, sample(heads, noise, self.settings.log_std)
+        return sample(heads, noise, self.settings.log_std)
 
     def networks(self) -> dict[str, State]:
         """All networks by name: existing connections and their values."""

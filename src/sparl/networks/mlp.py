@@ -228,8 +228,9 @@ class Network:
         return output, Trace(trace, self.layout)
 
     def __call__(self, *inputs: Array) -> Array:
-        """The outputs alone."""
-        return self.forward(*inputs)[0]
+        """The outputs alone, bit for bit those of forward."""
+        output: Array = self.layout.stack.outputs(self.parameters, inputs)
+        return output if self.ensemble else output[0]
 
     def gradient(self, trace: Trace, output_gradient: Array, out: Array) -> Array:
         """Write dL/d parameters into out, float32 [parameters], in the order of parameters.
