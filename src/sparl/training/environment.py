@@ -191,6 +191,7 @@ class Environment:
             np.asarray(action.low, np.float64), np.asarray(action.high, np.float64)
         )
         self._dtype = action.dtype
+        self._zeros = np.zeros(self.n_obs, np.float32)
         self._episode_steps = 0
 
     def scale(self, action: Array) -> NDArray[Any]:
@@ -238,10 +239,7 @@ class Environment:
                 f"{where} returned an observation of shape {shape}, not {(self.n_obs,)}", action
             )
         copied = np.array(observation, np.float32)
-        # A finite sum has finite terms; finite terms rarely have another sum.
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = np.add.reduce(copied)
-        if not isfinite(total) and not np.isfinite(copied).all():
+        if not isfinite(copied.dot(self._zeros)):  # 0 x infinity and 0 x NaN are NaN
             bad = int(np.flatnonzero(~np.isfinite(copied))[0])
             raise self._fault(f"{where} returned observation[{bad}] = {copied[bad]}", action)
         return copied
@@ -308,9 +306,12 @@ class ActionScale:
     def __init__(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
         self.low, self.high = low, high
         self._middle, self._reach = (low + high) / 2, (high - low) / 2
+        self._same = bool((low == -1).all() and (high == 1).all())
 
     def __call__(self, action: Array) -> NDArray[np.float64]:
         """Actions in the environment's units, float64 [..., n_act]."""
+        if self._same:
+            return action.astype(np.float64)
         scaled = self._middle + self._reach * action
         bounded: NDArray[np.float64] = np.minimum(np.maximum(scaled, self.low), self.high)
         return bounded
