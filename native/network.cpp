@@ -31,6 +31,7 @@ struct FreeBuffers {
 thread_local bool FreeBuffers::gone = false;
 thread_local FreeBuffers free_buffers;
 
+constexpr size_t kGathered = 8192;      // values per work item of a gather
 constexpr uint32_t kGradientBlocks = 8; // blocks of rows per work item of a weight gradient
 
 // Samples of a tile, feature-major; zeros beyond the batch.
@@ -225,16 +226,27 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
   // Values in the order of the transposed patterns, for the layers that are walked back.
   const uint32_t first_layer = to_inputs ? 0 : 1;
   const uint32_t walked = depth() - std::min(first_layer, depth());
-  std::vector<size_t> at(members * walked + 1, 0);
-  for (uint32_t i = 0; i < members * walked; i++)
-    at[i + 1] =
-        at[i] +
-        layer(trace.first_member + i / walked, first_layer + i % walked).transposed_slots.size();
-  Buffer values(at.back());
-  parallel_for(members * walked, [&](uint32_t i) {
+  struct Part {
+    uint32_t member, layer;
+    size_t first, count, to;
+  };
+  std::vector<Part> parts;
+  std::vector<size_t> at; // of each member and walked layer
+  size_t end = 0;
+  for (uint32_t i = 0; i < members * walked; i++) {
     const uint32_t member = trace.first_member + i / walked, l = first_layer + i % walked;
-    const auto& slots = layer(member, l).transposed_slots;
-    k.gather(slots.size(), parameters + weights_at(member, l), slots.data(), values.data() + at[i]);
+    const size_t size = layer(member, l).transposed_slots.size();
+    at.push_back(end);
+    for (size_t first = 0; first < size; first += kGathered)
+      parts.push_back({member, l, first, std::min(kGathered, size - first), end + first});
+    end += size;
+  }
+  Buffer values(end);
+  parallel_for(uint32_t(parts.size()), [&](uint32_t i) {
+    const Part& part = parts[i];
+    k.gather(part.count, parameters + weights_at(part.member, part.layer),
+             layer(part.member, part.layer).transposed_slots.data() + part.first,
+             values.data() + part.to);
   });
 
   const uint32_t tiles = tile_count(samples, k);
