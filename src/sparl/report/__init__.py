@@ -1,0 +1,1 @@
+"""Reports: what runs came to, as statistics, tables and pictures."""
