@@ -22,7 +22,7 @@ from sparl.topology.density import erdos_renyi_total
 from sparl.topology.drop import drop_smallest
 from sparl.topology.grow import grow_largest_gradient, random_free_positions
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform
-from sparl.topology.layer_view import LayerView
+from sparl.topology.layer_view import FactoredGradient, LayerView
 from sparl.topology.propose import TopologyMethod, propose
 from sparl.training.rewire import EvolvingLearner, build_agent, schedule
 
@@ -137,7 +137,7 @@ def test_gradient_growth_equals_the_dense_one(seed: int, chunk_rows: int, count:
         Pattern(n_in, n_out, np.empty(0, np.int64)), 40, rng))  # fmt: skip
     dy = rng.integers(-2, 3, (n_out, batch)).astype(np.float32)  # small integers: many ties
     x = rng.integers(-2, 3, (n_in, batch)).astype(np.float32)
-    view = LayerView(kept, np.zeros(40, np.float32), (dy, x))
+    view = LayerView(kept, np.zeros(40, np.float32), FactoredGradient(dy, x))
     whole, grow.CHUNK_VALUES = grow.CHUNK_VALUES, chunk_rows * n_in
     try:
         grown = grow_largest_gradient(view, kept, count, rng)
@@ -151,7 +151,7 @@ def test_gradient_growth_equals_the_dense_one(seed: int, chunk_rows: int, count:
 
 def test_rigl_with_a_fraction_of_zero_does_nothing() -> None:
     pattern = Pattern(4, 4, np.arange(8, dtype=np.int64))
-    view = LayerView(pattern, np.ones(8, np.float32), (np.ones((4, 2), np.float32),) * 2)
+    view = LayerView(pattern, np.ones(8, np.float32), np.ones((4, 4), np.float32))
     method = TopologyMethod(drop_smallest, grow_largest_gradient, grows_by_gradient=True)
     assert propose(method, view, 0.0, np.random.default_rng(0)) is None
 

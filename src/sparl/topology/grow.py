@@ -27,20 +27,19 @@ def grow_random(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> 
 def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
     """The free positions of largest |dL/dw| (RigL, Evci et al. 2020), ties by canonical position.
 
-    The dense gradient dY X^T is walked in chunks of rows, of which only the best `count` so far
-    are kept: memory is proportional to connections at any width.
+    The dense gradient is walked in chunks of rows, of which only the best `count` so far are
+    kept: memory is proportional to connections at any width.
 
     Raises:
         FloatingPointError: a gradient is not finite.
     """
-    if layer.gradient_factors is None:
-        raise ValueError("grow_largest_gradient: the layer has no gradient factors")
-    dy, x = layer.gradient_factors
+    if layer.gradient is None:
+        raise ValueError("grow_largest_gradient: the layer has no gradient")
     chunk_rows = max(1, CHUNK_VALUES // kept.n_in)
     positions = np.empty(0, np.int64)
     scores = np.empty(0, np.float32)
     for first in range(0, kept.n_out, chunk_rows):
-        magnitude = np.abs(dy[first : first + chunk_rows] @ x.T).reshape(-1)
+        magnitude = np.abs(layer.gradient[first : first + chunk_rows]).reshape(-1)
         if not np.isfinite(magnitude).all():
             raise FloatingPointError("a gradient is not finite")
         start, end = first * kept.n_in, first * kept.n_in + magnitude.size

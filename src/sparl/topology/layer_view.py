@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparl.sparse.pattern import Pattern
 
-Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+class DenseGradient(Protocol):
+    """dL/dW of all positions, existing or not, of which rows are asked for."""
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
+        """float32 [rows, n_in]."""
+
+
+@dataclass(frozen=True, eq=False)
+class FactoredGradient:
+    """dL/dW = dY X^T, of which only the rows that are asked for are ever worked out.
+
+    Attributes:
+        dy: float32 [n_out, B], the gradient of the loss to the layer's sums.
+        x: float32 [n_in, B], the layer's inputs.
+    """
+
+    dy: NDArray[np.float32]
+    x: NDArray[np.float32]
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
+        """float32 [rows, n_in]."""
+        return self.dy[rows] @ self.x.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +42,10 @@ class LayerView:
     Attributes:
         pattern: its existing connections.
         weights: float32 [N], in canonical order.
-        gradient_factors: dY, float32 [n_out, B], and X, float32 [n_in, B], of the loss just
-            taken, for methods that grow by gradient: that of all positions, existing or not, is
-            dY X^T. None for the others.
+        gradient: of the loss just taken, for methods that grow by gradient; an array
+            float32 [n_out, n_in] will do. None for the others.
     """
 
     pattern: Pattern
     weights: NDArray[np.float32]
-    gradient_factors: Factors | None = None
+    gradient: DenseGradient | None = None

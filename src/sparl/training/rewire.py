@@ -33,7 +33,7 @@ from sparl.topology.density import Shape, round_half_up
 from sparl.topology.drop import DropRule, drop_nearest_zero_of_each_sign, drop_smallest
 from sparl.topology.grow import GrowRule, grow_largest_gradient, grow_random
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform, random_pattern
-from sparl.topology.layer_view import Factors, LayerView
+from sparl.topology.layer_view import FactoredGradient, LayerView
 from sparl.topology.propose import TopologyMethod, propose
 from sparl.topology.schedule import NEVER, Schedule
 
@@ -113,23 +113,26 @@ class EvolvingLearner:
         due = self.schedule.due_until(now)
         evolve = due > self._due_seen
         self._due_seen = due
-        factors: dict[Place, Factors] = {}
+        gradients: dict[Place, FactoredGradient] = {}
         if evolve and self.method.grows_by_gradient:
             # Of the loss just taken, before the step changes the weights.
             for place, _ in self.network.layout:
-                factors[place] = self.network.gradient_factors(trace, output_gradient, place)
+                factors = self.network.gradient_factors(trace, output_gradient, place)
+                gradients[place] = FactoredGradient(*factors)
         if not (evolve and self.skips_step):
             self.network.gradient(trace, output_gradient, self._gradient)
             self.adam.step(self.network.parameters, self._gradient)
         if evolve:
-            self._evolve(agent_update, self.schedule.fraction_at(now), factors)
+            self._evolve(agent_update, self.schedule.fraction_at(now), gradients)
 
-    def _evolve(self, agent_update: int, fraction: float, factors: Mapping[Place, Factors]) -> None:
+    def _evolve(
+        self, agent_update: int, fraction: float, gradients: Mapping[Place, FactoredGradient]
+    ) -> None:
         rewirings: dict[Place, Rewiring] = {}
         network = self.network
         for place, pattern in network.layout:
             weights = network.layout.read(network.parameters, place)
-            view = LayerView(pattern, weights, factors.get(place))
+            view = LayerView(pattern, weights, gradients.get(place))
             rewiring = propose(self.method, view, fraction, self.rng)
             if rewiring is None:
                 continue

@@ -1,0 +1,18 @@
+"""Sparse training under PyTorch code that exists already. Needs `pip install 'sparl[torch]'`.
+
+sparsity = DynamicSparsity(model, optimizer, method="RigL", density=0.1, schedule=Schedule(...))
+"""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "sparl.torch needs PyTorch: pip install 'sparl[torch]'", name="torch"
+    ) from None
+
+from sparl.topology.schedule import Schedule
+from sparl.torch.dynamic_sparsity import DynamicSparsity
+
+__all__ = ["DynamicSparsity", "Schedule"]
