@@ -24,6 +24,7 @@ import sparl
 from sparl.arguments import parse_config
 from sparl.cli import main
 from sparl.configuration import FIELDS, Config
+from sparl.training import machine
 
 SMALL = [
     "--env", "Pendulum-v1", "--steps", "300", "--warmup-env-steps", "100",
@@ -90,6 +91,39 @@ def test_run_folder_holds_everything(finished_run: Path) -> None:
     assert run["machine"]["instruction_set"] in ("portable", "avx2", "avx512")
     assert {"python", "numpy", "gymnasium", "mujoco", "sparl"} <= run["versions"].keys()
     assert any("evolutions" in line for line in run["schedule"])
+    assert run["peak_memory_bytes"] > 1e7
+
+
+def test_degrees_at_the_start_and_at_the_end(finished_run: Path) -> None:
+    degrees = json.loads((finished_run / "degrees.json").read_text())
+    arrays = safetensors.numpy.load_file(finished_run / "agent.safetensors")
+    for network, members in (("actor", 1), ("critics", 2)):
+        start, end = degrees["initial"][network], degrees["now"][network]
+        assert len(start) == len(end) == members
+        assert start != end
+        for member, layer in ((m, k) for m in range(members) for k in range(3)):
+            positions = arrays[f"{network}.member{member}.layer{layer}.positions"]
+            for when in (start, end):  # evolution moves connections, and keeps their number
+                assert sum(when[member][layer]["out"]) == positions.size
+                assert sum(when[member][layer]["in"]) == positions.size
+            n_in = len(end[member][layer]["out"])
+            counts = np.bincount(positions % n_in, minlength=n_in)
+            assert end[member][layer]["out"] == counts.tolist()
+
+
+def test_machine_knows_the_commit_of_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "src" / "sparl"
+    (package / "training").mkdir(parents=True)
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path))
+    monkeypatch.setattr(machine, "__file__", str(package / "training" / "machine.py"))
+    assert machine.commit() == ""
+    (package / "commit.txt").write_text("c0ffee\n")
+    assert machine.commit() == "c0ffee"
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    assert re.fullmatch("[0-9a-f]{40}", machine.commit())
 
 
 def test_agent_file_holds_patterns_weights_targets_and_both_critics(finished_run: Path) -> None:

@@ -94,6 +94,7 @@ class Training:
         """
         try:
             self.record.run("running", 0, 0)
+            self._write_degrees()
             self._announce()
             with self.console, stop_on_signal() as stop:
                 self._evaluate()
@@ -202,6 +203,11 @@ class Training:
         self.record.metrics(self.env_step, self.agent.updates, counts)
         self.record.topology(self._learners())
 
+    def _write_degrees(self) -> None:
+        self.record.degrees(
+            {"actor": self.agent.actor.layout, "critics": self.agent.critics.layout}
+        )
+
     def _learners(self) -> dict[str, EvolvingLearner]:
         learners = {"actor": self.agent.actor_learner, "critics": self.agent.critics_learner}
         return {k: v for k, v in learners.items() if isinstance(v, EvolvingLearner)}
@@ -216,6 +222,7 @@ class Training:
             self.folder, self.agent.networks(), self.environment, about,
             squashed=config.agent == "SAC",
         )  # fmt: skip
+        self._write_degrees()
         state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
         self.record.run(state, self.env_step, self.agent.updates)
         seconds = self.record.seconds

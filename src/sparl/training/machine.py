@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import resource
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,26 @@ def machine() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of what results depend on."""
     names = ("sparl", "numpy", "gymnasium", "mujoco", "safetensors")
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in names
-    }
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found, "commit": commit()}
+
+
+def commit() -> str:
+    """The commit that this code was built from, or is checked out at; "" if nobody knows.
+
+    Ends in -dirty where files differed from it.
+    """
+    package = Path(__file__).parents[1]
+    checkout = package.parents[1]
+    if package == checkout / "src" / "sparl" and (checkout / ".git").exists():
+        words = ("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        try:
+            done = subprocess.run(words, cwd=checkout, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return ""
+        return done.stdout.strip()
+    built = package / "commit.txt"
+    return built.read_text().strip() if built.exists() else ""
 
 
 def available_cores() -> int:
@@ -38,6 +57,11 @@ def available_cores() -> int:
 def memory_bytes() -> int:
     """Physical memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held (its largest resident set)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _cpu_name() -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from sparl.configuration import Config
 from sparl.methods import Architecture
+from sparl.networks.mlp import Layout
 from sparl.training.evaluate import Evaluation
-from sparl.training.machine import machine, versions
+from sparl.training.machine import machine, peak_memory_bytes, versions
 from sparl.training.plan import plan
 from sparl.training.rewire import EvolvingLearner
-from sparl.training.run_folder import EVALUATIONS, METRICS, RUN, TOPOLOGY, RunFolder
+from sparl.training.run_folder import DEGREES, EVALUATIONS, METRICS, RUN, TOPOLOGY, RunFolder
 
 
 class Record:
@@ -53,6 +57,7 @@ class Record:
             {
                 "state": state,
                 **self._when(env_step, updates),
+                "peak_memory_bytes": peak_memory_bytes(),
                 "machine": machine(),
                 "versions": versions(),
                 "environment": {"id": self.config.env, "notes": self.environment_notes},
@@ -89,6 +94,30 @@ class Record:
                 where = {"network": network, "member": member, "layer": layer}
                 self.folder.append(TOPOLOGY, {"agent_update": update, **where, **row})
             learner.evolutions.clear()
+
+    def degrees(self, layouts: Mapping[str, Layout]) -> None:
+        """Write degrees.json: connections of every neuron at the first call, and now.
+
+        For each network, member and layer: `out`, how many connections leave each input, and
+        `in`, how many reach each output.
+        """
+        now: dict[str, list[list[dict[str, list[int]]]]] = {
+            network: [
+                [
+                    {
+                        "out": np.bincount(p.inputs, minlength=p.n_in).tolist(),
+                        "in": np.bincount(p.outputs, minlength=p.n_out).tolist(),
+                    }
+                    for p in member
+                ]
+                for member in layout.patterns
+            ]
+            for network, layout in layouts.items()
+        }
+        there = (self.folder.path / DEGREES).exists()
+        initial = self.folder.read_json(DEGREES).get("initial", now) if there else now
+        content = {"initial": initial, "now": now}
+        self.folder.write(DEGREES, json.dumps(content, separators=(",", ":")).encode())
 
     def _when(self, env_step: int, updates: int) -> dict[str, Any]:
         return {

@@ -5,6 +5,7 @@ run.json           state, machine, versions, environment, schedule, result
 evaluations.csv    env_step, updates, wall_seconds, mean, std, each episode's return and length
 metrics.csv        training metrics, averaged since the line before
 topology.csv       every evolution of every layer
+degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         what is in it, its digest, and how to act with it
 """
@@ -26,11 +27,11 @@ import tomli_w
 from sparl.configuration import FIELDS, Config, check, typed_fields
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 
-CONFIG, RUN = "config.toml", "run.json"
+CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
 LOCK = ".lock"
-FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, AGENT, AGENT_MANIFEST)
+FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST)
 
 
 def write_whole(path: Path, data: bytes) -> None:
