@@ -22,6 +22,7 @@ usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
 
   train      train an agent:   sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0
   evaluate   play a trained agent's evaluation again:   sparl evaluate RUN
+  export     write a trained policy for machines without sparl:   sparl export RUN --format c
   info       this machine, or a run:   sparl info [RUN]
   methods    what can be trained, from which source
   cost       connections, bytes and FLOPs without training:   sparl cost --method DS-TD3 --env ID
@@ -73,6 +74,7 @@ def _dispatch(args: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": train,
         "evaluate": evaluate,
+        "export": export,
         "info": info,
         "methods": methods,
         "cost": cost,
@@ -307,6 +309,13 @@ def cost(args: list[str]) -> int:
 def bench(args: list[str]) -> int:
     """`sparl bench`."""
     from sparl.bench.command import bench as run
+
+    return run(args)
+
+
+def export(args: list[str]) -> int:
+    """`sparl export`."""
+    from sparl.export.command import export as run
 
     return run(args)
 

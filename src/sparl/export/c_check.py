@@ -1,0 +1,76 @@
+"""The exported C, compiled and run where a C compiler is at hand."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from sparl.errors import DataError
+from sparl.export.c_source import CSource
+from sparl.networks.mlp import Array
+
+FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2")
+
+# The self-check, then an action for each observation that comes in.
+_PROGRAM = """\
+#include <stdio.h>
+#include "{name}.h"
+
+int main(void)
+{{
+    float observation[{upper}_OBSERVATIONS], action[{upper}_ACTIONS], largest;
+    if ({name}_self_check(&largest) != 0) {{
+        fprintf(stderr, "a test vector is %g off", (double)largest);
+        return 1;
+    }}
+    while (fread(observation, sizeof observation, 1, stdin) == 1) {{
+        {name}_act(observation, action);
+        fwrite(action, sizeof action, 1, stdout);
+    }}
+    return 0;
+}}
+"""
+
+
+def compiler() -> str | None:
+    """A C compiler of this machine."""
+    return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+
+
+def run(command: str, source: CSource, name: str, observations: Array) -> Array:
+    """The actions that the compiled C takes, float32 [B, n_act].
+
+    Args:
+        command: the compiler.
+        source: what to compile.
+        name: what it was written under.
+        observations: float32 [B, n_obs].
+
+    Raises:
+        DataError: it does not compile, or its self-check fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        (here / f"{name}.h").write_text(source.header)
+        (here / f"{name}.c").write_text(source.source)
+        main = _PROGRAM.format(name=name, upper=name.upper())
+        (here / "check_main.c").write_text(main)
+        program = here / "check_main"
+        define = f"-D{name.upper()}_SELF_CHECK"
+        files = [str(here / file) for file in ("check_main.c", f"{name}.c")]
+        _run([command, *FLAGS, define, *files, "-o", str(program), "-lm"], b"")
+        return np.frombuffer(
+            _run([str(program)], np.ascontiguousarray(observations).tobytes()), np.float32
+        ).reshape(len(observations), -1)
+
+
+def _run(command: list[str], given: bytes) -> bytes:
+    done = subprocess.run(command, input=given, capture_output=True, check=False)
+    if done.returncode:
+        said = " ".join(done.stderr.decode(errors="replace").split())
+        raise DataError(f"export: {Path(command[0]).name} failed on the exported C: {said[:500]}")
+    return done.stdout

@@ -1,0 +1,370 @@
+"""C99 of a policy: constants in read-only memory, no heap, nothing but tanhf from outside.
+
+A sparse layer stores, output by output, how many connections there are, and for each connection its
+weight and its distance from the input of the connection before. Distances and counts take 8 bits
+where all of a layer's fit, else 16. A dense layer stores its weights alone.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparl.errors import UsageError
+from sparl.export.policy import Layer, Policy
+from sparl.networks.mlp import Array
+
+Tanh = Literal["tanhf", "built-in"]
+
+TOLERANCE = 1e-5  # of half an action's range: float32 sums in another order
+VECTORS = 16  # test vectors
+_WIDEST = 2**16 - 1  # inputs and outputs of a layer
+
+
+@dataclass(frozen=True, eq=False)
+class CodedLayer:
+    """A layer's constants as they are stored.
+
+    Attributes:
+        layer: which layer.
+        counts: uint8 or uint16 [n_out]: connections of each output; None in a dense layer.
+        gaps: uint8 or uint16 [N]: inputs from the connection before, in the same output, to this
+            one, the first from input 0; None in a dense layer.
+    """
+
+    layer: Layer
+    counts: NDArray[Any] | None
+    gaps: NDArray[Any] | None
+
+    @classmethod
+    def of(cls, layer: Layer) -> CodedLayer:
+        """Code a layer.
+
+        Raises:
+            UsageError: it is too wide.
+        """
+        pattern = layer.pattern
+        if max(pattern.n_in, pattern.n_out) > _WIDEST:
+            raise UsageError(
+                f"export: a layer of {pattern.n_in} inputs and {pattern.n_out} outputs; "
+                f"C takes at most {_WIDEST} of each"
+            )
+        if layer.dense:
+            return cls(layer, None, None)
+        first = np.diff(pattern.outputs, prepend=-1) > 0
+        gaps = np.where(first, pattern.inputs, np.diff(pattern.inputs, prepend=0))
+        return cls(layer, _narrow(layer.counts), _narrow(gaps))
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What is stored, by name, in the order of the C function's arguments."""
+        stored: dict[str, NDArray[Any] | None] = {
+            "counts": self.counts,
+            "gaps": self.gaps,
+            "weights": self.layer.weight if self.layer.codes is None else self.layer.codes,
+            "scales": self.layer.scale,
+            "biases": self.layer.bias,
+        }
+        return {name: array for name, array in stored.items() if array is not None}
+
+    @property
+    def kind(self) -> str:
+        """Name of the C function that computes such layers."""
+        words = [] if self.gaps is None else [f"gaps{self.gaps.itemsize * 8}"]
+        if self.counts is not None and self.counts.itemsize == 2:
+            words.append("counts16")
+        if self.layer.codes is not None:
+            words.append("int8")
+        return "_".join(["dense" if self.gaps is None else "sparse", *words])
+
+
+def _narrow(values: NDArray[np.int64]) -> NDArray[Any]:
+    """The same in 8 bits where all fit, else 16."""
+    return values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)
+
+
+@dataclass(frozen=True)
+class CSource:
+    """A header and a source.
+
+    Attributes:
+        header: text of NAME.h.
+        source: text of NAME.c.
+        constant_bytes: read-only memory of weights, columns, biases and bounds.
+        stack_bytes: of the activations.
+    """
+
+    header: str
+    source: str
+    constant_bytes: int
+    stack_bytes: int
+
+
+def c_source(
+    policy: Policy, name: str, observations: Array, tanh: Tanh, about: Sequence[str]
+) -> CSource:
+    """Write a policy in C.
+
+    Args:
+        policy: what to write.
+        name: prefix of every C name; a C identifier.
+        observations: float32 [V, n_obs] of the test vectors.
+        tanh: the maths library's tanhf, or a rational function of our own.
+        about: lines for the header: what was trained, and how.
+
+    Raises:
+        UsageError: a layer is too wide for C's 16 bits.
+    """
+    layers = [CodedLayer.of(layer) for layer in policy.layers]
+    constant_bytes = sum(max(a.nbytes, a.itemsize) for c in layers for a in c.arrays.values())
+    constant_bytes += 8 * policy.n_act * policy.scaled
+    widths = [layer.pattern.n_out for layer in policy.layers[:-1]]
+    buffers = [max(widths[k::2]) for k in range(min(2, len(widths)))]
+    stack_bytes = 4 * sum(buffers)
+    sizes = [
+        f"read-only memory: {constant_bytes:,} bytes of constants",
+        f"RAM: {stack_bytes:,} bytes of stack for activations",
+        f"multiply-adds of an action: {policy.connections:,}",
+    ]
+    header = _header(policy, name, [*about, "", *sizes])
+    source = "\n".join(
+        [
+            f'#include "{name}.h"',
+            "",
+            *(["#include <math.h>"] if tanh == "tanhf" else []),
+            "#include <stdint.h>",
+            "",
+            *_constants(layers, policy),
+            *_functions(layers, tanh),
+            *_act(layers, policy, name, buffers, tanh),
+            *_self_check(policy, name, observations),
+        ]
+    )
+    return CSource(header, source, constant_bytes, stack_bytes)
+
+
+def _header(policy: Policy, name: str, about: Iterable[str]) -> str:
+    upper = name.upper()
+    comment = "\n".join(f" * {line}".rstrip() for line in about)
+    return f"""\
+/* A policy trained with sparl, in C99.
+ *
+{comment}
+ */
+#ifndef {upper}_H
+#define {upper}_H
+
+#define {upper}_OBSERVATIONS {policy.n_obs}
+#define {upper}_ACTIONS {policy.n_act}
+
+/* The action for an observation, both in the environment's own units. */
+void {name}_act(const float observation[{upper}_OBSERVATIONS], float action[{upper}_ACTIONS]);
+
+#ifdef {upper}_SELF_CHECK /* define it for both files to have the test vectors */
+#define {upper}_TEST_VECTORS {VECTORS}
+extern const float {name}_test_observations[{upper}_TEST_VECTORS][{upper}_OBSERVATIONS];
+
+/* How many entries of the test vectors' actions are further than {TOLERANCE:g} from what sparl
+ * computes: 0 if all is well. The largest distance goes to *largest. Both in halves of an action's
+ * range. */
+int {name}_self_check(float *largest);
+#endif
+
+#endif
+"""
+
+
+def _constants(layers: Sequence[CodedLayer], policy: Policy) -> list[str]:
+    lines: list[str] = []
+    for index, coded in enumerate(layers):
+        pattern = coded.layer.pattern
+        lines.append(
+            f"/* layer {index + 1}: {pattern.n_in} inputs, {pattern.n_out} outputs, "
+            f"{pattern.connections} of {pattern.size} connections */"
+        )
+        for label, array in coded.arrays.items():
+            lines += _array(f"{label}_{index + 1}", array)
+        lines.append("")
+    if policy.scaled:
+        for label, bound in (("low", policy.low), ("high", policy.high)):
+            lines += _array(label, bound.astype(np.float32))
+        lines.append("")
+    return lines
+
+
+_TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "uint16": "uint16_t"}
+
+
+def _array(name: str, array: NDArray[Any]) -> list[str]:
+    values = [_literal(v) for v in array.ravel()] or ["0"]  # C has no empty arrays
+    text = textwrap.fill(", ".join(values), 100, break_on_hyphens=False)
+    return [f"static const {_TYPES[array.dtype.name]} {name}[{len(values)}] = {{", text, "};"]
+
+
+def _literal(value: Any) -> str:
+    return f"{value!s}f" if isinstance(value, np.floating) else str(value)
+
+
+def _functions(layers: Sequence[CodedLayer], tanh: Tanh) -> list[str]:
+    kinds = {coded.kind: coded for coded in layers}
+    lines = [text for coded in kinds.values() for text in (_layer_function(coded), "")]
+    if len(layers) > 1:
+        lines += [_RELU, ""]
+    if tanh == "built-in":
+        lines += [_TANH, ""]
+    return lines
+
+
+def _layer_function(coded: CodedLayer) -> str:
+    """Y = W x + b for layers that are stored like this one."""
+    arguments = [
+        f"const {_TYPES[array.dtype.name]} *{label}" for label, array in coded.arrays.items()
+    ]
+    scaled = "sum" if coded.layer.scale is None else "scales[i] * sum"
+    if coded.gaps is None:
+        arguments.insert(0, "unsigned n_in")
+        inner = """\
+        for (unsigned k = 0; k < n_in; ++k) {
+            sum += *weights++ * x[k];
+        }"""
+        start = ""
+    else:
+        inner = """\
+        for (unsigned k = counts[i]; k > 0; --k) {
+            input += *gaps++;
+            sum += *weights++ * *input;
+        }"""
+        start = "\n        const float *input = x;"
+    listed = textwrap.fill(
+        f"{', '.join(['const float *x', 'float *y', 'unsigned n_out', *arguments])})",
+        96, initial_indent="    ", subsequent_indent="    ",
+    )  # fmt: skip
+    return f"""\
+static void {coded.kind}(
+{listed}
+{{
+    for (unsigned i = 0; i < n_out; ++i) {{
+        float sum = 0.0f;{start}
+{inner}
+        y[i] = {scaled} + biases[i];
+    }}
+}}"""
+
+
+_RELU = """\
+static void relu(float *y, unsigned n)
+{
+    for (unsigned i = 0; i < n; ++i) {
+        if (y[i] < 0.0f) {
+            y[i] = 0.0f;
+        }
+    }
+}"""
+
+# Lambert's continued fraction to the fifth term is within 4e-7 of tanh up to 9/8; each doubling
+# squeezes the error where tanh bends.
+_TANH = """\
+/* tanh: a fraction for an eighth of x, then three times tanh(2 y) = 2 t / (1 + t^2). */
+static float tanh_of(float x)
+{
+    if (x > 9.0f) {
+        return 1.0f;
+    }
+    if (x < -9.0f) {
+        return -1.0f;
+    }
+    const float y = 0.125f * x, s = y * y;
+    float t = y * (945.0f + s * (105.0f + s)) / (945.0f + s * (420.0f + s * 15.0f));
+    for (int k = 0; k < 3; ++k) {
+        t = 2.0f * t / (1.0f + t * t);
+    }
+    return t;
+}"""
+
+
+def _act(
+    layers: Sequence[CodedLayer], policy: Policy, name: str, buffers: Sequence[int], tanh: Tanh
+) -> list[str]:
+    upper = name.upper()
+    lines = [
+        f"void {name}_act(const float observation[{upper}_OBSERVATIONS], "
+        f"float action[{upper}_ACTIONS])",
+        "{",
+        *(f"    float {letter}[{size}];" for letter, size in zip("ab", buffers, strict=False)),
+    ]
+    source = "observation"
+    for index, coded in enumerate(layers):
+        pattern, last = coded.layer.pattern, index == len(layers) - 1
+        target = "action" if last else "ab"[index % 2]
+        sizes = [pattern.n_out] + ([pattern.n_in] if coded.gaps is None else [])
+        named = [f"{label}_{index + 1}" for label in coded.arrays]
+        arguments = ", ".join([source, target, *map(str, sizes), *named])
+        lines.append(f"    {coded.kind}({arguments});")
+        if not last:
+            lines.append(f"    relu({target}, {pattern.n_out});")
+        source = target
+    function = "tanhf" if tanh == "tanhf" else "tanh_of"
+    lines.append(f"    for (unsigned i = 0; i < {upper}_ACTIONS; ++i) {{")
+    if policy.scaled:
+        lines += [
+            "        const float middle = 0.5f * (low[i] + high[i]);",
+            "        const float reach = 0.5f * (high[i] - low[i]);",
+            f"        const float scaled = middle + reach * {function}(action[i]);",
+            "        action[i] = scaled < low[i] ? low[i] : scaled > high[i] ? high[i] : scaled;",
+        ]
+    else:
+        lines.append(f"        action[i] = {function}(action[i]);")
+    return [*lines, "    }", "}"]
+
+
+def _self_check(policy: Policy, name: str, observations: Array) -> list[str]:
+    upper = name.upper()
+    reach = "0.5f * (high[i] - low[i])" if policy.scaled else "1.0f"
+    return [
+        "",
+        f"#ifdef {upper}_SELF_CHECK",
+        *_vectors(
+            f"const float {name}_test_observations[{upper}_TEST_VECTORS][{upper}_OBSERVATIONS]",
+            observations,
+        ),
+        *_vectors(
+            f"static const float test_actions[{upper}_TEST_VECTORS][{upper}_ACTIONS]",
+            policy.predict(observations),
+        ),
+        f"""
+int {name}_self_check(float *largest)
+{{
+    int failed = 0;
+    *largest = 0.0f;
+    for (unsigned v = 0; v < {upper}_TEST_VECTORS; ++v) {{
+        float action[{upper}_ACTIONS];
+        {name}_act({name}_test_observations[v], action);
+        for (unsigned i = 0; i < {upper}_ACTIONS; ++i) {{
+            const float difference = (action[i] - test_actions[v][i]) / ({reach});
+            const float distance = difference < 0.0f ? -difference : difference;
+            if (!(distance <= *largest)) {{
+                *largest = distance;
+            }}
+            if (!(distance <= {TOLERANCE:g}f)) {{
+                ++failed;
+            }}
+        }}
+    }}
+    return failed;
+}}
+#endif
+""",
+    ]
+
+
+def _vectors(declaration: str, values: Array) -> list[str]:
+    rows = [
+        textwrap.fill(f"{{{', '.join(map(_literal, row))}}},", 100, break_on_hyphens=False)
+        for row in values
+    ]
+    return [f"{declaration} = {{", *rows, "};"]

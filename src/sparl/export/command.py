@@ -1,0 +1,151 @@
+"""`sparl export`: write a trained policy for machines without sparl, checked before it is kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+
+from sparl.arguments import parse_options
+from sparl.configuration import Config
+from sparl.console import PlainConsole
+from sparl.errors import DataError, UsageError
+from sparl.export import c_check
+from sparl.export.c_source import TOLERANCE, VECTORS, Tanh, c_source
+from sparl.export.policy import Policy
+from sparl.export.recording import record
+from sparl.networks.mlp import Array
+from sparl.training.agent_file import load_agent
+from sparl.training.environment import make_environment
+from sparl.training.evaluate import Evaluation, Evaluator
+from sparl.training.run_folder import RunFolder, write_whole
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write a trained policy for machines without sparl.
+
+    What is written is checked first, on observations of the first evaluation episodes; an export
+    that gives other actions is refused.
+    """
+
+    run: tyro.conf.Positional[str]
+    """Folder of the run."""
+    format: Literal["c"]
+    """c: NAME.h and NAME.c, C99 for small devices."""
+    out: str | None = None
+    """Folder for the files; None: export/ in the run's."""
+    name: str = "policy"
+    """Name of the files, and prefix of all C names."""
+    int8: bool = False
+    """C: weights in 8 bits, scaled per row; what that costs in return is measured and printed."""
+    tanh: Tanh = "tanhf"
+    """C: the maths library's, or a built-in one that needs no library."""
+
+
+Files = dict[str, bytes]
+
+
+def export(args: list[str]) -> int:
+    """`sparl export`."""
+    options = parse_options(ExportOptions, args, "sparl export")
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", options.name):
+        raise UsageError(f"export: --name {options.name!r} must be a C identifier")
+    folder = RunFolder.open(options.run)
+    config = folder.config()
+    policy = Policy.of(load_agent(options.run))
+    _check_sizes(config, policy, options.run)
+    say = PlainConsole().print
+    if options.int8:
+        exact, policy = policy, policy.quantised()
+        before, after = _evaluate(config, exact), _evaluate(config, policy)
+        say(
+            f"8-bit weights: return {after.mean:,.3f} ± {after.std:,.3f}, "
+            f"before {before.mean:,.3f} ± {before.std:,.3f} ({len(before.returns)} episodes)"
+        )
+    observations = record(config, policy)
+    files = _FORMATS[options.format](policy, observations, options, config)
+    target = Path(options.out) if options.out is not None else folder.path / "export"
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"export: {target} cannot be made: {error.strerror}") from None
+    for name, data in files.items():
+        write_whole(target / name, data)
+        say(f"{target / name}: {len(data):,} bytes")
+    return 0
+
+
+def _c(policy: Policy, observations: Array, options: ExportOptions, config: Config) -> Files:
+    vectors = observations[np.linspace(0, len(observations) - 1, VECTORS).astype(int)]
+    about = [
+        f"{config.method} on {config.env}, seed {config.seed}, {config.steps:,} environment steps",
+        f"{'8-bit' if options.int8 else 'float32'} weights, tanh: {options.tanh}",
+    ]
+    source = c_source(policy, options.name, vectors, options.tanh, about)
+    compiler = c_check.compiler()
+    if compiler is None:
+        raise UsageError("export: the check of exported C needs a C compiler (cc, gcc or clang)")
+    actions = c_check.run(compiler, source, options.name, observations)
+    _check(policy, actions, observations, TOLERANCE)
+    PlainConsole().print(
+        f"constants {source.constant_bytes:,} bytes, stack {source.stack_bytes:,} bytes, "
+        f"{policy.connections:,} multiply-adds of an action"
+    )
+    return {
+        f"{options.name}.h": source.header.encode(),
+        f"{options.name}.c": source.source.encode(),
+    }
+
+
+_FORMATS: dict[str, Callable[[Policy, Array, ExportOptions, Config], Files]] = {"c": _c}
+
+
+def _check(policy: Policy, actions: Array, observations: Array, tolerance: float) -> None:
+    """Compare what was exported with the policy, and say how near it is.
+
+    Raises:
+        DataError: it gives other actions.
+    """
+    largest = policy.difference(actions, observations)
+    if not largest <= tolerance:
+        raise DataError(
+            f"export: an exported action is {largest:.2g} of half its range from sparl's "
+            f"(allowed {tolerance:g}); nothing was written"
+        )
+    PlainConsole().print(
+        f"checked on {len(observations):,} observations: actions within {largest:.2g} of sparl's"
+    )
+
+
+def _check_sizes(config: Config, policy: Policy, run: str) -> None:
+    """The environment must be the agent's.
+
+    Raises:
+        DataError: it has other sizes or cannot be made.
+    """
+    try:
+        environment = make_environment(config)
+    except UsageError as error:
+        raise DataError(f"{run}: {error}") from None
+    environment.close()
+    if (environment.n_obs, environment.n_act) != (policy.n_obs, policy.n_act):
+        raise DataError(
+            f"{run}: the agent takes {policy.n_obs} observations and gives {policy.n_act} "
+            f"actions, {config.env} has {environment.n_obs} and {environment.n_act}"
+        )
+
+
+def _evaluate(config: Config, policy: Policy) -> Evaluation:
+    evaluator = Evaluator(
+        lambda: make_environment(config), config.evaluation_episodes, config.evaluation_seed
+    )
+    try:
+        return evaluator.evaluate(policy)
+    finally:
+        evaluator.close()

@@ -1,0 +1,135 @@
+"""The policy as it is exported: layers with ReLU between them, tanh, the environment's units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparl.networks.mlp import Array, Layout, Network
+from sparl.sparse.pattern import Pattern
+from sparl.training.agent_file import TrainedAgent
+from sparl.training.environment import ActionScale
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer's existing connections and their values.
+
+    Attributes:
+        pattern: which connections exist.
+        weight: float32 [N], in the order of pattern.positions: output by output.
+        bias: float32 [n_out].
+        codes: int8 [N] if quantised; the weight is scale of its output times code.
+        scale: float32 [n_out] if quantised.
+    """
+
+    pattern: Pattern
+    weight: Array
+    bias: Array
+    codes: NDArray[np.int8] | None = None
+    scale: Array | None = None
+
+    @property
+    def dense(self) -> bool:
+        """Whether every connection exists, so that none need be named."""
+        return self.pattern.connections == self.pattern.size
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """int64 [n_out]: connections of each output."""
+        return np.bincount(self.pattern.outputs, minlength=self.pattern.n_out)
+
+    def quantised(self) -> Layer:
+        """The same with weights in 8 bits: code = round(127 weight / largest of its output)."""
+        outputs = self.pattern.outputs
+        largest = np.zeros(self.pattern.n_out, np.float32)
+        np.maximum.at(largest, outputs, np.abs(self.weight))
+        scale: Array = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        codes = np.rint(self.weight / scale[outputs]).astype(np.int8)
+        return replace(self, weight=scale[outputs] * codes, codes=codes, scale=scale)
+
+
+class Policy:
+    """What is exported: noise-free actions of the environment for its observations.
+
+    Args:
+        layers: ReLU between them, tanh behind the last.
+        low: float64 [n_act], the environment's bounds of an action.
+        high: float64 [n_act].
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], low: NDArray[np.float64], high: NDArray[np.float64]
+    ) -> None:
+        self.layers, self.low, self.high = list(layers), low, high
+        self._scale = ActionScale(low, high)
+        layout = Layout([[layer.pattern for layer in self.layers]], "tanh")
+        parameters = np.empty(layout.parameters, np.float32)
+        for (place, _), layer in zip(layout, self.layers, strict=True):
+            layout.write(parameters, place, layer.weight)
+            parameters[layout.biases_slice(place)] = layer.bias
+        self._network = Network(layout, parameters)
+
+    @classmethod
+    def of(cls, agent: TrainedAgent) -> Policy:
+        """The policy of an agent: of SAC's outputs the means, whose tanh is the action."""
+        layout, parameters = agent.actor.layout, agent.actor.parameters
+        layers = [
+            Layer(pattern, layout.read(parameters, place), parameters[layout.biases_slice(place)])
+            for place, pattern in layout
+        ]
+        last = layers[-1].pattern
+        means = last.positions[: np.searchsorted(last.positions, agent.n_act * last.n_in)]
+        layers[-1] = Layer(
+            Pattern(last.n_in, agent.n_act, means.copy()),
+            layers[-1].weight[: means.size],
+            layers[-1].bias[: agent.n_act],
+        )
+        bounds = (agent.manifest["policy"][name] for name in ("action_low", "action_high"))
+        return cls(layers, *(np.asarray(bound, np.float64) for bound in bounds))
+
+    @property
+    def n_obs(self) -> int:
+        """Length of an observation."""
+        return self.layers[0].pattern.n_in
+
+    @property
+    def n_act(self) -> int:
+        """Length of an action."""
+        return self.layers[-1].pattern.n_out
+
+    @property
+    def connections(self) -> int:
+        """Weights of all layers."""
+        return sum(layer.pattern.connections for layer in self.layers)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the environment's actions have other bounds than -1 and 1."""
+        return bool((self.low != -1).any() or (self.high != 1).any())
+
+    def quantised(self) -> Policy:
+        """The same with every weight in 8 bits."""
+        return Policy([layer.quantised() for layer in self.layers], self.low, self.high)
+
+    def __call__(self, observation: Array) -> Array:
+        """Actions in [-1, 1], float32 [B, n_act], for float32 [B, n_obs]."""
+        return self._network(observation)
+
+    def predict(self, observation: Array) -> Array:
+        """Actions in the environment's units, float32 [B, n_act], for float32 [B, n_obs]."""
+        return self._scale(self(observation)).astype(np.float32)
+
+    def difference(self, actions: Array, observations: Array) -> float:
+        """The largest distance of actions from this policy's, in halves of an action's range.
+
+        Args:
+            actions: [B, n_act] in the environment's units; NaN is infinitely far away.
+            observations: float32 [B, n_obs].
+        """
+        distance = np.abs(actions.astype(np.float64) - self.predict(observations))
+        largest = (distance / ((self.high - self.low) / 2)).max()
+        return float(largest) if np.isfinite(largest) else float("inf")

@@ -1,0 +1,205 @@
+"""Exports: the constants' coding, the compiled C against the policy, refusals, sizes."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sparl
+from sparl.cli import main
+from sparl.export import c_check, command
+from sparl.export.c_source import TOLERANCE, VECTORS, CodedLayer, Tanh, c_source
+from sparl.export.policy import Layer, Policy
+from sparl.networks.mlp import Array
+from sparl.sparse.pattern import Pattern
+from sparl.training.environment import make_environment
+from sparl.training.evaluate import Evaluator
+from sparl.training.run_folder import RunFolder
+
+SMALL = {
+    "env": "Pendulum-v1", "steps": 300, "warmup_env_steps": 100, "hidden": (40, 24),
+    "batch_size": 16, "evaluate_every_env_steps": 300, "evaluation_episodes": 3, "threads": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["DS-TD3", "RLx2-SAC"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    sparl.train(request.param, quiet=True, run_dir=str(path), **SMALL)
+    return path
+
+
+def layer(rng: np.random.Generator, n_in: int, n_out: int, count: int) -> Layer:
+    positions = np.sort(rng.choice(n_in * n_out, count, replace=False)).astype(np.int64)
+    weight = rng.normal(0, 0.3, count).astype(np.float32)
+    return Layer(Pattern(n_in, n_out, positions), weight, rng.normal(size=n_out).astype(np.float32))
+
+
+def policy(rng: np.random.Generator, *shapes: tuple[int, int, int], bound: float = 1) -> Policy:
+    n_act = shapes[-1][1]
+    layers = [layer(rng, *shape) for shape in shapes]
+    return Policy(layers, np.full(n_act, -bound), np.full(n_act, bound + (bound > 1)))
+
+
+def compiled_actions(policy: Policy, observations: Array, tanh: Tanh = "tanhf") -> Array:
+    command = c_check.compiler()
+    assert command is not None
+    source = c_source(policy, "policy", observations[:VECTORS], tanh, [])
+    return c_check.run(command, source, "policy", observations)
+
+
+# ------------------------------------------------------------------ coding
+
+
+def test_coding_by_hand() -> None:
+    pattern = Pattern(4, 3, np.array([1, 3, 8, 9, 11]))  # 1, 3 | none | 0, 1, 3
+    coded = CodedLayer.of(Layer(pattern, np.ones(5, np.float32), np.zeros(3, np.float32)))
+    assert coded.counts is not None
+    assert coded.gaps is not None
+    assert (coded.counts.dtype, coded.gaps.dtype) == (np.uint8, np.uint8)
+    assert coded.counts.tolist() == [2, 0, 3]
+    assert coded.gaps.tolist() == [1, 2, 0, 1, 2]
+
+
+def test_sixteen_bits_only_where_eight_do_not_suffice() -> None:
+    def kind(n_in: int, positions: list[int] | range) -> str:
+        values = np.ones(len(positions), np.float32)
+        pattern = Pattern(n_in, 1, np.array(positions))
+        return CodedLayer.of(Layer(pattern, values, np.zeros(1, np.float32))).kind
+
+    assert kind(600, [255, 510]) == "sparse_gaps8"
+    assert kind(600, [256]) == "sparse_gaps16"
+    assert kind(600, range(255)) == "sparse_gaps8"
+    assert kind(600, range(256)) == "sparse_gaps8_counts16"
+    assert kind(600, range(600)) == "dense"
+
+
+def test_eight_bit_weights_by_hand() -> None:
+    pattern = Pattern(3, 2, np.array([0, 1, 2]))  # the second output has none
+    weight = np.array([-2.54, 0.011, 1.27], np.float32)
+    quantised = Layer(pattern, weight, np.zeros(2, np.float32)).quantised()
+    assert quantised.codes is not None
+    assert quantised.codes.tolist() == [-127, 1, 64]
+    assert quantised.weight == pytest.approx([-2.54, 0.02, 1.28])
+
+
+# ------------------------------------------------------------------ compiled
+
+
+@pytest.mark.parametrize("tanh", ["tanhf", "built-in"])
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize(
+    ("shapes", "bound"),
+    [
+        (((17, 64, 300), (64, 64, 200), (64, 6, 384)), 1),  # the last one dense
+        (((700, 40, 60), (40, 30, 200), (30, 2, 20)), 2.5),  # 16-bit distances, scaled actions
+        (((700, 2, 900), (2, 1, 1)), 1),  # 16-bit counts
+        (((5, 3, 7),), 1),  # no hidden layer
+        (((5, 8, 0), (8, 3, 0)), 1),  # no connections
+    ],
+)
+def test_compiled_c_gives_the_policys_actions(
+    shapes: tuple[tuple[int, int, int], ...], bound: float, int8: bool, tanh: Tanh
+) -> None:
+    rng = np.random.default_rng(0)
+    exported = policy(rng, *shapes, bound=bound)
+    if int8:
+        exported = exported.quantised()
+    observations = rng.normal(size=(200, exported.n_obs)).astype(np.float32)
+    actions = compiled_actions(exported, observations, tanh)
+    assert exported.difference(actions, observations) < TOLERANCE
+
+
+def test_built_in_tanh() -> None:
+    identity = Layer(Pattern.dense(1, 1), np.ones(1, np.float32), np.zeros(1, np.float32))
+    x = np.linspace(-12, 12, 20_001, dtype=np.float32)[:, None]
+    actions = compiled_actions(Policy([identity], -np.ones(1), np.ones(1)), x, "built-in")
+    assert np.abs(actions - np.tanh(x.astype(np.float64))).max() < 4e-7
+    assert np.abs(actions).max() == 1
+
+
+def test_self_check_finds_a_wrong_constant() -> None:
+    rng = np.random.default_rng(1)
+    exported = policy(rng, (5, 8, 20), (8, 2, 9))
+    other = policy(rng, (5, 8, 20), (8, 2, 9))
+    observations = rng.normal(size=(VECTORS, 5)).astype(np.float32)
+    right = c_source(exported, "policy", observations, "tanhf", [])
+    wrong = c_source(other, "policy", observations, "tanhf", [])
+    vectors = right.source[right.source.index("#ifdef POLICY_SELF_CHECK") :]
+    constants = wrong.source[: wrong.source.index("#ifdef POLICY_SELF_CHECK")]
+    mixed = type(right)(right.header, constants + vectors, 0, 0)
+    command = c_check.compiler()
+    assert command is not None
+    with pytest.raises(sparl.errors.DataError, match="a test vector is"):
+        c_check.run(command, mixed, "policy", observations)
+
+
+def test_sizes_of_a_95_percent_sparse_actor() -> None:
+    rng = np.random.default_rng(0)
+    actor = policy(rng, (17, 256, 932), (256, 256, 1747), (256, 6, 894))
+    assert actor.connections == 3573
+    observations = np.zeros((VECTORS, 17), np.float32)
+    size = c_source(actor, "policy", observations, "tanhf", []).constant_bytes
+    assert size == 3573 * 5 + (256 + 256 + 6) * 5 <= 21_000
+    size = c_source(actor.quantised(), "policy", observations, "tanhf", []).constant_bytes
+    assert size == 3573 * 2 + (256 + 256 + 6) * 9 <= 12_000
+
+
+# ------------------------------------------------------------------ the command
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_whole_episodes_through_the_compiled_c(
+    run: Path, tmp_path: Path, int8: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--int8"] if int8 else []
+    assert main(["export", str(run), "--format", "c", "--out", str(tmp_path), *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "checked on 600 observations" in printed
+    assert ("8-bit weights: return" in printed) == int8
+    library = tmp_path / "policy.so"
+    compiler = c_check.compiler()
+    assert compiler is not None
+    subprocess.run(
+        [compiler, *c_check.FLAGS, "-fPIC", "-shared", tmp_path / "policy.c", "-o", library, "-lm"],
+        check=True,
+    )
+    act = ctypes.CDLL(str(library)).policy_act
+
+    def through_c(observations: Array) -> Array:
+        actions = np.empty((len(observations), 1), np.float32)
+        for observation, action in zip(observations, actions, strict=True):
+            pointers = (
+                row.ctypes.data_as(ctypes.POINTER(ctypes.c_float)) for row in (observation, action)
+            )
+            act(*pointers)
+        return actions / 2  # Pendulum's torque is in [-2, 2]
+
+    exported = Policy.of(sparl.load(run))
+    if int8:
+        exported = exported.quantised()
+    config = RunFolder.open(run).config()
+    evaluator = Evaluator(lambda: make_environment(config), 3, config.evaluation_seed)
+    ours, theirs = evaluator.evaluate(exported), evaluator.evaluate(through_c)
+    evaluator.close()
+    assert theirs.returns == pytest.approx(ours.returns, rel=1e-3)
+    if int8:
+        assert f"return {ours.mean:,.3f}" in printed
+
+
+def test_an_export_that_gives_other_actions_is_not_written(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command.c_check, "run", lambda c, s, n, observations: observations[:, :1])
+    assert main(["export", str(run), "--format", "c", "--out", str(tmp_path / "out")]) == 3
+    assert "nothing was written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_must_be_c_names(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(run), "--format", "c", "--name", "a-b"]) == 2
+    assert "'a-b' must be a C identifier" in capsys.readouterr().err
