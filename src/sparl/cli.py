@@ -26,6 +26,8 @@ usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
   info       this machine, or a run:   sparl info [RUN]
   methods    what can be trained, from which source
   cost       connections, bytes and FLOPs without training:   sparl cost --method DS-TD3 --env ID
+  report     tables and pictures of finished runs:   sparl report runs
+  archive    keep the small files of finished runs:   sparl archive RUN --to results
   bench      how fast this machine is:   sparl bench --quick
 
 options: --version, --debug (show tracebacks)
@@ -78,6 +80,8 @@ def _dispatch(args: list[str]) -> int:
         "info": info,
         "methods": methods,
         "cost": cost,
+        "report": report,
+        "archive": archive,
         "bench": bench,
     }
     if not args or args[0] in ("-h", "--help", "help"):
@@ -304,6 +308,20 @@ def cost(args: list[str]) -> int:
             f"it does not print; the count above is ours), FLOPs of an action {test_flops:.3f}"
         )
     return 0
+
+
+def report(args: list[str]) -> int:
+    """`sparl report`."""
+    from sparl.report.command import report as run
+
+    return run(args)
+
+
+def archive(args: list[str]) -> int:
+    """`sparl archive`."""
+    from sparl.report.command import archive as run
+
+    return run(args)
 
 
 def bench(args: list[str]) -> int:

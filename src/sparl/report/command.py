@@ -1,0 +1,106 @@
+"""`sparl report` and `sparl archive`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sparl.arguments import parse_options
+from sparl.console import PlainConsole
+from sparl.errors import ResourceError
+from sparl.report.archive import archive as archive_run
+from sparl.report.archive import check_archive
+from sparl.report.page import html, markdown, summary
+from sparl.report.pictures import Section, all_sections
+from sparl.report.runs import collect
+from sparl.report.tables import all_tables
+
+FIGURES, TABLES = "figures", "tables"
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Tables and pictures of all finished runs in some folders, and the folders within them.
+
+    Writes report.html (one file, no network), README.md (the tables), tables/*.csv and
+    figures/*.svg.
+    """
+
+    paths: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders: of a run, a study, an archive."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("report")
+    """Where to write."""
+
+
+def report(args: list[str]) -> int:
+    """`sparl report`."""
+    options = parse_options(ReportOptions, args, "sparl report")
+    write_report(options.paths, options.out)
+    return 0
+
+
+def write_report(paths: Sequence[Path], out: Path) -> None:
+    """Write the report of all finished runs in these folders into a folder.
+
+    Raises:
+        DataError: there is none.
+        ResourceError: it cannot be written.
+    """
+    say = PlainConsole().print
+    runs = collect(paths)
+    for note in runs.notes:
+        say(f"note: {note}", markup=False)
+    tables = all_tables(runs)
+    sections = [_with_file_names(section) for section in all_sections(runs)]
+    methods = runs.labels
+    files = {
+        "report.html": html(runs, tables, sections),
+        "README.md": markdown(runs, tables, sections, FIGURES),
+        **{f"{TABLES}/{table.name}.csv": table.csv() for table in tables},
+        **{
+            f"{FIGURES}/{figure.name}.svg": figure.file(methods)
+            for section in sections
+            for figure in section.figures
+        },
+    }
+    try:
+        for name, text in files.items():
+            path = out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"report: cannot write {out}: {error.strerror}") from None
+    say(f"{summary(runs)} {out / 'report.html'}", markup=False)
+
+
+def _with_file_names(section: Section) -> Section:
+    """Names of figures as they can stand in a link."""
+    figures = [replace(f, name=re.sub(r"[^\w.-]+", "_", f.name)) for f in section.figures]
+    return replace(section, figures=figures)
+
+
+@dataclass(frozen=True)
+class ArchiveOptions:
+    """Keep the small files of finished runs: configuration, evaluations, commit, machine."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of finished runs."""
+    to: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results")
+    """The archive; `sparl report results --out results` renders it."""
+    commit: Annotated[str | None, tyro.conf.arg(metavar="SHA")] = None
+    """Commit of the code that made them, for runs that do not say it."""
+
+
+def archive(args: list[str]) -> int:
+    """`sparl archive`."""
+    options = parse_options(ArchiveOptions, args, "sparl archive")
+    check_archive(options.to)
+    for run in options.runs:
+        into = archive_run(run, options.to, options.commit)
+        PlainConsole().print(f"{run} -> {into}", markup=False)
+    return 0

@@ -1,0 +1,305 @@
+"""Runs as a report reads them, and which of them belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparl.configuration import FIELDS, Config
+from sparl.cost import cost
+from sparl.errors import DataError, SparlError, UsageError
+from sparl.methods import preset
+from sparl.training.environment import Environment
+from sparl.training.run_folder import (
+    CONFIG,
+    DEGREES,
+    EVALUATIONS,
+    METRICS,
+    RUN,
+    TOPOLOGY,
+    RunFolder,
+)
+
+Array = NDArray[np.float64]
+PLAN = "plan.json"  # which runs a study's folder is to hold
+# What may differ between runs that are averaged.
+_OF_ONE_RUN = {"seed", "run_dir", "overwrite", "threads"}
+# What a label need not say: the method and environment stand beside it, lengths where they differ.
+_UNSAID = _OF_ONE_RUN | {"method", "env", "agent", "steps", "stop_at", "horizon_env_steps"}
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """What a run's folder tells.
+
+    Attributes:
+        path: the folder.
+        config: of the run.
+        about: run.json.
+        env_steps: of each evaluation [environment steps].
+        updates: before each evaluation.
+        seconds: wall-clock time of each evaluation since the start.
+        returns: mean return of each evaluation.
+        metrics: the lines of metrics.csv.
+        topology: the lines of topology.csv.
+        degrees: degrees.json; empty for a run that did not write it.
+    """
+
+    path: Path
+    config: Config
+    about: dict[str, Any]
+    env_steps: Array
+    updates: Array
+    seconds: Array
+    returns: Array
+    metrics: list[dict[str, str]]
+    topology: list[dict[str, str]]
+    degrees: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> FinishedRun:
+        """A run's folder.
+
+        Raises:
+            DataError: it has not finished, or a file is damaged.
+        """
+        folder = RunFolder.open(path)
+        config, about = folder.config(), folder.read_json(RUN)
+        rows = folder.rows(EVALUATIONS)
+        if about.get("state") != "finished":
+            at = about.get("env_step", 0)
+            raise DataError(f"{path}: {about.get('state')} at step {at:,} of {config.end:,}")
+        try:
+            names = ("env_step", "updates", "wall_seconds", "mean")
+            steps, updates, seconds, means = (
+                np.array([float(row[name]) for row in rows]) for name in names
+            )
+        except (KeyError, TypeError, ValueError):
+            raise DataError(f"{path / EVALUATIONS}: damaged") from None
+        if not rows:
+            raise DataError(f"{path / EVALUATIONS}: no evaluation")
+        degrees = folder.read_json(DEGREES) if (path / DEGREES).exists() else {}
+        return cls(
+            path, config, about, steps, updates, seconds, means,
+            folder.rows(METRICS), folder.rows(TOPOLOGY), degrees,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Runs of one configuration that differ in their seeds.
+
+    Attributes:
+        label: method, and what was set otherwise than its preset has it.
+        runs: the finished ones, by seed.
+        planned: how many a study asked for; as many as there are for runs without one.
+    """
+
+    label: str
+    runs: list[FinishedRun]
+    planned: int
+
+    @property
+    def config(self) -> Config:
+        """The configuration, with the seed of the first run."""
+        return self.runs[0].config
+
+    @property
+    def env(self) -> str:
+        """The environment's id."""
+        return self.config.env
+
+    @cached_property
+    def env_steps(self) -> Array:
+        """Of the evaluations that all runs have [environment steps]."""
+        return self.runs[0].env_steps[: min(run.env_steps.size for run in self.runs)]
+
+    def stacked(self, name: str) -> Array:
+        """returns, updates or seconds of all runs, float [runs, K]."""
+        return np.stack([getattr(run, name)[: self.env_steps.size] for run in self.runs])
+
+    @cached_property
+    def cost(self) -> dict[str, Any] | None:
+        """What `sparl cost` says; None where the environment is not installed."""
+        try:
+            environment = Environment(
+                self.env, self.config.max_episode_steps, self.config.contact_forces
+            )
+        except SparlError:
+            return None
+        environment.close()
+        return cost(self.config, environment.n_obs, environment.n_act)
+
+    @property
+    def flops_per_update(self) -> float | None:
+        """Every multiply-add of an update as two operations."""
+        if self.cost is None:
+            return None
+        return float(self.cost["flops"]["counted"]["sparse"] / self.cost["updates"])
+
+
+@dataclass
+class Collection:
+    """Everything a report is about.
+
+    Attributes:
+        groups: by environment, then in the order of the methods.
+        notes: what was left out or is missing.
+    """
+
+    groups: list[Group]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def environments(self) -> list[str]:
+        """In order of appearance."""
+        return list(dict.fromkeys(group.env for group in self.groups))
+
+    @property
+    def labels(self) -> list[str]:
+        """All methods, in order of appearance."""
+        return list(dict.fromkeys(group.label for group in self.groups))
+
+    def of_environment(self, env: str) -> list[Group]:
+        """The groups of one environment."""
+        return [group for group in self.groups if group.env == env]
+
+    def dense(self, group: Group) -> Group | None:
+        """The dense agent that a group is measured against: same environment, settings, length."""
+        wanted = group.config
+        for other in self.of_environment(group.env):
+            config = other.config
+            if (
+                config.method == wanted.agent
+                and config.settings == wanted.settings
+                and config.end == wanted.end
+                and not differences(config)
+            ):
+                return other
+        return None
+
+
+def collect(paths: Iterable[str | Path]) -> Collection:
+    """All runs in these folders and the folders within them, grouped.
+
+    Raises:
+        DataError: a path is no folder, or there is no finished run anywhere.
+    """
+    runs: list[FinishedRun] = []
+    notes: list[str] = []
+    planned: list[Config] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise DataError(f"{path}: no such folder")
+        for found in sorted(path.rglob(CONFIG)):
+            try:
+                runs.append(FinishedRun.read(found.parent))
+            except DataError as error:
+                notes.append(f"not counted: {error}")
+        for found in sorted(path.rglob(PLAN)):
+            planned += _planned(found)
+    if not runs:
+        what = "; ".join(notes) if notes else "no run found"
+        raise DataError(f"{', '.join(map(str, paths))}: nothing to report ({what})")
+    return _grouped(runs, planned, notes)
+
+
+def _planned(path: Path) -> list[Config]:
+    """The configurations that a study's folder is to hold."""
+    folder = RunFolder(path.parent)
+    try:
+        runs = folder.read_json(PLAN)["runs"]
+        return [preset(run.pop("method"), run.pop("env"), **_tuples(run)) for run in runs.values()]
+    except (KeyError, TypeError, AttributeError, UsageError) as error:
+        raise DataError(f"{path}: cannot be read ({error!r})") from None
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _grouped(
+    runs: Sequence[FinishedRun], planned: Sequence[Config], notes: list[str]
+) -> Collection:
+    """Runs by what they have in common; one run per seed."""
+    by_setting: dict[Config, dict[int, FinishedRun]] = {}  # and by seed
+    for run in runs:
+        seeds = by_setting.setdefault(_without_seed(run.config), {})
+        if run.config.seed in seeds:
+            notes.append(
+                f"not counted: {run.path}, as {seeds[run.config.seed].path} is the same run"
+            )
+        else:
+            seeds[run.config.seed] = run
+    wanted: dict[Config, int] = {}
+    for config in planned:
+        setting = _without_seed(config)
+        wanted[setting] = wanted.get(setting, 0) + 1
+    labels = {setting: label(setting) for setting in by_setting}
+    groups = []
+    for setting, seeds in by_setting.items():
+        name = labels[setting]
+        twins = [s for s in by_setting if (labels[s], s.env) == (name, setting.env)]
+        if len(twins) > 1:
+            name += f", {setting.end:,} of {setting.horizon:,} steps"
+        found = [seeds[seed] for seed in sorted(seeds)]
+        group = Group(name, found, max(wanted.get(setting, 0), len(found)))
+        groups.append(group)
+        if len(found) < group.planned:
+            notes.append(
+                f"{name} on {setting.env}: {len(found)} of {group.planned} seeds have finished; "
+                "its figures are of those alone"
+            )
+    notes += [
+        f"{label(setting)} on {setting.env}: none of {count} seeds has finished"
+        for setting, count in wanted.items()
+        if setting not in by_setting
+    ]
+    order = {name: i for i, name in enumerate(_ENVIRONMENTS)}
+
+    def place(group: Group) -> tuple[int, str, int, str]:
+        config = group.config
+        task = config.env.rpartition("-")[0]
+        rank = _METHODS.index(config.method)
+        return (order.get(task, len(order)), config.env, rank, group.label)
+
+    return Collection(sorted(groups, key=place), notes)
+
+
+_ENVIRONMENTS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
+_METHODS = [
+    prefix + agent
+    for agent in ("TD3", "SAC")
+    for prefix in ("", "Static-", "DS-", "Tiny-", "SS-", "SET-", "RigL-", "RLx2-")
+]
+
+
+def _without_seed(config: Config) -> Config:
+    return replace(config, **{name: getattr(Config, name) for name in _OF_ONE_RUN})
+
+
+def label(config: Config) -> str:
+    """The method, and what was set otherwise than its preset has it."""
+    usual = preset(config.method, config.env).settings
+    parts = [f"settings {config.settings}"] if config.settings != usual else []
+    parts += [f"{n} {_text(getattr(config, n))}" for n in differences(config)]
+    return f"{config.method} ({', '.join(parts)})" if parts else config.method
+
+
+def differences(config: Config) -> list[str]:
+    """Fields that are not as the method's preset under these settings has them."""
+    base = preset(config.method, config.env, settings=config.settings)
+    names = [n for n in FIELDS if n not in _UNSAID]
+    return [n for n in names if getattr(config, n) != getattr(base, n)]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return "-".join(_text(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

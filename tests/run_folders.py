@@ -1,0 +1,44 @@
+"""Run folders as training leaves them, written in a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sparl.methods import preset
+from sparl.training.run_folder import DEGREES, EVALUATIONS, METRICS, RUN, TOPOLOGY, RunFolder
+
+
+def write_run(
+    path: Path, method: str, env: str, returns: Sequence[float], state: str = "finished",
+    commit: str = "", every: int = 5000, **fields: Any,
+) -> Path:  # fmt: skip
+    """A run with these mean returns, one evaluation every so many steps from step 0 on."""
+    last = every * (len(returns) - 1)
+    config = preset(method, env, steps=last, run_dir=str(path), **fields)
+    folder = RunFolder.create(config)
+    for k, value in enumerate(returns):
+        when = {"env_step": every * k, "updates": every * k, "wall_seconds": 1.0 + 10.0 * k}
+        folder.append(EVALUATIONS, {**when, "mean": value, "std": 0.0, "return_0": value})
+        metrics = {"replay_size": every * k, "n_step": 1, "policy_distance": 0.1 * k}
+        folder.append(METRICS, {**when, **metrics})
+    if config.rewire_every_updates:
+        for update in (2, 1002, 2002):
+            row = {"agent_update": update, "network": "actor", "member": 0, "layer": 0}
+            row |= {"connections": 100, "fraction": 0.05, "moved": 5, "returned": 1}
+            folder.append(TOPOLOGY, {**row, "initial_overlap": 1 - update / 4000})
+    layer = {"out": [3, 1, 2, 0], "in": [2, 4, 0]}
+    layers = [layer, {"out": [1, 2, 1], "in": [1, 2, 1]}, {"out": [1, 1, 1], "in": [3]}]
+    degrees = {"actor": [layers], "critics": [layers, layers]}
+    folder.write_json(DEGREES, {"initial": degrees, "now": degrees})
+    folder.write_json(
+        RUN,
+        {
+            "state": state, "env_step": last, "updates": last, "peak_memory_bytes": 100_000_000,
+            "machine": {"cpu": "a CPU", "instruction_set": "avx2", "threads": 1},
+            "versions": {"sparl": "0.1.0", "commit": commit},
+        },
+    )  # fmt: skip
+    folder.close()
+    return path

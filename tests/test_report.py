@@ -1,0 +1,259 @@
+"""Reports: which runs are counted, what the tables say, pages that need nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from run_folders import write_run
+from sparl.cli import main
+from sparl.methods import preset
+from sparl.report.figures import Axis, LineChart, Series, short
+from sparl.report.runs import collect, label
+from sparl.report.tables import Row, returns, together
+
+ENV = "HalfCheetah-v3"
+
+
+def rising(final: float, count: int = 41) -> list[float]:
+    """A curve that rises evenly for half its length and then stays."""
+    half = count // 2
+    return [final * min(k, half) / half for k in range(count)]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two dense runs, three DS-TD3 runs, one that was stopped, one RLx2-TD3."""
+    path = tmp_path_factory.mktemp("runs")
+    for seed, final in enumerate((1000.0, 2000.0)):
+        write_run(path / f"dense-{seed}", "TD3", ENV, rising(final), seed=seed)
+    for seed, final in enumerate((1800.0, 2400.0, 3000.0)):
+        write_run(path / f"ds-{seed}", "DS-TD3", ENV, rising(final), seed=seed)
+    write_run(path / "ds-3", "DS-TD3", ENV, rising(9999.0), "stopped by SIGTERM", seed=3)
+    write_run(path / "rlx2", "RLx2-TD3", ENV, rising(500.0), horizon_env_steps=3_000_000)
+    return path
+
+
+def row_of(rows: list[Row], method: str) -> Row:
+    (row,) = (row for row in rows if row["method"] == method)
+    return row
+
+
+def test_unfinished_runs_are_said_and_not_counted(runs: Path) -> None:
+    found = collect([runs])
+    assert [(g.label, len(g.runs)) for g in found.groups] == [
+        ("TD3", 2), ("DS-TD3", 3), ("RLx2-TD3", 1),
+    ]  # fmt: skip
+    (note,) = found.notes
+    assert "ds-3: stopped by SIGTERM at step 200,000 of 200,000" in note
+
+
+def test_returns_beside_the_dense_agent_and_the_paper(runs: Path) -> None:
+    rows = returns(collect([runs])).rows
+    ours = row_of(rows, "DS-TD3")
+    assert ours["mean_last_10"] == pytest.approx(2400)
+    assert ours["std_last_10"] == pytest.approx(600)
+    # The last 30 of 41 evaluations: 10 on the way (11/20 ... 20/20 of the end), then 20 at it.
+    share = (sum(range(11, 21)) / 20 + 20) / 30
+    assert ours["mean_last_30"] == pytest.approx(2400 * share)
+    assert ours["percent_of_dense"] == pytest.approx(160)
+    # The mean curve rises by 120; the mean of 10 reaches 1500 when its middle has: step 17.
+    assert ours["steps_to_dense_final"] == 17 * 5000
+    assert ours["area"] == pytest.approx(sum(rising(2400)) / 1e6)
+    assert (ours["paper_mean"], ours["paper_std"], ours["paper_area"]) == (11460, 483, 1.956)
+    assert ours["iqm_low"] <= ours["iqm"] <= ours["iqm_high"]
+
+    # No dense agent under the rlx2 settings is there: no percentage, whatever else is.
+    other = row_of(rows, "RLx2-TD3")
+    assert other["percent_of_dense"] is None
+    assert other["paper_percent_of_dense"] == 99.8
+    text = returns(collect([runs])).markdown()
+    assert "| 0.2M of 3M |" in text
+    assert "11,460 ± 483 at 1M" in text
+
+
+def test_all_environments_together(runs: Path, tmp_path: Path) -> None:
+    for method, final in (("TD3", 100.0), ("DS-TD3", 50.0)):
+        write_run(tmp_path / method, method, "Hopper-v3", rising(final))
+    row = row_of(together(collect([runs, tmp_path])).rows, "DS-TD3")
+    assert row["environments"] == "HalfCheetah-v3, Hopper-v3"
+    assert row["mean_percent"] == pytest.approx((160 + 50) / 2)
+    # HalfCheetah: 5 of 6 pairs; Hopper: none.
+    assert row["probability_of_improvement"] == pytest.approx(5 / 6 / 2)
+
+
+def test_a_dense_agent_of_zero_return_makes_no_percentages(tmp_path: Path) -> None:
+    for method, final in (("TD3", 0.0), ("DS-TD3", -50.0)):
+        write_run(tmp_path / method, method, ENV, rising(final))
+    found = collect([tmp_path])
+    assert not together(found).rows
+    assert returns(found).cells()[1][-1] == "never"
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
+
+
+def test_missing_seeds_and_doubles_are_said(runs: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "DS-TD3", ENV, rising(1.0))
+    write_run(tmp_path / "b", "DS-TD3", ENV, rising(1.0))
+    steps = {"steps": 200_000}
+    planned = {
+        **{f"ds{s}": {"method": "DS-TD3", "env": ENV, "seed": s, **steps} for s in range(5)},
+        "never": {"method": "TD3", "env": ENV, "seed": 0, "hidden": [8, 8], **steps},
+    }
+    (tmp_path / "plan.json").write_text(json.dumps({"runs": planned}))
+    found = collect([tmp_path])
+    assert (len(found.groups[0].runs), found.groups[0].planned) == (1, 5)
+    assert returns(found).cells()[0][2] == "1 of 5"
+    notes = "\n".join(found.notes)
+    assert "1 of 5 seeds have finished" in notes
+    assert re.search("b, as .*a is the same run", notes)
+    assert "TD3 (hidden 8-8) on HalfCheetah-v3: none of 1 seeds" in notes
+
+
+def test_damaged_runs_leave_the_others_alone(tmp_path: Path) -> None:
+    write_run(tmp_path / "good", "TD3", ENV, rising(1.0))
+    for name, file, text in (
+        ("a", "evaluations.csv", "env_step,updates,wall_seconds,mean\n1,2,3,x\n"),
+        ("b", "evaluations.csv", ""),
+        ("c", "run.json", "{"),
+        ("d", "config.toml", "seed = true\n"),
+    ):
+        (write_run(tmp_path / name, "TD3", ENV, rising(1.0)) / file).write_text(text)
+    found = collect([tmp_path])
+    assert [g.runs[0].path.name for g in found.groups] == ["good"]
+    assert len(found.notes) == 4
+
+
+def test_labels_say_what_differs() -> None:
+    assert label(preset("DS-TD3", ENV)) == "DS-TD3"
+    assert label(preset("TD3", ENV, settings="rlx2")) == "TD3 (settings rlx2)"
+    changed = preset("DS-TD3", ENV, rewire_every_updates=200, seed=3, threads=2)
+    assert label(changed) == "DS-TD3 (rewire_every_updates 200)"
+    assert label(preset("DS-TD3", ENV, hidden=(32, 32))) == "DS-TD3 (hidden 32-32)"
+
+
+def test_runs_of_another_length_are_another_method(tmp_path: Path) -> None:
+    write_run(tmp_path / "short", "TD3", ENV, rising(1.0, 11), seed=0)
+    write_run(tmp_path / "long", "TD3", ENV, rising(1.0, 21), seed=1)
+    labels = [group.label for group in collect([tmp_path]).groups]
+    assert labels == ["TD3, 100,000 of 100,000 steps", "TD3, 50,000 of 50,000 steps"]
+
+
+# ------------------------------------------------------------------ pages and files
+
+
+def test_report_writes_page_tables_and_figures(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    assert main(["report", str(runs), "--out", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    links = set(re.findall(r"https?://[^\"' )]*", page))
+    assert links == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    for text in ("DS-TD3", ENV, "11,460 ± 483", "stopped by SIGTERM"):
+        assert text in page
+        assert text in (out / "README.md").read_text()
+    with (out / "tables" / "returns.csv").open() as file:
+        assert float(list(csv.DictReader(file))[1]["mean_last_10"]) == pytest.approx(2400)
+    drawings = {path.stem: ElementTree.parse(path) for path in (out / "figures").glob("*.svg")}
+    for kind in ("learning", "flops", "hours", "kept", "moved", "replay_size", "policy_distance"):
+        assert f"{kind}-{ENV}" in drawings
+    for name in re.findall(r"\((figures/.*?)\)", (out / "README.md").read_text()):
+        assert (out / name).exists()
+
+
+def test_heat_map_shows_every_input_at_the_start_and_the_end(runs: Path, tmp_path: Path) -> None:
+    assert main(["report", str(runs / "ds-0"), "--out", str(tmp_path)]) == 0
+    drawing = (tmp_path / "figures" / f"wiring-{ENV}-DS-TD3.svg").read_text()
+    for row in ("actor", "critic 1", "critic 2"):
+        for when in ("start", "end"):
+            assert f"{row}, {when}, input 0: 3 connections" in drawing
+            assert f"{row}, {when}, input 3: 0 connections" in drawing
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "file"])
+def test_nothing_to_report(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    assert main(["report", str(tmp_path / what), "--out", str(tmp_path / "out")]) == 3
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_report_into_a_file_is_refused(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert main(["report", str(runs), "--out", str(tmp_path / "out")]) == 6
+    assert "cannot write" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_texts_are_escaped() -> None:
+    x = np.arange(3.0)
+    chart = LineChart("n", "<b>&", "x", "y", [Series('a"<b>', x, x, x - 1, x + 1)])
+    for text in (chart.svg(['a"<b>']), chart.file(['a"<b>'])):
+        assert ElementTree.fromstring(text).get("aria-label") == "<b>&"
+
+
+@pytest.mark.parametrize(
+    "values", [[0.0], [5.0, 5.0], [-1e-9, 1e-9], [0.0, 1e15], [float("nan"), 1.0], [-3.0, 1e4]]
+)
+def test_axes_hold_all_values(values: list[float]) -> None:
+    axis = Axis.over([np.array(values)], 0.0, 100.0)
+    low, _, high, _ = axis.map
+    finite = [v for v in values if np.isfinite(v)]
+    assert low <= min(finite) <= max(finite) <= high
+    assert 1 <= len(axis.ticks) <= 12
+    assert all(low - 1e-9 <= tick <= high * (1 + 1e-9) for tick in axis.ticks)
+
+
+def test_short_numbers() -> None:
+    found = [short(v) for v in (0, 0.25, 1500, 25_000, 1_500_000, 2e9, 1.07e14, -30_000)]
+    assert found == ["0", "0.25", "1,500", "25k", "1.5M", "2G", "107T", "-30k"]
+
+
+# ------------------------------------------------------------------ archives
+
+
+def test_archive_copies_and_names_the_commit(runs: Path, tmp_path: Path) -> None:
+    to, run = tmp_path / "results", runs / "ds-1"
+    assert main(["archive", str(run), "--to", str(to), "--commit", "0123456789"]) == 0
+    kept = to / ENV / "DS-TD3_seed1"
+    assert (kept / "evaluations.csv").read_bytes() == (run / "evaluations.csv").read_bytes()
+    assert not (kept / "agent.safetensors").exists()
+    about = json.loads((kept / "run.json").read_text())
+    assert about["versions"]["commit"] == "0123456789"
+    assert about["machine"]["cpu"] == "a CPU"
+    assert main(["report", str(to), "--out", str(to)]) == 0
+    assert "0123456789" in (to / "README.md").read_text()
+
+
+def test_archive_refuses(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    to, run = str(tmp_path / "results"), str(runs / "ds-1")
+    knows = str(write_run(tmp_path / "knows", "TD3", ENV, rising(1.0), commit="abcdef1"))
+    for code, words, text in (
+        (2, [run], "name it: --commit SHA"),
+        (2, [run, "--commit", "latest"], "name it: --commit SHA"),
+        (2, [knows, "--commit", "1234567"], "made from commit abcdef1"),
+        (3, [str(runs / "ds-3"), "--commit", "1234567"], "stopped by SIGTERM"),
+        (3, [str(tmp_path)], "no run here"),
+    ):
+        assert main(["archive", *words, "--to", to]) == code
+        error = capsys.readouterr().err
+        assert text in error
+        assert error.count("\n") == 1
+    assert main(["archive", knows, "--to", to]) == 0
+    assert main(["archive", knows, "--to", to]) == 2
+    assert "archived already" in capsys.readouterr().err
+
+
+def test_archive_keeps_two_runs_of_one_name(runs: Path, tmp_path: Path) -> None:
+    words = ["--to", str(tmp_path), "--commit", "0123456789"]
+    again = write_run(tmp_path / "again", "DS-TD3", ENV, rising(7.0), seed=1)
+    assert main(["archive", str(runs / "ds-1"), str(again), *words]) == 0
+    assert (tmp_path / ENV / "DS-TD3_seed1-2" / "evaluations.csv").exists()
