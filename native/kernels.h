@@ -53,6 +53,10 @@ struct Kernels {
   uint32_t step;        // floats in the narrowest vector: lanes, or half of them
   uint32_t max_vectors; // widest batch tile of `product`, in vectors
 
+  // X[f][b] = from[b][f] for b < batch, and 0 up to `samples`; `from` is row-major.
+  void (*take_in)(uint32_t batch, uint32_t features, const float* from, float* x, size_t stride,
+                  uint32_t samples);
+
   // Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b]) for `samples` <= lanes max_vectors samples at
   // x, y and gate. bias may be null. Each sum runs in kernel order, so a sample's result does not
   // depend on the batch it sits in.

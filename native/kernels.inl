@@ -40,6 +40,66 @@ SPARL_INLINE Narrow narrow(Vec v) { return narrow(v, std::make_index_sequence<kS
   M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
 // clang-format on
 
+// ---------------------------------------------------------------- take in
+// X[f][b] = from[b][f]
+// Tile     as many samples as features as a vector has lanes, turned in registers: at each step the
+//          blocks off the diagonal of all squares of 2 S change places.
+// Tail     the last features are taken together with some before them; fewer than a vector has
+//          lanes one by one.
+// Rounding none.
+
+template <uint32_t S, uint32_t Second, size_t... I>
+SPARL_INLINE Vec exchanged(Vec a, Vec b, std::index_sequence<I...>) {
+  return Second ? __builtin_shufflevector(a, b, (I & S ? kLanes + I : I + S)...)
+                : __builtin_shufflevector(a, b, (I & S ? kLanes + I - S : I)...);
+}
+
+template <uint32_t S>
+SPARL_INLINE void turn(Vec* v) {
+  if constexpr (S < kLanes) {
+    constexpr auto lanes = std::make_index_sequence<kLanes>();
+#pragma GCC unroll 16
+    for (uint32_t i = 0; i < kLanes; i++)
+      if (!(i & S)) {
+        const Vec a = v[i], b = v[i + S];
+        v[i] = exchanged<S, 0>(a, b, lanes);
+        v[i + S] = exchanged<S, 1>(a, b, lanes);
+      }
+    turn<S * 2>(v);
+  }
+}
+
+void take_in(uint32_t batch, uint32_t features, const float* from, float* x, size_t stride,
+             uint32_t samples) {
+  if (features < kLanes) {
+    for (uint32_t f = 0; f < features; f++)
+      for (uint32_t b = 0; b < samples; b++)
+        x[f * stride + b] = b < batch ? from[size_t(b) * features + f] : 0.0f;
+    return;
+  }
+  for (uint32_t b = 0; b < samples; b += kLanes)
+    for (uint32_t next = 0; next < features; next += kLanes) {
+      const uint32_t f = next + kLanes <= features ? next : features - kLanes;
+      Vec v[kLanes];
+#pragma GCC unroll 16
+      for (uint32_t i = 0; i < kLanes; i++) {
+        v[i] = Vec{};
+        if (b + i < batch)
+          v[i] = *reinterpret_cast<const UnalignedVec*>(from + size_t(b + i) * features + f);
+      }
+      turn<1>(v);
+      float* to = x + f * stride + b;
+      if (samples - b < kLanes) {
+#pragma GCC unroll 16
+        for (uint32_t i = 0; i < kLanes; i++)
+          *reinterpret_cast<Narrow*>(to + i * stride) = narrow(v[i]);
+      } else {
+#pragma GCC unroll 16
+        for (uint32_t i = 0; i < kLanes; i++) *reinterpret_cast<Vec*>(to + i * stride) = v[i];
+      }
+    }
+}
+
 // ---------------------------------------------------------------- product
 // Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b])
 // Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 where there are 16); with
@@ -493,9 +553,10 @@ void gather(size_t n, const float* __restrict values, const uint32_t* __restrict
   for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
 }
 
-const Kernels table = {SPARL_ISA_NAME, kLanes,          kStep,         kMaxVectors,     product,
-                       tanh_rows,      weight_gradient, bias_gradient, squashed_normal, adam,
-                       follow,         follow_gathered, collect_small, multiply_adds,   gather};
+const Kernels table = {SPARL_ISA_NAME,  kLanes,          kStep,         kMaxVectors,
+                       take_in,         product,         tanh_rows,     weight_gradient,
+                       bias_gradient,   squashed_normal, adam,          follow,
+                       follow_gathered, collect_small,   multiply_adds, gather};
 
 } // namespace
 

@@ -35,14 +35,13 @@ constexpr size_t kGathered = 8192;      // values per work item of a gather
 constexpr uint32_t kGradientBlocks = 8; // blocks of rows per work item of a weight gradient
 
 // Samples of a tile, feature-major; zeros beyond the batch.
-void take_in(const std::vector<Input>& inputs, uint32_t batch, Tile t, float* x, size_t stride) {
-  const uint32_t end = std::min(t.first + t.count, batch);
-  for (const Input& input : inputs)
-    for (uint32_t f = 0; f < input.features; f++, x += stride) {
-      for (uint32_t b = t.first; b < end; b++)
-        x[b - t.first] = input.data[size_t(b) * input.features + f];
-      for (uint32_t b = end; b < t.first + t.count; b++) x[b - t.first] = 0.0f;
-    }
+void take_in(const std::vector<Input>& inputs, uint32_t batch, Tile t, float* x, size_t stride,
+             const Kernels& k) {
+  for (const Input& input : inputs) {
+    k.take_in(std::min(t.count, batch - t.first), input.features,
+              input.data + size_t(t.first) * input.features, x, stride, t.count);
+    x += input.features * stride;
+  }
 }
 
 } // namespace
@@ -147,7 +146,7 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
   const size_t stride = trace.stride();
   const uint32_t samples = trace.samples();
 
-  take_in(inputs, batch, {0, samples}, trace.input(), stride);
+  take_in(inputs, batch, {0, samples}, trace.input(), stride, k);
   const uint32_t tiles = tile_count(samples, k), outputs = n_out();
   parallel_for(members * tiles, [&](uint32_t item) {
     const uint32_t e = item / tiles, member = first_member + e;
@@ -185,7 +184,7 @@ void Stack::outputs(const float* parameters, const std::vector<Input>& inputs, u
     const uint32_t member = item / tiles;
     const Tile t = tile(samples, item % tiles, k);
     float *in = rooms.data() + item * room, *out = in + widest_ * stride;
-    take_in(inputs, batch, t, in, stride);
+    take_in(inputs, batch, t, in, stride, k);
     for (uint32_t l = 0; l < depth(); l++) {
       k.product(layer(member, l).forward.view(), parameters + weights_at(member, l),
                 parameters + biases_at(member, l), in, out, nullptr,
