@@ -125,7 +125,7 @@ def test_what_cannot_work_is_said_before_the_work(
 def test_peers_that_are_not_there_are_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "find_spec", lambda module: None)
+    monkeypatch.setattr(peers, "_PACKAGES", {"A peer": ("no-such-package",)})
     assert main(["bench", "--against", "--only", "training"]) == 2
     assert "none of its peers is installed" in capsys.readouterr().err
     assert command.peers.installed() == []

@@ -36,7 +36,7 @@ class BenchOptions:
     env: str = "HalfCheetah-v5"
     """Environment of the updates and trainings."""
     against: bool = False
-    """Train with the peers that are installed too (Stable-Baselines3, SBX)."""
+    """Train with the peers that are installed too (Stable-Baselines3, SBX; RLtools with MKL)."""
     quick: bool = False
     """Fewer sizes and repetitions."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None

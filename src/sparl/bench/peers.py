@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 
 from sparl.errors import SparlError
 
@@ -31,8 +31,26 @@ print(span / (time.perf_counter() - start))
 """
 
 
-def _steps_per_second(module: str, limit: str, env: str, threads: int) -> float:
-    program = _PROGRAM.format(module=module, limit=limit.format(threads=threads))
+_RLTOOLS_PROGRAM = """
+import sys, time
+import gymnasium
+from rltools import TD3
+warmup, span = 1000, 2000
+options = dict(ACTOR_BATCH_SIZE=256, CRITIC_BATCH_SIZE=256, N_WARMUP_STEPS=warmup)
+options |= dict(ACTOR_HIDDEN_DIM=256, CRITIC_HIDDEN_DIM=256, STEP_LIMIT=1_000_000)
+make = lambda: gymnasium.make(sys.argv[1])
+training = TD3(make, interface_name="sparl_bench", enable_evaluation=False, **options).State(0)
+for _ in range(warmup + 200):
+    training.step()
+start = time.perf_counter()
+for _ in range(span):
+    training.step()
+print()
+print(span / (time.perf_counter() - start))
+"""
+
+
+def _steps_per_second(name: str, program: str, env: str, threads: int) -> float:
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     flags = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
     environment = {**os.environ, **dict.fromkeys(names, str(threads)), "XLA_FLAGS": flags}
@@ -42,26 +60,44 @@ def _steps_per_second(module: str, limit: str, env: str, threads: int) -> float:
         check=False, preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )  # fmt: skip
     if done.returncode:
-        raise SparlError(f"bench: {module} failed: {done.stderr.strip().splitlines()[-1]}")
+        raise SparlError(f"bench: {name} failed: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout.split()[-1])
 
 
 def _stable_baselines3(env: str, threads: int) -> float:
-    limit = "import torch; torch.set_num_threads({threads})"
-    return _steps_per_second("stable_baselines3", limit, env, threads)
+    limit = f"import torch; torch.set_num_threads({threads})"
+    program = _PROGRAM.format(module="stable_baselines3", limit=limit)
+    return _steps_per_second("Stable-Baselines3", program, env, threads)
 
 
 def _sbx(env: str, threads: int) -> float:
-    return _steps_per_second("sbx", "", env, threads)
+    return _steps_per_second("SBX", _PROGRAM.format(module="sbx", limit=""), env, threads)
+
+
+def _rltools(env: str, threads: int) -> float:
+    return _steps_per_second("RLtools", _RLTOOLS_PROGRAM, env, threads)
 
 
 PEERS: dict[str, Callable[[str, int], float]] = {
     "Stable-Baselines3 TD3": _stable_baselines3,
     "SBX TD3": _sbx,
+    "RLtools TD3": _rltools,
 }
-_MODULES = {"Stable-Baselines3 TD3": "stable_baselines3", "SBX TD3": "sbx"}
+_PACKAGES = {
+    "Stable-Baselines3 TD3": ("stable-baselines3",),
+    "SBX TD3": ("sbx-rl",),
+    "RLtools TD3": ("rltools", "mkl", "mkl-include"),  # without MKL its products are plain loops
+}
 
 
 def installed() -> list[str]:
     """The peers that can be measured here."""
-    return [name for name, module in _MODULES.items() if find_spec(module)]
+    return [name for name, packages in _PACKAGES.items() if all(map(_has, packages))]
+
+
+def _has(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
