@@ -41,12 +41,12 @@ double seconds_per_call(const Layer& layer, Timed what, uint32_t batch, double l
   const Buffer values = filled(layer.connections() + 1), x = filled(layer.n_in * stride),
                y = filled(layer.n_out * stride);
   const PatternBlocks& blocks = what == Timed::input_gradient ? layer.transposed : layer.forward;
+  const Tiles tiles(samples, 1, k);
   const auto product = [&](const float* in, float* out) {
-    for (uint32_t i = 0; i < tile_count(samples, k); i++) {
-      const Tile t = tile(samples, i, k);
-      const size_t at = size_t(t.first);
+    for (uint32_t i = 0; i < tiles.count; i++) {
+      const uint32_t at = tiles.first(i);
       k.product(blocks.view(), values.data(), nullptr, in + at, out + at, nullptr, Edge::none,
-                stride, t.count);
+                stride, tiles.size(i));
     }
   };
   return mean_seconds(least, [&] {

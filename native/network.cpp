@@ -34,12 +34,14 @@ thread_local FreeBuffers free_buffers;
 constexpr size_t kGathered = 8192;      // values per work item of a gather
 constexpr uint32_t kGradientBlocks = 8; // blocks of rows per work item of a weight gradient
 
+uint32_t share(uint32_t members) { return (threads() + members - 1) / members; } // of the threads
+
 // Samples of a tile, feature-major; zeros beyond the batch.
-void take_in(const std::vector<Input>& inputs, uint32_t batch, Tile t, float* x, size_t stride,
-             const Kernels& k) {
+void take_in(const std::vector<Input>& inputs, uint32_t batch, uint32_t first, uint32_t size,
+             float* x, size_t stride, const Kernels& k) {
   for (const Input& input : inputs) {
-    k.take_in(std::min(t.count, batch - t.first), input.features,
-              input.data + size_t(t.first) * input.features, x, stride, t.count);
+    k.take_in(std::min(size, batch - first), input.features,
+              input.data + size_t(first) * input.features, x, stride, size);
     x += input.features * stride;
   }
 }
@@ -50,17 +52,14 @@ uint32_t padded_samples(uint32_t batch, const Kernels& k) {
   return (batch + k.step - 1) / k.step * k.step;
 }
 
-uint32_t tile_count(uint32_t samples, const Kernels& k) {
-  const uint32_t widest = k.lanes * k.max_vectors;
-  return (samples + widest - 1) / widest;
+Tiles::Tiles(uint32_t padded, uint32_t parts, const Kernels& k)
+    : samples(padded), vectors((padded + k.lanes - 1) / k.lanes), lanes(k.lanes) {
+  const uint32_t least = (vectors + k.max_vectors - 1) / k.max_vectors;
+  count = std::max(least, std::min(parts, vectors / 2));
 }
 
-Tile tile(uint32_t samples, uint32_t index, const Kernels& k) {
-  const uint32_t count = tile_count(samples, k), vectors = (samples + k.lanes - 1) / k.lanes;
-  const auto start = [&](uint32_t i) {
-    return std::min(samples, uint32_t(uint64_t(vectors) * i / count) * k.lanes);
-  };
-  return {start(index), start(index + 1) - start(index)};
+uint32_t Tiles::first(uint32_t tile) const {
+  return std::min(samples, uint32_t(uint64_t(vectors) * tile / count) * lanes);
 }
 
 size_t row_stride(uint32_t batch) {
@@ -146,22 +145,22 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
   const size_t stride = trace.stride();
   const uint32_t samples = trace.samples();
 
-  take_in(inputs, batch, {0, samples}, trace.input(), stride, k);
-  const uint32_t tiles = tile_count(samples, k), outputs = n_out();
-  parallel_for(members * tiles, [&](uint32_t item) {
-    const uint32_t e = item / tiles, member = first_member + e;
-    const Tile t = tile(samples, item % tiles, k);
-    const size_t at = size_t(t.first);
+  take_in(inputs, batch, 0, samples, trace.input(), stride, k);
+  const Tiles tiles(samples, share(members), k);
+  const uint32_t outputs = n_out();
+  parallel_for(members * tiles.count, [&](uint32_t item) {
+    const uint32_t e = item / tiles.count, member = first_member + e;
+    const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
     const float* in = trace.input() + at;
     for (uint32_t l = 0; l < depth(); l++) {
       float* out = trace.output_of(e, l) + at;
       k.product(layer(member, l).forward.view(), parameters + weights_at(member, l),
                 parameters + biases_at(member, l), in, out, nullptr,
-                l + 1 < depth() ? Edge::relu : Edge::none, stride, t.count);
+                l + 1 < depth() ? Edge::relu : Edge::none, stride, size);
       in = out;
     }
     if (output_ == Output::tanh)
-      k.tanh_rows(outputs, trace.output_of(e, depth() - 1) + at, stride, t.count);
+      k.tanh_rows(outputs, trace.output_of(e, depth() - 1) + at, stride, size);
   });
 
   for (uint32_t e = 0; e < members; e++) {
@@ -175,26 +174,26 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
 void Stack::outputs(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
                     float* output) const {
   const Kernels& k = kernels();
-  const uint32_t samples = padded_samples(batch, k), tiles = tile_count(samples, k);
-  const size_t stride =
-      (std::min(samples, k.lanes * k.max_vectors) + kStrideStep - 1) / kStrideStep * kStrideStep;
+  const Tiles tiles(padded_samples(batch, k), share(members()), k);
+  const size_t stride = (std::min(tiles.samples, k.lanes * k.max_vectors) + kStrideStep - 1) /
+                        kStrideStep * kStrideStep;
   const size_t room = 2 * widest_ * stride; // of an item: what a layer reads, and what it writes
-  const Buffer rooms(members() * tiles * room);
-  parallel_for(members() * tiles, [&](uint32_t item) {
-    const uint32_t member = item / tiles;
-    const Tile t = tile(samples, item % tiles, k);
+  const Buffer rooms(members() * tiles.count * room);
+  parallel_for(members() * tiles.count, [&](uint32_t item) {
+    const uint32_t member = item / tiles.count;
+    const uint32_t first = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
     float *in = rooms.data() + item * room, *out = in + widest_ * stride;
-    take_in(inputs, batch, t, in, stride, k);
+    take_in(inputs, batch, first, size, in, stride, k);
     for (uint32_t l = 0; l < depth(); l++) {
       k.product(layer(member, l).forward.view(), parameters + weights_at(member, l),
                 parameters + biases_at(member, l), in, out, nullptr,
-                l + 1 < depth() ? Edge::relu : Edge::none, stride, t.count);
+                l + 1 < depth() ? Edge::relu : Edge::none, stride, size);
       std::swap(in, out);
     }
-    if (output_ == Output::tanh) k.tanh_rows(n_out(), in, stride, t.count);
-    for (uint32_t b = t.first; b < std::min(t.first + t.count, batch); b++)
+    if (output_ == Output::tanh) k.tanh_rows(n_out(), in, stride, size);
+    for (uint32_t b = first; b < std::min(first + size, batch); b++)
       for (uint32_t r = 0; r < n_out(); r++)
-        output[(size_t(member) * batch + b) * n_out() + r] = in[r * stride + b - t.first];
+        output[(size_t(member) * batch + b) * n_out() + r] = in[r * stride + b - first];
   });
 }
 
@@ -248,18 +247,17 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
              values.data() + part.to);
   });
 
-  const uint32_t tiles = tile_count(samples, k);
-  parallel_for(members * tiles, [&](uint32_t item) {
-    const uint32_t e = item / tiles, member = trace.first_member + e;
-    const Tile t = tile(samples, item % tiles, k);
-    const size_t offset = size_t(t.first);
+  const Tiles tiles(samples, share(members), k);
+  parallel_for(members * tiles.count, [&](uint32_t item) {
+    const uint32_t e = item / tiles.count, member = trace.first_member + e;
+    const uint32_t offset = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
     float* dy = result.data() + (e * rows + rows - outputs) * stride + offset;
     for (uint32_t l = depth(); l-- > first_layer;) {
       const Layer& here = layer(member, l);
       float* dx = dy - here.transposed.rows * stride;
       k.product(here.transposed.view(), values.data() + at[e * walked + l - first_layer], nullptr,
                 dy, dx, l > 0 ? trace.output_of(e, l - 1) + offset : nullptr,
-                l > 0 ? Edge::gate : Edge::none, stride, t.count);
+                l > 0 ? Edge::gate : Edge::none, stride, size);
       dy = dx;
     }
   });

@@ -8,13 +8,17 @@
 
 namespace sparl {
 
-// A tile of the batch: samples [first, first + count). Cut as evenly as possible.
-struct Tile {
-  uint32_t first, count;
-};
 uint32_t padded_samples(uint32_t batch, const Kernels&); // a multiple of step
-uint32_t tile_count(uint32_t samples, const Kernels&);
-Tile tile(uint32_t samples, uint32_t index, const Kernels&);
+
+// The samples of a pass, cut into tiles as evenly as vectors allow: as few as the kernels can take,
+// or as many as there are `parts` to be had, of two vectors at least (a narrower tile shares a
+// weight among too few samples).
+struct Tiles {
+  uint32_t samples, vectors, count, lanes;
+  Tiles(uint32_t padded, uint32_t parts, const Kernels&);
+  uint32_t first(uint32_t tile) const;
+  uint32_t size(uint32_t tile) const { return first(tile + 1) - first(tile); }
+};
 
 // Floats of a row of activations: an odd number of 64-byte lines, so that the rows of a wide batch
 // do not fall on the same cache sets.

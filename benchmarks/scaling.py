@@ -1,0 +1,102 @@
+"""More cores than there are: what an update of TD3 would take, from its parts on one core.
+
+A pass is cut into tiles of samples (members x tiles work items), a weight gradient into groups of
+eight blocks of rows. Each part's time is measured on one core as the threads would meet it (a tile
+alone, all groups), and n cores take ceil(items / n) of them in turn, plus HANDOVER for each of the
+parallel regions. Shared caches and memory are left out, so this is the most that can be hoped for.
+
+    python benchmarks/scaling.py
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+
+from sparl import _native
+from sparl.bench.timing import seconds
+from sparl.networks.mlp import Layout, Network
+from sparl.sparse.pattern import Pattern
+
+N_OBS, N_ACT = 17, 6
+LANES, WIDEST = 16, 4  # of the AVX-512 build: samples of a vector, vectors of a tile
+HANDOVER = 1e-6  # seconds for a region, cores that share a cache
+
+
+def network(n_in: int, width: int, n_out: int, density: float) -> Network:
+    """One member with random patterns; nothing differentiates its observations."""
+    rng = np.random.default_rng(0)
+    sizes = [n_in, width, width, n_out]
+    patterns = []
+    for a, b in pairwise(sizes):
+        count = max(1, round(density * a * b)) if b > N_ACT else a * b
+        patterns.append(Pattern(a, b, np.sort(rng.permutation(a * b)[:count])))
+    layout = Layout([patterns], "linear", N_OBS)
+    return Network(layout, rng.normal(size=layout.parameters).astype(np.float32) / 10)
+
+
+def per_update(cores: int, width: int, density: float, batch: int) -> float:
+    """Seconds of one critic update, and half an actor update, of TD3."""
+    critic = network(N_OBS + N_ACT, width, 1, density)
+    actor = network(N_OBS, width, N_ACT, density)
+    vectors = math.ceil(batch / LANES)
+
+    def passes(net: Network, members: int, *, back: bool) -> float:
+        """Forward (or back, to the inputs) through all members, tile by tile."""
+        tiles = max(math.ceil(vectors / WIDEST), min(math.ceil(cores / members), vectors // 2))
+        x = np.ones((math.ceil(vectors / tiles) * LANES, net.layout.n_in), np.float32)
+        y, trace = net.forward(x)
+        d = np.ones_like(y)
+        once = seconds((lambda: net.input_gradient(trace, d)) if back else (lambda: net(x)), 0.01)
+        return math.ceil(members * tiles / cores) * once + (1 + back) * HANDOVER
+
+    def weights(net: Network, members: int) -> float:
+        """The weight gradient: what a gradient takes beyond the way back."""
+        x = np.ones((batch, net.layout.n_in), np.float32)
+        y, trace = net.forward(x)
+        d, out = np.ones_like(y), np.empty_like(net.parameters)
+        both = seconds(lambda: net.gradient(trace, d, out), 0.01)
+        alone = max(both - seconds(lambda: net.input_gradient(trace, d), 0.01), 0.0)
+        items = 2 * math.ceil(width / 32) + 1
+        return members * alone * math.ceil(members * items / cores) / (members * items) + HANDOVER
+
+    def flat(net: Network, members: int) -> float:
+        """Adam and the target's step, cut among the cores."""
+        p = members * net.parameters.size
+        arrays = [np.ones(p, np.float32) for _ in range(4)]
+        adam = seconds(lambda: _native.adam(*arrays, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0), 0.01)
+        follow = seconds(lambda: _native.follow(arrays[0], arrays[1], 0.5), 0.01)
+        return (adam + follow / 2) / cores + 2 * HANDOVER
+
+    critics = (
+        passes(actor, 1, back=False) + 2 * passes(critic, 2, back=False)
+        + passes(critic, 2, back=True) + weights(critic, 2) + flat(critic, 2)
+    )  # fmt: skip
+    policy = (
+        passes(actor, 1, back=False) + passes(critic, 1, back=False) + passes(critic, 1, back=True)
+        + passes(actor, 1, back=True) + weights(actor, 1) + flat(actor, 1)
+    )  # fmt: skip
+    return critics + policy / 2
+
+
+def main() -> None:
+    """Print a table."""
+    _native.set_threads(1)
+    counts = (1, 2, 4, 8, 16)
+    print(f"{'width':>6} {'density':>8} {'batch':>6}" + "".join(f"{n:>5} cores" for n in counts))
+    for width, density, batch in (
+        (256, 0.5, 100), (256, 0.5, 256), (256, 0.05, 256), (1024, 0.5, 256), (1024, 0.05, 256),
+        (4096, 0.05, 256),
+    ):  # fmt: skip
+        one = per_update(1, width, density, batch)
+        line = f"{width:>6} {density:>8.2f} {batch:>6}"
+        for cores in counts:
+            took = one if cores == 1 else per_update(cores, width, density, batch)
+            line += f"{one / took:>10.1f}x" if cores > 1 else f"{1e3 * one:>8.2f} ms"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
