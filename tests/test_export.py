@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import sparl
 from sparl.cli import main
-from sparl.export import c_check, command
+from sparl.export import arrays, c_check, command
 from sparl.export.c_source import TOLERANCE, VECTORS, CodedLayer, Tanh, c_source
 from sparl.export.policy import Layer, Policy
 from sparl.networks.mlp import Array
@@ -111,7 +112,7 @@ def test_compiled_c_gives_the_policys_actions(
         exported = exported.quantised()
     observations = rng.normal(size=(200, exported.n_obs)).astype(np.float32)
     actions = compiled_actions(exported, observations, tanh)
-    assert exported.difference(actions, observations) < TOLERANCE
+    assert exported.distances(actions, observations).max() < TOLERANCE
 
 
 def test_built_in_tanh() -> None:
@@ -200,6 +201,36 @@ def test_an_export_that_gives_other_actions_is_not_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("flags", [["--int8"], ["--tanh", "built-in"]])
+def test_choices_of_c_are_refused_elsewhere(
+    run: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run), "--format", "npz", *flags]) == 2
+    assert "choices of --format c alone" in capsys.readouterr().err
+
+
+def test_plain_arrays(run: Path) -> None:
+    assert main(["export", str(run), "--format", "npz", "--name", "mine"]) == 0
+    data = (run / "export" / "mine.npz").read_bytes()
+    agent = sparl.load(run)
+    observations = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    assert arrays.actions(data, observations) == pytest.approx(
+        agent.predict(observations), abs=2e-6
+    )
+    with np.load(run / "export" / "mine.npz") as stored:
+        assert stored["layer1.weight"].size == agent.actor.layout.patterns[0][1].connections
+        assert (stored["low"], stored["high"]) == (-2, 2)
+
+
 def test_names_must_be_c_names(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--format", "c", "--name", "a-b"]) == 2
     assert "'a-b' must be a C identifier" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_one_clear_line(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "sparl.export.onnx_model", raising=False)
+    assert main(["export", str(run), "--format", "onnx"]) == 2
+    assert "pip install 'sparl[onnx]'" in capsys.readouterr().err

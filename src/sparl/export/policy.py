@@ -123,13 +123,12 @@ class Policy:
         """Actions in the environment's units, float32 [B, n_act], for float32 [B, n_obs]."""
         return self._scale(self(observation)).astype(np.float32)
 
-    def difference(self, actions: Array, observations: Array) -> float:
-        """The largest distance of actions from this policy's, in halves of an action's range.
+    def distances(self, actions: Array, observations: Array) -> NDArray[np.float64]:
+        """How far actions are from this policy's, [B, n_act], in halves of an action's range.
 
         Args:
             actions: [B, n_act] in the environment's units; NaN is infinitely far away.
             observations: float32 [B, n_obs].
         """
         distance = np.abs(actions.astype(np.float64) - self.predict(observations))
-        largest = (distance / ((self.high - self.low) / 2)).max()
-        return float(largest) if np.isfinite(largest) else float("inf")
+        return np.nan_to_num(distance / ((self.high - self.low) / 2), nan=np.inf, posinf=np.inf)

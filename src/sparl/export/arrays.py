@@ -1,0 +1,54 @@
+"""A policy as plain arrays in a NumPy archive, for a reader of one's own."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparl.export.policy import Policy
+from sparl.networks.mlp import Array
+
+
+def npz(policy: Policy) -> bytes:
+    """A .npz of all layers and the action's bounds.
+
+    For layer k, from 0: layerK.inputs and layerK.outputs int32 [N], which input each connection
+    leads to which output, output by output; layerK.weight float32 [N]; layerK.bias float32
+    [n_out]. And low, high: float32 [n_act].
+    """
+    arrays: dict[str, Any] = {}
+    for k, layer in enumerate(policy.layers):
+        arrays[f"layer{k}.inputs"] = layer.pattern.inputs.astype(np.int32)
+        arrays[f"layer{k}.outputs"] = layer.pattern.outputs.astype(np.int32)
+        arrays[f"layer{k}.weight"] = layer.weight
+        arrays[f"layer{k}.bias"] = layer.bias
+    arrays |= {"low": policy.low.astype(np.float32), "high": policy.high.astype(np.float32)}
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def actions(data: bytes, observations: Array) -> Array:
+    """What a policy of plain arrays does, in NumPy alone: float32 [B, n_act].
+
+    Args:
+        data: from npz.
+        observations: float32 [B, n_obs].
+    """
+    arrays: dict[str, NDArray[Any]] = dict(np.load(io.BytesIO(data)))
+    layers = sum(name.endswith(".bias") for name in arrays)
+    x: Array = observations
+    for k in range(layers):
+        outputs, inputs, weight, bias = (
+            arrays[f"layer{k}.{name}"] for name in ("outputs", "inputs", "weight", "bias")
+        )
+        matrix = np.zeros((bias.size, x.shape[1]), np.float32)
+        matrix[outputs, inputs] = weight
+        x = x @ matrix.T + bias
+        x = np.maximum(x, 0) if k < layers - 1 else np.tanh(x)
+    low, high = arrays["low"], arrays["high"]
+    scaled: Array = np.clip((low + high) / 2 + (high - low) / 2 * x, low, high)
+    return scaled

@@ -1,0 +1,78 @@
+"""A policy as an ONNX model, and what ONNX Runtime makes of it. Needs `sparl[onnx]`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparl.errors import UsageError
+from sparl.export.policy import Policy
+from sparl.networks.mlp import Array
+
+OPSET, IR_VERSION = 17, 8  # of 2022: what today's runtimes all read
+
+try:
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+except ImportError as error:
+    raise UsageError(
+        f"export: ONNX needs {error.name}; install it with pip install 'sparl[onnx]'"
+    ) from None
+
+
+def onnx_model(policy: Policy, name: str) -> bytes:
+    """The model: "observation" float32 [batch, n_obs] -> "action" float32 [batch, n_act].
+
+    ONNX has no product with a sparse matrix: absent connections are zeros in it.
+    """
+    constants, nodes = [], []
+
+    def constant(label: str, values: Array) -> str:
+        constants.append(numpy_helper.from_array(np.ascontiguousarray(values), label))
+        return label
+
+    def node(operator: str, *inputs: str, output: str, **attributes: int) -> str:
+        nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    x = "observation"
+    for k, layer in enumerate(policy.layers):
+        pattern = layer.pattern
+        dense = np.zeros((pattern.n_out, pattern.n_in), np.float32)
+        dense[pattern.outputs, pattern.inputs] = layer.weight
+        weight, bias = constant(f"weight_{k}", dense), constant(f"bias_{k}", layer.bias)
+        x = node("Gemm", x, weight, bias, output=f"sum_{k}", transB=1)
+        last = k == len(policy.layers) - 1
+        squashed = "action" if not policy.scaled else "squashed"
+        x = node("Tanh", x, output=squashed) if last else node("Relu", x, output=f"hidden_{k}")
+    if policy.scaled:
+        low, high = policy.low.astype(np.float32), policy.high.astype(np.float32)
+        half = np.float32(0.5)
+        reach, middle = (
+            constant("reach", half * (high - low)),
+            constant("middle", half * (low + high)),
+        )
+        x = node("Add", node("Mul", x, reach, output="reached"), middle, output="scaled")
+        x = node("Max", x, constant("low", low), output="above")
+        node("Min", x, constant("high", high), output="action")
+    graph = helper.make_graph(
+        nodes, name,
+        [helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["batch", policy.n_obs])],
+        [helper.make_tensor_value_info("action", TensorProto.FLOAT, ["batch", policy.n_act])],
+        constants,
+    )  # fmt: skip
+    model = helper.make_model(
+        graph,
+        producer_name="sparl",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def actions(data: bytes, observations: Array) -> Array:
+    """What ONNX Runtime computes, float32 [B, n_act], for float32 [B, n_obs]."""
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    result: Array = session.run(["action"], {"observation": observations})[0]
+    return result
