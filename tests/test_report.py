@@ -137,6 +137,19 @@ def test_labels_say_what_differs() -> None:
     assert label(preset("DS-TD3", ENV, hidden=(32, 32))) == "DS-TD3 (hidden 32-32)"
 
 
+def test_what_all_runs_have_is_said_once(tmp_path: Path) -> None:
+    for method, final in (("TD3", 100.0), ("DS-TD3", 90.0)):
+        write_run(tmp_path / method, method, ENV, rising(final), hidden=(64, 64))
+    write_run(tmp_path / "e", "DS-TD3", ENV, rising(1.0), hidden=(64, 64), rewire_fraction=0.2)
+    found = collect([tmp_path])
+    assert found.labels == ["TD3", "DS-TD3", "DS-TD3 (rewire_fraction 0.2)"]
+    assert found.notes == [f"all runs on {ENV}: hidden 64-64"]
+    # The dense agent is that of the same widths; what the paper prints is of others.
+    row = row_of(returns(found).rows, "DS-TD3")
+    assert row["percent_of_dense"] == pytest.approx(90)
+    assert row["paper_mean"] is None
+
+
 def test_runs_of_another_length_are_another_method(tmp_path: Path) -> None:
     write_run(tmp_path / "short", "TD3", ENV, rising(1.0, 11), seed=0)
     write_run(tmp_path / "long", "TD3", ENV, rising(1.0, 21), seed=1)
@@ -160,7 +173,7 @@ def test_report_writes_page_tables_and_figures(runs: Path, tmp_path: Path) -> No
     with (out / "tables" / "returns.csv").open() as file:
         assert float(list(csv.DictReader(file))[1]["mean_last_10"]) == pytest.approx(2400)
     drawings = {path.stem: ElementTree.parse(path) for path in (out / "figures").glob("*.svg")}
-    for kind in ("learning", "flops", "hours", "kept", "moved", "replay_size", "policy_distance"):
+    for kind in ("learning", "flops", "time", "kept", "moved", "replay_size", "policy_distance"):
         assert f"{kind}-{ENV}" in drawings
     for name in re.findall(r"\((figures/.*?)\)", (out / "README.md").read_text()):
         assert (out / name).exists()

@@ -84,7 +84,7 @@ def against_computation(runs: Collection) -> Iterator[Figure]:
 
     yield from _curves(runs, "flops", "FLOPs of the updates, every multiply-add counted", flops)
     yield from _curves(
-        runs, "hours", "hours of wall clock", lambda g: g.stacked("seconds").mean(axis=0) / 3600
+        runs, "time", "minutes of wall clock", lambda g: g.stacked("seconds").mean(axis=0) / 60
     )
 
 
@@ -169,37 +169,39 @@ def degrees(runs: Collection) -> Iterator[Figure]:
                 (1, "out", "1st hidden layer, out"),
                 (1, "in", "2nd hidden layer, in"),
             ):
-                series = []
-                for group in sparse:
-                    for when, part in (("now", "end"), ("initial", "start")):
-                        counts = [
-                            degree
-                            for member in group.runs[0].degrees[when][network]
-                            if layer < len(member) - 1
-                            for degree in member[layer][side]
-                        ]
-                        if len(set(counts)) < 2:
-                            continue
-                        x, y = _distribution(np.asarray(counts))
-                        dashed = part == "start"
-                        series.append(Series(group.label, x, y, part=part, dashed=dashed))
+                counts = [
+                    (group.label, when, _degrees(group.runs[0], when, network, layer, side))
+                    for group in sparse
+                    for when in ("now", "initial")
+                ]
+                series = _distributions([c for c in counts if len(set(c[2])) > 1])
                 if series:
                     title = f"{env}, {network}: {name}"
                     file = f"degrees-{env}-{network}-{layer + 1}-{side}"
                     yield LineChart(file, title, "connections", "% of neurons", series, True)
 
 
-def _distribution(counts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[Array, Array]:
-    """Bin centres and percent of neurons, in at most 24 bins of a whole width."""
-    low, high = int(counts.min()), int(counts.max())
+def _degrees(run: FinishedRun, when: str, network: str, layer: int, side: str) -> list[int]:
+    """Degrees of a hidden layer's neurons, in all members of a network."""
+    members = run.degrees[when][network]
+    return [d for m in members if layer < len(m) - 1 for d in m[layer][side]]
+
+
+def _distributions(counts: list[tuple[str, str, list[int]]]) -> list[Series]:
+    """Percent of neurons with so many connections, in the same 24 bins, or fewer, for all."""
+    if not counts:
+        return []
+    low, high = min(min(c) for *_, c in counts), max(max(c) for *_, c in counts)
     width = max(1, -(-(high - low + 1) // 24))
-    bins = np.bincount((counts - low) // width)
-    centres = low + width * (np.arange(bins.size) + 0.5) - 0.5
-    # One empty bin at each end: the line comes down to 0.
-    x = np.concatenate([[centres[0] - width], centres, [centres[-1] + width]])
-    y = np.concatenate([[0.0], 100 * bins / counts.size, [0.0]])
-    keep = x >= 0
-    return x[keep], y[keep]
+    bins = -(-(high - low + 1) // width)
+    centres: Array = low + width * (np.arange(bins, dtype=np.float64) + 0.5) - 0.5
+    series = []
+    for method, when, degrees_ in counts:
+        at = (np.asarray(degrees_) - low) // width
+        y = 100 * np.bincount(at, minlength=bins) / at.size
+        part, dashed = ("end", False) if when == "now" else ("start", True)
+        series.append(Series(method, centres, y, part=part, dashed=dashed))
+    return series
 
 
 def wiring(runs: Collection) -> Iterator[Figure]:

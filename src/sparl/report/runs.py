@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -151,10 +151,12 @@ class Collection:
     Attributes:
         groups: by environment, then in the order of the methods.
         notes: what was left out or is missing.
+        common: for each environment, fields that all its runs have otherwise than their presets.
     """
 
     groups: list[Group]
     notes: list[str] = field(default_factory=list)
+    common: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def environments(self) -> list[str]:
@@ -179,7 +181,7 @@ class Collection:
                 config.method == wanted.agent
                 and config.settings == wanted.settings
                 and config.end == wanted.end
-                and not differences(config)
+                and self.common[group.env].issuperset(differences(config))
             ):
                 return other
         return None
@@ -241,8 +243,12 @@ def _grouped(
     for config in planned:
         setting = _without_seed(config)
         wanted[setting] = wanted.get(setting, 0) + 1
-    labels = {setting: label(setting) for setting in by_setting}
-    groups = []
+    common, groups = _common(by_setting), []
+    labels = {setting: label(setting, common[setting.env]) for setting in by_setting}
+    for env, names in common.items():
+        one = next(setting for setting in by_setting if setting.env == env)
+        if names:
+            notes.append(f"all runs on {env}: {_fields(one, sorted(names))}")
     for setting, seeds in by_setting.items():
         name = labels[setting]
         twins = [s for s in by_setting if (labels[s], s.env) == (name, setting.env)]
@@ -257,7 +263,8 @@ def _grouped(
                 "its figures are of those alone"
             )
     notes += [
-        f"{label(setting)} on {setting.env}: none of {count} seeds has finished"
+        f"{label(setting, common.get(setting.env, set()))} on {setting.env}: none of {count} seeds "
+        "has finished"
         for setting, count in wanted.items()
         if setting not in by_setting
     ]
@@ -269,7 +276,7 @@ def _grouped(
         rank = _METHODS.index(config.method)
         return (order.get(task, len(order)), config.env, rank, group.label)
 
-    return Collection(sorted(groups, key=place), notes)
+    return Collection(sorted(groups, key=place), notes, common)
 
 
 _ENVIRONMENTS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
@@ -284,12 +291,32 @@ def _without_seed(config: Config) -> Config:
     return replace(config, **{name: getattr(Config, name) for name in _OF_ONE_RUN})
 
 
-def label(config: Config) -> str:
-    """The method, and what was set otherwise than its preset has it."""
+def _common(settings: Iterable[Config]) -> dict[str, set[str]]:
+    """For each environment, fields that all have alike, and otherwise than their presets."""
+    of: dict[str, list[Config]] = {}
+    for config in settings:
+        of.setdefault(config.env, []).append(config)
+    return {
+        env: {
+            name
+            for name in set.intersection(*(set(differences(c)) for c in configs))
+            if len({getattr(c, name) for c in configs}) == 1
+        }
+        for env, configs in of.items()
+    }
+
+
+def label(config: Config, unsaid: Container[str] = ()) -> str:
+    """The method, and what was set otherwise than its preset has it, but for some fields."""
     usual = preset(config.method, config.env).settings
     parts = [f"settings {config.settings}"] if config.settings != usual else []
-    parts += [f"{n} {_text(getattr(config, n))}" for n in differences(config)]
+    names = [name for name in differences(config) if name not in unsaid]
+    parts += [_fields(config, names)] if names else []
     return f"{config.method} ({', '.join(parts)})" if parts else config.method
+
+
+def _fields(config: Config, names: Iterable[str]) -> str:
+    return ", ".join(f"{name} {_text(getattr(config, name))}" for name in names)
 
 
 def differences(config: Config) -> list[str]:

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -266,7 +267,7 @@ def costs(runs: Collection) -> Table:
         ("FLOPs, counted", lambda r: f"{r['counted_flops']:.3g}"),
         ("of dense", lambda r: f"{r['counted_flops_ratio']:.1%}"),
         ("an action", lambda r: f"{r['action_flops_ratio']:.1%}"),
-        ("hours", lambda r: f"{r['wall_seconds'] / 3600:.2f}"),
+        ("time", lambda r: str(timedelta(seconds=round(r["wall_seconds"])))),
         ("steps/s", lambda r: f"{r['env_steps_per_second']:,.0f}"),
         ("threads", lambda r: r["threads"] or NONE),
         ("peak MB", lambda r: _number(r["peak_memory_megabytes"], ".0f")),
@@ -274,7 +275,7 @@ def costs(runs: Collection) -> Table:
     note = (
         "Actor and both critics; FLOPs of a whole training of one update per step. Paper: the "
         "convention of Sokar et al., 6 B T (2 Q + A / d); counted: every multiply-add of an update "
-        "as two operations. Hours, steps per second and the peak of the process's memory were "
+        "as two operations. Time, steps per second and the peak of the process's memory were "
         "measured, evaluations included; machines may have been busy with other runs."
     )
     return Table("costs", "Costs", note, columns, rows)
