@@ -189,16 +189,22 @@ void check_place(const Stack& stack, uint32_t member, uint32_t layer) {
                               .c_str());
 }
 
-void gradient(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
-              ReadOnlyArray output_gradient, Array out) {
+std::optional<FloatArray> gradient(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
+                                   ReadOnlyArray output_gradient, Array out, bool inputs) {
   const float* p;
   const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
   float* g = checked<float>(out, "gradient: out", {stack.parameters()});
   if (trace.members != stack.members())
     throw std::invalid_argument("gradient: the trace holds " + std::to_string(trace.members) +
                                 " members, the network " + std::to_string(stack.members()));
-  nb::gil_scoped_release release;
-  stack.gradient(p, trace, d, g);
+  std::optional<FloatArray> result;
+  if (inputs) result = new_array({trace.members, trace.batch, stack.gradient_inputs()});
+  float* to_inputs = result ? result->data() : nullptr;
+  {
+    nb::gil_scoped_release release;
+    stack.gradient(p, trace, d, g, to_inputs);
+  }
+  return result;
 }
 
 nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
@@ -486,9 +492,12 @@ NB_MODULE(_native, m) {
                    ", inputs: collections.abc.Sequence[" FLOATS "]) -> " FLOATS),
            "What forward returns for all members, without a Trace.")
       .def("gradient", &gradient, "parameters"_a, "trace"_a, "output_gradient"_a, "out"_a,
+           "inputs"_a = false,
            nb::sig("def gradient(self, parameters: " FLOATS
-                   ", trace: Trace, output_gradient: " FLOATS ", out: " FLOATS ") -> None"),
-           "Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].")
+                   ", trace: Trace, output_gradient: " FLOATS ", out: " FLOATS
+                   ", inputs: bool = False) -> " FLOATS " | None"),
+           "Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].\n"
+           "With inputs, also returns what input_gradient gives, in the same pass.")
       .def("gradient_factors", &gradient_factors, "parameters"_a, "trace"_a, "output_gradient"_a,
            "member"_a, "layer"_a,
            nb::sig("def gradient_factors(self, parameters: " FLOATS

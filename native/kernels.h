@@ -57,6 +57,9 @@ struct Kernels {
   void (*take_in)(uint32_t batch, uint32_t features, const float* from, float* x, size_t stride,
                   uint32_t samples);
 
+  // to[b][f] = y[f][b] for b < batch; `to` is row-major.
+  void (*hand_out)(uint32_t batch, uint32_t features, const float* y, size_t stride, float* to);
+
   // Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b]) for `samples` <= lanes max_vectors samples at
   // x, y and gate. bias may be null. Each sum runs in kernel order, so a sample's result does not
   // depend on the batch it sits in.

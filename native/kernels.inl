@@ -100,6 +100,32 @@ void take_in(uint32_t batch, uint32_t features, const float* from, float* x, siz
     }
 }
 
+// ---------------------------------------------------------------- hand out
+// to[b][f] = y[f][b]
+// Tile, tail and rounding as of take in, of which this is the way back; what is read of y beyond
+// the batch is padding.
+
+void hand_out(uint32_t batch, uint32_t features, const float* y, size_t stride, float* to) {
+  if (features < kLanes) {
+    for (uint32_t f = 0; f < features; f++)
+      for (uint32_t b = 0; b < batch; b++) to[size_t(b) * features + f] = y[f * stride + b];
+    return;
+  }
+  for (uint32_t b = 0; b < batch; b += kLanes)
+    for (uint32_t next = 0; next < features; next += kLanes) {
+      const uint32_t f = next + kLanes <= features ? next : features - kLanes;
+      Vec v[kLanes];
+#pragma GCC unroll 16
+      for (uint32_t i = 0; i < kLanes; i++)
+        v[i] = *reinterpret_cast<const Vec*>(y + (f + i) * stride + b);
+      turn<1>(v);
+#pragma GCC unroll 16
+      for (uint32_t i = 0; i < kLanes; i++)
+        if (b + i < batch)
+          *reinterpret_cast<UnalignedVec*>(to + size_t(b + i) * features + f) = v[i];
+    }
+}
+
 // ---------------------------------------------------------------- product
 // Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b])
 // Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 where there are 16); with
@@ -553,10 +579,10 @@ void gather(size_t n, const float* __restrict values, const uint32_t* __restrict
   for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
 }
 
-const Kernels table = {SPARL_ISA_NAME,  kLanes,          kStep,         kMaxVectors,
-                       take_in,         product,         tanh_rows,     weight_gradient,
-                       bias_gradient,   squashed_normal, adam,          follow,
-                       follow_gathered, collect_small,   multiply_adds, gather};
+const Kernels table = {SPARL_ISA_NAME,  kLanes,  kStep,     kMaxVectors,     take_in,
+                       hand_out,        product, tanh_rows, weight_gradient, bias_gradient,
+                       squashed_normal, adam,    follow,    follow_gathered, collect_small,
+                       multiply_adds,   gather};
 
 } // namespace
 

@@ -145,9 +145,12 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
   const size_t stride = trace.stride();
   const uint32_t samples = trace.samples();
 
-  take_in(inputs, batch, 0, samples, trace.input(), stride, k);
   const Tiles tiles(samples, share(members), k);
   const uint32_t outputs = n_out();
+  parallel_for(tiles.count, [&](uint32_t item) {
+    const uint32_t at = tiles.first(item);
+    take_in(inputs, batch, at, tiles.size(item), trace.input() + at, stride, k);
+  });
   parallel_for(members * tiles.count, [&](uint32_t item) {
     const uint32_t e = item / tiles.count, member = first_member + e;
     const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
@@ -161,13 +164,9 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
     }
     if (output_ == Output::tanh)
       k.tanh_rows(outputs, trace.output_of(e, depth() - 1) + at, stride, size);
+    k.hand_out(std::min(size, batch - at), outputs, in, stride,
+               output + (size_t(e) * batch + at) * outputs);
   });
-
-  for (uint32_t e = 0; e < members; e++) {
-    const float* y = trace.output_of(e, depth() - 1);
-    for (uint32_t r = 0; r < outputs; r++, y += stride)
-      for (uint32_t b = 0; b < batch; b++) output[(size_t(e) * batch + b) * outputs + r] = y[b];
-  }
   return trace;
 }
 
@@ -191,9 +190,8 @@ void Stack::outputs(const float* parameters, const std::vector<Input>& inputs, u
       std::swap(in, out);
     }
     if (output_ == Output::tanh) k.tanh_rows(n_out(), in, stride, size);
-    for (uint32_t b = first; b < std::min(first + size, batch); b++)
-      for (uint32_t r = 0; r < n_out(); r++)
-        output[(size_t(member) * batch + b) * n_out() + r] = in[r * stride + b - first];
+    k.hand_out(std::min(size, batch - first), n_out(), in, stride,
+               output + (size_t(member) * batch + first) * n_out());
   });
 }
 
@@ -209,17 +207,18 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
   const size_t rows = inputs + width_;
   Buffer result(members * rows * stride);
 
-  for (uint32_t e = 0; e < members; e++) {
-    float* dy = result.data() + (e * rows + rows - outputs) * stride;
-    const float* y = trace.output_of(e, depth() - 1);
-    for (uint32_t r = 0; r < outputs; r++, dy += stride, y += stride) {
-      for (uint32_t b = 0; b < batch; b++) {
-        const float d = output_gradient[(size_t(e) * batch + b) * outputs + r];
-        dy[b] = output_ == Output::tanh ? d * (1.0f - y[b] * y[b]) : d;
-      }
-      for (uint32_t b = batch; b < samples; b++) dy[b] = 0.0f;
-    }
-  }
+  const Tiles tiles(samples, share(members), k);
+  parallel_for(members * tiles.count, [&](uint32_t item) {
+    const uint32_t e = item / tiles.count;
+    const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
+    float* dy = result.data() + (e * rows + rows - outputs) * stride + at;
+    k.take_in(std::min(size, batch - at), outputs,
+              output_gradient + (size_t(e) * batch + at) * outputs, dy, stride, size);
+    if (output_ == Output::linear) return;
+    const float* y = trace.output_of(e, depth() - 1) + at;
+    for (uint32_t r = 0; r < outputs; r++, dy += stride, y += stride)
+      for (uint32_t b = 0; b < size; b++) dy[b] *= 1.0f - y[b] * y[b];
+  });
 
   // Values in the order of the transposed patterns, for the layers that are walked back.
   const uint32_t first_layer = to_inputs ? 0 : 1;
@@ -247,7 +246,6 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
              values.data() + part.to);
   });
 
-  const Tiles tiles(samples, share(members), k);
   parallel_for(members * tiles.count, [&](uint32_t item) {
     const uint32_t e = item / tiles.count, member = trace.first_member + e;
     const uint32_t offset = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
@@ -265,8 +263,9 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
 }
 
 void Stack::gradient(const float* parameters, const Trace& trace, const float* output_gradient,
-                     float* gradient) const {
-  const Buffer dy = backpropagate(parameters, trace, output_gradient, false);
+                     float* gradient, float* input_gradient) const {
+  const Buffer dy = backpropagate(parameters, trace, output_gradient, input_gradient != nullptr);
+  const uint32_t inputs = input_gradient ? gradient_inputs() : 0;
   const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();
   const uint32_t samples = trace.samples();
@@ -277,7 +276,7 @@ void Stack::gradient(const float* parameters, const Trace& trace, const float* o
   };
   std::vector<Item> items;
   for (uint32_t e = 0; e < members(); e++) {
-    const float* layer_dy = dy.data() + e * width_ * stride;
+    const float* layer_dy = dy.data() + (e * (inputs + width_) + inputs) * stride;
     for (uint32_t l = 0; l < depth(); l++) {
       const uint32_t blocks = layer(e, l).forward.block_count();
       for (uint32_t b = 0; b < blocks; b += kGradientBlocks)
@@ -295,6 +294,7 @@ void Stack::gradient(const float* parameters, const Trace& trace, const float* o
     k.bias_gradient(std::min(item.last * kBlockRows, here.n_out) - row, item.dy + row * stride,
                     stride, samples, gradient + biases_at(item.member, item.layer) + row);
   });
+  if (input_gradient) hand_out_inputs(trace, dy, input_gradient);
 }
 
 void Stack::gradient_factors(const float* parameters, const Trace& trace,
@@ -315,14 +315,20 @@ void Stack::gradient_factors(const float* parameters, const Trace& trace,
 void Stack::input_gradient(const float* parameters, const Trace& trace,
                            const float* output_gradient, float* result) const {
   const Buffer dy = backpropagate(parameters, trace, output_gradient, true);
-  const size_t stride = trace.stride();
+  hand_out_inputs(trace, dy, result);
+}
+
+void Stack::hand_out_inputs(const Trace& trace, const Buffer& gradients, float* result) const {
+  const Kernels& k = *trace.kernels;
   const uint32_t inputs = gradient_inputs();
-  for (uint32_t e = 0; e < trace.members; e++) {
-    const float* dx = dy.data() + e * (inputs + width_) * stride;
-    for (uint32_t f = 0; f < inputs; f++, dx += stride)
-      for (uint32_t b = 0; b < trace.batch; b++)
-        result[(size_t(e) * trace.batch + b) * inputs + f] = dx[b];
-  }
+  const size_t stride = trace.stride();
+  const Tiles tiles(trace.samples(), share(trace.members), k);
+  parallel_for(trace.members * tiles.count, [&](uint32_t item) {
+    const uint32_t e = item / tiles.count, at = tiles.first(item % tiles.count);
+    k.hand_out(std::min(tiles.size(item % tiles.count), trace.batch - at), inputs,
+               gradients.data() + e * (inputs + width_) * stride + at, stride,
+               result + (size_t(e) * trace.batch + at) * inputs);
+  });
 }
 
 } // namespace sparl

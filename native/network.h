@@ -93,9 +93,10 @@ class Stack : public std::enable_shared_from_this<Stack> {
                float* output) const;
 
   // gradient: [parameters()] of sum(output * output_gradient), in the order of the parameters.
-  // The trace must hold all members.
+  // The trace must hold all members. If input_gradient is not null: also what input_gradient()
+  // gives, in the same pass.
   void gradient(const float* parameters, const Trace&, const float* output_gradient,
-                float* gradient) const;
+                float* gradient, float* input_gradient = nullptr) const;
 
   // The factors of one layer's weight gradient, dW = dY X^T: dy [n_out, batch], x [n_in, batch].
   void gradient_factors(const float* parameters, const Trace&, const float* output_gradient,
@@ -108,6 +109,7 @@ class Stack : public std::enable_shared_from_this<Stack> {
  private:
   Buffer backpropagate(const float* parameters, const Trace&, const float* output_gradient,
                        bool to_inputs) const;
+  void hand_out_inputs(const Trace&, const Buffer& gradients, float* result) const;
 
   std::vector<std::vector<std::shared_ptr<const Layer>>> layers_;
   Output output_;

@@ -346,6 +346,16 @@ def test_input_gradient(isa: str, case: Case) -> None:
     assert_within(problem(case).run_input_gradient(), problem(case).input_gradient)
 
 
+@each_case
+def test_both_gradients_in_one_pass_are_those_of_two_bit_for_bit(isa: str, case: Case) -> None:
+    p = problem(case)
+    trace = p.run_forward()[1]
+    out = np.empty_like(p.parameters)
+    dx = p.stack.gradient(p.parameters, trace, p.output_gradient, out, inputs=True)
+    np.testing.assert_array_equal(out, p.run_gradient())
+    np.testing.assert_array_equal(dx, p.run_input_gradient())
+
+
 @pytest.mark.parametrize("case", [CASES[2], CASES[6], CASES[9], CASES[14]], ids=case_id)
 def test_factors_of_every_layers_weight_gradient(isa: str, case: Case) -> None:
     """What RigL grows by: dY and X, feature by feature, of every layer of every member."""

@@ -77,9 +77,10 @@ class Stack:
     def outputs(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32]]) -> numpy.typing.NDArray[numpy.float32]:
         """What forward returns for all members, without a Trace."""
 
-    def gradient(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], out: numpy.typing.NDArray[numpy.float32]) -> None:
+    def gradient(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], out: numpy.typing.NDArray[numpy.float32], inputs: bool = False) -> numpy.typing.NDArray[numpy.float32] | None:
         """
         Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].
+        With inputs, also returns what input_gradient gives, in the same pass.
         """
 
     def gradient_factors(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], member: int, layer: int) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:

@@ -442,14 +442,17 @@ struct Network {
     return stack->forward(parameters.data(), {{x.data(), shape.sizes.front()}}, shape.batch, 0,
                           shape.members, output.data());
   }
-  // Output, gradient and input gradient.
+  // Output, gradient and input gradient; then both gradients from one pass.
   std::vector<Floats> everything() const {
-    std::vector<Floats> out(3);
+    std::vector<Floats> out(5);
     const Trace trace = forward(out[0]);
     out[1].assign(parameters.size(), kUntouched);
     stack->gradient(parameters.data(), trace, output_gradient.data(), out[1].data());
     out[2].assign(size_t(shape.members) * shape.batch * stack->gradient_inputs(), kUntouched);
     stack->input_gradient(parameters.data(), trace, output_gradient.data(), out[2].data());
+    out[3].assign(out[1].size(), kUntouched);
+    out[4].assign(out[2].size(), kUntouched);
+    stack->gradient(parameters.data(), trace, output_gradient.data(), out[3].data(), out[4].data());
     return out;
   }
 };
@@ -589,6 +592,7 @@ void test_network(const Shape& shape) {
   CHECK(near(got[0], Naive::joined(naive.output)));
   CHECK(near(got[1], Naive::joined(naive.gradient)));
   CHECK(near(got[2], Naive::joined(naive.input_gradient)));
+  CHECK(got[3] == got[1] && got[4] == got[2]);
 
   // One sample alone.
   const uint32_t at = shape.batch / 2, outputs = shape.sizes.back();

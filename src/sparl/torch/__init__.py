@@ -14,5 +14,6 @@ except ModuleNotFoundError:
 
 from sparl.topology.schedule import Schedule
 from sparl.torch.dynamic_sparsity import DynamicSparsity
+from sparl.torch.sparse_linear import SparseLinear, densify, sparsify
 
-__all__ = ["DynamicSparsity", "Schedule"]
+__all__ = ["DynamicSparsity", "Schedule", "SparseLinear", "densify", "sparsify"]

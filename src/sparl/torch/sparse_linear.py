@@ -1,0 +1,249 @@
+"""SparseLinear: a Linear layer that stores, multiplies and differentiates connections alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from sparl import _native
+from sparl.errors import UsageError
+from sparl.sparse.pattern import Pattern
+from sparl.topology.density import round_half_up
+from sparl.topology.initial import random_pattern
+from sparl.torch.layers import to_numpy
+
+
+class SparseLinear(nn.Module):
+    """y = x W^T + b over the existing connections, by sparl's engine; for nn.Linear, on the CPU.
+
+    It uses as many threads as PyTorch does (torch.set_num_threads); results do not depend on
+    their number. Gradients of gradients cannot be taken.
+
+    Args:
+        in_features: n_in.
+        out_features: n_out.
+        bias: whether there is b.
+        density: share of the connections, drawn uniformly by PyTorch's random numbers, (0, 1].
+        pattern: the connections themselves, instead of a density.
+
+    Attributes:
+        weight: float32 parameter [N], by position (output * n_in + input), ascending.
+        bias: float32 parameter [n_out], or None.
+        positions: int64 buffer [N].
+
+    Raises:
+        UsageError: a density outside (0, 1], a pattern of another shape.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    positions: torch.Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        density: float = 0.1,
+        pattern: Pattern | None = None,
+    ) -> None:
+        super().__init__()
+        if pattern is None:
+            if not 0 < density <= 1:
+                raise UsageError(f"SparseLinear: density {density}, must be in (0, 1]")
+            count = max(1, round_half_up(density * in_features * out_features))
+            rng = np.random.default_rng(int(torch.randint(2**62, ())))
+            pattern = random_pattern(in_features, out_features, count, rng)
+        if (pattern.n_in, pattern.n_out) != (in_features, out_features):
+            raise UsageError(
+                f"SparseLinear: a pattern {pattern.n_in} -> {pattern.n_out} for a layer "
+                f"{in_features} -> {out_features}"
+            )
+        self.in_features, self.out_features = in_features, out_features
+        self.register_buffer("positions", torch.from_numpy(pattern.positions.copy()))
+        self.weight = nn.Parameter(torch.empty(pattern.connections))
+        self.register_parameter("bias", nn.Parameter(torch.empty(out_features)) if bias else None)
+        self.reset_parameters()
+        self._build(pattern)
+
+    def reset_parameters(self) -> None:
+        """Uniform within 1/sqrt(n_in), weights and biases, as nn.Linear has them."""
+        bound = 1 / math.sqrt(self.in_features)
+        for parameter in self.parameters(recurse=False):
+            nn.init.uniform_(parameter, -bound, bound)
+
+    @property
+    def pattern(self) -> Pattern:
+        """The existing connections."""
+        return self._pattern
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 [..., n_out] for float32 [..., n_in].
+
+        Raises:
+            UsageError: another device or precision, or a shape that does not fit.
+        """
+        if x.device.type != "cpu" or x.dtype != torch.float32 or self.weight.dtype != x.dtype:
+            raise UsageError(
+                f"SparseLinear: an input of {x.dtype} on {x.device} for weights of "
+                f"{self.weight.dtype} on {self.weight.device}; all must be torch.float32 on cpu"
+            )
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise UsageError(
+                f"SparseLinear: an input of shape {tuple(x.shape)}, must be "
+                f"(..., {self.in_features})"
+            )
+        y: torch.Tensor = _Product.apply(
+            x.reshape(-1, self.in_features), self.weight, self.bias, self._stack, self._order,
+            torch.is_grad_enabled(),
+        )  # fmt: skip
+        return y.view(*x.shape[:-1], self.out_features)
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, pattern: Pattern | None = None) -> SparseLinear:
+        """The same layer with these connections; None: those whose weights are not zero."""
+        weights = to_numpy(linear.weight)
+        n_out, n_in = weights.shape
+        if pattern is None:
+            pattern = Pattern(n_in, n_out, np.flatnonzero(weights))
+        sparse = cls(n_in, n_out, bias=linear.bias is not None, pattern=pattern)
+        with torch.no_grad():
+            sparse.weight.copy_(torch.from_numpy(weights.reshape(-1)[pattern.positions]))
+            if sparse.bias is not None:
+                sparse.bias.copy_(linear.bias)
+        return sparse
+
+    def to_linear(self) -> nn.Linear:
+        """The same layer as nn.Linear, with zeros where there is no connection."""
+        linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
+        with torch.no_grad():
+            linear.weight.zero_().view(-1)[self.positions] = self.weight
+            if self.bias is not None:
+                linear.bias.copy_(self.bias)
+        return linear
+
+    def extra_repr(self) -> str:
+        """What print(model) shows of it."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}, connections={self.pattern.connections} "
+            f"({self.pattern.density:.1%})"
+        )
+
+    def _build(self, pattern: Pattern) -> None:
+        """What the engine computes with, from the connections."""
+        layer = _native.Layer(pattern.n_in, pattern.n_out, pattern.positions)
+        self._pattern = pattern
+        self._stack = _native.Stack([[layer]], "linear")
+        self._order = torch.from_numpy(layer.canonical_index.astype(np.int64))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Load connections too; what is no pattern is an error before anything is taken over."""
+        positions = state_dict.get(f"{prefix}positions")
+        if positions is not None and positions.shape == self.positions.shape:
+            try:
+                pattern = Pattern(
+                    self.in_features, self.out_features, np.array(positions.cpu().numpy())
+                )
+            except ValueError as error:
+                raise UsageError(f"SparseLinear: {prefix}positions: {error}") from None
+            self._build(pattern)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the engine's objects, for copies and pickles."""
+        gone = ("_stack", "_order", "_pattern")
+        return {key: value for key, value in self.__dict__.items() if key not in gone}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state and build the engine's objects anew."""
+        super().__setstate__(state)
+        positions = self.positions.cpu().numpy().copy()
+        self._build(Pattern(self.in_features, self.out_features, positions))
+
+
+class _Product(torch.autograd.Function):
+    """y = x W^T + b; dL/dW and dL/dx of connections alone, in one pass of the engine."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        stack: _native.Stack,
+        order: torch.Tensor,
+        differentiable: bool,
+    ) -> torch.Tensor:
+        count = weight.numel()
+        parameters = torch.empty(stack.parameters)  # weights in the engine's order, then biases
+        torch.index_select(weight, 0, order, out=parameters[:count])
+        if bias is None:
+            parameters[count:] = 0
+        else:
+            parameters[count:] = bias
+        ctx.empty = x.shape[0] == 0
+        if ctx.empty:
+            return x.new_empty(0, stack.parameters - count)
+        _native.set_threads(torch.get_num_threads())
+        inputs = [x.contiguous().numpy()]
+        if not (differentiable and any(ctx.needs_input_grad)):
+            return torch.from_numpy(stack.outputs(parameters.numpy(), inputs)[0])
+        output, trace = stack.forward(parameters.numpy(), inputs)
+        ctx.pass_ = stack, order, parameters, trace
+        return torch.from_numpy(output[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        if ctx.empty:
+            return None, None, None, None, None, None
+        stack, order, parameters, trace = ctx.pass_
+        count = order.numel()
+        gradient = torch.empty_like(parameters)
+        _native.set_threads(torch.get_num_threads())
+        dx = stack.gradient(
+            parameters.numpy(), trace, dy.contiguous().numpy()[np.newaxis], gradient.numpy(),
+            inputs=ctx.needs_input_grad[0],
+        )  # fmt: skip
+        return (
+            None if dx is None else torch.from_numpy(dx[0]),
+            torch.empty(count).index_copy_(0, order, gradient[:count]),
+            gradient[count:] if ctx.needs_input_grad[2] else None,
+            None,
+            None,
+            None,
+        )
+
+
+def sparsify(model: nn.Module, patterns: Mapping[str, Pattern]) -> None:
+    """Replace Linear layers by SparseLinear ones, in place.
+
+    Args:
+        model: of which they are submodules.
+        patterns: connections by the layers' names, as DynamicSparsity.patterns has them.
+
+    Raises:
+        UsageError: no Linear of that name.
+    """
+    for name, pattern in patterns.items():
+        linear = dict(model.named_modules()).get(name)
+        if not name or not isinstance(linear, nn.Linear):
+            raise UsageError(f"sparsify: the model has no Linear {name}")
+        model.set_submodule(name, SparseLinear.from_linear(linear, pattern))
+
+
+def densify(model: nn.Module) -> None:
+    """Replace SparseLinear layers by Linear ones with zeros, in place."""
+    for name, module in list(model.named_modules()):
+        if name and isinstance(module, SparseLinear):
+            model.set_submodule(name, module.to_linear())
