@@ -270,3 +270,13 @@ def test_archive_keeps_two_runs_of_one_name(runs: Path, tmp_path: Path) -> None:
     again = write_run(tmp_path / "again", "DS-TD3", ENV, rising(7.0), seed=1)
     assert main(["archive", str(runs / "ds-1"), str(again), *words]) == 0
     assert (tmp_path / ENV / "DS-TD3_seed1-2" / "evaluations.csv").exists()
+
+
+def test_clips_of_runs_are_in_the_page_itself(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "TD3", ENV, rising(100.0))
+    assert main(["report", str(run), "--out", str(tmp_path / "without")]) == 0
+    (run / "play.mp4").write_bytes(b"a film")
+    assert main(["report", str(run), "--out", str(tmp_path / "with")]) == 0
+    pages = {n: (tmp_path / n / "report.html").read_text() for n in ("without", "with")}
+    assert "<video" not in pages["without"]
+    assert 'src="data:video/mp4;base64,YSBmaWxt"' in pages["with"]

@@ -22,6 +22,7 @@ usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
 
   train      train an agent:   sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0
   evaluate   play a trained agent's evaluation again:   sparl evaluate RUN
+  play       watch a trained agent, or record it:   sparl play RUN --video FILE.mp4
   export     write a trained policy for machines without sparl:   sparl export RUN --format c
   info       this machine, or a run:   sparl info [RUN]
   methods    what can be trained, from which source
@@ -76,6 +77,7 @@ def _dispatch(args: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": train,
         "evaluate": evaluate,
+        "play": play,
         "export": export,
         "info": info,
         "methods": methods,
@@ -327,6 +329,13 @@ def archive(args: list[str]) -> int:
 def bench(args: list[str]) -> int:
     """`sparl bench`."""
     from sparl.bench.command import bench as run
+
+    return run(args)
+
+
+def play(args: list[str]) -> int:
+    """`sparl play`."""
+    from sparl.play.command import play as run
 
     return run(args)
 

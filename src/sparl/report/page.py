@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -11,6 +12,8 @@ from sparl.report.pictures import Section
 from sparl.report.runs import Collection
 from sparl.report.tables import Table
 
+CLIP = "play.mp4"  # in a run's folder, from sparl play --video
+CLIP_BYTES = 5_000_000  # a larger one is left out of the page
 _TITLE = "Sparse reinforcement learning: results"
 # What stands folded up until somebody asks for it.
 _FOLDED = {"Degrees", "What the networks look at", "Runs"}
@@ -31,6 +34,7 @@ def html(runs: Collection, tables: Sequence[Table], sections: Sequence[Section])
         f'<nav aria-label="methods"><div>{toggles}</div></nav><main>',
         _notes(runs),
         *(_section(s, methods) for s in sections[:1]),
+        _clips(runs),
         *(_table(by_name[name], methods) for name in first if name in by_name),
         *(_section(s, methods) for s in sections[1:3]),
         *(_table(t, methods) for t in tables if t.name == "costs"),
@@ -67,6 +71,25 @@ def summary(runs: Collection) -> str:
     count = sum(len(group.runs) for group in runs.groups)
     counts = (count, "run"), (len(runs.labels), "method"), (len(runs.environments), "environment")
     return ", ".join(f"{n} {name}{'s' * (n != 1)}" for n, name in counts) + "."
+
+
+def _clips(runs: Collection) -> str:
+    """The clips of those runs that have one, in the page itself."""
+    films = []
+    for group in runs.groups:
+        for run in group.runs:
+            path = run.path / CLIP
+            if path.is_file() and path.stat().st_size <= CLIP_BYTES:
+                data = b64encode(path.read_bytes()).decode()
+                films.append(
+                    f'<figure data-m="{escape(group.label)}">'
+                    '<video controls muted loop width="100%" '
+                    f'src="data:video/mp4;base64,{data}"></video><figcaption>'
+                    f"{escape(f'{group.label}, {run.config.env}, seed {run.config.seed}')}"
+                    "</figcaption></figure>"
+                )
+    note = "The best and the worst evaluation episode of a run, side by side."
+    return _block("To watch", note, f'<div class="figures">{"".join(films)}</div>') if films else ""
 
 
 def _notes(runs: Collection) -> str:

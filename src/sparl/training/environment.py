@@ -64,10 +64,12 @@ class _ZeroContactForces(gymnasium.ObservationWrapper[NDArray[Any], NDArray[Any]
 
 
 def _make(
-    env_id: str, max_episode_steps: int | None, contact_forces: str
+    env_id: str, max_episode_steps: int | None, contact_forces: str, render_mode: str | None
 ) -> gymnasium.Env[Any, Any]:
     """The Gymnasium environment of an id, -v3 ids included."""
     options: dict[str, Any] = {"disable_env_checker": True}
+    if render_mode is not None:
+        options["render_mode"] = render_mode
     if max_episode_steps is not None:
         options["max_episode_steps"] = max_episode_steps
     if env_id == "Ant-v3" and contact_forces == "live":
@@ -147,6 +149,7 @@ class Environment:
         env_id: Gymnasium id, or one of the five MuJoCo tasks' -v3 ids.
         max_episode_steps: time limit; None: the environment's own.
         contact_forces: "zero" or "live", for Ant-v3 and Humanoid-v3.
+        render_mode: Gymnasium's: None, "human" (a window) or "rgb_array" (pictures).
 
     Attributes:
         n_obs: length of an observation.
@@ -159,10 +162,14 @@ class Environment:
     """
 
     def __init__(
-        self, env_id: str, max_episode_steps: int | None = None, contact_forces: str = "zero"
+        self,
+        env_id: str,
+        max_episode_steps: int | None = None,
+        contact_forces: str = "zero",
+        render_mode: str | None = None,
     ) -> None:
         self.env_id = env_id
-        self.gym = _make(env_id, max_episode_steps, contact_forces)
+        self.gym = _make(env_id, max_episode_steps, contact_forces, render_mode)
         self.notes = _notes(env_id, contact_forces)
         observation, action = self.gym.observation_space, self.gym.action_space
         if (
@@ -317,9 +324,9 @@ class ActionScale:
         return bounded
 
 
-def make_environment(config: Config) -> Environment:
+def make_environment(config: Config, render_mode: str | None = None) -> Environment:
     """The environment of a configuration."""
-    return Environment(config.env, config.max_episode_steps, config.contact_forces)
+    return Environment(config.env, config.max_episode_steps, config.contact_forces, render_mode)
 
 
 def _time_limit(env: gymnasium.Env[Any, Any]) -> Any:

@@ -1,0 +1,83 @@
+"""`sparl play`: watch a trained agent, or record it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from sparl.arguments import parse_options
+from sparl.configuration import Config
+from sparl.console import PlainConsole
+from sparl.errors import UsageError
+from sparl.play.camera import follow
+from sparl.random_streams import integer_seed
+from sparl.training.agent_file import TrainedAgent, load_agent
+from sparl.training.environment import make_environment
+from sparl.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class PlayOptions:
+    """Watch a trained agent play its evaluation episodes, without noise."""
+
+    run: tyro.conf.Positional[str]
+    """Folder of the run."""
+    episodes: int | None = None
+    """Episodes; None: as many as in training."""
+    seed: int | None = None
+    """Evaluation seed; None: training's own."""
+    video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Record the best and the worst of the episodes, side by side, into this MP4 file, and open
+    no window; needs sparl[video]."""
+
+
+def play(args: list[str]) -> int:
+    """`sparl play`."""
+    options = parse_options(PlayOptions, args, "sparl play")
+    config = RunFolder.open(options.run).config()
+    agent = load_agent(options.run)
+    episodes = config.evaluation_episodes if options.episodes is None else options.episodes
+    seed = config.evaluation_seed if options.seed is None else options.seed
+    if episodes < 1 or seed < 0:
+        raise UsageError(
+            f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0"
+        )
+    if options.video is None:
+        _show(config, agent, episodes, seed)
+    else:
+        from sparl.play.video import record
+
+        for line in record(config, agent, episodes, seed, options.video):
+            PlainConsole().print(line)
+    return 0
+
+
+def _show(config: Config, agent: TrainedAgent, episodes: int, seed: int) -> None:
+    """Play in the simulator's window.
+
+    Raises:
+        UsageError: there is no screen, or the environment has no window.
+    """
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        raise UsageError(
+            "play: there is no screen here (DISPLAY is not set); record with --video FILE.mp4"
+        )
+    environment = make_environment(config, "human")
+    follow(environment)
+    try:
+        for episode in range(episodes):
+            observation = environment.reset(seed=integer_seed(seed, episode))
+            total, over = 0.0, False
+            while not over:
+                step = environment.step(agent.policy(observation[np.newaxis])[0])
+                observation, over = step.observation, step.terminated or step.truncated
+                total += step.reward
+            PlainConsole().print(f"episode {episode}: return {total:,.3f}")
+    finally:
+        environment.close()

@@ -1,0 +1,159 @@
+"""Episodes as an MP4, with or without a screen. Needs `sparl[video]`."""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparl.configuration import Config
+from sparl.errors import EnvironmentFault, ResourceError, UsageError
+from sparl.play.camera import follow
+from sparl.random_streams import integer_seed
+from sparl.training.agent_file import TrainedAgent
+from sparl.training.environment import Environment, make_environment
+from sparl.training.evaluate import Evaluator
+
+try:
+    import imageio.v2 as imageio
+    import imageio_ffmpeg  # noqa: F401  what imageio writes MP4 with
+    from PIL import Image, ImageDraw
+except ImportError as error:
+    raise UsageError(
+        f"play: --video needs {error.name}; install it with pip install 'sparl[video]'"
+    ) from None
+
+Frame = NDArray[np.uint8]  # [height, width, 3]
+
+FASTEST = 30  # frames in a second; of a faster simulator some are left out
+
+
+def record(
+    config: Config, agent: TrainedAgent, episodes: int, seed: int, path: Path
+) -> Iterator[str]:
+    """Play episodes and record the best and the worst of them, side by side.
+
+    Args:
+        config: of the agent's training.
+        agent: who plays.
+        episodes: how many to play.
+        seed: the evaluation seed.
+        path: the MP4 file.
+
+    Yields:
+        What the user should know.
+
+    Raises:
+        UsageError: not an MP4 file, or the environment cannot draw.
+        ResourceError: the file cannot be written.
+    """
+    if path.suffix != ".mp4" or not path.parent.is_dir():
+        raise UsageError(f"play: --video {path} must be an .mp4 file in an existing folder")
+    _choose_renderer()
+    evaluator = Evaluator(lambda: make_environment(config), episodes, seed)
+    try:
+        returns = evaluator.evaluate(agent.policy).returns
+    finally:
+        evaluator.close()
+    best, worst = int(np.argmax(returns)), int(np.argmin(returns))
+    chosen = {"best": best} if best == worst else {"best": best, "worst": worst}
+    for name, episode in chosen.items():
+        yield f"{name}: episode {episode}, return {returns[episode]:,.3f}"
+    films = [
+        _Film(config, agent, integer_seed(seed, episode), f"{name}: {returns[episode]:,.1f}")
+        for name, episode in chosen.items()
+    ]
+    whole = path.with_suffix(".tmp.mp4")
+    try:
+        count = _write(whole, films)
+        whole.replace(path)
+    except OSError as error:
+        raise ResourceError(f"play: cannot write {path}: {error}") from None
+    finally:
+        whole.unlink(missing_ok=True)
+        for film in films:
+            film.environment.close()
+    yield f"{path}: {count:,} frames, {path.stat().st_size:,} bytes"
+
+
+def _write(path: Path, films: list[_Film]) -> int:
+    """Films side by side until the longest ends, and how many frames that took."""
+    frames = 0
+    writer: Any
+    with imageio.get_writer(path, fps=films[0].fps, macro_block_size=2) as writer:
+        while not all(film.over for film in films):
+            writer.append_data(np.hstack([film.next_frame() for film in films]))
+            frames += 1
+    return frames
+
+
+class _Film:
+    """An episode, frame by frame; after its end the last one again.
+
+    Args:
+        config: of the agent's training.
+        agent: who plays.
+        seed: of the episode.
+        title: written on every frame.
+    """
+
+    def __init__(self, config: Config, agent: TrainedAgent, seed: int, title: str) -> None:
+        self.environment = make_environment(config, "rgb_array")
+        follow(self.environment)
+        _without_shadows(self.environment)
+        self._agent, self._title = agent, title
+        fps = float(self.environment.gym.metadata.get("render_fps") or FASTEST)
+        self._steps = max(1, round(fps / FASTEST))  # of the environment for a frame
+        self.fps = fps / self._steps
+        self.over = False
+        self._observation = self.environment.reset(seed=seed)
+        self._frame = self._draw()
+
+    def next_frame(self) -> Frame:
+        """The picture of now, and then a few steps."""
+        frame = self._frame
+        for _ in range(self._steps):
+            if not self.over:
+                step = self.environment.step(self._agent.policy(self._observation[np.newaxis])[0])
+                self._observation, self.over = step.observation, step.terminated or step.truncated
+        if not self.over:
+            self._frame = self._draw()
+        return frame
+
+    def _draw(self) -> Frame:
+        name = self.environment.env_id
+        try:
+            drawn: Any = self.environment.gym.render()
+        except Exception as error:
+            said = " ".join(str(error).split())[:200]
+            raise EnvironmentFault(
+                f"environment {name} cannot draw: {said}; without a screen it needs EGL or OSMesa "
+                "(MUJOCO_GL=egl: apt-get install libegl1; MUJOCO_GL=osmesa: libosmesa6)"
+            ) from None
+        if not isinstance(drawn, np.ndarray):
+            raise UsageError(f"play: environment {name} has no pictures (render mode rgb_array)")
+        picture = Image.fromarray(drawn[: drawn.shape[0] // 2 * 2, : drawn.shape[1] // 2 * 2])
+        ImageDraw.Draw(picture).text((10, 10), self._title, fill="black", stroke_width=1,
+                                     stroke_fill="white", font_size=20)  # fmt: skip
+        return np.asarray(picture)
+
+
+def _choose_renderer() -> None:
+    """Without a screen MuJoCo needs to be told of another way to draw, before its first picture."""
+    headless = sys.platform == "linux" and "DISPLAY" not in os.environ
+    if headless and "MUJOCO_GL" not in os.environ:
+        os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "osmesa"
+
+
+def _without_shadows(environment: Environment) -> None:
+    """Software renderers take three times as long with MuJoCo's shadows and reflections."""
+    model: Any = getattr(environment.gym.unwrapped, "model", None)
+    if hasattr(model, "light_castshadow"):
+        model.light_castshadow[:] = 0
+        model.mat_reflectance[:] = 0

@@ -1,0 +1,62 @@
+"""Videos without a screen. Needs EGL or OSMesa (libegl1 or libosmesa6)."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+
+import sparl
+from sparl.cli import main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    sparl.train(
+        "TD3", "Hopper-v5", quiet=True, run_dir=str(path), steps=150, hidden=(8,),
+        warmup_env_steps=100, evaluate_every_env_steps=150, evaluation_episodes=3,
+    )  # fmt: skip
+    return path
+
+
+# imageio's reader leaves its pipes open.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_best_and_worst_side_by_side(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    path = tmp_path / "clip.mp4"
+    assert main(["evaluate", str(run)]) == 0
+    returns = re.findall(r"return (\S+), (\d+) steps", capsys.readouterr().out)
+    assert main(["play", str(run), "--video", str(path)]) == 0
+    printed = capsys.readouterr().out
+    totals = [float(total) for total, _ in returns]
+    for name, episode in (("best", np.argmax(totals)), ("worst", np.argmin(totals))):
+        assert f"{name}: episode {episode}, return {totals[episode]:,.3f}" in printed
+
+    with imageio.get_reader(path) as reader:
+        frames = np.stack(list(reader.iter_data()))
+        assert reader.get_meta_data()["fps"] == pytest.approx(125 / 4)
+    gc.collect()
+    longest = max(
+        int(steps) for _, steps in (returns[np.argmax(totals)], returns[np.argmin(totals)])
+    )
+    assert len(frames) == -(-longest // 4)  # every fourth of 125 steps in a second
+    assert frames.shape[2] == 2 * frames.shape[1]
+    purple = (frames[..., 0] > 1.5 * frames[..., 1]) & (frames[..., 2] > 1.3 * frames[..., 1])
+    assert purple.sum(axis=(1, 2)).min() > 100  # the foot is in every picture
+    assert np.abs(np.diff(frames.astype(int), axis=0)).max(axis=(1, 2, 3)).min() > 30
+    assert not list(tmp_path.glob("*.tmp.mp4"))
+
+
+def test_only_mp4_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (tmp_path / "clip.gif", tmp_path / "missing" / "clip.mp4"):
+        assert main(["play", str(run), "--video", str(path)]) == 2
+        assert "must be an .mp4 file in an existing folder" in capsys.readouterr().err
