@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -name '*.py' -o -name '*.pyi')
 
-.PHONY: train test test-extras check lint types native native-arm format clean
+.PHONY: train test test-extras release check lint types native native-arm format clean
 
 train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
@@ -15,6 +15,13 @@ test: $(VENV)/installed-test  ## pass the tests
 
 test-extras: $(VENV)/installed-extras  ## the tests of what is optional: they install it all
 	$(BIN)/python -m pytest -o addopts=--strict-markers tests/extras
+
+release: $(VENV)/bin/python  ## source package and wheel; the wheel trains where there is no compiler
+	rm -rf build/dist build/empty && $(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build --outdir build/dist
+	$(BIN)/python -m venv build/empty && build/empty/bin/pip install --quiet build/dist/*.whl
+	cd build && env -i HOME=$(abspath build) PATH=$(abspath build/empty/bin) \
+	  sparl train --env Pendulum-v1 --steps 300 --warmup-env-steps 100 --run-dir wheel-run --overwrite
 
 check: lint types native  ## what CI asks besides the tests
 

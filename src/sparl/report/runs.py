@@ -200,6 +200,8 @@ def collect(paths: Iterable[str | Path]) -> Collection:
         if not path.is_dir():
             raise DataError(f"{path}: no such folder")
         for found in sorted(path.rglob(CONFIG)):
+            if not (found.parent / RUN).exists():
+                continue  # a trained agent alone, without its run
             try:
                 runs.append(FinishedRun.read(found.parent))
             except DataError as error:

@@ -1,0 +1,52 @@
+"""A loop of one's own, for a simulator outside Gymnasium: python examples/own_loop.py [STEPS]."""
+
+import sys
+
+import numpy as np
+
+from sparl.methods import architecture, preset
+from sparl.random_streams import stream
+from sparl.replay.ring_buffer import RingBuffer
+from sparl.training.rewire import build_agent
+
+
+class Simulator:
+    """Takes an action in [-1, 1] and says what happens: here a point to be centred."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+        self.restart()
+
+    def restart(self):
+        """A point somewhere, 40 steps from now on."""
+        self.left = 40
+        self.point = self.rng.uniform(-1, 1, 2).astype(np.float32)
+        return self.point
+
+    def push(self, action):
+        """Observation, reward, whether the time is up."""
+        self.left -= 1
+        self.point = np.clip(self.point + 0.2 * action, -2, 2).astype(np.float32)
+        return self.point, 1.0 - float(self.point @ self.point), self.left == 0
+
+
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 5_000
+simulator, returns = Simulator(), [0.0]
+config = preset("DS-TD3", "point", steps=steps, warmup_env_steps=300, hidden=(64, 64))
+agent = build_agent(config, architecture(config, n_obs := 2, n_act := 2))
+replay, rng = RingBuffer(steps, n_obs, n_act, config.gamma), stream(config.seed, "replay")
+
+# The loop.
+observation = simulator.restart()
+for step in range(steps):
+    action, noise_free = agent.act(observation)
+    after, reward, time_is_up = simulator.push(action)
+    replay.add(observation, action, noise_free, reward, after, False, time_is_up)
+    observation = simulator.restart() if time_is_up else after
+    if step >= config.warmup_env_steps:
+        agent.update(replay.sample(config.batch_size, config.n_step, rng))
+    returns[-1] += reward
+    if time_is_up:
+        returns.append(0.0)
+
+print(f"return of an episode: {returns[0]:.1f} at first, {returns[-2]:.1f} at the end")

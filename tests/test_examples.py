@@ -1,0 +1,69 @@
+"""The examples, each in its shortest form."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparl.cli import main
+
+REPOSITORY = Path(__file__).parents[1]
+AGENTS = sorted((REPOSITORY / "results" / "agents").glob("*/"))
+
+
+def run(name: str, folder: Path, *arguments: str) -> str:
+    """What an example prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", REPOSITORY / "examples" / name, *arguments],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_train_and_export(tmp_path: Path) -> None:
+    printed = run("train_and_export.py", tmp_path, "400", "c")
+    assert "8-bit weights: return" in printed
+    assert "void policy_act(" in (tmp_path / "c" / "policy.h").read_text()
+
+
+def test_own_topology_method(tmp_path: Path) -> None:
+    run("own_topology_method.py", tmp_path, "600")
+    (path,) = tmp_path.glob("runs/*")
+    with (path / "topology.csv").open() as file:
+        evolved = {row["network"] for row in csv.DictReader(file)}
+    assert evolved == {"actor", "critics"}
+    # Connections went to those inputs that had the fewest: none is without any.
+    degrees = json.loads((path / "degrees.json").read_text())
+    fewest = {when: min(degrees[when]["actor"][0][1]["out"]) for when in ("initial", "now")}
+    assert fewest["now"] > fewest["initial"]
+
+
+def test_custom_environment(tmp_path: Path) -> None:
+    printed = run("custom_environment.py", tmp_path, "400")
+    assert re.search(r"it pushes with [+-]\d\.\d\d N", printed)
+
+
+def test_own_loop_learns(tmp_path: Path) -> None:
+    printed = run("own_loop.py", tmp_path, "1500")
+    found = re.search(r"return of an episode: (\S+) at first, (\S+) at the end", printed)
+    assert found is not None
+    assert float(found[2]) > 20 > float(found[1])
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda path: path.name)
+def test_shipped_agents_return_what_their_table_says(
+    agent: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = (agent.parent / "README.md").read_text()
+    row = next(line for line in table.splitlines() if f"`{agent.name}`" in line)
+    stated = float(row.split("|")[-2].split("±")[0].replace(",", ""))
+    assert main(["evaluate", str(agent), "--episodes", "2"]) == 0
+    mean = float(capsys.readouterr().out.split()[-3].replace(",", ""))
+    assert mean == pytest.approx(stated, rel=0.1)
