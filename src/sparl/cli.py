@@ -27,6 +27,7 @@ usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
   info       this machine, or a run:   sparl info [RUN]
   methods    what can be trained, from which source
   cost       connections, bytes and FLOPs without training:   sparl cost --method DS-TD3 --env ID
+  study      many runs from one file:   sparl study run FILE | status FILE
   report     tables and pictures of finished runs:   sparl report runs
   archive    keep the small files of finished runs:   sparl archive RUN --to results
   bench      how fast this machine is:   sparl bench --quick
@@ -82,6 +83,7 @@ def _dispatch(args: list[str]) -> int:
         "info": info,
         "methods": methods,
         "cost": cost,
+        "study": study,
         "report": report,
         "archive": archive,
         "bench": bench,
@@ -310,6 +312,13 @@ def cost(args: list[str]) -> int:
             f"it does not print; the count above is ours), FLOPs of an action {test_flops:.3f}"
         )
     return 0
+
+
+def study(args: list[str]) -> int:
+    """`sparl study`."""
+    from sparl.studies.command import study as run
+
+    return run(args)
 
 
 def report(args: list[str]) -> int:

@@ -32,6 +32,7 @@ class Family:
         settings: base settings.
         fields: choices that differ from the settings.
         sparse: takes the environment's densities.
+        version: one more whenever its preset changes: a study's runs are named by it.
     """
 
     prefix: str
@@ -40,6 +41,7 @@ class Family:
     settings: str
     fields: Mapping[str, Any]
     sparse: bool = True
+    version: int = 1
 
 
 _EVOLVING = {"rewire_every_updates": 10_000}

@@ -1,0 +1,1 @@
+"""Studies: many runs from one file, each in a folder of its own."""

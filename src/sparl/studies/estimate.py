@@ -1,0 +1,67 @@
+"""How long a study will take and how much memory, from a short trial of each kind of run."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sparl.configuration import Config
+from sparl.cost import network_bytes
+from sparl.replay.ring_buffer import replay_bytes
+from sparl.studies.plan import Unit
+from sparl.training.loop import Training
+
+TRIAL_STEPS = 100
+PROCESS_BYTES = 75_000_000  # Python, NumPy, Gymnasium and MuJoCo, measured
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one run on a core of its own."""
+
+    seconds: float
+    bytes: int
+
+
+def estimates(units: Sequence[Unit]) -> dict[str, Estimate]:
+    """An estimate for each unit's id; units that differ in their seeds share a trial."""
+    found: dict[Config, Estimate] = {}
+    for unit in units:
+        kind = replace(unit.config, seed=0)
+        if kind not in found:
+            found[kind] = _trial(kind)
+    return {unit.id: found[replace(unit.config, seed=0)] for unit in units}
+
+
+def _trial(config: Config) -> Estimate:
+    """Measure steps with updates and one evaluation of the untrained agent.
+
+    Evaluations of a trained agent may take longer where an untrained one falls at once.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        short = replace(
+            config, run_dir=str(Path(folder) / "run"), threads=1, warmup_env_steps=config.batch_size
+        )
+        training = Training(short, quiet=True)
+        try:
+            training.observation = training.environment.reset(seed=0)
+            for _ in range(short.warmup_env_steps + 10):
+                training.step()
+            start = time.perf_counter()
+            for _ in range(TRIAL_STEPS):
+                training.step()
+            step = (time.perf_counter() - start) / TRIAL_STEPS
+            start = time.perf_counter()
+            training.evaluator.evaluate(training.agent.policy)
+            evaluation = time.perf_counter() - start
+            n_obs, n_act = training.environment.n_obs, training.environment.n_act
+            networks = network_bytes(training.architecture, config.batch_size)
+        finally:
+            training.close()
+    capacity = min(config.replay_capacity, config.end)
+    replay = replay_bytes(capacity, n_obs, n_act, config.dynamic_buffer)
+    evaluations = 1 + config.end // config.evaluate_every_env_steps
+    return Estimate(config.end * step + evaluations * evaluation, PROCESS_BYTES + networks + replay)

@@ -1,0 +1,149 @@
+"""A study's file, and the runs that it names.
+
+methods = ["TD3", "DS-TD3"]          # names that `sparl methods` lists
+environments = ["HalfCheetah-v3"]    # Gymnasium ids
+seeds = 5                            # 0 to 4, or a list
+[fields]                             # for all runs: any field of a configuration
+steps = 1_000_000
+[grid]                               # each value of each field, in all combinations
+rewire_every_updates = [500, 1000]
+[[variants]]                         # or named together; a variant may also set the
+hard_target_every = 1000             # methods, environments and seeds of its runs
+methods = ["SAC"]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparl.configuration import Config, check, typed_fields
+from sparl.errors import UsageError
+from sparl.methods import find_method, preset
+
+_WHERE = ("methods", "environments", "seeds")
+_KEYS = (*_WHERE, "fields", "grid", "variants")
+# What each run has of its own, or what the study decides.
+_OF_THE_STUDY = {"method", "env", "seed", "run_dir", "overwrite", "threads"}
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """One run of a study.
+
+    Attributes:
+        id: the name of its folder; stable, see `unit_id`.
+        fields: method, env, seed and everything that was set.
+    """
+
+    id: str
+    fields: dict[str, Any]
+
+    @property
+    def config(self) -> Config:
+        """The configuration that the fields resolve to."""
+        values = dict(self.fields)
+        return preset(values.pop("method"), values.pop("env"), **values)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Many runs.
+
+    Attributes:
+        name: of the file, without its suffix.
+        units: the runs: seed by seed, so that a study that is cut short has something of all.
+    """
+
+    name: str
+    units: list[Unit]
+
+
+def read_study(path: Path) -> Study:
+    """The study of a file.
+
+    Raises:
+        UsageError: with all that is wrong.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"study file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"study file {path} cannot be read: {error}") from None
+    unknown = sorted(content.keys() - set(_KEYS))
+    if unknown:
+        raise UsageError(
+            f"study file {path}: unknown {', '.join(unknown)}; known: {', '.join(_KEYS)}"
+        )
+    units: dict[str, Unit] = {}
+    for fields in _combinations(content, path):
+        unit = Unit(unit_id(fields), fields)
+        check(unit.config)
+        units.setdefault(unit.id, unit)
+    ordered = sorted(units.values(), key=lambda unit: unit.fields["seed"])
+    return Study(path.stem, ordered)
+
+
+def unit_id(fields: dict[str, Any]) -> str:
+    """METHOD_ENV_seedN and eight digits of a digest.
+
+    The digest is of the fields that were set and the version of the method's preset, so that a
+    field that is new to sparl does not rename finished runs, and a changed preset does.
+    """
+    method, env, seed = fields["method"], fields["env"], fields["seed"]
+    known = {**fields, "preset": find_method(method).family.version}
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    return f"{method}_{env.replace('/', '-')}_seed{seed}_{digest[:8]}"
+
+
+def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
+    """The fields of every run."""
+    grid = content.get("grid", {})
+    variants = content.get("variants", [{}])
+    if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
+        raise UsageError(f"study file {path}: grid must name a list of values for each field")
+    if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):
+        raise UsageError(f"study file {path}: variants must be tables, [[variants]]")
+    for variant in variants:
+        where = {key: variant.get(key, content.get(key)) for key in _WHERE}
+        own = {key: value for key, value in variant.items() if key not in _WHERE}
+        methods = _strings(where["methods"], "methods", path)
+        environments = _strings(where["environments"], "environments", path)
+        seeds = _seeds(where["seeds"], path)
+        for values in itertools.product(*grid.values()):
+            fields = {
+                **content.get("fields", {}),
+                **dict(zip(grid, values, strict=True)),
+                **own,
+            }
+            taken = sorted(_OF_THE_STUDY & fields.keys())
+            if taken:
+                raise UsageError(
+                    f"study file {path}: {', '.join(taken)} cannot be set as a field; a study "
+                    "names methods, environments and seeds, and gives each run a folder and a core"
+                )
+            fields = typed_fields(fields, f"study file {path}")
+            for method, env, seed in itertools.product(methods, environments, seeds):
+                yield {"method": find_method(method).name, "env": env, "seed": seed, **fields}
+
+
+def _strings(value: Any, key: str, path: Path) -> list[str]:
+    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+        return value
+    raise UsageError(f"study file {path}: {key} is {value!r}, must be a list of names")
+
+
+def _seeds(value: Any, path: Path) -> list[int]:
+    """0 to n - 1, or those listed."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return list(range(value))
+    if isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value):
+        return value
+    raise UsageError(f"study file {path}: seeds is {value!r}, must be a number or a list of seeds")

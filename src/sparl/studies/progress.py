@@ -1,0 +1,124 @@
+"""How far the runs of a study are, read from their folders alone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.table import Table
+
+from sparl.errors import DataError
+from sparl.studies.plan import Unit
+from sparl.training.run_folder import EVALUATIONS, LOCK, RUN, RunFolder
+
+State = Literal["waiting", "running", "stopped", "failed", "finished"]
+FAILURE = "failure.json"  # why the last attempt ended: exit code and last line
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of one run.
+
+    Attributes:
+        unit: the run.
+        state: waiting has not begun, stopped goes on when the study runs again.
+        env_step: of the last evaluation [environment steps].
+        rate: between the last two evaluations [environment steps / s]; 0 if unknown.
+        last_return: mean of the last evaluation; None before it.
+        error: what a failed run said last.
+    """
+
+    unit: Unit
+    state: State
+    env_step: int = 0
+    rate: float = 0.0
+    last_return: float | None = None
+    error: str = ""
+
+
+def progress(folder: Path, unit: Unit) -> Progress:
+    """How far a run is."""
+    path = folder / unit.id
+    run = RunFolder(path)
+    env_step, rate, last = 0, 0.0, None
+    try:
+        about = run.read_json(RUN) if (path / RUN).exists() else {}
+        rows = run.rows(EVALUATIONS)[-2:]
+        points = [(int(row["env_step"]), float(row["wall_seconds"])) for row in rows]
+        if rows:
+            env_step, last = points[-1][0], float(rows[-1]["mean"])
+        if len(points) == 2 and points[1][1] > points[0][1]:
+            rate = (points[1][0] - points[0][0]) / (points[1][1] - points[0][1])
+    except (DataError, KeyError, TypeError, ValueError):
+        about = {}  # being written, or damaged; whoever trains it says which
+    state, error = _state(path, about.get("state"))
+    return Progress(unit, state, env_step, rate, last, error)
+
+
+def _state(path: Path, told: object) -> tuple[State, str]:
+    if told == "finished":
+        return "finished", ""
+    if _in_use(path):
+        return "running", ""
+    if (path / FAILURE).exists():
+        try:
+            return "failed", str(json.loads((path / FAILURE).read_text())["error"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "failed", ""
+    return ("stopped" if told is not None else "waiting"), ""
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a process holds the run folder's lock."""
+    try:
+        with (path / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def table(every: Sequence[Progress]) -> Table:
+    """Counts, every run that is neither waiting nor finished, and the time left."""
+    counts = {
+        state: sum(p.state == state for p in every)
+        for state in ("finished", "running", "stopped", "failed", "waiting")
+    }
+    under_way = [p for p in every if p.state not in ("waiting", "finished")]
+    shown = Table(box=None, pad_edge=False, show_header=bool(under_way))
+    shown.add_column("run")
+    for column in ("state", "steps", "steps/s", "return"):
+        shown.add_column(column, justify="right")
+    for p in under_way:
+        shown.add_row(
+            p.unit.id, p.state, f"{p.env_step:,} of {p.unit.config.end:,}",
+            f"{p.rate:,.0f}" if p.rate else "-",
+            "-" if p.last_return is None else f"{p.last_return:,.1f}",
+        )  # fmt: skip
+        if p.error:
+            shown.add_row(f"  {p.error}")
+    text = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    shown.caption = f"{len(every)} runs: {text}{_left(every)}"
+    shown.caption_justify = "left"
+    return shown
+
+
+def _left(every: Sequence[Progress]) -> str:
+    """The time left, if what runs now goes on at its rate until all is done."""
+    rate = sum(p.rate for p in every if p.state == "running")
+    steps = sum(p.unit.config.end - p.env_step for p in every if p.state != "finished")
+    if not rate or not steps:
+        return ""
+    return f"; about {hours(steps / rate)} left"
+
+
+def hours(seconds: float) -> str:
+    """H:MM h, or minutes."""
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"

@@ -1,0 +1,94 @@
+"""Runs of a study as tasks of a Ray cluster; every machine must see the study's folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparl.errors import UsageError
+from sparl.studies.execute import start
+from sparl.studies.plan import Unit
+from sparl.studies.progress import progress
+from sparl.studies.unit import IN_USE, record_end, record_loss
+from sparl.training.interrupt import stop_on_signal
+
+LOCAL = "local"
+POLL_SECONDS = 1.0
+ATTEMPTS = 10  # at a run whose worker is lost again and again
+
+
+def execute_on_ray(
+    folder: Path, units: Sequence[Unit], address: str, processes: int,
+    look: Callable[[float], None],
+) -> signal.Signals | None:  # fmt: skip
+    """Run all units as Ray tasks of one core each; a lost worker's run goes on in another.
+
+    Args:
+        folder: of the study; the same path on every machine.
+        units: what to run.
+        address: of a running cluster, or "local" to start one here for this study.
+        processes: how many at a time, on a local cluster.
+        look: called again and again with the seconds it should take.
+
+    Returns:
+        The signal that stopped it; None if all were run.
+
+    Raises:
+        UsageError: Ray is not installed, or there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("study: --ray needs Ray: pip install 'sparl[ray]'") from None
+    local: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False}
+    options: dict[str, Any] = local if address == LOCAL else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"study: no Ray cluster at {address}: {reason}") from None
+    where = folder.resolve()
+    try:
+        # Ray starts a task again when its worker dies; the unit then goes on where it was.
+        task = ray.remote(num_cpus=1, max_retries=ATTEMPTS)(_unit)
+        waiting = {task.remote(where, unit): unit for unit in units}
+        with stop_on_signal() as stop:
+            while waiting and stop.signal is None:
+                look(POLL_SECONDS)
+                done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+                for reference in done:
+                    path = where / waiting.pop(reference).id
+                    try:
+                        record_end(path, ray.get(reference))
+                    except ray.exceptions.RayError as error:
+                        record_loss(path, " ".join(str(error).split()))
+            for reference in waiting:
+                ray.cancel(reference)
+            if waiting:  # each saves and ends
+                ray.wait(list(waiting), num_returns=len(waiting), timeout=60)
+            return stop.signal
+    finally:
+        ray.shutdown()
+
+
+def _unit(folder: Path, unit: Unit) -> int:
+    """In a worker process: the unit as a process of its own; its exit code."""
+    while True:
+        if progress(folder, unit).state == "finished":
+            return 0
+        process = start(folder, unit)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # cancelled
+            process.terminate()
+            process.wait()
+            raise
+        if code != IN_USE:
+            return code
+        time.sleep(1)  # the process of a worker that was lost may still be at it

@@ -1,0 +1,86 @@
+"""A study on a real local Ray cluster of two workers, one of which is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from sparl.studies.plan import read_study
+from sparl.studies.progress import progress
+from sparl.training.run_folder import LOCK
+
+STUDY = """
+methods = ["DS-TD3"]
+environments = ["Pendulum-v1"]
+seeds = 3
+[fields]
+steps = 6000
+warmup_env_steps = 100
+evaluate_every_env_steps = 200
+evaluation_episodes = 1
+hidden = [32, 32]
+batch_size = 16
+"""
+
+
+def _holder(lock: Path) -> int | None:
+    """The process that has a file open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if link.readlink() == lock:
+                return int(link.parts[2])
+        except OSError:  # it has ended, or is not ours
+            continue
+    return None
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_killed_workers_run_goes_on_in_another(tmp_path: Path) -> None:
+    path, folder = tmp_path / "study.toml", tmp_path / "runs"
+    path.write_text(STUDY)
+    units = read_study(path).units
+    command = [sys.executable, "-m", "sparl.cli", "study", "run", str(path),
+               "--folder", str(folder), "--processes", "2", "--ray"]  # fmt: skip
+    study = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not all(
+            progress(folder, unit).env_step >= 200 for unit in units[:2]
+        ):
+            time.sleep(0.1)
+        trainings = [_holder((folder / unit.id / LOCK).resolve()) for unit in units[:2]]
+        assert None not in trainings
+        workers = [_parent(pid) for pid in trainings if pid is not None]
+        assert len(set(workers)) == 2
+        # As if its machine were lost: the worker, and then the run that it had started.
+        assert trainings[0] is not None
+        os.kill(workers[0], signal.SIGKILL)
+        os.kill(trainings[0], signal.SIGKILL)
+        printed, _ = study.communicate(timeout=240)
+    finally:
+        study.kill()
+    assert study.returncode == 0, printed.decode()
+    assert "3 runs: 3 finished" in printed.decode()
+    for unit in units:
+        p = progress(folder, unit)
+        assert (p.state, p.env_step) == ("finished", 6000)
+    # It was begun twice, the others once.
+    begun = [(folder / u.id / "output.txt").read_text().count("steps of warm-up") for u in units]
+    assert begun == [2, 1, 1]
+
+
+def test_no_cluster_there_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY)
+    command = [sys.executable, "-m", "sparl.cli", "study", "run", str(path),
+               "--folder", str(tmp_path / "runs"), "--ray", "127.0.0.1:1"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("sparl: study: no Ray cluster at")

@@ -1,0 +1,241 @@
+"""Studies: files and what they name, runs that are skipped, resumed, or fail alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sparl.cli import main
+from sparl.methods import FAMILIES, METHODS, architecture
+from sparl.report.runs import collect
+from sparl.studies import plan
+from sparl.studies.plan import read_study, unit_id
+from sparl.studies.progress import progress
+
+STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
+SIZES = {
+    "HalfCheetah": (17, 6), "Hopper": (11, 3), "Walker2d": (17, 6), "Ant": (111, 8),
+    "Humanoid": (376, 17),
+}  # fmt: skip
+SMALL = """
+environments = ["Pendulum-v1"]
+methods = ["DS-TD3"]
+seeds = 2
+[fields]
+steps = 300
+warmup_env_steps = 100
+evaluate_every_env_steps = 100
+evaluation_episodes = 1
+hidden = [16, 16]
+batch_size = 16
+"""
+
+
+def study_file(tmp_path: Path, text: str, name: str = "small.toml") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+# ------------------------------------------------------------------ files
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_studies_of_the_papers_resolve(path: Path) -> None:
+    study = read_study(path)
+    assert len({unit.id for unit in study.units}) == len(study.units) >= 6
+    for unit in study.units:
+        config = unit.config
+        n_obs, n_act = SIZES[config.env.rpartition("-")[0]]
+        nets = architecture(config, n_obs, n_act)
+        assert all(0 < count <= n_in * n_out for (n_in, n_out), count in nets.actor)
+
+
+def test_settings_of_the_papers_tables() -> None:
+    studies = {path.stem: [u.config for u in read_study(path).units] for path in STUDIES}
+    counts = {name: len(configs) for name, configs in studies.items()}
+    assert counts == {
+        "ds-table-1": 100, "ds-table-1-in-ten-minutes": 6, "ds-evolution-period": 20,
+        "ds-sparsity-level": 25, "ds-sac-table": 50, "rlx2-main-table": 384, "rlx2-ablations": 320,
+    }  # fmt: skip
+    assert {c.rewire_every_updates for c in studies["ds-evolution-period"]} == {
+        200, 500, 1000, 2000,
+    }  # fmt: skip
+    assert {c.hard_target_every for c in studies["ds-sac-table"]} == {1000}
+    assert {c.hard_target_every for c in studies["ds-table-1"]} == {0}
+    dense = [c for c in studies["rlx2-main-table"] if c.method in ("TD3", "SAC")]
+    assert {(c.settings, c.learning_rate, c.steps) for c in dense} == {("rlx2", 3e-4, 3_000_000)}
+    assert {c.n_step for c in studies["rlx2-ablations"]} == {1, 2, 3, 4, 5}
+
+
+def test_grid_and_variants_make_all_combinations(tmp_path: Path) -> None:
+    text = SMALL + "[grid]\ngamma = [0.9, 0.99]\n[[variants]]\n[[variants]]\nmethods = ['SAC']\n"
+    study = read_study(study_file(tmp_path, text + "seeds = [7]\nalpha = 0.1\n"))
+    found = {(c.method, c.seed, c.gamma, c.alpha) for c in (u.config for u in study.units)}
+    assert found == {
+        *(("DS-TD3", seed, gamma, 0.2) for seed in (0, 1) for gamma in (0.9, 0.99)),
+        *(("SAC", 7, gamma, 0.1) for gamma in (0.9, 0.99)),
+    }
+    assert [u.config.seed for u in study.units] == [0, 0, 1, 1, 7, 7]
+
+
+def test_ids_depend_on_what_was_set_and_on_the_presets_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fields = {"method": "DS-TD3", "env": "HalfCheetah-v3", "seed": 0, "steps": 10}
+    # Pinned: another digest would make everybody's finished studies begin anew.
+    assert unit_id(fields) == "DS-TD3_HalfCheetah-v3_seed0_1529c9cc"
+    assert unit_id(dict(reversed(fields.items()))) == unit_id(fields)
+    assert unit_id({**fields, "gamma": 0.99}) != unit_id(fields)
+    before = unit_id(fields)
+    newer = replace(METHODS["DS-TD3"].family, version=2)
+    monkeypatch.setattr(plan, "find_method", lambda _: SimpleNamespace(family=newer))
+    assert unit_id(fields) != before
+    assert {family.version for family in FAMILIES} == {1}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("seeds = 2", "methods is None"),
+        ("methods = 'TD3'\nenvironments = ['a']\nseeds = 1", "methods is 'TD3'"),
+        ("methods = ['TD3']\nenvironments = ['a']\nseeds = 0", "seeds is 0"),
+        ("methods = ['TD3']\nenvironments = ['a']\nseeds = [true]", "seeds is [True]"),
+        ("methods = ['TD4']\nenvironments = ['a']\nseeds = 1", "did you mean TD3"),
+        (SMALL + "gama = 1", "did you mean gamma"),
+        (SMALL + "gamma = 7", "gamma is 7"),
+        (SMALL + "seed = 7", "seed cannot be set as a field"),
+        (SMALL + "[grid]\ngamma = 0.9", "grid must name a list"),
+        (SMALL + "[[variants]]\nthreads = 2", "threads cannot be set as a field"),
+        ("variants = 3\n" + SMALL, "variants must be tables"),
+        ("fieldz = 3\n" + SMALL, "unknown fieldz"),
+        ("methods = [", "cannot be read"),
+    ],
+)
+def test_wrong_files_are_refused(
+    text: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", "status", str(study_file(tmp_path, text))]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "run or status?"),
+        (["start"], "run or status?"),
+        (["run", "no.toml"], "no.toml does not exist"),
+        (["run", "no.toml", "--processes", "0"], "must be at least 1"),
+    ],
+)
+def test_wrong_commands_are_refused(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", *words]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+
+
+# ------------------------------------------------------------------ running
+
+
+def test_a_study_runs_skips_and_goes_on_beside_failures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SMALL.replace('"Pendulum-v1"', '"Pendulum-v1", "NoSuchEnvironment-v0"')
+    path = study_file(tmp_path, text.replace("seeds = 2", "seeds = [0]"))
+    words = ["study", "run", str(path), "--folder", str(tmp_path / "runs"), "--processes", "2"]
+    assert main(words) == 1
+    printed = capsys.readouterr().out
+    assert "2 runs: 1 finished, 1 failed" in printed
+    assert "NoSuchEnvironment" in printed
+    good, bad = read_study(path).units
+    folder = tmp_path / "runs"
+    assert progress(folder, good).state == "finished"
+    failed = progress(folder, bad)
+    assert (failed.state, failed.env_step) == ("failed", 0)
+    assert json.loads((folder / bad.id / "failure.json").read_text())["exit_code"] == 2
+
+    # Again, with a seed more: what is finished stays as it is.
+    before = (folder / good.id / "evaluations.csv").stat().st_mtime_ns
+    path.write_text(SMALL)
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "2 runs in" in printed
+    assert "1 to do" in printed
+    assert (folder / good.id / "evaluations.csv").stat().st_mtime_ns == before
+    assert main(["study", "status", str(path), "--folder", str(folder)]) == 0
+    assert capsys.readouterr().out.count("finished: DS-TD3_Pendulum-v1_seed") == 2
+    (group,) = collect([folder]).groups
+    assert (len(group.runs), group.planned) == (2, 2)
+
+
+def test_a_stopped_study_goes_on(tmp_path: Path) -> None:
+    text = SMALL.replace("steps = 300", "steps = 1_000_000").replace("seeds = 2", "seeds = 3")
+    path, folder = study_file(tmp_path, text), tmp_path / "runs"
+    units = read_study(path).units
+    command = [sys.executable, "-m", "sparl.cli", "study", "run", str(path),
+               "--folder", str(folder), "--processes", "1"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while progress(folder, units[0]).env_step == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [progress(folder, u).state for u in units] == ["running", "waiting", "waiting"]
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert b"go on with: sparl study run" in printed
+    states = [progress(folder, u) for u in units]
+    assert [p.state for p in states] == ["stopped", "waiting", "waiting"]
+    assert states[0].env_step > 0
+    assert not (folder / units[0].id / "failure.json").exists()
+
+
+def test_a_killed_run_is_a_failure_of_its_own(tmp_path: Path) -> None:
+    text = SMALL.replace("steps = 300", "steps = 1_000_000").replace("seeds = 2", "seeds = 1")
+    path, folder = study_file(tmp_path, text), tmp_path / "runs"
+    (unit,) = read_study(path).units
+    command = [sys.executable, "-m", "sparl.cli", "study", "run", str(path),
+               "--folder", str(folder)]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while progress(folder, unit).env_step == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    failed = progress(folder, unit)
+    assert failed.state == "failed"
+    assert failed.error.startswith("killed by signal 9")
+
+
+def test_dry_run_estimates_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = study_file(tmp_path, SMALL.replace("steps = 300", "steps = 200_000"))
+    folder = tmp_path / "runs"
+    assert main(["study", "run", str(path), "--folder", str(folder), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("DS-TD3_Pendulum-v1_seed") == 2
+    assert "by a trial of 1 of them" in printed
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    path = study_file(tmp_path, SMALL)
+    assert main(["study", "run", str(path), "--folder", str(tmp_path / "file" / "runs")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
