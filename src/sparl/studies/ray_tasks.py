@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ def execute_on_ray(
         import ray
     except ImportError:
         raise UsageError("study: --ray needs Ray: pip install 'sparl[ray]'") from None
+    _check_address(address)
     local: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False}
     options: dict[str, Any] = local if address == LOCAL else {}
     try:
@@ -75,6 +77,21 @@ def execute_on_ray(
             return stop.signal
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Somebody listens at HOST:PORT; Ray itself would wait for minutes.
+
+    Raises:
+        UsageError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # "local", "auto"
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"study: no Ray cluster at {address}: {error}") from None
 
 
 def _unit(folder: Path, unit: Unit) -> int:
