@@ -520,3 +520,12 @@ def test_core_imports_no_other_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_tensorboard_that_is_not_installed_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sparl.training.tensorboard.find_spec", lambda _: None)
+    words = ["train", *SMALL, "--run-dir", str(tmp_path / "run"), "--tensorboard"]
+    assert "pip install 'sparl[tensorboard]'" in refused(capsys, 2, *words)
+    assert not (tmp_path / "run").exists()

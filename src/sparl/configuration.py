@@ -32,6 +32,9 @@ class Config:
     """Replace the run that run_dir holds."""
     threads: int | None = None
     """Threads of a network pass; results do not depend on it. None: all cores, at most 4."""
+    tensorboard: bool = False
+    """Also write event files for TensorBoard into the run's folder (pip install
+    'sparl[tensorboard]')."""
 
     settings: Literal["ds", "rlx2"] = "ds"
     """Base settings of the preset: Sokar et al.'s, or RLx2's (learning rate, batch, ...)."""

@@ -29,6 +29,7 @@ from sparl.training.plan import connections_text, plan
 from sparl.training.record import Record
 from sparl.training.rewire import EvolvingLearner, build_agent
 from sparl.training.run_folder import RunFolder
+from sparl.training.tensorboard import require_tensorboard
 
 Policy = Callable[[Array], Array]
 
@@ -62,6 +63,8 @@ class Training:
 
     def __init__(self, config: Config, *, quiet: bool = False) -> None:
         check(config)
+        if config.tensorboard:
+            require_tensorboard()
         self.config = config
         _native.set_threads(config.threads or min(available_cores(), 4))
         self.environment = make_environment(config)
@@ -118,6 +121,7 @@ class Training:
 
     def close(self) -> None:
         """Release the environments and the run's folder."""
+        self.record.close()
         self.folder.close()
         self.environment.close()
         self.evaluator.close()
@@ -201,7 +205,7 @@ class Training:
             "episodes": self.episodes, "replay_size": self.replay.size, "n_step": self._n_step(),
         }  # fmt: skip
         self.record.metrics(self.env_step, self.agent.updates, counts)
-        self.record.topology(self._learners())
+        self.record.topology(self.env_step, self._learners())
 
     def _write_degrees(self) -> None:
         self.record.degrees(

@@ -18,6 +18,7 @@ from sparl.training.machine import machine, peak_memory_bytes, versions
 from sparl.training.plan import plan
 from sparl.training.rewire import EvolvingLearner
 from sparl.training.run_folder import DEGREES, EVALUATIONS, METRICS, RUN, TOPOLOGY, RunFolder
+from sparl.training.tensorboard import EventFile
 
 
 class Record:
@@ -43,6 +44,7 @@ class Record:
         self.environment_notes = environment_notes
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
+        self._events = EventFile(folder.path) if config.tensorboard else None
         self._started = time.monotonic()
 
     @property
@@ -72,6 +74,16 @@ class Record:
         columns |= {f"return_{i}": value for i, value in enumerate(result.returns)}
         columns |= {f"length_{i}": value for i, value in enumerate(result.lengths)}
         self.folder.append(EVALUATIONS, {**self._when(env_step, updates), **columns})
+        steps_per_second = env_step / max(self.seconds, 1e-9)
+        self._show(
+            env_step,
+            {
+                "evaluation/return_mean": result.mean,
+                "evaluation/return_std": result.std,
+                "evaluation/episode_length": sum(result.lengths) / len(result.lengths),
+                "time/env_steps_per_second": steps_per_second,
+            },
+        )
 
     def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> None:
         """Add a line to metrics.csv: these counts, and means since the line before."""
@@ -83,8 +95,14 @@ class Record:
             names.append("policy_distance")
         columns = {name: means.get(name, "") for name in names}
         self.folder.append(METRICS, {**self._when(env_step, updates), **counts, **columns})
+        groups = {
+            "episodes": "rollout", "episode_return": "rollout",
+            "replay_size": "replay", "policy_distance": "replay",
+        }  # fmt: skip
+        shown = {n: v for n, v in {**counts, **columns}.items() if v != ""}
+        self._show(env_step, {f"{groups.get(n, 'train')}/{n}": float(v) for n, v in shown.items()})
 
-    def topology(self, learners: Mapping[str, EvolvingLearner]) -> None:
+    def topology(self, env_step: int, learners: Mapping[str, EvolvingLearner]) -> None:
         """Add a line to topology.csv for each layer's part of each evolution since last time."""
         for network, learner in learners.items():
             for evolution in learner.evolutions:
@@ -93,6 +111,8 @@ class Record:
                 member, layer = row.pop("place")
                 where = {"network": network, "member": member, "layer": layer}
                 self.folder.append(TOPOLOGY, {"agent_update": update, **where, **row})
+                layer_name = f"topology/{network}.member{member}.layer{layer}"
+                self._show(env_step, {f"{layer_name}.initial_overlap": evolution.initial_overlap})
             learner.evolutions.clear()
 
     def degrees(self, layouts: Mapping[str, Layout]) -> None:
@@ -118,6 +138,16 @@ class Record:
         initial = self.folder.read_json(DEGREES).get("initial", now) if there else now
         content = {"initial": initial, "now": now}
         self.folder.write(DEGREES, json.dumps(content, separators=(",", ":")).encode())
+
+    def close(self) -> None:
+        """Close the event file."""
+        if self._events is not None:
+            self._events.close()
+
+    def _show(self, env_step: int, values: Mapping[str, float]) -> None:
+        """Give values to TensorBoard, if somebody asked for it."""
+        if self._events is not None:
+            self._events.scalars(env_step, values)
 
     def _when(self, env_step: int, updates: int) -> dict[str, Any]:
         return {

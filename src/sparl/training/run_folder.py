@@ -88,7 +88,8 @@ class RunFolder:
             )
         for file in present:
             file.unlink()
-        fields = {k: v for k, v in config.as_dict().items() if k not in ("run_dir", "overwrite")}
+        unsaid = ("run_dir", "overwrite", "tensorboard")
+        fields = {k: v for k, v in config.as_dict().items() if k not in unsaid}
         # TOML has no word for None: such fields are named, so that the file repeats the run.
         fields["unset"] = [name for name in FIELDS if name not in config.as_dict()]
         try:

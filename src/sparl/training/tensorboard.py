@@ -1,0 +1,53 @@
+"""TensorBoard's event files, written while a run goes on; without TensorFlow or PyTorch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from sparl.errors import UsageError
+
+
+def require_tensorboard() -> None:
+    """Say early what is missing.
+
+    Raises:
+        UsageError: TensorBoard is not installed.
+    """
+    if find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs TensorBoard: pip install 'sparl[tensorboard]'")
+
+
+class EventFile:
+    """A new event file in a run's folder. Names are group/name, as TensorBoard folds them.
+
+    Args:
+        folder: of the run; a resumed run adds a file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._writer = EventFileWriter(str(folder))
+        self._begun = False
+
+    def scalars(self, env_step: int, values: Mapping[str, float]) -> None:
+        """Write values of an environment step, so that a reader sees them at once."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        if not self._begun:  # what an earlier file has from this step on is void
+            begin = SessionLog(status=SessionLog.START)
+            self._writer.add_event(Event(wall_time=time.time(), step=env_step, session_log=begin))
+            self._begun = True
+        summary = Summary(
+            value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        )
+        self._writer.add_event(Event(wall_time=time.time(), step=env_step, summary=summary))
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()

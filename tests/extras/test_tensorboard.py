@@ -1,0 +1,65 @@
+"""Event files, read by TensorBoard's own reader while the run is still open."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sparl.methods import preset
+from sparl.training.loop import Training
+
+
+def test_a_reader_sees_values_while_the_run_goes_on(tmp_path: Path) -> None:
+    config = preset(
+        "DS-TD3", "Pendulum-v1", steps=600, warmup_env_steps=100, hidden=(16, 16), batch_size=16,
+        rewire_every_updates=100, evaluate_every_env_steps=200, evaluation_episodes=1,
+        run_dir=str(tmp_path / "run"), tensorboard=True,
+    )  # fmt: skip
+    training = Training(config, quiet=True)
+    reader = EventAccumulator(str(tmp_path / "run"))
+    seen: list[tuple[int, int]] = []  # environment step, evaluations that the reader has
+    step = training.step
+
+    def watched_step() -> None:
+        if training.env_step % 200 == 100:
+            reader.Reload()
+            seen.append((training.env_step, len(reader.Scalars("evaluation/return_mean"))))
+        step()
+
+    training.step = watched_step  # type: ignore[method-assign]
+    training.run()
+    assert seen == [(100, 1), (300, 2), (500, 3)]
+
+    reader.Reload()
+    with (tmp_path / "run" / "evaluations.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    scalars = reader.Scalars("evaluation/return_mean")
+    assert [s.step for s in scalars] == [0, 200, 400, 600]
+    written = [float(row["mean"]) for row in rows]
+    assert [s.value for s in scalars] == pytest.approx(written)
+    assert {
+        "train/critic_loss", "train/actor_loss", "train/q", "train/n_step", "rollout/episodes",
+        "rollout/episode_return", "replay/replay_size", "time/env_steps_per_second",
+        "topology/actor.member0.layer1.initial_overlap",
+    } <= set(reader.Tags()["scalars"])  # fmt: skip
+    assert "torch" not in sys.modules
+    assert "tensorflow" not in sys.modules
+
+
+def test_a_run_that_went_back_has_no_double_points(tmp_path: Path) -> None:
+    from sparl.training.tensorboard import EventFile
+
+    first = EventFile(tmp_path)
+    for env_step in (0, 100, 200, 300):
+        first.scalars(env_step, {"a/b": 1.0})
+    first.close()
+    second = EventFile(tmp_path)
+    second.scalars(200, {"a/b": 2.0})
+    second.close()
+    reader = EventAccumulator(str(tmp_path))
+    reader.Reload()
+    assert [(s.step, s.value) for s in reader.Scalars("a/b")] == [(0, 1), (100, 1), (200, 2)]
