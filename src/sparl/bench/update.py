@@ -20,7 +20,7 @@ from sparl.training.rewire import EvolvingLearner
 # What an update is made of, and the methods in which it happens; the rest is Python and NumPy.
 PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "sampling": ((RingBuffer, "sample"),),
-    "forward": ((Network, "forward"),),
+    "forward": ((Network, "forward"), (Network, "__call__")),
     "gradients": ((Network, "gradient"), (Network, "input_gradient")),
     "Adam": ((Adam, "step"),),
     "target": ((SharedPatternTarget, "follow"),),
