@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from sparl.sparse.pattern import Pattern, Positions
+from sparl.sparse.pattern import Pattern, Positions, union
 from sparl.topology.layer_view import LayerView
 
 
@@ -87,11 +87,11 @@ def distinct_integers(population: int, count: int, rng: Generator) -> Positions:
     if count > population:
         raise ValueError(f"{count} distinct integers of {population}")
     if count > population // 2:  # draw what is left out instead
-        left_out = distinct_integers(population, population - count, rng)
-        return np.setdiff1d(np.arange(population, dtype=np.int64), left_out, assume_unique=True)
+        wanted = np.ones(population, np.bool_)
+        wanted[distinct_integers(population, population - count, rng)] = False
+        return np.flatnonzero(wanted)
     drawn = np.empty(0, np.int64)
     while drawn.size < count:
         more = rng.integers(population, size=count - drawn.size, dtype=np.int64)
-        fresh = np.setdiff1d(more, drawn)  # unique, and not drawn before
-        drawn = np.union1d(drawn, fresh)
+        drawn = union(drawn, np.sort(more))  # np.unique's hash table takes minutes for millions
     return drawn
