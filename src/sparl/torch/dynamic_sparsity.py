@@ -160,6 +160,11 @@ class DynamicSparsity:
             self._handles.append(followed.linear.register_forward_pre_hook(hook))
         _attached[id(self.optimizer)] = self
 
+    @staticmethod
+    def of(optimizer: torch.optim.Optimizer) -> DynamicSparsity | None:
+        """The one that an optimizer has now."""
+        return _attached.get(id(optimizer))
+
     def remove(self) -> None:
         """Let go of the optimizer and the model; zeros stay zeros until somebody trains them."""
         self.settle_targets()
@@ -326,7 +331,7 @@ def _check(optimizer: torch.optim.Optimizer, method: str, schedule: Schedule | N
             f"DynamicSparsity: optimizer {type(optimizer).__name__} is not one whose state is "
             f"known; use one of {known}"
         )
-    if id(optimizer) in _attached:
+    if DynamicSparsity.of(optimizer) is not None:
         raise UsageError("DynamicSparsity: this optimizer has one already; call its remove() first")
     if method not in METHODS:
         near = difflib.get_close_matches(str(method), METHODS, n=1, cutoff=0.3)

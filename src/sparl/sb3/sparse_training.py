@@ -1,0 +1,197 @@
+"""SparseTraining: a callback that makes TD3, DDPG or SAC of Stable-Baselines3 sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from stable_baselines3 import DDPG, SAC, TD3
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sparl.console import PlainConsole
+from sparl.errors import UsageError
+from sparl.methods import preset
+from sparl.topology.schedule import Schedule
+from sparl.torch.dynamic_sparsity import METHODS, DynamicSparsity, Method
+
+NETWORKS = ("actor", "critic")
+LEAST_EVOLUTIONS = 20  # of a default schedule, however short the training
+
+
+class SparseTraining(BaseCallback):
+    """Actor and critics of TD3, DDPG or SAC become sparse when training starts, and evolve.
+
+    Each network's connections grow by the gradients of its own loss: Stable-Baselines3 clears
+    what the actor's loss left in the critics before their own is differentiated. Targets hold
+    to the method's rule. The topology lies in the model as plain numbers, so model.save keeps
+    it; a loaded model goes on with the same callback. When training ends the callback lets go
+    of the model: training it again without the callback would make it dense.
+
+    Stable-Baselines3's logger gets, for each network, sparse/<network>_density, _evolutions,
+    _moved (connections of the last evolution that are new) and _progress (share of the
+    schedule's evolutions that are done).
+
+    Args:
+        method: static, DS, SET or RigL, as sparl.torch.DynamicSparsity has them.
+        density: of each network, in (0, 1]; or of "actor" and "critic" apart.
+        schedule: when connections change, on the agent's updates (clock "agent": an actor that
+            is updated every d-th time counts d of them) or on each network's own (clock
+            "network"). None: as sparl's own presets of the method have it, over the length of
+            this training: DS every 1,000 updates of the agent, SET and RigL every 10,000 of the
+            network, oftener where that would be less than some twenty times.
+        seed: of all random choices of topology.
+        verbose: 0 prints no table of the layers.
+
+    Raises:
+        UsageError: at the start of training: another algorithm, or what DynamicSparsity refuses.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        density: float | Mapping[str, float] = 0.1,
+        *,
+        schedule: Schedule | None = None,
+        seed: int = 0,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__(verbose)
+        if method not in METHODS:
+            raise UsageError(f"method: '{method}', must be one of {', '.join(METHODS)}")
+        densities = density if isinstance(density, Mapping) else dict.fromkeys(NETWORKS, density)
+        if set(densities) != set(NETWORKS):
+            raise UsageError(f"density: of {', '.join(densities)}, must be of actor and critic")
+        self.method: Method = method
+        self.densities = {name: float(densities[name]) for name in NETWORKS}
+        self.schedule = schedule
+        self.seed = seed
+        self.sparsity: dict[str, DynamicSparsity] = {}
+
+    def _on_training_start(self) -> None:
+        model = self.model
+        if not isinstance(model, TD3 | DDPG | SAC):
+            raise UsageError(f"SparseTraining: {type(model).__name__}, must be TD3, DDPG or SAC")
+        saved = self._saved(model)
+        schedules = self._schedules(model, saved)
+        for offset, name in enumerate(NETWORKS):
+            network = getattr(model, name)
+            left = DynamicSparsity.of(network.optimizer)
+            if left is not None:  # of a training that was interrupted
+                left.remove()
+            self.sparsity[name] = DynamicSparsity(
+                network,
+                network.optimizer,
+                method=self.method,
+                density=self.densities[name],
+                schedule=schedules[name],
+                target=getattr(model, f"{name}_target", None),
+                seed=2 * self.seed + offset,
+                state=saved.get(name),
+                quiet=True,
+            )
+            if self.verbose:
+                PlainConsole().print(f"{name}\n{self.sparsity[name].table()}")
+        self._keep()
+
+    def _saved(self, model: Any) -> dict[str, Any]:
+        """The topology that the model has from an earlier training, if any.
+
+        Raises:
+            UsageError: of another method or density.
+        """
+        saved: dict[str, Any] = getattr(model, "sparse_topology", {})
+        asked = {"method": self.method, "density": self.densities}
+        for key, value in asked.items():
+            if saved and saved[key] != value:
+                raise UsageError(
+                    f"SparseTraining: the model was trained with {key} {saved[key]}, not {value}"
+                )
+        return saved
+
+    def _schedules(self, model: Any, saved: Mapping[str, Any]) -> dict[str, Schedule | None]:
+        """Each network's schedule, in its own updates."""
+        if self.method == "static":
+            return dict.fromkeys(NETWORKS, self.schedule)
+        delay = {"critic": 1, "actor": getattr(model, "policy_delay", 1)}
+        found: dict[str, Schedule | None] = {}
+        for name, every in delay.items():
+            schedule = self.schedule
+            if schedule is None:
+                done = saved[name]["updates"] * every if saved else 0
+                schedule = self._default(done, updates_to_come(model), every)
+            if schedule.clock == "agent":
+                schedule = replace(
+                    schedule,
+                    first=-(-schedule.first // every),
+                    every=-(-schedule.every // every),
+                    last=schedule.last // every,
+                )
+            found[name] = schedule
+        return found
+
+    def _default(self, done: int, to_come: int, delay: int) -> Schedule:
+        """The preset's schedule over this training, in updates of the agent or of the network."""
+        config = preset(METHODS[self.method], "")
+        end = done + round((1 - config.freeze_fraction) * to_come)
+        own = delay if config.rewire_clock == "network" else 1
+        every = max(1, min(config.rewire_every_updates, to_come // own // LEAST_EVOLUTIONS))
+        return Schedule(
+            first=config.rewire_first_update or every,
+            every=every,
+            last=end // own,
+            fraction=config.rewire_fraction,
+            clock=config.rewire_clock,
+            annealed=config.rewire_schedule == "cosine",
+        )
+
+    def _on_rollout_start(self) -> None:
+        # Before any callback can save the model.
+        self._keep()
+        for name, sparsity in self.sparsity.items():
+            total = sparsity.schedule.total
+            self.logger.record(f"sparse/{name}_density", sparsity.density)
+            self.logger.record(f"sparse/{name}_evolutions", sparsity.evolutions)
+            self.logger.record(f"sparse/{name}_moved", sparsity.moved)
+            if total:
+                done = sparsity.schedule.due_until(sparsity.updates)
+                self.logger.record(f"sparse/{name}_progress", done / total)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self._keep()
+        for sparsity in self.sparsity.values():
+            sparsity.remove()
+
+    def _keep(self) -> None:
+        """Have the model hold the topology as it is now, as what JSON can say."""
+        kept = self.model.__dict__.setdefault("sparse_topology", {})
+        kept.update(method=self.method, density=self.densities)
+        for name, sparsity in self.sparsity.items():
+            sparsity.settle_targets()
+            if name in kept and kept[name]["evolutions"] == sparsity.evolutions:
+                kept[name]["updates"] = sparsity.updates
+                continue
+            state = sparsity.state_dict()
+            positions = {layer: p.tolist() for layer, p in state["positions"].items()}
+            kept[name] = {**state, "positions": positions}
+
+
+def updates_to_come(model: Any) -> int:
+    """How often the agent will be updated until the end of this call of learn.
+
+    Raises:
+        UsageError: it depends on the length of episodes.
+    """
+    steps: int = model._total_timesteps - max(model.num_timesteps, model.learning_starts)
+    if model.gradient_steps < 0:
+        return max(0, steps)
+    if model.train_freq.unit.value != "step":
+        raise UsageError(
+            "SparseTraining: train_freq in episodes does not tell how many updates there will be; "
+            "pass schedule=Schedule(...)"
+        )
+    every: int = model.train_freq.frequency * model.n_envs
+    return max(0, steps // every * int(model.gradient_steps))

@@ -1,0 +1,219 @@
+"""SparseTraining on Stable-Baselines3's own algorithms and real environments."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import A2C, DDPG, SAC, TD3
+from stable_baselines3.common.logger import configure
+from torch.nn import functional
+
+from sparl.errors import UsageError
+from sparl.sb3 import Schedule, SparseTraining
+from sparl.torch import DynamicSparsity
+
+ALGORITHMS = [TD3, DDPG, SAC]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def new_model(algorithm: Any, env: str = "Pendulum-v1", **fields: Any) -> Any:
+    fields = {"policy_kwargs": {"net_arch": [64, 48]}, "batch_size": 32, **fields}
+    return algorithm("MlpPolicy", env, learning_starts=50, seed=0, device="cpu", **fields)
+
+
+def networks(model: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, network and target of each network that is made sparse."""
+    for name in ("actor", "critic"):
+        yield name, getattr(model, name), getattr(model, f"{name}_target", None)
+
+
+def check_sparse(model: Any) -> None:
+    """What the model says its connections are is what its networks have."""
+    for name, network, target in networks(model):
+        modules = dict(network.named_modules())
+        targets = dict(target.named_modules()) if target is not None else {}
+        for layer, positions in model.sparse_topology[name]["positions"].items():
+            weight = modules[layer].weight
+            outside = torch.ones(weight.numel(), dtype=torch.bool)
+            outside[torch.tensor(positions)] = False
+            assert not weight.detach().view(-1)[outside].any()
+            for moment in ("exp_avg", "exp_avg_sq"):
+                values = network.optimizer.state[weight][moment]
+                assert not values.view(-1)[outside].any()
+            if targets:
+                assert int(torch.count_nonzero(targets[layer].weight)) <= len(positions)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("method", ["static", "DS", "SET", "RigL"])
+def test_a_training_stays_sparse_and_evolves(algorithm: Any, method: Any) -> None:
+    model = new_model(algorithm)
+    sparse = SparseTraining(method, 0.2, verbose=0)
+    model.learn(200, callback=sparse)
+    check_sparse(model)
+    assert set(sparse.sparsity) == {"actor", "critic"}
+    for name, network, _ in networks(model):
+        topology = model.sparse_topology[name]
+        sizes = {n: m.weight.numel() for n, m in network.named_modules() if hasattr(m, "weight")}
+        count = sum(len(p) for p in topology["positions"].values())
+        assert set(sizes) == set(topology["positions"])
+        assert count == pytest.approx(0.2 * sum(sizes.values()), rel=0.02)
+        delay = 2 if name == "actor" and algorithm is TD3 else 1
+        assert topology["updates"] == 150 // delay
+        assert topology["evolutions"] == sparse.sparsity[name].schedule.total
+        assert topology["evolutions"] == (0 if method == "static" else pytest.approx(20, abs=5))
+        assert topology["moved"] > 0 or method != "DS"  # SET and RigL end with a fraction of 0
+
+
+def test_growth_follows_the_critics_own_loss() -> None:
+    """DDPG has no noise in its target, so the critic's gradient can be worked out again."""
+    model = new_model(DDPG)
+    batches, dense = [], []
+    sample = model.replay_buffer.sample
+
+    def remembered(*args: Any, **kwargs: Any) -> Any:
+        batches.append(sample(*args, **kwargs))
+        return batches[-1]
+
+    model.replay_buffer.sample = remembered
+    weight = model.critic.qf0[2].weight
+    before_ours = model.critic.optimizer.register_step_pre_hook(
+        lambda *_: dense.append((weight.grad.clone(), expected_gradient(model, batches[-1])))
+    )
+    schedule = Schedule(first=20, every=20, last=100, fraction=0.3)
+    sparse = SparseTraining("RigL", {"actor": 0.3, "critic": 0.2}, schedule=schedule, verbose=0)
+    model.learn(89, callback=sparse)  # 39 updates
+    before_ours.remove()
+    assert len(dense) == 39
+    pattern = sparse.sparsity["critic"].patterns["qf0.2"]
+    absent = torch.ones(weight.numel(), dtype=torch.bool)
+    absent[torch.from_numpy(pattern.positions.copy())] = False
+    for update, (got, expected) in enumerate(dense, start=1):
+        if update == 20:  # a change of topology is due: all positions
+            assert (got.view(-1)[absent] != 0).float().mean() > 0.5
+            torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-6)
+        elif update > 20:
+            inside = ~absent.view_as(got)
+            assert not got[~inside].any()
+            torch.testing.assert_close(got[inside], expected[inside], rtol=1e-3, atol=1e-6)
+
+
+def expected_gradient(model: Any, batch: Any) -> torch.Tensor:
+    with torch.no_grad():
+        action = model.actor_target(batch.next_observations).clamp(-1, 1)
+        (q_next,) = model.critic_target(batch.next_observations, action)
+        y = batch.rewards + (1 - batch.dones) * model.gamma * q_next
+    (q,) = model.critic(batch.observations, batch.actions)
+    return torch.autograd.grad(functional.mse_loss(q, y), model.critic.qf0[2].weight)[0]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_save_and_load_keep_the_topology(algorithm: Any, tmp_path: Path) -> None:
+    model = new_model(algorithm)
+    model.learn(120, callback=SparseTraining("DS", 0.2, verbose=0))
+    model.save(tmp_path / "model.zip")
+    loaded = algorithm.load(tmp_path / "model.zip", env=model.get_env())
+    assert loaded.sparse_topology == model.sparse_topology
+    observation = np.zeros((1, 3), np.float32)
+    np.testing.assert_array_equal(
+        loaded.predict(observation, deterministic=True)[0],
+        model.predict(observation, deterministic=True)[0],
+    )
+    updates = loaded.sparse_topology["critic"]["updates"]
+    with pytest.raises(UsageError, match="trained with method DS, not RigL"):
+        loaded.learn(60, callback=SparseTraining("RigL", 0.2))
+    loaded.learn(80, callback=SparseTraining("DS", 0.2, verbose=0), reset_num_timesteps=False)
+    check_sparse(loaded)
+    topology = loaded.sparse_topology["critic"]
+    assert topology["updates"] > updates
+    assert topology["evolutions"] > model.sparse_topology["critic"]["evolutions"]
+
+
+def test_an_interrupted_training_can_go_on() -> None:
+    model = new_model(TD3)
+    train = model.train
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        train(*args, **kwargs)
+        if model._n_updates == 30:
+            raise KeyboardInterrupt
+
+    model.train = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(200, callback=SparseTraining("SET", 0.2, verbose=0))
+    model.train = train
+    model.learn(100, callback=SparseTraining("SET", 0.2, verbose=0))
+    check_sparse(model)
+    assert DynamicSparsity.of(model.critic.optimizer) is None  # it let go
+
+
+def test_the_logger_tells_density_and_progress(tmp_path: Path) -> None:
+    model = new_model(SAC)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(410, callback=SparseTraining("RigL", 0.1, verbose=0), log_interval=1)
+    model.logger.close()
+    with (tmp_path / "progress.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    for name in ("actor", "critic"):
+        assert float(rows[-1][f"sparse/{name}_density"]) == pytest.approx(0.1, rel=0.05)
+        progress = [float(row[f"sparse/{name}_progress"]) for row in rows]
+        assert 0 < progress[0] < progress[1] < 1
+        assert int(rows[1][f"sparse/{name}_evolutions"]) > int(rows[0][f"sparse/{name}_evolutions"])
+
+
+def test_a_mujoco_task_with_the_table_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    model = new_model(TD3, "Hopper-v5")
+    model.learn(120, callback=SparseTraining("DS", {"actor": 0.1, "critic": 0.3}))
+    check_sparse(model)
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "actor"
+    assert out[4].startswith("DS: 393 of 3,920 connections, 10.0%")
+    assert out[5] == "critic"
+
+
+def test_ds_evolves_its_actor_at_the_agents_updates() -> None:
+    model = new_model(TD3)
+    schedule = Schedule(first=2, every=10, last=100, fraction=0.1)
+    seen: dict[str, list[int]] = {"actor": [], "critic": []}
+    sparse = SparseTraining("DS", 0.2, schedule=schedule, verbose=0)
+    train = model.train
+
+    def watched(*args: Any, **kwargs: Any) -> None:
+        before = {name: s.evolutions for name, s in sparse.sparsity.items()}
+        train(*args, **kwargs)
+        for name, sparsity in sparse.sparsity.items():
+            if sparsity.evolutions > before[name]:
+                seen[name].append(model._n_updates)
+
+    model.train = watched
+    model.learn(85, callback=sparse)
+    assert seen == {"actor": [2, 12, 22, 32], "critic": [2, 12, 22, 32]}
+
+
+def test_what_cannot_be_is_refused_in_one_line() -> None:
+    with pytest.raises(UsageError, match="A2C, must be TD3, DDPG or SAC"):
+        A2C("MlpPolicy", "Pendulum-v1", device="cpu").learn(10, callback=SparseTraining("DS"))
+    other = {"net_arch": [8], "optimizer_class": torch.optim.RMSprop}
+    with pytest.raises(UsageError, match="optimizer RMSprop"):
+        new_model(SAC, policy_kwargs=other).learn(10, callback=SparseTraining("DS"))
+    with pytest.raises(UsageError, match="density: of critic, must be of actor and critic"):
+        SparseTraining("DS", {"critic": 0.1})
+    with pytest.raises(UsageError, match="method: 'ds', must be one of"):
+        SparseTraining("ds")  # type: ignore[arg-type]
+    model = new_model(TD3, train_freq=(1, "episode"), gradient_steps=5)
+    with pytest.raises(UsageError, match="train_freq in episodes"):
+        model.learn(300, callback=SparseTraining("DS"))
