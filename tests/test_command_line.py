@@ -409,7 +409,7 @@ def test_damaged_agent_files_are_refused(
         (run / "agent.safetensors").write_bytes(damaged)
         assert "damaged" in refused(capsys, 3, "evaluate", str(run))
     (run / "agent.safetensors").unlink()
-    assert "No such file" in refused(capsys, 3, "evaluate", str(run))
+    assert "missing" in refused(capsys, 3, "evaluate", str(run))
     (run / "agent.json").write_text("{")
     assert "agent.json: cannot be read" in refused(capsys, 3, "evaluate", str(run))
 

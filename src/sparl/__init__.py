@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sparl.training.agent_file import TrainedAgent
     from sparl.training.loop import Run
 
-__all__ = ["load", "train"]
+__all__ = ["load", "resume", "train"]
 
 
 def train(
@@ -34,18 +34,32 @@ def train(
         sparl.errors.SparlError: a subclass for each kind of trouble, with one clear line.
         KeyboardInterrupt: after Ctrl-C; the run's folder holds what was done.
     """
-    import signal
-
     from sparl.configuration import typed_fields
     from sparl.methods import preset
-    from sparl.training.loop import Training
+    from sparl.training.loop import train
 
     values = typed_fields({"method": method, "env": env, **fields}, "train")
     config = preset(values.pop("method"), values.pop("env"), **values)
-    run = Training(config, quiet=quiet).run()
-    if run.stopped_by is signal.SIGINT:
-        raise KeyboardInterrupt  # what was done is kept in the run's folder
-    return run
+    return _interrupted(train(config, quiet=quiet))
+
+
+def resume(run: str | Path | Run, *, quiet: bool = False) -> Run:
+    """Go on with a run from its last checkpoint; a finished one is left as it is.
+
+    Args:
+        run: a run folder, or what train returned.
+        quiet: print nothing.
+
+    Returns:
+        The run, as if it had never been stopped.
+
+    Raises:
+        sparl.errors.SparlError: a subclass for each kind of trouble, with one clear line.
+        KeyboardInterrupt: after Ctrl-C; the run can be resumed again.
+    """
+    from sparl.training.loop import resume
+
+    return _interrupted(resume(_path(run), quiet=quiet))
 
 
 def load(run: str | Path | Run) -> TrainedAgent:
@@ -59,4 +73,17 @@ def load(run: str | Path | Run) -> TrainedAgent:
     """
     from sparl.training.agent_file import load_agent
 
-    return load_agent(run if isinstance(run, str | Path) else run.path)
+    return load_agent(_path(run))
+
+
+def _path(run: str | Path | Run) -> str | Path:
+    return run if isinstance(run, str | Path) else run.path
+
+
+def _interrupted(run: Run) -> Run:
+    """The run, or Ctrl-C as Python knows it."""
+    import signal
+
+    if run.stopped_by is signal.SIGINT:
+        raise KeyboardInterrupt  # what was done is kept in the run's folder
+    return run

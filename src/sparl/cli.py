@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.table import Table
@@ -17,10 +17,14 @@ from sparl.arguments import parse_config, parse_options
 from sparl.console import PlainConsole
 from sparl.errors import DataError, SparlError, UsageError
 
+if TYPE_CHECKING:
+    from sparl.training.loop import Run
+
 USAGE = """\
 usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
 
   train      train an agent:   sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0
+  resume     go on with a run that was stopped or killed:   sparl resume RUN
   evaluate   play a trained agent's evaluation again:   sparl evaluate RUN
   play       watch a trained agent, or record it:   sparl play RUN --video FILE.mp4
   export     write a trained policy for machines without sparl:   sparl export RUN --format c
@@ -77,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(args: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": train,
+        "resume": resume,
         "evaluate": evaluate,
         "play": play,
         "export": export,
@@ -109,9 +114,28 @@ def _dispatch(args: list[str]) -> int:
 def train(args: list[str]) -> int:
     """`sparl train`."""
     config = parse_config(args, "sparl train")
-    from sparl.training.loop import Training
+    from sparl.training.loop import train as run
 
-    run = Training(config).run()
+    return _exit_code(run(config))
+
+
+@dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with a run from its last checkpoint, as if it had never been stopped."""
+
+    run: tyro.conf.Positional[str]
+    """Folder of the run."""
+
+
+def resume(args: list[str]) -> int:
+    """`sparl resume`."""
+    options = parse_options(ResumeOptions, args, "sparl resume")
+    from sparl.training.loop import resume as run
+
+    return _exit_code(run(options.run))
+
+
+def _exit_code(run: Run) -> int:
     return 0 if run.stopped_by is None else 128 + run.stopped_by
 
 

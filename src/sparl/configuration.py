@@ -30,6 +30,10 @@ class Config:
     """Folder of the run; None: a new one under runs/."""
     overwrite: bool = False
     """Replace the run that run_dir holds."""
+    resume: Literal["no", "auto"] = "no"
+    """auto: go on with the run that run_dir holds, if it holds one; may be called again."""
+    checkpoint_every_env_steps: int = 50_000
+    """Steps between checkpoints [environment steps]; there is one when a signal stops it too."""
     threads: int | None = None
     """Threads of a network pass; results do not depend on it. None: all cores, at most 4."""
     tensorboard: bool = False
@@ -175,6 +179,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "horizon_env_steps": (1, 1e12, "environment steps"),
     "stop_at": (1, 1e12, "environment steps"),
     "threads": (1, 1024, "threads"),
+    "checkpoint_every_env_steps": (1, 1e12, "environment steps"),
     "max_episode_steps": (1, 1e9, "environment steps"),
     "lambda_1": (0, 1e9, "connections per neuron"),
     "lambda_2": (0, 1e9, "connections per neuron"),
@@ -227,11 +232,28 @@ def check(config: Config) -> None:
             len(densities) != layers or any(not 0 <= d <= 1 for d in densities)
         ):
             wrong.append(f"{name} is {densities}, must be {layers} densities in [0, 1]")
+    if config.resume == "auto" and (config.run_dir is None or config.overwrite):
+        wrong.append("resume auto needs a run_dir, and does not go with overwrite")
     if wrong:
         raise UsageError("; ".join(wrong))
 
 
 FIELDS = {field.name: field for field in fields(Config)}
+
+# A run gives the same whatever they are.
+WITHOUT_INFLUENCE = frozenset(
+    {"run_dir", "overwrite", "resume", "checkpoint_every_env_steps", "threads", "tensorboard"}
+)
+
+
+def differences(there: Config, here: Config) -> list[str]:
+    """What makes `here` another run than `there`, in words; where it stops does not."""
+    return [
+        f"{name} is {getattr(there, name)} there and {getattr(here, name)} here"
+        for name in FIELDS
+        if name not in WITHOUT_INFLUENCE | {"stop_at"}
+        and getattr(there, name) != getattr(here, name)
+    ]
 
 
 def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:

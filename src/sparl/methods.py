@@ -390,6 +390,7 @@ def without_effect(config: Config) -> list[str]:
         **dict.fromkeys(("lambda_1", "lambda_2"), not densities),
         "stop_at": config.stop_at is None or config.stop_at <= config.steps,
         "overwrite": config.run_dir is not None,
+        "checkpoint_every_env_steps": config.checkpoint_every_env_steps < config.end,
     }
     return [
         f"--{name.replace('_', '-')} {getattr(config, name)} changes nothing here"

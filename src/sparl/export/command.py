@@ -21,9 +21,10 @@ from sparl.export.policy import Policy
 from sparl.export.recording import record
 from sparl.networks.mlp import Array
 from sparl.training.agent_file import load_agent
+from sparl.training.durable import write_whole
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluation, Evaluator
-from sparl.training.run_folder import RunFolder, write_whole
+from sparl.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

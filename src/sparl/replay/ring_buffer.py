@@ -21,8 +21,9 @@ def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -
 class RingBuffer:
     """The last `capacity` transitions, float32.
 
-    Arrays grow into memory as they fill. `oldest` and `size` say which rows are alive: the
-    oldest can be forgotten before the ring overwrites them. Each observation is stored once: the
+    Arrays grow into memory as they fill. Transitions are counted from the first one ever stored;
+    those from `first` on, `size` of them, are alive: the oldest can be forgotten before the ring
+    overwrites them. Each observation is stored once: the
     state reached by a transition is the next row's observation, but where another state follows
     (the episode ended) or none does (the newest) it is kept apart.
 
@@ -48,8 +49,13 @@ class RingBuffer:
         self.episode_end = np.zeros(capacity, np.bool_)
         self.apart = np.zeros(capacity, np.bool_)
         self._reached_apart: dict[int, Array] = {}  # by row, where `apart` says so
-        self.oldest = 0
+        self.first = 0
         self.size = 0
+
+    @property
+    def oldest(self) -> int:
+        """Row of the oldest transition."""
+        return self.first % self.capacity
 
     def add(
         self,
@@ -91,12 +97,12 @@ class RingBuffer:
         if self.size < self.capacity:
             self.size += 1
         else:
-            self.oldest = (self.oldest + 1) % self.capacity
+            self.first += 1
 
     def forget(self, count: int) -> None:
         """Forget the `count` oldest transitions, all if there are no more."""
         count = min(count, self.size)
-        self.oldest = (self.oldest + count) % self.capacity
+        self.first += count
         self.size -= count
 
     def cut(self) -> None:
@@ -161,22 +167,46 @@ class RingBuffer:
         names = ["observation", "action", "reward", "terminated", "episode_end", "apart"]
         return [*names, *(["noise_free_action"] if self.keep_noise_free else [])]
 
+    def transitions(self, begin: int, end: int) -> State:
+        """Those from `begin` to before `end`, counted from the first ever stored; all are alive.
+
+        Returns:
+            A copy of each array, and reached_apart, float32 [sum(apart), n_obs].
+        """
+        rows = self.rows(np.arange(begin, end) - self.first)
+        part: State = {name: getattr(self, name)[rows] for name in self._arrays}
+        apart = [self._reached_apart[row] for row in rows[self.apart[rows]].tolist()]
+        part["reached_apart"] = np.array(apart, np.float32).reshape(-1, self.observation.shape[1])
+        return part
+
+    def append(self, part: State, skip: int = 0) -> None:
+        """Store what `transitions` gave behind the newest one, without its first `skip`.
+
+        Raises:
+            ValueError: there are more than have room, or lengths disagree.
+        """
+        count = len(np.asarray(part["reward"])) - skip
+        if not 0 <= count <= self.capacity - self.size:
+            raise ValueError(f"replay: {count} transitions for {self.capacity - self.size} rows")
+        rows = self.rows(np.arange(self.size, self.size + count))
+        for name in self._arrays:
+            getattr(self, name)[rows] = np.asarray(part[name])[skip:]
+        states = np.asarray(part["reached_apart"], np.float32)
+        states = states[np.count_nonzero(np.asarray(part["apart"])[:skip]) :]
+        self._reached_apart |= zip(rows[self.apart[rows]].tolist(), states.copy(), strict=True)
+        self.size += count
+
+    def clear(self, first: int) -> None:
+        """Hold nothing; the next transition is the one with this count."""
+        self.first, self.size = first, 0
+        self.apart[:] = False
+        self._reached_apart.clear()
+
     def state(self) -> State:
         """Live transitions, oldest first."""
-        rows = self.rows(np.arange(self.size))
-        state: State = {name: getattr(self, name)[rows] for name in self._arrays}
-        apart = [self._reached_apart[row] for row in rows[self.apart[rows]].tolist()]
-        state["reached_apart"] = np.array(apart, np.float32).reshape(-1, self.observation.shape[1])
-        state["oldest"] = self.oldest
-        return state
+        return {**self.transitions(self.first, self.first + self.size), "first": self.first}
 
     def restore(self, state: State) -> None:
         """Take over a state of a replay of the same shapes."""
-        self.oldest = int(state["oldest"])
-        self.size = len(np.asarray(state["reward"]))
-        rows = self.rows(np.arange(self.size))
-        self.apart[:] = False
-        for name in self._arrays:
-            getattr(self, name)[rows] = state[name]
-        apart = np.asarray(state["reached_apart"], np.float32)
-        self._reached_apart = dict(zip(rows[self.apart[rows]].tolist(), apart, strict=True))
+        self.clear(int(state["first"]))
+        self.append(state)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparl.configuration import FIELDS, Config
+from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
 from sparl.cost import cost
 from sparl.errors import DataError, SparlError, UsageError
 from sparl.methods import preset
@@ -29,7 +29,7 @@ from sparl.training.run_folder import (
 Array = NDArray[np.float64]
 PLAN = "plan.json"  # which runs a study's folder is to hold
 # What may differ between runs that are averaged.
-_OF_ONE_RUN = {"seed", "run_dir", "overwrite", "threads", "tensorboard"}
+_OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
 # What a label need not say: the method and environment stand beside it, lengths where they differ.
 _UNSAID = _OF_ONE_RUN | {"method", "env", "agent", "steps", "stop_at", "horizon_env_steps"}
 

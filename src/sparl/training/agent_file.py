@@ -5,24 +5,22 @@ safetensors for arrays, JSON for the rest; nothing here can execute code when it
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from sparl.errors import DataError
 from sparl.networks.mlp import Array, Layout, Network, Output, State
 from sparl.sparse.pattern import Pattern
+from sparl.training.durable import read_whole
 from sparl.training.environment import ActionScale, Environment
 from sparl.training.run_folder import AGENT, AGENT_MANIFEST, RunFolder
+from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
 
 FORMAT = 1
-_FIELDS = ("positions", "weight", "bias")
 _DTYPES = {"positions": np.int64, "weight": np.float32, "bias": np.float32}
 
 
@@ -43,13 +41,14 @@ def save_agent(
         about: what else the manifest should say.
         squashed: the actor gives means and log standard deviations, not actions.
     """
-    arrays = {
-        f"{network}.{name}": np.ascontiguousarray(value)
-        for network, state in networks.items()
-        for name, value in state.items()
-        if isinstance(value, np.ndarray)
-    }
-    data = safetensors.numpy.save(arrays)
+    data = pack(
+        {
+            f"{network}.{name}": value
+            for network, state in networks.items()
+            for name, value in state.items()
+            if isinstance(value, np.ndarray)
+        }
+    )
     folder.write(AGENT, data)
     folder.write_json(
         AGENT_MANIFEST,
@@ -68,7 +67,7 @@ def save_agent(
             },
             "networks": {name: _shapes(state) for name, state in networks.items()},
             "positions": "output * inputs + input, ascending; one weight each, in this order",
-            "file": {"name": AGENT, "bytes": len(data), "sha256": _digest(data)},
+            "file": {"name": AGENT, "bytes": len(data), "sha256": digest(data)},
         },
     )
 
@@ -151,35 +150,48 @@ def load_agent(path: str | Path) -> TrainedAgent:
             f"{folder.path / AGENT_MANIFEST}: format {manifest.get('format')}, "
             f"this version reads {FORMAT}"
         )
+    where = folder.path / AGENT
     try:
-        data = (folder.path / AGENT).read_bytes()
-    except OSError as error:
-        raise DataError(f"{folder.path / AGENT}: {error.strerror}") from None
-    try:
-        if _digest(data) != manifest["file"]["sha256"]:
-            raise DataError(
-                f"{folder.path / AGENT}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})"
-            )
-        return TrainedAgent(manifest, _network(manifest, safetensors.numpy.load(data), "actor"))
-    except (KeyError, TypeError, ValueError, OverflowError, safetensors.SafetensorError) as error:
+        expected = _expected(manifest["networks"])
+        data = read_whole(where, largest(expected))
+        if digest(data) != manifest["file"]["sha256"]:
+            raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
+        arrays = unpack(data, expected, where)
+        return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{folder.path}: the agent cannot be read ({error!r})") from None
 
 
-def _network(manifest: dict[str, Any], arrays: dict[str, Any], name: str) -> Network:
-    """One network out of the files, every array checked before the engine sees it."""
+def _expected(networks: Any) -> dict[str, Expected]:
+    """The arrays that the manifest names.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: it is not a manifest's list of networks.
+    """
+    expected = {}
+    for network, members in networks.items():
+        for member, layers in enumerate(members):
+            for index, layer in enumerate(layers):
+                for field, dtype in _DTYPES.items():
+                    length = layer["outputs"] if field == "bias" else layer["connections"]
+                    if type(length) is not int or not 0 <= length < 1 << 32:
+                        raise ValueError(f"{network}, layer {index}: {field} of {length}")
+                    name = f"{network}.member{member}.layer{index}.{field}"
+                    expected[name] = Expected(np.dtype(dtype), (length,))
+    return expected
+
+
+def _network(manifest: dict[str, Any], arrays: Arrays, name: str) -> Network:
+    """One network out of the files; patterns are checked before the engine sees them."""
     policy = manifest["policy"]
     patterns, state = [], {}
     for member, layers in enumerate(manifest["networks"][name]):
         sizes = [int(policy["observations"]), *(int(layer["outputs"]) for layer in layers)]
         row = []
-        for index, layer in enumerate(layers):
+        for index in range(len(layers)):
             prefix = f"member{member}.layer{index}"
-            for field in _FIELDS:
-                array = arrays[f"{name}.{prefix}.{field}"]
-                length = layer["outputs"] if field == "bias" else layer["connections"]
-                if array.dtype != _DTYPES[field] or array.shape != (length,):
-                    raise ValueError(f"{name}.{prefix}.{field} is {array.dtype} {array.shape}")
-                state[f"{prefix}.{field}"] = array
+            for field in _DTYPES:
+                state[f"{prefix}.{field}"] = arrays[f"{name}.{prefix}.{field}"]
             positions = np.asarray(state[f"{prefix}.positions"])
             row.append(Pattern(sizes[index], sizes[index + 1], positions))
         patterns.append(row)
@@ -188,7 +200,3 @@ def _network(manifest: dict[str, Any], arrays: dict[str, Any], name: str) -> Net
     network = Network(layout, flat, ensemble=len(patterns) > 1)
     network.restore(cast(State, state))
     return network
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -48,6 +48,10 @@ class RunConsole:
         except BrokenPipeError:  # whoever read this has gone; the training goes on
             self._console.quiet = True
 
+    def begin(self, env_step: int) -> None:
+        """Measure speed from this step on."""
+        self._last = (time.monotonic(), env_step)
+
     def stepped(self, env_step: int) -> None:
         """Called after a step; looks at the clock and shows progress now and then."""
         now = time.monotonic()

@@ -261,14 +261,15 @@ class Environment:
         """Everything the next steps depend on, or None where the environment cannot tell.
 
         MuJoCo: the integration state, body positions that rewards are read from, the random
-        stream and the elapsed steps; others: what their get_state returns.
+        stream and the elapsed steps; others: what their get_state returns, if it is made of
+        arrays, numbers and texts.
         """
         bare: Any = self.gym.unwrapped
         limit = _time_limit(self.gym)
         state: State = {"elapsed": limit._elapsed_steps if limit else 0}
         state["episode_steps"] = self._episode_steps
         state["np_random"] = bare.np_random.bit_generator.state
-        if hasattr(bare, "model") and hasattr(bare, "data"):
+        if _is_mujoco(bare):
             import mujoco
 
             size = mujoco.mj_stateSize(bare.model, mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -279,7 +280,7 @@ class Environment:
             return state
         if hasattr(bare, "get_state") and hasattr(bare, "set_state"):
             state["own"] = bare.get_state()
-            return state
+            return state if _can_be_saved(state["own"]) else None
         return None
 
     def restore(self, state: State) -> None:
@@ -336,6 +337,23 @@ def _time_limit(env: gymnasium.Env[Any, Any]) -> Any:
             return env
         env = env.env
     return None
+
+
+def _is_mujoco(bare: Any) -> bool:
+    try:
+        import mujoco
+    except ImportError:
+        return False
+    return isinstance(getattr(bare, "model", None), mujoco.MjModel) and hasattr(bare, "data")
+
+
+def _can_be_saved(own: Any) -> bool:
+    """Whether a state is made of numeric arrays, numbers and texts, in dicts by name or alone."""
+    if isinstance(own, dict):
+        return all(isinstance(k, str) and "/" not in k and _can_be_saved(v) for k, v in own.items())
+    if isinstance(own, np.ndarray):
+        return own.dtype in (np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_)
+    return own is None or isinstance(own, bool | int | float | str)
 
 
 def _named(error: Exception) -> str:

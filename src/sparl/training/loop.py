@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,24 +12,26 @@ from typing import Any
 import numpy as np
 
 from sparl import _native
-from sparl.configuration import Config, check
+from sparl.configuration import WITHOUT_INFLUENCE, Config, check, differences
+from sparl.console import PlainConsole
 from sparl.cost import network_bytes
-from sparl.errors import Diverged, ResourceError, UsageError
+from sparl.errors import DataError, Diverged, ResourceError, UsageError
 from sparl.methods import Architecture, architecture, without_effect
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.agent_file import load_agent, save_agent
+from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import stop_on_signal
-from sparl.training.machine import available_cores, memory_bytes
+from sparl.training.machine import available_cores, memory_bytes, versions
 from sparl.training.plan import connections_text, plan
 from sparl.training.record import Record
 from sparl.training.rewire import EvolvingLearner, build_agent
-from sparl.training.run_folder import RunFolder
+from sparl.training.run_folder import GROWING, RUN, RunFolder, holds_run, read_evaluations
 from sparl.training.tensorboard import require_tensorboard
 
 Policy = Callable[[Array], Array]
@@ -61,7 +64,16 @@ class Run:
 class Training:
     """One run: everything it is made of, and the loop over environment steps."""
 
-    def __init__(self, config: Config, *, quiet: bool = False) -> None:
+    def __init__(
+        self, config: Config, *, quiet: bool = False, folder: RunFolder | None = None
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            config: its choices.
+            quiet: print nothing.
+            folder: of the run to go on with, locked; None: a new one.
+        """
         check(config)
         if config.tensorboard:
             require_tensorboard()
@@ -84,8 +96,13 @@ class Training:
         self.episodes = 0
         self.episode_return = 0.0
         self.observation: Array = np.zeros(n_obs, np.float32)
-        self.folder = RunFolder.create(config)
+        self.folder = folder or RunFolder.create(config)
+        self.checkpoints = Checkpoints(self.folder.path)
+        if folder is None:
+            self.checkpoints.remove_all()  # of a run that was here before
+        self._failed_saves = 0
         self.record = Record(self.folder, config, self.architecture, self.environment.notes)
+        self._made_with = {"instruction_set": _native.isa(), **versions()}
         self.connections = connections_text(self.architecture)
         self.console = RunConsole(config.end, self.connections, quiet=quiet)
 
@@ -95,19 +112,25 @@ class Training:
         Raises:
             EnvironmentFault, Diverged, ResourceError: what was evaluated so far is kept.
         """
+        config = self.config
         try:
-            self.record.run("running", 0, 0)
+            self.record.run("running", self.env_step, self.agent.updates)
             self._write_degrees()
             self._announce()
+            self.console.begin(self.env_step)
             with self.console, stop_on_signal() as stop:
-                self._evaluate()
-                seed = integer_seed(self.config.seed)
-                self.observation = self.environment.reset(seed=seed)
-                while self.env_step < self.config.end and stop.signal is None:
+                if not self.record.evaluations:
+                    self._evaluate()
+                    self.observation = self.environment.reset(seed=integer_seed(config.seed))
+                while self.env_step < config.end and stop.signal is None:
                     self.step()
-                    if self.env_step % self.config.evaluate_every_env_steps == 0:
+                    if self.env_step % config.evaluate_every_env_steps == 0:
                         self._evaluate()
+                    if self.env_step % config.checkpoint_every_env_steps == 0:
+                        self._checkpoint()
                     self.console.stepped(self.env_step)
+                if self.env_step < config.steps:  # it may go on
+                    self._checkpoint(last=True)
                 if stop.signal is None and self._last_evaluated() != self.env_step:
                     self._evaluate()
             self._finish(stop.signal)
@@ -199,6 +222,91 @@ class Training:
     def _last_evaluated(self) -> int:
         return self.record.evaluations[-1][0]
 
+    def _checkpoint(self, *, last: bool = False) -> None:
+        """Commit a checkpoint; what cannot be written now is tried again next time, twice.
+
+        Raises:
+            Diverged: a weight is not finite; the last finite checkpoint is kept.
+            ResourceError: it is the last chance, or the third time.
+        """
+        if self.checkpoints.last_step == self.env_step:
+            return
+        for name, network in self.agent.networks().items():
+            for part, values in network.items():
+                if not np.isfinite(values).all():
+                    raise self._diverged(f"{name}.{part} is not finite")
+        try:
+            about = {
+                "config": _as_json(self.config),
+                "made_with": self._made_with,
+                "growing_files": self.folder.flush(),
+                "seconds": self.record.seconds,
+                "continued": self.record.continued,
+            }
+            self.checkpoints.save(self.env_step, self._state_without_replay(), self.replay, about)
+        except ResourceError as error:
+            self._failed_saves += 1
+            if last or self._failed_saves == 3:
+                raise
+            self.console.say(f"warning: {error}; training goes on, and it is tried again")
+        else:
+            self._failed_saves = 0
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint that is whole, from the start where there is none.
+
+        Raises:
+            DataError: there are checkpoints, and none can be used.
+        """
+        self.environment.reset(seed=integer_seed(self.config.seed))
+        like = self._state_without_replay()
+        troubles = []
+        for path in self.checkpoints.newest_first():
+            try:
+                self._go_on_from(path, like)
+            except DataError as error:
+                troubles.append(str(error))
+                continue
+            for trouble in troubles:
+                self.console.say(f"warning: {trouble}; going on from {path.name}")
+            return
+        if troubles:
+            raise DataError("; ".join(troubles))
+        self.folder.rewind(dict.fromkeys(GROWING, 0))
+
+    def _go_on_from(self, path: Path, like: dict[str, Any]) -> None:
+        """Take over a checkpoint.
+
+        Raises:
+            DataError: it cannot be used.
+        """
+        state, about = self.checkpoints.load(path, like, self.replay)
+        try:
+            there, here = about["config"], _as_json(self.config)
+            free = WITHOUT_INFLUENCE | {"stop_at"}
+            other = [n for n in {**there, **here} if n not in free and there.get(n) != here.get(n)]
+            if other:
+                words = [f"{n} {there.get(n)}, the run's is {here.get(n)}" for n in sorted(other)]
+                raise DataError(f"{path}: of another configuration: {'; '.join(words)}")
+            self._restore_without_replay(state)
+            if not 0 <= self.env_step <= self.config.steps:
+                raise ValueError(f"step {self.env_step} of {self.config.steps}")
+            because = []
+            if state["environment"] is None:
+                because.append(f"{self.config.env} cannot save its state, so a new episode begins")
+            because += [
+                f"{name} is now {self._made_with.get(name)}, was {value}"
+                for name, value in about["made_with"].items()
+                if value != self._made_with.get(name)
+            ]
+            entry = {"env_step": self.env_step, "not_exact_because": because}
+            self.folder.rewind(about["growing_files"])
+            self.record.go_on(float(about["seconds"]), [*about["continued"], entry])
+        except (
+            KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError
+        ) as error:  # fmt: skip
+            raise DataError(f"{path}: cannot be used ({type(error).__name__}: {error})") from None
+
     def _write_record(self) -> None:
         """Metrics and evolutions since the last time."""
         counts = {
@@ -227,13 +335,16 @@ class Training:
             squashed=config.agent == "SAC",
         )  # fmt: skip
         self._write_degrees()
+        self.folder.flush()
         state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
         self.record.run(state, self.env_step, self.agent.updates)
         seconds = self.record.seconds
+        if self.env_step == config.steps:
+            self.checkpoints.remove_all()  # nothing is left to do
         say = self.console.say
         say("")
         if stopped_by is not None:
-            say(f"{state} at step {self.env_step:,}; everything evaluated so far is kept")
+            say(f"{state} at step {self.env_step:,}; to go on: sparl resume {self.folder.path}")
         say(f"{config.method} on {config.env}, seed {config.seed}: {self.connections}")
         say(
             f"{self.env_step:,} steps, {self.agent.updates:,} updates in {seconds:,.0f} s "
@@ -251,6 +362,10 @@ class Training:
         notes = [*self.environment.notes, *self.architecture.notes, *without_effect(config)]
         for note in notes:
             say(f"note: {note}")
+        if self.record.continued:
+            because = self.record.continued[-1]["not_exact_because"]
+            how = f"not exactly: {'; '.join(because)}" if because else "bit for bit"
+            say(f"{'warning: ' if because else ''}going on at step {self.env_step:,}, {how}")
         say(
             f"{config.method} on {config.env}: {self.connections}, "
             f"{_native.isa()}, {_native.threads()} threads, run {self.folder.path}"
@@ -260,9 +375,11 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
+        return {**self._state_without_replay(), "replay": self.replay.state()}
+
+    def _state_without_replay(self) -> dict[str, Any]:
         return {
             "agent": self.agent.state(),
-            "replay": self.replay.state(),
             "environment": self.environment.state(),
             "replay_rng": generator_state(self.replay_rng),
             "warmup_rng": generator_state(self.warmup_rng),
@@ -277,8 +394,11 @@ class Training:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a state of a run of the same configuration."""
-        self.agent.restore(state["agent"])
         self.replay.restore(state["replay"])
+        self._restore_without_replay(state)
+
+    def _restore_without_replay(self, state: dict[str, Any]) -> None:
+        self.agent.restore(state["agent"])
         restore_generator(self.replay_rng, state["replay_rng"])
         restore_generator(self.warmup_rng, state["warmup_rng"])
         self.record.averages.restore(state["recorded"])
@@ -293,6 +413,72 @@ class Training:
             # A new episode: what the last one would have brought is not known.
             self.replay.cut()
             self.episode_return = 0.0
+
+
+def train(config: Config, *, quiet: bool = False) -> Run:
+    """Train in a new run folder; with resume "auto" go on with the run that run_dir holds.
+
+    Raises:
+        SparlError: a subclass for each kind of trouble.
+    """
+    check(config)
+    if config.resume == "auto" and config.run_dir is not None and holds_run(config.run_dir):
+        return resume(config.run_dir, wanted=config, quiet=quiet)
+    return Training(config, quiet=quiet).run()
+
+
+def resume(path: str | Path, *, wanted: Config | None = None, quiet: bool = False) -> Run:
+    """Go on with a run, from its last checkpoint to its end; a finished one is left as it is.
+
+    Args:
+        path: the run's folder.
+        wanted: the configuration that it must be of, and where to stop; None: its own.
+        quiet: print nothing.
+
+    Raises:
+        UsageError: it is a run of another configuration.
+        RunInUse: another process works on it.
+        DataError: no run, or no checkpoint that can be used.
+        SparlError: what can go wrong while training.
+    """
+    folder = RunFolder.open(path)
+    folder.lock()
+    try:
+        there = folder.config()
+        config = wanted or there
+        other = differences(there, config)
+        if other:
+            raise UsageError(f"{path} holds a run of another configuration: {'; '.join(other)}")
+        finished = _finished(folder, config)
+        if finished:
+            PlainConsole(quiet=quiet).print(f"{path}: already finished, {config.end:,} steps")
+            folder.close()
+            return finished
+        training = Training(config, quiet=quiet, folder=folder)
+        if config != there:
+            folder.write_config(config)
+        training.resume()
+    except BaseException:
+        folder.close()
+        raise
+    return training.run()
+
+
+def _finished(folder: RunFolder, config: Config) -> Run | None:
+    """What a run left that is at its end; None if it is not."""
+    if not (folder.path / RUN).exists():
+        return None  # it was killed before it began
+    about = folder.read_json(RUN)
+    if about.get("state") != "finished" or about.get("env_step") != config.end:
+        return None
+    seconds = float(about.get("wall_seconds", 0))
+    return Run(folder.path, config, tuple(read_evaluations(folder)), None, seconds)
+
+
+def _as_json(config: Config) -> dict[str, Any]:
+    """The fields that are set, as JSON gives them back."""
+    fields: dict[str, Any] = json.loads(json.dumps(config.as_dict()))
+    return fields
 
 
 def _warmup_policy(config: Config, environment: Environment) -> Policy | None:

@@ -17,7 +17,15 @@ from sparl.training.evaluate import Evaluation
 from sparl.training.machine import machine, peak_memory_bytes, versions
 from sparl.training.plan import plan
 from sparl.training.rewire import EvolvingLearner
-from sparl.training.run_folder import DEGREES, EVALUATIONS, METRICS, RUN, TOPOLOGY, RunFolder
+from sparl.training.run_folder import (
+    DEGREES,
+    EVALUATIONS,
+    METRICS,
+    RUN,
+    TOPOLOGY,
+    RunFolder,
+    read_evaluations,
+)
 from sparl.training.tensorboard import EventFile
 
 
@@ -45,12 +53,23 @@ class Record:
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
         self._events = EventFile(folder.path) if config.tensorboard else None
+        self.continued: list[dict[str, Any]] = []  # where it went on, and why not exactly
         self._started = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time since the run began."""
+        """Wall-clock time that the run took, up to its checkpoint and since it went on from it."""
         return time.monotonic() - self._started
+
+    def go_on(self, seconds: float, continued: list[dict[str, Any]]) -> None:
+        """Take over what a checkpoint says; the growing files have been rewound to it.
+
+        Raises:
+            DataError: the evaluations cannot be read.
+        """
+        self._started = time.monotonic() - seconds
+        self.continued = continued
+        self.evaluations = read_evaluations(self.folder)
 
     def run(self, state: str, env_step: int, updates: int) -> None:
         """Write run.json: state, machine, versions, environment and schedule."""
@@ -59,6 +78,8 @@ class Record:
             {
                 "state": state,
                 **self._when(env_step, updates),
+                "continued": self.continued,
+                "bit_exact": all(not each["not_exact_because"] for each in self.continued),
                 "peak_memory_bytes": peak_memory_bytes(),
                 "machine": machine(),
                 "versions": versions(),
@@ -181,4 +202,4 @@ class Averages:
 
     def restore(self, state: dict[str, tuple[float, int]]) -> None:
         """Take over a state."""
-        self._sums = dict(state)
+        self._sums = {name: (total, count) for name, (total, count) in state.items()}

@@ -8,6 +8,7 @@ topology.csv       every evolution of every layer
 degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         what is in it, its digest, and how to act with it
+checkpoint-<step>  what the run needs to go on, and replay: its transitions; see checkpoint.py
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +28,15 @@ import tomli_w
 
 from sparl.configuration import FIELDS, Config, check, typed_fields
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
+from sparl.training.durable import read_whole, write_whole
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
 LOCK = ".lock"
+_JSON_BYTES = 1 << 28
+GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
 FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there completely or not at all.
-
-    Raises:
-        ResourceError: the disk is full, or the file cannot be written.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror}") from None
 
 
 class RunFolder:
@@ -56,8 +44,10 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: io.TextIOWrapper | None = None
+        self._lock: int | None = None
         self._columns: dict[str, list[str]] = {}
+        self._written: dict[str, int] = {}  # bytes of each growing file that are there for sure
+        self._waiting: dict[str, bytes] = {}  # what the disk did not take
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
@@ -73,7 +63,7 @@ class RunFolder:
             if path.is_file():
                 raise UsageError(f"run folder {path} is a file; choose another --run-dir")
             path.mkdir(parents=True, exist_ok=True)
-            folder._lock_it()
+            folder.lock()
         except (OSError, ValueError) as error:
             if isinstance(error, UsageError):
                 raise
@@ -86,17 +76,15 @@ class RunFolder:
                 f"run folder {path} already holds a run; choose another --run-dir, or replace it "
                 "with --overwrite"
             )
-        for file in present:
-            file.unlink()
-        unsaid = ("run_dir", "overwrite", "tensorboard")
-        fields = {k: v for k, v in config.as_dict().items() if k not in unsaid}
-        # TOML has no word for None: such fields are named, so that the file repeats the run.
-        fields["unset"] = [name for name in FIELDS if name not in config.as_dict()]
         try:
-            folder.write(CONFIG, tomli_w.dumps(fields).encode())
-        except ResourceError:
+            for file in present:
+                file.unlink()
+            folder.write_config(config)
+        except (OSError, ResourceError) as error:
             folder.close()
-            raise
+            if isinstance(error, ResourceError):
+                raise
+            raise UsageError(f"run folder {path} cannot be written: {error.strerror}") from None
         return folder
 
     @classmethod
@@ -107,31 +95,64 @@ class RunFolder:
             DataError: there is no run.
         """
         folder = cls(Path(path))
-        try:
-            there = (folder.path / CONFIG).is_file()
-        except (OSError, ValueError):
-            there = False
-        if not there:
+        if not holds_run(path):
             raise DataError(f"{path}: no run here (no {CONFIG})")
         return folder
 
-    def _lock_it(self) -> None:
-        lock = (self.path / LOCK).open("w")
+    def lock(self) -> None:
+        """Keep other processes out, until close or this process's end.
+
+        Raises:
+            RunInUse: another process works on it.
+            UsageError: it cannot be written.
+        """
+        try:
+            lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            raise UsageError(
+                f"run folder {self.path} cannot be written: {error.strerror}"
+            ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.close()
+            os.close(lock)
             raise RunInUse(
                 f"run folder {self.path} is in use by another process; wait, or choose another "
                 "--run-dir"
             ) from None
         self._lock = lock
 
+    def in_use(self) -> bool:
+        """Whether a process works on it."""
+        try:
+            lock = os.open(self.path / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
     def close(self) -> None:
         """Let another process have the folder."""
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
+
+    def write_config(self, config: Config) -> None:
+        """Write the configuration, so that the file repeats the run.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        unsaid = ("run_dir", "overwrite", "resume", "tensorboard")
+        fields = {k: v for k, v in config.as_dict().items() if k not in unsaid}
+        # TOML has no word for None: such fields are named.
+        fields["unset"] = [name for name in FIELDS if name not in config.as_dict()]
+        self.write(CONFIG, tomli_w.dumps(fields).encode())
 
     def config(self) -> Config:
         """The configuration of the run.
@@ -159,10 +180,8 @@ class RunFolder:
             DataError: missing or damaged.
         """
         try:
-            content = json.loads((self.path / name).read_bytes())
-        except FileNotFoundError:
-            raise DataError(f"{self.path / name}: missing") from None
-        except (OSError, ValueError) as error:
+            content = json.loads(read_whole(self.path / name, _JSON_BYTES))
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{self.path / name}: cannot be read ({error})") from None
         if not isinstance(content, dict):
             raise DataError(f"{self.path / name}: not a JSON object")
@@ -171,21 +190,81 @@ class RunFolder:
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add a line to a CSV file; the first one writes the header.
 
-        Raises:
-            ResourceError: it cannot be written.
+        Where the disk does not take it the line waits, and `flush` says so.
         """
         columns = self._columns.setdefault(name, list(row))
         line = io.StringIO()
         writer = csv.DictWriter(line, columns, restval="", lineterminator="\n")
-        path = self.path / name
+        if not self._length(name) and name not in self._waiting:
+            writer.writeheader()
+        writer.writerow(row)
+        self._waiting[name] = self._waiting.get(name, b"") + line.getvalue().encode()
+        with suppress(OSError):
+            self._write_waiting(name)
+
+    def flush(self) -> dict[str, int]:
+        """Have the growing files on the disk; returns the bytes of each.
+
+        Raises:
+            ResourceError: they cannot be written.
+        """
+        for name in GROWING:
+            try:
+                self._write_waiting(name)
+                if self._length(name):
+                    descriptor = os.open(self.path / name, os.O_WRONLY | os.O_NOFOLLOW)
+                    try:
+                        os.fsync(descriptor)
+                    finally:
+                        os.close(descriptor)
+            except OSError as error:
+                raise ResourceError(f"cannot write {self.path / name}: {error.strerror}") from None
+        return {name: self._length(name) for name in GROWING}
+
+    def _length(self, name: str) -> int:
+        if name not in self._written:
+            path = self.path / name
+            self._written[name] = path.stat().st_size if path.exists() else 0
+        return self._written[name]
+
+    def _write_waiting(self, name: str) -> None:
+        """Write what waits behind what is there for sure."""
+        data = self._waiting.get(name, b"")
+        if not data:
+            return
+        length = self._length(name)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+        descriptor = os.open(self.path / name, flags, 0o666)
         try:
-            if not path.exists():
-                writer.writeheader()
-            writer.writerow(row)
-            with path.open("a") as file:
-                file.write(line.getvalue())
-        except OSError as error:
-            raise ResourceError(f"cannot write {path}: {error.strerror}") from None
+            os.ftruncate(descriptor, length)  # a part of an attempt before
+            os.lseek(descriptor, length, os.SEEK_SET)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        finally:
+            os.close(descriptor)
+        self._written[name] = length + len(data)
+        del self._waiting[name]
+
+    def rewind(self, lengths: Mapping[str, int]) -> None:
+        """Cut the growing files to what they were, all or none of them.
+
+        Raises:
+            DataError: one is shorter than that.
+        """
+        there = {name: (self.path / name) for name in GROWING}
+        size = {name: path.stat().st_size if path.exists() else 0 for name, path in there.items()}
+        for name, path in there.items():
+            length = lengths[name]
+            if type(length) is not int or not 0 <= length <= size[name]:
+                raise DataError(
+                    f"{path}: {size[name]:,} bytes, {str(length)[:30]} at the checkpoint"
+                )
+        for name, path in there.items():
+            if path.exists():
+                os.truncate(path, lengths[name])
+            self._written[name] = lengths[name]
+            self._waiting.pop(name, None)
 
     def rows(self, name: str) -> list[dict[str, str]]:
         """The complete lines of a CSV file; one that was cut off is left out."""
@@ -198,6 +277,26 @@ class RunFolder:
             raise DataError(f"{path}: cannot be read ({error})") from None
         whole = text[: text.rfind("\n") + 1]
         return list(csv.DictReader(io.StringIO(whole)))
+
+
+def holds_run(path: str | Path) -> bool:
+    """Whether there is a run."""
+    try:
+        return (Path(path) / CONFIG).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def read_evaluations(folder: RunFolder) -> list[tuple[int, float]]:
+    """(environment step, mean return) of each evaluation.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        return [(int(row["env_step"]), float(row["mean"])) for row in folder.rows(EVALUATIONS)]
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{folder.path / EVALUATIONS}: a line is damaged") from None
 
 
 def read_config(path: Path, under: Config) -> Config:

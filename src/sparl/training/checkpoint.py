@@ -1,0 +1,383 @@
+"""Checkpoints: all that a run needs to go on, committed whole or not at all.
+
+RUN/checkpoint-<step>/state.safetensors   every array but the replay's
+RUN/checkpoint-<step>/manifest.json       everything else, and sizes and digests of all files
+RUN/replay/<begin>-<end>-<digest>.safetensors   transitions, shared between checkpoints
+
+A checkpoint is written beside its place, every file is flushed to the disk, the manifest last, and
+then the folder is renamed; only after that is an older one deleted. Transitions that another one
+follows never change, so a checkpoint writes only those that came since the one before; the newest
+transition, which may still change, is in the checkpoint's own file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparl.errors import DataError, ResourceError
+from sparl.replay.ring_buffer import RingBuffer
+from sparl.training.durable import read_whole, sync_folder, write_file
+from sparl.training.tensors import Expected, Tree, digest, join, largest, pack, split, unpack
+
+FORMAT = 1
+STATE, MANIFEST, REPLAY = "state.safetensors", "manifest.json", "replay"
+KEPT = 2  # checkpoints
+SEGMENT = 65_536  # transitions in a file of the replay, at most
+_MANIFEST_BYTES = 1 << 24
+_NAME = re.compile(r"checkpoint-([0-9]{1,15})")
+_OURS = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
+_EVOLUTIONS = 1 << 20  # that are not yet recorded, at most
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A file of transitions, counted from the first ever stored; `end` is behind the last."""
+
+    begin: int
+    end: int
+    bytes: int
+    sha256: str
+
+    @property
+    def rows(self) -> int:
+        """Its number of transitions."""
+        return self.end - self.begin
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return f"{self.begin}-{self.end}-{self.sha256[:16]}.safetensors"
+
+
+class Checkpoints:
+    """The checkpoints of one run's folder, which this process has locked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._kept: list[tuple[int, list[Segment]]] = []  # step and segments, newest last
+
+    @property
+    def last_step(self) -> int | None:
+        """Step of the newest checkpoint that was written or loaded here."""
+        return self._kept[-1][0] if self._kept else None
+
+    def save(self, env_step: int, state: Tree, replay: RingBuffer, about: Tree) -> None:
+        """Commit a checkpoint, then delete what is no longer needed.
+
+        Args:
+            env_step: its step.
+            state: nested; arrays, numbers, texts and None.
+            replay: its transitions are written to the shared files.
+            about: what else the manifest should say.
+
+        Raises:
+            ResourceError: it could not be written; those before are as they were.
+        """
+        temporary = self.folder / f"{_name(env_step)}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            segments = self._write_replay(replay)
+            end = replay.first + replay.size
+            newest = replay.transitions(max(end - 1, replay.first), end)
+            arrays, rest = split({**state, "newest": newest})
+            data = pack(arrays)
+            content = {
+                "format": FORMAT,
+                "env_step": env_step,
+                "about": about,
+                "state": rest,
+                "file": {"bytes": len(data), "sha256": digest(data)},
+                "replay": {"first": replay.first, "size": replay.size,
+                           "segments": [asdict(segment) for segment in segments]},
+            }  # fmt: skip
+            content["sha256"] = _own_digest(content)
+            os.mkdir(temporary)  # noqa: PTH102
+            write_file(temporary / STATE, data)
+            write_file(temporary / MANIFEST, json.dumps(content, indent=1).encode())
+            sync_folder(temporary)
+            self._commit(temporary, self.folder / _name(env_step))
+        except OSError as error:
+            self._prune()
+            raise ResourceError(
+                f"cannot write a checkpoint at step {env_step:,} into {self.folder}: "
+                f"{error.strerror}"
+            ) from None
+        self._kept = [*self._kept, (env_step, segments)][-KEPT:]
+        self._prune()
+
+    def _write_replay(self, replay: RingBuffer) -> list[Segment]:
+        """Write the transitions that no file holds; returns all files of what is alive.
+
+        Short files are joined to longer ones, so that there are few.
+        """
+        settled = replay.first + max(replay.size - 1, 0)
+        before = self._kept[-1][1] if self._kept else []
+        segments = [segment for segment in before if segment.end > replay.first]
+        begin = segments[-1].end if segments else replay.first
+        while (
+            segments
+            and segments[-1].rows <= settled - begin
+            and settled - max(segments[-1].begin, replay.first) <= SEGMENT
+        ):
+            begin = max(segments.pop().begin, replay.first)
+        folder = self.folder / REPLAY
+        if begin < settled and not folder.is_dir():
+            os.mkdir(folder)  # noqa: PTH102
+        for start in range(begin, settled, SEGMENT):
+            end = min(start + SEGMENT, settled)
+            arrays, _ = split(dict(replay.transitions(start, end)))
+            data = pack(arrays)
+            segment = Segment(start, end, len(data), digest(data))
+            temporary = folder / f"{segment.name}.tmp"
+            write_file(temporary, data)
+            os.replace(temporary, folder / segment.name)  # noqa: PTH105
+            segments.append(segment)
+        if begin < settled:
+            sync_folder(folder)
+        return segments
+
+    def _commit(self, temporary: Path, final: Path) -> None:
+        if final.exists():  # damaged, else we would have gone on from it
+            os.rename(final, f"{temporary}-old")  # noqa: PTH104
+        os.rename(temporary, final)  # noqa: PTH104
+        sync_folder(self.folder)
+
+    def _prune(self) -> None:
+        """Delete what no kept checkpoint needs; what cannot be deleted now goes next time."""
+        kept = {_name(step) for step, _ in self._kept}
+        files = {segment.name for _, segments in self._kept for segment in segments}
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                if _OURS.fullmatch(path.name) and path.name not in kept:
+                    _remove(path)
+            for path in (self.folder / REPLAY).iterdir():
+                if path.name not in files:
+                    _remove(path)
+
+    def remove_all(self) -> None:
+        """Delete every checkpoint and the replay's files."""
+        self._kept = []
+        self._prune()
+        with suppress(OSError):
+            (self.folder / REPLAY).rmdir()
+
+    def newest_first(self) -> Iterator[Path]:
+        """The folders of what was committed."""
+        found = [
+            (int(match[1]), path)
+            for path in self.folder.iterdir()
+            if (match := _NAME.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()
+        ]
+        for _, path in sorted(found, reverse=True):
+            yield path
+
+    def load(self, path: Path, like: Tree, replay: RingBuffer) -> tuple[Tree, Tree]:
+        """Read a checkpoint, and fill the replay from it.
+
+        Args:
+            path: its folder.
+            like: a state of the same run: names, dtypes and shapes must be these.
+            replay: empty or not; of the same run.
+
+        Returns:
+            The state, and what save got as `about`.
+
+        Raises:
+            DataError: damaged, of another format, or not of such a run.
+        """
+        where = path / MANIFEST
+        manifest = read_manifest(path)
+        try:
+            first, size = manifest["replay"]["first"], manifest["replay"]["size"]
+            segments = _segments(manifest["replay"]["segments"], first, size, replay.capacity)
+            arrays, rest = split(like)
+            expected = {name: _expected(name, array) for name, array in arrays.items()}
+            newest = expected_part(replay, min(size, 1))
+            expected |= {f"newest/{name}": each for name, each in newest.items()}
+            found = manifest["state"]
+            if not isinstance(found, dict) or found.pop("newest") != {}:
+                raise ValueError("newest must be arrays")
+            _check_tree(found, rest, "state")
+            data = _verified(path / STATE, manifest["file"], largest(expected))
+            state = join(unpack(data, expected, path / STATE), {**found, "newest": {}})
+            replay.clear(first)
+            for segment in segments:
+                self._read_segment(segment, replay)
+            tail = state.pop("newest")
+            if size and not tail["apart"][0]:
+                raise ValueError("the newest transition's next state is not there")
+            replay.append(tail)
+            if replay.size != size:
+                raise ValueError(f"the replay has {replay.size} transitions, not {size}")
+            about = manifest["about"]
+            if not isinstance(about, dict):
+                raise ValueError("about must be an object")
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            IndexError,
+            OverflowError,
+        ) as error:
+            raise DataError(f"{where}: cannot be used ({type(error).__name__}: {error})") from None
+        self._kept = [(int(manifest["env_step"]), segments)]
+        return state, about
+
+    def _read_segment(self, segment: Segment, replay: RingBuffer) -> None:
+        path = self.folder / REPLAY / segment.name
+        if path.parent.is_symlink():
+            raise DataError(f"{path.parent}: a link, must be a folder")
+        expected = expected_part(replay, segment.rows)
+        data = _verified(path, asdict(segment), largest(expected))
+        part = unpack(data, expected, path)
+        replay.append(dict(part), skip=max(replay.first - segment.begin, 0))
+
+
+def read_manifest(path: Path) -> Tree:
+    """A checkpoint's manifest, its digest verified.
+
+    Raises:
+        DataError: missing, damaged or of another format.
+    """
+    where = path / MANIFEST
+    try:
+        content = json.loads(read_whole(where, _MANIFEST_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: damaged ({error})") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{where}: not a JSON object")
+    if content.get("format") != FORMAT:
+        raise DataError(
+            f"{where}: format {str(content.get('format'))[:20]}, this version reads {FORMAT}"
+        )
+    if content.pop("sha256", None) != _own_digest(content):
+        raise DataError(f"{where}: damaged (its SHA-256 is not the one that it names)")
+    step = content.get("env_step")
+    if type(step) is not int or path.name != _name(step):
+        raise DataError(f"{where}: of step {str(step)[:20]}, in {path.name}")
+    return content
+
+
+def expected_part(replay: RingBuffer, rows: int) -> dict[str, Expected]:
+    """What RingBuffer.transitions gives for so many."""
+    arrays, _ = split(dict(replay.transitions(replay.first, replay.first)))
+    return {
+        name: Expected(array.dtype, (rows, *array.shape[1:]))
+        if name != "reached_apart"
+        else Expected.like(array, most=rows)
+        for name, array in arrays.items()
+    }
+
+
+def _expected(path: str, like: np.ndarray[Any, Any]) -> Expected:
+    """What an array must be, from another state of the same run."""
+    name = path.rsplit("/", 1)[-1]
+    if name == "evolutions":
+        return Expected.like(like, most=_EVOLUTIONS)
+    if "_target/" in path and name.endswith((".positions", ".weight")):
+        return Expected.like(like, most=2 * len(like))  # a union with leftovers, a budget each
+    if path.startswith("environment/own") and like.ndim:
+        return Expected.like(like, most=max(1 << 20, len(like)))
+    return Expected.like(like)
+
+
+def _check_tree(found: Any, like: Any, where: str) -> None:
+    """Numbers and texts where `like` has them; counts not negative, numbers finite.
+
+    Raises:
+        ValueError: with the first that is otherwise.
+    """
+    if isinstance(like, dict):
+        if not isinstance(found, dict):
+            raise ValueError(f"{where} must be an object")
+        if where == "state.recorded":  # sums and counts, by name
+            like = {name: [0.0, 0] for name in found}
+        if found.keys() != like.keys():
+            other = sorted(found.keys() ^ like.keys())[0]
+            raise ValueError(f"{where}.{other[:80]} is missing or does not belong there")
+        for name, value in like.items():
+            _check_tree(found[name], value, f"{where}.{name}")
+    elif isinstance(like, list | tuple):
+        if not isinstance(found, list) or len(found) != len(like):
+            raise ValueError(f"{where} must be a list of {len(like)}")
+        for index, (one, other) in enumerate(zip(found, like, strict=True)):
+            _check_tree(one, other, f"{where}[{index}]")
+    elif type(found) is not type(like):
+        raise ValueError(f"{where} is {str(found)[:40]}, must be of type {type(like).__name__}")
+    elif where.startswith("state.environment.own"):
+        return  # the environment's business
+    elif isinstance(found, int) and not 0 <= found < 1 << 128:
+        raise ValueError(f"{where} is {str(found)[:60]}, out of range")
+    elif isinstance(found, float) and not isfinite(found):
+        raise ValueError(f"{where} is {found}")
+
+
+def _segments(listed: Any, first: Any, size: Any, capacity: int) -> list[Segment]:
+    """The replay's files, which must hold what is alive without a gap.
+
+    Raises:
+        KeyError, TypeError, ValueError: they do not.
+    """
+    if not all(type(n) is int and 0 <= n < 1 << 62 for n in (first, size)) or size > capacity:
+        raise ValueError(f"{str(size)[:30]} transitions from {str(first)[:30]} on")
+    if not isinstance(listed, list):
+        raise ValueError("segments must be a list")
+    segments = [Segment(**entry) for entry in listed]
+    end = first
+    for segment in segments:
+        numbers = (segment.begin, segment.end, segment.bytes)
+        if not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
+            raise ValueError("a segment's numbers are out of range")
+        if not re.fullmatch("[0-9a-f]{64}", segment.sha256):
+            raise ValueError("a segment's digest is none")
+        joined = segment.begin == end or (segment is segments[0] and segment.begin < end)
+        if not joined or not 0 < segment.rows <= SEGMENT or segment.end <= first:
+            raise ValueError(f"transitions {segment.begin} to {segment.end} after {end}")
+        end = segment.end
+    if end != first + max(size - 1, 0):
+        raise ValueError(f"the segments end at {end}, the replay at {first + size}")
+    return segments
+
+
+def _verified(path: Path, about: Any, most: int) -> bytes:
+    """A file's bytes, if its size and digest are as the manifest says.
+
+    Raises:
+        DataError: they are not, or it would be larger than what it should hold.
+    """
+    size = about["bytes"]
+    if type(size) is not int or not 0 <= size <= most:
+        raise DataError(f"{path}: {str(size)[:30]} bytes, at most {most:,} are expected")
+    data = read_whole(path, most)
+    if len(data) != size:
+        raise DataError(f"{path}: damaged ({len(data):,} bytes, should be {size:,})")
+    if digest(data) != about["sha256"]:
+        raise DataError(f"{path}: damaged (its SHA-256 is not the one in {MANIFEST})")
+    return data
+
+
+def _own_digest(content: Tree) -> str:
+    return digest(json.dumps(content, sort_keys=True).encode())
+
+
+def _name(env_step: int) -> str:
+    return f"checkpoint-{env_step}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()

@@ -1,0 +1,143 @@
+"""Arrays in safetensors files: the one writer and the one reader of agents and checkpoints.
+
+What is read is compared with what is expected, name by name, before an array is made of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from sparl.errors import DataError
+
+Tree = dict[str, Any]
+Arrays = dict[str, NDArray[Any]]
+
+_NAMES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "BOOL": np.bool_, "U8": np.uint8,
+          "U32": np.uint32, "U64": np.uint64, "I32": np.int32}  # fmt: skip
+_HEADER_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an array must be.
+
+    Attributes:
+        dtype: exactly.
+        shape: exactly, but for the first axis where `most` is given.
+        most: the first axis may have any length up to this one.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    most: int | None = None
+
+    @classmethod
+    def like(cls, array: NDArray[Any], most: int | None = None) -> Expected:
+        """Another array's dtype and shape."""
+        return cls(array.dtype, array.shape, most)
+
+    @property
+    def bytes(self) -> int:
+        """The largest size."""
+        first = self.shape[0] if self.most is None and self.shape else self.most or 0
+        rest = int(np.prod(self.shape[1:], dtype=object)) if self.shape else 1
+        return self.dtype.itemsize * rest * (first if self.shape else 1)
+
+    def fits(self, dtype: object, shape: object) -> bool:
+        """Whether a header's words for dtype and shape are as expected."""
+        if not isinstance(dtype, str) or _NAMES.get(dtype) != self.dtype.type:
+            return False
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+            return False
+        if self.most is None:
+            return tuple(shape) == self.shape
+        return len(shape) == len(self.shape) and (
+            shape[0] <= self.most and tuple(shape[1:]) == self.shape[1:]
+        )
+
+
+def largest(expected: Mapping[str, Expected]) -> int:
+    """Bytes of the largest file that can hold what is expected."""
+    return _HEADER_BYTES + 8 + sum(each.bytes for each in expected.values())
+
+
+def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The bytes of a safetensors file."""
+    data: bytes = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
+    return data
+
+
+def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arrays:
+    """The arrays of a safetensors file, if they are exactly those expected.
+
+    Raises:
+        DataError: with the first thing that is not as expected.
+    """
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(_HEADER_BYTES, len(data) - 8):
+        raise DataError(f"{where}: damaged (a header of {length:,} bytes in {len(data):,})")
+    try:
+        header = json.loads(data[8 : 8 + length])
+        header.pop("__metadata__", None)
+        for name, about in header.items():
+            if name not in expected:
+                raise DataError(f"{where}: an array {name[:80]!r} that does not belong here")
+            if not expected[name].fits(about["dtype"], about["shape"]):
+                wanted = expected[name]
+                raise DataError(
+                    f"{where}: {name} is {about['dtype']} {str(about['shape'])[:40]}, "
+                    f"must be {wanted.dtype} {list(wanted.shape)}"
+                    + (f" with at most {wanted.most} rows" if wanted.most is not None else "")
+                )
+        missing = expected.keys() - header.keys()
+        if missing:
+            raise DataError(f"{where}: {min(missing)} is missing")
+        arrays: Arrays = safetensors.numpy.load(data)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
+            safetensors.SafetensorError) as error:  # fmt: skip
+        raise DataError(f"{where}: damaged ({type(error).__name__}: {error})") from None
+    for name, array in arrays.items():
+        # NumPy trusts a bool to be 0 or 1.
+        if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
+            raise DataError(f"{where}: {name} holds bytes that are neither 0 nor 1")
+    return arrays
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def split(state: Tree, prefix: str = "") -> tuple[Arrays, Tree]:
+    """A nested state as its arrays by path ("a/b/c"), and the rest of the tree."""
+    arrays: Arrays = {}
+    rest: Tree = {}
+    for name, value in state.items():
+        if isinstance(value, np.ndarray):
+            arrays[prefix + name] = value
+        elif isinstance(value, dict):
+            inner, rest[name] = split(value, f"{prefix}{name}/")
+            arrays |= inner
+        else:
+            rest[name] = value.item() if isinstance(value, np.generic) else value
+    return arrays, rest
+
+
+def join(arrays: Mapping[str, NDArray[Any]], rest: Tree) -> Tree:
+    """The inverse of split; `rest` is changed and returned."""
+    for path, array in arrays.items():
+        *folders, name = path.split("/")
+        tree = rest
+        for folder in folders:
+            tree = tree[folder]
+        tree[name] = array
+    return rest

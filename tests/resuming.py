@@ -1,0 +1,45 @@
+"""Runs that are stopped, and what is left of them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparl.training.loop import Training
+
+
+@contextmanager
+def stopped_at(*env_steps: int, by: signal.Signals = signal.SIGTERM) -> Iterator[None]:
+    """Trainings get a signal right after each of these steps, whatever they do then."""
+    original = Training.step
+    waiting = set(env_steps)
+
+    def step(self: Training) -> None:
+        original(self)
+        if self.env_step in waiting:
+            waiting.discard(self.env_step)
+            os.kill(os.getpid(), by)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "step", step)
+        yield
+
+
+def results(run: Path) -> dict[str, Any]:
+    """Everything that a run leaves and that no clock is in."""
+    left: dict[str, Any] = {
+        name: (run / name).read_bytes() for name in ("agent.safetensors", "degrees.json")
+    }
+    for name in ("evaluations.csv", "metrics.csv", "topology.csv"):
+        path = run / name
+        with path.open() if path.exists() else open(os.devnull) as file:  # noqa: PTH123
+            rows = list(csv.DictReader(file))
+        left[name] = [{k: v for k, v in row.items() if k != "wall_seconds"} for row in rows]
+    return left
