@@ -22,8 +22,8 @@ from sparl.studies.execute import execute
 from sparl.studies.plan import Study, Unit, read_study
 from sparl.studies.progress import Progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
+from sparl.training.durable import write_whole
 from sparl.training.machine import available_cores
-from sparl.training.run_folder import write_whole
 
 USAGE = "usage: sparl study run FILE | status FILE        sparl study run --help"
 

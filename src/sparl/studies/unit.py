@@ -13,7 +13,7 @@ import tomli_w
 
 from sparl.studies.plan import Unit
 from sparl.studies.progress import FAILURE
-from sparl.training.run_folder import write_whole
+from sparl.training.durable import write_whole
 
 ASKED = "asked.toml"  # the fields that were set
 OUTPUT = "output.txt"  # what the training printed
@@ -28,7 +28,7 @@ def words(folder: Path, unit: Unit) -> list[str]:
     write_whole(path / ASKED, tomli_w.dumps(unit.fields).encode())
     return [
         "train", "--config", str(path / ASKED), "--run-dir", str(path), "--threads", "1",
-        "--overwrite",
+        "--resume", "auto",
     ]  # fmt: skip
 
 
