@@ -33,7 +33,7 @@ usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
   cost       connections, bytes and FLOPs without training:   sparl cost --method DS-TD3 --env ID
   study      many runs from one file:   sparl study run FILE | status FILE
   report     tables and pictures of finished runs:   sparl report runs
-  archive    keep the small files of finished runs:   sparl archive RUN --to results
+  archive    keep the small files of finished runs:   sparl archive RUN
   bench      how fast this machine is:   sparl bench --quick
 
 options: --version, --debug (show tracebacks)

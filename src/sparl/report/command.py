@@ -90,8 +90,8 @@ class ArchiveOptions:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of finished runs."""
-    to: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results")
-    """The archive; `sparl report results --out results` renders it."""
+    to: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/runs")
+    """The archive; `sparl report results/runs --out results` renders it."""
     commit: Annotated[str | None, tyro.conf.arg(metavar="SHA")] = None
     """Commit of the code that made them, for runs that do not say it."""
 
