@@ -195,16 +195,18 @@ def test_evaluation_episodes_do_not_depend_on_what_is_played_beside_or_before() 
     def policy(x: Any) -> Any:
         return np.tanh(x[:, :3])
 
-    def evaluation(episodes: int, seed: int, times: int = 1) -> Evaluation:
+    def evaluation(episodes: int, seed: int, times: int = 1, threads: int = 1) -> Evaluation:
         evaluator = Evaluator(lambda: Environment("Hopper-v5"), episodes, seed)
         for _ in range(times):
-            result = evaluator.evaluate(policy)
+            result = evaluator.evaluate(policy, threads)
         evaluator.close()
         return result
 
     many = evaluation(13, seed=100)  # more than play side by side
     assert len(set(many.lengths)) > 3
     assert evaluation(13, seed=100, times=2) == many
+    for threads in (2, 3, 20):
+        assert evaluation(13, seed=100, threads=threads) == many
     for episodes in (1, 2, 5):
         alone = evaluation(episodes, seed=100)
         assert alone.returns == many.returns[:episodes]
@@ -212,3 +214,21 @@ def test_evaluation_episodes_do_not_depend_on_what_is_played_beside_or_before() 
     assert evaluation(2, seed=101).returns != many.returns[:2]
     assert many.mean == pytest.approx(sum(many.returns) / 13)
     assert many.std == pytest.approx(np.std(many.returns))
+
+
+def test_a_fault_in_a_thread_of_an_evaluation_reaches_the_caller() -> None:
+    made: list[Environment] = []
+
+    def make() -> Environment:
+        made.append(Environment("Hopper-v5"))
+        return made[-1]
+
+    def policy(x: Any) -> Any:
+        return np.zeros((len(x), 3), np.float32)
+
+    evaluator = Evaluator(make, 4, seed=0)
+    evaluator.evaluate(policy, threads=2)
+    made[3].gym.reset = lambda seed: (np.full(11, np.nan), {})  # type: ignore
+    with pytest.raises(EnvironmentFault, match=r"Hopper-v5: reset\(seed=.*observation\[0\] = nan"):
+        evaluator.evaluate(policy, threads=2)
+    evaluator.close()

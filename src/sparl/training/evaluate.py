@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,7 @@ class Evaluator:
     """Plays evaluation episodes side by side; what happens in one does not depend on the others.
 
     Episode i starts from (seed, i) whatever was played before. One pass of the policy serves all
-    that are playing. (Threads would not help: MuJoCo computes outside the interpreter's lock, but
-    handing the lock over at each step costs more than they gain.)
+    episodes of a thread.
 
     Args:
         make: makes an environment; called when one is first needed.
@@ -52,33 +52,54 @@ class Evaluator:
         self.episodes = episodes
         self.seed = seed
 
-    def evaluate(self, policy: Callable[[Array], Array]) -> Evaluation:
+    def evaluate(self, policy: Callable[[Array], Array], threads: int = 1) -> Evaluation:
         """Play all episodes.
 
         Args:
             policy: float32 [B, n_obs] -> [B, n_act] in [-1, 1], each row on its own.
+            threads: that play, and call the policy, where MuJoCo steps; else one.
 
         Raises:
             EnvironmentFault: an environment raised, or returned what it must not.
         """
         while len(self._environments) < min(self.episodes, SIDE_BY_SIDE):
             self._environments.append(self._make())
-        returns, lengths = [0.0] * self.episodes, [0] * self.episodes
+        if not self._environments[0].steps_outside_lock:
+            threads = 1
+        totals = [(0.0, 0)] * self.episodes
         waiting = iter(range(self.episodes))
-        free = list(self._environments)
+        with ThreadPoolExecutor(threads) as pool:
+            parts = [
+                pool.submit(self._play, policy, self._environments[t::threads], waiting, totals)
+                for t in range(threads)
+            ]
+            for part in parts:
+                part.result()
+        returns, lengths = zip(*totals, strict=True)
+        return Evaluation(returns, lengths)
+
+    def _play(
+        self,
+        policy: Callable[[Array], Array],
+        environments: list[Environment],
+        waiting: Iterator[int],
+        totals: list[tuple[float, int]],
+    ) -> None:
+        """Play episodes while any wait; return and length of each go to its place in totals."""
+        free = environments
         playing: list[tuple[int, Environment, Array]] = []  # episode, where, last observation
         while True:
             for environment, episode in zip(free, waiting, strict=False):
                 observation = environment.reset(seed=integer_seed(self.seed, episode))
                 playing.append((episode, environment, observation))
             if not playing:
-                return Evaluation(tuple(returns), tuple(lengths))
+                return
             actions = policy(np.stack([observation for _, _, observation in playing]))
             free, going = [], []
             for (episode, environment, _), action in zip(playing, actions, strict=True):
                 step = environment.step(action)
-                returns[episode] += step.reward
-                lengths[episode] += 1
+                total, length = totals[episode]
+                totals[episode] = total + step.reward, length + 1
                 if step.terminated or step.truncated:
                     free.append(environment)
                 else:

@@ -214,7 +214,7 @@ class Training:
 
     def _evaluate(self) -> None:
         """Evaluate, and write what happened since the last time."""
-        result = self.evaluator.evaluate(self.agent.policy)
+        result = self.evaluator.evaluate(self.agent.policy, _native.threads())
         self.record.evaluation(self.env_step, self.agent.updates, result)
         self._write_record()
         self.console.evaluated(self.env_step, result)
