@@ -41,7 +41,7 @@ double seconds_per_call(const Layer& layer, Timed what, uint32_t batch, double l
   const Buffer values = filled(layer.connections() + 1), x = filled(layer.n_in * stride),
                y = filled(layer.n_out * stride);
   const PatternBlocks& blocks = what == Timed::input_gradient ? layer.transposed : layer.forward;
-  const Tiles tiles(samples, 1, k);
+  const Tiles tiles(samples, std::max(layer.n_in, layer.n_out), 1, k);
   const auto product = [&](const float* in, float* out) {
     for (uint32_t i = 0; i < tiles.count; i++) {
       const uint32_t at = tiles.first(i);

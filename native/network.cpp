@@ -31,6 +31,7 @@ struct FreeBuffers {
 thread_local bool FreeBuffers::gone = false;
 thread_local FreeBuffers free_buffers;
 
+constexpr size_t kTileFloats = 65536;   // activations of a layer that stay in a second-level cache
 constexpr size_t kGathered = 8192;      // values per work item of a gather
 constexpr uint32_t kGradientBlocks = 8; // blocks of rows per work item of a weight gradient
 
@@ -52,9 +53,11 @@ uint32_t padded_samples(uint32_t batch, const Kernels& k) {
   return (batch + k.step - 1) / k.step * k.step;
 }
 
-Tiles::Tiles(uint32_t padded, uint32_t parts, const Kernels& k)
+Tiles::Tiles(uint32_t padded, size_t widest, uint32_t parts, const Kernels& k)
     : samples(padded), vectors((padded + k.lanes - 1) / k.lanes), lanes(k.lanes) {
-  const uint32_t least = (vectors + k.max_vectors - 1) / k.max_vectors;
+  const size_t near = kTileFloats / (widest * lanes);
+  const uint32_t most = uint32_t(std::clamp<size_t>(near, 2, k.max_vectors));
+  const uint32_t least = (vectors + most - 1) / most;
   count = std::max(least, std::min(parts, vectors / 2));
 }
 
@@ -145,7 +148,7 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
   const size_t stride = trace.stride();
   const uint32_t samples = trace.samples();
 
-  const Tiles tiles(samples, share(members), k);
+  const Tiles tiles(samples, widest_, share(members), k);
   const uint32_t outputs = n_out();
   parallel_for(tiles.count, [&](uint32_t item) {
     const uint32_t at = tiles.first(item);
@@ -173,7 +176,7 @@ Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, 
 void Stack::outputs(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
                     float* output) const {
   const Kernels& k = kernels();
-  const Tiles tiles(padded_samples(batch, k), share(members()), k);
+  const Tiles tiles(padded_samples(batch, k), widest_, share(members()), k);
   const size_t stride = (std::min(tiles.samples, k.lanes * k.max_vectors) + kStrideStep - 1) /
                         kStrideStep * kStrideStep;
   const size_t room = 2 * widest_ * stride; // of an item: what a layer reads, and what it writes
@@ -207,7 +210,7 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
   const size_t rows = inputs + width_;
   Buffer result(members * rows * stride);
 
-  const Tiles tiles(samples, share(members), k);
+  const Tiles tiles(samples, widest_, share(members), k);
   parallel_for(members * tiles.count, [&](uint32_t item) {
     const uint32_t e = item / tiles.count;
     const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
@@ -322,7 +325,7 @@ void Stack::hand_out_inputs(const Trace& trace, const Buffer& gradients, float* 
   const Kernels& k = *trace.kernels;
   const uint32_t inputs = gradient_inputs();
   const size_t stride = trace.stride();
-  const Tiles tiles(trace.samples(), share(trace.members), k);
+  const Tiles tiles(trace.samples(), widest_, share(trace.members), k);
   parallel_for(trace.members * tiles.count, [&](uint32_t item) {
     const uint32_t e = item / tiles.count, at = tiles.first(item % tiles.count);
     k.hand_out(std::min(tiles.size(item % tiles.count), trace.batch - at), inputs,

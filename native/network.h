@@ -10,12 +10,13 @@ namespace sparl {
 
 uint32_t padded_samples(uint32_t batch, const Kernels&); // a multiple of step
 
-// The samples of a pass, cut into tiles as evenly as vectors allow: as few as the kernels can take,
-// or as many as there are `parts` to be had, of two vectors at least (a narrower tile shares a
-// weight among too few samples).
+// The samples of a pass, cut into tiles as evenly as vectors allow: as few as the kernels can take
+// and as keep the activations of the `widest` layer in the second-level cache, or as many as there
+// are `parts` to be had; of two vectors at least (a narrower tile shares a weight among too few
+// samples).
 struct Tiles {
   uint32_t samples, vectors, count, lanes;
-  Tiles(uint32_t padded, uint32_t parts, const Kernels&);
+  Tiles(uint32_t padded, size_t widest, uint32_t parts, const Kernels&);
   uint32_t first(uint32_t tile) const;
   uint32_t size(uint32_t tile) const { return first(tile + 1) - first(tile); }
 };
