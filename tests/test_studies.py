@@ -11,15 +11,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from resuming import results
 from sparl.cli import main
 from sparl.methods import FAMILIES, METHODS, architecture
 from sparl.report.runs import collect
 from sparl.studies import plan
 from sparl.studies.plan import read_study, unit_id
 from sparl.studies.progress import progress
+from sparl.training.loop import train
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
 SIZES = {
@@ -182,44 +185,106 @@ def test_a_study_runs_skips_and_goes_on_beside_failures(
     assert (len(group.runs), group.planned) == (2, 2)
 
 
-def test_a_stopped_study_goes_on(tmp_path: Path) -> None:
-    text = SMALL.replace("steps = 300", "steps = 1_000_000").replace("seeds = 2", "seeds = 3")
-    path, folder = study_file(tmp_path, text), tmp_path / "runs"
-    units = read_study(path).units
+# Pendulum cannot save its state, MuJoCo's tasks can.
+LONG = (
+    SMALL.replace("Pendulum-v1", "Hopper-v3")
+    .replace("steps = 300", "steps = 4000")
+    .replace("_steps = 100", "_steps = 500")
+)
+LONG += "checkpoint_every_env_steps = 500\n"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What the two runs of LONG leave when nobody disturbs them."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    units = read_study(study_file(folder, LONG)).units
+    for unit in units:
+        train(replace(unit.config, run_dir=str(folder / unit.id), threads=1), quiet=True)
+    return [results(folder / unit.id) for unit in units]
+
+
+def started(path: Path, folder: Path, processes: int = 2) -> subprocess.Popen[bytes]:
+    """The study as a process."""
     command = [sys.executable, "-m", "sparl.cli", "study", "run", str(path),
-               "--folder", str(folder), "--processes", "1"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+               "--folder", str(folder), "--processes", str(processes)]  # fmt: skip
+    return subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+
+
+def wait_for_checkpoint(run: Path) -> None:
     deadline = time.monotonic() + 60
-    while progress(folder, units[0]).env_step == 0 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert [progress(folder, u).state for u in units] == ["running", "waiting", "waiting"]
-    process.send_signal(signal.SIGTERM)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
+    while not [*run.glob("checkpoint-*/manifest.json"), *run.glob("agent.json")]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in path.read_text().split()]
+
+
+def said(printed: Path) -> int:
+    """How often a run went on bit for bit."""
+    return printed.read_text().count(", bit for bit")
+
+
+def test_a_stopped_study_goes_on_bit_for_bit(
+    tmp_path: Path, undisturbed: list[dict[str, Any]]
+) -> None:
+    path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
+    units = read_study(path).units
+    study = started(path, folder, processes=1)
+    wait_for_checkpoint(folder / units[0].id)
+    assert [progress(folder, u).state for u in units] == ["running", "waiting"]
+    study.send_signal(signal.SIGINT)
+    printed, _ = study.communicate(timeout=60)
+    assert study.returncode == 130
     assert b"go on with: sparl study run" in printed
     states = [progress(folder, u) for u in units]
-    assert [p.state for p in states] == ["stopped", "waiting", "waiting"]
+    assert [p.state for p in states] == ["stopped", "waiting"]
     assert states[0].env_step > 0
     assert not (folder / units[0].id / "failure.json").exists()
 
+    assert main(["study", "run", str(path), "--folder", str(folder)]) == 0
+    assert [results(folder / u.id) for u in units] == undisturbed
+    assert [said(folder / u.id / "output.txt") for u in units] == [1, 0]
 
-def test_a_killed_run_is_a_failure_of_its_own(tmp_path: Path) -> None:
-    text = SMALL.replace("steps = 300", "steps = 1_000_000").replace("seeds = 2", "seeds = 1")
-    path, folder = study_file(tmp_path, text), tmp_path / "runs"
-    (unit,) = read_study(path).units
-    command = [sys.executable, "-m", "sparl.cli", "study", "run", str(path),
-               "--folder", str(folder)]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while progress(folder, unit).env_step == 0 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[0]), signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert process.returncode == 1
-    failed = progress(folder, unit)
-    assert failed.state == "failed"
-    assert failed.error.startswith("killed by signal 9")
+
+def test_a_killed_run_is_recorded_and_goes_on_bit_for_bit(
+    tmp_path: Path, undisturbed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
+    units = read_study(path).units
+    study = started(path, folder, processes=1)
+    wait_for_checkpoint(folder / units[0].id)
+    os.kill(children(study)[0], signal.SIGKILL)
+    study.communicate(timeout=60)
+    assert study.returncode == 1
+    killed, other = (progress(folder, u) for u in units)
+    assert (killed.state, other.state) == ("failed", "finished")
+    assert killed.error.startswith("killed by signal 9")
+
+    assert main(["study", "run", str(path), "--folder", str(folder)]) == 0
+    assert "2 runs: 2 finished" in capsys.readouterr().out
+    assert [results(folder / u.id) for u in units] == undisturbed
+    assert [said(folder / u.id / "output.txt") for u in units] == [1, 0]
+    assert not (folder / units[0].id / "failure.json").exists()
+
+
+def test_a_lost_studys_runs_are_waited_for(
+    tmp_path: Path, undisturbed: list[dict[str, Any]]
+) -> None:
+    """The study is killed, its runs are not; a new one neither disturbs nor forgets them."""
+    path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
+    units = read_study(path).units
+    study = started(path, folder)
+    for unit in units:
+        wait_for_checkpoint(folder / unit.id)
+    study.kill()
+    study.communicate(timeout=60)
+    assert main(["study", "run", str(path), "--folder", str(folder)]) == 0
+    assert [results(folder / u.id) for u in units] == undisturbed
+    assert [said(folder / u.id / "output.txt") for u in units] == [0, 0]
 
 
 def test_dry_run_estimates_and_writes_nothing(

@@ -19,7 +19,7 @@ from sparl.errors import UsageError
 from sparl.report.runs import PLAN
 from sparl.studies.estimate import estimates
 from sparl.studies.execute import execute
-from sparl.studies.plan import Study, Unit, read_study
+from sparl.studies.plan import Study, read_study
 from sparl.studies.progress import Progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
 from sparl.training.durable import write_whole
@@ -83,7 +83,7 @@ def run(args: list[str]) -> int:
     found = read_study(options.file)
     folder = _folder(options, found)
     every = _look(folder, found)
-    todo = [p.unit for p in every if p.state in ("waiting", "stopped", "failed")]
+    todo = [p.unit for p in every if p.state != "finished"]
     console = PlainConsole()
     if options.dry_run:
         _print_plan(console, every, processes)
@@ -170,8 +170,8 @@ def _write_plan(folder: Path, found: Study) -> None:
 
 def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int) -> None:
     """Every run, its state and what it is estimated to need."""
-    todo: list[Unit] = [p.unit for p in every if p.state != "finished"]
-    needs = estimates(todo)
+    todo = [p for p in every if p.state != "finished"]
+    needs, trials = estimates({p.unit: p.env_step for p in todo})
     shown = Table(box=None, pad_edge=False)
     for column in ("run", "state", "steps", "time", "memory"):
         shown.add_column(column, justify="left" if column in ("run", "state") else "right")
@@ -188,5 +188,5 @@ def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int
     most = sorted((need.bytes for need in needs.values()), reverse=True)[:processes]
     console.print(
         f"{len(todo)} runs to do, {processes} at a time: about {hours(max(seconds, longest))} and "
-        f"{sum(most) / 1e6:,.0f} MB, by a trial of {len(set(needs.values()))} of them"
+        f"{sum(most) / 1e6:,.0f} MB, by a trial of {trials} of them"
     )

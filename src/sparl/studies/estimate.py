@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,14 +26,24 @@ class Estimate:
     bytes: int
 
 
-def estimates(units: Sequence[Unit]) -> dict[str, Estimate]:
-    """An estimate for each unit's id; units that differ in their seeds share a trial."""
+def estimates(units: Mapping[Unit, int]) -> tuple[dict[str, Estimate], int]:
+    """An estimate for each unit's id.
+
+    Args:
+        units: to be run, and where each goes on [environment steps].
+
+    Returns:
+        The estimates, and the number of trials: units that differ in their seeds share one.
+    """
     found: dict[Config, Estimate] = {}
-    for unit in units:
+    needs = {}
+    for unit, env_step in units.items():
         kind = replace(unit.config, seed=0)
         if kind not in found:
             found[kind] = _trial(kind)
-    return {unit.id: found[replace(unit.config, seed=0)] for unit in units}
+        left = 1 - env_step / kind.end
+        needs[unit.id] = replace(found[kind], seconds=left * found[kind].seconds)
+    return needs, len(found)
 
 
 def _trial(config: Config) -> Estimate:

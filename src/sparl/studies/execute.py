@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sparl.studies.plan import Unit
-from sparl.studies.unit import OUTPUT, record_end, words
+from sparl.studies.progress import progress
+from sparl.studies.unit import IN_USE, OUTPUT, record_end, words
 from sparl.training.interrupt import stop_on_signal
 
 POLL_SECONDS = 0.5
@@ -21,6 +22,8 @@ def execute(
 ) -> signal.Signals | None:
     """Run all units, so many at a time; what fails is recorded, and the others go on.
 
+    A unit that another process works on is waited for, after all others.
+
     Args:
         folder: of the study.
         units: what to run, in this order.
@@ -30,25 +33,40 @@ def execute(
     Returns:
         The signal that stopped it, after every run has saved and ended; None if all were run.
     """
-    waiting = list(reversed(units))
+    waiting = list(units)
     running: dict[Unit, subprocess.Popen[bytes]] = {}
     try:
         with stop_on_signal() as stop:
             while (waiting or running) and stop.signal is None:
-                while waiting and len(running) < processes:
-                    unit = waiting.pop()
+                while len(running) < processes and (unit := _take(folder, waiting)):
                     running[unit] = start(folder, unit)
                 look(POLL_SECONDS)
                 for unit, process in list(running.items()):
-                    if process.poll() is not None:
+                    if process.poll() is None:
+                        continue
+                    del running[unit]
+                    if process.returncode == IN_USE:
+                        waiting.append(unit)
+                    else:
                         record_end(folder / unit.id, process.returncode)
-                        del running[unit]
             return stop.signal
     finally:
         for process in running.values():
             process.send_signal(signal.SIGTERM)  # it saves and ends
         for unit, process in running.items():
             record_end(folder / unit.id, process.wait())
+
+
+def _take(folder: Path, waiting: list[Unit]) -> Unit | None:
+    """Take the first unit that nobody works on from the list, and finished ones too."""
+    for unit in list(waiting):
+        state = progress(folder, unit).state
+        if state == "running":
+            continue
+        waiting.remove(unit)
+        if state != "finished":
+            return unit
+    return None
 
 
 def start(folder: Path, unit: Unit) -> subprocess.Popen[bytes]:

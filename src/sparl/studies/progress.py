@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from sparl.errors import DataError
 from sparl.studies.plan import Unit
-from sparl.training.run_folder import EVALUATIONS, LOCK, RUN, RunFolder
+from sparl.training.run_folder import EVALUATIONS, RUN, RunFolder
 
 State = Literal["waiting", "running", "stopped", "failed", "finished"]
 FAILURE = "failure.json"  # why the last attempt ended: exit code and last line
@@ -62,7 +61,7 @@ def progress(folder: Path, unit: Unit) -> Progress:
 def _state(path: Path, told: object) -> tuple[State, str]:
     if told == "finished":
         return "finished", ""
-    if _in_use(path):
+    if RunFolder(path).in_use():
         return "running", ""
     if (path / FAILURE).exists():
         try:
@@ -70,18 +69,6 @@ def _state(path: Path, told: object) -> tuple[State, str]:
         except (OSError, ValueError, KeyError, TypeError):
             return "failed", ""
     return ("stopped" if told is not None else "waiting"), ""
-
-
-def _in_use(path: Path) -> bool:
-    """Whether a process holds the run folder's lock."""
-    try:
-        with (path / LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def table(every: Sequence[Progress]) -> Table:

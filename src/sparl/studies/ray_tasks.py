@@ -96,16 +96,16 @@ def _check_address(address: str) -> None:
 
 def _unit(folder: Path, unit: Unit) -> int:
     """In a worker process: the unit as a process of its own; its exit code."""
-    while True:
-        if progress(folder, unit).state == "finished":
-            return 0
-        process = start(folder, unit)
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:  # cancelled
-            process.terminate()
-            process.wait()
-            raise
-        if code != IN_USE:
-            return code
+    while (state := progress(folder, unit).state) != "finished":
+        if state != "running":
+            process = start(folder, unit)
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:  # cancelled
+                process.terminate()
+                process.wait()
+                raise
+            if code != IN_USE:
+                return code
         time.sleep(1)  # the process of a worker that was lost may still be at it
+    return 0
