@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
+from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
+from numpy.typing import NDArray
 
 import sparl
 from resuming import results, stopped_at
 from sparl.cli import main
-from sparl.errors import DataError, RunInUse, UsageError
+from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 from sparl.methods import METHODS
 from sparl.replay.capacity import DynamicCapacity
+from sparl.report.runs import collect
+from sparl.training.checkpoint import Checkpoints
 from sparl.training.loop import Training
 from sparl.training.run_folder import RunFolder
 
@@ -32,48 +41,66 @@ def evolving(method: str) -> dict[str, Any]:
     return {"rewire_every_updates": 7, "rewire_first_update": 2} if evolves else {}
 
 
-def fields_of(method: str, task: str) -> dict[str, Any]:
+def fields_of(method: str) -> dict[str, Any]:
     fields = {**SMALL, **evolving(method)}
     if method.startswith("RLx2"):
         fields |= {"n_step_delay_updates": 15, "replay_minimum": 30, "replay_capacity": 64}
     if METHODS[method].family.settings == "rlx2" and method not in ("TD3", "SAC"):
         fields |= {"actor_sparsity": 0.5, "critic_sparsity": 0.5}
+    if method.startswith(("DS", "Static")):  # the lambdas would make such small networks dense
+        fields |= dict.fromkeys(("actor_densities", "critic_densities"), (0.5, 0.5, 1.0))
     return fields
 
 
 @pytest.fixture(autouse=True)
-def _replay_is_checked_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def _replay_is_checked_often_and_the_disk_need_not_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DynamicCapacity.__init__, "__defaults__", (10, 0.0, 0.1, 2048))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 # Every method once, and two methods on every task; all pairs pass too, in two minutes.
-PAIRS = [(method, TASKS[index % 5]) for index, method in enumerate(METHODS)]
-PAIRS += [(method, task) for method in ("DS-TD3", "RLx2-SAC") for task in TASKS]
+PAIRS = [(method, f"{TASKS[index % 5]}-v5") for index, method in enumerate(METHODS)]
+PAIRS += [(method, f"{task}-v5") for method in ("DS-TD3", "RLx2-SAC") for task in TASKS]
+PAIRS += [("RLx2-TD3", "Ant-v3")]
+
+# Update n is at step 20 + n, evolutions are updates 2, 9, 16, ...; the replay shrinks every ten
+# steps, an episode lasts at most 25.
+STOPS = {
+    7: "in the warm-up",
+    21: "right before an evolution",
+    22: "right after one",
+    29: "after one that the targets, which follow every second update, have not yet seen",
+    40: "at an evaluation, and after a shrink; targets are of three steps by now",
+    50: "at the end of an episode",
+    60: "at a checkpoint that is due anyway",
+    90: "in the very last step: too late to stop anything",
+}
 
 
-@pytest.mark.parametrize(("method", "task"), sorted(set(PAIRS)))
+@pytest.mark.parametrize(("method", "env"), sorted(set(PAIRS)))
 def test_every_method_goes_on_bit_for_bit_on_every_task(
-    method: str, task: str, tmp_path: Path
+    method: str, env: str, tmp_path: Path
 ) -> None:
-    """Stops in the warm-up, inside episodes, beside evolutions, after shrinks, between windows."""
-    fields = fields_of(method, task)
-    env = f"{task}-v5"
+    fields = fields_of(method)
     whole = sparl.train(method, env, run_dir=tmp_path / "whole", **fields)
-    stops = (7, 22, 23, 41, 60)  # update 2 is at step 22; a checkpoint is due at 60 anyway
-    with stopped_at(*stops):
+    *early, _ = STOPS
+    with stopped_at(*STOPS):
         run = sparl.train(method, env, run_dir=tmp_path / "parts", **fields)
-        for _ in stops[1:]:
+        for _ in early:
             assert run.stopped_by is signal.SIGTERM
             run = sparl.resume(run)
-    run = sparl.resume(run)
     assert run.stopped_by is None
+    left = results(run.path)
+    if evolving(method):
+        updates = {int(row["agent_update"]) for row in left["topology.csv"]}
+        assert {2, 9} <= updates or method.startswith("RLx2")  # whose clock is the network's
     if method.startswith("RLx2"):
-        last = results(run.path)["metrics.csv"][-1]
-        assert int(last["replay_size"]) < 60  # it was shrunk
+        assert left["metrics.csv"][1]["n_step"] == "3"
+        assert int(left["metrics.csv"][1]["replay_size"]) < 40  # it was shrunk
     assert run.evaluations == whole.evaluations
-    assert results(run.path) == results(whole.path)
+    assert left == results(whole.path)
     about = json.loads((run.path / "run.json").read_text())
-    assert [each["env_step"] for each in about["continued"]] == list(stops)
+    assert [each["env_step"] for each in about["continued"]] == early
     assert about["bit_exact"]
     assert not list(run.path.glob("checkpoint-*"))  # nothing is left to do
 
@@ -95,6 +122,10 @@ def test_a_signal_saves_and_says_how_to_go_on(
     with stopped_at(33, by=by):
         assert main(train) == code
     assert f"to go on: sparl resume {run}" in capsys.readouterr().out
+    assert main(["info", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert f"state: stopped by {by.name}\nenv step: 33\nsteps: 90\nlast checkpoint: 33\n" in said
+    assert f"continuation: sparl resume {run} goes on bit for bit\n" in said
     assert main(["resume", str(run)]) == 0
     assert "going on at step 33, bit for bit" in capsys.readouterr().out
     for again in (train, ["resume", str(run)]):
@@ -117,31 +148,190 @@ def test_a_run_that_stopped_early_goes_on_to_a_later_stop(tmp_path: Path) -> Non
     assert results(run.path) == results(whole.path)
 
 
-def test_where_the_environment_has_no_state_it_says_so_and_the_run_is_marked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+class Tells(PendulumEnv):
+    """Pendulum with a state of its own, which is made of other parts in other steps."""
+
+    pushes: Any = None
+
+    def step(self, action: NDArray[Any]) -> Any:
+        self.pushes = [
+            {"last": np.float32(action[0]), "all": {"signs": np.sign(action), "name": "a"}},
+            7,
+            np.ones(3, np.uint8),
+        ][int(self.np_random.integers(3))]
+        return super().step(action)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"pendulum": np.array(self.state), "pushes": self.pushes}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.state, self.pushes = state["pendulum"], state["pushes"]
+        if isinstance(self.pushes, dict):
+            assert isinstance(self.pushes["last"], np.float32)
+
+
+class TellsTooMuch(Tells):
+    """Its state has a part that cannot be saved."""
+
+    def get_state(self) -> dict[str, Any]:
+        return {**super().get_state(), "rng": self.np_random}
+
+
+class OwnCheetah(HalfCheetahEnv):
+    """Who knows what it remembers besides the simulator's state."""
+
+
+def made(**fields: Any) -> Any:
+    """Tells, in a wrapper that nothing is known of."""
+    return gymnasium.wrappers.NormalizeReward(Tells(**fields))
+
+
+@pytest.fixture
+def _environments() -> Iterator[None]:
+    makers = {"Tells-v0": Tells, "TellsTooMuch-v0": TellsTooMuch, "OwnCheetah-v0": OwnCheetah,
+              "Wrapped-v0": made}  # fmt: skip
+    for name, maker in makers.items():
+        gymnasium.register(name, maker)
+    yield
+    for name in makers:
+        del gymnasium.registry[name]
+
+
+@pytest.mark.usefixtures("_environments")
+def test_an_environment_with_a_state_of_its_own_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    whole = sparl.train("TD3", "Tells-v0", run_dir=tmp_path / "whole", **SMALL)
+    stops = range(28, 37)  # in each of its kinds of states
+    with stopped_at(*stops):
+        run = sparl.train("TD3", "Tells-v0", run_dir=tmp_path / "parts", **SMALL)
+        for _ in stops:
+            run = sparl.resume(run)
+    assert results(run.path) == results(whole.path)
+
+
+@pytest.mark.usefixtures("_environments")
+@pytest.mark.parametrize("env", ["Pendulum-v1", "TellsTooMuch-v0", "Wrapped-v0", "OwnCheetah-v0"])
+def test_where_the_state_cannot_be_saved_it_says_so_and_the_run_is_marked(
+    env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with stopped_at(33):
-        run = sparl.train("TD3", "Pendulum-v1", run_dir=tmp_path / "run", **SMALL)
-    assert sparl.resume(run).evaluations[-1][0] == 90
+        run = sparl.train("TD3", env, run_dir=tmp_path / "run", **SMALL)
     capsys.readouterr()
-    with stopped_at(33):
-        run = sparl.train("TD3", "Pendulum-v1", run_dir=tmp_path / "other", **SMALL)
+    assert main(["info", str(run.path)]) == 0
+    assert f"continuation: sparl resume {run.path} goes on with a new" in capsys.readouterr().out
     assert main(["resume", str(run.path)]) == 0
-    assert "Pendulum-v1 cannot save its state, so a new episode begins" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    because = f"{env} cannot save its state, so a new episode begins"
+    assert f"warning: going on at step 33, not exactly: {because}\n" in said
     about = json.loads((run.path / "run.json").read_text())
     assert about["bit_exact"] is False
     assert about["state"] == "finished"
+    assert main(["info", str(run.path)]) == 0
+    assert f"continued: at step 33, not exactly: {because}" in capsys.readouterr().out
+    notes = collect([tmp_path]).notes
+    assert [note for note in notes if "run went on at step 33, not exactly" in note]
+
+
+def without_checkpoints(run: Path) -> Path:
+    Checkpoints(run).remove_all()
+    return run
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
     whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
     with stopped_at(33):
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
-    for path in run.path.glob("checkpoint-*"):
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
+    without_checkpoints(run.path)
+    about = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps({**about, "state": "running"}))
     assert results(sparl.resume(run).path) == results(whole.path)
+
+
+def test_where_checkpoints_were_taken_away_nothing_is_overwritten(tmp_path: Path) -> None:
+    with stopped_at(53):
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    before = results(without_checkpoints(run.path))
+    with pytest.raises(DataError, match="stopped by SIGTERM at step 53, and its checkpoints are"):
+        sparl.resume(run)
+    assert results(run.path) == before
+
+
+def test_what_has_no_influence_may_change_when_a_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
+    path = str(tmp_path / "run")
+    run = sparl.train("DS-TD3", "Hopper-v5", run_dir=path, **{**SMALL, "stop_at": 33})
+    said = f"{path}: already finished, 33 of 90 steps; to go on: sparl resume {path} --stop-at 90\n"
+    assert main(["resume", path]) == 0
+    assert capsys.readouterr().out == said
+    assert main(["resume", path, "--stop-at", "50", "--checkpoint-every-env-steps", "45"]) == 0
+    assert [p.name for p in Checkpoints(run.path).newest_first()] == [
+        "checkpoint-50",
+        "checkpoint-45",
+    ]
+    capsys.readouterr()
+    assert main(["resume", path, "--stop-at", "40"]) == 0
+    assert "already finished, 50 of 90 steps" in capsys.readouterr().out
+    assert main(["resume", path, "--threads", "0"]) == 2
+    with pytest.raises(UsageError, match="tau cannot change when a run goes on; only checkpoint_"):
+        sparl.resume(path, tau=0.5)
+    assert sparl.resume(path, stop_at=90, threads=2).evaluations == whole.evaluations
+    assert results(run.path) == results(whole.path)
+
+
+def test_a_scheduler_that_asks_for_less_than_there_is_gets_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stopped_at(53):
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    assert main(["resume", str(run.path), "--stop-at", "40"]) == 0
+    said = "already at step 53, past the step 40 where it should stop"
+    assert said in capsys.readouterr().out
+    assert sparl.resume(run).evaluations[-1][0] == 90  # nothing was changed by that
+
+
+def test_a_policy_to_start_from_is_not_asked_for_when_the_warm_up_is_over(tmp_path: Path) -> None:
+    teacher = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "teacher", **SMALL)
+    fields = {**SMALL, "warm_start": str(teacher.path)}
+    whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "whole", **fields)
+    with stopped_at(7, 33):
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **fields)
+        run = sparl.resume(run)
+    for file in teacher.path.iterdir():
+        file.unlink()
+    assert results(sparl.resume(run).path) == results(whole.path)
+
+
+def test_other_things_in_a_folder_are_left_alone(tmp_path: Path) -> None:
+    """Other programs call their folders replay and checkpoint-500 too."""
+    run = tmp_path / "run"
+    others = [run / "replay" / "game.bin", run / "checkpoint-500" / "model.bin"]
+    for file in others:
+        file.parent.mkdir(parents=True)
+        file.write_text("mine")
+    for overwrite in (False, True):
+        sparl.train("TD3", "Hopper-v5", run_dir=run, overwrite=overwrite, **SMALL)
+        assert [file.read_text() for file in others] == ["mine", "mine"]
+    assert not Checkpoints(run).newest_first()
+
+
+def test_an_overwritten_run_leaves_no_checkpoint_behind(tmp_path: Path) -> None:
+    with stopped_at(53):
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    for file in run.path.iterdir():
+        if file.is_file():
+            file.unlink()
+    with pytest.raises(UsageError, match="already holds a run"):
+        sparl.train("TD3", "Hopper-v5", run_dir=run.path, **SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "write_config", _fail)
+        with pytest.raises(ResourceError):
+            sparl.train("TD3", "Hopper-v5", run_dir=run.path, overwrite=True, **SMALL)
+    assert not Checkpoints(run.path).newest_first()
+
+
+def _fail(*_: object) -> None:
+    raise ResourceError("the disk is full")
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

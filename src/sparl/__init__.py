@@ -43,12 +43,13 @@ def train(
     return _interrupted(train(config, quiet=quiet))
 
 
-def resume(run: str | Path | Run, *, quiet: bool = False) -> Run:
+def resume(run: str | Path | Run, *, quiet: bool = False, **changes: Any) -> Run:
     """Go on with a run from its last checkpoint; a finished one is left as it is.
 
     Args:
         run: a run folder, or what train returned.
         quiet: print nothing.
+        changes: stop_at, threads, checkpoint_every_env_steps or tensorboard, from now on.
 
     Returns:
         The run, as if it had never been stopped.
@@ -57,9 +58,10 @@ def resume(run: str | Path | Run, *, quiet: bool = False) -> Run:
         sparl.errors.SparlError: a subclass for each kind of trouble, with one clear line.
         KeyboardInterrupt: after Ctrl-C; the run can be resumed again.
     """
+    from sparl.configuration import typed_fields
     from sparl.training.loop import resume
 
-    return _interrupted(resume(_path(run), quiet=quiet))
+    return _interrupted(resume(_path(run), quiet=quiet, **typed_fields(changes, "resume")))
 
 
 def load(run: str | Path | Run) -> TrainedAgent:

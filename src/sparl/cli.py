@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -125,14 +125,26 @@ class ResumeOptions:
 
     run: tyro.conf.Positional[str]
     """Folder of the run."""
+    stop_at: int | None = None
+    """Stop there [environment steps]; None: as it was asked to."""
+    threads: int | None = None
+    """Threads of a network pass; None: as before."""
+    checkpoint_every_env_steps: int | None = None
+    """Steps between checkpoints [environment steps]; None: as before."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard from now on."""
 
 
 def resume(args: list[str]) -> int:
     """`sparl resume`."""
-    options = parse_options(ResumeOptions, args, "sparl resume")
+    options: dict[str, Any] = asdict(parse_options(ResumeOptions, args, "sparl resume"))
     from sparl.training.loop import resume as run
 
-    return _exit_code(run(options.run))
+    path = options.pop("run")
+    asked = {name: value for name, value in options.items() if value is not None}
+    if not asked["tensorboard"]:
+        del asked["tensorboard"]  # as before
+    return _exit_code(run(path, **asked))
 
 
 def _exit_code(run: Run) -> int:
@@ -218,20 +230,9 @@ def info(args: list[str]) -> int:
         content = {"machine": machine(), "versions": versions()}
         content["instruction_sets"] = _native.available_isas()
     else:
-        from sparl.training.run_folder import EVALUATIONS, RUN, RunFolder
+        from sparl.training.about import about_run
 
-        folder = RunFolder.open(options.run)
-        config = folder.config()
-        rows = folder.rows(EVALUATIONS)
-        content = {"method": config.method, "env": config.env, "seed": config.seed}
-        content |= folder.read_json(RUN)
-        content["evaluations"] = len(rows)
-        if rows:
-            try:
-                last = {k: float(rows[-1][k]) for k in ("env_step", "mean", "std")}
-            except (KeyError, TypeError, ValueError):
-                raise DataError(f"{folder.path / EVALUATIONS}: its last line is damaged") from None
-            content["last_evaluation"] = last
+        content = about_run(options.run)
     if options.json:
         _say_json(content)
         return 0

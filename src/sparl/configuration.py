@@ -163,6 +163,11 @@ class Config:
         """Where the run stops [environment steps]."""
         return self.steps if self.stop_at is None else min(self.stop_at, self.steps)
 
+    @property
+    def replay_rows(self) -> int:
+        """Transitions that there is room for; no more than the run makes."""
+        return min(self.replay_capacity, self.end)
+
     def as_dict(self) -> dict[str, Any]:
         """The fields that are set, as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
@@ -244,6 +249,8 @@ FIELDS = {field.name: field for field in fields(Config)}
 WITHOUT_INFLUENCE = frozenset(
     {"run_dir", "overwrite", "resume", "checkpoint_every_env_steps", "threads", "tensorboard"}
 )
+# What may be another one when a run goes on.
+CHANGEABLE = frozenset({"checkpoint_every_env_steps", "stop_at", "tensorboard", "threads"})
 
 
 def differences(there: Config, here: Config) -> list[str]:
@@ -251,7 +258,7 @@ def differences(there: Config, here: Config) -> list[str]:
     return [
         f"{name} is {getattr(there, name)} there and {getattr(here, name)} here"
         for name in FIELDS
-        if name not in WITHOUT_INFLUENCE | {"stop_at"}
+        if name not in WITHOUT_INFLUENCE | CHANGEABLE
         and getattr(there, name) != getattr(here, name)
     ]
 

@@ -106,8 +106,9 @@ class RingBuffer:
         self.size -= count
 
     def cut(self) -> None:
-        """End the episode at the newest transition: it was truncated there."""
-        self.episode_end[(self.oldest + self.size - 1) % self.capacity] = True
+        """End the episode at the newest transition, if there is one: it was truncated there."""
+        if self.size:
+            self.episode_end[(self.oldest + self.size - 1) % self.capacity] = True
 
     def _rejoin(self, row: int) -> None:
         """The state that this row reached is no longer kept apart."""

@@ -16,6 +16,7 @@ from sparl.cost import cost
 from sparl.errors import DataError, SparlError, UsageError
 from sparl.methods import preset
 from sparl.training.environment import Environment
+from sparl.training.record import how_it_went_on
 from sparl.training.run_folder import (
     CONFIG,
     DEGREES,
@@ -203,9 +204,16 @@ def collect(paths: Iterable[str | Path]) -> Collection:
             if not (found.parent / RUN).exists():
                 continue  # a trained agent alone, without its run
             try:
-                runs.append(FinishedRun.read(found.parent))
+                run = FinishedRun.read(found.parent)
             except DataError as error:
                 notes.append(f"not counted: {error}")
+                continue
+            runs.append(run)
+            notes += [
+                f"{run.path}: the run went on {how_it_went_on(each)}"
+                for each in run.about.get("continued", [])
+                if each["not_exact_because"]
+            ]
         for found in sorted(path.rglob(PLAN)):
             planned += _planned(found)
     if not runs:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from sparl.errors import DataError, ResourceError
@@ -50,6 +51,8 @@ def write_whole(path: Path, data: bytes) -> None:
         os.replace(temporary, path)  # noqa: PTH105
         sync_folder(path.parent)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
         raise ResourceError(f"cannot write {path}: {error.strerror}") from None
 
 

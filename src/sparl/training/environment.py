@@ -7,6 +7,8 @@ environment hands back is checked before anything learns from it.
 from __future__ import annotations
 
 import difflib
+import inspect
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +35,9 @@ SUPPORTED = (
 _V3 = {
     f"{task}-v3": f"{task}-v4" for task in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
 }
+_ARRAY = "__array__"  # marks an array in the text of an environment's own state
+_DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
+_OWN_BYTES = 1 << 23
 _CONTACT_FORCES = 84  # entries of Ant-v3 and Humanoid-v3 that were zeros under MuJoCo 2.0
 
 
@@ -262,13 +267,18 @@ class Environment:
     def state(self) -> State | None:
         """Everything the next steps depend on, or None where the environment cannot tell.
 
-        MuJoCo: the integration state, body positions that rewards are read from, the random
-        stream and the elapsed steps; others: what their get_state returns, if it is made of
-        arrays, numbers and texts.
+        Gymnasium's MuJoCo tasks: the integration state, and body positions that rewards are read
+        from. Others: what their get_state returns, "" if it is not made of arrays, numbers and
+        texts. Both with the random stream and the elapsed steps.
+
+        Raises:
+            EnvironmentFault: get_state raised.
         """
         bare: Any = self.gym.unwrapped
-        limit = _time_limit(self.gym)
-        state: State = {"elapsed": limit._elapsed_steps if limit else 0}
+        limits = _time_limits(self.gym)
+        if limits is None:
+            return None
+        state: State = {"elapsed": limits[0]._elapsed_steps or 0 if limits else 0}
         state["episode_steps"] = self._episode_steps
         state["np_random"] = bare.np_random.bit_generator.state
         if _is_mujoco(bare):
@@ -280,22 +290,37 @@ class Environment:
             state |= {"physics": physics, "xpos": bare.data.xpos.copy()}
             state["xipos"] = bare.data.xipos.copy()
             return state
-        if hasattr(bare, "get_state") and hasattr(bare, "set_state"):
-            state["own"] = bare.get_state()
-            return state if _can_be_saved(state["own"]) else None
+        if _has_state_of_its_own(bare):
+            try:
+                state["own"] = _as_text(bare.get_state())
+            except Exception as error:
+                raise self._fault(f"get_state raised {_named(error)}") from error
+            return state
         return None
 
-    def restore(self, state: State) -> None:
-        """Continue, in an environment that was reset once, from a state."""
+    def restore(self, state: State | None) -> bool:
+        """Continue, in an environment that was reset once, from a state.
+
+        Returns:
+            Whether it continues; False: the state tells nothing, and the new episode begins.
+
+        Raises:
+            EnvironmentFault: set_state raised.
+        """
+        if state is None or state.get("own") == "":
+            return False
         bare: Any = self.gym.unwrapped
-        limit = _time_limit(self.gym)
-        if limit:
+        for limit in _time_limits(self.gym) or ():
             limit._elapsed_steps = state["elapsed"]
         self._episode_steps = state["episode_steps"]
         bare.np_random.bit_generator.state = state["np_random"]
         if "own" in state:
-            bare.set_state(state["own"])
-            return
+            own = json.loads(state["own"], object_hook=_array)
+            try:
+                bare.set_state(own)
+            except Exception as error:
+                raise self._fault(f"set_state raised {_named(error)}") from error
+            return True
         import mujoco
 
         mujoco.mj_setState(
@@ -303,6 +328,7 @@ class Environment:
         )
         bare.data.xpos[:] = state["xpos"]
         bare.data.xipos[:] = state["xipos"]
+        return True
 
 
 class ActionScale:
@@ -332,29 +358,61 @@ def make_environment(config: Config, render_mode: str | None = None) -> Environm
     return Environment(config.env, config.max_episode_steps, config.contact_forces, render_mode)
 
 
-def _time_limit(env: gymnasium.Env[Any, Any]) -> Any:
-    """The TimeLimit wrapper, if there is one."""
+_WITHOUT_STATE = (
+    gymnasium.wrappers.OrderEnforcing,
+    gymnasium.wrappers.PassiveEnvChecker,
+    _ZeroContactForces,
+)
+
+
+def _time_limits(env: gymnasium.Env[Any, Any]) -> list[Any] | None:
+    """The TimeLimit wrapper, if there is one; None where another wrapper may keep a state."""
+    limits: list[Any] = []
     while isinstance(env, gymnasium.Wrapper):
-        if isinstance(env, gymnasium.wrappers.TimeLimit):
-            return env
+        if type(env) is gymnasium.wrappers.TimeLimit and not limits:
+            limits.append(env)
+        elif type(env) not in _WITHOUT_STATE:
+            return None
         env = env.env
-    return None
+    return limits
 
 
 def _is_mujoco(bare: Any) -> bool:
+    """Whether the simulator's state is all there is; who writes another task may add to it."""
+    return type(bare).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(bare, "data")
+
+
+def _has_state_of_its_own(bare: Any) -> bool:
+    """Whether there is a pair get_state() and set_state(state); MuJoCo's is of two arguments."""
     try:
-        import mujoco
-    except ImportError:
+        inspect.signature(bare.get_state).bind()
+        inspect.signature(bare.set_state).bind(None)
+    except (AttributeError, TypeError, ValueError):
         return False
-    return isinstance(getattr(bare, "model", None), mujoco.MjModel) and hasattr(bare, "data")
+    return True
+
+
+def _as_text(own: Any) -> str:
+    """A state as JSON, "" if it has more than arrays, numbers and texts, in dicts by name."""
+    text = json.dumps(own, default=_words_of_array) if _can_be_saved(own) else ""
+    return text if len(text) <= _OWN_BYTES else ""
+
+
+def _words_of_array(array: NDArray[Any] | np.generic) -> dict[str, Any]:
+    return {_ARRAY: array.dtype.name, "shape": array.shape, "values": array.ravel().tolist()}
+
+
+def _array(words: dict[str, Any]) -> Any:
+    if _ARRAY not in words:
+        return words
+    return np.array(words["values"], words[_ARRAY]).reshape(words["shape"])[()]
 
 
 def _can_be_saved(own: Any) -> bool:
-    """Whether a state is made of numeric arrays, numbers and texts, in dicts by name or alone."""
     if isinstance(own, dict):
-        return all(isinstance(k, str) and "/" not in k and _can_be_saved(v) for k, v in own.items())
-    if isinstance(own, np.ndarray):
-        return own.dtype in (np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_)
+        return all(isinstance(k, str) and k != _ARRAY and _can_be_saved(v) for k, v in own.items())
+    if isinstance(own, np.ndarray | np.generic):
+        return own.dtype.name in _DTYPES
     return own is None or isinstance(own, bool | int | float | str)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import platform
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparl import _native
-from sparl.configuration import WITHOUT_INFLUENCE, Config, check, differences
+from sparl.configuration import CHANGEABLE, WITHOUT_INFLUENCE, Config, check, differences
 from sparl.console import PlainConsole
 from sparl.cost import network_bytes
 from sparl.errors import DataError, Diverged, ResourceError, UsageError
@@ -22,16 +24,16 @@ from sparl.random_streams import generator_state, integer_seed, restore_generato
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.agent_file import load_agent, save_agent
-from sparl.training.checkpoint import Checkpoints
+from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.console import RunConsole
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import stop_on_signal
 from sparl.training.machine import available_cores, memory_bytes, versions
 from sparl.training.plan import connections_text, plan
-from sparl.training.record import Record
+from sparl.training.record import Record, how_it_went_on
 from sparl.training.rewire import EvolvingLearner, build_agent
-from sparl.training.run_folder import GROWING, RUN, RunFolder, holds_run, read_evaluations
+from sparl.training.run_folder import GROWING, RunFolder, holds_run, read_evaluations
 from sparl.training.tensorboard import require_tensorboard
 
 Policy = Callable[[Array], Array]
@@ -91,18 +93,17 @@ class Training:
         self.replay = _replay(config, n_obs, n_act)
         self.replay_rng = stream(config.seed, "replay")
         self.warmup_rng = stream(config.seed, "random actions")
-        self.warmup_policy = _warmup_policy(config, self.environment)
+        self.warmup_policy = None if folder else _warmup_policy(config, self.environment)
         self.env_step = 0
         self.episodes = 0
         self.episode_return = 0.0
         self.observation: Array = np.zeros(n_obs, np.float32)
         self.folder = folder or RunFolder.create(config)
         self.checkpoints = Checkpoints(self.folder.path)
-        if folder is None:
-            self.checkpoints.remove_all()  # of a run that was here before
         self._failed_saves = 0
         self.record = Record(self.folder, config, self.architecture, self.environment.notes)
-        self._made_with = {"instruction_set": _native.isa(), **versions()}
+        libc = " ".join(platform.libc_ver())
+        self._made_with = {"instruction_set": _native.isa(), "libc": libc, **versions()}
         self.connections = connections_text(self.architecture)
         self.console = RunConsole(config.end, self.connections, quiet=quiet)
 
@@ -129,18 +130,21 @@ class Training:
                     if self.env_step % config.checkpoint_every_env_steps == 0:
                         self._checkpoint()
                     self.console.stepped(self.env_step)
-                if self.env_step < config.steps:  # it may go on
+                # A signal during the last step is too late to stop anything.
+                stopped_by = stop.signal if self.env_step < config.end else None
+                if self.env_step < config.steps or stop.signal:  # it may have to go on
                     self._checkpoint(last=True)
-                if stop.signal is None and self._last_evaluated() != self.env_step:
+                if stopped_by is None and self._last_evaluated() != self.env_step:
                     self._evaluate()
-            self._finish(stop.signal)
+            self._finish(stopped_by)
         except Exception:
-            self.record.run("failed", self.env_step, self.agent.updates)
+            with suppress(ResourceError):
+                self.record.run("failed", self.env_step, self.agent.updates)
             raise
         finally:
             self.close()
         evaluations = tuple(self.record.evaluations)
-        return Run(self.folder.path, self.config, evaluations, stop.signal, self.record.seconds)
+        return Run(self.folder.path, self.config, evaluations, stopped_by, self.record.seconds)
 
     def close(self) -> None:
         """Release the environments and the run's folder."""
@@ -256,8 +260,13 @@ class Training:
         """Go on from the newest checkpoint that is whole, from the start where there is none.
 
         Raises:
-            DataError: there are checkpoints, and none can be used.
+            DataError: there are checkpoints, and none can be used; or there were some.
         """
+        self._go_on()
+        if self.env_step < self.config.warmup_env_steps:
+            self.warmup_policy = _warmup_policy(self.config, self.environment)
+
+    def _go_on(self) -> None:
         self.environment.reset(seed=integer_seed(self.config.seed))
         like = self._state_without_replay()
         troubles = []
@@ -272,6 +281,12 @@ class Training:
             return
         if troubles:
             raise DataError("; ".join(troubles))
+        about = self.folder.run()
+        if about.get("state") not in (None, "running", "failed"):
+            raise DataError(
+                f"{self.folder.path}: {about['state']} at step {about.get('env_step')}, and its "
+                "checkpoints are gone; sparl train with --overwrite begins anew"
+            )
         self.folder.rewind(dict.fromkeys(GROWING, 0))
 
     def _go_on_from(self, path: Path, like: dict[str, Any]) -> None:
@@ -283,16 +298,16 @@ class Training:
         state, about = self.checkpoints.load(path, like, self.replay)
         try:
             there, here = about["config"], _as_json(self.config)
-            free = WITHOUT_INFLUENCE | {"stop_at"}
+            free = WITHOUT_INFLUENCE | CHANGEABLE
             other = [n for n in {**there, **here} if n not in free and there.get(n) != here.get(n)]
             if other:
                 words = [f"{n} {there.get(n)}, the run's is {here.get(n)}" for n in sorted(other)]
                 raise DataError(f"{path}: of another configuration: {'; '.join(words)}")
-            self._restore_without_replay(state)
+            episode_goes_on = self._restore_without_replay(state)
             if not 0 <= self.env_step <= self.config.steps:
                 raise ValueError(f"step {self.env_step} of {self.config.steps}")
             because = []
-            if state["environment"] is None:
+            if not episode_goes_on:
                 because.append(f"{self.config.env} cannot save its state, so a new episode begins")
             because += [
                 f"{name} is now {self._made_with.get(name)}, was {value}"
@@ -363,9 +378,9 @@ class Training:
         for note in notes:
             say(f"note: {note}")
         if self.record.continued:
-            because = self.record.continued[-1]["not_exact_because"]
-            how = f"not exactly: {'; '.join(because)}" if because else "bit for bit"
-            say(f"{'warning: ' if because else ''}going on at step {self.env_step:,}, {how}")
+            last = self.record.continued[-1]
+            warning = "warning: " if last["not_exact_because"] else ""
+            say(f"{warning}going on {how_it_went_on(last)}")
         say(
             f"{config.method} on {config.env}: {self.connections}, "
             f"{_native.isa()}, {_native.threads()} threads, run {self.folder.path}"
@@ -397,7 +412,8 @@ class Training:
         self.replay.restore(state["replay"])
         self._restore_without_replay(state)
 
-    def _restore_without_replay(self, state: dict[str, Any]) -> None:
+    def _restore_without_replay(self, state: dict[str, Any]) -> bool:
+        """Take over all but the replay; whether the episode goes on, too."""
         self.agent.restore(state["agent"])
         restore_generator(self.replay_rng, state["replay_rng"])
         restore_generator(self.warmup_rng, state["warmup_rng"])
@@ -406,13 +422,13 @@ class Training:
             setattr(self, name, value)
         seed = integer_seed(self.config.seed, self.env_step)
         self.observation = self.environment.reset(seed=seed)
-        if state["environment"] is not None:
-            self.environment.restore(state["environment"])
+        if self.environment.restore(state["environment"]):
             self.observation = state["observation"].copy()
-        elif self.replay.size:
-            # A new episode: what the last one would have brought is not known.
-            self.replay.cut()
-            self.episode_return = 0.0
+            return True
+        # A new episode: what the last one would have brought is not known.
+        self.replay.cut()
+        self.episode_return = 0.0
+        return False
 
 
 def train(config: Config, *, quiet: bool = False) -> Run:
@@ -427,33 +443,41 @@ def train(config: Config, *, quiet: bool = False) -> Run:
     return Training(config, quiet=quiet).run()
 
 
-def resume(path: str | Path, *, wanted: Config | None = None, quiet: bool = False) -> Run:
+def resume(
+    path: str | Path, *, wanted: Config | None = None, quiet: bool = False, **changes: Any
+) -> Run:
     """Go on with a run, from its last checkpoint to its end; a finished one is left as it is.
 
     Args:
         path: the run's folder.
         wanted: the configuration that it must be of, and where to stop; None: its own.
         quiet: print nothing.
+        changes: fields of its configuration, from CHANGEABLE, that are to be others from now on.
 
     Raises:
-        UsageError: it is a run of another configuration.
+        UsageError: it is a run of another configuration, or a change would alter its results.
         RunInUse: another process works on it.
         DataError: no run, or no checkpoint that can be used.
         SparlError: what can go wrong while training.
     """
+    if not changes.keys() <= CHANGEABLE:
+        fixed, free = sorted(changes.keys() - CHANGEABLE), ", ".join(sorted(CHANGEABLE))
+        raise UsageError(f"{path}: {fixed[0]} cannot change when a run goes on; only {free} can")
     folder = RunFolder.open(path)
     folder.lock()
     try:
         there = folder.config()
-        config = wanted or there
+        config = replace(wanted or there, **changes)
+        check(config)
         other = differences(there, config)
         if other:
             raise UsageError(f"{path} holds a run of another configuration: {'; '.join(other)}")
-        finished = _finished(folder, config)
-        if finished:
-            PlainConsole(quiet=quiet).print(f"{path}: already finished, {config.end:,} steps")
+        already = _already(folder, config)
+        if already:
+            PlainConsole(quiet=quiet).print(f"{path}: already {already}", markup=False)
             folder.close()
-            return finished
+            evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
+            return Run(folder.path, config, tuple(evaluations), None, seconds)
         training = Training(config, quiet=quiet, folder=folder)
         if config != there:
             folder.write_config(config)
@@ -464,15 +488,21 @@ def resume(path: str | Path, *, wanted: Config | None = None, quiet: bool = Fals
     return training.run()
 
 
-def _finished(folder: RunFolder, config: Config) -> Run | None:
-    """What a run left that is at its end; None if it is not."""
-    if not (folder.path / RUN).exists():
-        return None  # it was killed before it began
-    about = folder.read_json(RUN)
-    if about.get("state") != "finished" or about.get("env_step") != config.end:
-        return None
-    seconds = float(about.get("wall_seconds", 0))
-    return Run(folder.path, config, tuple(read_evaluations(folder)), None, seconds)
+def _already(folder: RunFolder, config: Config) -> str:
+    """Why nothing is left to do, in words; "" if something is."""
+    checkpoints = Checkpoints(folder.path)
+    about, found = folder.run(), checkpoints.newest_first()
+    if about.get("state") == "finished" and about["env_step"] >= config.end:
+        if about["env_step"] == config.steps:
+            checkpoints.remove_all()  # it was killed in the middle of that
+            return f"finished, {config.steps:,} steps"
+        return (
+            f"finished, {about['env_step']:,} of {config.steps:,} steps; to go on: sparl resume "
+            f"{folder.path} --stop-at {config.steps}"
+        )
+    if found and step_of(found[0]) > config.end:
+        return f"at step {step_of(found[0]):,}, past the step {config.end:,} where it should stop"
+    return ""
 
 
 def _as_json(config: Config) -> dict[str, Any]:
@@ -500,9 +530,9 @@ def _warmup_policy(config: Config, environment: Environment) -> Policy | None:
 
 
 def _replay(config: Config, n_obs: int, n_act: int) -> RingBuffer:
-    """An empty replay; small where the run is shorter than its capacity."""
-    capacity = min(config.replay_capacity, config.end)
-    return RingBuffer(capacity, n_obs, n_act, config.gamma, keep_noise_free=config.dynamic_buffer)
+    """An empty replay."""
+    rows, keep_noise_free = config.replay_rows, config.dynamic_buffer
+    return RingBuffer(rows, n_obs, n_act, config.gamma, keep_noise_free=keep_noise_free)
 
 
 def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) -> None:
@@ -512,7 +542,7 @@ def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) ->
         ResourceError: with the bytes, and the replay that would fit.
     """
     available = int(0.9 * memory_bytes())
-    capacity = min(config.replay_capacity, config.end)
+    capacity = config.replay_rows
     per_transition = replay_bytes(1, n_obs, n_act, config.dynamic_buffer)
     networks = network_bytes(nets, config.batch_size)
     if networks + capacity * per_transition <= available:

@@ -178,6 +178,13 @@ class Record:
         }
 
 
+def how_it_went_on(continued: Mapping[str, Any]) -> str:
+    """An entry of `continued` in words."""
+    because = continued["not_exact_because"]
+    how = f"not exactly: {'; '.join(because)}" if because else "bit for bit"
+    return f"at step {continued['env_step']:,}, {how}"
+
+
 class Averages:
     """Means of what was recorded since they were last taken."""
 

@@ -57,6 +57,8 @@ class RunFolder:
             UsageError: it holds a run, is a file, or cannot be written.
             RunInUse: another process works on it.
         """
+        from sparl.training.checkpoint import Checkpoints  # late: it loads the engine
+
         path = Path(config.run_dir) if config.run_dir else _free_path(config)
         folder = cls(path)
         try:
@@ -70,13 +72,15 @@ class RunFolder:
             reason = error.strerror if isinstance(error, OSError) else error
             raise UsageError(f"run folder {path} cannot be written: {reason}") from None
         present = [path / name for name in FILES if (path / name).exists()]
-        if present and not config.overwrite:
+        checkpoints = Checkpoints(path)
+        if (present or checkpoints.newest_first()) and not config.overwrite:
             folder.close()
             raise UsageError(
                 f"run folder {path} already holds a run; choose another --run-dir, or replace it "
                 "with --overwrite"
             )
         try:
+            checkpoints.remove_all()
             for file in present:
                 file.unlink()
             folder.write_config(config)
@@ -148,7 +152,7 @@ class RunFolder:
         Raises:
             ResourceError: it cannot be written.
         """
-        unsaid = ("run_dir", "overwrite", "resume", "tensorboard")
+        unsaid = ("run_dir", "overwrite", "resume")
         fields = {k: v for k, v in config.as_dict().items() if k not in unsaid}
         # TOML has no word for None: such fields are named.
         fields["unset"] = [name for name in FIELDS if name not in config.as_dict()]
@@ -186,6 +190,21 @@ class RunFolder:
         if not isinstance(content, dict):
             raise DataError(f"{self.path / name}: not a JSON object")
         return content
+
+    def run(self) -> dict[str, Any]:
+        """What run.json says; nothing where the run was killed before it began.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        if not (self.path / RUN).exists():
+            return {}
+        about = self.read_json(RUN)
+        kinds = {"state": str, "env_step": int, "wall_seconds": int | float}
+        wrong = [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]
+        if wrong:
+            raise DataError(f"{self.path / RUN}: {wrong[0]} is {about.get(wrong[0])!r}")
+        return about
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add a line to a CSV file; the first one writes the header.
@@ -251,6 +270,7 @@ class RunFolder:
 
         Raises:
             DataError: one is shorter than that.
+            ResourceError: they cannot be written.
         """
         there = {name: (self.path / name) for name in GROWING}
         size = {name: path.stat().st_size if path.exists() else 0 for name, path in there.items()}
@@ -261,8 +281,15 @@ class RunFolder:
                     f"{path}: {size[name]:,} bytes, {str(length)[:30]} at the checkpoint"
                 )
         for name, path in there.items():
-            if path.exists():
-                os.truncate(path, lengths[name])
+            if size[name] > lengths[name]:
+                try:
+                    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+                    try:
+                        os.ftruncate(descriptor, lengths[name])
+                    finally:
+                        os.close(descriptor)
+                except OSError as error:
+                    raise ResourceError(f"cannot write {path}: {error.strerror}") from None
             self._written[name] = lengths[name]
             self._waiting.pop(name, None)
 
