@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparl.agents.td3 import TD3
-from sparl.errors import UsageError
+from sparl.errors import Diverged, UsageError
 from sparl.methods import architecture, preset
 from sparl.networks.mlp import Network, State
 from sparl.random_streams import generator_state, stream
@@ -34,6 +34,14 @@ def mlp(*sizes: int, tanh: bool = False) -> nn.Sequential:
     for n_in, n_out in itertools.pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1], *([nn.Tanh()] if tanh else []))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -101,6 +109,9 @@ class TorchTD3:
                     "positions": positions(name, learner.network),
                 },
             )  # fmt: skip
+
+    def online(self) -> dict[str, nn.ModuleList]:
+        return {"actor": nn.ModuleList([self.actor]), "critics": self.critics}
 
     def update(self, batch: Batch) -> None:
         cfg = self.config
@@ -198,6 +209,7 @@ def test_ten_updates_equal_those_of_the_core(method: str) -> None:
     agent = build_agent(config, architecture(config, N_OBS, N_ACT))
     assert isinstance(agent, TD3)
     twin = TorchTD3(agent, config)
+    before = {name: copy.deepcopy(model) for name, model in twin.online().items()}
     for batch in batches(10):
         agent.update(batch)
         twin.update(batch)
@@ -206,31 +218,34 @@ def test_ten_updates_equal_those_of_the_core(method: str) -> None:
     assert twin.sparsity["critics"].evolutions == 3  # updates 2, 6 and 10
     assert twin.sparsity["actor"].evolutions == (3 if method == "DS-TD3" else 1)
 
-    for name, online, target, network, follower in (
-        ("actor", nn.ModuleList([twin.actor]), nn.ModuleList([twin.actor_target]),
-         agent.actor, agent.actor_target),
-        ("critics", twin.critics, twin.critics_target, agent.critics, agent.critics_target),
-    ):  # fmt: skip
-        patterns = twin.sparsity[name].patterns
-        state, target_state = network.state(), follower.existing()
-        adam = (agent.actor_learner if name == "actor" else agent.critics_learner).adam.state()
-        for place, pattern in network.layout:
-            member, layer = place
+    for name, target, learner, follower in (
+        ("actor", nn.ModuleList([twin.actor_target]), agent.actor_learner, agent.actor_target),
+        ("critics", twin.critics_target, agent.critics_learner, agent.critics_target),
+    ):
+        assert isinstance(learner, EvolvingLearner)
+        optimizer, patterns = twin.optimizers[name], twin.sparsity[name].patterns
+        state, target_state = learner.network.state(), follower.existing()
+        adam = learner.adam.state()
+        for place, pattern in learner.network.layout:
+            (member, layer), key = place, "member{}.layer{}".format(*place)
             assert pattern.same_as(patterns[names(name, *place)])
-            linear, of_target = online[member][2 * layer], target[member][2 * layer]
-            close = {"rtol": 1e-3, "atol": 2e-5}
-            for got, expected in (
-                (linear.weight, dense(state, *place, linear.weight.shape)),
-                (linear.bias, state[f"member{member}.layer{layer}.bias"]),
-                (of_target.weight, dense(target_state, *place, linear.weight.shape)),
-                (of_target.bias, target_state[f"member{member}.layer{layer}.bias"]),
+            linear, of_target = twin.online()[name][member][2 * layer], target[member][2 * layer]
+            moments = [optimizer.state[p] for p in (linear.weight, linear.bias)]
+            shape, connected = linear.weight.shape, torch.from_numpy(pattern.positions.copy())
+            for got, expected, tolerance in (
+                (linear.weight, dense(state, *place, shape), 1e-6),
+                (linear.bias, state[f"{key}.bias"], 1e-6),
+                (of_target.weight, dense(target_state, *place, shape), 1e-6),
+                (of_target.bias, target_state[f"{key}.bias"], 1e-6),
+                (moments[0]["exp_avg"].view(-1)[connected], adam[f"m.{key}.weight"], 1e-6),
+                (moments[1]["exp_avg"], adam[f"m.{key}.bias"], 1e-6),
+                (moments[0]["exp_avg_sq"].view(-1)[connected], adam[f"v.{key}.weight"], 1e-8),
+                (moments[1]["exp_avg_sq"], adam[f"v.{key}.bias"], 1e-8),
             ):
-                np.testing.assert_allclose(got.detach().numpy(), expected, **close)
-            moment = twin.optimizers[name].state[linear.weight]["exp_avg"].reshape(-1)
-            np.testing.assert_allclose(
-                moment[torch.from_numpy(pattern.positions.copy())],
-                adam[f"m.member{member}.layer{layer}.weight"], **close,
-            )  # fmt: skip
+                np.testing.assert_allclose(got.detach(), expected, rtol=1e-5, atol=tolerance)
+            old = before[name][member][2 * layer]
+            for now, then in ((linear.weight, old.weight), (linear.bias, old.bias)):
+                assert float((now - then).detach().abs().max()) > 5e-4  # far more than tolerated
 
 
 # --- By hand ---------------------------------------------------------------------------------
@@ -331,6 +346,124 @@ def test_clipping_sees_the_gradients_of_connections_alone(model: nn.Module) -> N
     assert norm > 1e-3
 
 
+@pytest.mark.parametrize("fused", [False, True])  # fused: called for steps that are left out, too
+@pytest.mark.parametrize("overflow_at", [3, 4])  # connections change at the third step
+def test_steps_that_a_grad_scaler_leaves_out_do_not_count(
+    model: nn.Module, fused: bool, overflow_at: int
+) -> None:
+    optim = torch.optim.Adam(model.parameters(), 0.01, fused=fused)
+    sparsity = DynamicSparsity(
+        model, optim, method="RigL", density=0.2, schedule=EVERY_THIRD, quiet=True
+    )
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(1, 7):
+        before = [p.detach().clone() for p in model.parameters()]
+        optim.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(torch.randn(8, 6)).float().square().mean()
+        scaler.scale(loss * (torch.inf if step == overflow_at else 1)).backward()
+        scaler.unscale_(optim)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optim)
+        scaler.update()
+        same = all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+        assert same == (step == overflow_at)
+    assert (sparsity.updates, sparsity.evolutions, scaler.get_scale()) == (5, 1, 512)
+    assert absent_values(sparsity) == 0
+
+
+def test_each_optimizer_has_its_own_schedule_and_learning_rate(model: nn.Sequential) -> None:
+    optims = [
+        torch.optim.Adam(model[0].parameters(), 0.01),
+        torch.optim.SGD(model[2:].parameters(), 0.1, momentum=0.9, nesterov=True),
+    ]
+    schedulers = [
+        torch.optim.lr_scheduler.LambdaLR(optim, lambda step: float(step < 6)) for optim in optims
+    ]
+    first, rest = (
+        DynamicSparsity(model, optim, method=method, density=0.3, schedule=schedule, quiet=True)
+        for optim, method, schedule in zip(
+            optims, ("DS", "SET"), (EVERY_THIRD, Schedule(2, 2, 8, 0.3)), strict=True
+        )
+    )
+    assert [*first.patterns, *rest.patterns] == ["0", "2", "4"]
+    for step in range(1, 11):
+        before = [p.detach().clone() for p in model.parameters()]
+        for optim in optims:
+            optim.zero_grad()
+        model(torch.randn(8, 6)).square().mean().backward()
+        for optim, scheduler in zip(optims, schedulers, strict=True):
+            optim.step()
+            scheduler.step()
+        if step > 6:  # no learning: connections that stay have their values
+            for p, q in zip(model.parameters(), before, strict=True):
+                stays = (p != 0) & (q != 0)
+                assert torch.equal(p[stays], q[stays])
+    assert (first.evolutions, rest.evolutions) == (3, 4)
+    assert absent_values(first) == absent_values(rest) == 0
+
+
+@pytest.mark.parametrize("method", ["DS", "SET", "RigL"])
+def test_a_layer_without_gradient_is_left_alone(model: nn.Sequential, method: Any) -> None:
+    optim = torch.optim.Adam(model.parameters(), 0.01)
+    sparsity = DynamicSparsity(
+        model, optim, method=method, density=0.2, schedule=EVERY_THIRD, quiet=True
+    )
+    model[2].requires_grad_(False)
+    weight, patterns = model[2].weight.clone(), sparsity.patterns
+    train(model, optim, 5)
+    assert torch.equal(model[2].weight, weight)
+    changed = {n: not p.same_as(patterns[n]) for n, p in sparsity.patterns.items()}
+    assert changed == {"0": True, "2": False, "4": False}  # the last one is full
+
+
+def test_a_compiled_model_is_trained_alike(model: nn.Module) -> None:
+    runs = []
+    for compiled in (False, True):
+        online, target = copy.deepcopy(model), copy.deepcopy(model)
+        optim = torch.optim.SGD(online.parameters(), 0.1, momentum=0.9)
+        sparsity = DynamicSparsity(
+            online, optim, method="RigL", density=0.2, schedule=EVERY_THIRD, target=target,
+            quiet=True,
+        )  # fmt: skip
+        models = (online, target)
+        if compiled:
+            models = tuple(torch.compile(m, backend="aot_eager") for m in models)
+        generator = torch.Generator().manual_seed(2)
+        for _ in range(5):
+            x = torch.randn(8, 6, generator=generator)
+            with torch.no_grad():
+                y = models[1](x)
+            optim.zero_grad()
+            (models[0](x) - y - 1).square().mean().backward()
+            optim.step()
+            with torch.no_grad():
+                for p, q in zip(online.parameters(), target.parameters(), strict=True):
+                    q.lerp_(p, 0.1)
+        sparsity.settle_targets()
+        runs.append((sparsity.patterns, [*online.parameters(), *target.parameters()]))
+    (patterns, values), (of_compiled, values_of_compiled) = runs
+    assert all(p.same_as(of_compiled[name]) for name, p in patterns.items())
+    for a, b in zip(values, values_of_compiled, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["DS", "SET", "RigL"])
+def test_what_is_not_finite_is_told_where_connections_are_chosen(
+    model: nn.Module, method: Any
+) -> None:
+    optim = torch.optim.SGD(model.parameters(), 0.1)
+    sparsity = DynamicSparsity(
+        model, optim, method=method, density=0.2, schedule=EVERY_THIRD, quiet=True
+    )
+    with torch.no_grad():
+        model[2].weight[sparsity.patterns["2"].outputs[0]] = torch.nan
+    before = sparsity.patterns
+    with pytest.raises(Diverged, match=r"step 3: a weight of . is not finite"):
+        train(model, optim, 3)
+    assert sparsity.patterns == before
+
+
 @pytest.mark.parametrize("rule", ["shared", "own"])
 def test_targets_hold_to_their_rule(model: nn.Module, rule: Any) -> None:
     target = copy.deepcopy(model)
@@ -398,21 +531,29 @@ def test_the_table_names_every_layer(capsys: pytest.CaptureFixture[str]) -> None
             "conv": nn.Conv1d(2, 2, 3),
             "first": shared,
             "again": nn.Linear(8, 8),
+            "lookup": nn.Embedding(8, 8),
+            "tied": nn.Linear(8, 8),
             "normed": nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)),
+            "apart": nn.Linear(8, 8),
             "frozen": nn.Linear(8, 8),
             "head": nn.Linear(8, 1),
         }
     )
     model["again"].weight = shared.weight
-    frozen = set(model["frozen"].parameters())
-    optim = torch.optim.Adam([p for p in model.parameters() if p not in frozen])
+    model["tied"].weight = model["lookup"].weight
+    model["frozen"].requires_grad_(False)
+    apart = set(model["apart"].parameters())
+    optim = torch.optim.Adam([p for p in model.parameters() if p not in apart])
     DynamicSparsity(model, optim, method="static", density={"first": 0.25})
     assert capsys.readouterr().out.splitlines() == [
-        "conv    Conv1d, dense: not a Linear",
+        "conv    Conv1d: dense, not a Linear",
         "first   8 -> 8: 16 of 64 connections, 25.0%",
-        "again   Linear, dense: shares the weight of first",
-        "normed  ParametrizedLinear, dense: its weight is computed from others",
-        "frozen  Linear, dense: not in this optimizer",
+        "again   Linear: shares the weight of first",
+        "lookup  Embedding: dense, not a Linear",
+        "tied    Linear: shares the weight of lookup",
+        "normed  ParametrizedLinear: dense, its weight is computed from others",
+        "apart   Linear: dense, not in this optimizer",
+        "frozen  Linear: dense, its weight is frozen",
         "head    8 -> 1: 8 of 8 connections, dense",
         "static: 24 of 72 connections, 33.3%",
     ]
@@ -446,6 +587,9 @@ def test_removed_it_lets_go(model: nn.Module) -> None:
          r"target: no Linear 2 of shape \(32, 32\)"),
         (lambda m, o: [DynamicSparsity(m, o, method="static", quiet=True) for _ in range(2)],
          "call its remove"),
+        (lambda m, o: [DynamicSparsity(m, optim, method="static", quiet=True)
+                       for optim in (o, torch.optim.SGD(m.parameters()))],
+         "0 is kept sparse already, with another optimizer; call remove"),
         (lambda m, o: DynamicSparsity(m, o, method="static", quiet=True).load_state_dict({}),
          "state: of method None, this is static"),
     ],

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sparl.console import PlainConsole
-from sparl.errors import UsageError
+from sparl.errors import Diverged, UsageError
 from sparl.methods import preset
 from sparl.random_streams import generator_state, restore_generator, stream
 from sparl.sparse.pattern import Pattern
@@ -36,10 +36,10 @@ _attached: WeakValueDictionary[int, DynamicSparsity] = WeakValueDictionary()
 class DynamicSparsity:
     """Keeps a model's Linear layers sparse and evolves their connections as the optimizer steps.
 
-    Weights stay the dense tensors that they are, on their own device, with zeros where there is
-    no connection; gradients there are zeroed as they arrive, so that clipping sees those of
-    connections alone. What is dropped and what grows is chosen by the same code that trains
-    sparl's own agents:
+    Weights stay the dense tensors that they are, on their own device (move the model there
+    before), with zeros where there is no connection; gradients there are zeroed as they arrive,
+    so that clipping sees those of connections alone. What is dropped and what grows is chosen by
+    the same code that trains sparl's own agents:
 
     * static: random connections that never change;
     * DS (Sokar et al. 2021): random at first; after the optimizer's step the weakest of each
@@ -49,7 +49,8 @@ class DynamicSparsity:
       or those of largest gradient, come.
 
     A connection that grew starts with weight 0 and moments 0. For RigL, the gradients of all
-    positions are kept in `.grad` before a step on which connections change.
+    positions are kept in `.grad` before a step on which connections change. A layer without
+    gradient is left alone, as optimizers do.
 
     Args:
         modules: a model, or several of one optimizer; all Linear layers in them become sparse.
@@ -67,8 +68,10 @@ class DynamicSparsity:
         quiet: do not print the table of layers.
 
     Raises:
-        UsageError: another optimizer, an optimizer that is taken, a method or a density that
-            cannot be, no layer to make sparse, a target of another shape.
+        UsageError: another optimizer, an optimizer or a layer that is taken, a method or a density
+            that cannot be, no layer to make sparse, a target of another shape.
+        Diverged: in a step: a weight or a gradient, by which connections are to be chosen, is not
+            finite.
     """
 
     def __init__(
@@ -104,11 +107,18 @@ class DynamicSparsity:
 
         self._rows = survey(modules, optimizer)
         self.layers = [
-            MaskedLinear(row.name, row.module) for row in self._rows if row.why_dense is None
+            MaskedLinear(row.name, row.module) for row in self._rows if row.why_not is None
         ]
         if not self.layers:
-            found = "; ".join(f"{row.name} is {row.why_dense}" for row in self._rows)
+            found = "; ".join(f"{row.name}: {row.why_not}" for row in self._rows)
             raise UsageError(f"DynamicSparsity: no layer to make sparse ({found or 'no layers'})")
+        taken = {id(layer.weight) for other in _attached.values() for layer in other.layers}
+        for layer in self.layers:
+            if id(layer.weight) in taken:
+                raise UsageError(
+                    f"DynamicSparsity: {layer.name} is kept sparse already, with another "
+                    "optimizer; call remove() of that one first"
+                )
         counts = connections(
             {layer.name: (layer.pattern.n_in, layer.pattern.n_out) for layer in self.layers},
             density,
@@ -185,8 +195,10 @@ class DynamicSparsity:
     def _before_step(self, optimizer: object, args: tuple[Any, ...], kwargs: Any) -> None:
         if any(callable(argument) for argument in (*args[1:], *kwargs.values())):
             raise UsageError("DynamicSparsity: step(closure) cannot be; call backward() before it")
-        evolve = self._due
-        self.updates += 1
+        # A fused optimizer under a GradScaler is called for steps, too, that it leaves out.
+        overflow = getattr(self.optimizer, "found_inf", None)
+        evolve = self._due and not overflow
+        self.updates += not overflow
         self._evolves_after_step = evolve and not self._skips_step
         skips = evolve and self._skips_step
         if skips:
@@ -219,20 +231,23 @@ class DynamicSparsity:
         fraction = self.schedule.fraction_at(self.updates)
         self.evolutions += 1
         self.moved = 0
-        for layer in self.layers:
-            rewiring = self._propose(layer, fraction)
+        for layer, rewiring in [(layer, self._propose(layer, fraction)) for layer in self.layers]:
             if rewiring is not None:
                 layer.take(rewiring.new, self._moments(layer), grown=True)
                 self.moved += rewiring.grown.size
 
     def _propose(self, layer: MaskedLinear, fraction: float) -> Rewiring | None:
-        gradient = None
-        if self._rule.grows_by_gradient:
-            if layer.weight.grad is None:
-                return None  # it took no part in the loss
-            gradient = to_numpy(layer.weight.grad)
-        view = LayerView(layer.pattern, layer.values(), gradient)
-        return propose(self._rule, view, fraction, self._rng)
+        if layer.weight.grad is None:
+            return None  # it took no part in the loss, or was frozen
+        values = layer.values()
+        gradient = to_numpy(layer.weight.grad) if self._rule.grows_by_gradient else None
+        for what, array in (("weight", values), ("gradient", gradient)):
+            if array is not None and not np.isfinite(array).all():
+                raise Diverged(
+                    f"DynamicSparsity: step {self.updates}: a {what} of {layer.name} is not "
+                    "finite; training has diverged"
+                )
+        return propose(self._rule, LayerView(layer.pattern, values, gradient), fraction, self._rng)
 
     def settle_targets(self) -> None:
         """Hold the target to its rule now; needed only where its layers are not called as such."""
@@ -261,7 +276,7 @@ class DynamicSparsity:
             pattern = patterns.get(row.name)
             if pattern is None:
                 kind = type(row.module).__name__
-                lines.append(f"{row.name:<{width}}  {kind}, dense: {row.why_dense}")
+                lines.append(f"{row.name:<{width}}  {kind}: {row.why_not}")
             else:
                 lines.append(
                     f"{row.name:<{width}}  {pattern.n_in} -> {pattern.n_out}: "
@@ -293,6 +308,8 @@ class DynamicSparsity:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state, before or after the model and the optimizer take over theirs.
+
+        A target network takes over its own before.
 
         Args:
             state: of state_dict; positions may also be lists of integers.

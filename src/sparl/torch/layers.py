@@ -69,11 +69,11 @@ def to_numpy(values: torch.Tensor) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a layer with weights, and why it cannot be sparse, if so."""
+    """A line of the table: a layer with weights, and why it is not made sparse, if so."""
 
     name: str
     module: nn.Module
-    why_dense: str | None
+    why_not: str | None
 
 
 def named_modules(modules: Modules) -> Iterator[tuple[str, nn.Module]]:
@@ -94,7 +94,7 @@ def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[Row]:
         UsageError: a layer without sizes yet.
     """
     optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    weights: dict[int, str] = {}
+    owners: dict[int, str] = {}  # of each parameter, the first layer that has it
     rows, seen = [], set()
     for name, module in named_modules(modules):
         parameters = [p for _, p in module.named_parameters(recurse=False)]
@@ -105,16 +105,20 @@ def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[Row]:
         why = None
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters):
             raise UsageError(f"DynamicSparsity: {name} has no sizes yet; run the model once before")
-        if not isinstance(module, nn.Linear):
-            why = "not a Linear"
+        own = [p for p in parameters if p is not module._parameters.get("bias")]
+        shared = [owners[id(p)] for p in own if id(p) in owners]
+        if shared:
+            why = f"shares the weight of {shared[0]}"
+        elif not isinstance(module, nn.Linear):
+            why = "dense, not a Linear"
         elif not isinstance(module._parameters.get("weight"), nn.Parameter):
-            why = "its weight is computed from others"
-        elif id(module.weight) in weights:
-            why = f"shares the weight of {weights[id(module.weight)]}"
+            why = "dense, its weight is computed from others"
+        elif not module.weight.requires_grad:
+            why = "dense, its weight is frozen"
         elif id(module.weight) not in optimised:
-            why = "not in this optimizer"
-        else:
-            weights[id(module.weight)] = name
+            why = "dense, not in this optimizer"
+        for parameter in own:
+            owners.setdefault(id(parameter), name)
         rows.append(Row(name, module, why))
     return rows
 

@@ -84,6 +84,7 @@ class SparseLinear(nn.Module):
         """The existing connections."""
         return self._pattern
 
+    @torch.compiler.disable
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 [..., n_out] for float32 [..., n_in].
 

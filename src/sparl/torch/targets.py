@@ -40,6 +40,7 @@ class FollowedTarget:
             self.linear.weight.masked_fill_(self.online.absent, 0)
         self.take_as_settled()
 
+    @torch.compiler.disable
     def settle(self) -> None:
         """Apply the rule if the values have changed since the last time."""
         if self.online.dense or torch.equal(self.linear.weight, self.settled):
