@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import A2C, DDPG, SAC, TD3
+from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from torch.nn import functional
 
@@ -29,7 +31,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def new_model(algorithm: Any, env: str = "Pendulum-v1", **fields: Any) -> Any:
+def new_model(algorithm: Any, env: Any = "Pendulum-v1", **fields: Any) -> Any:
     fields = {"policy_kwargs": {"net_arch": [64, 48]}, "batch_size": 32, **fields}
     return algorithm("MlpPolicy", env, learning_starts=50, seed=0, device="cpu", **fields)
 
@@ -142,22 +144,73 @@ def test_save_and_load_keep_the_topology(algorithm: Any, tmp_path: Path) -> None
     assert topology["evolutions"] > model.sparse_topology["critic"]["evolutions"]
 
 
-def test_an_interrupted_training_can_go_on() -> None:
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_checkpoint_goes_on_with_the_schedule_that_it_had(algorithm: Any, tmp_path: Path) -> None:
+    model = new_model(algorithm)
+    whole = SparseTraining("RigL", 0.2, verbose=0)
+    checkpoints = CheckpointCallback(130, str(tmp_path))
+    model.learn(250, callback=[whole, checkpoints])
+    loaded = algorithm.load(tmp_path / "rl_model_130_steps.zip", env=model.get_env())
+    check_sparse(loaded)
+    rest = SparseTraining("RigL", 0.2, verbose=0)
+    loaded.learn(121, callback=rest, reset_num_timesteps=False)  # it was saved before an update
+    check_sparse(loaded)
+    for name in ("actor", "critic"):
+        assert rest.sparsity[name].schedule == whole.sparsity[name].schedule
+        for counter in ("updates", "evolutions"):
+            kept = loaded.sparse_topology[name][counter]
+            assert kept == model.sparse_topology[name][counter]
+    again = SparseTraining("RigL", 0.2, verbose=0)  # another training has a schedule of its own
+    loaded.learn(200, callback=again, reset_num_timesteps=False)
+    evolutions = {n: s.evolutions for n, s in again.sparsity.items()}
+    assert all(n > 30 for n in evolutions.values()), evolutions
+
+
+def test_an_interrupted_training_can_be_saved_and_go_on(tmp_path: Path) -> None:
     model = new_model(TD3)
     train = model.train
 
     def interrupted(*args: Any, **kwargs: Any) -> None:
         train(*args, **kwargs)
-        if model._n_updates == 30:
+        if model._n_updates == 84:  # connections of both networks have just changed
             raise KeyboardInterrupt
 
     model.train = interrupted
+    first = SparseTraining("SET", 0.2, verbose=0)
     with pytest.raises(KeyboardInterrupt):
-        model.learn(200, callback=SparseTraining("SET", 0.2, verbose=0))
+        model.learn(200, callback=first)
     model.train = train
-    model.learn(100, callback=SparseTraining("SET", 0.2, verbose=0))
+    model.save(tmp_path / "model.zip")
+    loaded = TD3.load(tmp_path / "model.zip", env=model.get_env())
+    for going_on in (model, loaded):
+        check_sparse(going_on)
+        topology = going_on.sparse_topology["critic"]
+        assert topology["updates"] == 84
+        assert topology["evolutions"] == first.sparsity["critic"].evolutions == 12
+        rest = SparseTraining("SET", 0.2, verbose=0)
+        going_on.learn(100, callback=rest, reset_num_timesteps=False)
+        check_sparse(going_on)
+        for name, sparsity in rest.sparsity.items():
+            assert sparsity.schedule == first.sparsity[name].schedule
+        assert DynamicSparsity.of(going_on.critic.optimizer) is None  # it let go
+
+
+@pytest.mark.parametrize(
+    ("environments", "fields"),
+    [
+        (3, {"train_freq": 4, "gradient_steps": 2}),
+        (2, {"train_freq": 5, "gradient_steps": -1}),
+        (1, {"train_freq": (1, "episode"), "gradient_steps": -1}),
+    ],
+)
+def test_every_way_to_train_fills_the_schedule(environments: int, fields: dict[str, Any]) -> None:
+    env = make_vec_env("Pendulum-v1", n_envs=environments)
+    model = new_model(SAC, env, **fields)
+    sparse = SparseTraining("DS", 0.2, verbose=0)
+    model.learn(400, callback=sparse)
     check_sparse(model)
-    assert DynamicSparsity.of(model.critic.optimizer) is None  # it let go
+    for sparsity in sparse.sparsity.values():
+        assert sparsity.evolutions == sparsity.schedule.total == pytest.approx(20, abs=8)
 
 
 def test_the_logger_tells_density_and_progress(tmp_path: Path) -> None:

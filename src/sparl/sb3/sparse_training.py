@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from stable_baselines3 import DDPG, SAC, TD3
@@ -26,7 +26,8 @@ class SparseTraining(BaseCallback):
     what the actor's loss left in the critics before their own is differentiated. Targets hold
     to the method's rule. The topology lies in the model as plain numbers, so model.save keeps
     it; a loaded model goes on with the same callback. When training ends the callback lets go
-    of the model: training it again without the callback would make it dense.
+    of the model: training it again without the callback would make it dense. A training that was
+    interrupted, or of which a checkpoint was loaded, goes on with the schedule that it had.
 
     Stable-Baselines3's logger gets, for each network, sparse/<network>_density, _evolutions,
     _moved (connections of the last evolution that are new) and _progress (share of the
@@ -67,6 +68,7 @@ class SparseTraining(BaseCallback):
         self.schedule = schedule
         self.seed = seed
         self.sparsity: dict[str, DynamicSparsity] = {}
+        self._handles: list[Any] = []
 
     def _on_training_start(self) -> None:
         model = self.model
@@ -92,7 +94,11 @@ class SparseTraining(BaseCallback):
             )
             if self.verbose:
                 PlainConsole().print(f"{name}\n{self.sparsity[name].table()}")
-        self._keep()
+        model.sparse_topology = {"method": self.method, "density": self.densities}
+        for name, sparsity in self.sparsity.items():
+            self._keep(name)
+            hook = _keeping_hook(self, name)
+            self._handles.append(sparsity.optimizer.register_step_post_hook(hook))
 
     def _saved(self, model: Any) -> dict[str, Any]:
         """The topology that the model has from an earlier training, if any.
@@ -117,6 +123,9 @@ class SparseTraining(BaseCallback):
         found: dict[str, Schedule | None] = {}
         for name, every in delay.items():
             schedule = self.schedule
+            if schedule is None and "schedule" in saved.get(name, {}):
+                found[name] = Schedule(**saved[name]["schedule"])  # in the network's own updates
+                continue
             if schedule is None:
                 done = saved[name]["updates"] * every if saved else 0
                 schedule = self._default(done, updates_to_come(model), every)
@@ -146,9 +155,8 @@ class SparseTraining(BaseCallback):
         )
 
     def _on_rollout_start(self) -> None:
-        # Before any callback can save the model.
-        self._keep()
         for name, sparsity in self.sparsity.items():
+            sparsity.settle_targets()  # before any callback can save the model
             total = sparsity.schedule.total
             self.logger.record(f"sparse/{name}_density", sparsity.density)
             self.logger.record(f"sparse/{name}_evolutions", sparsity.evolutions)
@@ -161,22 +169,32 @@ class SparseTraining(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        self._keep()
-        for sparsity in self.sparsity.values():
-            sparsity.remove()
-
-    def _keep(self) -> None:
-        """Have the model hold the topology as it is now, as what JSON can say."""
-        kept = self.model.__dict__.setdefault("sparse_topology", {})
-        kept.update(method=self.method, density=self.densities)
         for name, sparsity in self.sparsity.items():
-            sparsity.settle_targets()
-            if name in kept and kept[name]["evolutions"] == sparsity.evolutions:
-                kept[name]["updates"] = sparsity.updates
-                continue
-            state = sparsity.state_dict()
-            positions = {layer: p.tolist() for layer, p in state["positions"].items()}
-            kept[name] = {**state, "positions": positions}
+            sparsity.remove()
+            del self.model.sparse_topology[name]["schedule"]  # done: another training has its own
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _keep(self, name: str) -> None:
+        """Have the model hold a network's topology as it is now, as what JSON can say."""
+        sparsity = self.sparsity[name]
+        kept = self.model.sparse_topology
+        if name in kept and kept[name]["evolutions"] == sparsity.evolutions:
+            kept[name]["updates"] = sparsity.updates
+            return
+        state = sparsity.state_dict()
+        positions = {layer: p.tolist() for layer, p in state["positions"].items()}
+        schedule = asdict(sparsity.schedule)
+        kept[name] = {**state, "positions": positions, "schedule": schedule}
+
+
+def _keeping_hook(callback: SparseTraining, name: str) -> Any:
+    def keep(optimizer: Any, args: object, kwargs: object) -> None:
+        # Another one has come where this one's training was interrupted.
+        if DynamicSparsity.of(optimizer) is callback.sparsity[name]:
+            callback._keep(name)
+
+    return keep
 
 
 def updates_to_come(model: Any) -> int:
