@@ -71,7 +71,8 @@ def export(args: list[str]) -> int:
         before, after = _evaluate(config, exact), _evaluate(config, policy)
         say(
             f"8-bit weights: return {after.mean:,.3f} ± {after.std:,.3f}, "
-            f"before {before.mean:,.3f} ± {before.std:,.3f} ({len(before.returns)} episodes)"
+            f"before {before.mean:,.3f} ± {before.std:,.3f}: {after.mean - before.mean:+,.3f} "
+            f"({len(before.returns)} episodes)"
         )
     observations = record(config, policy)
     files = _FORMATS[options.format](policy, observations, options, config)

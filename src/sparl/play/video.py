@@ -132,10 +132,12 @@ class _Film:
             drawn: Any = self.environment.gym.render()
         except Exception as error:
             said = " ".join(str(error).split())[:200]
-            raise EnvironmentFault(
-                f"environment {name} cannot draw: {said}; without a screen it needs EGL or OSMesa "
-                "(MUJOCO_GL=egl: apt-get install libegl1; MUJOCO_GL=osmesa: libosmesa6)"
-            ) from None
+            if hasattr(self.environment.gym.unwrapped, "mujoco_renderer"):
+                said += (
+                    "; without a screen it needs EGL or OSMesa "
+                    "(MUJOCO_GL=egl: apt-get install libegl1; MUJOCO_GL=osmesa: libosmesa6)"
+                )
+            raise EnvironmentFault(f"environment {name} cannot draw: {said}") from None
         if not isinstance(drawn, np.ndarray):
             raise UsageError(f"play: environment {name} has no pictures (render mode rgb_array)")
         picture = Image.fromarray(drawn[: drawn.shape[0] // 2 * 2, : drawn.shape[1] // 2 * 2])

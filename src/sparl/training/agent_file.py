@@ -144,6 +144,11 @@ def load_agent(path: str | Path) -> TrainedAgent:
         DataError: missing, damaged, or of another format.
     """
     folder = RunFolder.open(path)
+    if not (folder.path / AGENT_MANIFEST).exists():
+        raise DataError(
+            f"{folder.path / AGENT_MANIFEST}: missing; a run writes its agent when it ends or is "
+            "stopped, and one that was killed goes on with sparl resume"
+        )
     manifest = folder.read_json(AGENT_MANIFEST)
     if manifest.get("format") != FORMAT:
         raise DataError(
