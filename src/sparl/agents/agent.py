@@ -1,11 +1,13 @@
-"""What an agent is made of and what it offers."""
+"""What agents are made of and have in common."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+from numpy.random import Generator
 
 from sparl.networks.mlp import Array, Network, State, Trace
-from sparl.replay.batch import Batch
+from sparl.random_streams import generator_state, restore_generator
 
 
 class Learner(Protocol):
@@ -23,25 +25,42 @@ class Learner(Protocol):
         """Take over a state; the network has taken over its own before."""
 
 
-class Agent(Protocol):
-    """Acts and updates."""
+class Agent:
+    """What agents have in common: a state made of their parts'.
+
+    Attributes:
+        updates: how many there were.
+        parts: names of the attributes that hold a state; networks before what belongs to them.
+    """
 
     updates: int
-
-    def policy(self, observation: Array) -> Array:
-        """Noise-free actions in [-1, 1], [B, n_act], for [B, n_obs]."""
-
-    def act(self, observation: Array) -> tuple[Array, Array]:
-        """For [n_obs]: the action to take and the noise-free one, [n_act] each."""
-
-    def update(self, batch: Batch) -> dict[str, float]:
-        """One update; returns what to record."""
+    parts: ClassVar[tuple[str, ...]]
 
     def networks(self) -> dict[str, State]:
         """All networks by name: existing connections and their values."""
+        networks = {}
+        for name in self.parts:
+            part = getattr(self, name)
+            if isinstance(part, Network):
+                networks[name] = part.state()
+            elif hasattr(part, "existing"):
+                networks[name] = part.existing()
+        return networks
 
     def state(self) -> dict[str, State]:
-        """Everything, by part."""
+        """Everything that an update or an action depends on, by part."""
+        state: dict[str, State] = {"agent": {"updates": self.updates}}
+        for name in self.parts:
+            part = getattr(self, name)
+            state[name] = generator_state(part) if isinstance(part, Generator) else part.state()
+        return state
 
     def restore(self, state: dict[str, State]) -> None:
-        """Take over a state."""
+        """Take over a state of an agent of the same shapes."""
+        self.updates = int(state["agent"]["updates"])
+        for name in self.parts:
+            part = getattr(self, name)
+            if isinstance(part, Generator):
+                restore_generator(part, state[name])
+            else:
+                part.restore(state[name])

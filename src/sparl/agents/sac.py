@@ -22,11 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from sparl.agents.agent import Learner
+from sparl.agents.agent import Agent, Learner
 from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradients, sample
 from sparl.networks.mlp import Array, Network, State
 from sparl.networks.target import Target
-from sparl.random_streams import generator_state, restore_generator
 from sparl.replay.batch import Batch
 
 
@@ -80,7 +79,7 @@ class Temperature:
         self.steps = int(state["steps"])
 
 
-class SAC:
+class SAC(Agent):
     """A stochastic actor, two critics and their targets, and how they learn.
 
     Args:
@@ -92,6 +91,11 @@ class SAC:
         exploration_rng: stream of the actions taken.
         target_rng: stream of the actions in the updates.
     """
+
+    parts = (
+        "temperature", "actor", "critics", "actor_learner", "critics_learner", "critics_target",
+        "exploration_rng", "target_rng",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -187,37 +191,3 @@ class SAC:
         """Actions drawn, for the actor's heads [B, 2 n_act]."""
         noise = rng.standard_normal((len(heads), self.n_act), dtype=np.float32)
         return sample(heads, noise, self.settings.log_std)
-
-    def networks(self) -> dict[str, State]:
-        """All networks by name: existing connections and their values."""
-        return {
-            "actor": self.actor.state(),
-            "critics": self.critics.state(),
-            "critics_target": self.critics_target.existing(),
-        }
-
-    def state(self) -> dict[str, State]:
-        """Everything that an update or an action depends on."""
-        return {
-            "agent": {"updates": self.updates},
-            "temperature": self.temperature.state(),
-            "actor": self.actor.state(),
-            "critics": self.critics.state(),
-            "actor_learner": self.actor_learner.state(),
-            "critics_learner": self.critics_learner.state(),
-            "critics_target": self.critics_target.state(),
-            "exploration_rng": generator_state(self.exploration_rng),
-            "target_rng": generator_state(self.target_rng),
-        }
-
-    def restore(self, state: dict[str, State]) -> None:
-        """Take over a state of an agent of the same shapes."""
-        self.updates = int(state["agent"]["updates"])
-        self.temperature.restore(state["temperature"])
-        self.actor.restore(state["actor"])
-        self.critics.restore(state["critics"])
-        self.actor_learner.restore(state["actor_learner"])
-        self.critics_learner.restore(state["critics_learner"])
-        self.critics_target.restore(state["critics_target"])
-        restore_generator(self.exploration_rng, state["exploration_rng"])
-        restore_generator(self.target_rng, state["target_rng"])

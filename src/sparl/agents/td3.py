@@ -22,10 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from sparl.agents.agent import Learner
-from sparl.networks.mlp import Array, Network, State
+from sparl.agents.agent import Agent, Learner
+from sparl.networks.mlp import Array, Network
 from sparl.networks.target import Target
-from sparl.random_streams import generator_state, restore_generator
 from sparl.replay.batch import Batch
 
 
@@ -40,7 +39,7 @@ class TD3Settings:
     noise_clip: float = 0.5
 
 
-class TD3:
+class TD3(Agent):
     """An actor, two critics, a target of each, and how they learn.
 
     Args:
@@ -53,6 +52,11 @@ class TD3:
         exploration_rng: stream of the exploration noise.
         target_rng: stream of the target noise.
     """
+
+    parts = (
+        "actor", "critics", "actor_learner", "critics_learner", "actor_target", "critics_target",
+        "exploration_rng", "target_rng",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -129,38 +133,3 @@ class TD3:
     @staticmethod
     def _noise(rng: Generator, like: Array, scale: float) -> Array:
         return rng.standard_normal(like.shape, dtype=np.float32) * np.float32(scale)
-
-    def networks(self) -> dict[str, State]:
-        """All networks by name: existing connections and their values."""
-        return {
-            "actor": self.actor.state(),
-            "critics": self.critics.state(),
-            "actor_target": self.actor_target.existing(),
-            "critics_target": self.critics_target.existing(),
-        }
-
-    def state(self) -> dict[str, State]:
-        """Everything that an update or an action depends on."""
-        return {
-            "agent": {"updates": self.updates},
-            "actor": self.actor.state(),
-            "critics": self.critics.state(),
-            "actor_learner": self.actor_learner.state(),
-            "critics_learner": self.critics_learner.state(),
-            "actor_target": self.actor_target.state(),
-            "critics_target": self.critics_target.state(),
-            "exploration_rng": generator_state(self.exploration_rng),
-            "target_rng": generator_state(self.target_rng),
-        }
-
-    def restore(self, state: dict[str, State]) -> None:
-        """Take over a state of an agent of the same shapes."""
-        self.updates = int(state["agent"]["updates"])
-        self.actor.restore(state["actor"])
-        self.critics.restore(state["critics"])
-        self.actor_learner.restore(state["actor_learner"])
-        self.critics_learner.restore(state["critics_learner"])
-        self.actor_target.restore(state["actor_target"])
-        self.critics_target.restore(state["critics_target"])
-        restore_generator(self.exploration_rng, state["exploration_rng"])
-        restore_generator(self.target_rng, state["target_rng"])

@@ -48,7 +48,7 @@ class RingBuffer:
         self.terminated = np.zeros(capacity, np.bool_)
         self.episode_end = np.zeros(capacity, np.bool_)
         self.apart = np.zeros(capacity, np.bool_)
-        self._reached_apart: dict[int, Array] = {}  # by row, where `apart` says so
+        self._reached = _Queue(n_obs)  # where `apart` says so, by count
         self.first = 0
         self.size = 0
 
@@ -78,43 +78,36 @@ class RingBuffer:
             terminated: the state reached is terminal; its value is 0.
             truncated: the episode was cut off; the state reached keeps its value.
         """
-        row = (self.oldest + self.size) % self.capacity
-        self._rejoin(row)
+        count = self.first + self.size
+        row = count % self.capacity
         self.observation[row] = observation
-        before = (row - 1) % self.capacity
-        if self.size and row != before:
-            follows = self.observation[row].tobytes()
-            if self._reached_apart[before].tobytes() == follows:
-                self._rejoin(before)
+        follows = self.observation[row].tobytes()
+        if self.size and self.capacity > 1 and self._reached.newest.tobytes() == follows:
+            self.apart[row - 1] = False
+            self._reached.drop_newest()
         self.apart[row] = True
-        self._reached_apart[row] = np.array(next_observation, np.float32)
+        self._reached.add(count, next_observation)
         self.action[row] = action
         if self.keep_noise_free:
             self.noise_free_action[row] = noise_free_action
         self.reward[row] = reward
         self.terminated[row] = terminated
         self.episode_end[row] = terminated or truncated
-        if self.size < self.capacity:
-            self.size += 1
-        else:
-            self.first += 1
+        if self.size == self.capacity:
+            self.forget(1)
+        self.size += 1
 
     def forget(self, count: int) -> None:
         """Forget the `count` oldest transitions, all if there are no more."""
         count = min(count, self.size)
         self.first += count
         self.size -= count
+        self._reached.drop_before(self.first)
 
     def cut(self) -> None:
         """End the episode at the newest transition, if there is one: it was truncated there."""
         if self.size:
             self.episode_end[(self.oldest + self.size - 1) % self.capacity] = True
-
-    def _rejoin(self, row: int) -> None:
-        """The state that this row reached is no longer kept apart."""
-        if self.apart[row]:
-            self.apart[row] = False
-            del self._reached_apart[row]
 
     def rows(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
         """Array rows of transitions counted from the oldest."""
@@ -152,13 +145,14 @@ class RingBuffer:
                 self.apart, self.oldest, self.size, ages, powers, paths,
             )
         )  # fmt: skip
-        for place, row in zip(places, rows, strict=True):
-            state = self._reached_apart[row]
-            window, step = divmod(place, n_step) if paths else (place, n_step - 1)
+        if places:
+            states = self._reached.of(self.first + (np.array(rows) - self.oldest) % self.capacity)
+            where = np.array(places)
             if paths:
-                path[window, step] = state
-            if step == n_step - 1:
-                reached[window] = state
+                path.reshape(-1, path.shape[-1])[where] = states
+                last = where % n_step == n_step - 1
+                where, states = where[last] // n_step, states[last]
+            reached[where] = states
         if not paths:
             return Batch(observation, action, reward, discount, reached)
         return Batch(observation, action, reward, discount, reached, path, path_discount)
@@ -174,10 +168,10 @@ class RingBuffer:
         Returns:
             A copy of each array, and reached_apart, float32 [sum(apart), n_obs].
         """
-        rows = self.rows(np.arange(begin, end) - self.first)
+        counts = np.arange(begin, end)
+        rows = self.rows(counts - self.first)
         part: State = {name: getattr(self, name)[rows] for name in self._arrays}
-        apart = [self._reached_apart[row] for row in rows[self.apart[rows]].tolist()]
-        part["reached_apart"] = np.array(apart, np.float32).reshape(-1, self.observation.shape[1])
+        part["reached_apart"] = self._reached.of(counts[self.apart[rows]])
         return part
 
     def append(self, part: State, skip: int = 0) -> None:
@@ -194,14 +188,16 @@ class RingBuffer:
             getattr(self, name)[rows] = np.asarray(part[name])[skip:]
         states = np.asarray(part["reached_apart"], np.float32)
         states = states[np.count_nonzero(np.asarray(part["apart"])[:skip]) :]
-        self._reached_apart |= zip(rows[self.apart[rows]].tolist(), states.copy(), strict=True)
+        apart = np.flatnonzero(self.apart[rows]) + self.first + self.size
+        for each, state in zip(apart.tolist(), states, strict=True):
+            self._reached.add(each, state)
         self.size += count
 
     def clear(self, first: int) -> None:
         """Hold nothing; the next transition is the one with this count."""
         self.first, self.size = first, 0
         self.apart[:] = False
-        self._reached_apart.clear()
+        self._reached = _Queue(self.observation.shape[1])
 
     def state(self) -> State:
         """Live transitions, oldest first."""
@@ -211,3 +207,49 @@ class RingBuffer:
         """Take over a state of a replay of the same shapes."""
         self.clear(int(state["first"]))
         self.append(state)
+
+
+class _Queue:
+    """States with ascending numbers, float32 [n_obs] each: new ones at the end, old ones go first.
+
+    Its arrays double when they are full of live states; else these move back to the beginning.
+    """
+
+    def __init__(self, n_obs: int) -> None:
+        self._numbers = np.empty(64, np.int64)
+        self._states = np.empty((64, n_obs), np.float32)
+        self._begin = self._end = 0
+
+    @property
+    def newest(self) -> Array:
+        """The state that was added last."""
+        newest: Array = self._states[self._end - 1]
+        return newest
+
+    def add(self, number: int, state: Array) -> None:
+        """Put a state at the end."""
+        if self._end == len(self._numbers):
+            live = slice(self._begin, self._end)
+            numbers, states = self._numbers[live], self._states[live]
+            if 2 * len(numbers) > self._end:
+                self._numbers = np.empty(2 * self._end, np.int64)
+                self._states = np.empty((2 * self._end, states.shape[1]), np.float32)
+            self._begin, self._end = 0, len(numbers)
+            self._numbers[: self._end], self._states[: self._end] = numbers, states
+        self._numbers[self._end], self._states[self._end] = number, state
+        self._end += 1
+
+    def drop_newest(self) -> None:
+        """Take back what was added last."""
+        self._end -= 1
+
+    def drop_before(self, number: int) -> None:
+        """Forget what has a smaller number."""
+        live = self._numbers[self._begin : self._end]
+        if live.size and live[0] < number:
+            self._begin += int(np.searchsorted(live, number))
+
+    def of(self, numbers: NDArray[np.int64]) -> Array:
+        """The states of these numbers, which are all there; a copy."""
+        places = self._begin + np.searchsorted(self._numbers[self._begin : self._end], numbers)
+        return self._states[places]

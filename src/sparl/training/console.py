@@ -19,19 +19,21 @@ class RunConsole:
     Args:
         end: where the run stops [environment steps].
         connections: text for the networks' connections.
+        warmup: length of the warm-up, whose speed tells nothing of the time left.
         quiet: show nothing.
     """
 
     refresh_seconds = 0.5
+    remember_seconds = 60.0  # of which the speed is the mean, evaluations included
 
-    def __init__(self, end: int, connections: str, *, quiet: bool = False) -> None:
+    def __init__(self, end: int, connections: str, warmup: int = 0, *, quiet: bool = False) -> None:
         self._console = PlainConsole(quiet=quiet)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._end = end
         self._connections = connections
+        self._warmup = warmup
         self._return = "-"
-        self._last = (time.monotonic(), 0)
-        self._rate = 0.0
+        self.begin(0)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -49,23 +51,33 @@ class RunConsole:
             self._console.quiet = True
 
     def begin(self, env_step: int) -> None:
-        """Measure speed from this step on."""
+        """Measure speed from now and this step on."""
         self._last = (time.monotonic(), env_step)
+        self._seconds = self._steps = 0.0  # of late
 
     def stepped(self, env_step: int) -> None:
         """Called after a step; looks at the clock and shows progress now and then."""
-        now = time.monotonic()
-        then, before = self._last
-        if now - then < self.refresh_seconds:
+        if time.monotonic() - self._last[0] < self.refresh_seconds:
             return
-        rate = (env_step - before) / (now - then)
-        self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate
-        self._last = (now, env_step)
+        self._measure(env_step)
         if self._live.is_started:
             self._live.update(self._line(env_step), refresh=True)
 
+    def _measure(self, env_step: int) -> None:
+        """Count in what happened since the last time; what is long past counts less and less."""
+        then, before = self._last
+        if before < self._warmup <= env_step:
+            self.begin(env_step)
+            return
+        now = time.monotonic()
+        fade = 0.5 ** ((now - then) / self.remember_seconds)
+        self._seconds = fade * self._seconds + now - then
+        self._steps = fade * self._steps + env_step - before
+        self._last = (now, env_step)
+
     def evaluated(self, env_step: int, evaluation: Evaluation) -> None:
         """A line for an evaluation."""
+        self._measure(env_step)
         self._return = f"{evaluation.mean:,.1f}"
         self.say(
             f"{env_step:>11,} of {self._end:,} steps  {self._speed()}  {self._left(env_step)}  "
@@ -73,12 +85,15 @@ class RunConsole:
         )
 
     def _speed(self) -> str:
-        return f"{self._rate:7,.0f} steps/s"
+        if not self._steps:
+            return "      - steps/s"
+        return f"{self._steps / max(self._seconds, 1e-9):7,.0f} steps/s"
 
     def _left(self, env_step: int) -> str:
-        if not self._rate:
+        if not self._steps or env_step < min(self._warmup, self._end):
             return "   -:-- left"
-        minutes, seconds = divmod(round((self._end - env_step) / self._rate), 60)
+        left = (self._end - env_step) * self._seconds / self._steps
+        minutes, seconds = divmod(round(left), 60)
         hours, minutes = divmod(minutes, 60)
         text = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
         return f"{text:>7} left"

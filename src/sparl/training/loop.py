@@ -105,7 +105,9 @@ class Training:
         libc = " ".join(platform.libc_ver())
         self._made_with = {"instruction_set": _native.isa(), "libc": libc, **versions()}
         self.connections = connections_text(self.architecture)
-        self.console = RunConsole(config.end, self.connections, quiet=quiet)
+        self.console = RunConsole(
+            config.end, self.connections, config.warmup_env_steps, quiet=quiet
+        )
 
     def run(self) -> Run:
         """Train to the end, or until a signal asks to stop.
@@ -118,11 +120,11 @@ class Training:
             self.record.run("running", self.env_step, self.agent.updates)
             self._write_degrees()
             self._announce()
-            self.console.begin(self.env_step)
             with self.console, stop_on_signal() as stop:
                 if not self.record.evaluations:
                     self._evaluate()
                     self.observation = self.environment.reset(seed=integer_seed(config.seed))
+                self.console.begin(self.env_step)
                 while self.env_step < config.end and stop.signal is None:
                     self.step()
                     if self.env_step % config.evaluate_every_env_steps == 0:
