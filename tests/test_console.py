@@ -42,7 +42,7 @@ def test_speed_is_that_of_late_and_the_time_left_waits_for_the_warm_up(
         speed, left = seen[env_step]
         assert 60 <= int(speed) <= 68  # 15 s with the evaluation
         minutes, seconds = map(int, left.split(":"))
-        assert 60 * minutes + seconds == pytest.approx((20_000 - env_step) * 0.015, rel=0.06)
+        assert 60 * minutes + seconds == pytest.approx((20_000 - env_step) * 0.015, rel=0.07, abs=2)
 
 
 def test_a_run_that_goes_on_does_not_count_what_was_before(

@@ -1,0 +1,370 @@
+"""A checkpoint is there whole or not at all, whatever the disk does; damage is never loaded."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sparl
+from resuming import results, stopped_at
+from sparl.cli import main
+from sparl.errors import DataError, ResourceError
+from sparl.replay.ring_buffer import RingBuffer
+from sparl.training import checkpoint
+from sparl.training.checkpoint import MANIFEST, REPLAY, STATE, Checkpoints
+from sparl.training.loop import Training
+
+OPERATIONS = ("write", "fsync", "rename", "replace", "mkdir")
+
+
+class Disk:
+    """Counts the file operations that change a run's folder, and lets some of them fail.
+
+    Args:
+        fails: from the number of an operation, beginning with 1, whether it does.
+        half: a write that fails has written half of its bytes.
+    """
+
+    def __init__(self, fails: Callable[[int], bool], *, half: bool = False) -> None:
+        self.count = 0
+        self.fails = fails
+        self.half = half
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in OPERATIONS:
+                patch.setattr(os, name, self._counted(name, getattr(os, name)))
+            yield
+
+    def _counted(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def operation(*arguments: Any) -> Any:
+            self.count += 1
+            if self.fails(self.count):
+                if name == "write" and self.half:
+                    descriptor, data = arguments
+                    original(descriptor, data[: len(data) // 2])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return None if name == "fsync" else original(*arguments)
+
+        return operation
+
+
+# --- A checkpoint of a few bytes ---------------------------------------------------------------
+
+CAPACITY = 6
+
+
+def tree(step: int) -> dict[str, Any]:
+    return {
+        "counters": {"env_step": step},
+        "agent": {"weight": np.arange(step, step + 2, dtype=np.float32), "on": np.array([True])},
+        "note": None,
+    }
+
+
+def replay_of(step: int) -> RingBuffer:
+    """As it is after so many steps; episodes of three."""
+    replay = RingBuffer(CAPACITY, 2, 1, 0.99)
+    for k in range(step):
+        state = np.full(2, k, np.float32)
+        replay.add(state, state[:1], state[:1], float(k), state + 1, k % 3 == 2, False)
+    return replay
+
+
+def same(loaded: tuple[dict[str, Any], RingBuffer], step: int) -> bool:
+    state, replay = loaded
+
+    def bits(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: bits(each) for name, each in value.items()}
+        return value.tobytes() if isinstance(value, np.ndarray) else value
+
+    wanted = bits(tree(step)), bits(replay_of(step).state())
+    return (bits(state), bits(replay.state())) == wanted
+
+
+def load(folder: Path, step: int) -> tuple[dict[str, Any], RingBuffer]:
+    """The checkpoint of this step.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    replay = RingBuffer(CAPACITY, 2, 1, 0.99)
+    state, about = Checkpoints(folder).load(folder / f"checkpoint-{step}", tree(0), replay)
+    assert about == {"by": "test"}
+    return state, replay
+
+
+def save(checkpoints: Checkpoints, *steps: int) -> None:
+    for step in steps:
+        checkpoints.save(step, tree(step), replay_of(step), {"by": "test"})
+
+
+def found(folder: Path) -> list[str]:
+    return [path.name for path in Checkpoints(folder).newest_first()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run's folder with checkpoints of steps 4 and 9; the replay's ring has gone round."""
+    with Disk(lambda n: False).used():
+        save(Checkpoints(tmp_path), 2, 4, 9)
+    assert found(tmp_path) == ["checkpoint-9", "checkpoint-4"]
+    assert same(load(tmp_path, 4), 4)
+    assert same(load(tmp_path, 9), 9)
+    return tmp_path
+
+
+def files_of(folder: Path, step: int) -> list[Path]:
+    manifest = json.loads((folder / f"checkpoint-{step}" / MANIFEST).read_text())
+    segments = [checkpoint.Segment(**each).name for each in manifest["replay"]["segments"]]
+    return [
+        *(folder / f"checkpoint-{step}" / name for name in (STATE, MANIFEST)),
+        *(folder / REPLAY / name for name in segments),
+    ]
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_whatever_operation_fails_the_checkpoint_before_is_untouched(
+    half: bool, tmp_path: Path
+) -> None:
+    """Every one of them once, from the first to the last; then it is tried again."""
+    for n in range(1, 100):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        checkpoints = Checkpoints(folder)
+        disk = Disk(lambda count, n=n: count == n, half=half)
+        quiet = Disk(lambda count: False)
+        with quiet.used():
+            save(checkpoints, 4)
+        said = ""
+        with disk.used():
+            try:
+                save(checkpoints, 9)
+            except ResourceError as error:
+                said = str(error)
+        if disk.count < n:
+            break
+        assert "cannot write a checkpoint at step 9" in said
+        assert "No space left on device" in said
+        assert found(folder) == ["checkpoint-4"]
+        assert same(load(folder, 4), 4)
+        left = {path.name for path in folder.rglob("*")}
+        assert not [name for name in left if ".tmp" in name]  # the space is free again
+        with quiet.used():
+            save(checkpoints, 9)
+        assert found(folder) == ["checkpoint-9", "checkpoint-4"]
+        assert same(load(folder, 9), 9)
+    # Segment: write, fsync, replace, and its folder's fsync; state and manifest: write, fsync
+    # each; mkdir, fsync, rename, fsync.
+    assert (n, disk.count) == (13, 12)
+
+
+def test_a_checkpoint_that_was_cut_off_anywhere_is_refused(folder: Path) -> None:
+    for file in files_of(folder, 9):
+        whole = file.read_bytes()
+        for length in range(len(whole)):
+            file.write_bytes(whole[:length])
+            with pytest.raises(DataError, match=rf"{file.name}: "):
+                load(folder, 9)
+        file.write_bytes(whole + b" ")
+        if file.name != MANIFEST:  # a space behind JSON says nothing
+            with pytest.raises(DataError, match=rf"{file.name}: damaged"):
+                load(folder, 9)
+        file.unlink()
+        with pytest.raises(DataError, match=rf"{file.name}: missing"):
+            load(folder, 9)
+        file.write_bytes(whole)
+    assert same(load(folder, 9), 9)
+
+
+def test_a_checkpoint_with_any_bit_flipped_is_refused(folder: Path) -> None:
+    harmless = 0
+    for file in files_of(folder, 9):
+        whole = file.read_bytes()
+        changed = bytearray(whole)
+        for at in range(len(whole)):
+            for bit in range(8):
+                changed[at] ^= 1 << bit
+                file.write_bytes(changed)
+                with suppress(DataError):
+                    assert same(load(folder, 9), 9)  # 1e-05 is 1E-05, for example
+                    assert file.name == MANIFEST
+                    harmless += 1
+                changed[at] ^= 1 << bit
+        file.write_bytes(whole)
+    assert harmless < 10
+
+
+def test_files_of_another_checkpoint_are_refused(folder: Path) -> None:
+    """Each is whole, but they do not belong together."""
+    for name, reason in ((STATE, "damaged"), (MANIFEST, "of step 4, in checkpoint-9")):
+        here, there = (folder / f"checkpoint-{step}" / name for step in (9, 4))
+        whole = here.read_bytes()
+        here.write_bytes(there.read_bytes())
+        with pytest.raises(DataError, match=reason):
+            load(folder, 9)
+        here.write_bytes(whole)
+    files_of(folder, 9)[-1].write_bytes(files_of(folder, 4)[-1].read_bytes())
+    with pytest.raises(DataError, match="damaged"):
+        load(folder, 9)
+
+
+def test_links_are_not_followed(folder: Path) -> None:
+    segment = files_of(folder, 9)[-1]
+    for file in (folder / "checkpoint-9" / STATE, segment):
+        file.rename(folder / "elsewhere")
+        file.symlink_to(folder / "elsewhere")
+        with pytest.raises(DataError, match=rf"{file.name}: cannot be read"):
+            load(folder, 9)
+        file.unlink()
+        (folder / "elsewhere").rename(file)
+    (folder / REPLAY).rename(folder / "elsewhere")
+    (folder / REPLAY).symlink_to(folder / "elsewhere")
+    with pytest.raises(DataError, match="replay: a link"):
+        load(folder, 9)
+    with pytest.raises(ResourceError, match="cannot write a checkpoint"):
+        save(Checkpoints(folder), 12)
+    assert len(list((folder / "elsewhere").iterdir())) >= 2  # nothing was deleted there
+
+
+# --- Runs --------------------------------------------------------------------------------------
+
+SMALL: dict[str, Any] = {
+    "steps": 50, "warmup_env_steps": 10, "hidden": (8, 8), "batch_size": 4, "threads": 1,
+    "evaluate_every_env_steps": 20, "evaluation_episodes": 1, "checkpoint_every_env_steps": 10,
+    "max_episode_steps": 15, "quiet": True, "actor_densities": (0.5, 0.5, 1.0),
+    "critic_densities": (0.5, 0.5, 1.0), "rewire_every_updates": 7,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    run = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path_factory.mktemp("run"), **SMALL)
+    return results(run.path)
+
+
+def test_whatever_operation_fails_in_a_save_the_training_goes_on(
+    tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint of step 20: every one of its operations, appended lines included."""
+    original = Training._checkpoint
+    fields = {**SMALL, "quiet": False}
+    for n in range(1, 100):
+        disk = Disk(lambda count, n=n: count == n, half=True)
+
+        def disturbed(self: Training, *, last: bool = False, disk: Disk = disk) -> None:
+            if self.env_step != 20:
+                original(self, last=last)
+                return
+            with disk.used():
+                original(self)
+
+        with pytest.MonkeyPatch.context() as patch, Disk(lambda count: False).used():
+            patch.setattr(Training, "_checkpoint", disturbed)
+            run = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / str(n), **fields)
+        assert results(run.path) == undisturbed
+        said = capsys.readouterr().out
+        if disk.count < n:
+            break
+        assert "warning: cannot write " in said
+        assert "No space left on device; training goes on, and it is tried again" in said
+    assert n > 12
+
+
+def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
+    tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines of evaluations wait in memory meanwhile, and are not lost when there is room again."""
+    original = Training.step
+    disk = Disk(lambda count: full)
+    full = False
+
+    def step(self: Training) -> None:
+        nonlocal full
+        original(self)
+        full = full or self.env_step == 13
+
+    flags = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in SMALL.items()
+        if not isinstance(value, tuple | bool)
+    ]
+    densities = ["0.5", "0.5", "1.0"]
+    words = ["train", "--method", "DS-TD3", "--env", "Hopper-v5", *flags, "--hidden", "8", "8",
+             "--actor-densities", *densities, "--critic-densities", *densities,
+             "--run-dir", str(tmp_path / "run"), "--resume", "auto"]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch, disk.used():
+        patch.setattr(Training, "step", step)
+        assert main(words) == 6
+    said = capsys.readouterr()
+    assert said.out.count("training goes on, and it is tried again") == 2  # steps 20 and 30
+    assert "No space left on device" in said.err
+    assert "Traceback" not in said.err
+    assert found(tmp_path / "run") == ["checkpoint-10"]
+    assert main(words) == 0
+    assert "going on at step 10, bit for bit" in capsys.readouterr().out
+    assert results(tmp_path / "run") == undisturbed
+
+
+def flipped(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+DAMAGES: list[Callable[[Path], None]] = [flipped, cut, Path.unlink]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [STATE, MANIFEST, REPLAY])
+def test_resume_falls_back_to_the_checkpoint_before_and_says_so(
+    name: str,
+    damage: Callable[[Path], None],
+    tmp_path: Path,
+    undisturbed: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with stopped_at(33):
+        run = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    older = {file.name for file in files_of(run.path, 30)}
+    newest, *_ = (f for f in reversed(files_of(run.path, 33)) if f.name not in older)
+    file = newest if name == REPLAY else run.path / "checkpoint-33" / name
+    damage(file)
+    assert main(["resume", str(run.path)]) == 0
+    said = capsys.readouterr().out
+    assert f"warning: {file}: " in said
+    assert "; going on from checkpoint-30" in said
+    assert results(run.path) == undisturbed
+
+
+def test_where_no_checkpoint_is_whole_it_says_why_and_leaves_all_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stopped_at(33):
+        run = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    for path in Checkpoints(run.path).newest_first():
+        flipped(path / STATE)
+    before = {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
+    assert main(["resume", str(run.path)]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sparl: ")
+    assert "checkpoint-33/state.safetensors: damaged" in line
+    assert "checkpoint-30/state.safetensors: damaged" in line
+    assert {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()} == before
+    shutil.rmtree(run.path / REPLAY)
+    assert main(["resume", str(run.path)]) == 3
