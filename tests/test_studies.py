@@ -22,6 +22,7 @@ from sparl.report.runs import collect
 from sparl.studies import plan
 from sparl.studies.plan import read_study, unit_id
 from sparl.studies.progress import progress
+from sparl.training.checkpoint import Checkpoints
 from sparl.training.loop import train
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
@@ -213,7 +214,7 @@ def started(path: Path, folder: Path, processes: int = 2) -> subprocess.Popen[by
 
 def wait_for_checkpoint(run: Path) -> None:
     deadline = time.monotonic() + 60
-    while not [*run.glob("checkpoint-*/manifest.json"), *run.glob("agent.json")]:
+    while not (Checkpoints(run).newest_first() or (run / "agent.json").exists()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

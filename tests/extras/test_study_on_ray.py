@@ -12,6 +12,7 @@ from pathlib import Path
 
 from resuming import results
 from sparl.studies.plan import read_study
+from sparl.training.checkpoint import Checkpoints
 from sparl.training.loop import train
 from sparl.training.run_folder import LOCK
 
@@ -46,7 +47,7 @@ def _parent(pid: int) -> int:
 
 
 def _begun(run: Path) -> bool:
-    return bool(list(run.glob("checkpoint-*/manifest.json")))
+    return bool(Checkpoints(run).newest_first())
 
 
 def test_a_killed_workers_run_goes_on_bit_for_bit_in_another(tmp_path: Path) -> None:

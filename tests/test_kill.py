@@ -1,0 +1,215 @@
+"""Real processes are killed, and what is left goes on to the very same end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sparl
+from resuming import results
+
+# All that it has, in little: evolutions, own patterns of the targets, windows of three steps; an
+# interval of three steps between checkpoints lets most kills hit a save.
+FIELDS: dict[str, Any] = {
+    "method": "DS-TD3", "env": "Hopper-v5", "steps": 90, "warmup_env_steps": 20, "threads": 1,
+    "hidden": (8, 8), "batch_size": 4, "evaluate_every_env_steps": 30, "evaluation_episodes": 1,
+    "max_episode_steps": 25, "actor_densities": (0.5, 0.5, 1.0), "rewire_every_updates": 7,
+    "critic_densities": (0.5, 0.5, 1.0), "n_step": 3, "replay_capacity": 50,
+    "checkpoint_every_env_steps": 3, "resume": "auto", "quiet": True,
+}  # fmt: skip
+KILLS = 36
+SEED = 5
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("undisturbed")
+    return results(sparl.train(**{**FIELDS, "resume": "no"}, run_dir=path).path)
+
+
+@pytest.fixture(scope="module")
+def start() -> Callable[..., BaseProcess]:
+    """Starts processes that have imported everything: they are forked from one that has."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sparl.training.loop", "gymnasium.envs.mujoco.hopper_v5"])
+
+    def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
+        process = context.Process(target=target, args=arguments)
+        process.start()
+        return process
+
+    return start
+
+
+def train(path: str) -> None:
+    """What a scheduler calls again and again."""
+    sparl.train(**FIELDS, run_dir=path)
+
+
+def train_to_operation(path: str, operation: int) -> None:
+    """The same, and the process is gone in the middle of a file operation of the fourth save."""
+    from sparl.training.loop import Training
+
+    os.fsync = lambda descriptor: None  # what a killed process wrote is there all the same
+    original = Training._checkpoint
+    count = 0
+
+    def counted(name: str) -> Callable[..., Any]:
+        really = getattr(os, name)
+
+        def wrapped(*arguments: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == operation:
+                if name == "write":
+                    descriptor, data = arguments
+                    really(descriptor, data[: len(data) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return None if name == "fsync" else really(*arguments)
+
+        return wrapped
+
+    def checkpoint(self: Training, *, last: bool = False) -> None:
+        if self.env_step == 12:
+            for name in ("write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
+                setattr(os, name, counted(name))
+        original(self, last=last)
+        if self.env_step == 12:
+            os._exit(0)
+
+    Training._checkpoint = checkpoint  # type: ignore[method-assign]
+    train(path)
+
+
+def test_runs_killed_at_random_instants_end_as_if_nothing_had_been(
+    start: Callable[..., BaseProcess], tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    rng = random.Random(SEED)
+    killed = runs = 0
+    while killed < KILLS:
+        runs += 1
+        path = tmp_path / str(runs)
+        instants: list[float] = []
+        while True:
+            process = start(train, str(path))
+            if len(instants) < 20:
+                instants.append(round(rng.uniform(0, 0.5), 4))
+                process.join(instants[-1])
+                process.kill()
+            process.join()
+            if process.exitcode != -signal.SIGKILL:
+                break
+            killed += 1
+        happened = f"run {runs} of seed {SEED}, killed after {instants} s"
+        assert process.exitcode == 0, happened
+        assert results(path) == undisturbed, happened
+        assert not list(path.glob("*.tmp*")), happened
+
+
+def test_a_run_killed_in_any_file_operation_of_a_save_goes_on(
+    start: Callable[..., BaseProcess],
+    tmp_path: Path,
+    undisturbed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    for operation in range(1, 100):
+        path = tmp_path / str(operation)
+        process = start(train_to_operation, str(path), operation)
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        sparl.resume(path, quiet=True, checkpoint_every_env_steps=40)
+        assert results(path) == undisturbed, f"killed in operation {operation}"
+    assert operation > 15
+
+
+# --- Signals -----------------------------------------------------------------------------------
+
+COMMAND = [
+    sys.executable, "-m", "sparl.cli", "train", "--method", "TD3", "--env", "Hopper-v5",
+    "--steps", "1_000_000", "--warmup-env-steps", "1_000_000", "--max-episode-steps", "20",
+    "--hidden", "8", "--evaluate-every-env-steps", "500", "--threads", "1",
+]  # fmt: skip
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a long training in the folder `run`."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(episodes: int) -> subprocess.Popen[str]:
+        words = [*COMMAND, "--evaluation-episodes", str(episodes), "--run-dir", "run"]
+        process = subprocess.Popen(
+            words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        begun.append(process)
+        return process
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.wait()
+        assert process.stdout
+        process.stdout.close()
+
+
+def wait_for_line(process: subprocess.Popen[str], part: str) -> str:
+    assert process.stdout
+    for line in process.stdout:
+        if part in line:
+            return line
+    raise AssertionError(f"it ended without {part!r}")
+
+
+@pytest.mark.parametrize(
+    ("by", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
+)
+def test_a_signal_saves_prints_the_command_and_ends(
+    by: signal.Signals, code: int, begin: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = begin(1)
+    wait_for_line(process, " 500 of 1,000,000 steps")
+    process.send_signal(by)
+    line = wait_for_line(process, "stopped by")
+    assert line.startswith(f"stopped by {by.name} at step ")
+    assert line.endswith("; to go on: sparl resume run\n")
+    assert process.wait() == code
+    step = int(line.split()[5].rstrip(";").replace(",", ""))
+    assert (tmp_path / "run" / f"checkpoint-{step}" / "manifest.json").exists()
+
+
+def test_ctrl_c_twice_ends_at_once(
+    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """In the middle of an evaluation that would take a minute."""
+    process = begin(100_000)
+    wait_for_line(process, "steps of warm-up")
+
+    def noted() -> bool:
+        """Whether a first Ctrl-C has arrived: the next one finds the system's own handler."""
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        (caught,) = (row.split()[1] for row in status.splitlines() if row.startswith("SigCgt"))
+        return not int(caught, 16) >> (signal.SIGINT - 1) & 1
+
+    time.sleep(0.5)  # the handler is set right after that line
+    process.send_signal(signal.SIGINT)
+    while not noted():
+        time.sleep(0.01)
+    assert process.poll() is None  # it waits for the evaluation's end
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == -signal.SIGINT
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
