@@ -233,7 +233,7 @@ def test_links_are_not_followed(folder: Path) -> None:
     (folder / REPLAY).symlink_to(folder / "elsewhere")
     with pytest.raises(DataError, match="replay: a link"):
         load(folder, 9)
-    with pytest.raises(ResourceError, match="cannot write a checkpoint"):
+    with pytest.raises(ResourceError, match=r"12 into .*: replay is a link, must be a folder"):
         save(Checkpoints(folder), 12)
     assert len(list((folder / "elsewhere").iterdir())) >= 2  # nothing was deleted there
 
@@ -295,6 +295,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
         original(self)
         full = full or self.env_step == 13
 
+    run = tmp_path / "run"
     flags = [
         f"--{name.replace('_', '-')}={value}"
         for name, value in SMALL.items()
@@ -303,18 +304,35 @@ def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
     densities = ["0.5", "0.5", "1.0"]
     words = ["train", "--method", "DS-TD3", "--env", "Hopper-v5", *flags, "--hidden", "8", "8",
              "--actor-densities", *densities, "--critic-densities", *densities,
-             "--run-dir", str(tmp_path / "run"), "--resume", "auto"]  # fmt: skip
+             "--run-dir", str(run), "--resume", "auto"]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch, disk.used():
         patch.setattr(Training, "step", step)
         assert main(words) == 6
     said = capsys.readouterr()
     assert said.out.count("training goes on, and it is tried again") == 2  # steps 20 and 30
-    assert "No space left on device" in said.err
-    assert "Traceback" not in said.err
-    assert found(tmp_path / "run") == ["checkpoint-10"]
+    (line,) = said.err.splitlines()
+    assert line.startswith("sparl: cannot write ")
+    assert line.endswith(f"No space left on device; when there is room: sparl resume {run}")
+    assert found(run) == ["checkpoint-10"]
     assert main(words) == 0
     assert "going on at step 10, bit for bit" in capsys.readouterr().out
-    assert results(tmp_path / "run") == undisturbed
+    assert results(run) == undisturbed
+
+
+def test_a_checkpoint_of_the_last_step_is_not_worth_a_run(
+    tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be deleted a moment later."""
+    original = Checkpoints.save
+
+    def save(self: Checkpoints, env_step: int, *arguments: Any) -> None:
+        if env_step >= 30:
+            raise ResourceError("the disk is full")
+        original(self, env_step, *arguments)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    run = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    assert results(run.path) == undisturbed
 
 
 def flipped(file: Path) -> None:

@@ -12,6 +12,7 @@ transition, which may still change, is in the checkpoint's own file.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -109,7 +110,8 @@ class Checkpoints:
         except OSError as error:
             self._prune()
             raise ResourceError(
-                f"cannot write a checkpoint at step {env_step:,} into {self.folder}: {error}"
+                f"cannot write a checkpoint at step {env_step:,} into {self.folder}: "
+                f"{error.strerror}"
             ) from None
         self._kept = [*self._kept, (env_step, segments)][-KEPT:]
         self._prune()
@@ -130,7 +132,9 @@ class Checkpoints:
         ):
             begin = max(segments.pop().begin, replay.first)
         folder = self.folder / REPLAY
-        if begin < settled and (folder.is_symlink() or not folder.is_dir()):
+        if folder.is_symlink():
+            raise OSError(errno.ELOOP, f"{REPLAY} is a link, must be a folder")
+        if begin < settled and not folder.is_dir():
             os.mkdir(folder)  # noqa: PTH102
         for start in range(begin, settled, SEGMENT):
             end = min(start + SEGMENT, settled)

@@ -233,7 +233,7 @@ class Training:
 
         Raises:
             Diverged: a weight is not finite; the last finite checkpoint is kept.
-            ResourceError: it is the last chance, or the third time.
+            ResourceError: it is the last chance, or the third time, and training is not over.
         """
         if self.checkpoints.last_step == self.env_step:
             return
@@ -252,9 +252,14 @@ class Training:
             self.checkpoints.save(self.env_step, self._state_without_replay(), self.replay, about)
         except ResourceError as error:
             self._failed_saves += 1
-            if last or self._failed_saves == 3:
-                raise
-            self.console.say(f"warning: {error}; training goes on, and it is tried again")
+            if self.env_step == self.config.steps:
+                self.console.say(f"warning: {error}; training is over")
+            elif last or self._failed_saves == 3:
+                raise ResourceError(
+                    f"{error}; when there is room: sparl resume {self.folder.path}"
+                ) from None
+            else:
+                self.console.say(f"warning: {error}; training goes on, and it is tried again")
         else:
             self._failed_saves = 0
 
