@@ -220,6 +220,16 @@ def test_files_of_another_checkpoint_are_refused(folder: Path) -> None:
         load(folder, 9)
 
 
+def test_another_format_is_refused_with_both_versions(folder: Path) -> None:
+    file = folder / "checkpoint-9" / MANIFEST
+    content = {**json.loads(file.read_text()), "format": checkpoint.FORMAT + 1}
+    del content["sha256"]
+    content["sha256"] = checkpoint._own_digest(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"manifest.json: format 2, this version reads 1$"):
+        load(folder, 9)
+
+
 def test_links_are_not_followed(folder: Path) -> None:
     segment = files_of(folder, 9)[-1]
     for file in (folder / "checkpoint-9" / STATE, segment):

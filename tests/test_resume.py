@@ -23,6 +23,7 @@ from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 from sparl.methods import METHODS
 from sparl.replay.capacity import DynamicCapacity
 from sparl.report.runs import collect
+from sparl.training import loop, machine
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.loop import Training
 from sparl.training.run_folder import RunFolder
@@ -377,3 +378,53 @@ def test_a_checkpoint_holds_only_what_came_since_the_one_before(tmp_path: Path) 
     again = sparl.resume(run)
     assert again.evaluations == run.evaluations
     assert training.replay.first == 1500
+
+
+# --- What does not belong together -------------------------------------------------------------
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_with_both_sides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stopped_at(33):
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    file = run.path / "config.toml"
+    file.write_text(file.read_text().replace("tau = 0.005", "tau = 0.5"))
+    before = results(run.path)
+    assert main(["resume", str(run.path)]) == 3
+    assert "of another configuration: tau 0.005, the run's is 0.5" in capsys.readouterr().err
+    assert results(run.path) == before
+
+
+def test_other_versions_are_allowed_and_the_run_is_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stopped_at(33):
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "versions", lambda: {**machine.versions(), "numpy": "9.9"})
+        assert main(["resume", str(run.path), "--stop-at", "50"]) == 0
+    because = f"not exactly: numpy is now 9.9, was {np.__version__}"
+    assert f"warning: going on at step 33, {because}\n" in capsys.readouterr().out
+    assert main(["resume", str(run.path), "--stop-at", "90"]) == 0
+    about = json.loads((run.path / "run.json").read_text())
+    assert [each["env_step"] for each in about["continued"]] == [33, 50]
+    assert about["bit_exact"] is False  # once inexact, for ever so
+
+
+def test_where_lines_of_a_table_were_lost_it_goes_on_from_before_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last line of a table may be cut off too: it is written again."""
+    whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
+    with stopped_at(53):
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    table = run.path / "evaluations.csv"
+    lines = table.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3  # names, steps 0 and 40
+    table.write_bytes(b"".join(lines[:2]) + lines[2][:9])
+    assert main(["resume", str(run.path)]) == 0
+    said = capsys.readouterr().out
+    assert f"warning: {table}: " in said
+    assert "; going on from checkpoint-30\n" in said
+    assert results(run.path) == results(whole.path)
