@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sparl.replay.capacity import DynamicCapacity
 from sparl.report.runs import collect
 from sparl.training import loop, machine
 from sparl.training.checkpoint import Checkpoints
+from sparl.training.environment import Environment
 from sparl.training.loop import Training
 from sparl.training.run_folder import RunFolder
 
@@ -196,6 +198,41 @@ def _environments() -> Iterator[None]:
     yield
     for name in makers:
         del gymnasium.registry[name]
+
+
+def mujoco_tasks() -> list[str]:
+    """All that this Gymnasium has and this MuJoCo runs."""
+    found = []
+    for name, spec in gymnasium.registry.items():
+        if str(spec.entry_point).startswith("gymnasium.envs.mujoco.") and name[-2:] in ("v4", "v5"):
+            with suppress(UsageError):
+                Environment(name).close()
+                found.append(name)
+    return found
+
+
+def test_every_mujoco_task_of_gymnasium_goes_on_bit_for_bit_from_any_state() -> None:
+    """Into an environment with another past, in the middle of an episode."""
+    tasks = mujoco_tasks()
+    assert len(tasks) > 15
+    for task in tasks:
+        one, other = Environment(task), Environment(task)
+        rng = np.random.default_rng(0)
+        one.reset(seed=1)
+        other.reset(seed=2)
+        for step in range(45):
+            if step % 15 == 5:
+                assert other.restore(one.state())
+            action = rng.uniform(-1, 1, one.n_act).astype(np.float32)
+            here, there = one.step(action), other.step(action)
+            if step >= 5:
+                assert here.observation.tobytes() == there.observation.tobytes(), (task, step)
+                assert here[1:] == there[1:], (task, step)
+            if here.terminated or here.truncated:
+                one.reset()
+                other.reset()
+        one.close()
+        other.close()
 
 
 @pytest.mark.usefixtures("_environments")
