@@ -34,6 +34,7 @@ from sparl.training.plan import connections_text, plan
 from sparl.training.record import Record, how_it_went_on
 from sparl.training.rewire import EvolvingLearner, build_agent
 from sparl.training.run_folder import GROWING, RunFolder, holds_run, read_evaluations
+from sparl.training.team import Team
 from sparl.training.tensorboard import require_tensorboard
 
 Policy = Callable[[Array], Array]
@@ -80,7 +81,7 @@ class Training:
         if config.tensorboard:
             require_tensorboard()
         self.config = config
-        _native.set_threads(config.threads or min(available_cores(), 4))
+        self.team = Team(config.threads or min(available_cores(), 4))
         self.environment = make_environment(config)
         self.evaluator = Evaluator(
             lambda: make_environment(config), config.evaluation_episodes, config.evaluation_seed
@@ -101,7 +102,9 @@ class Training:
         self.folder = folder or RunFolder.create(config)
         self.checkpoints = Checkpoints(self.folder.path)
         self._failed_saves = 0
-        self.record = Record(self.folder, config, self.architecture, self.environment.notes)
+        self.record = Record(
+            self.folder, config, self.architecture, self.environment.notes, self.team.most
+        )
         libc = " ".join(platform.libc_ver())
         self._made_with = {"instruction_set": _native.isa(), "libc": libc, **versions()}
         self.connections = connections_text(self.architecture)
@@ -186,7 +189,7 @@ class Training:
 
         if not warming_up:
             for _ in range(config.updates_per_env_step):
-                self.update()
+                self.team.run(self.update)
         if config.dynamic_buffer and self.env_step % self.capacity_rule.check_every_env_steps == 0:
             distance = self.capacity_rule.apply(self.replay, self.agent.policy)
             self.record.averages.add({"policy_distance": distance})
@@ -220,7 +223,7 @@ class Training:
 
     def _evaluate(self) -> None:
         """Evaluate, and write what happened since the last time."""
-        result = self.evaluator.evaluate(self.agent.policy, _native.threads())
+        result = self.evaluator.evaluate(self.agent.policy, self.team.most)
         self.record.evaluation(self.env_step, self.agent.updates, result)
         self._write_record()
         self.console.evaluated(self.env_step, result)
@@ -390,7 +393,7 @@ class Training:
             say(f"{warning}going on {how_it_went_on(last)}")
         say(
             f"{config.method} on {config.env}: {self.connections}, "
-            f"{_native.isa()}, {_native.threads()} threads, run {self.folder.path}"
+            f"{_native.isa()}, {self.team.most} threads, run {self.folder.path}"
         )
         for line in plan(self.config, self.architecture):
             say(line)

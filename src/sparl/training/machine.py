@@ -14,12 +14,11 @@ from sparl import _native
 
 
 def machine() -> dict[str, Any]:
-    """CPU, cores, instruction set, threads, system."""
+    """CPU, cores, instruction set, system."""
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
         "instruction_set": _native.isa(),
-        "threads": _native.threads(),
         "system": platform.platform(),
     }
 

@@ -37,6 +37,7 @@ class Record:
         config: of the run.
         architecture: its networks.
         environment_notes: what differs in its environment.
+        threads: that the engine may use.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Record:
         config: Config,
         architecture: Architecture,
         environment_notes: list[str],
+        threads: int,
     ) -> None:
         self.folder = folder
         self.config = config
         self.architecture = architecture
         self.environment_notes = environment_notes
+        self.threads = threads
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
         self._events = EventFile(folder.path) if config.tensorboard else None
@@ -81,7 +84,7 @@ class Record:
                 "continued": self.continued,
                 "bit_exact": all(not each["not_exact_because"] for each in self.continued),
                 "peak_memory_bytes": peak_memory_bytes(),
-                "machine": machine(),
+                "machine": {**machine(), "threads": self.threads},
                 "versions": versions(),
                 "environment": {"id": self.config.env, "notes": self.environment_notes},
                 "schedule": plan(self.config, self.architecture),

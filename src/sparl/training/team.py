@@ -1,0 +1,54 @@
+"""Team: how many of the allowed threads the engine uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sparl import _native
+
+BLOCK, ROUNDS = 8, 3  # timed updates in a row, and how often each side has its turn
+EVERY = 4_000  # updates, of which the first are the comparison
+
+
+class Team:
+    """All threads that are allowed, or one where that is faster at the moment.
+
+    Which is faster depends on the networks' size, on whether the cores share a cache and on what
+    else the machine does, so it is tried again and again. Results do not depend on it.
+
+    Args:
+        most: threads that are allowed.
+        clock: seconds, from any start.
+    """
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.most = most
+        self._clock = clock
+        self._updates = 0
+        self._took: dict[int, list[float]] = {}
+        _native.set_threads(most)
+
+    def run(self, update: Callable[[], None]) -> None:
+        """Do an update."""
+        if self.most == 1:
+            update()
+            return
+        turn, within = divmod(self._updates % EVERY, BLOCK + 1)
+        self._updates += 1
+        if turn >= 2 * ROUNDS:
+            if self._took:
+                best = min(self._took, key=lambda count: min(self._took[count]))
+                _native.set_threads(best)
+                self._took = {}
+            update()
+            return
+        count = 1 if turn % 2 else self.most
+        if within == 0:  # not timed: what another number of threads had in its caches moves
+            _native.set_threads(count)
+            update()
+            self._took.setdefault(count, []).append(0.0)
+            return
+        start = self._clock()
+        update()
+        self._took[count][-1] += self._clock() - start
