@@ -393,6 +393,7 @@ def test_where_no_checkpoint_is_whole_it_says_why_and_leaves_all_as_it_is(
     assert line.startswith("sparl: ")
     assert "checkpoint-33/state.safetensors: damaged" in line
     assert "checkpoint-30/state.safetensors: damaged" in line
+    assert line.endswith("there is no other checkpoint; sparl train with --overwrite begins anew")
     assert {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()} == before
     shutil.rmtree(run.path / REPLAY)
     assert main(["resume", str(run.path)]) == 3

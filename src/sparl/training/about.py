@@ -39,7 +39,9 @@ def about_run(path: str | Path) -> dict[str, Any]:
         content["continuation"] = _continuation(folder, config)
     if state in ("running", "killed"):
         about = {k: v for k, v in about.items() if k not in ("updates", "wall_seconds")}
-    content["continued"] = [how_it_went_on(each) for each in about.pop("continued", [])]
+    continued = about.pop("continued", [])
+    content["times_continued"] = len(continued)
+    content["continued"] = [how_it_went_on(e) for e in continued if e["not_exact_because"]]
     content |= {name: value for name, value in about.items() if name not in content}
     content |= {"evaluations": len(rows), "last_evaluation": last}
     return {name: value for name, value in content.items() if value not in (None, [])}

@@ -290,7 +290,10 @@ class Training:
                 self.console.say(f"warning: {trouble}; going on from {path.name}")
             return
         if troubles:
-            raise DataError("; ".join(troubles))
+            raise DataError(
+                f"{'; '.join(troubles)}; there is no other checkpoint; sparl train with "
+                "--overwrite begins anew"
+            )
         about = self.folder.run()
         if about.get("state") not in (None, "running", "failed"):
             raise DataError(
@@ -481,7 +484,10 @@ def resume(
         check(config)
         other = differences(there, config)
         if other:
-            raise UsageError(f"{path} holds a run of another configuration: {'; '.join(other)}")
+            raise UsageError(
+                f"{path} holds a run of another configuration: {'; '.join(other)}; choose another "
+                "--run-dir"
+            )
         already = _already(folder, config)
         if already:
             PlainConsole(quiet=quiet).print(f"{path}: already {already}", markup=False)
