@@ -91,10 +91,11 @@ class SparseLinear(nn.Module):
         Raises:
             UsageError: another device or precision, or a shape that does not fit.
         """
-        if x.device.type != "cpu" or x.dtype != torch.float32 or self.weight.dtype != x.dtype:
+        weight = self.weight
+        if not x.is_cpu or x.dtype != torch.float32 or weight.dtype != torch.float32:
             raise UsageError(
                 f"SparseLinear: an input of {x.dtype} on {x.device} for weights of "
-                f"{self.weight.dtype} on {self.weight.device}; all must be torch.float32 on cpu"
+                f"{weight.dtype} on {weight.device}; all must be torch.float32 on cpu"
             )
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise UsageError(
@@ -102,10 +103,10 @@ class SparseLinear(nn.Module):
                 f"(..., {self.in_features})"
             )
         y: torch.Tensor = _Product.apply(
-            x.reshape(-1, self.in_features), self.weight, self.bias, self._stack, self._order,
-            torch.is_grad_enabled(),
+            x if x.ndim == 2 else x.reshape(-1, self.in_features),
+            weight, self.bias, self._stack, self._order, torch.is_grad_enabled(),
         )  # fmt: skip
-        return y.view(*x.shape[:-1], self.out_features)
+        return y if x.ndim == 2 else y.view(*x.shape[:-1], self.out_features)
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, pattern: Pattern | None = None) -> SparseLinear:
