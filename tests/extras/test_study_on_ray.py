@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from resuming import results
 from sparl.studies.plan import read_study
+from sparl.studies.progress import progress
 from sparl.training.loop import train
 from sparl.training.run_folder import LOCK
 
@@ -45,23 +48,28 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def _begun(run: Path) -> bool:
-    return bool(list(run.glob("checkpoint-*/manifest.json")))
+def _started(path: Path, folder: Path, **how: Any) -> subprocess.Popen[bytes]:
+    """The study as a process, on a cluster of its own with two workers."""
+    command = [sys.executable, "-m", "sparl.cli", "study", "run", str(path),
+               "--folder", str(folder), "--processes", "2", "--ray"]  # fmt: skip
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how)
+
+
+def _wait_for_checkpoints(runs: Iterable[Path]) -> None:
+    deadline = time.monotonic() + 120
+    for run in runs:
+        while not list(run.glob("checkpoint-*/manifest.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_a_killed_workers_run_goes_on_bit_for_bit_in_another(tmp_path: Path) -> None:
     path, folder = tmp_path / "study.toml", tmp_path / "runs"
     path.write_text(STUDY)
     units = read_study(path).units
-    command = [sys.executable, "-m", "sparl.cli", "study", "run", str(path),
-               "--folder", str(folder), "--processes", "2", "--ray"]  # fmt: skip
-    study = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    study = _started(path, folder)
     try:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not all(
-            _begun(folder / unit.id) for unit in units[:2]
-        ):
-            time.sleep(0.05)
+        _wait_for_checkpoints(folder / unit.id for unit in units[:2])
         trainings = [_holder((folder / unit.id / LOCK).resolve()) for unit in units[:2]]
         assert None not in trainings
         workers = [_parent(pid) for pid in trainings if pid is not None]
@@ -79,6 +87,26 @@ def test_a_killed_workers_run_goes_on_bit_for_bit_in_another(tmp_path: Path) -> 
     assert went_on == [1, 0, 0]
     config = replace(units[0].config, run_dir=str(tmp_path / "undisturbed"), threads=1)
     assert results(folder / units[0].id) == results(train(config, quiet=True).path)
+
+
+def test_a_stopped_study_stops_its_runs(tmp_path: Path) -> None:
+    """Also where its workers are born deaf to SIGINT, as jobs of a script are."""
+    path, folder = tmp_path / "study.toml", tmp_path / "runs"
+    path.write_text(STUDY.replace("steps = 8000", "steps = 1_000_000"))
+    units = read_study(path).units
+
+    def deaf() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    study = _started(path, folder, preexec_fn=deaf)
+    try:
+        _wait_for_checkpoints(folder / unit.id for unit in units[:2])
+        study.send_signal(signal.SIGINT)
+        printed, _ = study.communicate(timeout=120)
+    finally:
+        study.kill()
+    assert study.returncode == 130, printed.decode()
+    assert [progress(folder, u).state for u in units] == ["stopped", "stopped", "waiting"]
 
 
 def test_no_cluster_there_is_one_line(tmp_path: Path) -> None:

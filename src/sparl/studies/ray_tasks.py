@@ -96,11 +96,14 @@ def _check_address(address: str) -> None:
 
 def _unit(folder: Path, unit: Unit) -> int:
     """In a worker process: the unit as a process of its own; its exit code."""
+    # Ray cancels a task by SIGINT, which a worker ignores if whoever started it did.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     while (state := progress(folder, unit).state) != "finished":
         if state != "running":
             process = start(folder, unit)
             try:
-                code = process.wait()
+                while (code := process.poll()) is None:
+                    time.sleep(POLL_SECONDS / 4)  # a cancelled task learns it between two calls
             except KeyboardInterrupt:  # cancelled
                 process.terminate()
                 process.wait()
