@@ -13,8 +13,9 @@ import pytest
 
 from run_folders import write_run
 from sparl.cli import main
+from sparl.errors import DataError
 from sparl.methods import preset
-from sparl.report.figures import Axis, LineChart, Series, short
+from sparl.report.figures import DARK, LIGHT, Axis, LineChart, Series, short
 from sparl.report.runs import collect, label
 from sparl.report.tables import Row, returns, together
 
@@ -110,9 +111,29 @@ def test_missing_seeds_and_doubles_are_said(runs: Path, tmp_path: Path) -> None:
     assert (len(found.groups[0].runs), found.groups[0].planned) == (1, 5)
     assert returns(found).cells()[0][2] == "1 of 5"
     notes = "\n".join(found.notes)
-    assert "1 of 5 seeds have finished" in notes
+    assert f"the figures are of those alone: DS-TD3 on {ENV} 1 of 5" in notes
     assert re.search("b, as .*a is the same run", notes)
-    assert "TD3 (hidden 8-8) on HalfCheetah-v3: none of 1 seeds" in notes
+    assert f"planned on {ENV}, none finished: TD3 (hidden 8-8) 0 of 1" in notes
+
+
+def test_a_studys_file_says_what_was_planned(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "a", "TD3", ENV, rising(1.0))
+    study = tmp_path / "table.toml"
+    study.write_text(
+        f"methods = ['TD3', 'SAC']\nenvironments = ['{ENV}']\nseeds = [1, 2]\n"
+        "fields.steps = 200_000\n"
+    )
+    found = collect([study, tmp_path / "runs", study])
+    assert [(g.label, len(g.runs), g.planned) for g in found.groups] == [("TD3", 1, 3)]
+    assert found.notes[-1] == f"planned on {ENV}, none finished: SAC 0 of 2"
+
+
+def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "TD3", ENV, rising(1.0))
+    for plan in ("{}", '{"runs": {"x": {"method": "TD3", "env": "A-v0", "seed": 0, "steqs": 3}}}'):
+        (tmp_path / "plan.json").write_text(plan)
+        with pytest.raises(DataError, match=r"plan\.json"):
+            collect([tmp_path])
 
 
 def test_damaged_runs_leave_the_others_alone(tmp_path: Path) -> None:
@@ -213,6 +234,14 @@ def test_texts_are_escaped() -> None:
         assert ElementTree.fromstring(text).get("aria-label") == "<b>&"
 
 
+def test_files_of_drawings_have_plain_colours() -> None:
+    x = np.arange(3.0)
+    text = LineChart("n", "t", "x", "y", [Series("b", x, x)]).file(["a", "b"])
+    assert "var(" not in text
+    assert f".c1 .line {{ fill: none; stroke: {LIGHT['c1']};" in text
+    assert f".c1 .line {{ fill: none; stroke: {DARK['c1']};" in text
+
+
 @pytest.mark.parametrize(
     "values", [[0.0], [5.0, 5.0], [-1e-9, 1e-9], [0.0, 1e15], [float("nan"), 1.0], [-3.0, 1e4]]
 )
@@ -275,8 +304,11 @@ def test_archive_keeps_two_runs_of_one_name(runs: Path, tmp_path: Path) -> None:
 def test_clips_of_runs_are_in_the_page_itself(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "TD3", ENV, rising(100.0))
     assert main(["report", str(run), "--out", str(tmp_path / "without")]) == 0
-    (run / "play.mp4").write_bytes(b"a film")
+    (run / "clip.mp4").write_bytes(b"a film")
+    (run / "long.mp4").write_bytes(bytes(6_000_000))
     assert main(["report", str(run), "--out", str(tmp_path / "with")]) == 0
     pages = {n: (tmp_path / n / "report.html").read_text() for n in ("without", "with")}
     assert "<video" not in pages["without"]
+    assert pages["with"].count("<video") == 1
     assert 'src="data:video/mp4;base64,YSBmaWxt"' in pages["with"]
+    assert "long.mp4 has 6 MB, too much for this page" in pages["with"]

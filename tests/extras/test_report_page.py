@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from run_folders import write_run
@@ -107,6 +109,22 @@ def test_light_and_dark_are_readable(browser: Browser, report: Path) -> None:
     for scheme, values in contrasts.items():
         assert len(values) == 12, scheme
         assert min(values) > 3, (scheme, values)
+
+
+def test_figures_as_png_look_as_in_the_browser(
+    browser: Browser, report: Path, tmp_path: Path
+) -> None:
+    runs = [str(path) for path in report.parents[1].glob("*-HalfCheetah-v3-0")]
+    assert main(["report", *runs, "--out", str(tmp_path), "--png"]) == 0
+    drawings = sorted(path.stem for path in (tmp_path / "figures").glob("*.svg"))
+    assert [p.stem for p in sorted((tmp_path / "figures").glob("*.png"))] == drawings
+    name = "learning-HalfCheetah-v3"
+    drawn = Image.open(tmp_path / "figures" / f"{name}.png").convert("RGB")
+    page = browser.new_page(viewport={"width": drawn.width, "height": drawn.height})
+    page.goto((tmp_path / "figures" / f"{name}.svg").as_uri())
+    shown = Image.open(BytesIO(page.screenshot())).convert("RGB")
+    colours = [{c for n, c in image.getcolors(1 << 24) if n > 500} for image in (drawn, shown)]
+    assert len(colours[0] & colours[1]) >= 4  # the ground and three methods' lines
 
 
 # WCAG's contrast of texts and of the three methods' lines with the charts' background.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ import tyro
 
 from sparl.arguments import parse_options
 from sparl.console import PlainConsole
-from sparl.errors import ResourceError
+from sparl.errors import ResourceError, UsageError
 from sparl.report.archive import archive as archive_run
 from sparl.report.archive import check_archive
 from sparl.report.page import html, markdown, summary
@@ -32,50 +32,72 @@ class ReportOptions:
     """
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders: of a run, a study, an archive."""
+    """Folders of runs, studies, archives; and files of studies, to say which runs are missing."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("report")
     """Where to write."""
+    png: bool = False
+    """Write figures/*.png too; needs sparl[png]."""
 
 
 def report(args: list[str]) -> int:
     """`sparl report`."""
     options = parse_options(ReportOptions, args, "sparl report")
-    write_report(options.paths, options.out)
+    write_report(options.paths, options.out, png=options.png)
     return 0
 
 
-def write_report(paths: Sequence[Path], out: Path) -> None:
+def write_report(paths: Sequence[Path], out: Path, *, png: bool = False) -> None:
     """Write the report of all finished runs in these folders into a folder.
+
+    Args:
+        paths: folders, and files of studies; see `collect`.
+        out: where to write.
+        png: figures as PNG too.
 
     Raises:
         DataError: there is none.
+        UsageError: resvg is not installed, which PNG needs; a study's file is wrong.
         ResourceError: it cannot be written.
     """
     say = PlainConsole().print
+    to_png = _rasterizer() if png else None
     runs = collect(paths)
     for note in runs.notes:
         say(f"note: {note}", markup=False)
     tables = all_tables(runs)
     sections = [_with_file_names(section) for section in all_sections(runs)]
     methods = runs.labels
-    files = {
+    files: dict[str, str | bytes] = {
         "report.html": html(runs, tables, sections),
         "README.md": markdown(runs, tables, sections, FIGURES),
         **{f"{TABLES}/{table.name}.csv": table.csv() for table in tables},
-        **{
-            f"{FIGURES}/{figure.name}.svg": figure.file(methods)
-            for section in sections
-            for figure in section.figures
-        },
     }
+    for figure in (figure for section in sections for figure in section.figures):
+        drawing = figure.file(methods)
+        files[f"{FIGURES}/{figure.name}.svg"] = drawing
+        if to_png is not None:
+            files[f"{FIGURES}/{figure.name}.png"] = to_png(drawing)
     try:
-        for name, text in files.items():
+        for name, content in files.items():
             path = out / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise ResourceError(f"report: cannot write {out}: {error.strerror}") from None
     say(f"{summary(runs)} {out / 'report.html'}", markup=False)
+
+
+def _rasterizer() -> Callable[[str], bytes]:
+    """What draws an SVG's text as PNG, on white."""
+    try:
+        import resvg_py
+    except ImportError:
+        raise UsageError("report: --png needs resvg: pip install 'sparl[png]'") from None
+
+    def draw(svg: str) -> bytes:
+        return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=3, background="#ffffff"))
+
+    return draw
 
 
 def _with_file_names(section: Section) -> Section:

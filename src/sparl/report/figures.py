@@ -1,14 +1,15 @@
 """Pictures as SVG: lines with bands, and heat maps.
 
-Colours are CSS variables of the page (page.css), so that one drawing serves light and dark; a file
-of its own carries them along. Every series names its method in data-m: the page hides what is
-toggled off, and reads data-points for its tooltips.
+Colours are CSS variables of the page, so that one drawing serves light and dark; a file of its own
+has plain ones, as few programs but browsers know variables. Every series names its method in
+data-m: the page hides what is toggled off, and reads data-points for its tooltips.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -20,6 +21,16 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 WIDTH, HEIGHT = 460, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 18, 30, 38
+LIGHT = {
+    "ink": "#1c2024", "soft": "#60646c", "line": "#e3e5e9", "surface": "#ffffff",
+    "c0": "#2a78d6", "c1": "#d9602c", "c2": "#16936a", "c3": "#b97f00",
+    "c4": "#c9468b", "c5": "#5b46b0", "c6": "#0e8ba3", "c7": "#7a6a1f",
+}  # fmt: skip
+DARK = {
+    "ink": "#e9eaec", "soft": "#a3a8b0", "line": "#33373d", "surface": "#17191c",
+    "c0": "#5ba2f0", "c1": "#f0834f", "c2": "#35c092", "c3": "#e0a72e",
+    "c4": "#ee7db5", "c5": "#a393f2", "c6": "#4cc3da", "c7": "#c3b15a",
+}  # fmt: skip
 COLOURS = 8
 MOST_POINTS = 250  # of a drawn line
 
@@ -58,7 +69,7 @@ class Figure:
 
     def file(self, methods: Sequence[str]) -> str:
         """The drawing as a file of its own, with its colours and a legend of its methods."""
-        return self.svg(methods).replace(">", f"><style>{_css()}</style>", 1)
+        return self.svg(methods).replace(">", f"><style>{file_css()}</style>", 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,6 +267,37 @@ def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{v:.6g}" for v in values)
 
 
-def _css() -> str:
-    """The colours, and how lines and texts look."""
+def page_css() -> str:
+    """How drawings look within a page: light or dark, as the reader has it."""
+
+    def variables(colours: dict[str, str]) -> str:
+        return ":root{" + ";".join(f"--{k}:{v}" for k, v in colours.items()) + "}"
+
+    of_methods = "".join(f".c{k}{{--c:var(--c{k})}}" for k in range(COLOURS))
+    return f"{variables(LIGHT)}{_dark(variables(DARK))}{of_methods}{_rules()}"
+
+
+def file_css() -> str:
+    """The same for a file of its own, with plain colours in place of variables."""
+
+    def plain(colours: dict[str, str]) -> str:
+        lines = []
+        for rule in _rules().splitlines():
+            if "var(--c)" in rule:
+                own = [rule.replace("svg", f".c{k}", 1) for k in range(COLOURS)]
+                own = [r.replace("--c)", f"--c{k})") for k, r in enumerate(own)]
+            else:
+                own = [rule]
+            lines += own
+        return re.sub(r"var\(--(\w+)\)", lambda m: colours[m[1]], "\n".join(lines))
+
+    return plain(LIGHT) + _dark(plain(DARK))
+
+
+def _dark(css: str) -> str:
+    return f"@media (prefers-color-scheme: dark){{{css}}}"
+
+
+def _rules() -> str:
+    """How lines and texts look; a rule a line."""
     return (files("sparl.report") / "figure.css").read_text()

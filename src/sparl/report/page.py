@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
-from sparl.report.figures import Figure, HeatMap, colour
+from sparl.report.figures import Figure, HeatMap, colour, page_css
 from sparl.report.pictures import Section
 from sparl.report.runs import Collection
 from sparl.report.tables import Table
 
-CLIP = "play.mp4"  # in a run's folder, from sparl play --video
-CLIP_BYTES = 5_000_000  # a larger one is left out of the page
+CLIPS = "*.mp4"  # in a run's folder, from sparl play --video
+CLIP_BYTES = 5_000_000  # a larger one is not in the page
 _TITLE = "Sparse reinforcement learning: results"
 # What stands folded up until somebody asks for it.
 _FOLDED = {"Degrees", "What the networks look at", "Runs"}
@@ -46,7 +46,7 @@ def html(runs: Collection, tables: Sequence[Table], sections: Sequence[Section])
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
-        f"<title>{_TITLE}</title><style>{_file('figure.css')}{_file('page.css')}</style></head>"
+        f"<title>{_TITLE}</title><style>{page_css()}{_file('page.css')}</style></head>"
         f"<body>{''.join(body)}<script>{_file('page.js')}</script></body></html>\n"
     )
 
@@ -78,15 +78,20 @@ def _clips(runs: Collection) -> str:
     films = []
     for group in runs.groups:
         for run in group.runs:
-            path = run.path / CLIP
-            if path.is_file() and path.stat().st_size <= CLIP_BYTES:
-                data = b64encode(path.read_bytes()).decode()
+            for path in sorted(run.path.glob(CLIPS)):
+                caption = f"{group.label}, {run.config.env}, seed {run.config.seed}"
+                if path.stat().st_size <= CLIP_BYTES:
+                    data = b64encode(path.read_bytes()).decode()
+                    film = (
+                        '<video controls muted loop width="100%" '
+                        f'src="data:video/mp4;base64,{data}"></video>'
+                    )
+                else:
+                    film, size = "", path.stat().st_size / 1e6
+                    caption += f": {path.name} has {size:.0f} MB, too much for this page"
                 films.append(
-                    f'<figure data-m="{escape(group.label)}">'
-                    '<video controls muted loop width="100%" '
-                    f'src="data:video/mp4;base64,{data}"></video><figcaption>'
-                    f"{escape(f'{group.label}, {run.config.env}, seed {run.config.seed}')}"
-                    "</figcaption></figure>"
+                    f'<figure data-m="{escape(group.label)}">{film}'
+                    f"<figcaption>{escape(caption)}</figcaption></figure>"
                 )
     note = "The best and the worst evaluation episode of a run, side by side."
     return _block("To watch", note, f'<div class="figures">{"".join(films)}</div>') if films else ""

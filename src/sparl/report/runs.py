@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
 from sparl.cost import cost
-from sparl.errors import DataError, SparlError, UsageError
+from sparl.errors import DataError, SparlError
 from sparl.methods import preset
+from sparl.studies.plan import PLAN, read_plan, read_study
 from sparl.training.environment import Environment
 from sparl.training.record import how_it_went_on
 from sparl.training.run_folder import (
@@ -28,7 +29,6 @@ from sparl.training.run_folder import (
 )
 
 Array = NDArray[np.float64]
-PLAN = "plan.json"  # which runs a study's folder is to hold
 # What may differ between runs that are averaged.
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
 # What a label need not say: the method and environment stand beside it, lengths where they differ.
@@ -191,15 +191,22 @@ class Collection:
 def collect(paths: Iterable[str | Path]) -> Collection:
     """All runs in these folders and the folders within them, grouped.
 
+    Args:
+        paths: folders, and files of studies: what they name is planned, wherever it was run.
+
     Raises:
-        DataError: a path is no folder, or there is no finished run anywhere.
+        DataError: a path is neither, or there is no finished run anywhere.
+        UsageError: a study's file is wrong.
     """
     runs: list[FinishedRun] = []
     notes: list[str] = []
     planned: list[Config] = []
     for path in map(Path, paths):
+        if path.is_file() and path.suffix == ".toml":
+            planned += [unit.config for unit in read_study(path).units]
+            continue
         if not path.is_dir():
-            raise DataError(f"{path}: no such folder")
+            raise DataError(f"{path}: no such folder, and no study's file")
         for found in sorted(path.rglob(CONFIG)):
             if not (found.parent / RUN).exists():
                 continue  # a trained agent alone, without its run
@@ -215,25 +222,11 @@ def collect(paths: Iterable[str | Path]) -> Collection:
                 if each["not_exact_because"]
             ]
         for found in sorted(path.rglob(PLAN)):
-            planned += _planned(found)
+            planned += read_plan(found.parent)
     if not runs:
         what = "; ".join(notes) if notes else "no run found"
         raise DataError(f"{', '.join(map(str, paths))}: nothing to report ({what})")
     return _grouped(runs, planned, notes)
-
-
-def _planned(path: Path) -> list[Config]:
-    """The configurations that a study's folder is to hold."""
-    folder = RunFolder(path.parent)
-    try:
-        runs = folder.read_json(PLAN)["runs"]
-        return [preset(run.pop("method"), run.pop("env"), **_tuples(run)) for run in runs.values()]
-    except (KeyError, TypeError, AttributeError, UsageError) as error:
-        raise DataError(f"{path}: cannot be read ({error!r})") from None
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def _grouped(
@@ -249,35 +242,37 @@ def _grouped(
             )
         else:
             seeds[run.config.seed] = run
-    wanted: dict[Config, int] = {}
+    wanted: dict[Config, set[int]] = {}
     for config in planned:
-        setting = _without_seed(config)
-        wanted[setting] = wanted.get(setting, 0) + 1
+        wanted.setdefault(_without_seed(config), set()).add(config.seed)
     common, groups = _common(by_setting), []
     labels = {setting: label(setting, common[setting.env]) for setting in by_setting}
     for env, names in common.items():
         one = next(setting for setting in by_setting if setting.env == env)
         if names:
             notes.append(f"all runs on {env}: {_fields(one, sorted(names))}")
+    fewer = []
     for setting, seeds in by_setting.items():
         name = labels[setting]
         twins = [s for s in by_setting if (labels[s], s.env) == (name, setting.env)]
         if len(twins) > 1:
             name += f", {setting.end:,} of {setting.horizon:,} steps"
         found = [seeds[seed] for seed in sorted(seeds)]
-        group = Group(name, found, max(wanted.get(setting, 0), len(found)))
+        group = Group(name, found, len(wanted.get(setting, set()) | seeds.keys()))
         groups.append(group)
         if len(found) < group.planned:
-            notes.append(
-                f"{name} on {setting.env}: {len(found)} of {group.planned} seeds have finished; "
-                "its figures are of those alone"
-            )
-    notes += [
-        f"{label(setting, common.get(setting.env, set()))} on {setting.env}: none of {count} seeds "
-        "has finished"
-        for setting, count in wanted.items()
-        if setting not in by_setting
-    ]
+            fewer.append(f"{name} on {setting.env} {len(found)} of {group.planned}")
+    if fewer:
+        notes.append(
+            "fewer seeds than planned have finished, and the figures are of those alone: "
+            + ", ".join(fewer)
+        )
+    missing: dict[str, list[str]] = {}
+    for setting, seeds_ in wanted.items():
+        if setting not in by_setting:
+            name = label(setting, common.get(setting.env, set()))
+            missing.setdefault(setting.env, []).append(f"{name} 0 of {len(seeds_)}")
+    notes += [f"planned on {env}, none finished: {', '.join(m)}" for env, m in missing.items()]
     order = {name: i for i, name in enumerate(_ENVIRONMENTS)}
 
     def place(group: Group) -> tuple[int, str, int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +15,11 @@ from rich.table import Table
 from sparl.arguments import parse_options
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
-from sparl.report.runs import PLAN
 from sparl.studies.estimate import estimates
 from sparl.studies.execute import execute
-from sparl.studies.plan import Study, read_study
+from sparl.studies.plan import Study, read_study, write_plan
 from sparl.studies.progress import Progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
-from sparl.training.durable import write_whole
 from sparl.training.machine import available_cores
 
 USAGE = "usage: sparl study run FILE | status FILE        sparl study run --help"
@@ -88,7 +85,7 @@ def run(args: list[str]) -> int:
     if options.dry_run:
         _print_plan(console, every, processes)
         return 0
-    _write_plan(folder, found)
+    write_plan(folder, found)
     console.print(f"{len(every)} runs in {folder}, {len(todo)} to do")
     with _Watch(console, folder, found) as watch:
         if options.ray is None:
@@ -156,16 +153,6 @@ def _folder(options: StatusOptions, found: Study) -> Path:
 
 def _look(folder: Path, found: Study) -> list[Progress]:
     return [progress(folder, unit) for unit in found.units]
-
-
-def _write_plan(folder: Path, found: Study) -> None:
-    """So that a report can say which runs are missing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"study folder {folder} cannot be written: {error.strerror}") from None
-    content = {"study": found.name, "runs": {unit.id: unit.fields for unit in found.units}}
-    write_whole(folder / PLAN, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int) -> None:

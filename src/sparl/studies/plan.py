@@ -24,9 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from sparl.configuration import Config, check, typed_fields
-from sparl.errors import UsageError
+from sparl.errors import DataError, UsageError
 from sparl.methods import find_method, preset
+from sparl.training.durable import write_whole
+from sparl.training.run_folder import RunFolder
 
+PLAN = "plan.json"  # which runs a study's folder is to hold
 _WHERE = ("methods", "environments", "seeds")
 _KEYS = (*_WHERE, "fields", "grid", "variants")
 # What each run has of its own, or what the study decides.
@@ -89,6 +92,35 @@ def read_study(path: Path) -> Study:
         units.setdefault(unit.id, unit)
     ordered = sorted(units.values(), key=lambda unit: unit.fields["seed"])
     return Study(path.stem, ordered)
+
+
+def write_plan(folder: Path, study: Study) -> None:
+    """Say in a study's folder which runs it is to hold, so that a report can say what is missing.
+
+    Raises:
+        UsageError: the folder cannot be made.
+        ResourceError: the file cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"study folder {folder} cannot be written: {error.strerror}") from None
+    content = {"study": study.name, "runs": {unit.id: unit.fields for unit in study.units}}
+    write_whole(folder / PLAN, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_plan(folder: Path) -> list[Config]:
+    """The configurations that a study's folder is to hold.
+
+    Raises:
+        DataError: its file is damaged, or of a version with other fields.
+    """
+    where = folder / PLAN
+    try:
+        runs = RunFolder(folder).read_json(PLAN)["runs"]
+        return [Unit(name, typed_fields(run, str(where))).config for name, run in runs.items()]
+    except (KeyError, TypeError, AttributeError, UsageError) as error:
+        raise DataError(f"{where}: cannot be read ({error!r})") from None
 
 
 def unit_id(fields: dict[str, Any]) -> str:
