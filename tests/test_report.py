@@ -113,7 +113,7 @@ def test_missing_seeds_and_doubles_are_said(runs: Path, tmp_path: Path) -> None:
     notes = "\n".join(found.notes)
     assert f"the figures are of those alone: DS-TD3 on {ENV} 1 of 5" in notes
     assert re.search("b, as .*a is the same run", notes)
-    assert f"planned on {ENV}, none finished: TD3 (hidden 8-8) 0 of 1" in notes
+    assert f"none of 1 planned runs on {ENV} has finished: TD3 (hidden 8-8)" in notes
 
 
 def test_a_studys_file_says_what_was_planned(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_studys_file_says_what_was_planned(tmp_path: Path) -> None:
     )
     found = collect([study, tmp_path / "runs", study])
     assert [(g.label, len(g.runs), g.planned) for g in found.groups] == [("TD3", 1, 3)]
-    assert found.notes[-1] == f"planned on {ENV}, none finished: SAC 0 of 2"
+    assert found.notes[-1] == f"none of 2 planned runs on {ENV} has finished: SAC"
 
 
 def test_a_damaged_plan_is_named(tmp_path: Path) -> None:

@@ -234,6 +234,8 @@ def _grouped(
 ) -> Collection:
     """Runs by what they have in common; one run per seed."""
     by_setting: dict[Config, dict[int, FinishedRun]] = {}  # and by seed
+    told = [note for run in runs for note in run.about.get("environment", {}).get("notes", [])]
+    notes += dict.fromkeys(told)
     for run in runs:
         seeds = by_setting.setdefault(_without_seed(run.config), {})
         if run.config.seed in seeds:
@@ -267,12 +269,15 @@ def _grouped(
             "fewer seeds than planned have finished, and the figures are of those alone: "
             + ", ".join(fewer)
         )
-    missing: dict[str, list[str]] = {}
+    missing: dict[tuple[str, int], list[str]] = {}
     for setting, seeds_ in wanted.items():
         if setting not in by_setting:
             name = label(setting, common.get(setting.env, set()))
-            missing.setdefault(setting.env, []).append(f"{name} 0 of {len(seeds_)}")
-    notes += [f"planned on {env}, none finished: {', '.join(m)}" for env, m in missing.items()]
+            missing.setdefault((setting.env, len(seeds_)), []).append(name)
+    notes += [
+        f"none of {count} planned runs on {env} has finished: {', '.join(names)}"
+        for (env, count), names in missing.items()
+    ]
     order = {name: i for i, name in enumerate(_ENVIRONMENTS)}
 
     def place(group: Group) -> tuple[int, str, int, str]:

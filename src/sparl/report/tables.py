@@ -287,6 +287,8 @@ def origins(runs: Collection) -> Table:
         {
             "environment": group.env, "method": group.label, "seed": run.config.seed,
             "final_return": stat.final_return(run.returns), "folder": run.path.name,
+            "times_resumed": len(run.about.get("continued", [])),
+            "bit_exact": run.about.get("bit_exact"),
             "commit": run.about.get("versions", {}).get("commit") or None,
             "sparl": run.about.get("versions", {}).get("sparl"),
             "mujoco": run.about.get("versions", {}).get("mujoco"),
@@ -305,9 +307,17 @@ def origins(runs: Collection) -> Table:
         ("sparl", lambda r: str(r["sparl"] or NONE)),
         ("MuJoCo", lambda r: str(r["mujoco"] or NONE)),
         ("CPU", lambda r: f"{r['cpu'] or NONE}, {r['instruction_set'] or NONE}"),
+        ("resumed", _resumed),
         ("folder", lambda r: str(r["folder"])),
     ]
     return Table("runs", "Runs", "Every run that is counted above.", columns, rows)
+
+
+def _resumed(row: Row) -> str:
+    if not row["times_resumed"]:
+        return NONE
+    how = "bit for bit" if row["bit_exact"] else "not exactly"
+    return f"{row['times_resumed']}, {how}"
 
 
 def _bounded(row: Row, name: str, bounds: str, form: str) -> str:
