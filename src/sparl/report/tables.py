@@ -223,7 +223,7 @@ def together(runs: Collection) -> Table:
     note = (
         "Final returns (last 10 evaluations) in percent of the dense agent's mean in the same "
         "environment under the same settings. Intervals resample the runs within each "
-        "environment; a single run has none, and from a few they are too narrow."
+        "environment: from two runs on, and from a few they are too narrow."
     )
     return Table("together", "All environments together", note, columns, rows)
 
@@ -321,10 +321,9 @@ def _resumed(row: Row) -> str:
 
 
 def _bounded(row: Row, name: str, bounds: str, form: str) -> str:
-    text = format(row[name], form)
     if row["fewest_runs_of_an_environment"] < 2:
-        return text
-    return f"{text} [{row[bounds + '_low']:{form}}, {row[bounds + '_high']:{form}}]"
+        return NONE
+    return f"{row[name]:{form}} [{row[bounds + '_low']:{form}}, {row[bounds + '_high']:{form}}]"
 
 
 def _of(count: int, planned: int) -> str:
