@@ -100,6 +100,7 @@ def test_ids_depend_on_what_was_set_and_on_the_presets_version(
     assert unit_id(fields) == "DS-TD3_HalfCheetah-v3_seed0_1529c9cc"
     assert unit_id(dict(reversed(fields.items()))) == unit_id(fields)
     assert unit_id({**fields, "gamma": 0.99}) != unit_id(fields)
+    assert unit_id({**fields, "tensorboard": True}) == unit_id(fields)
     before = unit_id(fields)
     newer = replace(METHODS["DS-TD3"].family, version=2)
     monkeypatch.setattr(plan, "find_method", lambda _: SimpleNamespace(family=newer))

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import Config, check, typed_fields
+from sparl.configuration import WITHOUT_INFLUENCE, Config, check, typed_fields
 from sparl.errors import DataError, UsageError
 from sparl.methods import find_method, preset
 from sparl.training.durable import write_whole
@@ -127,10 +127,12 @@ def unit_id(fields: dict[str, Any]) -> str:
     """METHOD_ENV_seedN and eight digits of a digest.
 
     The digest is of the fields that were set and the version of the method's preset, so that a
-    field that is new to sparl does not rename finished runs, and a changed preset does.
+    field that is new to sparl does not rename finished runs, and a changed preset does. Fields
+    without influence on results (checkpoints, TensorBoard) do not count.
     """
     method, env, seed = fields["method"], fields["env"], fields["seed"]
-    known = {**fields, "preset": find_method(method).family.version}
+    known = {name: value for name, value in fields.items() if name not in WITHOUT_INFLUENCE}
+    known["preset"] = find_method(method).family.version
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
     return f"{method}_{env.replace('/', '-')}_seed{seed}_{digest[:8]}"
 
