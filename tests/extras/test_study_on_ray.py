@@ -15,6 +15,7 @@ from typing import Any
 from resuming import results
 from sparl.studies.plan import read_study
 from sparl.studies.progress import progress
+from sparl.training.checkpoint import Checkpoints
 from sparl.training.loop import train
 from sparl.training.run_folder import LOCK
 
@@ -58,7 +59,7 @@ def _started(path: Path, folder: Path, **how: Any) -> subprocess.Popen[bytes]:
 def _wait_for_checkpoints(runs: Iterable[Path]) -> None:
     deadline = time.monotonic() + 120
     for run in runs:
-        while not list(run.glob("checkpoint-*/manifest.json")):
+        while not Checkpoints(run).newest_first():
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
