@@ -293,6 +293,25 @@ def test_where_checkpoints_were_taken_away_nothing_is_overwritten(tmp_path: Path
     assert results(run.path) == before
 
 
+def test_a_trained_agent_without_its_run_is_not_trained_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Published agents are such folders."""
+    run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL).path
+    kept = {"config.toml", "agent.json", "agent.safetensors"}
+    for file in run.iterdir():
+        if file.name not in kept:
+            file.unlink()
+    before = (run / "agent.safetensors").read_bytes()
+    assert main(["resume", str(run)]) == 3
+    assert "a trained agent without its run" in capsys.readouterr().err
+    assert (run / "agent.safetensors").read_bytes() == before
+    assert main(["info", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "state: a trained agent alone\n" in said
+    assert "continuation" not in said
+
+
 def test_what_has_no_influence_may_change_when_a_run_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

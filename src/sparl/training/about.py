@@ -9,7 +9,7 @@ from sparl.configuration import Config
 from sparl.errors import DataError
 from sparl.training.checkpoint import Checkpoints, read_manifest, step_of
 from sparl.training.record import how_it_went_on
-from sparl.training.run_folder import EVALUATIONS, RunFolder
+from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
 
 
 def about_run(path: str | Path) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def about_run(path: str | Path) -> dict[str, Any]:
     content: dict[str, Any] = {"method": config.method, "env": config.env, "seed": config.seed}
     state = about.get("state", "running")
     if state == "running" and not folder.in_use():
-        state = "killed"
+        state = "killed" if about or not (folder.path / AGENT).exists() else "a trained agent alone"
     rows = folder.rows(EVALUATIONS)
     try:
         names = ("env_step", "mean", "std")
@@ -35,12 +35,12 @@ def about_run(path: str | Path) -> dict[str, Any]:
     steps = [about.get("env_step", 0), *found[:1], *([int(last["env_step"])] if last else [])]
     content |= {"state": state, "env_step": max(steps), "steps": config.steps}
     content["last_checkpoint"] = found[0] if found else None
-    if state != "finished" or found:
+    if state in ("running", "killed", "failed") or found:
         content["continuation"] = _continuation(folder, config)
     if state in ("running", "killed"):
         about = {k: v for k, v in about.items() if k not in ("updates", "wall_seconds")}
     continued = about.pop("continued", [])
-    content["times_continued"] = len(continued)
+    content["times_continued"] = len(continued) or None
     content["continued"] = [how_it_went_on(e) for e in continued if e["not_exact_because"]]
     content |= {name: value for name, value in about.items() if name not in content}
     content |= {"evaluations": len(rows), "last_evaluation": last}

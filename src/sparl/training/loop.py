@@ -33,7 +33,7 @@ from sparl.training.machine import available_cores, memory_bytes, versions
 from sparl.training.plan import connections_text, plan
 from sparl.training.record import Record, how_it_went_on
 from sparl.training.rewire import EvolvingLearner, build_agent
-from sparl.training.run_folder import GROWING, RunFolder, holds_run, read_evaluations
+from sparl.training.run_folder import AGENT, GROWING, RunFolder, holds_run, read_evaluations
 from sparl.training.team import Team
 from sparl.training.tensorboard import require_tensorboard
 
@@ -295,10 +295,15 @@ class Training:
                 "--overwrite begins anew"
             )
         about = self.folder.run()
-        if about.get("state") not in (None, "running", "failed"):
+        if about.get("state", "running") not in ("running", "failed"):
             raise DataError(
-                f"{self.folder.path}: {about['state']} at step {about.get('env_step')}, and its "
+                f"{self.folder.path}: {about['state']} at step {about['env_step']}, and its "
                 "checkpoints are gone; sparl train with --overwrite begins anew"
+            )
+        if not about and (self.folder.path / AGENT).exists():
+            raise DataError(
+                f"{self.folder.path}: a trained agent without its run; sparl train with another "
+                "--run-dir trains one anew"
             )
         self.folder.rewind(dict.fromkeys(GROWING, 0))
 
