@@ -141,9 +141,9 @@ def test_unknown_environment_offers_the_nearest() -> None:
     ("returned", "reward", "what"),
     [
         ((0.0, np.nan, 2.0), 1.0, r"observation\[1\] = nan"),
-        ((0.0, 1.0), 1.0, r"shape \(2,\), not \(3,\)"),
-        ((0.0, 1.0, 2.0), np.inf, "reward inf"),
-        ((0.0, 1.0, 2.0), "much", "raised ValueError"),
+        ((0.0, 1.0), 1.0, r"shape \(2,\).*must be \(3,\)"),
+        ((0.0, 1.0, 2.0), np.inf, "reward inf, must be a finite float32"),
+        ((0.0, 1.0, 2.0), "much", "reward 'much', must be a finite float32"),
         (RuntimeError("the simulator\nblew up"), 1.0, "raised RuntimeError: the simulator blew up"),
     ],
 )
@@ -229,6 +229,6 @@ def test_a_fault_in_a_thread_of_an_evaluation_reaches_the_caller() -> None:
     evaluator = Evaluator(make, 4, seed=0)
     evaluator.evaluate(policy, threads=2)
     made[3].gym.reset = lambda seed: (np.full(11, np.nan), {})  # type: ignore
-    with pytest.raises(EnvironmentFault, match=r"Hopper-v5: reset\(seed=.*observation\[0\] = nan"):
+    with pytest.raises(EnvironmentFault, match=r"Hopper-v5: reset returned observation\[0\] = nan"):
         evaluator.evaluate(policy, threads=2)
     evaluator.close()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
+import itertools
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,12 +51,19 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     method, env = _one(method, from_file, "method"), _one(env, from_file, "env")
     method = find_method(method).name
     base = preset(method, env, **from_file)
-    flags = parse_options(Config, words, program, default=base, description=_TRAIN_HELP)
+    flags, wrong = _parse(Config, words, program, default=base, description=_TRAIN_HELP)
     # Presets may depend on other fields (densities on the number of layers): apply flags first.
     given = {word.removeprefix("--").removeprefix("no-").replace("-", "_") for word in words}
     chosen = {name: getattr(flags, name) for name in FIELDS if name in given}
-    config = preset(method, env, **{**from_file, **chosen})
-    check(config)
+    try:
+        config = preset(method, env, **{**from_file, **chosen})
+        check(config)
+    except UsageError as error:
+        if not wrong:
+            raise
+        wrong.append(str(error))
+    if wrong:
+        raise UsageError(_all_of(wrong, program))
     return config
 
 
@@ -114,20 +125,63 @@ def parse_options(options: type[T], args: Sequence[str], program: str, **more: A
     Raises:
         UsageError: unknown or missing options, values of the wrong type.
     """
-    written = io.BytesIO()
-    complaint = io.TextIOWrapper(written, "utf-8", write_through=True)
-    try:
-        with contextlib.redirect_stderr(complaint):
-            parsed: T = tyro.cli(options, args=args, prog=program, **more)
-            return parsed
-    except SystemExit as exit_:
-        if exit_.code in (0, None):
-            raise
-    # tyro draws a box: a title, then paragraphs between rules; the first one is the error, and
-    # flags that begin a line after it are suggestions.
-    plain = re.sub(r"\x1b\[[0-9;]*m|^[│╭╰]|[│╮╯]$", "", written.getvalue().decode(), flags=re.M)
-    lines = [line.replace("─", "").strip() for line in plain.splitlines()[1:]]
-    end = lines.index("") if "" in lines else len(lines)
-    near = [line.split()[0].rstrip(",") for line in lines[end:] if line.startswith("--")]
-    hint = f"; did you mean {' or '.join(near[:2])}?" if near and near[0] not in args else ""
-    raise UsageError(f"{program}: {' '.join(lines[:end])}{hint} (all options: {program} --help)")
+    parsed, wrong = _parse(options, args, program, **more)
+    if wrong:
+        raise UsageError(_all_of(wrong, program))
+    return parsed
+
+
+def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> tuple[T, list[str]]:
+    """Options from words, and all that is wrong with these; a wrong flag counts as not given.
+
+    Raises:
+        UsageError: there is something else wrong than single flags.
+    """
+    words, wrong = list(args), list[str]()
+    while True:
+        written = io.BytesIO()
+        complaint = io.TextIOWrapper(written, "utf-8", write_through=True)
+        try:
+            with contextlib.redirect_stderr(complaint):
+                parsed: T = tyro.cli(options, args=words, prog=program, **more)
+            return parsed, wrong
+        except SystemExit as exit_:
+            if exit_.code in (0, None):
+                raise
+        text = _first_paragraph(written.getvalue().decode())
+        wrong.append(text + _suggestion(text, options))
+        fewer = list(_without(words, re.findall(r"--[\w-]+", text)))
+        if fewer == words:
+            raise UsageError(_all_of(wrong, program))
+        words = fewer
+
+
+def _all_of(wrong: Sequence[str], program: str) -> str:
+    return f"{program}: {'; '.join(wrong)} (all options: {program} --help)"
+
+
+def _suggestion(complaint: str, options: type[Any]) -> str:
+    """The flags that unknown ones come near, as a question."""
+    if not complaint.startswith("Unrecognized"):
+        return ""
+    known = [f"--{field.name.replace('_', '-')}" for field in fields(options)]
+    unknown = [word.partition("=")[0] for word in re.findall(r"--[\w=-]+", complaint)]
+    near = [name for word in unknown for name in difflib.get_close_matches(word, known, n=1)]
+    return f"; did you mean {' and '.join(near)}?" if near else ""
+
+
+def _first_paragraph(box: str) -> str:
+    """The error out of what tyro draws: a box with a title, and paragraphs between rules."""
+    plain = re.sub(r"\x1b\[[0-9;]*m|^[│╭╰]|[│╮╯]$|[─-]{3,}", "", box, flags=re.M)
+    lines = (line.strip() for line in plain.splitlines()[1:])
+    return " ".join(itertools.takewhile(bool, itertools.dropwhile(operator.not_, lines)))
+
+
+def _without(words: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
+    """The words but for these flags and their values."""
+    named = False
+    for word in words:
+        if word.startswith("--"):
+            named = word.partition("=")[0].replace("_", "-") in flags
+        if not named:
+            yield word

@@ -41,6 +41,8 @@ exit codes: 0 done, 2 usage, 3 data, 4 environment, 5 diverged, 6 disk or memory
             7 run folder in use, 130 and 143 stopped by a signal
 """
 
+_LONGEST = 3000  # characters of a complaint
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
@@ -239,7 +241,8 @@ def info(args: list[str]) -> int:
     for name, value in content.items():
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items() if v not in ([], ""))
-        _say(f"{name.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        _say(_printable(f"{name.replace('_', ' ')}: {text}"))
     return 0
 
 
@@ -394,7 +397,14 @@ def _say_json(content: Any) -> None:
 
 
 def _complain(text: str) -> None:
-    PlainConsole(stderr=True).print(f"sparl: {text}", markup=False)
+    """One line, whatever a file or an environment had to say."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - 300]} ... {text[-300:]}"
+    PlainConsole(stderr=True).print(f"sparl: {_printable(text)}", markup=False)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 if __name__ == "__main__":

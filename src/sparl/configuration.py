@@ -224,11 +224,7 @@ def check(config: Config) -> None:
     Raises:
         UsageError: with all that is wrong, in one line.
     """
-    wrong = []
-    for name, (low, high, unit) in _RANGES.items():
-        value = getattr(config, name)
-        if value is not None and not low <= value <= high:  # also where it is NaN
-            wrong.append(f"{name} is {value}, must be in [{low:g}, {high:g}] ({unit})")
+    wrong = [text for name in _RANGES if (text := _outside(name, getattr(config, name)))]
     if not config.hidden or any(not 1 <= width < 2**28 for width in config.hidden):
         wrong.append(f"hidden is {config.hidden}, must be one or more widths in [1, 2^28) (units)")
     for name in ("actor_densities", "critic_densities"):
@@ -242,6 +238,14 @@ def check(config: Config) -> None:
         wrong.append("resume auto needs a run_dir, and does not go with overwrite")
     if wrong:
         raise UsageError("; ".join(wrong))
+
+
+def _outside(name: str, value: Any) -> str:
+    """What is wrong with a number, "" if it is within its range."""
+    low, high, unit = _RANGES.get(name, (0, 0, ""))
+    if not unit or value is None or low <= value <= high:  # NaN is not
+        return ""
+    return f"{name} is {value}, must be in [{low:g}, {high:g}] ({unit})"
 
 
 FIELDS = {field.name: field for field in fields(Config)}
@@ -265,10 +269,10 @@ def differences(there: Config, here: Config) -> list[str]:
 
 
 def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Values from a file or a call, checked against the fields' types; lists become tuples.
+    """Values from a file or a call, checked against types and ranges; lists become tuples.
 
     Raises:
-        UsageError: with every unknown name (and the nearest known one) and every wrong type.
+        UsageError: with every unknown name (and the nearest known one) and every wrong value.
     """
     wrong, out = [], {}
     hints = get_type_hints(Config)
@@ -283,6 +287,8 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
         if not _fits(plain, hints[name]):
             kind = str(FIELDS[name].type).replace("Literal", "one of ").replace(" | None", "")
             wrong.append(f"{name} is {value!r}, must be {kind}")
+        elif text := _outside(name, plain):
+            wrong.append(text)
         out[name] = plain
     if wrong:
         raise UsageError(f"{where}: {'; '.join(wrong)}")

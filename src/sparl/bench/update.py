@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from statistics import median
 from typing import Any
 
@@ -82,19 +82,19 @@ def split(
             run_dir=f"{folder}/run", **fields,
         )  # fmt: skip
         training = Training(config, quiet=True)
-        training.observation = training.environment.reset(seed=0)
-        for _ in range(1200):
-            training.step()
-        for _ in range(repetitions):
-            spent = dict.fromkeys(PARTS, 0.0)
-            start = time.perf_counter()
-            with _clocks(spent):
-                for _ in range(updates):
-                    training.update()
-            total = time.perf_counter() - start
-            spent["Python and NumPy"] = total - sum(spent.values())
-            spent["total"] = total
-            for part, took in spent.items():
-                found.setdefault(part, []).append(1e6 * took / updates)
-        training.close()
+        with closing(training):
+            training.observation = training.environment.reset(seed=0)
+            for _ in range(1200):
+                training.step()
+            for _ in range(repetitions):
+                spent = dict.fromkeys(PARTS, 0.0)
+                start = time.perf_counter()
+                with _clocks(spent):
+                    for _ in range(updates):
+                        training.update()
+                total = time.perf_counter() - start
+                spent["Python and NumPy"] = total - sum(spent.values())
+                spent["total"] = total
+                for part, took in spent.items():
+                    found.setdefault(part, []).append(1e6 * took / updates)
     return {part: median(values) for part, values in found.items()}

@@ -21,6 +21,7 @@ from sparl.training.record import how_it_went_on
 from sparl.training.run_folder import (
     CONFIG,
     DEGREES,
+    DEGREES_BYTES,
     EVALUATIONS,
     METRICS,
     RUN,
@@ -85,7 +86,7 @@ class FinishedRun:
             raise DataError(f"{path / EVALUATIONS}: damaged") from None
         if not rows:
             raise DataError(f"{path / EVALUATIONS}: no evaluation")
-        degrees = folder.read_json(DEGREES) if (path / DEGREES).exists() else {}
+        degrees = folder.read_json(DEGREES, DEGREES_BYTES) if (path / DEGREES).exists() else {}
         return cls(
             path, config, about, steps, updates, seconds, means,
             folder.rows(METRICS), folder.rows(TOPOLOGY), degrees,

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from sparl.configuration import WITHOUT_INFLUENCE, Config, check, typed_fields
 from sparl.errors import DataError, UsageError
 from sparl.methods import find_method, preset
 from sparl.training.durable import write_whole
-from sparl.training.run_folder import RunFolder
+from sparl.training.run_folder import RunFolder, load_toml
 
 PLAN = "plan.json"  # which runs a study's folder is to hold
 _WHERE = ("methods", "environments", "seeds")
@@ -74,12 +73,7 @@ def read_study(path: Path) -> Study:
     Raises:
         UsageError: with all that is wrong.
     """
-    try:
-        content = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"study file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"study file {path} cannot be read: {error}") from None
+    content = load_toml(path, "study")
     unknown = sorted(content.keys() - set(_KEYS))
     if unknown:
         raise UsageError(

@@ -21,6 +21,7 @@ from sparl.training.run_folder import AGENT, AGENT_MANIFEST, RunFolder
 from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
 
 FORMAT = 1
+_MANIFEST_BYTES = 1 << 20
 _DTYPES = {"positions": np.int64, "weight": np.float32, "bias": np.float32}
 
 
@@ -149,7 +150,7 @@ def load_agent(path: str | Path) -> TrainedAgent:
             f"{folder.path / AGENT_MANIFEST}: missing; a run writes its agent when it ends or is "
             "stopped, and one that was killed goes on with sparl resume"
         )
-    manifest = folder.read_json(AGENT_MANIFEST)
+    manifest = folder.read_json(AGENT_MANIFEST, _MANIFEST_BYTES)
     if manifest.get("format") != FORMAT:
         raise DataError(
             f"{folder.path / AGENT_MANIFEST}: format {manifest.get('format')}, "

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sparl.errors import DataError, ResourceError
+from sparl.training.memory import memory_bytes
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -75,7 +76,11 @@ def read_whole(path: Path, most: int) -> bytes:
             raise DataError(f"{path}: not a regular file")
         if about.st_size > most:
             raise DataError(f"{path}: {about.st_size:,} bytes, at most {most:,} are expected")
+        if about.st_size > memory_bytes():
+            raise DataError(
+                f"{path}: {about.st_size:,} bytes, more than the memory of {memory_bytes():,}"
+            )
         try:
-            return file.read(most)
+            return file.read(about.st_size)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from None

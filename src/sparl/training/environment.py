@@ -9,10 +9,10 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from math import isfinite
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -38,6 +38,8 @@ _V3 = {
 _ARRAY = "__array__"  # marks an array in the text of an environment's own state
 _DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
 _OWN_BYTES = 1 << 23
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_LONG = 100_000  # steps of an episode that evaluation may wait for without a word
 _CONTACT_FORCES = 84  # entries of Ant-v3 and Humanoid-v3 that were zeros under MuJoCo 2.0
 
 
@@ -194,11 +196,19 @@ class Environment:
             or not (action.low < action.high).all()
         ):
             raise UsageError(f"environment {env_id}: action is {action}; {SUPPORTED}")
-        spec = self.gym.spec
-        if max_episode_steps is None and (spec is None or spec.max_episode_steps is None):
+        limit = max_episode_steps
+        if limit is None and self.gym.spec is not None:
+            limit = self.gym.spec.max_episode_steps
+        if limit is None:
             raise UsageError(
                 f"environment {env_id} has no time limit; give one with --max-episode-steps N"
             )
+        if limit > _LONG:
+            self.notes.append(
+                f"an episode of {env_id} may last {limit:,} steps, and evaluation waits for its "
+                "end; --max-episode-steps N makes it shorter"
+            )
+        self._limit = limit
         self.n_obs, self.n_act = observation.shape[0], action.shape[0]
         self.action_scale = ActionScale(
             np.asarray(action.low, np.float64), np.asarray(action.high, np.float64)
@@ -207,6 +217,8 @@ class Environment:
         self._dtype = action.dtype
         self._zeros = np.zeros(self.n_obs, np.float32)
         self._episode_steps = 0
+        self._seed: int | None = None  # of the last reset that had one
+        self._episodes = 0  # since then
 
     def scale(self, action: Array) -> NDArray[Any]:
         """An action of [-1, 1], [..., n_act], in the environment's own units."""
@@ -219,11 +231,20 @@ class Environment:
             EnvironmentFault: it raised, or returned what it must not.
         """
         self._episode_steps = 0
+        self._episodes += 1
+        if seed is not None:
+            self._seed, self._episodes = seed, 1
         try:
-            observation, _ = self.gym.reset(seed=seed)
-        except Exception as error:
-            raise self._fault(f"reset(seed={seed}) raised {_named(error)}") from error
-        return self._observation(observation, f"reset(seed={seed})")
+            returned = self.gym.reset(seed=seed)
+        except (Exception, SystemExit) as error:
+            raise self._fault(f"reset raised {_named(error)}") from error
+        try:
+            observation, _ = returned
+        except (TypeError, ValueError):
+            raise self._fault(
+                f"reset returned {_short(returned)}, must be (observation, info)"
+            ) from None
+        return self._observation(observation, "reset")
 
     def step(self, action: Array) -> Step:
         """Take an action of [-1, 1], float32 [n_act].
@@ -233,35 +254,67 @@ class Environment:
         """
         self._episode_steps += 1
         try:
-            observation, reward, terminated, truncated, _ = self.gym.step(self.scale(action))
-            reward = float(reward)
-        except Exception as error:
+            returned = self.gym.step(self.scale(action))
+        except (Exception, SystemExit) as error:
             raise self._fault(f"step raised {_named(error)}", action) from error
-        if not isfinite(reward):
-            raise self._fault(f"step returned the reward {reward}", action)
+        try:
+            observation, reward, terminated, truncated, _ = returned
+        except (TypeError, ValueError):
+            raise self._fault(
+                f"step returned {_short(returned)}, must be (observation, reward, terminated, "
+                "truncated, info)",
+                action,
+            ) from None
+        try:
+            number = float(reward)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not abs(number) <= _FLOAT32_MAX:
+            raise self._fault(
+                f"step returned the reward {_short(reward)}, must be a finite float32", action
+            )
+        for name, value in (("terminated", terminated), ("truncated", truncated)):
+            if not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
+                raise self._fault(f"step returned {name} {_short(value)}, must be a bool", action)
         checked = self._observation(observation, "step", action)
-        return Step(checked, reward, bool(terminated), bool(truncated))
+        if self._episode_steps >= self._limit and not (terminated or truncated):
+            raise self._fault(f"the episode does not end at its limit of {self._limit:,}", action)
+        return Step(checked, number, bool(terminated), bool(truncated))
 
     def close(self) -> None:
-        """Release the simulator."""
-        self.gym.close()
+        """Release the simulator; its complaints would come too late to matter."""
+        with suppress(Exception):
+            self.gym.close()
 
     def _observation(self, observation: Any, where: str, action: Array | None = None) -> Array:
-        shape = np.shape(observation)
-        if shape != (self.n_obs,):
+        try:
+            array = np.asarray(observation)
+        except Exception as error:
             raise self._fault(
-                f"{where} returned an observation of shape {shape}, not {(self.n_obs,)}", action
+                f"{where} returned an observation that is no array ({_one_line(error)})", action
+            ) from None
+        if array.shape != (self.n_obs,) or array.dtype.kind not in "fiub":
+            raise self._fault(
+                f"{where} returned an observation of shape {array.shape} and dtype {array.dtype}, "
+                f"must be {(self.n_obs,)} and real numbers",
+                action,
             )
-        copied = np.array(observation, np.float32)
-        if not isfinite(copied.dot(self._zeros)):  # 0 x infinity and 0 x NaN are NaN
+        with np.errstate(over="ignore", invalid="ignore"):
+            copied = np.array(array, np.float32)
+            finite = math.isfinite(copied.dot(self._zeros))  # 0 x infinity and 0 x NaN are NaN
+        if not finite:
             bad = int(np.flatnonzero(~np.isfinite(copied))[0])
-            raise self._fault(f"{where} returned observation[{bad}] = {copied[bad]}", action)
+            raise self._fault(
+                f"{where} returned observation[{bad}] = {array[bad]}, must be a finite float32",
+                action,
+            )
         return copied
 
     def _fault(self, what: str, action: Array | None = None) -> EnvironmentFault:
         taken = "" if action is None else f", action {self.scale(action).tolist()}"
         return EnvironmentFault(
-            f"environment {self.env_id}: {what} at step {self._episode_steps} of the episode{taken}"
+            f"environment {self.env_id}: {what}; at step {self._episode_steps} of episode "
+            f"{self._episodes} after reset(seed={self._seed}){taken}"
         )
 
     def state(self) -> State | None:
@@ -279,7 +332,8 @@ class Environment:
         if limits is None:
             return None
         state: State = {"elapsed": limits[0]._elapsed_steps or 0 if limits else 0}
-        state["episode_steps"] = self._episode_steps
+        state |= {"episode_steps": self._episode_steps, "episodes": self._episodes}
+        state["seed"] = self._seed
         state["np_random"] = bare.np_random.bit_generator.state
         if _is_mujoco(bare):
             import mujoco
@@ -312,7 +366,8 @@ class Environment:
         bare: Any = self.gym.unwrapped
         for limit in _time_limits(self.gym) or ():
             limit._elapsed_steps = state["elapsed"]
-        self._episode_steps = state["episode_steps"]
+        self._episode_steps, self._episodes = state["episode_steps"], state["episodes"]
+        self._seed = state["seed"]
         bare.np_random.bit_generator.state = state["np_random"]
         if "own" in state:
             own = json.loads(state["own"], object_hook=_array)
@@ -341,7 +396,7 @@ class ActionScale:
 
     def __init__(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
         self.low, self.high = low, high
-        self._middle, self._reach = (low + high) / 2, (high - low) / 2
+        self._middle, self._reach = low / 2 + high / 2, high / 2 - low / 2
         self._same = bool((low == -1).all() and (high == 1).all())
 
     def __call__(self, action: Array) -> NDArray[np.float64]:
@@ -416,5 +471,11 @@ def _can_be_saved(own: Any) -> bool:
     return own is None or isinstance(own, bool | int | float | str)
 
 
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {_one_line(error)}"
+def _named(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _short(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparl.errors import Diverged
 from sparl.networks.mlp import Array
 from sparl.random_streams import integer_seed
 from sparl.training.environment import Environment
@@ -51,6 +52,7 @@ class Evaluator:
         self._environments: list[Environment] = []
         self.episodes = episodes
         self.seed = seed
+        self._given_up = False
 
     def evaluate(self, policy: Callable[[Array], Array], threads: int = 1) -> Evaluation:
         """Play all episodes.
@@ -61,6 +63,7 @@ class Evaluator:
 
         Raises:
             EnvironmentFault: an environment raised, or returned what it must not.
+            Diverged: an action is not finite.
         """
         while len(self._environments) < min(self.episodes, SIDE_BY_SIDE):
             self._environments.append(self._make())
@@ -68,13 +71,19 @@ class Evaluator:
             threads = 1
         totals = [(0.0, 0)] * self.episodes
         waiting = iter(range(self.episodes))
+        self._given_up = False
         with ThreadPoolExecutor(threads) as pool:
             parts = [
                 pool.submit(self._play, policy, self._environments[t::threads], waiting, totals)
-                for t in range(threads)
+                for t in range(1, threads)
             ]
-            for part in parts:
-                part.result()
+            try:
+                self._play(policy, self._environments[::threads], waiting, totals)
+                for part in parts:
+                    part.result()
+            except BaseException:  # the others need not play to the end
+                self._given_up = True
+                raise
         returns, lengths = zip(*totals, strict=True)
         return Evaluation(returns, lengths)
 
@@ -88,13 +97,15 @@ class Evaluator:
         """Play episodes while any wait; return and length of each go to its place in totals."""
         free = environments
         playing: list[tuple[int, Environment, Array]] = []  # episode, where, last observation
-        while True:
+        while not self._given_up:
             for environment, episode in zip(free, waiting, strict=False):
                 observation = environment.reset(seed=integer_seed(self.seed, episode))
                 playing.append((episode, environment, observation))
             if not playing:
                 return
             actions = policy(np.stack([observation for _, _, observation in playing]))
+            if not np.isfinite(actions).all():
+                raise Diverged("an action of the policy is not finite")
             free, going = [], []
             for (episode, environment, _), action in zip(playing, actions, strict=True):
                 step = environment.step(action)

@@ -29,7 +29,8 @@ from sparl.training.console import RunConsole
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import stop_on_signal
-from sparl.training.machine import available_cores, memory_bytes, versions
+from sparl.training.machine import available_cores, versions
+from sparl.training.memory import memory_bytes
 from sparl.training.plan import connections_text, plan
 from sparl.training.record import Record, how_it_went_on
 from sparl.training.rewire import EvolvingLearner, build_agent
@@ -223,7 +224,10 @@ class Training:
 
     def _evaluate(self) -> None:
         """Evaluate, and write what happened since the last time."""
-        result = self.evaluator.evaluate(self.agent.policy, self.team.most)
+        try:
+            result = self.evaluator.evaluate(self.agent.policy, self.team.most)
+        except Diverged as error:
+            raise self._diverged(str(error)) from None
         self.record.evaluation(self.env_step, self.agent.updates, result)
         self._write_record()
         self.console.evaluated(self.env_step, result)
@@ -240,10 +244,7 @@ class Training:
         """
         if self.checkpoints.last_step == self.env_step:
             return
-        for name, network in self.agent.networks().items():
-            for part, values in network.items():
-                if not np.isfinite(values).all():
-                    raise self._diverged(f"{name}.{part} is not finite")
+        self._check_finite()
         try:
             about = {
                 "config": _as_json(self.config),
@@ -265,6 +266,12 @@ class Training:
                 self.console.say(f"warning: {error}; training goes on, and it is tried again")
         else:
             self._failed_saves = 0
+
+    def _check_finite(self) -> None:
+        for name, network in self.agent.networks().items():
+            for part, values in network.items():
+                if not np.isfinite(values).all():
+                    raise self._diverged(f"{name}.{part} is not finite")
 
     def resume(self) -> None:
         """Go on from the newest checkpoint that is whole, from the start where there is none.
@@ -362,6 +369,7 @@ class Training:
         if self._last_evaluated() != self.env_step:  # else it stands in the evaluation's line
             self._write_record()
         config = self.config
+        self._check_finite()
         about = {"method": config.method, "env": config.env, "env_step": self.env_step}
         save_agent(
             self.folder, self.agent.networks(), self.environment, about,

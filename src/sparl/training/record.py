@@ -14,11 +14,13 @@ from sparl.configuration import Config
 from sparl.methods import Architecture
 from sparl.networks.mlp import Layout
 from sparl.training.evaluate import Evaluation
-from sparl.training.machine import machine, peak_memory_bytes, versions
+from sparl.training.machine import machine, versions
+from sparl.training.memory import peak_memory_bytes
 from sparl.training.plan import plan
 from sparl.training.rewire import EvolvingLearner
 from sparl.training.run_folder import (
     DEGREES,
+    DEGREES_BYTES,
     EVALUATIONS,
     METRICS,
     RUN,
@@ -159,7 +161,9 @@ class Record:
             for network, layout in layouts.items()
         }
         there = (self.folder.path / DEGREES).exists()
-        initial = self.folder.read_json(DEGREES).get("initial", now) if there else now
+        initial = (
+            self.folder.read_json(DEGREES, DEGREES_BYTES).get("initial", now) if there else now
+        )
         content = {"initial": initial, "now": now}
         self.folder.write(DEGREES, json.dumps(content, separators=(",", ":")).encode())
 

@@ -34,7 +34,8 @@ CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
 LOCK = ".lock"
-_JSON_BYTES = 1 << 28
+_TOML_BYTES, _JSON_BYTES, _CSV_BYTES = 1 << 20, 1 << 22, 1 << 30  # of a file that is read, at most
+DEGREES_BYTES = 1 << 28
 GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
 FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST)
 
@@ -177,14 +178,14 @@ class RunFolder:
         """Write a whole JSON file."""
         self.write(name, (json.dumps(content, indent=2) + "\n").encode())
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read a JSON object.
+    def read_json(self, name: str, most: int = _JSON_BYTES) -> dict[str, Any]:
+        """Read a JSON object from a file of at most so many bytes.
 
         Raises:
             DataError: missing or damaged.
         """
         try:
-            content = json.loads(read_whole(self.path / name, _JSON_BYTES))
+            content = json.loads(read_whole(self.path / name, most))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{self.path / name}: cannot be read ({error})") from None
         if not isinstance(content, dict):
@@ -294,16 +295,20 @@ class RunFolder:
             self._waiting.pop(name, None)
 
     def rows(self, name: str) -> list[dict[str, str]]:
-        """The complete lines of a CSV file; one that was cut off is left out."""
+        """The complete lines of a CSV file; one that was cut off is left out.
+
+        Raises:
+            DataError: it cannot be read.
+        """
         path = self.path / name
         if not path.exists():
             return []
+        data = read_whole(path, _CSV_BYTES)
         try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read ({error})") from None
-        whole = text[: text.rfind("\n") + 1]
-        return list(csv.DictReader(io.StringIO(whole)))
+            text = data[: data.rfind(b"\n") + 1].decode()
+            return list(csv.DictReader(io.StringIO(text)))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{path}: damaged ({error})") from None
 
 
 def holds_run(path: str | Path) -> bool:
@@ -344,18 +349,38 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: missing, not TOML, unknown fields or wrong types.
     """
-    try:
-        content = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"configuration file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"configuration file {path} cannot be read: {error}") from None
+    content = load_toml(path, "configuration")
     unset = content.pop("unset", [])
     fields = typed_fields(content, str(path))
     optional = {name for name in FIELDS if getattr(Config, name) is None}
     if not isinstance(unset, list) or not optional.issuperset(map(str, unset)):
         raise UsageError(f"{path}: unset is {unset!r}, must be names of fields that can be unset")
     return {**fields, **dict.fromkeys(unset)}
+
+
+def load_toml(path: Path, kind: str) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Args:
+        path: the file.
+        kind: what it is, for the user.
+
+    Raises:
+        UsageError: missing, empty, too large or not TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_TOML_BYTES + 1)
+        if len(data) > _TOML_BYTES:
+            raise ValueError(f"more than {_TOML_BYTES:,} bytes")
+        content = tomllib.loads(data.decode())
+    except FileNotFoundError:
+        raise UsageError(f"{kind} file {path} does not exist") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{kind} file {path} cannot be read: {error}") from None
+    if not content:
+        raise UsageError(f"{kind} file {path} is empty")
+    return content
 
 
 def _free_path(config: Config) -> Path:

@@ -1,0 +1,41 @@
+"""How much memory there is, and how much was used."""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+
+def memory_bytes() -> int:
+    """Memory that this process may use: what there is, its control groups' and its own limit."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_group_limits()]
+    own, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return min([*limits, own] if own != resource.RLIM_INFINITY else limits)
+
+
+def _group_limits(
+    root: Path = Path("/sys/fs/cgroup"), of: Path = Path("/proc/self/cgroup")
+) -> list[int]:
+    """The memory limits of this process's control groups, versions 1 and 2."""
+    limits = []
+    with suppress(OSError):
+        for line in of.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers not in ("", "memory"):
+                continue
+            top = root / controllers
+            group = top / path.lstrip("/")
+            name = "memory.limit_in_bytes" if controllers else "memory.max"
+            for folder in (group, *group.parents):  # any of them may set one
+                with suppress(OSError, ValueError):  # "max": none
+                    limits.append(int((folder / name).read_text()))
+                if folder == top:
+                    break
+    return limits
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held (its largest resident set)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
