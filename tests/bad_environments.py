@@ -1,0 +1,184 @@
+"""Environments that do what they must not; `bad_environments:NAME-v0` for Gymnasium."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete
+from numpy.typing import NDArray
+
+from sparl.random_streams import integer_seed
+
+AT = 30  # the step, counted over all episodes, from which on they do it
+LIMIT = 20  # steps of an episode
+
+
+class Good(gymnasium.Env[Any, Any]):
+    """A random walk in three dimensions that its two actions push."""
+
+    observation_space: Any = Box(-np.inf, np.inf, (3,), np.float32)
+    action_space: Any = Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.place = np.zeros(3, np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.place = self.np_random.normal(size=3).astype(np.float32)
+        return self.place, {}
+
+    def step(self, action: NDArray[Any]) -> Any:
+        self.steps += 1
+        self.place = (0.9 * self.place + 0.1 * action.sum()).astype(np.float32)
+        return self.place, float(self.place[0]), False, False, {}
+
+
+class Reuses(Good):
+    """Hands out the same array again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handed_out = np.zeros(3, np.float32)
+
+    def _hand_out(self, returned: Any) -> Any:
+        self.handed_out[:] = returned[0]
+        return self.handed_out, *returned[1:]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self._hand_out(super().reset(seed=seed))
+
+    def step(self, action: NDArray[Any]) -> Any:
+        return self._hand_out(super().step(action))
+
+
+class BadStep(Good):
+    """From some step on it returns something else."""
+
+    instead: ClassVar[Callable[[Any], Any]]
+
+    def step(self, action: NDArray[Any]) -> Any:
+        returned = super().step(action)
+        return type(self).instead(returned) if self.steps >= AT else returned
+
+
+class BadReset(Good):
+    """The same, when it is reset."""
+
+    instead: ClassVar[Callable[[Any], Any]]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        returned = super().reset(seed=seed)
+        return type(self).instead(returned) if self.steps >= AT else returned
+
+
+class NeverTruncates(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
+    """Hides that the time is over."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, _, info = self.env.step(action)
+        return observation, reward, terminated, False, info
+
+
+class FailsForSeed1(Good):
+    """Cannot be trained in with seed 1, however often one tries."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        if seed == integer_seed(1):
+            raise RuntimeError("not this one")
+        return super().reset(seed=seed)
+
+
+class BadClose(Good):
+    def close(self) -> None:
+        raise RuntimeError("cannot close")
+
+
+def raising(error: BaseException) -> Callable[[Any], Any]:
+    def instead(returned: Any) -> Any:
+        raise error
+
+    return instead
+
+
+def with_part(index: int, value: Any) -> Callable[[Any], Any]:
+    """The same but for one part: 0 observation, 1 reward, 2 terminated, 3 truncated."""
+    return lambda returned: (*returned[:index], value, *returned[index + 1 :])
+
+
+# Name, what a step returns instead, and what is said of it.
+STEPS: list[tuple[str, Callable[[Any], Any], str]] = [
+    ("Raises", raising(RuntimeError("it\nblew up")), "step raised RuntimeError: it blew up;"),
+    ("Exits", raising(SystemExit(0)), "step raised SystemExit: 0;"),
+    ("NoMemory", raising(MemoryError()), "step raised MemoryError;"),
+    ("Nothing", lambda _: None, "step raised TypeError: cannot unpack"),
+    ("OldStep", lambda r: (*r[:3], {}), "step raised ValueError: not enough values to unpack"),
+    ("NaN", with_part(0, np.array([0, np.nan, 0])), "observation[1] = nan, must be a finite"),
+    ("Infinite", with_part(0, np.array([0, 0, -np.inf])), "observation[2] = -inf, must be a"),
+    ("Huge", with_part(0, np.array([1e300, 0, 0])), "observation[0] = 1e+300, must be a finite"),
+    ("Short", with_part(0, np.zeros(2)), "shape (2,) and dtype float64, must be (3,) and real"),
+    ("Scalar", with_part(0, 1.0), "shape () and dtype float64, must be (3,)"),
+    ("Matrix", with_part(0, np.zeros((3, 1))), "shape (3, 1) and dtype float64, must be (3,)"),
+    ("Texts", with_part(0, ["a", "b", "c"]), "shape (3,) and dtype <U1, must be (3,) and real"),
+    ("Complex", with_part(0, np.ones(3) * 1j), "dtype complex128, must be (3,) and real"),
+    ("Objects", with_part(0, [1, None, 2]), "dtype object, must be (3,) and real"),
+    ("Ragged", with_part(0, [[1], [2, 3], 4]), "an observation that is no array ("),
+    ("NaNReward", with_part(1, float("nan")), "the reward nan, must be a finite float32"),
+    ("HugeReward", with_part(1, -1e39), "the reward -1e+39, must be a finite float32"),
+    ("NoReward", with_part(1, None), "the reward None, must be a finite float32"),
+    ("Rewards", with_part(1, np.ones(2)), "the reward array([1., 1.]), must be a finite"),
+    ("SaysNo", with_part(2, "no"), "terminated 'no', must be a bool"),
+    ("SaysNothing", with_part(3, None), "truncated None, must be a bool"),
+    ("SaysTwo", with_part(2, np.array([True, False])), "array([ True, False]), must be a bool"),
+    ("NeverEnds", lambda returned: returned, "the episode does not end at its limit of 20;"),
+]
+RESETS: list[tuple[str, Callable[[Any], Any], str]] = [
+    ("ResetRaises", raising(OSError("gone")), "reset raised OSError: gone;"),
+    ("ResetAlone", lambda returned: returned[0], "must be (observation, info)"),
+    (
+        "ResetNaN",
+        lambda returned: (returned[0] * np.nan, {}),
+        "reset returned observation[0] = nan",
+    ),
+]
+# What is refused at the start.
+ACTIONS = {
+    "Choice": Discrete(3), "Unbounded": Box(-np.inf, np.inf, (2,)),
+    "HalfBounded": Box(0, np.inf, (2,)), "ActionMatrix": Box(-1, 1, (2, 2)),
+    "NoAction": Box(-1, 1, (0,)), "Integers": Box(0, 3, (2,), np.int32),
+    "Point": Box(np.float32([0, 0]), np.float32([0, 1])), "NoSpace": None,
+}  # fmt: skip
+OBSERVATIONS = {
+    "Picture": Box(0, 1, (4, 4)), "Named": Dict({"x": Box(0, 1, (3,))}), "State": Discrete(5),
+    "NoObservation": Box(0, 1, (0,)), "NoObservationSpace": None,
+}  # fmt: skip
+
+
+def _register(name: str, base: type[Good], **attributes: Any) -> None:
+    gymnasium.register(f"{name}-v0", type(name, (base,), attributes), max_episode_steps=LIMIT)
+
+
+for _name, _instead, _ in STEPS:
+    _register(_name, BadStep, instead=staticmethod(_instead))
+for _name, _instead, _ in RESETS:
+    _register(_name, BadReset, instead=staticmethod(_instead))
+for _name, _space in ACTIONS.items():
+    _register(_name, Good, action_space=_space)
+for _name, _space in OBSERVATIONS.items():
+    _register(_name, Good, observation_space=_space)
+for _base in (Good, Reuses, BadClose, FailsForSeed1):
+    _register(_base.__name__, _base)
+gymnasium.register("Endless-v0", Good)
+gymnasium.register("Forever-v0", Good, max_episode_steps=10**9)
+gymnasium.registry["NeverEnds-v0"].additional_wrappers = (
+    gymnasium.envs.registration.WrapperSpec(
+        "NeverTruncates", "bad_environments:NeverTruncates", {}
+    ),
+)

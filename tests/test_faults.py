@@ -1,0 +1,592 @@
+"""What can go wrong with a run, row by row, and what the user gets.
+
+Other rows are elsewhere: kills, signals and going on in test_resume.py and test_kill.py, disks that
+are full and files that are damaged in test_checkpoint_files.py, hostile files in
+test_hostile_files.py, studies beside failures in test_studies.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import bad_environments as bad
+import sparl
+from resuming import results, stopped_at
+from sparl import _native
+from sparl.cli import main
+from sparl.configuration import FIELDS, check, typed_fields
+from sparl.errors import EnvironmentFault, UsageError
+from sparl.methods import METHODS, architecture, preset
+from sparl.training import loop, memory
+from sparl.training.environment import Environment
+from sparl.training.loop import Training
+from sparl.training.plan import plan
+from sparl.training.run_folder import RunFolder
+
+FIELDS_OF_RUNS: dict[str, Any] = {
+    "steps": 90, "hidden": (8,), "batch_size": 4, "warmup_env_steps": 20, "evaluation_episodes": 2,
+    "evaluate_every_env_steps": 40, "checkpoint_every_env_steps": 25, "threads": 1,
+}  # fmt: skip
+
+
+def flags(**fields: Any) -> list[str]:
+    words: list[str] = []
+    for name, value in {**FIELDS_OF_RUNS, **fields}.items():
+        values = value if isinstance(value, tuple) else (value,)
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must be refused with a code, in one line."""
+
+    def refused(code: int, *words: str) -> str:
+        capsys.readouterr()
+        assert main(words) == code
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1, said
+        assert said.startswith("sparl: ")
+        return said
+
+    return refused
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
+    """All that are made from now on."""
+    made: list[Training] = []
+    original = Training.__init__
+
+    def remember(self: Training, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        made.append(self)
+
+    monkeypatch.setattr(Training, "__init__", remember)
+    return made
+
+
+# ------------- environment raises, returns NaN, a wrong shape or dtype, reuses its array,
+# ------------- never ends
+
+
+@pytest.mark.parametrize(("name", "says"), [(n, says) for n, _, says in bad.STEPS + bad.RESETS])
+def test_a_bad_environment_is_named_and_nothing_of_it_is_learned(
+    name: str, says: str, tmp_path: Path, refused: Callable[..., str], trainings: list[Training]
+) -> None:
+    env, run = f"bad_environments:{name}-v0", tmp_path / "run"
+    said = refused(4, "train", "--env", env, "--run-dir", str(run), *flags())
+    assert f"environment {env}: " in said
+    assert says in said
+    assert re.search(r"; at step \d+ of episode \d+ after reset\(seed=\d+\)", said)
+    assert name.startswith("Reset") or re.search(r", action \[-?\d.*, -?\d.*\]$", said.rstrip())
+    (training,) = trainings
+    assert json.loads((run / "run.json").read_text())["state"] == "failed"
+    replay = training.replay
+    assert replay.size in range(10, bad.AT + 12) or name == "NeverEnds"  # seen by evaluation
+    for values in (replay.observation, replay.reward, replay.action):
+        assert np.isfinite(values).all()
+
+
+def test_after_a_fault_the_run_goes_on_from_its_checkpoint(
+    tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--env", "bad_environments:Raises-v0", "--run-dir", str(tmp_path / "run")]
+    refused(4, "train", *words, *flags())
+    monkeypatch.setattr(bad, "AT", 10**6)  # it is mended
+    run = sparl.resume(tmp_path / "run")
+    assert [step for step, _ in run.evaluations] == [0, 40, 80, 90]
+
+
+def test_an_array_that_is_used_again_makes_no_difference(tmp_path: Path) -> None:
+    first, second = (
+        sparl.train("TD3", f"bad_environments:{name}-v0", quiet=True,
+                    run_dir=tmp_path / name, **FIELDS_OF_RUNS)
+        for name in ("Good", "Reuses")
+    )  # fmt: skip
+    assert results(first.path) == results(second.path)
+
+
+def test_an_environment_that_cannot_be_closed_loses_nothing(tmp_path: Path) -> None:
+    words = ["--env", "bad_environments:BadClose-v0", "--run-dir", str(tmp_path / "run")]
+    assert main(["train", *words, *flags()]) == 0
+
+
+def test_an_episode_without_end_is_refused_unless_it_is_given_one(
+    tmp_path: Path, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--env", "bad_environments:Endless-v0", "--run-dir", str(tmp_path / "run"), *flags()]
+    assert "has no time limit; give one with --max-episode-steps N" in refused(2, "train", *words)
+    assert main(["train", *words, "--max-episode-steps", "15"]) == 0
+    note = "an episode of bad_environments:Forever-v0 may last 1,000,000,000 steps"
+    assert note in Environment("bad_environments:Forever-v0").notes[0]
+    assert Environment("HalfCheetah-v5").notes == []
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_an_evaluation_without_end_can_be_stopped(command: str, tmp_path: Path) -> None:
+    env, run = "bad_environments:Forever-v0", str(tmp_path / "run")
+    words = ["train", "--env", env, "--run-dir", run, *flags()]
+    if command == "evaluate":
+        assert main([*words, "--max-episode-steps", "15"]) == 0
+        config = tmp_path / "run" / "config.toml"
+        config.write_text(config.read_text().replace("max_episode_steps = 15\n", ""))
+        words = ["evaluate", run]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sparl.cli", *words], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    time.sleep(4)
+    assert process.poll() is None
+    for _ in range(2 if command == "train" else 1):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert "Traceback" not in process.communicate(timeout=30)[1]
+    assert process.returncode in (130, -signal.SIGINT)
+
+
+ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.complex_numbers(),
+    st.lists(st.one_of(st.none(), st.floats(), st.lists(st.integers(), max_size=2)), max_size=4),
+    arrays.arrays(
+        st.one_of(arrays.floating_dtypes(), arrays.integer_dtypes(), arrays.boolean_dtypes(),
+                  arrays.complex_number_dtypes(), arrays.unicode_string_dtypes(max_len=2)),
+        st.sampled_from([(), (3,), (2,), (3, 1), (0,)]),
+    ),
+)  # fmt: skip
+OBSERVATIONS = st.one_of(ANYTHING, st.lists(st.floats(width=32), min_size=3, max_size=3))
+
+
+@given(st.one_of(ANYTHING, st.tuples(OBSERVATIONS, ANYTHING, ANYTHING, ANYTHING, st.just({}))))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_a_step_returns_is_refused_or_sound(returned: Any) -> None:
+    environment = Environment("bad_environments:Good-v0")
+    environment.reset(seed=0)
+    environment.gym.unwrapped.step = lambda action: returned  # type: ignore[method-assign]
+    try:
+        step = environment.step(np.zeros(2, np.float32))
+    except EnvironmentFault:
+        return
+    assert step.observation.dtype == np.float32
+    assert step.observation.shape == (3,)
+    assert np.isfinite(step.observation).all()
+    assert np.isfinite(np.float32(step.reward))
+    assert type(step.terminated) is type(step.truncated) is bool
+
+
+# ----------------------- action space not a bounded Box, observation not a flat Box
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [*((n, "action") for n in bad.ACTIONS), *((n, "observation") for n in bad.OBSERVATIONS)],
+)
+def test_other_spaces_are_refused_at_the_start(
+    name: str, what: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    run = tmp_path / "run"
+    env = f"bad_environments:{name}-v0"
+    said = refused(2, "train", "--env", env, "--run-dir", str(run), *flags())
+    assert f"environment {env}: {what} is " in said
+    assert "supported: a flat Box observation (one axis) and a bounded Box action" in said
+    assert not run.exists()
+
+
+# ----------------------- NaN or infinite loss, weight, action
+
+
+def poison(network: str, value: float) -> Callable[[Training], None]:
+    def poisoned(training: Training) -> None:
+        owner: Any = training.agent
+        for name in network.split("."):
+            owner = getattr(owner, name)
+        owner.parameters[:1] = value
+
+    return poisoned
+
+
+def poison_alpha(training: Training) -> None:
+    training.agent.temperature.log_alpha = np.nan  # type: ignore[union-attr]
+
+
+def poison_rewards(training: Training) -> None:
+    training.replay.reward[:] = 3e38  # finite, but their squares are not
+
+
+NUMBERS: list[tuple[str, str, Callable[[Training], None]]] = [
+    *((method, f"{network} {value}", poison(network, value))
+      for method in ("DS-TD3", "SAC") for value in (np.nan,)
+      for network in ("actor", "critics", "critics_target.network")),
+    ("SAC", "alpha", poison_alpha),
+    ("TD3", "rewards", poison_rewards),
+    ("SAC", "rewards", poison_rewards),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "what", "poisoned"), NUMBERS)
+@pytest.mark.parametrize("at", [60, 90], ids=["in the middle", "at the end"])
+def test_what_is_not_finite_stops_the_run_within_an_update(
+    method: str, what: str, poisoned: Callable[[Training], None], at: int, tmp_path: Path,
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if at == 90 and what in ("rewards", "alpha"):
+        pytest.skip("no update comes after it")
+    original = Training.step
+
+    def step(self: Training) -> None:
+        original(self)
+        if self.env_step == at:
+            poisoned(self)
+
+    monkeypatch.setattr(Training, "step", step)
+    run = tmp_path / "run"
+    env = ("--env", "bad_environments:Good-v0")
+    said = refused(5, "train", "--method", method, *env, "--run-dir", str(run), *flags(seed=3))
+    steps = re.search(r"diverged at step (\d+) \(update \d+\): ", said)
+    assert steps is not None, said
+    assert int(steps[1]) in (at, at + 1)
+    assert "again with the same configuration and --seed 3; try a smaller --learning-rate" in said
+    assert not (run / "agent.json").exists()
+    monkeypatch.undo()
+    kept = 50 if at == 60 else 75
+    assert f'last_checkpoint": {kept}' in info(run)
+    assert sparl.resume(run, tensorboard=False).evaluations[-1][0] == 90
+    assert np.isfinite(sparl.load(run).predict(np.ones(3))).all()
+
+
+def info(run: Path) -> str:
+    from sparl.training.about import about_run
+
+    return json.dumps(about_run(run))
+
+
+def test_a_trained_agent_whose_actions_are_not_finite_is_named(
+    tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    words = ["--env", "bad_environments:Good-v0", "--run-dir", str(run), *flags()]
+    original = Training._check_finite
+
+    def too_late(self: Training) -> None:
+        original(self)
+        if self.env_step == 90:
+            poison("actor", np.nan)(self)
+
+    monkeypatch.setattr(Training, "_check_finite", too_late)
+    assert main(["train", *words]) == 0
+    assert "an action of the policy is not finite" in refused(5, "evaluate", str(run))
+
+
+# ----------------------- replay larger than memory
+
+
+def test_a_replay_that_does_not_fit_is_refused_with_one_that_does(
+    tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "memory_bytes", lambda: 10_000_000)
+    words = ["train", "--env", "bad_environments:Good-v0", "--run-dir", str(tmp_path / "run")]
+    words += [*flags(), "--steps", "1_000_000", "--stop-at", "1_000_000"]
+    said = refused(6, *words)
+    fits = re.search(r"--replay-capacity (\d+) would fit", said)
+    assert fits is not None, said
+    one_more = str(int(fits[1]) + 1)
+    refused(6, *words, "--replay-capacity", one_more)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(Training, "run", Training.close)
+    monkeypatch.setattr("sparl.cli._exit_code", lambda run: 0)
+    assert main([*words, "--replay-capacity", fits[1]]) == 0
+
+
+def test_memory_is_what_control_groups_and_ulimit_leave(tmp_path: Path) -> None:
+    groups = tmp_path / "cgroup"
+    groups.write_text("9:cpu:/\n5:memory:/job/1\n0::/user/session\n")
+    for path, limit in {
+        "memory/memory.limit_in_bytes": "9223372036854771712", "user/memory.max": "5000000",
+        "memory/job/memory.limit_in_bytes": "7000000", "user/session/memory.max": "max",
+    }.items():  # fmt: skip
+        file = tmp_path / "fs" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{limit}\n")
+    found = memory._group_limits(tmp_path / "fs", groups)
+    assert sorted(found) == [5_000_000, 7_000_000, 9223372036854771712]
+    assert memory._group_limits(tmp_path, tmp_path / "nowhere") == []
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))\n"
+        "from sparl.training.memory import memory_bytes; print(memory_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == min(2**32, memory.memory_bytes())
+
+
+# ----------------------- two processes on one run folder; read-only folder; path is a file
+
+
+def test_two_processes_on_one_run_folder(tmp_path: Path, refused: Callable[..., str]) -> None:
+    with stopped_at(33):
+        run = sparl.train("TD3", "bad_environments:Good-v0", quiet=True,
+                          run_dir=tmp_path / "run", **FIELDS_OF_RUNS).path  # fmt: skip
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    folder = RunFolder(run)
+    folder.lock()
+    train = ["train", "--method", "TD3", "--env", "bad_environments:Good-v0", *flags()]
+    for words in (
+        ["resume", str(run)],
+        [*train, "--run-dir", str(run), "--resume", "auto"],
+        [*train, "--run-dir", str(run), "--overwrite"],
+    ):
+        assert f"run folder {run} is in use by another process" in refused(7, *words)
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+    folder.close()
+    assert main(["resume", str(run)]) == 0
+
+
+def test_read_only_places_and_files_in_the_way(tmp_path: Path, refused: Callable[..., str]) -> None:
+    words = ["train", "--env", "Pendulum-v1", *flags(), "--run-dir"]
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert f"run folder {file} is a file; choose another --run-dir" in refused(2, *words, str(file))
+    for place in (str(file / "below"), "/proc/sparl-run", "x" * 300, "a\0b"):
+        assert "cannot be written: " in refused(2, *words, place)
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs users")
+def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    """In a process without rights, whoever runs the tests."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    for parent in [closed, *closed.parents]:
+        if str(parent).startswith(str(tmp_path.parents[1])):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    code = (
+        "import os, sys\nfrom sparl.cli import main\n"
+        "assert main([*sys.argv[1:-1], os.devnull]) == 2\n"  # nothing is left to be imported
+        "os.getuid() or os.setuid(65534)\nsys.exit(main(sys.argv[1:]))"
+    )
+    words = ["train", "--env", "Pendulum-v1", *flags(), "--run-dir"]
+    for place in (closed, closed / "run"):
+        done = subprocess.run([sys.executable, "-c", code, *words, str(place)],
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        assert f"sparl: run folder {place} cannot be written: Permission denied\n" in done.stderr
+
+
+# ----------------------- malformed values
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--steps ten --seed x --stepz 5 --tau 3 --gama 1",
+         ["--steps: invalid", "'ten'", "--seed: invalid", "'x'", "--stepz", "--gama",
+          "did you mean --steps and --gamma?", "tau is 3.0, must be in [0, 1]"]),
+        ("--actor-sparsity 1.5 --gamma nan --hidden 0", ["actor_sparsity is 1.5, must be in [0, 1]",
+         "gamma is nan", "hidden is (0,), must be one or more widths in [1, 2^28) (units)"]),
+        ("--learning-rate inf --batch-size -1 --threads 0",
+         ["learning_rate is inf, must be in [0, 1000] (step size)", "batch_size is -1",
+          "threads is 0, must be in [1, 1024] (threads)"]),
+        ("--drop largest", ["'nearest_zero_of_each_sign', 'smallest'"]),
+        ("--hidden", ["hidden is (), must be one or more widths"]),
+        ("--run-dir", ["Missing value for argument '--run-dir'"]),
+    ],
+)  # fmt: skip
+def test_malformed_values_are_refused_all_at_once(
+    words: str, says: list[str], refused: Callable[..., str]
+) -> None:
+    said = refused(2, "train", *words.split())
+    assert [text for text in says if text not in said] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", ["is empty"]),
+        ("# nothing\n", ["is empty"]),
+        ("\0", ["cannot be read"]),
+        ("seed = " + "9" * 6000, ["cannot be read"]),
+        ("tau = " + "[" * 100_000, ["cannot be read"]),
+        ("env = '" + "x" * 2_000_000 + "'", ["more than 1,048,576 bytes"]),
+        ("learning_rat = 1\nsteps = 1.5\ntau = nan\nbatch_size = 0\nseed = 1979-05-27",
+         ["did you mean learning_rate?", "steps is 1.5, must be int", "tau is nan, must be in",
+          "batch_size is 0, must be in", "seed is datetime.date"]),
+        ("[seed]\nx = 1", ["seed is {'x': 1}, must be int"]),
+        ("unset = ['steps']", ["unset is ['steps'], must be names"]),
+    ],
+)  # fmt: skip
+def test_malformed_files_are_refused_all_at_once(
+    content: str, says: list[str], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(content)
+    said = refused(2, "train", "--config", str(file))
+    assert str(file) in said
+    assert [text for text in says if text not in said] == []
+    refused(2, "study", "run", str(file))
+
+
+def test_a_complaint_is_one_line_of_a_bearable_length(refused: Callable[..., str]) -> None:
+    said = refused(2, "train", "--method", "\x1b[31m\n" + 9000 * "y")
+    assert len(said) < 4000
+    assert "unknown method '\\x1b[31m\\n" in said
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.integers(-3, 300), st.floats(), st.floats(0, 1),
+    st.text(max_size=5), st.lists(st.integers(0, 40), max_size=3),
+    st.lists(st.floats(0, 1), max_size=4),
+    st.sampled_from(["random", "gradient", "tanh", "both", "SAC", "erdos_renyi", "auto"]),
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from(sorted(METHODS)),
+    st.dictionaries(st.sampled_from([*FIELDS, "gama", "lambda3"]), VALUES, max_size=6),
+)
+@settings(deadline=None, max_examples=300)
+def test_whatever_a_configuration_says_is_refused_or_can_be_planned(
+    method: str, fields: dict[str, Any]
+) -> None:
+    fields = {k: v for k, v in fields.items() if k not in ("method", "env")}
+    try:
+        config = preset(method, "HalfCheetah-v5", **typed_fields(fields, "here"))
+        check(config)
+        nets = architecture(config, 17, 6)
+    except UsageError as error:
+        said = str(error)
+    else:
+        said = ""
+    assert "\n" not in said
+    assert [name for name in fields if name not in FIELDS and f"'{name}'" not in said] == []
+    if said:
+        return
+    assert all(0 <= count <= n_in * n_out for (n_in, n_out), count in nets.actor + nets.critic)
+    assert plan(config, nets)
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS, "gama"]), VALUES, max_size=5))
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_stands_in_a_file_is_refused_or_read(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    from sparl.arguments import parse_config
+
+    file = tmp_path / "config.toml"
+    file.write_bytes(tomli_w.dumps({k: v for k, v in fields.items() if v is not None}).encode())
+    try:
+        config = parse_config(["--config", str(file)], "test")
+    except UsageError:
+        return
+    assert config.method in METHODS
+
+
+# ----------------------- clock jumps
+
+
+def test_durations_do_not_follow_a_clock_that_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumps = iter(range(10**9, 0, -(10**5)))
+    for name in ("time", "time_ns"):
+        monkeypatch.setattr(time, name, lambda: next(jumps))
+    run = sparl.train("TD3", "bad_environments:Good-v0", quiet=True,
+                      run_dir=tmp_path / "run", **FIELDS_OF_RUNS)  # fmt: skip
+    seconds = [float(row["wall_seconds"]) for row in RunFolder(run.path).rows("evaluations.csv")]
+    assert 0 <= seconds[0] <= seconds[1] <= seconds[-1] <= run.seconds < 600
+
+
+# ----------------------- last line of a metrics file cut off
+
+
+def test_a_line_that_was_cut_off_is_left_out_and_written_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = {"quiet": True, **FIELDS_OF_RUNS}
+    whole = sparl.train("TD3", "bad_environments:Good-v0", run_dir=tmp_path / "whole", **fields)
+    with stopped_at(83):
+        run = sparl.train("TD3", "bad_environments:Good-v0", run_dir=tmp_path / "run", **fields)
+    for name in ("evaluations.csv", "metrics.csv"):
+        content = (run.path / name).read_bytes()
+        (run.path / name).write_bytes(content + content.splitlines()[-1][:-3])
+        lines = [int(row["env_step"]) for row in RunFolder(run.path).rows(name)]
+        assert lines == [0, 40, 80, 83][: len(lines)]
+        assert len(lines) >= 3
+    assert main(["info", str(run.path)]) == 0
+    assert "evaluations: 3\n" in capsys.readouterr().out
+    steps = [step for step, _ in sparl.resume(run).evaluations]
+    assert steps == [step for step, _ in whole.evaluations] == [0, 40, 80, 90]
+
+
+# ----------------------- resumed on another instruction set or library version
+
+
+@pytest.fixture
+def _isa() -> Iterator[None]:
+    before = _native.isa()
+    yield
+    _native.use_isa(before)
+
+
+@pytest.mark.usefixtures("_isa")
+@pytest.mark.parametrize("what", ["instruction_set", "numpy", "mujoco"])
+def test_on_another_machine_it_goes_on_and_is_marked(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stopped_at(33):
+        run = sparl.train("TD3", "Hopper-v5", quiet=True, run_dir=tmp_path / "run",
+                          **FIELDS_OF_RUNS).path  # fmt: skip
+    if what == "instruction_set":
+        others = [isa for isa in _native.available_isas() if isa != _native.isa()]
+        if not others:
+            pytest.skip("this machine knows only one")
+        _native.use_isa(others[0])
+        now, was = others[0], _native.available_isas()[-1]
+    else:
+        was, now = loop.versions()[what], "0.0"
+        monkeypatch.setattr(loop, "versions", lambda: {**versions, what: now})
+        versions = sparl.training.machine.versions()
+    assert main(["resume", str(run)]) == 0
+    because = f"{what} is now {now}, was {was}"
+    assert f"warning: going on at step 33, not exactly: {because}\n" in capsys.readouterr().out
+    about = json.loads((run / "run.json").read_text())
+    assert (about["state"], about["bit_exact"]) == ("finished", False)
+    assert about["continued"] == [{"env_step": 33, "not_exact_because": [because]}]
+
+
+# ----------------------- one run of a study fails for ever
+
+
+def test_a_run_that_fails_for_ever_leaves_the_others_and_is_never_averaged_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    file = tmp_path / "study.toml"
+    small = {k: v for k, v in FIELDS_OF_RUNS.items() if k != "threads"}
+    file.write_bytes(tomli_w.dumps({
+        "methods": ["TD3"], "environments": ["bad_environments:FailsForSeed1-v0"], "seeds": 3,
+        "fields": small,
+    }).encode())  # fmt: skip
+    words = ["study", "run", str(file), "--folder", str(tmp_path / "runs"), "--processes", "2"]
+    for _ in range(2):
+        assert main(words) == 1
+        assert "3 runs: 2 finished, 1 failed" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "report")]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 3" in said
