@@ -35,7 +35,8 @@ def write_run(
     folder.write_json(
         RUN,
         {
-            "state": state, "env_step": last, "updates": last, "peak_memory_bytes": 100_000_000,
+            "state": state, "env_step": last, "updates": last, "wall_seconds": 9.0,
+            "peak_memory_bytes": 100_000_000,
             "machine": {"cpu": "a CPU", "instruction_set": "avx2", "threads": 1},
             "versions": {"sparl": "0.1.0", "commit": commit},
         },

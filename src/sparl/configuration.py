@@ -250,6 +250,8 @@ def _outside(name: str, value: Any) -> str:
 
 FIELDS = {field.name: field for field in fields(Config)}
 
+_HINTS = get_type_hints(Config)
+
 # A run gives the same whatever they are.
 WITHOUT_INFLUENCE = frozenset(
     {"run_dir", "overwrite", "resume", "checkpoint_every_env_steps", "threads", "tensorboard"}
@@ -275,7 +277,6 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
         UsageError: with every unknown name (and the nearest known one) and every wrong value.
     """
     wrong, out = [], {}
-    hints = get_type_hints(Config)
     for name, value in values.items():
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1)
@@ -284,7 +285,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
             )
             continue
         plain = _plain(value)
-        if not _fits(plain, hints[name]):
+        if not _fits(plain, _HINTS[name]):
             kind = str(FIELDS[name].type).replace("Literal", "one of ").replace(" | None", "")
             wrong.append(f"{name} is {value!r}, must be {kind}")
         elif text := _outside(name, plain):

@@ -72,7 +72,7 @@ class FinishedRun:
             DataError: it has not finished, or a file is damaged.
         """
         folder = RunFolder.open(path)
-        config, about = folder.config(), folder.read_json(RUN)
+        config, about = folder.config(), folder.run()
         rows = folder.rows(EVALUATIONS)
         if about.get("state") != "finished":
             at = about.get("env_step", 0)

@@ -28,11 +28,12 @@ def about_run(path: str | Path) -> dict[str, Any]:
     try:
         names = ("env_step", "mean", "std")
         last = {name: float(rows[-1][name]) for name in names} if rows else None
-    except (KeyError, TypeError, ValueError):
+        evaluated = [int(last["env_step"])] if last else []
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError(f"{folder.path / EVALUATIONS}: its last line is damaged") from None
     # run.json is of the beginning or the end; what else there is may be newer.
     found = [step_of(checkpoint) for checkpoint in Checkpoints(folder.path).newest_first()]
-    steps = [about.get("env_step", 0), *found[:1], *([int(last["env_step"])] if last else [])]
+    steps = [about.get("env_step", 0), *found[:1], *evaluated]
     content |= {"state": state, "env_step": max(steps), "steps": config.steps}
     content["last_checkpoint"] = found[0] if found else None
     if state in ("running", "killed", "failed") or found:
@@ -57,8 +58,8 @@ def _continuation(folder: RunFolder, config: Config) -> str:
         return f"{words} begins anew: there is no checkpoint"
     try:
         environment = read_manifest(found[0])["state"]["environment"]
-    except (DataError, KeyError, TypeError) as error:
+        exact = environment is not None and environment.get("own") != ""
+    except (DataError, KeyError, TypeError, AttributeError) as error:
         return f"{words} tries an older checkpoint ({error})"
-    exact = environment is not None and environment.get("own") != ""
     how = "bit for bit" if exact else "with a new episode, as its environment cannot be saved"
     return f"{words} goes on {how}"

@@ -153,7 +153,7 @@ def load_agent(path: str | Path) -> TrainedAgent:
     manifest = folder.read_json(AGENT_MANIFEST, _MANIFEST_BYTES)
     if manifest.get("format") != FORMAT:
         raise DataError(
-            f"{folder.path / AGENT_MANIFEST}: format {manifest.get('format')}, "
+            f"{folder.path / AGENT_MANIFEST}: format {str(manifest.get('format'))[:20]}, "
             f"this version reads {FORMAT}"
         )
     where = folder.path / AGENT

@@ -70,10 +70,11 @@ def read_whole(path: Path, most: int) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{path}: cannot be read ({reason})") from None
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        raise DataError(f"{path}: not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise DataError(f"{path}: not a regular file")
         if about.st_size > most:
             raise DataError(f"{path}: {about.st_size:,} bytes, at most {most:,} are expected")
         if about.st_size > memory_bytes():

@@ -204,7 +204,15 @@ class RunFolder:
         kinds = {"state": str, "env_step": int, "wall_seconds": int | float}
         wrong = [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]
         if wrong:
-            raise DataError(f"{self.path / RUN}: {wrong[0]} is {about.get(wrong[0])!r}")
+            raise DataError(f"{self.path / RUN}: {wrong[0]} is {str(about.get(wrong[0]))[:80]}")
+        for name, kind in {"versions": dict, "machine": dict, "continued": list}.items():
+            if not isinstance(about.get(name, kind()), kind):
+                raise DataError(f"{self.path / RUN}: {name} is {str(about[name])[:80]}")
+        for entry in about.get("continued", []):
+            if not isinstance(entry, dict) or entry.keys() != {"env_step", "not_exact_because"}:
+                raise DataError(f"{self.path / RUN}: continued holds {str(entry)[:80]}")
+            if type(entry["env_step"]) is not int or not _texts(entry["not_exact_because"]):
+                raise DataError(f"{self.path / RUN}: continued holds {str(entry)[:80]}")
         return about
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
@@ -309,6 +317,10 @@ class RunFolder:
             return list(csv.DictReader(io.StringIO(text)))
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path}: damaged ({error})") from None
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def holds_run(path: str | Path) -> bool:

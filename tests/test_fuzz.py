@@ -1,0 +1,19 @@
+"""The fuzzer of everything that is read, for some seconds; see fuzz/loaders.py."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
+def test_damaged_and_hostile_files_are_refused_or_fit_for_use() -> None:
+    """Whatever was ever found, and some hundred cases more; in a process of bounded memory."""
+    fuzzer = Path(__file__).parent / "fuzz" / "loaders.py"
+    words = [sys.executable, str(fuzzer), "--cases", "250"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "250 cases, 0 kinds of trouble"
