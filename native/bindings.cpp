@@ -45,16 +45,30 @@ std::vector<size_t> shape_of(const A& a) {
   return shape;
 }
 
+std::string dtype_text(nb::dlpack::dtype dtype) {
+  using Code = nb::dlpack::dtype_code;
+  const std::string bits = std::to_string(dtype.bits);
+  switch (Code(dtype.code)) {
+    case Code::Bool:
+      return "bool";
+    case Code::Float:
+      return "float" + bits;
+    case Code::Int:
+      return "int" + bits;
+    case Code::UInt:
+      return "uint" + bits;
+    case Code::Complex:
+      return "complex" + bits;
+    default:
+      return "of another kind";
+  }
+}
+
 // dtype T and C order, or an error that names the argument.
 template <class T, class A>
 void check(const A& a, const char* name) {
   if (a.dtype() != nb::dtype<T>()) {
-    const bool is_float = a.dtype().code == uint8_t(nb::dlpack::dtype_code::Float);
-    const bool is_unsigned = a.dtype().code == uint8_t(nb::dlpack::dtype_code::UInt);
-    const std::string is = std::string(is_float      ? "float"
-                                       : is_unsigned ? "uint"
-                                                     : "int") +
-                           std::to_string(a.dtype().bits);
+    const std::string is = dtype_text(a.dtype());
     const std::string wanted = std::is_same_v<T, float>      ? "float32"
                                : std::is_same_v<T, uint32_t> ? "uint32"
                                                              : "int64";
@@ -79,7 +93,8 @@ auto* checked(const A& a, const char* name, const std::vector<size_t>& shape) {
 }
 
 const uint8_t* checked_flags(const ReadOnlyArray& a, const char* name, size_t size) {
-  if (a.dtype() != nb::dtype<bool>() || a.ndim() != 1 || a.shape(0) != size || a.stride(0) != 1)
+  if (a.dtype() != nb::dtype<bool>() || a.ndim() != 1 || a.shape(0) != size ||
+      (size > 1 && a.stride(0) != 1))
     throw std::invalid_argument(std::string(name) + " must be bool, contiguous, of shape " +
                                 shape_text({size}));
   return static_cast<const uint8_t*>(a.data());
@@ -88,7 +103,8 @@ const uint8_t* checked_flags(const ReadOnlyArray& a, const char* name, size_t si
 template <class T = float>
 NewArray<T> new_array(const std::vector<size_t>& shape) {
   size_t n = 1;
-  for (size_t s : shape) n *= s;
+  for (size_t s : shape)
+    if (__builtin_mul_overflow(n, s, &n)) throw std::bad_alloc();
   auto* data = new T[n ? n : 1];
   nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
   return NewArray<T>(data, shape.size(), shape.data(), owner);

@@ -880,6 +880,16 @@ def within(t: Any = None, o: Any = None, s: Any = None, c: Any = None, budget: i
     _native.Follower([((0, 3), (0, 3), s, c, budget)]).follow(t, o, 0.5)
 
 
+def windows(**other: Any) -> Any:
+    arguments: dict[str, Any] = {
+        "observation": zeros(5, 3), "action": zeros(5, 2), "reward": zeros(5),
+        **{name: zeros(5, dtype=np.bool_) for name in ("terminated", "episode_end", "apart")},
+        "oldest": 0, "size": 4, "powers": zeros(3), "paths": True, **other,
+    }  # fmt: skip
+    arguments["ages"] = np.array(arguments.get("ages", [0]), np.int64)
+    return _native.windows(**arguments)
+
+
 DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "forward features": (
         lambda: STACK.forward(PARAMETERS, [zeros(5, 2), zeros(5, 2)]),
@@ -990,6 +1000,51 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: within(c=np.arange(4, dtype=np.uint32)), ValueError, r"\(3,\), has \(4,\)",
     ),
     "budget negative": (lambda: within(budget=-1), TypeError, "incompatible"),
+    "adam bool": (
+        lambda: adam(p=zeros(3, dtype=np.bool_)), TypeError, "parameters must be float32, is bool",
+    ),
+    "adam complex": (
+        lambda: adam(g=zeros(3, dtype=np.complex64)), TypeError, "float32, is complex64",
+    ),
+    "adam halves": (lambda: adam(g=zeros(3, dtype=np.float16)), TypeError, "is float16"),
+    "heads": (
+        lambda: _native.squashed_normal(zeros(2, 5), zeros(2, 3), False),
+        ValueError, r"heads must have shape \(2, 6\), has \(2, 5\)",
+    ),
+    "heads bool": (
+        lambda: _native.squashed_normal(zeros(2, 6, dtype=np.bool_), zeros(2, 3), False),
+        TypeError, "float32, is bool",
+    ),
+    "windows age": (lambda: windows(ages=[4]), ValueError, "age 4 of 4 transitions"),
+    "windows negative age": (lambda: windows(ages=[-1]), ValueError, "age -1 of 4 transitions"),
+    "windows size": (lambda: windows(size=6), ValueError, "size 6 in a ring of 5"),
+    "windows oldest": (lambda: windows(oldest=5), ValueError, "oldest 5 and size 4 in a ring of 5"),
+    "windows flags": (
+        lambda: windows(terminated=zeros(5)), ValueError, r"must be bool, contiguous, of shape",
+    ),
+    "windows flags apart": (
+        lambda: windows(apart=zeros(10, dtype=np.bool_)[::2]), ValueError, "must be bool, contig",
+    ),
+    "windows reward": (lambda: windows(reward=zeros(4)), ValueError, r"\(5,\), has \(4,\)"),
+    "windows powers": (lambda: windows(powers=zeros(1)), ValueError, "powers two entries"),
+    "windows action": (lambda: windows(action=zeros(5)), ValueError, "must have two axes"),
+    "windows overflow": (
+        lambda: windows(observation=zeros(1, 1 << 22), action=zeros(1, 1), reward=zeros(1),
+                        terminated=zeros(1, dtype=np.bool_), episode_end=zeros(1, dtype=np.bool_),
+                        apart=zeros(1, dtype=np.bool_), size=1, powers=zeros(1 << 22),
+                        ages=np.zeros(1 << 20, np.int64)),
+        MemoryError, None,
+    ),
+    "find sorted": (
+        lambda: _native.find_sorted(np.arange(3), np.arange(3, dtype=np.int32)),
+        TypeError, "needles must be int64, is int32",
+    ),
+    "find sorted bool": (
+        lambda: _native.find_sorted(np.zeros(3, bool), np.arange(3)), TypeError, "int64, is bool",
+    ),
+    "find sorted axes": (
+        lambda: _native.find_sorted(np.zeros((3, 1), np.int64), np.arange(3)), ValueError, "axis",
+    ),
     "threads 0": (lambda: _native.set_threads(0), ValueError, r"0 threads.*\[1, 1024\]"),
     "threads many": (lambda: _native.set_threads(1025), ValueError, "1025 threads"),
 }  # fmt: skip
@@ -997,7 +1052,7 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
 
 @pytest.mark.parametrize(("call", "error", "says"), DOOR.values(), ids=DOOR.keys())
 def test_what_does_not_fit_is_refused_with_numbers(
-    call: Callable[[], Any], error: type[Exception], says: str
+    call: Callable[[], Any], error: type[Exception], says: str | None
 ) -> None:
     with pytest.raises(error, match=says):
         call()

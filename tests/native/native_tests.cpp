@@ -4,7 +4,9 @@
 #include "dispatch.h"
 #include "flat.h"
 #include "network.h"
+#include "pattern_blocks.h"
 #include "threads.h"
+#include "windows.h"
 #include <algorithm>
 #include <atomic>
 #include <cfloat>
@@ -398,6 +400,103 @@ void test_adam() {
     CHECK(near(m[0], {naive_m, bound * naive_m}));
     CHECK(near(v[0], {naive_v, bound * naive_v}));
     CHECK(near(p[0], {naive_p, bound}));
+  }
+}
+
+// Actions of a squashed Gaussian by the formulas, in double: whole vectors, tails, and rows that do
+// not begin where a vector does.
+void test_squashed_normal() {
+  for (const size_t rows : {1u, 3u, 100u, 1200u})
+    for (const size_t n : {1u, 6u, 17u})
+      for (const bool smooth : {false, true}) {
+        context = std::string(kernels().name) + " squashed normal " + std::to_string(rows) + "x" +
+                  std::to_string(n);
+        Floats heads = random_floats(rows * 2 * n);
+        const Floats noise = random_floats(rows * n);
+        Floats action(rows * n, kUntouched), density(rows, kUntouched), std(action), slope(action);
+        squashed_normal(rows, n, heads.data(), noise.data(), smooth, action.data(), density.data(),
+                        std.data(), slope.data());
+        bool right = true;
+        for (size_t r = 0; r < rows; r++) {
+          double sum = 0;
+          for (size_t i = 0; i < n; i++) {
+            const double mean = heads[r * 2 * n + i], head = heads[r * 2 * n + n + i];
+            const double log_std = smooth ? -5 + 3.5 * (std::tanh(head) + 1) : head;
+            const double deviation = std::exp(log_std), eps = noise[r * n + i];
+            const double u = mean + deviation * eps, a = std::tanh(u);
+            sum += -0.5 * eps * eps - log_std - 0.5 * std::log(2 * M_PI) - std::log(1 - a * a);
+            right &= std::fabs(action[r * n + i] - a) < 1e-5;
+            right &= std::fabs(std[r * n + i] - deviation) < 1e-5 * deviation;
+          }
+          right &= std::fabs(density[r] - sum) < 1e-3 * (1 + std::fabs(sum));
+        }
+        CHECK(right);
+      }
+}
+
+// n-step windows against one transition at a time, in a ring that has gone round.
+void test_windows() {
+  for (const size_t capacity : {1u, 2u, 7u, 50u})
+    for (const uint32_t n : {1u, 3u, 8u}) {
+      context = "windows of " + std::to_string(n) + " in " + std::to_string(capacity);
+      const size_t n_obs = 3, n_act = 2, oldest = capacity / 2, size = capacity - capacity / 4;
+      const Floats observation = random_floats(capacity * n_obs);
+      const Floats action = random_floats(capacity * n_act), reward = random_floats(capacity);
+      std::vector<uint8_t> terminated(capacity), end(capacity), apart(capacity);
+      for (size_t i = 0; i < capacity; i++) {
+        terminated[i] = random_bits() % 5 == 0;
+        end[i] = terminated[i] || random_bits() % 5 == 0;
+        apart[i] = end[i] || random_bits() % 3 == 0;
+      }
+      std::vector<int64_t> ages(size);
+      std::iota(ages.begin(), ages.end(), 0);
+      Floats powers(n + 1);
+      for (uint32_t k = 0; k <= n; k++) powers[k] = float(std::pow(0.9, k));
+      Floats first(size * n_obs), taken(size * n_act), sum(size), discount(size);
+      Floats reached(size * n_obs), path(size * n * n_obs), path_discount(size * n);
+      Apart elsewhere;
+      windows({capacity, oldest, size, n_obs, n_act, observation.data(), action.data(),
+               reward.data(), terminated.data(), end.data(), apart.data()},
+              size, ages.data(), powers.data(),
+              {n, first.data(), taken.data(), sum.data(), discount.data(), reached.data(),
+               path.data(), path_discount.data()},
+              elsewhere);
+      bool right = elsewhere.place.size() == elsewhere.row.size();
+      for (size_t age = 0; age < size; age++) {
+        float total = 0;
+        size_t m = 0, row = 0;
+        do {
+          row = (oldest + age + m) % capacity;
+          total += powers[m] * reward[row];
+          m++;
+        } while (m < n && !end[row] && age + m < size);
+        right &= near(sum[age], {total, 1e-5});
+        right &= discount[age] == (terminated[row] ? 0.0f : powers[m]);
+        const size_t start = (oldest + age) % capacity, next = (row + 1) % capacity;
+        for (size_t i = 0; i < n_obs; i++) {
+          right &= first[age * n_obs + i] == observation[start * n_obs + i];
+          right &= reached[age * n_obs + i] == observation[next * n_obs + i];
+        }
+      }
+      CHECK(right);
+    }
+}
+
+void test_find_sorted() {
+  context = "find sorted";
+  for (const size_t size : {0u, 1u, 2u, 33u, 1000u}) {
+    std::vector<int64_t> in(size), of(2 * size + 3), index(of.size());
+    for (size_t i = 0; i < size; i++) in[i] = int64_t(i) * 3 + int64_t(random_bits() % 3);
+    for (auto& needle : of) needle = int64_t(random_bits() % (3 * size + 5)) - 2;
+    if (size % 2) std::sort(of.begin(), of.end());
+    const auto found = std::make_unique<bool[]>(of.size());
+    find_sorted(in.data(), size, of.data(), of.size(), index.data(), found.get());
+    bool right = true;
+    for (size_t i = 0; i < of.size(); i++) {
+      const auto at = std::lower_bound(in.begin(), in.end(), of[i]);
+      right &= index[i] == at - in.begin() && found[i] == (at != in.end() && *at == of[i]);
+    }
+    CHECK(right);
   }
 }
 
@@ -820,6 +919,8 @@ int main() {
   test_pattern_blocks(3, 70001, 0.0005, 1);
   test_stacks_that_do_not_fit();
   test_every_item_runs_once();
+  test_windows();
+  test_find_sorted();
 
   for (const Kernels* table : available_kernels()) {
     const Kernels& k = *table;
@@ -835,6 +936,7 @@ int main() {
     test_relu_keeps_nan(k);
     for (const size_t n : {1u, 3u, 15u, 16u, 17u, 1001u}) test_flat_kernels(k, n);
     test_adam();
+    test_squashed_normal();
     for (const Shape& shape : kShapes) test_network(shape);
     test_thread_counts();
     test_concurrent_callers();
