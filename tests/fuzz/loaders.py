@@ -217,7 +217,7 @@ def _changed_tree(tree: Any, rng: Generator) -> Any:
 def _nasty(rng: Generator) -> Any:
     if rng.random() < 0.02:
         deep: Any = []
-        for _ in range(int(rng.integers(50, 900))):
+        for _ in range(int(rng.integers(50, 250))):
             deep = [deep]
         return deep
     return copy.deepcopy(NASTY[int(rng.integers(len(NASTY)))])
