@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
@@ -35,6 +37,15 @@ class Good(gymnasium.Env[Any, Any]):
         self.steps += 1
         self.place = (0.9 * self.place + 0.1 * action.sum()).astype(np.float32)
         return self.place, float(self.place[0]), False, False, {}
+
+
+class Forever(Good):
+    """Its episodes last for ever; says so by the file that MARK names."""
+
+    def step(self, action: NDArray[Any]) -> Any:
+        if self.steps == 100 and "MARK" in os.environ:
+            Path(os.environ["MARK"]).touch()
+        return super().step(action)
 
 
 class Reuses(Good):
@@ -176,7 +187,7 @@ for _name, _space in OBSERVATIONS.items():
 for _base in (Good, Reuses, BadClose, FailsForSeed1):
     _register(_base.__name__, _base)
 gymnasium.register("Endless-v0", Good)
-gymnasium.register("Forever-v0", Good, max_episode_steps=10**9)
+gymnasium.register("Forever-v0", Forever, max_episode_steps=10**9)
 gymnasium.registry["NeverEnds-v0"].additional_wrappers = (
     gymnasium.envs.registration.WrapperSpec(
         "NeverTruncates", "bad_environments:NeverTruncates", {}

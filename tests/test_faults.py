@@ -150,10 +150,12 @@ def test_an_evaluation_without_end_can_be_stopped(command: str, tmp_path: Path) 
         words = ["evaluate", run]
     process = subprocess.Popen(
         [sys.executable, "-m", "sparl.cli", *words], stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, stdout=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "MARK": str(tmp_path / "m")},
     )  # fmt: skip
-    time.sleep(4)
-    assert process.poll() is None
+    while not (tmp_path / "m").exists():  # it plays
+        assert process.poll() is None
+        time.sleep(0.05)
     for _ in range(2 if command == "train" else 1):
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
