@@ -186,7 +186,7 @@ for _name, _space in OBSERVATIONS.items():
     _register(_name, Good, observation_space=_space)
 for _base in (Good, Reuses, BadClose, FailsForSeed1):
     _register(_base.__name__, _base)
-gymnasium.register("Endless-v0", Good)
+gymnasium.register("NoLimit-v0", Good)
 gymnasium.register("Forever-v0", Forever, max_episode_steps=10**9)
 gymnasium.registry["NeverEnds-v0"].additional_wrappers = (
     gymnasium.envs.registration.WrapperSpec(

@@ -131,7 +131,7 @@ def test_an_environment_that_cannot_be_closed_loses_nothing(tmp_path: Path) -> N
 def test_an_episode_without_end_is_refused_unless_it_is_given_one(
     tmp_path: Path, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--env", "bad_environments:Endless-v0", "--run-dir", str(tmp_path / "run"), *flags()]
+    words = ["--env", "bad_environments:NoLimit-v0", "--run-dir", str(tmp_path / "run"), *flags()]
     assert "has no time limit; give one with --max-episode-steps N" in refused(2, "train", *words)
     assert main(["train", *words, "--max-episode-steps", "15"]) == 0
     note = "an episode of bad_environments:Forever-v0 may last 1,000,000,000 steps"
