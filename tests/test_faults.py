@@ -151,6 +151,8 @@ def test_an_evaluation_without_end_can_be_stopped(command: str, tmp_path: Path) 
     process = subprocess.Popen(
         [sys.executable, "-m", "sparl.cli", *words], stderr=subprocess.PIPE, text=True,
         stdout=subprocess.DEVNULL,
+        # Where the tests run in the background, SIGINT is ignored by whatever they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "MARK": str(tmp_path / "m")},
     )  # fmt: skip
     while not (tmp_path / "m").exists():  # it plays
