@@ -164,7 +164,7 @@ ACTIONS = {
     "Choice": Discrete(3), "Unbounded": Box(-np.inf, np.inf, (2,)),
     "HalfBounded": Box(0, np.inf, (2,)), "ActionMatrix": Box(-1, 1, (2, 2)),
     "NoAction": Box(-1, 1, (0,)), "Integers": Box(0, 3, (2,), np.int32),
-    "Point": Box(np.float32([0, 0]), np.float32([0, 1])), "NoSpace": None,
+    "OneAction": Box(np.float32([0, 0]), np.float32([0, 1])), "NoSpace": None,
 }  # fmt: skip
 OBSERVATIONS = {
     "Picture": Box(0, 1, (4, 4)), "Named": Dict({"x": Box(0, 1, (3,))}), "State": Discrete(5),
