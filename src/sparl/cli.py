@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ import tyro
 from rich.table import Table
 
 from sparl.arguments import parse_config, parse_options
-from sparl.console import PlainConsole
+from sparl.console import PlainConsole, nobody_reads
 from sparl.errors import DataError, SparlError, UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     try:
-        return _dispatch(args)
+        code = _dispatch(args)
+        sys.stdout.flush()
+        return code
     except SparlError as error:
         if debug:
             raise
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("out of memory; a smaller --replay-capacity or --hidden would take less")
         return 6
     except BrokenPipeError:  # what reads our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nobody_reads()
         return 0
     except Exception as error:
         if debug:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import NoReturn
 
 from rich.console import Console
@@ -16,3 +18,10 @@ class PlainConsole(Console):
     def on_broken_pipe(self) -> NoReturn:
         """Rich would end the process here, a training included."""
         raise BrokenPipeError
+
+
+def nobody_reads() -> None:
+    """Send standard output nowhere, what Python still holds of it included."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

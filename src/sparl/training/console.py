@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from sparl.console import PlainConsole
+from sparl.console import PlainConsole, nobody_reads
 from sparl.training.evaluate import Evaluation
 
 
@@ -49,6 +49,7 @@ class RunConsole:
             self._console.print(text, markup=False)
         except BrokenPipeError:  # whoever read this has gone; the training goes on
             self._console.quiet = True
+            nobody_reads()
 
     def begin(self, env_step: int) -> None:
         """Measure speed from now and this step on."""
