@@ -287,7 +287,8 @@ def test_whatever_reads_a_damaged_run_says_so_in_one_line(
     (run / name).write_bytes(content)
     out = str(run / "out")
     for words in (
-        ["evaluate", str(run)], ["info", str(run)], ["resume", str(run)], ["archive", str(run)],
+        ["evaluate", str(run)], ["info", str(run)], ["resume", str(run)],
+        ["archive", str(run), "--to", f"{out}-archive"],
         ["play", str(run), "--video", f"{out}.mp4"],
         ["export", str(run), "--format", "c", "--out", out],
         ["report", str(run), "--out", f"{out}-report"],

@@ -205,9 +205,13 @@ class RunFolder:
         wrong = [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]
         if wrong:
             raise DataError(f"{self.path / RUN}: {wrong[0]} is {str(about.get(wrong[0]))[:80]}")
-        for name, kind in {"versions": dict, "machine": dict, "continued": list}.items():
+        parts = {"versions": dict, "machine": dict, "environment": dict, "continued": list}
+        for name, kind in parts.items():
             if not isinstance(about.get(name, kind()), kind):
                 raise DataError(f"{self.path / RUN}: {name} is {str(about[name])[:80]}")
+        notes = about.get("environment", {}).get("notes", [])
+        if not _texts(notes):
+            raise DataError(f"{self.path / RUN}: the environment's notes are {str(notes)[:80]}")
         for entry in about.get("continued", []):
             if not isinstance(entry, dict) or entry.keys() != {"env_step", "not_exact_because"}:
                 raise DataError(f"{self.path / RUN}: continued holds {str(entry)[:80]}")
