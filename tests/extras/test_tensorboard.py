@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,8 +47,18 @@ def test_a_reader_sees_values_while_the_run_goes_on(tmp_path: Path) -> None:
         "rollout/episode_return", "replay/replay_size", "time/env_steps_per_second",
         "topology/actor.member0.layer1.initial_overlap",
     } <= set(reader.Tags()["scalars"])  # fmt: skip
-    assert "torch" not in sys.modules
-    assert "tensorflow" not in sys.modules
+
+
+def test_neither_pytorch_nor_tensorflow_is_loaded(tmp_path: Path) -> None:
+    code = """
+import sys
+from sparl.cli import main
+assert main(["train", "--env", "Pendulum-v1", "--steps", "60", "--warmup-env-steps", "30",
+             "--hidden", "8", "8", "--tensorboard", "--run-dir", sys.argv[1]]) == 0
+assert "tensorboard" in sys.modules
+assert not {"torch", "tensorflow"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True)
 
 
 def test_a_run_that_went_back_has_no_double_points(tmp_path: Path) -> None:
