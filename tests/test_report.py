@@ -178,6 +178,15 @@ def test_runs_of_another_length_are_another_method(tmp_path: Path) -> None:
     assert labels == ["TD3, 100,000 of 100,000 steps", "TD3, 50,000 of 50,000 steps"]
 
 
+def test_a_run_that_was_stopped_and_went_on_to_the_end_is_a_seed_like_others(
+    tmp_path: Path,
+) -> None:
+    write_run(tmp_path / "0", "TD3", ENV, rising(1.0, 11), seed=0)
+    write_run(tmp_path / "1", "TD3", ENV, rising(1.0, 11), seed=1, stop_at=50_000)
+    (group,) = collect([tmp_path]).groups
+    assert (len(group.runs), group.label) == (2, "TD3")
+
+
 # ------------------------------------------------------------------ pages and files
 
 

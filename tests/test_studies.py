@@ -119,6 +119,7 @@ def test_ids_depend_on_what_was_set_and_on_the_presets_version(
         (SMALL + "gama = 1", "did you mean gamma"),
         (SMALL + "gamma = 7", "gamma is 7"),
         (SMALL + "seed = 7", "seed cannot be set as a field"),
+        (SMALL + "resume = 'auto'", "resume cannot be set as a field"),
         (SMALL + "[grid]\ngamma = 0.9", "grid must name a list"),
         (SMALL + "[[variants]]\nthreads = 2", "threads cannot be set as a field"),
         ("variants = 3\n" + SMALL, "variants must be tables"),
@@ -299,6 +300,14 @@ def test_dry_run_estimates_and_writes_nothing(
     assert printed.count("DS-TD3_Pendulum-v1_seed") == 2
     assert "by a trial of 1 of them" in printed
     assert not folder.exists()
+
+
+def test_one_run_is_not_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = study_file(tmp_path, SMALL.replace("seeds = 2", "seeds = 1"))
+    assert main(["study", "status", str(path), "--folder", str(tmp_path / "runs")]) == 0
+    assert "1 run: 1 waiting" in capsys.readouterr().out
+    assert main(["study", "run", str(path), "--folder", str(tmp_path / "runs"), "--dry-run"]) == 0
+    assert "1 run to do, " in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -299,7 +299,9 @@ _METHODS = [
 
 
 def _without_seed(config: Config) -> Config:
-    return replace(config, **{name: getattr(Config, name) for name in _OF_ONE_RUN})
+    """What seeds have in common; a run that went on to its end is one that never stopped."""
+    same = {name: getattr(Config, name) for name in _OF_ONE_RUN}
+    return replace(config, stop_at=None if config.end == config.steps else config.end, **same)
 
 
 def _common(settings: Iterable[Config]) -> dict[str, set[str]]:

@@ -21,6 +21,7 @@ from sparl.studies.plan import Study, read_study, write_plan
 from sparl.studies.progress import Progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
 from sparl.training.machine import available_cores
+from sparl.wording import counted
 
 USAGE = "usage: sparl study run FILE | status FILE        sparl study run --help"
 
@@ -86,7 +87,7 @@ def run(args: list[str]) -> int:
         _print_plan(console, every, processes)
         return 0
     write_plan(folder, found)
-    console.print(f"{len(every)} runs in {folder}, {len(todo)} to do")
+    console.print(f"{counted(len(every), 'run')} in {folder}, {len(todo)} to do")
     with _Watch(console, folder, found) as watch:
         if options.ray is None:
             stopped = execute(folder, todo, processes, watch.look)
@@ -174,6 +175,7 @@ def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int
     longest = max(need.seconds for need in needs.values())
     most = sorted((need.bytes for need in needs.values()), reverse=True)[:processes]
     console.print(
-        f"{len(todo)} runs to do, {processes} at a time: about {hours(max(seconds, longest))} and "
-        f"{sum(most) / 1e6:,.0f} MB, by a trial of {trials} of them"
+        f"{counted(len(todo), 'run')} to do, {processes} at a time: about "
+        f"{hours(max(seconds, longest))} and {sum(most) / 1e6:,.0f} MB, "
+        f"by a trial of {trials} of them"
     )

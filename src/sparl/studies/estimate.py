@@ -72,7 +72,6 @@ def _trial(config: Config) -> Estimate:
             networks = network_bytes(training.architecture, config.batch_size)
         finally:
             training.close()
-    capacity = min(config.replay_capacity, config.end)
-    replay = replay_bytes(capacity, n_obs, n_act, config.dynamic_buffer)
+    replay = replay_bytes(config.replay_rows, n_obs, n_act, config.dynamic_buffer)
     evaluations = 1 + config.end // config.evaluate_every_env_steps
     return Estimate(config.end * step + evaluations * evaluation, PROCESS_BYTES + networks + replay)

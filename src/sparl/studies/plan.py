@@ -32,7 +32,7 @@ PLAN = "plan.json"  # which runs a study's folder is to hold
 _WHERE = ("methods", "environments", "seeds")
 _KEYS = (*_WHERE, "fields", "grid", "variants")
 # What each run has of its own, or what the study decides.
-_OF_THE_STUDY = {"method", "env", "seed", "run_dir", "overwrite", "threads"}
+_OF_THE_STUDY = {"method", "env", "seed", "run_dir", "overwrite", "resume", "threads"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from rich.table import Table
 from sparl.errors import DataError
 from sparl.studies.plan import Unit
 from sparl.training.run_folder import EVALUATIONS, RUN, RunFolder
+from sparl.wording import counted
 
 State = Literal["waiting", "running", "stopped", "failed", "finished"]
 FAILURE = "failure.json"  # why the last attempt ended: exit code and last line
@@ -91,7 +92,7 @@ def table(every: Sequence[Progress]) -> Table:
         if p.error:
             shown.add_row(f"  {p.error}")
     text = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    shown.caption = f"{len(every)} runs: {text}{_left(every)}"
+    shown.caption = f"{counted(len(every), 'run')}: {text}{_left(every)}"
     shown.caption_justify = "left"
     return shown
 

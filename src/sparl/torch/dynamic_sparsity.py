@@ -23,6 +23,7 @@ from sparl.topology.schedule import NEVER, Schedule
 from sparl.torch.layers import MaskedLinear, Modules, connections, survey, to_numpy
 from sparl.torch.targets import FollowedTarget, TargetRule, follow
 from sparl.training.rewire import DROP_RULES, GROW_RULES
+from sparl.wording import counted
 
 Method = Literal["static", "DS", "SET", "RigL"]
 METHODS = {"static": "Static-TD3", "DS": "DS-TD3", "SET": "SET-TD3", "RigL": "RigL-TD3"}
@@ -285,7 +286,8 @@ class DynamicSparsity:
                 )
         total = sum(p.connections for p in patterns.values())
         size = sum(p.size for p in patterns.values())
-        evolving = f", {self.schedule.total:,} evolutions" if self.schedule.total else ""
+        evolutions = self.schedule.total
+        evolving = f", {counted(evolutions, 'evolution')}" if evolutions else ""
         lines.append(
             f"{self.method}: {total:,} of {size:,} connections, {self.density:.1%}{evolving}"
         )

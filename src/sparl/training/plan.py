@@ -7,6 +7,7 @@ import math
 from sparl.configuration import Config
 from sparl.methods import Architecture, connections, densified
 from sparl.training.rewire import schedule
+from sparl.wording import counted
 
 
 def plan(config: Config, nets: Architecture) -> list[str]:
@@ -34,7 +35,7 @@ def plan(config: Config, nets: Architecture) -> list[str]:
             of, every = f"the {network}", config.actor_every if network == "actor" else 1
         annealed = " annealed to 0" if when.annealed else ""
         lines.append(
-            f"{network}: {when.total:,} evolutions of {when.fraction:.1%} of the "
+            f"{network}: {counted(when.total, 'evolution')} of {when.fraction:.1%} of the "
             f"connections{annealed}, every {when.every:,} updates of {of}, the first at "
             f"{at(when.first, every)}, the last at {at(when.last_due, every)}"
         )
