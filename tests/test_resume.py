@@ -276,11 +276,12 @@ def without_checkpoints(run: Path) -> Path:
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
     whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
-    with stopped_at(33):
+    with stopped_at(23):
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
     without_checkpoints(run.path)
     about = json.loads((run.path / "run.json").read_text())
-    (run.path / "run.json").write_text(json.dumps({**about, "state": "running"}))
+    about |= {"state": "running", "env_step": 0}
+    (run.path / "run.json").write_text(json.dumps(about))
     assert results(sparl.resume(run).path) == results(whole.path)
 
 
@@ -289,6 +290,21 @@ def test_where_checkpoints_were_taken_away_nothing_is_overwritten(tmp_path: Path
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
     before = results(without_checkpoints(run.path))
     with pytest.raises(DataError, match="stopped by SIGTERM at step 53, and its checkpoints are"):
+        sparl.resume(run)
+    assert results(run.path) == before
+
+
+@pytest.mark.parametrize(("state", "env_step"), [("running", 0), ("failed", 53)])
+def test_a_killed_or_failed_run_without_its_checkpoints_is_left_alone(
+    state: str, env_step: int, tmp_path: Path
+) -> None:
+    with stopped_at(53):
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    before = results(without_checkpoints(run.path))
+    about = json.loads((run.path / "run.json").read_text())
+    about |= {"state": state, "env_step": env_step}
+    (run.path / "run.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match=f"{state} at step {env_step or 40}, and its checkpoints"):
         sparl.resume(run)
     assert results(run.path) == before
 

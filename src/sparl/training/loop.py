@@ -302,16 +302,23 @@ class Training:
                 "--overwrite begins anew"
             )
         about = self.folder.run()
-        if about.get("state", "running") not in ("running", "failed"):
+        reached = max([about.get("env_step", 0), *(s for s, _ in read_evaluations(self.folder))])
+        state = about.get("state", "running")
+        if (
+            state not in ("running", "failed")
+            or about.get("env_step", 0)
+            or reached > self.config.checkpoint_every_env_steps
+        ):
             raise DataError(
-                f"{self.folder.path}: {about['state']} at step {about['env_step']}, and its "
-                "checkpoints are gone; sparl train with --overwrite begins anew"
+                f"{self.folder.path}: {state} at step {reached}, and its checkpoints are gone; "
+                "sparl train with --overwrite begins anew"
             )
         if not about and (self.folder.path / AGENT).exists():
             raise DataError(
                 f"{self.folder.path}: a trained agent without its run; sparl train with another "
                 "--run-dir trains one anew"
             )
+        self.console.say("no checkpoint: beginning anew")
         self.folder.rewind(dict.fromkeys(GROWING, 0))
 
     def _go_on_from(self, path: Path, like: dict[str, Any]) -> None:
