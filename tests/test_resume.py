@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -418,6 +419,16 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         sparl.resume(run)
     folder.close()
     assert sparl.resume(run).stopped_by is None
+
+
+def test_who_only_asks_whether_a_run_is_in_use_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, asking = RunFolder(tmp_path), (tmp_path / ".lock").open("w")
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    monkeypatch.setattr("time.sleep", lambda _: asking.close())
+    folder.lock()
+    folder.close()
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

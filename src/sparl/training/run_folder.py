@@ -18,6 +18,7 @@ import fcntl
 import io
 import json
 import os
+import time
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -117,14 +118,18 @@ class RunFolder:
             raise UsageError(
                 f"run folder {self.path} cannot be written: {error.strerror}"
             ) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise RunInUse(
-                f"run folder {self.path} is in use by another process; wait, or choose another "
-                "--run-dir"
-            ) from None
+        for waits in (0.05, 0.05, 0.1, None):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if waits is None:
+                    os.close(lock)
+                    raise RunInUse(
+                        f"run folder {self.path} is in use by another process; wait until it has "
+                        "ended"
+                    ) from None
+                time.sleep(waits)  # in_use() of another process holds it for a moment
         self._lock = lock
 
     def in_use(self) -> bool:
