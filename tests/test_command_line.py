@@ -331,7 +331,6 @@ def test_densities_of_an_unknown_environment_fit_the_layers_asked_for() -> None:
         (["train", "--env", ""], 2, "unknown environment ''"),
         (["train", "--env", "Pendulum-v1", "--hidden", "200_000_000"], 6, "--hidden"),
         (["evaluate", "nowhere"], 3, "nowhere: no run here"),
-        (["evaluate"], 2, "Folder of the run"),
         (["info", "nowhere"], 3, "no run here"),
         (["cost", "--method", "TD4"], 2, "TD3"),
     ],
@@ -343,6 +342,33 @@ def test_bad_input_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     assert says in refused(capsys, code, *args)
     assert not list(tmp_path.iterdir())  # nothing was begun
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("resume", "needs RUN (Folder of the run)"),
+        ("export", "needs RUN (Folder of the run) and --format {c,onnx,npz}"),
+        ("export x --format d", "--format is 'd', must be one of 'c', 'onnx', 'npz'"),
+        ("export x --format", "--format needs a value"),
+        ("study run", "needs FILE (The study's file)"),
+        ("report", "needs PATHS"),
+        ("archive --to x", "needs RUNS"),
+        ("evaluate x y", "unexpected 'y'"),
+        ("info --jason x", "unknown option --jason (did you mean --json?)"),
+        ("resume x --threads=some", "--threads is 'some', must be an integer"),
+        ("train --hidden 8 b", "--hidden is '8 b', must be integers"),
+        ("cost --tau x", "--tau is 'x', must be a number"),
+        ("bench --only all", "--only is 'all', must be one of "
+         "'kernels', 'update', 'training', 'growth'"),
+    ],
+)  # fmt: skip
+def test_wrong_words_are_said_in_ours(
+    words: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "study run" if words == "study run" else words.split()[0]
+    line = f"sparl: {command}: {says} (all options: sparl {command} --help)\n"
+    assert refused(capsys, 2, *words.split()) == line
 
 
 def test_all_errors_of_a_configuration_come_at_once(

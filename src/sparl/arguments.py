@@ -8,19 +8,23 @@ import io
 import itertools
 import operator
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from sparl.configuration import FIELDS, Config, check
+from sparl.configuration import FIELDS, Config, check, type_in_words
 from sparl.errors import UsageError
 from sparl.methods import find_method, preset
 from sparl.training.run_folder import read_toml
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 # The command lines of the papers' released codes.
 SPELLINGS = {
@@ -125,7 +129,9 @@ def parse_options(options: type[T], args: Sequence[str], program: str, **more: A
     Raises:
         UsageError: unknown or missing options, values of the wrong type.
     """
-    parsed, wrong = _parse(options, args, program, **more)
+    parsed, wrong = _parse(options, _respell(args), program, **more)
+    required = [field.name for field in fields(options) if field.default is MISSING]
+    wrong += [f"needs {name.upper()}" for name in required if getattr(parsed, name) == ()]
     if wrong:
         raise UsageError(_all_of(wrong, program))
     return parsed
@@ -137,7 +143,11 @@ def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> 
     Raises:
         UsageError: there is something else wrong than single flags.
     """
-    words, wrong = list(args), list[str]()
+    kinds = {f"--{field.name.replace('_', '-')}": type_in_words(field) for field in fields(options)}
+    known = {"--help", *kinds, *(f"--no-{flag[2:]}" for flag in kinds)}
+    unknown = [word for word in args if word.startswith("--") and word not in known]
+    wrong = [f"unknown option {flag}{_suggestion(flag, kinds)}" for flag in unknown]
+    _, words = _apart(args, unknown)
     while True:
         written = io.BytesIO()
         complaint = io.TextIOWrapper(written, "utf-8", write_through=True)
@@ -149,25 +159,42 @@ def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> 
             if exit_.code in (0, None):
                 raise
         text = _first_paragraph(written.getvalue().decode())
-        wrong.append(text + _suggestion(text, options))
-        fewer = list(_without(words, re.findall(r"--[\w-]+", text)))
-        if fewer == words:
+        flags = re.findall(r"--[\w-]+", text)
+        of_flags, others = _apart(words, flags)
+        if not (wrong and text.startswith("Missing from")):  # it may have gone with a wrong flag
+            wrong.append(_in_our_words(text, " ".join(of_flags[1:]), kinds))
+        if others == words:
             raise UsageError(_all_of(wrong, program))
-        words = fewer
+        words = others
 
 
 def _all_of(wrong: Sequence[str], program: str) -> str:
-    return f"{program}: {'; '.join(wrong)} (all options: {program} --help)"
+    what = f"{program.removeprefix('sparl ')}: {'; '.join(wrong)}"
+    return f"{what} (all options: {program} --help)"
 
 
-def _suggestion(complaint: str, options: type[Any]) -> str:
-    """The flags that unknown ones come near, as a question."""
-    if not complaint.startswith("Unrecognized"):
-        return ""
-    known = [f"--{field.name.replace('_', '-')}" for field in fields(options)]
-    unknown = [word.partition("=")[0] for word in re.findall(r"--[\w=-]+", complaint)]
-    near = [name for word in unknown for name in difflib.get_close_matches(word, known, n=1)]
-    return f"; did you mean {' and '.join(near)}?" if near else ""
+def _suggestion(flag: str, known: Iterable[str]) -> str:
+    """The flag that an unknown one comes near, as a question."""
+    near = difflib.get_close_matches(flag[2:], [each[2:] for each in known], n=1)
+    return f" (did you mean --{near[0]}?)" if near else ""
+
+
+def _in_our_words(complaint: str, value: str, kinds: Mapping[str, str]) -> str:
+    """What is wrong, from tyro's complaint, the flag's value, and what values must be.
+
+    A complaint of a form that is not known here stays as it is.
+    """
+    if match := re.match(r"Error parsing (--[\w-]+):", complaint):
+        return f"{match[1]} is {value!r}, must be {kinds[match[1]]}"
+    if match := re.match(r"invalid choice '(.*)' for argument '(.+)'. [^(]*\((.*?),?\)", complaint):
+        return f"{match[2]} is {match[1]!r}, must be one of {match[3]}"
+    if match := re.match(r"Missing value for argument '(.+?)'", complaint):
+        return f"{match[1]} needs a value"
+    if match := re.match(r"Unrecognized options: (.*)", complaint):
+        return f"unexpected {match[1]!r}"
+    needed = re.findall(r"(--[\w-]+ \S+|[A-Z]+) (.*?)\.? \(required\)", complaint)
+    names = [name if name.startswith("--") else f"{name} ({what})" for name, what in needed]
+    return f"needs {' and '.join(names)}" if names else complaint
 
 
 def _first_paragraph(box: str) -> str:
@@ -177,11 +204,12 @@ def _first_paragraph(box: str) -> str:
     return " ".join(itertools.takewhile(bool, itertools.dropwhile(operator.not_, lines)))
 
 
-def _without(words: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
-    """The words but for these flags and their values."""
-    named = False
+def _apart(words: Sequence[str], flags: Sequence[str]) -> tuple[list[str], list[str]]:
+    """These flags and their values, and all other words."""
+    found, others = list[str](), list[str]()
+    into = others
     for word in words:
         if word.startswith("--"):
-            named = word.partition("=")[0].replace("_", "-") in flags
-        if not named:
-            yield word
+            into = found if word in flags else others
+        into.append(word)
+    return found, others

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.table import Table
 
-from sparl.arguments import parse_config, parse_options
+from sparl.arguments import RunPath, parse_config, parse_options
 from sparl.console import PlainConsole, nobody_reads
 from sparl.errors import DataError, SparlError, UsageError
 
@@ -126,7 +126,7 @@ def train(args: list[str]) -> int:
 class ResumeOptions:
     """Go on with a run from its last checkpoint, as if it had never been stopped."""
 
-    run: tyro.conf.Positional[str]
+    run: RunPath
     """Folder of the run."""
     stop_at: int | None = None
     """Stop there [environment steps]; None: as it was asked to."""
@@ -158,7 +158,7 @@ def _exit_code(run: Run) -> int:
 class EvaluateOptions:
     """Play a trained agent's evaluation episodes, without noise."""
 
-    run: tyro.conf.Positional[str]
+    run: RunPath
     """Folder of the run."""
     episodes: int | None = None
     """Episodes; None: as many as in training."""
@@ -216,7 +216,7 @@ def evaluate(args: list[str]) -> int:
 class InfoOptions:
     """Show this machine and what sparl uses of it, or a run."""
 
-    run: Annotated[str | None, tyro.conf.Positional] = None
+    run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """Folder of a run."""
     json: bool = False
     """Print JSON."""

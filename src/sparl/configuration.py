@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import Field, asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sparl.errors import UsageError
@@ -286,14 +286,25 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
             continue
         plain = _plain(value)
         if not _fits(plain, _HINTS[name]):
-            kind = str(FIELDS[name].type).replace("Literal", "one of ").replace(" | None", "")
-            wrong.append(f"{name} is {value!r}, must be {kind}")
+            wrong.append(f"{name} is {value!r}, must be {type_in_words(FIELDS[name])}")
         elif text := _outside(name, plain):
             wrong.append(text)
         out[name] = plain
     if wrong:
         raise UsageError(f"{where}: {'; '.join(wrong)}")
     return out
+
+
+_TYPES = {
+    "int": "an integer", "float": "a number", "bool": "true or false", "str": "a text",
+    "tuple[int, ...]": "integers", "tuple[float, ...]": "numbers",
+}  # fmt: skip
+
+
+def type_in_words(field: Field[Any]) -> str:
+    """What a field's value must be, but for None."""
+    kind = str(field.type).removesuffix(" | None").replace("Literal", "one of ")
+    return _TYPES.get(kind, kind)
 
 
 def _plain(value: Any) -> Any:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tyro
 
-from sparl.arguments import parse_options
+from sparl.arguments import RunPath, parse_options
 from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import DataError, UsageError
@@ -35,7 +34,7 @@ class ExportOptions:
     that gives other actions is refused.
     """
 
-    run: tyro.conf.Positional[str]
+    run: RunPath
     """Folder of the run."""
     format: Literal["c", "onnx", "npz"]
     """c: NAME.h and NAME.c, C99 for small devices; onnx: NAME.onnx (needs sparl[onnx]); npz:

@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from sparl.arguments import parse_options
+from sparl.arguments import RunPath, parse_options
 from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
@@ -26,7 +26,7 @@ from sparl.training.run_folder import RunFolder
 class PlayOptions:
     """Watch a trained agent play its evaluation episodes, without noise."""
 
-    run: tyro.conf.Positional[str]
+    run: RunPath
     """Folder of the run."""
     episodes: int | None = None
     """Episodes; None: as many as in training."""

@@ -31,7 +31,7 @@ class ReportOptions:
     figures/*.svg.
     """
 
-    paths: tyro.conf.Positional[tuple[Path, ...]]
+    paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH...")]
     """Folders of runs, studies, archives; and files of studies, to say which runs are missing."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("report")
     """Where to write."""
@@ -110,7 +110,7 @@ def _with_file_names(section: Section) -> Section:
 class ArchiveOptions:
     """Keep the small files of finished runs: configuration, evaluations, commit, machine."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
     """Folders of finished runs."""
     to: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/runs")
     """The archive; `sparl report results/runs --out results` renders it."""

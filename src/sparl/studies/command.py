@@ -42,7 +42,7 @@ def study(args: list[str]) -> int:
 class StatusOptions:
     """How far a study is."""
 
-    file: tyro.conf.Positional[Path]
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """The study's file."""
     folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Where its runs are; None: runs/NAME."""
