@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -231,4 +233,40 @@ def test_a_fault_in_a_thread_of_an_evaluation_reaches_the_caller() -> None:
     made[3].gym.reset = lambda seed: (np.full(11, np.nan), {})  # type: ignore
     with pytest.raises(EnvironmentFault, match=r"Hopper-v5: reset returned observation\[0\] = nan"):
         evaluator.evaluate(policy, threads=2)
+    evaluator.close()
+
+
+@pytest.mark.parametrize("error", [EnvironmentFault, KeyboardInterrupt])
+def test_what_ends_an_evaluation_ends_all_its_threads(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other threads' episodes would be long."""
+    made: list[Environment] = []
+
+    def make() -> Environment:
+        made.append(Environment("HalfCheetah-v5", max_episode_steps=20_000))
+        return made[-1]
+
+    def policy(x: Any) -> Any:
+        return np.zeros((len(x), 6), np.float32)
+
+    def broken(self: Environment, action: Any) -> Any:
+        if self is made[1] and self._episode_steps == 5:
+            if error is KeyboardInterrupt:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            else:
+                raise self._fault("broken")
+        return original(self, action)
+
+    original = Environment.step
+    monkeypatch.setattr(Environment, "step", broken)
+    evaluator = Evaluator(make, 2, seed=0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(error):
+            evaluator.evaluate(policy, threads=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(made) == 2
+    assert all(environment._episode_steps < 20_000 for environment in made)
     evaluator.close()

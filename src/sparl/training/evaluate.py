@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,11 +73,13 @@ class Evaluator:
         waiting = iter(range(self.episodes))
         self._given_up = False
         with ThreadPoolExecutor(threads) as pool:
-            parts = [
-                pool.submit(self._play, policy, self._environments[t::threads], waiting, totals)
-                for t in range(1, threads)
-            ]
             try:
+                parts = [
+                    pool.submit(self._play, policy, self._environments[t::threads], waiting, totals)
+                    for t in range(1, threads)
+                ]
+                for part in parts:
+                    part.add_done_callback(self._give_up_if_failed)
                 self._play(policy, self._environments[::threads], waiting, totals)
                 for part in parts:
                     part.result()
@@ -116,6 +118,11 @@ class Evaluator:
                 else:
                     going.append((episode, environment, step.observation))
             playing = going
+
+    def _give_up_if_failed(self, part: Future[None]) -> None:
+        """The other threads need not play to the end."""
+        if part.exception() is not None:
+            self._given_up = True
 
     def close(self) -> None:
         """Release the environments."""
