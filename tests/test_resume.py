@@ -23,6 +23,7 @@ from resuming import results, stopped_at
 from sparl.cli import main
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 from sparl.methods import METHODS
+from sparl.play import command
 from sparl.replay.capacity import DynamicCapacity
 from sparl.report.runs import collect
 from sparl.training import loop, machine
@@ -406,6 +407,48 @@ def test_an_overwritten_run_leaves_no_checkpoint_behind(tmp_path: Path) -> None:
 
 def _fail(*_: object) -> None:
     raise ResourceError("the disk is full")
+
+
+def test_an_agent_that_is_older_than_the_run_is_used_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **{**SMALL, "stop_at": 33})
+    path = str(run.path)
+    monkeypatch.setattr(command, "_show", lambda *_: None)
+    uses = [["evaluate", path], ["export", path, "--format", "npz"], ["play", path]]
+    for words in uses:
+        assert main(words) == 0
+        said = capsys.readouterr()
+        assert "agent of step 33" in said.out
+        assert not said.err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "step", _broken_at_65(Training.step))
+        with pytest.raises(RuntimeError):
+            sparl.resume(path, stop_at=90)
+    for words in uses:
+        assert main(words) == 0
+        said = capsys.readouterr()
+        assert "agent of step 33" in said.out
+        assert said.err == (
+            f"warning: {path}: the agent is of step 33, the newest checkpoint of step 60; "
+            f"sparl resume {path} goes on from there, and writes the agent anew\n"
+        )
+    assert main(["evaluate", path, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["env_step"] == 33
+    sparl.resume(path)
+    assert main(["evaluate", path]) == 0
+    said = capsys.readouterr()
+    assert "agent of step 90: " in said.out
+    assert not said.err
+
+
+def _broken_at_65(step: Any) -> Any:
+    def broken(self: Training) -> None:
+        step(self)
+        if self.env_step == 65:
+            raise RuntimeError
+
+    return broken
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

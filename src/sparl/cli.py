@@ -171,7 +171,7 @@ class EvaluateOptions:
 def evaluate(args: list[str]) -> int:
     """`sparl evaluate`."""
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
-    from sparl.training.agent_file import load_agent
+    from sparl.training.agent_file import load_agent, warn_if_behind
     from sparl.training.environment import make_environment
     from sparl.training.evaluate import Evaluator
     from sparl.training.machine import available_cores
@@ -179,6 +179,7 @@ def evaluate(args: list[str]) -> int:
 
     config = RunFolder.open(options.run).config()
     agent = load_agent(options.run)
+    warn_if_behind(agent, options.run)
     try:
         environment = make_environment(config)
     except UsageError as error:
@@ -202,13 +203,16 @@ def evaluate(args: list[str]) -> int:
         evaluator.close()
     if options.json:
         _say_json(
-            {"mean": result.mean, "std": result.std,
+            {"env_step": agent.env_step, "mean": result.mean, "std": result.std,
              "returns": result.returns, "lengths": result.lengths}
         )  # fmt: skip
         return 0
     for i, (total, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         _say(f"episode {i}: return {total:,.3f}, {length} steps")
-    _say(f"{config.method} on {config.env}: {result.mean:,.3f} ± {result.std:,.3f}")
+    _say(
+        f"{config.method} on {config.env}, agent of step {agent.env_step:,}: "
+        f"{result.mean:,.3f} ± {result.std:,.3f}"
+    )
     return 0
 
 

@@ -19,7 +19,7 @@ from sparl.export.c_source import TOLERANCE, VECTORS, Tanh, c_source
 from sparl.export.policy import Policy
 from sparl.export.recording import record
 from sparl.networks.mlp import Array
-from sparl.training.agent_file import load_agent
+from sparl.training.agent_file import load_agent, warn_if_behind
 from sparl.training.durable import write_whole
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluation, Evaluator
@@ -60,11 +60,17 @@ def export(args: list[str]) -> int:
         raise UsageError(f"export: --name {options.name!r} must be a C identifier")
     folder = RunFolder.open(options.run)
     config = folder.config()
-    policy = Policy.of(load_agent(options.run))
+    agent = load_agent(options.run)
+    warn_if_behind(agent, options.run)
+    policy = Policy.of(agent)
     _check_sizes(config, policy, options.run)
     say = PlainConsole().print
+    origin = (
+        f"{config.method} on {config.env}, seed {config.seed}, agent of step {agent.env_step:,}"
+    )
     if options.format != "c" and (options.int8 or options.tanh != "tanhf"):
         raise UsageError("export: --int8 and --tanh are choices of --format c alone")
+    say(origin)
     if options.int8:
         exact, policy = policy, policy.quantised()
         before, after = _evaluate(config, exact), _evaluate(config, policy)
@@ -74,7 +80,7 @@ def export(args: list[str]) -> int:
             f"({len(before.returns)} episodes)"
         )
     observations = record(config, policy)
-    files = _FORMATS[options.format](policy, observations, options, config)
+    files = _FORMATS[options.format](policy, observations, options, origin)
     target = Path(options.out) if options.out is not None else folder.path / "export"
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -86,10 +92,10 @@ def export(args: list[str]) -> int:
     return 0
 
 
-def _c(policy: Policy, observations: Array, options: ExportOptions, config: Config) -> Files:
+def _c(policy: Policy, observations: Array, options: ExportOptions, origin: str) -> Files:
     vectors = observations[np.linspace(0, len(observations) - 1, VECTORS).astype(int)]
     about = [
-        f"{config.method} on {config.env}, seed {config.seed}, {config.steps:,} environment steps",
+        origin,
         f"{'8-bit' if options.int8 else 'float32'} weights, tanh: {options.tanh}",
     ]
     source = c_source(policy, options.name, vectors, options.tanh, about)
@@ -107,7 +113,7 @@ def _c(policy: Policy, observations: Array, options: ExportOptions, config: Conf
     }
 
 
-def _onnx(policy: Policy, observations: Array, options: ExportOptions, config: Config) -> Files:
+def _onnx(policy: Policy, observations: Array, options: ExportOptions, origin: str) -> Files:
     from sparl.export import onnx_model
 
     data = onnx_model.onnx_model(policy, options.name)
@@ -115,13 +121,13 @@ def _onnx(policy: Policy, observations: Array, options: ExportOptions, config: C
     return {f"{options.name}.onnx": data}
 
 
-def _npz(policy: Policy, observations: Array, options: ExportOptions, config: Config) -> Files:
+def _npz(policy: Policy, observations: Array, options: ExportOptions, origin: str) -> Files:
     data = arrays.npz(policy)
     _check(policy, arrays.actions(data, observations), observations)
     return {f"{options.name}.npz": data}
 
 
-_FORMATS: dict[str, Callable[[Policy, Array, ExportOptions, Config], Files]] = {
+_FORMATS: dict[str, Callable[[Policy, Array, ExportOptions, str], Files]] = {
     "c": _c, "onnx": _onnx, "npz": _npz,
 }  # fmt: skip
 

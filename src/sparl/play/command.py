@@ -17,7 +17,7 @@ from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.play.camera import follow
 from sparl.random_streams import integer_seed
-from sparl.training.agent_file import TrainedAgent, load_agent
+from sparl.training.agent_file import TrainedAgent, load_agent, warn_if_behind
 from sparl.training.environment import make_environment
 from sparl.training.run_folder import RunFolder
 
@@ -42,12 +42,14 @@ def play(args: list[str]) -> int:
     options = parse_options(PlayOptions, args, "sparl play")
     config = RunFolder.open(options.run).config()
     agent = load_agent(options.run)
+    warn_if_behind(agent, options.run)
     episodes = config.evaluation_episodes if options.episodes is None else options.episodes
     seed = config.evaluation_seed if options.seed is None else options.seed
     if episodes < 1 or seed < 0:
         raise UsageError(
             f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0"
         )
+    PlainConsole().print(f"{config.method} on {config.env}, agent of step {agent.env_step:,}")
     if options.video is None:
         _show(config, agent, episodes, seed)
     else:
