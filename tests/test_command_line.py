@@ -520,7 +520,14 @@ def test_info_and_methods(finished_run: Path, capsys: pytest.CaptureFixture[str]
     assert main(["info", "--json"]) == 0
     assert "portable" in json.loads(capsys.readouterr().out)["instruction_sets"]
     assert main(["info", str(finished_run)]) == 0
-    assert "state: finished" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "state: finished" in said
+    assert re.search(
+        r"^last evaluation: env_step \d+, mean -[\d,]+\.\d{3}, std [\d,]+\.\d{3}$", said, re.M
+    )
+    assert re.search(r"^wall seconds: \d+\.\d{3}$", said, re.M)
+    assert main(["info", str(finished_run), "--json"]) == 0
+    assert type(json.loads(capsys.readouterr().out)["last_evaluation"]["env_step"]) is int
     assert main(["methods"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in ("TD3", "Static-TD3", "DS-TD3", "StaticSparseTD3"))

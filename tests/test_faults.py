@@ -33,7 +33,7 @@ from sparl.cli import main
 from sparl.configuration import FIELDS, check, typed_fields
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.methods import METHODS, architecture, preset
-from sparl.training import loop, memory
+from sparl.training import loop, machine, memory
 from sparl.training.environment import Environment
 from sparl.training.loop import Training
 from sparl.training.plan import plan
@@ -564,9 +564,9 @@ def test_on_another_machine_it_goes_on_and_is_marked(
         _native.use_isa(others[0])
         now, was = others[0], _native.available_isas()[-1]
     else:
-        was, now = loop.versions()[what], "0.0"
-        monkeypatch.setattr(loop, "versions", lambda: {**versions, what: now})
-        versions = sparl.training.machine.versions()
+        versions = machine.versions()
+        was, now = versions[what], "0.0"
+        monkeypatch.setattr(machine, "versions", lambda: {**versions, what: now})
     assert main(["resume", str(run)]) == 0
     because = f"{what} is now {now}, was {was}"
     assert f"warning: going on at step 33, not exactly: {because}\n" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sparl.play import command
 from sparl.replay.capacity import DynamicCapacity
 from sparl.report.runs import collect
 from sparl.training import loop, machine
-from sparl.training.checkpoint import Checkpoints
+from sparl.training.checkpoint import MANIFEST, Checkpoints, _own_digest
 from sparl.training.environment import Environment
 from sparl.training.loop import Training
 from sparl.training.run_folder import RunFolder
@@ -257,7 +257,7 @@ def test_where_the_state_cannot_be_saved_it_says_so_and_the_run_is_marked(
         run = sparl.train("TD3", env, run_dir=tmp_path / "run", **SMALL)
     capsys.readouterr()
     assert main(["info", str(run.path)]) == 0
-    assert f"continuation: sparl resume {run.path} goes on with a new" in capsys.readouterr().out
+    assert f"continuation: sparl resume {run.path} goes on not exactly" in capsys.readouterr().out
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr().out
     because = f"{env} cannot save its state, so a new episode begins"
@@ -352,6 +352,24 @@ def test_what_has_no_influence_may_change_when_a_run_goes_on(
         sparl.resume(path, tau=0.5)
     assert sparl.resume(path, stop_at=90, threads=2).evaluations == whole.evaluations
     assert results(run.path) == results(whole.path)
+
+
+def test_event_files_can_be_switched_on_and_off_when_a_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stopped_at(33):
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    asked: list[dict[str, Any]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "resume", lambda _, **changes: asked.append(changes) or run)
+        for words in ([], ["--tensorboard"], ["--no_tensorboard", "--stop-at=50"]):
+            assert main(["resume", str(run.path), *words]) == 128 + signal.SIGTERM
+    assert asked == [{}, {"tensorboard": True}, {"tensorboard": False, "stop_at": 50}]
+    file = run.path / "config.toml"
+    file.write_text(file.read_text().replace("tensorboard = false", "tensorboard = true"))
+    assert main(["resume", str(run.path), "--no-tensorboard"]) == 0
+    assert "tensorboard = false" in file.read_text()
+    assert not list(run.path.glob("events*"))
 
 
 def test_a_scheduler_that_asks_for_less_than_there_is_gets_it(
@@ -464,6 +482,44 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     assert sparl.resume(run).stopped_by is None
 
 
+def test_a_training_that_cannot_begin_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stopped_at(33):
+        stopped = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "stopped", **SMALL)
+    made, closed = [], []
+
+    def make(self: Environment, *arguments: Any) -> None:
+        made.append(self)
+        original(self, *arguments)
+
+    original = Environment.__init__
+    monkeypatch.setattr(Environment, "__init__", make)
+    monkeypatch.setattr(Environment, "close", lambda self: closed.append(self))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Record", _fail)
+        for path in (tmp_path / "new", stopped.path):
+            with pytest.raises(ResourceError, match="the disk is full"):
+                sparl.train("TD3", "Hopper-v5", run_dir=path, resume="auto", **SMALL)
+            assert not RunFolder.open(path).in_use()
+    monkeypatch.setattr(Checkpoints, "load", _fail)
+    with pytest.raises(ResourceError, match="the disk is full"):
+        sparl.resume(stopped)
+    assert not RunFolder.open(stopped.path).in_use()
+    assert len(made) == 3
+    assert closed == made
+
+
+def test_a_run_folder_lasts_with_those_that_it_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.add(os.fstat(descriptor).st_ino))
+    path = tmp_path / "runs" / "mine" / "run"
+    sparl.train("TD3", "Hopper-v5", run_dir=path, **{**SMALL, "steps": 1})
+    assert {folder.stat().st_ino for folder in (tmp_path, *path.parents[:2], path)} <= flushed
+
+
 def test_who_only_asks_whether_a_run_is_in_use_keeps_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -518,8 +574,34 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_both_sides(
     file.write_text(file.read_text().replace("tau = 0.005", "tau = 0.5"))
     before = results(run.path)
     assert main(["resume", str(run.path)]) == 3
-    assert "of another configuration: tau 0.005, the run's is 0.5" in capsys.readouterr().err
+    assert "of another configuration: tau is 0.005 there and 0.5 here" in capsys.readouterr().err
     assert results(run.path) == before
+
+
+def change_manifest(checkpoint: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    file = checkpoint / MANIFEST
+    content = json.loads(file.read_text())
+    del content["sha256"]
+    change(content["about"])
+    content["sha256"] = _own_digest(content)
+    file.write_text(json.dumps(content))
+
+
+def test_a_field_that_came_since_is_what_it_is_by_default_and_an_unknown_one_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
+    with stopped_at(33):
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+    newest, before = Checkpoints(run.path).newest_first()
+    for checkpoint in (newest, before):
+        change_manifest(checkpoint, lambda about: about["config"].pop("log_std"))
+    change_manifest(newest, lambda about: about["config"].update(later=1))
+    assert main(["resume", str(run.path)]) == 0
+    said = capsys.readouterr().out
+    assert f"warning: {newest}: unknown field 'later'; it was written by sparl 0.1.0; going" in said
+    assert "going on at step 30, bit for bit" in said
+    assert results(run.path) == results(whole.path)
 
 
 def test_other_versions_are_allowed_and_the_run_is_marked(
@@ -528,9 +610,12 @@ def test_other_versions_are_allowed_and_the_run_is_marked(
     with stopped_at(33):
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "versions", lambda: {**machine.versions(), "numpy": "9.9"})
+        versions = {**machine.versions(), "numpy": "9.9"}
+        patch.setattr(machine, "versions", lambda: versions)
+        assert main(["info", str(run.path)]) == 0
+        because = f"not exactly: numpy is now 9.9, was {np.__version__}"
+        assert f"sparl resume {run.path} goes on {because}\n" in capsys.readouterr().out
         assert main(["resume", str(run.path), "--stop-at", "50"]) == 0
-    because = f"not exactly: numpy is now 9.9, was {np.__version__}"
     assert f"warning: going on at step 33, {because}\n" in capsys.readouterr().out
     assert main(["resume", str(run.path), "--stop-at", "90"]) == 0
     about = json.loads((run.path / "run.json").read_text())

@@ -57,7 +57,7 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     base = preset(method, env, **from_file)
     flags, wrong = _parse(Config, words, program, default=base, description=_TRAIN_HELP)
     # Presets may depend on other fields (densities on the number of layers): apply flags first.
-    given = {word.removeprefix("--").removeprefix("no-").replace("-", "_") for word in words}
+    given = named(words)
     chosen = {name: getattr(flags, name) for name in FIELDS if name in given}
     try:
         config = preset(method, env, **{**from_file, **chosen})
@@ -69,6 +69,12 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     if wrong:
         raise UsageError(_all_of(wrong, program))
     return config
+
+
+def named(args: Sequence[str]) -> set[str]:
+    """The fields that flags among the words name."""
+    words = _respell(args)
+    return {word.removeprefix("--").removeprefix("no-").replace("-", "_") for word in words}
 
 
 def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:

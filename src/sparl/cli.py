@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.table import Table
 
-from sparl.arguments import RunPath, parse_config, parse_options
+from sparl.arguments import RunPath, named, parse_config, parse_options
 from sparl.console import PlainConsole, nobody_reads
 from sparl.errors import DataError, SparlError, UsageError
 
@@ -131,11 +131,11 @@ class ResumeOptions:
     stop_at: int | None = None
     """Stop there [environment steps]; None: as it was asked to."""
     threads: int | None = None
-    """Threads of a network pass; None: as before."""
+    """Threads at most, one where that is faster; results do not depend on it. None: as before."""
     checkpoint_every_env_steps: int | None = None
     """Steps between checkpoints [environment steps]; None: as before."""
-    tensorboard: bool = False
-    """Write event files for TensorBoard from now on."""
+    tensorboard: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: as before)")] = False
+    """Write event files for TensorBoard from now on, or no longer."""
 
 
 def resume(args: list[str]) -> int:
@@ -144,9 +144,8 @@ def resume(args: list[str]) -> int:
     from sparl.training.loop import resume as run
 
     path = options.pop("run")
-    asked = {name: value for name, value in options.items() if value is not None}
-    if not asked["tensorboard"]:
-        del asked["tensorboard"]  # as before
+    given = named(args)  # the others are as before
+    asked = {k: v for k, v in options.items() if k in given and v is not None}
     return _exit_code(run(path, **asked))
 
 
@@ -245,10 +244,14 @@ def info(args: list[str]) -> int:
         return 0
     for name, value in content.items():
         if isinstance(value, dict):
-            value = ", ".join(f"{k} {v}" for k, v in value.items() if v not in ([], ""))
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            value = [f"{k} {_rounded(v)}" for k, v in value.items() if v not in ([], "")]
+        text = ", ".join(map(_rounded, value if isinstance(value, list) else [value]))
         _say(_printable(f"{name.replace('_', ' ')}: {text}"))
     return 0
+
+
+def _rounded(value: Any) -> str:
+    return f"{value:,.3f}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)

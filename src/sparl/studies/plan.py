@@ -25,7 +25,7 @@ from typing import Any
 from sparl.configuration import WITHOUT_INFLUENCE, Config, check, typed_fields
 from sparl.errors import DataError, UsageError
 from sparl.methods import find_method, preset
-from sparl.training.durable import write_whole
+from sparl.training.durable import make_folder, write_whole
 from sparl.training.run_folder import RunFolder, load_toml
 
 PLAN = "plan.json"  # which runs a study's folder is to hold
@@ -96,7 +96,7 @@ def write_plan(folder: Path, study: Study) -> None:
         ResourceError: the file cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise UsageError(f"study folder {folder} cannot be written: {error.strerror}") from None
     content = {"study": study.name, "runs": {unit.id: unit.fields for unit in study.units}}

@@ -13,7 +13,7 @@ import tomli_w
 
 from sparl.studies.plan import Unit
 from sparl.studies.progress import FAILURE
-from sparl.training.durable import write_whole
+from sparl.training.durable import make_folder, write_whole
 
 ASKED = "asked.toml"  # the fields that were set
 OUTPUT = "output.txt"  # what the training printed
@@ -24,7 +24,7 @@ NO_FAILURE = (0, IN_USE, 130, 143)  # or the run was asked to stop
 def words(folder: Path, unit: Unit) -> list[str]:
     """Write down what is asked for, and the words after `sparl` that do it."""
     path = folder / unit.id
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     write_whole(path / ASKED, tomli_w.dumps(unit.fields).encode())
     return [
         "train", "--config", str(path / ASKED), "--run-dir", str(path), "--threads", "1",

@@ -8,7 +8,7 @@ from typing import Any
 from sparl.configuration import Config
 from sparl.errors import DataError
 from sparl.training.checkpoint import Checkpoints, read_manifest, step_of
-from sparl.training.record import how_it_went_on
+from sparl.training.record import how_exactly, how_it_went_on, not_exact_because
 from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
 
 
@@ -26,8 +26,8 @@ def about_run(path: str | Path) -> dict[str, Any]:
         state = "killed" if about or not (folder.path / AGENT).exists() else "a trained agent alone"
     rows = folder.rows(EVALUATIONS)
     try:
-        names = ("env_step", "mean", "std")
-        last = {name: float(rows[-1][name]) for name in names} if rows else None
+        kinds = {"env_step": int, "mean": float, "std": float}
+        last = {name: kind(rows[-1][name]) for name, kind in kinds.items()} if rows else None
         evaluated = [int(last["env_step"])] if last else []
     except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError(f"{folder.path / EVALUATIONS}: its last line is damaged") from None
@@ -57,9 +57,9 @@ def _continuation(folder: RunFolder, config: Config) -> str:
     if not found:
         return f"{words} begins anew: there is no checkpoint"
     try:
-        environment = read_manifest(found[0])["state"]["environment"]
-        exact = environment is not None and environment.get("own") != ""
+        manifest = read_manifest(found[0])
+        environment, made_with = manifest["state"]["environment"], manifest["about"]["made_with"]
+        because = not_exact_because(config.env, environment, made_with)
     except (DataError, KeyError, TypeError, AttributeError) as error:
         return f"{words} tries an older checkpoint ({error})"
-    how = "bit for bit" if exact else "with a new episode, as its environment cannot be saved"
-    return f"{words} goes on {how}"
+    return f"{words} goes on {how_exactly(because)}"

@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import gymnasium
 import numpy as np
@@ -361,7 +361,7 @@ class Environment:
         Raises:
             EnvironmentFault: set_state raised.
         """
-        if state is None or state.get("own") == "":
+        if not can_go_on(state):
             return False
         bare: Any = self.gym.unwrapped
         for limit in _time_limits(self.gym) or ():
@@ -406,6 +406,11 @@ class ActionScale:
         scaled = self._middle + self._reach * action
         bounded: NDArray[np.float64] = np.minimum(np.maximum(scaled, self.low), self.high)
         return bounded
+
+
+def can_go_on(state: State | None) -> TypeGuard[State]:
+    """Whether an environment goes on from what Environment.state gave."""
+    return state is not None and state.get("own") != ""
 
 
 def make_environment(config: Config, render_mode: str | None = None) -> Environment:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import platform
 import signal
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sparl import _native
-from sparl.configuration import CHANGEABLE, WITHOUT_INFLUENCE, Config, check, differences
+from sparl.configuration import CHANGEABLE, Config, check, differences, typed_fields
 from sparl.console import PlainConsole
 from sparl.cost import network_bytes
 from sparl.errors import DataError, Diverged, ResourceError, UsageError
@@ -29,10 +28,10 @@ from sparl.training.console import RunConsole
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import stop_on_signal
-from sparl.training.machine import available_cores, versions
+from sparl.training.machine import available_cores, made_with
 from sparl.training.memory import memory_bytes
 from sparl.training.plan import connections_text, plan
-from sparl.training.record import Record, how_it_went_on
+from sparl.training.record import Record, how_it_went_on, not_exact_because
 from sparl.training.rewire import EvolvingLearner, build_agent
 from sparl.training.run_folder import AGENT, GROWING, RunFolder, holds_run, read_evaluations
 from sparl.training.team import Team
@@ -83,35 +82,38 @@ class Training:
             require_tensorboard()
         self.config = config
         self.team = Team(config.threads or min(available_cores(), 4))
-        self.environment = make_environment(config)
-        self.evaluator = Evaluator(
-            lambda: make_environment(config), config.evaluation_episodes, config.evaluation_seed
-        )
-        n_obs, n_act = self.environment.n_obs, self.environment.n_act
-        self.architecture = architecture(config, n_obs, n_act)
-        _check_memory(config, self.architecture, n_obs, n_act)
-        self.agent = build_agent(config, self.architecture)
-        self.capacity_rule = DynamicCapacity(config.replay_minimum)
-        self.replay = _replay(config, n_obs, n_act)
-        self.replay_rng = stream(config.seed, "replay")
-        self.warmup_rng = stream(config.seed, "random actions")
-        self.warmup_policy = None if folder else _warmup_policy(config, self.environment)
-        self.env_step = 0
-        self.episodes = 0
-        self.episode_return = 0.0
-        self.observation: Array = np.zeros(n_obs, np.float32)
-        self.folder = folder or RunFolder.create(config)
-        self.checkpoints = Checkpoints(self.folder.path)
-        self._failed_saves = 0
-        self.record = Record(
-            self.folder, config, self.architecture, self.environment.notes, self.team.most
-        )
-        libc = " ".join(platform.libc_ver())
-        self._made_with = {"instruction_set": _native.isa(), "libc": libc, **versions()}
-        self.connections = connections_text(self.architecture)
-        self.console = RunConsole(
-            config.end, self.connections, config.warmup_env_steps, quiet=quiet
-        )
+        with ExitStack() as opened:  # and closed again where anything of this raises
+            self.environment = opened.enter_context(closing(make_environment(config)))
+            self.evaluator = Evaluator(
+                lambda: make_environment(config), config.evaluation_episodes, config.evaluation_seed
+            )
+            opened.callback(self.evaluator.close)
+            n_obs, n_act = self.environment.n_obs, self.environment.n_act
+            self.architecture = architecture(config, n_obs, n_act)
+            _check_memory(config, self.architecture, n_obs, n_act)
+            self.agent = build_agent(config, self.architecture)
+            self.capacity_rule = DynamicCapacity(config.replay_minimum)
+            self.replay = _replay(config, n_obs, n_act)
+            self.replay_rng = stream(config.seed, "replay")
+            self.warmup_rng = stream(config.seed, "random actions")
+            self.warmup_policy = None if folder else _warmup_policy(config, self.environment)
+            self.env_step = 0
+            self.episodes = 0
+            self.episode_return = 0.0
+            self.observation: Array = np.zeros(n_obs, np.float32)
+            self.folder = opened.enter_context(closing(folder or RunFolder.create(config)))
+            self.checkpoints = Checkpoints(self.folder.path)
+            self._failed_saves = 0
+            self.record = Record(
+                self.folder, config, self.architecture, self.environment.notes, self.team.most
+            )
+            opened.callback(self.record.close)
+            self._made_with = made_with()
+            self.connections = connections_text(self.architecture)
+            self.console = RunConsole(
+                config.end, self.connections, config.warmup_env_steps, quiet=quiet
+            )
+            self._opened = opened.pop_all()
 
     def run(self) -> Run:
         """Train to the end, or until a signal asks to stop.
@@ -154,10 +156,7 @@ class Training:
 
     def close(self) -> None:
         """Release the environments and the run's folder."""
-        self.record.close()
-        self.folder.close()
-        self.environment.close()
-        self.evaluator.close()
+        self._opened.close()
 
     def step(self) -> None:
         """One step of the environment, and the updates that follow it."""
@@ -329,23 +328,14 @@ class Training:
         """
         state, about = self.checkpoints.load(path, like, self.replay)
         try:
-            there, here = about["config"], _as_json(self.config)
-            free = WITHOUT_INFLUENCE | CHANGEABLE
-            other = [n for n in {**there, **here} if n not in free and there.get(n) != here.get(n)]
+            other = differences(_config_of(path, about), self.config)
             if other:
-                words = [f"{n} {there.get(n)}, the run's is {here.get(n)}" for n in sorted(other)]
-                raise DataError(f"{path}: of another configuration: {'; '.join(words)}")
-            episode_goes_on = self._restore_without_replay(state)
+                raise DataError(f"{path}: of another configuration: {'; '.join(other)}")
+            self._restore_without_replay(state)
             if not 0 <= self.env_step <= self.config.steps:
                 raise ValueError(f"step {self.env_step} of {self.config.steps}")
-            because = []
-            if not episode_goes_on:
-                because.append(f"{self.config.env} cannot save its state, so a new episode begins")
-            because += [
-                f"{name} is now {self._made_with.get(name)}, was {value}"
-                for name, value in about["made_with"].items()
-                if value != self._made_with.get(name)
-            ]
+            env, environment = self.config.env, state["environment"]
+            because = not_exact_because(env, environment, about["made_with"])
             entry = {"env_step": self.env_step, "not_exact_because": because}
             self.folder.rewind(about["growing_files"])
             self.record.go_on(float(about["seconds"]), [*about["continued"], entry])
@@ -445,8 +435,7 @@ class Training:
         self.replay.restore(state["replay"])
         self._restore_without_replay(state)
 
-    def _restore_without_replay(self, state: dict[str, Any]) -> bool:
-        """Take over all but the replay; whether the episode goes on, too."""
+    def _restore_without_replay(self, state: dict[str, Any]) -> None:
         self.agent.restore(state["agent"])
         restore_generator(self.replay_rng, state["replay_rng"])
         restore_generator(self.warmup_rng, state["warmup_rng"])
@@ -457,11 +446,9 @@ class Training:
         self.observation = self.environment.reset(seed=seed)
         if self.environment.restore(state["environment"]):
             self.observation = state["observation"].copy()
-            return True
-        # A new episode: what the last one would have brought is not known.
-        self.replay.cut()
-        self.episode_return = 0.0
-        return False
+        else:  # a new episode: what the last one would have brought is not known
+            self.replay.cut()
+            self.episode_return = 0.0
 
 
 def train(config: Config, *, quiet: bool = False) -> Run:
@@ -498,7 +485,7 @@ def resume(
         raise UsageError(f"{path}: {fixed[0]} cannot change when a run goes on; only {free} can")
     folder = RunFolder.open(path)
     folder.lock()
-    try:
+    with closing(folder):
         there = folder.config()
         config = replace(wanted or there, **changes)
         check(config)
@@ -511,17 +498,13 @@ def resume(
         already = _already(folder, config)
         if already:
             PlainConsole(quiet=quiet).print(f"{path}: already {already}", markup=False)
-            folder.close()
             evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
             return Run(folder.path, config, tuple(evaluations), None, seconds)
-        training = Training(config, quiet=quiet, folder=folder)
-        if config != there:
-            folder.write_config(config)
-        training.resume()
-    except BaseException:
-        folder.close()
-        raise
-    return training.run()
+        with closing(Training(config, quiet=quiet, folder=folder)) as training:
+            if config != there:
+                folder.write_config(config)
+            training.resume()
+            return training.run()
 
 
 def _already(folder: RunFolder, config: Config) -> str:
@@ -539,6 +522,18 @@ def _already(folder: RunFolder, config: Config) -> str:
     if found and step_of(found[0]) > config.end:
         return f"at step {step_of(found[0]):,}, past the step {config.end:,} where it should stop"
     return ""
+
+
+def _config_of(path: Path, about: dict[str, Any]) -> Config:
+    """The configuration in a checkpoint; fields that came since are what they are by default.
+
+    Raises:
+        DataError: it has a field that this version does not know, or a value that cannot be.
+    """
+    try:
+        return Config(**typed_fields(about["config"], str(path)))
+    except UsageError as error:
+        raise DataError(f"{error}; it was written by sparl {about['made_with']['sparl']}") from None
 
 
 def _as_json(config: Config) -> dict[str, Any]:

@@ -29,6 +29,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found, "commit": commit()}
 
 
+def made_with() -> dict[str, str]:
+    """What results depend on besides a run's configuration."""
+    libc = " ".join(platform.libc_ver())
+    return {"instruction_set": _native.isa(), "libc": libc, **versions()}
+
+
 def commit() -> str:
     """The commit that this code was built from, or is checked out at; "" if nobody knows.
 

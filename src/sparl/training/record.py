@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 from sparl.configuration import Config
 from sparl.methods import Architecture
 from sparl.networks.mlp import Layout
+from sparl.training.environment import can_go_on
 from sparl.training.evaluate import Evaluation
-from sparl.training.machine import machine, versions
+from sparl.training.machine import machine, made_with, versions
 from sparl.training.memory import peak_memory_bytes
 from sparl.training.plan import plan
 from sparl.training.rewire import EvolvingLearner
@@ -185,11 +186,35 @@ class Record:
         }
 
 
+def not_exact_because(
+    env: str, environment: dict[str, Any] | None, there: Mapping[str, Any]
+) -> list[str]:
+    """Why a run does not go on bit for bit from a checkpoint, in words; nothing if it does.
+
+    Args:
+        env: the environment's id.
+        environment: its state in the checkpoint.
+        there: what the checkpoint was made with.
+    """
+    because = []
+    if not can_go_on(environment):
+        because.append(f"{env} cannot save its state, so a new episode begins")
+    here = made_with()
+    return because + [
+        f"{name} is now {here.get(name)}, was {value}"
+        for name, value in there.items()
+        if value != here.get(name)
+    ]
+
+
+def how_exactly(because: Sequence[str]) -> str:
+    """How a run goes on, in words."""
+    return f"not exactly: {'; '.join(because)}" if because else "bit for bit"
+
+
 def how_it_went_on(continued: Mapping[str, Any]) -> str:
     """An entry of `continued` in words."""
-    because = continued["not_exact_because"]
-    how = f"not exactly: {'; '.join(because)}" if because else "bit for bit"
-    return f"at step {continued['env_step']:,}, {how}"
+    return f"at step {continued['env_step']:,}, {how_exactly(continued['not_exact_because'])}"
 
 
 class Averages:

@@ -29,7 +29,7 @@ import tomli_w
 
 from sparl.configuration import FIELDS, Config, check, typed_fields
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
-from sparl.training.durable import read_whole, write_whole
+from sparl.training.durable import make_folder, read_whole, write_whole
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
@@ -66,7 +66,7 @@ class RunFolder:
         try:
             if path.is_file():
                 raise UsageError(f"run folder {path} is a file; choose another --run-dir")
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             folder.lock()
         except (OSError, ValueError) as error:
             if isinstance(error, UsageError):
