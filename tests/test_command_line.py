@@ -112,18 +112,29 @@ def test_degrees_at_the_start_and_at_the_end(finished_run: Path) -> None:
 
 
 def test_machine_knows_the_commit_of_a_checkout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    """And that what is done to the files later is not what runs."""
+
+    def commit() -> str:
+        machine.commit.cache_clear()
+        return machine.commit()
+
+    request.addfinalizer(machine.commit.cache_clear)
     package = tmp_path / "src" / "sparl"
     (package / "training").mkdir(parents=True)
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path))
     monkeypatch.setattr(machine, "__file__", str(package / "training" / "machine.py"))
-    assert machine.commit() == ""
+    assert commit() == ""
     (package / "commit.txt").write_text("c0ffee\n")
-    assert machine.commit() == "c0ffee"
-    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
-        subprocess.run([*git, *words], check=True)
-    assert re.fullmatch("[0-9a-f]{40}", machine.commit())
+    assert commit() == "c0ffee"
+    add = [*git, "commit", "-q", "--allow-empty", "-m", "more"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run(add, check=True)
+    first = commit()
+    assert re.fullmatch("[0-9a-f]{40}", first)
+    subprocess.run(add, check=True)
+    assert machine.commit() == first != commit()
 
 
 def test_agent_file_holds_patterns_weights_targets_and_both_critics(finished_run: Path) -> None:

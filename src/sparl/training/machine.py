@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,12 @@ def made_with() -> dict[str, str]:
     return {"instruction_set": _native.isa(), "libc": libc, **versions()}
 
 
+@cache
 def commit() -> str:
     """The commit that this code was built from, or is checked out at; "" if nobody knows.
 
-    Ends in -dirty where files differed from it.
+    Ends in -dirty where files differed from it. What is done to the files after the first call is
+    not what this process runs.
     """
     package = Path(__file__).parents[1]
     checkout = package.parents[1]
