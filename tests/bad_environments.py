@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from sparl.random_streams import integer_seed
 
 AT = 30  # the step, counted over all episodes, from which on they do it
 LIMIT = 20  # steps of an episode
+WAITS_AT = 140
 
 
 class Good(gymnasium.Env[Any, Any]):
@@ -45,6 +47,28 @@ class Forever(Good):
     def step(self, action: NDArray[Any]) -> Any:
         if self.steps == 100 and "MARK" in os.environ:
             Path(os.environ["MARK"]).touch()
+        return super().step(action)
+
+
+class Walks(Good):
+    """Has a state of its own."""
+
+    def get_state(self) -> dict[str, Any]:
+        return {"place": self.place.copy(), "steps": self.steps}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.place, self.steps = np.array(state["place"], np.float32), int(state["steps"])
+
+
+class Waits(Walks):
+    """Says at a step that it is there, by a file in the folder WAITS, and waits until that goes."""
+
+    def step(self, action: NDArray[Any]) -> Any:
+        folder = Path(os.environ.get("WAITS", os.devnull))
+        if self.steps == WAITS_AT and folder.is_dir():
+            (folder / str(os.getpid())).touch()
+            while folder.is_dir():
+                time.sleep(0.01)
         return super().step(action)
 
 
@@ -184,7 +208,7 @@ for _name, _space in ACTIONS.items():
     _register(_name, Good, action_space=_space)
 for _name, _space in OBSERVATIONS.items():
     _register(_name, Good, observation_space=_space)
-for _base in (Good, Reuses, BadClose, FailsForSeed1):
+for _base in (Good, Reuses, BadClose, FailsForSeed1, Walks, Waits):
     _register(_base.__name__, _base)
 gymnasium.register("NoLimit-v0", Good)
 gymnasium.register("Forever-v0", Forever, max_episode_steps=10**9)

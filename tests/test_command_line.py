@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ import pytest
 import safetensors.numpy
 from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
+import children
 import sparl
+from children import wait_until
 from sparl.arguments import parse_config
 from sparl.cli import main
 from sparl.configuration import FIELDS, Config
@@ -300,15 +301,14 @@ def test_a_runs_configuration_is_not_mixed_with_another_method(
 
 def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "sparl.cli", "train", *SMALL, "--run-dir", str(run)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.readline()
-    process.stdout.close()
-    error = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(60) == 0, error
+    words = ["train", *SMALL, "--run-dir", str(run)]
+    with children.sparl(*words, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        error = process.stderr.read()
+        assert process.wait(60) == 0, error
     assert error == ""
     assert json.loads((run / "run.json").read_text())["state"] == "finished"
 
@@ -477,24 +477,17 @@ def test_a_signal_keeps_what_was_evaluated(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "sparl.cli", "train", *SMALL, "--run-dir", str(run)]
-    process = subprocess.Popen(
-        [*command, "--steps", "10_000_000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for _ in range(600):
-        time.sleep(0.1)
-        if (run / "evaluations.csv").exists() and len(rows(run / "evaluations.csv")) >= 3:
-            break
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    words = ["train", *SMALL, "--run-dir", str(run), "--steps", "10_000_000"]
+    evaluations = run / "evaluations.csv"
+    with children.sparl(*words, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: evaluations.exists() and len(rows(evaluations)) >= 3)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert err == ""
     assert f"stopped by {number.name} at step" in out
     assert json.loads((run / "run.json").read_text())["state"] == f"stopped by {number.name}"
-    assert len(rows(run / "evaluations.csv")) >= 3
+    assert len(rows(evaluations)) >= 3
     assert sparl.load(run).predict(np.zeros(3)).shape == (1,)
 
 

@@ -26,7 +26,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import bad_environments as bad
+import children
 import sparl
+from children import hears, wait_until
 from resuming import results, stopped_at
 from sparl import _native
 from sparl.cli import main
@@ -148,20 +150,15 @@ def test_an_evaluation_without_end_can_be_stopped(command: str, tmp_path: Path) 
         config = tmp_path / "run" / "config.toml"
         config.write_text(config.read_text().replace("max_episode_steps = 15\n", ""))
         words = ["evaluate", run]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sparl.cli", *words], stderr=subprocess.PIPE, text=True,
-        stdout=subprocess.DEVNULL,
-        # Where the tests run in the background, SIGINT is ignored by whatever they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "MARK": str(tmp_path / "m")},
-    )  # fmt: skip
-    while not (tmp_path / "m").exists():  # it plays
-        assert process.poll() is None
-        time.sleep(0.05)
-    for _ in range(2 if command == "train" else 1):
+    mark = tmp_path / "mark"
+    environment = {"PYTHONPATH": str(Path(__file__).parent), "MARK": str(mark)}
+    with children.sparl(*words, env=environment) as process:
+        wait_until(lambda: mark.exists() or process.poll() is not None)  # it plays
         process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-    assert "Traceback" not in process.communicate(timeout=30)[1]
+        if command == "train":  # the first one waits for the evaluation's end
+            wait_until(lambda: not hears(process.pid, signal.SIGTERM))
+            process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.communicate(timeout=60)[0]
     assert process.returncode in (130, -signal.SIGINT)
 
 

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
@@ -16,8 +15,11 @@ from typing import Any
 
 import pytest
 
+import children
 import sparl
+from children import hears, wait_until
 from resuming import results
+from sparl.training.checkpoint import Checkpoints, step_of
 
 # All that it has, in little: evolutions, own patterns of the targets, windows of three steps; an
 # interval of three steps between checkpoints lets most kills hit a save.
@@ -38,18 +40,23 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return results(sparl.train(**{**FIELDS, "resume": "no"}, run_dir=path).path)
 
 
-@pytest.fixture(scope="module")
-def start() -> Callable[..., BaseProcess]:
+@pytest.fixture
+def start() -> Iterator[Callable[..., BaseProcess]]:
     """Starts processes that have imported everything: they are forked from one that has."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sparl.training.loop", "gymnasium.envs.mujoco.hopper_v5"])
+    started: list[BaseProcess] = []
 
     def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
         process = context.Process(target=target, args=arguments)
         process.start()
+        started.append(process)
         return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
 
 
 def train(path: str) -> None:
@@ -92,29 +99,38 @@ def train_to_operation(path: str, operation: int) -> None:
     train(path)
 
 
+def newest_checkpoint(run: Path) -> int:
+    """Its step, -1 if there is none."""
+    return max(map(step_of, Checkpoints(run).newest_first()), default=-1)
+
+
 def test_runs_killed_at_random_instants_end_as_if_nothing_had_been(
     start: Callable[..., BaseProcess], tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
+    """Some hundredths of a second at most after a checkpoint, or the start."""
     rng = random.Random(SEED)
-    killed = runs = 0
-    while killed < KILLS:
+    killed: list[int] = []  # with which checkpoint
+    runs = 0
+    while len(killed) < KILLS:
         runs += 1
-        path = tmp_path / str(runs)
-        instants: list[float] = []
+        path, here = tmp_path / str(runs), len(killed)
         while True:
             process = start(train, str(path))
-            if len(instants) < 20:
-                instants.append(round(rng.uniform(0, 0.5), 4))
-                process.join(instants[-1])
+            if len(killed) < here + 20:
+                checkpoint = newest_checkpoint(path) + rng.randrange(30)
+                while process.is_alive() and newest_checkpoint(path) < checkpoint:
+                    time.sleep(0.001)
+                process.join(rng.uniform(0, 0.03))
                 process.kill()
             process.join()
             if process.exitcode != -signal.SIGKILL:
                 break
-            killed += 1
-        happened = f"run {runs} of seed {SEED}, killed after {instants} s"
+            killed.append(newest_checkpoint(path))
+        happened = f"run {runs} of seed {SEED}, killed with checkpoints {killed[here:]}"
         assert process.exitcode == 0, happened
         assert results(path) == undisturbed, happened
         assert not list(path.glob("*.tmp*")), happened
+    assert len(set(killed)) >= 10
 
 
 def test_a_run_killed_in_any_file_operation_of_a_save_goes_on(
@@ -138,33 +154,11 @@ def test_a_run_killed_in_any_file_operation_of_a_save_goes_on(
 
 # --- Signals -----------------------------------------------------------------------------------
 
-COMMAND = [
-    sys.executable, "-m", "sparl.cli", "train", "--method", "TD3", "--env", "Hopper-v5",
+WORDS = [
+    "train", "--method", "TD3", "--env", "Hopper-v5", "--run-dir", "run",
     "--steps", "1_000_000", "--warmup-env-steps", "1_000_000", "--max-episode-steps", "20",
     "--hidden", "8", "--evaluate-every-env-steps", "500", "--threads", "1",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a long training in the folder `run`."""
-    begun: list[subprocess.Popen[str]] = []
-
-    def begin(episodes: int) -> subprocess.Popen[str]:
-        words = [*COMMAND, "--evaluation-episodes", str(episodes), "--run-dir", "run"]
-        process = subprocess.Popen(
-            words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-        begun.append(process)
-        return process
-
-    yield begin
-    for process in begun:
-        process.kill()
-        process.wait()
-        assert process.stdout
-        process.stdout.close()
 
 
 def wait_for_line(process: subprocess.Popen[str], part: str) -> str:
@@ -179,38 +173,28 @@ def wait_for_line(process: subprocess.Popen[str], part: str) -> str:
     ("by", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
 )
 def test_a_signal_saves_prints_the_command_and_ends(
-    by: signal.Signals, code: int, begin: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    by: signal.Signals, code: int, tmp_path: Path
 ) -> None:
-    process = begin(1)
-    wait_for_line(process, " 500 of 1,000,000 steps")
-    process.send_signal(by)
-    line = wait_for_line(process, "stopped by")
-    assert line.startswith(f"stopped by {by.name} at step ")
-    assert line.endswith("; to go on: sparl resume run\n")
-    assert process.wait() == code
+    with children.sparl(*WORDS, "--evaluation-episodes", "1", cwd=tmp_path) as process:
+        wait_for_line(process, " 500 of 1,000,000 steps")
+        process.send_signal(by)
+        line = wait_for_line(process, "stopped by")
+        assert line.startswith(f"stopped by {by.name} at step ")
+        assert line.endswith("; to go on: sparl resume run\n")
+        assert process.wait() == code
     step = int(line.split()[5].rstrip(";").replace(",", ""))
     assert (tmp_path / "run" / f"checkpoint-{step}" / "manifest.json").exists()
 
 
-def test_ctrl_c_twice_ends_at_once(
-    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
+def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
     """In the middle of an evaluation that would take a minute."""
-    process = begin(100_000)
-    wait_for_line(process, "steps of warm-up")
-
-    def listens() -> bool:
-        """Whether it notes signals; the system's own handlers are back after the first one."""
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        (caught,) = (row.split()[1] for row in status.splitlines() if row.startswith("SigCgt"))
-        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
-
-    while not listens():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    while listens():
-        time.sleep(0.01)
-    assert process.poll() is None  # it waits for the evaluation's end
-    process.send_signal(signal.SIGINT)
-    assert process.wait() == -signal.SIGINT
+    with children.sparl(*WORDS, "--evaluation-episodes", "100_000", cwd=tmp_path) as process:
+        wait_for_line(process, "steps of warm-up")
+        # The system's own handlers are back after the first one.
+        wait_until(lambda: hears(process.pid, signal.SIGTERM))
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: not hears(process.pid, signal.SIGTERM))
+        assert process.poll() is None  # it waits for the evaluation's end
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == -signal.SIGINT
     assert not list((tmp_path / "run").glob("checkpoint-*"))

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,14 +12,15 @@ from typing import Any
 
 import pytest
 
+import children
+from children import hears, wait_until, waiting
 from resuming import results
 from sparl.cli import main
 from sparl.methods import FAMILIES, METHODS, architecture
 from sparl.report.runs import collect
-from sparl.studies import plan
-from sparl.studies.plan import read_study, unit_id
-from sparl.studies.progress import progress
-from sparl.training.checkpoint import Checkpoints
+from sparl.studies import execute, plan
+from sparl.studies.plan import Unit, read_study, unit_id
+from sparl.studies.progress import Progress, progress
 from sparl.training.loop import train
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
@@ -188,13 +186,9 @@ def test_a_study_runs_skips_and_goes_on_beside_failures(
     assert (len(group.runs), group.planned) == (2, 2)
 
 
-# Pendulum cannot save its state, MuJoCo's tasks can.
-LONG = (
-    SMALL.replace("Pendulum-v1", "Hopper-v3")
-    .replace("steps = 300", "steps = 4000")
-    .replace("_steps = 100", "_steps = 500")
-)
-LONG += "checkpoint_every_env_steps = 500\n"
+# With a checkpoint before the step at which a run waits to be disturbed.
+LONG = SMALL.replace("Pendulum-v1", "bad_environments:Waits-v0").replace("= 100", "= 50")
+LONG += "checkpoint_every_env_steps = 50\n"
 
 
 @pytest.fixture(scope="module")
@@ -207,23 +201,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
     return [results(folder / unit.id) for unit in units]
 
 
-def started(path: Path, folder: Path, processes: int = 2) -> subprocess.Popen[bytes]:
-    """The study as a process."""
-    command = [sys.executable, "-m", "sparl.cli", "study", "run", str(path),
-               "--folder", str(folder), "--processes", str(processes)]  # fmt: skip
-    return subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-
-
-def wait_for_checkpoint(run: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not (Checkpoints(run).newest_first() or (run / "agent.json").exists()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def children(process: subprocess.Popen[bytes]) -> list[int]:
-    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    return [int(pid) for pid in path.read_text().split()]
+def let_go(waits: Path) -> None:
+    waits.rename(waits.with_name("waited"))
 
 
 def said(printed: Path) -> int:
@@ -232,42 +211,48 @@ def said(printed: Path) -> int:
 
 
 def test_a_stopped_study_goes_on_bit_for_bit(
-    tmp_path: Path, undisturbed: list[dict[str, Any]]
+    tmp_path: Path, waits: Path, undisturbed: list[dict[str, Any]]
 ) -> None:
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
     units = read_study(path).units
-    study = started(path, folder, processes=1)
-    wait_for_checkpoint(folder / units[0].id)
-    assert [progress(folder, u).state for u in units] == ["running", "waiting"]
-    study.send_signal(signal.SIGINT)
-    printed, _ = study.communicate(timeout=60)
+    words = ["study", "run", str(path), "--folder", str(folder)]
+    with children.sparl(*words, "--processes", "1") as study:
+        (run,) = waiting(waits, 1)
+        assert [progress(folder, u).state for u in units] == ["running", "waiting"]
+        study.send_signal(signal.SIGINT)
+        wait_until(lambda: not hears(run, signal.SIGTERM))  # once it was told to stop
+        let_go(waits)
+        printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
-    assert b"go on with: sparl study run" in printed
+    assert "go on with: sparl study run" in printed
     states = [progress(folder, u) for u in units]
     assert [p.state for p in states] == ["stopped", "waiting"]
     assert states[0].env_step > 0
     assert not (folder / units[0].id / "failure.json").exists()
 
-    assert main(["study", "run", str(path), "--folder", str(folder)]) == 0
+    assert main(words) == 0
     assert [results(folder / u.id) for u in units] == undisturbed
     assert [said(folder / u.id / "output.txt") for u in units] == [1, 0]
 
 
 def test_a_killed_run_is_recorded_and_goes_on_bit_for_bit(
-    tmp_path: Path, undisturbed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path: Path, waits: Path, undisturbed: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
     units = read_study(path).units
-    study = started(path, folder, processes=1)
-    wait_for_checkpoint(folder / units[0].id)
-    os.kill(children(study)[0], signal.SIGKILL)
-    study.communicate(timeout=60)
+    words = ["study", "run", str(path), "--folder", str(folder)]
+    with children.sparl(*words, "--processes", "1") as study:
+        (run,) = waiting(waits, 1)
+        os.kill(run, signal.SIGKILL)
+        let_go(waits)
+        study.communicate(timeout=60)
     assert study.returncode == 1
     killed, other = (progress(folder, u) for u in units)
     assert (killed.state, other.state) == ("failed", "finished")
     assert killed.error.startswith("killed by signal 9")
 
-    assert main(["study", "run", str(path), "--folder", str(folder)]) == 0
+    assert main(words) == 0
     assert "2 runs: 2 finished" in capsys.readouterr().out
     assert [results(folder / u.id) for u in units] == undisturbed
     assert [said(folder / u.id / "output.txt") for u in units] == [1, 0]
@@ -275,17 +260,27 @@ def test_a_killed_run_is_recorded_and_goes_on_bit_for_bit(
 
 
 def test_a_lost_studys_runs_are_waited_for(
-    tmp_path: Path, undisturbed: list[dict[str, Any]]
+    tmp_path: Path, waits: Path, undisturbed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The study is killed, its runs are not; a new one neither disturbs nor forgets them."""
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
     units = read_study(path).units
-    study = started(path, folder)
-    for unit in units:
-        wait_for_checkpoint(folder / unit.id)
-    study.kill()
-    study.communicate(timeout=60)
-    assert main(["study", "run", str(path), "--folder", str(folder)]) == 0
+    words = ["study", "run", str(path), "--folder", str(folder), "--processes", "2"]
+    with children.sparl(*words) as study:
+        waiting(waits, 2)
+        study.kill()
+        study.wait()
+        found: list[str] = []
+
+        def seen(folder: Path, unit: Unit) -> Progress:
+            found.append((now := progress(folder, unit)).state)
+            if len(found) == 2:  # it has looked at both
+                let_go(waits)
+            return now
+
+        monkeypatch.setattr(execute, "progress", seen)
+        assert main(words) == 0
+    assert found[:2] == ["running", "running"]
     assert [results(folder / u.id) for u in units] == undisturbed
     assert [said(folder / u.id / "output.txt") for u in units] == [0, 0]
 

@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import gymnasium
 
 import sparl
-from bad_environments import Good
+from bad_environments import Walks
 from resuming import stopped_at
 from sparl.errors import SparlError
 from sparl.report.runs import collect
@@ -73,17 +73,7 @@ NASTY: list[Any] = [
 ]  # fmt: skip
 
 
-class Tells(Good):
-    """An environment with a state of its own."""
-
-    def get_state(self) -> dict[str, Any]:
-        return {"place": self.place.copy(), "steps": self.steps}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self.place, self.steps = np.array(state["place"], np.float32), int(state["steps"])
-
-
-gymnasium.register("Tells-v0", Tells, max_episode_steps=15)
+gymnasium.register("Tells-v0", Walks, max_episode_steps=15)
 
 
 class Victim:

@@ -1,0 +1,66 @@
+"""Processes of tests, which leave none behind whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def sparl(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.Popen[str]]:
+    """`sparl WORDS`; at the end of the block it is gone, with all that it started.
+
+    Args:
+        words: of the command line.
+        deaf: born so that it ignores SIGINT, as jobs of a script are; never so otherwise.
+        how: more arguments of Popen; what it prints goes into a pipe, errors too.
+    """
+    mark = f"BEGUN_BY_TEST={uuid.uuid4().hex}"
+    name, _, value = mark.partition("=")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **how.pop("env", {}), name: value}
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sparl.cli", *words], text=True, env=environment, **pipes | how
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+            for about in Path("/proc").glob("[0-9]*/environ"):
+                with suppress(OSError):
+                    if mark.encode() in about.read_bytes():
+                        os.kill(int(about.parts[2]), signal.SIGKILL)
+
+
+def wait_until(happened: Callable[[], object]) -> None:
+    """Wait for something that a process does; a test that waits for ever fails."""
+    end = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def hears(process: int, by: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    status = Path(f"/proc/{process}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (by - 1) & 1)
+
+
+def waiting(waits: Path, count: int) -> list[int]:
+    """The processes of so many runs on bad_environments:Waits-v0 that wait."""
+    wait_until(lambda: len(list(waits.iterdir())) == count)
+    return [int(path.name) for path in waits.iterdir()]
