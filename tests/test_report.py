@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -150,6 +151,37 @@ def test_damaged_runs_leave_the_others_alone(tmp_path: Path) -> None:
     assert len(found.notes) == 4
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("evaluations.csv", "0,0,1.0,5.0,", "0,0,1.0,nan,"),
+        ("evaluations.csv", "0,0,1.0,5.0,", "-1,0,1.0,5.0,"),
+        ("metrics.csv", "0,0,1.0,0,1,", "x,0,1.0,0,1,"),
+        ("metrics.csv", ",0.1\n", ",1e999\n"),
+        ("topology.csv", ",100,0.05,", ",0,0.05,"),
+        ("topology.csv", "agent_update", "update"),
+        ("degrees.json", '"in":', '"on":'),
+        ("degrees.json", "4", '"4"'),
+        ("degrees.json", "4", "5"),
+        ("degrees.json", '"actor"', '"critic"'),
+        ("degrees.json", '"now"', '"then"'),
+        ("run.json", '"0.1.0"', "1"),
+        ("run.json", '"threads": 1', '"threads": "one"'),
+        ("run.json", "100000000", "-1"),
+    ],
+)
+def test_figures_are_not_drawn_from_damaged_files(
+    file: str, old: str, new: str, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "good", "TD3", ENV, [5.0, 6.0])
+    bad = write_run(tmp_path / "bad", "RLx2-TD3", ENV, [5.0, 6.0])
+    content = (bad / file).read_text()
+    (bad / file).write_text(re.sub(re.escape(old), new, content, count=1))
+    assert content != (bad / file).read_text()
+    (note,) = (note for note in collect([tmp_path]).notes if "not counted" in note)
+    assert str(bad / file) in note
+
+
 def test_labels_say_what_differs() -> None:
     assert label(preset("DS-TD3", ENV)) == "DS-TD3"
     assert label(preset("TD3", ENV, settings="rlx2")) == "TD3 (settings rlx2)"
@@ -207,6 +239,19 @@ def test_report_writes_page_tables_and_figures(runs: Path, tmp_path: Path) -> No
         assert f"{kind}-{ENV}" in drawings
     for name in re.findall(r"\((figures/.*?)\)", (out / "README.md").read_text()):
         assert (out / name).exists()
+
+
+def test_figures_of_an_earlier_report_are_named_and_left_alone(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(runs), "--out", str(tmp_path)]) == 0
+    assert "left alone" not in capsys.readouterr().out
+    before = {path.name for path in tmp_path.rglob("*.*")}
+    assert main(["report", str(runs / "dense-0"), "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert str(tmp_path / "figures" / "profile.svg") in said
+    assert f"learning-{ENV}.svg" not in said
+    assert {path.name for path in tmp_path.rglob("*.*")} == before
 
 
 def test_heat_map_shows_every_input_at_the_start_and_the_end(runs: Path, tmp_path: Path) -> None:
@@ -315,9 +360,13 @@ def test_clips_of_runs_are_in_the_page_itself(tmp_path: Path) -> None:
     assert main(["report", str(run), "--out", str(tmp_path / "without")]) == 0
     (run / "clip.mp4").write_bytes(b"a film")
     (run / "long.mp4").write_bytes(bytes(6_000_000))
+    (tmp_path / "elsewhere").write_bytes(b"a secret")
+    (run / "link.mp4").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(run / "pipe.mp4")
     assert main(["report", str(run), "--out", str(tmp_path / "with")]) == 0
     pages = {n: (tmp_path / n / "report.html").read_text() for n in ("without", "with")}
     assert "<video" not in pages["without"]
     assert pages["with"].count("<video") == 1
     assert 'src="data:video/mp4;base64,YSBmaWxt"' in pages["with"]
+    assert pages["with"].count("is no regular file") == 2
     assert "long.mp4 has 6 MB, too much for this page" in pages["with"]

@@ -42,7 +42,7 @@ import sparl
 from bad_environments import Walks
 from resuming import stopped_at
 from sparl.errors import SparlError
-from sparl.report.runs import collect
+from sparl.report.command import write_report
 from sparl.training.about import about_run
 from sparl.training.agent_file import load_agent
 from sparl.training.checkpoint import Checkpoints
@@ -124,7 +124,8 @@ class Victim:
         with contextlib.suppress(SparlError):
             about_run(self.path)
         RunFolder.open(self.path).config()
-        collect([self.path])
+        with contextlib.redirect_stdout(io.StringIO()):
+            write_report([self.path], self.path.with_name("report"))
 
     def close(self) -> None:
         self.training.close()
@@ -135,11 +136,12 @@ class Victim:
 
 def changed(files: Files, rng: Generator) -> Files:
     """The files with one to three changes."""
-    files = dict(files)
-    if rng.random() < 0.3:  # reports read what has finished
+    files, names = dict(files), sorted(files)
+    if rng.random() < 0.4:  # reports read what has finished, and no checkpoint
         files["run.json"] = files["run.json"].replace(b"stopped by SIGTERM", b"finished")
+        names = [name for name in names if "/" not in name]
     for _ in range(1 + int(rng.integers(3))):
-        name = str(rng.choice(sorted(files)))
+        name = str(rng.choice(names))
         data = files[name]
         if rng.random() < 0.15:
             files[name] = _raw(data, rng)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -84,7 +84,15 @@ def write_report(paths: Sequence[Path], out: Path, *, png: bool = False) -> None
             path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise ResourceError(f"report: cannot write {out}: {error.strerror}") from None
+    if others := _others(out, files):
+        say(f"note: not of this report, and left alone: {', '.join(others)}", markup=False)
     say(f"{summary(runs)} {out / 'report.html'}", markup=False)
+
+
+def _others(out: Path, files: Container[str]) -> list[str]:
+    """Figures and tables that are in the folder besides these, as an earlier report's."""
+    there = sorted(path for folder in (FIGURES, TABLES) for path in (out / folder).glob("*.*"))
+    return [str(path) for path in there if str(path.relative_to(out)) not in files]
 
 
 def _rasterizer() -> Callable[[str], bytes]:

@@ -80,15 +80,17 @@ def _clips(runs: Collection) -> str:
         for run in group.runs:
             for path in sorted(run.path.glob(CLIPS)):
                 caption = f"{group.label}, {run.config.env}, seed {run.config.seed}"
-                if path.stat().st_size <= CLIP_BYTES:
+                size, film = path.lstat().st_size, ""
+                if size > CLIP_BYTES:
+                    caption += f": {path.name} has {size / 1e6:.0f} MB, too much for this page"
+                elif path.is_file() and not path.is_symlink():
                     data = b64encode(path.read_bytes()).decode()
                     film = (
                         '<video controls muted loop width="100%" '
                         f'src="data:video/mp4;base64,{data}"></video>'
                     )
                 else:
-                    film, size = "", path.stat().st_size / 1e6
-                    caption += f": {path.name} has {size:.0f} MB, too much for this page"
+                    caption += f": {path.name} is no regular file"
                 films.append(
                     f'<figure data-m="{escape(group.label)}">{film}'
                     f"<figcaption>{escape(caption)}</figcaption></figure>"

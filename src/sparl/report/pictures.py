@@ -144,15 +144,12 @@ def topology(runs: Collection) -> Iterator[Figure]:
 def _evolutions(run: FinishedRun, network: str) -> tuple[Array, Array, Array, Array]:
     """Update, and in percent of the connections: those of the start, moved, moved for good."""
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * 4)
-    for row in run.topology:
-        if row["network"] != network:
-            continue
-        count, gone = int(row["connections"]), int(row["moved"])
+    for row in run.topology[network]:
         total = sums[int(row["agent_update"])]
-        total[0] += count
-        total[1] += count * float(row["initial_overlap"])
-        total[2] += gone
-        total[3] += gone - int(row["returned"])
+        total[0] += row["connections"]
+        total[1] += row["connections"] * row["initial_overlap"]
+        total[2] += row["moved"]
+        total[3] += row["moved"] - row["returned"]
     updates = np.array(sorted(sums), np.float64)
     table = np.array([sums[int(u)] for u in updates]).reshape(-1, 4)
     kept, moved, new = (100 * table[:, k] / table[:, 0] for k in (1, 2, 3))
@@ -241,9 +238,9 @@ def replay(runs: Collection) -> Iterator[Figure]:
         ):
             series = []
             for group in dynamic:
-                rows = [r for r in group.runs[0].metrics if r.get(column)]
-                x = np.array([float(r["env_step"]) for r in rows])
-                y = np.array([float(r[column]) for r in rows])
+                rows = [row for row in group.runs[0].metrics if column in row]
+                x = np.array([row["env_step"] for row in rows])
+                y = np.array([row[column] for row in rows])
                 if x.size:
                     series.append(Series(group.label, x, y))
             if series:

@@ -15,6 +15,7 @@ from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
 from sparl.cost import cost
 from sparl.errors import DataError, SparlError
 from sparl.methods import preset
+from sparl.report.records import Row, check_about, check_degrees, numbers
 from sparl.studies.plan import PLAN, read_plan, read_study
 from sparl.training.environment import Environment
 from sparl.training.record import how_it_went_on
@@ -30,6 +31,8 @@ from sparl.training.run_folder import (
 )
 
 Array = NDArray[np.float64]
+REPLAY = ("replay_size", "policy_distance", "n_step")
+EVOLUTION = ("agent_update", "connections", "initial_overlap", "moved", "returned")
 # What may differ between runs that are averaged.
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
 # What a label need not say: the method and environment stand beside it, lengths where they differ.
@@ -48,8 +51,8 @@ class FinishedRun:
         updates: before each evaluation.
         seconds: wall-clock time of each evaluation since the start.
         returns: mean return of each evaluation.
-        metrics: the lines of metrics.csv.
-        topology: the lines of topology.csv.
+        metrics: of metrics.csv, what there is of REPLAY in each line, and env_step.
+        topology: of topology.csv, EVOLUTION of each line, by network.
         degrees: degrees.json; empty for a run that did not write it.
     """
 
@@ -60,8 +63,8 @@ class FinishedRun:
     updates: Array
     seconds: Array
     returns: Array
-    metrics: list[dict[str, str]]
-    topology: list[dict[str, str]]
+    metrics: list[Row]
+    topology: dict[str, list[Row]]
     degrees: dict[str, Any]
 
     @classmethod
@@ -77,19 +80,27 @@ class FinishedRun:
         if about.get("state") != "finished":
             at = about.get("env_step", 0)
             raise DataError(f"{path}: {about.get('state')} at step {at:,} of {config.end:,}")
-        try:
-            names = ("env_step", "updates", "wall_seconds", "mean")
-            steps, updates, seconds, means = (
-                np.array([float(row[name]) for row in rows]) for name in names
-            )
-        except (KeyError, TypeError, ValueError):
-            raise DataError(f"{path / EVALUATIONS}: damaged") from None
         if not rows:
             raise DataError(f"{path / EVALUATIONS}: no evaluation")
+        names = ("env_step", "updates", "wall_seconds", "mean")
+        evaluations = numbers(path / EVALUATIONS, rows, names)
+        steps, updates, seconds, means = (
+            np.array([row[name] for row in evaluations]) for name in names
+        )
+        lines = folder.rows(TOPOLOGY)
+        evolutions = list(zip(lines, numbers(path / TOPOLOGY, lines, EVOLUTION), strict=True))
+        check_about(path / RUN, about)
         degrees = folder.read_json(DEGREES, DEGREES_BYTES) if (path / DEGREES).exists() else {}
+        if degrees:
+            check_degrees(path / DEGREES, degrees)
         return cls(
             path, config, about, steps, updates, seconds, means,
-            folder.rows(METRICS), folder.rows(TOPOLOGY), degrees,
+            metrics=numbers(path / METRICS, folder.rows(METRICS), ["env_step"], REPLAY),
+            topology={
+                network: [row for line, row in evolutions if line.get("network") == network]
+                for network in ("actor", "critics")
+            },
+            degrees=degrees,
         )  # fmt: skip
 
 

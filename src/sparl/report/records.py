@@ -1,0 +1,98 @@
+"""What a report uses of a run's files, checked: they may be damaged, or anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparl.errors import DataError
+
+Row = dict[str, float]
+_MOST = 1e100  # of any number; sums and products of such are finite
+_AT_LEAST = {"env_step": 0, "agent_update": 0, "updates": 0, "wall_seconds": 0, "connections": 1}
+_AT_MOST = dict.fromkeys(("env_step", "agent_update", "updates", "wall_seconds"), 1e12)
+
+
+def numbers(
+    path: Path, rows: Iterable[Mapping[str, Any]], needed: Sequence[str], others: Sequence[str] = ()
+) -> list[Row]:
+    """Finite numbers of some columns.
+
+    Args:
+        path: the CSV file.
+        rows: its lines.
+        needed: columns that have a number in every line.
+        others: columns that may be missing, and cells that may be empty; these are left out.
+
+    Raises:
+        DataError: a number is missing, or none, or cannot be.
+    """
+    read: list[Row] = []
+    for line, row in enumerate(rows, 2):
+        wanted = [*needed, *(name for name in others if row.get(name))]
+        for name in wanted:
+            try:
+                value = float(row[name])
+                fits = _AT_LEAST.get(name, -_MOST) <= value <= _AT_MOST.get(name, _MOST)
+            except (KeyError, TypeError, ValueError):
+                fits = False
+            if not fits:
+                raise DataError(f"{path}: line {line}, {name} is {str(row.get(name))[:80]}")
+        read.append({name: float(row[name]) for name in wanted})
+    return read
+
+
+def check_about(path: Path, about: Mapping[str, Any]) -> None:
+    """What run.json says of where the run was made.
+
+    Raises:
+        DataError: something is of another type.
+    """
+    versions, machine = about.get("versions", {}), about.get("machine", {})
+    texts = {name: versions.get(name, "") for name in ("commit", "sparl", "mujoco")}
+    texts |= {name: machine.get(name, "") for name in ("cpu", "instruction_set")}
+    counts = {"threads": machine.get("threads", 0)}
+    counts["peak_memory_bytes"] = about.get("peak_memory_bytes", 0)
+    wrong = [name for name, value in texts.items() if not isinstance(value, str)]
+    wrong += [name for name, n in counts.items() if type(n) is not int or not 0 <= n <= _MOST]
+    if wrong:
+        raise DataError(f"{path}: {wrong[0]} is {str({**texts, **counts}[wrong[0]])[:80]}")
+
+
+def check_degrees(path: Path, degrees: Mapping[str, Any]) -> None:
+    """Degrees of the same networks at the start and the end; see `Record.degrees`.
+
+    Raises:
+        DataError: they are not.
+    """
+    try:
+        initial, now = (_sizes(degrees[when]) for when in ("initial", "now"))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise DataError(f"{path}: these are no degrees of an actor and critics") from None
+    if initial != now:
+        raise DataError(f"{path}: networks of another size at the start and at the end")
+
+
+def _sizes(networks: Mapping[str, Any]) -> dict[str, list[list[tuple[int, int]]]]:
+    """Inputs and outputs of each layer of each member of each network."""
+    if networks.keys() != {"actor", "critics"}:
+        raise ValueError
+    return {
+        network: [[_size(layer) for layer in _list(member)] for member in _list(members)]
+        for network, members in networks.items()
+    }
+
+
+def _size(layer: Mapping[str, Any]) -> tuple[int, int]:
+    out, into = _list(layer["out"]), _list(layer["in"])
+    for degrees, most in ((out, len(into)), (into, len(out))):
+        if not all(type(degree) is int and 0 <= degree <= most for degree in degrees):
+            raise ValueError
+    return len(out), len(into)
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    return value
