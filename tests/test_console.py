@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from sparl.console import PlainConsole
 from sparl.training.console import RunConsole
 from sparl.training.evaluate import Evaluation
 
@@ -55,3 +56,9 @@ def test_a_run_that_goes_on_does_not_count_what_was_before(
     clock = 10.0
     console.evaluated(11_000, Evaluation((1.0,), (1,)))
     assert "    100 steps/s     1:30 left" in capsys.readouterr().out
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Folders may be called anything."""
+    PlainConsole().print("runs/[t]1 [/x] :warning: of 1,000")
+    assert capsys.readouterr().out == "runs/[t]1 [/x] :warning: of 1,000\n"

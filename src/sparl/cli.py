@@ -397,7 +397,7 @@ def export(args: list[str]) -> int:
 
 
 def _say(text: str) -> None:
-    PlainConsole().print(text, markup=False)
+    PlainConsole().print(text)
 
 
 def _say_json(content: Any) -> None:
@@ -408,7 +408,7 @@ def _complain(text: str) -> None:
     """One line, whatever a file or an environment had to say."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 300]} ... {text[-300:]}"
-    PlainConsole(stderr=True).print(f"sparl: {_printable(text)}", markup=False)
+    PlainConsole(stderr=True).print(f"sparl: {_printable(text)}")
 
 
 def _printable(text: str) -> str:

@@ -63,7 +63,7 @@ def write_report(paths: Sequence[Path], out: Path, *, png: bool = False) -> None
     to_png = _rasterizer() if png else None
     runs = collect(paths)
     for note in runs.notes:
-        say(f"note: {note}", markup=False)
+        say(f"note: {note}")
     tables = all_tables(runs)
     sections = [_with_file_names(section) for section in all_sections(runs)]
     methods = runs.labels
@@ -85,8 +85,8 @@ def write_report(paths: Sequence[Path], out: Path, *, png: bool = False) -> None
     except OSError as error:
         raise ResourceError(f"report: cannot write {out}: {error.strerror}") from None
     if others := _others(out, files):
-        say(f"note: not of this report, and left alone: {', '.join(others)}", markup=False)
-    say(f"{summary(runs)} {out / 'report.html'}", markup=False)
+        say(f"note: not of this report, and left alone: {', '.join(others)}")
+    say(f"{summary(runs)} {out / 'report.html'}")
 
 
 def _others(out: Path, files: Container[str]) -> list[str]:
@@ -132,5 +132,5 @@ def archive(args: list[str]) -> int:
     check_archive(options.to)
     for run in options.runs:
         into = archive_run(run, options.to, options.commit)
-        PlainConsole().print(f"{run} -> {into}", markup=False)
+        PlainConsole().print(f"{run} -> {into}")
     return 0

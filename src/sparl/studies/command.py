@@ -135,7 +135,7 @@ class _Watch:
             if p.state != self._states[p.unit.id]:
                 self._states[p.unit.id] = p.state
                 told = f": {p.error}" if p.error else ""
-                self._console.print(f"{p.state}: {p.unit.id}{told}", markup=False)
+                self._console.print(f"{p.state}: {p.unit.id}{told}")
 
 
 def _with_address(args: Sequence[str]) -> list[str]:

@@ -182,8 +182,7 @@ def warn_if_behind(agent: TrainedAgent, path: str | Path) -> None:
         goes_on = "it goes on" if folder.in_use() else f"sparl resume {path} goes on from there"
         PlainConsole(stderr=True).print(
             f"warning: {path}: the agent is of step {agent.env_step:,}, the newest checkpoint of "
-            f"step {step_of(found[0]):,}; {goes_on}, and writes the agent anew",
-            markup=False,
+            f"step {step_of(found[0]):,}; {goes_on}, and writes the agent anew"
         )
 
 

@@ -46,7 +46,7 @@ class RunConsole:
     def say(self, text: str) -> None:
         """A line of text."""
         try:
-            self._console.print(text, markup=False)
+            self._console.print(text)
         except BrokenPipeError:  # whoever read this has gone; the training goes on
             self._console.quiet = True
             nobody_reads()

@@ -497,7 +497,7 @@ def resume(
             )
         already = _already(folder, config)
         if already:
-            PlainConsole(quiet=quiet).print(f"{path}: already {already}", markup=False)
+            PlainConsole(quiet=quiet).print(f"{path}: already {already}")
             evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
             return Run(folder.path, config, tuple(evaluations), None, seconds)
         with closing(Training(config, quiet=quiet, folder=folder)) as training:
