@@ -251,7 +251,7 @@ def costs(runs: Collection) -> Table:
                 "counted_flops_ratio": flops["counted"]["ratio"],
                 "action_flops_ratio": cost["inference_flops_ratio"],
                 "wall_seconds": float(np.mean([seconds for _, seconds in ends])),
-                "env_steps_per_second": float(np.mean([steps / s for steps, s in ends])),
+                "env_steps_per_second": float(np.mean([n / (s or math.nan) for n, s in ends])),
                 "threads": ", ".join(str(t) for t in sorted(t for t in threads if t)),
                 "peak_memory_megabytes": float(np.mean(memory)) / 1e6 if memory else None,
             }
@@ -268,7 +268,7 @@ def costs(runs: Collection) -> Table:
         ("of dense", lambda r: f"{r['counted_flops_ratio']:.1%}"),
         ("an action", lambda r: f"{r['action_flops_ratio']:.1%}"),
         ("time", lambda r: str(timedelta(seconds=round(r["wall_seconds"])))),
-        ("steps/s", lambda r: f"{r['env_steps_per_second']:,.0f}"),
+        ("steps/s", lambda r: _number(r["env_steps_per_second"], ",.0f")),
         ("threads", lambda r: r["threads"] or NONE),
         ("peak MB", lambda r: _number(r["peak_memory_megabytes"], ".0f")),
     ]  # fmt: skip
