@@ -186,6 +186,22 @@ def test_a_study_runs_skips_and_goes_on_beside_failures(
     assert (len(group.runs), group.planned) == (2, 2)
 
 
+@pytest.mark.parametrize("kind", ["text", "list", "nothing", "link", "pipe"])
+def test_a_damaged_failure_is_a_failure(kind: str, tmp_path: Path) -> None:
+    unit = read_study(study_file(tmp_path, SMALL)).units[0]
+    file = tmp_path / unit.id / "failure.json"
+    file.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "link":
+        (tmp_path / "elsewhere").write_text('{"error": "a secret"}')
+        file.symlink_to(tmp_path / "elsewhere")
+    else:
+        file.write_text({"text": "{", "list": "[]", "nothing": "{}"}[kind])
+    found = progress(tmp_path, unit)
+    assert (found.state, found.error) == ("failed", "")
+
+
 # With a checkpoint before the step at which a run waits to be disturbed.
 LONG = SMALL.replace("Pendulum-v1", "bad_environments:Waits-v0").replace("= 100", "= 50")
 LONG += "checkpoint_every_env_steps = 50\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +65,8 @@ def _state(path: Path, told: object) -> tuple[State, str]:
         return "running", ""
     if (path / FAILURE).exists():
         try:
-            return "failed", str(json.loads((path / FAILURE).read_text())["error"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return "failed", str(RunFolder(path).read_json(FAILURE)["error"])
+        except (DataError, KeyError):
             return "failed", ""
     return ("stopped" if told is not None else "waiting"), ""
 
