@@ -3,6 +3,8 @@
 #include "network.h"
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <stdexcept>
 
 namespace sparl {
 namespace {
@@ -63,6 +65,26 @@ double multiply_add_peak(double least) {
   uint64_t done = 0;
   const double seconds = mean_seconds(least, [&] { done = k.multiply_adds(kTimes); });
   return double(done) / seconds;
+}
+
+double seconds_of_loads(const Layer& layer, Timed what, uint32_t batch, double least) {
+  const Kernels& k = kernels();
+  const size_t stride = row_stride(batch);
+  const uint32_t samples = padded_samples(batch, k);
+  const BlocksView blocks =
+      (what == Timed::input_gradient ? layer.transposed : layer.forward).view();
+  const size_t columns = blocks.blocks[blocks.block_count].column;
+  const Buffer x = filled(std::max(layer.n_in, layer.n_out) * stride);
+  const Tiles tiles(samples, std::max(layer.n_in, layer.n_out), 1, k);
+  float sum = 0.0f;
+  const double seconds = mean_seconds(least, [&] {
+    const uint32_t count = what == Timed::weight_gradient ? 1 : tiles.count;
+    for (uint32_t i = 0; i < count; i++)
+      sum += k.column_total(columns, blocks.columns, x.data() + (count > 1 ? tiles.first(i) : 0),
+                            stride, count > 1 ? tiles.size(i) : samples);
+  });
+  if (std::isnan(sum)) throw std::logic_error("seconds_of_loads: the values are finite");
+  return seconds;
 }
 
 } // namespace sparl

@@ -350,21 +350,21 @@ nb::tuple bind_find_sorted(ReadOnlyArray ascending, ReadOnlyArray needles) {
   return nb::make_tuple(index, found);
 }
 
-double bind_seconds(const Layer& layer, const std::string& kernel, uint32_t batch, double least) {
+Timed timed(const std::string& kernel, uint32_t batch) {
   if (batch == 0 || batch >= 1u << 28)
-    throw std::invalid_argument("seconds_per_call: a batch of " + std::to_string(batch));
-  Timed what;
-  if (kernel == "forward")
-    what = Timed::forward;
-  else if (kernel == "input gradient")
-    what = Timed::input_gradient;
-  else if (kernel == "weight gradient")
-    what = Timed::weight_gradient;
-  else
-    throw std::invalid_argument("seconds_per_call: kernel '" + kernel +
-                                "', must be forward, input gradient or weight gradient");
+    throw std::invalid_argument("bench: a batch of " + std::to_string(batch));
+  if (kernel == "forward") return Timed::forward;
+  if (kernel == "input gradient") return Timed::input_gradient;
+  if (kernel == "weight gradient") return Timed::weight_gradient;
+  throw std::invalid_argument("bench: kernel '" + kernel +
+                              "', must be forward, input gradient or weight gradient");
+}
+
+template <double (*Measure)(const Layer&, Timed, uint32_t, double)>
+double bind_seconds(const Layer& layer, const std::string& kernel, uint32_t batch, double least) {
+  const Timed what = timed(kernel, batch);
   nb::gil_scoped_release release;
-  return seconds_per_call(layer, what, batch, least);
+  return Measure(layer, what, batch, least);
 }
 
 std::vector<uint32_t> copied(const std::optional<ReadOnlyArray>& array, const char* name,
@@ -561,9 +561,12 @@ NB_MODULE(_native, m) {
         "For each needle the first entry of `ascending` that is not below it, int64 [n], and\n"
         "whether it is equal, bool [n]. Nearly linear where needles ascend too.");
 
-  m.def("seconds_per_call", &bind_seconds, "layer"_a, "kernel"_a, "batch"_a, "least"_a,
+  m.def("seconds_per_call", &bind_seconds<seconds_per_call>, "layer"_a, "kernel"_a, "batch"_a,
+        "least"_a,
         "Mean seconds of one call of a kernel (forward, input gradient, weight gradient) on one\n"
         "thread, over at least so many seconds of calls.");
+  m.def("seconds_of_loads", &bind_seconds<seconds_of_loads>, "layer"_a, "kernel"_a, "batch"_a,
+        "least"_a, "The same for its loads of activations alone.");
   m.def("multiply_add_peak", &multiply_add_peak, "least"_a,
         nb::call_guard<nb::gil_scoped_release>(),
         "Multiply-adds per second of one core with the instruction set in use.");

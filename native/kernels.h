@@ -102,6 +102,10 @@ struct Kernels {
   // `times` rounds of independent multiply-adds in registers; returns their number, lanes counted.
   uint64_t (*multiply_adds)(uint64_t times);
 
+  // Sum of the whole vectors of X[column], for `count` columns: what a product loads, and no more.
+  float (*column_total)(size_t count, const uint32_t* columns, const float* x, size_t stride,
+                        uint32_t samples);
+
   // out[i] = values[index[i]]
   void (*gather)(size_t n, const float* values, const uint32_t* index, float* out);
 };

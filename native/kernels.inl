@@ -574,15 +574,38 @@ uint64_t multiply_adds(uint64_t times) {
   return times * kChains * kLanes;
 }
 
+float column_total(size_t count, const uint32_t* columns, const float* x, size_t stride,
+                   uint32_t samples) {
+  constexpr uint32_t kTogether = 4;
+  const uint32_t vectors = samples / kLanes;
+  Vec sum[kTogether]{};
+  const auto at = [&](size_t k) { return reinterpret_cast<const Vec*>(x + columns[k] * stride); };
+  size_t k = 0;
+  for (; k + kTogether <= count; k += kTogether) {
+    const Vec* in[kTogether];
+    for (uint32_t c = 0; c < kTogether; c++) in[c] = at(k + c);
+    for (uint32_t i = 0; i < vectors; i++) {
+#pragma GCC unroll 4
+      for (uint32_t c = 0; c < kTogether; c++) sum[c] += in[c][i];
+    }
+  }
+  for (; k < count; k++)
+    for (uint32_t i = 0; i < vectors; i++) sum[0] += at(k)[i];
+  float all;
+  const Vec one = sum[0] + sum[1] + (sum[2] + sum[3]);
+  store_lane_sums<1>(&one, &all);
+  return all;
+}
+
 void gather(size_t n, const float* __restrict values, const uint32_t* __restrict index,
             float* __restrict out) {
   for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
 }
 
-const Kernels table = {SPARL_ISA_NAME,  kLanes,  kStep,     kMaxVectors,     take_in,
-                       hand_out,        product, tanh_rows, weight_gradient, bias_gradient,
-                       squashed_normal, adam,    follow,    follow_gathered, collect_small,
-                       multiply_adds,   gather};
+const Kernels table = {SPARL_ISA_NAME,  kLanes,       kStep,     kMaxVectors,     take_in,
+                       hand_out,        product,      tanh_rows, weight_gradient, bias_gradient,
+                       squashed_normal, adam,         follow,    follow_gathered, collect_small,
+                       multiply_adds,   column_total, gather};
 
 } // namespace
 

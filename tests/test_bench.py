@@ -33,10 +33,12 @@ def test_contestants_take_turns_and_the_median_counts() -> None:
 
 
 def test_a_kernels_row_counts_its_stored_weights() -> None:
-    row = kernels.measure((23, 40), 0.25, 17, repetitions=1, least=1e-5)
+    row = kernels.measure((23, 40), 0.25, 17, peak_gflops=100.0, repetitions=1, least=1e-5)
     assert row["connections"] == 230
     assert {*kernels.KERNELS, "NumPy dense"} <= set(row["microseconds"])
     assert all(took > 0 for took in row["microseconds"].values())
+    at_peak = 2e-9 * 230 * 17 / 100.0 * 1e6
+    assert all(row["roofline"][kernel] >= at_peak for kernel in kernels.KERNELS)
     row["microseconds"]["forward"] = 2.0
     assert kernels.gflops(row, "forward") == pytest.approx(2 * 230 * 17 / 2000)
 
@@ -48,6 +50,8 @@ def test_an_unknown_kernel_is_refused(kernel: str, batch: int, says: str) -> Non
     layer = _native.Layer(3, 2, np.arange(6))
     with pytest.raises(ValueError, match=says):
         _native.seconds_per_call(layer, kernel, batch, 1e-6)
+    with pytest.raises(ValueError, match=says):
+        _native.seconds_of_loads(layer, kernel, batch, 1e-6)
 
 
 def test_the_parts_of_an_update_add_up_and_nothing_stays_patched() -> None:

@@ -125,6 +125,9 @@ def seconds_per_call(layer: Layer, kernel: str, batch: int, least: float) -> flo
     thread, over at least so many seconds of calls.
     """
 
+def seconds_of_loads(layer: Layer, kernel: str, batch: int, least: float) -> float:
+    """The same for its loads of activations alone."""
+
 def multiply_add_peak(least: float) -> float:
     """Multiply-adds per second of one core with the instruction set in use."""
 

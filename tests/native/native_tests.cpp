@@ -304,6 +304,13 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
     CHECK(same(pieces, whole));
   }
 
+  const size_t columns = view.blocks[view.block_count].column;
+  Sum all;
+  for (size_t c = 0; c < columns; c++)
+    for (uint32_t b = 0; b < batch / k.lanes * k.lanes; b++)
+      all.add({x[view.columns[c] * stride + b]}, {1.0});
+  CHECK(near(k.column_total(columns, view.columns, x.data(), stride, batch), all.done()));
+
   Floats of_bias(n_out, kUntouched);
   k.bias_gradient(n_out, dy.data(), stride, batch, of_bias.data());
   Reals bias_wanted;

@@ -62,7 +62,7 @@ def bench(args: list[str]) -> int:
 
     def kernel_section() -> Any:
         rows: list[dict[str, Any]] = []
-        for row in kernels.all_kernels(quick=options.quick):
+        for row in kernels.all_kernels(peak, quick=options.quick):
             if not rows:
                 say(_kernel_line(None, peak))
             rows.append(row)
@@ -125,16 +125,17 @@ def _check_files(options: BenchOptions) -> None:
 
 
 def _kernel_line(row: dict[str, Any] | None, peak: float) -> str:
-    """A line of the kernels' table: GFLOP/s on stored weights and percent of the peak."""
+    """A line of the kernels' table: GFLOP/s on stored weights, percent of the peak / roofline's."""
     if row is None:
         head = f"{'layer':>10} {'batch':>5} {'density':>7}"
-        names = (*kernels.KERNELS, "NumPy dense", "SciPy CSR")
-        return head + "".join(f"{name:>18}" for name in names)
+        heads = "".join(f"{name:>24}" for name in kernels.KERNELS)
+        return head + heads + "".join(f"{name:>18}" for name in ("NumPy dense", "SciPy CSR"))
     line = f"{row['inputs']:>5}x{row['outputs']:<4} {row['batch']:>5} {row['density']:>7.2f}"
     took = row["microseconds"]
     for name in kernels.KERNELS:
         rate = kernels.gflops(row, name)
-        line += f"{rate:>11.1f} ({rate / peak:>4.0%})"
+        most = rate * took[name] / row["roofline"][name]
+        line += f"{rate:>10.1f} ({rate / peak:>4.0%} /{most / peak:>5.0%})"
     for name in ("NumPy dense", "SciPy CSR"):
         if name in took:
             line += f"{took[name] / took['forward']:>12.1f} times"

@@ -24,21 +24,43 @@ def peak() -> float:
     return in_turns({"peak": lambda: 2e-9 * _native.multiply_add_peak(0.02)}, 5)["peak"]
 
 
+def roofline(
+    layer: _native.Layer, kernel: str, batch: int, peak_gflops: float, least: float
+) -> float:
+    """Least microseconds of a kernel: its multiply-adds at the peak, or its loads of activations.
+
+    A column of four rows is loaded once for all of them, in the order of the pattern and out of
+    whatever cache holds it by then. Weights, indices, sums of lanes, branches and what is written
+    come on top.
+    """
+    work = 2e-9 * layer.connections * batch / peak_gflops
+    loads = min(_native.seconds_of_loads(layer, kernel, batch, least) for _ in range(5))
+    return 1e6 * max(work, loads)
+
+
 def measure(
-    shape: tuple[int, int], density: float, batch: int, *, repetitions: int, least: float
+    shape: tuple[int, int],
+    density: float,
+    batch: int,
+    *,
+    peak_gflops: float,
+    repetitions: int,
+    least: float,
 ) -> dict[str, Any]:
-    """One layer and batch: microseconds of each kernel and of its rivals.
+    """One layer and batch: microseconds of each kernel, of its roofline and of its rivals.
 
     Args:
         shape: inputs, outputs.
         density: share of the connections that exist.
         batch: samples.
+        peak_gflops: of one core.
         repetitions: of which the median is taken.
         least: seconds of calls in each.
 
     Returns:
         inputs, outputs, density, batch, connections, and under "microseconds" each kernel,
-        "NumPy dense" and, where SciPy is installed, "SciPy CSR".
+        "NumPy dense" and, where SciPy is installed, "SciPy CSR"; under "roofline" the least of
+        each kernel.
     """
     n_in, n_out = shape
     pattern = random_pattern(n_in, n_out, max(1, round(density * n_in * n_out)), stream(0, "bench"))
@@ -62,17 +84,18 @@ def measure(
         "inputs": n_in, "outputs": n_out, "density": density, "batch": batch,
         "connections": pattern.connections,
         "microseconds": {name: 1e6 * took for name, took in found.items()},
+        "roofline": {k: roofline(layer, k, batch, peak_gflops, least) for k in KERNELS},
     }  # fmt: skip
 
 
-def all_kernels(*, quick: bool) -> Iterator[dict[str, Any]]:
+def all_kernels(peak_gflops: float, *, quick: bool) -> Iterator[dict[str, Any]]:
     """Every shape, batch and density; `quick`: 256x256 alone, shorter."""
     for shape in SHAPES if not quick else ((256, 256),):
         for batch in BATCHES:
             for density in DENSITIES:
                 yield measure(
-                    shape, density, batch, repetitions=3 if quick else 5,
-                    least=0.002 if quick else 0.005,
+                    shape, density, batch, peak_gflops=peak_gflops,
+                    repetitions=3 if quick else 5, least=0.002 if quick else 0.005,
                 )  # fmt: skip
 
 
