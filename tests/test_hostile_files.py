@@ -253,7 +253,8 @@ def test_an_agent_for_another_environment_is_refused(
 
 @pytest.mark.parametrize(
     "name", ["agent.json", "agent.safetensors", f"{CHECKPOINT}/manifest.json",
-             f"{CHECKPOINT}/state.safetensors", "replay", "run.json", "evaluations.csv"],
+             f"{CHECKPOINT}/state.safetensors", "replay", "run.json", "evaluations.csv",
+             "config.toml"],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_links_pipes_and_folders_in_a_files_place_are_refused(
@@ -270,7 +271,8 @@ def test_links_pipes_and_folders_in_a_files_place_are_refused(
     else:
         place.mkdir()
     command = {"a": "evaluate", "c": "resume", "r": "resume", "e": "info"}[name[0]]
-    assert str(place) in refused(capsys, command, str(run))
+    said = refused(capsys, command, str(run))
+    assert str(place) in said or f"{run}: no run here (no {name})" in said
 
 
 @pytest.mark.parametrize("name", ["config.toml", "run.json", "agent.json", "evaluations.csv"])

@@ -168,12 +168,16 @@ class RunFolder:
         """The configuration of the run.
 
         Raises:
-            DataError: the file is damaged.
+            DataError: the file is damaged, or no file.
         """
+        path = self.path / CONFIG
+        data = read_whole(path, _TOML_BYTES)
         try:
-            return read_config(self.path / CONFIG, Config())
+            config = Config(**_fields(_parsed(data, path, "configuration"), path))
+            check(config)
         except UsageError as error:
             raise DataError(str(error)) from None
+        return config
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file."""
@@ -352,25 +356,16 @@ def read_evaluations(folder: RunFolder) -> list[tuple[int, float]]:
         raise DataError(f"{folder.path / EVALUATIONS}: a line is damaged") from None
 
 
-def read_config(path: Path, under: Config) -> Config:
-    """A configuration from a TOML file over another one.
-
-    Raises:
-        UsageError: missing, not TOML, unknown fields, wrong types or ranges.
-    """
-    values = read_toml(path)
-    config = Config(**{**{name: getattr(under, name) for name in FIELDS}, **values})
-    check(config)
-    return config
-
-
 def read_toml(path: Path) -> dict[str, Any]:
-    """The fields of a configuration file; arrays become tuples.
+    """The fields of a configuration file that a user names; arrays become tuples.
 
     Raises:
         UsageError: missing, not TOML, unknown fields or wrong types.
     """
-    content = load_toml(path, "configuration")
+    return _fields(load_toml(path, "configuration"), path)
+
+
+def _fields(content: dict[str, Any], path: Path) -> dict[str, Any]:
     unset = content.pop("unset", [])
     fields = typed_fields(content, str(path))
     optional = {name for name in FIELDS if getattr(Config, name) is None}
@@ -380,7 +375,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def load_toml(path: Path, kind: str) -> dict[str, Any]:
-    """The content of a TOML file.
+    """The content of a TOML file that a user names; a pipe will do.
 
     Args:
         path: the file.
@@ -392,12 +387,24 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(_TOML_BYTES + 1)
+    except FileNotFoundError:
+        raise UsageError(f"{kind} file {path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{kind} file {path} cannot be read: {error}") from None
+    return _parsed(data, path, kind)
+
+
+def _parsed(data: bytes, path: Path, kind: str) -> dict[str, Any]:
+    """The content of a TOML file that was read.
+
+    Raises:
+        UsageError: empty, too large or not TOML.
+    """
+    try:
         if len(data) > _TOML_BYTES:
             raise ValueError(f"more than {_TOML_BYTES:,} bytes")
         content = tomllib.loads(data.decode())
-    except FileNotFoundError:
-        raise UsageError(f"{kind} file {path} does not exist") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{kind} file {path} cannot be read: {error}") from None
     if not content:
         raise UsageError(f"{kind} file {path} is empty")
