@@ -358,12 +358,13 @@ def test_event_files_can_be_switched_on_and_off_when_a_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with stopped_at(33):
-        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
+        run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "tensorboard", **SMALL)
     asked: list[dict[str, Any]] = []
+    monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "resume", lambda _, **changes: asked.append(changes) or run)
         for words in ([], ["--tensorboard"], ["--no_tensorboard", "--stop-at=50"]):
-            assert main(["resume", str(run.path), *words]) == 128 + signal.SIGTERM
+            assert main(["resume", "tensorboard", *words]) == 128 + signal.SIGTERM
     assert asked == [{}, {"tensorboard": True}, {"tensorboard": False, "stop_at": 50}]
     file = run.path / "config.toml"
     file.write_text(file.read_text().replace("tensorboard = false", "tensorboard = true"))

@@ -73,8 +73,8 @@ def parse_config(args: Sequence[str], program: str) -> Config:
 
 def named(args: Sequence[str]) -> set[str]:
     """The fields that flags among the words name."""
-    words = _respell(args)
-    return {word.removeprefix("--").removeprefix("no-").replace("-", "_") for word in words}
+    flags = [word.removeprefix("--") for word in _respell(args) if word.startswith("--")]
+    return {flag.removeprefix("no-").replace("-", "_") for flag in flags}
 
 
 def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:

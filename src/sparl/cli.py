@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -374,6 +375,8 @@ def archive(args: list[str]) -> int:
 
 def bench(args: list[str]) -> int:
     """`sparl bench`."""
+    for library in ("OPENBLAS", "MKL", "OMP"):  # NumPy's, on one core; read when it is loaded
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     from sparl.bench.command import bench as run
 
     return run(args)
