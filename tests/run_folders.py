@@ -31,7 +31,9 @@ def write_run(
     layer = {"out": [3, 1, 2, 0], "in": [2, 4, 0]}
     layers = [layer, {"out": [1, 2, 1], "in": [1, 2, 1]}, {"out": [1, 1, 1], "in": [3]}]
     degrees = {"actor": [layers], "critics": [layers, layers]}
-    folder.write_json(DEGREES, {"initial": degrees, "now": degrees})
+    moved = [{"out": [3, 0, 3, 0], "in": [3, 3, 0]}, *layers[1:]]
+    now = {**degrees, "actor": [moved]} if config.rewire_every_updates else degrees
+    folder.write_json(DEGREES, {"initial": degrees, "now": now})
     folder.write_json(
         RUN,
         {

@@ -16,6 +16,7 @@ from run_folders import write_run
 from sparl.cli import main
 from sparl.errors import DataError
 from sparl.methods import preset
+from sparl.report.archive import archive
 from sparl.report.figures import DARK, LIGHT, Axis, LineChart, Series, short
 from sparl.report.runs import collect, label
 from sparl.report.tables import Row, returns, together
@@ -180,6 +181,49 @@ def test_figures_are_not_drawn_from_damaged_files(
     assert content != (bad / file).read_text()
     (note,) = (note for note in collect([tmp_path]).notes if "not counted" in note)
     assert str(bad / file) in note
+
+
+@pytest.mark.parametrize(
+    ("file", "keep", "said"),
+    [
+        ("evaluations.csv", 2 / 3, "its last line is cut off"),
+        ("evaluations.csv", 0, "its last line is cut off"),
+        ("evaluations.csv", "a line less", "ends at step 195,000, but the run finished at step"),
+        ("evaluations.csv", "removed", "has no line, but the run finished at step 200,000"),
+        ("metrics.csv", 1 / 2, "its last line is cut off"),
+        ("metrics.csv", "a line less", "ends at step 195,000, but the run finished at step"),
+        ("metrics.csv", "removed", "has no line, but the run finished at step 200,000"),
+        ("topology.csv", 0, "its last line is cut off"),
+        ("topology.csv", "removed", "no evolution of the actor, but its connections changed"),
+    ],
+)
+def test_records_that_are_not_whole_are_named_and_not_counted(
+    file: str, keep: float | str, said: str, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run", "DS-TD3", ENV, rising(1.0), commit="abcdef1")
+    assert len(collect([tmp_path]).groups) == 1
+    content = (run / file).read_bytes()
+    if keep == "removed":
+        (run / file).unlink()
+    elif keep == "a line less":
+        (run / file).write_bytes(content[: content[:-1].rindex(b"\n") + 1])
+    else:
+        (run / file).write_bytes(content[: int(len(content) * float(keep))])
+    with pytest.raises(DataError, match=f"not counted: {run / file}: {said}"):
+        collect([tmp_path])
+    with pytest.raises(DataError, match=said):
+        archive(run, tmp_path / "archive", None)
+
+
+def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "TD3", ENV, rising(1.0), "running", commit="abcdef1")
+    about = json.loads((run / "run.json").read_text()) | {"env_step": 0}
+    (run / "run.json").write_text(json.dumps(about))
+    said = f"{run}: killed at step 200,000 of 200,000, and only finished runs .* resume {run}"
+    with pytest.raises(DataError, match=said):
+        collect([run])
+    with pytest.raises(DataError, match=said):
+        archive(run, tmp_path / "archive", None)
 
 
 def test_labels_say_what_differs() -> None:

@@ -139,6 +139,7 @@ def changed(files: Files, rng: Generator) -> Files:
     files, names = dict(files), sorted(files)
     if rng.random() < 0.4:  # reports read what has finished, and no checkpoint
         files["run.json"] = files["run.json"].replace(b"stopped by SIGTERM", b"finished")
+        files["evaluations.csv"] = files["evaluations.csv"].replace(b"\n20,", b"\n37,")
         names = [name for name in names if "/" not in name]
     for _ in range(1 + int(rng.integers(3))):
         name = str(rng.choice(names))

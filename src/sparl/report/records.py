@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparl.errors import DataError
+from sparl.training.run_folder import EVALUATIONS, METRICS, RESTORE, TOPOLOGY
 
 Row = dict[str, float]
 _MOST = 1e100  # of any number; sums and products of such are finite
@@ -41,6 +42,31 @@ def numbers(
                 raise DataError(f"{path}: line {line}, {name} is {str(row.get(name))[:80]}")
         read.append({name: float(row[name]) for name in wanted})
     return read
+
+
+def check_whole(
+    path: Path, env_step: int, evaluations: Sequence[Row], metrics: Sequence[Row],
+    topology: Mapping[str, Sequence[Row]], degrees: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """The records of a finished run reach its end; see `FinishedRun` for what they are.
+
+    A run writes evaluation and metrics at its last step, and a line for each layer that evolved.
+
+    Raises:
+        DataError: they do not.
+    """
+    for name, rows in ((EVALUATIONS, evaluations), (METRICS, metrics)):
+        if not rows or rows[-1]["env_step"] != env_step:
+            at = f"ends at step {rows[-1]['env_step']:,.0f}" if rows else "has no line"
+            raise DataError(
+                f"{path / name}: {at}, but the run finished at step {env_step:,}; {RESTORE}"
+            )
+    for network, evolutions in topology.items():
+        if degrees and not evolutions and degrees["initial"][network] != degrees["now"][network]:
+            raise DataError(
+                f"{path / TOPOLOGY}: no evolution of the {network}, but its connections changed; "
+                f"{RESTORE}"
+            )
 
 
 def check_about(path: Path, about: Mapping[str, Any]) -> None:

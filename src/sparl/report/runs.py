@@ -15,8 +15,9 @@ from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
 from sparl.cost import cost
 from sparl.errors import DataError, SparlError
 from sparl.methods import preset
-from sparl.report.records import Row, check_about, check_degrees, numbers
+from sparl.report.records import Row, check_about, check_degrees, check_whole, numbers
 from sparl.studies.plan import PLAN, read_plan, read_study
+from sparl.training.about import about_run
 from sparl.training.environment import Environment
 from sparl.training.record import how_it_went_on
 from sparl.training.run_folder import (
@@ -72,35 +73,36 @@ class FinishedRun:
         """A run's folder.
 
         Raises:
-            DataError: it has not finished, or a file is damaged.
+            DataError: it has not finished, or a file is damaged or not whole.
         """
         folder = RunFolder.open(path)
         config, about = folder.config(), folder.run()
-        rows = folder.rows(EVALUATIONS)
         if about.get("state") != "finished":
-            at = about.get("env_step", 0)
-            raise DataError(f"{path}: {about.get('state')} at step {at:,} of {config.end:,}")
-        if not rows:
-            raise DataError(f"{path / EVALUATIONS}: no evaluation")
+            now = about_run(path)
+            todo = "" if now["state"] == "running" else f"; to finish it: sparl resume {path}"
+            raise DataError(
+                f"{path}: {now['state']} at step {now['env_step']:,} of {config.end:,}, and only "
+                f"finished runs can be reported and archived{todo}"
+            )
         names = ("env_step", "updates", "wall_seconds", "mean")
-        evaluations = numbers(path / EVALUATIONS, rows, names)
+        evaluations = numbers(path / EVALUATIONS, folder.rows(EVALUATIONS, whole=True), names)
+        metrics = numbers(path / METRICS, folder.rows(METRICS, whole=True), ["env_step"], REPLAY)
         steps, updates, seconds, means = (
             np.array([row[name] for row in evaluations]) for name in names
         )
-        lines = folder.rows(TOPOLOGY)
+        lines = folder.rows(TOPOLOGY, whole=True)
         evolutions = list(zip(lines, numbers(path / TOPOLOGY, lines, EVOLUTION), strict=True))
         check_about(path / RUN, about)
         degrees = folder.read_json(DEGREES, DEGREES_BYTES) if (path / DEGREES).exists() else {}
         if degrees:
             check_degrees(path / DEGREES, degrees)
+        topology = {
+            network: [row for line, row in evolutions if line.get("network") == network]
+            for network in ("actor", "critics")
+        }
+        check_whole(path, about["env_step"], evaluations, metrics, topology, degrees)
         return cls(
-            path, config, about, steps, updates, seconds, means,
-            metrics=numbers(path / METRICS, folder.rows(METRICS), ["env_step"], REPLAY),
-            topology={
-                network: [row for line, row in evolutions if line.get("network") == network]
-                for network in ("actor", "critics")
-            },
-            degrees=degrees,
+            path, config, about, steps, updates, seconds, means, metrics, topology, degrees
         )  # fmt: skip
 
 

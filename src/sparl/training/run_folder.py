@@ -39,6 +39,8 @@ _TOML_BYTES, _JSON_BYTES, _CSV_BYTES = 1 << 20, 1 << 22, 1 << 30  # of a file th
 DEGREES_BYTES = 1 << 28
 GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
 FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST)
+# What to do about a damaged file.
+RESTORE = "restore the file from a copy, or train the run again with --overwrite"
 
 
 class RunFolder:
@@ -315,16 +317,22 @@ class RunFolder:
             self._written[name] = lengths[name]
             self._waiting.pop(name, None)
 
-    def rows(self, name: str) -> list[dict[str, str]]:
+    def rows(self, name: str, *, whole: bool = False) -> list[dict[str, str]]:
         """The complete lines of a CSV file; one that was cut off is left out.
 
+        Args:
+            name: the file.
+            whole: nobody writes to it any more, so a line that was cut off is damage.
+
         Raises:
-            DataError: it cannot be read.
+            DataError: it cannot be read, or is not whole.
         """
         path = self.path / name
         if not path.exists():
             return []
         data = read_whole(path, _CSV_BYTES)
+        if whole and not data.endswith(b"\n"):
+            raise DataError(f"{path}: its last line is cut off; {RESTORE}")
         try:
             text = data[: data.rfind(b"\n") + 1].decode()
             return list(csv.DictReader(io.StringIO(text)))
