@@ -81,8 +81,9 @@ class Victim:
 
     def __init__(self, name: str, folder: Path) -> None:
         method, env, fields = RUNS[name]
-        with stopped_at(37):
-            run = sparl.train(method, env, run_dir=folder, quiet=True, **FIELDS, **fields)
+        # By its name alone: what is kept of it says nothing of this machine's folders.
+        with contextlib.chdir(folder.parent), stopped_at(37):
+            run = sparl.train(method, env, run_dir=folder.name, quiet=True, **FIELDS, **fields)
         self.path = folder
         self.files: Files = {
             str(path.relative_to(folder)): path.read_bytes()
