@@ -285,17 +285,20 @@ def test_report_writes_page_tables_and_figures(runs: Path, tmp_path: Path) -> No
         assert (out / name).exists()
 
 
-def test_figures_of_an_earlier_report_are_named_and_left_alone(
+def test_figures_of_an_earlier_report_are_counted_and_left_alone(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["report", str(runs), "--out", str(tmp_path)]) == 0
+    both, fresh = tmp_path / "both", tmp_path / "fresh"
+    assert main(["report", str(runs), "--out", str(both)]) == 0
     assert "left alone" not in capsys.readouterr().out
-    before = {path.name for path in tmp_path.rglob("*.*")}
-    assert main(["report", str(runs / "dense-0"), "--out", str(tmp_path)]) == 0
+    before = {path.name for path in both.rglob("*.*")}
+    assert main(["report", str(runs / "dense-0"), "--out", str(fresh)]) == 0
+    assert main(["report", str(runs / "dense-0"), "--out", str(both)]) == 0
+    old = len(before - {path.name for path in fresh.rglob("*.*")})
     said = capsys.readouterr().out
-    assert str(tmp_path / "figures" / "profile.svg") in said
-    assert f"learning-{ENV}.svg" not in said
-    assert {path.name for path in tmp_path.rglob("*.*")} == before
+    counts = re.findall(rf"note: (\d+) files? in {both}/(?:figures|tables) not of this", said)
+    assert sum(map(int, counts)) == old > 0
+    assert {path.name for path in both.rglob("*.*")} == before
 
 
 def test_heat_map_shows_every_input_at_the_start_and_the_end(runs: Path, tmp_path: Path) -> None:

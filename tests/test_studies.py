@@ -164,9 +164,11 @@ def test_a_study_runs_skips_and_goes_on_beside_failures(
     assert main(words) == 1
     printed = capsys.readouterr().out
     assert "2 runs: 1 finished, 1 failed" in printed
-    assert "NoSuchEnvironment" in printed
     good, bad = read_study(path).units
     folder = tmp_path / "runs"
+    error = json.loads((folder / bad.id / "failure.json").read_text())["error"]
+    assert len(error) > 80  # and it is a line of its own, below the counts
+    assert f"1 failed\n{bad.id}: {error}\n" in printed
     assert progress(folder, good).state == "finished"
     failed = progress(folder, bad)
     assert (failed.state, failed.env_step) == ("failed", 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,7 @@ from sparl.report.page import html, markdown, summary
 from sparl.report.pictures import Section, all_sections
 from sparl.report.runs import collect
 from sparl.report.tables import all_tables
+from sparl.wording import counted
 
 FIGURES, TABLES = "figures", "tables"
 
@@ -84,15 +85,12 @@ def write_report(paths: Sequence[Path], out: Path, *, png: bool = False) -> None
             path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise ResourceError(f"report: cannot write {out}: {error.strerror}") from None
-    if others := _others(out, files):
-        say(f"note: not of this report, and left alone: {', '.join(others)}")
+    for folder in (FIGURES, TABLES):
+        others = {f"{folder}/{path.name}" for path in (out / folder).glob("*.*")} - files.keys()
+        if others:
+            left = counted(len(others), "file")
+            say(f"note: {left} in {out / folder} not of this report, and left alone")
     say(f"{summary(runs)} {out / 'report.html'}")
-
-
-def _others(out: Path, files: Container[str]) -> list[str]:
-    """Figures and tables that are in the folder besides these, as an earlier report's."""
-    there = sorted(path for folder in (FIGURES, TABLES) for path in (out / folder).glob("*.*"))
-    return [str(path) for path in there if str(path.relative_to(out)) not in files]
 
 
 def _rasterizer() -> Callable[[str], bytes]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from sparl.errors import DataError
 from sparl.studies.plan import Unit
@@ -71,14 +73,14 @@ def _state(path: Path, told: object) -> tuple[State, str]:
     return ("stopped" if told is not None else "waiting"), ""
 
 
-def table(every: Sequence[Progress]) -> Table:
-    """Counts, every run that is neither waiting nor finished, and the time left."""
+def table(every: Sequence[Progress]) -> Group:
+    """Every run that is neither waiting nor finished, counts, the time left; and what failed."""
     counts = {
         state: sum(p.state == state for p in every)
         for state in ("finished", "running", "stopped", "failed", "waiting")
     }
     under_way = [p for p in every if p.state not in ("waiting", "finished")]
-    shown = Table(box=None, pad_edge=False, show_header=bool(under_way))
+    shown = Table(box=None, pad_edge=False)
     shown.add_column("run")
     for column in ("state", "steps", "steps/s", "return"):
         shown.add_column(column, justify="right")
@@ -88,12 +90,11 @@ def table(every: Sequence[Progress]) -> Table:
             f"{p.rate:,.0f}" if p.rate else "-",
             "-" if p.last_return is None else f"{p.last_return:,.1f}",
         )  # fmt: skip
-        if p.error:
-            shown.add_row(f"  {p.error}")
     text = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    shown.caption = f"{counted(len(every), 'run')}: {text}{_left(every)}"
-    shown.caption_justify = "left"
-    return shown
+    # Not in the table, which would break them into lines of its own width.
+    told = [f"{counted(len(every), 'run')}: {text}{_left(every)}"]
+    told += [f"{p.unit.id}: {p.error}" for p in every if p.error]
+    return Group(*([shown] if under_way else []), *map(Text, told))
 
 
 def _left(every: Sequence[Progress]) -> str:
