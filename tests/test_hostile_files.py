@@ -300,6 +300,8 @@ def test_whatever_reads_a_damaged_run_says_so_in_one_line(
         said = capsys.readouterr().err
         assert code in (0, 2, 3), words
         assert said.count("\n") == (code != 0), said
+        if words[0] == "info" and name in ("config.toml", "run.json"):
+            assert "; restore the file from a copy, or train the run again" in said
         if before != content:  # a run that went on
             (run / name).write_bytes(content)
 

@@ -20,8 +20,8 @@ import json
 import os
 import time
 import tomllib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,15 @@ GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
 FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST)
 # What to do about a damaged file.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
+
+
+@contextmanager
+def _advised() -> Iterator[None]:
+    """Complaints about a run's own file say what to do."""
+    try:
+        yield
+    except (DataError, UsageError) as error:
+        raise DataError(f"{error}; {RESTORE}") from None
 
 
 class RunFolder:
@@ -166,6 +175,7 @@ class RunFolder:
         fields["unset"] = [name for name in FIELDS if name not in config.as_dict()]
         self.write(CONFIG, tomli_w.dumps(fields).encode())
 
+    @_advised()
     def config(self) -> Config:
         """The configuration of the run.
 
@@ -174,11 +184,8 @@ class RunFolder:
         """
         path = self.path / CONFIG
         data = read_whole(path, _TOML_BYTES)
-        try:
-            config = Config(**_fields(_parsed(data, path, "configuration"), path))
-            check(config)
-        except UsageError as error:
-            raise DataError(str(error)) from None
+        config = Config(**_fields(_parsed(data, path, "configuration"), path))
+        check(config)
         return config
 
     def write(self, name: str, data: bytes) -> None:
@@ -203,6 +210,7 @@ class RunFolder:
             raise DataError(f"{self.path / name}: not a JSON object")
         return content
 
+    @_advised()
     def run(self) -> dict[str, Any]:
         """What run.json says; nothing where the run was killed before it began.
 
@@ -398,7 +406,8 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"{kind} file {path} does not exist") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{kind} file {path} cannot be read: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{kind} file {path} cannot be read: {reason}") from None
     return _parsed(data, path, kind)
 
 
