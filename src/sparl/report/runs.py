@@ -79,7 +79,8 @@ class FinishedRun:
         config, about = folder.config(), folder.run()
         if about.get("state") != "finished":
             now = about_run(path)
-            todo = "" if now["state"] == "running" else f"; to finish it: sparl resume {path}"
+            can_go_on = "continuation" in now and now["state"] != "running"
+            todo = f"; to finish it: sparl resume {path}" if can_go_on else ""
             raise DataError(
                 f"{path}: {now['state']} at step {now['env_step']:,} of {config.end:,}, and only "
                 f"finished runs can be reported and archived{todo}"
