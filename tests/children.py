@@ -30,7 +30,7 @@ def sparl(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.Po
     before = signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sparl.cli", *words], text=True, env=environment, **pipes | how
+            [sys.executable, "-m", "sparl", *words], text=True, env=environment, **pipes | how
         )
     finally:
         signal.signal(signal.SIGINT, before)

@@ -550,6 +550,19 @@ def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
     assert "Traceback" not in wrong.stderr
 
 
+def test_ctrl_c_while_the_command_line_is_loaded_is_one_line(tmp_path: Path) -> None:
+    """A library that it loads makes something else of KeyboardInterrupt."""
+    (tmp_path / "tyro.py").write_text(
+        "import signal\n"
+        "try:\n    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n    raise ImportError('a part is missing') from None\n"
+    )
+    where = {"PYTHONPATH": str(tmp_path)}
+    with children.sparl("methods", env=where, stderr=subprocess.PIPE) as process:
+        assert process.communicate() == ("", "sparl: interrupted\n")
+        assert process.returncode == 130
+
+
 def test_core_imports_no_other_framework() -> None:
     code = (
         "import sys, sparl.cli, sparl.training.loop\n"

@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.training.environment import Environment
 from sparl.training.evaluate import Evaluation, Evaluator
+from sparl.training.interrupt import stop_on_signal
 
 
 class Toy(gymnasium.Env[Any, Any]):
@@ -137,6 +138,48 @@ def test_an_environment_without_a_time_limit_needs_one() -> None:
 def test_unknown_environment_offers_the_nearest() -> None:
     with pytest.raises(UsageError, match="HalfCheetah-v5"):
         Environment("HalfCheeta-v5")
+
+
+def test_an_id_without_its_version_is_refused(toy: str) -> None:
+    """It would mean another environment with another Gymnasium."""
+    for env_id, meant in (("Toy", toy), ("HalfCheetah", "HalfCheetah-v5")):
+        with pytest.raises(UsageError, match=f"{env_id} has no version; did you mean {meant}"):
+            Environment(env_id)
+
+
+def test_an_id_that_has_no_version_or_names_a_module_is_taken() -> None:
+    gymnasium.register("Unversioned", Toy, max_episode_steps=20)
+    try:
+        assert Environment("Unversioned").n_obs == 3
+    finally:
+        del gymnasium.registry["Unversioned"]
+    assert Environment("bad_environments:Good-v0").n_obs == 3
+
+
+class Interrupted(Toy):
+    """Ctrl-C is pressed while it is made, and it makes of that what an extension module does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("a part of the simulator is missing") from None
+
+
+def test_ctrl_c_while_an_environment_is_made_is_not_lost() -> None:
+    gymnasium.register("Interrupted-v0", Interrupted, max_episode_steps=20)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Environment("Interrupted-v0")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with stop_on_signal() as stop:
+            Environment("Interrupted-v0")
+        assert stop.signal is signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)
+        del gymnasium.registry["Interrupted-v0"]
 
 
 @pytest.mark.parametrize(

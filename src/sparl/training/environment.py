@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.networks.mlp import Array
+from sparl.training.interrupt import interrupt_held
 
 State = dict[str, Any]
 
@@ -81,7 +82,7 @@ def _make(
         options["max_episode_steps"] = max_episode_steps
     if env_id == "Ant-v3" and contact_forces == "live":
         options["use_contact_forces"] = True
-    with warnings.catch_warnings(), _model_warnings_ignored():
+    with interrupt_held(), warnings.catch_warnings(), _model_warnings_ignored():
         warnings.simplefilter("ignore")  # -v4 is deprecated, and here on purpose
         try:
             env = gymnasium.make(_V3.get(env_id, env_id), **options)
@@ -93,6 +94,10 @@ def _make(
             raise EnvironmentFault(
                 f"environment {env_id} cannot be made: {_one_line(error)}"
             ) from None
+    made = env.spec.id if env.spec is not None else env_id
+    if made != _V3.get(env_id, env_id).rpartition(":")[2]:  # the newest that is installed here
+        env.close()
+        raise UsageError(f"environment {env_id} has no version; did you mean {made}?")
     if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
         env = _ZeroContactForces(env, append=env_id == "Ant-v3")
     return env
