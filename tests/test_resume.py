@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -271,6 +272,46 @@ def test_where_the_state_cannot_be_saved_it_says_so_and_the_run_is_marked(
     assert [note for note in notes if "run went on at step 33, not exactly" in note]
 
 
+def cut_the_newest(run: Path) -> None:
+    state = Checkpoints(run).newest_first()[0] / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1])
+
+
+def remove_replay(run: Path) -> None:
+    shutil.rmtree(run / "replay")
+
+
+def remove_checkpoints(run: Path) -> None:
+    Checkpoints(run).remove_all()
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**about, "state": "failed"}))
+
+
+@pytest.mark.parametrize(
+    ("harm", "code", "says"),
+    [
+        (lambda run: None, 0, "sparl resume {run} goes on bit for bit\n"),
+        (cut_the_newest, 0, "sparl resume {run} goes on bit for bit; from checkpoint-30, since "
+                            "{run}/checkpoint-33/state.safetensors: "),
+        (remove_replay, 3, "no checkpoint can be used: {run}/replay/0-"),
+        (remove_checkpoints, 3, "cannot go on: {run}: failed at step 33, and its checkpoints are "
+                                "gone; "),
+    ],
+    ids=["whole", "cut", "no-replay", "none"],
+)  # fmt: skip
+def test_info_says_what_resume_does(
+    harm: Callable[[Path], None], code: int, says: str,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = tmp_path / "run"
+    with stopped_at(33):
+        sparl.train("TD3", "Hopper-v5", run_dir=run, **SMALL)
+    harm(run)
+    assert main(["info", str(run)]) == 0
+    assert f"continuation: {says.format(run=run)}" in capsys.readouterr().out
+    assert main(["resume", str(run)]) == code
+
+
 def without_checkpoints(run: Path) -> Path:
     Checkpoints(run).remove_all()
     return run
@@ -326,8 +367,9 @@ def test_a_trained_agent_without_its_run_is_not_trained_over(
     assert (run / "agent.safetensors").read_bytes() == before
     assert main(["info", str(run)]) == 0
     said = capsys.readouterr().out
-    assert "state: a trained agent alone\n" in said
+    assert "state: a trained agent alone\nenv step: 90\nsteps: 90\n" in said
     assert "continuation" not in said
+    assert "evaluation" not in said  # how many there were is not known
 
 
 def test_what_has_no_influence_may_change_when_a_run_goes_on(

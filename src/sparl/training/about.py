@@ -7,7 +7,8 @@ from typing import Any
 
 from sparl.configuration import Config
 from sparl.errors import DataError
-from sparl.training.checkpoint import Checkpoints, read_manifest, step_of
+from sparl.training.agent_file import load_agent
+from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.record import how_exactly, how_it_went_on, not_exact_because
 from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
 
@@ -22,8 +23,11 @@ def about_run(path: str | Path) -> dict[str, Any]:
     config, about = folder.config(), folder.run()
     content: dict[str, Any] = {"method": config.method, "env": config.env, "seed": config.seed}
     state = about.get("state", "running")
-    if state == "running" and not folder.in_use():
-        state = "killed" if about or not (folder.path / AGENT).exists() else "a trained agent alone"
+    alone = not about and (folder.path / AGENT).exists() and not folder.in_use()
+    if alone:
+        state = "a trained agent alone"
+    elif state == "running" and not folder.in_use():
+        state = "killed"
     rows = folder.rows(EVALUATIONS)
     try:
         kinds = {"env_step": int, "mean": float, "std": float}
@@ -34,6 +38,8 @@ def about_run(path: str | Path) -> dict[str, Any]:
     # run.json is of the beginning or the end; what else there is may be newer.
     found = [step_of(checkpoint) for checkpoint in Checkpoints(folder.path).newest_first()]
     steps = [about.get("env_step", 0), *found[:1], *evaluated]
+    if alone:
+        steps.append(load_agent(folder.path).env_step)
     content |= {"state": state, "env_step": max(steps), "steps": config.steps}
     content["last_checkpoint"] = found[0] if found else None
     if state in ("running", "killed", "failed") or found:
@@ -44,7 +50,8 @@ def about_run(path: str | Path) -> dict[str, Any]:
     content["times_continued"] = len(continued) or None
     content["continued"] = [how_it_went_on(e) for e in continued if e["not_exact_because"]]
     content |= {name: value for name, value in about.items() if name not in content}
-    content |= {"evaluations": len(rows), "last_evaluation": last}
+    content["evaluations"] = None if alone and not rows else len(rows)
+    content["last_evaluation"] = last
     return {name: value for name, value in content.items() if value not in (None, [])}
 
 
@@ -53,13 +60,20 @@ def _continuation(folder: RunFolder, config: Config) -> str:
     words = f"sparl resume {folder.path}"
     if config.end < config.steps:
         words += f" --stop-at {config.steps}"
-    found = Checkpoints(folder.path).newest_first()
-    if not found:
-        return f"{words} begins anew: there is no checkpoint"
-    try:
-        manifest = read_manifest(found[0])
-        environment, made_with = manifest["state"]["environment"], manifest["about"]["made_with"]
-        because = not_exact_because(config.env, environment, made_with)
-    except (DataError, KeyError, TypeError, AttributeError) as error:
-        return f"{words} tries an older checkpoint ({error})"
-    return f"{words} goes on {how_exactly(because)}"
+    checkpoints, troubles = Checkpoints(folder.path), []
+    for path in checkpoints.newest_first():
+        try:
+            manifest = checkpoints.look(path)
+            state, about = manifest["state"], manifest["about"]
+            because = not_exact_because(config.env, state["environment"], about["made_with"])
+        except DataError as error:
+            troubles.append(str(error))
+        except (KeyError, TypeError, AttributeError) as error:
+            troubles.append(f"{path}: cannot be used ({type(error).__name__}: {error})")
+        else:
+            since = f"; from {path.name}, since {'; '.join(troubles)}" if troubles else ""
+            return f"{words} goes on {how_exactly(because)}{since}"
+    if troubles:
+        return f"no checkpoint can be used: {'; '.join(troubles)}"
+    gone = folder.why_not_anew(config)
+    return f"cannot go on: {gone}" if gone else f"{words} begins anew: there is no checkpoint"

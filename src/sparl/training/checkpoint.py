@@ -39,6 +39,7 @@ _NAME = re.compile(r"checkpoint-([0-9]{1,15})")
 _OURS = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
 _SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp)?")
 _EVOLUTIONS = 1 << 20  # that are not yet recorded, at most
+_NOT_AS_WRITTEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,31 @@ class Checkpoints:
         ]  # fmt: skip
         return [path for _, path in sorted(found, reverse=True)]
 
+    def look(self, path: Path) -> Tree:
+        """A checkpoint's manifest, where all files are there, of its sizes; they are not read.
+
+        Raises:
+            DataError: one is missing or of another size, or the manifest cannot be used.
+        """
+        manifest = read_manifest(path)
+        try:
+            files = {path / STATE: manifest["file"]["bytes"]}
+            replay = manifest["replay"]
+            for segment in _segments(
+                replay["segments"], replay["first"], replay["size"], capacity=replay["size"]
+            ):
+                files[self.folder / REPLAY / segment.name] = segment.bytes
+        except _NOT_AS_WRITTEN as error:
+            raise _cannot_be_used(path / MANIFEST, error) from None
+        for file, size in files.items():
+            try:
+                found = file.lstat().st_size
+            except OSError as error:
+                raise DataError(f"{file}: {error.strerror}") from None
+            if found != size:
+                raise DataError(f"{file}: {found:,} bytes, should be {str(size)[:30]}")
+        return manifest
+
     def load(self, path: Path, like: Tree, replay: RingBuffer) -> tuple[Tree, Tree]:
         """Read a checkpoint, and fill the replay from it.
 
@@ -230,15 +256,8 @@ class Checkpoints:
             about = manifest["about"]
             if not isinstance(about, dict):
                 raise ValueError("about must be an object")
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            IndexError,
-            OverflowError,
-        ) as error:
-            raise DataError(f"{where}: cannot be used ({type(error).__name__}: {error})") from None
+        except _NOT_AS_WRITTEN as error:
+            raise _cannot_be_used(where, error) from None
         self._kept = [(int(manifest["env_step"]), segments)]
         return state, about
 
@@ -369,6 +388,10 @@ def _verified(path: Path, about: Any, most: int) -> bytes:
     if digest(data) != about["sha256"]:
         raise DataError(f"{path}: damaged (its SHA-256 is not the one in {MANIFEST})")
     return data
+
+
+def _cannot_be_used(manifest: Path, error: Exception) -> DataError:
+    return DataError(f"{manifest}: cannot be used ({type(error).__name__}: {error})")
 
 
 def _own_digest(content: Tree) -> str:

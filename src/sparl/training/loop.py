@@ -33,7 +33,7 @@ from sparl.training.memory import memory_bytes
 from sparl.training.plan import connections_text, plan
 from sparl.training.record import Record, how_it_went_on, not_exact_because
 from sparl.training.rewire import EvolvingLearner, build_agent
-from sparl.training.run_folder import AGENT, GROWING, RunFolder, holds_run, read_evaluations
+from sparl.training.run_folder import GROWING, RunFolder, holds_run, read_evaluations
 from sparl.training.team import Team
 from sparl.training.tensorboard import require_tensorboard
 
@@ -300,23 +300,9 @@ class Training:
                 f"{'; '.join(troubles)}; there is no other checkpoint; sparl train with "
                 "--overwrite begins anew"
             )
-        about = self.folder.run()
-        reached = max([about.get("env_step", 0), *(s for s, _ in read_evaluations(self.folder))])
-        state = about.get("state", "running")
-        if (
-            state not in ("running", "failed")
-            or about.get("env_step", 0)
-            or reached > self.config.checkpoint_every_env_steps
-        ):
-            raise DataError(
-                f"{self.folder.path}: {state} at step {reached}, and its checkpoints are gone; "
-                "sparl train with --overwrite begins anew"
-            )
-        if not about and (self.folder.path / AGENT).exists():
-            raise DataError(
-                f"{self.folder.path}: a trained agent without its run; sparl train with another "
-                "--run-dir trains one anew"
-            )
+        gone = self.folder.why_not_anew(self.config)
+        if gone:
+            raise DataError(gone)
         self.console.say("no checkpoint: beginning anew")
         self.folder.rewind(dict.fromkeys(GROWING, 0))
 

@@ -238,6 +238,31 @@ class RunFolder:
                 raise DataError(f"{self.path / RUN}: continued holds {str(entry)[:80]}")
         return about
 
+    def why_not_anew(self, config: Config) -> str:
+        """Why a run without a checkpoint cannot begin anew, in words; "" if nothing would be lost.
+
+        Raises:
+            DataError: a file of it is damaged.
+        """
+        about = self.run()
+        env_step, state = about.get("env_step", 0), about.get("state", "running")
+        reached = max([env_step, *(step for step, _ in read_evaluations(self))])
+        if (
+            state not in ("running", "failed")
+            or env_step
+            or reached > config.checkpoint_every_env_steps
+        ):
+            return (
+                f"{self.path}: {state} at step {reached}, and its checkpoints are gone; sparl "
+                "train with --overwrite begins anew"
+            )
+        if not about and (self.path / AGENT).exists():
+            return (
+                f"{self.path}: a trained agent without its run; sparl train with another --run-dir "
+                "trains one anew"
+            )
+        return ""
+
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add a line to a CSV file; the first one writes the header.
 
