@@ -284,7 +284,7 @@ def test_whatever_operation_fails_in_a_save_the_training_goes_on(
             patch.setattr(Training, "_checkpoint", disturbed)
             run = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / str(n), **fields)
         assert results(run.path) == undisturbed
-        said = capsys.readouterr().out
+        said = capsys.readouterr().err
         if disk.count < n:
             break
         assert "warning: cannot write " in said
@@ -319,8 +319,8 @@ def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
         patch.setattr(Training, "step", step)
         assert main(words) == 6
     said = capsys.readouterr()
-    assert said.out.count("training goes on, and it is tried again") == 2  # steps 20 and 30
-    (line,) = said.err.splitlines()
+    assert said.err.count("training goes on, and it is tried again") == 2  # steps 20 and 30
+    line = said.err.splitlines()[-1]
     assert line.startswith("sparl: cannot write ")
     assert line.endswith(f"No space left on device; when there is room: sparl resume {run}")
     assert found(run) == ["checkpoint-10"]
@@ -374,7 +374,7 @@ def test_resume_falls_back_to_the_checkpoint_before_and_says_so(
     file = newest if name == REPLAY else run.path / "checkpoint-33" / name
     damage(file)
     assert main(["resume", str(run.path)]) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert f"warning: {file}: " in said
     assert "; going on from checkpoint-30" in said
     assert results(run.path) == undisturbed

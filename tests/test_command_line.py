@@ -313,6 +313,23 @@ def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
     assert json.loads((run / "run.json").read_text())["state"] == "finished"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_output_that_cannot_be_written_is_one_line_and_does_not_end_a_training(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    for words, code in ((["methods"], 6), (["train", *SMALL, "--run-dir", str(run)], 0)):
+        with (
+            Path("/dev/full").open("w") as full,
+            children.sparl(*words, stdout=full, stderr=subprocess.PIPE) as process,
+        ):
+            error = process.communicate()[1]
+        assert process.returncode == code
+        said = "sparl: standard output cannot be written: No space left on device\n"
+        assert error == (said if code else "")
+    assert json.loads((run / "run.json").read_text())["state"] == "finished"
+
+
 def test_densities_of_an_unknown_environment_fit_the_layers_asked_for() -> None:
     config = parse_config(["--env", "Pendulum-v1", "--hidden", "8", "8", "8"], "test")
     assert config.actor_densities == (0.5, 0.5, 0.5, 1.0)

@@ -566,7 +566,7 @@ def test_on_another_machine_it_goes_on_and_is_marked(
         monkeypatch.setattr(machine, "versions", lambda: {**versions, what: now})
     assert main(["resume", str(run)]) == 0
     because = f"{what} is now {now}, was {was}"
-    assert f"warning: going on at step 33, not exactly: {because}\n" in capsys.readouterr().out
+    assert f"warning: going on at step 33, not exactly: {because}\n" in capsys.readouterr().err
     about = json.loads((run / "run.json").read_text())
     assert (about["state"], about["bit_exact"]) == ("finished", False)
     assert about["continued"] == [{"env_step": 33, "not_exact_because": [because]}]

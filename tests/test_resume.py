@@ -260,7 +260,7 @@ def test_where_the_state_cannot_be_saved_it_says_so_and_the_run_is_marked(
     assert main(["info", str(run.path)]) == 0
     assert f"continuation: sparl resume {run.path} goes on not exactly" in capsys.readouterr().out
     assert main(["resume", str(run.path)]) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     because = f"{env} cannot save its state, so a new episode begins"
     assert f"warning: going on at step 33, not exactly: {because}\n" in said
     about = json.loads((run.path / "run.json").read_text())
@@ -641,9 +641,10 @@ def test_a_field_that_came_since_is_what_it_is_by_default_and_an_unknown_one_is_
         change_manifest(checkpoint, lambda about: about["config"].pop("log_std"))
     change_manifest(newest, lambda about: about["config"].update(later=1))
     assert main(["resume", str(run.path)]) == 0
-    said = capsys.readouterr().out
-    assert f"warning: {newest}: unknown field 'later'; it was written by sparl 0.1.0; going" in said
-    assert "going on at step 30, bit for bit" in said
+    said = capsys.readouterr()
+    unknown = f"warning: {newest}: unknown field 'later'; it was written by sparl 0.1.0; going"
+    assert unknown in said.err
+    assert "going on at step 30, bit for bit" in said.out
     assert results(run.path) == results(whole.path)
 
 
@@ -659,7 +660,7 @@ def test_other_versions_are_allowed_and_the_run_is_marked(
         because = f"not exactly: numpy is now 9.9, was {np.__version__}"
         assert f"sparl resume {run.path} goes on {because}\n" in capsys.readouterr().out
         assert main(["resume", str(run.path), "--stop-at", "50"]) == 0
-    assert f"warning: going on at step 33, {because}\n" in capsys.readouterr().out
+    assert f"warning: going on at step 33, {because}\n" in capsys.readouterr().err
     assert main(["resume", str(run.path), "--stop-at", "90"]) == 0
     about = json.loads((run.path / "run.json").read_text())
     assert [each["env_step"] for each in about["continued"]] == [33, 50]
@@ -678,7 +679,7 @@ def test_where_lines_of_a_table_were_lost_it_goes_on_from_before_them(
     assert len(lines) == 3  # names, steps 0 and 40
     table.write_bytes(b"".join(lines[:2]) + lines[2][:9])
     assert main(["resume", str(run.path)]) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert f"warning: {table}: " in said
     assert "; going on from checkpoint-30\n" in said
     assert results(run.path) == results(whole.path)

@@ -14,7 +14,7 @@ import tyro
 from rich.table import Table
 
 from sparl.arguments import RunPath, named, parse_config, parse_options
-from sparl.console import PlainConsole, nobody_reads
+from sparl.console import PlainConsole, nobody_reads, output_checked
 from sparl.errors import DataError, SparlError, UsageError
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
   bench      how fast this machine is:   sparl bench --quick
 
 options: --version, --debug (show tracebacks)
-exit codes: 0 done, 2 usage, 3 data, 4 environment, 5 diverged, 6 disk or memory,
-            7 run folder in use, 130 and 143 stopped by a signal
+exit codes: 0 done, 1 unexpected, or a study's run failed, 2 usage, 3 data, 4 environment,
+            5 diverged, 6 disk or memory, 7 run folder in use, 130 and 143 stopped by a signal
 """
 
 _LONGEST = 3000  # characters of a complaint
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = [a for a in args if a != "--debug"]
     try:
         code = _dispatch(args)
-        sys.stdout.flush()
+        with output_checked():
+            sys.stdout.flush()
         return code
     except SparlError as error:
         if debug:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NoReturn
 
 from rich.console import Console
+
+from sparl.errors import ResourceError
 
 
 class PlainConsole(Console):
@@ -17,9 +21,35 @@ class PlainConsole(Console):
             stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
 
+    def print(self, *objects: Any, **how: Any) -> None:
+        """As Rich's.
+
+        Raises:
+            BrokenPipeError: nobody reads it.
+            ResourceError: standard output cannot be written.
+        """
+        with nullcontext() if self.stderr else output_checked():
+            super().print(*objects, **how)
+
     def on_broken_pipe(self) -> NoReturn:
         """Rich would end the process here, a training included."""
         raise BrokenPipeError
+
+
+@contextmanager
+def output_checked() -> Iterator[None]:
+    """For what prints and does no more: standard output that cannot be written, in one line.
+
+    Raises:
+        ResourceError: instead of the OSError of a full disk.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        nobody_reads()
+        raise ResourceError(f"standard output cannot be written: {error.strerror}") from None
 
 
 def nobody_reads() -> None:

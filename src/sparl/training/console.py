@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import suppress
 from typing import Self
 
 from rich.live import Live
@@ -10,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from sparl.console import PlainConsole, nobody_reads
+from sparl.errors import ResourceError
 from sparl.training.evaluate import Evaluation
 
 
@@ -28,6 +31,7 @@ class RunConsole:
 
     def __init__(self, end: int, connections: str, warmup: int = 0, *, quiet: bool = False) -> None:
         self._console = PlainConsole(quiet=quiet)
+        self._quiet = quiet
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._end = end
         self._connections = connections
@@ -47,9 +51,15 @@ class RunConsole:
         """A line of text."""
         try:
             self._console.print(text)
-        except BrokenPipeError:  # whoever read this has gone; the training goes on
+        except (BrokenPipeError, ResourceError):  # nobody reads or keeps this; training goes on
             self._console.quiet = True
             nobody_reads()
+
+    def warn(self, text: str) -> None:
+        """A warning, on standard error; above the live line where there is one."""
+        if not self._quiet:
+            with suppress(OSError):  # as in say
+                sys.stderr.write(f"warning: {text}\n")
 
     def begin(self, env_step: int) -> None:
         """Measure speed from now and this step on."""

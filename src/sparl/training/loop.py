@@ -256,13 +256,13 @@ class Training:
         except ResourceError as error:
             self._failed_saves += 1
             if self.env_step == self.config.steps:
-                self.console.say(f"warning: {error}; training is over")
+                self.console.warn(f"{error}; training is over")
             elif last or self._failed_saves == 3:
                 raise ResourceError(
                     f"{error}; when there is room: sparl resume {self.folder.path}"
                 ) from None
             else:
-                self.console.say(f"warning: {error}; training goes on, and it is tried again")
+                self.console.warn(f"{error}; training goes on, and it is tried again")
         else:
             self._failed_saves = 0
 
@@ -293,7 +293,7 @@ class Training:
                 troubles.append(str(error))
                 continue
             for trouble in troubles:
-                self.console.say(f"warning: {trouble}; going on from {path.name}")
+                self.console.warn(f"{trouble}; going on from {path.name}")
             return
         if troubles:
             raise DataError(
@@ -388,8 +388,8 @@ class Training:
             say(f"note: {note}")
         if self.record.continued:
             last = self.record.continued[-1]
-            warning = "warning: " if last["not_exact_because"] else ""
-            say(f"{warning}going on {how_it_went_on(last)}")
+            tell = self.console.warn if last["not_exact_because"] else say
+            tell(f"going on {how_it_went_on(last)}")
         say(
             f"{config.method} on {config.env}: {self.connections}, "
             f"{_native.isa()}, {self.team.most} threads, run {self.folder.path}"
