@@ -16,6 +16,7 @@ from rich.table import Table
 from sparl.arguments import RunPath, named, parse_config, parse_options
 from sparl.console import PlainConsole, nobody_reads, output_checked
 from sparl.errors import DataError, SparlError, UsageError
+from sparl.training.interrupt import interrupt_held
 
 if TYPE_CHECKING:
     from sparl.training.loop import Run
@@ -119,7 +120,8 @@ def _dispatch(args: list[str]) -> int:
 def train(args: list[str]) -> int:
     """`sparl train`."""
     config = parse_config(args, "sparl train")
-    from sparl.training.loop import train as run
+    with interrupt_held():
+        from sparl.training.loop import train as run
 
     return _exit_code(run(config))
 
@@ -143,7 +145,8 @@ class ResumeOptions:
 def resume(args: list[str]) -> int:
     """`sparl resume`."""
     options: dict[str, Any] = asdict(parse_options(ResumeOptions, args, "sparl resume"))
-    from sparl.training.loop import resume as run
+    with interrupt_held():
+        from sparl.training.loop import resume as run
 
     path = options.pop("run")
     given = named(args)  # the others are as before

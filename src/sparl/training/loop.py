@@ -27,7 +27,7 @@ from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.console import RunConsole
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
-from sparl.training.interrupt import stop_on_signal
+from sparl.training.interrupt import interrupt_held, stop_on_signal
 from sparl.training.machine import available_cores, made_with
 from sparl.training.memory import memory_bytes
 from sparl.training.plan import connections_text, plan
@@ -83,36 +83,39 @@ class Training:
         self.config = config
         self.team = Team(config.threads or min(available_cores(), 4))
         with ExitStack() as opened:  # and closed again where anything of this raises
-            self.environment = opened.enter_context(closing(make_environment(config)))
-            self.evaluator = Evaluator(
-                lambda: make_environment(config), config.evaluation_episodes, config.evaluation_seed
-            )
-            opened.callback(self.evaluator.close)
-            n_obs, n_act = self.environment.n_obs, self.environment.n_act
-            self.architecture = architecture(config, n_obs, n_act)
-            _check_memory(config, self.architecture, n_obs, n_act)
-            self.agent = build_agent(config, self.architecture)
-            self.capacity_rule = DynamicCapacity(config.replay_minimum)
-            self.replay = _replay(config, n_obs, n_act)
-            self.replay_rng = stream(config.seed, "replay")
-            self.warmup_rng = stream(config.seed, "random actions")
-            self.warmup_policy = None if folder else _warmup_policy(config, self.environment)
-            self.env_step = 0
-            self.episodes = 0
-            self.episode_return = 0.0
-            self.observation: Array = np.zeros(n_obs, np.float32)
-            self.folder = opened.enter_context(closing(folder or RunFolder.create(config)))
-            self.checkpoints = Checkpoints(self.folder.path)
-            self._failed_saves = 0
-            self.record = Record(
-                self.folder, config, self.architecture, self.environment.notes, self.team.most
-            )
-            opened.callback(self.record.close)
-            self._made_with = made_with()
-            self.connections = connections_text(self.architecture)
-            self.console = RunConsole(
-                config.end, self.connections, config.warmup_env_steps, quiet=quiet
-            )
+            with interrupt_held():
+                self.environment = opened.enter_context(closing(make_environment(config)))
+                self.evaluator = Evaluator(
+                    lambda: make_environment(config),
+                    config.evaluation_episodes,
+                    config.evaluation_seed,
+                )
+                opened.callback(self.evaluator.close)
+                n_obs, n_act = self.environment.n_obs, self.environment.n_act
+                self.architecture = architecture(config, n_obs, n_act)
+                _check_memory(config, self.architecture, n_obs, n_act)
+                self.agent = build_agent(config, self.architecture)
+                self.capacity_rule = DynamicCapacity(config.replay_minimum)
+                self.replay = _replay(config, n_obs, n_act)
+                self.replay_rng = stream(config.seed, "replay")
+                self.warmup_rng = stream(config.seed, "random actions")
+                self.warmup_policy = None if folder else _warmup_policy(config, self.environment)
+                self.env_step = 0
+                self.episodes = 0
+                self.episode_return = 0.0
+                self.observation: Array = np.zeros(n_obs, np.float32)
+                self.folder = opened.enter_context(closing(folder or RunFolder.create(config)))
+                self.checkpoints = Checkpoints(self.folder.path)
+                self._failed_saves = 0
+                self.record = Record(
+                    self.folder, config, self.architecture, self.environment.notes, self.team.most
+                )
+                opened.callback(self.record.close)
+                self._made_with = made_with()
+                self.connections = connections_text(self.architecture)
+                self.console = RunConsole(
+                    config.end, self.connections, config.warmup_env_steps, quiet=quiet
+                )
             self._opened = opened.pop_all()
 
     def run(self) -> Run:
