@@ -14,8 +14,8 @@ double seconds_per_call(const Layer&, Timed, uint32_t batch, double least);
 // registers, nothing else.
 double multiply_add_peak(double least);
 
-// The same for its loads of activations alone, in the same order and from the same tiles: what no
-// kernel on these blocks can go below.
+// The same for its loads of activations alone, whole vectors in the same order and from the same
+// tiles: about what a kernel on these blocks takes at the least.
 double seconds_of_loads(const Layer&, Timed, uint32_t batch, double least);
 
 } // namespace sparl

@@ -27,7 +27,7 @@ def peak() -> float:
 def roofline(
     layer: _native.Layer, kernel: str, batch: int, peak_gflops: float, least: float
 ) -> float:
-    """Least microseconds of a kernel: its multiply-adds at the peak, or its loads of activations.
+    """About the least microseconds of a kernel: multiply-adds at the peak, or loads of activations.
 
     A column of four rows is loaded once for all of them, in the order of the pattern and out of
     whatever cache holds it by then. Weights, indices, sums of lanes, branches and what is written
