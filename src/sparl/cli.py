@@ -175,7 +175,8 @@ class EvaluateOptions:
 def evaluate(args: list[str]) -> int:
     """`sparl evaluate`."""
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
-    from sparl.training.agent_file import load_agent, warn_if_behind
+    from sparl.training.about import warn_if_behind
+    from sparl.training.agent_file import load_agent
     from sparl.training.environment import make_environment
     from sparl.training.evaluate import Evaluator
     from sparl.training.machine import available_cores

@@ -19,7 +19,8 @@ from sparl.export.c_source import TOLERANCE, VECTORS, Tanh, c_source
 from sparl.export.policy import Policy
 from sparl.export.recording import record
 from sparl.networks.mlp import Array
-from sparl.training.agent_file import load_agent, warn_if_behind
+from sparl.training.about import warn_if_behind
+from sparl.training.agent_file import load_agent
 from sparl.training.durable import write_whole
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluation, Evaluator

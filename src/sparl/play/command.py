@@ -17,7 +17,8 @@ from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.play.camera import follow
 from sparl.random_streams import integer_seed
-from sparl.training.agent_file import TrainedAgent, load_agent, warn_if_behind
+from sparl.training.about import warn_if_behind
+from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.environment import make_environment
 from sparl.training.run_folder import RunFolder
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sparl.configuration import Config
+from sparl.console import PlainConsole
 from sparl.errors import DataError
-from sparl.training.agent_file import load_agent
+from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.record import how_exactly, how_it_went_on, not_exact_because
 from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
@@ -77,3 +78,15 @@ def _continuation(folder: RunFolder, config: Config) -> str:
         return f"no checkpoint can be used: {'; '.join(troubles)}"
     gone = folder.why_not_anew(config)
     return f"cannot go on: {gone}" if gone else f"{words} begins anew: there is no checkpoint"
+
+
+def warn_if_behind(agent: TrainedAgent, path: str | Path) -> None:
+    """Say it where the run has come further than its agent: an agent is written at an end only."""
+    folder = RunFolder.open(path)
+    found = Checkpoints(folder.path).newest_first()
+    if found and step_of(found[0]) > agent.env_step:
+        goes_on = "it goes on" if folder.in_use() else f"sparl resume {path} goes on from there"
+        PlainConsole(stderr=True).print(
+            f"warning: {path}: the agent is of step {agent.env_step:,}, the newest checkpoint of "
+            f"step {step_of(found[0]):,}; {goes_on}, and writes the agent anew"
+        )

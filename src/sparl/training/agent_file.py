@@ -12,11 +12,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sparl.console import PlainConsole
 from sparl.errors import DataError
 from sparl.networks.mlp import Array, Layout, Network, Output, State
 from sparl.sparse.pattern import Pattern
-from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.durable import read_whole
 from sparl.training.environment import ActionScale, Environment
 from sparl.training.run_folder import AGENT, AGENT_MANIFEST, RunFolder
@@ -172,18 +170,6 @@ def load_agent(path: str | Path) -> TrainedAgent:
         return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{folder.path}: the agent cannot be read ({error!r})") from None
-
-
-def warn_if_behind(agent: TrainedAgent, path: str | Path) -> None:
-    """Say it where the run has come further than its agent: an agent is written at an end only."""
-    folder = RunFolder.open(path)
-    found = Checkpoints(folder.path).newest_first()
-    if found and step_of(found[0]) > agent.env_step:
-        goes_on = "it goes on" if folder.in_use() else f"sparl resume {path} goes on from there"
-        PlainConsole(stderr=True).print(
-            f"warning: {path}: the agent is of step {agent.env_step:,}, the newest checkpoint of "
-            f"step {step_of(found[0]):,}; {goes_on}, and writes the agent anew"
-        )
 
 
 def _expected(networks: Any) -> dict[str, Expected]:
