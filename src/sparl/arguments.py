@@ -18,7 +18,7 @@ import tyro
 from sparl.configuration import FIELDS, Config, check, type_in_words
 from sparl.errors import UsageError
 from sparl.methods import find_method, preset
-from sparl.training.run_folder import read_toml
+from sparl.training.toml_files import read_toml
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

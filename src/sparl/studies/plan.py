@@ -26,7 +26,8 @@ from sparl.configuration import WITHOUT_INFLUENCE, Config, check, typed_fields
 from sparl.errors import DataError, UsageError
 from sparl.methods import find_method, preset
 from sparl.training.durable import make_folder, write_whole
-from sparl.training.run_folder import RunFolder, load_toml
+from sparl.training.run_folder import RunFolder
+from sparl.training.toml_files import load_toml
 
 PLAN = "plan.json"  # which runs a study's folder is to hold
 _WHERE = ("methods", "environments", "seeds")

@@ -6,13 +6,10 @@ environment hands back is checked before anything learns from it.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeGuard
 
 import gymnasium
@@ -23,7 +20,7 @@ from numpy.typing import NDArray
 from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.networks.mlp import Array
-from sparl.training.interrupt import interrupt_held
+from sparl.training.tasks import ZeroContactForces, make_task, notes_of, one_line
 
 State = dict[str, Any]
 
@@ -32,16 +29,11 @@ SUPPORTED = (
     "low < high)"
 )
 
-# The ids of the papers need the retired mujoco-py; the -v4 models and rewards are theirs.
-_V3 = {
-    f"{task}-v3": f"{task}-v4" for task in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
-}
 _ARRAY = "__array__"  # marks an array in the text of an environment's own state
 _DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
 _OWN_BYTES = 1 << 23
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _LONG = 100_000  # steps of an episode that evaluation may wait for without a word
-_CONTACT_FORCES = 84  # entries of Ant-v3 and Humanoid-v3 that were zeros under MuJoCo 2.0
 
 
 class Step(NamedTuple):
@@ -51,107 +43,6 @@ class Step(NamedTuple):
     reward: float
     terminated: bool
     truncated: bool
-
-
-class _ZeroContactForces(gymnasium.ObservationWrapper[NDArray[Any], NDArray[Any], NDArray[Any]]):
-    """The observation of Ant-v3 or Humanoid-v3 as it was under MuJoCo 2.0: contact forces zero."""
-
-    def __init__(self, env: gymnasium.Env[Any, Any], *, append: bool) -> None:
-        super().__init__(env)
-        assert isinstance(env.observation_space, Box)
-        self._append = append
-        n_obs = env.observation_space.shape[0] + (_CONTACT_FORCES if append else 0)
-        self.observation_space = Box(-np.inf, np.inf, (n_obs,), np.float64)
-
-    def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
-        """The same with 84 zeros at its end."""
-        if self._append:
-            return np.concatenate([observation, np.zeros(_CONTACT_FORCES)])
-        observation[-_CONTACT_FORCES:] = 0.0
-        return observation
-
-
-def _make(
-    env_id: str, max_episode_steps: int | None, contact_forces: str, render_mode: str | None
-) -> gymnasium.Env[Any, Any]:
-    """The Gymnasium environment of an id, -v3 ids included."""
-    options: dict[str, Any] = {"disable_env_checker": True}
-    if render_mode is not None:
-        options["render_mode"] = render_mode
-    if max_episode_steps is not None:
-        options["max_episode_steps"] = max_episode_steps
-    if env_id == "Ant-v3" and contact_forces == "live":
-        options["use_contact_forces"] = True
-    with interrupt_held(), warnings.catch_warnings(), _model_warnings_ignored():
-        warnings.simplefilter("ignore")  # -v4 is deprecated, and here on purpose
-        try:
-            env = gymnasium.make(_V3.get(env_id, env_id), **options)
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise UsageError(f"environment {env_id}: {_one_line(error)}") from None
-        except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
-            raise UsageError(_unknown(env_id, error)) from None
-        except Exception as error:
-            raise EnvironmentFault(
-                f"environment {env_id} cannot be made: {_one_line(error)}"
-            ) from None
-    made = env.spec.id if env.spec is not None else env_id
-    if made != _V3.get(env_id, env_id).rpartition(":")[2]:  # the newest that is installed here
-        env.close()
-        raise UsageError(f"environment {env_id} has no version; did you mean {made}?")
-    if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
-        env = _ZeroContactForces(env, append=env_id == "Ant-v3")
-    return env
-
-
-@contextmanager
-def _model_warnings_ignored() -> Iterator[None]:
-    """MuJoCo's remarks on the tasks' own model files, which no user can heed."""
-    try:
-        import mujoco
-    except ImportError:
-        yield
-        return
-    before = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda message: None)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(before)
-
-
-def _unknown(env_id: str, error: Exception) -> str:
-    known = [*gymnasium.registry, *_V3]
-    lower = {name.lower(): name for name in known}
-    near = [lower[n] for n in difflib.get_close_matches(env_id.lower(), lower, cutoff=0.5)]
-    if near:
-        return f"unknown environment '{env_id}'; did you mean {' or '.join(near)}?"
-    return f"unknown environment '{env_id}': {_one_line(error)}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _notes(env_id: str, contact_forces: str) -> list[str]:
-    """What differs from the environment that the papers call by this id."""
-    if env_id not in _V3:
-        return []
-    import mujoco
-
-    notes = [
-        f"{env_id} is Gymnasium's {_V3[env_id]} on MuJoCo {mujoco.__version__}: observations, "
-        "rewards, terminations and model of -v3; the papers' simulator was MuJoCo 2.0"
-    ]
-    if env_id in ("Ant-v3", "Humanoid-v3"):
-        notes.append(
-            "its 84 contact-force entries are "
-            + (
-                "zeros and cost nothing, as under MuJoCo 2.0"
-                if contact_forces == "zero"
-                else "live"
-            )
-        )
-    return notes
 
 
 class Environment:
@@ -182,8 +73,8 @@ class Environment:
         render_mode: str | None = None,
     ) -> None:
         self.env_id = env_id
-        self.gym = _make(env_id, max_episode_steps, contact_forces, render_mode)
-        self.notes = _notes(env_id, contact_forces)
+        self.gym = make_task(env_id, max_episode_steps, contact_forces, render_mode)
+        self.notes = notes_of(env_id, contact_forces)
         observation, action = self.gym.observation_space, self.gym.action_space
         if (
             not isinstance(observation, Box)
@@ -296,7 +187,7 @@ class Environment:
             array = np.asarray(observation)
         except Exception as error:
             raise self._fault(
-                f"{where} returned an observation that is no array ({_one_line(error)})", action
+                f"{where} returned an observation that is no array ({one_line(error)})", action
             ) from None
         if array.shape != (self.n_obs,) or array.dtype.kind not in "fiub":
             raise self._fault(
@@ -426,7 +317,7 @@ def make_environment(config: Config, render_mode: str | None = None) -> Environm
 _WITHOUT_STATE = (
     gymnasium.wrappers.OrderEnforcing,
     gymnasium.wrappers.PassiveEnvChecker,
-    _ZeroContactForces,
+    ZeroContactForces,
 )
 
 

@@ -19,7 +19,6 @@ import io
 import json
 import os
 import time
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,15 +26,16 @@ from typing import Any
 
 import tomli_w
 
-from sparl.configuration import FIELDS, Config, check, typed_fields
+from sparl.configuration import FIELDS, Config, check
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 from sparl.training.durable import make_folder, read_whole, write_whole
+from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
 LOCK = ".lock"
-_TOML_BYTES, _JSON_BYTES, _CSV_BYTES = 1 << 20, 1 << 22, 1 << 30  # of a file that is read, at most
+_JSON_BYTES, _CSV_BYTES = 1 << 22, 1 << 30  # of a file that is read, at most
 DEGREES_BYTES = 1 << 28
 GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
 FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST)
@@ -183,8 +183,8 @@ class RunFolder:
             DataError: the file is damaged, or no file.
         """
         path = self.path / CONFIG
-        data = read_whole(path, _TOML_BYTES)
-        config = Config(**_fields(_parsed(data, path, "configuration"), path))
+        data = read_whole(path, TOML_BYTES)
+        config = Config(**fields_of(parse_toml(data, path, "configuration"), path))
         check(config)
         return config
 
@@ -395,62 +395,6 @@ def read_evaluations(folder: RunFolder) -> list[tuple[int, float]]:
         return [(int(row["env_step"]), float(row["mean"])) for row in folder.rows(EVALUATIONS)]
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{folder.path / EVALUATIONS}: a line is damaged") from None
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The fields of a configuration file that a user names; arrays become tuples.
-
-    Raises:
-        UsageError: missing, not TOML, unknown fields or wrong types.
-    """
-    return _fields(load_toml(path, "configuration"), path)
-
-
-def _fields(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    unset = content.pop("unset", [])
-    fields = typed_fields(content, str(path))
-    optional = {name for name in FIELDS if getattr(Config, name) is None}
-    if not isinstance(unset, list) or not optional.issuperset(map(str, unset)):
-        raise UsageError(f"{path}: unset is {unset!r}, must be names of fields that can be unset")
-    return {**fields, **dict.fromkeys(unset)}
-
-
-def load_toml(path: Path, kind: str) -> dict[str, Any]:
-    """The content of a TOML file that a user names; a pipe will do.
-
-    Args:
-        path: the file.
-        kind: what it is, for the user.
-
-    Raises:
-        UsageError: missing, empty, too large or not TOML.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_TOML_BYTES + 1)
-    except FileNotFoundError:
-        raise UsageError(f"{kind} file {path} does not exist") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{kind} file {path} cannot be read: {reason}") from None
-    return _parsed(data, path, kind)
-
-
-def _parsed(data: bytes, path: Path, kind: str) -> dict[str, Any]:
-    """The content of a TOML file that was read.
-
-    Raises:
-        UsageError: empty, too large or not TOML.
-    """
-    try:
-        if len(data) > _TOML_BYTES:
-            raise ValueError(f"more than {_TOML_BYTES:,} bytes")
-        content = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{kind} file {path} cannot be read: {error}") from None
-    if not content:
-        raise UsageError(f"{kind} file {path} is empty")
-    return content
 
 
 def _free_path(config: Config) -> Path:

@@ -1,0 +1,130 @@
+"""Tasks: Gymnasium environments by id, those of the papers included."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+from sparl.errors import EnvironmentFault, UsageError
+from sparl.training.interrupt import interrupt_held
+
+# The ids of the papers need the retired mujoco-py; the -v4 models and rewards are theirs.
+_V3 = {
+    f"{task}-v3": f"{task}-v4" for task in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
+}
+_CONTACT_FORCES = 84  # entries of Ant-v3 and Humanoid-v3 that were zeros under MuJoCo 2.0
+
+
+class ZeroContactForces(gymnasium.ObservationWrapper[NDArray[Any], NDArray[Any], NDArray[Any]]):
+    """The observation of Ant-v3 or Humanoid-v3 as it was under MuJoCo 2.0: contact forces zero."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], *, append: bool) -> None:
+        super().__init__(env)
+        assert isinstance(env.observation_space, Box)
+        self._append = append
+        n_obs = env.observation_space.shape[0] + (_CONTACT_FORCES if append else 0)
+        self.observation_space = Box(-np.inf, np.inf, (n_obs,), np.float64)
+
+    def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
+        """The same with 84 zeros at its end."""
+        if self._append:
+            return np.concatenate([observation, np.zeros(_CONTACT_FORCES)])
+        observation[-_CONTACT_FORCES:] = 0.0
+        return observation
+
+
+def make_task(
+    env_id: str, max_episode_steps: int | None, contact_forces: str, render_mode: str | None
+) -> gymnasium.Env[Any, Any]:
+    """The Gymnasium environment of an id, -v3 ids included.
+
+    Raises:
+        UsageError: the id is not known, or what it needs is not installed.
+        EnvironmentFault: the environment cannot be made.
+    """
+    options: dict[str, Any] = {"disable_env_checker": True}
+    if render_mode is not None:
+        options["render_mode"] = render_mode
+    if max_episode_steps is not None:
+        options["max_episode_steps"] = max_episode_steps
+    if env_id == "Ant-v3" and contact_forces == "live":
+        options["use_contact_forces"] = True
+    with interrupt_held(), warnings.catch_warnings(), _model_warnings_ignored():
+        warnings.simplefilter("ignore")  # -v4 is deprecated, and here on purpose
+        try:
+            env = gymnasium.make(_V3.get(env_id, env_id), **options)
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UsageError(f"environment {env_id}: {one_line(error)}") from None
+        except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
+            raise UsageError(_unknown(env_id, error)) from None
+        except Exception as error:
+            raise EnvironmentFault(
+                f"environment {env_id} cannot be made: {one_line(error)}"
+            ) from None
+    made = env.spec.id if env.spec is not None else env_id
+    if made != _V3.get(env_id, env_id).rpartition(":")[2]:  # the newest that is installed here
+        env.close()
+        raise UsageError(f"environment {env_id} has no version; did you mean {made}?")
+    if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
+        env = ZeroContactForces(env, append=env_id == "Ant-v3")
+    return env
+
+
+@contextmanager
+def _model_warnings_ignored() -> Iterator[None]:
+    """MuJoCo's remarks on the tasks' own model files, which no user can heed."""
+    try:
+        import mujoco
+    except ImportError:
+        yield
+        return
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
+def _unknown(env_id: str, error: Exception) -> str:
+    known = [*gymnasium.registry, *_V3]
+    lower = {name.lower(): name for name in known}
+    near = [lower[n] for n in difflib.get_close_matches(env_id.lower(), lower, cutoff=0.5)]
+    if near:
+        return f"unknown environment '{env_id}'; did you mean {' or '.join(near)}?"
+    return f"unknown environment '{env_id}': {one_line(error)}"
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, its name if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def notes_of(env_id: str, contact_forces: str) -> list[str]:
+    """What differs from the environment that the papers call by this id."""
+    if env_id not in _V3:
+        return []
+    import mujoco
+
+    notes = [
+        f"{env_id} is Gymnasium's {_V3[env_id]} on MuJoCo {mujoco.__version__}: observations, "
+        "rewards, terminations and model of -v3; the papers' simulator was MuJoCo 2.0"
+    ]
+    if env_id in ("Ant-v3", "Humanoid-v3"):
+        notes.append(
+            "its 84 contact-force entries are "
+            + (
+                "zeros and cost nothing, as under MuJoCo 2.0"
+                if contact_forces == "zero"
+                else "live"
+            )
+        )
+    return notes

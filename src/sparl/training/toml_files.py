@@ -1,0 +1,73 @@
+"""TOML files: of configurations, and of studies."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from sparl.configuration import FIELDS, Config, typed_fields
+from sparl.errors import UsageError
+
+TOML_BYTES = 1 << 20  # of a file that is read, at most
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The fields of a configuration file that a user names; arrays become tuples.
+
+    Raises:
+        UsageError: missing, not TOML, unknown fields or wrong types.
+    """
+    return fields_of(load_toml(path, "configuration"), path)
+
+
+def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A configuration's fields, from a TOML file's content; arrays become tuples.
+
+    Raises:
+        UsageError: unknown fields or wrong types.
+    """
+    unset = content.pop("unset", [])
+    fields = typed_fields(content, str(path))
+    optional = {name for name in FIELDS if getattr(Config, name) is None}
+    if not isinstance(unset, list) or not optional.issuperset(map(str, unset)):
+        raise UsageError(f"{path}: unset is {unset!r}, must be names of fields that can be unset")
+    return {**fields, **dict.fromkeys(unset)}
+
+
+def load_toml(path: Path, kind: str) -> dict[str, Any]:
+    """The content of a TOML file that a user names; a pipe will do.
+
+    Args:
+        path: the file.
+        kind: what it is, for the user.
+
+    Raises:
+        UsageError: missing, empty, too large or not TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(TOML_BYTES + 1)
+    except FileNotFoundError:
+        raise UsageError(f"{kind} file {path} does not exist") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{kind} file {path} cannot be read: {reason}") from None
+    return parse_toml(data, path, kind)
+
+
+def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
+    """The content of a TOML file that was read.
+
+    Raises:
+        UsageError: empty, too large or not TOML.
+    """
+    try:
+        if len(data) > TOML_BYTES:
+            raise ValueError(f"more than {TOML_BYTES:,} bytes")
+        content = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{kind} file {path} cannot be read: {error}") from None
+    if not content:
+        raise UsageError(f"{kind} file {path} is empty")
+    return content
