@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,6 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.training.environment import Environment
-from sparl.training.evaluate import Evaluation, Evaluator
 from sparl.training.interrupt import stop_on_signal
 
 
@@ -232,84 +230,3 @@ def test_restored_environment_continues_bit_for_bit(env_id: str) -> None:
     other.reset(seed=99)
     other.restore(state)
     assert [*play(other, actions), other.reset().tobytes()] == expected
-
-
-def test_evaluation_episodes_do_not_depend_on_what_is_played_beside_or_before() -> None:
-    """On MuJoCo, whose episodes here end at different times."""
-
-    def policy(x: Any) -> Any:
-        return np.tanh(x[:, :3])
-
-    def evaluation(episodes: int, seed: int, times: int = 1, threads: int = 1) -> Evaluation:
-        evaluator = Evaluator(lambda: Environment("Hopper-v5"), episodes, seed)
-        for _ in range(times):
-            result = evaluator.evaluate(policy, threads)
-        evaluator.close()
-        return result
-
-    many = evaluation(13, seed=100)  # more than play side by side
-    assert len(set(many.lengths)) > 3
-    assert evaluation(13, seed=100, times=2) == many
-    for threads in (2, 3, 20):
-        assert evaluation(13, seed=100, threads=threads) == many
-    for episodes in (1, 2, 5):
-        alone = evaluation(episodes, seed=100)
-        assert alone.returns == many.returns[:episodes]
-        assert alone.lengths == many.lengths[:episodes]
-    assert evaluation(2, seed=101).returns != many.returns[:2]
-    assert many.mean == pytest.approx(sum(many.returns) / 13)
-    assert many.std == pytest.approx(np.std(many.returns))
-
-
-def test_a_fault_in_a_thread_of_an_evaluation_reaches_the_caller() -> None:
-    made: list[Environment] = []
-
-    def make() -> Environment:
-        made.append(Environment("Hopper-v5"))
-        return made[-1]
-
-    def policy(x: Any) -> Any:
-        return np.zeros((len(x), 3), np.float32)
-
-    evaluator = Evaluator(make, 4, seed=0)
-    evaluator.evaluate(policy, threads=2)
-    made[3].gym.reset = lambda seed: (np.full(11, np.nan), {})  # type: ignore
-    with pytest.raises(EnvironmentFault, match=r"Hopper-v5: reset returned observation\[0\] = nan"):
-        evaluator.evaluate(policy, threads=2)
-    evaluator.close()
-
-
-@pytest.mark.parametrize("error", [EnvironmentFault, KeyboardInterrupt])
-def test_what_ends_an_evaluation_ends_all_its_threads(
-    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other threads' episodes would be long."""
-    made: list[Environment] = []
-
-    def make() -> Environment:
-        made.append(Environment("HalfCheetah-v5", max_episode_steps=20_000))
-        return made[-1]
-
-    def policy(x: Any) -> Any:
-        return np.zeros((len(x), 6), np.float32)
-
-    def broken(self: Environment, action: Any) -> Any:
-        if self is made[1] and self._episode_steps == 5:
-            if error is KeyboardInterrupt:
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            else:
-                raise self._fault("broken")
-        return original(self, action)
-
-    original = Environment.step
-    monkeypatch.setattr(Environment, "step", broken)
-    evaluator = Evaluator(make, 2, seed=0)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(error):
-            evaluator.evaluate(policy, threads=2)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert len(made) == 2
-    assert all(environment._episode_steps < 20_000 for environment in made)
-    evaluator.close()

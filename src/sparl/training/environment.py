@@ -58,7 +58,7 @@ class Environment:
         n_obs: length of an observation.
         n_act: length of an action.
         notes: what the user should be told of this environment.
-        steps_outside_lock: its steps run outside the interpreter's lock: MuJoCo's.
+        can_be_copied: a copy of the process can step it: MuJoCo's, whose state is all in memory.
 
     Raises:
         UsageError: unknown id, unsupported spaces, or no time limit.
@@ -109,7 +109,7 @@ class Environment:
         self.action_scale = ActionScale(
             np.asarray(action.low, np.float64), np.asarray(action.high, np.float64)
         )
-        self.steps_outside_lock = _is_mujoco(self.gym.unwrapped)
+        self.can_be_copied = _is_mujoco(self.gym.unwrapped)
         self._dtype = action.dtype
         self._zeros = np.zeros(self.n_obs, np.float32)
         self._episode_steps = 0

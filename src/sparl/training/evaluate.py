@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparl.errors import Diverged
 from sparl.networks.mlp import Array
 from sparl.random_streams import integer_seed
 from sparl.training.environment import Environment
+from sparl.training.fork import CAN_FORK, Fork, shared_zeros
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Evaluator:
     """Plays evaluation episodes side by side; what happens in one does not depend on the others.
 
     Episode i starts from (seed, i) whatever was played before. One pass of the policy serves all
-    episodes of a thread.
+    episodes of a process.
 
     Args:
         make: makes an environment; called when one is first needed.
@@ -52,14 +55,14 @@ class Evaluator:
         self._environments: list[Environment] = []
         self.episodes = episodes
         self.seed = seed
-        self._given_up = False
 
-    def evaluate(self, policy: Callable[[Array], Array], threads: int = 1) -> Evaluation:
+    def evaluate(self, policy: Callable[[Array], Array], cores: int = 1) -> Evaluation:
         """Play all episodes.
 
         Args:
             policy: float32 [B, n_obs] -> [B, n_act] in [-1, 1], each row on its own.
-            threads: that play, and call the policy, where MuJoCo steps; else one.
+            cores: that may play at a time. All but one are a copy's of this process, where a copy
+                can play.
 
         Raises:
             EnvironmentFault: an environment raised, or returned what it must not.
@@ -67,62 +70,50 @@ class Evaluator:
         """
         while len(self._environments) < min(self.episodes, SIDE_BY_SIDE):
             self._environments.append(self._make())
-        if not self._environments[0].steps_outside_lock:
-            threads = 1
-        totals = [(0.0, 0)] * self.episodes
-        waiting = iter(range(self.episodes))
-        self._given_up = False
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                parts = [
-                    pool.submit(self._play, policy, self._environments[t::threads], waiting, totals)
-                    for t in range(1, threads)
-                ]
-                for part in parts:
-                    part.add_done_callback(self._give_up_if_failed)
-                self._play(policy, self._environments[::threads], waiting, totals)
-                for part in parts:
-                    part.result()
-            except BaseException:  # the others need not play to the end
-                self._given_up = True
-                raise
-        returns, lengths = zip(*totals, strict=True)
-        return Evaluation(returns, lengths)
+        if not (CAN_FORK and self._environments[0].can_be_copied):
+            cores = 1
+        totals = shared_zeros(self.episodes, 2)  # return and length
+        parts = [range(core, self.episodes, cores) for core in range(min(cores, self.episodes))]
+        copies: dict[range, Fork] = {}
+        with ExitStack() as opened:
+            for part in parts[1:]:
+                with suppress(OSError):
+                    copies[part] = Fork(partial(self._play, policy, part, totals))
+                    opened.callback(copies[part].close)
+            for part in parts:
+                copy = copies.get(part)
+                if copy is None or not copy.succeeded():  # what a copy met is met here again
+                    self._play(policy, part, totals)
+        returns, lengths = totals.T.tolist()
+        return Evaluation(tuple(returns), tuple(int(length) for length in lengths))
 
     def _play(
-        self,
-        policy: Callable[[Array], Array],
-        environments: list[Environment],
-        waiting: Iterator[int],
-        totals: list[tuple[float, int]],
+        self, policy: Callable[[Array], Array], episodes: range, totals: NDArray[np.float64]
     ) -> None:
-        """Play episodes while any wait; return and length of each go to its place in totals."""
-        free = environments
-        playing: list[tuple[int, Environment, Array]] = []  # episode, where, last observation
-        while not self._given_up:
+        """Play these episodes; return and length of each go to its row of totals."""
+        free, waiting = self._environments, iter(episodes)
+        playing: list[tuple[int, Environment, Array, float, int]] = []
+        while True:
             for environment, episode in zip(free, waiting, strict=False):
                 observation = environment.reset(seed=integer_seed(self.seed, episode))
-                playing.append((episode, environment, observation))
+                playing.append((episode, environment, observation, 0.0, 0))
             if not playing:
                 return
-            actions = policy(np.stack([observation for _, _, observation in playing]))
+            actions = policy(np.stack([observation for _, _, observation, _, _ in playing]))
             if not np.isfinite(actions).all():
                 raise Diverged("an action of the policy is not finite")
             free, going = [], []
-            for (episode, environment, _), action in zip(playing, actions, strict=True):
+            for (episode, environment, _, total, length), action in zip(
+                playing, actions, strict=True
+            ):
                 step = environment.step(action)
-                total, length = totals[episode]
-                totals[episode] = total + step.reward, length + 1
+                total, length = total + step.reward, length + 1
                 if step.terminated or step.truncated:
+                    totals[episode] = total, length
                     free.append(environment)
                 else:
-                    going.append((episode, environment, step.observation))
+                    going.append((episode, environment, step.observation, total, length))
             playing = going
-
-    def _give_up_if_failed(self, part: Future[None]) -> None:
-        """The other threads need not play to the end."""
-        if part.exception() is not None:
-            self._given_up = True
 
     def close(self) -> None:
         """Release the environments."""

@@ -1,0 +1,162 @@
+"""Evaluation: the same episodes on one core and, in copies of the process, on several."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparl.errors import Diverged, EnvironmentFault
+from sparl.methods import preset
+from sparl.training.environment import Environment
+from sparl.training.evaluate import Evaluation, Evaluator
+from sparl.training.fork import Fork, shared_zeros
+from sparl.training.run_folder import RunFolder
+
+
+def hop(x: Any) -> Any:
+    """A policy of Hopper's three actions."""
+    return np.tanh(x[:, :3])
+
+
+def hopper() -> Environment:
+    return Environment("Hopper-v5")
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Any:
+    yield
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_evaluation_episodes_do_not_depend_on_what_is_played_beside_or_before() -> None:
+    """On MuJoCo, whose episodes here end at different times."""
+
+    def evaluation(episodes: int, seed: int, times: int = 1, cores: int = 1) -> Evaluation:
+        evaluator = Evaluator(lambda: Environment("Hopper-v5"), episodes, seed)
+        for _ in range(times):
+            result = evaluator.evaluate(hop, cores)
+        evaluator.close()
+        return result
+
+    many = evaluation(13, seed=100)  # more than play side by side
+    assert len(set(many.lengths)) > 3
+    assert evaluation(13, seed=100, times=2) == many
+    for cores in (2, 3, 20):
+        assert evaluation(13, seed=100, cores=cores) == many
+    for episodes in (1, 2, 5):
+        alone = evaluation(episodes, seed=100)
+        assert alone.returns == many.returns[:episodes]
+        assert alone.lengths == many.lengths[:episodes]
+    assert evaluation(2, seed=101).returns != many.returns[:2]
+    assert many.mean == pytest.approx(sum(many.returns) / 13)
+    assert many.std == pytest.approx(np.std(many.returns))
+
+
+def test_a_copy_that_dies_is_played_again_here() -> None:
+    evaluator = Evaluator(hopper, 5, seed=0)
+    alone = evaluator.evaluate(hop)
+    here = os.getpid()
+
+    def dies(x: Any) -> Any:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return hop(x)
+
+    assert evaluator.evaluate(dies, cores=3) == alone
+    evaluator.close()
+
+
+def test_where_no_process_is_to_be_had_this_one_plays(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = Evaluator(hopper, 5, seed=0)
+    alone = evaluator.evaluate(hop)
+    tried = []
+
+    def fork() -> int:
+        tried.append(1)
+        raise BlockingIOError("no process is to be had")
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert evaluator.evaluate(hop, cores=3) == alone
+    assert len(tried) == 2
+    evaluator.close()
+
+
+def test_what_a_copy_meets_reaches_the_caller() -> None:
+    made: list[Environment] = []
+
+    def make() -> Environment:
+        made.append(hopper())
+        return made[-1]
+
+    evaluator = Evaluator(make, 4, seed=0)
+    evaluator.evaluate(hop, cores=2)
+    with pytest.raises(Diverged, match="not finite"):
+        evaluator.evaluate(lambda x: hop(x) * np.nan, cores=2)
+    made[0].gym.reset = lambda seed: (np.full(11, np.nan), {})  # type: ignore
+    with pytest.raises(EnvironmentFault, match=r"Hopper-v5: reset returned observation\[0\] = nan"):
+        evaluator.evaluate(hop, cores=2)
+    evaluator.close()
+
+
+def test_ctrl_c_ends_the_copies_too() -> None:
+    """Their episodes would be long."""
+    evaluator = Evaluator(lambda: Environment("HalfCheetah-v5", 1_000_000), 2, seed=0)
+    here = os.getpid()
+    steps = 0
+
+    def policy(x: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if os.getpid() == here and steps == 5:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        return np.zeros((len(x), 6), np.float32)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            evaluator.evaluate(policy, cores=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert steps == 5
+    evaluator.close()
+
+
+def test_a_copy_holds_no_file_and_no_ctrl_c_of_this_process(tmp_path: Path) -> None:
+    """A run that is killed while it evaluates can be resumed at once."""
+    seen = shared_zeros(1, 2)
+    goes_on, go_on = os.pipe()
+    folder = RunFolder.create(preset("DS-TD3", "Hopper-v5", run_dir=str(tmp_path / "run")))
+
+    def work() -> None:
+        seen[0, 0] = len(list(Path("/proc/self/fd").iterdir()))
+        seen[0, 1] = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        signal.pause()
+
+    copy = Fork(work)
+    while not seen.all():
+        pass
+    assert seen.tolist() == [[1, 1]]  # the listing itself
+    folder.close()
+    again = RunFolder.open(folder.path)
+    again.lock()
+    again.close()
+    copy.close()
+    os.close(goes_on)
+    os.close(go_on)
+
+
+def test_whether_work_was_done() -> None:
+    done = shared_zeros(1, 1)
+    copy = Fork(lambda: done.fill(1))
+    assert copy.succeeded()
+    copy.close()  # nothing any more
+    assert done.tolist() == [[1]]
+    copy = Fork(lambda: 1 / 0)
+    assert not copy.succeeded()
