@@ -210,19 +210,6 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
   const size_t rows = inputs + width_;
   Buffer result(members * rows * stride);
 
-  const Tiles tiles(samples, widest_, share(members), k);
-  parallel_for(members * tiles.count, [&](uint32_t item) {
-    const uint32_t e = item / tiles.count;
-    const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
-    float* dy = result.data() + (e * rows + rows - outputs) * stride + at;
-    k.take_in(std::min(size, batch - at), outputs,
-              output_gradient + (size_t(e) * batch + at) * outputs, dy, stride, size);
-    if (output_ == Output::linear) return;
-    const float* y = trace.output_of(e, depth() - 1) + at;
-    for (uint32_t r = 0; r < outputs; r++, dy += stride, y += stride)
-      for (uint32_t b = 0; b < size; b++) dy[b] *= 1.0f - y[b] * y[b];
-  });
-
   // Values in the order of the transposed patterns, for the layers that are walked back.
   const uint32_t first_layer = to_inputs ? 0 : 1;
   const uint32_t walked = depth() - std::min(first_layer, depth());
@@ -249,10 +236,19 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
              values.data() + part.to);
   });
 
+  const Tiles tiles(samples, widest_, share(members), k);
   parallel_for(members * tiles.count, [&](uint32_t item) {
     const uint32_t e = item / tiles.count, member = trace.first_member + e;
     const uint32_t offset = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
     float* dy = result.data() + (e * rows + rows - outputs) * stride + offset;
+    k.take_in(std::min(size, batch - offset), outputs,
+              output_gradient + (size_t(e) * batch + offset) * outputs, dy, stride, size);
+    if (output_ == Output::tanh) {
+      const float* y = trace.output_of(e, depth() - 1) + offset;
+      for (uint32_t r = 0; r < outputs; r++)
+        for (uint32_t b = 0; b < size; b++)
+          dy[r * stride + b] *= 1.0f - y[r * stride + b] * y[r * stride + b];
+    }
     for (uint32_t l = depth(); l-- > first_layer;) {
       const Layer& here = layer(member, l);
       float* dx = dy - here.transposed.rows * stride;
