@@ -188,13 +188,19 @@ FloatArray outputs(const Stack& stack, ReadOnlyArray parameters,
   return output;
 }
 
-const float* checked_pass(const Stack& stack, const ReadOnlyArray& parameters, const Trace& trace,
-                          const ReadOnlyArray& output_gradient, const float*& p) {
+template <class Parameters, class Pointer>
+const float* checked_pass(const Stack& stack, const Parameters& parameters, const Trace& trace,
+                          const ReadOnlyArray& output_gradient, Pointer& p) {
   if (trace.stack.get() != &stack)
     throw std::invalid_argument("gradient: the trace comes from another network or topology");
   p = checked<float>(parameters, "gradient: parameters", {stack.parameters()});
   return checked<float>(output_gradient, "gradient: output_gradient",
                         {trace.members, trace.batch, stack.n_out()});
+}
+
+std::invalid_argument wrong_members(const Stack& stack, const Trace& trace) {
+  return std::invalid_argument("gradient: the trace holds " + std::to_string(trace.members) +
+                               " members, the network " + std::to_string(stack.members()));
 }
 
 void check_place(const Stack& stack, uint32_t member, uint32_t layer) {
@@ -210,9 +216,7 @@ std::optional<FloatArray> gradient(const Stack& stack, ReadOnlyArray parameters,
   const float* p;
   const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
   float* g = checked<float>(out, "gradient: out", {stack.parameters()});
-  if (trace.members != stack.members())
-    throw std::invalid_argument("gradient: the trace holds " + std::to_string(trace.members) +
-                                " members, the network " + std::to_string(stack.members()));
+  if (trace.members != stack.members()) throw wrong_members(stack, trace);
   std::optional<FloatArray> result;
   if (inputs) result = new_array({trace.members, trace.batch, stack.gradient_inputs()});
   float* to_inputs = result ? result->data() : nullptr;
@@ -221,6 +225,21 @@ std::optional<FloatArray> gradient(const Stack& stack, ReadOnlyArray parameters,
     stack.gradient(p, trace, d, g, to_inputs);
   }
   return result;
+}
+
+Later bind_adam_step(const Stack& stack, Array parameters, const Trace& trace,
+                     ReadOnlyArray output_gradient, Array m, Array v, uint64_t step,
+                     double learning_rate, double beta1, double beta2, double epsilon,
+                     double weight_decay) {
+  float* p;
+  const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
+  if (trace.members != stack.members()) throw wrong_members(stack, trace);
+  if (step == 0) throw std::invalid_argument("adam_step: step counts from 1");
+  float* first = checked<float>(m, "adam_step: m", {stack.parameters()});
+  float* second = checked<float>(v, "adam_step: v", {stack.parameters()});
+  const AdamStep scalars = adam_step(step, {learning_rate, beta1, beta2, epsilon, weight_decay});
+  nb::gil_scoped_release release;
+  return stack.adam_step(p, trace, d, first, second, scalars);
 }
 
 nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
@@ -253,20 +272,6 @@ FloatArray input_gradient(const Stack& stack, ReadOnlyArray parameters, const Tr
     stack.input_gradient(p, trace, d, r);
   }
   return result;
-}
-
-void bind_adam(Array parameters, ReadOnlyArray gradient, Array m, Array v, uint64_t step,
-               double learning_rate, double beta1, double beta2, double epsilon,
-               double weight_decay) {
-  if (parameters.ndim() != 1) throw std::invalid_argument("adam: parameters must have one axis");
-  if (step == 0) throw std::invalid_argument("adam: step counts from 1");
-  const size_t n = parameters.shape(0);
-  float* p = checked<float>(parameters, "adam: parameters", {n});
-  const float* g = checked<float>(gradient, "adam: gradient", {n});
-  float* first = checked<float>(m, "adam: m", {n});
-  float* second = checked<float>(v, "adam: v", {n});
-  nb::gil_scoped_release release;
-  adam(n, p, g, first, second, step, {learning_rate, beta1, beta2, epsilon, weight_decay});
 }
 
 void bind_follow(Array target, ReadOnlyArray online, double tau) {
@@ -390,7 +395,7 @@ void new_follower(Follower* self,
   new (self) Follower(std::move(list));
 }
 
-void follower_follow(const Follower& follower, Array target, ReadOnlyArray online, double tau) {
+Later follower_follow(const Follower& follower, Array target, ReadOnlyArray online, double tau) {
   if (target.ndim() != 1 || online.ndim() != 1)
     throw std::invalid_argument("follow: target and online must have one axis");
   if (target.shape(0) < follower.target_end() || online.shape(0) < follower.online_end())
@@ -401,7 +406,7 @@ void follower_follow(const Follower& follower, Array target, ReadOnlyArray onlin
   float* t = checked<float>(target, "follow: target", {target.shape(0)});
   const float* o = checked<float>(online, "follow: online", {online.shape(0)});
   nb::gil_scoped_release release;
-  follower.follow(t, o, float(tau));
+  return follower.follow(t, o, float(tau));
 }
 
 } // namespace
@@ -466,6 +471,11 @@ NB_MODULE(_native, m) {
       .def_ro("batch", &Trace::batch)
       .def_ro("members", &Trace::members);
 
+  nb::class_<Later>(m, "Unfinished",
+                    "What goes on beside what its caller does; it holds what it needs.")
+      .def("finish", &Later::finish, nb::call_guard<nb::gil_scoped_release>(),
+           "Do what is left of it, and return when all is done; so does its end.");
+
   nb::class_<Stack>(m, "Stack", "Layers after layers, for one or several members. Immutable.")
       .def(
           nb::new_([](const std::vector<std::vector<std::shared_ptr<Layer>>>& members,
@@ -514,6 +524,17 @@ NB_MODULE(_native, m) {
                    ", inputs: bool = False) -> " FLOATS " | None"),
            "Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].\n"
            "With inputs, also returns what input_gradient gives, in the same pass.")
+      .def("adam_step", &bind_adam_step, nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>(),
+           nb::keep_alive<0, 3>(), nb::keep_alive<0, 5>(), nb::keep_alive<0, 6>(), "parameters"_a,
+           "trace"_a, "output_gradient"_a, "m"_a, "v"_a, "step"_a, "learning_rate"_a, "beta1"_a,
+           "beta2"_a, "epsilon"_a, "weight_decay"_a,
+           nb::sig("def adam_step(self, parameters: " FLOATS
+                   ", trace: Trace, output_gradient: " FLOATS ", m: " FLOATS ", v: " FLOATS
+                   ", step: int, learning_rate: float, beta1: float, beta2: float, "
+                   "epsilon: float, weight_decay: float) -> Unfinished"),
+           "One step of Adam down what gradient gives, with L2 in it, in place; step counts from "
+           "1.\n"
+           "It may go on when this returns.")
       .def("gradient_factors", &gradient_factors, "parameters"_a, "trace"_a, "output_gradient"_a,
            "member"_a, "layer"_a,
            nb::sig("def gradient_factors(self, parameters: " FLOATS
@@ -526,12 +547,6 @@ NB_MODULE(_native, m) {
                    ", trace: Trace, output_gradient: " FLOATS ") -> " FLOATS),
            "float32 [E, B, differentiated inputs].");
 
-  m.def("adam", &bind_adam, "parameters"_a, "gradient"_a, "m"_a, "v"_a, "step"_a, "learning_rate"_a,
-        "beta1"_a, "beta2"_a, "epsilon"_a, "weight_decay"_a,
-        nb::sig("def adam(parameters: " FLOATS ", gradient: " FLOATS ", m: " FLOATS ", v: " FLOATS
-                ", step: int, learning_rate: float, beta1: float, beta2: float, epsilon: float, "
-                "weight_decay: float) -> None"),
-        "One Adam step in place, L2 in the gradient; step counts from 1.");
   m.def("follow", &bind_follow, "target"_a, "online"_a, "tau"_a,
         nb::sig("def follow(target: " FLOATS ", online: " FLOATS ", tau: float) -> None"),
         "target += tau * (online - target), in place.");
@@ -579,8 +594,10 @@ NB_MODULE(_native, m) {
            "pieces: (start, end) in the target, (start, end) in the online array, and for a layer\n"
            "over a union of patterns: for each entry its slot in the online piece (their number:\n"
            "none), for each entry its index in canonical order, and the budget.")
-      .def("follow", &follower_follow, "target"_a, "online"_a, "tau"_a,
-           nb::sig("def follow(self, target: " FLOATS ", online: " FLOATS ", tau: float) -> None"),
+      .def("follow", &follower_follow, nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>(),
+           nb::keep_alive<0, 3>(), "target"_a, "online"_a, "tau"_a,
+           nb::sig("def follow(self, target: " FLOATS ", online: " FLOATS
+                   ", tau: float) -> Unfinished"),
            "target += tau * (online - target), in place; then only the budget largest magnitudes\n"
-           "of a layer over a union stay non-zero.");
+           "of a layer over a union stay non-zero. It may go on when this returns.");
 }

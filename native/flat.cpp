@@ -48,8 +48,7 @@ void collect_small(size_t n, const float* values, float limit, std::vector<uint3
 
 } // namespace
 
-void adam(size_t n, float* parameters, const float* gradient, float* m, float* v, uint64_t step,
-          const AdamSettings& s) {
+AdamStep adam_step(uint64_t step, const AdamSettings& s) {
   AdamStep scalars;
   scalars.beta1 = float(s.beta1);
   scalars.rest1 = float(1.0 - s.beta1);
@@ -59,9 +58,7 @@ void adam(size_t n, float* parameters, const float* gradient, float* m, float* v
   scalars.root_bias2 = float(std::sqrt(1.0 - std::pow(s.beta2, double(step))));
   scalars.epsilon = float(s.epsilon);
   scalars.weight_decay = float(s.weight_decay);
-  in_parts(n, [&](size_t at, size_t count) {
-    kernels().adam(count, parameters + at, gradient + at, m + at, v + at, scalars);
-  });
+  return scalars;
 }
 
 void squashed_normal(size_t rows, size_t n, const float* heads, const float* noise, bool smooth,
@@ -116,11 +113,12 @@ Follower::Follower(std::vector<Piece> pieces) {
   for (auto& guess : guess_) guess = 0.0f;
 }
 
-void Follower::follow(float* target, const float* online, float tau) const {
-  parallel_for(uint32_t(layers_.size() + copies_.size()), [&](uint32_t i) {
+Later Follower::follow(float* target, const float* online, float tau) const {
+  const Kernels& k = kernels();
+  return Later(uint32_t(layers_.size() + copies_.size()), [=, &k](uint32_t i) {
     if (i < layers_.size()) return follow_layer(i, target, online, tau);
     const Piece& piece = copies_[i - layers_.size()];
-    kernels().follow(piece.target_size, target + piece.target_at, online + piece.online_at, tau);
+    k.follow(piece.target_size, target + piece.target_at, online + piece.online_at, tau);
   });
 }
 

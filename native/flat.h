@@ -1,5 +1,7 @@
 // Passes over flat arrays, cut among the threads: the optimiser and the target updates.
 #pragma once
+#include "kernels.h"
+#include "threads.h"
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -11,9 +13,8 @@ struct AdamSettings {
   double learning_rate, beta1, beta2, epsilon, weight_decay;
 };
 
-// Adam with L2 in the gradient; `step` counts from 1. Kingma & Ba 2015, algorithm 1.
-void adam(size_t n, float* parameters, const float* gradient, float* m, float* v, uint64_t step,
-          const AdamSettings&);
+// The scalars of a step of Adam; `step` counts from 1. Kingma & Ba 2015, algorithm 1.
+AdamStep adam_step(uint64_t step, const AdamSettings&);
 
 // Actions drawn from a squashed Gaussian, `rows` of them: heads [rows, 2 n] are means and then what
 // the standard deviations follow from; see the kernel. log_density [rows]: summed over the action.
@@ -43,8 +44,9 @@ class Follower {
 
   // One to one: target = target + tau (online - target). A layer: the same, with online = 0 where
   // it has no such connection; then all but the `budget` entries of largest magnitude become 0,
-  // ties by ascending canonical.
-  void follow(float* target, const float* online, float tau) const;
+  // ties by ascending canonical. Done at the latest when what it returns is finished; this, the
+  // target and the online array must last until then, the online one unchanged.
+  Later follow(float* target, const float* online, float tau) const;
 
   size_t target_end() const { return target_end_; } // parameters that the pieces reach into
   size_t online_end() const { return online_end_; }

@@ -70,7 +70,7 @@ struct Kernels {
   void (*tanh_rows)(uint32_t rows, float* y, size_t stride, uint32_t samples);
 
   // G[k] = sum_b dY[row_k][b] X[column_k][b] for the connections of blocks [first, last), in
-  // kernel order; gradient points at the whole layer's array.
+  // kernel order; gradient has room for these alone.
   void (*weight_gradient)(const BlocksView&, uint32_t first, uint32_t last, const float* dy,
                           const float* x, size_t stride, uint32_t samples, float* gradient);
 

@@ -362,8 +362,7 @@ void group_gradient(uint32_t count, const uint32_t* column, const Vec* const* ro
 }
 
 void weight_gradient(const BlocksView& m, uint32_t first, uint32_t last, const float* dy,
-                     const float* x, size_t stride, uint32_t samples, float* gradient) {
-  float* out = gradient + m.blocks[first].value;
+                     const float* x, size_t stride, uint32_t samples, float* out) {
   for (uint32_t block = first; block < last; block++) {
     const uint32_t* column = m.columns + m.blocks[block].column;
     const float* block_dy = dy + size_t(block) * kBlockRows * stride;

@@ -261,39 +261,76 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
   return result;
 }
 
-void Stack::gradient(const float* parameters, const Trace& trace, const float* output_gradient,
-                     float* gradient, float* input_gradient) const {
-  const Buffer dy = backpropagate(parameters, trace, output_gradient, input_gradient != nullptr);
-  const uint32_t inputs = input_gradient ? gradient_inputs() : 0;
-  const Kernels& k = *trace.kernels;
-  const size_t stride = trace.stride();
-  const uint32_t samples = trace.samples();
-
-  struct Item {
-    uint32_t member, layer, first, last;
-    const float* dy; // of the layer
-  };
-  std::vector<Item> items;
+std::vector<Stack::Rows> Stack::all_rows(const Trace& trace, bool to_inputs) const {
+  std::vector<Rows> all;
+  size_t dy_at = 0;
   for (uint32_t e = 0; e < members(); e++) {
-    const float* layer_dy = dy.data() + (e * (inputs + width_) + inputs) * stride;
+    if (to_inputs) dy_at += gradient_inputs() * trace.stride();
     for (uint32_t l = 0; l < depth(); l++) {
       const uint32_t blocks = layer(e, l).forward.block_count();
       for (uint32_t b = 0; b < blocks; b += kGradientBlocks)
-        items.push_back({e, l, b, std::min(b + kGradientBlocks, blocks), layer_dy});
-      layer_dy += layer(e, l).n_out * stride;
+        all.push_back({e, l, b, std::min(b + kGradientBlocks, blocks), dy_at});
+      dy_at += layer(e, l).n_out * trace.stride();
     }
   }
-  parallel_for(uint32_t(items.size()), [&](uint32_t i) {
-    const Item& item = items[i];
-    const Layer& here = layer(item.member, item.layer);
-    const float* x = item.layer ? trace.output_of(item.member, item.layer - 1) : trace.input();
-    k.weight_gradient(here.forward.view(), item.first, item.last, item.dy, x, stride, samples,
-                      gradient + weights_at(item.member, item.layer));
-    const uint32_t row = item.first * kBlockRows;
-    k.bias_gradient(std::min(item.last * kBlockRows, here.n_out) - row, item.dy + row * stride,
-                    stride, samples, gradient + biases_at(item.member, item.layer) + row);
+  return all;
+}
+
+size_t Stack::weights_at(const Rows& rows) const {
+  const Block* blocks = layer(rows.member, rows.layer).forward.view().blocks;
+  return weights_at(rows.member, rows.layer) + blocks[rows.first].value;
+}
+
+size_t Stack::weights_of(const Rows& rows) const {
+  const Block* blocks = layer(rows.member, rows.layer).forward.view().blocks;
+  return blocks[rows.last].value - blocks[rows.first].value;
+}
+
+uint32_t Stack::biases_of(const Rows& rows) const {
+  return std::min(rows.last * kBlockRows, layer(rows.member, rows.layer).n_out) - rows.row();
+}
+
+void Stack::gradient_of(const Rows& rows, const Trace& trace, const Buffer& all_dy, float* weights,
+                        float* biases) const {
+  const Kernels& k = *trace.kernels;
+  const size_t stride = trace.stride();
+  const float* dy = all_dy.data() + rows.dy_at;
+  const float* x = rows.layer ? trace.output_of(rows.member, rows.layer - 1) : trace.input();
+  k.weight_gradient(layer(rows.member, rows.layer).forward.view(), rows.first, rows.last, dy, x,
+                    stride, trace.samples(), weights);
+  k.bias_gradient(biases_of(rows), dy + rows.row() * stride, stride, trace.samples(), biases);
+}
+
+void Stack::gradient(const float* parameters, const Trace& trace, const float* output_gradient,
+                     float* gradient, float* input_gradient) const {
+  const Buffer dy = backpropagate(parameters, trace, output_gradient, input_gradient != nullptr);
+  const std::vector<Rows> all = all_rows(trace, input_gradient != nullptr);
+  parallel_for(uint32_t(all.size()), [&](uint32_t i) {
+    const Rows& rows = all[i];
+    gradient_of(rows, trace, dy, gradient + weights_at(rows),
+                gradient + biases_at(rows.member, rows.layer) + rows.row());
   });
   if (input_gradient) hand_out_inputs(trace, dy, input_gradient);
+}
+
+Later Stack::adam_step(float* parameters, const Trace& trace, const float* output_gradient,
+                       float* m, float* v, const AdamStep& step) const {
+  auto dy = std::make_shared<Buffer>(backpropagate(parameters, trace, output_gradient, false));
+  std::vector<Rows> all = all_rows(trace, false);
+  const uint32_t count = uint32_t(all.size());
+  return Later(count, [=, &trace, dy = std::move(dy), all = std::move(all)](uint32_t i) {
+    const Rows& rows = all[i];
+    const size_t weights = weights_of(rows), biases = biases_of(rows);
+    thread_local std::vector<float> own_gradient;
+    std::vector<float>& gradient = own_gradient; // the thread's own is looked up once
+    if (gradient.size() < weights + biases) gradient.resize(weights + biases);
+    gradient_of(rows, trace, *dy, gradient.data(), gradient.data() + weights);
+    const auto take = [&](size_t at, size_t n, const float* g) {
+      trace.kernels->adam(n, parameters + at, g, m + at, v + at, step);
+    };
+    take(weights_at(rows), weights, gradient.data());
+    take(biases_at(rows.member, rows.layer) + rows.row(), biases, gradient.data() + weights);
+  });
 }
 
 void Stack::gradient_factors(const float* parameters, const Trace& trace,

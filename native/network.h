@@ -3,6 +3,7 @@
 // and then biases. Hidden layers are ReLU; the output is linear or tanh.
 #pragma once
 #include "pattern_blocks.h"
+#include "threads.h"
 #include <memory>
 #include <vector>
 
@@ -99,6 +100,11 @@ class Stack : public std::enable_shared_from_this<Stack> {
   void gradient(const float* parameters, const Trace&, const float* output_gradient,
                 float* gradient, float* input_gradient = nullptr) const;
 
+  // One step of Adam down that gradient, m and v [parameters()]. Done at the latest when what it
+  // returns is finished; the arrays and the trace must last until then.
+  Later adam_step(float* parameters, const Trace&, const float* output_gradient, float* m, float* v,
+                  const AdamStep&) const;
+
   // The factors of one layer's weight gradient, dW = dY X^T: dy [n_out, batch], x [n_in, batch].
   void gradient_factors(const float* parameters, const Trace&, const float* output_gradient,
                         uint32_t member, uint32_t layer, float* dy, float* x) const;
@@ -110,6 +116,19 @@ class Stack : public std::enable_shared_from_this<Stack> {
  private:
   Buffer backpropagate(const float* parameters, const Trace&, const float* output_gradient,
                        bool to_inputs) const;
+  // Blocks of rows of a layer: a work item of a gradient.
+  struct Rows {
+    uint32_t member, layer, first, last;
+    size_t dy_at; // where the layer's dL/d(pre-activation) begins in what backpropagate() gives
+
+    uint32_t row() const { return first * kBlockRows; }
+  };
+  std::vector<Rows> all_rows(const Trace&, bool to_inputs) const;
+  size_t weights_at(const Rows&) const; // where their weights begin in the flat array, and how
+  size_t weights_of(const Rows&) const; // many there are
+  uint32_t biases_of(const Rows&) const;
+  void gradient_of(const Rows&, const Trace&, const Buffer& dy, float* weights,
+                   float* biases) const;
   void hand_out_inputs(const Trace&, const Buffer& gradients, float* result) const;
 
   std::vector<std::vector<std::shared_ptr<const Layer>>> layers_;

@@ -28,6 +28,46 @@ int current_cpu() {
 #endif
 }
 
+// Looks between two pauses: where pauses follow each other more closely, a hypervisor takes the
+// processor away from what it believes to wait for a lock, for tens of microseconds.
+constexpr uint32_t kLooks = 64;
+
+void wait_until(const std::atomic<uint32_t>& done, uint32_t count) {
+  for (uint32_t spins = 1; done.load(std::memory_order_acquire) != count; spins++) {
+    if (spins % kLooks == 0) pause();
+    if (spins % (1024 * kLooks) == 0) std::this_thread::yield(); // the last item may wait for us
+  }
+}
+
+} // namespace
+
+struct Later::Items {
+  std::function<void(uint32_t)> body;
+  const uint32_t count;
+  std::atomic<uint64_t> left; // the first << 32 | behind the last
+  std::atomic<uint32_t> done{0};
+
+  Items(std::function<void(uint32_t)> body_, uint32_t count_)
+      : body(std::move(body_)), count(count_), left(count_) {}
+
+  void take(bool from_first) { // until none is left
+    uint64_t range = left.load(std::memory_order_relaxed);
+    while (range >> 32 < uint32_t(range)) {
+      const uint64_t rest = from_first ? range + (uint64_t(1) << 32) : range - 1;
+      if (!left.compare_exchange_weak(range, rest, std::memory_order_relaxed)) continue;
+      body(from_first ? uint32_t(range >> 32) : uint32_t(rest));
+      done.fetch_add(1, std::memory_order_release);
+      range = left.load(std::memory_order_relaxed);
+    }
+  }
+  void finish() {
+    take(true);
+    wait_until(done, count);
+  }
+};
+
+namespace {
+
 // The items of a job are cut into one range for each thread, which takes from its own first and
 // then from the others': neighbouring items, which share data, mostly meet in one core's caches.
 // A worker that finds itself on the processor of the job's owner steps aside: schedulers place a
@@ -67,22 +107,54 @@ class Pool {
     const uint64_t epoch = (ranges_[0].ticket.load(std::memory_order_relaxed) >> 32) + 1;
     for (uint32_t r = size(); r-- > 0;) // the first one, which workers watch, is the last
       ranges_[r].ticket.store(epoch << 32 | first_item(r, count), std::memory_order_seq_cst);
-    if (sleeping_.load(std::memory_order_seq_cst) > 0) {
-      {
-        std::lock_guard<std::mutex> lock(mutex_);
-      }
-      wake_.notify_all();
-    }
+    wake();
     help(epoch, 0);
-    for (uint32_t spins = 1; done_.load(std::memory_order_acquire) != count; spins++) {
-      if (spins % kLooks == 0) pause();
-      if (spins % (1024 * kLooks) == 0) std::this_thread::yield(); // the last item may wait for us
-    }
+    wait_until(done_, count);
     for (Range& range : ranges_)
       range.ticket.store(epoch << 32 | kClosed, std::memory_order_release);
   }
 
+  // Let workers do these items when they have nothing else to do.
+  void offer(std::shared_ptr<Later::Items> items) {
+    owner_cpu_.store(current_cpu(), std::memory_order_relaxed);
+    {
+      std::lock_guard<std::mutex> lock(offers_mutex_);
+      offers_.push_back(std::move(items));
+      offered_.store(uint32_t(offers_.size()), std::memory_order_seq_cst);
+    }
+    wake();
+  }
+
+  // Nothing that was offered is left, and until release() nothing is taken.
+  void finish_offers() {
+    offers_mutex_.lock();
+    for (const auto& items : offers_) items->finish();
+  }
+  void release_offers() { offers_mutex_.unlock(); }
+
  private:
+  void wake() {
+    if (sleeping_.load(std::memory_order_seq_cst) == 0) return;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+    }
+    wake_.notify_all();
+  }
+
+  void take_offer() {
+    std::shared_ptr<Later::Items> items;
+    {
+      std::lock_guard<std::mutex> lock(offers_mutex_);
+      if (offers_.empty()) return;
+      items = offers_.front();
+    }
+    step_aside();
+    items->take(false);
+    std::lock_guard<std::mutex> lock(offers_mutex_);
+    if (!offers_.empty() && offers_.front() == items) offers_.erase(offers_.begin());
+    offered_.store(uint32_t(offers_.size()), std::memory_order_relaxed);
+  }
+
   void join() {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -92,9 +164,6 @@ class Pool {
     for (auto& thread : threads_) thread.join();
   }
 
-  // Looks between two pauses: where pauses follow each other more closely, a hypervisor takes the
-  // processor away from what it believes to wait for a lock, for tens of microseconds.
-  static constexpr uint32_t kLooks = 64;
   static constexpr uint32_t kClosed = UINT32_MAX;
   static constexpr auto kSpin = std::chrono::microseconds(300); // longer than a step of a simulator
 
@@ -141,22 +210,27 @@ class Pool {
   }
 
   uint64_t wait(uint64_t seen) { // the next epoch after `seen`, or any once stopped
-    const auto start = std::chrono::steady_clock::now();
-    do {
+    auto start = std::chrono::steady_clock::now();
+    while (true) {
       for (uint32_t i = 0; i < kLooks; i++) {
         const uint64_t epoch = ranges_[0].ticket.load(std::memory_order_acquire) >> 32;
         if (epoch != seen || stop_) return epoch;
       }
       pause();
       step_aside();
-    } while (std::chrono::steady_clock::now() - start < kSpin);
-    std::unique_lock<std::mutex> lock(mutex_);
-    sleeping_.fetch_add(1, std::memory_order_seq_cst);
-    wake_.wait(lock, [&] {
-      return stop_ || ranges_[0].ticket.load(std::memory_order_seq_cst) >> 32 != seen;
-    });
-    sleeping_.fetch_sub(1, std::memory_order_seq_cst);
-    return ranges_[0].ticket.load(std::memory_order_acquire) >> 32;
+      if (offered_.load(std::memory_order_relaxed)) {
+        take_offer();
+        start = std::chrono::steady_clock::now();
+      }
+      if (std::chrono::steady_clock::now() - start < kSpin) continue;
+      std::unique_lock<std::mutex> lock(mutex_);
+      sleeping_.fetch_add(1, std::memory_order_seq_cst);
+      wake_.wait(lock, [&] {
+        return stop_ || offered_.load(std::memory_order_seq_cst) ||
+               ranges_[0].ticket.load(std::memory_order_seq_cst) >> 32 != seen;
+      });
+      sleeping_.fetch_sub(1, std::memory_order_seq_cst);
+    }
   }
 
 #if defined(__linux__)
@@ -176,6 +250,9 @@ class Pool {
   std::atomic<const void*> context_{nullptr};
   std::atomic<uint32_t> count_{0};
   alignas(64) std::atomic<uint32_t> done_{0};
+  std::mutex offers_mutex_;
+  std::vector<std::shared_ptr<Later::Items>> offers_; // the first ones first
+  std::atomic<uint32_t> offered_{0};                  // their number
 };
 
 std::mutex pool_mutex;
@@ -192,10 +269,20 @@ void forget_pool_after_fork() {
   pool_mutex.unlock();
 }
 
+// What was offered is done before, as the child has nobody who would end it.
+void finish_before_fork() {
+  pool_mutex.lock();
+  if (pool_slot()) pool_slot()->finish_offers();
+}
+void go_on_after_fork() {
+  if (pool_slot()) pool_slot()->release_offers();
+  pool_mutex.unlock();
+}
+
 std::shared_ptr<Pool> pool() {
   std::lock_guard<std::mutex> lock(pool_mutex);
-  static const int registered = pthread_atfork([] { pool_mutex.lock(); },
-                                               [] { pool_mutex.unlock(); }, forget_pool_after_fork);
+  static const int registered =
+      pthread_atfork(finish_before_fork, go_on_after_fork, forget_pool_after_fork);
   (void)registered;
   auto& slot = pool_slot();
   if (!slot || slot->size() != wanted) slot = std::make_shared<Pool>(wanted - 1);
@@ -213,6 +300,21 @@ void run_items(uint32_t count, Task task, const void* context) {
     return;
   }
   pool()->run(count, task, context);
+}
+
+Later::Later(uint32_t count, std::function<void(uint32_t)> body)
+    : items_(std::make_shared<Items>(std::move(body), count)) {
+  if (wanted == 1)
+    finish();
+  else
+    pool()->offer(items_);
+}
+
+void Later::finish() {
+  if (!items_) return;
+  items_->finish();
+  items_->body = nullptr; // here, not where a worker lets go of the items
+  items_.reset();
 }
 
 } // namespace sparl

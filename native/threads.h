@@ -1,6 +1,8 @@
 // The pool. Work items last microseconds, so idle workers spin for a moment before they sleep.
 #pragma once
 #include <cstdint>
+#include <functional>
+#include <memory>
 
 namespace sparl {
 
@@ -22,5 +24,21 @@ void parallel_for(uint32_t count, const Body& body) {
       },
       &body);
 }
+
+// Items that are done beside what the caller goes on to do: from the last one on by threads that
+// have nothing else to do, the rest from the first one on by finish(). With one thread all at once.
+class Later {
+ public:
+  Later(uint32_t count, std::function<void(uint32_t)> body); // which must not throw
+  Later(Later&&) = default;
+  Later& operator=(Later&&) = delete;
+  ~Later() { finish(); }
+  void finish(); // returns when all are done
+
+  struct Items;
+
+ private:
+  std::shared_ptr<Items> items_; // null once finished
+};
 
 } // namespace sparl

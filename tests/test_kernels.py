@@ -522,7 +522,9 @@ def everything(p: Problem) -> list[bytes]:
     results = [output, gradient, p.stack.input_gradient(p.parameters, trace, p.output_gradient)]
     parameters, m, v = p.parameters.copy(), *np.zeros((2, gradient.size), np.float32)
     for step in (1, 2):
-        _native.adam(parameters, gradient, m, v, step, 1e-3, 0.9, 0.999, 1e-8, 2e-4)
+        p.stack.adam_step(
+            parameters, trace, p.output_gradient, m, v, step, 1e-3, 0.9, 0.999, 1e-8, 2e-4
+        ).finish()
     results += [parameters, m, v]
     followed = gradient.copy()
     _native.follow(followed, parameters, 0.25)
@@ -694,6 +696,17 @@ def misaligned(values: Array) -> Array:
     return out
 
 
+def adam_step(p: Array, g: Array, m: Array, v: Array, *numbers: Any) -> None:
+    """A step of n parameters: of an output layer whose only input is 1, so that dL/dw = dL/dy."""
+    n = p.size
+    stack = _native.Stack([[_native.Layer(1, n, np.arange(n), 1)]], "linear")
+    whole = [misaligned(np.concatenate([part, np.zeros(n, np.float32)])) for part in (p, m, v)]
+    _, trace = stack.forward(whole[0], [np.ones((1, 1), np.float32)])
+    stack.adam_step(whole[0], trace, g.reshape(1, 1, n), *whole[1:], *numbers).finish()
+    for part, stepped in zip((p, m, v), whole, strict=True):
+        part[:] = stepped[:n]
+
+
 @pytest.mark.parametrize("n", FLAT_SIZES)
 @pytest.mark.parametrize("decay", [0.0, 0.01])
 def test_adam_over_twenty_steps(isa: str, n: int, decay: float) -> None:
@@ -709,7 +722,7 @@ def test_adam_over_twenty_steps(isa: str, n: int, decay: float) -> None:
         g32 = normal(rng, n) * np.float32(10.0 ** rng.integers(-4, 3))
         if not decay:
             g32[::5] = 0  # parameters that never move
-        _native.adam(p32, misaligned(g32), m32, v32, step, lr, b1, b2, epsilon, decay)
+        adam_step(p32, g32, m32, v32, step, lr, b1, b2, epsilon, decay)
 
         g_most = np.abs(g32) + decay * (np.abs(p) + p_bound)
         g_bound = decay * p_bound + 2 * EPS * g_most
@@ -734,7 +747,7 @@ def test_adam_over_twenty_steps(isa: str, n: int, decay: float) -> None:
 def test_adams_moments_take_over_one_minus_beta_of_a_gradient(isa: str) -> None:
     """1 - float32(.999) is not float32(1 - .999): with it every step would be 6e-6 too long."""
     p, m, v = np.zeros((3, 1), np.float32)
-    _native.adam(p, np.ones(1, np.float32), m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
+    adam_step(p, np.ones(1, np.float32), m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
     np.testing.assert_allclose(m, 1 - 0.9, rtol=2 * EPS)
     np.testing.assert_allclose(v, 1 - 0.999, rtol=2 * EPS)
     np.testing.assert_allclose(p, -1e-3, rtol=8 * EPS)
@@ -870,8 +883,9 @@ FROZEN.flags.writeable = False
 
 
 def adam(p: Any = None, g: Any = None, m: Any = None, v: Any = None, step: int = 1) -> None:
-    p, g, m, v = (zeros(3) if a is None else a for a in (p, g, m, v))
-    _native.adam(p, g, m, v, step, 1e-3, 0.9, 0.999, 1e-8, 0.0)
+    p, m, v = (zeros(16) if a is None else a for a in (p, m, v))
+    d = zeros(2, 5, 2) if g is None else g
+    STACK.adam_step(p, TRACE, d, m, v, step, 1e-3, 0.9, 0.999, 1e-8, 0.0)
 
 
 def within(t: Any = None, o: Any = None, s: Any = None, c: Any = None, budget: int = 1) -> None:
@@ -974,14 +988,20 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError, r"\(2, 5, 2\), has \(2, 5, 3\)",
     ),
     "adam gradient": (
-        lambda: adam(g=zeros(4)), ValueError, r"gradient must have shape \(3,\), has \(4,\)",
+        lambda: adam(g=zeros(2, 5, 3)), ValueError, r"must have shape \(2, 5, 2\), has \(2, 5, 3\)",
     ),
-    "adam m": (lambda: adam(m=zeros(2)), ValueError, r"m must have shape \(3,\), has \(2,\)"),
-    "adam v": (lambda: adam(v=zeros(6)[::2]), ValueError, "v must be contiguous"),
+    "adam m": (lambda: adam(m=zeros(2)), ValueError, r"m must have shape \(16,\), has \(2,\)"),
+    "adam v": (lambda: adam(v=zeros(32)[::2]), ValueError, "v must be contiguous"),
     "adam float64": (
-        lambda: adam(p=zeros(3, dtype=np.float64)), TypeError, "must be float32, is float64",
+        lambda: adam(p=zeros(16, dtype=np.float64)), TypeError, "must be float32, is float64",
     ),
-    "adam axes": (lambda: adam(p=zeros(3, 1)), ValueError, "one axis"),
+    "adam axes": (lambda: adam(p=zeros(16, 1)), ValueError, r"has \(16, 1\)"),
+    "adam frozen": (lambda: adam(p=FROZEN), TypeError, "adam_step"),
+    "adam members": (
+        lambda: STACK.adam_step(zeros(16), ONE_MEMBER, zeros(1, 5, 2), zeros(16), zeros(16), 1,
+                                1e-3, 0.9, 0.999, 1e-8, 0.0),
+        ValueError, "holds 1 members, the network 2",
+    ),
     "adam step": (lambda: adam(step=0), ValueError, "counts from 1"),
     "follow": (
         lambda: _native.follow(zeros(3), zeros(4), 0.5),
@@ -1001,12 +1021,12 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "budget negative": (lambda: within(budget=-1), TypeError, "incompatible"),
     "adam bool": (
-        lambda: adam(p=zeros(3, dtype=np.bool_)), TypeError, "parameters must be float32, is bool",
+        lambda: adam(p=zeros(16, dtype=np.bool_)), TypeError, "parameters must be float32, is bool",
     ),
     "adam complex": (
-        lambda: adam(g=zeros(3, dtype=np.complex64)), TypeError, "float32, is complex64",
+        lambda: adam(g=zeros(2, 5, 2, dtype=np.complex64)), TypeError, "float32, is complex64",
     ),
-    "adam halves": (lambda: adam(g=zeros(3, dtype=np.float16)), TypeError, "is float16"),
+    "adam halves": (lambda: adam(g=zeros(2, 5, 2, dtype=np.float16)), TypeError, "is float16"),
     "heads": (
         lambda: _native.squashed_normal(zeros(2, 5), zeros(2, 3), False),
         ValueError, r"heads must have shape \(2, 6\), has \(2, 5\)",

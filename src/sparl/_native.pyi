@@ -54,6 +54,12 @@ class Trace:
     @property
     def members(self) -> int: ...
 
+class Unfinished:
+    """What goes on beside what its caller does; it holds what it needs."""
+
+    def finish(self) -> None:
+        """Do what is left of it, and return when all is done; so does its end."""
+
 class Stack:
     """Layers after layers, for one or several members. Immutable."""
 
@@ -83,6 +89,12 @@ class Stack:
         With inputs, also returns what input_gradient gives, in the same pass.
         """
 
+    def adam_step(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], m: numpy.typing.NDArray[numpy.float32], v: numpy.typing.NDArray[numpy.float32], step: int, learning_rate: float, beta1: float, beta2: float, epsilon: float, weight_decay: float) -> Unfinished:
+        """
+        One step of Adam down what gradient gives, with L2 in it, in place; step counts from 1.
+        It may go on when this returns.
+        """
+
     def gradient_factors(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], member: int, layer: int) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
         """
         dY float32 [n_out, B] and X float32 [n_in, B] of one layer: its weight gradient is
@@ -91,9 +103,6 @@ class Stack:
 
     def input_gradient(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float32]:
         """float32 [E, B, differentiated inputs]."""
-
-def adam(parameters: numpy.typing.NDArray[numpy.float32], gradient: numpy.typing.NDArray[numpy.float32], m: numpy.typing.NDArray[numpy.float32], v: numpy.typing.NDArray[numpy.float32], step: int, learning_rate: float, beta1: float, beta2: float, epsilon: float, weight_decay: float) -> None:
-    """One Adam step in place, L2 in the gradient; step counts from 1."""
 
 def follow(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
     """target += tau * (online - target), in place."""
@@ -141,8 +150,8 @@ class Follower:
         none), for each entry its index in canonical order, and the budget.
         """
 
-    def follow(self, target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
+    def follow(self, target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> Unfinished:
         """
         target += tau * (online - target), in place; then only the budget largest magnitudes
-        of a layer over a union stay non-zero.
+        of a layer over a union stay non-zero. It may go on when this returns.
         """

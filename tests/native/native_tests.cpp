@@ -296,7 +296,8 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
     for (uint32_t b = 0; b < view.block_count; b += step) {
       const uint32_t last = std::min(b + step, view.block_count);
       const Floats before = pieces;
-      k.weight_gradient(view, b, last, dy.data(), x.data(), stride, batch, pieces.data());
+      k.weight_gradient(view, b, last, dy.data(), x.data(), stride, batch,
+                        pieces.data() + view.blocks[b].value);
       CHECK(std::equal(pieces.begin(), pieces.begin() + view.blocks[b].value, before.begin()));
       CHECK(std::equal(pieces.begin() + view.blocks[last].value, pieces.end(),
                        before.begin() + view.blocks[last].value));
@@ -397,7 +398,8 @@ void test_adam() {
   double naive_p = 1, naive_m = 0, naive_v = 0;
   for (uint64_t step = 1; step <= 20; step++) {
     const Floats g{1.0f + uniform() / 2};
-    adam(1, p.data(), g.data(), m.data(), v.data(), step, {0.01, 0.9, 0.999, 1e-8, 0.1});
+    kernels().adam(1, p.data(), g.data(), m.data(), v.data(),
+                   adam_step(step, {0.01, 0.9, 0.999, 1e-8, 0.1}));
     const double grad = g[0] + 0.1 * naive_p;
     naive_m = 0.9 * naive_m + 0.1 * grad;
     naive_v = 0.999 * naive_v + 0.001 * grad * grad;
@@ -517,6 +519,8 @@ struct Shape {
   uint32_t first_gradient_input = 0;
 };
 
+constexpr AdamSettings kAdam{1e-3, 0.9, 0.999, 1e-8, 2e-4};
+
 struct Network {
   Shape shape;
   std::vector<std::vector<Positions>> positions; // [member][layer]
@@ -548,9 +552,10 @@ struct Network {
     return stack->forward(parameters.data(), {{x.data(), shape.sizes.front()}}, shape.batch, 0,
                           shape.members, output.data());
   }
-  // Output, gradient and input gradient; then both gradients from one pass.
+  // Output, gradient and input gradient; then both gradients from one pass; then parameters and
+  // moments after a step of Adam.
   std::vector<Floats> everything() const {
-    std::vector<Floats> out(5);
+    std::vector<Floats> out(8);
     const Trace trace = forward(out[0]);
     out[1].assign(parameters.size(), kUntouched);
     stack->gradient(parameters.data(), trace, output_gradient.data(), out[1].data());
@@ -559,6 +564,10 @@ struct Network {
     out[3].assign(out[1].size(), kUntouched);
     out[4].assign(out[2].size(), kUntouched);
     stack->gradient(parameters.data(), trace, output_gradient.data(), out[3].data(), out[4].data());
+    out[5] = parameters;
+    out[6] = out[7] = Floats(parameters.size());
+    stack->adam_step(out[5].data(), trace, output_gradient.data(), out[6].data(), out[7].data(),
+                     adam_step(1, kAdam));
     return out;
   }
 };
@@ -700,6 +709,11 @@ void test_network(const Shape& shape) {
   CHECK(near(got[2], Naive::joined(naive.input_gradient)));
   CHECK(got[3] == got[1] && got[4] == got[2]);
 
+  // A step while the gradient is summed, as one after it.
+  Floats p = net.parameters, m(p.size()), v(p.size());
+  kernels().adam(p.size(), p.data(), got[1].data(), m.data(), v.data(), adam_step(1, kAdam));
+  CHECK(got[5] == p && got[6] == m && got[7] == v);
+
   // One sample alone.
   const uint32_t at = shape.batch / 2, outputs = shape.sizes.back();
   for (uint32_t e = 0; e < shape.members; e++) {
@@ -759,11 +773,10 @@ void test_thread_counts() {
   std::iota(slots.begin(), slots.end(), 0u);
   const auto run = [&] {
     auto out = net.everything();
-    Floats p = p0, m(n), v(n), followed = p0, pruned = p0;
-    adam(n, p.data(), g.data(), m.data(), v.data(), 1, {1e-3, 0.9, 0.999, 1e-8, 2e-4});
+    Floats followed = p0, pruned = p0;
     follow(n, followed.data(), g.data(), 0.25f);
     Follower({{0, n, 0, n, slots, slots, n / 2}}).follow(pruned.data(), g.data(), 0.25f);
-    for (Floats* result : {&p, &m, &v, &followed, &pruned}) out.push_back(*result);
+    for (Floats* result : {&followed, &pruned}) out.push_back(*result);
     return out;
   };
   set_threads(1);
@@ -790,6 +803,58 @@ void test_every_item_runs_once() {
     }
     CHECK(right);
   }
+  set_threads(1);
+}
+
+// What is done later is done once, whatever is done in between, and before a child goes on.
+void test_later() {
+  for (const uint32_t count : {1u, 2u, 4u}) {
+    context = "later with " + std::to_string(count) + " threads";
+    set_threads(count);
+    bool right = true;
+    for (uint32_t round = 0; round < 2000; round++) {
+      std::vector<std::atomic<uint32_t>> ran(23), between(6);
+      const auto mark = [&](uint32_t first) {
+        return [&ran, first](uint32_t i) { ran[first + i]++; };
+      };
+      Later first(round % 12, mark(0)), second(11, mark(12));
+      if (round % 3 == 0) second.finish();
+      if (round % 5 == 0) std::this_thread::sleep_for(std::chrono::microseconds(round % 700));
+      if (round % 7 == 0) set_threads(1 + (count + round) % 4);
+      parallel_for(6, [&](uint32_t i) { between[i]++; });
+      set_threads(count);
+      first.finish();
+      for (uint32_t i = 0; i < 12; i++) right &= ran[i] == (i < round % 12);
+      second.finish();
+      for (uint32_t i = 12; i < 23; i++) right &= ran[i] == 1;
+      for (const auto& r : between) right &= r == 1;
+    }
+    CHECK(right);
+  }
+  set_threads(1);
+}
+
+void test_fork_beside_what_is_done_later() {
+  context = "fork beside what is done later";
+  set_threads(3);
+  int healthy = 0;
+  constexpr int kForks = 50;
+  for (int i = 0; i < kForks; i++) {
+    std::vector<std::atomic<uint32_t>> ran(40);
+    Later later(40, [&](uint32_t k) { ran[k]++; });
+    const pid_t child = fork();
+    if (child == 0) alarm(2); // ends a child that hangs
+    bool right = true;
+    for (const auto& r : ran) right &= r == 1;
+    later.finish();
+    parallel_for(40, [&](uint32_t k) { ran[k]++; });
+    for (const auto& r : ran) right &= r == 2;
+    if (child == 0) _exit(right ? 0 : 1);
+    int status = 1;
+    waitpid(child, &status, 0);
+    healthy += right && status == 0;
+  }
+  CHECK(healthy == kForks);
   set_threads(1);
 }
 
@@ -926,6 +991,7 @@ int main() {
   test_pattern_blocks(3, 70001, 0.0005, 1);
   test_stacks_that_do_not_fit();
   test_every_item_runs_once();
+  test_later();
   test_windows();
   test_find_sorted();
 
@@ -951,7 +1017,10 @@ int main() {
     test_budget_copies_at_tau_1();
   }
   CHECK(throws<std::invalid_argument>([] { use_kernels("sse9"); }));
-  if (!kThreadSanitizer) test_fork_while_others_compute();
+  if (!kThreadSanitizer) {
+    test_fork_while_others_compute();
+    test_fork_beside_what_is_done_later();
+  }
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;
 }

@@ -126,8 +126,8 @@ class TD3(Agent):
             record["actor_loss"] = -float(q1.sum()) / q1.size
 
             # Targets: theta' = tau theta + (1 - tau) theta'
-            self.critics_target.follow(cfg.tau)
             self.actor_target.follow(cfg.tau)
+            self.critics_target.follow(cfg.tau)
         return record
 
     @staticmethod

@@ -30,27 +30,25 @@ def sizes(largest: int) -> list[tuple[int, int]]:
 
 
 def measure(width: int, connections: int, *, repetitions: int, least: float) -> dict[str, Any]:
-    """One hidden layer, width to width: an update (forward, gradient, Adam) and what it keeps.
+    """One hidden layer, width to width: an update (forward, gradient with Adam) and what it keeps.
 
     Returns:
         width, neurons (of both sides), connections, milliseconds, and bytes of parameters,
-        gradient, moments, pattern and activations.
+        moments, pattern and activations.
     """
     pattern = random_pattern(width, width, connections, stream(0, "bench"))
     layout = Layout([[pattern]], "linear", first_gradient_input=width)
     network = Network(layout, uniform_fan_in(layout, stream(0, "bench weights")))
     adam = Adam(layout, 1e-3, 0.0, "zero")
     x = stream(0, "bench values").standard_normal((BATCH, width), dtype=np.float32)
-    gradient = np.empty_like(network.parameters)
     output, _ = network.forward(x)
 
     def update() -> None:
         _, trace = network.forward(x)
-        network.gradient(trace, output, gradient)
-        adam.step(network.parameters, gradient)
+        adam.step(network, trace, output)
 
     took = in_turns({"update": lambda: seconds(update, least)}, repetitions)["update"]
-    arrays = (network.parameters, gradient, adam.m, adam.v, pattern.positions, x, output)
+    arrays = (network.parameters, adam.m, adam.v, pattern.positions, x, output)
     index = 2 * 4 * connections  # kernel order to canonical order, and columns: 4 bytes each
     return {
         "width": width, "neurons": 2 * width, "connections": connections,

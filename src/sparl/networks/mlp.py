@@ -202,12 +202,31 @@ class Network:
         layout: where its parameters lie.
         parameters: float32 [layout.parameters].
         ensemble: outputs have a leading axis of members, [E, B, n_out]; else [B, n_out].
+
+    Attributes:
+        changed_by: what may still change the parameters beside what the caller does, a step of the
+            environment; whoever asks for them waits.
+        read_by: what may still read them; adam_step waits.
     """
 
     def __init__(self, layout: Layout, parameters: Array, *, ensemble: bool = False) -> None:
         self.layout = layout
-        self.parameters = parameters
+        self._parameters = parameters
         self.ensemble = ensemble
+        self.changed_by: _native.Unfinished | None = None
+        self.read_by: _native.Unfinished | None = None
+
+    @property
+    def parameters(self) -> Array:
+        """Float32 [layout.parameters]; waits until nothing changes them any more."""
+        if self.changed_by:
+            self.changed_by.finish()
+            self.changed_by = None
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, parameters: Array) -> None:
+        self._parameters = parameters
 
     def forward(self, *inputs: Array, member: int | None = None) -> tuple[Array, Trace]:
         """Compute outputs and keep what backward passes need.
@@ -242,6 +261,26 @@ class Network:
         """
         trace.layout.stack.gradient(self.parameters, trace.native, _members(output_gradient), out)
         return out
+
+    def adam_step(
+        self, trace: Trace, output_gradient: Array, m: Array, v: Array, step: int, *numbers: float
+    ) -> _native.Unfinished:
+        """One step of Adam down what gradient gives, in place; it may go on when this returns.
+
+        Args:
+            trace: of a forward pass with these parameters.
+            output_gradient: dL/d output, float32, of the output's shape.
+            m: first moments, float32 [parameters].
+            v: second moments, likewise.
+            step: counts from 1.
+            numbers: learning rate, beta1, beta2, epsilon, L2 weight decay.
+        """
+        if self.read_by:
+            self.read_by.finish()
+        self.changed_by = trace.layout.stack.adam_step(
+            self.parameters, trace.native, _members(output_gradient), m, v, step, *numbers
+        )
+        return self.changed_by
 
     def gradient_factors(
         self, trace: Trace, output_gradient: Array, place: Place

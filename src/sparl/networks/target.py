@@ -104,7 +104,9 @@ class OwnPatternTarget:
         """Move towards the online network, then keep the largest magnitudes of each layer."""
         if self._united_with is not self.online.layout:
             self._unite()
-        self._follower.follow(self.network.parameters, self.online.parameters, tau)
+        mine, online = self.network, self.online
+        begun = self._follower.follow(mine.parameters, online.parameters, tau)
+        mine.changed_by = online.read_by = begun
 
     def _unite(self) -> None:
         """Rebuild the union of the online pattern and what exists here."""

@@ -104,7 +104,6 @@ class EvolvingLearner:
         self.evolutions: list[Evolution] = []  # not yet recorded; whoever records them empties it
         self._due_seen = 0
         self._initial = [list(member) for member in network.layout.patterns]
-        self._gradient = np.empty_like(network.parameters)
 
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
         """Learn from dL/d output of the traced pass; agent_update counts from 1."""
@@ -120,8 +119,7 @@ class EvolvingLearner:
                 factors = self.network.gradient_factors(trace, output_gradient, place)
                 gradients[place] = FactoredGradient(*factors)
         if not (evolve and self.skips_step):
-            self.network.gradient(trace, output_gradient, self._gradient)
-            self.adam.step(self.network.parameters, self._gradient)
+            self.adam.step(self.network, trace, output_gradient)
         if evolve:
             self._evolve(agent_update, self.schedule.fraction_at(now), gradients)
 
@@ -186,7 +184,6 @@ class EvolvingLearner:
         for (member, layer), pattern in self.network.layout:
             positions = np.asarray(parts["initial"][f"member{member}.layer{layer}"], np.int64)
             self._initial[member][layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
-        self._gradient = np.empty_like(self.network.parameters)
 
 
 def schedule(config: Config, network: str) -> Schedule:

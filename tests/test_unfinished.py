@@ -1,0 +1,130 @@
+"""What goes on beside its caller is waited for by whoever needs it, and changes no result."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparl import _native
+from sparl.networks.adam import Adam
+from sparl.networks.initialize import uniform_fan_in
+from sparl.networks.mlp import Layout, Network
+from sparl.networks.target import OwnPatternTarget
+from sparl.random_streams import stream
+from sparl.topology.initial import random_pattern
+
+BATCH = 64
+
+
+class Noted:
+    """Stands for something unfinished; notes when it is waited for."""
+
+    def __init__(self) -> None:
+        self.finished = 0
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+def network(seed: int = 0) -> Network:
+    sizes = (40, 200, 200, 3)
+    patterns = [
+        [
+            random_pattern(n_in, n_out, n_in * n_out // 3, stream(seed, f"{member} {n_in}"))
+            for n_in, n_out in itertools.pairwise(sizes)
+        ]
+        for member in range(2)
+    ]
+    layout = Layout(patterns, "linear")
+    return Network(layout, uniform_fan_in(layout, stream(seed, "weights")), ensemble=True)
+
+
+def learn(net: Network, adam: Adam, seed: int) -> None:
+    x = stream(seed, "x").standard_normal((BATCH, 40), dtype=np.float32)
+    output, trace = net.forward(x)
+    adam.step(net, trace, output)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_afterwards() -> Iterator[None]:
+    yield
+    _native.set_threads(1)
+
+
+def test_whoever_asks_for_parameters_waits_once() -> None:
+    net, noted = network(), Noted()
+    net.changed_by = noted  # type: ignore
+    assert noted.finished == 0
+    assert net.parameters.size == net.layout.parameters
+    net.state()
+    assert noted.finished == 1
+
+
+def test_a_step_waits_for_those_who_read() -> None:
+    net, noted = network(), Noted()
+    net.read_by = noted  # type: ignore
+    adam = Adam(net.layout, 1e-3, 0.0, "zero")
+    net.forward(np.zeros((BATCH, 40), np.float32))
+    assert noted.finished == 0
+    learn(net, adam, 0)
+    assert noted.finished == 1
+
+
+def steps_and_targets(threads: int, evolve_every: int = 3) -> list[bytes]:
+    """Everything, asked for as soon as it was begun, in another order each time."""
+    _native.set_threads(threads)
+    net = network()
+    adam, target = Adam(net.layout, 1e-3, 1e-4, "mean"), OwnPatternTarget(net)
+    found: list[bytes] = []
+
+    def note(state: dict[str, Any]) -> None:
+        found.extend(np.asarray(value).tobytes() for value in state.values())
+
+    for k in range(12):
+        learn(net, adam, k)
+        if k % 2:
+            note(adam.state())
+        note(net.state())
+        target.follow(0.05)
+        if k % 3:
+            note(target.state())
+        learn(net, adam, 100 + k)
+        if k % evolve_every == 2:
+            to = network(k).layout
+            rewirings = net.layout.difference(to)
+            net.parameters = net.layout.carry(net.parameters, to, rewirings)
+            net.layout = to
+            adam.rewire(to, rewirings)
+        found.append(target(np.ones((5, 40), np.float32)).tobytes())
+    note(target.existing())
+    return found
+
+
+def test_results_are_those_of_one_thread() -> None:
+    wanted = steps_and_targets(1)
+    for threads in (2, 3, 2):
+        assert steps_and_targets(threads) == wanted
+
+
+def test_what_it_needs_is_kept_for_it() -> None:
+    n = 50_000
+    slots = np.arange(n, dtype=np.uint32)
+    kept = []
+    for threads in (1, 2):
+        _native.set_threads(threads)
+        for _ in range(20):
+            piece = ((0, n), (0, n), slots, slots, n // 2)
+            target = np.linspace(-1, 1, n, dtype=np.float32)
+            begun = _native.Follower([piece]).follow(target, np.ones(n, np.float32), 0.5)
+            gc.collect()
+            np.zeros(n, np.float32)  # where freed memory would be used again
+            begun.finish()
+            begun.finish()
+            kept.append(target.tobytes())
+    assert len(set(kept)) == 1
+    assert np.count_nonzero(np.frombuffer(kept[0], np.float32)) == n // 2
