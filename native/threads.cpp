@@ -75,7 +75,7 @@ namespace {
 // A job is published by raising the epoch in every range's ticket (epoch << 32 | next item). An
 // item is claimed by a compare-and-swap on a ticket. Before the fields of the next job are written
 // the tickets are closed, so a claim that succeeds proves that the fields read before it were
-// current.
+// current. Between two jobs workers take what is offered for later, the oldest offer first.
 class Pool {
  public:
   explicit Pool(uint32_t workers) : ranges_(workers + 1) {
@@ -114,7 +114,6 @@ class Pool {
       range.ticket.store(epoch << 32 | kClosed, std::memory_order_release);
   }
 
-  // Let workers do these items when they have nothing else to do.
   void offer(std::shared_ptr<Later::Items> items) {
     owner_cpu_.store(current_cpu(), std::memory_order_relaxed);
     {
@@ -125,7 +124,7 @@ class Pool {
     wake();
   }
 
-  // Nothing that was offered is left, and until release() nothing is taken.
+  // All that was offered is done, and nothing more is taken or offered until release_offers().
   void finish_offers() {
     offers_mutex_.lock();
     for (const auto& items : offers_) items->finish();
