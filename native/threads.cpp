@@ -46,11 +46,12 @@ struct Later::Items {
   const uint32_t count;
   std::atomic<uint64_t> left; // the first << 32 | behind the last
   std::atomic<uint32_t> done{0};
+  std::atomic<bool> gone{false}; // the body
 
   Items(std::function<void(uint32_t)> body_, uint32_t count_)
       : body(std::move(body_)), count(count_), left(count_) {}
 
-  void take(bool from_first) { // until none is left
+  void take(bool from_first) noexcept { // until none is left
     uint64_t range = left.load(std::memory_order_relaxed);
     while (range >> 32 < uint32_t(range)) {
       const uint64_t rest = from_first ? range + (uint64_t(1) << 32) : range - 1;
@@ -149,6 +150,8 @@ class Pool {
     }
     step_aside();
     items->take(false);
+    wait_until(items->done,
+               items->count); // a fork finds what others still work on among the offers
     std::lock_guard<std::mutex> lock(offers_mutex_);
     if (!offers_.empty() && offers_.front() == items) offers_.erase(offers_.begin());
     offered_.store(uint32_t(offers_.size()), std::memory_order_relaxed);
@@ -312,8 +315,8 @@ Later::Later(uint32_t count, std::function<void(uint32_t)> body)
 void Later::finish() {
   if (!items_) return;
   items_->finish();
-  items_->body = nullptr; // here, not where a worker lets go of the items
-  items_.reset();
+  // Of nobody any more; gone here, not where a worker lets go of the items.
+  if (!items_->gone.exchange(true)) items_->body = nullptr;
 }
 
 } // namespace sparl

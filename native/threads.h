@@ -33,12 +33,12 @@ class Later {
   Later(Later&&) = default;
   Later& operator=(Later&&) = delete;
   ~Later() { finish(); }
-  void finish(); // returns when all are done
+  void finish(); // returns when all are done; any thread may ask
 
   struct Items;
 
  private:
-  std::shared_ptr<Items> items_; // null once finished
+  std::shared_ptr<Items> items_; // null once moved from
 };
 
 } // namespace sparl

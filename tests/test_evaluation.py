@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +139,13 @@ def test_a_copy_holds_no_file_and_no_ctrl_c_of_this_process(tmp_path: Path) -> N
 
     def work() -> None:
         seen[0, 0] = len(list(Path("/proc/self/fd").iterdir()))
-        seen[0, 1] = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        seen[0, 1] = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         signal.pause()
 
     copy = Fork(work)
     while not seen.all():
         pass
-    assert seen.tolist() == [[1, 1]]  # the listing itself
+    assert seen.tolist() == [[4, 1]]  # the standard ones, and the listing itself
     folder.close()
     again = RunFolder.open(folder.path)
     again.lock()
@@ -150,6 +153,50 @@ def test_a_copy_holds_no_file_and_no_ctrl_c_of_this_process(tmp_path: Path) -> N
     copy.close()
     os.close(goes_on)
     os.close(go_on)
+
+
+def test_a_copy_may_print() -> None:
+    here, calls = os.getpid(), 0
+
+    def prints(x: Any) -> Any:
+        nonlocal calls
+        calls += os.getpid() == here
+        print("something", flush=True)
+        return np.zeros((len(x), 6), np.float32)
+
+    evaluator = Evaluator(lambda: Environment("HalfCheetah-v5", 50), 2, seed=0)
+    evaluator.evaluate(prints, cores=2)
+    assert calls == 50  # the copy's episode was not played again
+    evaluator.close()
+
+
+def test_a_copy_ends_with_its_process() -> None:
+    script = (
+        "import os, signal\n"
+        "from sparl.training.fork import Fork, shared_zeros\n"
+        "seen = shared_zeros(1, 1)\n"
+        "copy = Fork(lambda: (seen.fill(os.getpid()), signal.pause()))\n"
+        "while not seen[0, 0]: pass\n"
+        "print(int(seen[0, 0]), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    stat = Path(f"/proc/{int(done.stdout)}/stat")
+    deadline = time.monotonic() + 10
+    while stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < deadline
+
+
+def test_where_nobody_hears_of_a_copys_end_this_process_plays() -> None:
+    evaluator = Evaluator(hopper, 3, seed=0)
+    alone = evaluator.evaluate(hop)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert evaluator.evaluate(hop, cores=2) == alone
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    evaluator.close()
 
 
 def test_whether_work_was_done() -> None:

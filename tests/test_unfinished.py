@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,21 @@ def test_results_are_those_of_one_thread() -> None:
     wanted = steps_and_targets(1)
     for threads in (2, 3, 2):
         assert steps_and_targets(threads) == wanted
+
+
+def test_several_python_threads_may_wait_for_the_same() -> None:
+    wanted: list[bytes] = []
+    for threads in (1, 2):
+        _native.set_threads(threads)
+        net = network()
+        adam = Adam(net.layout, 1e-3, 0.0, "zero")
+        with ThreadPoolExecutor(3) as pool:
+            for k in range(150):
+                learn(net, adam, k)
+                for begun in [pool.submit(getattr, net, "parameters") for _ in range(3)]:
+                    begun.result()
+        wanted.append(net.parameters.tobytes())
+    assert wanted[0] == wanted[1]
 
 
 def test_what_it_needs_is_kept_for_it() -> None:

@@ -35,8 +35,8 @@ class Config:
     checkpoint_every_env_steps: int = 50_000
     """Steps between checkpoints [environment steps]; there is one when a signal stops it too."""
     threads: int | None = None
-    """Threads at most, one where that is faster; results do not depend on it. None: all cores,
-    at most 4."""
+    """Threads at most, one where that is faster, and processes that play an evaluation; results do
+    not depend on it. None: all cores, at most 4."""
     tensorboard: bool = False
     """Also write event files for TensorBoard into the run's folder (pip install
     'sparl[tensorboard]')."""

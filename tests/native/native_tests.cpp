@@ -836,18 +836,23 @@ void test_later() {
 
 void test_fork_beside_what_is_done_later() {
   context = "fork beside what is done later";
-  set_threads(3);
+  set_threads(4);
   int healthy = 0;
-  constexpr int kForks = 50;
+  constexpr int kForks = 200, kItems = 20;
   for (int i = 0; i < kForks; i++) {
-    std::vector<std::atomic<uint32_t>> ran(40);
-    Later later(40, [&](uint32_t k) { ran[k]++; });
+    std::vector<std::atomic<uint32_t>> ran(kItems);
+    Later later(kItems, [&](uint32_t k) { // a few microseconds each
+      volatile uint32_t sum = 0;
+      for (uint32_t n = 0; n < 20000; n++) sum = sum + n;
+      ran[k]++;
+    });
+    std::this_thread::sleep_for(std::chrono::microseconds(i * 37 % 1000));
     const pid_t child = fork();
     if (child == 0) alarm(2); // ends a child that hangs
     bool right = true;
     for (const auto& r : ran) right &= r == 1;
     later.finish();
-    parallel_for(40, [&](uint32_t k) { ran[k]++; });
+    parallel_for(kItems, [&](uint32_t k) { ran[k]++; });
     for (const auto& r : ran) right &= r == 2;
     if (child == 0) _exit(right ? 0 : 1);
     int status = 1;

@@ -53,7 +53,8 @@ def _gradients_share(network: Network, trace: Trace, output_gradient: Array) -> 
         copy.gradient(trace, output_gradient, gradient)
 
     def both() -> None:
-        copy.adam_step(trace, output_gradient, m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0).finish()
+        copy.adam_step(trace, output_gradient, m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
+        copy.finish()
 
     calls = {"alone": partial(seconds, alone, 0.002), "both": partial(seconds, both, 0.002)}
     took = in_turns(calls, 5)

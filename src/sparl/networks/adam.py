@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sparl import _native
 from sparl.networks.mlp import Array, Layout, Network, Place, State, Trace
 from sparl.sparse.rewiring import Rewiring
 
@@ -41,7 +40,7 @@ class Adam:
         self.m = np.zeros(layout.parameters, np.float32)
         self.v = np.zeros(layout.parameters, np.float32)
         self.steps = 0
-        self._step: _native.Unfinished | None = None
+        self._network: Network | None = None
 
     def step(self, network: Network, trace: Trace, output_gradient: Array) -> None:
         """One step of the network's parameters, in place, down their gradient.
@@ -52,18 +51,20 @@ class Adam:
             output_gradient: dL/d output, float32, of the output's shape.
         """
         self.steps += 1
-        self._step = network.adam_step(
+        self._network = network
+        network.adam_step(
             trace, output_gradient, self.m, self.v, self.steps,
             self.learning_rate, self.beta1, self.beta2, self.epsilon, self.weight_decay,
         )  # fmt: skip
 
-    def _finish(self) -> None:
-        if self._step:
-            self._step.finish()
+    def finish(self) -> None:
+        """Wait until nothing changes the moments any more."""
+        if self._network:
+            self._network.finish()
 
     def rewire(self, to: Layout, rewirings: Mapping[Place, Rewiring]) -> None:
         """Move the moments to another layout; surviving connections keep theirs."""
-        self._finish()
+        self.finish()
         old, self.layout = self.layout, to
         self.m = old.carry(self.m, to, rewirings)
         self.v = old.carry(self.v, to, rewirings, grown=self._grown_v)
@@ -82,7 +83,7 @@ class Adam:
 
     def state(self) -> State:
         """Moments in canonical order, and the number of steps."""
-        self._finish()
+        self.finish()
         state: State = {"steps": self.steps}
         for name, moments in (("m", self.m), ("v", self.v)):
             for key, value in self.layout.to_state(moments).items():

@@ -219,14 +219,24 @@ class Network:
     @property
     def parameters(self) -> Array:
         """Float32 [layout.parameters]; waits until nothing changes them any more."""
-        if self.changed_by:
-            self.changed_by.finish()
-            self.changed_by = None
+        self.finish()
         return self._parameters
 
     @parameters.setter
     def parameters(self, parameters: Array) -> None:
         self._parameters = parameters
+
+    def finish(self) -> None:
+        """Wait until nothing changes the parameters any more."""
+        if begun := self.changed_by:  # another thread may wait for it too
+            begun.finish()
+            self.changed_by = None
+
+    def finish_reading(self) -> None:
+        """Wait until nothing else reads the parameters any more."""
+        if begun := self.read_by:
+            begun.finish()
+            self.read_by = None
 
     def forward(self, *inputs: Array, member: int | None = None) -> tuple[Array, Trace]:
         """Compute outputs and keep what backward passes need.
@@ -264,23 +274,21 @@ class Network:
 
     def adam_step(
         self, trace: Trace, output_gradient: Array, m: Array, v: Array, step: int, *numbers: float
-    ) -> _native.Unfinished:
+    ) -> None:
         """One step of Adam down what gradient gives, in place; it may go on when this returns.
 
         Args:
             trace: of a forward pass with these parameters.
             output_gradient: dL/d output, float32, of the output's shape.
-            m: first moments, float32 [parameters].
+            m: first moments, float32 [parameters]; changed as long as the parameters are.
             v: second moments, likewise.
             step: counts from 1.
             numbers: learning rate, beta1, beta2, epsilon, L2 weight decay.
         """
-        if self.read_by:
-            self.read_by.finish()
+        self.finish_reading()
         self.changed_by = trace.layout.stack.adam_step(
             self.parameters, trace.native, _members(output_gradient), m, v, step, *numbers
         )
-        return self.changed_by
 
     def gradient_factors(
         self, trace: Trace, output_gradient: Array, place: Place

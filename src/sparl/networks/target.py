@@ -105,6 +105,7 @@ class OwnPatternTarget:
         if self._united_with is not self.online.layout:
             self._unite()
         mine, online = self.network, self.online
+        online.finish_reading()
         begun = self._follower.follow(mine.parameters, online.parameters, tau)
         mine.changed_by = online.read_by = begun
 

@@ -15,6 +15,7 @@ from sparl.networks.mlp import Array
 from sparl.random_streams import integer_seed
 from sparl.training.environment import Environment
 from sparl.training.fork import CAN_FORK, Fork, shared_zeros
+from sparl.training.interrupt import interrupt_held
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,11 @@ class Evaluator:
         parts = [range(core, self.episodes, cores) for core in range(min(cores, self.episodes))]
         copies: dict[range, Fork] = {}
         with ExitStack() as opened:
-            for part in parts[1:]:
-                with suppress(OSError):
-                    copies[part] = Fork(partial(self._play, policy, part, totals))
-                    opened.callback(copies[part].close)
+            with interrupt_held():
+                for part in parts[1:]:
+                    with suppress(OSError):
+                        copies[part] = Fork(partial(self._play, policy, part, totals))
+                        opened.callback(copies[part].close)
             for part in parts:
                 copy = copies.get(part)
                 if copy is None or not copy.succeeded():  # what a copy met is met here again

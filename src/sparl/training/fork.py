@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import signal
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CAN_FORK = sys.platform == "linux"  # elsewhere libraries of the system need not work in a copy
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def shared_zeros(rows: int, columns: int) -> NDArray[np.float64]:
@@ -27,7 +29,8 @@ class Fork:
     """A copy of this process that calls `work` and ends, while this one goes on.
 
     What it does to memory stays its own, but for arrays of shared_zeros. It holds no file open, so
-    that no lock outlives this process in it, and leaves the terminal's Ctrl-C to this one.
+    that no lock outlives this process in it, ends with this process, says nothing, and leaves the
+    terminal's Ctrl-C to this one.
 
     Args:
         work: what it calls; must not need this process' other threads.
@@ -37,36 +40,45 @@ class Fork:
     """
 
     def __init__(self, work: Callable[[], object]) -> None:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            with warnings.catch_warnings():  # of locks that other threads may hold
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._process = os.fork()
-            if not self._process:
-                _do_and_exit(work)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        parent = os.getpid()
+        with warnings.catch_warnings():  # of locks that other threads may hold
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._process = os.fork()
+        if not self._process:
+            _do_and_exit(work, parent)
 
     def succeeded(self) -> bool:
-        """Wait for its end: whether work() returned."""
-        _, status = os.waitpid(self._process, 0)
+        """Wait for its end: whether work() returned, as far as one can know."""
+        try:
+            _, status = os.waitpid(self._process, 0)
+        except ChildProcessError:  # nobody can where SIGCHLD is ignored
+            status = 1
         self._process = 0
         return status == 0
 
     def close(self) -> None:
-        """End it, if succeeded() has not seen its end."""
+        """End it, if succeeded() was not asked."""
         if self._process:
-            os.kill(self._process, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self._process, signal.SIGKILL)
             self.succeeded()
 
 
-def _do_and_exit(work: Callable[[], object]) -> None:
+def _do_and_exit(work: Callable[[], object], parent: int) -> None:
     status = 1
     try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(nowhere, standard)
         for file in list(Path("/proc/self/fd").iterdir()):
-            with suppress(OSError):  # that of the listing is closed already
-                os.close(int(file.name))
-        work()
-        status = 0
+            if int(file.name) > 2:
+                with suppress(OSError):  # that of the listing is closed already
+                    os.close(int(file.name))
+        sys.stdout = sys.stderr = os.fdopen(1, "w")
+        if os.getppid() == parent:
+            work()
+            status = 0
     finally:
         os._exit(status)
