@@ -53,22 +53,21 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
         return math.ceil(members * tiles / cores) * once + (1 + back) * HANDOVER
 
     def weights(net: Network, members: int) -> float:
-        """The weight gradient: what a gradient takes beyond the way back."""
+        """The weight gradient with Adam: what a step takes beyond the way back."""
         x = np.ones((batch, net.layout.n_in), np.float32)
         y, trace = net.forward(x)
-        d, out = np.ones_like(y), np.empty_like(net.parameters)
-        both = seconds(lambda: net.gradient(trace, d, out), 0.01)
+        d, moments = np.ones_like(y), np.zeros((2, net.parameters.size), np.float32)
+        numbers = (1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
+        both = seconds(lambda: net.adam_step(trace, d, *moments, *numbers), 0.01)
         alone = max(both - seconds(lambda: net.input_gradient(trace, d), 0.01), 0.0)
         items = 2 * math.ceil(width / 32) + 1
         return members * alone * math.ceil(members * items / cores) / (members * items) + HANDOVER
 
     def flat(net: Network, members: int) -> float:
-        """Adam and the target's step, cut among the cores."""
-        p = members * net.parameters.size
-        arrays = [np.ones(p, np.float32) for _ in range(4)]
-        adam = seconds(lambda: _native.adam(*arrays, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0), 0.01)
-        follow = seconds(lambda: _native.follow(arrays[0], arrays[1], 0.5), 0.01)
-        return (adam + follow / 2) / cores + 2 * HANDOVER
+        """The target's step, every second update, cut among the cores."""
+        target, online = np.ones((2, members * net.parameters.size), np.float32)
+        follow = seconds(lambda: _native.follow(target, online, 0.5), 0.01)
+        return follow / 2 / cores + HANDOVER
 
     critics = (
         passes(actor, 1, back=False) + 2 * passes(critic, 2, back=False)
