@@ -1,4 +1,4 @@
-// Passes over flat arrays, cut among the threads: the optimiser and the target updates.
+// Passes over flat arrays, cut among the threads: actions and target updates; and Adam's scalars.
 #pragma once
 #include "kernels.h"
 #include "threads.h"

@@ -124,8 +124,8 @@ class Stack : public std::enable_shared_from_this<Stack> {
     uint32_t row() const { return first * kBlockRows; }
   };
   std::vector<Rows> all_rows(const Trace&, bool to_inputs) const;
-  size_t weights_at(const Rows&) const; // where their weights begin in the flat array, and how
-  size_t weights_of(const Rows&) const; // many there are
+  size_t weights_at(const Rows&) const; // where their weights begin in the flat array
+  size_t weights_of(const Rows&) const; // their number
   uint32_t biases_of(const Rows&) const;
   void gradient_of(const Rows&, const Trace&, const Buffer& dy, float* weights,
                    float* biases) const;

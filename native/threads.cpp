@@ -150,8 +150,8 @@ class Pool {
     }
     step_aside();
     items->take(false);
-    wait_until(items->done,
-               items->count); // a fork finds what others still work on among the offers
+    // Not withdrawn before other workers are done with theirs: a fork waits for what it finds here.
+    wait_until(items->done, items->count);
     std::lock_guard<std::mutex> lock(offers_mutex_);
     if (!offers_.empty() && offers_.front() == items) offers_.erase(offers_.begin());
     offered_.store(uint32_t(offers_.size()), std::memory_order_relaxed);

@@ -76,7 +76,7 @@ def test_a_step_waits_for_those_who_read() -> None:
     assert noted.finished == 1
 
 
-def steps_and_targets(threads: int, evolve_every: int = 3) -> list[bytes]:
+def steps_and_targets(threads: int) -> list[bytes]:
     """Everything, asked for as soon as it was begun, in another order each time."""
     _native.set_threads(threads)
     net = network()
@@ -95,7 +95,7 @@ def steps_and_targets(threads: int, evolve_every: int = 3) -> list[bytes]:
         if k % 3:
             note(target.state())
         learn(net, adam, 100 + k)
-        if k % evolve_every == 2:
+        if k % 3 == 2:
             to = network(k).layout
             rewirings = net.layout.difference(to)
             net.parameters = net.layout.carry(net.parameters, to, rewirings)

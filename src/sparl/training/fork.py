@@ -28,9 +28,9 @@ def shared_zeros(rows: int, columns: int) -> NDArray[np.float64]:
 class Fork:
     """A copy of this process that calls `work` and ends, while this one goes on.
 
-    What it does to memory stays its own, but for arrays of shared_zeros. It holds no file open, so
-    that no lock outlives this process in it, ends with this process, says nothing, and leaves the
-    terminal's Ctrl-C to this one.
+    What it does to memory stays its own, but for arrays of shared_zeros. It closes the files of
+    this process, so that no lock outlives this one in it, ends with this process, says nothing, and
+    leaves the terminal's Ctrl-C to this one.
 
     Args:
         work: what it calls; must not need this process' other threads.
