@@ -27,7 +27,7 @@ from sparl.methods import METHODS
 from sparl.play import command
 from sparl.replay.capacity import DynamicCapacity
 from sparl.report.runs import collect
-from sparl.training import loop, machine
+from sparl.training import loop, machine, start
 from sparl.training.checkpoint import MANIFEST, Checkpoints, _own_digest
 from sparl.training.environment import Environment
 from sparl.training.loop import Training
@@ -404,7 +404,7 @@ def test_event_files_can_be_switched_on_and_off_when_a_run_goes_on(
     asked: list[dict[str, Any]] = []
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "resume", lambda _, **changes: asked.append(changes) or run)
+        patch.setattr(start, "resume", lambda _, **changes: asked.append(changes) or run)
         for words in ([], ["--tensorboard"], ["--no_tensorboard", "--stop-at=50"]):
             assert main(["resume", "tensorboard", *words]) == 128 + signal.SIGTERM
     assert asked == [{}, {"tensorboard": True}, {"tensorboard": False, "stop_at": 50}]

@@ -21,7 +21,7 @@ from sparl.report.runs import collect
 from sparl.studies import execute, plan
 from sparl.studies.plan import Unit, read_study, unit_id
 from sparl.studies.progress import Progress, progress
-from sparl.training.loop import train
+from sparl.training.start import train
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
 SIZES = {

@@ -36,7 +36,7 @@ def train(
     """
     from sparl.configuration import typed_fields
     from sparl.methods import preset
-    from sparl.training.loop import train
+    from sparl.training.start import train
 
     values = typed_fields({"method": method, "env": env, **fields}, "train")
     config = preset(values.pop("method"), values.pop("env"), **values)
@@ -59,7 +59,7 @@ def resume(run: str | Path | Run, *, quiet: bool = False, **changes: Any) -> Run
         KeyboardInterrupt: after Ctrl-C; the run can be resumed again.
     """
     from sparl.configuration import typed_fields
-    from sparl.training.loop import resume
+    from sparl.training.start import resume
 
     return _interrupted(resume(_path(run), quiet=quiet, **typed_fields(changes, "resume")))
 

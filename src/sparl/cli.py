@@ -121,7 +121,7 @@ def train(args: list[str]) -> int:
     """`sparl train`."""
     config = parse_config(args, "sparl train")
     with interrupt_held():
-        from sparl.training.loop import train as run
+        from sparl.training.start import train as run
 
     return _exit_code(run(config))
 
@@ -146,7 +146,7 @@ def resume(args: list[str]) -> int:
     """`sparl resume`."""
     options: dict[str, Any] = asdict(parse_options(ResumeOptions, args, "sparl resume"))
     with interrupt_held():
-        from sparl.training.loop import resume as run
+        from sparl.training.start import resume as run
 
     path = options.pop("run")
     given = named(args)  # the others are as before

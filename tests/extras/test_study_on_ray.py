@@ -12,7 +12,7 @@ from children import hears, wait_until, waiting
 from resuming import results
 from sparl.studies.plan import read_study
 from sparl.studies.progress import progress
-from sparl.training.loop import train
+from sparl.training.start import train
 
 STUDY = """
 methods = ["DS-TD3"]
