@@ -1,6 +1,6 @@
 // The only file that knows Python: shapes, dtypes and contiguity are checked here, nothing is
 // converted, and the interpreter's lock is released while the engine computes (not in the short
-// look-ups, windows and find_sorted, whose arrays another thread may write).
+// find_sorted, whose arrays another thread may write).
 #include "bench.h"
 #include "dispatch.h"
 #include "flat.h"
@@ -16,7 +16,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
+#include <numpy/random/bitgen.h>
 #include <optional>
+
+extern "C" void random_standard_normal_fill_f(bitgen_t*, intptr_t count, float* to); // NumPy's
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -71,6 +74,7 @@ void check(const A& a, const char* name) {
     const std::string is = dtype_text(a.dtype());
     const std::string wanted = std::is_same_v<T, float>      ? "float32"
                                : std::is_same_v<T, uint32_t> ? "uint32"
+                               : std::is_same_v<T, uint8_t>  ? "uint8"
                                                              : "int64";
     throw nb::type_error((std::string(name) + " must be " + wanted + ", is " + is).c_str());
   }
@@ -90,14 +94,6 @@ auto* checked(const A& a, const char* name, const std::vector<size_t>& shape) {
                                 ", has " + shape_text(shape_of(a)));
   using Value = std::conditional_t<std::is_same_v<A, ReadOnlyArray>, const T, T>;
   return static_cast<Value*>(a.data());
-}
-
-const uint8_t* checked_flags(const ReadOnlyArray& a, const char* name, size_t size) {
-  if (a.dtype() != nb::dtype<bool>() || a.ndim() != 1 || a.shape(0) != size ||
-      (size > 1 && a.stride(0) != 1))
-    throw std::invalid_argument(std::string(name) + " must be bool, contiguous, of shape " +
-                                shape_text({size}));
-  return static_cast<const uint8_t*>(a.data());
 }
 
 template <class T = float>
@@ -283,6 +279,16 @@ void bind_follow(Array target, ReadOnlyArray online, double tau) {
   follow(n, t, o, float(tau));
 }
 
+Later standard_normal(nb::object bit_generator, Array to) {
+  nb::object capsule = bit_generator.attr("capsule");
+  auto* bits = static_cast<bitgen_t*>(PyCapsule_GetPointer(capsule.ptr(), "BitGenerator"));
+  if (!bits) throw nb::python_error();
+  float* out = checked<float>(to, "standard_normal: to", {to.size()});
+  nb::gil_scoped_release release;
+  return Later(
+      1, [=, n = intptr_t(to.size())](uint32_t) { random_standard_normal_fill_f(bits, n, out); });
+}
+
 nb::tuple bind_squashed_normal(ReadOnlyArray heads, ReadOnlyArray noise, bool smooth) {
   if (noise.ndim() != 2) throw std::invalid_argument("squashed_normal: noise must have two axes");
   const size_t rows = noise.shape(0), n = noise.shape(1);
@@ -298,49 +304,59 @@ nb::tuple bind_squashed_normal(ReadOnlyArray heads, ReadOnlyArray noise, bool sm
   return nb::make_tuple(action, log_density, std, slope);
 }
 
-nb::tuple bind_windows(ReadOnlyArray observation, ReadOnlyArray action, ReadOnlyArray reward,
-                       ReadOnlyArray terminated, ReadOnlyArray episode_end, ReadOnlyArray apart,
-                       size_t oldest, size_t size, ReadOnlyArray ages, ReadOnlyArray powers,
-                       bool paths) {
-  if (observation.ndim() != 2 || action.ndim() != 2)
-    throw std::invalid_argument("windows: observation and action must have two axes");
+std::pair<const int64_t*, const float*> checked_states(const ReadOnlyArray& states_of,
+                                                       const ReadOnlyArray& states, size_t n_obs) {
+  if (states_of.ndim() != 1) throw std::invalid_argument("windows: states_of must have one axis");
+  const size_t count = states_of.shape(0);
+  return {checked<int64_t>(states_of, "windows: states_of", {count}),
+          checked<float>(states, "windows: states", {count, n_obs})};
+}
+
+void new_gather(Gather* self, ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first,
+                size_t size, size_t known, ReadOnlyArray states_of, ReadOnlyArray states,
+                ReadOnlyArray ages, ReadOnlyArray powers, const std::vector<Array>& to) {
+  if (rows.ndim() != 2 || rows.shape(0) == 0)
+    throw std::invalid_argument("windows: rows must have two axes and at least one row");
+  const size_t capacity = rows.shape(0), stride = rows.shape(1);
+  const auto* bytes = checked<uint8_t>(rows, "windows: rows", {capacity, stride});
+  if (stride < RingView::row_bytes(n_obs, n_act))
+    throw std::invalid_argument("windows: rows of " + std::to_string(stride) + " bytes, " +
+                                std::to_string(RingView::row_bytes(n_obs, n_act)) + " are needed");
+  if (size > capacity || known > size)
+    throw std::invalid_argument("windows: size " + std::to_string(size) + " with " +
+                                std::to_string(known) + " known in a ring of " +
+                                std::to_string(capacity));
   if (ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
     throw std::invalid_argument("windows: ages and powers must have one axis, powers two entries");
-  const size_t capacity = observation.shape(0), count = ages.shape(0);
-  const size_t n_obs = observation.shape(1), n_act = action.shape(1);
-  const uint32_t n = uint32_t(powers.shape(0)) - 1;
-  const RingView ring{capacity,
-                      oldest,
-                      size,
-                      n_obs,
-                      n_act,
-                      checked<float>(observation, "windows: observation", {capacity, n_obs}),
-                      checked<float>(action, "windows: action", {capacity, n_act}),
-                      checked<float>(reward, "windows: reward", {capacity}),
-                      checked_flags(terminated, "windows: terminated", capacity),
-                      checked_flags(episode_end, "windows: episode_end", capacity),
-                      checked_flags(apart, "windows: apart", capacity)};
-  if (size > capacity || oldest >= capacity)
-    throw std::invalid_argument("windows: oldest " + std::to_string(oldest) + " and size " +
-                                std::to_string(size) + " in a ring of " + std::to_string(capacity));
+  if (to.size() != 5 && to.size() != 7)
+    throw std::invalid_argument("windows: " + std::to_string(to.size()) + " arrays to fill");
+  const size_t count = ages.shape(0), n = powers.shape(0) - 1;
   const int64_t* from = checked<int64_t>(ages, "windows: ages", {count});
   for (size_t i = 0; i < count; i++)
     if (from[i] < 0 || size_t(from[i]) >= size)
       throw std::invalid_argument("windows: age " + std::to_string(from[i]) + " of " +
                                   std::to_string(size) + " transitions");
-  const float* gammas = checked<float>(powers, "windows: powers", {n + size_t(1)});
-  auto first = new_array({count, n_obs}), taken = new_array({count, n_act});
-  auto sum = new_array({count, 1}), discount = new_array({count, 1});
-  auto reached = new_array({count, n_obs});
-  auto path = new_array({paths ? count : 0, n, n_obs});
-  auto path_discount = new_array({paths ? count : 0, n});
-  Apart elsewhere;
-  windows(ring, count, from, gammas,
-          {n, first.data(), taken.data(), sum.data(), discount.data(), reached.data(),
-           paths ? path.data() : nullptr, path_discount.data()},
-          elsewhere);
-  return nb::make_tuple(first, taken, sum, discount, reached, path, path_discount, elsewhere.place,
-                        elsewhere.row);
+  const auto [number, kept] = checked_states(states_of, states, n_obs);
+  const bool paths = to.size() == 7;
+  const RingView ring{capacity,           stride, n_obs, n_act, bytes, first, size,
+                      states_of.shape(0), number, kept};
+  const Windows into{uint32_t(n),
+                     checked<float>(powers, "windows: powers", {n + 1}),
+                     checked<float>(to[0], "windows: observation", {count, n_obs}),
+                     checked<float>(to[1], "windows: action", {count, n_act}),
+                     checked<float>(to[2], "windows: reward", {count, 1}),
+                     checked<float>(to[3], "windows: discount", {count, 1}),
+                     checked<float>(to[4], "windows: reached", {count, n_obs}),
+                     paths ? checked<float>(to[5], "windows: path", {count, n, n_obs}) : nullptr,
+                     paths ? checked<float>(to[6], "windows: path discount", {count, n}) : nullptr};
+  nb::gil_scoped_release release;
+  new (self) Gather(ring, known, count, from, into);
+}
+
+void finish_gather(Gather& gather, ReadOnlyArray states_of, ReadOnlyArray states) {
+  const auto [number, kept] = checked_states(states_of, states, gather.n_obs());
+  nb::gil_scoped_release release;
+  gather.finish(states_of.shape(0), number, kept);
 }
 
 nb::tuple bind_find_sorted(ReadOnlyArray ascending, ReadOnlyArray needles) {
@@ -414,6 +430,7 @@ Later follower_follow(const Follower& follower, Array target, ReadOnlyArray onli
 #define FLOATS "numpy.typing.NDArray[numpy.float32]"
 #define INDICES "numpy.typing.NDArray[numpy.uint32]"
 #define FLAGS "numpy.typing.NDArray[numpy.bool_]"
+#define BYTES "numpy.typing.NDArray[numpy.uint8]"
 #define POSITIONS "numpy.typing.NDArray[numpy.int64]"
 
 NB_MODULE(_native, m) {
@@ -551,24 +568,17 @@ NB_MODULE(_native, m) {
         nb::sig("def follow(target: " FLOATS ", online: " FLOATS ", tau: float) -> None"),
         "target += tau * (online - target), in place.");
 
+  m.def("standard_normal", &standard_normal, nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>(),
+        "bit_generator"_a, "to"_a,
+        nb::sig("def standard_normal(bit_generator: object, to: " FLOATS ") -> Unfinished"),
+        "Fill an array, float32 [n], with what NumPy's Generator over this bit generator would\n"
+        "give next. It may go on when this returns.");
+
   m.def("squashed_normal", &bind_squashed_normal, "heads"_a, "noise"_a, "smooth"_a,
         nb::sig("def squashed_normal(heads: " FLOATS ", noise: " FLOATS
                 ", smooth: bool) -> tuple[" FLOATS ", " FLOATS ", " FLOATS ", " FLOATS "]"),
         "Actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std and its slope\n"
         "[B, n], for heads [B, 2 n]; float32. smooth: log std by tanh, else clamped.");
-
-  m.def("windows", &bind_windows, "observation"_a, "action"_a, "reward"_a, "terminated"_a,
-        "episode_end"_a, "apart"_a, "oldest"_a, "size"_a, "ages"_a, "powers"_a, "paths"_a,
-        nb::sig("def windows(observation: " FLOATS ", action: " FLOATS ", reward: " FLOATS
-                ", terminated: " FLAGS ", episode_end: " FLAGS ", apart: " FLAGS
-                ", oldest: int, size: int, ages: " POSITIONS ", powers: " FLOATS
-                ", paths: bool) -> tuple[" FLOATS ", " FLOATS ", " FLOATS ", " FLOATS ", " FLOATS
-                ", " FLOATS ", " FLOATS ", list[int], list[int]]"),
-        "n-step windows over a ring: observation [B, n_obs], action [B, n_act], reward and\n"
-        "discount [B, 1], state reached [B, n_obs], and with paths (else empty) the states on the\n"
-        "way [B, n, n_obs] and their discounts [B, n], float32 each; then places of states that\n"
-        "are kept apart, in the path (without one: in the states reached), and their rows.\n"
-        "powers: [n + 1], of gamma.");
 
   m.def("find_sorted", &bind_find_sorted, "ascending"_a, "needles"_a,
         nb::sig("def find_sorted(ascending: " POSITIONS ", needles: " POSITIONS
@@ -600,4 +610,25 @@ NB_MODULE(_native, m) {
                    ", tau: float) -> Unfinished"),
            "target += tau * (online - target), in place; then only the budget largest magnitudes\n"
            "of a layer over a union stay non-zero. It may go on when this returns.");
+
+  nb::class_<Gather>(m, "Windows",
+                     "n-step windows over a replay ring, gathered beside what the caller does.")
+      .def(
+          "__init__", &new_gather, nb::keep_alive<1, 2>(), nb::keep_alive<1, 8>(),
+          nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>(), nb::keep_alive<1, 11>(),
+          nb::keep_alive<1, 12>(), "rows"_a, "n_obs"_a, "n_act"_a, "first"_a, "size"_a, "known"_a,
+          "states_of"_a, "states"_a, "ages"_a, "powers"_a, "to"_a,
+          nb::sig("def __init__(self, rows: " BYTES ", n_obs: int, n_act: int, first: int, "
+                  "size: int, known: int, states_of: " POSITIONS ", states: " FLOATS
+                  ", ages: " POSITIONS ", powers: " FLOATS ", to: list[" FLOATS "]) -> None"),
+          "rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,\n"
+          "whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.\n"
+          "to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state\n"
+          "reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their\n"
+          "discounts [B, n]. The first `known` transitions are there, the rest at finish.")
+      .def("wait", &Gather::wait, nb::call_guard<nb::gil_scoped_release>(),
+           "Return when the ring may change.")
+      .def("finish", &finish_gather, "states_of"_a, "states"_a,
+           nb::sig("def finish(self, states_of: " POSITIONS ", states: " FLOATS ") -> None"),
+           "Do what is left, with all transitions in the ring.");
 }

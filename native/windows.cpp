@@ -1,67 +1,99 @@
 #include "windows.h"
 #include <algorithm>
+#include <cstring>
 
 namespace sparl {
+namespace {
 
-void windows(const RingView& ring, size_t count, const int64_t* ages, const float* powers,
-             const Windows& to, Apart& apart) {
-  const size_t n_obs = ring.n_obs, n_act = ring.n_act;
-  const uint32_t n = to.n;
-  const auto next = [&](size_t row) { return row + 1 < ring.capacity ? row + 1 : 0; };
-  const auto copy = [](const float* from, size_t length, float* into) {
-    std::copy(from, from + length, into);
-  };
-  // A large ring lies in memory: ask for all of its rows before the first is needed.
-  for (size_t i = 0; i < count; i++) {
-    const size_t row = (ring.oldest + size_t(ages[i])) % ring.capacity;
-    const float *first = ring.observation + row * n_obs, *end = first + (n + 1) * n_obs;
-    __builtin_prefetch(ring.reward + row);
-    __builtin_prefetch(ring.episode_end + row);
-    __builtin_prefetch(ring.terminated + row);
-    __builtin_prefetch(ring.apart + row);
-    __builtin_prefetch(ring.action + row * n_act);
-    if (row + n < ring.capacity)
-      for (const float* line = first; line < end; line += 16) __builtin_prefetch(line);
+constexpr size_t kTogether = 32; // windows of one item
+
+enum Flag { kTerminated, kEpisodeEnd, kApart };
+
+bool flag(const RingView& ring, const unsigned char* row, Flag which) {
+  return row[4 * (ring.n_obs + ring.n_act + 1) + which];
+}
+
+float reward(const RingView& ring, const unsigned char* row) {
+  float value;
+  std::memcpy(&value, row + 4 * (ring.n_obs + ring.n_act), sizeof value);
+  return value;
+}
+
+void copy(const void* from, size_t floats, float* to) {
+  std::memcpy(to, from, floats * sizeof(float));
+}
+
+} // namespace
+
+Gather::Gather(const RingView& ring, size_t known, size_t count, const int64_t* ages,
+               const Windows& to)
+    : ring_(ring), oldest_(ring.first % ring.capacity), ages_(ages), to_(to) {
+  std::vector<uint32_t> early;
+  for (uint32_t i = 0; i < count; i++)
+    (known == ring.size || size_t(ages[i]) + to.n < known ? early : late_).push_back(i);
+  const auto items = uint32_t((early.size() + kTogether - 1) / kTogether);
+  early_.emplace(items, [this, early = std::move(early)](uint32_t item) {
+    const size_t begin = item * kTogether, end = std::min(begin + kTogether, early.size());
+    for (size_t k = begin; k < end; k++) ask_for(size_t(ages_[early[k]]));
+    for (size_t k = begin; k < end; k++) window(early[k]);
+  });
+}
+
+void Gather::wait() { early_->finish(); }
+
+void Gather::finish(size_t states_count, const int64_t* states_of, const float* states) {
+  wait();
+  ring_.states_count = states_count;
+  ring_.states_of = states_of;
+  ring_.states = states;
+  for (uint32_t i : late_) window(i);
+  late_.clear();
+}
+
+const unsigned char* Gather::row(size_t age) const {
+  const size_t row = oldest_ + age;
+  return ring_.rows + (row < ring_.capacity ? row : row - ring_.capacity) * ring_.stride;
+}
+
+// A large ring lies in memory: all rows of some windows are asked for before the first is needed.
+void Gather::ask_for(size_t age) const {
+  const unsigned char* from = row(age);
+  const unsigned char* end =
+      std::min(from + (to_.n + 1) * ring_.stride, ring_.rows + ring_.capacity * ring_.stride);
+  for (; from < end; from += 64) __builtin_prefetch(from);
+}
+
+const void* Gather::reached(size_t age) const {
+  if (flag(ring_, row(age), kApart)) {
+    const auto number = int64_t(ring_.first + age), *end = ring_.states_of + ring_.states_count;
+    const int64_t* found = std::lower_bound(ring_.states_of, end, number);
+    if (found != end) return ring_.states + size_t(found - ring_.states_of) * ring_.n_obs;
   }
+  return row(age + 1);
+}
 
-  std::vector<size_t> rows(n);
-  std::vector<float> discounts(n);
-  for (size_t i = 0; i < count; i++) {
-    const size_t age = size_t(ages[i]);
-    size_t row = (ring.oldest + age) % ring.capacity;
-    copy(ring.observation + row * n_obs, n_obs, to.observation + i * n_obs);
-    copy(ring.action + row * n_act, n_act, to.action + i * n_act);
-    float total = ring.reward[row];
-    rows[0] = row;
-    discounts[0] = powers[1];
-    uint32_t m = 1;
-    while (m < n && !ring.episode_end[row] && age + m < ring.size) {
-      row = next(row);
-      total += powers[m] * ring.reward[row];
-      rows[m++] = row;
-      discounts[m - 1] = powers[m];
-    }
-    if (ring.terminated[row]) discounts[m - 1] = 0.0f;
-    to.reward[i] = total;
-    to.discount[i] = discounts[m - 1];
-    copy(ring.observation + next(row) * n_obs, n_obs, to.reached + i * n_obs);
-    if (!to.path) {
-      if (ring.apart[row]) {
-        apart.place.push_back(int64_t(i));
-        apart.row.push_back(int64_t(row));
-      }
-      continue;
-    }
-    for (uint32_t k = 0; k < n; k++) {
-      const bool step = k >= n - m;
-      const size_t at = step ? rows[k - (n - m)] : rows[0], place = i * n + k;
-      to.path_discount[place] = step ? discounts[k - (n - m)] : 0.0f;
-      copy(ring.observation + next(at) * n_obs, n_obs, to.path + place * n_obs);
-      if (ring.apart[at]) {
-        apart.place.push_back(int64_t(place));
-        apart.row.push_back(int64_t(at));
-      }
-    }
+void Gather::window(size_t i) const {
+  const size_t n_obs = ring_.n_obs, n_act = ring_.n_act, age = size_t(ages_[i]);
+  const unsigned char* at = row(age);
+  copy(at, n_obs, to_.observation + i * n_obs);
+  copy(at + 4 * n_obs, n_act, to_.action + i * n_act);
+  float total = reward(ring_, at);
+  uint32_t m = 1; // steps
+  for (; m < to_.n && !flag(ring_, at, kEpisodeEnd) && age + m < ring_.size; m++) {
+    at = row(age + m);
+    total += to_.powers[m] * reward(ring_, at);
+  }
+  const float last = flag(ring_, at, kTerminated) ? 0.0f : to_.powers[m];
+  to_.reward[i] = total;
+  to_.discount[i] = last;
+  copy(reached(age + m - 1), n_obs, to_.reached + i * n_obs);
+  if (!to_.path) return;
+  const uint32_t missing = to_.n - m;
+  for (uint32_t k = 0; k < to_.n; k++) {
+    const uint32_t step = k < missing ? 0 : k - missing;
+    const size_t place = i * to_.n + k;
+    to_.path_discount[place] = k < missing ? 0.0f : k + 1 < to_.n ? to_.powers[step + 1] : last;
+    copy(reached(age + step), n_obs, to_.path + place * n_obs);
   }
 }
 

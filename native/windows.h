@@ -1,25 +1,35 @@
 // n-step windows over a replay ring: what a batch is made of.
 #pragma once
+#include "threads.h"
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace sparl {
 
-// A ring of `capacity` rows of which `size` are alive, the first of them at `oldest`. The state
-// that a row reached is the next row's observation, except where `apart` says otherwise.
+// A ring of `capacity` rows, each `stride` bytes: observation [n_obs], action [n_act] and reward,
+// float32, then three flags of a byte: terminated, episode_end, apart. Transitions are counted from
+// the first ever stored; those from `first` on, `size` of them, are alive, each in the row of its
+// count modulo `capacity`. The state that a transition reached is the next row's observation,
+// except where `apart` says that it is among `states`, by its count.
 struct RingView {
-  size_t capacity, oldest, size, n_obs, n_act;
-  const float* observation; // [capacity, n_obs]
-  const float* action;      // [capacity, n_act]
-  const float* reward;      // [capacity]
-  const uint8_t *terminated, *episode_end, *apart;
+  size_t capacity, stride, n_obs, n_act;
+  const unsigned char* rows;
+  uint64_t first;
+  size_t size;
+  size_t states_count;
+  const int64_t* states_of; // [states_count], ascending
+  const float* states;      // [states_count, n_obs]
+
+  static size_t row_bytes(size_t n_obs, size_t n_act) { return 4 * (n_obs + n_act + 1) + 3; }
 };
 
 // Windows of at most n steps; one ends early, after m steps, at an episode's end or the newest row.
-// Paths have n places; m steps stand in the last ones, the first row n - m times before them.
+// Paths have n places; m steps stand in the last ones, the first state n - m times before them.
 struct Windows {
   uint32_t n;
+  const float* powers;         // [n + 1], of gamma
   float *observation, *action; // [count, n_obs], [count, n_act]: of the first row
   float* reward;               // [count]: sum_{k<m} powers[k] r_k, summed in this order
   float* discount;             // [count]: powers[m], or 0 where its last state is terminal
@@ -29,13 +39,30 @@ struct Windows {
                                // reached a terminal state and where there is no step; or null
 };
 
-// Those that start `ages` rows after the oldest; every age is below `size`. powers: [n + 1], of
-// gamma. Adds (place in `path`, or in `reached` without one; row) to `apart` where a state that was
-// asked for is kept elsewhere: what stands in its place means nothing.
-struct Apart {
-  std::vector<int64_t> place, row;
+// Gathers the windows that start ages[i] transitions after the oldest, beside what its caller does
+// until finish(). Every age is below the ring's size; what it points to must stay.
+class Gather {
+ public:
+  // Only the first `known` transitions are there already: what reaches further waits for finish().
+  Gather(const RingView&, size_t known, size_t count, const int64_t* ages, const Windows&);
+  void wait(); // until what goes on beside is done: the ring may change then
+  // All transitions are there, and where their states are kept may have changed.
+  void finish(size_t states_count, const int64_t* states_of, const float* states);
+  Gather(const Gather&) = delete;
+  size_t n_obs() const { return ring_.n_obs; }
+
+ private:
+  const unsigned char* row(size_t age) const;
+  void ask_for(size_t age) const;
+  const void* reached(size_t age) const;
+  void window(size_t i) const;
+
+  RingView ring_;
+  size_t oldest_; // its row
+  const int64_t* ages_;
+  Windows to_;
+  std::vector<uint32_t> late_;
+  std::optional<Later> early_;
 };
-void windows(const RingView&, size_t count, const int64_t* ages, const float* powers,
-             const Windows&, Apart&);
 
 } // namespace sparl

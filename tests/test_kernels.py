@@ -895,13 +895,14 @@ def within(t: Any = None, o: Any = None, s: Any = None, c: Any = None, budget: i
 
 
 def windows(**other: Any) -> Any:
+    n = len(other.get("ages", [0]))
     arguments: dict[str, Any] = {
-        "observation": zeros(5, 3), "action": zeros(5, 2), "reward": zeros(5),
-        **{name: zeros(5, dtype=np.bool_) for name in ("terminated", "episode_end", "apart")},
-        "oldest": 0, "size": 4, "powers": zeros(3), "paths": True, **other,
+        "rows": zeros(5, 28, dtype=np.uint8), "n_obs": 3, "n_act": 2, "first": 0, "size": 4,
+        "known": 4, "states_of": np.zeros(0, np.int64), "states": zeros(0, 3), "powers": zeros(3),
+        "to": [zeros(n, 3), zeros(n, 2), zeros(n, 1), zeros(n, 1), zeros(n, 3)], **other,
     }  # fmt: skip
     arguments["ages"] = np.array(arguments.get("ages", [0]), np.int64)
-    return _native.windows(**arguments)
+    return _native.Windows(**arguments)
 
 
 DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
@@ -1037,23 +1038,36 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "windows age": (lambda: windows(ages=[4]), ValueError, "age 4 of 4 transitions"),
     "windows negative age": (lambda: windows(ages=[-1]), ValueError, "age -1 of 4 transitions"),
-    "windows size": (lambda: windows(size=6), ValueError, "size 6 in a ring of 5"),
-    "windows oldest": (lambda: windows(oldest=5), ValueError, "oldest 5 and size 4 in a ring of 5"),
-    "windows flags": (
-        lambda: windows(terminated=zeros(5)), ValueError, r"must be bool, contiguous, of shape",
+    "windows size": (lambda: windows(size=6), ValueError, "size 6 with 4 known in a ring of 5"),
+    "windows known": (lambda: windows(known=5), ValueError, "size 4 with 5 known in a ring of 5"),
+    "windows rows": (
+        lambda: windows(rows=zeros(5, 26, dtype=np.uint8)), ValueError,
+        "rows of 26 bytes, 27 are needed",
     ),
-    "windows flags apart": (
-        lambda: windows(apart=zeros(10, dtype=np.bool_)[::2]), ValueError, "must be bool, contig",
+    "windows no rows": (
+        lambda: windows(rows=zeros(0, 28, dtype=np.uint8)), ValueError, "at least one row",
     ),
-    "windows reward": (lambda: windows(reward=zeros(4)), ValueError, r"\(5,\), has \(4,\)"),
+    "windows rows float": (lambda: windows(rows=zeros(5, 28)), TypeError, "must be uint8, is fl"),
+    "windows states": (lambda: windows(states=zeros(1, 3)), ValueError, r"\(0, 3\), has \(1, 3\)"),
+    "windows states of": (
+        lambda: windows(states_of=np.zeros((0, 1), np.int64)), ValueError, "must have one axis",
+    ),
     "windows powers": (lambda: windows(powers=zeros(1)), ValueError, "powers two entries"),
-    "windows action": (lambda: windows(action=zeros(5)), ValueError, "must have two axes"),
-    "windows overflow": (
-        lambda: windows(observation=zeros(1, 1 << 22), action=zeros(1, 1), reward=zeros(1),
-                        terminated=zeros(1, dtype=np.bool_), episode_end=zeros(1, dtype=np.bool_),
-                        apart=zeros(1, dtype=np.bool_), size=1, powers=zeros(1 << 22),
-                        ages=np.zeros(1 << 20, np.int64)),
-        MemoryError, None,
+    "windows arrays": (lambda: windows(to=[zeros(1, 3)]), ValueError, "1 arrays to fill"),
+    "windows action": (
+        lambda: windows(to=[zeros(1, 3), zeros(1, 3), zeros(1, 1), zeros(1, 1), zeros(1, 3)]),
+        ValueError, r"action must have shape \(1, 2\), has \(1, 3\)",
+    ),
+    "windows finish": (
+        lambda: windows().finish(np.zeros(1, np.int64), zeros(0, 3)), ValueError,
+        r"states must have shape \(1, 3\)",
+    ),
+    "standard normal generator": (
+        lambda: _native.standard_normal(np.random.default_rng(0), zeros(3)), AttributeError, "caps",
+    ),
+    "standard normal array": (
+        lambda: _native.standard_normal(np.random.PCG64(0), zeros(3, dtype=np.float64)),
+        TypeError, "must be float32, is float64",
     ),
     "find sorted": (
         lambda: _native.find_sorted(np.arange(3), np.arange(3, dtype=np.int32)),

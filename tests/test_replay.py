@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import Generator
 
+from sparl import _native
 from sparl.replay.batch import Array, Batch
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
@@ -113,6 +114,55 @@ def test_sampling_is_reproducible() -> None:
     assert not same(one, other)
 
 
+events = st.lists(st.sampled_from(["", "", "", "", "terminated", "truncated"]), min_size=1)
+
+
+@many
+@given(
+    capacity=st.integers(1, 30),
+    ends=events,
+    n_step=st.sampled_from([1, 3, 5]),
+    paths=st.booleans(),
+    threads=st.sampled_from([1, 3]),
+)
+def test_what_is_sampled_ahead_is_what_would_be_sampled_then(
+    capacity: int, ends: list[str], n_step: int, paths: bool, threads: int
+) -> None:
+    before = _native.threads()
+    _native.set_threads(threads)
+    try:
+        early, late = ring(capacity), ring(capacity)
+        early_rng, late_rng = rng(3), rng(3)
+        for t, end in enumerate(ends):
+            event = Event(t, float(t), end == "terminated", end == "truncated")
+            ahead = early.sample_ahead(40, n_step, early_rng, paths)
+            put(early, event)
+            put(late, event)
+            assert same(ahead.batch(), late.sample(40, n_step, late_rng, paths))
+        assert early_rng.bit_generator.state == late_rng.bit_generator.state
+    finally:
+        _native.set_threads(before)
+
+
+@pytest.mark.parametrize("added", [0, 2])
+def test_a_batch_is_not_given_of_another_ring_than_it_was_sampled_for(added: int) -> None:
+    replay = filled(9, 5)
+    ahead = replay.sample_ahead(4, 1, rng())
+    for t in range(added):
+        put(replay, Event(5 + t))
+    with pytest.raises(RuntimeError, match=rf"{5 + added} transitions from 0 on, sampled were 6"):
+        ahead.batch()
+
+
+def test_a_batch_that_nobody_wants_may_be_dropped() -> None:
+    replay = filled(1000, 500)
+    for t in range(200):
+        replay.sample_ahead(256, 3, rng())
+        if t % 2:
+            put(replay, Event(t))
+    assert replay.size == 600
+
+
 @pytest.mark.parametrize("forgotten", [None, 3, 99])
 def test_an_empty_replay_has_nothing_to_sample(forgotten: int | None) -> None:
     replay = ring(5) if forgotten is None else filled(5, 3)
@@ -126,8 +176,8 @@ def test_an_empty_replay_has_nothing_to_sample(forgotten: int | None) -> None:
 def test_replay_bytes_are_those_of_the_arrays(keep: bool) -> None:
     replay = RingBuffer(1000, n_obs=17, n_act=6, gamma=0.99, keep_noise_free=keep)
     arrays = [value for value in vars(replay).values() if isinstance(value, np.ndarray)]
-    rows = [array for array in arrays if len(array) == 1000]
-    assert replay_bytes(1000, 17, 6, keep) == sum(array.nbytes for array in rows)
+    whole = [array for array in arrays if len(array) == 1000 and array.flags.c_contiguous]
+    assert replay_bytes(1000, 17, 6, keep) == sum(array.nbytes for array in whole)
 
 
 @many

@@ -107,19 +107,16 @@ class Stack:
 def follow(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
     """target += tau * (online - target), in place."""
 
+def standard_normal(bit_generator: object, to: numpy.typing.NDArray[numpy.float32]) -> Unfinished:
+    """
+    Fill an array, float32 [n], with what NumPy's Generator over this bit generator would
+    give next. It may go on when this returns.
+    """
+
 def squashed_normal(heads: numpy.typing.NDArray[numpy.float32], noise: numpy.typing.NDArray[numpy.float32], smooth: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
     """
     Actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std and its slope
     [B, n], for heads [B, 2 n]; float32. smooth: log std by tanh, else clamped.
-    """
-
-def windows(observation: numpy.typing.NDArray[numpy.float32], action: numpy.typing.NDArray[numpy.float32], reward: numpy.typing.NDArray[numpy.float32], terminated: numpy.typing.NDArray[numpy.bool_], episode_end: numpy.typing.NDArray[numpy.bool_], apart: numpy.typing.NDArray[numpy.bool_], oldest: int, size: int, ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], paths: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], list[int], list[int]]:
-    """
-    n-step windows over a ring: observation [B, n_obs], action [B, n_act], reward and
-    discount [B, 1], state reached [B, n_obs], and with paths (else empty) the states on the
-    way [B, n, n_obs] and their discounts [B, n], float32 each; then places of states that
-    are kept apart, in the path (without one: in the states reached), and their rows.
-    powers: [n + 1], of gamma.
     """
 
 def find_sorted(ascending: numpy.typing.NDArray[numpy.int64], needles: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.bool_]]:
@@ -155,3 +152,23 @@ class Follower:
         target += tau * (online - target), in place; then only the budget largest magnitudes
         of a layer over a union stay non-zero. It may go on when this returns.
         """
+
+class Windows:
+    """
+    n-step windows over a replay ring, gathered beside what the caller does.
+    """
+
+    def __init__(self, rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: int, first: int, size: int, known: int, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32], ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], to: list[numpy.typing.NDArray[numpy.float32]]) -> None:
+        """
+        rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,
+        whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.
+        to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state
+        reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their
+        discounts [B, n]. The first `known` transitions are there, the rest at finish.
+        """
+
+    def wait(self) -> None:
+        """Return when the ring may change."""
+
+    def finish(self, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32]) -> None:
+        """Do what is left, with all transitions in the ring."""

@@ -443,52 +443,94 @@ void test_squashed_normal() {
       }
 }
 
-// n-step windows against one transition at a time, in a ring that has gone round.
+// n-step windows against one transition at a time, in a ring that has gone round; the newest
+// transitions come while the others are gathered.
 void test_windows() {
-  for (const size_t capacity : {1u, 2u, 7u, 50u})
-    for (const uint32_t n : {1u, 3u, 8u}) {
-      context = "windows of " + std::to_string(n) + " in " + std::to_string(capacity);
-      const size_t n_obs = 3, n_act = 2, oldest = capacity / 2, size = capacity - capacity / 4;
-      const Floats observation = random_floats(capacity * n_obs);
-      const Floats action = random_floats(capacity * n_act), reward = random_floats(capacity);
-      std::vector<uint8_t> terminated(capacity), end(capacity), apart(capacity);
-      for (size_t i = 0; i < capacity; i++) {
-        terminated[i] = random_bits() % 5 == 0;
-        end[i] = terminated[i] || random_bits() % 5 == 0;
-        apart[i] = end[i] || random_bits() % 3 == 0;
-      }
-      std::vector<int64_t> ages(size);
-      std::iota(ages.begin(), ages.end(), 0);
-      Floats powers(n + 1);
-      for (uint32_t k = 0; k <= n; k++) powers[k] = float(std::pow(0.9, k));
-      Floats first(size * n_obs), taken(size * n_act), sum(size), discount(size);
-      Floats reached(size * n_obs), path(size * n * n_obs), path_discount(size * n);
-      Apart elsewhere;
-      windows({capacity, oldest, size, n_obs, n_act, observation.data(), action.data(),
-               reward.data(), terminated.data(), end.data(), apart.data()},
-              size, ages.data(), powers.data(),
-              {n, first.data(), taken.data(), sum.data(), discount.data(), reached.data(),
-               path.data(), path_discount.data()},
-              elsewhere);
-      bool right = elsewhere.place.size() == elsewhere.row.size();
-      for (size_t age = 0; age < size; age++) {
-        float total = 0;
-        size_t m = 0, row = 0;
-        do {
-          row = (oldest + age + m) % capacity;
-          total += powers[m] * reward[row];
-          m++;
-        } while (m < n && !end[row] && age + m < size);
-        right &= near(sum[age], {total, 1e-5});
-        right &= discount[age] == (terminated[row] ? 0.0f : powers[m]);
-        const size_t start = (oldest + age) % capacity, next = (row + 1) % capacity;
-        for (size_t i = 0; i < n_obs; i++) {
-          right &= first[age * n_obs + i] == observation[start * n_obs + i];
-          right &= reached[age * n_obs + i] == observation[next * n_obs + i];
+  for (const uint32_t count : {1u, 3u})
+    for (const size_t capacity : {1u, 2u, 7u, 50u, 200u})
+      for (const uint32_t n : {1u, 3u, 8u})
+        for (const size_t unknown : {0u, 1u, 5u}) {
+          context = "windows of " + std::to_string(n) + " in " + std::to_string(capacity) + ", " +
+                    std::to_string(unknown) + " unknown, " + std::to_string(count) + " threads";
+          set_threads(count);
+          const size_t n_obs = 3, n_act = 2, size = capacity - capacity / 4;
+          const size_t known = size - std::min(size, unknown), stride = 28;
+          const uint64_t first = 3 * capacity + capacity / 2;
+          std::vector<unsigned char> rows(capacity * stride);
+          const auto row = [&](size_t age) {
+            return rows.data() + (first + age) % capacity * stride;
+          };
+          std::vector<int64_t> states_of;
+          Floats states;
+          const auto add = [&](size_t age) {
+            const Floats values = random_floats(n_obs + n_act + 1);
+            std::memcpy(row(age), values.data(), values.size() * sizeof(float));
+            unsigned char* flags = row(age) + values.size() * sizeof(float);
+            flags[0] = random_bits() % 5 == 0;
+            flags[1] = flags[0] || random_bits() % 5 == 0;
+            flags[2] = age + 1 == size || flags[1];
+            if (!flags[2]) return;
+            states_of.push_back(int64_t(first + age));
+            for (float value : random_floats(n_obs)) states.push_back(value);
+          };
+          for (size_t age = 0; age < known; age++) add(age);
+          std::vector<int64_t> ages(size);
+          std::iota(ages.begin(), ages.end(), 0);
+          Floats powers(n + 1);
+          for (uint32_t k = 0; k <= n; k++) powers[k] = float(std::pow(0.9, k));
+          Floats observation(size * n_obs), action(size * n_act), reward(size), discount(size);
+          Floats reached(size * n_obs), path(size * n * n_obs), path_discount(size * n);
+          Gather gather({capacity, stride, n_obs, n_act, rows.data(), first, size, states_of.size(),
+                         states_of.data(), states.data()},
+                        known, size, ages.data(),
+                        {n, powers.data(), observation.data(), action.data(), reward.data(),
+                         discount.data(), reached.data(), path.data(), path_discount.data()});
+          gather.wait();
+          for (size_t age = known; age < size; age++) add(age);
+          gather.finish(states_of.size(), states_of.data(), states.data());
+
+          const auto number = [&](size_t age, size_t i) {
+            float value;
+            std::memcpy(&value, row(age) + i * sizeof(float), sizeof value);
+            return value;
+          };
+          const auto flag = [&](size_t age, size_t i) { return row(age)[24 + i] != 0; };
+          const auto state = [&](size_t age, size_t i) { // reached by that transition
+            if (!flag(age, 2)) return number(age + 1, i);
+            const auto at = std::find(states_of.begin(), states_of.end(), int64_t(first + age));
+            return states[size_t(at - states_of.begin()) * n_obs + i];
+          };
+          bool right = true;
+          for (size_t age = 0; age < size; age++) {
+            float total = 0;
+            size_t m = 0, last = 0;
+            do {
+              last = age + m;
+              total += powers[m] * number(last, n_obs + n_act);
+              m++;
+            } while (m < n && !flag(last, 1) && age + m < size);
+            right &= near(reward[age], {total, 1e-5});
+            right &= discount[age] == (flag(last, 0) ? 0.0f : powers[m]);
+            for (size_t i = 0; i < n_act; i++)
+              right &= action[age * n_act + i] == number(age, n_obs + i);
+            for (size_t i = 0; i < n_obs; i++) {
+              right &= observation[age * n_obs + i] == number(age, i);
+              right &= reached[age * n_obs + i] == state(last, i);
+              for (size_t k = 0; k < n; k++) {
+                const size_t step = k < n - m ? 0 : k - (n - m);
+                right &= path[(age * n + k) * n_obs + i] == state(age + step, i);
+              }
+            }
+            for (size_t k = 0; k < n; k++) {
+              const float wanted = k < n - m   ? 0.0f
+                                   : k + 1 < n ? powers[k + 1 - (n - m)]
+                                               : discount[age];
+              right &= path_discount[age * n + k] == wanted;
+            }
+          }
+          CHECK(right);
         }
-      }
-      CHECK(right);
-    }
+  set_threads(1);
 }
 
 void test_find_sorted() {

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-from numpy.random import Generator
-
 from sparl.networks.mlp import Array, Network, State, Trace
-from sparl.random_streams import generator_state, restore_generator
+from sparl.random_streams import Normals
 
 
 class Learner(Protocol):
@@ -30,11 +28,17 @@ class Agent:
 
     Attributes:
         updates: how many there were.
+        target_rng: of the random numbers in the updates.
         parts: names of the attributes that hold a state; networks before what belongs to them.
     """
 
     updates: int
+    target_rng: Normals
     parts: ClassVar[tuple[str, ...]]
+
+    def draw_ahead(self) -> None:
+        """Draw what the next updates will need, beside what the caller does."""
+        self.target_rng.ahead()
 
     def networks(self) -> dict[str, State]:
         """All networks by name: existing connections and their values."""
@@ -51,16 +55,11 @@ class Agent:
         """Everything that an update or an action depends on, by part."""
         state: dict[str, State] = {"agent": {"updates": self.updates}}
         for name in self.parts:
-            part = getattr(self, name)
-            state[name] = generator_state(part) if isinstance(part, Generator) else part.state()
+            state[name] = getattr(self, name).state()
         return state
 
     def restore(self, state: dict[str, State]) -> None:
         """Take over a state of an agent of the same shapes."""
         self.updates = int(state["agent"]["updates"])
         for name in self.parts:
-            part = getattr(self, name)
-            if isinstance(part, Generator):
-                restore_generator(part, state[name])
-            else:
-                part.restore(state[name])
+            getattr(self, name).restore(state[name])

@@ -26,6 +26,7 @@ from sparl.agents.agent import Agent, Learner
 from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradients, sample
 from sparl.networks.mlp import Array, Network, State
 from sparl.networks.target import Target
+from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
 
 
@@ -113,8 +114,8 @@ class SAC(Agent):
         self.critics_target = critics_target
         self.settings = settings
         self.temperature = Temperature(settings, self.n_act)
-        self.exploration_rng = exploration_rng
-        self.target_rng = target_rng
+        self.exploration_rng = Normals(exploration_rng)
+        self.target_rng = Normals(target_rng)
         self.updates = 0
 
     @property
@@ -187,7 +188,6 @@ class SAC(Agent):
             "entropy": -float(drawn.log_density.sum()) / size,
         }
 
-    def _draw(self, heads: Array, rng: Generator) -> Sample:
+    def _draw(self, heads: Array, rng: Normals) -> Sample:
         """Actions drawn, for the actor's heads [B, 2 n_act]."""
-        noise = rng.standard_normal((len(heads), self.n_act), dtype=np.float32)
-        return sample(heads, noise, self.settings.log_std)
+        return sample(heads, rng(len(heads), self.n_act), self.settings.log_std)

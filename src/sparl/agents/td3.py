@@ -25,6 +25,7 @@ from numpy.random import Generator
 from sparl.agents.agent import Agent, Learner
 from sparl.networks.mlp import Array, Network
 from sparl.networks.target import Target
+from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
 
 
@@ -75,8 +76,8 @@ class TD3(Agent):
         self.actor_target = actor_target
         self.critics_target = critics_target
         self.settings = settings
-        self.exploration_rng = exploration_rng
-        self.target_rng = target_rng
+        self.exploration_rng = Normals(exploration_rng)
+        self.target_rng = Normals(target_rng)
         self.updates = 0
 
     def policy(self, observation: Array) -> Array:
@@ -131,5 +132,5 @@ class TD3(Agent):
         return record
 
     @staticmethod
-    def _noise(rng: Generator, like: Array, scale: float) -> Array:
-        return rng.standard_normal(like.shape, dtype=np.float32) * np.float32(scale)
+    def _noise(rng: Normals, like: Array, scale: float) -> Array:
+        return rng(*like.shape) * np.float32(scale)

@@ -14,8 +14,19 @@ State = dict[str, NDArray[np.generic] | int | float]
 
 def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -> int:
     """Memory of a full RingBuffer, bytes, without the states at the ends of episodes."""
-    actions = 2 if keep_noise_free else 1
-    return capacity * (4 * (n_obs + actions * n_act + 1) + 3)
+    return capacity * (_row(n_obs, n_act).itemsize + (4 * n_act if keep_noise_free else 0))
+
+
+def _row(n_obs: int, n_act: int) -> np.dtype[np.void]:
+    """What a transition's row holds, in the order of native/windows.h: RingView."""
+    return np.dtype(
+        [
+            ("observation", np.float32, (n_obs,)), ("action", np.float32, (n_act,)),
+            ("reward", np.float32), ("terminated", np.bool_), ("episode_end", np.bool_),
+            ("apart", np.bool_),
+        ],
+        align=True,
+    )  # fmt: skip
 
 
 class RingBuffer:
@@ -40,17 +51,20 @@ class RingBuffer:
     ) -> None:
         self.capacity = capacity
         self.gamma = gamma
-        self.observation = np.zeros((capacity, n_obs), np.float32)
-        self.action = np.zeros((capacity, n_act), np.float32)
+        rows = np.zeros(
+            capacity, _row(n_obs, n_act)
+        )  # one after the other: a window is one stretch
+        self._bytes = rows.view(np.uint8).reshape(capacity, -1)
+        self.observation, self.action = rows["observation"], rows["action"]
+        self.reward, self.terminated = rows["reward"], rows["terminated"]
+        self.episode_end, self.apart = rows["episode_end"], rows["apart"]
         self.keep_noise_free = keep_noise_free
         self.noise_free_action = np.zeros((capacity if keep_noise_free else 0, n_act), np.float32)
-        self.reward = np.zeros(capacity, np.float32)
-        self.terminated = np.zeros(capacity, np.bool_)
-        self.episode_end = np.zeros(capacity, np.bool_)
-        self.apart = np.zeros(capacity, np.bool_)
         self._reached = _Queue(n_obs)  # where `apart` says so, by count
         self.first = 0
         self.size = 0
+        self._powers: dict[int, Array] = {}  # of gamma, by n_step
+        self._ahead: Sampling | None = None
 
     @property
     def oldest(self) -> int:
@@ -78,6 +92,9 @@ class RingBuffer:
             terminated: the state reached is terminal; its value is 0.
             truncated: the episode was cut off; the state reached keeps its value.
         """
+        if self._ahead:
+            self._ahead.wait()
+            self._ahead = None
         count = self.first + self.size
         row = count % self.capacity
         self.observation[row] = observation
@@ -114,7 +131,7 @@ class RingBuffer:
         rows: NDArray[np.int64] = (self.oldest + ages) % self.capacity
         return rows
 
-    def sample(self, batch_size: int, n_step: int, rng: Generator, *, paths: bool = True) -> Batch:
+    def sample(self, batch_size: int, n_step: int, rng: Generator, paths: bool = True) -> Batch:
         """Uniform with replacement.
 
         Args:
@@ -137,25 +154,27 @@ class RingBuffer:
         limit or at the newest transition (discount gamma^m, from the state reached); it never
         runs on into another episode or across the ring's write position.
         """
-        powers = (np.float64(self.gamma) ** np.arange(n_step + 1)).astype(np.float32)
-        paths = paths and n_step > 1
-        observation, action, reward, discount, reached, path, path_discount, places, rows = (
-            _native.windows(
-                self.observation, self.action, self.reward, self.terminated, self.episode_end,
-                self.apart, self.oldest, self.size, ages, powers, paths,
-            )
-        )  # fmt: skip
-        if places:
-            states = self._reached.of(self.first + (np.array(rows) - self.oldest) % self.capacity)
-            where = np.array(places)
-            if paths:
-                path.reshape(-1, path.shape[-1])[where] = states
-                last = where % n_step == n_step - 1
-                where, states = where[last] // n_step, states[last]
-            reached[where] = states
-        if not paths:
-            return Batch(observation, action, reward, discount, reached)
-        return Batch(observation, action, reward, discount, reached, path, path_discount)
+        return Sampling(self, self.first, self.size, self.size, ages, n_step, paths).batch()
+
+    def sample_ahead(
+        self, batch_size: int, n_step: int, rng: Generator, paths: bool = True
+    ) -> Sampling:
+        """Begin what `sample` will do when one more transition is there.
+
+        It goes on beside what the caller does until that is added.
+        """
+        full = self.size == self.capacity
+        size = self.size + (not full)
+        ages = rng.integers(size, size=batch_size)
+        first = self.first + full
+        self._ahead = Sampling(self, first, size, size - 1, ages, n_step, paths)
+        return self._ahead
+
+    def _powers_of(self, n_step: int) -> Array:
+        if n_step not in self._powers:
+            powers = np.float64(self.gamma) ** np.arange(n_step + 1)
+            self._powers[n_step] = powers.astype(np.float32)
+        return self._powers[n_step]
 
     @property
     def _arrays(self) -> list[str]:
@@ -209,6 +228,64 @@ class RingBuffer:
         self.append(state)
 
 
+class Sampling:
+    """Windows that are gathered from a ring beside what the caller does.
+
+    Args:
+        replay: the ring.
+        first: count of its oldest transition, when they have been gathered.
+        size: its size by then.
+        known: transitions that are there already, the oldest ones.
+        ages: int64 [B], where they start.
+        n_step: steps per window at most.
+        paths: whether the states on the way are wanted too.
+    """
+
+    def __init__(
+        self,
+        replay: RingBuffer,
+        first: int,
+        size: int,
+        known: int,
+        ages: NDArray[np.int64],
+        n_step: int,
+        paths: bool,
+    ) -> None:
+        batch, n_obs, n_act = len(ages), replay.observation.shape[1], replay.action.shape[1]
+        shapes: list[tuple[int, ...]] = [
+            (batch, n_obs), (batch, n_act), (batch, 1), (batch, 1), (batch, n_obs),
+        ]  # fmt: skip
+        if paths and n_step > 1:
+            shapes += [(batch, n_step, n_obs), (batch, n_step)]
+        arrays = [np.empty(shape, np.float32) for shape in shapes]
+        self._replay = replay
+        self._when = (first, size)
+        self._windows = _native.Windows(
+            replay._bytes, n_obs, n_act, first, size, known, *replay._reached.live, ages,
+            replay._powers_of(n_step), arrays,
+        )  # fmt: skip
+        self._batch = Batch(*arrays)
+
+    def wait(self) -> None:
+        """Return when the ring may change."""
+        self._windows.wait()
+
+    def batch(self) -> Batch:
+        """What was gathered.
+
+        Raises:
+            RuntimeError: the ring does not hold what was announced.
+        """
+        replay = self._replay
+        if (replay.first, replay.size) != self._when:
+            raise RuntimeError(
+                f"replay: {replay.size} transitions from {replay.first} on, sampled were "
+                "{1} from {0} on".format(*self._when)
+            )
+        self._windows.finish(*replay._reached.live)
+        return self._batch
+
+
 class _Queue:
     """States with ascending numbers, float32 [n_obs] each: new ones at the end, old ones go first.
 
@@ -226,11 +303,16 @@ class _Queue:
         newest: Array = self._states[self._end - 1]
         return newest
 
+    @property
+    def live(self) -> tuple[NDArray[np.int64], Array]:
+        """All numbers and their states."""
+        live = slice(self._begin, self._end)
+        return self._numbers[live], self._states[live]
+
     def add(self, number: int, state: Array) -> None:
         """Put a state at the end."""
         if self._end == len(self._numbers):
-            live = slice(self._begin, self._end)
-            numbers, states = self._numbers[live], self._states[live]
+            numbers, states = self.live
             if 2 * len(numbers) > self._end:
                 self._numbers = np.empty(2 * self._end, np.int64)
                 self._states = np.empty((2 * self._end, states.shape[1]), np.float32)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from sparl import _native
 from sparl.configuration import Config, check, differences, typed_fields
@@ -20,7 +21,7 @@ from sparl.methods import Architecture, architecture, without_effect
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
-from sparl.replay.ring_buffer import RingBuffer, replay_bytes
+from sparl.replay.ring_buffer import RingBuffer, Sampling, replay_bytes
 from sparl.training.agent_file import load_agent, save_agent
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
@@ -97,6 +98,7 @@ class Training:
                 self.capacity_rule = DynamicCapacity(config.replay_minimum)
                 self.replay = _replay(config, n_obs, n_act)
                 self.replay_rng = stream(config.seed, "replay")
+                self._ahead: Sampling | None = None  # the next update's batch
                 self.warmup_rng = stream(config.seed, "random actions")
                 self.warmup_policy = None if folder else _warmup_policy(config, self.environment)
                 self.env_step = 0
@@ -175,6 +177,8 @@ class Training:
             if not np.isfinite(action).all():
                 raise self._diverged(f"the action is {action.tolist()}")
 
+        if not warming_up:
+            self._begin_update()
         step = self.environment.step(action)
         self.env_step += 1
         self.episode_return += step.reward
@@ -198,10 +202,8 @@ class Training:
 
     def update(self) -> None:
         """Sample a batch, and let the agent learn from it."""
-        config = self.config
-        batch = self.replay.sample(
-            config.batch_size, self._n_step(), self.replay_rng, paths=config.agent == "SAC"
-        )
+        ahead, self._ahead = self._ahead, None
+        batch = ahead.batch() if ahead else self.replay.sample(*self._how_to_sample())
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
             try:
                 values = self.agent.update(batch)
@@ -210,6 +212,16 @@ class Training:
         if not np.isfinite(values["critic_loss"]):
             raise self._diverged(f"the critics' loss is {values['critic_loss']}")
         self.record.averages.add(values)
+
+    def _begin_update(self) -> None:
+        """Begin what the next update needs, whatever the environment's step gives."""
+        self._ahead = self.replay.sample_ahead(*self._how_to_sample())
+        self.agent.draw_ahead()
+
+    def _how_to_sample(self) -> tuple[int, int, Generator, bool]:
+        """Batch, steps of the targets, stream, and whether states on the way are wanted."""
+        config = self.config
+        return config.batch_size, self._n_step(), self.replay_rng, config.agent == "SAC"
 
     def _n_step(self) -> int:
         """Steps of the next update's targets."""
