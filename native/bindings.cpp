@@ -19,7 +19,11 @@
 #include <numpy/random/bitgen.h>
 #include <optional>
 
-extern "C" void random_standard_normal_fill_f(bitgen_t*, intptr_t count, float* to); // NumPy's
+extern "C" { // NumPy's
+void random_standard_normal_fill_f(bitgen_t*, intptr_t count, float* to);
+void random_bounded_uint64_fill(bitgen_t*, uint64_t low, uint64_t range, intptr_t count,
+                                bool masked, uint64_t* to);
+}
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -279,10 +283,24 @@ void bind_follow(Array target, ReadOnlyArray online, double tau) {
   follow(n, t, o, float(tau));
 }
 
-Later standard_normal(nb::object bit_generator, Array to) {
+bitgen_t* bits_of(const nb::object& bit_generator) {
   nb::object capsule = bit_generator.attr("capsule");
   auto* bits = static_cast<bitgen_t*>(PyCapsule_GetPointer(capsule.ptr(), "BitGenerator"));
   if (!bits) throw nb::python_error();
+  return bits;
+}
+
+NewArray<int64_t> integers(const nb::object& bit_generator, int64_t below, size_t count) {
+  if (below < 1) throw std::invalid_argument("integers: below " + std::to_string(below));
+  bitgen_t* bits = bits_of(bit_generator);
+  auto drawn = new_array<int64_t>({count});
+  random_bounded_uint64_fill(bits, 0, uint64_t(below) - 1, intptr_t(count), false,
+                             reinterpret_cast<uint64_t*>(drawn.data()));
+  return drawn;
+}
+
+Later standard_normal(const nb::object& bit_generator, Array to) {
+  bitgen_t* bits = bits_of(bit_generator);
   float* out = checked<float>(to, "standard_normal: to", {to.size()});
   nb::gil_scoped_release release;
   return Later(
@@ -567,6 +585,10 @@ NB_MODULE(_native, m) {
   m.def("follow", &bind_follow, "target"_a, "online"_a, "tau"_a,
         nb::sig("def follow(target: " FLOATS ", online: " FLOATS ", tau: float) -> None"),
         "target += tau * (online - target), in place.");
+
+  m.def("integers", &integers, "bit_generator"_a, "below"_a, "count"_a,
+        nb::sig("def integers(bit_generator: object, below: int, count: int) -> " POSITIONS),
+        "int64 [count] in [0, below): what NumPy's Generator over this bit generator would give.");
 
   m.def("standard_normal", &standard_normal, nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>(),
         "bit_generator"_a, "to"_a,

@@ -1062,6 +1062,9 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: windows().finish(np.zeros(1, np.int64), zeros(0, 3)), ValueError,
         r"states must have shape \(1, 3\)",
     ),
+    "integers below": (
+        lambda: _native.integers(np.random.PCG64(0), 0, 3), ValueError, "integers: below 0",
+    ),
     "standard normal generator": (
         lambda: _native.standard_normal(np.random.default_rng(0), zeros(3)), AttributeError, "caps",
     ),

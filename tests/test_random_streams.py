@@ -124,3 +124,14 @@ def test_normals_that_were_drawn_and_not_taken_have_no_state() -> None:
     normals(2)
     with pytest.raises(RuntimeError, match="3 numbers are drawn ahead"):
         normals.state()
+
+
+@pytest.mark.parametrize("below", [1, 2, 1000, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**62])
+def test_native_integers_are_those_of_the_generator(below: int) -> None:
+    """After an odd number of 32-bit draws half a 64-bit word waits for both."""
+    one, other = stream(4, "replay"), stream(4, "replay")
+    for count in (3, 0, 1, 257):
+        given = _native.integers(one.bit_generator, below, count)
+        assert given.dtype == np.int64
+        np.testing.assert_array_equal(given, other.integers(below, size=count))
+    assert one.bit_generator.state == other.bit_generator.state

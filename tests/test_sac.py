@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sparl.agents.sac import SAC, Temperature
-from sparl.agents.squashed_gaussian import Sample, gradients, sample
+from sparl.agents.squashed_gaussian import Sample, gradient, sample
 from sparl.configuration import Config
 from sparl.methods import architecture, preset
 from sparl.networks.mlp import State
@@ -115,13 +115,13 @@ def test_gradients_by_central_differences(rule: Rule) -> None:
         drawn = draw(heads, eps, rule)
         return float((drawn.action * d_action).sum() + (drawn.log_density * d_log).sum())
 
-    gradient = np.hstack(gradients(draw(heads, eps, rule), d_action, d_log))  # type: ignore[arg-type]
+    found = gradient(draw(heads, eps, rule), d_action, d_log)  # type: ignore[arg-type]
     h = 1e-5
     for index in np.ndindex(*heads.shape):
         step = np.zeros_like(heads)
         step[index] = h
         expected = (loss(heads + step) - loss(heads - step)) / (2 * h)
-        assert gradient[index] == pytest.approx(expected, rel=2e-4, abs=1e-5)
+        assert found[index] == pytest.approx(expected, rel=2e-4, abs=1e-5)
 
 
 def test_log_std_ranges() -> None:
@@ -313,7 +313,7 @@ def test_temperature_moves_towards_the_target_entropy() -> None:
         temperature = Temperature(replace(agent.settings, learning_rate=0.01), N_ACT)
         assert temperature.alpha == 1.0
         assert temperature.target_entropy == -N_ACT
-        temperature.step(np.full((B, 1), log_density, np.float32))
+        temperature.step(np.float32(log_density))
         # Adam's first step is the learning rate, whatever the gradient's size.
         assert temperature.log_alpha == pytest.approx(0.01 if rises else -0.01, rel=1e-4)
         other = Temperature(agent.settings, N_ACT)

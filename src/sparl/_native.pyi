@@ -107,6 +107,11 @@ class Stack:
 def follow(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
     """target += tau * (online - target), in place."""
 
+def integers(bit_generator: object, below: int, count: int) -> numpy.typing.NDArray[numpy.int64]:
+    """
+    int64 [count] in [0, below): what NumPy's Generator over this bit generator would give.
+    """
+
 def standard_normal(bit_generator: object, to: numpy.typing.NDArray[numpy.float32]) -> Unfinished:
     """
     Fill an array, float32 [n], with what NumPy's Generator over this bit generator would

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.random import Generator
 
 from sparl.agents.agent import Agent, Learner
-from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradients, sample
+from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradient, sample
 from sparl.networks.mlp import Array, Network, State
 from sparl.networks.target import Target
 from sparl.random_streams import Normals
@@ -59,11 +59,11 @@ class Temperature:
         """The temperature."""
         return float(np.exp(self.log_alpha))
 
-    def step(self, log_density: Array) -> None:
-        """Minimise mean -log(alpha) (log pi + target entropy) by one Adam step."""
+    def step(self, log_density: np.float32) -> None:
+        """Minimise -log(alpha) (mean log pi + target entropy) by one Adam step."""
         if not self.learned:
             return
-        gradient = -float(log_density.mean() + self.target_entropy)
+        gradient = -float(log_density + self.target_entropy)
         self.steps += 1
         self.m = 0.9 * self.m + 0.1 * gradient
         self.v = 0.999 * self.v + 0.001 * gradient**2
@@ -168,12 +168,12 @@ class SAC(Agent):
         smaller = (q_pi == min_q).astype(np.float32)  # which critic gives the minimum
         smaller /= smaller[0] + smaller[1]
         dq_da = np.add(*self.critics.input_gradient(trace, smaller * np.float32(-1 / size)))
-        d_log_density = np.full((size, 1), alpha / np.float32(size), np.float32)
-        d_heads = np.concatenate(gradients(drawn, dq_da, d_log_density), axis=1)
+        d_heads = gradient(drawn, dq_da, alpha / np.float32(size))
         self.actor_learner.step(actor_trace, d_heads, self.updates)
 
         # Temperature: minimise mean -log(alpha) (log pi(a|s) + target entropy)
-        self.temperature.step(drawn.log_density)
+        log_density = drawn.log_density.mean()
+        self.temperature.step(log_density)
 
         # Targets: theta' = tau theta + (1 - tau) theta', or a copy every so many updates
         if not cfg.hard_target_every:
@@ -185,7 +185,7 @@ class SAC(Agent):
             "q": float(q.sum()) / q.size,
             "actor_loss": float((alpha * drawn.log_density - min_q).sum()) / size,
             "alpha": float(alpha),
-            "entropy": -float(drawn.log_density.sum()) / size,
+            "entropy": -float(log_density),
         }
 
     def _draw(self, heads: Array, rng: Normals) -> Sample:

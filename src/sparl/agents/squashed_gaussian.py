@@ -55,8 +55,8 @@ def sample(heads: Array, noise: Array, rule: LogStdRule) -> Sample:
     return Sample(action, log_density, noise, std, slope)
 
 
-def gradients(drawn: Sample, d_action: Array, d_log_density: Array) -> tuple[Array, Array]:
-    """dL/d mean and dL/d head, with the noise held fixed (the reparameterisation trick).
+def gradient(drawn: Sample, d_action: Array, d_log_density: Array | np.float32) -> Array:
+    """dL/d heads, [B, 2 n_act], with the noise held fixed (the reparameterisation trick).
 
     d a / d u = 1 - a^2;  d log pi / d u = 2 a;  d u / d mean = 1;  d u / d log_std = std eps;
     d log pi / d log_std = -1 besides what goes through u.
@@ -64,9 +64,9 @@ def gradients(drawn: Sample, d_action: Array, d_log_density: Array) -> tuple[Arr
     Args:
         drawn: from sample.
         d_action: [B, n_act], dL/d a.
-        d_log_density: [B, 1], dL/d log pi.
+        d_log_density: [B, 1], dL/d log pi, or one number for all.
     """
     a = drawn.action
     d_u = d_action * (1 - a * a) + d_log_density * 2 * a
     d_log_std = d_u * drawn.std * drawn.noise - d_log_density
-    return d_u, d_log_std * drawn.slope
+    return np.concatenate((d_u, d_log_std * drawn.slope), axis=1)

@@ -89,7 +89,7 @@ class TD3(Agent):
         noise_free = self.policy(observation[np.newaxis])[0]
         # Exploration: a = clip(pi(s) + eps, -1, 1), eps ~ N(0, sigma)
         noise = self._noise(self.exploration_rng, noise_free, self.settings.exploration_noise)
-        return (noise_free + noise).clip(-1, 1), noise_free
+        return _clip(noise_free + noise, 1), noise_free
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One update of the critics; every policy_delay-th also of the actor and the targets.
@@ -103,7 +103,7 @@ class TD3(Agent):
         # Target policy smoothing: a' = clip(pi'(s') + eps, -1, 1), eps = clip(N(0, sigma), -c, c)
         next_action = self.actor_target(batch.next_observation)
         noise = self._noise(self.target_rng, next_action, cfg.target_noise)
-        next_action = (next_action + noise.clip(-cfg.noise_clip, cfg.noise_clip)).clip(-1, 1)
+        next_action = _clip(next_action + _clip(noise, cfg.noise_clip), 1)
 
         # Clipped double Q: y = R + discount * min_i Q_i'(s', a')
         next_q = np.minimum(*self.critics_target(batch.next_observation, next_action))
@@ -134,3 +134,7 @@ class TD3(Agent):
     @staticmethod
     def _noise(rng: Normals, like: Array, scale: float) -> Array:
         return rng(*like.shape) * np.float32(scale)
+
+
+def _clip(values: Array, limit: float) -> Array:
+    return np.minimum(np.maximum(values, -limit), limit)

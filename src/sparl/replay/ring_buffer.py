@@ -145,7 +145,8 @@ class RingBuffer:
         """
         if self.size == 0:
             raise ValueError("replay: nothing to sample from")
-        return self.windows(rng.integers(self.size, size=batch_size), n_step, paths=paths)
+        ages = _native.integers(rng.bit_generator, self.size, batch_size)
+        return self.windows(ages, n_step, paths=paths)
 
     def windows(self, ages: NDArray[np.int64], n_step: int, *, paths: bool = True) -> Batch:
         """The transitions that start at these ages (0 is the oldest), n_step steps long.
@@ -165,7 +166,7 @@ class RingBuffer:
         """
         full = self.size == self.capacity
         size = self.size + (not full)
-        ages = rng.integers(size, size=batch_size)
+        ages = _native.integers(rng.bit_generator, size, batch_size)
         first = self.first + full
         self._ahead = Sampling(self, first, size, size - 1, ages, n_step, paths)
         return self._ahead

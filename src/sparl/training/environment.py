@@ -170,6 +170,8 @@ class Environment:
                 f"step returned the reward {_short(reward)}, must be a finite float32", action
             )
         for name, value in (("terminated", terminated), ("truncated", truncated)):
+            if value is True or value is False:
+                continue
             if not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
                 raise self._fault(f"step returned {name} {_short(value)}, must be a bool", action)
         checked = self._observation(observation, "step", action)
