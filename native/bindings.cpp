@@ -1,6 +1,7 @@
 // The only file that knows Python: shapes, dtypes and contiguity are checked here, nothing is
 // converted, and the interpreter's lock is released while the engine computes (not in the short
-// find_sorted, whose arrays another thread may write).
+// find_sorted, whose array another thread may write, and integers). A generator's own lock is not
+// taken: nobody else uses it.
 #include "bench.h"
 #include "dispatch.h"
 #include "flat.h"
@@ -330,9 +331,9 @@ std::pair<const int64_t*, const float*> checked_states(const ReadOnlyArray& stat
           checked<float>(states, "windows: states", {count, n_obs})};
 }
 
-void new_gather(Gather* self, ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first,
-                size_t size, size_t known, ReadOnlyArray states_of, ReadOnlyArray states,
-                ReadOnlyArray ages, ReadOnlyArray powers, const std::vector<Array>& to) {
+void new_windows(Windows* self, ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first,
+                 size_t size, size_t known, ReadOnlyArray states_of, ReadOnlyArray states,
+                 ReadOnlyArray ages, ReadOnlyArray powers, nb::tuple arrays) {
   if (rows.ndim() != 2 || rows.shape(0) == 0)
     throw std::invalid_argument("windows: rows must have two axes and at least one row");
   const size_t capacity = rows.shape(0), stride = rows.shape(1);
@@ -346,6 +347,8 @@ void new_gather(Gather* self, ReadOnlyArray rows, size_t n_obs, size_t n_act, ui
                                 std::to_string(capacity));
   if (ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
     throw std::invalid_argument("windows: ages and powers must have one axis, powers two entries");
+  std::vector<Array> to;
+  if (!nb::try_cast(arrays, to)) throw nb::type_error("windows: what to fill must be arrays");
   if (to.size() != 5 && to.size() != 7)
     throw std::invalid_argument("windows: " + std::to_string(to.size()) + " arrays to fill");
   const size_t count = ages.shape(0), n = powers.shape(0) - 1;
@@ -358,20 +361,21 @@ void new_gather(Gather* self, ReadOnlyArray rows, size_t n_obs, size_t n_act, ui
   const bool paths = to.size() == 7;
   const RingView ring{capacity,           stride, n_obs, n_act, bytes, first, size,
                       states_of.shape(0), number, kept};
-  const Windows into{uint32_t(n),
-                     checked<float>(powers, "windows: powers", {n + 1}),
-                     checked<float>(to[0], "windows: observation", {count, n_obs}),
-                     checked<float>(to[1], "windows: action", {count, n_act}),
-                     checked<float>(to[2], "windows: reward", {count, 1}),
-                     checked<float>(to[3], "windows: discount", {count, 1}),
-                     checked<float>(to[4], "windows: reached", {count, n_obs}),
-                     paths ? checked<float>(to[5], "windows: path", {count, n, n_obs}) : nullptr,
-                     paths ? checked<float>(to[6], "windows: path discount", {count, n}) : nullptr};
+  const WindowArrays into{
+      uint32_t(n),
+      checked<float>(powers, "windows: powers", {n + 1}),
+      checked<float>(to[0], "windows: observation", {count, n_obs}),
+      checked<float>(to[1], "windows: action", {count, n_act}),
+      checked<float>(to[2], "windows: reward", {count, 1}),
+      checked<float>(to[3], "windows: discount", {count, 1}),
+      checked<float>(to[4], "windows: reached", {count, n_obs}),
+      paths ? checked<float>(to[5], "windows: path", {count, n, n_obs}) : nullptr,
+      paths ? checked<float>(to[6], "windows: path discount", {count, n}) : nullptr};
   nb::gil_scoped_release release;
-  new (self) Gather(ring, known, count, from, into);
+  new (self) Windows(ring, known, count, from, into);
 }
 
-void finish_gather(Gather& gather, ReadOnlyArray states_of, ReadOnlyArray states) {
+void finish_windows(Windows& gather, ReadOnlyArray states_of, ReadOnlyArray states) {
   const auto [number, kept] = checked_states(states_of, states, gather.n_obs());
   nb::gil_scoped_release release;
   gather.finish(states_of.shape(0), number, kept);
@@ -633,24 +637,24 @@ NB_MODULE(_native, m) {
            "target += tau * (online - target), in place; then only the budget largest magnitudes\n"
            "of a layer over a union stay non-zero. It may go on when this returns.");
 
-  nb::class_<Gather>(m, "Windows",
-                     "n-step windows over a replay ring, gathered beside what the caller does.")
+  nb::class_<Windows>(m, "Windows",
+                      "n-step windows over a replay ring, gathered beside what the caller does.")
       .def(
-          "__init__", &new_gather, nb::keep_alive<1, 2>(), nb::keep_alive<1, 8>(),
+          "__init__", &new_windows, nb::keep_alive<1, 2>(), nb::keep_alive<1, 8>(),
           nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>(), nb::keep_alive<1, 11>(),
           nb::keep_alive<1, 12>(), "rows"_a, "n_obs"_a, "n_act"_a, "first"_a, "size"_a, "known"_a,
           "states_of"_a, "states"_a, "ages"_a, "powers"_a, "to"_a,
           nb::sig("def __init__(self, rows: " BYTES ", n_obs: int, n_act: int, first: int, "
                   "size: int, known: int, states_of: " POSITIONS ", states: " FLOATS
-                  ", ages: " POSITIONS ", powers: " FLOATS ", to: list[" FLOATS "]) -> None"),
+                  ", ages: " POSITIONS ", powers: " FLOATS ", to: tuple[" FLOATS ", ...]) -> None"),
           "rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,\n"
           "whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.\n"
           "to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state\n"
           "reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their\n"
           "discounts [B, n]. The first `known` transitions are there, the rest at finish.")
-      .def("wait", &Gather::wait, nb::call_guard<nb::gil_scoped_release>(),
+      .def("wait", &Windows::wait, nb::call_guard<nb::gil_scoped_release>(),
            "Return when the ring may change.")
-      .def("finish", &finish_gather, "states_of"_a, "states"_a,
+      .def("finish", &finish_windows, "states_of"_a, "states"_a,
            nb::sig("def finish(self, states_of: " POSITIONS ", states: " FLOATS ") -> None"),
            "Do what is left, with all transitions in the ring.");
 }

@@ -6,6 +6,7 @@ namespace sparl {
 namespace {
 
 constexpr size_t kTogether = 32; // windows of one item
+constexpr size_t kAskedFor = 8;  // steps of a window; what follows comes by itself
 
 enum Flag { kTerminated, kEpisodeEnd, kApart };
 
@@ -25,8 +26,8 @@ void copy(const void* from, size_t floats, float* to) {
 
 } // namespace
 
-Gather::Gather(const RingView& ring, size_t known, size_t count, const int64_t* ages,
-               const Windows& to)
+Windows::Windows(const RingView& ring, size_t known, size_t count, const int64_t* ages,
+                 const WindowArrays& to)
     : ring_(ring), oldest_(ring.first % ring.capacity), ages_(ages), to_(to) {
   std::vector<uint32_t> early;
   for (uint32_t i = 0; i < count; i++)
@@ -39,9 +40,9 @@ Gather::Gather(const RingView& ring, size_t known, size_t count, const int64_t* 
   });
 }
 
-void Gather::wait() { early_->finish(); }
+void Windows::wait() { early_->finish(); }
 
-void Gather::finish(size_t states_count, const int64_t* states_of, const float* states) {
+void Windows::finish(size_t states_count, const int64_t* states_of, const float* states) {
   wait();
   ring_.states_count = states_count;
   ring_.states_of = states_of;
@@ -50,29 +51,30 @@ void Gather::finish(size_t states_count, const int64_t* states_of, const float* 
   late_.clear();
 }
 
-const unsigned char* Gather::row(size_t age) const {
+const unsigned char* Windows::row(size_t age) const {
   const size_t row = oldest_ + age;
   return ring_.rows + (row < ring_.capacity ? row : row - ring_.capacity) * ring_.stride;
 }
 
 // A large ring lies in memory: all rows of some windows are asked for before the first is needed.
-void Gather::ask_for(size_t age) const {
+void Windows::ask_for(size_t age) const {
   const unsigned char* from = row(age);
   const unsigned char* end =
       std::min(from + (to_.n + 1) * ring_.stride, ring_.rows + ring_.capacity * ring_.stride);
   for (; from < end; from += 64) __builtin_prefetch(from);
 }
 
-const void* Gather::reached(size_t age) const {
+const void* Windows::reached(size_t age) const {
   if (flag(ring_, row(age), kApart)) {
     const auto number = int64_t(ring_.first + age), *end = ring_.states_of + ring_.states_count;
     const int64_t* found = std::lower_bound(ring_.states_of, end, number);
-    if (found != end) return ring_.states + size_t(found - ring_.states_of) * ring_.n_obs;
+    if (found != end && *found == number)
+      return ring_.states + size_t(found - ring_.states_of) * ring_.n_obs;
   }
   return row(age + 1);
 }
 
-void Gather::window(size_t i) const {
+void Windows::window(size_t i) const {
   const size_t n_obs = ring_.n_obs, n_act = ring_.n_act, age = size_t(ages_[i]);
   const unsigned char* at = row(age);
   copy(at, n_obs, to_.observation + i * n_obs);

@@ -25,9 +25,10 @@ struct RingView {
   static size_t row_bytes(size_t n_obs, size_t n_act) { return 4 * (n_obs + n_act + 1) + 3; }
 };
 
-// Windows of at most n steps; one ends early, after m steps, at an episode's end or the newest row.
-// Paths have n places; m steps stand in the last ones, the first state n - m times before them.
-struct Windows {
+// WindowArrays of at most n steps; one ends early, after m steps, at an episode's end or the newest
+// row. Paths have n places; m steps stand in the last ones, the first state n - m times before
+// them.
+struct WindowArrays {
   uint32_t n;
   const float* powers;         // [n + 1], of gamma
   float *observation, *action; // [count, n_obs], [count, n_act]: of the first row
@@ -41,14 +42,14 @@ struct Windows {
 
 // Gathers the windows that start ages[i] transitions after the oldest, beside what its caller does
 // until finish(). Every age is below the ring's size; what it points to must stay.
-class Gather {
+class Windows {
  public:
   // Only the first `known` transitions are there already: what reaches further waits for finish().
-  Gather(const RingView&, size_t known, size_t count, const int64_t* ages, const Windows&);
+  Windows(const RingView&, size_t known, size_t count, const int64_t* ages, const WindowArrays&);
   void wait(); // until what goes on beside is done: the ring may change then
   // All transitions are there, and where their states are kept may have changed.
   void finish(size_t states_count, const int64_t* states_of, const float* states);
-  Gather(const Gather&) = delete;
+  Windows(const Windows&) = delete;
   size_t n_obs() const { return ring_.n_obs; }
 
  private:
@@ -60,7 +61,7 @@ class Gather {
   RingView ring_;
   size_t oldest_; // its row
   const int64_t* ages_;
-  Windows to_;
+  WindowArrays to_;
   std::vector<uint32_t> late_;
   std::optional<Later> early_;
 };

@@ -899,7 +899,7 @@ def windows(**other: Any) -> Any:
     arguments: dict[str, Any] = {
         "rows": zeros(5, 28, dtype=np.uint8), "n_obs": 3, "n_act": 2, "first": 0, "size": 4,
         "known": 4, "states_of": np.zeros(0, np.int64), "states": zeros(0, 3), "powers": zeros(3),
-        "to": [zeros(n, 3), zeros(n, 2), zeros(n, 1), zeros(n, 1), zeros(n, 3)], **other,
+        "to": (zeros(n, 3), zeros(n, 2), zeros(n, 1), zeros(n, 1), zeros(n, 3)), **other,
     }  # fmt: skip
     arguments["ages"] = np.array(arguments.get("ages", [0]), np.int64)
     return _native.Windows(**arguments)
@@ -1053,9 +1053,11 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: windows(states_of=np.zeros((0, 1), np.int64)), ValueError, "must have one axis",
     ),
     "windows powers": (lambda: windows(powers=zeros(1)), ValueError, "powers two entries"),
-    "windows arrays": (lambda: windows(to=[zeros(1, 3)]), ValueError, "1 arrays to fill"),
+    "windows arrays": (lambda: windows(to=(zeros(1, 3),)), ValueError, "1 arrays to fill"),
+    "windows a list": (lambda: windows(to=[zeros(1, 3)] * 5), TypeError, "incompatible"),
+    "windows no arrays": (lambda: windows(to=(1,) * 5), TypeError, "must be arrays"),
     "windows action": (
-        lambda: windows(to=[zeros(1, 3), zeros(1, 3), zeros(1, 1), zeros(1, 1), zeros(1, 3)]),
+        lambda: windows(to=(zeros(1, 3), zeros(1, 3), zeros(1, 1), zeros(1, 1), zeros(1, 3))),
         ValueError, r"action must have shape \(1, 2\), has \(1, 3\)",
     ),
     "windows finish": (

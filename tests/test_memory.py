@@ -146,3 +146,25 @@ print((resident(100) - before) // 2**20)
 """
     (grown,) = run_script(script)
     assert int(grown) < 40
+
+
+def test_a_cleared_ring_takes_no_memory() -> None:
+    """A run that goes on clears its ring, of 1.5 GB here, and fills in what was stored of it."""
+    script = """
+import os
+import numpy as np
+from sparl.replay.ring_buffer import RingBuffer
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+little = RingBuffer(100, n_obs=350, n_act=20, gamma=0.99)
+zero = np.zeros(350, np.float32)
+for t in range(50):
+    little.add(zero + t, zero[:20], zero[:20], 0.0, zero + t + 1, False, False)
+before = resident()
+large = RingBuffer(1_000_000, n_obs=350, n_act=20, gamma=0.99)
+large.restore(little.state())
+print(large.size, resident() - before < 32 << 20)
+"""
+    assert run_script(script) == ["50 True"]

@@ -114,7 +114,28 @@ def test_normals_go_on_from_their_state() -> None:
         normals.ahead()
     one(5)
     other.restore(one.state())
+    other.ahead()  # nothing was taken since
+    other.restore(one.state())
     np.testing.assert_array_equal(one(3, 2), other(3, 2))
+    other.restore(one.state())
+    np.testing.assert_array_equal(one(3, 2), other(3, 2))
+
+
+def test_normals_that_cannot_be_drawn_ahead_are_drawn_when_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    normals, expected = Normals(stream(2, "target noise")), stream(2, "target noise")
+    first = normals(4)
+
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("no thread")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(_native, "standard_normal", no_thread)
+        with pytest.raises(RuntimeError, match="no thread"):
+            normals.ahead()
+    given = np.concatenate([first, normals(4)])
+    np.testing.assert_array_equal(given, expected.standard_normal(8, dtype=np.float32))
 
 
 def test_normals_that_were_drawn_and_not_taken_have_no_state() -> None:

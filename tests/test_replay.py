@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -152,6 +153,37 @@ def test_a_batch_is_not_given_of_another_ring_than_it_was_sampled_for(added: int
         put(replay, Event(5 + t))
     with pytest.raises(RuntimeError, match=rf"{5 + added} transitions from 0 on, sampled were 6"):
         ahead.batch()
+
+
+def test_a_ring_is_not_kept_by_what_is_gathered_from_it() -> None:
+    replay = filled(9, 5)
+    gone = weakref.ref(replay)
+    ahead = replay.sample_ahead(4, 1, rng())
+    del replay, ahead
+    assert gone() is None
+
+
+def test_a_second_sampling_waits_for_the_first_and_so_does_every_change() -> None:
+    before = _native.threads()
+    _native.set_threads(3)
+    try:
+        for change in ("sample_ahead", "clear", "restore", "append"):
+            replay, like = filled(3000, 2000), filled(3000, 2000)
+            state, part = filled(3000, 100).state(), filled(3000, 100).transitions(0, 100)
+            first = replay.sample_ahead(2000, 3, rng(1))
+            if change == "sample_ahead":
+                replay.sample_ahead(2000, 3, rng(2))
+                put(replay, Event(2000))
+                put(like, Event(2000))
+                assert same(first.batch(), like.sample(2000, 3, rng(1)))
+            else:
+                getattr(replay, change)(
+                    *{"clear": [7], "restore": [state], "append": [part]}[change]
+                )
+                with pytest.raises(RuntimeError, match="sampled were 2001"):
+                    first.batch()
+    finally:
+        _native.set_threads(before)
 
 
 def test_a_batch_that_nobody_wants_may_be_dropped() -> None:

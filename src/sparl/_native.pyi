@@ -163,7 +163,7 @@ class Windows:
     n-step windows over a replay ring, gathered beside what the caller does.
     """
 
-    def __init__(self, rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: int, first: int, size: int, known: int, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32], ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], to: list[numpy.typing.NDArray[numpy.float32]]) -> None:
+    def __init__(self, rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: int, first: int, size: int, known: int, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32], ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], to: tuple[numpy.typing.NDArray[numpy.float32], ...]) -> None:
         """
         rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,
         whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.

@@ -74,9 +74,10 @@ class Normals:
     def ahead(self) -> None:
         """Draw as many as were taken since the last call, beside what the caller does."""
         count, self._taken = self._taken, 0
-        if self._drawn.size == 0:
-            self._drawn = np.empty(count, np.float32)
-            self._drawing = _native.standard_normal(self._rng.bit_generator, self._drawn)
+        if count and not self._drawn.size:
+            drawn = np.empty(count, np.float32)
+            self._drawing = _native.standard_normal(self._rng.bit_generator, drawn)
+            self._drawn = drawn
 
     def _finish(self) -> None:
         if self._drawing:
@@ -97,5 +98,5 @@ class Normals:
     def restore(self, state: State) -> None:
         """Take over a generator's state."""
         self._finish()
-        self._drawn = np.empty(0, np.float32)
+        self._taken, self._drawn = 0, np.empty(0, np.float32)
         restore_generator(self._rng, state)

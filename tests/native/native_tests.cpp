@@ -480,11 +480,11 @@ void test_windows() {
           for (uint32_t k = 0; k <= n; k++) powers[k] = float(std::pow(0.9, k));
           Floats observation(size * n_obs), action(size * n_act), reward(size), discount(size);
           Floats reached(size * n_obs), path(size * n * n_obs), path_discount(size * n);
-          Gather gather({capacity, stride, n_obs, n_act, rows.data(), first, size, states_of.size(),
-                         states_of.data(), states.data()},
-                        known, size, ages.data(),
-                        {n, powers.data(), observation.data(), action.data(), reward.data(),
-                         discount.data(), reached.data(), path.data(), path_discount.data()});
+          Windows gather({capacity, stride, n_obs, n_act, rows.data(), first, size,
+                          states_of.size(), states_of.data(), states.data()},
+                         known, size, ages.data(),
+                         {n, powers.data(), observation.data(), action.data(), reward.data(),
+                          discount.data(), reached.data(), path.data(), path_discount.data()});
           gather.wait();
           for (size_t age = known; age < size; age++) add(age);
           gather.finish(states_of.size(), states_of.data(), states.data());

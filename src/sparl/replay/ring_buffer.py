@@ -51,9 +51,7 @@ class RingBuffer:
     ) -> None:
         self.capacity = capacity
         self.gamma = gamma
-        rows = np.zeros(
-            capacity, _row(n_obs, n_act)
-        )  # one after the other: a window is one stretch
+        rows = np.zeros(capacity, _row(n_obs, n_act))  # so a window is one stretch of memory
         self._bytes = rows.view(np.uint8).reshape(capacity, -1)
         self.observation, self.action = rows["observation"], rows["action"]
         self.reward, self.terminated = rows["reward"], rows["terminated"]
@@ -64,7 +62,7 @@ class RingBuffer:
         self.first = 0
         self.size = 0
         self._powers: dict[int, Array] = {}  # of gamma, by n_step
-        self._ahead: Sampling | None = None
+        self._gathering: _native.Windows | None = None
 
     @property
     def oldest(self) -> int:
@@ -92,9 +90,7 @@ class RingBuffer:
             terminated: the state reached is terminal; its value is 0.
             truncated: the episode was cut off; the state reached keeps its value.
         """
-        if self._ahead:
-            self._ahead.wait()
-            self._ahead = None
+        self._settle()
         count = self.first + self.size
         row = count % self.capacity
         self.observation[row] = observation
@@ -146,9 +142,9 @@ class RingBuffer:
         if self.size == 0:
             raise ValueError("replay: nothing to sample from")
         ages = _native.integers(rng.bit_generator, self.size, batch_size)
-        return self.windows(ages, n_step, paths=paths)
+        return self.windows(ages, n_step, paths)
 
-    def windows(self, ages: NDArray[np.int64], n_step: int, *, paths: bool = True) -> Batch:
+    def windows(self, ages: NDArray[np.int64], n_step: int, paths: bool = True) -> Batch:
         """The transitions that start at these ages (0 is the oldest), n_step steps long.
 
         A window ends early, after m < n_step steps, at a terminal state (discount 0), at a time
@@ -164,12 +160,19 @@ class RingBuffer:
 
         It goes on beside what the caller does until that is added.
         """
+        self._settle()
         full = self.size == self.capacity
         size = self.size + (not full)
         ages = _native.integers(rng.bit_generator, size, batch_size)
-        first = self.first + full
-        self._ahead = Sampling(self, first, size, size - 1, ages, n_step, paths)
-        return self._ahead
+        sampling = Sampling(self, self.first + full, size, size - 1, ages, n_step, paths)
+        self._gathering = sampling.windows
+        return sampling
+
+    def _settle(self) -> None:
+        """Return when nobody reads the ring, which may change then."""
+        if self._gathering:
+            self._gathering.wait()
+            self._gathering = None
 
     def _powers_of(self, n_step: int) -> Array:
         if n_step not in self._powers:
@@ -203,6 +206,7 @@ class RingBuffer:
         count = len(np.asarray(part["reward"])) - skip
         if not 0 <= count <= self.capacity - self.size:
             raise ValueError(f"replay: {count} transitions for {self.capacity - self.size} rows")
+        self._settle()
         rows = self.rows(np.arange(self.size, self.size + count))
         for name in self._arrays:
             getattr(self, name)[rows] = np.asarray(part[name])[skip:]
@@ -215,8 +219,8 @@ class RingBuffer:
 
     def clear(self, first: int) -> None:
         """Hold nothing; the next transition is the one with this count."""
+        self._settle()
         self.first, self.size = first, 0
-        self.apart[:] = False
         self._reached = _Queue(self.observation.shape[1])
 
     def state(self) -> State:
@@ -240,6 +244,9 @@ class Sampling:
         ages: int64 [B], where they start.
         n_step: steps per window at most.
         paths: whether the states on the way are wanted too.
+
+    Attributes:
+        windows: what gathers them.
     """
 
     def __init__(
@@ -258,18 +265,14 @@ class Sampling:
         ]  # fmt: skip
         if paths and n_step > 1:
             shapes += [(batch, n_step, n_obs), (batch, n_step)]
-        arrays = [np.empty(shape, np.float32) for shape in shapes]
+        arrays = tuple(np.empty(shape, np.float32) for shape in shapes)
         self._replay = replay
         self._when = (first, size)
-        self._windows = _native.Windows(
+        self.windows = _native.Windows(
             replay._bytes, n_obs, n_act, first, size, known, *replay._reached.live, ages,
             replay._powers_of(n_step), arrays,
         )  # fmt: skip
         self._batch = Batch(*arrays)
-
-    def wait(self) -> None:
-        """Return when the ring may change."""
-        self._windows.wait()
 
     def batch(self) -> Batch:
         """What was gathered.
@@ -283,7 +286,7 @@ class Sampling:
                 f"replay: {replay.size} transitions from {replay.first} on, sampled were "
                 "{1} from {0} on".format(*self._when)
             )
-        self._windows.finish(*replay._reached.live)
+        self.windows.finish(*replay._reached.live)
         return self._batch
 
 

@@ -178,7 +178,8 @@ class Training:
                 raise self._diverged(f"the action is {action.tolist()}")
 
         if not warming_up:
-            self._begin_update()
+            self.team.begin()
+            self.team.run(self._begin_update)
         step = self.environment.step(action)
         self.env_step += 1
         self.episode_return += step.reward

@@ -27,28 +27,35 @@ class Team:
         self._clock = clock
         self._updates = 0
         self._took: dict[int, list[float]] = {}
+        self._timed: list[float] | None = None  # where the seconds of this update are added
         _native.set_threads(most)
 
-    def run(self, update: Callable[[], None]) -> None:
-        """Do an update."""
+    def begin(self) -> None:
+        """The parts of another update follow."""
         if self.most == 1:
-            update()
             return
         turn, within = divmod(self._updates % EVERY, BLOCK + 1)
         self._updates += 1
+        self._timed = None
         if turn >= 2 * ROUNDS:
             if self._took:
                 best = min(self._took, key=lambda count: min(self._took[count]))
                 _native.set_threads(best)
                 self._took = {}
-            update()
             return
         count = 1 if turn % 2 else self.most
+        took = self._took.setdefault(count, [])
         if within == 0:  # not timed: what another number of threads had in its caches moves
             _native.set_threads(count)
-            update()
-            self._took.setdefault(count, []).append(0.0)
+            took.append(0.0)
+        else:
+            self._timed = took
+
+    def run(self, part: Callable[[], None]) -> None:
+        """Do a part of the update."""
+        if self._timed is None:
+            part()
             return
         start = self._clock()
-        update()
-        self._took[count][-1] += self._clock() - start
+        part()
+        self._timed[-1] += self._clock() - start
