@@ -68,11 +68,13 @@ def test_updates_begin_after_the_warm_up(
     assert len(calls) == run.agent.updates == 5 * per_step
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 def test_n_step_targets_begin_after_their_delay(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
-    run = new_run(n_step=3, n_step_delay_updates=4)
-    calls = spied(monkeypatch, run.replay, "sample_ahead")
+    run = new_run(n_step=3, n_step_delay_updates=4, threads=threads)
+    calls = spied(monkeypatch, run.replay, "sample" if threads == 1 else "sample_ahead")
+    monkeypatch.setattr(run.team, "begin", lambda: None)  # nor tries another number of them
     advance(run, 30)
     assert [how[1] for how in calls] == [1] * 4 + [3] * 6
 

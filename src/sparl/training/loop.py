@@ -216,8 +216,9 @@ class Training:
 
     def _begin_update(self) -> None:
         """Begin what the next update needs, whatever the environment's step gives."""
-        self._ahead = self.replay.sample_ahead(*self._how_to_sample())
-        self.agent.draw_ahead()
+        if _native.threads() > 1:  # one could do nothing beside
+            self._ahead = self.replay.sample_ahead(*self._how_to_sample())
+        self.agent.draw_ahead()  # each time: it draws what was needed since
 
     def _how_to_sample(self) -> tuple[int, int, Generator, bool]:
         """Batch, steps of the targets, stream, and whether states on the way are wanted."""
