@@ -25,9 +25,9 @@ struct RingView {
   static size_t row_bytes(size_t n_obs, size_t n_act) { return 4 * (n_obs + n_act + 1) + 3; }
 };
 
-// WindowArrays of at most n steps; one ends early, after m steps, at an episode's end or the newest
-// row. Paths have n places; m steps stand in the last ones, the first state n - m times before
-// them.
+// Where windows of at most n steps go; one ends early, after m steps, at an episode's end or the
+// newest row. Paths have n places; m steps stand in the last ones, the first state n - m times
+// before them.
 struct WindowArrays {
   uint32_t n;
   const float* powers;         // [n + 1], of gamma
