@@ -37,6 +37,13 @@ def network(n_in: int, width: int, n_out: int, density: float) -> Network:
     return Network(layout, rng.normal(size=layout.parameters).astype(np.float32) / 10)
 
 
+def products(net: Network, batch: int, *, back: bool) -> float:
+    """Seconds of one pass through a network's layers."""
+    kernel = "input gradient" if back else "forward"
+    layers = [net.layout.native(place) for place, _ in net.layout]
+    return sum(_native.seconds_per_call(layer, kernel, batch, 0.01) for layer in layers)
+
+
 def per_update(cores: int, width: int, density: float, batch: int) -> float:
     """Seconds of one critic update, and half an actor update, of TD3."""
     critic = network(N_OBS + N_ACT, width, 1, density)
@@ -46,10 +53,7 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
     def passes(net: Network, members: int, *, back: bool) -> float:
         """Forward (or back, to the inputs) through all members, tile by tile."""
         tiles = max(math.ceil(vectors / WIDEST), min(math.ceil(cores / members), vectors // 2))
-        x = np.ones((math.ceil(vectors / tiles) * LANES, net.layout.n_in), np.float32)
-        y, trace = net.forward(x)
-        d = np.ones_like(y)
-        once = seconds((lambda: net.input_gradient(trace, d)) if back else (lambda: net(x)), 0.01)
+        once = products(net, math.ceil(vectors / tiles) * LANES, back=back)
         return math.ceil(members * tiles / cores) * once + (1 + back) * HANDOVER
 
     def weights(net: Network, members: int) -> float:
@@ -59,7 +63,7 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
         d, moments = np.ones_like(y), np.zeros((2, net.parameters.size), np.float32)
         numbers = (1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
         both = seconds(lambda: net.adam_step(trace, d, *moments, *numbers), 0.01)
-        alone = max(both - seconds(lambda: net.input_gradient(trace, d), 0.01), 0.0)
+        alone = max(both - products(net, batch, back=True), 0.0)
         items = 2 * math.ceil(width / 32) + 1
         return members * alone * math.ceil(members * items / cores) / (members * items) + HANDOVER
 

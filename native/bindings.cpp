@@ -157,20 +157,16 @@ std::vector<Input> checked_inputs(const Stack& stack, const std::vector<ReadOnly
 }
 
 nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
-                  const std::vector<ReadOnlyArray>& inputs, std::optional<uint32_t> member) {
+                  const std::vector<ReadOnlyArray>& inputs) {
   const float* p = checked<float>(parameters, "forward: parameters", {stack->parameters()});
   const std::vector<Input> parts = checked_inputs(*stack, inputs);
-  if (member && *member >= stack->members())
-    throw std::invalid_argument("forward: member " + std::to_string(*member) + " of " +
-                                std::to_string(stack->members()));
   const uint32_t batch = uint32_t(inputs[0].shape(0));
-  const uint32_t members = member ? 1 : stack->members();
-  FloatArray output = new_array({members, batch, stack->n_out()});
+  FloatArray output = new_array({stack->members(), batch, stack->n_out()});
   float* y = output.data();
   std::optional<Trace> trace;
   {
     nb::gil_scoped_release release;
-    trace.emplace(stack->forward(p, parts, batch, member.value_or(0), members, y));
+    trace.emplace(stack->forward(p, parts, batch, y));
   }
   return nb::make_tuple(output, std::move(*trace));
 }
@@ -189,6 +185,29 @@ FloatArray outputs(const Stack& stack, ReadOnlyArray parameters,
   return output;
 }
 
+nb::tuple value_and_input_gradient(const Stack& stack, ReadOnlyArray parameters,
+                                   const std::vector<ReadOnlyArray>& inputs, double weight,
+                                   std::optional<uint32_t> member) {
+  if (stack.n_out() != 1 || stack.output() != Output::linear)
+    throw std::invalid_argument("value: " + std::to_string(stack.n_out()) +
+                                " outputs, must be one, and linear");
+  const float* p = checked<float>(parameters, "value: parameters", {stack.parameters()});
+  const std::vector<Input> parts = checked_inputs(stack, inputs);
+  if (member && *member >= stack.members())
+    throw std::invalid_argument("value: member " + std::to_string(*member) + " of " +
+                                std::to_string(stack.members()));
+  const uint32_t batch = uint32_t(inputs[0].shape(0));
+  FloatArray value = new_array({batch, 1});
+  FloatArray gradient = new_array({batch, stack.gradient_inputs()});
+  float *v = value.data(), *g = gradient.data();
+  {
+    nb::gil_scoped_release release;
+    stack.value_and_input_gradient(p, parts, batch, member.value_or(0),
+                                   member ? 1 : stack.members(), float(weight), v, g);
+  }
+  return nb::make_tuple(value, gradient);
+}
+
 template <class Parameters, class Pointer>
 const float* checked_pass(const Stack& stack, const Parameters& parameters, const Trace& trace,
                           const ReadOnlyArray& output_gradient, Pointer& p) {
@@ -196,12 +215,7 @@ const float* checked_pass(const Stack& stack, const Parameters& parameters, cons
     throw std::invalid_argument("gradient: the trace comes from another network or topology");
   p = checked<float>(parameters, "gradient: parameters", {stack.parameters()});
   return checked<float>(output_gradient, "gradient: output_gradient",
-                        {trace.members, trace.batch, stack.n_out()});
-}
-
-std::invalid_argument wrong_members(const Stack& stack, const Trace& trace) {
-  return std::invalid_argument("gradient: the trace holds " + std::to_string(trace.members) +
-                               " members, the network " + std::to_string(stack.members()));
+                        {stack.members(), trace.batch, stack.n_out()});
 }
 
 void check_place(const Stack& stack, uint32_t member, uint32_t layer) {
@@ -217,9 +231,8 @@ std::optional<FloatArray> gradient(const Stack& stack, ReadOnlyArray parameters,
   const float* p;
   const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
   float* g = checked<float>(out, "gradient: out", {stack.parameters()});
-  if (trace.members != stack.members()) throw wrong_members(stack, trace);
   std::optional<FloatArray> result;
-  if (inputs) result = new_array({trace.members, trace.batch, stack.gradient_inputs()});
+  if (inputs) result = new_array({stack.members(), trace.batch, stack.gradient_inputs()});
   float* to_inputs = result ? result->data() : nullptr;
   {
     nb::gil_scoped_release release;
@@ -234,7 +247,6 @@ Later bind_adam_step(const Stack& stack, Array parameters, const Trace& trace,
                      double weight_decay) {
   float* p;
   const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
-  if (trace.members != stack.members()) throw wrong_members(stack, trace);
   if (step == 0) throw std::invalid_argument("adam_step: step counts from 1");
   float* first = checked<float>(m, "adam_step: m", {stack.parameters()});
   float* second = checked<float>(v, "adam_step: v", {stack.parameters()});
@@ -247,11 +259,7 @@ nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const T
                            ReadOnlyArray output_gradient, uint32_t member, uint32_t layer) {
   const float* p;
   const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
-  if (trace.members != stack.members() || member >= stack.members() || layer >= stack.depth())
-    throw std::invalid_argument("gradient_factors: member " + std::to_string(member) + ", layer " +
-                                std::to_string(layer) + " of a trace of " +
-                                std::to_string(trace.members) + " members and " +
-                                std::to_string(stack.depth()) + " layers");
+  check_place(stack, member, layer);
   FloatArray dy = new_array({stack.layer(member, layer).n_out, trace.batch});
   FloatArray x = new_array({stack.layer(member, layer).n_in, trace.batch});
   float *to_dy = dy.data(), *to_x = x.data();
@@ -260,19 +268,6 @@ nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const T
     stack.gradient_factors(p, trace, d, member, layer, to_dy, to_x);
   }
   return nb::make_tuple(dy, x);
-}
-
-FloatArray input_gradient(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
-                          ReadOnlyArray output_gradient) {
-  const float* p;
-  const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
-  FloatArray result = new_array({trace.members, trace.batch, stack.gradient_inputs()});
-  float* r = result.data();
-  {
-    nb::gil_scoped_release release;
-    stack.input_gradient(p, trace, d, r);
-  }
-  return result;
 }
 
 void bind_follow(Array target, ReadOnlyArray online, double tau) {
@@ -507,8 +502,7 @@ NB_MODULE(_native, m) {
           "uint32 [N]: for each kernel slot, its index in canonical order.");
 
   nb::class_<Trace>(m, "Trace", "What a forward pass leaves for the backward passes.")
-      .def_ro("batch", &Trace::batch)
-      .def_ro("members", &Trace::members);
+      .def_ro("batch", &Trace::batch);
 
   nb::class_<Later>(m, "Unfinished",
                     "What goes on beside what its caller does; it holds what it needs.")
@@ -546,23 +540,29 @@ NB_MODULE(_native, m) {
             return stack.biases_at(member, layer);
           },
           "member"_a, "layer"_a, "Where a layer's biases begin in the flat array.")
-      .def("forward", &forward, "parameters"_a, "inputs"_a, "member"_a = nb::none(),
+      .def("forward", &forward, "parameters"_a, "inputs"_a,
            nb::sig("def forward(self, parameters: " FLOATS
-                   ", inputs: collections.abc.Sequence[" FLOATS
-                   "], member: int | None = None) -> tuple[" FLOATS ", Trace]"),
+                   ", inputs: collections.abc.Sequence[" FLOATS "]) -> tuple[" FLOATS ", Trace]"),
            "inputs: float32 [B, n_i], joined along features. Returns float32 [E, B, n_out] and a\n"
-           "Trace; with member, of that member alone (E = 1).")
+           "Trace.")
       .def("outputs", &outputs, "parameters"_a, "inputs"_a,
            nb::sig("def outputs(self, parameters: " FLOATS
                    ", inputs: collections.abc.Sequence[" FLOATS "]) -> " FLOATS),
-           "What forward returns for all members, without a Trace.")
+           "What forward returns, without a Trace.")
+      .def("value_and_input_gradient", &value_and_input_gradient, "parameters"_a, "inputs"_a,
+           "weight"_a, "member"_a = nb::none(),
+           nb::sig("def value_and_input_gradient(self, parameters: " FLOATS
+                   ", inputs: collections.abc.Sequence[" FLOATS
+                   "], weight: float, member: int | None = None) -> tuple[" FLOATS ", " FLOATS "]"),
+           "The smallest output of all members, or that of one, float32 [B, 1], and\n"
+           "d weight sum(it) / d inputs, float32 [B, differentiated inputs].")
       .def("gradient", &gradient, "parameters"_a, "trace"_a, "output_gradient"_a, "out"_a,
            "inputs"_a = false,
            nb::sig("def gradient(self, parameters: " FLOATS
                    ", trace: Trace, output_gradient: " FLOATS ", out: " FLOATS
                    ", inputs: bool = False) -> " FLOATS " | None"),
            "Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].\n"
-           "With inputs, also returns what input_gradient gives, in the same pass.")
+           "With inputs, also returns the same / d inputs, float32 [E, B, differentiated inputs].")
       .def("adam_step", &bind_adam_step, nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>(),
            nb::keep_alive<0, 3>(), nb::keep_alive<0, 5>(), nb::keep_alive<0, 6>(), "parameters"_a,
            "trace"_a, "output_gradient"_a, "m"_a, "v"_a, "step"_a, "learning_rate"_a, "beta1"_a,
@@ -580,11 +580,7 @@ NB_MODULE(_native, m) {
                    ", trace: Trace, output_gradient: " FLOATS
                    ", member: int, layer: int) -> tuple[" FLOATS ", " FLOATS "]"),
            "dY float32 [n_out, B] and X float32 [n_in, B] of one layer: its weight gradient is\n"
-           "dY X^T, for connections that exist and for those that do not.")
-      .def("input_gradient", &input_gradient, "parameters"_a, "trace"_a, "output_gradient"_a,
-           nb::sig("def input_gradient(self, parameters: " FLOATS
-                   ", trace: Trace, output_gradient: " FLOATS ") -> " FLOATS),
-           "float32 [E, B, differentiated inputs].");
+           "dY X^T, for connections that exist and for those that do not.");
 
   m.def("follow", &bind_follow, "target"_a, "online"_a, "tau"_a,
         nb::sig("def follow(target: " FLOATS ", online: " FLOATS ", tau: float) -> None"),

@@ -65,6 +65,11 @@ uint32_t Tiles::first(uint32_t tile) const {
   return std::min(samples, uint32_t(uint64_t(vectors) * tile / count) * lanes);
 }
 
+size_t Tiles::stride() const {
+  const size_t widest = std::min(samples, (vectors + count - 1) / count * lanes);
+  return (widest + kStrideStep - 1) / kStrideStep * kStrideStep;
+}
+
 size_t row_stride(uint32_t batch) {
   const size_t lines = (batch + kStrideStep - 1) / kStrideStep;
   return (lines | 1) * kStrideStep;
@@ -140,35 +145,80 @@ Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members, Out
   }
 }
 
+template <class Out>
+float* Stack::walk(const Kernels& k, const float* parameters, uint32_t member, const float* x,
+                   const Out& out, size_t stride, uint32_t samples) const {
+  float* y = nullptr;
+  for (uint32_t l = 0; l < depth(); l++) {
+    y = out(l);
+    k.product(layer(member, l).forward.view(), parameters + weights_at(member, l),
+              parameters + biases_at(member, l), x, y, nullptr,
+              l + 1 < depth() ? Edge::relu : Edge::none, stride, samples);
+    x = y;
+  }
+  if (output_ == Output::tanh) k.tanh_rows(n_out(), y, stride, samples);
+  return y;
+}
+
+Stack::Transposed Stack::transposed(const Kernels& k, const float* parameters,
+                                    uint32_t first_member, uint32_t members,
+                                    uint32_t first_layer) const {
+  const uint32_t layers = depth() - std::min(first_layer, depth());
+  struct Part {
+    uint32_t member, layer;
+    size_t first, count, to;
+  };
+  std::vector<Part> parts;
+  std::vector<size_t> at;
+  size_t end = 0;
+  for (uint32_t i = 0; i < members * layers; i++) {
+    const uint32_t member = first_member + i / layers, l = first_layer + i % layers;
+    const size_t size = layer(member, l).transposed_slots.size();
+    at.push_back(end);
+    for (size_t first = 0; first < size; first += kGathered)
+      parts.push_back({member, l, first, std::min(kGathered, size - first), end + first});
+    end += size;
+  }
+  Transposed result{first_member, first_layer, layers, std::move(at), Buffer(end)};
+  parallel_for(uint32_t(parts.size()), [&](uint32_t i) {
+    const Part& part = parts[i];
+    k.gather(part.count, parameters + weights_at(part.member, part.layer),
+             layer(part.member, part.layer).transposed_slots.data() + part.first,
+             result.values.data() + part.to);
+  });
+  return result;
+}
+
+template <class Gate, class Dx>
+void Stack::walk_back(const Kernels& k, const Transposed& weights, uint32_t member, const float* dy,
+                      const Gate& gate, const Dx& dx, size_t stride, uint32_t samples) const {
+  for (uint32_t l = depth(); l-- > weights.first_layer;) {
+    float* to = dx(l);
+    k.product(layer(member, l).transposed.view(), weights.of(member, l), nullptr, dy, to,
+              l > 0 ? gate(l) : nullptr, l > 0 ? Edge::gate : Edge::none, stride, samples);
+    dy = to;
+  }
+}
+
 Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
-                     uint32_t first_member, uint32_t members, float* output) const {
-  const size_t floats = (n_in() + members * width_) * row_stride(batch);
-  Trace trace{shared_from_this(), &kernels(), batch, first_member, members, Buffer(floats)};
+                     float* output) const {
+  const size_t floats = (n_in() + members() * width_) * row_stride(batch);
+  Trace trace{shared_from_this(), &kernels(), batch, Buffer(floats)};
   const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();
-  const uint32_t samples = trace.samples();
 
-  const Tiles tiles(samples, widest_, share(members), k);
-  const uint32_t outputs = n_out();
+  const Tiles tiles(trace.samples(), widest_, share(members()), k);
   parallel_for(tiles.count, [&](uint32_t item) {
     const uint32_t at = tiles.first(item);
     take_in(inputs, batch, at, tiles.size(item), trace.input() + at, stride, k);
   });
-  parallel_for(members * tiles.count, [&](uint32_t item) {
-    const uint32_t e = item / tiles.count, member = first_member + e;
+  parallel_for(members() * tiles.count, [&](uint32_t item) {
+    const uint32_t member = item / tiles.count;
     const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
-    const float* in = trace.input() + at;
-    for (uint32_t l = 0; l < depth(); l++) {
-      float* out = trace.output_of(e, l) + at;
-      k.product(layer(member, l).forward.view(), parameters + weights_at(member, l),
-                parameters + biases_at(member, l), in, out, nullptr,
-                l + 1 < depth() ? Edge::relu : Edge::none, stride, size);
-      in = out;
-    }
-    if (output_ == Output::tanh)
-      k.tanh_rows(outputs, trace.output_of(e, depth() - 1) + at, stride, size);
-    k.hand_out(std::min(size, batch - at), outputs, in, stride,
-               output + (size_t(e) * batch + at) * outputs);
+    const auto out = [&](uint32_t l) { return trace.output_of(member, l) + at; };
+    const float* y = walk(k, parameters, member, trace.input() + at, out, stride, size);
+    k.hand_out(std::min(size, batch - at), n_out(), y, stride,
+               output + (size_t(member) * batch + at) * n_out());
   });
   return trace;
 }
@@ -177,24 +227,70 @@ void Stack::outputs(const float* parameters, const std::vector<Input>& inputs, u
                     float* output) const {
   const Kernels& k = kernels();
   const Tiles tiles(padded_samples(batch, k), widest_, share(members()), k);
-  const size_t stride = (std::min(tiles.samples, k.lanes * k.max_vectors) + kStrideStep - 1) /
-                        kStrideStep * kStrideStep;
-  const size_t room = 2 * widest_ * stride; // of an item: what a layer reads, and what it writes
-  const Buffer rooms(members() * tiles.count * room);
+  const size_t stride = tiles.stride();
   parallel_for(members() * tiles.count, [&](uint32_t item) {
     const uint32_t member = item / tiles.count;
-    const uint32_t first = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
-    float *in = rooms.data() + item * room, *out = in + widest_ * stride;
-    take_in(inputs, batch, first, size, in, stride, k);
-    for (uint32_t l = 0; l < depth(); l++) {
-      k.product(layer(member, l).forward.view(), parameters + weights_at(member, l),
-                parameters + biases_at(member, l), in, out, nullptr,
-                l + 1 < depth() ? Edge::relu : Edge::none, stride, size);
-      std::swap(in, out);
+    const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
+    const Buffer room(2 * widest_ * stride); // the thread's last one, still in its caches
+    const auto part = [&](uint32_t i) { return room.data() + (i % 2) * widest_ * stride; };
+    take_in(inputs, batch, at, size, part(1), stride, k);
+    const float* y = walk(k, parameters, member, part(1), part, stride, size);
+    k.hand_out(std::min(size, batch - at), n_out(), y, stride,
+               output + (size_t(member) * batch + at) * n_out());
+  });
+}
+
+void Stack::value_and_input_gradient(const float* parameters, const std::vector<Input>& inputs,
+                                     uint32_t batch, uint32_t first_member, uint32_t members,
+                                     float weight, float* value, float* input_gradient) const {
+  const Kernels& k = kernels();
+  const Transposed weights = transposed(k, parameters, first_member, members, 0);
+  const Tiles tiles(padded_samples(batch, k), widest_, threads(), k);
+  const size_t stride = tiles.stride(), member_size = width_ * stride;
+  const size_t dx_size = gradient_inputs() * stride;
+  parallel_for(tiles.count, [&](uint32_t item) {
+    const uint32_t at = tiles.first(item), size = tiles.size(item);
+    const uint32_t samples = std::min(size, batch - at);
+    const Buffer room((n_in() + 2 * widest_) * stride + members * (member_size + dx_size));
+    float* const x = room.data();
+    float* const dys = x + n_in() * stride; // of one layer, and of the next
+    float* const inputs_dx = dys + 2 * widest_ * stride;
+    float* const activations = inputs_dx + members * dx_size;
+    const auto output_of = [&](uint32_t e, uint32_t l) {
+      float* to = activations + e * member_size;
+      for (uint32_t before = 0; before < l; before++) to += layer(0, before).n_out * stride;
+      return to;
+    };
+
+    take_in(inputs, batch, at, size, x, stride, k);
+    for (uint32_t e = 0; e < members; e++)
+      walk(
+          k, parameters, first_member + e, x, [&](uint32_t l) { return output_of(e, l); }, stride,
+          size);
+
+    const auto y = [&](uint32_t e) { return output_of(e, depth() - 1); };
+    for (uint32_t b = 0; b < samples; b++) {
+      float least = y(0)[b], equal = 0;
+      for (uint32_t e = 1; e < members; e++)
+        if (!(least <= y(e)[b])) least = std::isnan(least) ? least : y(e)[b];
+      for (uint32_t e = 0; e < members; e++) equal += y(e)[b] == least;
+      for (uint32_t e = 0; e < members; e++)
+        y(e)[b] = float(y(e)[b] == least) / equal * weight; // from here on dL/dy
+      value[at + b] = least;
     }
-    if (output_ == Output::tanh) k.tanh_rows(n_out(), in, stride, size);
-    k.hand_out(std::min(size, batch - first), n_out(), in, stride,
-               output + (size_t(member) * batch + first) * n_out());
+    for (uint32_t e = 0; e < members; e++) {
+      std::fill(y(e) + samples, y(e) + size, 0.0f);
+      const auto dx = [&](uint32_t l) {
+        return l > 0 ? dys + (l % 2) * widest_ * stride : inputs_dx + e * dx_size;
+      };
+      walk_back(
+          k, weights, first_member + e, y(e), [&](uint32_t l) { return output_of(e, l - 1); }, dx,
+          stride, size);
+    }
+    for (uint32_t e = 1; e < members; e++)
+      for (size_t i = 0; i < dx_size; i++) inputs_dx[i] += inputs_dx[e * dx_size + i];
+    k.hand_out(samples, gradient_inputs(), inputs_dx, stride,
+               input_gradient + size_t(at) * gradient_inputs());
   });
 }
 
@@ -204,59 +300,27 @@ Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
                             const float* output_gradient, bool to_inputs) const {
   const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();
-  const uint32_t samples = trace.samples();
-  const uint32_t batch = trace.batch, members = trace.members, outputs = n_out();
-  const uint32_t inputs = to_inputs ? gradient_inputs() : 0;
-  const size_t rows = inputs + width_;
-  Buffer result(members * rows * stride);
-
-  // Values in the order of the transposed patterns, for the layers that are walked back.
-  const uint32_t first_layer = to_inputs ? 0 : 1;
-  const uint32_t walked = depth() - std::min(first_layer, depth());
-  struct Part {
-    uint32_t member, layer;
-    size_t first, count, to;
-  };
-  std::vector<Part> parts;
-  std::vector<size_t> at; // of each member and walked layer
-  size_t end = 0;
-  for (uint32_t i = 0; i < members * walked; i++) {
-    const uint32_t member = trace.first_member + i / walked, l = first_layer + i % walked;
-    const size_t size = layer(member, l).transposed_slots.size();
-    at.push_back(end);
-    for (size_t first = 0; first < size; first += kGathered)
-      parts.push_back({member, l, first, std::min(kGathered, size - first), end + first});
-    end += size;
-  }
-  Buffer values(end);
-  parallel_for(uint32_t(parts.size()), [&](uint32_t i) {
-    const Part& part = parts[i];
-    k.gather(part.count, parameters + weights_at(part.member, part.layer),
-             layer(part.member, part.layer).transposed_slots.data() + part.first,
-             values.data() + part.to);
-  });
-
-  const Tiles tiles(samples, widest_, share(members), k);
-  parallel_for(members * tiles.count, [&](uint32_t item) {
-    const uint32_t e = item / tiles.count, member = trace.first_member + e;
-    const uint32_t offset = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
-    float* dy = result.data() + (e * rows + rows - outputs) * stride + offset;
-    k.take_in(std::min(size, batch - offset), outputs,
-              output_gradient + (size_t(e) * batch + offset) * outputs, dy, stride, size);
+  const uint32_t batch = trace.batch, outputs = n_out();
+  const size_t rows = (to_inputs ? gradient_inputs() : 0) + width_;
+  Buffer result(members() * rows * stride);
+  const Transposed weights = transposed(k, parameters, 0, members(), to_inputs ? 0 : 1);
+  const Tiles tiles(trace.samples(), widest_, share(members()), k);
+  parallel_for(members() * tiles.count, [&](uint32_t item) {
+    const uint32_t member = item / tiles.count;
+    const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
+    float* dy = result.data() + ((member + 1) * rows - outputs) * stride + at;
+    k.take_in(std::min(size, batch - at), outputs,
+              output_gradient + (size_t(member) * batch + at) * outputs, dy, stride, size);
     if (output_ == Output::tanh) {
-      const float* y = trace.output_of(e, depth() - 1) + offset;
+      const float* y = trace.output_of(member, depth() - 1) + at;
       for (uint32_t r = 0; r < outputs; r++)
         for (uint32_t b = 0; b < size; b++)
           dy[r * stride + b] *= 1.0f - y[r * stride + b] * y[r * stride + b];
     }
-    for (uint32_t l = depth(); l-- > first_layer;) {
-      const Layer& here = layer(member, l);
-      float* dx = dy - here.transposed.rows * stride;
-      k.product(here.transposed.view(), values.data() + at[e * walked + l - first_layer], nullptr,
-                dy, dx, l > 0 ? trace.output_of(e, l - 1) + offset : nullptr,
-                l > 0 ? Edge::gate : Edge::none, stride, size);
-      dy = dx;
-    }
+    float* to = dy;
+    walk_back(
+        k, weights, member, dy, [&](uint32_t l) { return trace.output_of(member, l - 1) + at; },
+        [&](uint32_t l) { return to -= layer(member, l).transposed.rows * stride; }, stride, size);
   });
   return result;
 }
@@ -348,18 +412,12 @@ void Stack::gradient_factors(const float* parameters, const Trace& trace,
     std::memcpy(x + size_t(c) * trace.batch, in + c * stride, trace.batch * sizeof(float));
 }
 
-void Stack::input_gradient(const float* parameters, const Trace& trace,
-                           const float* output_gradient, float* result) const {
-  const Buffer dy = backpropagate(parameters, trace, output_gradient, true);
-  hand_out_inputs(trace, dy, result);
-}
-
 void Stack::hand_out_inputs(const Trace& trace, const Buffer& gradients, float* result) const {
   const Kernels& k = *trace.kernels;
   const uint32_t inputs = gradient_inputs();
   const size_t stride = trace.stride();
-  const Tiles tiles(trace.samples(), widest_, share(trace.members), k);
-  parallel_for(trace.members * tiles.count, [&](uint32_t item) {
+  const Tiles tiles(trace.samples(), widest_, share(members()), k);
+  parallel_for(members() * tiles.count, [&](uint32_t item) {
     const uint32_t e = item / tiles.count, at = tiles.first(item % tiles.count);
     k.hand_out(std::min(tiles.size(item % tiles.count), trace.batch - at), inputs,
                gradients.data() + e * (inputs + width_) * stride + at, stride,

@@ -20,6 +20,7 @@ struct Tiles {
   Tiles(uint32_t padded, size_t widest, uint32_t parts, const Kernels&);
   uint32_t first(uint32_t tile) const;
   uint32_t size(uint32_t tile) const { return first(tile + 1) - first(tile); }
+  size_t stride() const; // floats of a row of the widest tile alone
 };
 
 // Floats of a row of activations: an odd number of 64-byte lines, so that the rows of a wide batch
@@ -59,13 +60,13 @@ class Stack;
 struct Trace {
   std::shared_ptr<const Stack> stack;
   const Kernels* kernels; // that made it, and that must read it: padding depends on their lanes
-  uint32_t batch, first_member, members;
+  uint32_t batch;
   Buffer activations;
 
   uint32_t samples() const; // of the batch, rounded up to whole vectors; see kernels.h
   size_t stride() const;    // floats
   float* input() const { return activations.data(); }
-  float* output_of(uint32_t member, uint32_t layer) const; // member counts from first_member
+  float* output_of(uint32_t member, uint32_t layer) const;
 };
 
 class Stack : public std::enable_shared_from_this<Stack> {
@@ -74,6 +75,7 @@ class Stack : public std::enable_shared_from_this<Stack> {
   Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members, Output output);
 
   uint32_t members() const { return uint32_t(layers_.size()); }
+  Output output() const { return output_; }
   uint32_t depth() const { return uint32_t(layers_[0].size()); }
   const Layer& layer(uint32_t member, uint32_t l) const { return *layers_[member][l]; }
   uint32_t n_in() const { return layer(0, 0).n_in; }
@@ -88,15 +90,22 @@ class Stack : public std::enable_shared_from_this<Stack> {
 
   // output: [members, batch, n_out], row-major.
   Trace forward(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
-                uint32_t first_member, uint32_t members, float* output) const;
+                float* output) const;
 
-  // The same output of all members, when nothing will go back: activations stay in caches.
+  // The same output, when nothing will go back: activations stay in caches.
   void outputs(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
                float* output) const;
 
-  // gradient: [parameters()] of sum(output * output_gradient), in the order of the parameters.
-  // The trace must hold all members. If input_gradient is not null: also what input_gradient()
-  // gives, in the same pass.
+  // value: [batch], of each sample the smallest output of `members` members, which are linear and
+  // have one output. input_gradient: [batch, gradient_inputs()] of weight sum(value); members that
+  // are equal share it; where one is NaN the value is. Both in one walk: activations stay in
+  // caches.
+  void value_and_input_gradient(const float* parameters, const std::vector<Input>& inputs,
+                                uint32_t batch, uint32_t first_member, uint32_t members,
+                                float weight, float* value, float* input_gradient) const;
+
+  // gradient: [parameters()] of sum(output * output_gradient), in the order of the parameters. If
+  // input_gradient is not null: also that, [members, batch, gradient_inputs()], in the same pass.
   void gradient(const float* parameters, const Trace&, const float* output_gradient,
                 float* gradient, float* input_gradient = nullptr) const;
 
@@ -109,11 +118,31 @@ class Stack : public std::enable_shared_from_this<Stack> {
   void gradient_factors(const float* parameters, const Trace&, const float* output_gradient,
                         uint32_t member, uint32_t layer, float* dy, float* x) const;
 
-  // result: [members of the trace, batch, gradient_inputs()].
-  void input_gradient(const float* parameters, const Trace&, const float* output_gradient,
-                      float* result) const;
-
  private:
+  // A tile of samples through all layers of a member; layer l writes to out(l), which must not be
+  // what it reads. Returns the last one.
+  template <class Out>
+  float* walk(const Kernels&, const float* parameters, uint32_t member, const float* x,
+              const Out& out, size_t stride, uint32_t samples) const;
+
+  // Weights in the order of the transposed patterns, of the layers from first_layer on.
+  struct Transposed {
+    uint32_t first_member, first_layer, layers; // layers: of a member
+    std::vector<size_t> at;
+    Buffer values;
+
+    const float* of(uint32_t member, uint32_t layer) const {
+      return values.data() + at[(member - first_member) * layers + layer - first_layer];
+    }
+  };
+  Transposed transposed(const Kernels&, const float* parameters, uint32_t first_member,
+                        uint32_t members, uint32_t first_layer) const;
+
+  // And back: dL/d(what layer l reads) goes to dx(l), through the ReLU whose output is gate(l).
+  template <class Gate, class Dx>
+  void walk_back(const Kernels&, const Transposed&, uint32_t member, const float* dy,
+                 const Gate& gate, const Dx& dx, size_t stride, uint32_t samples) const;
+
   Buffer backpropagate(const float* parameters, const Trace&, const float* output_gradient,
                        bool to_inputs) const;
   // Blocks of rows of a layer: a work item of a gradient.

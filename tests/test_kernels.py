@@ -231,12 +231,17 @@ class Problem:
     def run_gradient(self, trace: _native.Trace | None = None) -> Array:
         trace = trace or self.run_forward()[1]
         out = np.full_like(self.parameters, np.nan)
-        self.stack.gradient(self.parameters, trace, self.output_gradient, out)
+        assert self.stack.gradient(self.parameters, trace, self.output_gradient, out) is None
         return out
 
-    def run_input_gradient(self) -> Array:
+    def run_gradients(self, output_gradient: Array | None = None) -> tuple[Array, Array]:
+        """Of the parameters and of the inputs, in one pass."""
+        out = np.full_like(self.parameters, np.nan)
+        d = self.output_gradient if output_gradient is None else output_gradient
         _, trace = self.run_forward()
-        return self.stack.input_gradient(self.parameters, trace, self.output_gradient)
+        dx = self.stack.gradient(self.parameters, trace, d, out, inputs=True)
+        assert dx is not None
+        return out, dx
 
 
 def normal(rng: Generator, shape: int | tuple[int, ...]) -> Array:
@@ -325,7 +330,7 @@ BIG = Case((97, 256, 256, 6), 0.25, 256, 2, "tanh", first_gradient_input=90)
 def test_forward(isa: str, case: Case) -> None:
     p = problem(case)
     output, trace = p.run_forward()
-    assert (trace.batch, trace.members) == (case.batch, case.members)
+    assert trace.batch == case.batch
     for member, passed in zip(output, p.passed, strict=True):
         assert_within(member, passed[-1])
 
@@ -343,17 +348,10 @@ def test_gradient(isa: str, case: Case) -> None:
 
 @each_case
 def test_input_gradient(isa: str, case: Case) -> None:
-    assert_within(problem(case).run_input_gradient(), problem(case).input_gradient)
-
-
-@each_case
-def test_both_gradients_in_one_pass_are_those_of_two_bit_for_bit(isa: str, case: Case) -> None:
     p = problem(case)
-    trace = p.run_forward()[1]
-    out = np.empty_like(p.parameters)
-    dx = p.stack.gradient(p.parameters, trace, p.output_gradient, out, inputs=True)
-    np.testing.assert_array_equal(out, p.run_gradient())
-    np.testing.assert_array_equal(dx, p.run_input_gradient())
+    gradient, dx = p.run_gradients()
+    assert_within(dx, p.input_gradient)
+    np.testing.assert_array_equal(gradient, p.run_gradient())
 
 
 @pytest.mark.parametrize("case", [CASES[2], CASES[6], CASES[9], CASES[14]], ids=case_id)
@@ -372,19 +370,64 @@ def test_every_group_of_rows_with_every_number_of_columns(isa: str) -> None:
     p = every_group()
     assert_within(p.run_forward()[0][0], p.passed[0][-1])
     assert_within(p.run_gradient(), p.gradient)
-    assert_within(p.run_input_gradient(), p.input_gradient)
+    assert_within(p.run_gradients()[1], p.input_gradient)
+
+
+VALUES = [
+    Case((1, 1), 1, 1),
+    Case((5, 8, 1), 0, 17, members=2),
+    Case((3, 4, 5, 1), 0.5, 15, members=3),
+    Case((9, 31, 1), 0.3, 33, members=2, first_gradient_input=9),  # none is differentiated
+    Case((23, 256, 256, 1), 0.1, 100, members=2, first_gradient_input=17),
+    Case((23, 256, 256, 1), 0.05, 256, members=2, first_gradient_input=17),
+    Case((40, 2000, 300, 1), 0.01, 70, members=2, first_gradient_input=20),
+]
+
+
+@pytest.mark.parametrize("case", VALUES, ids=case_id)
+def test_value_and_input_gradient_are_those_of_the_smallest_member_bit_for_bit(
+    isa: str, case: Case
+) -> None:
+    p = problem(case)
+    q, _ = p.run_forward()
+    least = q.min(axis=0)
+    weight = np.float32(-1 / case.batch)
+    for threads in (1, 2, 3):
+        _native.set_threads(threads)
+        value, dx = p.stack.value_and_input_gradient(p.parameters, p.inputs, weight)
+        np.testing.assert_array_equal(value, least)
+        wanted = p.run_gradients((q == least).astype(np.float32) * weight)[1]
+        np.testing.assert_array_equal(dx, wanted.sum(axis=0))
+        for member in range(case.members):
+            alone, dx = p.stack.value_and_input_gradient(p.parameters, p.inputs, weight, member)
+            np.testing.assert_array_equal(alone, q[member])
+            np.testing.assert_array_equal(dx, p.run_gradients(0 * q + weight)[1][member])
+
+
+def test_equal_members_share_the_input_gradient(isa: str) -> None:
+    p = problem(VALUES[4])
+    stack = _native.Stack([p.layers[0], p.layers[0]], "linear")
+    parameters = np.tile(p.parameters[: stack.parameters // 2], 2)
+    both = stack.value_and_input_gradient(parameters, p.inputs, 0.5)
+    one = stack.value_and_input_gradient(parameters, p.inputs, 0.5, 1)
+    for got, wanted in zip(both, one, strict=True):
+        np.testing.assert_array_equal(got, wanted)
 
 
 @pytest.mark.parametrize("member", [0, 1])
-def test_one_member_of_an_ensemble_computes_what_it_does_among_all(isa: str, member: int) -> None:
-    p = problem(CASES[7])
-    together, _ = p.run_forward()
-    alone, trace = p.stack.forward(p.parameters, p.inputs, member)
-    assert trace.members == 1
-    assert np.array_equal(alone, together[member : member + 1])
-    wanted = p.run_input_gradient()[member : member + 1]
-    d = p.output_gradient[member : member + 1]
-    assert np.array_equal(p.stack.input_gradient(p.parameters, trace, d), wanted)
+def test_where_a_member_is_not_a_number_the_value_is_not_either(isa: str, member: int) -> None:
+    p = problem(Case((4, 8, 1), 1, 100, members=2))
+    x = np.abs(p.x)
+    x[41, 2] = np.inf
+    parameters = p.parameters.copy()
+    for m in (0, 1):  # infinity times 0 in one member, and cut off by the ReLU in the other
+        weights = parameters[p.stack.weights_at(m, 0) : p.stack.biases_at(m, 0)]
+        weights[:] = 0 if m == member else -1
+    q, _ = p.stack.forward(parameters, [x])
+    assert [list(np.flatnonzero(np.isnan(member))) for member in q].count([41]) == 1
+    value, dx = p.stack.value_and_input_gradient(parameters, [x], 1.0)
+    assert list(np.flatnonzero(np.isnan(value))) == [41]
+    assert np.isfinite(np.delete(dx, 41, axis=0)).all()
 
 
 def test_joined_inputs_are_one_input(isa: str) -> None:
@@ -508,7 +551,7 @@ def test_nan_in_the_output_gradient_reaches_the_gradients(isa: str) -> None:
     of_output = np.empty(18, bool)
     of_output[p.layers[0][2].canonical_index] = np.isnan(out[at : at + 18])
     assert list(of_output) == [False] * 6 + [True] * 6 + [False] * 6
-    dx = p.stack.input_gradient(p.parameters, trace, d)
+    dx = p.run_gradients(d)[1]
     assert list(np.isnan(dx[0]).any(axis=1)) == [False] * 32 + [True]
 
 
@@ -519,7 +562,7 @@ def everything(p: Problem) -> list[bytes]:
     """The bytes of every result that threads could touch."""
     output, trace = p.run_forward()
     gradient = p.run_gradient(trace)
-    results = [output, gradient, p.stack.input_gradient(p.parameters, trace, p.output_gradient)]
+    results = [output, gradient, p.run_gradients()[1]]
     parameters, m, v = p.parameters.copy(), *np.zeros((2, gradient.size), np.float32)
     for step in (1, 2):
         p.stack.adam_step(
@@ -555,7 +598,9 @@ def test_an_observation_gives_the_same_bits_in_any_batch(isa: str) -> None:
     def run(rows: NDArray[np.intp]) -> tuple[Array, Array]:
         output, trace = p.stack.forward(p.parameters, [p.x[rows]])
         given = np.ascontiguousarray(d[:, rows])
-        return output, p.stack.input_gradient(p.parameters, trace, given)
+        dx = p.stack.gradient(p.parameters, trace, given, np.empty_like(p.parameters), inputs=True)
+        assert dx is not None
+        return output, dx
 
     output, dx = run(np.arange(256))
     rng = np.random.default_rng(0)
@@ -875,7 +920,7 @@ def door_stack() -> tuple[_native.Stack, Array, _native.Trace]:
 
 
 STACK, PARAMETERS, TRACE = door_stack()
-ONE_MEMBER = STACK.forward(PARAMETERS, [zeros(5, 3)], 1)[1]
+VALUE_STACK = _native.Stack([[_native.Layer(3, 1, np.arange(3))] for _ in range(2)], "linear")
 OTHER_STACK = door_stack()[0]
 COLUMNS = np.asfortranarray(zeros(5, 3))
 FROZEN = zeros(16)
@@ -934,8 +979,26 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: STACK.forward(zeros(32)[::2], [zeros(5, 3)]),
         ValueError, "parameters must be contiguous",
     ),
-    "forward member": (
-        lambda: STACK.forward(PARAMETERS, [zeros(5, 3)], 2), ValueError, "member 2 of 2",
+    "value outputs": (
+        lambda: STACK.value_and_input_gradient(PARAMETERS, [zeros(5, 3)], 1.0),
+        ValueError, "2 outputs, must be one, and linear",
+    ),
+    "value tanh": (
+        lambda: _native.Stack([[_native.Layer(3, 1, np.arange(3))]], "tanh")
+        .value_and_input_gradient(zeros(4), [zeros(5, 3)], 1.0),
+        ValueError, "must be one, and linear",
+    ),
+    "value features": (
+        lambda: VALUE_STACK.value_and_input_gradient(zeros(8), [zeros(5, 4)], 1.0),
+        ValueError, "4 features, the network has 3",
+    ),
+    "value parameters": (
+        lambda: VALUE_STACK.value_and_input_gradient(zeros(7), [zeros(5, 3)], 1.0),
+        ValueError, r"parameters must have shape \(8,\), has \(7,\)",
+    ),
+    "value member": (
+        lambda: VALUE_STACK.value_and_input_gradient(zeros(8), [zeros(5, 3)], 1.0, 2),
+        ValueError, "member 2 of 2",
     ),
     "gradient output_gradient": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 4, 2), zeros(16)),
@@ -956,10 +1019,6 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "gradient frozen out": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), FROZEN), TypeError, "gradient",
     ),
-    "gradient one member": (
-        lambda: STACK.gradient(PARAMETERS, ONE_MEMBER, zeros(1, 5, 2), zeros(16)),
-        ValueError, "holds 1 members, the network 2",
-    ),
     "gradient parameters": (
         lambda: STACK.gradient(zeros(8), TRACE, zeros(2, 5, 2), zeros(16)),
         ValueError, r"parameters must have shape \(16,\), has \(8,\)",
@@ -968,21 +1027,13 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: OTHER_STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), zeros(16)),
         ValueError, "another network",
     ),
-    "input gradient": (
-        lambda: STACK.input_gradient(PARAMETERS, ONE_MEMBER, zeros(2, 5, 2)),
-        ValueError, r"\(1, 5, 2\), has \(2, 5, 2\)",
-    ),
     "factors member": (
         lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 2), 2, 0),
-        ValueError, "member 2, layer 0 of a trace of 2 members and 1 layers",
+        IndexError, "member 2 of 2, layer 0 of 1",
     ),
     "factors layer": (
         lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 2), 0, 1),
-        ValueError, "member 0, layer 1 of a trace of 2 members and 1 layers",
-    ),
-    "factors one member": (
-        lambda: STACK.gradient_factors(PARAMETERS, ONE_MEMBER, zeros(1, 5, 2), 1, 0),
-        ValueError, "a trace of 1 members",
+        IndexError, "member 0 of 2, layer 1 of 1",
     ),
     "factors output_gradient": (
         lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 3), 0, 0),
@@ -998,11 +1049,6 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "adam axes": (lambda: adam(p=zeros(16, 1)), ValueError, r"has \(16, 1\)"),
     "adam frozen": (lambda: adam(p=FROZEN), TypeError, "adam_step"),
-    "adam members": (
-        lambda: STACK.adam_step(zeros(16), ONE_MEMBER, zeros(1, 5, 2), zeros(16), zeros(16), 1,
-                                1e-3, 0.9, 0.999, 1e-8, 0.0),
-        ValueError, "holds 1 members, the network 2",
-    ),
     "adam step": (lambda: adam(step=0), ValueError, "counts from 1"),
     "follow": (
         lambda: _native.follow(zeros(3), zeros(4), 0.5),

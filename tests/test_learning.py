@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import sparl
 from sparl.methods import preset
-from sparl.networks.mlp import Array, Network, Trace
+from sparl.networks.mlp import Array, Network
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.loop import Training
 
@@ -119,12 +119,12 @@ def test_a_point_flees_the_origin_when_the_policy_gradient_is_turned_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail: the actor's gradient comes only from the critic's."""
-    right = Network.input_gradient
+    right = Network.value_and_input_gradient
 
-    def wrong(self: Network, trace: Trace, output_gradient: Array) -> Array:
-        return -right(self, trace, output_gradient)
+    def wrong(self: Network, *inputs: Array, weight: float, member: int) -> tuple[Array, Array]:
+        return right(self, *inputs, weight=-weight, member=member)
 
-    monkeypatch.setattr(Network, "input_gradient", wrong)
+    monkeypatch.setattr(Network, "value_and_input_gradient", wrong)
     _, after = train_point("DS-TD3", tmp_path)
     assert after < -200
 

@@ -137,8 +137,8 @@ x = np.ones((1000, 1000), np.float32)
 def resident(passes):
     for i in range(passes):
         output, trace = stack.forward(parameters, [x[i % 16 :]])
-        stack.gradient(parameters, trace, output, gradient)
-        stack.input_gradient(parameters, trace, output)
+        stack.gradient(parameters, trace, output, gradient, inputs=True)
+        stack.outputs(parameters, [x[i % 16 :]])
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 before = resident(20)

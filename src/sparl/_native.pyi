@@ -51,9 +51,6 @@ class Trace:
     @property
     def batch(self) -> int: ...
 
-    @property
-    def members(self) -> int: ...
-
 class Unfinished:
     """What goes on beside what its caller does; it holds what it needs."""
 
@@ -74,19 +71,25 @@ class Stack:
     def biases_at(self, member: int, layer: int) -> int:
         """Where a layer's biases begin in the flat array."""
 
-    def forward(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32]], member: int | None = None) -> tuple[numpy.typing.NDArray[numpy.float32], Trace]:
+    def forward(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32]]) -> tuple[numpy.typing.NDArray[numpy.float32], Trace]:
         """
         inputs: float32 [B, n_i], joined along features. Returns float32 [E, B, n_out] and a
-        Trace; with member, of that member alone (E = 1).
+        Trace.
         """
 
     def outputs(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32]]) -> numpy.typing.NDArray[numpy.float32]:
-        """What forward returns for all members, without a Trace."""
+        """What forward returns, without a Trace."""
+
+    def value_and_input_gradient(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32]], weight: float, member: int | None = None) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+        """
+        The smallest output of all members, or that of one, float32 [B, 1], and
+        d weight sum(it) / d inputs, float32 [B, differentiated inputs].
+        """
 
     def gradient(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], out: numpy.typing.NDArray[numpy.float32], inputs: bool = False) -> numpy.typing.NDArray[numpy.float32] | None:
         """
         Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].
-        With inputs, also returns what input_gradient gives, in the same pass.
+        With inputs, also returns the same / d inputs, float32 [E, B, differentiated inputs].
         """
 
     def adam_step(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], m: numpy.typing.NDArray[numpy.float32], v: numpy.typing.NDArray[numpy.float32], step: int, learning_rate: float, beta1: float, beta2: float, epsilon: float, weight_decay: float) -> Unfinished:
@@ -100,9 +103,6 @@ class Stack:
         dY float32 [n_out, B] and X float32 [n_in, B] of one layer: its weight gradient is
         dY X^T, for connections that exist and for those that do not.
         """
-
-    def input_gradient(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float32]:
-        """float32 [E, B, differentiated inputs]."""
 
 def follow(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float) -> None:
     """target += tau * (online - target), in place."""

@@ -163,16 +163,14 @@ class SAC(Agent):
         # Actor: minimise mean (alpha log pi(a|s) - min_i Q_i(s, a)), a ~ pi(s)
         heads, actor_trace = self.actor.forward(batch.observation)
         drawn = self._draw(heads, self.target_rng)
-        q_pi, trace = self.critics.forward(batch.observation, drawn.action)
-        min_q = np.minimum(*q_pi)
-        smaller = (q_pi == min_q).astype(np.float32)  # which critic gives the minimum
-        smaller /= smaller[0] + smaller[1]
-        dq_da = np.add(*self.critics.input_gradient(trace, smaller * np.float32(-1 / size)))
-        d_heads = gradient(drawn, dq_da, alpha / np.float32(size))
+        min_q, d_action = self.critics.value_and_input_gradient(
+            batch.observation, drawn.action, weight=-1 / size
+        )
+        d_heads = gradient(drawn, d_action, alpha / np.float32(size))
         self.actor_learner.step(actor_trace, d_heads, self.updates)
 
         # Temperature: minimise mean -log(alpha) (log pi(a|s) + target entropy)
-        log_density = drawn.log_density.mean()
+        log_density = drawn.log_density.sum() / np.float32(size)
         self.temperature.step(log_density)
 
         # Targets: theta' = tau theta + (1 - tau) theta', or a copy every so many updates

@@ -121,9 +121,10 @@ class TD3(Agent):
         if self.updates % cfg.policy_delay == 0:
             # Actor: maximise mean Q_1(s, pi(s))
             action, actor_trace = self.actor.forward(batch.observation)
-            q1, trace = self.critics.forward(batch.observation, action, member=0)
-            dq_da = self.critics.input_gradient(trace, np.full_like(q1, -1 / len(q1)))
-            self.actor_learner.step(actor_trace, dq_da, self.updates)
+            q1, d_action = self.critics.value_and_input_gradient(
+                batch.observation, action, weight=-1 / len(action), member=0
+            )
+            self.actor_learner.step(actor_trace, d_action, self.updates)
             record["actor_loss"] = -float(q1.sum()) / q1.size
 
             # Targets: theta' = tau theta + (1 - tau) theta'

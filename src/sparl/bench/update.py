@@ -22,12 +22,11 @@ from sparl.training.loop import Training
 from sparl.training.rewire import EvolvingLearner
 
 # What an update is made of, and the methods in which it happens; the rest is Python and NumPy.
-# A step of Adam computes the gradient too: its time is divided, see _gradients_share.
 PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "sampling": ((RingBuffer, "sample"),),
     "forward": ((Network, "forward"), (Network, "__call__")),
-    "gradients": ((Network, "input_gradient"),),
-    "Adam": ((Adam, "step"),),
+    "gradients": (),
+    "Adam": (),
     "target": ((SharedPatternTarget, "follow"),),
     "target rule": ((OwnPatternTarget, "follow"),),
     "evolution": ((EvolvingLearner, "_evolve"),),
@@ -44,7 +43,25 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def _gradients_share(network: Network, trace: Trace, output_gradient: Array) -> float:
+def _share(alone: Callable[[], object], both: Callable[[], object]) -> float:
+    took = in_turns(
+        {"alone": partial(seconds, alone, 0.002), "both": partial(seconds, both, 0.002)}, 5
+    )
+    return took["alone"] / took["both"]
+
+
+def _forward_share(
+    network: Network, *inputs: Array, weight: float, member: int | None = None
+) -> float:
+    """Which part of the time of a value and its input gradient the outputs alone take."""
+    stack, parameters = network.layout.stack, network.parameters
+    members = 1 if member is None else len(network.layout.patterns)  # all are in the outputs
+    alone = partial(stack.outputs, parameters, inputs)
+    both = partial(stack.value_and_input_gradient, parameters, inputs, weight, member)
+    return min(_share(alone, both) / members, 1.0)
+
+
+def _gradients_share(_: Adam, network: Network, trace: Trace, output_gradient: Array) -> float:
     """Which part of the time of a step of Adam the gradient alone takes."""
     copy = network.copy()
     gradient, m, v = np.zeros((3, copy.parameters.size), np.float32)
@@ -56,33 +73,50 @@ def _gradients_share(network: Network, trace: Trace, output_gradient: Array) -> 
         copy.adam_step(trace, output_gradient, m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
         copy.finish()
 
-    calls = {"alone": partial(seconds, alone, 0.002), "both": partial(seconds, both, 0.002)}
-    took = in_turns(calls, 5)
-    return min(took["alone"] / took["both"], 1.0)
+    return min(_share(alone, both), 1.0)
+
+
+# Methods whose time is divided between two parts, and what finds the share of the first.
+DIVIDED: tuple[tuple[type, str, str, str, Callable[..., float]], ...] = (
+    (Network, "value_and_input_gradient", "forward", "gradients", _forward_share),
+    (Adam, "step", "gradients", "Adam", _gradients_share),
+)
 
 
 @contextmanager
 def _clocks(spent: dict[str, float], shares: dict[int, float]) -> Iterator[None]:
-    """Add the seconds spent in each part while this lasts; shares: of networks seen, by id."""
+    """Add the seconds spent in each part while this lasts; shares: of divided calls, by owner."""
+    whole = [
+        (owner, name, part, part, None)
+        for part, methods in PARTS.items()
+        for owner, name in methods
+    ]
     originals: list[tuple[type, str, Callable[..., Any]]] = []
-    for part, methods in PARTS.items():
-        for owner, name in methods:
-            original = getattr(owner, name)
-            originals.append((owner, name, original))
+    for owner, name, first, rest, find_share in (*whole, *DIVIDED):
+        original = getattr(owner, name)
+        originals.append((owner, name, original))
 
-            def timed(*args: Any, _call: Any = original, _part: str = part, **kwargs: Any) -> Any:
-                if _part == "Adam" and id(args[1]) not in shares:
-                    shares[id(args[1])] = _gradients_share(*args[1:])
-                start = time.perf_counter()
-                try:
-                    return _call(*args, **kwargs)
-                finally:
-                    took = time.perf_counter() - start
-                    gradients = took * shares[id(args[1])] if _part == "Adam" else 0.0
-                    spent["gradients"] += gradients
-                    spent[_part] += took - gradients
+        def timed(
+            *args: Any,
+            _call: Any = original,
+            _parts: tuple[str, str] = (first, rest),
+            _find_share: Callable[..., float] | None = find_share,
+            **keywords: Any,
+        ) -> Any:
+            share = 1.0
+            if _find_share:
+                if id(args[0]) not in shares:
+                    shares[id(args[0])] = _find_share(*args, **keywords)
+                share = shares[id(args[0])]
+            start = time.perf_counter()
+            try:
+                return _call(*args, **keywords)
+            finally:
+                took = time.perf_counter() - start
+                spent[_parts[0]] += took * share
+                spent[_parts[1]] += took * (1 - share)
 
-            setattr(owner, name, timed)
+        setattr(owner, name, timed)
     try:
         yield
     finally:

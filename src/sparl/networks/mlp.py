@@ -238,28 +238,50 @@ class Network:
             begun.finish()
             self.read_by = None
 
-    def forward(self, *inputs: Array, member: int | None = None) -> tuple[Array, Trace]:
+    def forward(self, *inputs: Array) -> tuple[Array, Trace]:
         """Compute outputs and keep what backward passes need.
 
         Args:
             inputs: float32 [B, n_i] each, joined along features.
-            member: compute this member of an ensemble alone.
 
         Returns:
-            float32 [E, B, n_out] for an ensemble, else (and for one member) [B, n_out].
+            float32 [E, B, n_out] for an ensemble, else [B, n_out].
 
         Raises:
             ValueError, TypeError: shapes, dtypes or memory order do not fit.
         """
-        output, trace = self.layout.stack.forward(self.parameters, inputs, member)
-        if not self.ensemble or member is not None:
-            output = output[0]
-        return output, Trace(trace, self.layout)
+        output, trace = self.layout.stack.forward(self.parameters, inputs)
+        return output if self.ensemble else output[0], Trace(trace, self.layout)
 
     def __call__(self, *inputs: Array) -> Array:
         """The outputs alone, bit for bit those of forward."""
         output: Array = self.layout.stack.outputs(self.parameters, inputs)
         return output if self.ensemble else output[0]
+
+    def value_and_input_gradient(
+        self, *inputs: Array, weight: float, member: int | None = None
+    ) -> tuple[Array, Array]:
+        """The smallest output of an ensemble, or that of a member, and how it changes with inputs.
+
+        Of members that are equal each has its share of the gradient. Both in one pass, which
+        leaves no trace: activations never leave the caches.
+
+        Args:
+            inputs: float32 [B, n_i] each, joined along features.
+            weight: of the sum that is differentiated.
+            member: of an ensemble, this one alone.
+
+        Returns:
+            value, float32 [B, 1], and d weight sum(value) / d inputs from
+            layout.first_gradient_input on, float32 [B, inputs].
+
+        Raises:
+            ValueError: not one linear output; ValueError, TypeError: as forward does.
+        """
+        value, gradient = self.layout.stack.value_and_input_gradient(
+            self.parameters, inputs, weight, member
+        )
+        return value, gradient
 
     def gradient(self, trace: Trace, output_gradient: Array, out: Array) -> Array:
         """Write dL/d parameters into out, float32 [parameters], in the order of parameters.
@@ -300,14 +322,6 @@ class Network:
             self.parameters, trace.native, d, *place
         )
         return factors
-
-    def input_gradient(self, trace: Trace, output_gradient: Array) -> Array:
-        """dL/d inputs from layout.first_gradient_input on: float32 [(E,) B, inputs]."""
-        stack = trace.layout.stack
-        result: Array = stack.input_gradient(
-            self.parameters, trace.native, _members(output_gradient)
-        )
-        return result if output_gradient.ndim == 3 else result[0]
 
     def copy(self) -> Network:
         """Another network with the same layout and its own parameters."""
