@@ -318,6 +318,24 @@ nb::tuple bind_squashed_normal(ReadOnlyArray heads, ReadOnlyArray noise, bool sm
   return nb::make_tuple(action, log_density, std, slope);
 }
 
+FloatArray bind_squashed_normal_gradient(ReadOnlyArray action, ReadOnlyArray std,
+                                         ReadOnlyArray noise, ReadOnlyArray slope,
+                                         ReadOnlyArray d_action, double d_log_density) {
+  if (action.ndim() != 2)
+    throw std::invalid_argument("squashed_normal_gradient: action must have two axes");
+  const size_t rows = action.shape(0), n = action.shape(1);
+  const auto of = [&](const ReadOnlyArray& array, const char* name) {
+    return checked<float>(array, name, {rows, n});
+  };
+  FloatArray d_heads = new_array({rows, 2 * n});
+  squashed_normal_gradient(
+      rows, n, of(action, "squashed_normal_gradient: action"),
+      of(std, "squashed_normal_gradient: std"), of(noise, "squashed_normal_gradient: noise"),
+      of(slope, "squashed_normal_gradient: slope"),
+      of(d_action, "squashed_normal_gradient: d_action"), float(d_log_density), d_heads.data());
+  return d_heads;
+}
+
 std::pair<const int64_t*, const float*> checked_states(const ReadOnlyArray& states_of,
                                                        const ReadOnlyArray& states, size_t n_obs) {
   if (states_of.ndim() != 1) throw std::invalid_argument("windows: states_of must have one axis");
@@ -601,6 +619,14 @@ NB_MODULE(_native, m) {
                 ", smooth: bool) -> tuple[" FLOATS ", " FLOATS ", " FLOATS ", " FLOATS "]"),
         "Actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std and its slope\n"
         "[B, n], for heads [B, 2 n]; float32. smooth: log std by tanh, else clamped.");
+
+  m.def(
+      "squashed_normal_gradient", &bind_squashed_normal_gradient, "action"_a, "std"_a, "noise"_a,
+      "slope"_a, "d_action"_a, "d_log_density"_a,
+      nb::sig("def squashed_normal_gradient(action: " FLOATS ", std: " FLOATS ", noise: " FLOATS
+              ", slope: " FLOATS ", d_action: " FLOATS ", d_log_density: float) -> " FLOATS),
+      "d L / d heads [B, 2 n] of what squashed_normal gave, all [B, n] but dL/dlog-density, which\n"
+      "is one number; float32.");
 
   m.def("find_sorted", &bind_find_sorted, "ascending"_a, "needles"_a,
         nb::sig("def find_sorted(ascending: " POSITIONS ", needles: " POSITIONS

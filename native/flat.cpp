@@ -76,6 +76,18 @@ void squashed_normal(size_t rows, size_t n, const float* heads, const float* noi
     log_density[r] = std::accumulate(density.data() + r * n, density.data() + (r + 1) * n, 0.0f);
 }
 
+void squashed_normal_gradient(size_t rows, size_t n, const float* action, const float* std,
+                              const float* noise, const float* slope, const float* d_action,
+                              float d_log_density, float* d_heads) {
+  for (size_t r = 0; r < rows; r++, d_heads += 2 * n)
+    for (size_t j = 0, i = r * n; j < n; j++, i++) {
+      const float a = action[i];
+      const float d_u = d_action[i] * (1 - a * a) + d_log_density * 2 * a;
+      d_heads[j] = d_u;
+      d_heads[n + j] = (d_u * std[i] * noise[i] - d_log_density) * slope[i];
+    }
+}
+
 void follow(size_t n, float* target, const float* online, float tau) {
   in_parts(
       n, [&](size_t at, size_t count) { kernels().follow(count, target + at, online + at, tau); });

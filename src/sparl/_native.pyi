@@ -124,6 +124,12 @@ def squashed_normal(heads: numpy.typing.NDArray[numpy.float32], noise: numpy.typ
     [B, n], for heads [B, 2 n]; float32. smooth: log std by tanh, else clamped.
     """
 
+def squashed_normal_gradient(action: numpy.typing.NDArray[numpy.float32], std: numpy.typing.NDArray[numpy.float32], noise: numpy.typing.NDArray[numpy.float32], slope: numpy.typing.NDArray[numpy.float32], d_action: numpy.typing.NDArray[numpy.float32], d_log_density: float) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    d L / d heads [B, 2 n] of what squashed_normal gave, all [B, n] but dL/dlog-density, which
+    is one number; float32.
+    """
+
 def find_sorted(ascending: numpy.typing.NDArray[numpy.int64], needles: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.bool_]]:
     """
     For each needle the first entry of `ascending` that is not below it, int64 [n], and

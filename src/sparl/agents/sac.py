@@ -166,7 +166,7 @@ class SAC(Agent):
         min_q, d_action = self.critics.value_and_input_gradient(
             batch.observation, drawn.action, weight=-1 / size
         )
-        d_heads = gradient(drawn, d_action, alpha / np.float32(size))
+        d_heads = gradient(drawn, d_action, float(alpha / np.float32(size)))
         self.actor_learner.step(actor_trace, d_heads, self.updates)
 
         # Temperature: minimise mean -log(alpha) (log pi(a|s) + target entropy)

@@ -55,7 +55,7 @@ def sample(heads: Array, noise: Array, rule: LogStdRule) -> Sample:
     return Sample(action, log_density, noise, std, slope)
 
 
-def gradient(drawn: Sample, d_action: Array, d_log_density: Array | np.float32) -> Array:
+def gradient(drawn: Sample, d_action: Array, d_log_density: float) -> Array:
     """dL/d heads, [B, 2 n_act], with the noise held fixed (the reparameterisation trick).
 
     d a / d u = 1 - a^2;  d log pi / d u = 2 a;  d u / d mean = 1;  d u / d log_std = std eps;
@@ -64,9 +64,8 @@ def gradient(drawn: Sample, d_action: Array, d_log_density: Array | np.float32) 
     Args:
         drawn: from sample.
         d_action: [B, n_act], dL/d a.
-        d_log_density: [B, 1], dL/d log pi, or one number for all.
+        d_log_density: dL/d log pi, the same for all.
     """
-    a = drawn.action
-    d_u = d_action * (1 - a * a) + d_log_density * 2 * a
-    d_log_std = d_u * drawn.std * drawn.noise - d_log_density
-    return np.concatenate((d_u, d_log_std * drawn.slope), axis=1)
+    return _native.squashed_normal_gradient(
+        drawn.action, drawn.std, drawn.noise, drawn.slope, d_action, d_log_density
+    )
