@@ -187,8 +187,8 @@ def test_a_signal_saves_prints_the_command_and_ends(
 
 
 def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
-    """In the middle of an evaluation that would take a minute."""
-    with children.sparl(*WORDS, "--evaluation-episodes", "100_000", cwd=tmp_path) as process:
+    """In the middle of an evaluation that would take ten minutes."""
+    with children.sparl(*WORDS, "--evaluation-episodes", "1_000_000", cwd=tmp_path) as process:
         wait_for_line(process, "steps of warm-up")
         # The system's own handlers are back after the first one.
         wait_until(lambda: hears(process.pid, signal.SIGTERM))
