@@ -183,10 +183,6 @@ void product_tile(const BlocksView& m, const float* values, const float* bias, c
       for (uint32_t i = 0; i < T; i++) sum[r][i] = Vec{} + start;
       tail[r] = Narrow{} + start;
     }
-    if (stride > (T + 1) * kLanes) // rows of a whole batch, which no near cache may hold
-      for (uint32_t r = 0; r < rows; r++)
-        for (uint32_t i = 0; i < (T + Tail) * kLanes; i += kStrideStep)
-          __builtin_prefetch(y + (first_row + r) * stride + i, 1);
     const uint32_t* column = m.columns + m.blocks[block].column;
     const float* value = values + m.blocks[block].value;
     for (uint32_t g = m.blocks[block].group; g < m.blocks[block + 1].group; g++) {
