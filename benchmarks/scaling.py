@@ -1,9 +1,10 @@
 """More cores than there are: what an update of TD3 would take, from its parts on one core.
 
 A pass is cut into tiles of samples (members x tiles work items), a weight gradient into groups of
-eight blocks of rows. Each part's time is measured on one core as the threads would meet it (a tile
-alone, all groups), and n cores take ceil(items / n) of them in turn, plus HANDOVER for each of the
-parallel regions. Shared caches and memory are left out, so this is the most that can be hoped for.
+eight blocks of rows. Each part's products are timed on one core as the threads would meet them (a
+tile alone, all groups), and n cores take ceil(items / n) of them in turn, plus HANDOVER for each of
+the parallel regions. Shared caches and memory are left out, so this is the most that can be hoped
+for.
 
     python benchmarks/scaling.py
 """
@@ -38,9 +39,9 @@ def network(n_in: int, width: int, n_out: int, density: float) -> Network:
 
 
 def products(net: Network, batch: int, *, back: bool) -> float:
-    """Seconds of one pass through a network's layers."""
+    """Seconds of the products of a pass through a network's layers (back: to its first one)."""
     kernel = "input gradient" if back else "forward"
-    layers = [net.layout.native(place) for place, _ in net.layout]
+    layers = [net.layout.native(place) for place, _ in net.layout][int(back) :]
     return sum(_native.seconds_per_call(layer, kernel, batch, 0.01) for layer in layers)
 
 

@@ -185,17 +185,26 @@ FloatArray outputs(const Stack& stack, ReadOnlyArray parameters,
   return output;
 }
 
+void check_place(const Stack& stack, uint32_t member, uint32_t layer) {
+  if (member >= stack.members() || layer >= stack.depth())
+    throw nb::index_error(("stack: member " + std::to_string(member) + " of " +
+                           std::to_string(stack.members()) + ", layer " + std::to_string(layer) +
+                           " of " + std::to_string(stack.depth()))
+                              .c_str());
+}
+
 nb::tuple value_and_input_gradient(const Stack& stack, ReadOnlyArray parameters,
                                    const std::vector<ReadOnlyArray>& inputs, double weight,
                                    std::optional<uint32_t> member) {
-  if (stack.n_out() != 1 || stack.output() != Output::linear)
-    throw std::invalid_argument("value: " + std::to_string(stack.n_out()) +
-                                " outputs, must be one, and linear");
-  const float* p = checked<float>(parameters, "value: parameters", {stack.parameters()});
+  if (stack.n_out() != 1)
+    throw std::invalid_argument("value_and_input_gradient: " + std::to_string(stack.n_out()) +
+                                " outputs, must be one");
+  if (stack.output() != Output::linear)
+    throw std::invalid_argument("value_and_input_gradient: the output is tanh, must be linear");
+  const float* p =
+      checked<float>(parameters, "value_and_input_gradient: parameters", {stack.parameters()});
   const std::vector<Input> parts = checked_inputs(stack, inputs);
-  if (member && *member >= stack.members())
-    throw std::invalid_argument("value: member " + std::to_string(*member) + " of " +
-                                std::to_string(stack.members()));
+  if (member) check_place(stack, *member, 0);
   const uint32_t batch = uint32_t(inputs[0].shape(0));
   FloatArray value = new_array({batch, 1});
   FloatArray gradient = new_array({batch, stack.gradient_inputs()});
@@ -216,14 +225,6 @@ const float* checked_pass(const Stack& stack, const Parameters& parameters, cons
   p = checked<float>(parameters, "gradient: parameters", {stack.parameters()});
   return checked<float>(output_gradient, "gradient: output_gradient",
                         {stack.members(), trace.batch, stack.n_out()});
-}
-
-void check_place(const Stack& stack, uint32_t member, uint32_t layer) {
-  if (member >= stack.members() || layer >= stack.depth())
-    throw nb::index_error(("stack: member " + std::to_string(member) + " of " +
-                           std::to_string(stack.members()) + ", layer " + std::to_string(layer) +
-                           " of " + std::to_string(stack.depth()))
-                              .c_str());
 }
 
 std::optional<FloatArray> gradient(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
@@ -323,16 +324,18 @@ FloatArray bind_squashed_normal_gradient(ReadOnlyArray action, ReadOnlyArray std
                                          ReadOnlyArray d_action, double d_log_density) {
   if (action.ndim() != 2)
     throw std::invalid_argument("squashed_normal_gradient: action must have two axes");
-  const size_t rows = action.shape(0), n = action.shape(1);
-  const auto of = [&](const ReadOnlyArray& array, const char* name) {
-    return checked<float>(array, name, {rows, n});
-  };
-  FloatArray d_heads = new_array({rows, 2 * n});
-  squashed_normal_gradient(
-      rows, n, of(action, "squashed_normal_gradient: action"),
-      of(std, "squashed_normal_gradient: std"), of(noise, "squashed_normal_gradient: noise"),
-      of(slope, "squashed_normal_gradient: slope"),
-      of(d_action, "squashed_normal_gradient: d_action"), float(d_log_density), d_heads.data());
+  const std::vector<size_t> shape{action.shape(0), action.shape(1)};
+  const float* a = checked<float>(action, "squashed_normal_gradient: action", shape);
+  const float* s = checked<float>(std, "squashed_normal_gradient: std", shape);
+  const float* eps = checked<float>(noise, "squashed_normal_gradient: noise", shape);
+  const float* dl = checked<float>(slope, "squashed_normal_gradient: slope", shape);
+  const float* da = checked<float>(d_action, "squashed_normal_gradient: d_action", shape);
+  FloatArray d_heads = new_array({shape[0], 2 * shape[1]});
+  float* to = d_heads.data();
+  {
+    nb::gil_scoped_release release;
+    squashed_normal_gradient(shape[0], shape[1], a, s, eps, dl, da, float(d_log_density), to);
+  }
   return d_heads;
 }
 

@@ -21,8 +21,8 @@ AdamStep adam_step(uint64_t step, const AdamSettings&);
 void squashed_normal(size_t rows, size_t n, const float* heads, const float* noise, bool smooth,
                      float* action, float* log_density, float* std, float* slope);
 
-// And dL/dheads [rows, 2 n], with the noise held fixed: dL/du = d_action (1 - action^2) +
-// 2 d_log_density action,  dL/dlog_std = dL/du std noise - d_log_density.
+// The way back: d_heads [rows, 2 n] is dL/dheads with the noise held fixed,  dL/du = d_action (1 -
+// action^2) + 2 d_log_density action,  dL/dlog_std = dL/du std noise - d_log_density.
 void squashed_normal_gradient(size_t rows, size_t n, const float* action, const float* std,
                               const float* noise, const float* slope, const float* d_action,
                               float d_log_density, float* d_heads);

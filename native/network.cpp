@@ -58,7 +58,7 @@ Tiles::Tiles(uint32_t padded, size_t widest, uint32_t parts, const Kernels& k)
   const size_t near = kTileFloats / (widest * lanes);
   const uint32_t most = uint32_t(std::clamp<size_t>(near, 2, k.max_vectors));
   const uint32_t least = (vectors + most - 1) / most;
-  count = std::max(least, std::min(parts, vectors / 2));
+  count = std::max({least, std::min(parts, vectors / 2), 1u});
 }
 
 uint32_t Tiles::first(uint32_t tile) const {
@@ -112,8 +112,7 @@ uint32_t Trace::samples() const { return padded_samples(batch, *kernels); }
 size_t Trace::stride() const { return row_stride(batch); }
 
 float* Trace::output_of(uint32_t member, uint32_t layer) const {
-  size_t row = stack->n_in() + member * stack->width();
-  for (uint32_t l = 0; l < layer; l++) row += stack->layer(0, l).n_out;
+  const size_t row = stack->n_in() + member * stack->width() + stack->rows_before(layer);
   return activations.data() + row * stride();
 }
 
@@ -200,6 +199,12 @@ void Stack::walk_back(const Kernels& k, const Transposed& weights, uint32_t memb
   }
 }
 
+size_t Stack::rows_before(uint32_t l) const {
+  size_t rows = 0;
+  for (uint32_t before = 0; before < l; before++) rows += layer(0, before).n_out;
+  return rows;
+}
+
 Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
                      float* output) const {
   const size_t floats = (n_in() + members() * width_) * row_stride(batch);
@@ -257,9 +262,7 @@ void Stack::value_and_input_gradient(const float* parameters, const std::vector<
     float* const inputs_dx = dys + 2 * widest_ * stride;
     float* const activations = inputs_dx + members * dx_size;
     const auto output_of = [&](uint32_t e, uint32_t l) {
-      float* to = activations + e * member_size;
-      for (uint32_t before = 0; before < l; before++) to += layer(0, before).n_out * stride;
-      return to;
+      return activations + e * member_size + rows_before(l) * stride;
     };
 
     take_in(inputs, batch, at, size, x, stride, k);
@@ -268,14 +271,14 @@ void Stack::value_and_input_gradient(const float* parameters, const std::vector<
           k, parameters, first_member + e, x, [&](uint32_t l) { return output_of(e, l); }, stride,
           size);
 
-    const auto y = [&](uint32_t e) { return output_of(e, depth() - 1); };
+    const auto y = [&](uint32_t e) { return activations + (e + 1) * member_size - stride; };
     for (uint32_t b = 0; b < samples; b++) {
       float least = y(0)[b], equal = 0;
       for (uint32_t e = 1; e < members; e++)
-        if (!(least <= y(e)[b])) least = std::isnan(least) ? least : y(e)[b];
+        if (!std::isnan(least) && !(least <= y(e)[b])) least = y(e)[b];
       for (uint32_t e = 0; e < members; e++) equal += y(e)[b] == least;
-      for (uint32_t e = 0; e < members; e++)
-        y(e)[b] = float(y(e)[b] == least) / equal * weight; // from here on dL/dy
+      for (uint32_t e = 0; e < members; e++) // from here on dL/dy
+        y(e)[b] = members == 1 ? weight : float(y(e)[b] == least) / equal * weight;
       value[at + b] = least;
     }
     for (uint32_t e = 0; e < members; e++) {
@@ -288,7 +291,9 @@ void Stack::value_and_input_gradient(const float* parameters, const std::vector<
           stride, size);
     }
     for (uint32_t e = 1; e < members; e++)
-      for (size_t i = 0; i < dx_size; i++) inputs_dx[i] += inputs_dx[e * dx_size + i];
+      for (size_t row = 0; row < dx_size; row += stride)
+        for (uint32_t b = 0; b < samples; b++)
+          inputs_dx[row + b] += inputs_dx[e * dx_size + row + b];
     k.hand_out(samples, gradient_inputs(), inputs_dx, stride,
                input_gradient + size_t(at) * gradient_inputs());
   });
@@ -403,8 +408,7 @@ void Stack::gradient_factors(const float* parameters, const Trace& trace,
   const Buffer all = backpropagate(parameters, trace, output_gradient, false);
   const size_t stride = trace.stride();
   const Layer& here = this->layer(member, layer);
-  const float* from = all.data() + member * width_ * stride;
-  for (uint32_t l = 0; l < layer; l++) from += this->layer(0, l).n_out * stride;
+  const float* from = all.data() + (member * width_ + rows_before(layer)) * stride;
   for (uint32_t r = 0; r < here.n_out; r++)
     std::memcpy(dy + size_t(r) * trace.batch, from + r * stride, trace.batch * sizeof(float));
   const float* in = layer ? trace.output_of(member, layer - 1) : trace.input();

@@ -27,9 +27,9 @@ struct Tiles {
 // do not fall on the same cache sets.
 size_t row_stride(uint32_t batch);
 
-// A 64-byte aligned array from a pool of recycled ones, so a pass allocates nothing in the long
-// run. Only an array of the same size is used again: then the parts of it that a thread works on
-// stay the same, and with them the cache that holds them.
+// A 64-byte aligned array from the thread's pool of recycled ones, so a pass allocates nothing in
+// the long run. Only an array of the same size is used again: then the parts of it that a thread
+// works on stay the same, and with them the cache that holds them.
 class Buffer {
  public:
   explicit Buffer(size_t floats);
@@ -87,6 +87,7 @@ class Stack : public std::enable_shared_from_this<Stack> {
     return weights_at(member, l) + layer(member, l).connections();
   }
   size_t width() const { return width_; } // activations of one member, all layers, per sample
+  size_t rows_before(uint32_t l) const;   // of them, those of the layers before this one
 
   // output: [members, batch, n_out], row-major.
   Trace forward(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
@@ -97,9 +98,9 @@ class Stack : public std::enable_shared_from_this<Stack> {
                float* output) const;
 
   // value: [batch], of each sample the smallest output of `members` members, which are linear and
-  // have one output. input_gradient: [batch, gradient_inputs()] of weight sum(value); members that
-  // are equal share it; where one is NaN the value is. Both in one walk: activations stay in
-  // caches.
+  // have one output; NaN where one is. input_gradient: [batch, gradient_inputs()] of weight
+  // sum(value); members that are equal share it. Both in one walk of each tile, through rooms of
+  // its own.
   void value_and_input_gradient(const float* parameters, const std::vector<Input>& inputs,
                                 uint32_t batch, uint32_t first_member, uint32_t members,
                                 float weight, float* value, float* input_gradient) const;
@@ -120,7 +121,7 @@ class Stack : public std::enable_shared_from_this<Stack> {
 
  private:
   // A tile of samples through all layers of a member; layer l writes to out(l), which must not be
-  // what it reads. Returns the last one.
+  // what it reads. Returns where the last layer wrote.
   template <class Out>
   float* walk(const Kernels&, const float* parameters, uint32_t member, const float* x,
               const Out& out, size_t stride, uint32_t samples) const;

@@ -405,13 +405,13 @@ def test_value_and_input_gradient_are_those_of_the_smallest_member_bit_for_bit(
 
 
 def test_equal_members_share_the_input_gradient(isa: str) -> None:
-    p = problem(VALUES[4])
-    stack = _native.Stack([p.layers[0], p.layers[0]], "linear")
-    parameters = np.tile(p.parameters[: stack.parameters // 2], 2)
-    both = stack.value_and_input_gradient(parameters, p.inputs, 0.5)
-    one = stack.value_and_input_gradient(parameters, p.inputs, 0.5, 1)
-    for got, wanted in zip(both, one, strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    """Three members of two inputs and no hidden layer: x, y, and 3 x + 3 y."""
+    stack = _native.Stack([[_native.Layer(2, 1, np.arange(2))] for _ in range(3)], "linear")
+    parameters = np.array([1, 0, 0, 0, 1, 0, 3, 3, 0], np.float32)  # each with its bias
+    x = np.array([[1, 1], [1, 2], [2, 1], [0, 0], [-1, -1]], np.float32)
+    value, dx = stack.value_and_input_gradient(parameters, [x], 6.0)
+    assert value[:, 0].tolist() == [1, 1, 1, 0, -6]
+    assert dx.tolist() == [[3, 3], [6, 0], [0, 6], [8, 8], [18, 18]]
 
 
 @pytest.mark.parametrize("member", [0, 1])
@@ -423,11 +423,17 @@ def test_where_a_member_is_not_a_number_the_value_is_not_either(isa: str, member
     for m in (0, 1):  # infinity times 0 in one member, and cut off by the ReLU in the other
         weights = parameters[p.stack.weights_at(m, 0) : p.stack.biases_at(m, 0)]
         weights[:] = 0 if m == member else -1
-    q, _ = p.stack.forward(parameters, [x])
+    q, trace = p.stack.forward(parameters, [x])
+    d = p.output_gradient
     assert [list(np.flatnonzero(np.isnan(member))) for member in q].count([41]) == 1
     value, dx = p.stack.value_and_input_gradient(parameters, [x], 1.0)
     assert list(np.flatnonzero(np.isnan(value))) == [41]
     assert np.isfinite(np.delete(dx, 41, axis=0)).all()
+    alone, dx = p.stack.value_and_input_gradient(parameters, [x], 1.0, member)
+    np.testing.assert_array_equal(alone, q[member])
+    np.testing.assert_array_equal(
+        dx, p.stack.gradient(parameters, trace, 0 * d + 1, np.empty_like(parameters), True)[member]
+    )
 
 
 def test_joined_inputs_are_one_input(isa: str) -> None:
@@ -684,6 +690,35 @@ for _ in range(3):
     process.join()
 """
     assert run_script(SMALL_STACK + script).splitlines() == ["[2, True, True] True"] * 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space by RLIMIT_AS")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "call", ["forward(p, [x])", "outputs(p, [x])", "value_and_input_gradient(p, [x], 1.0)"]
+)
+def test_a_pass_that_memory_is_too_small_for_is_an_error(call: str, threads: int) -> None:
+    script = f"""
+import os, resource
+import numpy as np
+from sparl import _native
+
+_native.set_threads({threads})
+none = np.zeros(0, np.int64)
+width = 2_000_000
+stack = _native.Stack(
+    [[_native.Layer(4, width, none), _native.Layer(width, 1, none)]], "linear"
+)
+p, x = np.zeros(stack.parameters, np.float32), np.zeros((64, 4), np.float32)
+used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
+try:
+    stack.{call}
+except MemoryError:
+    print("refused")
+print("alive")
+"""
+    assert run_script(script).splitlines() == ["refused", "alive"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits address space by RLIMIT_AS")
@@ -950,6 +985,12 @@ def windows(**other: Any) -> Any:
     return _native.Windows(**arguments)
 
 
+def squashed_gradient(**other: Any) -> Any:
+    names = ("action", "std", "noise", "slope", "d_action")
+    arrays = {**{name: zeros(5, 2) for name in names}, **other}
+    return _native.squashed_normal_gradient(**arrays, d_log_density=0.5)
+
+
 DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "forward features": (
         lambda: STACK.forward(PARAMETERS, [zeros(5, 2), zeros(5, 2)]),
@@ -979,14 +1020,41 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: STACK.forward(zeros(32)[::2], [zeros(5, 3)]),
         ValueError, "parameters must be contiguous",
     ),
+    "squashed gradient action": (
+        lambda: squashed_gradient(action=zeros(5, 3)),
+        ValueError, r"std must have shape \(5, 3\), has \(5, 2\)",
+    ),
+    "squashed gradient std": (
+        lambda: squashed_gradient(std=zeros(5, 3)),
+        ValueError, r"std must have shape \(5, 2\), has \(5, 3\)",
+    ),
+    "squashed gradient noise": (
+        lambda: squashed_gradient(noise=zeros(5, 3)),
+        ValueError, r"noise must have shape \(5, 2\), has \(5, 3\)",
+    ),
+    "squashed gradient slope": (
+        lambda: squashed_gradient(slope=zeros(5, 3)),
+        ValueError, r"slope must have shape \(5, 2\), has \(5, 3\)",
+    ),
+    "squashed gradient d_action": (
+        lambda: squashed_gradient(d_action=zeros(5, 3)),
+        ValueError, r"d_action must have shape \(5, 2\), has \(5, 3\)",
+    ),
+    "squashed gradient axes": (
+        lambda: squashed_gradient(action=zeros(10)), ValueError, "action must have two axes",
+    ),
+    "squashed gradient float64": (
+        lambda: squashed_gradient(noise=zeros(5, 2, dtype=np.float64)),
+        TypeError, "noise must be float32, is float64",
+    ),
     "value outputs": (
         lambda: STACK.value_and_input_gradient(PARAMETERS, [zeros(5, 3)], 1.0),
-        ValueError, "2 outputs, must be one, and linear",
+        ValueError, "value_and_input_gradient: 2 outputs, must be one",
     ),
     "value tanh": (
         lambda: _native.Stack([[_native.Layer(3, 1, np.arange(3))]], "tanh")
         .value_and_input_gradient(zeros(4), [zeros(5, 3)], 1.0),
-        ValueError, "must be one, and linear",
+        ValueError, "the output is tanh, must be linear",
     ),
     "value features": (
         lambda: VALUE_STACK.value_and_input_gradient(zeros(8), [zeros(5, 4)], 1.0),
@@ -998,7 +1066,7 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "value member": (
         lambda: VALUE_STACK.value_and_input_gradient(zeros(8), [zeros(5, 3)], 1.0, 2),
-        ValueError, "member 2 of 2",
+        IndexError, "member 2 of 2",
     ),
     "gradient output_gradient": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 4, 2), zeros(16)),

@@ -129,7 +129,11 @@ import os
 import numpy as np
 from sparl import _native
 
+_native.set_threads(2)
 stack = _native.Stack([[_native.Layer(1000, 1000, np.arange(0, 10**6, 100))]], "linear")
+layers = [_native.Layer(1000, n, np.arange(0, 1000 * n, 100)) for n in (1000, 1)]
+critics = _native.Stack([layers, layers], "linear")
+of_critics = np.ones(critics.parameters, np.float32)
 parameters = np.ones(stack.parameters, np.float32)
 gradient = np.empty_like(parameters)
 x = np.ones((1000, 1000), np.float32)
@@ -139,6 +143,7 @@ def resident(passes):
         output, trace = stack.forward(parameters, [x[i % 16 :]])
         stack.gradient(parameters, trace, output, gradient, inputs=True)
         stack.outputs(parameters, [x[i % 16 :]])
+        critics.value_and_input_gradient(of_critics, [x[i % 16 :]], 1.0)
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 before = resident(20)

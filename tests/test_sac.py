@@ -125,6 +125,19 @@ def test_gradients_by_central_differences(rule: Rule) -> None:
         assert found[index] == pytest.approx(expected, rel=2e-4, abs=2e-5)
 
 
+@pytest.mark.parametrize("rule", ["clamp", "tanh"])
+def test_the_gradient_is_that_of_numpy(rule: Rule) -> None:
+    rng = np.random.default_rng(2)
+    heads, eps, d_action = (rng.normal(size=(33, n)).astype(np.float32) for n in (10, 5, 5))
+    drawn, d_log = sample(heads, eps, rule), np.float32(0.3)
+    d_u = d_action * (1 - drawn.action * drawn.action) + d_log * 2 * drawn.action
+    d_log_std = d_u * drawn.std * eps - d_log
+    wanted = np.concatenate((d_u, d_log_std * drawn.slope), axis=1)
+    np.testing.assert_allclose(
+        gradient(drawn, d_action, float(d_log)), wanted, rtol=1e-6, atol=1e-6
+    )
+
+
 def test_log_std_ranges() -> None:
     heads = np.array([[0.0, -100.0], [0.0, 0.0], [0.0, 100.0]], np.float32)
     noise = np.zeros((3, 1), np.float32)

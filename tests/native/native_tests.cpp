@@ -866,6 +866,28 @@ void test_every_item_runs_once() {
   set_threads(1);
 }
 
+// What items throw reaches the caller, once all are done; the next job knows nothing of it.
+void test_items_that_throw() {
+  for (const uint32_t count : {1u, 2u, 4u}) {
+    context = "items that throw with " + std::to_string(count) + " threads";
+    set_threads(count);
+    bool right = true;
+    for (uint32_t job = 0; job < 500; job++) {
+      std::vector<std::atomic<uint32_t>> ran(9);
+      right &= throws<std::bad_alloc>([&] {
+        parallel_for(9, [&](uint32_t i) {
+          ran[i]++;
+          if (i % 3 == job % 3) throw std::bad_alloc();
+        });
+      });
+      parallel_for(9, [&](uint32_t i) { ran[i]++; });
+      for (const auto& r : ran) right &= r == 2;
+    }
+    CHECK(right);
+  }
+  set_threads(1);
+}
+
 // What is done later is done once, whatever is done in between, and before a child goes on.
 void test_later() {
   for (const uint32_t count : {1u, 2u, 4u}) {
@@ -1056,6 +1078,7 @@ int main() {
   test_pattern_blocks(3, 70001, 0.0005, 1);
   test_stacks_that_do_not_fit();
   test_every_item_runs_once();
+  test_items_that_throw();
   test_later();
   test_windows();
   test_find_sorted();

@@ -170,7 +170,7 @@ class SAC(Agent):
         self.actor_learner.step(actor_trace, d_heads, self.updates)
 
         # Temperature: minimise mean -log(alpha) (log pi(a|s) + target entropy)
-        log_density = drawn.log_density.sum() / np.float32(size)
+        log_density = drawn.log_density.sum() / np.float32(size)  # mean() does more in Python
         self.temperature.step(log_density)
 
         # Targets: theta' = tau theta + (1 - tau) theta', or a copy every so many updates

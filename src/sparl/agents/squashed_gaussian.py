@@ -63,8 +63,11 @@ def gradient(drawn: Sample, d_action: Array, d_log_density: float) -> Array:
 
     Args:
         drawn: from sample.
-        d_action: [B, n_act], dL/d a.
+        d_action: float32 [B, n_act], dL/d a.
         d_log_density: dL/d log pi, the same for all.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes do not fit.
     """
     return _native.squashed_normal_gradient(
         drawn.action, drawn.std, drawn.noise, drawn.slope, d_action, d_log_density

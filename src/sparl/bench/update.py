@@ -22,6 +22,7 @@ from sparl.training.loop import Training
 from sparl.training.rewire import EvolvingLearner
 
 # What an update is made of, and the methods in which it happens; the rest is Python and NumPy.
+# What happens within other parts' methods is told from them by DIVIDED.
 PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "sampling": ((RingBuffer, "sample"),),
     "forward": ((Network, "forward"), (Network, "__call__")),
@@ -53,9 +54,12 @@ def _share(alone: Callable[[], object], both: Callable[[], object]) -> float:
 def _forward_share(
     network: Network, *inputs: Array, weight: float, member: int | None = None
 ) -> float:
-    """Which part of the time of a value and its input gradient the outputs alone take."""
+    """Which part of the time of a value and its input gradient the outputs alone take.
+
+    Of one member: all members' outputs over their number.
+    """
     stack, parameters = network.layout.stack, network.parameters
-    members = 1 if member is None else len(network.layout.patterns)  # all are in the outputs
+    members = 1 if member is None else len(network.layout.patterns)
     alone = partial(stack.outputs, parameters, inputs)
     both = partial(stack.value_and_input_gradient, parameters, inputs, weight, member)
     return min(_share(alone, both) / members, 1.0)

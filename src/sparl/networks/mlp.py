@@ -263,8 +263,8 @@ class Network:
     ) -> tuple[Array, Array]:
         """The smallest output of an ensemble, or that of a member, and how it changes with inputs.
 
-        Of members that are equal each has its share of the gradient. Both in one pass, which
-        leaves no trace: activations never leave the caches.
+        Of members that are equal each has its share of the gradient. Both in one pass that leaves
+        no trace.
 
         Args:
             inputs: float32 [B, n_i] each, joined along features.
@@ -272,11 +272,13 @@ class Network:
             member: of an ensemble, this one alone.
 
         Returns:
-            value, float32 [B, 1], and d weight sum(value) / d inputs from
+            value, float32 [B, 1], NaN where a member is, and d weight sum(value) / d inputs from
             layout.first_gradient_input on, float32 [B, inputs].
 
         Raises:
-            ValueError: not one linear output; ValueError, TypeError: as forward does.
+            ValueError: the network has not one linear output.
+            IndexError: there is no such member.
+            ValueError, TypeError: inputs do not fit, as of forward.
         """
         value, gradient = self.layout.stack.value_and_input_gradient(
             self.parameters, inputs, weight, member
