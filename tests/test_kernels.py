@@ -1024,22 +1024,13 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: squashed_gradient(action=zeros(5, 3)),
         ValueError, r"std must have shape \(5, 3\), has \(5, 2\)",
     ),
-    "squashed gradient std": (
-        lambda: squashed_gradient(std=zeros(5, 3)),
-        ValueError, r"std must have shape \(5, 2\), has \(5, 3\)",
-    ),
-    "squashed gradient noise": (
-        lambda: squashed_gradient(noise=zeros(5, 3)),
-        ValueError, r"noise must have shape \(5, 2\), has \(5, 3\)",
-    ),
-    "squashed gradient slope": (
-        lambda: squashed_gradient(slope=zeros(5, 3)),
-        ValueError, r"slope must have shape \(5, 2\), has \(5, 3\)",
-    ),
-    "squashed gradient d_action": (
-        lambda: squashed_gradient(d_action=zeros(5, 3)),
-        ValueError, r"d_action must have shape \(5, 2\), has \(5, 3\)",
-    ),
+    **{
+        f"squashed gradient {name}": (
+            functools.partial(squashed_gradient, **{name: zeros(5, 3)}),
+            ValueError, rf"{name} must have shape \(5, 2\), has \(5, 3\)",
+        )
+        for name in ("std", "noise", "slope", "d_action")
+    },
     "squashed gradient axes": (
         lambda: squashed_gradient(action=zeros(10)), ValueError, "action must have two axes",
     ),

@@ -187,7 +187,7 @@ def test_a_signal_saves_prints_the_command_and_ends(
 
 
 def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
-    """In the middle of an evaluation that would take ten minutes."""
+    """In the middle of an evaluation of a million episodes."""
     with children.sparl(*WORDS, "--evaluation-episodes", "1_000_000", cwd=tmp_path) as process:
         wait_for_line(process, "steps of warm-up")
         # The system's own handlers are back after the first one.

@@ -280,10 +280,8 @@ class Network:
             IndexError: there is no such member.
             ValueError, TypeError: inputs do not fit, as of forward.
         """
-        value, gradient = self.layout.stack.value_and_input_gradient(
-            self.parameters, inputs, weight, member
-        )
-        return value, gradient
+        stack = self.layout.stack
+        return stack.value_and_input_gradient(self.parameters, inputs, weight, member)
 
     def gradient(self, trace: Trace, output_gradient: Array, out: Array) -> Array:
         """Write dL/d parameters into out, float32 [parameters], in the order of parameters.
