@@ -1,4 +1,5 @@
 #include "threads.h"
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -51,6 +52,11 @@ struct Later::Items {
   Items(std::function<void(uint32_t)> body_, uint32_t count_)
       : body(std::move(body_)), count(count_), left(count_) {}
 
+  bool any_left() const {
+    const uint64_t range = left.load(std::memory_order_relaxed);
+    return range >> 32 < uint32_t(range);
+  }
+  bool all_done() const { return done.load(std::memory_order_acquire) == count; }
   void take(bool from_first) noexcept { // until none is left
     uint64_t range = left.load(std::memory_order_relaxed);
     while (range >> 32 < uint32_t(range)) {
@@ -119,8 +125,9 @@ class Pool {
     owner_cpu_.store(current_cpu(), std::memory_order_relaxed);
     {
       std::lock_guard<std::mutex> lock(offers_mutex_);
+      forget_what_is_done();
       offers_.push_back(std::move(items));
-      offered_.store(uint32_t(offers_.size()), std::memory_order_seq_cst);
+      offered_.store(true, std::memory_order_seq_cst);
     }
     wake();
   }
@@ -145,16 +152,22 @@ class Pool {
     std::shared_ptr<Later::Items> items;
     {
       std::lock_guard<std::mutex> lock(offers_mutex_);
-      if (offers_.empty()) return;
-      items = offers_.front();
+      forget_what_is_done();
+      for (size_t i = 0; i < offers_.size() && !items; i++)
+        if (offers_[i]->any_left()) items = offers_[i];
+      if (!items) {
+        offered_.store(false, std::memory_order_relaxed);
+        return;
+      }
     }
     step_aside();
     items->take(false);
-    // Not withdrawn before other workers are done with theirs: a fork waits for what it finds here.
-    wait_until(items->done, items->count);
-    std::lock_guard<std::mutex> lock(offers_mutex_);
-    if (!offers_.empty() && offers_.front() == items) offers_.erase(offers_.begin());
-    offered_.store(uint32_t(offers_.size()), std::memory_order_relaxed);
+  }
+
+  void forget_what_is_done() { // and no more: a fork waits for what it finds here
+    offers_.erase(std::remove_if(offers_.begin(), offers_.end(),
+                                 [](const auto& items) { return items->all_done(); }),
+                  offers_.end());
   }
 
   void join() {
@@ -254,7 +267,7 @@ class Pool {
   alignas(64) std::atomic<uint32_t> done_{0};
   std::mutex offers_mutex_;
   std::vector<std::shared_ptr<Later::Items>> offers_; // the first ones first
-  std::atomic<uint32_t> offered_{0};                  // their number
+  std::atomic<bool> offered_{false};                  // some of them may have items left
 };
 
 std::mutex pool_mutex;

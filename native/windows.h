@@ -46,6 +46,7 @@ class Windows {
  public:
   // Only the first `known` transitions are there already: what reaches further waits for finish().
   Windows(const RingView&, size_t known, size_t count, const int64_t* ages, const WindowArrays&);
+  bool complete() const { return late_.empty(); } // what is there is all that is needed
   void wait(); // until what goes on beside is done: the ring may change then
   // All transitions are there, and where their states are kept may have changed.
   void finish(size_t states_count, const int64_t* states_of, const float* states);

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sparl import _native
 from sparl.configuration import Config
+from sparl.errors import Diverged
 from sparl.methods import METHODS, architecture, preset, without_effect
 from sparl.replay.capacity import DynamicCapacity
 from sparl.training.loop import Training
@@ -74,9 +76,23 @@ def test_n_step_targets_begin_after_their_delay(
 ) -> None:
     run = new_run(n_step=3, n_step_delay_updates=4, threads=threads)
     calls = spied(monkeypatch, run.replay, "sample" if threads == 1 else "sample_ahead")
-    monkeypatch.setattr(run.team, "begin", lambda: None)  # nor tries another number of them
+    run.team.most = 1  # and no other number of them is tried
     advance(run, 30)
     assert [how[1] for how in calls] == [1] * 4 + [3] * 6
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_update_that_diverges_does_so_at_the_step_that_it_belongs_to(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    run = new_run(threads=threads, warmup_env_steps=150)
+    run.team.most = 1  # this many threads, and no other number of them
+    advance(run, 160)
+    monkeypatch.setattr(run.agent, "update", lambda _batch: {"critic_loss": float("nan")})
+    sampled = np.zeros(4, np.int64)  # the oldest transitions: nothing waits for the newest
+    monkeypatch.setattr(_native, "integers", lambda *_: sampled)
+    with pytest.raises(Diverged, match=r"at step 161 \(update 10\): the critics' loss is nan"):
+        advance(run, 1)
 
 
 def test_warm_up_actions_are_uniform_and_stored_as_their_own_noise_free_ones(

@@ -235,6 +235,30 @@ def test_threads_do_not_change_results(new_run: NewRun) -> None:
     assert_same(states[1], states[0])
 
 
+def test_updates_beside_the_simulator_and_behind_it_give_the_same(new_run: NewRun) -> None:
+    """A small batch from a growing replay: now and then it reaches the newest transition."""
+    states, beside = [], []
+    for threads in (1, 2):
+        run = new_run(
+            "RLx2-TD3", "HalfCheetah-v5", threads=threads, batch_size=8, n_step_delay_updates=50
+        )
+        run.team.most = 1  # this many threads, and no other number of them
+        begin(run)
+        step = run.environment.step
+
+        def spied(action: Any, meanwhile: Any, step: Any = step) -> Any:
+            beside.append(meanwhile is not None)
+            return step(action, meanwhile)
+
+        run.environment.step = spied  # type: ignore[method-assign]
+        advance(run, 250)
+        states.append(run.state())
+    assert_same(states[1], states[0])
+    alone, together = beside[:250], beside[250:]
+    assert not any(alone)
+    assert 20 < sum(together) < 230
+
+
 def test_where_an_environment_cannot_tell_its_state_no_transition_is_made_up(
     new_run: NewRun,
 ) -> None:

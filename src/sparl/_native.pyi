@@ -57,6 +57,18 @@ class Unfinished:
     def finish(self) -> None:
         """Do what is left of it, and return when all is done; so does its end."""
 
+class Simulation:
+    """Steps of a MuJoCo simulator that go on beside what the caller does."""
+
+    def __init__(self, step: int, user_error: int, model: int, data: int, steps: int) -> None:
+        """
+        All but steps are addresses: of mj_step and mju_user_error, of an mjModel and an mjData
+        that nobody else touches before finish.
+        """
+
+    def finish(self) -> None:
+        """Do it if nobody has yet; RuntimeError if the simulator gave up."""
+
 class Stack:
     """Layers after layers, for one or several members. Immutable."""
 
@@ -177,6 +189,10 @@ class Windows:
         reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their
         discounts [B, n]. The first `known` transitions are there, the rest at finish.
         """
+
+    @property
+    def complete(self) -> bool:
+        """Whether no window reaches what is not there before finish."""
 
     def wait(self) -> None:
         """Return when the ring may change."""

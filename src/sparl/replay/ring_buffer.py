@@ -275,13 +275,13 @@ class Sampling:
         self._batch = Batch(*arrays)
 
     def batch(self) -> Batch:
-        """What was gathered.
+        """What was gathered; where that is complete, at any time.
 
         Raises:
             RuntimeError: the ring does not hold what was announced.
         """
         replay = self._replay
-        if (replay.first, replay.size) != self._when:
+        if not self.windows.complete and (replay.first, replay.size) != self._when:
             raise RuntimeError(
                 f"replay: {replay.size} transitions from {replay.first} on, sampled were "
                 "{1} from {0} on".format(*self._when)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.networks.mlp import Array
+from sparl.training.meanwhile import Meanwhile, Work
 from sparl.training.tasks import ZeroContactForces, make_task, notes_of, one_line
 
 State = dict[str, Any]
@@ -110,6 +111,7 @@ class Environment:
             np.asarray(action.low, np.float64), np.asarray(action.high, np.float64)
         )
         self.can_be_copied = _is_mujoco(self.gym.unwrapped)
+        self._meanwhile = Meanwhile(self.gym.unwrapped if self.can_be_copied else None)
         self._dtype = action.dtype
         self._zeros = np.zeros(self.n_obs, np.float32)
         self._episode_steps = 0
@@ -142,17 +144,26 @@ class Environment:
             ) from None
         return self._observation(observation, "reset")
 
-    def step(self, action: Array) -> Step:
+    def step(self, action: Array, meanwhile: Work | None = None) -> Step:
         """Take an action of [-1, 1], float32 [n_act].
+
+        Args:
+            action: the action.
+            meanwhile: called once, unless there is a fault: beside a simulator that can go on
+                alone, else when the step is taken. What it raises is raised here.
 
         Raises:
             EnvironmentFault: it raised, or returned what it must not.
         """
         self._episode_steps += 1
+        if meanwhile is not None:
+            self._meanwhile.begin(meanwhile)
         try:
             returned = self.gym.step(self.scale(action))
         except (Exception, SystemExit) as error:
             raise self._fault(f"step raised {_named(error)}", action) from error
+        if meanwhile is not None:
+            self._meanwhile.end()
         try:
             observation, reward, terminated, truncated, _ = returned
         except (TypeError, ValueError):

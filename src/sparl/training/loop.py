@@ -163,25 +163,37 @@ class Training:
         self._opened.close()
 
     def step(self) -> None:
-        """One step of the environment, and the updates that follow it."""
+        """One step of the environment, and the updates that follow it.
+
+        An update whose batch does not reach that step goes on beside it.
+        """
         config = self.config
-        warming_up = self.env_step < config.warmup_env_steps
-        if warming_up and self.warmup_policy is not None:
-            noise_free = self.warmup_policy(self.observation[np.newaxis])[0]
-            action = noise_free
-        elif warming_up:
-            action = self.warmup_rng.uniform(-1, 1, self.environment.n_act).astype(np.float32)
-            noise_free = action
+        if self.env_step < config.warmup_env_steps:
+            if self.warmup_policy is not None:
+                action = self.warmup_policy(self.observation[np.newaxis])[0]
+            else:
+                action = self.warmup_rng.uniform(-1, 1, self.environment.n_act).astype(np.float32)
+            self._take(action, action)
         else:
             action, noise_free = self.agent.act(self.observation)
             if not np.isfinite(action).all():
                 raise self._diverged(f"the action is {action.tolist()}")
+            with self.team:
+                self._begin_update()
+                beside = self._ahead is not None and self._ahead.windows.complete
+                self._take(action, noise_free, self.update if beside else None)
+                for _ in range(config.updates_per_env_step - beside):
+                    self.update()
+        if config.dynamic_buffer and self.env_step % self.capacity_rule.check_every_env_steps == 0:
+            distance = self.capacity_rule.apply(self.replay, self.agent.policy)
+            self.record.averages.add({"policy_distance": distance})
 
-        if not warming_up:
-            self.team.begin()
-            self.team.run(self._begin_update)
-        step = self.environment.step(action)
-        self.env_step += 1
+    def _take(
+        self, action: Array, noise_free: Array, meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        """Take an action, and remember what it led to."""
+        self.env_step += 1  # before: what goes wrong meanwhile does so at this step
+        step = self.environment.step(action, meanwhile)
         self.episode_return += step.reward
         self.replay.add(
             self.observation, action, noise_free, step.reward,
@@ -193,13 +205,6 @@ class Training:
             self.record.averages.add({"episode_return": self.episode_return})
             self.episode_return = 0.0
             self.observation = self.environment.reset()
-
-        if not warming_up:
-            for _ in range(config.updates_per_env_step):
-                self.team.run(self.update)
-        if config.dynamic_buffer and self.env_step % self.capacity_rule.check_every_env_steps == 0:
-            distance = self.capacity_rule.apply(self.replay, self.agent.policy)
-            self.record.averages.add({"policy_distance": distance})
 
     def update(self) -> None:
         """Sample a batch, and let the agent learn from it."""

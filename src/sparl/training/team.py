@@ -28,10 +28,11 @@ class Team:
         self._updates = 0
         self._took: dict[int, list[float]] = {}
         self._timed: list[float] | None = None  # where the seconds of this update are added
+        self._start = 0.0
         _native.set_threads(most)
 
-    def begin(self) -> None:
-        """The parts of another update follow."""
+    def __enter__(self) -> None:
+        """Another update begins, with what goes on beside it."""
         if self.most == 1:
             return
         turn, within = divmod(self._updates % EVERY, BLOCK + 1)
@@ -50,12 +51,9 @@ class Team:
             took.append(0.0)
         else:
             self._timed = took
+            self._start = self._clock()
 
-    def run(self, part: Callable[[], None]) -> None:
-        """Do a part of the update."""
-        if self._timed is None:
-            part()
-            return
-        start = self._clock()
-        part()
-        self._timed[-1] += self._clock() - start
+    def __exit__(self, *raised: object) -> None:
+        """It is done."""
+        if self._timed is not None:
+            self._timed[-1] += self._clock() - self._start
