@@ -543,6 +543,7 @@ NB_MODULE(_native, m) {
                 reinterpret_cast<void (*)(const void*, void*)>(step),
                 reinterpret_cast<void (**)(const char*)>(user_error),
             };
+            nb::gil_scoped_release release;
             new (self) Simulation(simulator, reinterpret_cast<const void*>(model),
                                   reinterpret_cast<void*>(data), steps);
           },

@@ -17,13 +17,15 @@ void on_error(const char* message) {
     std::snprintf(last_words, sizeof last_words, "%s", message);
     std::longjmp(*way_out, 1);
   }
-  if (error_before) error_before(message);
-  std::fprintf(stderr, "MuJoCo: %s\n", message); // as it ends without a handler
+  if (error_before) error_before(message); // not ours: on another thread
+  std::fprintf(stderr, "ERROR: %s\n", message);
   std::exit(EXIT_FAILURE);
 }
 
 Simulator caught(Simulator simulator) { // the same, whose errors come to on_error
-  if (*simulator.user_error != on_error) {
+  static bool installed = false;
+  if (!installed) {
+    installed = true;
     error_before = *simulator.user_error;
     *simulator.user_error = on_error;
   }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
@@ -30,14 +33,12 @@ def actions(env: Environment, count: int) -> list[Any]:
     return list(np.random.default_rng(0).uniform(-1, 1, (count, env.n_act)).astype(np.float32))
 
 
-def played(env: Environment, count: int, work: list[int] | None) -> list[Step]:
-    """Steps over several episodes; each does its work, if there is one to note."""
+def played(env: Environment, count: int, work: Callable[[], None] | None = None) -> list[Step]:
+    """Steps over several episodes, each with this work."""
     env.reset(seed=0)
     steps = []
     for action in actions(env, count):
-        done = len(work) if work is not None else 0
-        steps.append(env.step(action, None if work is None else lambda: work.append(1)))
-        assert work is None or len(work) == done + 1
+        steps.append(env.step(action, work))
         if steps[-1].terminated or steps[-1].truncated:
             env.reset()
     return steps
@@ -51,32 +52,52 @@ def assert_same(got: list[Step], wanted: list[Step]) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("task", TASKS)
-def test_mujocos_tasks_step_as_ever(
-    task: str, threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wanted = played(Environment(task), 80, None)
-    simulations = []
-
-    class Counted(_native.Simulation):
-        def __init__(self, *args: int) -> None:
-            super().__init__(*args)
-            simulations.append(1)
-
-    monkeypatch.setattr(_native, "Simulation", Counted)
+def test_mujocos_tasks_step_as_ever(task: str, threads: int) -> None:
+    wanted = played(Environment(task), 80)
     _native.set_threads(threads)
-    env, work = Environment(task), list[int]()
+    env = Environment(task)
+    bare: Any = env.gym.unwrapped
+    step, begun, went_on = bare.step, 0.0, []
+
+    def noting_the_time(action: Any) -> Any:
+        nonlocal begun
+        begun = bare.data.time
+        return step(action)
+
+    def work() -> None:
+        """It is done when the simulator's time has moved, which only another thread can do."""
+        deadline = time.monotonic() + 10
+        while bare.data.time == begun and time.monotonic() < deadline:
+            time.sleep(0)
+        went_on.append(time.monotonic() < deadline)
+
+    bare.step = noting_the_time
     assert_same(played(env, 80, work), wanted)
-    assert len(simulations) == len(work) == 80  # beside the simulator, not behind it
+    assert went_on == [True] * 80  # with one thread all at once
     env.close()
+
+
+def test_a_closed_environment_is_gone() -> None:
+    env = Environment("Hopper-v5")
+    bare = weakref.ref(env.gym.unwrapped)
+    env.close()
+    gc.disable()
+    try:
+        del env
+        assert bare() is None
+    finally:
+        gc.enable()
 
 
 def test_without_mujocos_library_the_work_is_done_behind_the_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = played(Environment("Hopper-v5"), 50, None)
+    wanted = played(Environment("Hopper-v5"), 50)
     monkeypatch.setattr(meanwhile, "_addresses", lambda: None)
     monkeypatch.setattr(_native, "Simulation", lambda *_: pytest.fail("made"))
-    assert_same(played(Environment("Hopper-v5"), 50, []), wanted)
+    work = list[int]()
+    assert_same(played(Environment("Hopper-v5"), 50, lambda: work.append(1)), wanted)
+    assert len(work) == 50
 
 
 class Toy(gymnasium.Env[Any, Any]):
@@ -124,6 +145,36 @@ def test_elsewhere_the_work_is_done_behind_the_step_and_not_at_all_after_a_fault
     assert bare.notes == ["step", "work", "step", "step"]
 
 
+@pytest.mark.parametrize("returned", ["raises", "returns NaN"])
+def test_a_fault_of_the_environment_comes_before_what_the_work_raised(returned: str) -> None:
+    """As it does where the work is an update that follows the step."""
+    _native.set_threads(2)
+    env = Environment("HalfCheetah-v5")
+    env.reset(seed=0)
+    bare: Any = env.gym.unwrapped
+    step = bare.step
+
+    def fault(action: Any) -> Any:
+        if returned == "raises":
+            raise ValueError("no")  # the simulator was not called
+        observation, *rest = step(action)
+        return (observation * np.nan, *rest)
+
+    bare.step = fault
+    done = []
+
+    def work() -> None:
+        done.append(1)
+        raise Diverged("diverged")
+
+    action = np.zeros(6, np.float32)
+    with pytest.raises(EnvironmentFault):
+        env.step(action, work)
+    bare.step = step
+    env.step(action)  # what was not done then is not done now, nor raised
+    assert len(done) == (returned == "returns NaN")
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_what_the_work_raises_is_no_fault_of_the_environment(threads: int) -> None:
     _native.set_threads(threads)
@@ -162,7 +213,7 @@ def too_small() -> mujoco.MjModel:
             mujoco.mj_step(model, mujoco.MjData(model))
         except mujoco.FatalError:
             return model
-    pytest.skip("this MuJoCo gives up at no size")
+    pytest.fail("this MuJoCo gives up at no size")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -177,7 +228,7 @@ def test_a_simulator_that_gives_up_is_a_fault_and_not_the_end_of_the_process(
     bare: Any = env.gym.unwrapped
     bare.model, bare.data = model, mujoco.MjData(model)
     for _ in range(2):
-        with pytest.raises(EnvironmentFault, match=r"step raised RuntimeError: mj_\w+: .*at step"):
+        with pytest.raises(EnvironmentFault, match=r"step raised FatalError: mj_\w+: .*at step"):
             env.step(np.zeros(6, np.float32), lambda: work.append(1))
     assert work == [1, 1]
     with pytest.raises(mujoco.FatalError):  # as ever where MuJoCo is called from Python

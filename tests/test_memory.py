@@ -173,3 +173,22 @@ large.restore(little.state())
 print(large.size, resident() - before < 32 << 20)
 """
     assert run_script(script) == ["50 True"]
+
+
+def test_freed_memory_goes_back_where_something_above_it_stays() -> None:
+    script = """
+import os
+import numpy as np
+from sparl.training.memory import give_freed_memory_back
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+arrays = [np.ones(10_000, np.uint8) for _ in range(10_000)]  # 100 MB
+del arrays[:-1]
+before = resident()
+give_freed_memory_back()
+print((before - resident()) // 2**20)
+"""
+    (given,) = run_script(script)
+    assert int(given) > 80

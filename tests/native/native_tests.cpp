@@ -937,10 +937,22 @@ void test_a_long_item_holds_up_nobody() {
 
 struct Machine { // a simulator's data: the steps so far, and the one that it does not survive
   int steps, last;
+  std::atomic<bool> begun{false};
+  std::thread::id on{};
+
+  bool on_a_worker() { // once it has begun, of which nobody but a worker thinks
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!begun && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    return begun && on != std::this_thread::get_id();
+  }
 };
 void (*machine_error)(const char*) = nullptr; // as mju_user_error
 void step_machine(const void* model, void* data) {
   Machine& machine = *static_cast<Machine*>(data);
+  if (!machine.begun) {
+    machine.on = std::this_thread::get_id();
+    machine.begun = true;
+  }
   if (++machine.steps == machine.last)
     machine_error(static_cast<const char*>(model)); // does not return
 }
@@ -955,6 +967,7 @@ void test_simulation() {
     for (int i = 0; i < 200; i++) {
       Machine whole{0, 7}, broken{0, 3};
       Simulation simulation(simulator, model, &whole, 5);
+      if (count > 1 && i % 2) right &= whole.on_a_worker();
       std::vector<std::atomic<uint32_t>> ran(6);
       parallel_for(6, [&](uint32_t k) { ran[k]++; });
       for (const auto& r : ran) right &= r == 1;
@@ -967,6 +980,7 @@ void test_simulation() {
 
       std::string said;
       Simulation ends(simulator, model, &broken, 5);
+      if (count > 1 && i % 2) right &= broken.on_a_worker();
       try {
         ends.finish();
       } catch (const std::runtime_error& error) {

@@ -154,13 +154,13 @@ def split(
             shares: dict[int, float] = {}
             with _clocks(dict.fromkeys(PARTS, 0.0), shares):
                 for _ in range(2 * config.actor_every):
-                    training.update()
+                    training.update(training.env_step)
             for _ in range(repetitions):
                 spent = dict.fromkeys(PARTS, 0.0)
                 start = time.perf_counter()
                 with _clocks(spent, shares):
                     for _ in range(updates):
-                        training.update()
+                        training.update(training.env_step)
                 total = time.perf_counter() - start
                 spent["Python and NumPy"] = total - sum(spent.values())
                 spent["total"] = total

@@ -28,7 +28,6 @@ import numpy as np
 from sparl.errors import DataError, ResourceError
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.durable import read_whole, sync_folder, write_file
-from sparl.training.memory import give_freed_memory_back
 from sparl.training.tensors import Expected, Tree, digest, join, largest, pack, split, unpack
 
 FORMAT = 1
@@ -117,7 +116,6 @@ class Checkpoints:
             ) from None
         self._kept = [*self._kept, (env_step, segments)][-KEPT:]
         self._prune()
-        give_freed_memory_back()
 
     def _write_replay(self, replay: RingBuffer) -> list[Segment]:
         """Write the transitions that no file holds; returns all files of what is alive.

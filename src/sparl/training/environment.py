@@ -149,21 +149,29 @@ class Environment:
 
         Args:
             action: the action.
-            meanwhile: called once, unless there is a fault: beside a simulator that can go on
-                alone, else when the step is taken. What it raises is raised here.
+            meanwhile: called once, at most once if there is a fault: beside a simulator that can
+                go on alone, else when the step is taken. What it raises is raised at the end.
 
         Raises:
             EnvironmentFault: it raised, or returned what it must not.
         """
+        if meanwhile is None:
+            return self._step(action)
+        self._meanwhile.begin(meanwhile)
+        try:
+            step = self._step(action)
+        except BaseException:
+            self._meanwhile.drop()
+            raise
+        self._meanwhile.end()
+        return step
+
+    def _step(self, action: Array) -> Step:
         self._episode_steps += 1
-        if meanwhile is not None:
-            self._meanwhile.begin(meanwhile)
         try:
             returned = self.gym.step(self.scale(action))
         except (Exception, SystemExit) as error:
             raise self._fault(f"step raised {_named(error)}", action) from error
-        if meanwhile is not None:
-            self._meanwhile.end()
         try:
             observation, reward, terminated, truncated, _ = returned
         except (TypeError, ValueError):
@@ -192,6 +200,7 @@ class Environment:
 
     def close(self) -> None:
         """Release the simulator; its complaints would come too late to matter."""
+        self._meanwhile.close()
         with suppress(Exception):
             self.gym.close()
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import interrupt_held, stop_on_signal
 from sparl.training.machine import available_cores, made_with
-from sparl.training.memory import memory_bytes
+from sparl.training.memory import give_freed_memory_back, memory_bytes
 from sparl.training.plan import connections_text, plan
 from sparl.training.record import Record, how_it_went_on, not_exact_because
 from sparl.training.rewire import EvolvingLearner, build_agent
@@ -165,7 +166,7 @@ class Training:
     def step(self) -> None:
         """One step of the environment, and the updates that follow it.
 
-        An update whose batch does not reach that step goes on beside it.
+        The first of them goes on beside that step, where its batch does not reach it.
         """
         config = self.config
         if self.env_step < config.warmup_env_steps:
@@ -173,50 +174,52 @@ class Training:
                 action = self.warmup_policy(self.observation[np.newaxis])[0]
             else:
                 action = self.warmup_rng.uniform(-1, 1, self.environment.n_act).astype(np.float32)
-            self._take(action, action)
+            ended = self._take(action, action)
         else:
             action, noise_free = self.agent.act(self.observation)
             if not np.isfinite(action).all():
-                raise self._diverged(f"the action is {action.tolist()}")
+                raise self._diverged(f"the action is {action.tolist()}", self.env_step)
             with self.team:
                 self._begin_update()
                 beside = self._ahead is not None and self._ahead.windows.complete
-                self._take(action, noise_free, self.update if beside else None)
-                for _ in range(config.updates_per_env_step - beside):
-                    self.update()
+                update = partial(self.update, self.env_step + 1)
+                ended = self._take(action, noise_free, update if beside else None)
+                for _ in range(config.updates_per_env_step - (1 if beside else 0)):
+                    update()
+        if ended:
+            self.episodes += 1
+            self.record.averages.add({"episode_return": self.episode_return})
+            self.episode_return = 0.0
+            self.observation = self.environment.reset()
         if config.dynamic_buffer and self.env_step % self.capacity_rule.check_every_env_steps == 0:
             distance = self.capacity_rule.apply(self.replay, self.agent.policy)
             self.record.averages.add({"policy_distance": distance})
 
     def _take(
         self, action: Array, noise_free: Array, meanwhile: Callable[[], None] | None = None
-    ) -> None:
-        """Take an action, and remember what it led to."""
-        self.env_step += 1  # before: what goes wrong meanwhile does so at this step
+    ) -> bool:
+        """Take an action, and remember what it led to; returns whether that ended the episode."""
         step = self.environment.step(action, meanwhile)
+        self.env_step += 1
         self.episode_return += step.reward
         self.replay.add(
             self.observation, action, noise_free, step.reward,
             step.observation, step.terminated, step.truncated,
         )  # fmt: skip
         self.observation = step.observation
-        if step.terminated or step.truncated:
-            self.episodes += 1
-            self.record.averages.add({"episode_return": self.episode_return})
-            self.episode_return = 0.0
-            self.observation = self.environment.reset()
+        return step.terminated or step.truncated
 
-    def update(self) -> None:
-        """Sample a batch, and let the agent learn from it."""
+    def update(self, env_step: int) -> None:
+        """Sample a batch, and let the agent learn from it, after this step."""
         ahead, self._ahead = self._ahead, None
         batch = ahead.batch() if ahead else self.replay.sample(*self._how_to_sample())
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
             try:
                 values = self.agent.update(batch)
             except FloatingPointError as error:
-                raise self._diverged(str(error)) from None
+                raise self._diverged(str(error), env_step) from None
         if not np.isfinite(values["critic_loss"]):
-            raise self._diverged(f"the critics' loss is {values['critic_loss']}")
+            raise self._diverged(f"the critics' loss is {values['critic_loss']}", env_step)
         self.record.averages.add(values)
 
     def _begin_update(self) -> None:
@@ -235,9 +238,9 @@ class Training:
         delayed = self.agent.updates < self.config.n_step_delay_updates
         return 1 if delayed else self.config.n_step
 
-    def _diverged(self, what: str) -> Diverged:
+    def _diverged(self, what: str, env_step: int) -> Diverged:
         return Diverged(
-            f"diverged at step {self.env_step} (update {self.agent.updates}): {what}; the same "
+            f"diverged at step {env_step} (update {self.agent.updates}): {what}; the same "
             f"happens again with the same configuration and --seed {self.config.seed}; try a "
             "smaller --learning-rate"
         )
@@ -247,7 +250,7 @@ class Training:
         try:
             result = self.evaluator.evaluate(self.agent.policy, self.team.most)
         except Diverged as error:
-            raise self._diverged(str(error)) from None
+            raise self._diverged(str(error), self.env_step) from None
         self.record.evaluation(self.env_step, self.agent.updates, result)
         self._write_record()
         self.console.evaluated(self.env_step, result)
@@ -286,12 +289,14 @@ class Training:
                 self.console.warn(f"{error}; training goes on, and it is tried again")
         else:
             self._failed_saves = 0
+        finally:
+            give_freed_memory_back()
 
     def _check_finite(self) -> None:
         for name, network in self.agent.networks().items():
             for part, values in network.items():
                 if not np.isfinite(values).all():
-                    raise self._diverged(f"{name}.{part} is not finite")
+                    raise self._diverged(f"{name}.{part} is not finite", self.env_step)
 
     def resume(self) -> None:
         """Go on from the newest checkpoint that is whole, from the start where there is none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -28,9 +29,10 @@ class Meanwhile:
     def __init__(self, bare: Any) -> None:
         self._bare = bare
         self._work: Work | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._alone = getattr(bare, "_step_mujoco_simulation", None)
-        self._simulator = _addresses() if self._alone else None
+        possible = self._alone is not None and hasattr(bare.data, "_address")
+        self._simulator = _addresses() if possible else None
         if self._simulator is not None:
             bare._step_mujoco_simulation = self._simulate
 
@@ -44,12 +46,21 @@ class Meanwhile:
         if self._error is not None:
             raise self._error
 
+    def drop(self) -> None:
+        """The step failed: what is not done by now is not done at all."""
+        self._work = None
+
+    def close(self) -> None:
+        """Let go of the environment."""
+        if self._simulator is not None:
+            vars(self._bare).pop("_step_mujoco_simulation", None)
+
     def _do(self) -> None:
         work, self._work = self._work, None
         if work is not None:
             try:
                 work()
-            except Exception as error:  # not the environment's, through whose code it would go
+            except (Exception, SystemExit) as error:  # no fault of the environment's
                 self._error = error
 
     def _simulate(self, ctrl: Any, n_frames: int) -> None:
@@ -64,8 +75,13 @@ class Meanwhile:
         model, data = self._bare.model, self._bare.data
         data.ctrl[:] = ctrl
         going = _native.Simulation(*self._simulator, model._address, data._address, n_frames)
-        self._do()
-        going.finish()
+        try:
+            self._do()
+        finally:
+            try:
+                going.finish()
+            except RuntimeError as error:
+                raise mujoco.FatalError(str(error)) from None
         mujoco.mj_rnePostConstraint(model, data)
 
 
@@ -74,9 +90,9 @@ def _addresses() -> tuple[int, int] | None:
     """Of mj_step and mju_user_error in the library that the package mujoco has loaded."""
     import mujoco
 
-    for path in sorted(Path(mujoco.__file__).parent.glob("libmujoco*")):
+    for path in Path(mujoco.__file__).parent.glob("libmujoco*"):
         try:
-            library = ctypes.CDLL(str(path))
+            library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD | os.RTLD_NOW)
             step = ctypes.cast(library.mj_step, ctypes.c_void_p).value
             user_error = ctypes.addressof(ctypes.c_void_p.in_dll(library, "mju_user_error"))
         except (OSError, AttributeError, ValueError):

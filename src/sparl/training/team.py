@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from sparl import _native
 
-BLOCK, ROUNDS = 8, 3  # timed updates in a row, and how often each side has its turn
-EVERY = 4_000  # updates, of which the first are the comparison
+BLOCK, ROUNDS = 8, 3  # timed steps in a row, and how often each side has its turn
+EVERY = 4_000  # steps, of which the first are the comparison
 
 
 class Team:
@@ -27,12 +27,12 @@ class Team:
         self._clock = clock
         self._updates = 0
         self._took: dict[int, list[float]] = {}
-        self._timed: list[float] | None = None  # where the seconds of this update are added
+        self._timed: list[float] | None = None  # where the seconds of this step are added
         self._start = 0.0
         _native.set_threads(most)
 
     def __enter__(self) -> None:
-        """Another update begins, with what goes on beside it."""
+        """A step of the environment and its updates begin."""
         if self.most == 1:
             return
         turn, within = divmod(self._updates % EVERY, BLOCK + 1)
