@@ -548,9 +548,8 @@ NB_MODULE(_native, m) {
                                   reinterpret_cast<void*>(data), steps);
           },
           "step"_a, "user_error"_a, "model"_a, "data"_a, "steps"_a,
-          "All but steps are addresses: of mj_step and mju_user_error, of an mjModel and an "
-          "mjData\n"
-          "that nobody else touches before finish.")
+          "All but steps are addresses: of mj_step and mju_user_error, of an mjModel, and of an\n"
+          "mjData that nobody else touches before finish.")
       .def("finish", &Simulation::finish, nb::call_guard<nb::gil_scoped_release>(),
            "Do it if nobody has yet; RuntimeError if the simulator gave up.");
 

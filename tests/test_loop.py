@@ -91,8 +91,11 @@ def test_an_update_that_diverges_does_so_at_the_step_that_it_belongs_to(
     monkeypatch.setattr(run.agent, "update", lambda _batch: {"critic_loss": float("nan")})
     sampled = np.zeros(4, np.int64)  # the oldest transitions: nothing waits for the newest
     monkeypatch.setattr(_native, "integers", lambda *_: sampled)
+    steps = spied(monkeypatch, run.environment, "step")
     with pytest.raises(Diverged, match=r"at step 161 \(update 10\): the critics' loss is nan"):
         advance(run, 1)
+    _, meanwhile = steps[0]
+    assert (meanwhile is not None) == (threads == 2)
 
 
 def test_warm_up_actions_are_uniform_and_stored_as_their_own_noise_free_ones(

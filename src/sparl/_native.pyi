@@ -62,8 +62,8 @@ class Simulation:
 
     def __init__(self, step: int, user_error: int, model: int, data: int, steps: int) -> None:
         """
-        All but steps are addresses: of mj_step and mju_user_error, of an mjModel and an mjData
-        that nobody else touches before finish.
+        All but steps are addresses: of mj_step and mju_user_error, of an mjModel, and of an
+        mjData that nobody else touches before finish.
         """
 
     def finish(self) -> None:

@@ -110,8 +110,9 @@ class Environment:
         self.action_scale = ActionScale(
             np.asarray(action.low, np.float64), np.asarray(action.high, np.float64)
         )
-        self.can_be_copied = _is_mujoco(self.gym.unwrapped)
-        self._meanwhile = Meanwhile(self.gym.unwrapped if self.can_be_copied else None)
+        mujoco = _is_mujoco(self.gym.unwrapped)
+        self.can_be_copied = mujoco
+        self._meanwhile = Meanwhile(self.gym.unwrapped if mujoco else None)
         self._dtype = action.dtype
         self._zeros = np.zeros(self.n_obs, np.float32)
         self._episode_steps = 0

@@ -166,7 +166,8 @@ class Training:
     def step(self) -> None:
         """One step of the environment, and the updates that follow it.
 
-        The first of them goes on beside that step, where its batch does not reach it.
+        With several threads the first of them goes on beside that step, where its batch does not
+        reach it.
         """
         config = self.config
         if self.env_step < config.warmup_env_steps:

@@ -25,7 +25,7 @@ class Team:
     def __init__(self, most: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self.most = most
         self._clock = clock
-        self._updates = 0
+        self._steps = 0
         self._took: dict[int, list[float]] = {}
         self._timed: list[float] | None = None  # where the seconds of this step are added
         self._start = 0.0
@@ -35,8 +35,8 @@ class Team:
         """A step of the environment and its updates begin."""
         if self.most == 1:
             return
-        turn, within = divmod(self._updates % EVERY, BLOCK + 1)
-        self._updates += 1
+        turn, within = divmod(self._steps % EVERY, BLOCK + 1)
+        self._steps += 1
         self._timed = None
         if turn >= 2 * ROUNDS:
             if self._took:
