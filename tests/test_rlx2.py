@@ -101,12 +101,17 @@ def test_sixteen_methods_and_their_settings() -> None:
     assert (ds.rewire_fraction, ds.rewire_every_updates, ds.batch_size) == (0.1, 1000, 256)
     assert (ds.alpha, ds.learn_alpha, ds.warmup_env_steps) == (0.2, False, 10_000)
     assert preset("SAC", "Hopper-v3").hard_target_every == 0
+    # Every SAC of these settings has the large replay, with the dynamic buffer or without.
+    for name in ("SAC", "Tiny-SAC", "SS-SAC", "SET-SAC", "RigL-SAC", "Static-SAC", "DS-SAC"):
+        config = preset(name, "Ant-v3", settings="rlx2")
+        assert (config.replay_capacity, config.replay_minimum) == (3 * 10**6, 2 * 10**5)
+        assert preset(name, "Ant-v3", settings="ds").replay_capacity == 10**6
     dense = preset("TD3", "Ant-v3", settings="rlx2")
     assert (dense.batch_size, dense.actor_sparsity) == (256, None)
 
 
 @pytest.mark.parametrize(("method", "task"), [("Tiny-TD3", "HalfCheetah"), ("Tiny-SAC", "Ant")])
-def test_tiny_has_the_parameters_of_its_twin(method: str, task: str) -> None:
+def test_tiny_has_the_weights_of_its_twin(method: str, task: str) -> None:
     tiny = preset(method, f"{task}-v3")
     twin = preset(method.replace("Tiny", "SS"), f"{task}-v3")
     narrow, wide = architecture(tiny, *SIZES[task]), architecture(twin, *SIZES[task])
@@ -114,15 +119,15 @@ def test_tiny_has_the_parameters_of_its_twin(method: str, task: str) -> None:
         widths = {shape[1] for shape, _ in ours[:-1]}
         assert len(widths) == 1
         assert all(count == shape[0] * shape[1] for shape, count in ours)
-        parameters = [sum(count + shape[1] for shape, count in net) for net in (ours, theirs)]
+        weights = [sum(count for _, count in net) for net in (ours, theirs)]  # without biases
         width = widths.pop()
         n_in, n_out = ours[0][0][0], ours[-1][0][1]
 
         def of(w: int, n_in: int = n_in, n_out: int = n_out) -> int:
-            return (n_in + 1) * w + (w + 1) * w + (w + 1) * n_out
+            return n_in * w + w * w + w * n_out
 
-        assert parameters[0] == of(width)
-        misses = [abs(of(w) - parameters[1]) for w in (width - 1, width, width + 1)]
+        assert weights[0] == of(width)
+        misses = [abs(of(w) - weights[1]) for w in (width - 1, width, width + 1)]
         assert misses[1] == min(misses)
 
 
@@ -152,7 +157,7 @@ def test_gradient_growth_equals_the_dense_one(seed: int, chunk_rows: int, count:
 def test_rigl_with_a_fraction_of_zero_does_nothing() -> None:
     pattern = Pattern(4, 4, np.arange(8, dtype=np.int64))
     view = LayerView(pattern, np.ones(8, np.float32), np.ones((4, 4), np.float32))
-    method = TopologyMethod(drop_smallest, grow_largest_gradient, grows_by_gradient=True)
+    method = TopologyMethod(drop_smallest, grow_largest_gradient)
     assert propose(method, view, 0.0, np.random.default_rng(0)) is None
 
 
@@ -229,7 +234,7 @@ def test_critics_grow_where_their_own_loss_is_steepest(method: str) -> None:
         if old.connections == old.size:
             continue
         fraction = agent.critics_learner.schedule.fraction_at(4)
-        count = int(fraction * old.connections + 0.5)
+        count = int(fraction * old.connections)
         dropped = np.argsort(np.abs(weights[place]), kind="stable")[:count]
         kept = np.delete(old.positions, dropped)
         score = np.abs(gradient[place]).reshape(-1)
@@ -271,6 +276,28 @@ def test_a_topology_update_takes_no_step_and_returned_links_keep_everything() ->
     assert sum(e.returned for e in learner.evolutions) > 0
     agent.update(next(stream))
     assert learner.adam.steps == steps + 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rewire_fraction": 0.0},
+        {"rewire_fraction": 1e-4},  # floors to no connection in every layer
+        {"actor_sparsity": 0.0, "critic_sparsity": 0.0},  # full layers: nothing can move
+    ],
+    ids=["no fraction", "fraction that floors to 0", "full layers"],
+)
+def test_a_network_in_which_no_connection_moves_never_skips_a_step(fields: dict[str, Any]) -> None:
+    agent, still = agent_of(small("SET-TD3", **fields)), agent_of(small("SS-TD3", **fields))
+    mine, other = batches(), batches()
+    for _ in range(9):
+        agent.update(next(mine))
+        still.update(next(other))
+    for learner in (agent.actor_learner, agent.critics_learner):
+        assert learner.adam.steps == learner.own_updates
+    for name, network in agent.networks().items():
+        for part, value in network.items():
+            np.testing.assert_array_equal(value, still.networks()[name][part])
 
 
 @pytest.mark.parametrize("delay", [1, 2, 3, 4, 5])

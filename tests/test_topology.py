@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
+import re
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from sparl.errors import UsageError
 from sparl.methods import architecture, preset
 from sparl.networks.adam import Adam, GrownMoments
 from sparl.networks.initialize import uniform_fan_in
@@ -23,22 +26,18 @@ from sparl.networks.mlp import Layout, Network, Place
 from sparl.sparse.pattern import Pattern, Positions
 from sparl.sparse.rewiring import Rewiring
 from sparl.topology.density import round_half_up
-from sparl.topology.drop import (
-    Indices,
-    drop_nearest_zero_of_each_sign,
-    drop_smallest,
-)
+from sparl.topology.drop import drop_nearest_zero_of_each_sign, drop_smallest
 from sparl.topology.grow import distinct_integers, grow_random, random_free_positions
 from sparl.topology.initial import random_pattern
 from sparl.topology.layer_view import LayerView
-from sparl.topology.propose import TopologyMethod, propose
+from sparl.topology.propose import Proposal, TopologyMethod, propose
+from sparl.topology.rules import DROP_RULES, GROW_RULES, Indices, drop_rule
 from sparl.topology.schedule import NEVER, Schedule
 from sparl.training.rewire import build_agent, schedule
 
 many = settings(deadline=None, derandomize=True, max_examples=200)
 Values = NDArray[np.float32]
 SET = TopologyMethod(drop_nearest_zero_of_each_sign, grow_random)
-RULES = {"set": drop_nearest_zero_of_each_sign, "smallest": drop_smallest}
 
 
 def rng(seed: int = 0) -> Generator:
@@ -63,26 +62,28 @@ def layers(draw: st.DrawFn) -> LayerView:
     return LayerView(pattern, np.array(weights, np.float32))
 
 
+def live_part(layer: LayerView) -> LayerView:
+    """The connections whose weight is not 0."""
+    alive, p = layer.weights != 0, layer.pattern
+    return LayerView(Pattern(p.n_in, p.n_out, p.positions[alive]), layer.weights[alive])
+
+
 # --- Which go --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("weights", "count", "dropped"),
     [
-        ([-3, -1, 0, 2, 5, 0, -2, 4], 1, [2]),  # of two dead links the first
-        ([-3, -1, 0, 2, 5, 0, -2, 4], 2, [2, 5]),
-        ([-3, -1, 0, 2, 5, 0, -2, 4], 4, [1, 2, 3, 5]),  # 3 and 3: one of each sign
         ([1, 2, 3, 4, 5, 6, -7, -8], 4, [0, 1, 2, 6]),  # 6 and 2: three and one
         ([-9, 1, -8, 2, -7, 3], 2, [1, 4]),  # by magnitude alone: 1 and 3
         ([3, 1, 2], 2, [1, 2]),  # only one sign
         ([-3, -1, -2], 2, [1, 2]),
         ([1, 1, 1, -1, -1, -1], 2, [0, 3]),  # ties: the first of each sign
-        ([5, -5, -0.0, 1e-40, -1e-40], 1, [2]),  # minus zero is zero, a subnormal is not
-        ([0, 0, 0, 0], 2, [0, 1]),
+        ([5, -5, 1e-40, -1e-40], 2, [2, 3]),  # subnormals are alive
         ([4, -1, 3], 3, [0, 1, 2]),
     ],
 )
-def test_set_drops_dead_links_then_the_nearest_zero_of_each_sign(
+def test_set_drops_the_nearest_zero_of_each_sign(
     weights: list[float], count: int, dropped: list[int]
 ) -> None:
     assert sorted(drop_nearest_zero_of_each_sign(row(weights), count, rng())) == dropped
@@ -109,61 +110,202 @@ def test_drop_rules_against_sorting(layer: LayerView, data: st.DataObject) -> No
     order = np.argsort(np.abs(w), kind="stable")
     assert set(drop_smallest(layer, count, rng())) == set(order[:count])
 
-    dropped = drop_nearest_zero_of_each_sign(layer, count, rng())
+    live = live_part(layer)
+    w, count = live.weights, min(count, live.pattern.connections)
+    order = np.argsort(np.abs(w), kind="stable")
+    dropped = drop_nearest_zero_of_each_sign(live, count, rng())
     assert dropped.size == count == len(set(dropped))
-    zeros = np.flatnonzero(w == 0)
-    rest = max(count - zeros.size, 0)
-    assert set(dropped[w[dropped] == 0]) == set(zeros[: count - rest])
     for sign in (-1, 1):
         mine = [i for i in order if np.sign(w[i]) == sign]
         gone = [i for i in dropped if np.sign(w[i]) == sign]
         assert set(gone) == set(mine[: len(gone)])
-        if rest:
-            assert abs(len(gone) - rest * len(mine) / (w.size - zeros.size)) < 1
+        if count:
+            assert abs(len(gone) - count * len(mine) / w.size) < 1
 
 
 # --- How many --------------------------------------------------------------------------------
 
 
 @many
-@given(layers(), st.floats(0, 1), st.sampled_from(sorted(RULES)), st.integers(0, 9))
-def test_a_rewiring_keeps_the_count_and_drops_what_its_rule_says(
-    layer: LayerView, fraction: float, rule: str, seed: int
+@given(layers(), st.floats(0, 1), st.integers(0, 9))
+def test_smallest_counts_all_connections_and_rounds_down(
+    layer: LayerView, fraction: float, seed: int
 ) -> None:
     n = layer.pattern.connections
-    k = round_half_up(fraction * n)
-    rewiring = propose(TopologyMethod(RULES[rule], grow_random), layer, fraction, rng(seed))
+    k = math.floor(round(fraction * n, 9))
+    proposal = propose(TopologyMethod(drop_smallest, grow_random), layer, fraction, rng(seed))
     if k == 0 or n == layer.pattern.size:
-        assert rewiring is None
+        assert proposal is None
         return
-    assert rewiring is not None
-    assert rewiring.old is layer.pattern
-    new = rewiring.new
-    assert new.connections == n == len(set(new.positions.tolist()))
-    dropped = set(layer.pattern.positions[RULES[rule](layer, k, rng())].tolist())
-    kept = set(layer.pattern.positions.tolist()) - dropped
-    assert kept <= set(new.positions.tolist())
-    assert len(kept) == n - k
+    dropped = set(drop_smallest(layer, k, rng()).tolist())
+    dead = sum(layer.weights[i] == 0 for i in dropped)
+    assert_proposal(proposal, layer, dropped, live=k - dead, dead=dead)
+
+
+@many
+@given(layers(), st.floats(0, 1), st.integers(0, 9))
+def test_ds_drops_all_dead_links_and_a_fraction_of_the_live_ones(
+    layer: LayerView, fraction: float, seed: int
+) -> None:
+    live = live_part(layer)
+    dead = np.flatnonzero(layer.weights == 0)
+    k = round_half_up(fraction * live.pattern.connections)
+    proposal = propose(SET, layer, fraction, rng(seed))
+    if k + dead.size == 0 or layer.pattern.connections == layer.pattern.size:
+        assert proposal is None
+        return
+    alive = np.flatnonzero(layer.weights)
+    chosen = alive[drop_nearest_zero_of_each_sign(live, k, rng())]
+    assert_proposal(
+        proposal, layer, set(chosen.tolist()) | set(dead.tolist()), live=k, dead=dead.size
+    )
+
+
+def assert_proposal(
+    proposal: Proposal | None, layer: LayerView, dropped: set[int], *, live: int, dead: int
+) -> None:
+    """These connections were dropped, and as many grown."""
+    assert proposal is not None
+    assert (proposal.dropped_live, proposal.dropped_dead) == (live, dead)
+    new = set(proposal.rewiring.new.positions.tolist())
+    kept = set(np.delete(layer.pattern.positions, sorted(dropped)).tolist())
+    assert proposal.rewiring.old is layer.pattern
+    assert len(new) == proposal.rewiring.new.connections == layer.pattern.connections
+    assert kept <= new
+    assert len(kept) == layer.pattern.connections - live - dead == len(new) - proposal.dropped
+
+
+@pytest.mark.parametrize(
+    ("weights", "fraction", "live", "dead"),
+    [
+        ([-3, -1, 0, 2, 5, 0, -2, 4], 0.0, 0, 2),  # dead links are dropped whatever the fraction
+        ([-3, -1, 0, 2, 5, 0, -2, 4], 0.3, 2, 2),  # 0.3 of the 6 live ones is 1.8
+        ([-3, -1, 0, 2, 5, 0, -2, 4], 1.0, 6, 2),
+        ([5, -5, -0.0, 1e-40, -1e-40], 0.5, 2, 1),  # minus zero is zero, a subnormal is not
+        ([0, 0, 0, 0], 0.5, 0, 4),
+        ([1, 2, 3, 4, 5, 6, 7, 8], 0.05, 0, 0),  # 0.4 is rounded to no connection
+        ([1.0] * 10, 0.05, 1, 0),  # 0.5 is rounded up
+    ],
+)
+def test_dead_links_come_on_top_of_the_fraction_of_the_live_ones(
+    weights: list[float], fraction: float, live: int, dead: int
+) -> None:
+    proposal = propose(SET, row(weights, free=10**6), fraction, rng())
+    if live + dead == 0:
+        assert proposal is None
+        return
+    assert proposal is not None
+    assert (proposal.dropped_live, proposal.dropped_dead) == (live, dead)
+    # So few cannot return by chance.
+    assert proposal.rewiring.grown.size == live + dead
 
 
 @pytest.mark.parametrize(
     ("connections", "fraction", "moved"),
-    [(8, 0.05, 0), (10, 0.05, 1), (9, 0.05, 0), (1911, 0.05, 96), (10, 1.0, 10), (10, 0.0, 0)],
+    [
+        (117, 0.05, 5),  # 5.85
+        (117, 0.5, 58),  # 58.5
+        (19, 0.05, 0),  # 0.95
+        (20, 0.05, 1),
+        (100, 0.57, 57),  # 56.99999999999999 in binary
+        (100, 0.29, 29),  # 28.999999999999996
+        (3573, 0.25, 893),  # 893.25
+        (3575, 0.25, 893),  # 893.75
+        (10, 1.0, 10),
+        (10, 0.0, 0),
+    ],
 )
-def test_the_number_moved_is_the_fraction_rounded(
+def test_smallest_moves_the_fraction_rounded_down_dead_links_included(
     connections: int, fraction: float, moved: int
 ) -> None:
-    """Also where every link is dead: no more than asked for go."""
-    asked = []
+    weights = [0.0] * (connections // 2) + [1.0] * (connections - connections // 2)
+    layer = row(weights, free=10**6)
+    proposal = propose(TopologyMethod(drop_smallest, grow_random), layer, fraction, rng())
+    assert (proposal.dropped if proposal else 0) == moved
+    assert (proposal is None) == (moved == 0)
+    assert proposal is None or proposal.dropped_dead == min(moved, connections // 2)
 
-    def drop(layer: LayerView, count: int, rng: Generator) -> Indices:
-        asked.append(count)
-        return drop_nearest_zero_of_each_sign(layer, count, rng)
 
-    layer = row([0.0] * connections, free=10**6)
-    rewiring = propose(TopologyMethod(drop, grow_random), layer, fraction, rng())
-    assert asked == ([moved] if moved else [])
-    assert (rewiring.removed.size if rewiring else 0) == moved  # so few cannot return by chance
+def test_a_rule_that_declares_nothing_counts_all_connections_and_rounds_to_the_nearest() -> None:
+    def drop_random(layer: LayerView, count: int, rng: Generator) -> Indices:
+        return rng.choice(layer.pattern.connections, size=count, replace=False)
+
+    layer = row([0.0] * 5 + [1.0] * 6, free=10**6)
+    proposal = propose(TopologyMethod(drop_random, grow_random), layer, 0.5, rng())
+    assert proposal is not None
+    assert proposal.dropped == 6  # of 5.5
+
+
+# --- Registered rules ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_new_rules() -> Iterator[None]:
+    """Rules that a test registers are gone afterwards."""
+    before = dict(DROP_RULES), dict(GROW_RULES)
+    yield
+    for registry, rules in zip((DROP_RULES, GROW_RULES), before, strict=True):
+        registry.clear()
+        registry.update(rules)
+
+
+@pytest.mark.usefixtures("no_new_rules")
+def test_a_registered_rule_trains_by_its_name_and_gets_the_gradient_it_needs() -> None:
+    asked: list[bool] = []
+
+    @drop_rule("flattest", needs={"gradient"})
+    def drop_flattest(layer: LayerView, count: int, rng: Generator) -> Indices:
+        asked.append(layer.gradient is not None)
+        assert layer.gradient is not None
+        flat = np.abs(layer.gradient[0 : layer.pattern.n_out]).reshape(-1)
+        return np.argsort(flat[layer.pattern.positions], kind="stable")[:count]
+
+    method = TopologyMethod.named("flattest", "random")
+    assert method.needs == {"gradient"}
+    layer = row([1, 2, 3, 4])
+    gradient = np.arange(12, dtype=np.float32)[::-1].reshape(1, 12)
+    proposal = propose(method, replace(layer, gradient=gradient), 0.5, rng())
+    assert proposal is not None
+    assert {0, 1} <= set(proposal.rewiring.new.positions.tolist())  # the steepest stay
+    config = preset("SET-TD3", "Pendulum-v1", drop="flattest", rewire_every_updates=1)
+    agent = build_agent(config, architecture(config, 3, 1))
+    trace = agent.actor.forward(np.ones((2, 3), np.float32))[1]
+    agent.actor_learner.step(trace, np.ones((2, 1), np.float32), 1)
+    assert asked == [True] * len(asked)
+    assert len(asked) > 1
+
+
+@pytest.mark.usefixtures("no_new_rules")
+@pytest.mark.parametrize(
+    ("name", "needs", "message"),
+    [
+        ("smallest", (), "'smallest' is registered already"),
+        ("a b", (), "letters, digits and underscores"),
+        ("x*/", (), "letters, digits and underscores"),
+        ("mine", ("hessian",), "needs hessian; a rule can need gradient"),
+    ],
+)
+def test_a_rule_that_cannot_be_registered_says_why(
+    name: str, needs: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+
+        @drop_rule(name, needs=needs)
+        def mine(layer: LayerView, count: int, rng: Generator) -> Indices:
+            return np.arange(count)
+
+
+def test_a_rule_that_is_not_registered_is_refused_with_how_to_register_it() -> None:
+    config = preset("SET-TD3", "Pendulum-v1", grow="neglected_inputs")
+    with pytest.raises(UsageError, match=r"grow is 'neglected_inputs'.*sparl --import MODULE"):
+        build_agent(config, architecture(config, 3, 1))
+
+
+def test_the_rules_of_a_learner_cannot_be_replaced_behind_the_configurations_back() -> None:
+    config = preset("SET-TD3", "Pendulum-v1")
+    learner: Any = build_agent(config, architecture(config, 3, 1)).actor_learner
+    with pytest.raises(AttributeError):
+        learner.method = SET
 
 
 @pytest.mark.parametrize(
@@ -216,9 +358,9 @@ def test_growth_is_uniform_over_all_free_positions_and_those_just_dropped() -> N
     counts: Counter[int] = Counter()
     stream = rng(2)
     for _ in range(4000):
-        rewiring = propose(TopologyMethod(drop_smallest, grow_random), layer, 1 / 3, stream)
-        assert rewiring is not None
-        counts.update(set(rewiring.new.positions.tolist()) - kept)
+        proposal = propose(TopologyMethod(drop_smallest, grow_random), layer, 1 / 3, stream)
+        assert proposal is not None
+        counts.update(set(proposal.rewiring.new.positions.tolist()) - kept)
     assert set(counts) == set(range(30)) - kept
     assert chi_square(list(counts.values())) < 60  # 21 degrees of freedom
 
@@ -339,8 +481,9 @@ def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
     layout.write(parameters, place, weights)
 
     method = TopologyMethod(drop_smallest, regrow_first)
-    rewiring = propose(method, LayerView(old, weights), 0.2, rng())
-    assert rewiring is not None
+    proposal = propose(method, LayerView(old, weights), 0.2, rng())
+    assert proposal is not None
+    rewiring = proposal.rewiring
     assert rewiring.removed.size == rewiring.grown.size == 7  # 8 dropped, one of them returned
     new_layout = layout.rewired({place: rewiring})
     after = {"w": layout.carry(parameters, new_layout, {place: rewiring})}
@@ -406,9 +549,6 @@ def test_a_weight_of_zero_is_a_connection_that_learns() -> None:
     np.testing.assert_array_equal(state["member0.layer0.positions"], [0, 3])
     weights = layout.read(network.parameters, (0, 0)).tolist()
     assert weights == pytest.approx([-0.5, -0.5], rel=1e-4)  # a step of the learning rate
-    kept = propose(SET, LayerView(layout.pattern((0, 0)), np.zeros(2, np.float32)), 0.5, rng())
-    assert kept is not None
-    assert 3 in kept.new.positions  # the dead link that was not asked to go
 
 
 # --- When ------------------------------------------------------------------------------------

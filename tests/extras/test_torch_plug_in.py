@@ -279,6 +279,32 @@ def test_what_is_absent_stays_zero_and_the_count_stays(
     assert losses[-1] < losses[0]
 
 
+def test_ds_drops_all_dead_links_and_its_fraction_of_the_live_ones() -> None:
+    """Of a layer in which whole inputs are silent, as in the engine's own agents."""
+    linear = nn.Linear(60, 50)
+    optim = torch.optim.SGD(linear.parameters(), 1e-3)
+    schedule = Schedule(first=1, every=1, last=1, fraction=0.1)
+    sparsity = DynamicSparsity(
+        linear, optim, method="DS", density=0.2, schedule=schedule, quiet=True
+    )
+    (name,) = sparsity.patterns
+    old = sparsity.patterns[name]
+    silent = np.flatnonzero(old.inputs < 20)
+    with torch.no_grad():
+        linear.weight[:, :20] = 0
+    x = torch.randn(8, 60)
+    x[:, :20] = 0
+    linear(x).square().mean().backward()
+    optim.step()
+    live = old.connections - silent.size
+    stayed = np.intersect1d(np.delete(old.positions, silent), sparsity.patterns[name].positions)
+    assert sparsity.patterns[name].connections == old.connections
+    # All but those moved stay; a few of the moved may return by chance.
+    moved = int(0.1 * live + 0.5)
+    assert live - moved <= stayed.size < live
+    assert sparsity.moved > moved  # more than the fraction of the live ones: the dead links too
+
+
 def test_rigl_grows_where_the_gradient_is_largest_instead_of_a_step(model: nn.Module) -> None:
     optim = torch.optim.Adam(model.parameters(), 0.01)
     sparsity = DynamicSparsity(
@@ -293,7 +319,7 @@ def test_rigl_grows_where_the_gradient_is_largest_instead_of_a_step(model: nn.Mo
     loss.backward()
     gradient = linear.weight.grad.clone().abs().reshape(-1)
     assert int((gradient > 0).sum()) > 2 * old.connections  # of all positions
-    count = round(0.3 * old.connections)
+    count = int(0.3 * old.connections)  # rounded down
     existing = before.abs().reshape(-1)[torch.from_numpy(old.positions.copy())]
     kept = old.positions[np.sort(np.argsort(existing.numpy(), kind="stable")[count:])]
     gradient[torch.from_numpy(kept)] = -1

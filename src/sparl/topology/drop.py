@@ -1,8 +1,8 @@
-"""Which connections go. A rule takes a layer and a count and returns indices of connections."""
+"""Which connections are removed. A rule takes a layer and a count and returns indices."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
 
 import numpy as np
 from numpy.random import Generator
@@ -10,39 +10,42 @@ from numpy.typing import NDArray
 
 from sparl.topology.density import round_half_up
 from sparl.topology.layer_view import LayerView
-
-Indices = NDArray[np.int64]
-
-
-class DropRule(Protocol):
-    """Chooses what to drop."""
-
-    def __call__(self, layer: LayerView, count: int, rng: Generator) -> Indices:
-        """int64 [count]: indices, without repetition, into the layer's connections."""
+from sparl.topology.rules import Indices, drop_rule
 
 
+def round_down(x: float) -> int:
+    """The largest integer that is not above x, for x >= 0.
+
+    A product such as 0.57 x 100, which is 56.99999999999999 in binary, counts as 57.
+    """
+    return math.floor(round(x, 9))
+
+
+@drop_rule("smallest", rounding=round_down)
 def drop_smallest(layer: LayerView, count: int, rng: Generator) -> Indices:
-    """The `count` weights of smallest magnitude, ties by canonical position."""
+    """The `count` weights of smallest magnitude, ties by canonical position (RigL, RLx2).
+
+    The count is floor(zeta N) of all N connections, as RLx2's released code has it.
+    """
     return _smallest(np.abs(layer.weights), count)
 
 
+@drop_rule("nearest_zero_of_each_sign", removes_dead_links=True)
 def drop_nearest_zero_of_each_sign(layer: LayerView, count: int, rng: Generator) -> Indices:
-    """SET's rule (Mocanu et al. 2018) as DS uses it: dead links, then the smallest of each sign.
+    """SET's rule (Mocanu et al. 2018) as DS uses it, for a layer of live connections.
 
-    Weights that are exactly 0 go first. The rest of the count is shared between positive and
-    negative weights in proportion to their numbers; of each sign those nearest zero go, ties by
-    canonical position.
+    The count is round(eta L) of the L live connections. It is shared between positive and
+    negative weights in proportion to their numbers; of each sign those nearest zero are removed,
+    ties by canonical position. Dead links, whose weight is exactly 0, are removed in addition
+    before this rule is asked.
     """
     w = layer.weights
-    zeros, positive, negative = (np.flatnonzero(s) for s in (w == 0, w > 0, w < 0))
-    rest = count - min(count, zeros.size)
-    signed = positive.size + negative.size
-    of_positive = round_half_up(rest * positive.size / signed) if signed else 0
+    positive, negative = np.flatnonzero(w > 0), np.flatnonzero(w < 0)
+    of_positive = round_half_up(count * positive.size / max(w.size, 1))
     return np.concatenate(
         [
-            zeros[:count],
             positive[_smallest(w[positive], of_positive)],
-            negative[_smallest(-w[negative], rest - of_positive)],
+            negative[_smallest(-w[negative], count - of_positive)],
         ]
     )
 

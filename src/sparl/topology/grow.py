@@ -1,8 +1,6 @@
-"""Which connections come. A rule takes a layer and a count and returns free positions."""
+"""Where connections are added. A rule takes a layer and a count and returns free positions."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -10,20 +8,16 @@ from numpy.typing import NDArray
 
 from sparl.sparse.pattern import Pattern, Positions, union
 from sparl.topology.layer_view import LayerView
+from sparl.topology.rules import GRADIENT, grow_rule
 
 
-class GrowRule(Protocol):
-    """Chooses what to grow."""
-
-    def __call__(self, layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
-        """int64 [count]: positions, without repetition, that are free in `kept`."""
-
-
+@grow_rule("random")
 def grow_random(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
     """Uniform among all free positions, those just dropped included (Mocanu et al. 2018)."""
     return random_free_positions(kept, count, rng)
 
 
+@grow_rule("gradient", needs={GRADIENT})
 def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
     """The free positions of largest |dL/dw| (RigL, Evci et al. 2020), ties by canonical position.
 

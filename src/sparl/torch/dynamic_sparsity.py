@@ -19,10 +19,10 @@ from sparl.sparse.rewiring import Rewiring
 from sparl.topology.initial import largest_of_matrix, random_pattern
 from sparl.topology.layer_view import LayerView
 from sparl.topology.propose import TopologyMethod, propose
+from sparl.topology.rules import GRADIENT
 from sparl.topology.schedule import NEVER, Schedule
 from sparl.torch.layers import MaskedLinear, Modules, connections, survey, to_numpy
 from sparl.torch.targets import FollowedTarget, TargetRule, follow
-from sparl.training.rewire import DROP_RULES, GROW_RULES
 from sparl.wording import counted
 
 Method = Literal["static", "DS", "SET", "RigL"]
@@ -43,8 +43,9 @@ class DynamicSparsity:
     the same code that trains sparl's own agents:
 
     * static: random connections that never change;
-    * DS (Sokar et al. 2021): random at first; after the optimizer's step the weakest of each
-      sign go and random ones come; targets keep their own connections;
+    * DS (Sokar et al. 2021): random at first; after the optimizer's step all dead links (weights
+      of exactly 0) and the weakest live ones of each sign are removed, and as many random ones
+      are added; targets keep their own connections;
     * SET (Mocanu et al. 2018) and RigL (Evci et al. 2020) as RLx2 has them: the largest of the
       initial weights at first; instead of the optimizer's step the smallest go and random ones,
       or those of largest gradient, come.
@@ -98,9 +99,7 @@ class DynamicSparsity:
         self.updates = 0
         self.evolutions = 0
         self.moved = 0
-        self._rule = TopologyMethod(
-            DROP_RULES[choices.drop], GROW_RULES[choices.grow], choices.grow == "gradient"
-        )
+        self._rule = TopologyMethod.named(choices.drop, choices.grow)
         self._skips_step = choices.rewire_skips_step
         self._rng = stream(seed, "topology")
         self._set_aside: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -191,7 +190,7 @@ class DynamicSparsity:
 
     @property
     def _wants_dense_gradients(self) -> bool:
-        return self._rule.grows_by_gradient and self._due
+        return GRADIENT in self._rule.needs and self._due
 
     def _before_step(self, optimizer: object, args: tuple[Any, ...], kwargs: Any) -> None:
         if any(callable(argument) for argument in (*args[1:], *kwargs.values())):
@@ -241,14 +240,16 @@ class DynamicSparsity:
         if layer.weight.grad is None:
             return None  # it took no part in the loss, or was frozen
         values = layer.values()
-        gradient = to_numpy(layer.weight.grad) if self._rule.grows_by_gradient else None
+        gradient = to_numpy(layer.weight.grad) if GRADIENT in self._rule.needs else None
         for what, array in (("weight", values), ("gradient", gradient)):
             if array is not None and not np.isfinite(array).all():
                 raise Diverged(
                     f"DynamicSparsity: step {self.updates}: a {what} of {layer.name} is not "
                     "finite; training has diverged"
                 )
-        return propose(self._rule, LayerView(layer.pattern, values, gradient), fraction, self._rng)
+        view = LayerView(layer.pattern, values, gradient)
+        proposal = propose(self._rule, view, fraction, self._rng)
+        return None if proposal is None else proposal.rewiring
 
     def settle_targets(self) -> None:
         """Hold the target to its rule now; needed only where its layers are not called as such."""

@@ -30,7 +30,7 @@ from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.durable import read_whole, sync_folder, write_file
 from sparl.training.tensors import Expected, Tree, digest, join, largest, pack, split, unpack
 
-FORMAT = 1
+FORMAT = 2
 STATE, MANIFEST, REPLAY = "state.safetensors", "manifest.json", "replay"
 KEPT = 2  # checkpoints
 SEGMENT = 65_536  # transitions in a file of the replay, at most

@@ -28,33 +28,28 @@ from sparl.networks.mlp import Array, Layout, Network, Output, Place, State, Tra
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
 from sparl.random_streams import generator_state, restore_generator, stream
 from sparl.sparse.pattern import Pattern
-from sparl.sparse.rewiring import Rewiring
-from sparl.topology.density import Shape, round_half_up
-from sparl.topology.drop import DropRule, drop_nearest_zero_of_each_sign, drop_smallest
-from sparl.topology.grow import GrowRule, grow_largest_gradient, grow_random
+from sparl.topology.density import Shape
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform, random_pattern
 from sparl.topology.layer_view import FactoredGradient, LayerView
-from sparl.topology.propose import TopologyMethod, propose
+from sparl.topology.propose import Proposal, TopologyMethod, propose
+from sparl.topology.rules import GRADIENT
 from sparl.topology.schedule import NEVER, Schedule
 
-DROP_RULES: dict[str, DropRule] = {
-    "nearest_zero_of_each_sign": drop_nearest_zero_of_each_sign,
-    "smallest": drop_smallest,
-}
-GROW_RULES: dict[str, GrowRule] = {"random": grow_random, "gradient": grow_largest_gradient}
 INITIAL_WEIGHTS = {"uniform": uniform_fan_in, "xavier": xavier_uniform, "orthogonal": orthogonal}
 
 
 @dataclass(frozen=True)
 class Evolution:
-    """One layer's part of one evolution.
+    """One layer's part of one topology update.
 
     Attributes:
         agent_update: when, on the agent's clock.
         place: member and layer.
         connections: N, before and after.
-        fraction: share of them that was moved.
+        fraction: share of them that was asked for.
         moved: connections dropped, and as many grown.
+        dropped_live: of the dropped, those whose weight was not 0.
+        dropped_dead: of the dropped, those whose weight was exactly 0.
         returned: of the dropped, those grown again at once.
         initial_overlap: share of the connections that existed at the start.
     """
@@ -64,16 +59,18 @@ class Evolution:
     connections: int
     fraction: float
     moved: int
+    dropped_live: int
+    dropped_dead: int
     returned: int
     initial_overlap: float
 
 
 class EvolvingLearner:
-    """Optimises one network and evolves its topology when its schedule says so.
+    """Optimises one network and updates its topology when its schedule says so.
 
-    Order: the optimiser's step, then the evolution (Sokar et al., algorithm 1), or the evolution
-    instead of the step (RLx2). An evolution that is due while the network does not learn (the
-    policy delay) happens at its next step.
+    Order: the optimiser's step, then the topology update (Sokar et al., algorithm 1), or the
+    topology update instead of the step (RLx2), where a connection moves at all. A topology update
+    that is due while the network does not learn (the policy delay) happens at its next step.
 
     Args:
         network: what learns.
@@ -96,63 +93,91 @@ class EvolvingLearner:
     ) -> None:
         self.network = network
         self.adam = adam
-        self.method = method
         self.schedule = schedule
         self.rng = rng
         self.skips_step = skips_step
         self.own_updates = 0
         self.evolutions: list[Evolution] = []  # not yet recorded; whoever records them empties it
+        self._method = method
         self._due_seen = 0
         self._initial = [list(member) for member in network.layout.patterns]
+
+    @property
+    def method(self) -> TopologyMethod:
+        """How connections are chosen; fixed, since the run records it by its rules' names."""
+        return self._method
 
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
         """Learn from dL/d output of the traced pass; agent_update counts from 1."""
         self.own_updates += 1
         now = agent_update if self.schedule.clock == "agent" else self.own_updates
         due = self.schedule.due_until(now)
-        evolve = due > self._due_seen
+        topology_update = due > self._due_seen
         self._due_seen = due
-        gradients: dict[Place, FactoredGradient] = {}
-        if evolve and self.method.grows_by_gradient:
-            # Of the loss just taken, before the step changes the weights.
-            for place, _ in self.network.layout:
-                factors = self.network.gradient_factors(trace, output_gradient, place)
-                gradients[place] = FactoredGradient(*factors)
-        if not (evolve and self.skips_step):
+        if not topology_update:
             self.adam.step(self.network, trace, output_gradient)
-        if evolve:
-            self._evolve(agent_update, self.schedule.fraction_at(now), gradients)
+            return
+        fraction = self.schedule.fraction_at(now)
+        gradients = self._gradients(trace, output_gradient)  # before the step changes the weights
+        if self.skips_step:
+            proposals = self._propose(fraction, gradients)
+            if not proposals:
+                self.adam.step(self.network, trace, output_gradient)
+        else:
+            self.adam.step(self.network, trace, output_gradient)
+            proposals = self._propose(fraction, gradients)
+        self._rewire(proposals, agent_update, fraction)
 
-    def _evolve(
-        self, agent_update: int, fraction: float, gradients: Mapping[Place, FactoredGradient]
-    ) -> None:
-        rewirings: dict[Place, Rewiring] = {}
+    def _gradients(self, trace: Trace, output_gradient: Array) -> dict[Place, FactoredGradient]:
+        """The dense gradients of the loss just taken, if a rule needs them."""
+        if GRADIENT not in self.method.needs:
+            return {}
+        network = self.network
+        return {
+            place: FactoredGradient(*network.gradient_factors(trace, output_gradient, place))
+            for place, _ in network.layout
+        }
+
+    def _propose(
+        self, fraction: float, gradients: Mapping[Place, FactoredGradient]
+    ) -> dict[Place, Proposal]:
+        """The change of each layer in which a connection moves."""
+        proposals = {}
         network = self.network
         for place, pattern in network.layout:
             weights = network.layout.read(network.parameters, place)
             view = LayerView(pattern, weights, gradients.get(place))
-            rewiring = propose(self.method, view, fraction, self.rng)
-            if rewiring is None:
-                continue
-            rewirings[place] = rewiring
-            moved = round_half_up(fraction * pattern.connections)
-            initial = self._initial[place[0]][place[1]]
+            proposal = propose(self.method, view, fraction, self.rng)
+            if proposal is not None:
+                proposals[place] = proposal
+        return proposals
+
+    def _rewire(
+        self, proposals: Mapping[Place, Proposal], agent_update: int, fraction: float
+    ) -> None:
+        """Carry out the changes, and record them."""
+        if not proposals:
+            return
+        for place, proposal in proposals.items():
+            rewiring = proposal.rewiring
             self.evolutions.append(
                 Evolution(
                     agent_update,
                     place,
-                    pattern.connections,
+                    rewiring.new.connections,
                     fraction,
-                    moved,
-                    moved - rewiring.grown.size,
-                    rewiring.new.overlap(initial),
+                    proposal.dropped,
+                    proposal.dropped_live,
+                    proposal.dropped_dead,
+                    proposal.dropped - rewiring.grown.size,
+                    rewiring.new.overlap(self._initial[place[0]][place[1]]),
                 )
             )
-        if rewirings:
-            old, new = network.layout, network.layout.rewired(rewirings)
-            network.parameters = old.carry(network.parameters, new, rewirings)
-            network.layout = new
-            self.adam.rewire(new, rewirings)
+        rewirings = {place: proposal.rewiring for place, proposal in proposals.items()}
+        old, new = self.network.layout, self.network.layout.rewired(rewirings)
+        self.network.parameters = old.carry(self.network.parameters, new, rewirings)
+        self.network.layout = new
+        self.adam.rewire(new, rewirings)
 
     def state(self) -> State:
         """Moments, counters, the topology's stream and the initial patterns."""
@@ -160,7 +185,7 @@ class EvolvingLearner:
         state |= {f"rng.{k}": v for k, v in generator_state(self.rng).items()}
         state |= {"own_updates": self.own_updates, "due_seen": self._due_seen}
         rows = [(e.agent_update, *e.place, *astuple(e)[2:]) for e in self.evolutions]
-        state["evolutions"] = np.array(rows, np.float64).reshape(-1, 8)
+        state["evolutions"] = np.array(rows, np.float64).reshape(-1, 10)
         for (member, layer), _ in self.network.layout:
             initial = self._initial[member][layer]
             state[f"initial.member{member}.layer{layer}"] = initial.positions
@@ -178,9 +203,11 @@ class EvolvingLearner:
         self.own_updates = int(state["own_updates"])
         self._due_seen = int(state["due_seen"])
         self.evolutions = [
-            Evolution(int(at), (int(m), int(k)), int(n), f, int(moved), int(back), overlap)
-            for at, m, k, n, f, moved, back, overlap in np.asarray(state["evolutions"]).tolist()
-        ]
+            Evolution(int(at), (int(m), int(k)), int(n), f, int(moved), int(live), int(dead),
+                      int(back), overlap)
+            for at, m, k, n, f, moved, live, dead, back, overlap
+            in np.asarray(state["evolutions"]).tolist()
+        ]  # fmt: skip
         for (member, layer), pattern in self.network.layout:
             positions = np.asarray(parts["initial"][f"member{member}.layer{layer}"], np.int64)
             self._initial[member][layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
@@ -281,7 +308,7 @@ def _learner(config: Config, name: str, network: Network) -> EvolvingLearner:
     return EvolvingLearner(
         network,
         Adam(network.layout, config.learning_rate, config.weight_decay, config.grown_moments),
-        TopologyMethod(DROP_RULES[config.drop], GROW_RULES[config.grow], config.grow == "gradient"),
+        TopologyMethod.named(config.drop, config.grow),
         schedule(config, name),
         stream(config.seed, f"{name} evolution"),
         skips_step=config.rewire_skips_step,
