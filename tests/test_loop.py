@@ -13,7 +13,6 @@ from sparl import _native
 from sparl.configuration import Config
 from sparl.errors import Diverged
 from sparl.methods import METHODS, architecture, preset, without_effect
-from sparl.replay.capacity import DynamicCapacity
 from sparl.training.loop import Training
 from sparl.training.plan import plan
 
@@ -78,7 +77,7 @@ def test_n_step_targets_begin_after_their_delay(
     calls = spied(monkeypatch, run.replay, "sample" if threads == 1 else "sample_ahead")
     run.team.most = 1  # and no other number of them is tried
     advance(run, 30)
-    assert [how[1] for how in calls] == [1] * 4 + [3] * 6
+    assert [how[1] for how in calls] == [1] * 3 + [3] * 7  # update 4 is the first with n
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -119,15 +118,14 @@ def test_warm_up_actions_are_uniform_and_stored_as_their_own_noise_free_ones(
 def test_the_dynamic_replay_is_checked_on_time_and_recorded(
     new_run: NewRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = new_run(dynamic_buffer=True, replay_minimum=30)
-    run.capacity_rule = DynamicCapacity(30, check_every_env_steps=25, threshold=0.0)
+    rule = {"replay_check_every_env_steps": 25, "replay_distance_threshold": 0.0}
+    run = new_run(dynamic_buffer=True, replay_minimum=30, **rule)
     advance(run, 49)
     assert run.replay.size == 49  # checked at 25, when there were no more than the minimum
     advance(run, 1)
     assert run.replay.size == 45  # a tenth forgotten at 50
     assert "policy_distance" in run.record.averages.take()
-    unchecked = new_run(dynamic_buffer=False)
-    unchecked.capacity_rule = run.capacity_rule
+    unchecked = new_run(dynamic_buffer=False, replay_minimum=30, **rule)
     advance(unchecked, 50)
     assert unchecked.replay.size == 50
 
@@ -177,9 +175,9 @@ def test_the_plan_says_what_will_happen() -> None:
     assert "never change" in lines("TD3", rewire_every_updates=50)  # dense: nothing can move
     assert "never change" in lines("DS-TD3", narrow=True)
     assert "never, they begin at" in lines("RLx2-TD3", steps=100_000)
-    assert "from update 300,001 (step 325,001)" in lines("RLx2-TD3")
+    assert "from update 300,000 (step 325,000)" in lines("RLx2-TD3")
     twice = lines("RLx2-TD3", updates_per_env_step=2, n_step_delay_updates=100)
-    assert "from update 101 (step 25,051)" in twice
+    assert "from update 100 (step 25,050)" in twice
     assert "no update" in lines("TD3", steps=200)
     actor = next(line for line in lines("RLx2-TD3").splitlines() if line.startswith("actor"))
     assert "update 10,000 (step 45,000)" in actor  # its own clock, every second update

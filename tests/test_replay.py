@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 
 from sparl import _native
+from sparl.methods import preset
 from sparl.replay.batch import Array, Batch
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
+from sparl.training.loop import capacity_rule
 
 many = settings(deadline=None, derandomize=True, max_examples=150)
 GAMMA = 0.9
@@ -457,7 +460,31 @@ def test_only_a_distance_above_the_threshold_forgets() -> None:
 
 
 def test_the_numbers_of_the_rule() -> None:
-    rule = DynamicCapacity(100_000)
-    assert (rule.check_every_env_steps, rule.threshold, rule.share, rule.probe) == (
-        10_000, 0.2, 0.1, 2048,
-    )  # fmt: skip
+    config = preset("RLx2-TD3", "Ant-v3")
+    assert (config.replay_check_every_env_steps, config.replay_distance_threshold) == (10_000, 0.2)
+    rule = capacity_rule(config)
+    assert (rule.minimum, rule.probe, rule.threshold) == (100_000, 8 * 256, 0.2)
+    assert (rule.share, rule.until_below) == (0.1, False)
+    fields: dict[str, Any] = {
+        "replay_probe_transitions": 7, "replay_forget_until_below": True, "replay_minimum": 3,
+        "replay_distance_threshold": 0.5,
+    }  # fmt: skip
+    rule = capacity_rule(preset("RLx2-TD3", "Ant-v3", **fields))
+    assert rule == DynamicCapacity(3, probe=7, threshold=0.5, until_below=True)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "left"), [(10, 657), (700, 700)], ids=["until below", "until the minimum"]
+)
+def test_the_texts_rule_forgets_until_the_distance_is_below_the_threshold(
+    minimum: int, left: int
+) -> None:
+    """The oldest 300 of 1,000 are off by 1: a tenth of what there is goes until none of them is."""
+    replay = RingBuffer(1000, n_obs=1, n_act=1, gamma=GAMMA, keep_noise_free=True)
+    for t in range(1000):
+        act(replay, t, [float(t < 300)])
+    rule = DynamicCapacity(minimum, probe=10, threshold=0.2, until_below=True)
+    assert rule.apply(replay, still) == 0.5
+    assert replay.size == left  # 1000, 900, 810, 729, 657
+    once = replace(rule, until_below=False)
+    assert once.apply(replay, still) == rule.distance(replay, still)

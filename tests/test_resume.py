@@ -25,7 +25,6 @@ from sparl.cli import main
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 from sparl.methods import METHODS
 from sparl.play import command
-from sparl.replay.capacity import DynamicCapacity
 from sparl.report.runs import collect
 from sparl.training import loop, machine, start
 from sparl.training.checkpoint import MANIFEST, Checkpoints, _own_digest
@@ -51,6 +50,7 @@ def fields_of(method: str) -> dict[str, Any]:
     fields = {**SMALL, **evolving(method)}
     if method.startswith("RLx2"):
         fields |= {"n_step_delay_updates": 15, "replay_minimum": 30, "replay_capacity": 64}
+        fields |= {"replay_check_every_env_steps": 10, "replay_distance_threshold": 0.0}
     if METHODS[method].family.settings == "rlx2" and method not in ("TD3", "SAC"):
         fields |= {"actor_sparsity": 0.5, "critic_sparsity": 0.5}
     if method.startswith(("DS", "Static")):  # the lambdas would make such small networks dense
@@ -59,8 +59,7 @@ def fields_of(method: str) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _replay_is_checked_often_and_the_disk_need_not_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DynamicCapacity.__init__, "__defaults__", (10, 0.0, 0.1, 2048))
+def _the_disk_need_not_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

@@ -318,6 +318,21 @@ def test_ten_updates_equal_float64(method: str, fields: dict[str, object]) -> No
                 np.testing.assert_allclose(got, want, atol=2e-5)
 
 
+def test_the_temperatures_loss_is_in_alpha() -> None:
+    """Three steps of Adam in log alpha down -alpha (mean log pi + target entropy), by hand."""
+    config = config_of("RLx2-SAC")
+    agent = build_agent(config, architecture(config, N_OBS, N_ACT))
+    assert isinstance(agent, SAC)
+    temperature = Temperature(replace(agent.settings, alpha=0.5, learning_rate=0.1), N_ACT)
+    log_alpha, m, v = np.log(0.5), 0.0, 0.0
+    for step, log_density in enumerate((-1.0, 4.0, 0.5), 1):
+        gradient = -np.exp(log_alpha) * (log_density - N_ACT)
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        log_alpha -= 0.1 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        temperature.step(np.float32(log_density))
+        assert temperature.log_alpha == pytest.approx(log_alpha, rel=1e-12)
+
+
 def test_temperature_moves_towards_the_target_entropy() -> None:
     """Below the target entropy alpha rises, above it falls: the sign of the entropy."""
     config = config_of("RLx2-SAC")

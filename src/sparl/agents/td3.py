@@ -5,9 +5,8 @@ connections exist, and how they change, is not an agent's business.
 
 Departures
     From the TD3 paper, as its authors' later code and Sokar et al. have it:
-    * networks 256-256 and the action joined to the first layer of the critic (the paper: 400-300,
-      the action joined to the second layer);
-    * batch 100, L2 weight decay 2e-4 in the gradient of every parameter, biases included;
+    * networks 256-256 (the paper: 400-300);
+    * L2 weight decay 2e-4 in the gradient of every parameter, biases included;
     * the first 25,000 steps take uniformly random actions (the paper: 10,000 or 1,000).
     From Sokar et al.'s released code:
     * actions are in [-1, 1] everywhere here and are scaled at the environment; there the critic
