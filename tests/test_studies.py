@@ -7,7 +7,6 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +15,10 @@ import children
 from children import hears, wait_until, waiting
 from resuming import results
 from sparl.cli import main
-from sparl.methods import FAMILIES, METHODS, architecture
+from sparl.methods import METHODS, architecture, preset
 from sparl.report.runs import collect
-from sparl.studies import execute, plan
-from sparl.studies.plan import Unit, read_study, unit_id
+from sparl.studies import execute
+from sparl.studies.plan import Unit, read_studies, read_study, unit_id
 from sparl.studies.progress import Progress, progress
 from sparl.training.start import train
 
@@ -90,20 +89,54 @@ def test_grid_and_variants_make_all_combinations(tmp_path: Path) -> None:
     assert [u.config.seed for u in study.units] == [0, 0, 1, 1, 7, 7]
 
 
-def test_ids_depend_on_what_was_set_and_on_the_presets_version(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    fields = {"method": "DS-TD3", "env": "HalfCheetah-v3", "seed": 0, "steps": 10}
-    # Pinned: another digest would make everybody's finished studies begin anew.
-    assert unit_id(fields) == "DS-TD3_HalfCheetah-v3_seed0_1529c9cc"
-    assert unit_id(dict(reversed(fields.items()))) == unit_id(fields)
-    assert unit_id({**fields, "gamma": 0.99}) != unit_id(fields)
-    assert unit_id({**fields, "tensorboard": True}) == unit_id(fields)
-    before = unit_id(fields)
-    newer = replace(METHODS["DS-TD3"].family, version=2)
-    monkeypatch.setattr(plan, "find_method", lambda _: SimpleNamespace(family=newer))
-    assert unit_id(fields) != before
-    assert {family.version for family in FAMILIES} == {1}
+def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> None:
+    config = preset("DS-TD3", "HalfCheetah-v3", steps=10)
+    # Pinned: another digest would make everybody's finished studies start again.
+    assert unit_id(config) == "DS-TD3_HalfCheetah-v3_seed0_82fa68ea"
+    assert unit_id(replace(config, gamma=0.9)) != unit_id(config)
+    assert unit_id(replace(config, tensorboard=True)) == unit_id(config)
+    assert unit_id(config, version=1) != unit_id(config) == unit_id(config, version=2)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"gamma": 0.99},  # the preset's own value
+        {"rewire_every_updates": 1000},
+        {"horizon_env_steps": 1_000_000},
+        {"steps": 3_000_000, "horizon_env_steps": 1_000_000, "stop_at": 1_000_000},
+        {"checkpoint_every_env_steps": 1},
+    ],
+    ids=lambda fields: ",".join(fields),
+)
+def test_the_same_run_has_one_id_however_it_is_asked_for(fields: dict[str, Any]) -> None:
+    usual = preset("DS-TD3", "HalfCheetah-v3", steps=1_000_000)
+    asked = preset("DS-TD3", "HalfCheetah-v3", **{"steps": 1_000_000, **fields})
+    assert unit_id(asked) == unit_id(usual)
+
+
+def test_two_studies_that_name_a_run_do_it_once() -> None:
+    table, period = (
+        STUDIES[0].parent / f"ds-{name}.toml" for name in ("table-1", "evolution-period")
+    )
+    both = read_studies([table, period])
+    assert both.name == "ds-table-1+ds-evolution-period"
+    ids = [unit.id for unit in both.units]
+    assert len(set(ids)) == len(ids)
+    named = [unit.id for study in (table, period) for unit in read_study(study).units]
+    shared = len(named) - len(ids)
+    assert shared == 10  # DS-TD3 of e = 1000 and TD3, five seeds each
+    assert ids[: len(read_study(table).units)] == named[: len(read_study(table).units)]
+
+
+def test_versions_of_the_presets() -> None:
+    """Raised where results have changed since 0.1: a run of another version is another run."""
+    raised = {name for name, method in METHODS.items() if method.version("ds") == 2}
+    kinds = ("DS", "SET", "RigL", "RLx2", "Tiny")
+    assert raised == {f"{kind}-{agent}" for kind in kinds for agent in ("TD3", "SAC")}
+    raised = {name for name, method in METHODS.items() if method.version("rlx2") == 2}
+    everywhere = {name for name in METHODS if name.endswith("SAC")}  # their temperature is learned
+    assert raised == everywhere | {f"{kind}-TD3" for kind in kinds}
 
 
 @pytest.mark.parametrize(

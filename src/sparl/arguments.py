@@ -55,12 +55,15 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     method, env = _one(method, from_file, "method"), _one(env, from_file, "env")
     method = find_method(method).name
     base = preset(method, env, **from_file)
+    from sparl.topology.propose import wrong_rules  # late: it loads the engine
+
     flags, wrong = _parse(Config, words, program, default=base, description=_TRAIN_HELP)
     # Presets may depend on other fields (densities on the number of layers): apply flags first.
     given = named(words)
     chosen = {name: getattr(flags, name) for name in FIELDS if name in given}
     try:
         config = preset(method, env, **{**from_file, **chosen})
+        wrong += wrong_rules(config.drop, config.grow)
         check(config)
     except UsageError as error:
         if not wrong:

@@ -175,6 +175,7 @@ class EvaluateOptions:
 def evaluate(args: list[str]) -> int:
     """`sparl evaluate`."""
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
+    from sparl.methods import method_label
     from sparl.training.about import warn_if_behind
     from sparl.training.agent_file import load_agent
     from sparl.training.environment import make_environment
@@ -215,7 +216,7 @@ def evaluate(args: list[str]) -> int:
     for i, (total, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         _say(f"episode {i}: return {total:,.3f}, {length} steps")
     _say(
-        f"{config.method} on {config.env}, agent of step {agent.env_step:,}: "
+        f"{method_label(config)} on {config.env}, agent of step {agent.env_step:,}: "
         f"{result.mean:,.3f} ± {result.std:,.3f}"
     )
     return 0
@@ -313,6 +314,7 @@ def cost(args: list[str]) -> int:
     as_json = "--json" in args
     config = parse_config([a for a in args if a != "--json"], "sparl cost")
     from sparl.cost import cost as cost_of
+    from sparl.methods import method_label
     from sparl.training.environment import Environment
 
     environment = Environment(config.env, config.max_episode_steps, config.contact_forces)
@@ -331,7 +333,7 @@ def cost(args: list[str]) -> int:
                 *([name, str(network["copies"])] if index == 0 else ["", ""]), str(index + 1),
                 f"{n_in:,}", f"{n_out:,}", f"{count:,}", f"{count / (n_in * n_out):.4f}",
             )  # fmt: skip
-    _say(f"{config.method} on {config.env}")
+    _say(f"{method_label(config)} on {config.env}")
     PlainConsole().print(table)
     now, full = result["connections"], result["dense_connections"]
     _say(f"connections: {now:,} of {full:,} ({now / full:.4f})")

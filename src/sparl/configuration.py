@@ -8,6 +8,7 @@ from dataclasses import Field, asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sparl.errors import UsageError
+from sparl.topology.rule_names import is_rule_name
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Config:
     max_episode_steps: int | None = None
     """Time limit [environment steps]; None: the environment's own."""
     contact_forces: Literal["zero", "live"] = "zero"
-    """Ant-v3, Humanoid-v3: contact forces in the observation, zero as under MuJoCo 2.0."""
+    """Ant-v3, Humanoid-v3: contact forces in the observation, zero as presumably they were under
+    MuJoCo 2.0."""
 
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers [units]."""
@@ -92,10 +94,12 @@ class Config:
     """The network takes no optimiser step on an update where its topology changes."""
     freeze_fraction: float = 0.05
     """Share of the horizon, at its end, without evolutions [0-1]."""
-    drop: Literal["nearest_zero_of_each_sign", "smallest"] = "nearest_zero_of_each_sign"
-    """Which connections go: SET's rule, or the smallest magnitudes."""
-    grow: Literal["random", "gradient"] = "random"
-    """Which connections come: random ones, or those of largest gradient (RigL)."""
+    drop: str = "nearest_zero_of_each_sign"
+    """Registered rule for the connections to remove: nearest_zero_of_each_sign (DS: the weakest of
+    each sign, and all dead links), or smallest (RigL, RLx2)."""
+    grow: str = "random"
+    """Registered rule for the connections to add: random, or gradient (RigL: where the loss has the
+    largest gradient)."""
     grown_moments: Literal["factored", "mean", "zero"] = "factored"
     """Second Adam moment of a grown connection: from the means of its input's and its output's
     connections, the mean of its layer, or zero."""
@@ -141,11 +145,21 @@ class Config:
     n_step: int = 1
     """Steps of the return in a target [environment steps]."""
     n_step_delay_updates: int = 0
-    """One-step targets until this many updates."""
+    """The first update whose target has n_step steps; those before have one."""
     dynamic_buffer: bool = False
     """Forget old transitions that the policy no longer resembles (RLx2)."""
     replay_minimum: int = 100_000
     """Transitions that dynamic_buffer never goes below."""
+    replay_distance_threshold: float = 0.2
+    """Distance between policy and oldest transitions above which dynamic_buffer forgets [mean of
+    squared differences / 2, actions scaled to -1..1]."""
+    replay_check_every_env_steps: int = 10_000
+    """Steps between the checks of dynamic_buffer [environment steps]."""
+    replay_probe_transitions: int | None = None
+    """Oldest transitions that a check compares with the policy; None: 8 x batch_size."""
+    replay_forget_until_below: bool = False
+    """Forget until the distance is below the threshold (RLx2's text), not once per check (its
+    code)."""
 
     evaluate_every_env_steps: int = 5_000
     """Steps between evaluations [environment steps]; there is one at step 0 too."""
@@ -212,6 +226,9 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "n_step": (1, 1000, "environment steps"),
     "n_step_delay_updates": (0, 1e12, "updates"),
     "replay_minimum": (1, 1e10, "transitions"),
+    "replay_distance_threshold": (0, 1e9, "squared distance"),
+    "replay_check_every_env_steps": (1, 1e12, "environment steps"),
+    "replay_probe_transitions": (1, 1e10, "transitions"),
     "evaluate_every_env_steps": (1, 1e12, "environment steps"),
     "evaluation_episodes": (1, 1e6, "episodes"),
     "evaluation_seed": (0, 2**63 - 1, "an integer"),
@@ -234,6 +251,10 @@ def check(config: Config) -> None:
             len(densities) != layers or any(not 0 <= d <= 1 for d in densities)
         ):
             wrong.append(f"{name} is {densities}, must be {layers} densities in [0, 1]")
+    for name in ("drop", "grow"):
+        rule = getattr(config, name)
+        if not is_rule_name(rule):
+            wrong.append(f"{name} is {rule!r}, must be a rule's name (letters, digits, _)")
     if config.resume == "auto" and (config.run_dir is None or config.overwrite):
         wrong.append("resume auto needs a run_dir, and does not go with overwrite")
     if wrong:

@@ -92,7 +92,8 @@ PUBLISHED = {
 def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
     """Everything `sparl cost` prints, as plain values; a training of config.steps updates.
 
-    "dense" is the same method with every connection of its networks, for Tiny of its twin.
+    "dense" is the agent with every connection of its networks (for Tiny those of its sparse twin)
+    and one-step targets: the dense agent that the papers compare with.
     """
     nets = architecture(config, n_obs, n_act)
     wide = architecture(replace(config, narrow=False), n_obs, n_act)
@@ -109,9 +110,9 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
     stored_dense = weights(dense_actor, dense_critic, actors, 2 * two)
     batch, updates, delay = config.batch_size, config.steps, config.actor_every
 
-    def counted(actor: Layers, critic: Layers) -> float:
+    def counted(actor: Layers, critic: Layers, n_step: int) -> float:
         if config.agent == "SAC":
-            each = sac_multiply_adds(actor, critic, n_act, config.n_step)
+            each = sac_multiply_adds(actor, critic, n_act, n_step)
         else:
             each = td3_multiply_adds(actor, critic, n_act, delay)
         return 2.0 * batch * updates * each
@@ -123,7 +124,9 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
         )
         if config.settings == "ds"
         else None,
-        "counted": Flops(counted(dense_actor, dense_critic), counted(nets.actor, nets.critic)),
+        "counted": Flops(
+            counted(dense_actor, dense_critic, 1), counted(nets.actor, nets.critic, config.n_step)
+        ),
     }
     result: dict[str, Any] = {
         "method": config.method,

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparl.configuration import Config
+from sparl.configuration import WITHOUT_INFLUENCE, Config
 from sparl.errors import UsageError
 from sparl.topology.density import Shape, erdos_renyi_total, round_half_up, scaled
 
@@ -32,7 +32,8 @@ class Family:
         settings: base settings.
         fields: choices that differ from the settings.
         sparse: takes the environment's densities.
-        version: one more whenever its preset changes: a study's runs are named by it.
+        version: raised whenever the preset's results change: two runs of different versions are
+            not the same run.
     """
 
     prefix: str
@@ -56,12 +57,18 @@ FAMILIES = (
         "Sokar et al., algorithms 1-3",
         "ds",
         {"rewire_every_updates": 1000, "rewire_first_update": 2, "target_pattern": "own"},
+        version=2,
     ),
     Family(
         "SS-", "static sparse networks of the largest initial weights", "RLx2, baseline", "rlx2", {}
     ),
     Family(
-        "SET-", "magnitude drop and random growth, annealed", "RLx2, baseline", "rlx2", _EVOLVING
+        "SET-",
+        "magnitude drop and random growth, annealed",
+        "RLx2, baseline",
+        "rlx2",
+        _EVOLVING,
+        version=2,
     ),
     Family(
         "RigL-",
@@ -69,6 +76,7 @@ FAMILIES = (
         "RLx2, baseline",
         "rlx2",
         {**_EVOLVING, "grow": "gradient"},
+        version=2,
     ),
     Family(
         "RLx2-",
@@ -82,13 +90,15 @@ FAMILIES = (
             "n_step_delay_updates": 300_000,
             "dynamic_buffer": True,
         },
+        version=2,
     ),
     Family(
         "Tiny-",
-        "dense networks with as many parameters as the sparse ones",
+        "dense networks with as many weights as the sparse ones",
         "RLx2, baseline",
         "rlx2",
         {"narrow": True},
+        version=2,
     ),
 )
 
@@ -105,6 +115,11 @@ class Method:
     def source(self) -> str:
         """Paper and section."""
         return self.family.source or _AGENT_SOURCES[self.agent]
+
+    def version(self, settings: str) -> int:
+        """Version of the preset under these settings; 1 for a run that does not record one."""
+        learned_temperature = (settings, self.agent) == ("rlx2", "SAC")
+        return max(self.family.version, 2 if learned_temperature else 1)
 
     @property
     def aliases(self) -> list[str]:
@@ -136,7 +151,7 @@ _SETTINGS: dict[tuple[str, str], Fields] = {
     },
     ("rlx2", "SAC"): {
         "policy_delay": 1, "initial_weights": "orthogonal", "alpha": 1.0, "learn_alpha": True,
-        "log_std": "tanh",
+        "log_std": "tanh", "replay_capacity": 3_000_000, "replay_minimum": 200_000,
     },
 }  # fmt: skip
 _SETTINGS["rlx2", "SAC"] = {**_SETTINGS["rlx2", "TD3"], **_SETTINGS["rlx2", "SAC"]}
@@ -202,9 +217,6 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
     values = {**_SETTINGS[settings, agent], **family.fields, "settings": settings, "agent": agent}
     if overrides.get("agent", agent) != agent:
         raise UsageError(f"agent is {overrides['agent']!r}, but {chosen.name} is a {agent}")
-    if overrides.get("dynamic_buffer", values.get("dynamic_buffer")):
-        of_sac = {"replay_capacity": 3_000_000, "replay_minimum": 200_000}
-        values |= of_sac if agent == "SAC" else {}
     if agent == "SAC" and settings == "ds" and family.sparse:
         values["hard_target_every"] = 1000
     hidden = tuple(overrides.get("hidden", Config.hidden))
@@ -355,23 +367,113 @@ def _connections(
 
 
 def _narrow(layers: Layers, network: str, notes: list[str]) -> Layers:
-    """Dense layers of one width, with as many parameters as nearly possible; biases counted."""
+    """Dense layers of one width, with as many weights as nearly possible; biases not counted."""
     n_in, n_out, hidden = layers[0][0][0], layers[-1][0][1], len(layers) - 1
-    wanted = connections(layers) + sum(shape[1] for shape, _ in layers)
+    wanted = connections(layers)
 
     def of_width(width: int) -> Layers:
         shapes = itertools.pairwise((n_in, *(width,) * hidden, n_out))
         return tuple((shape, shape[0] * shape[1]) for shape in shapes)
 
-    def distance(width: int) -> int:
-        narrow = of_width(width)
-        return abs(connections(narrow) + sum(shape[1] for shape, _ in narrow) - wanted)
-
-    width = min(range(1, max(shape[1] for shape, _ in layers) + 1), key=distance)
+    widths = range(1, max(shape[1] for shape, _ in layers) + 1)
+    width = min(widths, key=lambda width: abs(connections(of_width(width)) - wanted))
     notes.append(
-        f"{network}: {hidden} hidden layers of {width} units, {wanted:,} parameters wanted"
+        f"{network}: {hidden} hidden layers of {width} units, {connections(of_width(width)):,} "
+        f"weights for the {wanted:,} of the sparse network"
     )
     return of_width(width)
+
+
+# Fields that define a method where its preset sets them, and what of their value does.
+_DENSITY_FIELDS = (
+    "lambda_1", "lambda_2", "actor_densities", "critic_densities", "actor_sparsity",
+    "critic_sparsity",
+)  # fmt: skip
+
+
+def contradictions(config: Config) -> list[str]:
+    """Fields that contradict the definition of the configuration's method.
+
+    A dense method with missing connections, a static one whose topology changes, a dynamic one
+    whose topology never does, one with other rules, targets, returns or replay than the method
+    is defined by. Numbers such as periods, fractions and densities of a sparse method are its
+    settings, not its definition.
+    """
+    base = preset(config.method, config.env, settings=config.settings)
+
+    def differ(*names: str) -> list[str]:
+        return [name for name in names if getattr(config, name) != getattr(base, name)]
+
+    found = differ("target_pattern", "narrow", "dynamic_buffer")
+    if (config.n_step > 1) != (base.n_step > 1):
+        found.append("n_step")
+    missing = [] if find_method(config.method).family.sparse else differ(*_DENSITY_FIELDS)
+    if missing or not (_is_dense(base) and _is_dense(config)):  # else nothing can change
+        changes, should = config.rewire_every_updates > 0, base.rewire_every_updates > 0
+        if changes != should:
+            found.append("rewire_every_updates")
+        elif changes:
+            found += differ("rewire", "drop", "grow")
+    return found + missing
+
+
+def _is_dense(config: Config) -> bool:
+    """Whether every connection exists, as far as the fields say."""
+    return config.narrow or all(getattr(config, name) is None for name in _DENSITY_FIELDS)
+
+
+def method_label(config: Config) -> str:
+    """The method, with the fields that contradict its definition, if there are any."""
+    fields = contradictions(config)
+    return f"{config.method} ({fields_text(config, fields)})" if fields else config.method
+
+
+def fields_text(config: Config, names: Iterable[str]) -> str:
+    """Fields and their values in words: "n_step 1, grow random"."""
+    return ", ".join(f"{name} {_text(getattr(config, name))}" for name in names)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return "-".join(_text(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def run_name(config: Config) -> str:
+    """METHOD_ENV_seedN, one path component; of a contradicted method with those fields."""
+    method = config.method
+    for name in contradictions(config):
+        method += f"-{name}-{_text(getattr(config, name))}"
+    return f"{method}_{config.env.replace('/', '-')}_seed{config.seed}"
+
+
+def identity(config: Config, version: int | None = None) -> dict[str, Any]:
+    """What two configurations must have in common for their runs to be the same run.
+
+    The resolved fields that differ from Config's defaults, and the version of the preset: so a
+    field that is unknown to an old file takes its default. Where a run stops and the horizon of
+    its schedules count, however they were given; fields without influence on results do not.
+
+    Args:
+        config: resolved, as `preset` or a run's file gives it.
+        version: of the preset that made the run; None: today's.
+    """
+    varying = {"steps", "horizon_env_steps", "stop_at"}
+    fields = {
+        name: value
+        for name, value in config.as_dict().items()
+        if name not in WITHOUT_INFLUENCE | varying and value != getattr(Config, name)
+    }
+    today = find_method(config.method).version(config.settings)
+    return {
+        **fields,
+        "method": config.method,
+        "env": config.env,
+        "seed": config.seed,
+        "end": config.end,
+        "horizon": config.horizon,
+        "preset": today if version is None else version,
+    }
 
 
 def without_effect(config: Config) -> list[str]:
@@ -384,7 +486,16 @@ def without_effect(config: Config) -> list[str]:
         **dict.fromkeys(("alpha", "learn_alpha", "hard_target_every", "log_std", "collect"), sac),
         **dict.fromkeys(("exploration_noise", "target_noise", "noise_clip", "policy_delay"), td3),
         "contact_forces": config.env in ("Ant-v3", "Humanoid-v3"),
-        "replay_minimum": config.dynamic_buffer,
+        **dict.fromkeys(
+            (
+                "replay_minimum",
+                "replay_distance_threshold",
+                "replay_check_every_env_steps",
+                "replay_probe_transitions",
+                "replay_forget_until_below",
+            ),
+            config.dynamic_buffer,
+        ),
         "n_step_delay_updates": config.n_step > 1,
         **dict.fromkeys(("allocation", "sparse_output"), sparsity),
         **dict.fromkeys(("lambda_1", "lambda_2"), not densities),

@@ -18,6 +18,7 @@ from sparl.export import arrays, c_check
 from sparl.export.c_source import TOLERANCE, VECTORS, Tanh, c_source
 from sparl.export.policy import Policy
 from sparl.export.recording import record
+from sparl.methods import method_label
 from sparl.networks.mlp import Array
 from sparl.training.about import warn_if_behind
 from sparl.training.agent_file import load_agent
@@ -67,7 +68,8 @@ def export(args: list[str]) -> int:
     _check_sizes(config, policy, options.run)
     say = PlainConsole().print
     origin = (
-        f"{config.method} on {config.env}, seed {config.seed}, agent of step {agent.env_step:,}"
+        f"{method_label(config)} on {config.env}, seed {config.seed}, agent of step "
+        f"{agent.env_step:,}"
     )
     if options.format != "c" and (options.int8 or options.tanh != "tanhf"):
         raise UsageError("export: --int8 and --tanh are choices of --format c alone")

@@ -15,6 +15,7 @@ from sparl.arguments import RunPath, parse_options
 from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
+from sparl.methods import method_label
 from sparl.play.camera import follow
 from sparl.random_streams import integer_seed
 from sparl.training.about import warn_if_behind
@@ -50,7 +51,9 @@ def play(args: list[str]) -> int:
         raise UsageError(
             f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0"
         )
-    PlainConsole().print(f"{config.method} on {config.env}, agent of step {agent.env_step:,}")
+    PlainConsole().print(
+        f"{method_label(config)} on {config.env}, agent of step {agent.env_step:,}"
+    )
     if options.video is None:
         _show(config, agent, episodes, seed)
     else:

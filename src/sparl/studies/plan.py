@@ -17,14 +17,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import WITHOUT_INFLUENCE, Config, check, typed_fields
+from sparl.configuration import Config, check, typed_fields
 from sparl.errors import DataError, UsageError
-from sparl.methods import find_method, preset
+from sparl.methods import find_method, identity, preset, run_name
 from sparl.training.durable import make_folder, write_whole
 from sparl.training.run_folder import RunFolder
 from sparl.training.toml_files import load_toml
@@ -43,16 +43,23 @@ class Unit:
     Attributes:
         id: the name of its folder; stable, see `unit_id`.
         fields: method, env, seed and everything that was set.
+        config: the configuration that the fields resolve to.
     """
 
     id: str
     fields: dict[str, Any]
+    config: Config
 
-    @property
-    def config(self) -> Config:
-        """The configuration that the fields resolve to."""
-        values = dict(self.fields)
-        return preset(values.pop("method"), values.pop("env"), **values)
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Unit:
+        """The run that these fields describe.
+
+        Raises:
+            UsageError: unknown method or settings.
+        """
+        values = dict(fields)
+        config = preset(values.pop("method"), values.pop("env"), **values)
+        return cls(unit_id(config), fields, config)
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,35 @@ class Study:
     """Many runs.
 
     Attributes:
-        name: of the file, without its suffix.
-        units: the runs: seed by seed, so that a study that is cut short has something of all.
+        name: of the file, without its suffix; of several, joined by "+".
+        units: the runs, each once: file by file, and within a file seed by seed, so that a study
+            that is cut short has something of all.
     """
 
     name: str
     units: list[Unit]
+
+    @property
+    def first_seeds(self) -> set[str]:
+        """Ids of the runs that have the smallest seed of their configuration."""
+        first: dict[str, Unit] = {}
+        for unit in sorted(self.units, key=lambda unit: unit.config.seed):
+            first.setdefault(unit_id(replace(unit.config, seed=0)), unit)
+        return {unit.id for unit in first.values()}
+
+
+def read_studies(paths: Sequence[Path]) -> Study:
+    """The runs of several files, in their order, each run once.
+
+    Raises:
+        UsageError: with all that is wrong with a file.
+    """
+    studies = [read_study(path) for path in paths]
+    units: dict[str, Unit] = {}
+    for study in studies:
+        for unit in study.units:
+            units.setdefault(unit.id, unit)
+    return Study("+".join(study.name for study in studies), list(units.values()))
 
 
 def read_study(path: Path) -> Study:
@@ -82,7 +112,7 @@ def read_study(path: Path) -> Study:
         )
     units: dict[str, Unit] = {}
     for fields in _combinations(content, path):
-        unit = Unit(unit_id(fields), fields)
+        unit = Unit.of(fields)
         check(unit.config)
         units.setdefault(unit.id, unit)
     ordered = sorted(units.values(), key=lambda unit: unit.fields["seed"])
@@ -113,23 +143,19 @@ def read_plan(folder: Path) -> list[Config]:
     where = folder / PLAN
     try:
         runs = RunFolder(folder).read_json(PLAN)["runs"]
-        return [Unit(name, typed_fields(run, str(where))).config for name, run in runs.items()]
+        return [Unit.of(typed_fields(run, str(where))).config for run in runs.values()]
     except (KeyError, TypeError, AttributeError, UsageError) as error:
         raise DataError(f"{where}: cannot be read ({error!r})") from None
 
 
-def unit_id(fields: dict[str, Any]) -> str:
-    """METHOD_ENV_seedN and eight digits of a digest.
+def unit_id(config: Config, version: int | None = None) -> str:
+    """METHOD_ENV_seedN and eight digits of a digest of the run's identity.
 
-    The digest is of the fields that were set and the version of the method's preset, so that a
-    field that is new to sparl does not rename finished runs, and a changed preset does. Fields
-    without influence on results (checkpoints, TensorBoard) do not count.
+    Two studies that ask for the same run, whatever fields they say it with, give it the same id;
+    see `sparl.methods.identity`.
     """
-    method, env, seed = fields["method"], fields["env"], fields["seed"]
-    known = {name: value for name, value in fields.items() if name not in WITHOUT_INFLUENCE}
-    known["preset"] = find_method(method).family.version
-    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-    return f"{method}_{env.replace('/', '-')}_seed{seed}_{digest[:8]}"
+    known = json.dumps(identity(config, version), sort_keys=True)
+    return f"{run_name(config)}_{hashlib.sha256(known.encode()).hexdigest()[:8]}"
 
 
 def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from sparl import _native
 from sparl.configuration import Config, check, differences, typed_fields
 from sparl.cost import network_bytes
 from sparl.errors import DataError, Diverged, ResourceError, UsageError
-from sparl.methods import Architecture, architecture, without_effect
+from sparl.methods import Architecture, architecture, method_label, without_effect
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
@@ -96,7 +96,7 @@ class Training:
                 self.architecture = architecture(config, n_obs, n_act)
                 _check_memory(config, self.architecture, n_obs, n_act)
                 self.agent = build_agent(config, self.architecture)
-                self.capacity_rule = DynamicCapacity(config.replay_minimum)
+                self.capacity_rule = capacity_rule(config)
                 self.replay = _replay(config, n_obs, n_act)
                 self.replay_rng = stream(config.seed, "replay")
                 self._ahead: Sampling | None = None  # the next update's batch
@@ -192,7 +192,7 @@ class Training:
             self.record.averages.add({"episode_return": self.episode_return})
             self.episode_return = 0.0
             self.observation = self.environment.reset()
-        if config.dynamic_buffer and self.env_step % self.capacity_rule.check_every_env_steps == 0:
+        if config.dynamic_buffer and self.env_step % config.replay_check_every_env_steps == 0:
             distance = self.capacity_rule.apply(self.replay, self.agent.policy)
             self.record.averages.add({"policy_distance": distance})
 
@@ -235,8 +235,8 @@ class Training:
         return config.batch_size, self._n_step(), self.replay_rng, config.agent == "SAC"
 
     def _n_step(self) -> int:
-        """Steps of the next update's targets."""
-        delayed = self.agent.updates < self.config.n_step_delay_updates
+        """Steps of the next update's targets; updates count from 1."""
+        delayed = self.agent.updates + 1 < self.config.n_step_delay_updates
         return 1 if delayed else self.config.n_step
 
     def _diverged(self, what: str, env_step: int) -> Diverged:
@@ -396,7 +396,7 @@ class Training:
         say("")
         if stopped_by is not None:
             say(f"{state} at step {self.env_step:,}; to go on: sparl resume {self.folder.path}")
-        say(f"{config.method} on {config.env}, seed {config.seed}: {self.connections}")
+        say(f"{method_label(config)} on {config.env}, seed {config.seed}: {self.connections}")
         say(
             f"{self.env_step:,} steps, {self.agent.updates:,} updates in {seconds:,.0f} s "
             f"({self.env_step / seconds:,.0f} steps/s with evaluations)"
@@ -418,7 +418,7 @@ class Training:
             tell = self.console.warn if last["not_exact_because"] else say
             tell(f"going on {how_it_went_on(last)}")
         say(
-            f"{config.method} on {config.env}: {self.connections}, "
+            f"{method_label(config)} on {config.env}: {self.connections}, "
             f"{_native.isa()}, {self.team.most} threads, run {self.folder.path}"
         )
         for line in plan(self.config, self.architecture):
@@ -504,6 +504,16 @@ def _replay(config: Config, n_obs: int, n_act: int) -> RingBuffer:
     """An empty replay."""
     rows, keep_noise_free = config.replay_rows, config.dynamic_buffer
     return RingBuffer(rows, n_obs, n_act, config.gamma, keep_noise_free=keep_noise_free)
+
+
+def capacity_rule(config: Config) -> DynamicCapacity:
+    """The rule of the dynamic buffer that a configuration describes."""
+    return DynamicCapacity(
+        config.replay_minimum,
+        config.replay_probe_transitions or 8 * config.batch_size,
+        config.replay_distance_threshold,
+        config.replay_forget_until_below,
+    )
 
 
 def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) -> None:

@@ -40,11 +40,11 @@ def plan(config: Config, nets: Architecture) -> list[str]:
             f"{at(when.first, every)}, the last at {at(when.last_due, every)}"
         )
     if config.n_step > 1:
-        begin = config.n_step_delay_updates
-        if begin >= (end - warmup) * per_step:
-            lines.append(f"targets of {config.n_step} steps: never, they begin at {at(begin + 1)}")
+        begin = max(config.n_step_delay_updates, 1)
+        if begin > (end - warmup) * per_step:
+            lines.append(f"targets of {config.n_step} steps: never, they begin at {at(begin)}")
         else:
-            lines.append(f"targets of {config.n_step} steps from {at(begin + 1)} on")
+            lines.append(f"targets of {config.n_step} steps from {at(begin)} on")
     return lines
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sparl.configuration import Config
-from sparl.methods import Architecture
+from sparl.methods import Architecture, find_method, method_label
 from sparl.networks.mlp import Layout
 from sparl.training.environment import can_go_on
 from sparl.training.evaluate import Evaluation
@@ -90,6 +90,8 @@ class Record:
                 "machine": {**machine(), "threads": self.threads},
                 "versions": versions(),
                 "environment": {"id": self.config.env, "notes": self.environment_notes},
+                "method": method_label(self.config),
+                "preset": find_method(self.config.method).version(self.config.settings),
                 "schedule": plan(self.config, self.architecture),
             },
         )

@@ -28,6 +28,7 @@ import tomli_w
 
 from sparl.configuration import FIELDS, Config, check
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
+from sparl.methods import run_name
 from sparl.training.durable import make_folder, read_whole, write_whole
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml
 
@@ -398,8 +399,8 @@ def read_evaluations(folder: RunFolder) -> list[tuple[int, float]]:
 
 
 def _free_path(config: Config) -> Path:
-    """runs/METHOD_ENV_seedN, with a number behind it if that exists."""
-    name = f"{config.method}_{config.env.replace('/', '-')}_seed{config.seed}"
+    """runs/METHOD_ENV_seedN, with a number appended if that exists."""
+    name = run_name(config)
     path, count = Path("runs") / name, 1
     while path.exists():
         count += 1

@@ -20,11 +20,12 @@ from sparl.training.interrupt import interrupt_held
 _V3 = {
     f"{task}-v3": f"{task}-v4" for task in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
 }
-_CONTACT_FORCES = 84  # entries of Ant-v3 and Humanoid-v3 that were zeros under MuJoCo 2.0
+# Entries of Ant-v3 and Humanoid-v3 that presumably were zeros under MuJoCo 2.0: an inference.
+_CONTACT_FORCES = 84
 
 
 class ZeroContactForces(gymnasium.ObservationWrapper[NDArray[Any], NDArray[Any], NDArray[Any]]):
-    """The observation of Ant-v3 or Humanoid-v3 as it was under MuJoCo 2.0: contact forces zero."""
+    """The observation of Ant-v3 or Humanoid-v3 with contact forces of zero."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], *, append: bool) -> None:
         super().__init__(env)
@@ -116,13 +117,14 @@ def notes_of(env_id: str, contact_forces: str) -> list[str]:
 
     notes = [
         f"{env_id} is Gymnasium's {_V3[env_id]} on MuJoCo {mujoco.__version__}: observations, "
-        "rewards, terminations and model of -v3; the papers' simulator was MuJoCo 2.0"
+        "rewards, terminations and model of -v3; RLx2 was run on MuJoCo 2.0.0, and DS names no "
+        "version"
     ]
     if env_id in ("Ant-v3", "Humanoid-v3"):
         notes.append(
             "its 84 contact-force entries are "
             + (
-                "zeros and cost nothing, as under MuJoCo 2.0"
+                "zeros and cost nothing, presumably as under MuJoCo 2.0 (an inference)"
                 if contact_forces == "zero"
                 else "live"
             )

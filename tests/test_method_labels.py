@@ -1,0 +1,73 @@
+"""A run whose fields contradict its method's definition is named for what it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sparl
+from sparl.methods import METHODS, contradictions, method_label, preset, run_name
+from sparl.report.runs import label
+
+CASES: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("SS-TD3", {"rewire_every_updates": 1000}, ["rewire_every_updates"]),
+    ("Static-SAC", {"rewire_every_updates": 7}, ["rewire_every_updates"]),
+    ("DS-TD3", {"rewire_every_updates": 0}, ["rewire_every_updates"]),
+    ("DS-TD3", {"rewire": "critics"}, ["rewire"]),
+    ("DS-TD3", {"target_pattern": "shared"}, ["target_pattern"]),
+    ("SET-TD3", {"grow": "gradient"}, ["grow"]),
+    ("SET-TD3", {"grow": "my_rule", "drop": "nearest_zero_of_each_sign"}, ["drop", "grow"]),
+    ("RLx2-TD3", {"n_step": 1, "dynamic_buffer": False}, ["dynamic_buffer", "n_step"]),
+    ("TD3", {"actor_sparsity": 0.9}, ["actor_sparsity"]),
+    ("TD3", {"n_step": 3}, ["n_step"]),
+    (
+        "SAC",
+        {"critic_densities": (0.1, 0.1, 1.0), "rewire_every_updates": 9},
+        ["rewire_every_updates", "critic_densities"],
+    ),
+    ("Tiny-TD3", {"narrow": False}, ["narrow"]),
+    # Settings of a method do not contradict it.
+    ("DS-TD3", {"rewire_every_updates": 200, "rewire_fraction": 0.3}, []),
+    ("RLx2-TD3", {"actor_sparsity": 0.5, "n_step": 5, "n_step_delay_updates": 0}, []),
+    ("SS-TD3", {"initial_topology": "random", "grow": "gradient"}, []),
+    # Nothing can move in dense networks.
+    ("TD3", {"rewire_every_updates": 1000}, []),
+    ("Tiny-TD3", {"rewire_every_updates": 1000}, []),
+]
+
+
+@pytest.mark.parametrize(("method", "fields", "found"), CASES)
+def test_fields_that_contradict_a_method_are_found(
+    method: str, fields: dict[str, Any], found: list[str]
+) -> None:
+    assert contradictions(preset(method, "HalfCheetah-v3", **fields)) == found
+
+
+@pytest.mark.parametrize("settings", ["ds", "rlx2"])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_preset_contradicts_itself(method: str, settings: str) -> None:
+    config = preset(method, "Ant-v3", settings=settings)
+    assert method_label(config) == method
+    assert run_name(config) == f"{method}_Ant-v3_seed0"
+
+
+def test_the_label_is_in_the_folder_the_record_the_console_and_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = sparl.train(
+        "SS-TD3", "Pendulum-v1", rewire_every_updates=1000, steps=60, warmup_env_steps=50,
+        hidden=(8, 8), batch_size=8, evaluation_episodes=1, max_episode_steps=20,
+    )  # fmt: skip
+    name = "SS-TD3 (rewire_every_updates 1000)"
+    assert run.path.name == "SS-TD3-rewire_every_updates-1000_Pendulum-v1_seed0"
+    about = json.loads((run.path / "run.json").read_text())
+    assert (about["method"], about["preset"]) == (name, 1)
+    out = capsys.readouterr().out
+    assert out.startswith(f"{name} on Pendulum-v1")
+    assert f"\n{name} on Pendulum-v1, seed 0:" in out
+    assert label(run.config).startswith("SS-TD3 (")
+    assert "rewire_every_updates 1000" in label(run.config)
