@@ -41,6 +41,14 @@ class Good(gymnasium.Env[Any, Any]):
         return self.place, float(self.place[0]), False, False, {}
 
 
+class Extreme(Good):
+    """Its observations and rewards are finite; products of them are not."""
+
+    def step(self, action: NDArray[Any]) -> Any:
+        place, _, *rest = super().step(action)
+        return 1e10 * place, 1e38, *rest
+
+
 class Forever(Good):
     """Its episodes last for ever; says so by the file that MARK names."""
 
@@ -208,7 +216,7 @@ for _name, _space in ACTIONS.items():
     _register(_name, Good, action_space=_space)
 for _name, _space in OBSERVATIONS.items():
     _register(_name, Good, observation_space=_space)
-for _base in (Good, Reuses, BadClose, FailsForSeed1, Walks, Waits):
+for _base in (Good, Extreme, Reuses, BadClose, FailsForSeed1, Walks, Waits):
     _register(_base.__name__, _base)
 gymnasium.register("NoLimit-v0", Good)
 gymnasium.register("Forever-v0", Forever, max_episode_steps=10**9)

@@ -240,6 +240,18 @@ NUMBERS: list[tuple[str, str, Callable[[Training], None]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("method", ["RigL-TD3", "RLx2-SAC"])
+def test_growth_by_a_gradient_that_is_not_finite_stops_the_run(
+    method: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    said = refused(
+        5, "train", "--method", method, "--env", "bad_environments:Extreme-v0",
+        "--run-dir", str(tmp_path / "run"), *flags(rewire_every_updates=1, n_step=1),
+    )  # fmt: skip
+    assert re.search(r"diverged at step \d+ \(update 1\): a gradient is not finite; the same", said)
+    assert not (tmp_path / "run" / "agent.json").exists()
+
+
 @pytest.mark.parametrize(("method", "what", "poisoned"), NUMBERS)
 @pytest.mark.parametrize("at", [60, 90], ids=["in the middle", "at the end"])
 def test_what_is_not_finite_stops_the_run_within_an_update(

@@ -154,6 +154,17 @@ def test_gradient_growth_equals_the_dense_one(seed: int, chunk_rows: int, count:
     np.testing.assert_array_equal(grown, np.sort(order))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("existing", [True, False])
+def test_growth_by_a_gradient_that_is_not_finite_is_an_error(value: float, existing: bool) -> None:
+    pattern = Pattern(4, 4, np.arange(8, dtype=np.int64))
+    gradient = np.ones((4, 4), np.float32)
+    gradient[1 if existing else 3, 2] = value
+    view = LayerView(pattern, np.ones(8, np.float32), gradient)
+    with pytest.raises(FloatingPointError, match="a gradient is not finite"):
+        grow_largest_gradient(view, pattern, 2, np.random.default_rng(0))
+
+
 def test_rigl_with_a_fraction_of_zero_does_nothing() -> None:
     pattern = Pattern(4, 4, np.arange(8, dtype=np.int64))
     view = LayerView(pattern, np.ones(8, np.float32), np.ones((4, 4), np.float32))

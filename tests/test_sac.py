@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sparl.agents.sac import SAC, Temperature
 from sparl.agents.squashed_gaussian import Sample, gradient, sample
 from sparl.configuration import Config
-from sparl.methods import architecture, preset
+from sparl.methods import Architecture, architecture, preset
 from sparl.networks.mlp import State
 from sparl.random_streams import stream
 from sparl.replay.batch import Batch
@@ -176,8 +176,8 @@ class Reference:
         shapes = architecture(config, N_OBS, N_ACT)
         self.actor = self.read(agent.networks()["actor"], [s for s, _ in shapes.actor])
         critic = [s for s, _ in shapes.critic]
-        self.critics = self.read(agent.networks()["critics"], critic, members=2)
-        self.target = self.read(agent.networks()["critics_target"], critic, members=2)
+        self.critics = self.read(agent.networks()["critics"], critic, shapes.critics)
+        self.target = self.read(agent.networks()["critics_target"], critic, shapes.critics)
         self.log_alpha = np.log(config.alpha)
         self.rng = stream(config.seed, "target noise")
         self.moments: dict[int, list[Float]] = {}
@@ -265,10 +265,10 @@ class Reference:
         s = batch.observation.astype(np.float64)
         a, logp, h, eps, log_sigma = self.draw(s)
         traces = [self.forward(c, np.concatenate([s, a], axis=1)) for c in self.critics]
-        first = traces[0][-1] < traces[1][-1]
+        smallest = np.argmin([t[-1] for t in traces], axis=0)
         dq = sum(
-            self.backward(c, t, np.where(chosen, -1 / B, 0.0))[1][:, N_OBS:]
-            for c, t, chosen in zip(self.critics, traces, (first, ~first), strict=True)
+            self.backward(c, t, np.where(smallest == i, -1 / B, 0.0))[1][:, N_OBS:]
+            for i, (c, t) in enumerate(zip(self.critics, traces, strict=True))
         )
         d_u = dq * (1 - a**2) + alpha / B * 2 * a
         d_log_sigma = d_u * np.exp(log_sigma) * eps - alpha / B
@@ -287,15 +287,19 @@ class Reference:
 
 
 @pytest.mark.parametrize(
-    ("method", "fields"),
+    ("method", "fields", "critics"),
     [
-        ("SAC", {}),
-        ("Static-SAC", {"hard_target_every": 4}),
-        ("SS-SAC", {"learn_alpha": False, "alpha": 0.3}),
-        ("SS-SAC", {"learn_alpha": False, "alpha": 0.1, "n_step": 3, "log_std": "clamp"}),
+        ("SAC", {}, 2),
+        ("SAC", {}, 3),
+        ("Static-SAC", {"hard_target_every": 4}, 2),
+        ("SS-SAC", {"learn_alpha": False, "alpha": 0.3}, 2),
+        ("SS-SAC", {"learn_alpha": False, "alpha": 0.1, "n_step": 3, "log_std": "clamp"}, 2),
     ],
 )
-def test_ten_updates_equal_float64(method: str, fields: dict[str, object]) -> None:
+def test_ten_updates_equal_float64(
+    method: str, fields: dict[str, object], critics: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Architecture, "critics", critics)
     config = config_of(method, **fields)
     agent = build_agent(config, architecture(config, N_OBS, N_ACT))
     assert isinstance(agent, SAC)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sparl.agents.td3 import TD3
 from sparl.configuration import Config
-from sparl.methods import architecture, preset
+from sparl.methods import Architecture, architecture, preset
 from sparl.random_streams import stream
 from sparl.replay.batch import Batch
 from sparl.training.rewire import EvolvingLearner, build_agent
@@ -187,7 +187,7 @@ class Reference:
         self.seen["noise clipped"] += int((eps != drawn).sum())
         self.seen["action clipped"] += int((np.abs(raw) > 1).sum())
         x2 = np.concatenate([s2, np.clip(raw, -1, 1)], axis=1)
-        y = r + discount * np.minimum(*(c.forward(x2, target=True)[-1] for c in self.critics))
+        y = r + discount * np.min([c.forward(x2, target=True)[-1] for c in self.critics], axis=0)
 
         # Each critic: minimise 1/B sum_b (Q(s, a) - y)^2
         loss, q = 0.0, []
@@ -411,6 +411,16 @@ def test_updates_of_fixed_patterns(method: str, seed: int) -> None:
         for members in reference.networks.values()
         for mlp in members
     )
+
+
+@pytest.mark.parametrize("critics", [1, 3])
+@pytest.mark.parametrize("method", ["Static-TD3", "DS-TD3"])
+def test_the_target_takes_the_minimum_over_any_number_of_critics(
+    method: str, critics: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Architecture, "critics", critics)
+    monkeypatch.setitem(MEMBERS, "critics", critics)
+    run_both(method, 8, seed=1)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

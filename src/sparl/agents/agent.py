@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import ClassVar, Protocol
+
+import numpy as np
 
 from sparl.networks.mlp import Array, Network, State, Trace
 from sparl.random_streams import Normals
@@ -63,3 +66,9 @@ class Agent:
         self.updates = int(state["agent"]["updates"])
         for name in self.parts:
             getattr(self, name).restore(state[name])
+
+
+def smallest(q: Array) -> Array:
+    """The smallest of an ensemble's outputs, float32 [B, 1] for [E, B, 1]; NaN where one is."""
+    result: Array = functools.reduce(np.minimum, q)
+    return result

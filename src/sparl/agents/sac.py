@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from sparl.agents.agent import Agent, Learner
+from sparl.agents.agent import Agent, Learner, smallest
 from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradient, sample
 from sparl.networks.mlp import Array, Network, State
 from sparl.networks.target import Target
@@ -83,12 +83,12 @@ class Temperature:
 
 
 class SAC(Agent):
-    """A stochastic actor, two critics and their targets, and how they learn.
+    """A stochastic actor, an ensemble of critics (two in the paper), targets, and how they learn.
 
     Args:
         actor_learner: of the actor, [B, n_obs] -> [B, 2 n_act]: means, then log_std heads; linear.
-        critics_learner: of the ensemble of two critics, [B, n_obs + n_act] -> [2, B, 1], whose
-            input gradient covers the action.
+        critics_learner: of the ensemble of critics, [B, n_obs + n_act] -> [E, B, 1], whose input
+            gradient covers the action.
         critics_target: follows the critics.
         settings: the numbers.
         exploration_rng: stream of the actions taken.
@@ -140,7 +140,7 @@ class SAC(Agent):
         """One update of critics, actor, temperature and targets.
 
         Returns:
-            critic_loss, summed over both critics; q, the mean of both; actor_loss; alpha; entropy.
+            critic_loss, summed over the critics; q, their mean; actor_loss; alpha; entropy.
         """
         cfg = self.settings
         self.updates += 1
@@ -153,7 +153,7 @@ class SAC(Agent):
         next_action = np.ascontiguousarray(path.action.reshape(size, n, -1)[:, -1])
         # y = R + sum_k discount_k (-alpha log pi(a_k|s_k)) + discount min_i Q_i'(s', a')
         entropy = -alpha * path.log_density.reshape(size, n)
-        next_q = np.minimum(*self.critics_target(batch.next_observation, next_action))
+        next_q = smallest(self.critics_target(batch.next_observation, next_action))
         soft = (path_discount * entropy).sum(axis=1, keepdims=True)
         y = batch.reward + soft + batch.discount * next_q
 

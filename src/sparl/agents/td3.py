@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from sparl.agents.agent import Agent, Learner
+from sparl.agents.agent import Agent, Learner, smallest
 from sparl.networks.mlp import Array, Network
 from sparl.networks.target import Target
 from sparl.random_streams import Normals
@@ -40,12 +40,12 @@ class TD3Settings:
 
 
 class TD3(Agent):
-    """An actor, two critics, a target of each, and how they learn.
+    """An actor, an ensemble of critics (two in the paper), a target of each, and how they learn.
 
     Args:
         actor_learner: of the actor, [B, n_obs] -> [B, n_act] in (-1, 1).
-        critics_learner: of the ensemble of two critics, [B, n_obs + n_act] -> [2, B, 1], whose
-            input gradient covers the action.
+        critics_learner: of the ensemble of critics, [B, n_obs + n_act] -> [E, B, 1], whose input
+            gradient covers the action.
         actor_target: follows the actor.
         critics_target: follows the critics.
         settings: the numbers.
@@ -94,7 +94,7 @@ class TD3(Agent):
         """One update of the critics; every policy_delay-th also of the actor and the targets.
 
         Returns:
-            critic_loss, summed over both critics; q, the mean of both; actor_loss, where due.
+            critic_loss, summed over the critics; q, their mean; actor_loss, where due.
         """
         cfg = self.settings
         self.updates += 1
@@ -105,7 +105,7 @@ class TD3(Agent):
         next_action = _clip(next_action + _clip(noise, cfg.noise_clip), 1)
 
         # Clipped double Q: y = R + discount * min_i Q_i'(s', a')
-        next_q = np.minimum(*self.critics_target(batch.next_observation, next_action))
+        next_q = smallest(self.critics_target(batch.next_observation, next_action))
         y = batch.reward + batch.discount * next_q
 
         # Critics: minimise sum_i mean (Q_i(s, a) - y)^2

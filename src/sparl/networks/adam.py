@@ -49,13 +49,16 @@ class Adam:
             network: of this layout.
             trace: of a forward pass with its parameters.
             output_gradient: dL/d output, float32, of the output's shape.
+
+        Raises:
+            ValueError: the trace comes from another network or from before a topology update.
         """
-        self.steps += 1
-        self._network = network
         network.adam_step(
-            trace, output_gradient, self.m, self.v, self.steps,
+            trace, output_gradient, self.m, self.v, self.steps + 1,
             self.learning_rate, self.beta1, self.beta2, self.epsilon, self.weight_decay,
         )  # fmt: skip
+        self.steps += 1
+        self._network = network
 
     def finish(self) -> None:
         """Wait until nothing changes the moments any more."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ Array = NDArray[np.float32]
 Place = tuple[int, int]  # (member of the ensemble, layer)
 State = dict[str, NDArray[np.generic] | int | float]
 Output = Literal["linear", "tanh"]
+Trace = _native.Trace  # what a forward pass leaves for the backward passes of the same layout
 
 
 class Layout:
@@ -43,17 +43,15 @@ class Layout:
         self.output: Output = output
         self.first_gradient_input = first_gradient_input
         shared = share.layer_of if share else {}
-        # By pattern, and whether it is a first layer, whose inputs may go without gradients.
-        self.layer_of: dict[tuple[Pattern, bool], _native.Layer] = {}
-        for member in self.patterns:
-            for index, pattern in enumerate(member):
-                key = (pattern, index == 0)
-                self.layer_of[key] = shared.get(key) or _native.Layer(
-                    pattern.n_in, pattern.n_out, pattern.positions,
-                    0 if index else first_gradient_input,
-                )  # fmt: skip
+        # By pattern and first differentiated input: everything that a native layer depends on.
+        self.layer_of: dict[tuple[Pattern, int], _native.Layer] = {}
+        for (_, index), pattern in self:
+            first = self._first_gradient_input(index)
+            self.layer_of[pattern, first] = shared.get((pattern, first)) or _native.Layer(
+                pattern.n_in, pattern.n_out, pattern.positions, first
+            )
         self.stack = _native.Stack(
-            [[self.layer_of[p, k == 0] for k, p in enumerate(member)] for member in self.patterns],
+            [[self.native((m, k)) for k in range(len(row))] for m, row in enumerate(self.patterns)],
             output,
         )
 
@@ -88,7 +86,10 @@ class Layout:
 
     def native(self, place: Place) -> _native.Layer:
         """The native layer at a place."""
-        return self.layer_of[self.pattern(place), place[1] == 0]
+        return self.layer_of[self.pattern(place), self._first_gradient_input(place[1])]
+
+    def _first_gradient_input(self, layer: int) -> int:
+        return 0 if layer else self.first_gradient_input
 
     def weights_slice(self, place: Place) -> slice:
         """Where a layer's weights lie in the flat array."""
@@ -187,14 +188,6 @@ class Layout:
         return layout, flat
 
 
-@dataclass(frozen=True)
-class Trace:
-    """What a forward pass leaves for the backward passes through it."""
-
-    native: _native.Trace
-    layout: Layout
-
-
 class Network:
     """An MLP or an ensemble of equally shaped ones: stores and computes its connections.
 
@@ -251,7 +244,7 @@ class Network:
             ValueError, TypeError: shapes, dtypes or memory order do not fit.
         """
         output, trace = self.layout.stack.forward(self.parameters, inputs)
-        return output if self.ensemble else output[0], Trace(trace, self.layout)
+        return output if self.ensemble else output[0], trace
 
     def __call__(self, *inputs: Array) -> Array:
         """The outputs alone, bit for bit those of forward."""
@@ -290,8 +283,11 @@ class Network:
             trace: of a forward pass with these parameters.
             output_gradient: dL/d output, float32, of the output's shape.
             out: where the result goes; also returned.
+
+        Raises:
+            ValueError: the trace comes from another network or from before a topology update.
         """
-        trace.layout.stack.gradient(self.parameters, trace.native, _members(output_gradient), out)
+        self.layout.stack.gradient(self.parameters, trace, _members(output_gradient), out)
         return out
 
     def adam_step(
@@ -306,22 +302,25 @@ class Network:
             v: second moments, likewise.
             step: counts from 1.
             numbers: learning rate, beta1, beta2, epsilon, L2 weight decay.
+
+        Raises:
+            ValueError: as of gradient.
         """
         self.finish_reading()
-        self.changed_by = trace.layout.stack.adam_step(
-            self.parameters, trace.native, _members(output_gradient), m, v, step, *numbers
+        self.changed_by = self.layout.stack.adam_step(
+            self.parameters, trace, _members(output_gradient), m, v, step, *numbers
         )
 
     def gradient_factors(
         self, trace: Trace, output_gradient: Array, place: Place
     ) -> tuple[Array, Array]:
-        """DY float32 [n_out, B] and X float32 [n_in, B] of a layer; dL/dW = dY X^T, dense."""
-        stack = trace.layout.stack
+        """DY float32 [n_out, B] and X float32 [n_in, B] of a layer; dL/dW = dY X^T, dense.
+
+        Raises:
+            ValueError: as of gradient.
+        """
         d = _members(output_gradient)
-        factors: tuple[Array, Array] = stack.gradient_factors(
-            self.parameters, trace.native, d, *place
-        )
-        return factors
+        return self.layout.stack.gradient_factors(self.parameters, trace, d, *place)
 
     def copy(self) -> Network:
         """Another network with the same layout and its own parameters."""

@@ -289,7 +289,7 @@ def _network(
     parameters = INITIAL_WEIGHTS[config.initial_weights](layout, weights_rng)
     for place, weights in largest.items():
         layout.write(parameters, place, weights)
-    return Network(layout, parameters, ensemble=len(members) > 1)
+    return Network(layout, parameters, ensemble=name == "critics")
 
 
 def _largest(
