@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import io
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
 import sparl
 from sparl.cli import main
 from sparl.export import arrays, c_check, command
-from sparl.export.c_source import TOLERANCE, VECTORS, CodedLayer, Tanh, c_source
+from sparl.export.c_header import TOLERANCE, VECTORS
+from sparl.export.c_source import CodedLayer, Tanh, c_source
 from sparl.export.policy import Layer, Policy
+from sparl.export.task import describe
 from sparl.networks.mlp import Array
 from sparl.sparse.pattern import Pattern
-from sparl.training.environment import make_environment
+from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.run_folder import RunFolder
 
@@ -25,6 +34,9 @@ SMALL = {
     "env": "Pendulum-v1", "steps": 300, "warmup_env_steps": 100, "hidden": (40, 24),
     "batch_size": 16, "evaluate_every_env_steps": 300, "evaluation_episodes": 3, "threads": 1,
 }  # fmt: skip
+
+
+CPP_FLAGS = ("-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2")
 
 
 @pytest.fixture(scope="module", params=["DS-TD3", "RLx2-SAC"])
@@ -139,6 +151,109 @@ def test_self_check_finds_a_wrong_constant() -> None:
         c_check.run(command, mixed, "policy", observations)
 
 
+def written(folder: Path, exported: Policy, about: list[str] | None = None) -> Path:
+    """The folder with policy.h and policy.c."""
+    observations = np.random.default_rng(2).normal(size=(VECTORS, exported.n_obs))
+    source = c_source(exported, "policy", observations.astype(np.float32), "tanhf", about or [])
+    folder.mkdir(exist_ok=True)
+    (folder / "policy.h").write_text(source.header)
+    (folder / "policy.c").write_text(source.source)
+    return folder
+
+
+def compiled(*words: str | Path) -> None:
+    subprocess.run([*words], check=True)
+
+
+@pytest.mark.parametrize("language", [("gcc", *c_check.FLAGS), ("g++", *CPP_FLAGS, "-x", "c++")])
+@pytest.mark.parametrize("bound", [1, 2.5])
+def test_exported_c_links_from_cpp(tmp_path: Path, bound: float, language: tuple[str, ...]) -> None:
+    folder = written(tmp_path, policy(np.random.default_rng(1), (5, 8, 20), (8, 2, 9), bound=bound))
+    library, program, check = folder / "policy.o", folder / "program", "-DPOLICY_SELF_CHECK"
+    compiled(*language, check, "-c", folder / "policy.c", "-o", library)
+    harness = Path(__file__).parent / "exported.cpp"
+    compiled("g++", *CPP_FLAGS, check, f"-I{folder}", harness, library, "-o", program, "-lm")
+    assert subprocess.run([program], check=False).returncode == 0
+
+
+def test_a_choice_puts_activations_in_static_memory(tmp_path: Path) -> None:
+    exported = policy(np.random.default_rng(1), (5, 256, 200), (256, 256, 900), (256, 2, 90))
+    folder = written(tmp_path, exported)
+    command = ("gcc", *c_check.FLAGS, "-Wframe-larger-than=512", "-c", folder / "policy.c", "-o")
+    compiled(*command, folder / "static.o", "-DPOLICY_STATIC_BUFFERS")
+    with pytest.raises(subprocess.CalledProcessError):
+        compiled(*command, folder / "stack.o")
+    sizes = subprocess.run(
+        ["size", "-A", folder / "static.o"], check=True, capture_output=True, text=True
+    ).stdout
+    assert re.search(r"^\.bss\s+2048\b", sizes, re.M)
+    observations = np.random.default_rng(3).normal(size=(50, 5)).astype(np.float32)
+    source = c_source(exported, "policy", observations[:VECTORS], "tanhf", [])
+    static = "#define POLICY_STATIC_BUFFERS\n" + source.source
+    actions = c_check.run("gcc", replace(source, source=static), "policy", observations)
+    assert exported.distances(actions, observations).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("tanh", ["tanhf", "built-in"])
+@pytest.mark.parametrize("bound", [1, 2.5])
+def test_a_nan_makes_the_actions_that_depend_on_it_nan(tanh: Tanh, bound: float) -> None:
+    hidden = Layer(Pattern(3, 2, np.array([0, 5])), np.ones(2, np.float32), np.ones(2, np.float32))
+    last = Layer(Pattern(2, 2, np.array([0, 3])), np.ones(2, np.float32), np.ones(2, np.float32))
+    exported = Policy([hidden, last], np.full(2, -bound), np.full(2, bound))
+    observations = np.zeros((VECTORS, 3), np.float32)
+    observations[1, 0] = observations[2, 1] = observations[3, 2] = np.nan
+    command = c_check.compiler()
+    assert command is not None
+    source = c_source(exported, "policy", np.zeros((VECTORS, 3), np.float32), tanh, [])
+    actions = c_check.run(command, source, "policy", observations)
+    assert np.isnan(actions[:4]).tolist() == [
+        [False, False], [True, False], [False, False], [False, True],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*/ int injected; /*", "/* opened", "ends with a backslash \\", "*\\\n/ int injected; /*",
+        "*??/\n/ int injected; /*", "??/", "two\nlines */ int injected;", "\r*/ int injected;",
+        "\x1b[2J", "\u202e\u2066", "L\xe4ufer \u8d70\u308b", "\x00\udcff", "\u2028*/",
+        "*//*/ int injected; /*/*", "*", "/",
+    ],
+)  # fmt: skip
+def test_a_text_in_the_header_stays_in_its_comment(text: str, tmp_path: Path) -> None:
+    exported = policy(np.random.default_rng(1), (5, 8, 20), (8, 2, 9))
+
+    def preprocessed(about: list[str]) -> str:
+        folder = written(tmp_path, exported, about)
+        compiled("gcc", *c_check.FLAGS, "-c", folder / "policy.c", "-o", folder / "policy.o")
+        return subprocess.run(
+            ["gcc", "-std=c99", "-E", "-P", folder / "policy.h"],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+
+    assert preprocessed([text, text]) == preprocessed([])
+    comment = (tmp_path / "policy.h").read_text().partition("*/")[0]
+    assert comment.isascii()
+    assert comment.replace("\n", "").isprintable()
+
+
+def test_bounds_are_not_exceeded_after_rounding() -> None:
+    """float32's nearest to 0.1 is above it."""
+    layer_ = Layer(Pattern.dense(1, 1), np.ones(1, np.float32), np.zeros(1, np.float32))
+    exported = Policy([layer_], np.full(1, -0.1), np.full(1, 0.1))
+    observations = np.array([[-50], [50]] * VECTORS, np.float32)
+    stored = np.load(io.BytesIO(arrays.npz(exported)))
+    for actions in (
+        exported.predict(observations),
+        compiled_actions(exported, observations),
+        arrays.actions(arrays.npz(exported), observations),
+        np.array([[stored["low"][0]], [stored["high"][0]]]),
+    ):
+        assert actions.min() == pytest.approx(-0.1)
+        assert actions.max() == pytest.approx(0.1)
+        assert np.abs(actions.astype(np.float64)).max() <= 0.1
+
+
 def test_sizes_of_a_95_percent_sparse_actor() -> None:
     rng = np.random.default_rng(0)
     actor = policy(rng, (17, 256, 932), (256, 256, 1747), (256, 6, 894))
@@ -148,6 +263,104 @@ def test_sizes_of_a_95_percent_sparse_actor() -> None:
     assert size == 3573 * 5 + (256 + 256 + 6) * 5 <= 21_000
     size = c_source(actor.quantised(), "policy", observations, "tanhf", []).constant_bytes
     assert size == 3573 * 2 + (256 + 256 + 6) * 9 <= 12_000
+
+
+# ------------------------------------------------------------------ what the header says
+
+
+def described(env: str, **fields: Any) -> tuple[Environment, list[str]]:
+    """An environment, and what is said of it."""
+    environment = Environment(env, **fields)
+    n_obs, n_act, scale = environment.n_obs, environment.n_act, environment.action_scale
+    linear = layer(np.random.default_rng(0), n_obs, n_act, n_act)
+    return environment, describe(environment, Policy([linear], scale.low, scale.high))
+
+
+@pytest.mark.parametrize(
+    ("env", "skipped", "n_qpos"),
+    [("HalfCheetah-v5", 1, 8), ("Hopper-v5", 1, 5), ("Swimmer-v5", 2, 3)],
+)
+def test_the_order_of_a_mujoco_tasks_observation(env: str, skipped: int, n_qpos: int) -> None:
+    environment, lines = described(env)
+    last = environment.n_obs - 1
+    assert lines[0] == f"Observation: {last + 1} numbers, in the order and units of {env}"
+    assert lines[1].startswith(f"  [0] to [{n_qpos - 1}]: unbounded, MuJoCo's qpos from its entry ")
+    assert lines[1].endswith(f"entry {skipped} on")
+    assert lines[2] == f"  [{n_qpos}] to [{last}]: unbounded, MuJoCo's qvel"
+    observation = environment.reset(seed=0)
+    data = environment.gym.unwrapped.data  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(observation[:n_qpos], data.qpos[skipped:].astype(np.float32))
+    np.testing.assert_array_equal(observation[n_qpos:], data.qvel.astype(np.float32))
+    environment.close()
+
+
+def test_what_is_known_of_actions_and_time() -> None:
+    _, lines = described("Walker2d-v5")
+    assert (
+        "  [1]: from -1.0 to 1.0, control of MuJoCo's actuator 1 (joint leg_joint, gear 100)"
+        in lines
+    )
+    assert lines[-1].endswith(": 0.008 s of simulated time (4 simulator steps of 0.002 s)")
+    _, lines = described("Pendulum-v1")
+    assert lines == [
+        "Observation: 3 numbers, in the order and units of Pendulum-v1",
+        "  [0] to [1]: from -1.0 to 1.0",
+        "  [2]: from -8.0 to 8.0",
+        "Action: 1 numbers, in the order and units of Pendulum-v1",
+        "  [0]: from -2.0 to 2.0",
+        "Units: see the documentation of the environment; Gymnasium has no field for them.",
+        "Control period (time between two actions): not known",
+    ]
+
+
+def test_nothing_is_said_of_a_simulator_behind_a_wrapper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wrapper may repeat or change actions."""
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
+    gymnasium.register(
+        "Rescaled-v0",
+        lambda: gymnasium.wrappers.RescaleAction(gymnasium.make("HalfCheetah-v5"), -0.5, 0.5),
+        max_episode_steps=50,
+    )
+    environment, lines = described("Rescaled-v0")
+    environment.close()
+    assert "MuJoCo" not in "".join(lines)
+    assert "  [0] to [5]: from -0.5 to 0.5" in lines
+    assert lines[-1].endswith("not known")
+
+
+def test_the_header_says_what_it_is_of(run: Path, tmp_path: Path) -> None:
+    assert main(["export", str(run), "--format", "c", "--out", str(tmp_path)]) == 0
+    header = (tmp_path / "policy.h").read_text()
+    digest = hashlib.sha256((run / "agent.safetensors").read_bytes()).hexdigest()
+    method = RunFolder.open(run).config().method
+    for wanted in (
+        f"Exported by sparl {version('sparl')}\n",
+        f"Agent: {method} on Pendulum-v1, seed 0, agent of step 300\n",
+        f"SHA-256 of its agent.safetensors: {digest}\n",
+        "[2]: from -8.0 to 8.0\n",
+        "Control period (time between two actions): not known\n",
+        "Reentrancy: policy_act is reentrant",
+        "MIT No Attribution (MIT-0)",
+        "WITHOUT WARRANTY OF ANY KIND",
+    ):
+        assert wanted in header
+    for name in ("policy.h", "policy.c"):
+        first = (tmp_path / name).read_text().splitlines()[0]
+        assert "SPDX-License-Identifier: MIT-0" in first
+
+
+def test_the_header_says_that_contact_forces_are_zero(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    sparl.train(
+        "Static-TD3", "Ant-v3", quiet=True, run_dir=str(run), steps=60, warmup_env_steps=50,
+        batch_size=4, hidden=(8,), evaluation_episodes=1, max_episode_steps=20, threads=1,
+    )  # fmt: skip
+    assert main(["export", str(run), "--format", "c"]) == 0
+    header = (run / "export" / "policy.h").read_text()
+    assert "its 84 contact-force entries are zeros" in header
+    assert (
+        "[7]: from -1.0 to 1.0, control of MuJoCo's actuator 7 (joint ankle_3, gear 150)" in header
+    )
 
 
 # ------------------------------------------------------------------ the command

@@ -1,6 +1,6 @@
 """An exported policy on an emulated Cortex-M4 board, against the test vectors and this machine.
 
-Needs arm-none-eabi-gcc and qemu-system-arm.
+Needs arm-none-eabi-gcc, arm-none-eabi-g++ and qemu-system-arm.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import pytest
 import sparl
 from sparl.cli import main
 from sparl.export import c_check
-from sparl.export.c_source import TOLERANCE, VECTORS
+from sparl.export.c_header import TOLERANCE, VECTORS
 from sparl.networks.mlp import Array
 
 BOARD = Path(__file__).parent / "cortex_m"
+HARNESS = Path(__file__).parents[1] / "exported.cpp"
 CPU = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 ROUNDED = "-ffp-contract=off"  # no fused multiply-adds, so that both machines round alike
 CROSS = ("arm-none-eabi-gcc", *CPU, *c_check.FLAGS, "-Os", ROUNDED)
@@ -101,6 +102,29 @@ def test_self_check_on_the_board_and_the_same_bits_as_here(exported: Path) -> No
     here = on_this_machine(exported)
     assert np.abs(here).max() > 0.01
     np.testing.assert_array_equal(actions.view(np.uint32), here.view(np.uint32))
+
+
+@pytest.mark.parametrize("buffers", [(), ("-DPOLICY_STATIC_BUFFERS",)])
+def test_linked_from_cpp(exported: Path, tmp_path: Path, buffers: tuple[str, ...]) -> None:
+    flags = ("-DPOLICY_SELF_CHECK", *buffers)
+    library, program = tmp_path / "policy.o", tmp_path / "program.elf"
+    subprocess.run([*CROSS, *flags, "-c", exported / "policy.c", "-o", library], check=True)
+    subprocess.run(
+        ["arm-none-eabi-g++", *CPU, "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
+         "-fno-exceptions", "-fno-rtti", *flags, f"-I{exported}", HARNESS, library,
+         "-nostdlib", "-lgcc", "-Wl,--entry=main", "-o", program],
+        check=True,
+    )  # fmt: skip
+
+
+def test_static_memory_of_the_activations(exported: Path, tmp_path: Path) -> None:
+    object_file = tmp_path / "policy.o"
+    flags = ("-DPOLICY_STATIC_BUFFERS", "-Wframe-larger-than=256")
+    subprocess.run([*CROSS, *flags, "-c", exported / "policy.c", "-o", object_file], check=True)
+    sizes = subprocess.run(
+        ["arm-none-eabi-size", "-A", object_file], check=True, capture_output=True, text=True
+    ).stdout
+    assert re.search(r"^\.bss\s+2048\b", sizes, re.M)
 
 
 def test_flash_of_a_95_percent_sparse_actor(exported: Path) -> None:

@@ -25,7 +25,7 @@ def npz(policy: Policy) -> bytes:
         arrays[f"layer{k}.outputs"] = layer.pattern.outputs.astype(np.int32)
         arrays[f"layer{k}.weight"] = layer.weight
         arrays[f"layer{k}.bias"] = layer.bias
-    arrays |= {"low": policy.low.astype(np.float32), "high": policy.high.astype(np.float32)}
+    arrays["low"], arrays["high"] = policy.bounds
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
     return file.getvalue()

@@ -8,7 +8,7 @@ where all of a layer's fit, else 16. A dense layer stores its weights alone.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparl.errors import UsageError
+from sparl.export.c_header import TOLERANCE, header
 from sparl.export.policy import Layer, Policy
 from sparl.networks.mlp import Array
 
 Tanh = Literal["tanhf", "built-in"]
 
-TOLERANCE = 1e-5  # of half an action's range: float32 sums in another order
-VECTORS = 16  # test vectors
 _WIDEST = 2**16 - 1  # inputs and outputs of a layer
 
 
@@ -96,7 +95,7 @@ class CSource:
         header: text of NAME.h.
         source: text of NAME.c.
         constant_bytes: read-only memory of weights, columns, biases and bounds.
-        stack_bytes: of the activations.
+        stack_bytes: of the activations, on the stack or, if so compiled, in static memory.
     """
 
     header: str
@@ -127,13 +126,13 @@ def c_source(
     buffers = [max(widths[k::2]) for k in range(min(2, len(widths)))]
     stack_bytes = 4 * sum(buffers)
     sizes = [
-        f"read-only memory: {constant_bytes:,} bytes of constants",
-        f"RAM: {stack_bytes:,} bytes of stack for activations",
-        f"multiply-adds of an action: {policy.connections:,}",
+        f"Read-only memory: {constant_bytes:,} bytes of constants",
+        f"RAM: {stack_bytes:,} bytes for activations",
+        f"Multiply-adds of an action: {policy.connections:,}",
     ]
-    header = _header(policy, name, [*about, "", *sizes])
     source = "\n".join(
         [
+            f"/* Exported by sparl; see {name}.h. SPDX-License-Identifier: MIT-0 */",
             f'#include "{name}.h"',
             "",
             *(["#include <math.h>"] if tanh == "tanhf" else []),
@@ -145,38 +144,8 @@ def c_source(
             *_self_check(policy, name, observations),
         ]
     )
-    return CSource(header, source, constant_bytes, stack_bytes)
-
-
-def _header(policy: Policy, name: str, about: Iterable[str]) -> str:
-    upper = name.upper()
-    comment = "\n".join(f" * {line}".rstrip() for line in about)
-    return f"""\
-/* A policy trained with sparl, in C99.
- *
-{comment}
- */
-#ifndef {upper}_H
-#define {upper}_H
-
-#define {upper}_OBSERVATIONS {policy.n_obs}
-#define {upper}_ACTIONS {policy.n_act}
-
-/* The action for an observation, both in the environment's own units. */
-void {name}_act(const float observation[{upper}_OBSERVATIONS], float action[{upper}_ACTIONS]);
-
-#ifdef {upper}_SELF_CHECK /* define it for both files to have the test vectors */
-#define {upper}_TEST_VECTORS {VECTORS}
-extern const float {name}_test_observations[{upper}_TEST_VECTORS][{upper}_OBSERVATIONS];
-
-/* How many entries of the test vectors' actions are further than {TOLERANCE:g} from what sparl
- * computes: 0 if all is well. The largest distance goes to *largest. Both in halves of an action's
- * range. */
-int {name}_self_check(float *largest);
-#endif
-
-#endif
-"""
+    text = header(name, policy.n_obs, policy.n_act, [*about, "", *sizes])
+    return CSource(text, source, constant_bytes, stack_bytes)
 
 
 def _constants(layers: Sequence[CodedLayer], policy: Policy) -> list[str]:
@@ -191,8 +160,8 @@ def _constants(layers: Sequence[CodedLayer], policy: Policy) -> list[str]:
             lines += _array(f"{label}_{index + 1}", array)
         lines.append("")
     if policy.scaled:
-        for label, bound in (("low", policy.low), ("high", policy.high)):
-            lines += _array(label, bound.astype(np.float32))
+        for label, bound in zip(("low", "high"), policy.bounds, strict=True):
+            lines += _array(label, bound)
         lines.append("")
     return lines
 
@@ -295,7 +264,7 @@ def _act(
         f"void {name}_act(const float observation[{upper}_OBSERVATIONS], "
         f"float action[{upper}_ACTIONS])",
         "{",
-        *(f"    float {letter}[{size}];" for letter, size in zip("ab", buffers, strict=False)),
+        *_buffers(upper, buffers),
     ]
     source = "observation"
     for index, coded in enumerate(layers):
@@ -322,6 +291,14 @@ def _act(
     return [*lines, "    }", "}"]
 
 
+def _buffers(upper: str, sizes: Sequence[int]) -> list[str]:
+    """Declarations of the activations' memory."""
+    if not sizes:
+        return []
+    declared = ", ".join(f"{name}[{size}]" for name, size in zip("ab", sizes, strict=False))
+    return [f"#ifdef {upper}_STATIC_BUFFERS", "    static", "#endif", f"    float {declared};"]
+
+
 def _self_check(policy: Policy, name: str, observations: Array) -> list[str]:
     upper = name.upper()
     reach = "0.5f * (high[i] - low[i])" if policy.scaled else "1.0f"
@@ -333,7 +310,7 @@ def _self_check(policy: Policy, name: str, observations: Array) -> list[str]:
             observations,
         ),
         *_vectors(
-            f"static const float test_actions[{upper}_TEST_VECTORS][{upper}_ACTIONS]",
+            f"const float {name}_test_actions[{upper}_TEST_VECTORS][{upper}_ACTIONS]",
             policy.predict(observations),
         ),
         f"""
@@ -345,7 +322,7 @@ int {name}_self_check(float *largest)
         float action[{upper}_ACTIONS];
         {name}_act({name}_test_observations[v], action);
         for (unsigned i = 0; i < {upper}_ACTIONS; ++i) {{
-            const float difference = (action[i] - test_actions[v][i]) / ({reach});
+            const float difference = (action[i] - {name}_test_actions[v][i]) / ({reach});
             const float distance = difference < 0.0f ? -difference : difference;
             if (!(distance <= *largest)) {{
                 *largest = distance;

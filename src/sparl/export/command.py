@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -15,17 +16,20 @@ from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import DataError, UsageError
 from sparl.export import arrays, c_check
-from sparl.export.c_source import TOLERANCE, VECTORS, Tanh, c_source
+from sparl.export.c_header import TOLERANCE, VECTORS
+from sparl.export.c_source import Tanh, c_source
 from sparl.export.policy import Policy
 from sparl.export.recording import record
 from sparl.methods import method_label
+from sparl.export.task import describe
 from sparl.networks.mlp import Array
 from sparl.training.about import warn_if_behind
 from sparl.training.agent_file import load_agent
 from sparl.training.durable import write_whole
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluation, Evaluator
-from sparl.training.run_folder import RunFolder
+from sparl.training.run_folder import AGENT, RunFolder
+from sparl.training.tasks import notes_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def export(args: list[str]) -> int:
     agent = load_agent(options.run)
     warn_if_behind(agent, options.run)
     policy = Policy.of(agent)
-    _check_sizes(config, policy, options.run)
+    task = _task(config, policy, options.run)
     say = PlainConsole().print
     origin = (
         f"{method_label(config)} on {config.env}, seed {config.seed}, agent of step "
@@ -83,7 +87,14 @@ def export(args: list[str]) -> int:
             f"({len(before.returns)} episodes)"
         )
     observations = record(config, policy)
-    files = _FORMATS[options.format](policy, observations, options, origin)
+    about = [
+        f"Exported by sparl {version('sparl')}",
+        f"Agent: {origin}",
+        f"SHA-256 of its {AGENT}: {agent.manifest['file']['sha256']}",
+        "",
+        *task,
+    ]
+    files = _FORMATS[options.format](policy, observations, options, about)
     target = Path(options.out) if options.out is not None else folder.path / "export"
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -95,28 +106,25 @@ def export(args: list[str]) -> int:
     return 0
 
 
-def _c(policy: Policy, observations: Array, options: ExportOptions, origin: str) -> Files:
+def _c(policy: Policy, observations: Array, options: ExportOptions, about: list[str]) -> Files:
     vectors = observations[np.linspace(0, len(observations) - 1, VECTORS).astype(int)]
-    about = [
-        origin,
-        f"{'8-bit' if options.int8 else 'float32'} weights, tanh: {options.tanh}",
-    ]
-    source = c_source(policy, options.name, vectors, options.tanh, about)
+    how = f"Weights: {'8-bit' if options.int8 else 'float32'}; tanh: {options.tanh}"
+    source = c_source(policy, options.name, vectors, options.tanh, [*about, "", how])
     compiler = c_check.compiler()
     if compiler is None:
         raise UsageError("export: the check of exported C needs a C compiler (cc, gcc or clang)")
     _check(policy, c_check.run(compiler, source, options.name, observations), observations)
     PlainConsole().print(
-        f"constants {source.constant_bytes:,} bytes, stack {source.stack_bytes:,} bytes, "
+        f"constants {source.constant_bytes:,} bytes, activations {source.stack_bytes:,} bytes, "
         f"{policy.connections:,} multiply-adds of an action"
     )
     return {
-        f"{options.name}.h": source.header.encode(),
-        f"{options.name}.c": source.source.encode(),
+        f"{options.name}.h": source.header.encode("ascii"),
+        f"{options.name}.c": source.source.encode("ascii"),
     }
 
 
-def _onnx(policy: Policy, observations: Array, options: ExportOptions, origin: str) -> Files:
+def _onnx(policy: Policy, observations: Array, options: ExportOptions, about: list[str]) -> Files:
     from sparl.export import onnx_model
 
     data = onnx_model.onnx_model(policy, options.name)
@@ -124,13 +132,13 @@ def _onnx(policy: Policy, observations: Array, options: ExportOptions, origin: s
     return {f"{options.name}.onnx": data}
 
 
-def _npz(policy: Policy, observations: Array, options: ExportOptions, origin: str) -> Files:
+def _npz(policy: Policy, observations: Array, options: ExportOptions, about: list[str]) -> Files:
     data = arrays.npz(policy)
     _check(policy, arrays.actions(data, observations), observations)
     return {f"{options.name}.npz": data}
 
 
-_FORMATS: dict[str, Callable[[Policy, Array, ExportOptions, str], Files]] = {
+_FORMATS: dict[str, Callable[[Policy, Array, ExportOptions, list[str]], Files]] = {
     "c": _c, "onnx": _onnx, "npz": _npz,
 }  # fmt: skip
 
@@ -157,8 +165,8 @@ def _check(policy: Policy, actions: Array, observations: Array) -> None:
     )
 
 
-def _check_sizes(config: Config, policy: Policy, run: str) -> None:
-    """The environment must be the agent's.
+def _task(config: Config, policy: Policy, run: str) -> list[str]:
+    """What is known of the environment, which must be the agent's.
 
     Raises:
         DataError: it has other sizes or cannot be made.
@@ -167,12 +175,14 @@ def _check_sizes(config: Config, policy: Policy, run: str) -> None:
         environment = make_environment(config)
     except UsageError as error:
         raise DataError(f"{run}: {error}") from None
+    known = describe(environment, policy)
     environment.close()
     if (environment.n_obs, environment.n_act) != (policy.n_obs, policy.n_act):
         raise DataError(
             f"{run}: the agent takes {policy.n_obs} observations and gives {policy.n_act} "
             f"actions, {config.env} has {environment.n_obs} and {environment.n_act}"
         )
+    return [*known, *notes_of(config.env, config.contact_forces)]
 
 
 def _evaluate(config: Config, policy: Policy) -> Evaluation:

@@ -46,7 +46,7 @@ def onnx_model(policy: Policy, name: str) -> bytes:
         squashed = "action" if not policy.scaled else "squashed"
         x = node("Tanh", x, output=squashed) if last else node("Relu", x, output=f"hidden_{k}")
     if policy.scaled:
-        low, high = policy.low.astype(np.float32), policy.high.astype(np.float32)
+        low, high = policy.bounds
         half = np.float32(0.5)
         reach, middle = (
             constant("reach", half * (high - low)),

@@ -111,6 +111,16 @@ class Policy:
         """Whether the environment's actions have other bounds than -1 and 1."""
         return bool((self.low != -1).any() or (self.high != 1).any())
 
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """The action's bounds, float32 [n_act] each: rounded so that they are not exceeded."""
+        low, high = self.low.astype(np.float32), self.high.astype(np.float32)
+        infinity = np.float32(np.inf)
+        return (
+            np.where(low < self.low, np.nextafter(low, infinity), low),
+            np.where(high > self.high, np.nextafter(high, -infinity), high),
+        )
+
     def quantised(self) -> Policy:
         """The same with every weight in 8 bits."""
         return Policy([layer.quantised() for layer in self.layers], self.low, self.high)
@@ -121,7 +131,8 @@ class Policy:
 
     def predict(self, observation: Array) -> Array:
         """Actions in the environment's units, float32 [B, n_act], for float32 [B, n_obs]."""
-        return self._scale(self(observation)).astype(np.float32)
+        scaled: Array = np.clip(self._scale(self(observation)).astype(np.float32), *self.bounds)
+        return scaled
 
     def distances(self, actions: Array, observations: Array) -> NDArray[np.float64]:
         """How far actions are from this policy's, [B, n_act], in halves of an action's range.

@@ -1,0 +1,113 @@
+"""What the user of an exported policy must know of the environment, as far as it is known."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+
+from sparl.export.policy import Policy
+from sparl.training.environment import Environment
+from sparl.training.tasks import ZeroContactForces
+
+# Wrappers that change neither the order of observations and actions nor the control period.
+_NEUTRAL = (
+    gymnasium.wrappers.OrderEnforcing,
+    gymnasium.wrappers.PassiveEnvChecker,
+    gymnasium.wrappers.TimeLimit,
+    ZeroContactForces,
+)
+
+
+def describe(environment: Environment, policy: Policy) -> list[str]:
+    """Lines on the order, bounds and units of observations and actions, and the control period.
+
+    What Gymnasium states only in the text of its documentation, units among it, is not known here.
+    """
+    simulator = _simulator(environment.gym)
+    period = "not known"
+    if simulator is not None:
+        steps, seconds = simulator.frame_skip, simulator.model.opt.timestep
+        period = f"{simulator.dt:g} s of simulated time ({steps} simulator steps of {seconds:g} s)"
+    return [
+        f"Observation: {policy.n_obs} numbers, in the order and units of {environment.env_id}",
+        *_observations(environment, simulator),
+        f"Action: {policy.n_act} numbers, in the order and units of {environment.env_id}",
+        *_actions(policy, simulator),
+        "Units: see the documentation of the environment; Gymnasium has no field for them.",
+        f"Control period (time between two actions): {period}",
+    ]
+
+
+def _simulator(gym: gymnasium.Env[Any, Any]) -> Any | None:
+    """Gymnasium's own MuJoCo task, where no wrapper is between it and the agent's numbers."""
+    while type(gym) in _NEUTRAL:
+        gym = gym.env  # type: ignore[attr-defined]
+    return gym if type(gym).__module__.startswith("gymnasium.envs.mujoco.") else None
+
+
+def _observations(environment: Environment, simulator: Any | None) -> list[str]:
+    space = environment.gym.observation_space
+    assert isinstance(space, Box)
+    parts = _parts(simulator, environment.n_obs)
+    described = [
+        ", ".join(filter(None, (_bounds(low, high), part)))
+        for low, high, part in zip(space.low, space.high, parts, strict=True)
+    ]
+    return [f"  {text}" for text in _grouped(described)]
+
+
+def _parts(simulator: Any | None, n_obs: int) -> list[str]:
+    """The part of the simulator's state that each entry is from; "" where it is not known."""
+    structure = dict(getattr(simulator, "observation_structure", None) or {})
+    skipped = structure.pop("skipped_qpos", 0)
+    parts: list[str] = []
+    for name, count in structure.items():
+        first = f" from its entry {skipped} on" if name == "qpos" and skipped else ""
+        parts += [f"MuJoCo's {name}{first}"] * count
+    return parts if len(parts) == n_obs else [""] * n_obs
+
+
+def _actions(policy: Policy, simulator: Any | None) -> list[str]:
+    controls = _controls(simulator) if simulator is not None else []
+    if len(controls) != policy.n_act:
+        controls = [""] * policy.n_act
+    described = [
+        ", ".join(filter(None, (_bounds(low, high), control)))
+        for low, high, control in zip(*policy.bounds, controls, strict=True)
+    ]
+    return [f"  {text}" for text in _grouped(described)]
+
+
+def _controls(simulator: Any) -> list[str]:
+    """What each of a model's actuators moves."""
+    import mujoco
+
+    model, described = simulator.model, []
+    for index in range(model.nu):
+        actuator = model.actuator(index)
+        words = f"control of MuJoCo's actuator {actuator.name or index}"
+        if actuator.trntype[0] == mujoco.mjtTrn.mjTRN_JOINT:
+            joint = model.joint(actuator.trnid[0])
+            words += f" (joint {joint.name or joint.id}, gear {actuator.gear[0]:g})"
+        described.append(words)
+    return described
+
+
+def _bounds(low: np.floating, high: np.floating) -> str:
+    unbounded = np.isneginf(low) and np.isposinf(high)
+    return "unbounded" if unbounded else f"from {low!s} to {high!s}"
+
+
+def _grouped(described: list[str]) -> list[str]:
+    """Each text with the indices of its neighbouring entries."""
+    lines, start = [], 0
+    for text, entries in groupby(described):
+        last = start + len(list(entries)) - 1
+        where = f"[{start}]" if start == last else f"[{start}] to [{last}]"
+        lines.append(f"{where}: {text}")
+        start = last + 1
+    return lines
