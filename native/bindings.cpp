@@ -222,8 +222,9 @@ template <class Parameters, class Pointer>
 const float* checked_pass(const Stack& stack, const Parameters& parameters, const Trace& trace,
                           const ReadOnlyArray& output_gradient, Pointer& p) {
   if (trace.stack.get() != &stack)
-    throw std::invalid_argument("gradient: the trace comes from another network or from before a "
-                                "topology update; run forward again");
+    throw std::invalid_argument(
+        "gradient: the trace comes from another network or from before a "
+        "topology update; run forward again");
   p = checked<float>(parameters, "gradient: parameters", {stack.parameters()});
   return checked<float>(output_gradient, "gradient: output_gradient",
                         {stack.members(), trace.batch, stack.n_out()});
