@@ -20,8 +20,8 @@ from sparl.export.c_header import TOLERANCE, VECTORS
 from sparl.export.c_source import Tanh, c_source
 from sparl.export.policy import Policy
 from sparl.export.recording import record
-from sparl.methods import method_label
 from sparl.export.task import describe
+from sparl.methods import method_label
 from sparl.networks.mlp import Array
 from sparl.training.about import warn_if_behind
 from sparl.training.agent_file import load_agent
