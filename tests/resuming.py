@@ -14,6 +14,8 @@ import pytest
 
 from sparl.training.loop import Training
 
+CLOCKS = ("wall_seconds", "cpu_seconds")
+
 
 @contextmanager
 def stopped_at(*env_steps: int, by: signal.Signals = signal.SIGTERM) -> Iterator[None]:
@@ -41,5 +43,5 @@ def results(run: Path) -> dict[str, Any]:
         path = run / name
         with path.open() if path.exists() else open(os.devnull) as file:  # noqa: PTH123
             rows = list(csv.DictReader(file))
-        left[name] = [{k: v for k, v in row.items() if k != "wall_seconds"} for row in rows]
+        left[name] = [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
     return left

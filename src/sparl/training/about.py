@@ -46,7 +46,9 @@ def about_run(path: str | Path) -> dict[str, Any]:
     if state in ("running", "killed", "failed") or found:
         content["continuation"] = _continuation(folder, config)
     if state in ("running", "killed"):
-        about = {k: v for k, v in about.items() if k not in ("updates", "wall_seconds")}
+        about = {
+            k: v for k, v in about.items() if k not in ("updates", "wall_seconds", "cpu_seconds")
+        }
     continued = about.pop("continued", [])
     content["times_continued"] = len(continued) or None
     content["continued"] = [how_it_went_on(e) for e in continued if e["not_exact_because"]]

@@ -275,6 +275,7 @@ class Training:
                 "made_with": self._made_with,
                 "growing_files": self.folder.flush(),
                 "seconds": self.record.seconds,
+                "cpu_seconds": self.record.cpu_seconds,
                 "continued": self.record.continued,
             }
             self.checkpoints.save(self.env_step, self._state_without_replay(), self.replay, about)
@@ -351,7 +352,12 @@ class Training:
             because = not_exact_because(env, environment, about["made_with"])
             entry = {"env_step": self.env_step, "not_exact_because": because}
             self.folder.rewind(about["growing_files"])
-            self.record.go_on(float(about["seconds"]), [*about["continued"], entry])
+            cpu = about.get("cpu_seconds")  # checkpoints of version 0.1 do not have it
+            self.record.go_on(
+                float(about["seconds"]),
+                None if cpu is None else float(cpu),
+                [*about["continued"], entry],
+            )
         except (
             KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError
         ) as error:  # fmt: skip

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,12 @@ def commit() -> str:
         return done.stdout.strip()
     built = package / "commit.txt"
     return built.read_text().strip() if built.exists() else ""
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process's threads and of its child processes that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def available_cores() -> int:

@@ -15,7 +15,7 @@ from sparl.methods import Architecture, find_method, method_label
 from sparl.networks.mlp import Layout
 from sparl.training.environment import can_go_on
 from sparl.training.evaluate import Evaluation
-from sparl.training.machine import machine, made_with, versions
+from sparl.training.machine import cpu_seconds, machine, made_with, versions
 from sparl.training.memory import peak_memory_bytes
 from sparl.training.plan import plan
 from sparl.training.rewire import EvolvingLearner
@@ -61,19 +61,31 @@ class Record:
         self._events = EventFile(folder.path) if config.tensorboard else None
         self.continued: list[dict[str, Any]] = []  # where it went on, and why not exactly
         self._started = time.monotonic()
+        self._cpu_started: float | None = cpu_seconds()
 
     @property
     def seconds(self) -> float:
         """Wall-clock time that the run took, up to its checkpoint and since it went on from it."""
         return time.monotonic() - self._started
 
-    def go_on(self, seconds: float, continued: list[dict[str, Any]]) -> None:
+    @property
+    def cpu_seconds(self) -> float | None:
+        """CPU time of this process and its workers, counted like `seconds`; None: not known."""
+        return None if self._cpu_started is None else cpu_seconds() - self._cpu_started
+
+    def go_on(self, seconds: float, cpu: float | None, continued: list[dict[str, Any]]) -> None:
         """Take over what a checkpoint says; the growing files have been rewound to it.
+
+        Args:
+            seconds: wall-clock time up to the checkpoint.
+            cpu: CPU time up to the checkpoint; None for a checkpoint that does not record it.
+            continued: where the run was resumed, and why not exactly.
 
         Raises:
             DataError: the evaluations cannot be read.
         """
         self._started = time.monotonic() - seconds
+        self._cpu_started = None if cpu is None else cpu_seconds() - cpu
         self.continued = continued
         self.evaluations = read_evaluations(self.folder)
 
@@ -84,6 +96,7 @@ class Record:
             {
                 "state": state,
                 **self._when(env_step, updates),
+                **self._cpu(),
                 "continued": self.continued,
                 "bit_exact": all(not each["not_exact_because"] for each in self.continued),
                 "peak_memory_bytes": peak_memory_bytes(),
@@ -102,7 +115,8 @@ class Record:
         columns: dict[str, Any] = {"mean": result.mean, "std": result.std}
         columns |= {f"return_{i}": value for i, value in enumerate(result.returns)}
         columns |= {f"length_{i}": value for i, value in enumerate(result.lengths)}
-        self.folder.append(EVALUATIONS, {**self._when(env_step, updates), **columns})
+        when = {**self._when(env_step, updates), **self._cpu()}
+        self.folder.append(EVALUATIONS, {**when, **columns})
         steps_per_second = env_step / max(self.seconds, 1e-9)
         self._show(
             env_step,
@@ -186,6 +200,10 @@ class Record:
             "updates": updates,
             "wall_seconds": round(self.seconds, 3),
         }
+
+    def _cpu(self) -> dict[str, float]:
+        cpu = self.cpu_seconds
+        return {} if cpu is None else {"cpu_seconds": round(cpu, 3)}
 
 
 def not_exact_because(

@@ -2,7 +2,8 @@
 
 config.toml        every field of the configuration, as resolved
 run.json           state, machine, versions, environment, schedule, result
-evaluations.csv    env_step, updates, wall_seconds, mean, std, each episode's return and length
+evaluations.csv    env_step, updates, wall_seconds, cpu_seconds (threads and worker processes
+                   included), mean, std, each episode's return and length
 metrics.csv        training metrics, averaged since the line before
 topology.csv       every evolution of every layer
 degrees.json       connections of every neuron at the start and at the end
@@ -267,11 +268,15 @@ class RunFolder:
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add a line to a CSV file; the first one writes the header.
 
-        Where the disk does not take it the line waits, and `flush` says so.
+        A file keeps the columns of its header: where a later version of sparl resumes a run, the
+        columns that this version added are left out. If the disk does not accept the line, it is
+        written later, and `flush` reports the error.
         """
         columns = self._columns.setdefault(name, list(row))
         line = io.StringIO()
-        writer = csv.DictWriter(line, columns, restval="", lineterminator="\n")
+        writer = csv.DictWriter(
+            line, columns, restval="", extrasaction="ignore", lineterminator="\n"
+        )
         if not self._length(name) and name not in self._waiting:
             writer.writeheader()
         writer.writerow(row)
@@ -350,6 +355,10 @@ class RunFolder:
                     raise ResourceError(f"cannot write {path}: {error.strerror}") from None
             self._written[name] = lengths[name]
             self._waiting.pop(name, None)
+            self._columns.pop(name, None)
+            if lengths[name]:
+                header = read_whole(path, _CSV_BYTES).partition(b"\n")[0]
+                self._columns[name] = header.decode(errors="replace").split(",")
 
     def rows(self, name: str, *, whole: bool = False) -> list[dict[str, str]]:
         """The complete lines of a CSV file; one that was cut off is left out.

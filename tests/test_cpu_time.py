@@ -1,0 +1,105 @@
+"""CPU time: what is counted, and how it is kept over a run that is stopped and resumed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sparl
+from resuming import stopped_at
+from sparl.training import record
+from sparl.training.checkpoint import MANIFEST, _own_digest
+from sparl.training.fork import Fork
+from sparl.training.machine import cpu_seconds
+from sparl.training.run_folder import RunFolder
+
+SMALL: dict[str, Any] = {
+    "steps": 90, "warmup_env_steps": 20, "hidden": (8, 8), "batch_size": 4, "threads": 1,
+    "evaluate_every_env_steps": 30, "evaluation_episodes": 1, "max_episode_steps": 25,
+    "quiet": True, "rewire_every_updates": 7, "actor_densities": (0.5, 0.5, 1.0),
+    "critic_densities": (0.5, 0.5, 1.0),
+}  # fmt: skip
+
+
+def compute(seconds: float) -> None:
+    """Use so much CPU time on this thread."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def evaluations(run: Path) -> list[dict[str, str]]:
+    return RunFolder(run).rows("evaluations.csv")
+
+
+def test_threads_and_worker_processes_count_and_waiting_does_not() -> None:
+    before = cpu_seconds()
+    thread = threading.Thread(target=compute, args=(0.2,))
+    thread.start()
+    thread.join()
+    assert Fork(lambda: compute(0.3)).succeeded()
+    used = cpu_seconds() - before
+    time.sleep(0.2)
+    assert cpu_seconds() - before - used < 0.1
+    assert 0.5 <= used < 1.0
+
+
+def test_evaluations_and_run_record_cpu_time(tmp_path: Path) -> None:
+    run = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path, **SMALL).path
+    cpu = [float(row["cpu_seconds"]) for row in evaluations(run)]
+    assert 0 < cpu[0] < cpu[-1] <= json.loads((run / "run.json").read_text())["cpu_seconds"]
+
+
+def test_cpu_time_continues_where_the_checkpoint_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = {"now": 500.0}
+
+    def ticking() -> float:
+        clock["now"] += 1.0
+        return clock["now"]
+
+    monkeypatch.setattr(record, "cpu_seconds", ticking)
+    with stopped_at(60):
+        sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path, **SMALL)
+    clock["now"] = 0.0  # a new process
+    sparl.resume(tmp_path, quiet=True)
+    cpu = [float(row["cpu_seconds"]) for row in evaluations(tmp_path)]
+    assert cpu == sorted(set(cpu))
+    assert cpu[-1] < 20
+
+
+def test_a_run_begun_without_cpu_time_keeps_its_columns(tmp_path: Path) -> None:
+    with stopped_at(60):
+        sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path, **SMALL)
+    (checkpoint,) = tmp_path.glob("checkpoint-60")
+    manifest = json.loads((checkpoint / MANIFEST).read_text())
+    columns = {}
+    for name in ("evaluations.csv", "topology.csv"):
+        rows = RunFolder(tmp_path).rows(name)
+        columns[name] = [column for column in rows[0] if column not in ("cpu_seconds", "moved")]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns[name], extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        (tmp_path / name).write_text(text.getvalue())
+        manifest["about"]["growing_files"][name] = len(text.getvalue())
+    del manifest["about"]["cpu_seconds"], manifest["sha256"]
+    manifest["sha256"] = _own_digest(manifest)
+    (checkpoint / MANIFEST).write_text(json.dumps(manifest))
+
+    sparl.resume(tmp_path, quiet=True)
+    for name, kept in columns.items():
+        with (tmp_path / name).open(newline="") as file:
+            lines = list(csv.reader(file))
+        assert lines[0] == kept
+        assert {len(line) for line in lines} == {len(kept)}
+    assert [row["env_step"] for row in evaluations(tmp_path)] == ["0", "30", "60", "90"]
+    assert "cpu_seconds" not in json.loads((tmp_path / "run.json").read_text())
