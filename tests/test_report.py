@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -19,7 +20,7 @@ from sparl.methods import preset
 from sparl.report.archive import archive
 from sparl.report.figures import DARK, LIGHT, Axis, LineChart, Series, short
 from sparl.report.runs import collect, label
-from sparl.report.tables import Row, returns, together
+from sparl.report.tables import Row, costs, origins, returns, together
 
 ENV = "HalfCheetah-v3"
 
@@ -155,8 +156,11 @@ def test_damaged_runs_leave_the_others_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("evaluations.csv", "0,0,1.0,5.0,", "0,0,1.0,nan,"),
-        ("evaluations.csv", "0,0,1.0,5.0,", "-1,0,1.0,5.0,"),
+        ("evaluations.csv", "0,0,1.0,0.5,5.0,", "0,0,1.0,0.5,nan,"),
+        ("evaluations.csv", "0,0,1.0,0.5,5.0,", "-1,0,1.0,0.5,5.0,"),
+        ("evaluations.csv", ",0.5,5.0,", ",-0.5,5.0,"),
+        ("evaluations.csv", ",0.5,5.0,", ",x,5.0,"),
+        ("topology.csv", ",5,20,", ",5,x,"),
         ("metrics.csv", "0,0,1.0,0,1,", "x,0,1.0,0,1,"),
         ("metrics.csv", ",0.1\n", ",1e999\n"),
         ("topology.csv", ",100,0.05,", ",0,0.05,"),
@@ -175,7 +179,7 @@ def test_figures_are_not_drawn_from_damaged_files(
     file: str, old: str, new: str, tmp_path: Path
 ) -> None:
     write_run(tmp_path / "good", "TD3", ENV, [5.0, 6.0])
-    bad = write_run(tmp_path / "bad", "RLx2-TD3", ENV, [5.0, 6.0])
+    bad = write_run(tmp_path / "bad", "RLx2-TD3", ENV, [5.0, 6.0], cpu=0.5, dead=20)
     content = (bad / file).read_text()
     (bad / file).write_text(re.sub(re.escape(old), new, content, count=1))
     assert content != (bad / file).read_text()
@@ -224,6 +228,107 @@ def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
         collect([run])
     with pytest.raises(DataError, match=said):
         archive(run, tmp_path / "archive", None)
+
+
+@pytest.mark.parametrize(("settings", "last"), [("ds", 10), ("rlx2", 30)])
+def test_percent_of_dense_is_over_the_evaluations_of_the_settings_paper(
+    settings: str, last: int, tmp_path: Path
+) -> None:
+    """41 evaluations rise to their end in 20 steps; the dense agent is at 1000 all the time."""
+    write_run(tmp_path / "dense", "TD3", ENV, [1000.0] * 41, settings=settings)
+    write_run(tmp_path / "ds", "DS-TD3", ENV, rising(2000.0), settings=settings)
+    found = collect([tmp_path])
+    (ours,) = (row for row in returns(found).rows if row["method"].startswith("DS-TD3"))
+    wanted = 100 * np.mean(rising(2000.0)[-last:]) / 1000
+    assert ours["percent_of_dense"] == pytest.approx(wanted)
+    (all_together,) = (r for r in together(found).rows if r["method"].startswith("DS-TD3"))
+    assert all_together["mean_percent"] == pytest.approx(wanted)
+
+
+def test_final_returns_leave_out_the_untrained_agent_and_say_how_many_there_are(
+    tmp_path: Path,
+) -> None:
+    """Steps 0 to 10,000 are the untrained agent's; 7 evaluations follow."""
+    curve = [-900.0] * 3 + [100.0 * k for k in range(1, 8)]
+    write_run(tmp_path / "ds", "DS-TD3", ENV, curve, warmup=10_000)
+    write_run(tmp_path / "dense", "TD3", ENV, [-900.0] * 3 + [400.0] * 7, warmup=10_000)
+    found = collect([tmp_path])
+    table = returns(found)
+    row = row_of(table.rows, "DS-TD3")
+    assert (row["mean_last_10"], row["evaluations_of_last_10"]) == (400.0, 7)
+    assert (row["mean_last_30"], row["evaluations_of_last_30"]) == (400.0, 7)
+    assert row["percent_of_dense"] == pytest.approx(100)
+    assert row["steps_to_dense_final"] == 45_000
+    assert table.markdown().count("| 400 (last 7) |") == 4
+    assert row_of(together(found).rows, "DS-TD3")["mean_percent"] == pytest.approx(100)
+    assert origins(found).markdown().count("| 400 (last 7) |") == 2
+
+
+def test_a_window_is_full_without_the_untrained_agent(tmp_path: Path) -> None:
+    write_run(tmp_path / "ten", "TD3", ENV, [-900.0] + [1.0] * 10)
+    row = row_of(returns(collect([tmp_path])).rows, "TD3")
+    assert (row["mean_last_10"], row["evaluations_of_last_10"]) == (1.0, 10)
+    assert (row["mean_last_30"], row["evaluations_of_last_30"]) == (1.0, 10)
+    text = returns(collect([tmp_path])).markdown()
+    assert "| 1 | 11,153 ± 473 at 1M | 1 (last 10) |" in text
+
+
+def test_a_run_that_never_learned_is_not_counted(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "short", "TD3", ENV, [1.0] * 5, warmup=25_000)
+    with pytest.raises(DataError, match=f"{run}: no update in 20,000 steps"):
+        collect([tmp_path])
+
+
+# ------------------------------------------------------------------ time
+
+
+def test_cost_is_cpu_time_and_wall_time_says_when_it_was_under_load(tmp_path: Path) -> None:
+    # 41 evaluations: 401 seconds of wall clock.
+    write_run(tmp_path / "alone", "TD3", ENV, rising(1.0), cpu=1.9)  # two threads
+    write_run(tmp_path / "busy", "DS-TD3", ENV, rising(1.0), cpu=0.8)
+    write_run(tmp_path / "calm", "Static-TD3", ENV, rising(1.0), cpu=0.85)
+    write_run(tmp_path / "old", "SAC", ENV, rising(1.0))
+    cells = {row[1]: row for row in costs(collect([tmp_path])).cells()}
+    heads = [heading for heading, _ in costs(collect([tmp_path])).shown()]
+    at = heads.index("CPU time")
+    assert heads[at : at + 3] == ["CPU time", "steps / CPU s", "wall time"]
+    assert cells["TD3"][at : at + 3] == ["0:12:42", "263", "0:06:41"]
+    assert cells["DS-TD3"][at : at + 3] == ["0:05:21", "623", "0:06:41 (under load)"]
+    assert cells["Static-TD3"][at : at + 3] == ["0:05:41", "587", "0:06:41"]
+    assert cells["SAC"][at : at + 3] == ["-", "-", "0:06:41"]
+
+
+def test_a_group_has_cpu_time_only_if_all_its_runs_have(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "TD3", ENV, rising(1.0), cpu=0.5, seed=0)
+    write_run(tmp_path / "b", "TD3", ENV, rising(1.0), seed=1)
+    (row,) = costs(collect([tmp_path])).rows
+    assert (row["cpu_seconds"], row["env_steps_per_cpu_second"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "said"),
+    [
+        ((1.0, 1.0), "minutes of wall clock<"),
+        ((1.0, 0.5), "minutes of wall clock, some runs measured under load<"),
+        ((0.5, 0.5), "minutes of wall clock, measured under load<"),
+    ],
+)
+def test_figures_over_time(cpu: tuple[float, float], said: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "old", "SAC", ENV, rising(1.0))
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "first")]) == 0
+    assert not list((tmp_path / "first" / "figures").glob("cpu-*"))
+    for method, share in zip(("TD3", "DS-TD3"), cpu, strict=True):
+        write_run(tmp_path / "new" / method, method, ENV, rising(1.0), cpu=share)
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    figure = (tmp_path / "out" / "figures" / f"cpu-{ENV}.svg").read_text()
+    assert "minutes of CPU time" in figure
+    assert 'data-m="DS-TD3"' in figure
+    assert 'data-m="SAC"' not in figure
+    assert main(["report", str(tmp_path / "new"), "--out", str(tmp_path / "time")]) == 0
+    assert said in (tmp_path / "time" / "figures" / f"time-{ENV}.svg").read_text()
+
+
+# ------------------------------------------------------------------ labels
 
 
 def test_labels_say_what_differs() -> None:
@@ -326,6 +431,42 @@ def test_report_into_a_file_is_refused(
     assert main(["report", str(runs), "--out", str(tmp_path / "out")]) == 6
     assert "cannot write" in capsys.readouterr().err
     assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "half", "note"),
+    [
+        ([], 0.5, "the 95 % bootstrap interval"),
+        (["--shade", "interval"], 0.5, "the 95 % bootstrap interval"),
+        (["--shade", "std"], math.sqrt(0.5), "the standard deviation over the runs"),
+    ],
+)
+def test_bands_are_the_interval_or_the_standard_deviation(
+    words: list[str], half: float, note: str, tmp_path: Path
+) -> None:
+    for seed, value in enumerate((1.0, 2.0)):
+        write_run(tmp_path / str(seed), "TD3", ENV, [value] * 21, seed=seed)
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out"), *words]) == 0
+    for kind in ("learning", "flops", "time"):
+        drawing = ElementTree.parse(tmp_path / "out" / "figures" / f"{kind}-{ENV}.svg")
+        (points,) = (tag.get("data-points") for tag in drawing.iter() if tag.get("data-points"))
+        band = json.loads(points or "")
+        assert band["l"] == pytest.approx([1.5 - half] * 21, rel=1e-4)
+        assert band["h"] == pytest.approx([1.5 + half] * 21, rel=1e-4)
+    for file in ("report.html", "README.md"):
+        assert note in (tmp_path / "out" / file).read_text()
+
+
+def test_share_of_dead_links_is_drawn_where_it_was_recorded(tmp_path: Path) -> None:
+    for name, dead in (("old", None), ("none", 0), ("some", 20)):
+        run = write_run(tmp_path / name, "DS-TD3", ENV, rising(1.0), dead=dead)
+        assert main(["report", str(run), "--out", str(tmp_path / "out" / name)]) == 0
+    figures = {name: tmp_path / "out" / name / "figures" for name in ("old", "none", "some")}
+    assert not (figures["old"] / f"dead-{ENV}.svg").exists()
+    for name, percent in (("none", 0.0), ("some", 20.0)):
+        drawing = ElementTree.parse(figures[name] / f"dead-{ENV}.svg")
+        (points,) = (tag.get("data-points") for tag in drawing.iter() if tag.get("data-points"))
+        assert json.loads(points or "")["y"] == [percent] * 3
 
 
 def test_texts_are_escaped() -> None:

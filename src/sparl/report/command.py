@@ -16,7 +16,7 @@ from sparl.errors import ResourceError, UsageError
 from sparl.report.archive import archive as archive_run
 from sparl.report.archive import check_archive
 from sparl.report.page import html, markdown, summary
-from sparl.report.pictures import Section, all_sections
+from sparl.report.pictures import Section, Shade, all_sections
 from sparl.report.runs import collect
 from sparl.report.tables import all_tables
 from sparl.wording import counted
@@ -36,6 +36,9 @@ class ReportOptions:
     """Folders of runs, studies, archives; and files of studies, to say which runs are missing."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("report")
     """Where to write."""
+    shade: Shade = "interval"
+    """What is shaded around a mean return: its 95 % bootstrap interval, or the standard deviation
+    over the runs."""
     png: bool = False
     """Write figures/*.png too; needs sparl[png]."""
 
@@ -43,16 +46,19 @@ class ReportOptions:
 def report(args: list[str]) -> int:
     """`sparl report`."""
     options = parse_options(ReportOptions, args, "sparl report")
-    write_report(options.paths, options.out, png=options.png)
+    write_report(options.paths, options.out, shade=options.shade, png=options.png)
     return 0
 
 
-def write_report(paths: Sequence[Path], out: Path, *, png: bool = False) -> None:
+def write_report(
+    paths: Sequence[Path], out: Path, *, shade: Shade = "interval", png: bool = False
+) -> None:
     """Write the report of all finished runs in these folders into a folder.
 
     Args:
         paths: folders, and files of studies; see `collect`.
         out: where to write.
+        shade: what is shaded around a mean return, its interval or the standard deviation.
         png: figures as PNG too.
 
     Raises:
@@ -66,7 +72,7 @@ def write_report(paths: Sequence[Path], out: Path, *, png: bool = False) -> None
     for note in runs.notes:
         say(f"note: {note}")
     tables = all_tables(runs)
-    sections = [_with_file_names(section) for section in all_sections(runs)]
+    sections = [_with_file_names(section) for section in all_sections(runs, shade)]
     methods = runs.labels
     files: dict[str, str | bytes] = {
         "report.html": html(runs, tables, sections),

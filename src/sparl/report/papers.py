@@ -65,6 +65,8 @@ _RLX2 = {
     ("SAC", "Ant"): (49.6, 49.3, 79.8, 90.9, 105.6),
 }
 PAPER_STEPS = {"ds": 1_000_000, "rlx2": 3_000_000}
+# Evaluations at the end of a run whose mean is its final return, by settings.
+PAPER_LAST = {"ds": 10, "rlx2": 30}
 
 
 def printed(config: Config) -> Printed:

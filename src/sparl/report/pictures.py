@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from sparl.random_streams import stream
 from sparl.report import statistics as stat
 from sparl.report.figures import Array, Figure, HeatMap, LineChart, Series
-from sparl.report.runs import Collection, FinishedRun, Group
+from sparl.report.runs import DEAD, Collection, FinishedRun, Group
 from sparl.report.tables import normalized, scores
 
 STEPS = "environment steps"
+Shade = Literal["interval", "std"]
+_SHADES = {
+    "interval": "the 95 % bootstrap interval of that mean",
+    "std": "the standard deviation over the runs (as in Sokar et al.)",
+}
 
 
 @dataclass(frozen=True)
@@ -26,26 +32,31 @@ class Section:
     figures: list[Figure]
 
 
-def all_sections(runs: Collection) -> list[Section]:
-    """Every section that has a figure."""
+def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
+    """Return every section that has a figure; `shade` is what the bands of return curves show."""
     sections = [
         Section(
             "Learning curves",
-            "Mean over the runs of each method, and the 95 % bootstrap interval of that mean where "
-            "there are several.",
-            list(learning_curves(runs)),
+            f"Mean over the runs of each method, shaded where there are several: {_SHADES[shade]}.",
+            list(learning_curves(runs, shade)),
         ),
         Section(
             "Performance profile",
-            "Share of runs above a percentage of the dense agent's final return, mean over the "
-            "environments.",
+            "Share of runs above a percentage of the dense agent's final return (last 10 "
+            "evaluations, under RLx2's settings last 30), mean over the environments.",
             list(profiles(runs)),
         ),
-        Section("Return against computation", "", list(against_computation(runs))),
+        Section(
+            "Return against computation",
+            "CPU time is of all threads and workers of a run that recorded it; wall clock also "
+            "contains the time that a run waited for other work of the machine.",
+            list(against_computation(runs, shade)),
+        ),
         Section(
             "Topology over time",
             "Of the first run of each method: connections that existed at the start, and how many "
-            "each evolution drops and grows; of those, a few return at once. Dashed: critics.",
+            "each evolution drops and grows; of those, a few return at once. Dead links: dropped "
+            "connections whose weight was exactly 0, where recorded. Dashed: critics.",
             list(topology(runs)),
         ),
         Section(
@@ -70,42 +81,74 @@ def all_sections(runs: Collection) -> list[Section]:
     return [section for section in sections if section.figures]
 
 
-def learning_curves(runs: Collection) -> Iterator[Figure]:
+def learning_curves(runs: Collection, shade: Shade) -> Iterator[Figure]:
     """Mean return over environment steps, one figure per environment."""
-    return _curves(runs, "learning", STEPS, lambda group: group.env_steps)
+    for env in runs.environments:
+        groups = runs.of_environment(env)
+        yield from _curves(groups, "learning", STEPS, lambda group: group.env_steps, shade)
 
 
-def against_computation(runs: Collection) -> Iterator[Figure]:
-    """Mean return over FLOPs and over wall-clock time."""
+def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
+    """Mean return over FLOPs, CPU time and wall-clock time."""
 
     def flops(group: Group) -> Array | None:
         each = group.flops_per_update
         return None if each is None else each * group.stacked("updates").mean(axis=0)
 
-    yield from _curves(runs, "flops", "FLOPs of the updates, every multiply-add counted", flops)
-    yield from _curves(
-        runs, "time", "minutes of wall clock", lambda g: g.stacked("seconds").mean(axis=0) / 60
-    )
+    def cpu(group: Group) -> Array | None:
+        return _minutes(group, "cpu_seconds") if group.has_cpu_seconds else None
+
+    def wall(group: Group) -> Array:
+        return _minutes(group, "seconds")
+
+    for env in runs.environments:
+        groups = runs.of_environment(env)
+        label = "FLOPs of the updates, every multiply-add counted"
+        yield from _curves(groups, "flops", label, flops, shade)
+        yield from _curves(groups, "cpu", "minutes of CPU time", cpu, shade)
+        label = f"minutes of wall clock{_load(groups)}"
+        yield from _curves(groups, "time", label, wall, shade)
+
+
+def _minutes(group: Group, clock: str) -> Array:
+    """Of a clock at each evaluation, mean over the runs."""
+    return np.asarray(group.stacked(clock).mean(axis=0) / 60, np.float64)
+
+
+def _load(groups: Sequence[Group]) -> str:
+    """What an axis of wall-clock time must say of the machine's load."""
+    loaded = [run.under_load for group in groups for run in group.runs]
+    if not any(loaded):
+        return ""
+    return ", measured under load" if all(loaded) else ", some runs measured under load"
 
 
 def _curves(
-    runs: Collection, name: str, x_label: str, x: Callable[[Group], Array | None]
-) -> Iterator[Figure]:
-    for env in runs.environments:
-        series = []
-        for group in runs.of_environment(env):
-            along = x(group)
-            if along is None:
-                continue
-            curves = group.stacked("returns")
-            mean = curves.mean(axis=0)
-            if len(curves) == 1:
-                series.append(Series(group.label, along, mean))
-            else:
-                low, high = stat.curve_interval(curves, stream(0, "report"))
-                series.append(Series(group.label, along, mean, low, high))
-        if series:
-            yield LineChart(f"{name}-{env}", env, x_label, "return", series)
+    groups: Sequence[Group], name: str, x_label: str, x: Callable[[Group], Array | None],
+    shade: Shade,
+) -> Iterator[Figure]:  # fmt: skip
+    """The mean return of each group of an environment, where it has something to draw it over."""
+    series = []
+    for group in groups:
+        along = x(group)
+        if along is None:
+            continue
+        curves = group.stacked("returns")
+        mean = curves.mean(axis=0)
+        low, high = _band(curves, shade) if len(curves) > 1 else (None, None)
+        series.append(Series(group.label, along, mean, low, high))
+    if series:
+        env = groups[0].env
+        yield LineChart(f"{name}-{env}", env, x_label, "return", series)
+
+
+def _band(curves: Array, shade: Shade) -> tuple[Array, Array]:
+    """The edges of the band around the mean of several curves, float [K] each."""
+    if shade == "std":
+        mean, std = curves.mean(axis=0), curves.std(axis=0, ddof=1)
+        return mean - std, mean + std
+    low, high = stat.curve_interval(curves, stream(0, "report"))
+    return low, high
 
 
 def profiles(runs: Collection) -> Iterator[Figure]:
@@ -123,12 +166,12 @@ def profiles(runs: Collection) -> Iterator[Figure]:
 
 
 def topology(runs: Collection) -> Iterator[Figure]:
-    """Connections kept since the start, and moved by each evolution."""
+    """Connections kept since the start, moved by each evolution, and dead ones among them."""
     for env in runs.environments:
-        kept, moved = [], []
+        kept, moved, dead = [], [], []
         for group in runs.of_environment(env):
             for network in ("actor", "critics"):
-                updates, overlap, share, new = _evolutions(group.runs[0], network)
+                updates, overlap, share, new, dying = _evolutions(group.runs[0], network)
                 if not updates.size:
                     continue
                 dashed = network == "critics"
@@ -136,24 +179,32 @@ def topology(runs: Collection) -> Iterator[Figure]:
                 text = f"{network}, dropped and grown"
                 moved.append(Series(group.label, updates, share, part=text, dashed=dashed))
                 moved.append(Series(group.label, updates, new, part=f"{network}, new", dashed=True))
+                if np.isfinite(dying).all():
+                    dead.append(Series(group.label, updates, dying, part=network, dashed=dashed))
         if kept:
             yield LineChart(f"kept-{env}", env, "updates", "% there since the start", kept, True)
             yield LineChart(f"moved-{env}", env, "updates", "% moved per evolution", moved, True)
+        if dead:
+            yield LineChart(f"dead-{env}", env, "updates", "% dead links", dead, True)
 
 
-def _evolutions(run: FinishedRun, network: str) -> tuple[Array, Array, Array, Array]:
-    """Update, and in percent of the connections: those of the start, moved, moved for good."""
-    sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * 4)
+def _evolutions(run: FinishedRun, network: str) -> tuple[Array, Array, Array, Array, Array]:
+    """Update, and in percent of the connections: those of the start, moved, moved for good, dead.
+
+    The last is NaN where it was not recorded.
+    """
+    sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * 5)
     for row in run.topology[network]:
         total = sums[int(row["agent_update"])]
         total[0] += row["connections"]
         total[1] += row["connections"] * row["initial_overlap"]
         total[2] += row["moved"]
         total[3] += row["moved"] - row["returned"]
+        total[4] += row.get(DEAD, np.nan)
     updates = np.array(sorted(sums), np.float64)
-    table = np.array([sums[int(u)] for u in updates]).reshape(-1, 4)
-    kept, moved, new = (100 * table[:, k] / table[:, 0] for k in (1, 2, 3))
-    return updates, kept, moved, new
+    table = np.array([sums[int(u)] for u in updates]).reshape(-1, 5)
+    kept, moved, new, dead = (100 * table[:, k] / table[:, 0] for k in (1, 2, 3, 4))
+    return updates, kept, moved, new, dead
 
 
 def degrees(runs: Collection) -> Iterator[Figure]:

@@ -11,8 +11,9 @@ from sparl.training.run_folder import EVALUATIONS, METRICS, RESTORE, TOPOLOGY
 
 Row = dict[str, float]
 _MOST = 1e100  # of any number; sums and products of such are finite
-_AT_LEAST = {"env_step": 0, "agent_update": 0, "updates": 0, "wall_seconds": 0, "connections": 1}
-_AT_MOST = dict.fromkeys(("env_step", "agent_update", "updates", "wall_seconds"), 1e12)
+_COUNTS = ("env_step", "agent_update", "updates", "wall_seconds", "cpu_seconds")
+_AT_LEAST = {**dict.fromkeys(_COUNTS, 0), "connections": 1}
+_AT_MOST = dict.fromkeys(_COUNTS, 1e12)
 
 
 def numbers(
@@ -67,6 +68,19 @@ def check_whole(
                 f"{path / TOPOLOGY}: no evolution of the {network}, but its connections changed; "
                 f"{RESTORE}"
             )
+
+
+def check_trained(path: Path, evaluations: Sequence[Row], warmup_env_steps: int) -> None:
+    """Check that some evaluation came after an update: all others are of an untrained agent.
+
+    Raises:
+        DataError: none did.
+    """
+    if not any(row["updates"] for row in evaluations):
+        raise DataError(
+            f"{path}: no update in {evaluations[-1]['env_step']:,.0f} steps, so no trained agent "
+            f"was evaluated; train for more than the {warmup_env_steps:,} steps of the warm-up"
+        )
 
 
 def check_about(path: Path, about: Mapping[str, Any]) -> None:

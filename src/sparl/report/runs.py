@@ -15,7 +15,14 @@ from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
 from sparl.cost import cost
 from sparl.errors import DataError, SparlError
 from sparl.methods import preset
-from sparl.report.records import Row, check_about, check_degrees, check_whole, numbers
+from sparl.report.records import (
+    Row,
+    check_about,
+    check_degrees,
+    check_trained,
+    check_whole,
+    numbers,
+)
 from sparl.studies.plan import PLAN, read_plan, read_study
 from sparl.training.about import about_run
 from sparl.training.environment import Environment
@@ -34,6 +41,8 @@ from sparl.training.run_folder import (
 Array = NDArray[np.float64]
 REPLAY = ("replay_size", "policy_distance", "n_step")
 EVOLUTION = ("agent_update", "connections", "initial_overlap", "moved", "returned")
+DEAD = "dropped_dead"  # of topology.csv; runs of version 0.1 do not have it
+UNDER_LOAD = 1.2  # wall-clock time over CPU time, from which on a run is taken to have waited
 # What may differ between runs that are averaged.
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
 # What a label need not say: the method and environment stand beside it, lengths where they differ.
@@ -51,9 +60,10 @@ class FinishedRun:
         env_steps: of each evaluation [environment steps].
         updates: before each evaluation.
         seconds: wall-clock time of each evaluation since the start.
+        cpu_seconds: the same of CPU time; None for a run that did not record it.
         returns: mean return of each evaluation.
         metrics: of metrics.csv, what there is of REPLAY in each line, and env_step.
-        topology: of topology.csv, EVOLUTION of each line, by network.
+        topology: of topology.csv, EVOLUTION of each line, and DEAD if recorded, by network.
         degrees: degrees.json; empty for a run that did not write it.
     """
 
@@ -63,6 +73,7 @@ class FinishedRun:
     env_steps: Array
     updates: Array
     seconds: Array
+    cpu_seconds: Array | None
     returns: Array
     metrics: list[Row]
     topology: dict[str, list[Row]]
@@ -86,13 +97,18 @@ class FinishedRun:
                 f"finished runs can be reported and archived{todo}"
             )
         names = ("env_step", "updates", "wall_seconds", "mean")
-        evaluations = numbers(path / EVALUATIONS, folder.rows(EVALUATIONS, whole=True), names)
+        lines = folder.rows(EVALUATIONS, whole=True)
+        evaluations = numbers(path / EVALUATIONS, lines, names, ["cpu_seconds"])
         metrics = numbers(path / METRICS, folder.rows(METRICS, whole=True), ["env_step"], REPLAY)
         steps, updates, seconds, means = (
             np.array([row[name] for row in evaluations]) for name in names
         )
+        cpu = [row["cpu_seconds"] for row in evaluations if "cpu_seconds" in row]
+        cpu_seconds = np.array(cpu) if len(cpu) == len(evaluations) else None
         lines = folder.rows(TOPOLOGY, whole=True)
-        evolutions = list(zip(lines, numbers(path / TOPOLOGY, lines, EVOLUTION), strict=True))
+        evolutions = list(
+            zip(lines, numbers(path / TOPOLOGY, lines, EVOLUTION, [DEAD]), strict=True)
+        )
         check_about(path / RUN, about)
         degrees = folder.read_json(DEGREES, DEGREES_BYTES) if (path / DEGREES).exists() else {}
         if degrees:
@@ -102,9 +118,23 @@ class FinishedRun:
             for network in ("actor", "critics")
         }
         check_whole(path, about["env_step"], evaluations, metrics, topology, degrees)
+        check_trained(path, evaluations, config.warmup_env_steps)
         return cls(
-            path, config, about, steps, updates, seconds, means, metrics, topology, degrees
+            path, config, about, steps, updates, seconds, cpu_seconds, means,
+            metrics, topology, degrees,
         )  # fmt: skip
+
+    @property
+    def trained_returns(self) -> Array:
+        """Return the mean returns of the evaluations that came after the first update."""
+        return self.returns[self.updates > 0]
+
+    @property
+    def under_load(self) -> bool:
+        """Whether its wall-clock time exceeds its CPU time by more than 20 %; False if unknown."""
+        if self.cpu_seconds is None:
+            return False
+        return bool(self.seconds[-1] > UNDER_LOAD * self.cpu_seconds[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +166,13 @@ class Group:
         """Of the evaluations that all runs have [environment steps]."""
         return self.runs[0].env_steps[: min(run.env_steps.size for run in self.runs)]
 
+    @property
+    def has_cpu_seconds(self) -> bool:
+        """Whether all runs recorded their CPU time."""
+        return all(run.cpu_seconds is not None for run in self.runs)
+
     def stacked(self, name: str) -> Array:
-        """returns, updates or seconds of all runs, float [runs, K]."""
+        """returns, updates, seconds or cpu_seconds of all runs, float [runs, K]."""
         return np.stack([getattr(run, name)[: self.env_steps.size] for run in self.runs])
 
     @cached_property

@@ -76,7 +76,7 @@ def steps_to_reach(
     Returns:
         The step of the window's last evaluation; None if it never happens.
     """
-    x = _filled(curve)
+    x = np.asarray(curve, np.float64)
     if x.size < window:
         return None
     sums = np.cumsum(np.concatenate([[0.0], x]))

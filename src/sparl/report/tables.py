@@ -14,8 +14,8 @@ import numpy as np
 
 from sparl.random_streams import stream
 from sparl.report import statistics as stat
-from sparl.report.papers import PAPER_STEPS, Printed, printed
-from sparl.report.runs import Collection, Group, differences
+from sparl.report.papers import PAPER_LAST, PAPER_STEPS, Printed, printed
+from sparl.report.runs import Collection, FinishedRun, Group, differences
 
 Row = dict[str, Any]
 NONE = "-"  # a cell without a value
@@ -69,9 +69,19 @@ def all_tables(runs: Collection) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def final(group: Group, last: int = 10) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Each run's final return, float [runs]."""
-    return np.array([stat.final_return(curve, last) for curve in group.stacked("returns")])
+def final(group: Group, last: int = 10) -> stat.Array:
+    """Return each run's mean over the last evaluations after its first update, float [runs]."""
+    return np.array([stat.final_return(run.trained_returns, last) for run in group.runs])
+
+
+def final_as_in_paper(group: Group) -> stat.Array:
+    """Return each run's final return over as many evaluations as its settings' paper takes."""
+    return final(group, PAPER_LAST[group.config.settings])
+
+
+def averaged(runs: Sequence[FinishedRun], last: int) -> int:
+    """Return how many evaluations a final return is the mean of: `last`, or all if fewer."""
+    return min(last, *(run.trained_returns.size for run in runs))
 
 
 def returns(runs: Collection) -> Table:
@@ -79,19 +89,25 @@ def returns(runs: Collection) -> Table:
     rows = []
     for group in runs.groups:
         config, curves = group.config, group.stacked("returns")
+        trained = (group.stacked("updates") > 0).all(axis=0)
         mean, std = stat.mean_and_std(final(group))
         mean_30, std_30 = stat.mean_and_std(final(group, 30))
         middle = stat.stratified_bootstrap(
             stat.interquartile_mean, [final(group)], stream(0, "report")
         )
         dense = runs.dense(group)
-        goal = float(final(dense).mean()) if dense else math.nan
         is_dense = dense is group
-        reached = (
-            stat.steps_to_reach(group.env_steps.astype(int).tolist(), curves.mean(axis=0), goal)
-            if dense and not is_dense
-            else None
-        )
+        percent, reached = None, None
+        if dense and not is_dense:
+            percent = stat.percent_of(
+                float(final_as_in_paper(group).mean()), float(final_as_in_paper(dense).mean())
+            )
+            reached = stat.steps_to_reach(
+                group.env_steps[trained].astype(int).tolist(),
+                curves.mean(axis=0)[trained],
+                float(final(dense).mean()),
+                averaged(dense.runs, 10),
+            )
         plain = not set(differences(config)) - {"hard_target_every"}
         paper = printed(config) if plain else Printed()
         rows.append(
@@ -101,12 +117,12 @@ def returns(runs: Collection) -> Table:
                 "env_steps": int(group.env_steps[-1]), "horizon_env_steps": config.horizon,
                 "paper_env_steps": PAPER_STEPS[config.settings],
                 "mean_last_10": mean, "std_last_10": std,
+                "evaluations_of_last_10": averaged(group.runs, 10),
                 "mean_last_30": mean_30, "std_last_30": std_30,
+                "evaluations_of_last_30": averaged(group.runs, 30),
                 "iqm": middle.value, "iqm_low": middle.low, "iqm_high": middle.high,
                 "area": float(np.mean([stat.learning_curve_area(c) for c in curves])),
-                "percent_of_dense":
-                    stat.percent_of(mean_30, float(final(dense, 30).mean()))
-                    if dense and not is_dense else None,
+                "percent_of_dense": percent,
                 "dense_measured": dense is not None and not is_dense,
                 "steps_to_dense_final": reached,
                 "paper_mean": paper.mean, "paper_std": paper.std, "paper_area": paper.area,
@@ -115,11 +131,14 @@ def returns(runs: Collection) -> Table:
         )  # fmt: skip
     note = (
         "Mean return of the last 10 (Sokar et al.) and last 30 (RLx2) evaluations, ± standard "
-        "deviation over the runs; IQM: interquartile mean of the former with its 95 % stratified "
-        "bootstrap interval, from two runs on. Area: sum of the evaluations / 1e6. Percent: of the "
-        "dense agent under the same settings, last 30. Reaches dense: the step at which the mean "
-        "of 10 evaluations first is at the dense agent's final return. The papers' figures are "
-        "those of the -v3 task, after the steps named where our runs are of another length."
+        "deviation over the runs; where a run has fewer evaluations after its first update, the "
+        "mean is of all of those, and their number is given. IQM: interquartile mean of the last "
+        "10 with its 95 % stratified bootstrap interval, from two runs on. Area: sum of the "
+        "evaluations / 1e6. % of dense: of the dense agent's return under the same settings, last "
+        "10 under the settings of Sokar et al. and last 30 under RLx2's. Reaches dense: the step "
+        "at which the mean of 10 evaluations first is at the dense agent's last 10. The papers' "
+        "figures are those of the -v3 task, after the steps named where our runs are of another "
+        "length."
     )
     return Table("returns", "Returns", note, _RETURNS, rows)
 
@@ -135,6 +154,15 @@ def _of_paper(row: Row, text: str) -> str:
     if text == NONE or row["env_steps"] == row["paper_env_steps"]:
         return text
     return f"{text} at {_millions(row['paper_env_steps'])}"
+
+
+def _last(row: Row, last: int) -> str:
+    text = _spread(row[f"mean_last_{last}"], row[f"std_last_{last}"])
+    return text + _if_fewer(row[f"evaluations_of_last_{last}"], last)
+
+
+def _if_fewer(count: int, last: int) -> str:
+    return "" if count == last else f" (last {count})"
 
 
 def _interval(row: Row) -> str:
@@ -157,9 +185,9 @@ _RETURNS: list[tuple[str, Callable[[Row], str]]] = [
     ("method", lambda r: str(r["method"])),
     ("runs", lambda r: _of(r["runs"], r["planned_runs"])),
     ("steps", _steps),
-    ("last 10", lambda r: _spread(r["mean_last_10"], r["std_last_10"])),
+    ("last 10", lambda r: _last(r, 10)),
     ("paper", lambda r: _of_paper(r, _spread(r["paper_mean"], r["paper_std"]))),
-    ("last 30", lambda r: _spread(r["mean_last_30"], r["std_last_30"])),
+    ("last 30", lambda r: _last(r, 30)),
     ("IQM [95 %]", _interval),
     ("area", lambda r: _number(r["area"], ".3f")),
     ("paper", lambda r: _of_paper(r, _number(r["paper_area"], ".3f"))),
@@ -174,14 +202,17 @@ def scores(runs: Collection) -> dict[str, list[tuple[Group, Group]]]:
     found: dict[str, list[tuple[Group, Group]]] = {}
     for group in runs.groups:
         dense = runs.dense(group)
-        if dense is not None and float(final(dense).mean()) > 0:
+        if dense is not None and float(final_as_in_paper(dense).mean()) > 0:
             found.setdefault(group.label, []).append((group, dense))
     return {k: v for k, v in found.items() if any(g is not d for g, d in v)}
 
 
 def normalized(pairs: Sequence[tuple[Group, Group]]) -> list[stat.Array]:
     """Final returns in percent of the dense agent's mean, one float [runs] per environment."""
-    return [100 * final(group) / float(final(dense).mean()) for group, dense in pairs]
+    return [
+        100 * final_as_in_paper(group) / float(final_as_in_paper(dense).mean())
+        for group, dense in pairs
+    ]
 
 
 def together(runs: Collection) -> Table:
@@ -191,13 +222,16 @@ def together(runs: Collection) -> Table:
         rng = stream(0, "report")
         ours = normalized(pairs)
         middle = stat.stratified_bootstrap(stat.interquartile_mean, ours, rng)
-        theirs = [final(dense) for _, dense in pairs]
+        both = [
+            *(final_as_in_paper(g) for g, _ in pairs),
+            *(final_as_in_paper(d) for _, d in pairs),
+        ]
         count = len(pairs)
 
         def chance(both: stat.Scores, count: int = count) -> float:
             return stat.probability_of_improvement(both[:count], both[count:])
 
-        better = stat.stratified_bootstrap(chance, [*(final(g) for g, _ in pairs), *theirs], rng)
+        better = stat.stratified_bootstrap(chance, both, rng)
         rows.append(
             {
                 "method": method, "environments": ", ".join(g.env for g, _ in pairs),
@@ -221,7 +255,8 @@ def together(runs: Collection) -> Table:
          lambda r: _bounded(r, "probability_of_improvement", "probability", ".2f")),
     ]  # fmt: skip
     note = (
-        "Final returns (last 10 evaluations) in percent of the dense agent's mean in the same "
+        "Final returns (last 10 evaluations, under RLx2's settings last 30; all after the first "
+        "update where there are fewer) in percent of the dense agent's mean in the same "
         "environment under the same settings. Intervals resample the runs within each "
         "environment: from two runs on, and from a few they are too narrow."
     )
@@ -236,7 +271,10 @@ def costs(runs: Collection) -> Table:
         if cost is None:
             continue
         flops = {name: f or {} for name, f in cost["flops"].items()}
-        ends = [(r.env_steps[-1], r.seconds[-1]) for r in group.runs]
+        steps = [run.env_steps[-1] for run in group.runs]
+        wall = [run.seconds[-1] for run in group.runs]
+        cpu = [run.cpu_seconds[-1] for run in group.runs if run.cpu_seconds is not None]
+        known = len(cpu) == len(wall)
         told = [run.about for run in group.runs]
         memory = [about["peak_memory_bytes"] for about in told if "peak_memory_bytes" in about]
         threads = {about.get("machine", {}).get("threads") for about in told}
@@ -250,8 +288,11 @@ def costs(runs: Collection) -> Table:
                 "counted_flops": flops["counted"]["sparse"],
                 "counted_flops_ratio": flops["counted"]["ratio"],
                 "action_flops_ratio": cost["inference_flops_ratio"],
-                "wall_seconds": float(np.mean([seconds for _, seconds in ends])),
-                "env_steps_per_second": float(np.mean([n / (s or math.nan) for n, s in ends])),
+                "cpu_seconds": float(np.mean(cpu)) if known else None,
+                "env_steps_per_cpu_second": _speed(steps, cpu) if known else None,
+                "wall_seconds": float(np.mean(wall)),
+                "env_steps_per_wall_second": _speed(steps, wall),
+                "under_load": any(run.under_load for run in group.runs) if known else None,
                 "threads": ", ".join(str(t) for t in sorted(t for t in threads if t)),
                 "peak_memory_megabytes": float(np.mean(memory)) / 1e6 if memory else None,
             }
@@ -267,16 +308,19 @@ def costs(runs: Collection) -> Table:
         ("FLOPs, counted", lambda r: f"{r['counted_flops']:.3g}"),
         ("of dense", lambda r: f"{r['counted_flops_ratio']:.1%}"),
         ("an action", lambda r: f"{r['action_flops_ratio']:.1%}"),
-        ("time", lambda r: str(timedelta(seconds=round(r["wall_seconds"])))),
-        ("steps/s", lambda r: _number(r["env_steps_per_second"], ",.0f")),
+        ("CPU time", lambda r: _time(r["cpu_seconds"])),
+        ("steps / CPU s", lambda r: _number(r["env_steps_per_cpu_second"], ",.0f")),
+        ("wall time", lambda r: _time(r["wall_seconds"]) + " (under load)" * bool(r["under_load"])),
         ("threads", lambda r: r["threads"] or NONE),
         ("peak MB", lambda r: _number(r["peak_memory_megabytes"], ".0f")),
     ]  # fmt: skip
     note = (
         "Actor and both critics; FLOPs of a whole training of one update per step. Paper: the "
         "convention of Sokar et al., 6 B T (2 Q + A / d); counted: every multiply-add of an update "
-        "as two operations. Time, steps per second and the peak of the process's memory were "
-        "measured, evaluations included; machines may have been busy with other runs."
+        "as two operations. CPU time, of all threads and workers, wall time and the peak of the "
+        "process's memory were measured, evaluations included. Under load: wall time exceeds CPU "
+        "time by more than 20 %, so the run waited for other work of the machine. Where CPU time "
+        "was not recorded, nothing is known about the load."
     )
     return Table("costs", "Costs", note, columns, rows)
 
@@ -286,7 +330,9 @@ def origins(runs: Collection) -> Table:
     rows = [
         {
             "environment": group.env, "method": group.label, "seed": run.config.seed,
-            "final_return": stat.final_return(run.returns), "folder": run.path.name,
+            "final_return": stat.final_return(run.trained_returns),
+            "evaluations_of_final_return": averaged([run], 10),
+            "folder": run.path.name,
             "times_resumed": len(run.about.get("continued", [])),
             "bit_exact": run.about.get("bit_exact"),
             "commit": run.about.get("versions", {}).get("commit") or None,
@@ -302,7 +348,10 @@ def origins(runs: Collection) -> Table:
         ("environment", lambda r: str(r["environment"])),
         ("method", lambda r: str(r["method"])),
         ("seed", lambda r: str(r["seed"])),
-        ("last 10", lambda r: f"{r['final_return']:,.0f}"),
+        (
+            "last 10",
+            lambda r: f"{r['final_return']:,.0f}" + _if_fewer(r["evaluations_of_final_return"], 10),
+        ),
         ("commit", lambda r: (r["commit"] or NONE)[:10]),
         ("sparl", lambda r: str(r["sparl"] or NONE)),
         ("MuJoCo", lambda r: str(r["mujoco"] or NONE)),
@@ -334,6 +383,15 @@ def _spread(mean: float | None, std: float | None) -> str:
     if mean is None:
         return NONE
     return f"{mean:,.0f}" if std is None or math.isnan(std) else f"{mean:,.0f} ± {std:,.0f}"
+
+
+def _speed(steps: Sequence[float], seconds: Sequence[float]) -> float:
+    """Mean over the runs of their steps per second."""
+    return float(np.mean([n / (s or math.nan) for n, s in zip(steps, seconds, strict=True)]))
+
+
+def _time(seconds: float | None) -> str:
+    return NONE if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
 def _number(value: float | None, form: str) -> str:
