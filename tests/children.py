@@ -9,14 +9,21 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 
+def sparl(
+    *words: str, deaf: bool = False, **how: Any
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    """`sparl WORDS`; see `command`."""
+    return command(sys.executable, "-m", "sparl", *words, deaf=deaf, **how)
+
+
 @contextmanager
-def sparl(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.Popen[str]]:
-    """`sparl WORDS`; at the end of the block it is gone, with all that it started.
+def command(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process; at the end of the block it is gone, with all that it started.
 
     Args:
         words: of the command line.
@@ -29,9 +36,7 @@ def sparl(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.Po
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", **how.pop("env", {}), name: value}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sparl", *words], text=True, env=environment, **pipes | how
-        )
+        process = subprocess.Popen(words, text=True, env=environment, **pipes | how)
     finally:
         signal.signal(signal.SIGINT, before)
     with process:

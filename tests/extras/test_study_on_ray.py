@@ -1,9 +1,12 @@
-"""A study on a real local Ray cluster of two workers, one of which is killed."""
+"""Studies on real local Ray clusters: a worker is killed; a cluster was started elsewhere."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
+import sysconfig
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +75,41 @@ def test_a_stopped_study_stops_its_runs(tmp_path: Path, waits: Path) -> None:
         printed, _ = study.communicate(timeout=120)
     assert study.returncode == 130, printed
     assert [progress(folder, u).state for u in units] == ["stopped", "stopped", "waiting"]
+
+
+def test_own_modules_are_found_on_a_cluster_that_was_started_elsewhere(tmp_path: Path) -> None:
+    """In the directory where the study is started, and by its PYTHONPATH."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder, name in ((project, "Here"), (project / "lib", "There")):
+        folder.mkdir()
+        (folder / f"own_{name.lower()}.py").write_text(
+            "import gymnasium\n"
+            f"gymnasium.register('{name}-v0', max_episode_steps=20,\n"
+            "    entry_point='gymnasium.envs.classic_control:PendulumEnv')\n"
+        )
+    elsewhere.mkdir()
+    (project / "study.toml").write_text(
+        STUDY.replace('"bad_environments:Waits-v0"', '"own_here:Here-v0", "own_there:There-v0"')
+        .replace("seeds = 3", "seeds = 1")
+    )  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    ray = Path(sysconfig.get_path("scripts")) / "ray"
+    words = ["start", "--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
+    with children.command(str(ray), *words, "--block", cwd=elsewhere, env=token, stdout=None):
+        wait_until(lambda: listens(port))
+        path = f"lib{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        words = ["study", "run", "study.toml", "--ray", f"127.0.0.1:{port}"]
+        with children.sparl(*words, cwd=project, env={"PYTHONPATH": path, **token}) as study:
+            printed, _ = study.communicate(timeout=240)
+    assert study.returncode == 0, printed
+    assert "2 runs: 2 finished" in printed
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_no_cluster_there_is_one_line(tmp_path: Path) -> None:

@@ -319,8 +319,8 @@ def costs(runs: Collection) -> Table:
         "convention of Sokar et al., 6 B T (2 Q + A / d); counted: every multiply-add of an update "
         "as two operations. CPU time, of all threads and workers, wall time and the peak of the "
         "process's memory were measured, evaluations included. Under load: wall time exceeds CPU "
-        "time by more than 20 %, so the run waited for other work of the machine. Where CPU time "
-        "was not recorded, nothing is known about the load."
+        "time by more than 20 %, so the run waited, as a rule for other work of the machine. Where "
+        "CPU time was not recorded, nothing is known about the load."
     )
     return Table("costs", "Costs", note, columns, rows)
 

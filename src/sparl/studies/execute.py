@@ -69,8 +69,18 @@ def _take(folder: Path, waiting: list[Unit]) -> Unit | None:
     return None
 
 
-def start(folder: Path, unit: Unit) -> subprocess.Popen[bytes]:
-    """The unit as a process, in a session of its own: Ctrl-C is for whoever started the study."""
+def start(
+    folder: Path, unit: Unit, directory: Path | None = None, python_path: str = ""
+) -> subprocess.Popen[bytes]:
+    """Start the unit as a process in a session of its own: Ctrl-C is for whoever runs the study.
+
+    Args:
+        folder: of the study.
+        unit: what to run.
+        directory: working directory of the process; None: that of this one.
+        python_path: directories where modules are searched for, before those of PYTHONPATH.
+    """
+    paths = [path for path in (python_path, os.environ.get("PYTHONPATH")) if path]
     command = [sys.executable, "-m", "sparl.cli", *words(folder, unit)]
     with (folder / unit.id / OUTPUT).open("ab") as output:
         return subprocess.Popen(
@@ -79,5 +89,6 @@ def start(folder: Path, unit: Unit) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            cwd=directory,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)},
         )

@@ -1,4 +1,8 @@
-"""Runs of a study as tasks of a Ray cluster; every machine must see the study's folder."""
+"""Runs of a study as tasks of a Ray cluster; every machine must see the study's folder.
+
+The processes of a cluster that was started elsewhere have another working directory and another
+PYTHONPATH than the study. Its runs get those of the study, so that they find the same modules.
+"""
 
 from __future__ import annotations
 
@@ -54,12 +58,16 @@ def execute_on_ray(
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"study: no Ray cluster at {address}: {reason}") from None
+        raise UsageError(
+            f"study: no Ray cluster at {address}: {reason} (a cluster that asks for a token needs "
+            "RAY_AUTH_MODE=token here too)"
+        ) from None
     where = folder.resolve()
     try:
         # Ray starts a task again when its worker dies; the unit then goes on where it was.
         task = ray.remote(num_cpus=1, max_retries=ATTEMPTS)(_unit)
-        waiting = {task.remote(where, unit): unit for unit in units}
+        here, python_path = Path.cwd(), os.environ.get("PYTHONPATH", "")
+        waiting = {task.remote(where, unit, here, python_path): unit for unit in units}
         with stop_on_signal() as stop:
             while waiting and stop.signal is None:
                 look(POLL_SECONDS)
@@ -94,13 +102,21 @@ def _check_address(address: str) -> None:
         raise UsageError(f"study: no Ray cluster at {address}: {error}") from None
 
 
-def _unit(folder: Path, unit: Unit) -> int:
-    """In a worker process: the unit as a process of its own; its exit code."""
+def _unit(folder: Path, unit: Unit, directory: Path, python_path: str) -> int:
+    """Run the unit as a process of its own, in a worker process; returns its exit code.
+
+    Args:
+        folder: of the study.
+        unit: what to run.
+        directory: where the study was started; not used on a machine that does not have it.
+        python_path: PYTHONPATH where the study was started.
+    """
     # Ray cancels a task by SIGINT, which a worker ignores if whoever started it did.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     while (state := progress(folder, unit).state) != "finished":
         if state != "running":
-            process = start(folder, unit)
+            there = directory if directory.is_dir() else None
+            process = start(folder, unit, there, python_path)
             try:
                 while (code := process.poll()) is None:
                     time.sleep(POLL_SECONDS / 4)  # a cancelled task learns it between two calls
