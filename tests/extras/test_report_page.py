@@ -27,7 +27,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank, method in enumerate(("TD3", "DS-TD3", "Static-TD3")):
             for seed in range(2):
                 curve = [100.0 * k * (1 + rank + 0.1 * seed) for k in range(21)]
-                write_run(runs / f"{method}-{env}-{seed}", method, env, curve, seed=seed)
+                write_run(runs / f"{method}-{env}-{seed}", method, env, curve, seed=seed, cpu=0.5)
     assert main(["report", str(runs), "--out", str(runs / "report")]) == 0
     return runs / "report" / "report.html"
 
