@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from run_folders import write_run
+from sparl.archive.archive import archive_run
 from sparl.cli import main
 from sparl.errors import DataError
 from sparl.methods import preset
-from sparl.report.archive import archive
 from sparl.report.figures import DARK, LIGHT, Axis, LineChart, Series, short
 from sparl.report.runs import collect, label
 from sparl.report.tables import Row, costs, origins, returns, together
@@ -216,7 +216,7 @@ def test_records_that_are_not_whole_are_named_and_not_counted(
     with pytest.raises(DataError, match=f"not counted: {run / file}: {said}"):
         collect([tmp_path])
     with pytest.raises(DataError, match=said):
-        archive(run, tmp_path / "archive", None)
+        archive_run(run, tmp_path / "archive", None)
 
 
 def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):
         collect([run])
     with pytest.raises(DataError, match=said):
-        archive(run, tmp_path / "archive", None)
+        archive_run(run, tmp_path / "archive", None)
 
 
 @pytest.mark.parametrize(("settings", "last"), [("ds", 10), ("rlx2", 30)])

@@ -7,6 +7,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +15,17 @@ import pytest
 import children
 from children import hears, wait_until, waiting
 from resuming import results
+from run_folders import write_run
+from sparl.archive.archive import Archive
 from sparl.cli import main
-from sparl.methods import METHODS, architecture, preset
+from sparl.methods import METHODS, architecture, preset, run_id
 from sparl.report.runs import collect
 from sparl.studies import execute
-from sparl.studies.plan import Unit, read_studies, read_study, unit_id
+from sparl.studies.command import RunOptions, _again
+from sparl.studies.plan import Unit, read_studies, read_study
 from sparl.studies.progress import Progress, progress
+from sparl.studies.unit import words
+from sparl.training.run_folder import RunFolder
 from sparl.training.start import train
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
@@ -93,10 +99,10 @@ def test_grid_and_variants_make_all_combinations(tmp_path: Path) -> None:
 def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> None:
     config = preset("DS-TD3", "HalfCheetah-v3", steps=10)
     # Pinned: another digest would make everybody's finished studies start again.
-    assert unit_id(config) == "DS-TD3_HalfCheetah-v3_seed0_82fa68ea"
-    assert unit_id(replace(config, gamma=0.9)) != unit_id(config)
-    assert unit_id(replace(config, tensorboard=True)) == unit_id(config)
-    assert unit_id(config, version=1) != unit_id(config) == unit_id(config, version=2)
+    assert run_id(config) == "DS-TD3_HalfCheetah-v3_seed0_82fa68ea"
+    assert run_id(replace(config, gamma=0.9)) != run_id(config)
+    assert run_id(replace(config, tensorboard=True)) == run_id(config)
+    assert run_id(config, version=1) != run_id(config) == run_id(config, version=2)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,7 @@ def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> N
 def test_the_same_run_has_one_id_however_it_is_asked_for(fields: dict[str, Any]) -> None:
     usual = preset("DS-TD3", "HalfCheetah-v3", steps=1_000_000)
     asked = preset("DS-TD3", "HalfCheetah-v3", **{"steps": 1_000_000, **fields})
-    assert unit_id(asked) == unit_id(usual)
+    assert run_id(asked) == run_id(usual)
 
 
 def test_two_studies_that_name_a_run_do_it_once() -> None:
@@ -277,7 +283,7 @@ def test_a_stopped_study_goes_on_bit_for_bit(
         let_go(waits)
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
-    assert "go on with: sparl study run" in printed
+    assert "to resume: sparl study run" in printed
     states = [progress(folder, u) for u in units]
     assert [p.state for p in states] == ["stopped", "waiting"]
     assert states[0].env_step > 0
@@ -363,3 +369,103 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixt
     path = study_file(tmp_path, SMALL)
     assert main(["study", "run", str(path), "--folder", str(tmp_path / "file" / "runs")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ an archive
+
+
+@pytest.fixture
+def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs are made by a build that knows its commit."""
+    sha = "0123456789abcdef0123456789abcdef01234567"
+    for module in ("sparl.training.machine", "sparl.studies.command"):
+        monkeypatch.setattr(f"{module}.commit", lambda: sha)
+    return sha
+
+
+def start_here(folder: Path, unit: Unit, *_: object) -> Any:
+    """Train in this process what a study would train in another one."""
+    code = main(words(folder, unit))
+    return SimpleNamespace(returncode=code, poll=lambda: code, wait=lambda: code)
+
+
+def test_what_finishes_is_archived_at_once_and_never_done_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    with_commit: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(execute, "start", start_here)
+    monkeypatch.setattr("sparl.archive.archive.ACTOR_EPISODES", 3)
+    path, archive = study_file(tmp_path, SMALL), tmp_path / "archive"
+    (first, second) = read_study(path).units
+    to_archive = ["--archive", str(archive)]
+    assert main(["study", "run", str(path), "--folder", str(tmp_path / "runs"), *to_archive]) == 0
+
+    kept = archive / "Pendulum-v1" / "DS-TD3_seed0"
+    about = json.loads((kept / "run.json").read_text())
+    assert (about["versions"]["commit"], about["preset"]) == (with_commit, 2)
+    assert about["actor"]["episodes"] == 3
+    capsys.readouterr()
+    assert main(["evaluate", str(kept), "--episodes", "3", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["mean"], again["std"]) == (about["actor"]["mean"], about["actor"]["std"])
+    other = archive / "Pendulum-v1" / "DS-TD3_seed1"
+    assert "actor" not in json.loads((other / "run.json").read_text())
+    assert not (other / "agent.json").exists()
+    assert collect([archive]).groups[0].label == "DS-TD3"
+
+    # Another folder, another file that asks for the same runs in other words, and one run more.
+    monkeypatch.setattr(execute, "start", lambda folder, unit, *_: started.append(unit.id))
+    started: list[str] = []
+    words_ = SMALL.replace("seeds = 2", "seeds = [1, 0]").replace("steps = 300", "steps = 400")
+    asked = study_file(tmp_path, words_ + "stop_at = 300\nhorizon_env_steps = 300\n", "other.toml")
+    assert {unit.id for unit in read_study(asked).units} == {first.id, second.id}
+    elsewhere = ["--folder", str(tmp_path / "elsewhere")]
+    capsys.readouterr()
+    assert main(["study", "run", str(asked), str(path), *elsewhere, *to_archive]) == 0
+    assert started == []
+    assert "2 runs: 2 finished" in capsys.readouterr().out
+    assert main(["study", "status", str(path), *elsewhere, *to_archive]) == 0
+    assert f"finished: {first.id}, return" in capsys.readouterr().out
+    assert main(["study", "status", str(path), *elsewhere]) == 0
+    assert "2 waiting" in capsys.readouterr().out
+
+
+def test_a_run_that_finished_without_the_archive_is_archived_when_the_study_runs_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    with_commit: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(execute, "start", start_here)
+    monkeypatch.setattr("sparl.archive.archive.ACTOR_EPISODES", 1)
+    path = study_file(tmp_path, SMALL.replace("seeds = 2", "seeds = [3]"))
+    words_ = ["study", "run", str(path), "--folder", str(tmp_path / "runs")]
+    assert main(words_) == 0
+    archive = tmp_path / "archive"
+    # An interrupted copy is completed.
+    (archive / "Pendulum-v1" / "DS-TD3_seed3").mkdir(parents=True)
+    assert main([*words_, "--archive", str(archive)]) == 0
+    kept = archive / "Pendulum-v1" / "DS-TD3_seed3"
+    assert json.loads((kept / "run.json").read_text())["actor"]["episodes"] == 1
+    assert (kept / "agent.json").exists()
+    assert [path.name for path in kept.parent.iterdir()] == ["DS-TD3_seed3"]
+    capsys.readouterr()
+    assert main([*words_, "--archive", str(path)]) == 3
+    assert "not a folder" in capsys.readouterr().err
+
+
+def test_runs_of_an_older_preset_are_other_runs(tmp_path: Path) -> None:
+    """An archived run that records no version is of version 1."""
+    path = write_run(tmp_path / "Pendulum-v1" / "run", "DS-TD3", "Pendulum-v1", [1.0] * 3)
+    config = RunFolder.open(path).config()
+    assert Archive.read(tmp_path).runs == {run_id(config, version=1): path}
+    about = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**about, "preset": 2}))
+    assert Archive.read(tmp_path).runs == {run_id(config): path}
+
+
+def test_a_stopped_study_says_how_to_resume_it_with_all_its_options(tmp_path: Path) -> None:
+    options = RunOptions(
+        (Path("a.toml"), Path("b.toml")), Path("f"), Path("results/runs"), 2, "local"
+    )
+    assert _again(options) == (
+        "sparl study run a.toml b.toml --folder f --archive results/runs --processes 2 --ray"
+    )

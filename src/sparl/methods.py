@@ -9,7 +9,9 @@ tables and texts; where a text is silent, of what its released code was built fr
 from __future__ import annotations
 
 import difflib
+import hashlib
 import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -474,6 +476,15 @@ def identity(config: Config, version: int | None = None) -> dict[str, Any]:
         "horizon": config.horizon,
         "preset": today if version is None else version,
     }
+
+
+def run_id(config: Config, version: int | None = None) -> str:
+    """METHOD_ENV_seedN and eight digits of a digest of the run's identity; see `identity`.
+
+    Whoever asks for the same run, with whatever fields they say it, gets the same id.
+    """
+    known = json.dumps(identity(config, version), sort_keys=True)
+    return f"{run_name(config)}_{hashlib.sha256(known.encode()).hexdigest()[:8]}"
 
 
 def without_effect(config: Config) -> list[str]:

@@ -10,11 +10,10 @@ from typing import Annotated
 
 import tyro
 
+from sparl.archive.archive import archive_run, check_archive
 from sparl.arguments import parse_options
 from sparl.console import PlainConsole
 from sparl.errors import ResourceError, UsageError
-from sparl.report.archive import archive as archive_run
-from sparl.report.archive import check_archive
 from sparl.report.page import html, markdown, summary
 from sparl.report.pictures import Section, Shade, all_sections
 from sparl.report.runs import collect

@@ -9,10 +9,11 @@ from typing import Literal
 
 import numpy as np
 
+from sparl.archive.finished_run import DEAD, FinishedRun
 from sparl.random_streams import stream
 from sparl.report import statistics as stat
 from sparl.report.figures import Array, Figure, HeatMap, LineChart, Series
-from sparl.report.runs import DEAD, Collection, FinishedRun, Group
+from sparl.report.runs import Collection, Group
 from sparl.report.tables import normalized, scores
 
 STEPS = "environment steps"

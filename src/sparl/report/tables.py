@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from sparl.archive.finished_run import FinishedRun
 from sparl.random_streams import stream
 from sparl.report import statistics as stat
 from sparl.report.papers import PAPER_LAST, PAPER_STEPS, Printed, printed
-from sparl.report.runs import Collection, FinishedRun, Group, differences
+from sparl.report.runs import Collection, Group, differences
 
 Row = dict[str, Any]
 NONE = "-"  # a cell without a value

@@ -1,4 +1,4 @@
-"""`sparl study run FILE` and `sparl study status FILE`."""
+"""`sparl study run FILE...` and `sparl study status FILE...`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import tyro
 from rich.live import Live
 from rich.table import Table
 
+from sparl.archive.archive import Archive
 from sparl.arguments import parse_options
 from sparl.console import PlainConsole
-from sparl.errors import UsageError
+from sparl.errors import SparlError, UsageError
 from sparl.studies.estimate import estimates
 from sparl.studies.execute import execute
-from sparl.studies.plan import Study, read_study, write_plan
-from sparl.studies.progress import Progress, hours, progress, table
+from sparl.studies.plan import Study, Unit, read_studies, write_plan
+from sparl.studies.progress import Progress, archived_progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
-from sparl.training.machine import available_cores
+from sparl.training.machine import available_cores, commit
 from sparl.wording import counted
 
-USAGE = "usage: sparl study run FILE | status FILE        sparl study run --help"
+USAGE = "usage: sparl study run FILE... | status FILE...        sparl study run --help"
 
 
 def study(args: list[str]) -> int:
@@ -40,17 +41,24 @@ def study(args: list[str]) -> int:
 
 @dataclass(frozen=True)
 class StatusOptions:
-    """How far a study is."""
+    """How far studies are."""
 
-    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """The study's file."""
+    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
+    """The studies' files, in order."""
     folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where its runs are; None: runs/NAME."""
+    """Where their runs are; None: runs/NAME, of several files runs/NAME+NAME."""
+    archive: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """An archive; the runs that it holds count as finished."""
 
 
 @dataclass(frozen=True)
 class RunOptions(StatusOptions):
-    """Run all that a study's file names: what is finished is skipped, what stopped goes on."""
+    """Run all that studies' files name, file by file.
+
+    Finished runs are skipped, stopped ones resumed. With --archive every run that finishes is
+    archived at once, and of each configuration the actor of the first seed, with its return over
+    100 episodes.
+    """
 
     processes: int | None = None
     """Runs at a time; None: one per core."""
@@ -63,8 +71,8 @@ class RunOptions(StatusOptions):
 def status(args: list[str]) -> int:
     """`sparl study status`."""
     options = parse_options(StatusOptions, args, "sparl study status")
-    found = read_study(options.file)
-    every = _look(_folder(options, found), found)
+    runs = _Runs.named(options)
+    every = runs.progress()
     PlainConsole().print(table(every))
     for p in every:
         if p.state == "finished":
@@ -78,28 +86,100 @@ def run(args: list[str]) -> int:
     processes = available_cores() if options.processes is None else options.processes
     if processes < 1:
         raise UsageError(f"study: --processes is {processes}, must be at least 1")
-    found = read_study(options.file)
-    folder = _folder(options, found)
-    every = _look(folder, found)
-    todo = [p.unit for p in every if p.state != "finished"]
+    runs = _Runs.named(options)
     console = PlainConsole()
     if options.dry_run:
-        _print_plan(console, every, processes)
+        _print_plan(console, runs.progress(), processes)
         return 0
-    write_plan(folder, found)
-    console.print(f"{counted(len(every), 'run')} in {folder}, {len(todo)} to do")
-    with _Watch(console, folder, found) as watch:
+    if options.archive and not commit():
+        raise UsageError(
+            "study: --archive needs a sparl that knows its commit: installed from a checkout"
+        )
+    write_plan(runs.folder, runs.study)
+    runs.archive_finished()
+    every = runs.progress()
+    todo = [p.unit for p in every if p.state != "finished"]
+    console.print(f"{counted(len(every), 'run')} in {runs.folder}, {len(todo)} to do")
+    with _Watch(console, runs) as watch:
         if options.ray is None:
-            stopped = execute(folder, todo, processes, watch.look)
+            stopped = execute(runs.folder, todo, processes, watch.look, runs.keep)
         else:
-            stopped = execute_on_ray(folder, todo, options.ray, processes, watch.look)
-    every = _look(folder, found)
+            stopped = execute_on_ray(
+                runs.folder, todo, options.ray, processes, watch.look, runs.keep
+            )
+    every = runs.progress()
     console.print(table(every))
     if stopped is not None:
-        console.print(f"stopped; go on with: sparl study run {options.file}")
+        console.print(f"stopped; to resume: {_again(options)}")
         return 128 + stopped
-    console.print(f"tables and pictures: sparl report {folder}")
-    return 0 if all(p.state == "finished" for p in every) else 1
+    console.print(f"tables and pictures: sparl report {runs.archive_path or runs.folder}")
+    return 0 if all(p.state == "finished" for p in every) and not runs.not_archived else 1
+
+
+def _again(options: RunOptions) -> str:
+    """The command that resumes a study, with every option that was given."""
+    words = ["sparl study run", *map(str, options.files)]
+    for name in ("folder", "archive", "processes", "ray"):
+        value = getattr(options, name)
+        if value is not None:
+            words += [f"--{name}", *([] if value == LOCAL else [str(value)])]
+    return " ".join(words)
+
+
+class _Runs:
+    """The runs of studies: in their folder, and in an archive if there is one.
+
+    Attributes:
+        study: what the files name.
+        folder: where the runs are.
+        not_archived: runs that could not be archived.
+    """
+
+    def __init__(self, study: Study, folder: Path, archive: Path | None) -> None:
+        self.study = study
+        self.folder = folder
+        self.not_archived: set[str] = set()
+        self._archive = None if archive is None else Archive.read(archive)
+        for note in self._archive.notes if self._archive else ():
+            PlainConsole().print(f"note: {note}")
+
+    @classmethod
+    def named(cls, options: StatusOptions) -> _Runs:
+        """The runs that the command line names."""
+        study = read_studies(options.files)
+        folder = Path("runs") / study.name if options.folder is None else options.folder
+        return cls(study, folder, options.archive)
+
+    @property
+    def archive_path(self) -> Path | None:
+        """The archive's folder."""
+        return None if self._archive is None else self._archive.path
+
+    def progress(self) -> list[Progress]:
+        """How far each run is; what the archive holds has finished."""
+        archived = self._archive.runs if self._archive else {}
+        return [
+            archived_progress(archived[unit.id], unit)
+            if unit.id in archived
+            else progress(self.folder, unit)
+            for unit in self.study.units
+        ]
+
+    def archive_finished(self) -> None:
+        """Archive the runs that have finished and are not in the archive yet."""
+        for p in self.progress():
+            if p.state == "finished":
+                self.keep(p.unit)
+
+    def keep(self, unit: Unit) -> None:
+        """Archive a run that has finished; what prevents it is printed, and the study continues."""
+        if self._archive is None or unit.id in self._archive.runs:
+            return
+        try:
+            self._archive.add(self.folder / unit.id, with_actor=unit.id in self.study.first_seeds)
+        except SparlError as error:
+            self.not_archived.add(unit.id)
+            PlainConsole(stderr=True).print(f"warning: {unit.id} is not archived: {error}")
 
 
 class _Watch:
@@ -107,10 +187,10 @@ class _Watch:
 
     refresh_seconds = 2.0
 
-    def __init__(self, console: PlainConsole, folder: Path, study: Study) -> None:
-        self._console, self._folder, self._study = console, folder, study
+    def __init__(self, console: PlainConsole, runs: _Runs) -> None:
+        self._console, self._runs = console, runs
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._states = {p.unit.id: p.state for p in _look(folder, study)}
+        self._states = {p.unit.id: p.state for p in runs.progress()}
         self._next = 0.0
 
     def __enter__(self) -> _Watch:
@@ -127,7 +207,7 @@ class _Watch:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.refresh_seconds
-        every = _look(self._folder, self._study)
+        every = self._runs.progress()
         if self._live.is_started:
             self._live.update(table(every), refresh=True)
             return
@@ -146,14 +226,6 @@ def _with_address(args: Sequence[str]) -> list[str]:
         if at == len(words) or words[at].startswith("--") or words[at].endswith(".toml"):
             words.insert(at, LOCAL)
     return words
-
-
-def _folder(options: StatusOptions, found: Study) -> Path:
-    return Path("runs") / found.name if options.folder is None else options.folder
-
-
-def _look(folder: Path, found: Study) -> list[Progress]:
-    return [progress(folder, unit) for unit in found.units]
 
 
 def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int) -> None:

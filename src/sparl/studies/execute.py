@@ -18,7 +18,11 @@ POLL_SECONDS = 0.5
 
 
 def execute(
-    folder: Path, units: Sequence[Unit], processes: int, look: Callable[[float], None]
+    folder: Path,
+    units: Sequence[Unit],
+    processes: int,
+    look: Callable[[float], None],
+    finished: Callable[[Unit], None],
 ) -> signal.Signals | None:
     """Run all units, so many at a time; what fails is recorded, and the others go on.
 
@@ -29,6 +33,7 @@ def execute(
         units: what to run, in this order.
         processes: how many at a time.
         look: called again and again with the seconds it should take.
+        finished: called when a run has finished.
 
     Returns:
         The signal that stopped it, after every run has saved and ended; None if all were run.
@@ -49,6 +54,8 @@ def execute(
                         waiting.append(unit)
                     else:
                         record_end(folder / unit.id, process.returncode)
+                        if process.returncode == 0:
+                            finished(unit)
             return stop.signal
     finally:
         for process in running.values():

@@ -14,7 +14,6 @@ methods = ["SAC"]
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ from typing import Any
 
 from sparl.configuration import Config, check, typed_fields
 from sparl.errors import DataError, UsageError
-from sparl.methods import find_method, identity, preset, run_name
+from sparl.methods import find_method, preset, run_id
 from sparl.training.durable import make_folder, write_whole
 from sparl.training.run_folder import RunFolder
 from sparl.training.toml_files import load_toml
@@ -41,7 +40,7 @@ class Unit:
     """One run of a study.
 
     Attributes:
-        id: the name of its folder; stable, see `unit_id`.
+        id: the name of its folder; stable, see `sparl.methods.run_id`.
         fields: method, env, seed and everything that was set.
         config: the configuration that the fields resolve to.
     """
@@ -59,7 +58,7 @@ class Unit:
         """
         values = dict(fields)
         config = preset(values.pop("method"), values.pop("env"), **values)
-        return cls(unit_id(config), fields, config)
+        return cls(run_id(config), fields, config)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Study:
         """Ids of the runs that have the smallest seed of their configuration."""
         first: dict[str, Unit] = {}
         for unit in sorted(self.units, key=lambda unit: unit.config.seed):
-            first.setdefault(unit_id(replace(unit.config, seed=0)), unit)
+            first.setdefault(run_id(replace(unit.config, seed=0)), unit)
         return {unit.id for unit in first.values()}
 
 
@@ -146,16 +145,6 @@ def read_plan(folder: Path) -> list[Config]:
         return [Unit.of(typed_fields(run, str(where))).config for run in runs.values()]
     except (KeyError, TypeError, AttributeError, UsageError) as error:
         raise DataError(f"{where}: cannot be read ({error!r})") from None
-
-
-def unit_id(config: Config, version: int | None = None) -> str:
-    """METHOD_ENV_seedN and eight digits of a digest of the run's identity.
-
-    Two studies that ask for the same run, whatever fields they say it with, give it the same id;
-    see `sparl.methods.identity`.
-    """
-    known = json.dumps(identity(config, version), sort_keys=True)
-    return f"{run_name(config)}_{hashlib.sha256(known.encode()).hexdigest()[:8]}"
 
 
 def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:

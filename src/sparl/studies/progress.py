@@ -60,6 +60,12 @@ def progress(folder: Path, unit: Unit) -> Progress:
     return Progress(unit, state, env_step, rate, last, error)
 
 
+def archived_progress(path: Path, unit: Unit) -> Progress:
+    """That of a run which an archive holds in this folder: it has finished."""
+    last = RunFolder(path).rows(EVALUATIONS)[-1]
+    return Progress(unit, "finished", int(last["env_step"]), last_return=float(last["mean"]))
+
+
 def _state(path: Path, told: object) -> tuple[State, str]:
     if told == "finished":
         return "finished", ""

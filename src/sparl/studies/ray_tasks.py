@@ -29,7 +29,7 @@ ATTEMPTS = 10  # at a run whose worker is lost again and again
 
 def execute_on_ray(
     folder: Path, units: Sequence[Unit], address: str, processes: int,
-    look: Callable[[float], None],
+    look: Callable[[float], None], finished: Callable[[Unit], None],
 ) -> signal.Signals | None:  # fmt: skip
     """Run all units as Ray tasks of one core each; a lost worker's run goes on in another.
 
@@ -39,6 +39,7 @@ def execute_on_ray(
         address: of a running cluster, or "local" to start one here for this study.
         processes: how many at a time, on a local cluster.
         look: called again and again with the seconds it should take.
+        finished: called when a run has finished.
 
     Returns:
         The signal that stopped it; None if all were run.
@@ -73,9 +74,13 @@ def execute_on_ray(
                 look(POLL_SECONDS)
                 done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
                 for reference in done:
-                    path = where / waiting.pop(reference).id
+                    unit = waiting.pop(reference)
+                    path = where / unit.id
                     try:
-                        record_end(path, ray.get(reference))
+                        code = ray.get(reference)
+                        record_end(path, code)
+                        if code == 0:
+                            finished(unit)
                     except ray.exceptions.RayError as error:
                         record_loss(path, " ".join(str(error).split()))
             for reference in waiting:

@@ -5,7 +5,8 @@ safetensors for arrays, JSON for the rest; nothing here can execute code when it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -149,6 +150,43 @@ def load_agent(path: str | Path) -> TrainedAgent:
         DataError: missing, damaged, or of another format.
     """
     folder = RunFolder.open(path)
+    with _whole(folder.path):
+        manifest, arrays = _read(folder)
+        return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
+
+
+def save_actor(folder: RunFolder, into: RunFolder) -> None:
+    """Write a run's actor alone into another folder: enough to act, to evaluate and to export.
+
+    Raises:
+        DataError: the agent is missing, damaged, or of another format.
+        ResourceError: it cannot be written.
+    """
+    with _whole(folder.path):
+        manifest, arrays = _read(folder)
+        data = pack({name: a for name, a in arrays.items() if name.startswith("actor.")})
+        manifest["networks"] = {"actor": manifest["networks"]["actor"]}
+        manifest["file"] = {"name": AGENT, "bytes": len(data), "sha256": digest(data)}
+    into.write(AGENT, data)
+    into.write_json(AGENT_MANIFEST, manifest)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """What a damaged manifest leads to is a DataError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(f"{path}: the agent cannot be read ({error!r})") from None
+
+
+def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
+    """The manifest of a run's agent, and its arrays, verified.
+
+    Raises:
+        DataError: missing, damaged, or of another format.
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: the manifest is damaged.
+    """
     if not (folder.path / AGENT_MANIFEST).exists():
         raise DataError(
             f"{folder.path / AGENT_MANIFEST}: missing; a run writes its agent when it ends or is "
@@ -161,15 +199,11 @@ def load_agent(path: str | Path) -> TrainedAgent:
             f"this version reads {FORMAT}"
         )
     where = folder.path / AGENT
-    try:
-        expected = _expected(manifest["networks"])
-        data = read_whole(where, largest(expected))
-        if digest(data) != manifest["file"]["sha256"]:
-            raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
-        arrays = unpack(data, expected, where)
-        return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{folder.path}: the agent cannot be read ({error!r})") from None
+    expected = _expected(manifest["networks"])
+    data = read_whole(where, largest(expected))
+    if digest(data) != manifest["file"]["sha256"]:
+        raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
+    return manifest, unpack(data, expected, where)
 
 
 def _expected(networks: Any) -> dict[str, Expected]:

@@ -1,0 +1,1 @@
+"""Archives: finished runs, kept and recognised."""

@@ -1,0 +1,161 @@
+"""Archives: the small files of finished runs, kept as they are, and recognised again.
+
+ARCHIVE/ENV/METHOD_seedN/    the run's records, as they are in its folder
+    run.json                 with the commit, and the return of the actor where that is kept
+    agent.*                  the actor, of some runs
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sparl.archive.finished_run import FinishedRun
+from sparl.errors import DataError, ResourceError, UsageError
+from sparl.methods import run_name
+from sparl.training.agent_file import load_agent, save_actor
+from sparl.training.environment import make_environment
+from sparl.training.evaluate import Evaluator
+from sparl.training.machine import available_cores
+from sparl.training.run_folder import (
+    CONFIG,
+    DEGREES,
+    EVALUATIONS,
+    METRICS,
+    RUN,
+    TOPOLOGY,
+    RunFolder,
+)
+
+KEPT = (CONFIG, EVALUATIONS, METRICS, TOPOLOGY, DEGREES)
+ACTOR_EPISODES = 100  # over which the return of a kept actor is measured
+
+
+@dataclass
+class Archive:
+    """An archive that has been read.
+
+    Attributes:
+        path: its folder.
+        runs: the folder of each run, by its id; see `sparl.methods.run_id`.
+        notes: folders that could not be read, and why.
+    """
+
+    path: Path
+    runs: dict[str, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> Archive:
+        """The runs of an archive's folder, which need not exist yet.
+
+        Raises:
+            DataError: it is a file.
+        """
+        check_archive(path)
+        archive = cls(path)
+        for found in sorted(path.glob(f"*/*/{CONFIG}")):
+            if not (found.parent / RUN).exists():
+                continue  # a trained agent alone
+            try:
+                archive.runs.setdefault(FinishedRun.read(found.parent).id, found.parent)
+            except DataError as error:
+                archive.notes.append(f"not counted as archived: {error}")
+        return archive
+
+    def add(self, run: Path, *, with_actor: bool) -> Path:
+        """Archive a finished run, unless it is there already.
+
+        Args:
+            run: its folder.
+            with_actor: keep its actor too, with its return over ACTOR_EPISODES episodes.
+
+        Returns:
+            Its folder in the archive.
+
+        Raises:
+            SparlError: see `archive`, and what an evaluation can raise.
+        """
+        known = FinishedRun.read(run).id
+        if known not in self.runs:
+            self.runs[known] = archive_run(run, self.path, None, with_actor=with_actor)
+        return self.runs[known]
+
+
+def actor_return(run: Path) -> dict[str, Any]:
+    """The return of a run's actor over ACTOR_EPISODES episodes, as run.json records it."""
+    config = RunFolder.open(run).config()
+    evaluator = Evaluator(lambda: make_environment(config), ACTOR_EPISODES, config.evaluation_seed)
+    try:
+        result = evaluator.evaluate(load_agent(run).policy, min(available_cores(), 4))
+    finally:
+        evaluator.close()
+    return {"episodes": ACTOR_EPISODES, "mean": result.mean, "std": result.std}
+
+
+def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = False) -> Path:
+    """Copy a finished run's records into its own folder under `to`.
+
+    The files are copied byte for byte, but run.json gets the commit if the run did not know it,
+    and the actor's return where it is kept.
+
+    Args:
+        run: the run's folder.
+        to: the archive.
+        commit: of the code that made the run, where the run does not say.
+        with_actor: keep the actor too, with its return.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        DataError: the run has not finished, or is damaged.
+        UsageError: no commit is known, two are, or the archive already has the run.
+        ResourceError: it cannot be written.
+    """
+    finished = FinishedRun.read(run)
+    about = finished.about
+    known = about.get("versions", {}).get("commit", "")
+    if known and commit and known != commit:
+        raise UsageError(f"{run}: made from commit {known}, not {commit}; leave --commit out")
+    if not known and not re.fullmatch("[0-9a-f]{7,40}(-dirty)?", commit or ""):
+        raise UsageError(
+            f"{run}: does not say from which commit it was made; name it: --commit SHA"
+        )
+    config = finished.config
+    env = config.env.replace("/", "-")
+    name = run_name(config).replace(f"_{env}_", "_")
+    into = to / env / name
+    count = 1
+    while (into / RUN).exists():  # written last: without it a copy was interrupted
+        if (into / EVALUATIONS).read_bytes() == (run / EVALUATIONS).read_bytes():
+            raise UsageError(f"{into}: this run is archived already")
+        count += 1
+        into = into.with_name(f"{name}-{count}")
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        for name in KEPT:
+            if (run / name).exists():
+                shutil.copyfile(run / name, into / name)
+    except OSError as error:
+        raise ResourceError(f"cannot write {into}: {error.strerror}") from None
+    if not known:
+        about["versions"] = {**about.get("versions", {}), "commit": commit}
+    if with_actor:
+        about["actor"] = actor_return(run)
+        save_actor(RunFolder.open(run), RunFolder(into))
+    RunFolder(into).write_json(RUN, about)
+    return into
+
+
+def check_archive(path: Path) -> None:
+    """An archive's folder can be made.
+
+    Raises:
+        DataError: it is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{path}: not a folder")

@@ -1,0 +1,131 @@
+"""A finished run as reports and archives read it, checked: its files may be anybody's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparl.archive.records import (
+    Row,
+    check_about,
+    check_degrees,
+    check_trained,
+    check_whole,
+    numbers,
+)
+from sparl.configuration import Config
+from sparl.errors import DataError
+from sparl.methods import run_id
+from sparl.training.about import about_run
+from sparl.training.run_folder import (
+    DEGREES,
+    DEGREES_BYTES,
+    EVALUATIONS,
+    METRICS,
+    RUN,
+    TOPOLOGY,
+    RunFolder,
+)
+
+Array = NDArray[np.float64]
+REPLAY = ("replay_size", "policy_distance", "n_step")
+EVOLUTION = ("agent_update", "connections", "initial_overlap", "moved", "returned")
+DEAD = "dropped_dead"  # of topology.csv; runs of version 0.1 do not have it
+UNDER_LOAD = 1.2  # wall-clock time over CPU time, from which on a run is taken to have waited
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """What a run's folder tells.
+
+    Attributes:
+        path: the folder.
+        config: of the run.
+        about: run.json.
+        env_steps: of each evaluation [environment steps].
+        updates: before each evaluation.
+        seconds: wall-clock time of each evaluation since the start.
+        cpu_seconds: the same of CPU time; None for a run that did not record it.
+        returns: mean return of each evaluation.
+        metrics: of metrics.csv, what there is of REPLAY in each line, and env_step.
+        topology: of topology.csv, EVOLUTION of each line, and DEAD if recorded, by network.
+        degrees: degrees.json; empty for a run that did not write it.
+    """
+
+    path: Path
+    config: Config
+    about: dict[str, Any]
+    env_steps: Array
+    updates: Array
+    seconds: Array
+    cpu_seconds: Array | None
+    returns: Array
+    metrics: list[Row]
+    topology: dict[str, list[Row]]
+    degrees: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> FinishedRun:
+        """A run's folder.
+
+        Raises:
+            DataError: it has not finished, or a file is damaged or not whole.
+        """
+        folder = RunFolder.open(path)
+        config, about = folder.config(), folder.run()
+        if about.get("state") != "finished":
+            now = about_run(path)
+            can_go_on = "continuation" in now and now["state"] != "running"
+            todo = f"; to finish it: sparl resume {path}" if can_go_on else ""
+            raise DataError(
+                f"{path}: {now['state']} at step {now['env_step']:,} of {config.end:,}, and only "
+                f"finished runs can be reported and archived{todo}"
+            )
+        names = ("env_step", "updates", "wall_seconds", "mean")
+        lines = folder.rows(EVALUATIONS, whole=True)
+        evaluations = numbers(path / EVALUATIONS, lines, names, ["cpu_seconds"])
+        metrics = numbers(path / METRICS, folder.rows(METRICS, whole=True), ["env_step"], REPLAY)
+        steps, updates, seconds, means = (
+            np.array([row[name] for row in evaluations]) for name in names
+        )
+        cpu = [row["cpu_seconds"] for row in evaluations if "cpu_seconds" in row]
+        cpu_seconds = np.array(cpu) if len(cpu) == len(evaluations) else None
+        lines = folder.rows(TOPOLOGY, whole=True)
+        evolutions = list(
+            zip(lines, numbers(path / TOPOLOGY, lines, EVOLUTION, [DEAD]), strict=True)
+        )
+        check_about(path / RUN, about)
+        degrees = folder.read_json(DEGREES, DEGREES_BYTES) if (path / DEGREES).exists() else {}
+        if degrees:
+            check_degrees(path / DEGREES, degrees)
+        topology = {
+            network: [row for line, row in evolutions if line.get("network") == network]
+            for network in ("actor", "critics")
+        }
+        check_whole(path, about["env_step"], evaluations, metrics, topology, degrees)
+        check_trained(path, evaluations, config.warmup_env_steps)
+        return cls(
+            path, config, about, steps, updates, seconds, cpu_seconds, means,
+            metrics, topology, degrees,
+        )  # fmt: skip
+
+    @property
+    def trained_returns(self) -> Array:
+        """Return the mean returns of the evaluations that came after the first update."""
+        return self.returns[self.updates > 0]
+
+    @property
+    def under_load(self) -> bool:
+        """Whether its wall-clock time exceeds its CPU time by more than 20 %; False if unknown."""
+        if self.cpu_seconds is None:
+            return False
+        return bool(self.seconds[-1] > UNDER_LOAD * self.cpu_seconds[-1])
+
+    @property
+    def id(self) -> str:
+        """Name of the run in studies; see `sparl.methods.run_id`."""
+        return run_id(self.config, self.about.get("preset", 1))
