@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,13 @@ from gymnasium.envs.classic_control.pendulum import PendulumEnv
 import children
 import sparl
 from children import wait_until
+from sparl import user_modules
 from sparl.arguments import parse_config
 from sparl.cli import main
 from sparl.configuration import FIELDS, Config
+from sparl.methods import preset
 from sparl.training import machine
+from sparl.training.rewire import schedule
 
 SMALL = [
     "--env", "Pendulum-v1", "--steps", "300", "--warmup-env-steps", "100",
@@ -251,28 +256,261 @@ def test_help_shows_every_field_with_its_default(capsys: pytest.CaptureFixture[s
     assert "(default: 40.0)" in text  # lambda_1 of Ant
 
 
-def test_papers_command_lines_are_understood() -> None:
-    for spelled, method in (
-        ("DS-TD3", "DS-TD3"), ("StaticSparseTD3", "Static-TD3"), ("TD3", "TD3"),
-    ):  # fmt: skip
-        config = parse_config(["--env", "HalfCheetah-v3", "--policy", spelled], "test")
-        assert (config.method, config.env) == (method, "HalfCheetah-v3")
-    line = (
-        "--actor_sparsity 0.9 --critic_sparsity 0.85 --nstep 3 --delay_nstep 300000 "
-        "--use_dynamic_buffer"
-    )
-    config = parse_config(line.split(), "test")
-    assert (config.actor_sparsity, config.critic_sparsity) == (0.9, 0.85)
-    assert (config.n_step, config.n_step_delay_updates) == (3, 300_000)
-    assert config.dynamic_buffer
+PAPERS_LINES: list[tuple[str, str, dict[str, Any]]] = [
+    # Sokar et al., README and main.py
+    ("--env HalfCheetah-v3 --policy DS-TD3", "DS-TD3", {}),
+    ("--env HalfCheetah-v3 --policy StaticSparseTD3", "Static-TD3", {}),
+    ("--env HalfCheetah-v3 --policy TD3", "TD3", {}),
+    ("--env HalfCheetah-v3 --max_timesteps=500000", "DS-TD3", {"steps": 500_000}),
+    ("--policy DS-TD3 --env Ant-v3 --seed 2 --start_timesteps 1e4 --eval_freq 2500 "
+     "--max_timesteps 2e6 --expl_noise 0.2 --batch_size 64 --discount 0.98 --tau 0.01 "
+     "--policy_noise 0.3 --noise_clip 0.6 --policy_freq 3 --ann_noHidNeurons 128 "
+     "--ann_epsilonHid1 9 --ann_epsilonHid2 20 --ann_setZeta 0.1 "
+     "--ann_ascTopologyChangePeriod 500 --ann_earlyStopTopologyChange 5e4", "DS-TD3",
+     {"seed": 2, "warmup_env_steps": 10_000, "evaluate_every_env_steps": 2500,
+      "steps": 2_000_000, "exploration_noise": 0.2, "batch_size": 64, "gamma": 0.98, "tau": 0.01,
+      "target_noise": 0.3, "noise_clip": 0.6, "policy_delay": 3, "hidden": (128, 128),
+      "lambda_1": 9.0, "lambda_2": 20.0, "rewire_fraction": 0.1, "rewire_every_updates": 500,
+      "freeze_fraction": 0.025}),
+    # Tan et al., README and train.py
+    ("--method RLx2-TD3 --env HalfCheetah-v3 --actor_sparsity 0.9 --critic_sparsity 0.85 --nstep 3 "
+     "--delay_nstep 300000 --use_dynamic_buffer", "RLx2-TD3",
+     {"actor_sparsity": 0.9, "critic_sparsity": 0.85, "n_step": 3,
+      "n_step_delay_updates": 300_000, "dynamic_buffer": True}),
+    ("--method RLx2-SAC --env Ant-v3 --actor_sparsity 0.8 --critic_sparsity 0.7 --nstep 2 "
+     "--delay_nstep 1000 --use_dynamic_buffer --lr 1e-4 --actor_update_frequency 1 "
+     "--critic_target_update_frequency 1 --hidden_dim 64", "RLx2-SAC",
+     {"actor_sparsity": 0.8, "critic_sparsity": 0.7, "n_step": 2, "n_step_delay_updates": 1000,
+      "dynamic_buffer": True, "learning_rate": 1e-4, "hidden": (64, 64)}),
+    ("--policy RigL-TD3 --delta 5000 --zeta 0.3 --random_grow --buffer_max_size 500000 "
+     "--buffer_min_size 50000 --buffer_threshold 0.1 --buffer_adjustment_interval 5000", "RigL-TD3",
+     {"rewire_every_updates": 5000, "rewire_fraction": 0.3, "grow": "random",
+      "replay_capacity": 500_000, "replay_minimum": 50_000, "replay_distance_threshold": 0.1,
+      "replay_check_every_env_steps": 5000}),
+    ("--method RLx2-TD3 --static_actor", "RLx2-TD3", {"rewire": "critics"}),
+    ("--method RLx2-TD3 --static_critic", "RLx2-TD3", {"rewire": "actor"}),
+    ("--method RLx2-TD3 --static_critic --static_actor", "RLx2-TD3", {"rewire": "none"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "method", "fields"), PAPERS_LINES)
+def test_papers_command_lines_set_the_method_and_these_fields_alone(
+    line: str, method: str, fields: dict[str, Any]
+) -> None:
+    words = line.split()
+    env = words[words.index("--env") + 1] if "--env" in words else Config.env
+    assert parse_config(words, "test") == preset(method, env, **fields)
+
+
+def test_steps_without_topology_updates_end_with_the_horizon_as_in_the_released_code() -> None:
+    line = "--policy DS-TD3 --ann_earlyStopTopologyChange 30 --max_timesteps 300 --start_timesteps"
+    config = parse_config([*line.split(), "100"], "test")
+    assert schedule(config, "actor").last == 300 - 100 - 30  # updates
+    assert config.freeze_fraction == 0.1
+    horizon = parse_config([*line.split(), "100", "--horizon-env-steps", "3000"], "test")
+    assert horizon.freeze_fraction == 0.01
+
+
+RLX2_SPELLINGS = [
+    "--nstep 3", "--delay_nstep 9", "--use_dynamic_buffer", "--buffer_max_size 9",
+    "--buffer_min_size 9", "--buffer_threshold 1", "--buffer_adjustment_interval 9", "--delta 9",
+    "--zeta 0.1", "--random_grow", "--static_actor", "--static_critic", "--exp_id a",
+    "--actor_update_frequency 2", "--critic_target_update_frequency 2", "--log_std_bounds 1",
+    "--actor_sparsity 0.9", "--critic_sparsity=0.9",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", RLX2_SPELLINGS)
+def test_rlx2s_spellings_without_a_method_are_an_error(
+    words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    error = refused(capsys, 2, "train", "--env", "HalfCheetah-v3", *words.split())
+    assert f"sparl: {words.split()[0].split('=')[0]} is a flag of RLx2's scripts" in error
+    assert "--method RLx2-TD3 or --method RLx2-SAC" in error
+    file = tmp_path / "config.toml"  # which names the method
+    file.write_text('method = "RLx2-TD3"\n')
+    said = main(["cost", "--config", str(file), "--env", "HalfCheetah-v3", *words.split()])
+    without_equivalent = ("--exp_id", "--actor_update", "--critic_target", "--log_std_bounds")
+    assert said == (2 if words.startswith(without_equivalent) else 0)
+
+
+def test_our_own_spelling_of_a_sparsity_needs_no_method() -> None:
+    config = parse_config(["--actor-sparsity", "0.6", "--critic-sparsity=0.6"], "test")
+    assert config == preset("DS-TD3", Config.env, actor_sparsity=0.6, critic_sparsity=0.6)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--save_model True", "every run keeps its agent"),
+        ("--save_model_period 1e5", "--checkpoint-every-env-steps"),
+        ("--load_model default", "sparl resume RUN"),
+        ("--method RLx2-TD3 --exp_id a", "--run-dir"),
+        ("--method RLx2-SAC --log_std_bounds [-5,2]", "--log-std tanh"),
+        ("--method RLx2-SAC --actor_update_frequency 2", "updated at every update"),
+        ("--method RLx2-SAC --critic_target_update_frequency 2", "--hard-target-every N"),
+        ("--method RLx2-SAC --static_actor --rewire actor", "--rewire already says"),
+        ("--hidden_dim", "--hidden-dim needs a value"),
+        ("--policy", "--method needs a value"),
+        ("--ann_earlyStopTopologyChange x", "must be environment steps, at most the horizon"),
+        ("--ann_earlyStopTopologyChange 2e6", "at most the horizon of 1,000,000"),
+        ("--ann_earlyStopTopologyChange 1e5 --freeze-fraction 0.1", "mean the same"),
+        ("--policy TD3 --ann_epsilonHid1 7", "TD3 is dense"),
+        ("--policy StaticSparseTD3 --ann_setZeta 0.05", "topology of Static-TD3 never changes"),
+        ("--method SS-TD3 --delta 100", "topology of SS-TD3 never changes"),
+    ],
+)
+def test_released_flags_without_an_equivalent_say_what_to_use(
+    words: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert says in refused(capsys, 2, "train", *words.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--total-timesteps 1e5", "--steps"),
+        ("--algo TD3", "--method TD3"),
+        ("--density 0.1", "--actor-sparsity 0.9 --critic-sparsity 0.9"),
+        ("--device cuda", "on the CPU"),
+        ("--seeds 0 1 2", "sparl study run FILE"),
+        ("--import my_rules", "sparl --import MODULE COMMAND"),
+        ("--learning_starts 100 --buffer_size 10", "--warmup-env-steps; there is no --buffer-size"),
+    ],
+)
+def test_habits_of_other_tools_get_a_hint(
+    words: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert says in refused(capsys, 2, "train", *words.split())
+
+
+def test_integers_may_be_written_as_people_write_them(tmp_path: Path) -> None:
+    line = "--steps 1.5M --batch-size 1e2 --hidden 1k 2e2 --seed 1_0 --warmup-env-steps=25k"
+    config = parse_config([*line.split(), "--learning-rate", "1e-4"], "test")
+    assert (config.steps, config.batch_size, config.hidden) == (1_500_000, 100, (1000, 200))
+    assert (config.seed, config.warmup_env_steps, config.learning_rate) == (10, 25_000, 1e-4)
+    file = tmp_path / "config.toml"
+    file.write_text("steps = 1e6\n")
+    assert repr(parse_config(["--config", str(file)], "test").steps) == "1000000"
+
+
+@pytest.mark.parametrize("value", ["1.5", "1e-3", "0.0015k", "1e400", "10kk", "k", "1e"])
+def test_what_is_no_integer_is_still_refused(
+    value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, 2, "train", "--steps", value)
+    assert f"--steps is {value!r}, must be an integer" in said
 
 
 def test_rlx2s_choices_train(tmp_path: Path) -> None:
     line = (
-        "--actor_sparsity 0.5 --critic_sparsity=0.4 --nstep 3 --delay_nstep 50 --use_dynamic_buffer"
+        "--method RLx2-TD3 --actor_sparsity 0.5 --critic_sparsity=0.4 --nstep 3 --delay_nstep 50 "
+        "--use_dynamic_buffer"
     )
     assert main(["train", *SMALL, *line.split(), "--run-dir", str(tmp_path / "r")]) == 0
     assert "policy_distance" in rows(tmp_path / "r" / "metrics.csv")[0]
+
+
+@pytest.mark.parametrize("steps", ["--steps", "--stop-at"])
+def test_a_run_that_trains_nothing_says_so_once_and_loudly(
+    steps: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["train", *SMALL, steps, "100", "--run-dir", str(tmp_path / "short")]
+    assert main(words) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("warning: NOTHING WILL BE TRAINED: the run ends at step 100")
+    assert error.count("\n") == 1
+    assert main(["train", *SMALL, steps, "101", "--run-dir", str(tmp_path / "long")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["train --env Pendulum-v1", "resume RUN"])
+def test_more_threads_than_cores_are_refused(
+    command: str, finished_run: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(machine, "available_cores", lambda: 2)
+    words = command.replace("RUN", str(finished_run)).split()
+    error = refused(capsys, 2, *words, "--threads", "99")
+    assert error == (
+        "sparl: --threads is 99, must be at most 2, the cores that this process may use\n"
+    )
+
+
+# ------------------------------------------------------------------ modules of the user's
+
+MODULE = """
+import gymnasium
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
+
+import its_helper
+
+gymnasium.register(its_helper.NAME, PendulumEnv, max_episode_steps=20)
+"""
+
+
+@pytest.fixture
+def a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a module in the current folder that registers the environment Mine-v0."""
+    (tmp_path / "its_module.py").write_text(MODULE)
+    (tmp_path / "its_helper.py").write_text("NAME = 'Mine-v0'\n")
+    (tmp_path / "later.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(user_modules, "_imported", [])
+    yield "its_module"
+    gymnasium.registry.pop("Mine-v0", None)
+    for name in ("its_module", "its_helper"):
+        sys.modules.pop(name, None)
+
+
+def test_a_module_registers_environments_for_a_command(
+    a_module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = list(sys.path)
+    train = ["train", *SMALL, "--env", "Mine-v0"]
+    assert "unknown environment 'Mine-v0'" in refused(capsys, 2, *train)
+    assert main(["--import", a_module, *train, "--run-dir", "r"]) == 0
+    assert "again: sparl --import its_module evaluate r\n" in capsys.readouterr().out
+    assert sys.path == before
+    with pytest.raises(ModuleNotFoundError):  # the folder was searched for that import alone
+        importlib.import_module("later")
+    assert main(["--import=its_helper", "--import", a_module, "evaluate", "r"]) == 0
+
+
+def test_a_study_imports_it_for_every_run(
+    a_module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.toml").write_text(
+        'methods = ["TD3"]\nenvironments = ["Mine-v0"]\nseeds = 1\n[fields]\nsteps = 60\n'
+        "warmup_env_steps = 20\nhidden = [8]\nbatch_size = 4\nevaluation_episodes = 1\n"
+    )
+    assert main(["--import", a_module, "study", "run", "study.toml", "--processes", "1"]) == 0
+    assert "1 run: 1 finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--import"], "--import needs the name of a module"),
+        (["--import="], "--import needs the name of a module"),
+        (["--import", "info"], "--import info: cannot be imported"),
+        (["--import", "not_there", "info"], "ModuleNotFoundError: No module named 'not_there'"),
+        (["--import", "mine.py", "info"], "must be the name of a module, such as my_rules"),
+        (["--import", "../mine", "info"], "must be the name of a module, such as my_rules"),
+        (["--import", "raises", "info"], "--import raises: cannot be imported (ValueError: a b)"),
+        (["--import", "exits", "info"], "--import exits: cannot be imported (SystemExit: 0)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "raises.py").write_text("raise ValueError('a\\nb')\n")
+    (tmp_path / "exits.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert says in refused(capsys, 2, *words)
+    assert sys.path == before
 
 
 def test_flags_are_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_wrong_files_are_refused(
         ([], "run or status?"),
         (["start"], "run or status?"),
         (["run", "no.toml"], "no.toml does not exist"),
-        (["run", "."], "study file . cannot be read: Is a directory"),
+        (["run", "."], "study file . is a folder, must be a TOML file"),
         (["run", "no.toml", "--processes", "0"], "must be at least 1"),
     ],
 )

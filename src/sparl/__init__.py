@@ -49,7 +49,8 @@ def resume(run: str | Path | Run, *, quiet: bool = False, **changes: Any) -> Run
     Args:
         run: a run folder, or what train returned.
         quiet: print nothing.
-        changes: stop_at, threads, checkpoint_every_env_steps or tensorboard, from now on.
+        changes: stop_at, threads, checkpoint_every_env_steps, keep_checkpoint or tensorboard, from
+            now on; or steps, to train longer than the run was asked to.
 
     Returns:
         The run, as if it had never been stopped.

@@ -9,7 +9,8 @@ import itertools
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -18,6 +19,14 @@ import tyro
 from sparl.configuration import FIELDS, Config, check, type_in_words
 from sparl.errors import UsageError
 from sparl.methods import find_method, preset
+from sparl.spellings import (
+    EARLY_STOP,
+    HINTS,
+    check_flags_suit_method,
+    check_method_is_named,
+    hyphenated,
+    translated,
+)
 from sparl.training.toml_files import read_toml
 
 if TYPE_CHECKING:
@@ -26,13 +35,9 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
-# The command lines of the papers' released codes.
-SPELLINGS = {
-    "--policy": "--method",
-    "--nstep": "--n-step",
-    "--delay-nstep": "--n-step-delay-updates",
-    "--use-dynamic-buffer": "--dynamic-buffer",
-}
+# An integer as people write it: 1e5, 100k, 1.5M.
+_INTEGER = re.compile(r"([+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE]\+?[0-9]{1,2})?)([kKM]?)")
+_THOUSANDS = {"": 1, "k": 1_000, "K": 1_000, "M": 1_000_000}
 
 
 def parse_config(args: Sequence[str], program: str) -> Config:
@@ -41,19 +46,23 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     Raises:
         UsageError: everything that is wrong.
     """
-    words = _respell(args)
-    words, path = _take(words, "--config")
+    words, path = _take(hyphenated(args), "--config")
     from_file: dict[str, Any] = {}
     if path is not None:
         from_file = read_toml(Path(path))
+    if "method" not in from_file and not {"--method", "--policy"}.intersection(words):
+        check_method_is_named(args)
+    released, words = words, translated(words)
     words, method = _take(words, "--method")
     words, env = _take(words, "--env")
     words, settings = _take(words, "--settings")
+    words, early_stop = _take(words, EARLY_STOP)
     if settings is not None:
         from_file["settings"] = _one(settings, from_file, "settings")
     method = method and find_method(method).name
     method, env = _one(method, from_file, "method"), _one(env, from_file, "env")
     method = find_method(method).name
+    check_flags_suit_method(released, method)
     base = preset(method, env, **from_file)
     from sparl.topology.propose import wrong_rules  # late: it loads the engine
 
@@ -62,7 +71,11 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     given = named(words)
     chosen = {name: getattr(flags, name) for name in FIELDS if name in given}
     try:
+        if "threads" in chosen:
+            check_threads(chosen["threads"])
         config = preset(method, env, **{**from_file, **chosen})
+        if early_stop is not None:
+            config = replace(config, freeze_fraction=_frozen_share(early_stop, config, chosen))
         wrong += wrong_rules(config.drop, config.grow)
         check(config)
     except UsageError as error:
@@ -74,9 +87,37 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     return config
 
 
+def _frozen_share(early_stop: str, config: Config, chosen: Mapping[str, Any]) -> float:
+    """DS's environment steps before the end without topology updates, as a share of the horizon.
+
+    Raises:
+        UsageError: not a number of steps within the horizon, or the share is given too.
+    """
+    steps = _plain_integer(early_stop).replace("_", "")
+    if not steps.isdecimal() or int(steps) > config.horizon:
+        raise UsageError(
+            f"{EARLY_STOP} is {early_stop!r}, must be environment steps, at most the horizon of "
+            f"{config.horizon:,}"
+        )
+    if "freeze_fraction" in chosen:
+        raise UsageError(f"{EARLY_STOP} and --freeze-fraction mean the same; leave out one of them")
+    return int(steps) / config.horizon
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise UsageError where more threads are asked for than there are cores."""
+    from sparl.training.machine import available_cores
+
+    if threads is not None and threads > available_cores():
+        raise UsageError(
+            f"--threads is {threads}, must be at most {available_cores()}, the cores that this "
+            "process may use"
+        )
+
+
 def named(args: Sequence[str]) -> set[str]:
     """The fields that flags among the words name."""
-    flags = [word.removeprefix("--") for word in _respell(args) if word.startswith("--")]
+    flags = [word.removeprefix("--") for word in hyphenated(args) if word.startswith("--")]
     return {flag.removeprefix("no-").replace("-", "_") for flag in flags}
 
 
@@ -99,23 +140,9 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
 _TRAIN_HELP = (
     "Every field below can also stand in a TOML file given with --config FILE, underneath the "
     "flags. Defaults are those of the method and environment named on this command line. "
-    "--policy means --method; the spellings of the papers' codes are understood."
+    "Integers may be written 100_000, 1e5, 100k or 0.1M. --policy means --method; the flags of the "
+    "papers' released codes are understood where they have an equivalent."
 )
-
-
-def _respell(args: Sequence[str]) -> list[str]:
-    """Flags with hyphens and today's names."""
-    words = []
-    for word in args:
-        if word.startswith("--"):
-            flag, equals, value = word.partition("=")
-            flag = flag.replace("_", "-")
-            words.append(SPELLINGS.get(flag, flag))
-            if equals:
-                words.append(value)
-        else:
-            words.append(word)
-    return words
 
 
 def _take(words: list[str], flag: str) -> tuple[list[str], str | None]:
@@ -138,7 +165,7 @@ def parse_options(options: type[T], args: Sequence[str], program: str, **more: A
     Raises:
         UsageError: unknown or missing options, values of the wrong type.
     """
-    parsed, wrong = _parse(options, _respell(args), program, **more)
+    parsed, wrong = _parse(options, hyphenated(args), program, **more)
     required = [field.name for field in fields(options) if field.default is MISSING]
     wrong += [f"needs {name.upper()}" for name in required if getattr(parsed, name) == ()]
     if wrong:
@@ -155,8 +182,9 @@ def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> 
     kinds = {f"--{field.name.replace('_', '-')}": type_in_words(field) for field in fields(options)}
     known = {"--help", *kinds, *(f"--no-{flag[2:]}" for flag in kinds)}
     unknown = [word for word in args if word.startswith("--") and word not in known]
-    wrong = [f"unknown option {flag}{_suggestion(flag, kinds)}" for flag in unknown]
+    wrong = [_about_unknown(flag, kinds, options is Config) for flag in unknown]
     _, words = _apart(args, unknown)
+    words = _with_plain_integers(words, kinds)
     while True:
         written = io.BytesIO()
         complaint = io.TextIOWrapper(written, "utf-8", write_through=True)
@@ -180,6 +208,34 @@ def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> 
 def _all_of(wrong: Sequence[str], program: str) -> str:
     what = f"{program.removeprefix('sparl ')}: {'; '.join(wrong)}"
     return f"{what} (all options: {program} --help)"
+
+
+def _about_unknown(flag: str, kinds: Mapping[str, str], of_a_run: bool) -> str:
+    """What to write instead of a flag that is not known."""
+    if flag == "--import":
+        return "--import stands before the command: sparl --import MODULE COMMAND"
+    if of_a_run and flag in HINTS:
+        return f"there is no {flag}: {HINTS[flag]}"
+    return f"unknown option {flag}{_suggestion(flag, kinds)}"
+
+
+def _with_plain_integers(words: Sequence[str], kinds: Mapping[str, str]) -> list[str]:
+    """The words, with digits alone in the values of flags that take integers."""
+    out, kind = list[str](), ""
+    for word in words:
+        if word.startswith("--"):
+            kind = kinds.get(word, "")
+        out.append(_plain_integer(word) if kind in ("an integer", "integers") else word)
+    return out
+
+
+def _plain_integer(word: str) -> str:
+    """1e5, 100k and 0.1M as digits; a word that is no integer as it is."""
+    match = _INTEGER.fullmatch(word)
+    if match is None:
+        return word
+    value = Decimal(match[1]) * _THOUSANDS[match[2]]
+    return str(int(value)) if value == value.to_integral_value() else word
 
 
 def _suggestion(flag: str, known: Iterable[str]) -> str:

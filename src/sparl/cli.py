@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.table import Table
 
-from sparl.arguments import RunPath, named, parse_config, parse_options
+from sparl.arguments import RunPath, check_threads, named, parse_config, parse_options
 from sparl.console import PlainConsole, nobody_reads, output_checked
 from sparl.errors import DataError, SparlError, UsageError
 from sparl.training.interrupt import interrupt_held
+from sparl.user_modules import import_user_module
 
 if TYPE_CHECKING:
     from sparl.training.loop import Run
 
 USAGE = """\
-usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
+usage: sparl [--import MODULE] COMMAND [OPTIONS]        sparl COMMAND --help
 
   train      train an agent:   sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0
   resume     go on with a run that was stopped or killed:   sparl resume RUN
@@ -37,7 +38,8 @@ usage: sparl COMMAND [OPTIONS]        sparl COMMAND --help
   archive    keep the small files of finished runs:   sparl archive RUN
   bench      how fast this machine is:   sparl bench --quick
 
-options: --version, --debug (show tracebacks)
+options: --version, --debug (show tracebacks), --import MODULE (before the command; import a module
+         of yours that registers environments or rules; may be repeated)
 exit codes: 0 done, 1 unexpected, or a study's run failed, 2 usage, 3 data, 4 environment,
             5 diverged, 6 disk or memory, 7 run folder in use, 130 and 143 stopped by a signal
 """
@@ -99,6 +101,7 @@ def _dispatch(args: list[str]) -> int:
         "archive": archive,
         "bench": bench,
     }
+    args = _import_user_modules(args)
     if not args or args[0] in ("-h", "--help", "help"):
         _say(USAGE.rstrip())
         return 0 if args else 2
@@ -112,6 +115,22 @@ def _dispatch(args: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(commands)}"
         raise UsageError(f"unknown command '{args[0]}'; {hint}")
     return commands[args[0]](args[1:])
+
+
+def _import_user_modules(args: list[str]) -> list[str]:
+    """Import what `--import` before the command names; returns the words behind that.
+
+    Raises:
+        UsageError: a module cannot be imported, or its name is missing.
+    """
+    while args and args[0].partition("=")[0] == "--import":
+        _, equals, name = args[0].partition("=")
+        words = ([name] if equals else []) + args[1:]
+        if not words or not words[0] or words[0].startswith("--"):
+            raise UsageError("--import needs the name of a module: sparl --import MODULE COMMAND")
+        import_user_module(words[0])
+        args = words[1:]
+    return args
 
 
 # ------------------------------------------------------------------ commands
@@ -132,12 +151,19 @@ class ResumeOptions:
 
     run: RunPath
     """Folder of the run."""
+    steps: int | None = None
+    """Train longer, up to so many steps in all [environment steps]; for runs with a kept checkpoint
+    whose topology and n-step targets do not change with time. None: as before."""
     stop_at: int | None = None
     """Stop there [environment steps]; None: as it was asked to."""
     threads: int | None = None
     """Threads at most, one where that is faster; results do not depend on it. None: as before."""
     checkpoint_every_env_steps: int | None = None
     """Steps between checkpoints [environment steps]; None: as before."""
+    keep_checkpoint: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: as before)")] = (
+        False
+    )
+    """Keep the last checkpoint, so that the finished run can be trained longer, or no longer."""
     tensorboard: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: as before)")] = False
     """Write event files for TensorBoard from now on, or no longer."""
 
@@ -149,6 +175,7 @@ def resume(args: list[str]) -> int:
         from sparl.training.start import resume as run
 
     path = options.pop("run")
+    check_threads(options["threads"])
     given = named(args)  # the others are as before
     asked = {k: v for k, v in options.items() if k in given and v is not None}
     return _exit_code(run(path, **asked))

@@ -35,6 +35,8 @@ class Config:
     """auto: go on with the run that run_dir holds, if it holds one; may be called again."""
     checkpoint_every_env_steps: int = 50_000
     """Steps between checkpoints [environment steps]; there is one when a signal stops it too."""
+    keep_checkpoint: bool = False
+    """Keep the last checkpoint of a finished run, so that it can be trained longer."""
     threads: int | None = None
     """Threads at most, one where that is faster, and processes that play an evaluation; results do
     not depend on it. None: all cores, at most 4."""
@@ -275,10 +277,24 @@ _HINTS = get_type_hints(Config)
 
 # A run gives the same whatever they are.
 WITHOUT_INFLUENCE = frozenset(
-    {"run_dir", "overwrite", "resume", "checkpoint_every_env_steps", "threads", "tensorboard"}
-)
+    {
+        "run_dir", "overwrite", "resume", "checkpoint_every_env_steps", "keep_checkpoint",
+        "threads", "tensorboard",
+    }
+)  # fmt: skip
 # What may be another one when a run goes on.
-CHANGEABLE = frozenset({"checkpoint_every_env_steps", "stop_at", "tensorboard", "threads"})
+CHANGEABLE = frozenset(
+    {"checkpoint_every_env_steps", "keep_checkpoint", "stop_at", "tensorboard", "threads"}
+)
+
+
+def why_not_longer(config: Config) -> str:
+    """Why a run of more steps would not begin as this one, in words; "" if it would."""
+    if config.rewire_every_updates and config.rewire != "none":
+        return f"its topology changes on a schedule over {config.horizon:,} steps"
+    if config.n_step > 1 and config.n_step_delay_updates:
+        return f"its targets become {config.n_step}-step ones with time (n_step_delay_updates)"
+    return ""
 
 
 def differences(there: Config, here: Config) -> list[str]:
@@ -306,6 +322,8 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
             )
             continue
         plain = _plain(value)
+        if isinstance(plain, float) and plain.is_integer() and not _fits(plain, _HINTS[name]):
+            plain = int(plain)  # 1e6 environment steps
         if not _fits(plain, _HINTS[name]):
             wrong.append(f"{name} is {value!r}, must be {type_in_words(FIELDS[name])}")
         elif text := _outside(name, plain):

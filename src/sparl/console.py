@@ -12,6 +12,8 @@ from rich.console import Console
 
 from sparl.errors import ResourceError
 
+_WIDE = 10_000  # columns
+
 
 class PlainConsole(Console):
     """Lines as they are: no colours, markup or wrapping; a closed pipe is a BrokenPipeError."""
@@ -20,6 +22,8 @@ class PlainConsole(Console):
         super().__init__(
             stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
+        if not self.is_terminal:
+            self.width = _WIDE  # a table in a pipe or a file is as wide as its content
 
     def print(self, *objects: Any, **how: Any) -> None:
         """As Rich's.

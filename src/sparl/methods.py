@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparl.configuration import WITHOUT_INFLUENCE, Config
+from sparl.configuration import WITHOUT_INFLUENCE, Config, why_not_longer
 from sparl.errors import UsageError
 from sparl.topology.density import Shape, erdos_renyi_total, round_half_up, scaled
 
@@ -513,6 +513,7 @@ def without_effect(config: Config) -> list[str]:
         "stop_at": config.stop_at is None or config.stop_at <= config.steps,
         "overwrite": config.run_dir is not None,
         "checkpoint_every_env_steps": config.checkpoint_every_env_steps < config.end,
+        "keep_checkpoint": not why_not_longer(config),
     }
     return [
         f"--{name.replace('_', '-')} {getattr(config, name)} changes nothing here"

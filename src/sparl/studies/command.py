@@ -22,6 +22,7 @@ from sparl.studies.plan import Study, Unit, read_studies, write_plan
 from sparl.studies.progress import Progress, archived_progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
 from sparl.training.machine import available_cores, commit
+from sparl.user_modules import sparl_command
 from sparl.wording import counted
 
 USAGE = "usage: sparl study run FILE... | status FILE...        sparl study run --help"
@@ -118,12 +119,12 @@ def run(args: list[str]) -> int:
 
 def _again(options: RunOptions) -> str:
     """The command that resumes a study, with every option that was given."""
-    words = ["sparl study run", *map(str, options.files)]
+    words = ["study run", *map(str, options.files)]
     for name in ("folder", "archive", "processes", "ray"):
         value = getattr(options, name)
         if value is not None:
             words += [f"--{name}", *([] if value == LOCAL else [str(value)])]
-    return " ".join(words)
+    return sparl_command(" ".join(words))
 
 
 class _Runs:

@@ -13,6 +13,7 @@ from sparl.studies.plan import Unit
 from sparl.studies.progress import progress
 from sparl.studies.unit import IN_USE, OUTPUT, record_end, words
 from sparl.training.interrupt import stop_on_signal
+from sparl.user_modules import import_flags, imported_modules
 
 POLL_SECONDS = 0.5
 
@@ -44,7 +45,7 @@ def execute(
         with stop_on_signal() as stop:
             while (waiting or running) and stop.signal is None:
                 while len(running) < processes and (unit := _take(folder, waiting)):
-                    running[unit] = start(folder, unit)
+                    running[unit] = start(folder, unit, imported_modules())
                 look(POLL_SECONDS)
                 for unit, process in list(running.items()):
                     if process.poll() is None:
@@ -77,18 +78,23 @@ def _take(folder: Path, waiting: list[Unit]) -> Unit | None:
 
 
 def start(
-    folder: Path, unit: Unit, directory: Path | None = None, python_path: str = ""
+    folder: Path,
+    unit: Unit,
+    modules: Sequence[str],
+    directory: Path | None = None,
+    python_path: str = "",
 ) -> subprocess.Popen[bytes]:
     """Start the unit as a process in a session of its own: Ctrl-C is for whoever runs the study.
 
     Args:
         folder: of the study.
         unit: what to run.
+        modules: that the process imports first.
         directory: working directory of the process; None: that of this one.
         python_path: directories where modules are searched for, before those of PYTHONPATH.
     """
     paths = [path for path in (python_path, os.environ.get("PYTHONPATH")) if path]
-    command = [sys.executable, "-m", "sparl.cli", *words(folder, unit)]
+    command = [sys.executable, "-m", "sparl.cli", *import_flags(modules), *words(folder, unit)]
     with (folder / unit.id / OUTPUT).open("ab") as output:
         return subprocess.Popen(
             command,

@@ -14,6 +14,7 @@ methods = ["SAC"]
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import Config, check, typed_fields
+from sparl.configuration import FIELDS, Config, check, typed_fields
 from sparl.errors import DataError, UsageError
 from sparl.methods import find_method, preset, run_id
 from sparl.training.durable import make_folder, write_whole
@@ -104,11 +105,7 @@ def read_study(path: Path) -> Study:
         UsageError: with all that is wrong.
     """
     content = load_toml(path, "study")
-    unknown = sorted(content.keys() - set(_KEYS))
-    if unknown:
-        raise UsageError(
-            f"study file {path}: unknown {', '.join(unknown)}; known: {', '.join(_KEYS)}"
-        )
+    _check_keys(content, path)
     units: dict[str, Unit] = {}
     for fields in _combinations(content, path):
         unit = Unit.of(fields)
@@ -116,6 +113,28 @@ def read_study(path: Path) -> Study:
         units.setdefault(unit.id, unit)
     ordered = sorted(units.values(), key=lambda unit: unit.fields["seed"])
     return Study(path.stem, ordered)
+
+
+def _check_keys(content: dict[str, Any], path: Path) -> None:
+    """Raise UsageError where a study's file has keys that no study has."""
+    unknown = sorted(content.keys() - set(_KEYS))
+    if not unknown:
+        return
+    if not content.keys() & set(_KEYS) and content.keys() <= FIELDS.keys() | {"unset"}:
+        raise UsageError(
+            f"study file {path} is a run's configuration (sparl train --config {path} trains it); "
+            "a study has methods, environments and seeds"
+        )
+    told = [f"'{key}'{_instead_of(key)}" for key in unknown]
+    raise UsageError(f"study file {path}: unknown {', '.join(told)}; known: {', '.join(_KEYS)}")
+
+
+def _instead_of(key: str) -> str:
+    """What may have been meant by an unknown key of a study's file, in brackets."""
+    if key not in _OF_THE_STUDY and key in FIELDS:
+        return " (a field of the runs: put it under [fields])"
+    near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.4)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def write_plan(folder: Path, study: Study) -> None:
@@ -151,6 +170,10 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
     """The fields of every run."""
     grid = content.get("grid", {})
     variants = content.get("variants", [{}])
+    if not isinstance(content.get("fields", {}), dict):
+        raise UsageError(
+            f"study file {path}: fields is {content['fields']!r}, must be a table, [fields]"
+        )
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
         raise UsageError(f"study file {path}: grid must name a list of values for each field")
     if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):

@@ -87,7 +87,7 @@ def table(every: Sequence[Progress]) -> Group:
     }
     under_way = [p for p in every if p.state not in ("waiting", "finished")]
     shown = Table(box=None, pad_edge=False)
-    shown.add_column("run")
+    shown.add_column("run", overflow="fold")  # no name is cut
     for column in ("state", "steps", "steps/s", "return"):
         shown.add_column(column, justify="right")
     for p in under_way:

@@ -21,6 +21,7 @@ from sparl.studies.plan import Unit
 from sparl.studies.progress import progress
 from sparl.studies.unit import IN_USE, record_end, record_loss
 from sparl.training.interrupt import stop_on_signal
+from sparl.user_modules import imported_modules
 
 LOCAL = "local"
 POLL_SECONDS = 1.0
@@ -67,8 +68,8 @@ def execute_on_ray(
     try:
         # Ray starts a task again when its worker dies; the unit then goes on where it was.
         task = ray.remote(num_cpus=1, max_retries=ATTEMPTS)(_unit)
-        here, python_path = Path.cwd(), os.environ.get("PYTHONPATH", "")
-        waiting = {task.remote(where, unit, here, python_path): unit for unit in units}
+        launch = imported_modules(), Path.cwd(), os.environ.get("PYTHONPATH", "")
+        waiting = {task.remote(where, unit, *launch): unit for unit in units}
         with stop_on_signal() as stop:
             while waiting and stop.signal is None:
                 look(POLL_SECONDS)
@@ -107,12 +108,15 @@ def _check_address(address: str) -> None:
         raise UsageError(f"study: no Ray cluster at {address}: {error}") from None
 
 
-def _unit(folder: Path, unit: Unit, directory: Path, python_path: str) -> int:
+def _unit(
+    folder: Path, unit: Unit, modules: Sequence[str], directory: Path, python_path: str
+) -> int:
     """Run the unit as a process of its own, in a worker process; returns its exit code.
 
     Args:
         folder: of the study.
         unit: what to run.
+        modules: that the process imports first.
         directory: where the study was started; not used on a machine that does not have it.
         python_path: PYTHONPATH where the study was started.
     """
@@ -121,7 +125,7 @@ def _unit(folder: Path, unit: Unit, directory: Path, python_path: str) -> int:
     while (state := progress(folder, unit).state) != "finished":
         if state != "running":
             there = directory if directory.is_dir() else None
-            process = start(folder, unit, there, python_path)
+            process = start(folder, unit, modules, there, python_path)
             try:
                 while (code := process.poll()) is None:
                     time.sleep(POLL_SECONDS / 4)  # a cancelled task learns it between two calls

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import Config
+from sparl.configuration import Config, why_not_longer
 from sparl.console import PlainConsole
 from sparl.errors import DataError
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.record import how_exactly, how_it_went_on, not_exact_because
 from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
+from sparl.user_modules import sparl_command
 
 
 def about_run(path: str | Path) -> dict[str, Any]:
@@ -60,10 +61,15 @@ def about_run(path: str | Path) -> dict[str, Any]:
 
 def _continuation(folder: RunFolder, config: Config) -> str:
     """How the run would go on from its newest checkpoint."""
-    words = f"sparl resume {folder.path}"
+    checkpoints, troubles = Checkpoints(folder.path), []
+    words = sparl_command(f"resume {folder.path}")
     if config.end < config.steps:
         words += f" --stop-at {config.steps}"
-    checkpoints, troubles = Checkpoints(folder.path), []
+    elif folder.run().get("state") == "finished":  # and its checkpoint was kept
+        schedule = why_not_longer(config)
+        if schedule:
+            return f"cannot be trained longer: {schedule}"
+        words += " --steps N"
     for path in checkpoints.newest_first():
         try:
             manifest = checkpoints.look(path)
@@ -87,7 +93,11 @@ def warn_if_behind(agent: TrainedAgent, path: str | Path) -> None:
     folder = RunFolder.open(path)
     found = Checkpoints(folder.path).newest_first()
     if found and step_of(found[0]) > agent.env_step:
-        goes_on = "it goes on" if folder.in_use() else f"sparl resume {path} goes on from there"
+        goes_on = (
+            "it goes on"
+            if folder.in_use()
+            else f"{sparl_command(f'resume {path}')} goes on from there"
+        )
         PlainConsole(stderr=True).print(
             f"warning: {path}: the agent is of step {agent.env_step:,}, the newest checkpoint of "
             f"step {step_of(found[0]):,}; {goes_on}, and writes the agent anew"

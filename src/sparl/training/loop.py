@@ -6,7 +6,7 @@ import json
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import Generator
 
 from sparl import _native
-from sparl.configuration import Config, check, differences, typed_fields
+from sparl.configuration import Config, check, differences, typed_fields, why_not_longer
 from sparl.cost import network_bytes
 from sparl.errors import DataError, Diverged, ResourceError, UsageError
 from sparl.methods import Architecture, architecture, method_label, without_effect
@@ -37,6 +37,7 @@ from sparl.training.rewire import EvolvingLearner, build_agent
 from sparl.training.run_folder import GROWING, RunFolder
 from sparl.training.team import Team
 from sparl.training.tensorboard import require_tensorboard
+from sparl.user_modules import sparl_command
 
 Policy = Callable[[Array], Array]
 
@@ -145,7 +146,7 @@ class Training:
                     self.console.stepped(self.env_step)
                 # A signal during the last step is too late to stop anything.
                 stopped_by = stop.signal if self.env_step < config.end else None
-                if self.env_step < config.steps or stop.signal:  # it may have to go on
+                if self.env_step < config.steps or config.keep_checkpoint or stop.signal:
                     self._checkpoint(last=True)
                 if stopped_by is None and self._last_evaluated() != self.env_step:
                     self._evaluate()
@@ -285,7 +286,7 @@ class Training:
                 self.console.warn(f"{error}; training is over")
             elif last or self._failed_saves == 3:
                 raise ResourceError(
-                    f"{error}; when there is room: sparl resume {self.folder.path}"
+                    f"{error}; when there is room: {sparl_command(f'resume {self.folder.path}')}"
                 ) from None
             else:
                 self.console.warn(f"{error}; training goes on, and it is tried again")
@@ -342,7 +343,10 @@ class Training:
         """
         state, about = self.checkpoints.load(path, like, self.replay)
         try:
-            other = differences(_config_of(path, about), self.config)
+            there = _config_of(path, about)
+            if there.steps < self.config.steps and not why_not_longer(there):  # trained longer
+                there = replace(there, steps=self.config.steps)
+            other = differences(there, self.config)
             if other:
                 raise DataError(f"{path}: of another configuration: {'; '.join(other)}")
             self._restore_without_replay(state)
@@ -396,12 +400,13 @@ class Training:
         state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
         self.record.run(state, self.env_step, self.agent.updates)
         seconds = self.record.seconds
-        if self.env_step == config.steps:
+        if self.env_step == config.steps and not config.keep_checkpoint:
             self.checkpoints.remove_all()  # nothing is left to do
         say = self.console.say
         say("")
         if stopped_by is not None:
-            say(f"{state} at step {self.env_step:,}; to go on: sparl resume {self.folder.path}")
+            goes_on = sparl_command(f"resume {self.folder.path}")
+            say(f"{state} at step {self.env_step:,}; to go on: {goes_on}")
         say(f"{method_label(config)} on {config.env}, seed {config.seed}: {self.connections}")
         say(
             f"{self.env_step:,} steps, {self.agent.updates:,} updates in {seconds:,.0f} s "
@@ -410,7 +415,8 @@ class Training:
         best_step, best = max(self.record.evaluations, key=lambda e: e[1])
         last_step, last = self.record.evaluations[-1]
         say(f"return: {last:,.1f} at step {last_step:,}, best {best:,.1f} at step {best_step:,}")
-        say(f"run: {self.folder.path}   again: sparl evaluate {self.folder.path}")
+        again = sparl_command(f"evaluate {self.folder.path}")
+        say(f"run: {self.folder.path}   again: {again}")
 
     def _announce(self) -> None:
         """What will happen, before it does."""
@@ -429,6 +435,12 @@ class Training:
         )
         for line in plan(self.config, self.architecture):
             say(line)
+        if config.end <= config.warmup_env_steps:
+            self.console.warn(
+                f"NOTHING WILL BE TRAINED: the run ends at step {config.end:,}, and its first "
+                f"{config.warmup_env_steps:,} steps are random actions without updates; use more "
+                "steps, or a smaller --warmup-env-steps"
+            )
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""

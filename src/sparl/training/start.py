@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import CHANGEABLE, Config, check, differences
+from sparl.configuration import CHANGEABLE, Config, check, differences, why_not_longer
 from sparl.console import PlainConsole
-from sparl.errors import UsageError
+from sparl.errors import DataError, UsageError
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.loop import Run, Training
 from sparl.training.run_folder import RunFolder, holds_run, read_evaluations
+from sparl.user_modules import sparl_command
 
 
 def train(config: Config, *, quiet: bool = False) -> Run:
@@ -36,21 +37,28 @@ def resume(
         path: the run's folder.
         wanted: the configuration that it must be of, and where to stop; None: its own.
         quiet: print nothing.
-        changes: fields of its configuration, from CHANGEABLE, that are to be others from now on.
+        changes: fields of its configuration, from CHANGEABLE, that are to be others from now on;
+            and steps, to train longer.
 
     Raises:
-        UsageError: it is a run of another configuration, or a change would alter its results.
+        UsageError: it is a run of another configuration, a change would alter its results, or it
+            cannot be trained longer.
         RunInUse: another process works on it.
         DataError: no run, or no checkpoint that can be used.
         SparlError: what can go wrong while training.
     """
-    if not changes.keys() <= CHANGEABLE:
-        fixed, free = sorted(changes.keys() - CHANGEABLE), ", ".join(sorted(CHANGEABLE))
+    changeable = CHANGEABLE | {"steps"}
+    if not changes.keys() <= changeable:
+        fixed, free = sorted(changes.keys() - changeable), ", ".join(sorted(changeable))
         raise UsageError(f"{path}: {fixed[0]} cannot change when a run goes on; only {free} can")
     folder = RunFolder.open(path)
     folder.lock()
     with closing(folder):
-        there = folder.config()
+        before = there = folder.config()
+        if changes.get("steps", there.steps) != there.steps:
+            _check_longer(folder, there, changes["steps"])
+            changes = {"stop_at": None, **changes}
+            there = replace(there, steps=changes["steps"])
         config = replace(wanted or there, **changes)
         check(config)
         other = differences(there, config)
@@ -65,10 +73,39 @@ def resume(
             evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
             return Run(folder.path, config, tuple(evaluations), None, seconds)
         with closing(Training(config, quiet=quiet, folder=folder)) as training:
-            if config != there:
+            if config != before:
                 folder.write_config(config)
-            training.resume()
+            try:
+                training.resume()
+            except DataError:
+                folder.write_config(before)
+                raise
             return training.run()
+
+
+def _check_longer(folder: RunFolder, there: Config, steps: int) -> None:
+    """Raise UsageError unless the run goes on to so many steps as if it had been asked to."""
+    if steps < there.steps:
+        raise UsageError(
+            f"{folder.path} is a run of {there.steps:,} steps, --steps is {steps:,}; to stop "
+            "earlier: --stop-at"
+        )
+    because = _not_longer_because(folder, there)
+    if because:
+        raise UsageError(f"{folder.path} cannot be trained longer: {because}")
+
+
+def _not_longer_because(folder: RunFolder, there: Config) -> str:
+    """Why a run cannot be trained longer, and what to do, in words; "" if it can."""
+    because = why_not_longer(there)
+    if because:
+        return (
+            f"{because}; plan for it with sparl train --steps N --stop-at {there.steps}, which "
+            "stops early in a run of N steps"
+        )
+    if folder.run().get("state") == "finished" and not Checkpoints(folder.path).newest_first():
+        return "its last checkpoint was not kept (sparl train --keep-checkpoint keeps it)"
+    return ""
 
 
 def _already(folder: RunFolder, config: Config) -> str:
@@ -77,11 +114,18 @@ def _already(folder: RunFolder, config: Config) -> str:
     about, found = folder.run(), checkpoints.newest_first()
     if about.get("state") == "finished" and about["env_step"] >= config.end:
         if about["env_step"] == config.steps:
-            checkpoints.remove_all()  # it was killed in the middle of that
-            return f"finished, {config.steps:,} steps"
+            if not folder.config().keep_checkpoint:
+                checkpoints.remove_all()  # it was killed in the middle of that
+            because = _not_longer_because(folder, config)
+            longer = (
+                f"cannot be trained longer: {because}"
+                if because
+                else f"to train longer: {sparl_command(f'resume {folder.path} --steps N')}"
+            )
+            return f"finished, {config.steps:,} steps; {longer}"
         return (
-            f"finished, {about['env_step']:,} of {config.steps:,} steps; to go on: sparl resume "
-            f"{folder.path} --stop-at {config.steps}"
+            f"finished, {about['env_step']:,} of {config.steps:,} steps; to go on: "
+            + sparl_command(f"resume {folder.path} --stop-at {config.steps}")
         )
     if found and step_of(found[0]) > config.end:
         return f"at step {step_of(found[0]):,}, past the step {config.end:,} where it should stop"

@@ -96,12 +96,18 @@ def _model_warnings_ignored() -> Iterator[None]:
 
 
 def _unknown(env_id: str, error: Exception) -> str:
+    """What is wrong with an id that Gymnasium does not know, and what to do."""
     known = [*gymnasium.registry, *_V3]
     lower = {name.lower(): name for name in known}
-    near = [lower[n] for n in difflib.get_close_matches(env_id.lower(), lower, cutoff=0.5)]
+    near = [lower[n] for n in difflib.get_close_matches(env_id.lower(), lower, cutoff=0.7)]
     if near:
         return f"unknown environment '{env_id}'; did you mean {' or '.join(near)}?"
-    return f"unknown environment '{env_id}': {one_line(error)}"
+    family, slash, _ = env_id.rpartition("/")
+    what = f"no imported package has a '{family}/' family" if slash else one_line(error)
+    return (
+        f"unknown environment '{env_id}': {what.rstrip('.')}; install the package that registers "
+        "it, and name its module: sparl --import MODULE COMMAND"
+    )
 
 
 def one_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from sparl.configuration import FIELDS, Config, typed_fields
 from sparl.errors import UsageError
 
 TOML_BYTES = 1 << 20  # of a file that is read, at most
+_OTHER_FORMS = (".yaml", ".yml", ".json", ".ini", ".py")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -50,6 +51,10 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
             data = file.read(TOML_BYTES + 1)
     except FileNotFoundError:
         raise UsageError(f"{kind} file {path} does not exist") from None
+    except IsADirectoryError:
+        inside = path / "config.toml"
+        hint = f"; did you mean {inside}?" if inside.is_file() else ""
+        raise UsageError(f"{kind} file {path} is a folder, must be a TOML file{hint}") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{kind} file {path} cannot be read: {reason}") from None
@@ -67,7 +72,12 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
             raise ValueError(f"more than {TOML_BYTES:,} bytes")
         content = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{kind} file {path} cannot be read: {error}") from None
+        form = path.suffix.lstrip(".").upper()
+        instead = f", and this is {form}" if path.suffix in _OTHER_FORMS else ""
+        raise UsageError(
+            f"{kind} file {path} cannot be read as TOML{instead}: {error} (expected are lines such "
+            "as: seed = 0)"
+        ) from None
     if not content:
         raise UsageError(f"{kind} file {path} is empty")
     return content

@@ -1,0 +1,184 @@
+"""Flags of the papers' released codes and of other tools, in terms of sparl's own.
+
+Sources: `main.py` of Sokar et al. (DS), and `train.py` of Tan et al. (RLx2), one for TD3 and one
+for SAC. Flags are compared with hyphens in place of underscores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sparl.errors import UsageError
+from sparl.methods import find_method
+
+# A released flag, and the flag here that has the same meaning and unit.
+_SAME = {
+    "--policy": "--method",
+    "--start-timesteps": "--warmup-env-steps",
+    "--max-timesteps": "--steps",
+    "--eval-freq": "--evaluate-every-env-steps",
+    "--expl-noise": "--exploration-noise",
+    "--policy-noise": "--target-noise",
+    "--policy-freq": "--policy-delay",
+    "--discount": "--gamma",
+    "--lr": "--learning-rate",
+    "--ann-epsilonHid1": "--lambda-1",
+    "--ann-epsilonHid2": "--lambda-2",
+    "--ann-setZeta": "--rewire-fraction",
+    "--ann-ascTopologyChangePeriod": "--rewire-every-updates",
+    "--delta": "--rewire-every-updates",
+    "--zeta": "--rewire-fraction",
+    "--nstep": "--n-step",
+    "--delay-nstep": "--n-step-delay-updates",
+    "--use-dynamic-buffer": "--dynamic-buffer",
+    "--buffer-max-size": "--replay-capacity",
+    "--buffer-min-size": "--replay-minimum",
+    "--buffer-threshold": "--replay-distance-threshold",
+    "--buffer-adjustment-interval": "--replay-check-every-env-steps",
+}
+_WIDTH = ("--ann-noHidNeurons", "--hidden-dim")  # of both hidden layers
+_STATIC = {"--static-actor": "actor", "--static-critic": "critics"}
+EARLY_STOP = "--ann-earlyStopTopologyChange"  # environment steps; see arguments.py
+_EVERY_UPDATE = ("--actor-update-frequency", "--critic-target-update-frequency")
+
+# What only RLx2's scripts call so. They do not name the method: TD3 and SAC have a script each.
+_RLX2 = {
+    "--nstep", "--delay-nstep", "--use-dynamic-buffer", "--buffer-max-size", "--buffer-min-size",
+    "--buffer-threshold", "--buffer-adjustment-interval", "--delta", "--zeta", "--random-grow",
+    "--exp-id", "--log-std-bounds", "--sparse-actor", "--sparse-critic",
+    *_STATIC, *_EVERY_UPDATE,
+}  # fmt: skip
+_RLX2_WITH_UNDERSCORE = {"--actor_sparsity", "--critic_sparsity"}
+
+# What a released code does not look at for a method of this kind, and sparl would.
+_OF_SPARSE_METHODS = {"--ann-epsilonHid1", "--ann-epsilonHid2"}
+_OF_CHANGING_TOPOLOGY = {
+    "--ann-setZeta", "--ann-ascTopologyChangePeriod", EARLY_STOP, "--delta", "--zeta",
+    "--random-grow",
+}  # fmt: skip
+
+_SAVED = "leave it out: every run keeps its agent and, while it trains, checkpoints"
+_STEPS = "the number of environment steps is --steps"
+_CPU = "leave it out: sparl computes on the CPU, on at most --threads cores"
+_SPARSITY = (
+    "the shares of weights left out are --actor-sparsity and --critic-sparsity, so a density of "
+    "0.1 is --actor-sparsity 0.9 --critic-sparsity 0.9"
+)
+_SEVERAL = "a run has one seed, --seed; several are a study's: sparl study run FILE"
+_FOLDER = "the run's folder is --run-dir"
+# Flags without an equivalent, and those of other tools: what to use instead.
+HINTS = {
+    "--save-model": _SAVED,
+    "--save-model-period": "steps between checkpoints are --checkpoint-every-env-steps",
+    "--load-model": "a run is resumed by sparl resume RUN; --warm-start RUN acts with its agent "
+    "during the warm-up",
+    "--exp-id": _FOLDER,
+    "--log-std-bounds": "the bounds are fixed: -5 to 2 with --log-std tanh, -20 to 2 with "
+    "--log-std clamp",
+    "--sparse-actor": "leave it out: RLx2-TD3 and RLx2-SAC are sparse",
+    "--sparse-critic": "leave it out: RLx2-TD3 and RLx2-SAC are sparse",
+    **dict.fromkeys(
+        ("--total-timesteps", "--total-steps", "--timesteps", "--n-timesteps", "--num-timesteps",
+         "--num-steps", "--max-steps"), _STEPS,
+    ),
+    **dict.fromkeys(
+        ("--algo", "--algorithm"), "the algorithm belongs to the method: --method TD3, DS-TD3, "
+        "SAC, ...; sparl methods lists them",
+    ),
+    **dict.fromkeys(("--density", "--sparsity"), _SPARSITY),
+    **dict.fromkeys(("--device", "--cuda", "--gpu", "--no-cuda"), _CPU),
+    **dict.fromkeys(("--seeds", "--num-seeds"), _SEVERAL),
+    **dict.fromkeys(("--env-id", "--env-name", "--gym-id"), "the environment is --env"),
+    **dict.fromkeys(("--log-dir", "--logdir", "--save-dir", "--output-dir", "--out"), _FOLDER),
+    "--tensorboard-log": "--tensorboard writes event files into the run's folder",
+    "--learning-starts": "steps before the first update are --warmup-env-steps",
+    "--buffer-size": "transitions in the replay are --replay-capacity",
+    "--num-envs": "leave it out: a run steps one environment",
+    "--n-envs": "leave it out: a run steps one environment",
+}  # fmt: skip
+
+
+def hyphenated(args: Sequence[str]) -> list[str]:
+    """The words, with hyphens in flags and each value a word of its own."""
+    words = []
+    for word in args:
+        if word.startswith("--"):
+            flag, equals, value = word.partition("=")
+            words += [flag.replace("_", "-"), *([value] if equals else [])]
+        else:
+            words.append(word)
+    return words
+
+
+def translated(words: Sequence[str]) -> list[str]:
+    """Hyphenated words with sparl's flags in place of the released ones.
+
+    Raises:
+        UsageError: a flag without its value, or with one that has no equivalent here.
+    """
+    fixed = [_STATIC[word] for word in words if word in _STATIC]
+    if fixed and "--rewire" in words:
+        raise UsageError("--rewire already says whose topology changes; leave out --static_...")
+    out = list[str]()
+    remaining = iter(words)
+    for word in remaining:
+        if word in _WIDTH:
+            out += ["--hidden", *(_value(word, remaining),) * 2]
+        elif word in _EVERY_UPDATE:
+            _check_frequency(word, _value(word, remaining))
+        elif word == "--random-grow":
+            out += ["--grow", "random"]
+        elif word not in _STATIC:
+            out.append(_SAME.get(word, word))
+    if fixed:
+        rest = {"actor", "critics"}.difference(fixed)
+        out += ["--rewire", *(rest or {"none"})]
+    return out
+
+
+def _value(flag: str, remaining: Iterator[str]) -> str:
+    value = next(remaining, "--")
+    if value.startswith("--"):
+        raise UsageError(f"{flag} needs a value")
+    return value
+
+
+def _check_frequency(flag: str, value: str) -> None:
+    """Raise UsageError unless a network is updated at every update, as SAC's are here."""
+    if value != "1":
+        instead = {
+            "--actor-update-frequency": "SAC's actor is updated at every update; TD3's every "
+            "--policy-delay updates",
+            "--critic-target-update-frequency": "SAC's target is updated at every update, by the "
+            "share --tau; --hard-target-every N copies the critics every N updates",
+        }
+        raise UsageError(f"{flag} {value}: {instead[flag]}")
+
+
+def check_method_is_named(args: Sequence[str]) -> None:
+    """Raise UsageError where flags of RLx2's scripts stand in a command line without a method."""
+    flags = {word.partition("=")[0]: None for word in args if word.startswith("--")}
+    of_rlx2 = [
+        flag for flag in flags if flag in _RLX2_WITH_UNDERSCORE or flag.replace("_", "-") in _RLX2
+    ]
+    if of_rlx2:
+        are = "is a flag" if len(of_rlx2) == 1 else "are flags"
+        raise UsageError(
+            f"{', '.join(of_rlx2)} {are} of RLx2's scripts, which do not name the method; add "
+            "--method RLx2-TD3 or --method RLx2-SAC (or another one of sparl methods)"
+        )
+
+
+def check_flags_suit_method(words: Sequence[str], method: str) -> None:
+    """Raise UsageError where the released code would not look at a flag, and sparl would."""
+    family = find_method(method).family
+    dense = not family.sparse
+    fixed = "rewire_every_updates" not in family.fields
+    for word in words:
+        if dense and word in _OF_SPARSE_METHODS:
+            raise UsageError(f"{word}: {method} is dense; leave it out, or name a sparse method")
+        if fixed and word in _OF_CHANGING_TOPOLOGY:
+            raise UsageError(
+                f"{word}: the topology of {method} never changes; leave it out, or name a method "
+                "whose topology does"
+            )
