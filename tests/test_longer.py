@@ -1,0 +1,145 @@
+"""Runs that are trained longer than they were asked to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sparl
+from resuming import results, stopped_at
+from sparl.cli import main
+from sparl.errors import DataError, UsageError
+from sparl.training.checkpoint import MANIFEST
+
+SMALL: dict[str, Any] = {
+    "steps": 90, "warmup_env_steps": 20, "hidden": (8, 8), "batch_size": 4, "threads": 1,
+    "evaluate_every_env_steps": 40, "evaluation_episodes": 1, "max_episode_steps": 25,
+    "quiet": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("TD3", {}),
+        ("Static-TD3", {}),
+        ("DS-TD3", {"rewire": "none"}),
+        ("SAC", {"n_step": 3, "replay_capacity": 70}),  # full before the first end
+        ("TD3", {"replay_capacity": 120, "dynamic_buffer": True, "replay_minimum": 30}),
+        ("Tiny-SAC", {}),
+        ("Static-TD3", {"horizon_env_steps": 500, "freeze_fraction": 0.5}),
+    ],
+)
+def test_a_run_that_is_trained_longer_is_one_of_that_many_steps(
+    method: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    fields = {**SMALL, **fields}
+    whole = sparl.train(method, "Hopper-v5", run_dir=tmp_path / "whole", **fields | {"steps": 201})
+    run = sparl.train(method, "Hopper-v5", run_dir=tmp_path / "run", keep_checkpoint=True, **fields)
+    assert run.evaluations[-1][0] == 90  # which is not due at that step
+    for steps in (91, 140):
+        run = sparl.resume(run, steps=steps, quiet=True)
+        assert run.evaluations[-1][0] == steps
+    with stopped_at(150):  # and the checkpoint is still of the shorter run when it goes on
+        sparl.resume(run, steps=201, quiet=True)
+    run = sparl.resume(run, quiet=True)
+    assert run.config.steps == 201
+    assert run.evaluations == whole.evaluations
+    assert results(run.path) == results(whole.path)
+    assert json.loads((run.path / "run.json").read_text())["bit_exact"]
+
+
+def test_a_longer_run_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "w", **SMALL | {"steps": 150})
+    run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", keep_checkpoint=True, **SMALL)
+    step = sparl.training.loop.Training.step
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+
+        def killed(self: Any) -> None:
+            step(self)
+            if self.env_step == 120:
+                raise Killed
+
+        patch.setattr("sparl.training.loop.Training.step", killed)
+        sparl.resume(run, steps=150, quiet=True)
+    assert results(sparl.resume(run, quiet=True).path) == results(whole.path)
+
+
+def flags(**fields: Any) -> list[str]:
+    words: list[str] = []
+    for name, value in {**SMALL, **fields}.items():
+        if name != "quiet":
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+def test_the_command_says_how_and_does_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tmp_path / "run")
+    train = ["train", "--method", "TD3", "--env", "Hopper-v5", "--run-dir", run, *flags()]
+    assert main([*train, "--keep-checkpoint"]) == 0
+    capsys.readouterr()
+    again = f"{run}: already finished, 90 steps; to train longer: sparl resume {run} --steps N\n"
+    # A scheduler that repeats the command without the flag takes nothing away.
+    for words in (["resume", run], [*train, "--resume", "auto"], ["resume", run, "--steps", "90"]):
+        assert main(words) == 0
+        assert capsys.readouterr().out == again
+    assert main(["info", run]) == 0
+    assert f"sparl resume {run} --steps N goes on bit for bit" in capsys.readouterr().out
+    assert main(["resume", run, "--steps", "0.1k", "--stop-at", "95"]) == 0
+    assert "95 of 100 steps" in capsys.readouterr().out
+    assert main(["resume", run, "--steps", "110", "--no-keep-checkpoint"]) == 0
+    assert "110 of 110 steps" in capsys.readouterr().out
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        (["--method", "TD3"], "its last checkpoint was not kept (sparl train --keep-checkpoint"),
+        (["--method", "DS-TD3", "--keep-checkpoint"], "its topology changes on a schedule over 90"),
+        (["--method", "RigL-SAC", "--keep-checkpoint"], "its topology changes on a schedule"),
+        (["--method", "TD3", "--n-step", "3", "--n-step-delay-updates", "5", "--keep-checkpoint"],
+         "its targets become 3-step ones with time"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_longer_names_the_flag_or_the_schedule(
+    fields: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["train", "--env", "Hopper-v5", "--run-dir", str(run), *flags(), *fields]) == 0
+    out = capsys.readouterr().out
+    if fields[1] != "TD3" or "--n-step" in fields:
+        assert "note: --keep-checkpoint True changes nothing here" in out
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    assert main(["resume", str(run), "--steps", "200"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"sparl: {run} cannot be trained longer: {says}")
+    assert error.count("\n") == 1
+    assert main(["resume", str(run)]) == 0
+    assert (
+        f"already finished, 90 steps; cannot be trained longer: {says}" in capsys.readouterr().out
+    )
+    assert main(["info", str(run)]) == 0
+    assert "--steps N" not in capsys.readouterr().out
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_fewer_steps_are_refused_and_a_damaged_checkpoint_changes_nothing(tmp_path: Path) -> None:
+    run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path, keep_checkpoint=True, **SMALL).path
+    with pytest.raises(UsageError, match="is a run of 90 steps, --steps is 50; to stop earlier"):
+        sparl.resume(run, steps=50)
+    manifest = run / "checkpoint-90" / MANIFEST
+    manifest.write_bytes(manifest.read_bytes()[:-9])
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with pytest.raises(DataError, match="damaged"):
+        sparl.resume(run, steps=200, quiet=True)
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
