@@ -375,7 +375,10 @@ def test_released_flags_without_an_equivalent_say_what_to_use(
         ("--device cuda", "on the CPU"),
         ("--seeds 0 1 2", "sparl study run FILE"),
         ("--import my_rules", "sparl --import MODULE COMMAND"),
-        ("--learning_starts 100 --buffer_size 10", "--warmup-env-steps; there is no --buffer-size"),
+        (
+            "--learning_starts 100 --buffer_size 10",
+            "warmup-env-steps); unknown option --buffer-size",
+        ),
     ],
 )
 def test_habits_of_other_tools_get_a_hint(
@@ -598,7 +601,13 @@ def test_densities_of_an_unknown_environment_fit_the_layers_asked_for() -> None:
         (["train", "--seed", "9" * 401], 2, "seed is"),
         (["train", "--run-dir", "x" * 300], 2, "cannot be written"),
         (["info", "x" * 300], 3, "no run here"),
-        (["train", "--env", ""], 2, "unknown environment ''"),
+        (["train", "--env", ""], 2, "unknown environment '': Malformed"),
+        (["train", "--env", "ALE/Pong-v5"], 2,
+         "'ALE/Pong-v5': no imported package registers the family ALE/; install the one that "
+         "does, and name its module: sparl --import MODULE COMMAND"),
+        (["train", "--env", "FetchReach-v3"], 2,
+         "'FetchReach-v3': no imported package registers it; install"),
+        (["train", "--config", "."], 2, "file . is a folder, must be a TOML file\n"),
         (["train", "--env", "Pendulum-v1", "--hidden", "200_000_000"], 6, "--hidden"),
         (["evaluate", "nowhere"], 3, "nowhere: no run here"),
         (["info", "nowhere"], 3, "no run here"),
@@ -639,6 +648,25 @@ def test_wrong_words_are_said_in_ours(
     command = "study run" if words == "study run" else words.split()[0]
     line = f"sparl: {command}: {says} (all options: sparl {command} --help)\n"
     assert refused(capsys, 2, *words.split()) == line
+
+
+def test_files_of_another_kind_are_refused_with_what_was_expected(
+    finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A file that is named in place of another one."""
+    config = finished_run / "config.toml"
+    error = refused(capsys, 2, "train", "--config", str(finished_run))
+    assert f"{finished_run} is a folder, must be a TOML file; did you mean {config}?" in error
+    for command in ("run", "status"):
+        error = refused(capsys, 2, "study", command, str(config))
+        assert f"{config} is a run's configuration (sparl train --config {config} trains" in error
+        assert "did you mean" not in refused(capsys, 2, "study", command, str(finished_run))
+    for name, text in (("a.yaml", "seed: 1\n"), ("a.json", '{"seed": 1}'), ("a.yml", "- 1\n")):
+        file = tmp_path / name
+        file.write_text(text)
+        says = f"file {file} is {name[2:].upper()}, must be TOML: lines such as seed = 0\n"
+        assert says in refused(capsys, 2, "train", "--config", str(file))
+        assert says in refused(capsys, 2, "study", "run", str(file))
 
 
 def test_all_errors_of_a_configuration_come_at_once(

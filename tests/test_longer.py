@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from resuming import results, stopped_at
 from sparl.cli import main
 from sparl.errors import DataError, UsageError
 from sparl.training.checkpoint import MANIFEST
+from sparl.training.run_folder import RunFolder
 
 SMALL: dict[str, Any] = {
     "steps": 90, "warmup_env_steps": 20, "hidden": (8, 8), "batch_size": 4, "threads": 1,
@@ -53,21 +57,20 @@ def test_a_run_that_is_trained_longer_is_one_of_that_many_steps(
 
 
 def test_a_longer_run_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path: Path) -> None:
-    class Killed(BaseException):
-        pass
-
     whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "w", **SMALL | {"steps": 150})
     run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", keep_checkpoint=True, **SMALL)
-    step = sparl.training.loop.Training.step
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-
-        def killed(self: Any) -> None:
-            step(self)
-            if self.env_step == 120:
-                raise Killed
-
-        patch.setattr("sparl.training.loop.Training.step", killed)
-        sparl.resume(run, steps=150, quiet=True)
+    killed_at_120 = (
+        "import os, signal, sys, sparl\n"
+        "from sparl.training.loop import Training\n"
+        "step = Training.step\n"
+        "def killed(self):\n"
+        "    step(self)\n"
+        "    if self.env_step == 120: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Training.step = killed\n"
+        "sparl.resume(sys.argv[1], steps=150, quiet=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", killed_at_120, str(run.path)], check=False)
+    assert done.returncode == -signal.SIGKILL
     assert results(sparl.resume(run, quiet=True).path) == results(whole.path)
 
 
@@ -78,6 +81,13 @@ def flags(**fields: Any) -> list[str]:
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return words
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a command that succeeds prints."""
+    capsys.readouterr()
+    assert main(words) == 0
+    return capsys.readouterr().out
 
 
 def test_the_command_says_how_and_does_it(
@@ -95,9 +105,9 @@ def test_the_command_says_how_and_does_it(
     assert main(["info", run]) == 0
     assert f"sparl resume {run} --steps N goes on bit for bit" in capsys.readouterr().out
     assert main(["resume", run, "--steps", "0.1k", "--stop-at", "95"]) == 0
-    assert "95 of 100 steps" in capsys.readouterr().out
+    assert "finished, 95 of 100 steps" in said(capsys, "resume", run)
     assert main(["resume", run, "--steps", "110", "--no-keep-checkpoint"]) == 0
-    assert "110 of 110 steps" in capsys.readouterr().out
+    assert "finished, 110 steps; cannot be" in said(capsys, "resume", run)
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
@@ -124,12 +134,9 @@ def test_what_cannot_be_trained_longer_names_the_flag_or_the_schedule(
     error = capsys.readouterr().err
     assert error.startswith(f"sparl: {run} cannot be trained longer: {says}")
     assert error.count("\n") == 1
-    assert main(["resume", str(run)]) == 0
-    assert (
-        f"already finished, 90 steps; cannot be trained longer: {says}" in capsys.readouterr().out
-    )
-    assert main(["info", str(run)]) == 0
-    assert "--steps N" not in capsys.readouterr().out
+    told = said(capsys, "resume", str(run))
+    assert f"already finished, 90 steps; cannot be trained longer: {says}" in told
+    assert "--steps N" not in said(capsys, "info", str(run))
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
@@ -139,7 +146,7 @@ def test_fewer_steps_are_refused_and_a_damaged_checkpoint_changes_nothing(tmp_pa
         sparl.resume(run, steps=50)
     manifest = run / "checkpoint-90" / MANIFEST
     manifest.write_bytes(manifest.read_bytes()[:-9])
-    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    before = results(run), RunFolder(run).run(), RunFolder(run).config()
     with pytest.raises(DataError, match="damaged"):
         sparl.resume(run, steps=200, quiet=True)
-    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+    assert (results(run), RunFolder(run).run(), RunFolder(run).config()) == before

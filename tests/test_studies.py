@@ -161,7 +161,13 @@ def test_versions_of_the_presets() -> None:
         (SMALL + "[grid]\ngamma = 0.9", "grid must name a list"),
         (SMALL + "[[variants]]\nthreads = 2", "threads cannot be set as a field"),
         ("variants = 3\n" + SMALL, "variants must be tables"),
-        ("fieldz = 3\n" + SMALL, "unknown fieldz"),
+        ("fieldz = 3\n" + SMALL, "unknown 'fieldz' (did you mean fields?)"),
+        (
+            "method = 'TD3'\nseeds = 1\nsteps = 5",
+            "unknown 'method' (did you mean methods?), "
+            "'steps' (a field of the runs: put it under [fields])",
+        ),
+        ("methods = ['TD3']\nenvironments = ['a']\nseeds = 1\nfields = 3", "fields is 3, must be"),
         ("methods = [", "cannot be read"),
     ],
 )
@@ -342,6 +348,22 @@ def test_a_lost_studys_runs_are_waited_for(
     assert found[:2] == ["running", "running"]
     assert [results(folder / u.id) for u in units] == undisturbed
     assert [said(folder / u.id / "output.txt") for u in units] == [0, 0]
+
+
+def test_status_cuts_no_name_in_a_pipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    file = study_file(tmp_path, SMALL.replace("Pendulum-v1", f"a_package:{'Long' * 30}-v0"))
+    units = read_study(file).units
+    for unit in units:
+        folder = tmp_path / "runs" / unit.id
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text('{"state": "stopped by SIGTERM"}')
+    assert main(["study", "status", str(file), "--folder", str(tmp_path / "runs")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for unit in units:
+        assert [line.split()[:2] for line in lines if unit.id in line] == [[unit.id, "stopped"]]
 
 
 def test_dry_run_estimates_and_writes_nothing(

@@ -215,7 +215,7 @@ def _about_unknown(flag: str, kinds: Mapping[str, str], of_a_run: bool) -> str:
     if flag == "--import":
         return "--import stands before the command: sparl --import MODULE COMMAND"
     if of_a_run and flag in HINTS:
-        return f"there is no {flag}: {HINTS[flag]}"
+        return f"unknown option {flag} ({HINTS[flag]})"
     return f"unknown option {flag}{_suggestion(flag, kinds)}"
 
 

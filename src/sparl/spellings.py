@@ -57,9 +57,9 @@ _OF_CHANGING_TOPOLOGY = {
     "--random-grow",
 }  # fmt: skip
 
-_SAVED = "leave it out: every run keeps its agent and, while it trains, checkpoints"
+_SAVED = "every run keeps its agent, and checkpoints while it trains"
 _STEPS = "the number of environment steps is --steps"
-_CPU = "leave it out: sparl computes on the CPU, on at most --threads cores"
+_CPU = "sparl computes on the CPU, on at most --threads cores"
 _SPARSITY = (
     "the shares of weights left out are --actor-sparsity and --critic-sparsity, so a density of "
     "0.1 is --actor-sparsity 0.9 --critic-sparsity 0.9"
@@ -75,8 +75,8 @@ HINTS = {
     "--exp-id": _FOLDER,
     "--log-std-bounds": "the bounds are fixed: -5 to 2 with --log-std tanh, -20 to 2 with "
     "--log-std clamp",
-    "--sparse-actor": "leave it out: RLx2-TD3 and RLx2-SAC are sparse",
-    "--sparse-critic": "leave it out: RLx2-TD3 and RLx2-SAC are sparse",
+    "--sparse-actor": "RLx2-TD3 and RLx2-SAC are sparse without it",
+    "--sparse-critic": "RLx2-TD3 and RLx2-SAC are sparse without it",
     **dict.fromkeys(
         ("--total-timesteps", "--total-steps", "--timesteps", "--n-timesteps", "--num-timesteps",
          "--num-steps", "--max-steps"), _STEPS,
@@ -93,8 +93,8 @@ HINTS = {
     "--tensorboard-log": "--tensorboard writes event files into the run's folder",
     "--learning-starts": "steps before the first update are --warmup-env-steps",
     "--buffer-size": "transitions in the replay are --replay-capacity",
-    "--num-envs": "leave it out: a run steps one environment",
-    "--n-envs": "leave it out: a run steps one environment",
+    "--num-envs": "a run steps one environment",
+    "--n-envs": "a run steps one environment",
 }  # fmt: skip
 
 

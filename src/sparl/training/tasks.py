@@ -102,11 +102,13 @@ def _unknown(env_id: str, error: Exception) -> str:
     near = [lower[n] for n in difflib.get_close_matches(env_id.lower(), lower, cutoff=0.7)]
     if near:
         return f"unknown environment '{env_id}'; did you mean {' or '.join(near)}?"
+    if not isinstance(error, gymnasium.error.UnregisteredEnv):
+        return f"unknown environment '{env_id}': {one_line(error)}"
     family, slash, _ = env_id.rpartition("/")
-    what = f"no imported package has a '{family}/' family" if slash else one_line(error)
     return (
-        f"unknown environment '{env_id}': {what.rstrip('.')}; install the package that registers "
-        "it, and name its module: sparl --import MODULE COMMAND"
+        f"unknown environment '{env_id}': no imported package registers "
+        f"{f'the family {family}/' if slash else 'it'}; install the one that does, and name its "
+        "module: sparl --import MODULE COMMAND"
     )
 
 

@@ -10,7 +10,7 @@ from sparl.configuration import FIELDS, Config, typed_fields
 from sparl.errors import UsageError
 
 TOML_BYTES = 1 << 20  # of a file that is read, at most
-_OTHER_FORMS = (".yaml", ".yml", ".json", ".ini", ".py")
+_OTHER_FORMS = (".yaml", ".yml", ".json")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
         raise UsageError(f"{kind} file {path} does not exist") from None
     except IsADirectoryError:
         inside = path / "config.toml"
-        hint = f"; did you mean {inside}?" if inside.is_file() else ""
+        hint = f"; did you mean {inside}?" if kind == "configuration" and inside.is_file() else ""
         raise UsageError(f"{kind} file {path} is a folder, must be a TOML file{hint}") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -72,12 +72,12 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
             raise ValueError(f"more than {TOML_BYTES:,} bytes")
         content = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        form = path.suffix.lstrip(".").upper()
-        instead = f", and this is {form}" if path.suffix in _OTHER_FORMS else ""
-        raise UsageError(
-            f"{kind} file {path} cannot be read as TOML{instead}: {error} (expected are lines such "
-            "as: seed = 0)"
-        ) from None
+        if path.suffix in _OTHER_FORMS:
+            form = path.suffix.lstrip(".").upper()
+            raise UsageError(
+                f"{kind} file {path} is {form}, must be TOML: lines such as seed = 0"
+            ) from None
+        raise UsageError(f"{kind} file {path} cannot be read as TOML: {error}") from None
     if not content:
         raise UsageError(f"{kind} file {path} is empty")
     return content
