@@ -128,7 +128,8 @@ def _import_user_modules(args: list[str]) -> list[str]:
         words = ([name] if equals else []) + args[1:]
         if not words or not words[0] or words[0].startswith("--"):
             raise UsageError("--import needs the name of a module: sparl --import MODULE COMMAND")
-        import_user_module(words[0])
+        with interrupt_held():
+            import_user_module(words[0])
         args = words[1:]
     return args
 
