@@ -353,6 +353,7 @@ def test_our_own_spelling_of_a_sparsity_needs_no_method() -> None:
         ("--hidden_dim", "--hidden-dim needs a value"),
         ("--policy", "--method needs a value"),
         ("--ann_earlyStopTopologyChange x", "must be environment steps, at most the horizon"),
+        (f"--ann_earlyStopTopologyChange {'9' * 5000}", "must be environment steps, at most"),
         ("--ann_earlyStopTopologyChange 2e6", "at most the horizon of 1,000,000"),
         ("--ann_earlyStopTopologyChange 1e5 --freeze-fraction 0.1", "mean the same"),
         ("--policy TD3 --ann_epsilonHid1 7", "TD3 is dense"),

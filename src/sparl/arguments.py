@@ -94,7 +94,7 @@ def _frozen_share(early_stop: str, config: Config, chosen: Mapping[str, Any]) ->
         UsageError: not a number of steps within the horizon, or the share is given too.
     """
     steps = _plain_integer(early_stop).replace("_", "")
-    if not steps.isdecimal() or int(steps) > config.horizon:
+    if not re.fullmatch("[0-9]{1,20}", steps) or int(steps) > config.horizon:
         raise UsageError(
             f"{EARLY_STOP} is {early_stop!r}, must be environment steps, at most the horizon of "
             f"{config.horizon:,}"
