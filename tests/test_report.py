@@ -317,6 +317,8 @@ def test_figures_over_time(cpu: tuple[float, float], said: str, tmp_path: Path) 
     write_run(tmp_path / "old", "SAC", ENV, rising(1.0))
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "first")]) == 0
     assert not list((tmp_path / "first" / "figures").glob("cpu-*"))
+    unknown = "minutes of wall clock, load of the machine not recorded<"
+    assert unknown in (tmp_path / "first" / "figures" / f"time-{ENV}.svg").read_text()
     for method, share in zip(("TD3", "DS-TD3"), cpu, strict=True):
         write_run(tmp_path / "new" / method, method, ENV, rising(1.0), cpu=share)
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "out")]) == 0

@@ -112,23 +112,24 @@ def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
 
 
 def _minutes(group: Group, clock: str) -> Array:
-    """Of a clock at each evaluation, mean over the runs."""
+    """Return a clock's reading at each evaluation, averaged over the runs [minutes]."""
     return np.asarray(group.stacked(clock).mean(axis=0) / 60, np.float64)
 
 
 def _load(groups: Sequence[Group]) -> str:
-    """What an axis of wall-clock time must say of the machine's load."""
+    """Return what an axis of wall-clock time says about the load of the machine."""
     loaded = [run.under_load for group in groups for run in group.runs]
-    if not any(loaded):
-        return ""
-    return ", measured under load" if all(loaded) else ", some runs measured under load"
+    if any(loaded):
+        return ", measured under load" if all(loaded) else ", some runs measured under load"
+    known = all(group.has_cpu_seconds for group in groups)
+    return "" if known else ", load of the machine not recorded"
 
 
 def _curves(
     groups: Sequence[Group], name: str, x_label: str, x: Callable[[Group], Array | None],
     shade: Shade,
 ) -> Iterator[Figure]:  # fmt: skip
-    """The mean return of each group of an environment, where it has something to draw it over."""
+    """Draw the mean return of those groups of one environment for which `x` gives an axis."""
     series = []
     for group in groups:
         along = x(group)
@@ -144,7 +145,7 @@ def _curves(
 
 
 def _band(curves: Array, shade: Shade) -> tuple[Array, Array]:
-    """The edges of the band around the mean of several curves, float [K] each."""
+    """Return the lower and the upper edge of the band around a mean curve, float [K] each."""
     if shade == "std":
         mean, std = curves.mean(axis=0), curves.std(axis=0, ddof=1)
         return mean - std, mean + std
@@ -172,7 +173,7 @@ def topology(runs: Collection) -> Iterator[Figure]:
         kept, moved, dead = [], [], []
         for group in runs.of_environment(env):
             for network in ("actor", "critics"):
-                updates, overlap, share, new, dying = _evolutions(group.runs[0], network)
+                updates, overlap, share, new, dead_share = _evolutions(group.runs[0], network)
                 if not updates.size:
                     continue
                 dashed = network == "critics"
@@ -180,8 +181,10 @@ def topology(runs: Collection) -> Iterator[Figure]:
                 text = f"{network}, dropped and grown"
                 moved.append(Series(group.label, updates, share, part=text, dashed=dashed))
                 moved.append(Series(group.label, updates, new, part=f"{network}, new", dashed=True))
-                if np.isfinite(dying).all():
-                    dead.append(Series(group.label, updates, dying, part=network, dashed=dashed))
+                if np.isfinite(dead_share).all():
+                    dead.append(
+                        Series(group.label, updates, dead_share, part=network, dashed=dashed)
+                    )
         if kept:
             yield LineChart(f"kept-{env}", env, "updates", "% there since the start", kept, True)
             yield LineChart(f"moved-{env}", env, "updates", "% moved per evolution", moved, True)

@@ -387,7 +387,7 @@ def _spread(mean: float | None, std: float | None) -> str:
 
 
 def _speed(steps: Sequence[float], seconds: Sequence[float]) -> float:
-    """Mean over the runs of their steps per second."""
+    """Return the mean over the runs of their steps per second."""
     return float(np.mean([n / (s or math.nan) for n, s in zip(steps, seconds, strict=True)]))
 
 
