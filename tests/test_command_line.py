@@ -631,7 +631,7 @@ def test_bad_input_is_refused_in_one_line(
         ("export", "needs RUN (Folder of the run) and --format {c,onnx,npz}"),
         ("export x --format d", "--format is 'd', must be one of 'c', 'onnx', 'npz'"),
         ("export x --format", "--format needs a value"),
-        ("study run", "needs FILE (The study's file)"),
+        ("study run", "needs FILES"),
         ("report", "needs PATHS"),
         ("archive --to x", "needs RUNS"),
         ("evaluate x y", "unexpected 'y'"),
