@@ -30,16 +30,20 @@ PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "Adam": (),
     "target": ((SharedPatternTarget, "follow"),),
     "target rule": ((OwnPatternTarget, "follow"),),
-    "evolution": ((EvolvingLearner, "_evolve"),),
+    "evolution": ((EvolvingLearner, "_propose"), (EvolvingLearner, "_rewire")),
 }
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "DS-TD3": {"method": "DS-TD3"},
+    "TD3": {"method": "TD3"},
+    "DS-TD3, batch 256": {"method": "DS-TD3", "batch_size": 256},
     "TD3, batch 256": {"method": "TD3", "batch_size": 256},
     "RLx2-TD3, 95 %": {
         "method": "RLx2-TD3", "actor_sparsity": 0.95, "critic_sparsity": 0.95,
         "n_step_delay_updates": 0,
     },
+    "TD3, rlx2": {"method": "TD3", "settings": "rlx2"},
     "RLx2-SAC, 90/80 %": {"method": "RLx2-SAC", "n_step_delay_updates": 0},
+    "SAC, rlx2": {"method": "SAC", "settings": "rlx2"},
     "DS-SAC": {"method": "DS-SAC"},
 }  # fmt: skip
 
