@@ -9,7 +9,7 @@ import itertools
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -18,13 +18,14 @@ import tyro
 from sparl.configuration import FIELDS, Config, check, type_in_words
 from sparl.errors import UsageError
 from sparl.methods import find_method, preset
+from sparl.training.durable import user_path
 from sparl.training.toml_files import read_toml
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
-RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 # The command lines of the papers' released codes.
 SPELLINGS = {
@@ -140,7 +141,16 @@ def parse_options(options: type[T], args: Sequence[str], program: str, **more: A
     wrong += [f"needs {name.upper()}" for name in required if getattr(parsed, name) == ()]
     if wrong:
         raise UsageError(_all_of(wrong, program))
-    return parsed
+    return replace(
+        parsed, **{f.name: _user_paths(getattr(parsed, f.name)) for f in fields(options)}
+    )
+
+
+def _user_paths(value: Any) -> Any:
+    """The value of an option, with "~" expanded in paths."""
+    if isinstance(value, tuple):
+        return tuple(_user_paths(each) for each in value)
+    return user_path(value) if isinstance(value, Path) else value
 
 
 def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> tuple[T, list[str]]:
@@ -156,7 +166,7 @@ def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> 
     _, words = _apart(args, unknown)
     while True:
         written = io.BytesIO()
-        complaint = io.TextIOWrapper(written, "utf-8", write_through=True)
+        complaint = io.TextIOWrapper(written, "utf-8", "surrogateescape", write_through=True)
         try:
             with contextlib.redirect_stderr(complaint):
                 parsed: T = tyro.cli(options, args=words, prog=program, **more)
@@ -164,7 +174,7 @@ def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> 
         except SystemExit as exit_:
             if exit_.code in (0, None):
                 raise
-        text = _first_paragraph(written.getvalue().decode())
+        text = _first_paragraph(written.getvalue().decode("utf-8", "surrogateescape"))
         flags = re.findall(r"--[\w-]+", text)
         of_flags, others = _apart(words, flags)
         if not (wrong and text.startswith("Missing from")):  # it may have gone with a wrong flag

@@ -8,13 +8,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.table import Table
 
 from sparl.arguments import RunPath, named, parse_config, parse_options
-from sparl.console import PlainConsole, nobody_reads, output_checked
+from sparl.console import (
+    PlainConsole,
+    escape_unencodable_output,
+    nobody_reads,
+    output_checked,
+)
 from sparl.errors import DataError, SparlError, UsageError
 from sparl.training.interrupt import interrupt_held
 
@@ -50,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
+    escape_unencodable_output()
     try:
         code = _dispatch(args)
         with output_checked():
@@ -225,7 +232,7 @@ def evaluate(args: list[str]) -> int:
 class InfoOptions:
     """Show this machine and what sparl uses of it, or a run."""
 
-    run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """Folder of a run."""
     json: bool = False
     """Print JSON."""

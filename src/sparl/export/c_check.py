@@ -55,10 +55,10 @@ def run(command: str, source: CSource, name: str, observations: Array) -> Array:
     """
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        (here / f"{name}.h").write_text(source.header)
-        (here / f"{name}.c").write_text(source.source)
+        (here / f"{name}.h").write_bytes(source.header.encode())
+        (here / f"{name}.c").write_bytes(source.source.encode())
         main = _PROGRAM.format(name=name, upper=name.upper())
-        (here / "check_main.c").write_text(main)
+        (here / "check_main.c").write_bytes(main.encode())
         program = here / "check_main"
         define = f"-D{name.upper()}_SELF_CHECK"
         files = [str(here / file) for file in ("check_main.c", f"{name}.c")]

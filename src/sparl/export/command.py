@@ -40,7 +40,7 @@ class ExportOptions:
     format: Literal["c", "onnx", "npz"]
     """c: NAME.h and NAME.c, C99 for small devices; onnx: NAME.onnx (needs sparl[onnx]); npz:
     NAME.npz, plain arrays."""
-    out: str | None = None
+    out: Path | None = None
     """Folder for the files; None: export/ in the run's."""
     name: str = "policy"
     """Name of the files, and prefix of all C names."""
@@ -82,7 +82,7 @@ def export(args: list[str]) -> int:
         )
     observations = record(config, policy)
     files = _FORMATS[options.format](policy, observations, options, origin)
-    target = Path(options.out) if options.out is not None else folder.path / "export"
+    target = folder.path / "export" if options.out is None else options.out
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -155,7 +155,7 @@ def _check(policy: Policy, actions: Array, observations: Array) -> None:
     )
 
 
-def _check_sizes(config: Config, policy: Policy, run: str) -> None:
+def _check_sizes(config: Config, policy: Policy, run: Path) -> None:
     """The environment must be the agent's.
 
     Raises:

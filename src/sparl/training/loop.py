@@ -26,6 +26,7 @@ from sparl.replay.ring_buffer import RingBuffer, Sampling, replay_bytes
 from sparl.training.agent_file import load_agent, save_agent
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
+from sparl.training.durable import user_path
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import interrupt_held, stop_on_signal
@@ -491,7 +492,7 @@ def _warmup_policy(config: Config, environment: Environment) -> Policy | None:
     """
     if config.warm_start is None:
         return None
-    agent = load_agent(config.warm_start)
+    agent = load_agent(user_path(config.warm_start))
     if (agent.n_obs, agent.n_act) != (environment.n_obs, environment.n_act):
         raise UsageError(
             f"warm_start {config.warm_start}: its agent takes {agent.n_obs} observations and gives "

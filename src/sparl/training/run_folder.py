@@ -24,12 +24,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from sparl.configuration import FIELDS, Config, check
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
-from sparl.training.durable import make_folder, read_whole, write_whole
-from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml
+from sparl.training.durable import make_folder, read_whole, user_path, write_whole
+from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
@@ -72,7 +70,7 @@ class RunFolder:
         """
         from sparl.training.checkpoint import Checkpoints  # late: it loads the engine
 
-        path = Path(config.run_dir) if config.run_dir else _free_path(config)
+        path = user_path(config.run_dir) if config.run_dir else _free_path(config)
         folder = cls(path)
         try:
             if path.is_file():
@@ -173,7 +171,7 @@ class RunFolder:
         fields = {k: v for k, v in config.as_dict().items() if k not in unsaid}
         # TOML has no word for None: such fields are named.
         fields["unset"] = [name for name in FIELDS if name not in config.as_dict()]
-        self.write(CONFIG, tomli_w.dumps(fields).encode())
+        self.write(CONFIG, toml_bytes(fields))
 
     @_advised()
     def config(self) -> Config:

@@ -11,6 +11,7 @@ from sparl.configuration import CHANGEABLE, Config, check, differences
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.training.checkpoint import Checkpoints, step_of
+from sparl.training.durable import user_path
 from sparl.training.loop import Run, Training
 from sparl.training.run_folder import RunFolder, holds_run, read_evaluations
 
@@ -22,8 +23,10 @@ def train(config: Config, *, quiet: bool = False) -> Run:
         SparlError: a subclass for each kind of trouble.
     """
     check(config)
-    if config.resume == "auto" and config.run_dir is not None and holds_run(config.run_dir):
-        return resume(config.run_dir, wanted=config, quiet=quiet)
+    if config.resume == "auto" and config.run_dir is not None:
+        path = user_path(config.run_dir)
+        if holds_run(path):
+            return resume(path, wanted=config, quiet=quiet)
     return Training(config, quiet=quiet).run()
 
 
