@@ -38,6 +38,7 @@ from sparl.training.rewire import EvolvingLearner, build_agent
 from sparl.training.run_folder import GROWING, RunFolder
 from sparl.training.team import Team
 from sparl.training.tensorboard import require_tensorboard
+from sparl.training.wrappers import reject_lasting_state
 
 Policy = Callable[[Array], Array]
 
@@ -82,6 +83,7 @@ class Training:
         check(config)
         if config.tensorboard:
             require_tensorboard()
+        reject_lasting_state(lambda: make_environment(config))
         self.config = config
         self.team = Team(config.threads or min(available_cores(), 4))
         with ExitStack() as opened:  # and closed again where anything of this raises
