@@ -182,18 +182,20 @@ class EvaluateOptions:
 def evaluate(args: list[str]) -> int:
     """`sparl evaluate`."""
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
-    from sparl.training.about import warn_if_behind
+    from sparl.training.about import environment_importable, warn_if_behind
     from sparl.training.agent_file import load_agent
     from sparl.training.environment import make_environment
     from sparl.training.evaluate import Evaluator
     from sparl.training.machine import available_cores
     from sparl.training.run_folder import RunFolder
 
-    config = RunFolder.open(options.run).config()
+    folder = RunFolder.open(options.run)
+    config = folder.config()
     agent = load_agent(options.run)
     warn_if_behind(agent, options.run)
     try:
-        environment = make_environment(config)
+        with environment_importable(folder, "evaluate"):
+            environment = make_environment(config)
     except UsageError as error:
         raise DataError(f"{options.run}: {error}") from None
     environment.close()

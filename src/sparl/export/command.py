@@ -19,7 +19,7 @@ from sparl.export.c_source import TOLERANCE, VECTORS, Tanh, c_source
 from sparl.export.policy import Policy
 from sparl.export.recording import record
 from sparl.networks.mlp import Array
-from sparl.training.about import warn_if_behind
+from sparl.training.about import environment_importable, warn_if_behind
 from sparl.training.agent_file import load_agent
 from sparl.training.durable import write_whole
 from sparl.training.environment import make_environment
@@ -64,7 +64,7 @@ def export(args: list[str]) -> int:
     agent = load_agent(options.run)
     warn_if_behind(agent, options.run)
     policy = Policy.of(agent)
-    _check_sizes(config, policy, options.run)
+    _check_sizes(config, policy, folder)
     say = PlainConsole().print
     origin = (
         f"{config.method} on {config.env}, seed {config.seed}, agent of step {agent.env_step:,}"
@@ -155,20 +155,21 @@ def _check(policy: Policy, actions: Array, observations: Array) -> None:
     )
 
 
-def _check_sizes(config: Config, policy: Policy, run: Path) -> None:
+def _check_sizes(config: Config, policy: Policy, folder: RunFolder) -> None:
     """The environment must be the agent's.
 
     Raises:
         DataError: it has other sizes or cannot be made.
     """
     try:
-        environment = make_environment(config)
+        with environment_importable(folder, "export"):
+            environment = make_environment(config)
     except UsageError as error:
-        raise DataError(f"{run}: {error}") from None
+        raise DataError(f"{folder.path}: {error}") from None
     environment.close()
     if (environment.n_obs, environment.n_act) != (policy.n_obs, policy.n_act):
         raise DataError(
-            f"{run}: the agent takes {policy.n_obs} observations and gives {policy.n_act} "
+            f"{folder.path}: the agent takes {policy.n_obs} observations and gives {policy.n_act} "
             f"actions, {config.env} has {environment.n_obs} and {environment.n_act}"
         )
 

@@ -17,7 +17,7 @@ from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.play.camera import follow
 from sparl.random_streams import integer_seed
-from sparl.training.about import warn_if_behind
+from sparl.training.about import environment_importable, warn_if_behind
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.environment import make_environment
 from sparl.training.run_folder import RunFolder
@@ -41,7 +41,8 @@ class PlayOptions:
 def play(args: list[str]) -> int:
     """`sparl play`."""
     options = parse_options(PlayOptions, args, "sparl play")
-    config = RunFolder.open(options.run).config()
+    folder = RunFolder.open(options.run)
+    config = folder.config()
     agent = load_agent(options.run)
     warn_if_behind(agent, options.run)
     episodes = config.evaluation_episodes if options.episodes is None else options.episodes
@@ -51,13 +52,14 @@ def play(args: list[str]) -> int:
             f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0"
         )
     PlainConsole().print(f"{config.method} on {config.env}, agent of step {agent.env_step:,}")
-    if options.video is None:
-        _show(config, agent, episodes, seed)
-    else:
-        from sparl.play.video import record
+    with environment_importable(folder, "play"):
+        if options.video is None:
+            _show(config, agent, episodes, seed)
+        else:
+            from sparl.play.video import record
 
-        for line in record(config, agent, episodes, seed, options.video):
-            PlainConsole().print(line)
+            for line in record(config, agent, episodes, seed, options.video):
+                PlainConsole().print(line)
     return 0
 
 

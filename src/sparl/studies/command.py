@@ -21,7 +21,7 @@ from sparl.studies.plan import Study, read_study, write_plan
 from sparl.studies.progress import Progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
 from sparl.training.machine import available_cores
-from sparl.wording import counted
+from sparl.wording import counted, shell_word
 
 USAGE = "usage: sparl study run FILE | status FILE        sparl study run --help"
 
@@ -96,9 +96,9 @@ def run(args: list[str]) -> int:
     every = _look(folder, found)
     console.print(table(every))
     if stopped is not None:
-        console.print(f"stopped; go on with: sparl study run {options.file}")
+        console.print(f"stopped; go on with: sparl study run {shell_word(options.file)}")
         return 128 + stopped
-    console.print(f"tables and pictures: sparl report {folder}")
+    console.print(f"tables and pictures: sparl report {shell_word(folder)}")
     return 0 if all(p.state == "finished" for p in every) else 1
 
 

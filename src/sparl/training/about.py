@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sparl.configuration import Config
 from sparl.console import PlainConsole
-from sparl.errors import DataError
+from sparl.errors import DataError, UnknownEnvironment
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.record import how_exactly, how_it_went_on, not_exact_because
 from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
+from sparl.training.tasks import command_line
 
 
 def about_run(path: str | Path) -> dict[str, Any]:
@@ -58,9 +61,8 @@ def about_run(path: str | Path) -> dict[str, Any]:
 
 def _continuation(folder: RunFolder, config: Config) -> str:
     """How the run would go on from its newest checkpoint."""
-    words = f"sparl resume {folder.path}"
-    if config.end < config.steps:
-        words += f" --stop-at {config.steps}"
+    longer = f"--stop-at {config.steps}" if config.end < config.steps else ""
+    words = command_line(folder.environment_module(), "resume", folder.path, longer)
     checkpoints, troubles = Checkpoints(folder.path), []
     for path in checkpoints.newest_first():
         try:
@@ -80,12 +82,29 @@ def _continuation(folder: RunFolder, config: Config) -> str:
     return f"cannot go on: {gone}" if gone else f"{words} begins anew: there is no checkpoint"
 
 
+@contextmanager
+def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
+    """Say how to import a run's environment, for a block that makes it and may not know it.
+
+    Raises:
+        DataError: instead of UnknownEnvironment.
+    """
+    try:
+        yield
+    except UnknownEnvironment as error:
+        words = command_line(folder.environment_module() or "MODULE", command, folder.path)
+        raise DataError(
+            f"{folder.path}: {error}; one that a module registers needs it imported: {words}"
+        ) from None
+
+
 def warn_if_behind(agent: TrainedAgent, path: str | Path) -> None:
     """Say it where the run has come further than its agent: an agent is written at an end only."""
     folder = RunFolder.open(path)
     found = Checkpoints(folder.path).newest_first()
     if found and step_of(found[0]) > agent.env_step:
-        goes_on = "it goes on" if folder.in_use() else f"sparl resume {path} goes on from there"
+        resume = command_line(folder.environment_module(), "resume", path)
+        goes_on = "it goes on" if folder.in_use() else f"{resume} goes on from there"
         PlainConsole(stderr=True).print(
             f"warning: {path}: the agent is of step {agent.env_step:,}, the newest checkpoint of "
             f"step {step_of(found[0]):,}; {goes_on}, and writes the agent anew"

@@ -36,6 +36,7 @@ from sparl.training.plan import connections_text, plan
 from sparl.training.record import Record, how_it_went_on, not_exact_because
 from sparl.training.rewire import EvolvingLearner, build_agent
 from sparl.training.run_folder import GROWING, RunFolder
+from sparl.training.tasks import command_line, module_of
 from sparl.training.team import Team
 from sparl.training.tensorboard import require_tensorboard
 from sparl.training.wrappers import reject_lasting_state
@@ -287,7 +288,7 @@ class Training:
                 self.console.warn(f"{error}; training is over")
             elif last or self._failed_saves == 3:
                 raise ResourceError(
-                    f"{error}; when there is room: sparl resume {self.folder.path}"
+                    f"{error}; when there is room: {self._command('resume')}"
                 ) from None
             else:
                 self.console.warn(f"{error}; training goes on, and it is tried again")
@@ -398,7 +399,7 @@ class Training:
         say = self.console.say
         say("")
         if stopped_by is not None:
-            say(f"{state} at step {self.env_step:,}; to go on: sparl resume {self.folder.path}")
+            say(f"{state} at step {self.env_step:,}; to go on: {self._command('resume')}")
         say(f"{config.method} on {config.env}, seed {config.seed}: {self.connections}")
         say(
             f"{self.env_step:,} steps, {self.agent.updates:,} updates in {seconds:,.0f} s "
@@ -407,7 +408,10 @@ class Training:
         best_step, best = max(self.record.evaluations, key=lambda e: e[1])
         last_step, last = self.record.evaluations[-1]
         say(f"return: {last:,.1f} at step {last_step:,}, best {best:,.1f} at step {best_step:,}")
-        say(f"run: {self.folder.path}   again: sparl evaluate {self.folder.path}")
+        say(f"run: {self.folder.path}   again: {self._command('evaluate')}")
+
+    def _command(self, name: str) -> str:
+        return command_line(module_of(self.config.env), name, self.folder.path)
 
     def _announce(self) -> None:
         """What will happen, before it does."""

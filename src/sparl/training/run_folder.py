@@ -236,6 +236,14 @@ class RunFolder:
                 raise DataError(f"{self.path / RUN}: continued holds {str(entry)[:80]}")
         return about
 
+    def environment_module(self) -> str:
+        """The module that registered the run's environment, as run.json says; "" if it does not."""
+        try:
+            module = str(self.run().get("environment", {}).get("module", ""))
+        except DataError:
+            return ""
+        return module if all(part.isidentifier() for part in module.split(".")) else ""
+
     def why_not_anew(self, config: Config) -> str:
         """Why a run without a checkpoint cannot begin anew, in words; "" if nothing would be lost.
 

@@ -10,10 +10,12 @@ from typing import Any
 from sparl.configuration import CHANGEABLE, Config, check, differences
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
+from sparl.training.about import environment_importable
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.durable import user_path
 from sparl.training.loop import Run, Training
 from sparl.training.run_folder import RunFolder, holds_run, read_evaluations
+from sparl.training.tasks import command_line
 
 
 def train(config: Config, *, quiet: bool = False) -> Run:
@@ -67,7 +69,9 @@ def resume(
             PlainConsole(quiet=quiet).print(f"{path}: already {already}")
             evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
             return Run(folder.path, config, tuple(evaluations), None, seconds)
-        with closing(Training(config, quiet=quiet, folder=folder)) as training:
+        with environment_importable(folder, "resume"):
+            training = Training(config, quiet=quiet, folder=folder)
+        with closing(training):
             if config != there:
                 folder.write_config(config)
             training.resume()
@@ -82,10 +86,9 @@ def _already(folder: RunFolder, config: Config) -> str:
         if about["env_step"] == config.steps:
             checkpoints.remove_all()  # it was killed in the middle of that
             return f"finished, {config.steps:,} steps"
-        return (
-            f"finished, {about['env_step']:,} of {config.steps:,} steps; to go on: sparl resume "
-            f"{folder.path} --stop-at {config.steps}"
-        )
+        longer = f"--stop-at {config.steps}"
+        words = command_line(folder.environment_module(), "resume", folder.path, longer)
+        return f"finished, {about['env_step']:,} of {config.steps:,} steps; to go on: {words}"
     if found and step_of(found[0]) > config.end:
         return f"at step {step_of(found[0]):,}, past the step {config.end:,} where it should stop"
     return ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +15,9 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from sparl.errors import EnvironmentFault, UsageError
+from sparl.errors import EnvironmentFault, UnknownEnvironment, UsageError
 from sparl.training.interrupt import interrupt_held
+from sparl.wording import shell_word
 
 # The ids of the papers need the retired mujoco-py; the -v4 models and rewards are theirs.
 _V3 = {
@@ -47,7 +50,8 @@ def make_task(
     """The Gymnasium environment of an id, -v3 ids included.
 
     Raises:
-        UsageError: the id is not known, or what it needs is not installed.
+        UnknownEnvironment: the id is not known.
+        UsageError: what it needs is not installed.
         EnvironmentFault: the environment cannot be made.
     """
     options: dict[str, Any] = {"disable_env_checker": True}
@@ -64,7 +68,7 @@ def make_task(
         except gymnasium.error.DependencyNotInstalled as error:
             raise UsageError(f"environment {env_id}: {one_line(error)}") from None
         except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
-            raise UsageError(_unknown(env_id, error)) from None
+            raise UnknownEnvironment(_unknown(env_id, error)) from None
         except Exception as error:
             raise EnvironmentFault(
                 f"environment {env_id} cannot be made: {one_line(error)}"
@@ -76,6 +80,40 @@ def make_task(
     if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
         env = ZeroContactForces(env, append=env_id == "Ant-v3")
     return env
+
+
+def module_of(env_id: str) -> str:
+    """The module that must be imported before Gymnasium knows an id; "" for Gymnasium's own ids.
+
+    It is taken from the id itself (MODULE:ID), or is the one where the environment's class or
+    function is defined: "__main__" for a script.
+    """
+    named, colon, _ = env_id.partition(":")
+    if colon:
+        return named
+    spec = gymnasium.registry.get(_V3.get(env_id, env_id))
+    entry: Any = spec.entry_point if spec is not None else None
+    while isinstance(entry, functools.partial):
+        entry = entry.func
+    module = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return "" if module.split(".")[0] == "gymnasium" else module
+
+
+def command_line(module: str, command: str, run: str | os.PathLike[str], options: str = "") -> str:
+    """The words for a shell that run a command of sparl on a run.
+
+    Args:
+        module: that registers the run's environment; see `module_of`.
+        command: evaluate, for example.
+        run: the folder.
+        options: of the command.
+    """
+    words = f"{command} {shell_word(run)}{options and f' {options}'}"
+    if not module:
+        return f"sparl {words}"
+    if module != "__main__":
+        return f"sparl --import {module} {words}"
+    return f"sparl --import MODULE {words} (MODULE: one that registers the environment)"
 
 
 @contextmanager
