@@ -16,6 +16,7 @@ from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.play.camera import follow
+from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
 from sparl.training.about import environment_importable, warn_if_behind
 from sparl.training.agent_file import TrainedAgent, load_agent
@@ -69,11 +70,18 @@ def _show(config: Config, agent: TrainedAgent, episodes: int, seed: int) -> None
     Raises:
         UsageError: there is no screen, or the environment has no window.
     """
-    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+    named = [name for name in ("DISPLAY", "WAYLAND_DISPLAY") if name in os.environ]
+    if sys.platform == "linux" and not named:
         raise UsageError(
             "play: there is no screen here (DISPLAY is not set); record with --video FILE.mp4"
         )
     environment = make_environment(config, "human")
+    if hasattr(environment.gym.unwrapped, "mujoco_renderer") and not has_screen():
+        environment.close()
+        displays = " and ".join(f"{name}={os.environ[name]}" for name in named)
+        raise UsageError(
+            f"play: the screen cannot be opened ({displays}); record with --video FILE.mp4"
+        )
     follow(environment)
     try:
         for episode in range(episodes):

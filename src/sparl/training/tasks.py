@@ -82,6 +82,29 @@ def make_task(
     return env
 
 
+def _import_mujoco() -> Any:
+    """MuJoCo, whatever MUJOCO_GL says.
+
+    MuJoCo cannot be imported while MUJOCO_GL names a way to draw that it does not know or that is
+    not installed. Whatever then draws will fail; what draws nothing need not.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    wanted = os.environ.get("MUJOCO_GL")
+    try:
+        import mujoco
+    except Exception:
+        if wanted is None:
+            raise
+        os.environ["MUJOCO_GL"] = "disable"
+        try:
+            import mujoco
+        finally:
+            os.environ["MUJOCO_GL"] = wanted
+    return mujoco
+
+
 def module_of(env_id: str) -> str:
     """The module that must be imported before Gymnasium knows an id; "" for Gymnasium's own ids.
 
@@ -120,7 +143,7 @@ def command_line(module: str, command: str, run: str | os.PathLike[str], options
 def _model_warnings_ignored() -> Iterator[None]:
     """MuJoCo's remarks on the tasks' own model files, which no user can heed."""
     try:
-        import mujoco
+        mujoco = _import_mujoco()
     except ImportError:
         yield
         return
