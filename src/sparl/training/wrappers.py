@@ -27,7 +27,6 @@ STEPS_BETWEEN = 1_000  # at most, of the episode in between, which should come t
 
 # By exact type: a subclass may add a state.
 _MEMORYLESS = (
-    wrappers.ClipAction,
     wrappers.ClipReward,
     wrappers.DtypeObservation,
     wrappers.FlattenObservation,
