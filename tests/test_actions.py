@@ -25,7 +25,6 @@ BOXES = {
     "tenth_float16": Box(-0.1, 0.1, (2,), np.float16),
     "asymmetric": Box(np.array([0.1, -1e-3]), np.array([0.7, 1 / 3]), dtype=np.float64),
     "one_float16": Box(-1.0, 1.0, (2,), np.float16),
-    "wide_float64": Box(-1e300, 1e300, (2,), np.float64),
 }
 OBSERVATIONS = np.random.default_rng(0).normal(scale=1e3, size=(500, 3))
 
