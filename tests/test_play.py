@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,3 +46,43 @@ def test_a_missing_extra_is_one_line(
     monkeypatch.delitem(sys.modules, "sparl.play.video", raising=False)
     assert main(["play", str(run), "--video", "a.mp4"]) == 2
     assert "pip install 'sparl[video]'" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def hopper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "hopper"
+    sparl.train(
+        "TD3", "Hopper-v5", quiet=True, run_dir=str(path), steps=80, hidden=(8,),
+        warmup_env_steps=70, evaluate_every_env_steps=80, evaluation_episodes=1,
+    )  # fmt: skip
+    return path
+
+
+def test_a_display_that_is_not_there_is_one_line(hopper: Path) -> None:
+    """In a process of its own: GLFW would abort it."""
+    done = run_with({"DISPLAY": ":99"}, "play", str(hopper))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "the screen cannot be opened (DISPLAY=:99); record with --video" in done.stderr
+
+
+@pytest.mark.parametrize("env", ["Hopper-v5", "Pendulum-v1"])
+@pytest.mark.parametrize("renderer", ["nonsense", "osmesa", "egl"])
+def test_a_way_to_draw_that_is_not_there_does_not_stop_what_draws_nothing(
+    env: str, renderer: str, tmp_path: Path
+) -> None:
+    run = str(tmp_path / "run")
+    words = ["--env", env, "--steps", "20", "--warmup-env-steps", "20", "--run-dir", run]
+    for command in (["train", *words, "--evaluation-episodes", "1"], ["evaluate", run]):
+        done = run_with({"MUJOCO_GL": renderer}, *command)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+
+
+def run_with(more: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """A command with these environment variables, and no display but theirs."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    return subprocess.run(
+        [sys.executable, "-m", "sparl", *words], capture_output=True, text=True, check=False,
+        env={**kept, **more},
+    )  # fmt: skip

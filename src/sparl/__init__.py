@@ -79,8 +79,10 @@ def load(run: str | Path | Run) -> TrainedAgent:
     return load_agent(_path(run))
 
 
-def _path(run: str | Path | Run) -> str | Path:
-    return run if isinstance(run, str | Path) else run.path
+def _path(run: str | Path | Run) -> Path:
+    from sparl.training.durable import user_path
+
+    return user_path(run) if isinstance(run, str | Path) else run.path
 
 
 def _interrupted(run: Run) -> Run:

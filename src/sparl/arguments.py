@@ -27,13 +27,14 @@ from sparl.spellings import (
     hyphenated,
     translated,
 )
+from sparl.training.durable import user_path
 from sparl.training.toml_files import read_toml
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
-RunPath = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 # An integer as people write it: 1e5, 100k, 1.5M.
 _INTEGER = re.compile(r"([+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE]\+?[0-9]{1,2})?)([kKM]?)")
@@ -170,7 +171,16 @@ def parse_options(options: type[T], args: Sequence[str], program: str, **more: A
     wrong += [f"needs {name.upper()}" for name in required if getattr(parsed, name) == ()]
     if wrong:
         raise UsageError(_all_of(wrong, program))
-    return parsed
+    return replace(
+        parsed, **{f.name: _user_paths(getattr(parsed, f.name)) for f in fields(options)}
+    )
+
+
+def _user_paths(value: Any) -> Any:
+    """The value of an option, with "~" expanded in paths."""
+    if isinstance(value, tuple):
+        return tuple(_user_paths(each) for each in value)
+    return user_path(value) if isinstance(value, Path) else value
 
 
 def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> tuple[T, list[str]]:
@@ -187,7 +197,7 @@ def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> 
     words = _with_plain_integers(words, kinds)
     while True:
         written = io.BytesIO()
-        complaint = io.TextIOWrapper(written, "utf-8", write_through=True)
+        complaint = io.TextIOWrapper(written, "utf-8", "surrogateescape", write_through=True)
         try:
             with contextlib.redirect_stderr(complaint):
                 parsed: T = tyro.cli(options, args=words, prog=program, **more)
@@ -195,7 +205,7 @@ def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> 
         except SystemExit as exit_:
             if exit_.code in (0, None):
                 raise
-        text = _first_paragraph(written.getvalue().decode())
+        text = _first_paragraph(written.getvalue().decode("utf-8", "surrogateescape"))
         flags = re.findall(r"--[\w-]+", text)
         of_flags, others = _apart(words, flags)
         if not (wrong and text.startswith("Missing from")):  # it may have gone with a wrong flag

@@ -8,13 +8,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.table import Table
 
 from sparl.arguments import RunPath, check_threads, named, parse_config, parse_options
-from sparl.console import PlainConsole, nobody_reads, output_checked
+from sparl.console import (
+    PlainConsole,
+    escape_unencodable_output,
+    nobody_reads,
+    output_checked,
+)
 from sparl.errors import DataError, SparlError, UsageError
 from sparl.training.interrupt import interrupt_held
 from sparl.user_modules import import_user_module
@@ -52,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
+    escape_unencodable_output()
     try:
         code = _dispatch(args)
         with output_checked():
@@ -204,18 +211,20 @@ def evaluate(args: list[str]) -> int:
     """`sparl evaluate`."""
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
     from sparl.methods import method_label
-    from sparl.training.about import warn_if_behind
+    from sparl.training.about import environment_importable, warn_if_behind
     from sparl.training.agent_file import load_agent
     from sparl.training.environment import make_environment
     from sparl.training.evaluate import Evaluator
     from sparl.training.machine import available_cores
     from sparl.training.run_folder import RunFolder
 
-    config = RunFolder.open(options.run).config()
+    folder = RunFolder.open(options.run)
+    config = folder.config()
     agent = load_agent(options.run)
     warn_if_behind(agent, options.run)
     try:
-        environment = make_environment(config)
+        with environment_importable(folder, "evaluate"):
+            environment = make_environment(config)
     except UsageError as error:
         raise DataError(f"{options.run}: {error}") from None
     environment.close()
@@ -254,7 +263,7 @@ def evaluate(args: list[str]) -> int:
 class InfoOptions:
     """Show this machine and what sparl uses of it, or a run."""
 
-    run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """Folder of a run."""
     json: bool = False
     """Print JSON."""

@@ -303,8 +303,15 @@ def differences(there: Config, here: Config) -> list[str]:
         f"{name} is {getattr(there, name)} there and {getattr(here, name)} here"
         for name in FIELDS
         if name not in WITHOUT_INFLUENCE | CHANGEABLE
-        and getattr(there, name) != getattr(here, name)
+        and _as_in_a_file(getattr(there, name)) != _as_in_a_file(getattr(here, name))
     ]
+
+
+def _as_in_a_file(value: Any) -> Any:
+    """A text as a UTF-8 file holds it; elsewhere the same file name may be other characters."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
 def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""A console that prints plain lines and says when nobody reads them any more."""
+"""A console that prints plain lines in any encoding and says when nobody reads them any more."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 from rich.console import Console
 
@@ -16,7 +17,10 @@ _WIDE = 10_000  # columns
 
 
 class PlainConsole(Console):
-    """Lines as they are: no colours, markup or wrapping; a closed pipe is a BrokenPipeError."""
+    """Lines as they are: no colours, markup or wrapping; a closed pipe is a BrokenPipeError.
+
+    A character that the stream cannot encode is written as an escape sequence.
+    """
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
         super().__init__(
@@ -35,9 +39,42 @@ class PlainConsole(Console):
         with nullcontext() if self.stderr else output_checked():
             super().print(*objects, **how)
 
+    @property
+    def file(self) -> IO[str]:
+        """The stream that is written to."""
+        return cast(IO[str], Escaping(super().file))
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
+
     def on_broken_pipe(self) -> NoReturn:
         """Rich would end the process here, a training included."""
         raise BrokenPipeError
+
+
+class Escaping:
+    """A text stream that writes characters missing from its encoding as escape sequences."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, as a stream does."""
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def escape_unencodable_output() -> None:
+    """Make standard output write what it cannot encode as escape sequences, whoever prints it.
+
+    For a process of our own; what environments print and the help texts do not pass PlainConsole.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

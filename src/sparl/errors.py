@@ -15,6 +15,10 @@ class UsageError(SparlError, ValueError):
     exit_code = 2
 
 
+class UnknownEnvironment(UsageError):
+    """Gymnasium does not know an environment's id in this process."""
+
+
 class DataError(SparlError):
     """A file of a run is missing, damaged or not what it should be."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from sparl.errors import UsageError
+from sparl.wording import shell_word
 
 _imported: list[str] = []
 
@@ -46,6 +48,29 @@ def import_flags(modules: Sequence[str]) -> list[str]:
     return [word for name in modules for word in ("--import", name)]
 
 
-def sparl_command(words: str) -> str:
-    """What a user types for a command, imports included."""
-    return " ".join(["sparl", *import_flags(imported_modules()), words])
+def sparl_command(words: str, module: str = "") -> str:
+    """What a user types for a command, with every import that it needs.
+
+    Args:
+        words: of the command.
+        module: that registers the environment, imported or not; "__main__": a script, of which
+            only the user knows what to import instead.
+    """
+    modules = [name for name in imported_modules() if name != module]
+    if module:
+        modules.append("MODULE" if module == "__main__" else module)
+    text = " ".join(["sparl", *import_flags(modules), words])
+    script = " (MODULE: one that registers the environment)" if module == "__main__" else ""
+    return f"{text}{script}"
+
+
+def command_line(module: str, command: str, run: str | os.PathLike[str], options: str = "") -> str:
+    """What a user types to run a command on a run.
+
+    Args:
+        module: that registers the run's environment; see `sparl.training.tasks.module_of`.
+        command: evaluate, for example.
+        run: the folder.
+        options: of the command.
+    """
+    return sparl_command(f"{command} {shell_word(run)}{options and f' {options}'}", module)

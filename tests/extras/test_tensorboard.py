@@ -74,3 +74,18 @@ def test_a_run_that_went_back_has_no_double_points(tmp_path: Path) -> None:
     reader = EventAccumulator(str(tmp_path))
     reader.Reload()
     assert [(s.step, s.value) for s in reader.Scalars("a/b")] == [(0, 1), (100, 1), (200, 2)]
+
+
+def test_a_folder_of_any_bytes(tmp_path: Path) -> None:
+    from sparl.training.tensorboard import EventFile
+
+    folder = tmp_path / "run \udcff"
+    folder.mkdir()
+    file = EventFile(folder)
+    file.scalars(100, {"a/b": 1.0})
+    file.close()
+    (written,) = folder.iterdir()
+    written.rename(tmp_path / written.name)  # TensorBoard's reader takes UTF-8 alone
+    reader = EventAccumulator(str(tmp_path))
+    reader.Reload()
+    assert [(s.step, s.value) for s in reader.Scalars("a/b")] == [(100, 1)]

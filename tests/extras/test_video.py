@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -60,3 +62,27 @@ def test_only_mp4_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     for path in (tmp_path / "clip.gif", tmp_path / "missing" / "clip.mp4"):
         assert main(["play", str(run), "--video", str(path)]) == 2
         assert "must be an .mp4 file in an existing folder" in capsys.readouterr().err
+
+
+def test_without_its_display_a_video_is_drawn_headless(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {**os.environ, "DISPLAY": ":99"})
+    path = Path(f"{tmp_path}/of any bytes \udcff.mp4")
+    assert main(["play", str(run), "--video", str(path), "--episodes", "1"]) == 0
+    assert path.stat().st_size > 1_000
+
+
+@pytest.mark.parametrize("renderer", ["nonsense", "glfw"])
+def test_a_way_to_draw_that_is_not_there_is_one_line(
+    run: Path, tmp_path: Path, renderer: str
+) -> None:
+    kept = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    words = ["play", str(run), "--video", str(tmp_path / "a.mp4"), "--episodes", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sparl", *words], capture_output=True, text=True, check=False,
+        env={**kept, "MUJOCO_GL": renderer},
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert done.stderr.startswith("sparl: environment Hopper-v5 cannot draw: ")
+    assert done.stderr.count("\n") == 1

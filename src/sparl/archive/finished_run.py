@@ -30,6 +30,7 @@ from sparl.training.run_folder import (
     TOPOLOGY,
     RunFolder,
 )
+from sparl.user_modules import command_line
 
 Array = NDArray[np.float64]
 REPLAY = ("replay_size", "policy_distance", "n_step")
@@ -80,7 +81,8 @@ class FinishedRun:
         if about.get("state") != "finished":
             now = about_run(path)
             can_go_on = "continuation" in now and now["state"] != "running"
-            todo = f"; to finish it: sparl resume {path}" if can_go_on else ""
+            words = command_line(folder.environment_module(), "resume", path)
+            todo = f"; to finish it: {words}" if can_go_on else ""
             raise DataError(
                 f"{path}: {now['state']} at step {now['env_step']:,} of {config.end:,}, and only "
                 f"finished runs can be reported and archived{todo}"

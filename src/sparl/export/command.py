@@ -23,7 +23,7 @@ from sparl.export.recording import record
 from sparl.export.task import describe
 from sparl.methods import method_label
 from sparl.networks.mlp import Array
-from sparl.training.about import warn_if_behind
+from sparl.training.about import environment_importable, warn_if_behind
 from sparl.training.agent_file import load_agent
 from sparl.training.durable import write_whole
 from sparl.training.environment import make_environment
@@ -45,7 +45,7 @@ class ExportOptions:
     format: Literal["c", "onnx", "npz"]
     """c: NAME.h and NAME.c, C99 for small devices; onnx: NAME.onnx (needs sparl[onnx]); npz:
     NAME.npz, plain arrays."""
-    out: str | None = None
+    out: Path | None = None
     """Folder for the files; None: export/ in the run's."""
     name: str = "policy"
     """Name of the files, and prefix of all C names."""
@@ -69,7 +69,7 @@ def export(args: list[str]) -> int:
     agent = load_agent(options.run)
     warn_if_behind(agent, options.run)
     policy = Policy.of(agent)
-    task = _task(config, policy, options.run)
+    task = _task(config, policy, folder)
     say = PlainConsole().print
     origin = (
         f"{method_label(config)} on {config.env}, seed {config.seed}, agent of step "
@@ -95,7 +95,7 @@ def export(args: list[str]) -> int:
         *task,
     ]
     files = _FORMATS[options.format](policy, observations, options, about)
-    target = Path(options.out) if options.out is not None else folder.path / "export"
+    target = folder.path / "export" if options.out is None else options.out
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -165,21 +165,22 @@ def _check(policy: Policy, actions: Array, observations: Array) -> None:
     )
 
 
-def _task(config: Config, policy: Policy, run: str) -> list[str]:
+def _task(config: Config, policy: Policy, folder: RunFolder) -> list[str]:
     """What is known of the environment, which must be the agent's.
 
     Raises:
         DataError: it has other sizes or cannot be made.
     """
     try:
-        environment = make_environment(config)
+        with environment_importable(folder, "export"):
+            environment = make_environment(config)
     except UsageError as error:
-        raise DataError(f"{run}: {error}") from None
+        raise DataError(f"{folder.path}: {error}") from None
     known = describe(environment, policy)
     environment.close()
     if (environment.n_obs, environment.n_act) != (policy.n_obs, policy.n_act):
         raise DataError(
-            f"{run}: the agent takes {policy.n_obs} observations and gives {policy.n_act} "
+            f"{folder.path}: the agent takes {policy.n_obs} observations and gives {policy.n_act} "
             f"actions, {config.env} has {environment.n_obs} and {environment.n_act}"
         )
     return [*known, *notes_of(config.env, config.contact_forces)]

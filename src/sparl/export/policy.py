@@ -59,13 +59,19 @@ class Policy:
         layers: ReLU between them, tanh behind the last.
         low: float64 [n_act], the environment's bounds of an action.
         high: float64 [n_act].
+
+    Attributes:
+        low: float64 [n_act], the bounds as float32 can hold them, never beyond the environment's.
+        high: float64 [n_act].
     """
 
     def __init__(
         self, layers: Sequence[Layer], low: NDArray[np.float64], high: NDArray[np.float64]
     ) -> None:
-        self.layers, self.low, self.high = list(layers), low, high
+        self.layers = list(layers)
         self._scale = ActionScale(low, high)
+        self.low = self._scale.rounded_low.astype(np.float64)
+        self.high = self._scale.rounded_high.astype(np.float64)
         layout = Layout([[layer.pattern for layer in self.layers]], "tanh")
         parameters = np.empty(layout.parameters, np.float32)
         for (place, _), layer in zip(layout, self.layers, strict=True):

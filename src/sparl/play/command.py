@@ -17,8 +17,9 @@ from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.methods import method_label
 from sparl.play.camera import follow
+from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
-from sparl.training.about import warn_if_behind
+from sparl.training.about import environment_importable, warn_if_behind
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.environment import make_environment
 from sparl.training.run_folder import RunFolder
@@ -42,7 +43,8 @@ class PlayOptions:
 def play(args: list[str]) -> int:
     """`sparl play`."""
     options = parse_options(PlayOptions, args, "sparl play")
-    config = RunFolder.open(options.run).config()
+    folder = RunFolder.open(options.run)
+    config = folder.config()
     agent = load_agent(options.run)
     warn_if_behind(agent, options.run)
     episodes = config.evaluation_episodes if options.episodes is None else options.episodes
@@ -54,13 +56,14 @@ def play(args: list[str]) -> int:
     PlainConsole().print(
         f"{method_label(config)} on {config.env}, agent of step {agent.env_step:,}"
     )
-    if options.video is None:
-        _show(config, agent, episodes, seed)
-    else:
-        from sparl.play.video import record
+    with environment_importable(folder, "play"):
+        if options.video is None:
+            _show(config, agent, episodes, seed)
+        else:
+            from sparl.play.video import record
 
-        for line in record(config, agent, episodes, seed, options.video):
-            PlainConsole().print(line)
+            for line in record(config, agent, episodes, seed, options.video):
+                PlainConsole().print(line)
     return 0
 
 
@@ -70,11 +73,18 @@ def _show(config: Config, agent: TrainedAgent, episodes: int, seed: int) -> None
     Raises:
         UsageError: there is no screen, or the environment has no window.
     """
-    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+    named = [name for name in ("DISPLAY", "WAYLAND_DISPLAY") if name in os.environ]
+    if sys.platform == "linux" and not named:
         raise UsageError(
             "play: there is no screen here (DISPLAY is not set); record with --video FILE.mp4"
         )
     environment = make_environment(config, "human")
+    if hasattr(environment.gym.unwrapped, "mujoco_renderer") and not has_screen():
+        environment.close()
+        displays = " and ".join(f"{name}={os.environ[name]}" for name in named)
+        raise UsageError(
+            f"play: the screen cannot be opened ({displays}); record with --video FILE.mp4"
+        )
     follow(environment)
     try:
         for episode in range(episodes):

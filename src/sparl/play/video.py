@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes.util
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, ResourceError, UsageError
 from sparl.play.camera import follow
+from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
 from sparl.training.agent_file import TrainedAgent
 from sparl.training.environment import Environment, make_environment
@@ -129,8 +132,11 @@ class _Film:
     def _draw(self) -> Frame:
         name = self.environment.env_id
         try:
-            drawn: Any = self.environment.gym.render()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # GLFW's; what is wrong is raised, too
+                drawn: Any = self.environment.gym.render()
         except Exception as error:
+            _release(error)
             said = " ".join(str(error).split())[:200]
             if hasattr(self.environment.gym.unwrapped, "mujoco_renderer"):
                 said += (
@@ -146,10 +152,18 @@ class _Film:
         return np.asarray(picture)
 
 
+def _release(error: Exception) -> None:
+    """Release a half-made renderer silently: its destructor fails, which Python would print."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        traceback.clear_frames(error.__traceback__)
+    finally:
+        sys.unraisablehook = hook
+
+
 def _choose_renderer() -> None:
     """Without a screen MuJoCo needs to be told of another way to draw, before its first picture."""
-    headless = sys.platform == "linux" and "DISPLAY" not in os.environ
-    if headless and "MUJOCO_GL" not in os.environ:
+    if sys.platform == "linux" and "MUJOCO_GL" not in os.environ and not has_screen():
         os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "osmesa"
 
 

@@ -87,7 +87,9 @@ def write_report(
         for name, content in files.items():
             path = out / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
+            path.write_bytes(
+                content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+            )
     except OSError as error:
         raise ResourceError(f"report: cannot write {out}: {error.strerror}") from None
     for folder in (FIGURES, TABLES):

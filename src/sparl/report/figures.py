@@ -300,4 +300,4 @@ def _dark(css: str) -> str:
 
 def _rules() -> str:
     """How lines and texts look; a rule a line."""
-    return (files("sparl.report") / "figure.css").read_text()
+    return (files("sparl.report") / "figure.css").read_text("utf-8")

@@ -140,4 +140,4 @@ def _block(title: str, note: str, inner: str) -> str:
 
 
 def _file(name: str) -> str:
-    return (files("sparl.report") / name).read_text()
+    return (files("sparl.report") / name).read_text("utf-8")

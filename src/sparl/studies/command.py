@@ -23,7 +23,7 @@ from sparl.studies.progress import Progress, archived_progress, hours, progress,
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
 from sparl.training.machine import available_cores, commit
 from sparl.user_modules import sparl_command
-from sparl.wording import counted
+from sparl.wording import counted, shell_word
 
 USAGE = "usage: sparl study run FILE... | status FILE...        sparl study run --help"
 
@@ -113,17 +113,19 @@ def run(args: list[str]) -> int:
     if stopped is not None:
         console.print(f"stopped; to resume: {_again(options)}")
         return 128 + stopped
-    console.print(f"tables and pictures: sparl report {runs.archive_path or runs.folder}")
+    console.print(
+        f"tables and pictures: sparl report {shell_word(runs.archive_path or runs.folder)}"
+    )
     return 0 if all(p.state == "finished" for p in every) and not runs.not_archived else 1
 
 
 def _again(options: RunOptions) -> str:
     """The command that resumes a study, with every option that was given."""
-    words = ["study run", *map(str, options.files)]
+    words = ["study run", *map(shell_word, options.files)]
     for name in ("folder", "archive", "processes", "ray"):
         value = getattr(options, name)
         if value is not None:
-            words += [f"--{name}", *([] if value == LOCAL else [str(value)])]
+            words += [f"--{name}", *([] if value == LOCAL else [shell_word(str(value))])]
     return sparl_command(" ".join(words))
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import tomli_w
-
 from sparl.studies.plan import Unit
 from sparl.studies.progress import FAILURE
 from sparl.training.durable import make_folder, write_whole
+from sparl.training.toml_files import toml_bytes
 
 ASKED = "asked.toml"  # the fields that were set
 OUTPUT = "output.txt"  # what the training printed
@@ -25,7 +24,7 @@ def words(folder: Path, unit: Unit) -> list[str]:
     """Write down what is asked for, and the words after `sparl` that do it."""
     path = folder / unit.id
     make_folder(path)
-    write_whole(path / ASKED, tomli_w.dumps(unit.fields).encode())
+    write_whole(path / ASKED, toml_bytes(unit.fields))
     return [
         "train", "--config", str(path / ASKED), "--run-dir", str(path), "--threads", "1",
         "--resume", "auto",
@@ -37,7 +36,7 @@ def record_end(path: Path, exit_code: int) -> None:
     if exit_code in NO_FAILURE:
         (path / FAILURE).unlink(missing_ok=True)
         return
-    lines = (path / OUTPUT).read_text(errors="replace").splitlines() or ["ended without a word"]
+    lines = (path / OUTPUT).read_text("utf-8", "replace").splitlines() or ["ended without a word"]
     killed = "" if exit_code > 0 else f"killed by signal {-exit_code}; last words: "
     record_loss(path, f"{killed}{lines[-1]}", exit_code)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sparl.configuration import Config, why_not_longer
 from sparl.console import PlainConsole
-from sparl.errors import DataError
+from sparl.errors import DataError, UnknownEnvironment
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.record import how_exactly, how_it_went_on, not_exact_because
 from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
-from sparl.user_modules import sparl_command
+from sparl.user_modules import command_line
 
 
 def about_run(path: str | Path) -> dict[str, Any]:
@@ -62,14 +64,15 @@ def about_run(path: str | Path) -> dict[str, Any]:
 def _continuation(folder: RunFolder, config: Config) -> str:
     """How the run would go on from its newest checkpoint."""
     checkpoints, troubles = Checkpoints(folder.path), []
-    words = sparl_command(f"resume {folder.path}")
+    longer = ""
     if config.end < config.steps:
-        words += f" --stop-at {config.steps}"
+        longer = f"--stop-at {config.steps}"
     elif folder.run().get("state") == "finished":  # and its checkpoint was kept
         schedule = why_not_longer(config)
         if schedule:
             return f"cannot be trained longer: {schedule}"
-        words += " --steps N"
+        longer = "--steps N"
+    words = command_line(folder.environment_module(), "resume", folder.path, longer)
     for path in checkpoints.newest_first():
         try:
             manifest = checkpoints.look(path)
@@ -88,16 +91,29 @@ def _continuation(folder: RunFolder, config: Config) -> str:
     return f"cannot go on: {gone}" if gone else f"{words} begins anew: there is no checkpoint"
 
 
+@contextmanager
+def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
+    """Say how to import a run's environment, for a block that makes it and may not know it.
+
+    Raises:
+        DataError: instead of UnknownEnvironment.
+    """
+    try:
+        yield
+    except UnknownEnvironment as error:
+        words = command_line(folder.environment_module() or "MODULE", command, folder.path)
+        raise DataError(
+            f"{folder.path}: {error}; import the module that registers it: {words}"
+        ) from None
+
+
 def warn_if_behind(agent: TrainedAgent, path: str | Path) -> None:
     """Say it where the run has come further than its agent: an agent is written at an end only."""
     folder = RunFolder.open(path)
     found = Checkpoints(folder.path).newest_first()
     if found and step_of(found[0]) > agent.env_step:
-        goes_on = (
-            "it goes on"
-            if folder.in_use()
-            else f"{sparl_command(f'resume {path}')} goes on from there"
-        )
+        resume = command_line(folder.environment_module(), "resume", path)
+        goes_on = "it goes on" if folder.in_use() else f"{resume} goes on from there"
         PlainConsole(stderr=True).print(
             f"warning: {path}: the agent is of step {agent.env_step:,}, the newest checkpoint of "
             f"step {step_of(found[0]):,}; {goes_on}, and writes the agent anew"

@@ -23,6 +23,7 @@ from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpa
 
 FORMAT = 1
 _MANIFEST_BYTES = 1 << 20
+_ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
 _DTYPES = {"positions": np.int64, "weight": np.float32, "bias": np.float32}
 
 
@@ -66,6 +67,7 @@ def save_agent(
                 "observations": environment.n_obs,
                 "action_low": environment.action_scale.low.tolist(),
                 "action_high": environment.action_scale.high.tolist(),
+                "action_dtype": environment.action_scale.dtype.name,
             },
             "networks": {name: _shapes(state) for name, state in networks.items()},
             "positions": "output * inputs + input, ascending; one weight each, in this order",
@@ -108,6 +110,7 @@ class TrainedAgent:
         self._scale = ActionScale(
             np.asarray(policy["action_low"], np.float64),
             np.asarray(policy["action_high"], np.float64),
+            _action_dtype(policy),
         )
         self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
         self._squashed = policy["output_activation"] == "linear"
@@ -119,14 +122,14 @@ class TrainedAgent:
         output = self.actor(observation)
         return np.tanh(output[:, : self.n_act]) if self._squashed else output
 
-    def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[np.float32]:
-        """Noise-free actions in the environment's own units.
+    def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[Any]:
+        """Noise-free actions in the environment's own units, never beyond its bounds.
 
         Args:
             observation: [n_obs] or [B, n_obs], any real dtype.
 
         Returns:
-            float32 [n_act] or [B, n_act].
+            [n_act] or [B, n_act], of the dtype of the environment's actions.
 
         Raises:
             ValueError: another shape.
@@ -138,9 +141,17 @@ class TrainedAgent:
                 f"must be ({self.n_obs},) or (batch, {self.n_obs})"
             )
         if x.size == 0:
-            return np.zeros((0, self.n_act), np.float32)
+            return np.zeros((0, self.n_act), self._scale.dtype)
         action = self.policy(np.atleast_2d(x)).reshape(*x.shape[:-1], self.n_act)
-        return self._scale(action).astype(np.float32)
+        return self._scale(action)
+
+
+def _action_dtype(policy: dict[str, Any]) -> str:
+    """The dtype of an agent's actions; files that do not name one are of float32."""
+    name = policy.get("action_dtype", "float32")
+    if name not in _ACTION_DTYPES:
+        raise ValueError(f"action_dtype {str(name)[:80]}")
+    return str(name)
 
 
 def load_agent(path: str | Path) -> TrainedAgent:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from sparl.console import PlainConsole, nobody_reads
+from sparl.console import Escaping, PlainConsole, nobody_reads
 from sparl.errors import ResourceError
 from sparl.training.evaluate import Evaluation
 
@@ -59,7 +59,7 @@ class RunConsole:
         """A warning, on standard error; above the live line where there is one."""
         if not self._quiet:
             with suppress(OSError):  # as in say
-                sys.stderr.write(f"warning: {text}\n")
+                Escaping(sys.stderr).write(f"warning: {text}\n")
 
     def begin(self, env_step: int) -> None:
         """Measure speed from now and this step on."""

@@ -14,6 +14,18 @@ from sparl.errors import DataError, ResourceError
 from sparl.training.memory import memory_bytes
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """The path that a user or a file means: "~" is the home folder.
+
+    A path in a file is UTF-8, and bytes that are not UTF-8 are surrogates (PEP 383). The same
+    bytes name the file here, whatever the encoding of this system's file names is.
+    """
+    text = os.path.expanduser(path)  # noqa: PTH111  pathlib's raises where there is no such user
+    with suppress(UnicodeEncodeError):  # a surrogate that stands for no byte: no file has that name
+        text = os.fsdecode(text.encode("utf-8", "surrogateescape"))
+    return Path(text)
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write and fsync a file; what happens half-way is the caller's business.
 

@@ -21,7 +21,8 @@ from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.networks.mlp import Array
 from sparl.training.meanwhile import Meanwhile, Work
-from sparl.training.tasks import ZeroContactForces, make_task, notes_of, one_line
+from sparl.training.tasks import make_task, notes_of, one_line
+from sparl.training.wrappers import is_memoryless, reject_running_statistics, wrappers_of
 
 State = dict[str, Any]
 
@@ -62,7 +63,7 @@ class Environment:
         can_be_copied: a copy of the process can step it: MuJoCo's, whose state is all in memory.
 
     Raises:
-        UsageError: unknown id, unsupported spaces, or no time limit.
+        UsageError: unknown id, unsupported spaces, no time limit, or running statistics.
         EnvironmentFault: the environment cannot be made.
     """
 
@@ -76,6 +77,7 @@ class Environment:
         self.env_id = env_id
         self.gym = make_task(env_id, max_episode_steps, contact_forces, render_mode)
         self.notes = notes_of(env_id, contact_forces)
+        reject_running_statistics(env_id, self.gym)
         observation, action = self.gym.observation_space, self.gym.action_space
         if (
             not isinstance(observation, Box)
@@ -108,12 +110,13 @@ class Environment:
         self._limit = limit
         self.n_obs, self.n_act = observation.shape[0], action.shape[0]
         self.action_scale = ActionScale(
-            np.asarray(action.low, np.float64), np.asarray(action.high, np.float64)
+            _rounded_within(action.low, np.inf, np.dtype(np.float64)),
+            _rounded_within(action.high, -np.inf, np.dtype(np.float64)),
+            action.dtype.name,
         )
         mujoco = _is_mujoco(self.gym.unwrapped)
         self.can_be_copied = mujoco
         self._meanwhile = Meanwhile(self.gym.unwrapped if mujoco else None)
-        self._dtype = action.dtype
         self._zeros = np.zeros(self.n_obs, np.float32)
         self._episode_steps = 0
         self._seed: int | None = None  # of the last reset that had one
@@ -121,7 +124,7 @@ class Environment:
 
     def scale(self, action: Array) -> NDArray[Any]:
         """An action of [-1, 1], [..., n_act], in the environment's own units."""
-        return self.action_scale(action).astype(self._dtype)
+        return self.action_scale(action)
 
     def reset(self, seed: int | None = None) -> Array:
         """Start an episode; with a seed, always the same one.
@@ -306,25 +309,39 @@ class Environment:
 
 
 class ActionScale:
-    """From [-1, 1] to [low, high], entry by entry; never beyond either.
+    """From [-1, 1] to [low, high], entry by entry; rounded to a dtype, and never beyond either.
 
     Args:
         low: float64 [n_act].
         high: float64 [n_act].
+        dtype: of the actions that it gives, a real one.
     """
 
-    def __init__(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
-        self.low, self.high = low, high
+    def __init__(
+        self, low: NDArray[np.float64], high: NDArray[np.float64], dtype: str = "float32"
+    ) -> None:
+        self.low, self.high, self.dtype = low, high, np.dtype(dtype)
+        self.rounded_low = _rounded_within(low, np.inf, self.dtype)
+        self.rounded_high = _rounded_within(high, -np.inf, self.dtype)
         self._middle, self._reach = low / 2 + high / 2, high / 2 - low / 2
         self._same = bool((low == -1).all() and (high == 1).all())
 
-    def __call__(self, action: Array) -> NDArray[np.float64]:
-        """Actions in the environment's units, float64 [..., n_act]."""
+    def __call__(self, action: Array) -> NDArray[Any]:
+        """Actions in the environment's units, [..., n_act] of the dtype."""
         if self._same:
-            return action.astype(np.float64)
-        scaled = self._middle + self._reach * action
-        bounded: NDArray[np.float64] = np.minimum(np.maximum(scaled, self.low), self.high)
+            return action.astype(self.dtype)
+        scaled = (self._middle + self._reach * action).astype(self.dtype)
+        bounded: NDArray[Any] = np.minimum(np.maximum(scaled, self.rounded_low), self.rounded_high)
         return bounded
+
+
+def _rounded_within(bound: NDArray[Any], inside: float, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Bounds rounded to a dtype, towards the inside where that is not exact."""
+    with np.errstate(over="ignore"):
+        rounded = bound.astype(dtype)
+    beyond = rounded < bound if inside > 0 else rounded > bound
+    within: NDArray[Any] = np.where(beyond, np.nextafter(rounded, dtype.type(inside)), rounded)
+    return within
 
 
 def can_go_on(state: State | None) -> TypeGuard[State]:
@@ -337,22 +354,14 @@ def make_environment(config: Config, render_mode: str | None = None) -> Environm
     return Environment(config.env, config.max_episode_steps, config.contact_forces, render_mode)
 
 
-_WITHOUT_STATE = (
-    gymnasium.wrappers.OrderEnforcing,
-    gymnasium.wrappers.PassiveEnvChecker,
-    ZeroContactForces,
-)
-
-
 def _time_limits(env: gymnasium.Env[Any, Any]) -> list[Any] | None:
     """The TimeLimit wrapper, if there is one; None where another wrapper may keep a state."""
     limits: list[Any] = []
-    while isinstance(env, gymnasium.Wrapper):
-        if type(env) is gymnasium.wrappers.TimeLimit and not limits:
-            limits.append(env)
-        elif type(env) not in _WITHOUT_STATE:
+    for wrapper in wrappers_of(env):
+        if type(wrapper) is gymnasium.wrappers.TimeLimit and not limits:
+            limits.append(wrapper)
+        elif not is_memoryless(wrapper):
             return None
-        env = env.env
     return limits
 
 

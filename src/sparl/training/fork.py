@@ -76,7 +76,7 @@ def _do_and_exit(work: Callable[[], object], parent: int) -> None:
             if int(file.name) > 2:
                 with suppress(OSError):  # that of the listing is closed already
                     os.close(int(file.name))
-        sys.stdout = sys.stderr = os.fdopen(1, "w")
+        sys.stdout = sys.stderr = os.fdopen(1, "w", errors="backslashreplace")
         if os.getppid() == parent:
             work()
             status = 0

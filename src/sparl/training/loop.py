@@ -26,6 +26,7 @@ from sparl.replay.ring_buffer import RingBuffer, Sampling, replay_bytes
 from sparl.training.agent_file import load_agent, save_agent
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
+from sparl.training.durable import user_path
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import interrupt_held, stop_on_signal
@@ -35,9 +36,11 @@ from sparl.training.plan import connections_text, plan
 from sparl.training.record import Record, how_it_went_on, not_exact_because
 from sparl.training.rewire import EvolvingLearner, build_agent
 from sparl.training.run_folder import GROWING, RunFolder
+from sparl.training.tasks import module_of
 from sparl.training.team import Team
 from sparl.training.tensorboard import require_tensorboard
-from sparl.user_modules import sparl_command
+from sparl.training.wrappers import reject_lasting_state
+from sparl.user_modules import command_line
 
 Policy = Callable[[Array], Array]
 
@@ -82,6 +85,7 @@ class Training:
         check(config)
         if config.tensorboard:
             require_tensorboard()
+        reject_lasting_state(lambda: make_environment(config))
         self.config = config
         self.team = Team(config.threads or min(available_cores(), 4))
         with ExitStack() as opened:  # and closed again where anything of this raises
@@ -286,7 +290,7 @@ class Training:
                 self.console.warn(f"{error}; training is over")
             elif last or self._failed_saves == 3:
                 raise ResourceError(
-                    f"{error}; when there is room: {sparl_command(f'resume {self.folder.path}')}"
+                    f"{error}; when there is room: {self._command('resume')}"
                 ) from None
             else:
                 self.console.warn(f"{error}; training goes on, and it is tried again")
@@ -405,8 +409,7 @@ class Training:
         say = self.console.say
         say("")
         if stopped_by is not None:
-            goes_on = sparl_command(f"resume {self.folder.path}")
-            say(f"{state} at step {self.env_step:,}; to go on: {goes_on}")
+            say(f"{state} at step {self.env_step:,}; to go on: {self._command('resume')}")
         say(f"{method_label(config)} on {config.env}, seed {config.seed}: {self.connections}")
         say(
             f"{self.env_step:,} steps, {self.agent.updates:,} updates in {seconds:,.0f} s "
@@ -415,8 +418,10 @@ class Training:
         best_step, best = max(self.record.evaluations, key=lambda e: e[1])
         last_step, last = self.record.evaluations[-1]
         say(f"return: {last:,.1f} at step {last_step:,}, best {best:,.1f} at step {best_step:,}")
-        again = sparl_command(f"evaluate {self.folder.path}")
-        say(f"run: {self.folder.path}   again: {again}")
+        say(f"run: {self.folder.path}   again: {self._command('evaluate')}")
+
+    def _command(self, name: str) -> str:
+        return command_line(module_of(self.config.env), name, self.folder.path)
 
     def _announce(self) -> None:
         """What will happen, before it does."""
@@ -509,7 +514,7 @@ def _warmup_policy(config: Config, environment: Environment) -> Policy | None:
     """
     if config.warm_start is None:
         return None
-    agent = load_agent(config.warm_start)
+    agent = load_agent(user_path(config.warm_start))
     if (agent.n_obs, agent.n_act) != (environment.n_obs, environment.n_act):
         raise UsageError(
             f"warm_start {config.warm_start}: its agent takes {agent.n_obs} observations and gives "

@@ -22,7 +22,7 @@ def _group_limits(
     """The memory limits of this process's control groups, versions 1 and 2."""
     limits = []
     with suppress(OSError):
-        for line in of.read_text().splitlines():
+        for line in os.fsdecode(of.read_bytes()).splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers not in ("", "memory"):
                 continue

@@ -29,6 +29,7 @@ from sparl.training.run_folder import (
     RunFolder,
     read_evaluations,
 )
+from sparl.training.tasks import module_of
 from sparl.training.tensorboard import EventFile
 
 
@@ -102,7 +103,11 @@ class Record:
                 "peak_memory_bytes": peak_memory_bytes(),
                 "machine": {**machine(), "threads": self.threads},
                 "versions": versions(),
-                "environment": {"id": self.config.env, "notes": self.environment_notes},
+                "environment": {
+                    "id": self.config.env,
+                    "notes": self.environment_notes,
+                    "module": module_of(self.config.env),  # that registered it
+                },
                 "method": method_label(self.config),
                 "preset": find_method(self.config.method).version(self.config.settings),
                 "schedule": plan(self.config, self.architecture),

@@ -25,13 +25,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from sparl.configuration import FIELDS, Config, check
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 from sparl.methods import run_name
-from sparl.training.durable import make_folder, read_whole, write_whole
-from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml
+from sparl.training.durable import make_folder, read_whole, user_path, write_whole
+from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
@@ -74,7 +72,7 @@ class RunFolder:
         """
         from sparl.training.checkpoint import Checkpoints  # late: it loads the engine
 
-        path = Path(config.run_dir) if config.run_dir else _free_path(config)
+        path = user_path(config.run_dir) if config.run_dir else _free_path(config)
         folder = cls(path)
         try:
             if path.is_file():
@@ -175,7 +173,7 @@ class RunFolder:
         fields = {k: v for k, v in config.as_dict().items() if k not in unsaid}
         # TOML has no word for None: such fields are named.
         fields["unset"] = [name for name in FIELDS if name not in config.as_dict()]
-        self.write(CONFIG, tomli_w.dumps(fields).encode())
+        self.write(CONFIG, toml_bytes(fields))
 
     @_advised()
     def config(self) -> Config:
@@ -239,6 +237,14 @@ class RunFolder:
             if type(entry["env_step"]) is not int or not _texts(entry["not_exact_because"]):
                 raise DataError(f"{self.path / RUN}: continued holds {str(entry)[:80]}")
         return about
+
+    def environment_module(self) -> str:
+        """The module that registered the run's environment, as run.json says; "" if it does not."""
+        try:
+            module = str(self.run().get("environment", {}).get("module", ""))
+        except DataError:
+            return ""
+        return module if all(part.isidentifier() for part in module.split(".")) else ""
 
     def why_not_anew(self, config: Config) -> str:
         """Why a run without a checkpoint cannot begin anew, in words; "" if nothing would be lost.

@@ -10,10 +10,12 @@ from typing import Any
 from sparl.configuration import CHANGEABLE, Config, check, differences, why_not_longer
 from sparl.console import PlainConsole
 from sparl.errors import DataError, UsageError
+from sparl.training.about import environment_importable
 from sparl.training.checkpoint import Checkpoints, step_of
+from sparl.training.durable import user_path
 from sparl.training.loop import Run, Training
 from sparl.training.run_folder import RunFolder, holds_run, read_evaluations
-from sparl.user_modules import sparl_command
+from sparl.user_modules import command_line
 
 
 def train(config: Config, *, quiet: bool = False) -> Run:
@@ -23,8 +25,10 @@ def train(config: Config, *, quiet: bool = False) -> Run:
         SparlError: a subclass for each kind of trouble.
     """
     check(config)
-    if config.resume == "auto" and config.run_dir is not None and holds_run(config.run_dir):
-        return resume(config.run_dir, wanted=config, quiet=quiet)
+    if config.resume == "auto" and config.run_dir is not None:
+        path = user_path(config.run_dir)
+        if holds_run(path):
+            return resume(path, wanted=config, quiet=quiet)
     return Training(config, quiet=quiet).run()
 
 
@@ -72,7 +76,9 @@ def resume(
             PlainConsole(quiet=quiet).print(f"{path}: already {already}")
             evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
             return Run(folder.path, config, tuple(evaluations), None, seconds)
-        with closing(Training(config, quiet=quiet, folder=folder)) as training:
+        with environment_importable(folder, "resume"):
+            training = Training(config, quiet=quiet, folder=folder)
+        with closing(training):
             if config != before:
                 folder.write_config(config)
             try:
@@ -120,13 +126,17 @@ def _already(folder: RunFolder, config: Config) -> str:
             longer = (
                 f"cannot be trained longer: {because}"
                 if because
-                else f"to train longer: {sparl_command(f'resume {folder.path} --steps N')}"
+                else f"to train longer: {_resume(folder, '--steps N')}"
             )
             return f"finished, {config.steps:,} steps; {longer}"
-        return (
-            f"finished, {about['env_step']:,} of {config.steps:,} steps; to go on: "
-            + sparl_command(f"resume {folder.path} --stop-at {config.steps}")
+        return f"finished, {about['env_step']:,} of {config.steps:,} steps; to go on: " + _resume(
+            folder, f"--stop-at {config.steps}"
         )
     if found and step_of(found[0]) > config.end:
         return f"at step {step_of(found[0]):,}, past the step {config.end:,} where it should stop"
     return ""
+
+
+def _resume(folder: RunFolder, options: str) -> str:
+    """The command line that resumes a run."""
+    return command_line(folder.environment_module(), "resume", folder.path, options)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from sparl.errors import EnvironmentFault, UsageError
+from sparl.errors import EnvironmentFault, UnknownEnvironment, UsageError
 from sparl.training.interrupt import interrupt_held
 
 # The ids of the papers need the retired mujoco-py; the -v4 models and rewards are theirs.
@@ -48,7 +50,8 @@ def make_task(
     """The Gymnasium environment of an id, -v3 ids included.
 
     Raises:
-        UsageError: the id is not known, or what it needs is not installed.
+        UnknownEnvironment: the id is not known.
+        UsageError: what it needs is not installed.
         EnvironmentFault: the environment cannot be made.
     """
     options: dict[str, Any] = {"disable_env_checker": True}
@@ -65,7 +68,7 @@ def make_task(
         except gymnasium.error.DependencyNotInstalled as error:
             raise UsageError(f"environment {env_id}: {one_line(error)}") from None
         except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
-            raise UsageError(_unknown(env_id, error)) from None
+            raise UnknownEnvironment(_unknown(env_id, error)) from None
         except Exception as error:
             raise EnvironmentFault(
                 f"environment {env_id} cannot be made: {one_line(error)}"
@@ -79,11 +82,51 @@ def make_task(
     return env
 
 
+def _import_mujoco() -> Any:
+    """MuJoCo, whatever MUJOCO_GL says.
+
+    MuJoCo cannot be imported while MUJOCO_GL names a way to draw that it does not know or that is
+    not installed. Whatever then draws will fail; what draws nothing need not.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    wanted = os.environ.get("MUJOCO_GL")
+    try:
+        import mujoco
+    except Exception:
+        if wanted is None:
+            raise
+        os.environ["MUJOCO_GL"] = "disable"
+        try:
+            import mujoco
+        finally:
+            os.environ["MUJOCO_GL"] = wanted
+    return mujoco
+
+
+def module_of(env_id: str) -> str:
+    """The module that must be imported before Gymnasium knows an id; "" for Gymnasium's own ids.
+
+    It is taken from the id itself (MODULE:ID), or is the one where the environment's class or
+    function is defined: "__main__" for a script.
+    """
+    named, colon, _ = env_id.partition(":")
+    if colon:
+        return named
+    spec = gymnasium.registry.get(_V3.get(env_id, env_id))
+    entry: Any = spec.entry_point if spec is not None else None
+    while isinstance(entry, functools.partial):
+        entry = entry.func
+    module = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return "" if module.split(".")[0] == "gymnasium" else module
+
+
 @contextmanager
 def _model_warnings_ignored() -> Iterator[None]:
     """MuJoCo's remarks on the tasks' own model files, which no user can heed."""
     try:
-        import mujoco
+        mujoco = _import_mujoco()
     except ImportError:
         yield
         return

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from sparl.errors import UsageError
 
@@ -28,9 +29,14 @@ class EventFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._writer = EventFileWriter(str(folder))
+        # TensorBoard's own EventFileWriter takes folders alone whose names are UTF-8.
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+        path = folder / f"events.out.tfevents.{seconds:010d}.{nanoseconds:09d}.sparl"
+        self._records = RecordWriter(path.open("wb"))
+        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._begun = False
 
     def scalars(self, env_step: int, values: Mapping[str, float]) -> None:
@@ -40,14 +46,17 @@ class EventFile:
 
         if not self._begun:  # what an earlier file has from this step on is void
             begin = SessionLog(status=SessionLog.START)
-            self._writer.add_event(Event(wall_time=time.time(), step=env_step, session_log=begin))
+            self._add(Event(wall_time=time.time(), step=env_step, session_log=begin))
             self._begun = True
         summary = Summary(
             value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         )
-        self._writer.add_event(Event(wall_time=time.time(), step=env_step, summary=summary))
-        self._writer.flush()
+        self._add(Event(wall_time=time.time(), step=env_step, summary=summary))
+        self._records.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()
+        self._records.close()
+
+    def _add(self, event: Any) -> None:
+        self._records.write(event.SerializeToString())

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from sparl.configuration import FIELDS, Config, typed_fields
 from sparl.errors import UsageError
+from sparl.training.durable import user_path
 
 TOML_BYTES = 1 << 20  # of a file that is read, at most
 _OTHER_FORMS = (".yaml", ".yml", ".json")
+
+
+def toml_bytes(content: Mapping[str, Any]) -> bytes:
+    """The content as a TOML file; bytes of a path that are not UTF-8 stay as they are."""
+    return tomli_w.dumps(content).encode("utf-8", "surrogateescape")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -47,7 +56,7 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
         UsageError: missing, empty, too large or not TOML.
     """
     try:
-        with path.open("rb") as file:
+        with user_path(path).open("rb") as file:
             data = file.read(TOML_BYTES + 1)
     except FileNotFoundError:
         raise UsageError(f"{kind} file {path} does not exist") from None
@@ -70,7 +79,7 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
     try:
         if len(data) > TOML_BYTES:
             raise ValueError(f"more than {TOML_BYTES:,} bytes")
-        content = tomllib.loads(data.decode())
+        content = tomllib.loads(data.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         if path.suffix in _OTHER_FORMS:
             form = path.suffix.lstrip(".").upper()

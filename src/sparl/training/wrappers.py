@@ -1,0 +1,165 @@
+"""Wrappers around an environment: which are memoryless, and which remember earlier episodes.
+
+Training and evaluation use separate copies of an environment. What a wrapper remembers of earlier
+episodes, such as running statistics, differs between the copies: a policy would be evaluated and
+used on other observations or rewards than it was trained on. Such wrappers are rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from gymnasium import wrappers
+
+from sparl.errors import EnvironmentFault, UsageError
+from sparl.training.tasks import ZeroContactForces
+
+if TYPE_CHECKING:
+    from sparl.training.environment import Environment
+
+COMPARED_STEPS = 10
+STEPS_BETWEEN = 1_000  # at most, of the episode in between, which should come to its end
+
+# By exact type: a subclass may add a state.
+_MEMORYLESS = (
+    wrappers.ClipReward,
+    wrappers.DtypeObservation,
+    wrappers.FlattenObservation,
+    wrappers.OrderEnforcing,
+    wrappers.PassiveEnvChecker,
+    wrappers.RescaleAction,
+    wrappers.RescaleObservation,
+    ZeroContactForces,
+)
+_RUNNING_STATISTICS = (wrappers.NormalizeObservation, wrappers.NormalizeReward)
+
+AnyWrapper = gymnasium.Wrapper[Any, Any, Any, Any]
+
+
+def wrappers_of(env: gymnasium.Env[Any, Any]) -> Iterator[AnyWrapper]:
+    """The wrappers of an environment, from the outermost to the innermost."""
+    while isinstance(env, gymnasium.Wrapper):
+        yield env
+        env = env.env
+
+
+def is_memoryless(wrapper: AnyWrapper) -> bool:
+    """Whether a wrapper is known to have no state."""
+    return type(wrapper) in _MEMORYLESS
+
+
+def reject_running_statistics(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
+    """Reject Gymnasium's wrappers that normalise by statistics over all episodes so far.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for wrapper in wrappers_of(env):
+        if isinstance(wrapper, _RUNNING_STATISTICS) and wrapper.update_running_mean:
+            raise _rejection(env_id, [wrapper])
+
+
+def reject_lasting_state(make: Callable[[], Environment]) -> None:
+    """Reject wrappers that make an episode depend on the episodes before it.
+
+    The same actions after the same `reset(seed)` are played on a fresh copy of the environment and
+    once more after another episode. Nothing can be said if the environment inside the wrappers is
+    the first to return other values, or if two fresh copies differ, because a wrapper is random.
+
+    Args:
+        make: makes a copy of the environment.
+
+    Raises:
+        UsageError: there is such a wrapper.
+    """
+    with closing(make()) as environment:
+        suspects = [
+            wrapper
+            for wrapper in wrappers_of(environment.gym)
+            if not is_memoryless(wrapper) and type(wrapper) is not wrappers.TimeLimit
+        ]
+        if not suspects:
+            return
+        try:
+            player = _Player(environment)
+            first = player.play(seed=0, steps=COMPARED_STEPS)
+            player.play(seed=1, steps=STEPS_BETWEEN)
+            again = player.play(seed=0, steps=COMPARED_STEPS)
+            if not _wrappers_differ(first, again):
+                return
+            with closing(make()) as fresh:
+                if _Player(fresh).play(seed=0, steps=COMPARED_STEPS) != first:
+                    return
+        except EnvironmentFault:  # training will meet and report it
+            return
+        raise _rejection(environment.env_id, suspects)
+
+
+def _rejection(env_id: str, suspects: list[AnyWrapper]) -> UsageError:
+    names = " or ".join(type(wrapper).__name__ for wrapper in suspects)
+    return UsageError(
+        f"environment {env_id}: its wrapper {names} keeps a state from episode to episode, so "
+        "evaluation would not see what training sees; normalise inside the environment, with "
+        "constants, or train without the wrapper"
+    )
+
+
+class _Player:
+    """Plays random actions and records all values that pass between agent, wrappers, environment.
+
+    An event is (whether the environment inside the wrappers caused it, the values).
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._events: list[tuple[bool, Any]] = []
+        bare: Any = environment.gym.unwrapped
+        bare.reset = self._recorded(bare.reset, slice(1))
+        bare.step = self._recorded(bare.step, slice(4))
+
+    def play(self, seed: int, steps: int) -> list[tuple[bool, Any]]:
+        """The events of an episode, or of its first steps."""
+        self._events = []
+        rng = np.random.default_rng(seed)
+        self._events.append((False, _frozen(self._environment.reset(seed=seed))))
+        for _ in range(steps):
+            action = rng.uniform(-1, 1, self._environment.n_act).astype(np.float32)
+            step = self._environment.step(action)
+            self._events.append((False, _frozen(list(step))))
+            if step.terminated or step.truncated:
+                break
+        return self._events
+
+    def _recorded(self, call: Callable[..., Any], compared: slice) -> Callable[..., Any]:
+        """The call, with events for its arguments and this part of what it returns."""
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            self._events.append((False, _frozen([*args, kwargs])))
+            returned = call(*args, **kwargs)
+            self._events.append((True, _frozen(list(returned[compared]))))
+            return returned
+
+        return recorded
+
+
+def _frozen(value: Any) -> Any:
+    """A copy of a value that can be compared, bit for bit."""
+    if isinstance(value, dict):
+        return {key: _frozen(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_frozen(part) for part in value]
+    array = np.asarray(value)
+    return repr(value) if array.dtype.hasobject else (array.dtype.str, array.shape, array.tobytes())
+
+
+def _wrappers_differ(first: list[tuple[bool, Any]], again: list[tuple[bool, Any]]) -> bool:
+    """Whether two records differ, and the first difference is not the environment's own."""
+    for before, now in zip_longest(first, again):
+        if before != now:
+            return not (before and now and before[0] and now[0])
+    return False
