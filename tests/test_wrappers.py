@@ -78,6 +78,14 @@ class Noise(gymnasium.ObservationWrapper[Any, Any, Any]):
         return observation + self.rng.normal(size=3)
 
 
+class NoiseSeededOnce(Noise):
+    """Adds the same noise in each copy, and other noise in each episode."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        self.rng = np.random.default_rng(0)
+
+
 class SeededNoise(gymnasium.ObservationWrapper[Any, Any, Any]):
     """Adds noise of the environment's own generator, which reset(seed) starts afresh."""
 
@@ -132,6 +140,7 @@ LASTING: list[Wrap] = [
     RunningMean,
     RewardsOfLastEpisode,
     Curriculum,
+    NoiseSeededOnce,
 ]
 
 

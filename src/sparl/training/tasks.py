@@ -118,8 +118,8 @@ def module_of(env_id: str) -> str:
     entry: Any = spec.entry_point if spec is not None else None
     while isinstance(entry, functools.partial):
         entry = entry.func
-    module = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
-    return "" if module.split(".")[0] == "gymnasium" else module
+    named = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return "" if not named or named.split(".")[0] == "gymnasium" else named
 
 
 @contextmanager
