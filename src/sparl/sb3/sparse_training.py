@@ -247,7 +247,8 @@ def _check_not_shared(model: Any) -> None:
     """
     of_actor = {id(parameter) for parameter in model.actor.parameters()}
     for name, module in model.critic.named_modules():
-        if isinstance(module, nn.Linear) and id(module.weight) in of_actor:
+        trained = isinstance(module, nn.Linear) and module.weight.requires_grad
+        if trained and id(module.weight) in of_actor:
             raise UsageError(
                 f"SparseTraining: actor and critic share the layer {name}; create the model with "
                 "policy_kwargs={'share_features_extractor': False}"

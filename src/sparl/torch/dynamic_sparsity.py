@@ -29,6 +29,7 @@ from sparl.torch.targets import TargetRule
 from sparl.training.rewire import DROP_RULES, GROW_RULES
 from sparl.wording import counted
 
+CHECK_WRAPPER_EVERY = 1000  # steps; the search takes tens of milliseconds
 FEW_ZEROS = 100  # one zero in so many weights may come from a dense initialisation
 
 
@@ -261,7 +262,8 @@ class DynamicSparsity:
         """
         for layer in self.layers:
             layer.check_weight()
-        if self._synchronised or (self._wrapper_checked and not self._due):
+        due = self._due or self.updates % CHECK_WRAPPER_EVERY == 0
+        if self._synchronised or (self._wrapper_checked and not due):
             return
         self._wrapper_checked = True
         if wrapper_of(layer.weight for layer in self.layers) is not None:
