@@ -57,8 +57,8 @@ class SparseLinear(nn.Module):
         super().__init__()
         if in_features < 1 or out_features < 1:
             raise UsageError(
-                f"SparseLinear: {in_features} inputs and {out_features} outputs, must be 1 or more; "
-                "keep nn.Linear for a layer without weights"
+                f"SparseLinear: {in_features} inputs and {out_features} outputs, must be 1 or "
+                "more; keep nn.Linear for a layer without weights"
             )
         if pattern is None:
             if not 0 < density <= 1:
