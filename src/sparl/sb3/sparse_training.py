@@ -9,14 +9,13 @@ from typing import Any
 
 from stable_baselines3 import DDPG, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
-from torch import nn
 
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.methods import preset
 from sparl.topology.schedule import Schedule
 from sparl.torch.dynamic_sparsity import DynamicSparsity
-from sparl.torch.plan import METHODS, Method, plan
+from sparl.torch.plan import METHODS, Method, Plan, plan
 
 NETWORKS = ("actor", "critic")
 LEAST_EVOLUTIONS = 20  # of a default schedule, however short the training
@@ -85,7 +84,6 @@ class SparseTraining(BaseCallback):
         model = self.model
         if not isinstance(model, TD3 | DDPG | SAC):
             raise UsageError(f"SparseTraining: {type(model).__name__}, must be TD3, DDPG or SAC")
-        _check_not_shared(model)
         saved = self._saved(model)
         schedules = self._schedules(model, saved)
         arguments = {
@@ -102,8 +100,8 @@ class SparseTraining(BaseCallback):
         }
         found = [DynamicSparsity.of(arguments[name]["optimizer"]) for name in NETWORKS]
         left = [sparsity for sparsity in found if sparsity]  # of a training that was interrupted
-        for name in NETWORKS:
-            plan(**arguments[name], replaced=left)  # both can be, before either is changed
+        # Both networks are checked before either is changed.
+        _check_not_shared(*(plan(**arguments[name], replaced=left) for name in NETWORKS))
         for sparsity in left:
             sparsity.remove()
         for offset, name in enumerate(NETWORKS):
@@ -239,19 +237,18 @@ def _keeping_hook(callback: SparseTraining, name: str) -> Any:
     return keep
 
 
-def _check_not_shared(model: Any) -> None:
+def _check_not_shared(actor: Plan, critic: Plan) -> None:
     """Check that actor and critic have no Linear layer in common.
 
     Raises:
         UsageError: they have one; its target would stay dense, or two optimizers train it.
     """
-    of_actor = {id(parameter) for parameter in model.actor.parameters()}
-    for name, module in model.critic.named_modules():
-        trained = isinstance(module, nn.Linear) and module.weight.requires_grad
-        if trained and id(module.weight) in of_actor:
+    of_actor = {id(layer.linear) for layer in actor.layers}
+    for row in critic.rows:
+        if id(row.module) in of_actor:
             raise UsageError(
-                f"SparseTraining: actor and critic share the layer {name}; create the model with "
-                "policy_kwargs={'share_features_extractor': False}"
+                f"SparseTraining: actor and critic share the layer {row.name}; create the model "
+                "with policy_kwargs={'share_features_extractor': False}"
             )
 
 
