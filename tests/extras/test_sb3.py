@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import A2C, DDPG, SAC, TD3
-from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch.nn import functional
 
 from sparl.errors import UsageError
@@ -161,9 +164,237 @@ def test_a_checkpoint_goes_on_with_the_schedule_that_it_had(algorithm: Any, tmp_
             kept = loaded.sparse_topology[name][counter]
             assert kept == model.sparse_topology[name][counter]
     again = SparseTraining("RigL", 0.2, verbose=0)  # another training has a schedule of its own
-    loaded.learn(200, callback=again, reset_num_timesteps=False)
-    evolutions = {n: s.evolutions for n, s in again.sparsity.items()}
-    assert all(n > 30 for n in evolutions.values()), evolutions
+    loaded.learn(250, callback=again)
+    for name, sparsity in again.sparsity.items():
+        assert sparsity.schedule == whole.sparsity[name].schedule
+        assert sparsity.evolutions == model.sparse_topology[name]["evolutions"]
+
+
+# --- learn called several times with reset_num_timesteps=False --------------------------------
+
+
+def watch(model: Any) -> dict[str, list[tuple[int, float]]]:
+    """Of each network's evolutions: the agent's update, and the share of connections dropped."""
+    seen: dict[str, list[tuple[int, float]]] = {"actor": [], "critic": []}
+    train, updates = model.train, 0
+
+    def watched(*args: Any, **kwargs: Any) -> None:
+        nonlocal updates
+        updates += 1
+        before = {n: DynamicSparsity.of(net.optimizer).evolutions for n, net, _ in networks(model)}  # type: ignore[union-attr]
+        train(*args, **kwargs)
+        for name, network, _ in networks(model):
+            sparsity = DynamicSparsity.of(network.optimizer)
+            assert sparsity is not None
+            if sparsity.evolutions > before[name]:
+                seen[name].append((updates, sparsity.schedule.fraction_at(sparsity.updates)))
+
+    model.train = watched
+    return seen
+
+
+@pytest.mark.parametrize(("algorithm", "method"), [(TD3, "DS"), (TD3, "RigL"), (SAC, "SET")])
+def test_a_schedule_that_was_passed_covers_ten_calls_like_one(algorithm: Any, method: Any) -> None:
+    schedule = Schedule(first=10, every=10, last=140, fraction=0.3, annealed=method != "DS")
+    runs = []
+    for calls in (1, 10):
+        model = new_model(algorithm)
+        seen = watch(model)
+        for _ in range(calls):
+            sparse = SparseTraining(method, 0.2, schedule=schedule, verbose=0)
+            model.learn(200 // calls, callback=sparse, reset_num_timesteps=False)
+        check_sparse(model)
+        runs.append((seen, model.sparse_topology, model.policy.state_dict()))
+    (seen, topology, weights), (of_ten, topology_of_ten, weights_of_ten) = runs
+    assert seen == of_ten
+    assert len(seen["critic"]) == 14
+    assert topology == topology_of_ten
+    assert all(torch.equal(w, weights_of_ten[name]) for name, w in weights.items())
+
+
+@pytest.mark.parametrize("algorithm", [TD3, SAC])
+@pytest.mark.parametrize("method", ["SET", "RigL"])
+def test_an_annealed_default_schedule_ends_with_the_first_call(algorithm: Any, method: Any) -> None:
+    model = new_model(algorithm)
+    seen = watch(model)
+    sparse = SparseTraining(method, 0.2, verbose=0)
+    model.learn(250, callback=sparse, reset_num_timesteps=False)
+    first = {name: list(evolutions) for name, evolutions in seen.items()}
+    patterns = {name: s.patterns for name, s in sparse.sparsity.items()}
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="has ended, so connections no longer change"):
+            model.learn(50, callback=sparse, reset_num_timesteps=False)
+    assert seen == first
+    for name, evolutions in first.items():
+        fractions = [fraction for _, fraction in evolutions]
+        assert len(fractions) == pytest.approx(20, abs=5)
+        assert fractions == sorted(fractions, reverse=True)
+        assert fractions[0] > 0.45
+        assert fractions[-1] < 0.02
+        for layer, pattern in sparse.sparsity[name].patterns.items():
+            assert pattern.same_as(patterns[name][layer])
+    check_sparse(model)
+    model.learn(250, callback=sparse)  # a new training
+    for name, evolutions in seen.items():
+        assert [m for _, m in evolutions[len(first[name]) :]] == [m for _, m in first[name]]
+
+
+@pytest.mark.parametrize("algorithm", [TD3, SAC])
+def test_the_default_schedule_of_ds_gets_longer_with_each_call(
+    algorithm: Any, tmp_path: Path
+) -> None:
+    model = new_model(algorithm)
+    seen = watch(model)
+    model.learn(250, callback=SparseTraining("DS", 0.2, verbose=0), reset_num_timesteps=False)
+    for _ in range(9):
+        sparse = SparseTraining("DS", 0.2, verbose=0)
+        model.learn(50, callback=sparse, reset_num_timesteps=False)
+    for evolutions in seen.values():
+        updates = [update for update, _ in evolutions]
+        period = updates[1] - updates[0]
+        assert period == updates[-1] - updates[-2]
+        assert {b - a for a, b in itertools.pairwise(updates)} <= {period, 2 * period}
+        assert updates[-1] > 650 - 10 - 2 * period  # 5 % of the first call stay without
+        assert {fraction for _, fraction in evolutions} == {0.05}
+    del model.train  # what watches it
+    model.save(tmp_path / "model.zip")
+    loaded = algorithm.load(tmp_path / "model.zip", env=model.get_env())
+    evolutions_before = loaded.sparse_topology["critic"]["evolutions"]
+    loaded.learn(50, callback=SparseTraining("DS", 0.2, verbose=0), reset_num_timesteps=False)
+    assert loaded.sparse_topology["critic"]["evolutions"] > evolutions_before
+
+
+def test_calls_without_updates_use_up_no_schedule() -> None:
+    model = new_model(SAC)
+    sparse = SparseTraining("SET", 0.2, verbose=0)
+    for steps in (20, 30):
+        model.learn(steps, callback=sparse, reset_num_timesteps=False)
+    assert sparse.sparsity["actor"].updates == 0
+    model.learn(200, callback=sparse, reset_num_timesteps=False)
+    for sparsity in sparse.sparsity.values():
+        assert sparsity.evolutions == pytest.approx(20, abs=5)
+
+
+# --- Weights without topology, and refusals ---------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("method", ["static", "DS", "SET", "RigL"])
+def test_weights_set_without_their_topology_keep_their_zeros(algorithm: Any, method: Any) -> None:
+    model = new_model(algorithm)
+    model.learn(150, callback=SparseTraining(method, 0.2, verbose=0))
+    other = new_model(algorithm)
+    other.set_parameters(model.get_parameters())
+    other.learn(40, callback=SparseTraining(method, 0.2, verbose=0))  # no update yet
+    weights = other.policy.state_dict()
+    for name, weight in model.policy.state_dict().items():
+        assert torch.equal(weight, weights[name])
+    other.learn(150, callback=SparseTraining(method, 0.2, verbose=0))
+    check_sparse(other)
+    other = new_model(algorithm)
+    other.set_parameters(model.get_parameters())
+    with pytest.warns(UserWarning, match="trained weights are set to zero"):
+        other.learn(40, callback=SparseTraining(method, 0.1, verbose=0))
+
+
+def snapshot(model: Any) -> list[Any]:
+    """Weights, optimizers' states and hooks of a model."""
+    found: list[Any] = [copy.deepcopy(model.policy.state_dict())]
+    for _, network, _ in networks(model):
+        optimizer = network.optimizer
+        found += [
+            copy.deepcopy(optimizer.state_dict()),
+            len(optimizer._optimizer_step_pre_hooks), len(optimizer._optimizer_step_post_hooks),
+            DynamicSparsity.of(optimizer),
+        ]  # fmt: skip
+    found += [len(p._backward_hooks or ()) for p in model.policy.parameters()]
+    found += [len(m._forward_pre_hooks) for m in model.policy.modules()]
+    return found
+
+
+def check_unchanged(model: Any, before: list[Any]) -> None:
+    check_equal(snapshot(model), before)
+
+
+def check_equal(got: Any, expected: Any) -> None:
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(got, expected)
+    elif isinstance(expected, dict):
+        assert list(got) == list(expected)
+        check_equal(list(got.values()), list(expected.values()))
+    elif isinstance(expected, list):
+        for a, b in zip(got, expected, strict=True):
+            check_equal(a, b)
+    else:
+        assert got == expected
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_cannot_be_leaves_both_networks_as_they_were(algorithm: Any) -> None:
+    model = new_model(algorithm)
+    model.learn(60)
+    before = snapshot(model)
+    for density in ({"actor": 0.2, "critic": 1.5}, {"actor": 0.0, "critic": 0.2}):
+        with pytest.raises(UsageError, match=r"density: .*, must be in \(0, 1\]"):
+            model.learn(60, callback=SparseTraining("DS", density, verbose=0))
+        check_unchanged(model, before)
+        assert not hasattr(model, "sparse_topology")
+    theirs = torch.optim.SGD(model.critic.parameters(), 0.1)
+    sparsity = DynamicSparsity(model.critic, theirs, method="static", quiet=True)
+    before = snapshot(model)
+    with pytest.raises(UsageError, match="kept sparse already, with another optimizer"):
+        model.learn(60, callback=SparseTraining("DS", 0.2, verbose=0))
+    check_unchanged(model, before)
+    sparsity.remove()
+
+
+def test_a_refusal_leaves_an_interrupted_training_attached() -> None:
+    model = new_model(TD3)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(100, callback=[SparseTraining("DS", 0.2, verbose=0), Interruption(80)])
+    model.sparse_topology["critic"]["positions"]["qf0.2"] = [3, 2]
+    before = snapshot(model)
+    assert isinstance(before[4], DynamicSparsity)
+    with pytest.raises(UsageError, match=r"state: qf0.2: pattern: positions must ascend"):
+        model.learn(60, callback=SparseTraining("DS", 0.2, verbose=0), reset_num_timesteps=False)
+    check_unchanged(model, before)
+
+
+class Interruption(BaseCallback):
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.at:
+            raise KeyboardInterrupt
+        return True
+
+
+class Features(BaseFeaturesExtractor):
+    """A features extractor with a Linear layer."""
+
+    def __init__(self, observation_space: Any) -> None:
+        super().__init__(observation_space, 32)
+        self.first = torch.nn.Linear(3, 32)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.first(observation))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_shared_features_extractor_is_refused_by_name(algorithm: Any) -> None:
+    kwargs = {"net_arch": [64, 48], "features_extractor_class": Features}
+    shared = {**kwargs, "share_features_extractor": True}
+    model = new_model(algorithm, policy_kwargs=shared)
+    before = snapshot(model)
+    with pytest.raises(UsageError, match=r"share the layer features_extractor.first; .*False"):
+        model.learn(60, callback=SparseTraining("DS", 0.2, verbose=0))
+    check_unchanged(model, before)
+    for fine in ({**kwargs, "share_features_extractor": False}, {"share_features_extractor": True}):
+        model = new_model(algorithm, policy_kwargs={"net_arch": [64, 48], **fine})
+        model.learn(100, callback=SparseTraining("DS", 0.2, verbose=0))
+        check_sparse(model)
 
 
 def test_an_interrupted_training_can_be_saved_and_go_on(tmp_path: Path) -> None:

@@ -235,3 +235,11 @@ def test_what_cannot_be_is_refused_in_one_line(use: Any, message: str) -> None:
     assert "\n" not in str(error.value)
     assert layer.pattern is before
     assert np.array_equal(before.positions, layer.positions.numpy())
+
+
+def test_sparsify_replaces_all_layers_or_none() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
+    for wrong in ({"1": Pattern.dense(8, 8)}, {"9": Pattern.dense(8, 8)}):
+        with pytest.raises(UsageError):
+            sparsify(model, {"0": Pattern.dense(8, 8), **wrong})
+        assert type(model[0]) is nn.Linear

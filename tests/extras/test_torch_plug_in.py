@@ -591,7 +591,8 @@ def test_removed_it_lets_go(model: nn.Module) -> None:
     sparsity.remove()
     train(model, optim, 3)
     assert int((model[2].weight != 0).sum()) > sparsity.patterns["2"].connections
-    DynamicSparsity(model, optim, method="static", density=0.1, quiet=True)  # it is free again
+    with pytest.warns(UserWarning, match="trained weights are set to zero"):  # it is free again
+        DynamicSparsity(model, optim, method="static", density=0.1, quiet=True)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -13,7 +14,8 @@ from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.methods import preset
 from sparl.topology.schedule import Schedule
-from sparl.torch.dynamic_sparsity import METHODS, DynamicSparsity, Method
+from sparl.torch.dynamic_sparsity import DynamicSparsity
+from sparl.torch.plan import METHODS, Method, Plan, plan
 
 NETWORKS = ("actor", "critic")
 LEAST_EVOLUTIONS = 20  # of a default schedule, however short the training
@@ -26,8 +28,14 @@ class SparseTraining(BaseCallback):
     what the actor's loss left in the critics before their own is differentiated. Targets hold
     to the method's rule. The topology lies in the model as plain numbers, so model.save keeps
     it; a loaded model goes on with the same callback. When training ends the callback lets go
-    of the model: training it again without the callback would make it dense. A training that was
-    interrupted, or of which a checkpoint was loaded, goes on with the schedule that it had.
+    of the model: training it again without the callback would make it dense.
+
+    With reset_num_timesteps=False the callback continues the schedule that the model has, be it
+    of an earlier call of learn, of a training that was interrupted or of a checkpoint. A schedule
+    that was passed covers all calls. One that was not passed covers the first call: for DS it
+    gets longer with each call; SET and RigL anneal the share of connections that change to 0 over
+    the first call, so later calls keep the connections, with a warning. Without
+    reset_num_timesteps=False a new schedule begins, from the connections that there are.
 
     Stable-Baselines3's logger gets, for each network, sparse/<network>_density, _evolutions,
     _moved (connections of the last evolution that are new) and _progress (share of the
@@ -45,7 +53,8 @@ class SparseTraining(BaseCallback):
         verbose: 0 prints no table of the layers.
 
     Raises:
-        UsageError: at the start of training: another algorithm, or what DynamicSparsity refuses.
+        UsageError: at the start of training, before anything is changed: another algorithm, a
+            Linear layer that actor and critic share, or what DynamicSparsity raises.
     """
 
     def __init__(
@@ -69,6 +78,7 @@ class SparseTraining(BaseCallback):
         self.seed = seed
         self.sparsity: dict[str, DynamicSparsity] = {}
         self._handles: list[Any] = []
+        self._ends: dict[str, int | None] = {}  # of default schedules: the training's last update
 
     def _on_training_start(self) -> None:
         model = self.model
@@ -76,21 +86,27 @@ class SparseTraining(BaseCallback):
             raise UsageError(f"SparseTraining: {type(model).__name__}, must be TD3, DDPG or SAC")
         saved = self._saved(model)
         schedules = self._schedules(model, saved)
+        arguments = {
+            name: {
+                "modules": getattr(model, name),
+                "optimizer": getattr(model, name).optimizer,
+                "method": self.method,
+                "density": self.densities[name],
+                "schedule": schedules[name],
+                "target": getattr(model, f"{name}_target", None),
+                "state": saved.get(name),
+            }
+            for name in NETWORKS
+        }
+        found = [DynamicSparsity.of(arguments[name]["optimizer"]) for name in NETWORKS]
+        left = [sparsity for sparsity in found if sparsity]  # of a training that was interrupted
+        # Both networks are checked before either is changed.
+        _check_not_shared(*(plan(**arguments[name], replaced=left) for name in NETWORKS))
+        for sparsity in left:
+            sparsity.remove()
         for offset, name in enumerate(NETWORKS):
-            network = getattr(model, name)
-            left = DynamicSparsity.of(network.optimizer)
-            if left is not None:  # of a training that was interrupted
-                left.remove()
             self.sparsity[name] = DynamicSparsity(
-                network,
-                network.optimizer,
-                method=self.method,
-                density=self.densities[name],
-                schedule=schedules[name],
-                target=getattr(model, f"{name}_target", None),
-                seed=2 * self.seed + offset,
-                state=saved.get(name),
-                quiet=True,
+                **arguments[name], seed=2 * self.seed + offset, quiet=True
             )
             if self.verbose:
                 PlainConsole().print(f"{name}\n{self.sparsity[name].table()}")
@@ -103,6 +119,9 @@ class SparseTraining(BaseCallback):
     def _saved(self, model: Any) -> dict[str, Any]:
         """The topology that the model has from an earlier training, if any.
 
+        With reset_num_timesteps, or where there is no schedule to continue, updates are counted
+        from 0 again.
+
         Raises:
             UsageError: of another method or density.
         """
@@ -113,42 +132,62 @@ class SparseTraining(BaseCallback):
                 raise UsageError(
                     f"SparseTraining: the model was trained with {key} {saved[key]}, not {value}"
                 )
-        return saved
+        if not saved:
+            return {}
+        continues = not self.locals.get("reset_num_timesteps", True) and (
+            "schedule" in saved["critic"] and saved["critic"]["updates"] > 0
+        )
+        restart = {} if continues else {"updates": 0, "evolutions": 0, "schedule": None}
+        return {name: {**saved[name], **restart} for name in NETWORKS}
 
     def _schedules(self, model: Any, saved: Mapping[str, Any]) -> dict[str, Schedule | None]:
         """Each network's schedule, in its own updates."""
+        self._ends = dict.fromkeys(NETWORKS)
         if self.method == "static":
             return dict.fromkeys(NETWORKS, self.schedule)
         delay = {"critic": 1, "actor": getattr(model, "policy_delay", 1)}
         found: dict[str, Schedule | None] = {}
         for name, every in delay.items():
-            schedule = self.schedule
-            if schedule is None and "schedule" in saved.get(name, {}):
-                found[name] = Schedule(**saved[name]["schedule"])  # in the network's own updates
-                continue
-            if schedule is None:
-                done = saved[name]["updates"] * every if saved else 0
-                schedule = self._default(done, updates_to_come(model), every)
-            if schedule.clock == "agent":
-                schedule = replace(
-                    schedule,
-                    first=-(-schedule.first // every),
-                    every=-(-schedule.every // every),
-                    last=schedule.last // every,
-                )
-            found[name] = schedule
+            kept = saved.get(name, {})
+            if self.schedule is not None:
+                found[name] = _in_own_updates(self.schedule, every)
+            elif kept.get("schedule") is not None:
+                found[name] = self._continued(name, kept, model, every)
+            else:
+                to_come = updates_to_come(model)
+                found[name] = _in_own_updates(self._default(to_come, every), every)
+                self._ends[name] = to_come // every
         return found
 
-    def _default(self, done: int, to_come: int, delay: int) -> Schedule:
+    def _continued(self, name: str, kept: Mapping[str, Any], model: Any, delay: int) -> Schedule:
+        """The schedule that a network has; a default one that is not annealed gets longer."""
+        schedule = Schedule(**kept["schedule"])
+        end = self._ends[name] = kept.get("end")
+        if end is None:
+            return schedule
+        if schedule.annealed:
+            if kept["updates"] >= schedule.last:
+                warnings.warn(
+                    f"SparseTraining: the schedule of {self.method} covered an earlier call of "
+                    "learn and has ended, so connections no longer change; pass "
+                    "schedule=Schedule(...) that covers all calls, or begin a new schedule with "
+                    "reset_num_timesteps=True",
+                    stacklevel=2,
+                )
+            return schedule
+        later = max(0, kept["updates"] + updates_to_come(model) // delay - end)
+        self._ends[name] = end + later
+        return replace(schedule, last=schedule.last + later)
+
+    def _default(self, to_come: int, delay: int) -> Schedule:
         """The preset's schedule over this training, in updates of the agent or of the network."""
         config = preset(METHODS[self.method], "")
-        end = done + round((1 - config.freeze_fraction) * to_come)
         own = delay if config.rewire_clock == "network" else 1
         every = max(1, min(config.rewire_every_updates, to_come // own // LEAST_EVOLUTIONS))
         return Schedule(
             first=config.rewire_first_update or every,
             every=every,
-            last=end // own,
+            last=round((1 - config.freeze_fraction) * to_come) // own,
             fraction=config.rewire_fraction,
             clock=config.rewire_clock,
             annealed=config.rewire_schedule == "cosine",
@@ -169,9 +208,8 @@ class SparseTraining(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        for name, sparsity in self.sparsity.items():
+        for sparsity in self.sparsity.values():
             sparsity.remove()
-            del self.model.sparse_topology[name]["schedule"]  # done: another training has its own
         while self._handles:
             self._handles.pop().remove()
 
@@ -185,7 +223,9 @@ class SparseTraining(BaseCallback):
         state = sparsity.state_dict()
         positions = {layer: p.tolist() for layer, p in state["positions"].items()}
         schedule = asdict(sparsity.schedule)
-        kept[name] = {**state, "positions": positions, "schedule": schedule}
+        kept[name] = {
+            **state, "positions": positions, "schedule": schedule, "end": self._ends[name],
+        }  # fmt: skip
 
 
 def _keeping_hook(callback: SparseTraining, name: str) -> Any:
@@ -195,6 +235,33 @@ def _keeping_hook(callback: SparseTraining, name: str) -> Any:
             callback._keep(name)
 
     return keep
+
+
+def _check_not_shared(actor: Plan, critic: Plan) -> None:
+    """Check that actor and critic have no Linear layer in common.
+
+    Raises:
+        UsageError: they have one; its target would stay dense, or two optimizers train it.
+    """
+    of_actor = {id(layer.linear) for layer in actor.layers}
+    for row in critic.rows:
+        if id(row.module) in of_actor:
+            raise UsageError(
+                f"SparseTraining: actor and critic share the layer {row.name}; create the model "
+                "with policy_kwargs={'share_features_extractor': False}"
+            )
+
+
+def _in_own_updates(schedule: Schedule, delay: int) -> Schedule:
+    """The schedule of a network that is updated every delay-th time, in its own updates."""
+    if schedule.clock == "network":
+        return schedule
+    return replace(
+        schedule,
+        first=-(-schedule.first // delay),
+        every=-(-schedule.every // delay),
+        last=schedule.last // delay,
+    )
 
 
 def updates_to_come(model: Any) -> int:

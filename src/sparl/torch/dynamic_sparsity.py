@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
+import warnings
+import weakref
 from collections.abc import Mapping
-from typing import Any, Literal
-from weakref import WeakValueDictionary
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.hooks import unserializable_hook
 
 from sparl.console import PlainConsole
 from sparl.errors import Diverged, UsageError
 from sparl.methods import preset
-from sparl.random_streams import generator_state, restore_generator, stream
-from sparl.sparse.pattern import Pattern
+from sparl.random_streams import generator_state, stream
+from sparl.sparse.pattern import Pattern, union
 from sparl.sparse.rewiring import Rewiring
+from sparl.topology.grow import random_free_positions
 from sparl.topology.initial import largest_of_matrix, random_pattern
 from sparl.topology.layer_view import LayerView
 from sparl.topology.propose import TopologyMethod, propose
 from sparl.topology.rules import GRADIENT
 from sparl.topology.schedule import NEVER, Schedule
-from sparl.torch.layers import MaskedLinear, Modules, connections, survey, to_numpy
-from sparl.torch.targets import FollowedTarget, TargetRule, follow
+from sparl.torch.layers import MaskedLinear, Modules, to_numpy
+from sparl.torch.plan import METHODS, Method, Plan, SavedTopology, attached, parse_state, plan
+from sparl.torch.ranks import of_first_rank, wrapper_of
+from sparl.torch.targets import TargetRule
 from sparl.wording import counted
 
-Method = Literal["static", "DS", "SET", "RigL"]
-METHODS = {"static": "Static-TD3", "DS": "DS-TD3", "SET": "SET-TD3", "RigL": "RigL-TD3"}
-
-# Their state is, for each weight, the number of steps and tensors of the weight's shape.
-OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
-
-_attached: WeakValueDictionary[int, DynamicSparsity] = WeakValueDictionary()
+CHECK_WRAPPER_EVERY = 1000  # steps; the search takes tens of milliseconds
+FEW_ZEROS = 100  # one zero in so many weights may come from a dense initialisation
 
 
 class DynamicSparsity:
@@ -50,13 +49,20 @@ class DynamicSparsity:
       initial weights at first; instead of the optimizer's step the smallest go and random ones,
       or those of largest gradient, come.
 
+    Weights that are sparse already, with at most as many connections as the density asks for, keep
+    all of them; with more of them, or with others than those of `state`, there is a warning.
+    A copy (copy.deepcopy, pickle) is made together with its model, target and optimizer.
+
     A connection that grew starts with weight 0 and moments 0. For RigL, the gradients of all
     positions are kept in `.grad` before a step on which connections change. A layer without
     gradient is left alone, as optimizers do.
 
     Args:
         modules: a model, or several of one optimizer; all Linear layers in them become sparse.
-        optimizer: torch.optim.SGD, Adam or AdamW.
+            Under DistributedDataParallel, wrap the model before; all ranks then have the
+            connections, the random choices and the schedule of the first one.
+        optimizer: torch.optim.SGD, Adam or AdamW. It is not kept alive by this object; when it no
+            longer exists, the model is free.
         method: static, DS, SET or RigL.
         density: share of the connections of all layers together, by Erdos-Renyi, in (0, 1]; or
             of each layer by its name, others stay dense.
@@ -71,7 +77,9 @@ class DynamicSparsity:
 
     Raises:
         UsageError: another optimizer, an optimizer or a layer that is taken, a method or a density
-            that cannot be, no layer to make sparse, a target of another shape.
+            that cannot be, no layer to make sparse, a target of another shape, a damaged state;
+            nothing is changed then. In a step: a closure, a weight that was replaced, a model that
+            was wrapped in DistributedDataParallel afterwards.
         Diverged: in a step: a weight or a gradient, by which connections are to be chosen, is not
             finite.
     """
@@ -90,60 +98,75 @@ class DynamicSparsity:
         state: Mapping[str, Any] | None = None,
         quiet: bool = False,
     ) -> None:
-        modules = modules if isinstance(modules, torch.nn.Module) else list(modules)
-        _check(optimizer, method, schedule)
+        planned = plan(
+            modules, optimizer, method=method, density=density, schedule=schedule,
+            target=target, target_rule=target_rule, state=state,
+        )  # fmt: skip
         choices = preset(METHODS[method], "")
-        self.optimizer = optimizer
         self.method: Method = method
         self.schedule = schedule or NEVER
-        self.updates = 0
-        self.evolutions = 0
-        self.moved = 0
         self._rule = TopologyMethod.named(choices.drop, choices.grow)
         self._skips_step = choices.rewire_skips_step
         self._rng = stream(seed, "topology")
         self._set_aside: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._evolves_after_step = False
 
-        self._rows = survey(modules, optimizer)
-        self.layers = [
-            MaskedLinear(row.name, row.module) for row in self._rows if row.why_not is None
-        ]
-        if not self.layers:
-            found = "; ".join(f"{row.name}: {row.why_not}" for row in self._rows)
-            raise UsageError(f"DynamicSparsity: no layer to make sparse ({found or 'no layers'})")
-        taken = {id(layer.weight) for other in _attached.values() for layer in other.layers}
-        for layer in self.layers:
-            if id(layer.weight) in taken:
-                raise UsageError(
-                    f"DynamicSparsity: {layer.name} is kept sparse already, with another "
-                    "optimizer; call remove() of that one first"
-                )
-        counts = connections(
-            {layer.name: (layer.pattern.n_in, layer.pattern.n_out) for layer in self.layers},
-            density,
-        )
-        targets = (
-            follow(self.layers, target, target_rule or choices.target_pattern) if target else []
-        )
+        self._rows, self.layers, self._targets = planned.rows, planned.layers, planned.targets
+        self._optimizer = weakref.ref(optimizer)
+        self._handles: list[Any] = []
+        self._wrapper_checked = False
+        saved = self._first_topology(planned, choices.initial_topology)
+        _warn_of_lost_weights(planned, saved)
+        self._take(saved)
         if state is None:
-            for layer in self.layers:
-                pattern = self._initial(layer, counts[layer.name], choices.initial_topology)
-                layer.take(pattern, self._moments(layer), grown=False)
-            for followed in targets:
+            for followed in self._targets:
                 followed.start()
-        self._targets = targets
-        if state is not None:
-            self.load_state_dict(state)
-        self._attach()
+        self._attach(optimizer)
         if not quiet:
             PlainConsole().print(self.table())
 
+    def _first_topology(self, planned: Plan, choice: str) -> SavedTopology:
+        """The topology to begin with; under DistributedDataParallel that of the first rank."""
+        saved = planned.saved
+        if saved is None:
+            patterns = {
+                layer.name: self._initial(layer, planned.counts[layer.name], choice)
+                for layer in self.layers
+            }
+            saved = SavedTopology(patterns, updates=0, evolutions=0, moved=0, rng=self._rng)
+        wrapper = wrapper_of(layer.weight for layer in self.layers)
+        self._synchronised = wrapper is not None
+        if wrapper is not None:
+            saved, self.schedule = of_first_rank((saved, self.schedule), wrapper)
+        return saved
+
     def _initial(self, layer: MaskedLinear, count: int, choice: str) -> Pattern:
         n_in, n_out = layer.pattern.n_in, layer.pattern.n_out
-        if choice == "random":
+        values = to_numpy(layer.weight)
+        if choice != "random":
+            return largest_of_matrix(values, count)
+        existing = np.flatnonzero(values)
+        if existing.size == values.size or existing.size > count:
             return random_pattern(n_in, n_out, count, self._rng)
-        return largest_of_matrix(to_numpy(layer.weight), count)
+        # The weights are sparse already: keep all of them.
+        kept = Pattern(n_in, n_out, existing)
+        grown = random_free_positions(kept, count - existing.size, self._rng)
+        return Pattern(n_in, n_out, union(existing, grown))
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer, which must be kept elsewhere.
+
+        Raises:
+            UsageError: it no longer exists.
+        """
+        optimizer = self._optimizer()
+        if optimizer is None:
+            raise UsageError(
+                "DynamicSparsity: its optimizer no longer exists; keep the optimizer in a "
+                "variable, or create DynamicSparsity with another one"
+            )
+        return optimizer
 
     def _moments(self, layer: MaskedLinear) -> list[torch.Tensor]:
         """The optimizer's tensors with one value per weight of the layer."""
@@ -156,31 +179,46 @@ class DynamicSparsity:
 
     # --- What happens at the optimizer's steps -------------------------------------------------
 
-    def _attach(self) -> None:
-        self._handles = [
-            self.optimizer.register_step_pre_hook(self._before_step),
-            self.optimizer.register_step_post_hook(self._after_step),
+    def _attach(self, optimizer: torch.optim.Optimizer) -> None:
+        self._handles += [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
         ]
         for layer in self.layers:
-            hook = _gradient_hook(self, layer)
-            self._handles.append(layer.weight.register_post_accumulate_grad_hook(hook))
+            # Before the gradient is accumulated, so that every other hook sees it masked.
+            self._handles += [layer.weight.register_hook(_gradient_hook(self, layer))]
         for followed in self._targets:
-            # A function of its own, so that a copy of the module does not copy all this.
-            hook = _settling_hook(followed)
-            self._handles.append(followed.linear.register_forward_pre_hook(hook))
-        _attached[id(self.optimizer)] = self
+            self._handles += followed.attach()
+        weakref.finalize(optimizer, _remove_all, self._handles).atexit = False
+        attached[optimizer] = self
 
     @staticmethod
     def of(optimizer: torch.optim.Optimizer) -> DynamicSparsity | None:
         """The one that an optimizer has now."""
-        return _attached.get(id(optimizer))
+        return attached.get(optimizer)
 
     def remove(self) -> None:
         """Let go of the optimizer and the model; zeros stay zeros until somebody trains them."""
         self.settle_targets()
-        for handle in self._handles:
-            handle.remove()
-        _attached.pop(id(self.optimizer), None)
+        _remove_all(self._handles)
+        optimizer = self._optimizer()
+        if optimizer is not None and attached.get(optimizer) is self:
+            del attached[optimizer]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the hooks, for copies and pickles."""
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_handles", "_optimizer")}
+        return {**state, "optimizer": self.optimizer, "attached": bool(self._handles)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Attach the copy to the copied model and optimizer, if the original is attached."""
+        state = dict(state)
+        optimizer, is_attached = state.pop("optimizer"), state.pop("attached")
+        self.__dict__.update(state)
+        self._optimizer = weakref.ref(optimizer)
+        self._handles = []
+        if is_attached:
+            self._attach(optimizer)
 
     @property
     def _due(self) -> bool:
@@ -195,6 +233,7 @@ class DynamicSparsity:
     def _before_step(self, optimizer: object, args: tuple[Any, ...], kwargs: Any) -> None:
         if any(callable(argument) for argument in (*args[1:], *kwargs.values())):
             raise UsageError("DynamicSparsity: step(closure) cannot be; call backward() before it")
+        self._check_weights_and_ranks()
         # A fused optimizer under a GradScaler is called for steps, too, that it leaves out.
         overflow = getattr(self.optimizer, "found_inf", None)
         evolve = self._due and not overflow
@@ -213,6 +252,24 @@ class DynamicSparsity:
                     if parameter.grad is not None:
                         self._set_aside.append((parameter, parameter.grad))
                         parameter.grad = None
+
+    def _check_weights_and_ranks(self) -> None:
+        """Check that the optimizer trains the layers' weights and all ranks the same connections.
+
+        Raises:
+            UsageError: a weight was replaced, or the model wrapped, since this was created.
+        """
+        for layer in self.layers:
+            layer.check_weight()
+        due = self._due or self.updates % CHECK_WRAPPER_EVERY == 0
+        if self._synchronised or (self._wrapper_checked and not due):
+            return
+        self._wrapper_checked = True
+        if wrapper_of(layer.weight for layer in self.layers) is not None:
+            raise UsageError(
+                "DynamicSparsity: the model was wrapped in DistributedDataParallel afterwards, so "
+                "that ranks may have different connections; create DynamicSparsity after it"
+            )
 
     def _after_step(self, optimizer: object, args: object, kwargs: object) -> None:
         for parameter, gradient in self._set_aside:
@@ -320,62 +377,51 @@ class DynamicSparsity:
         Raises:
             UsageError: of another method, other layers or other sizes; nothing is changed then.
         """
-        if state.get("method") != self.method:
-            raise UsageError(f"state: of method {state.get('method')}, this is {self.method}")
-        positions = state["positions"]
-        if set(positions) != set(self.patterns):
-            differ = sorted(set(positions) ^ set(self.patterns))
-            raise UsageError(f"state: of another model; {', '.join(differ)} in one of them only")
-        patterns = {}
+        saved = parse_state(state, self.method, self.layers)
         for layer in self.layers:
-            old, given = layer.pattern, positions[layer.name]
-            given = given.cpu().numpy() if isinstance(given, torch.Tensor) else given
-            try:
-                patterns[layer.name] = Pattern(old.n_in, old.n_out, np.array(given, np.int64))
-            except (ValueError, OverflowError) as error:
-                raise UsageError(f"state: {layer.name}: {error}") from None
-        self.updates, self.evolutions, self.moved = (
-            int(state[name]) for name in ("updates", "evolutions", "moved")
-        )
-        restore_generator(self._rng, state["rng"])
-        for layer in self.layers:
-            layer.take(patterns[layer.name], self._moments(layer), grown=False)
+            layer.check_weight()
+        self._take(saved)
         for followed in self._targets:
             followed.take_as_settled()
 
+    def _take(self, saved: SavedTopology) -> None:
+        moments = [self._moments(layer) for layer in self.layers]
+        self.updates, self.evolutions, self.moved = saved.updates, saved.evolutions, saved.moved
+        self._rng = saved.rng
+        for layer, of_layer in zip(self.layers, moments, strict=True):
+            layer.take(saved.patterns[layer.name], of_layer, grown=False)
 
-def _check(optimizer: torch.optim.Optimizer, method: str, schedule: Schedule | None) -> None:
-    if type(optimizer) not in OPTIMIZERS:
-        known = ", ".join(kind.__name__ for kind in OPTIMIZERS)
-        raise UsageError(
-            f"DynamicSparsity: optimizer {type(optimizer).__name__} is not one whose state is "
-            f"known; use one of {known}"
+
+def _warn_of_lost_weights(planned: Plan, saved: SavedTopology) -> None:
+    """Warn where weights were trained sparse, but not with these connections."""
+    lost = []
+    for layer in planned.layers:
+        values = to_numpy(layer.weight).reshape(-1)
+        count = int(np.count_nonzero(values))
+        lossless = np.count_nonzero(values[saved.patterns[layer.name].positions]) == count
+        was_dense = values.size - count <= values.size // FEW_ZEROS
+        if not lossless and (planned.saved is not None or not was_dense):
+            wanted = saved.patterns[layer.name].connections
+            lost.append(f"{layer.name} ({count:,} weights for {wanted:,} connections)")
+    if lost:
+        warnings.warn(
+            f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}: "
+            "their zeros do not fit the connections that were asked for; load weights and topology "
+            "of the same training, or ask for the density of the weights",
+            stacklevel=3,
         )
-    if DynamicSparsity.of(optimizer) is not None:
-        raise UsageError("DynamicSparsity: this optimizer has one already; call its remove() first")
-    if method not in METHODS:
-        near = difflib.get_close_matches(str(method), METHODS, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"method: '{method}', must be one of {', '.join(METHODS)}{hint}")
-    if method != "static" and schedule is None:
-        raise UsageError(
-            f"DynamicSparsity: {method} needs a schedule, for example "
-            "Schedule(first=1000, every=1000, last=100_000, fraction=0.3, annealed=True)"
-        )
-    if method == "static" and schedule is not None:
-        raise UsageError("DynamicSparsity: static never changes connections; leave schedule out")
+
+
+def _remove_all(handles: list[Any]) -> None:
+    while handles:
+        handles.pop().remove()
 
 
 def _gradient_hook(sparsity: DynamicSparsity, layer: MaskedLinear) -> Any:
-    def zero_absent(weight: torch.Tensor) -> None:
-        if not (layer.dense or sparsity._wants_dense_gradients):
-            weight.grad.masked_fill_(layer.absent, 0)
+    @unserializable_hook  # copies have hooks of their own
+    def zero_absent(gradient: torch.Tensor) -> torch.Tensor | None:
+        if layer.dense or sparsity._wants_dense_gradients:
+            return None
+        return gradient.masked_fill(layer.absent, 0)
 
     return zero_absent
-
-
-def _settling_hook(followed: FollowedTarget) -> Any:
-    def settle(module: torch.nn.Module, inputs: object) -> None:
-        followed.settle()
-
-    return settle

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from sparl.errors import UsageError
 from sparl.sparse.pattern import Pattern
@@ -28,6 +29,7 @@ class MaskedLinear:
 
     def __init__(self, name: str, linear: nn.Linear) -> None:
         self.name = name
+        self.linear = linear
         self.weight = linear.weight
         n_out, n_in = linear.weight.shape
         self.pattern = Pattern.dense(n_in, n_out)
@@ -37,6 +39,19 @@ class MaskedLinear:
     def dense(self) -> bool:
         """Whether every connection exists, so that there is nothing to keep at zero."""
         return self.pattern.connections == self.pattern.size
+
+    def check_weight(self) -> None:
+        """Check that the layer still has the weight that the optimizer trains.
+
+        Raises:
+            UsageError: it was replaced by another tensor.
+        """
+        if self.linear.weight is not self.weight:
+            raise UsageError(
+                f"DynamicSparsity: the weight of {self.name} was replaced, for example by "
+                "load_state_dict(assign=True), and the optimizer does not train the new one; load "
+                "without assign=True, or create the optimizer and DynamicSparsity after loading"
+            )
 
     def take(self, pattern: Pattern, moments: Iterable[torch.Tensor], *, grown: bool) -> None:
         """Have these connections; what is absent is zero, in the weights and in every moment.
@@ -77,14 +92,21 @@ class Row:
 
 
 def named_modules(modules: Modules) -> Iterator[tuple[str, nn.Module]]:
-    """All modules by name; of several models the number of each comes first."""
+    """All modules by name; of several models the number of each comes first.
+
+    Names are the same with and without DistributedDataParallel around a model.
+    """
     if isinstance(modules, nn.Module):
-        for name, module in modules.named_modules():
+        for name, module in _unwrapped(modules).named_modules():
             yield name or type(module).__name__, module
     else:
         for index, model in enumerate(modules):
-            for name, module in model.named_modules():
+            for name, module in _unwrapped(model).named_modules():
                 yield f"{index}.{name}".rstrip("."), module
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[Row]:
@@ -113,6 +135,8 @@ def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[Row]:
             why = "dense, not a Linear"
         elif not isinstance(module._parameters.get("weight"), nn.Parameter):
             why = "dense, its weight is computed from others"
+        elif module.weight.numel() == 0:
+            why = "has no weights"
         elif not module.weight.requires_grad:
             why = "dense, its weight is frozen"
         elif id(module.weight) not in optimised:

@@ -38,7 +38,7 @@ class SparseLinear(nn.Module):
         positions: int64 buffer [N].
 
     Raises:
-        UsageError: a density outside (0, 1], a pattern of another shape.
+        UsageError: a density outside (0, 1], a pattern of another shape, a layer without weights.
     """
 
     weight: nn.Parameter
@@ -55,6 +55,11 @@ class SparseLinear(nn.Module):
         pattern: Pattern | None = None,
     ) -> None:
         super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise UsageError(
+                f"SparseLinear: {in_features} inputs and {out_features} outputs, must be 1 or "
+                "more; keep nn.Linear for a layer without weights"
+            )
         if pattern is None:
             if not 0 < density <= 1:
                 raise UsageError(f"SparseLinear: density {density}, must be in (0, 1]")
@@ -235,13 +240,17 @@ def sparsify(model: nn.Module, patterns: Mapping[str, Pattern]) -> None:
         patterns: connections by the layers' names, as DynamicSparsity.patterns has them.
 
     Raises:
-        UsageError: no Linear of that name.
+        UsageError: no Linear of that name and shape; nothing is replaced then.
     """
+    modules = dict(model.named_modules())
+    replacements = {}
     for name, pattern in patterns.items():
-        linear = dict(model.named_modules()).get(name)
+        linear = modules.get(name)
         if not name or not isinstance(linear, nn.Linear):
             raise UsageError(f"sparsify: the model has no Linear {name}")
-        model.set_submodule(name, SparseLinear.from_linear(linear, pattern))
+        replacements[name] = SparseLinear.from_linear(linear, pattern)
+    for name, layer in replacements.items():
+        model.set_submodule(name, layer)
 
 
 def densify(model: nn.Module) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from sparl.errors import UsageError
 from sparl.torch.layers import MaskedLinear, Modules, named_modules
@@ -26,19 +27,35 @@ class FollowedTarget:
         rule: "shared", the online layer's connections at the time of the target update; "own",
             as many as the online layer has, of the largest magnitudes (Sokar et al. 2021,
             algorithm 3).
+        parents: the modules that hold the layer. One that uses its weight without calling the
+            layer, as MultiheadAttention uses that of out_proj, is called itself.
     """
 
-    def __init__(self, online: MaskedLinear, linear: nn.Linear, rule: TargetRule) -> None:
+    def __init__(
+        self,
+        online: MaskedLinear,
+        linear: nn.Linear,
+        rule: TargetRule,
+        parents: Sequence[nn.Module] = (),
+    ) -> None:
         self.online = online
         self.linear = linear
         self.rule = rule
+        self.parents = parents
         self.take_as_settled()
 
     def start(self) -> None:
-        """Begin with the online layer's connections, under both rules."""
-        with torch.no_grad():
-            self.linear.weight.masked_fill_(self.online.absent, 0)
+        """Begin with the online layer's connections; under "own", keep those of a sparse target."""
+        fits = int(torch.count_nonzero(self.linear.weight)) <= self.online.pattern.connections
+        if not (fits and self.rule == "own"):
+            with torch.no_grad():
+                self.linear.weight.masked_fill_(self.online.absent, 0)
         self.take_as_settled()
+
+    def attach(self) -> list[RemovableHandle]:
+        """Have the layer settled whenever it is used."""
+        hook = SettlingHook(self)
+        return [m.register_forward_pre_hook(hook) for m in (self.linear, *self.parents)]
 
     @torch.compiler.disable
     def settle(self) -> None:
@@ -55,6 +72,25 @@ class FollowedTarget:
     def take_as_settled(self) -> None:
         """What is there now has been settled before."""
         self.settled = self.linear.weight.detach().clone()
+
+
+class SettlingHook:
+    """Settles a target's layer before a module is called.
+
+    A copy of it does nothing: a copied module belongs to no DynamicSparsity yet.
+    """
+
+    def __init__(self, followed: FollowedTarget | None) -> None:
+        self.followed = followed
+
+    @torch.compiler.disable
+    def __call__(self, module: nn.Module, inputs: object) -> None:
+        """Act as a forward pre-hook."""
+        if self.followed is not None:
+            self.followed.settle()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SettlingHook, (None,)
 
 
 def keep_largest(values: torch.Tensor, count: int) -> None:
@@ -80,6 +116,7 @@ def follow(
         UsageError: the target has no Linear of that name and shape.
     """
     found: Mapping[str, nn.Module] = dict(named_modules(target))
+    modules = list(found.values())
     followed = []
     for layer in layers:
         linear = found.get(layer.name)
@@ -88,5 +125,6 @@ def follow(
                 f"target: no Linear {layer.name} of shape {tuple(layer.weight.shape)}; a target "
                 "has the layers of its model"
             )
-        followed.append(FollowedTarget(layer, linear, rule))
+        parents = [m for m in modules if any(child is linear for child in m.children())]
+        followed.append(FollowedTarget(layer, linear, rule, parents))
     return followed

@@ -1,0 +1,42 @@
+"""DistributedDataParallel: every rank has the connections of the first one."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+
+
+def wrapper_of(weights: Iterable[torch.Tensor]) -> DistributedDataParallel | None:
+    """Find the DistributedDataParallel, of more than one rank, that synchronises these weights.
+
+    A module does not know what it was wrapped in, so all live objects are searched. This takes
+    tens of milliseconds, and only where a process group of several ranks has been initialised.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return None
+    if distributed.get_world_size() == 1:
+        return None
+    wanted = {id(weight) for weight in weights}
+    for candidate in gc.get_objects():
+        if (
+            issubclass(type(candidate), DistributedDataParallel)
+            and distributed.get_world_size(candidate.process_group) > 1
+            and any(id(parameter) in wanted for parameter in candidate.parameters())
+        ):
+            return candidate
+    return None
+
+
+def of_first_rank(value: T, wrapper: DistributedDataParallel) -> T:
+    """Return the value that the first rank passes; all ranks must call this."""
+    group = wrapper.process_group
+    shared = [value]
+    distributed.broadcast_object_list(shared, distributed.get_global_rank(group, 0), group)
+    return shared[0]
