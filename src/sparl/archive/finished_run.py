@@ -32,6 +32,7 @@ from sparl.training.run_folder import (
 )
 from sparl.user_modules import command_line
 
+_DEGREES_ROOM, _DEGREES_OF_UNIT = 1 << 22, 200  # bytes of degrees.json: of all, per hidden unit
 Array = NDArray[np.float64]
 REPLAY = ("replay_size", "policy_distance", "n_step")
 EVOLUTION = ("agent_update", "connections", "initial_overlap", "moved", "returned")
@@ -101,7 +102,8 @@ class FinishedRun:
             zip(lines, numbers(path / TOPOLOGY, lines, EVOLUTION, [DEAD]), strict=True)
         )
         check_about(path / RUN, about)
-        degrees = folder.read_json(DEGREES, DEGREES_BYTES) if (path / DEGREES).exists() else {}
+        most = min(DEGREES_BYTES, _DEGREES_ROOM + _DEGREES_OF_UNIT * sum(config.hidden))
+        degrees = folder.read_json(DEGREES, most) if (path / DEGREES).exists() else {}
         if degrees:
             check_degrees(path / DEGREES, degrees)
         topology = {

@@ -34,7 +34,7 @@ FORMAT = 2
 STATE, MANIFEST, REPLAY = "state.safetensors", "manifest.json", "replay"
 KEPT = 2  # checkpoints
 SEGMENT = 65_536  # transitions in a file of the replay, at most
-_MANIFEST_BYTES = 1 << 24
+_MANIFEST_BYTES = 1 << 22
 _NAME = re.compile(r"checkpoint-([0-9]{1,15})")
 _OURS = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
 _SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp)?")
@@ -189,6 +189,26 @@ class Checkpoints:
             and ((path / MANIFEST).exists() or (path / STATE).exists())
         ]  # fmt: skip
         return [path for _, path in sorted(found, reverse=True)]
+
+    def check_hold(self, least: int) -> None:
+        """Check that there is a checkpoint of so many bytes at least, or none at all.
+
+        Before anything is allocated for networks that a configuration describes: a checkpoint
+        of such networks holds at least that.
+
+        Raises:
+            DataError: all are smaller.
+        """
+        sizes = []
+        for path in self.newest_first():
+            with suppress(OSError):
+                sizes.append((path / STATE).lstat().st_size)
+        if sizes and max(sizes) < least:
+            raise DataError(
+                f"{self.folder}: its checkpoints hold at most {max(sizes):,} bytes, but networks "
+                f"of the size in its configuration take at least {least:,}; the configuration is "
+                "not the one of this run"
+            )
 
     def look(self, path: Path) -> Tree:
         """A checkpoint's manifest, where all files are there, of its sizes; they are not read.

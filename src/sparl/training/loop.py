@@ -16,7 +16,7 @@ from numpy.random import Generator
 
 from sparl import _native
 from sparl.configuration import Config, check, differences, typed_fields, why_not_longer
-from sparl.cost import network_bytes
+from sparl.cost import least_checkpoint_bytes, network_bytes
 from sparl.errors import DataError, Diverged, ResourceError, UsageError
 from sparl.methods import Architecture, architecture, method_label, without_effect
 from sparl.networks.mlp import Array
@@ -99,6 +99,8 @@ class Training:
                 opened.callback(self.evaluator.close)
                 n_obs, n_act = self.environment.n_obs, self.environment.n_act
                 self.architecture = architecture(config, n_obs, n_act)
+                if folder:
+                    Checkpoints(folder.path).check_hold(least_checkpoint_bytes(self.architecture))
                 _check_memory(config, self.architecture, n_obs, n_act)
                 self.agent = build_agent(config, self.architecture)
                 self.capacity_rule = capacity_rule(config)

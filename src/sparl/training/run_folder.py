@@ -384,9 +384,18 @@ class RunFolder:
             raise DataError(f"{path}: its last line is cut off; {RESTORE}")
         try:
             text = data[: data.rfind(b"\n") + 1].decode()
-            return list(csv.DictReader(io.StringIO(text)))
+            lines = csv.reader(io.StringIO(text))
+            columns = next(lines, [])
+            rows = []
+            for line in lines:
+                if len(line) != len(columns):
+                    raise csv.Error(
+                        f"line {lines.line_num} has {len(line):,} cells, the header {len(columns):,}"
+                    )
+                rows.append(dict(zip(columns, line, strict=True)))
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path}: damaged ({error})") from None
+        return rows
 
 
 def _texts(value: object) -> bool:
