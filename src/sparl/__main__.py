@@ -13,6 +13,10 @@ def main() -> int:
         with interrupt_held():
             from sparl import cli
         return cli.main()
+    except (ImportError, MemoryError) as error:  # no room for the command line itself
+        text = " ".join(str(error).split())[:200] or "out of memory"
+        sys.stderr.write(f"sparl: the command line cannot be loaded: {text}\n")
+        return 6
     except KeyboardInterrupt:
         sys.stderr.write("sparl: interrupted\n")
         return 130

@@ -20,7 +20,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 from sparl.methods import run_name
 from sparl.training.durable import make_folder, read_whole, user_path, write_whole
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
+from sparl.wording import shown
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
@@ -231,11 +232,10 @@ class RunFolder:
         notes = about.get("environment", {}).get("notes", [])
         if not _texts(notes):
             raise DataError(f"{self.path / RUN}: the environment's notes are {str(notes)[:80]}")
-        for entry in about.get("continued", []):
-            if not isinstance(entry, dict) or entry.keys() != {"env_step", "not_exact_because"}:
-                raise DataError(f"{self.path / RUN}: continued holds {str(entry)[:80]}")
-            if type(entry["env_step"]) is not int or not _texts(entry["not_exact_because"]):
-                raise DataError(f"{self.path / RUN}: continued holds {str(entry)[:80]}")
+        try:
+            check_continued(about.get("continued", []))
+        except ValueError as error:
+            raise DataError(f"{self.path / RUN}: {error}") from None
         return about
 
     def environment_module(self) -> str:
@@ -396,6 +396,22 @@ class RunFolder:
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path}: damaged ({error})") from None
         return rows
+
+
+def check_continued(entries: Iterable[Any]) -> None:
+    """Check what a file says of where a run was resumed, and why not exactly.
+
+    Raises:
+        ValueError: an entry is something else.
+    """
+    for entry in entries:
+        if (
+            not isinstance(entry, dict)
+            or entry.keys() != {"env_step", "not_exact_because"}
+            or type(entry["env_step"]) is not int
+            or not _texts(entry["not_exact_because"])
+        ):
+            raise ValueError(f"continued holds {shown(entry)}")
 
 
 def _texts(value: object) -> bool:
