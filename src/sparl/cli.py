@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import resource
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from sparl.console import (
     nobody_reads,
     output_checked,
 )
-from sparl.errors import DataError, ResourceError, SparlError, UsageError
+from sparl.errors import DataError, SparlError, UsageError
 from sparl.training.interrupt import interrupt_held
 from sparl.user_modules import import_user_module
 
@@ -51,8 +50,6 @@ exit codes: 0 done, 1 unexpected, or a study's run failed, 2 usage, 3 data, 4 en
             5 diverged, 6 disk or memory, 7 run folder in use, 130 and 143 stopped by a signal
 """
 
-# Address space that a process needs, whatever it does: with less, libraries end it by themselves.
-_LEAST_ADDRESS_SPACE = 768 << 20
 _LONGEST = 3000  # characters of a complaint
 
 
@@ -63,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = [a for a in args if a != "--debug"]
     escape_unencodable_output()
     try:
-        _check_address_space()
         code = _dispatch(args)
         with output_checked():
             sys.stdout.flush()
@@ -95,16 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = " ".join(str(error).split())
         _complain(f"unexpected {type(error).__name__}: {text} (--debug shows where)")
         return 1
-
-
-def _check_address_space() -> None:
-    """Raise ResourceError where `ulimit -v` leaves too little."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESS_SPACE:
-        raise ResourceError(
-            f"the address space of this process is limited to {limit >> 20:,} MB (ulimit -v), at "
-            f"least {_LEAST_ADDRESS_SPACE >> 20} MB are needed"
-        )
 
 
 def _dispatch(args: list[str]) -> int:

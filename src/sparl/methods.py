@@ -311,7 +311,7 @@ def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
     """Which layers a run's networks have and how many connections each.
 
     Raises:
-        UsageError: a sparsity that cannot be met, or a layer without connections.
+        UsageError: a sparsity that cannot be met.
     """
     notes: list[str] = []
     actor_out = 2 * n_act if config.agent == "SAC" else n_act
@@ -319,12 +319,12 @@ def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
     for name, n_in, n_out in (("actor", n_obs, actor_out), ("critic", n_obs + n_act, 1)):
         shapes = list(itertools.pairwise((n_in, *config.hidden, n_out)))
         counts = _connections(config, name, shapes, notes)
-        if 0 in counts:
-            raise UsageError(
-                f"{name} layer {counts.index(0) + 1} would have no connections, so the {name} "
-                "could not depend on its input; use a smaller sparsity, or a larger density or "
-                "lambda"
-            )
+        notes += [
+            f"{name} layer {index} has no connections, so the {name} cannot learn from its input; "
+            "use a smaller sparsity, or a larger density or lambda"
+            for index, count in enumerate(counts, 1)
+            if not count
+        ]
         layers[name] = tuple(zip(shapes, counts, strict=True))
         if config.narrow:
             layers[name] = _narrow(layers[name], name, notes)

@@ -13,6 +13,7 @@ from sparl.archive.records import (
     Row,
     check_about,
     check_degrees,
+    check_steps,
     check_trained,
     check_whole,
     numbers,
@@ -75,8 +76,20 @@ class FinishedRun:
         """A run's folder.
 
         Raises:
-            DataError: it has not finished, or a file is damaged or not whole.
+            DataError: it has not finished, or whatever else prevents that it is read.
         """
+        try:
+            run = cls._read(path)
+            run.id  # noqa: B018  its method and settings exist
+        except DataError:
+            raise
+        except Exception as error:  # one run must not spoil a report or an archive
+            text = " ".join(str(error).split())[:500]
+            raise DataError(f"{path}: cannot be read ({type(error).__name__}: {text})") from None
+        return run
+
+    @classmethod
+    def _read(cls, path: Path) -> FinishedRun:
         folder = RunFolder.open(path)
         config, about = folder.config(), folder.run()
         if about.get("state") != "finished":
@@ -111,6 +124,7 @@ class FinishedRun:
             for network in ("actor", "critics")
         }
         check_whole(path, about["env_step"], evaluations, metrics, topology, degrees)
+        check_steps(path / EVALUATIONS, evaluations, config.evaluate_every_env_steps)
         check_trained(path, evaluations, config.warmup_env_steps)
         return cls(
             path, config, about, steps, updates, seconds, cpu_seconds, means,

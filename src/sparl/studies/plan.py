@@ -236,4 +236,6 @@ def _seeds(value: Any, path: Path) -> Sequence[int]:
         return range(min(value, 10**18))  # len() of a longer one raises
     if isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value):
         return value
-    raise UsageError(f"study file {path}: seeds is {shown(value)}, must be a number or a list of seeds")
+    raise UsageError(
+        f"study file {path}: seeds is {shown(value)}, must be a number or a list of seeds"
+    )

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import isfinite
@@ -191,24 +192,29 @@ class Checkpoints:
         return [path for _, path in sorted(found, reverse=True)]
 
     def check_hold(self, least: int) -> None:
-        """Check that there is a checkpoint of so many bytes at least, or none at all.
+        """Check that a checkpoint has a state of so many bytes at least, or that there is none.
 
-        Before anything is allocated for networks that a configuration describes: a checkpoint
-        of such networks holds at least that.
+        Called before networks are allocated: a configuration can claim any size, but a checkpoint
+        of such networks holds so many bytes.
 
         Raises:
-            DataError: all are smaller.
+            DataError: with what is wrong with each of the checkpoints.
         """
-        sizes = []
+        troubles = []
         for path in self.newest_first():
-            with suppress(OSError):
-                sizes.append((path / STATE).lstat().st_size)
-        if sizes and max(sizes) < least:
-            raise DataError(
-                f"{self.folder}: its checkpoints hold at most {max(sizes):,} bytes, but networks "
-                f"of the size in its configuration take at least {least:,}; the configuration is "
-                "not the one of this run"
+            try:
+                size = self.look(path)["file"]["bytes"]
+            except DataError as error:
+                troubles.append(str(error))
+                continue
+            if size >= least:
+                return
+            troubles.append(
+                f"{path / STATE}: {size:,} bytes, but networks of the size in the configuration "
+                f"take at least {least:,}"
             )
+        if troubles:
+            raise no_checkpoint(troubles)
 
     def look(self, path: Path) -> Tree:
         """A checkpoint's manifest, where all files are there, of its sizes; they are not read.
@@ -408,6 +414,14 @@ def _verified(path: Path, about: Any, most: int) -> bytes:
     if digest(data) != about["sha256"]:
         raise DataError(f"{path}: damaged (its SHA-256 is not the one in {MANIFEST})")
     return data
+
+
+def no_checkpoint(troubles: Sequence[str]) -> DataError:
+    """Return the error that no checkpoint can be used, from what is wrong with each."""
+    return DataError(
+        f"{'; '.join(troubles)}; there is no other checkpoint; sparl train with --overwrite "
+        "begins anew"
+    )
 
 
 def _cannot_be_used(manifest: Path, error: Exception) -> DataError:

@@ -24,7 +24,7 @@ from sparl.random_streams import generator_state, integer_seed, restore_generato
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, Sampling, replay_bytes
 from sparl.training.agent_file import load_agent, save_agent
-from sparl.training.checkpoint import Checkpoints
+from sparl.training.checkpoint import Checkpoints, no_checkpoint
 from sparl.training.console import RunConsole
 from sparl.training.durable import user_path
 from sparl.training.environment import Environment, make_environment
@@ -332,10 +332,7 @@ class Training:
                 self.console.warn(f"{trouble}; going on from {path.name}")
             return
         if troubles:
-            raise DataError(
-                f"{'; '.join(troubles)}; there is no other checkpoint; sparl train with "
-                "--overwrite begins anew"
-            )
+            raise no_checkpoint(troubles)
         gone = self.folder.why_not_anew(self.config)
         if gone:
             raise DataError(gone)

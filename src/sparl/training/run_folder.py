@@ -186,7 +186,10 @@ class RunFolder:
         path = self.path / CONFIG
         data = read_whole(path, TOML_BYTES)
         config = Config(**fields_of(parse_toml(data, path, "configuration"), path))
-        check(config)
+        try:
+            check(config)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
         return config
 
     def write(self, name: str, data: bytes) -> None:

@@ -20,7 +20,7 @@ _PARTS = 16  # of a dotted key, at most
 # Strings and comments, also unterminated ones; what remains of a file holds its keys.
 _STRINGS = re.compile(
     r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5})?|\'\'\'(?:[^']|'(?!\'\'))*+(?:'{3,5})?'''
-    r'''|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+''',
+    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+""",
     re.DOTALL,
 )
 _LONG_KEY = re.compile(r"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){%d}" % _PARTS)
@@ -51,7 +51,9 @@ def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     fields = typed_fields(content, str(path))
     optional = {name for name in FIELDS if getattr(Config, name) is None}
     if not isinstance(unset, list) or not all(isinstance(u, str) and u in optional for u in unset):
-        raise UsageError(f"{path}: unset is {shown(unset)}, must be names of fields that can be unset")
+        raise UsageError(
+            f"{path}: unset is {shown(unset)}, must be names of fields that can be unset"
+        )
     return {**fields, **dict.fromkeys(unset)}
 
 
