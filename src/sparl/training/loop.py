@@ -364,7 +364,8 @@ class Training:
             self.folder.rewind(about["growing_files"])
             self.record.go_on(seconds, cpu, [*about["continued"], entry])
         except (
-            KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError
+            KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError,
+            RecursionError,
         ) as error:  # fmt: skip
             raise DataError(f"{path}: cannot be used ({type(error).__name__}: {error})") from None
 

@@ -393,7 +393,8 @@ class RunFolder:
             for line in lines:
                 if len(line) != len(columns):
                     raise csv.Error(
-                        f"line {lines.line_num} has {len(line):,} cells, the header {len(columns):,}"
+                        f"line {lines.line_num} has {len(line):,} cells, the header "
+                        f"{len(columns):,}"
                     )
                 rows.append(dict(zip(columns, line, strict=True)))
         except (UnicodeDecodeError, csv.Error) as error:

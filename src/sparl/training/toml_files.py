@@ -23,7 +23,7 @@ _STRINGS = re.compile(
     r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+""",
     re.DOTALL,
 )
-_LONG_KEY = re.compile(r"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){%d}" % _PARTS)
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{_PARTS}}}")
 _OTHER_FORMS = (".yaml", ".yml", ".json")
 
 
