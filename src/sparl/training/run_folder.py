@@ -172,7 +172,7 @@ class RunFolder:
         unsaid = ("run_dir", "overwrite", "resume")
         fields = {k: v for k, v in config.as_dict().items() if k not in unsaid}
         # TOML has no word for None: such fields are named.
-        fields["unset"] = [name for name in FIELDS if name not in config.as_dict()]
+        fields["unset"] = [n for n in FIELDS if n not in config.as_dict() and n not in unsaid]
         self.write(CONFIG, toml_bytes(fields))
 
     @_advised()

@@ -84,7 +84,8 @@ def resume(
             try:
                 training.resume()
             except DataError:
-                folder.write_config(before)
+                if config != before:
+                    folder.write_config(before)
                 raise
             return training.run()
 
