@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sparl.methods import preset
+from sparl.methods import preset, results_version
 from sparl.training.run_folder import DEGREES, EVALUATIONS, METRICS, RUN, TOPOLOGY, RunFolder
 
 
@@ -49,7 +49,7 @@ def write_run(
             "state": state, "env_step": last, "updates": last, "wall_seconds": 9.0,
             "peak_memory_bytes": 100_000_000,
             "machine": {"cpu": "a CPU", "instruction_set": "avx2", "threads": 1},
-            "versions": {"sparl": "0.1.0", "commit": commit},
+            "versions": {"sparl": "0.2.0", "commit": commit}, "preset": results_version(config),
         },
     )  # fmt: skip
     folder.close()

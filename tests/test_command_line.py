@@ -349,6 +349,8 @@ def test_our_own_spelling_of_a_sparsity_needs_no_method() -> None:
         ("--method RLx2-SAC --log_std_bounds [-5,2]", "--log-std tanh"),
         ("--method RLx2-SAC --actor_update_frequency 2", "updated at every update"),
         ("--method RLx2-SAC --critic_target_update_frequency 2", "--hard-target-every N"),
+        ("--method RLx2-TD3 --actor_update_frequency 1", "use that flag"),
+        ("--method TD3 --critic_target_update_frequency 1", "--policy-delay"),
         ("--method RLx2-SAC --static_actor --rewire actor", "--rewire already says"),
         ("--hidden_dim", "--hidden-dim needs a value"),
         ("--policy", "--method needs a value"),

@@ -170,7 +170,7 @@ def test_damaged_runs_leave_the_others_alone(tmp_path: Path) -> None:
         ("degrees.json", "4", "5"),
         ("degrees.json", '"actor"', '"critic"'),
         ("degrees.json", '"now"', '"then"'),
-        ("run.json", '"0.1.0"', "1"),
+        ("run.json", '"0.2.0"', "1"),
         ("run.json", '"threads": 1', '"threads": "one"'),
         ("run.json", "100000000", "-1"),
     ],

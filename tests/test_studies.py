@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from resuming import results
 from run_folders import write_run
 from sparl.archive.archive import Archive
 from sparl.cli import main
-from sparl.methods import METHODS, architecture, preset, run_id
+from sparl.methods import METHODS, architecture, preset, results_version, run_id
 from sparl.report.runs import collect
 from sparl.studies import execute
 from sparl.studies.command import RunOptions, _again
@@ -113,6 +114,8 @@ def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> N
         {"horizon_env_steps": 1_000_000},
         {"steps": 3_000_000, "horizon_env_steps": 1_000_000, "stop_at": 1_000_000},
         {"checkpoint_every_env_steps": 1},
+        {"lambda_1": 7},  # an integer where a number is meant
+        {"tau": 0.005, "target_noise": 0.2, "noise_clip": 0.5},
     ],
     ids=lambda fields: ",".join(fields),
 )
@@ -138,12 +141,33 @@ def test_two_studies_that_name_a_run_do_it_once() -> None:
 
 def test_versions_of_the_presets() -> None:
     """Raised where results have changed since 0.1: a run of another version is another run."""
-    raised = {name for name, method in METHODS.items() if method.version("ds") == 2}
     kinds = ("DS", "SET", "RigL", "RLx2", "Tiny")
-    assert raised == {f"{kind}-{agent}" for kind in kinds for agent in ("TD3", "SAC")}
-    raised = {name for name, method in METHODS.items() if method.version("rlx2") == 2}
-    everywhere = {name for name in METHODS if name.endswith("SAC")}  # their temperature is learned
-    assert raised == everywhere | {f"{kind}-TD3" for kind in kinds}
+    changed = {f"{kind}-{agent}" for kind in kinds for agent in ("TD3", "SAC")}
+    for settings, raised in (
+        ("ds", changed),
+        ("rlx2", changed | {name for name in METHODS if name.endswith("SAC")}),
+    ):
+        found = {
+            name: results_version(preset(name, "Ant-v3", settings=settings)) for name in METHODS
+        }
+        assert {name for name, version in found.items() if version == 2} == raised
+        assert set(found.values()) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "version"),
+    [
+        ("SAC", {"learn_alpha": True}, 2),
+        ("TD3", {"n_step": 3, "n_step_delay_updates": 100}, 2),
+        ("TD3", {"n_step": 3}, 1),
+        ("SS-TD3", {"rewire_every_updates": 50}, 2),
+        ("DS-TD3", {"rewire": "none"}, 1),
+    ],
+)
+def test_a_version_is_that_of_the_resolved_configuration(
+    method: str, fields: dict[str, Any], version: int
+) -> None:
+    assert results_version(preset(method, "Hopper-v5", **fields)) == version
 
 
 @pytest.mark.parametrize(
@@ -462,12 +486,15 @@ def test_a_run_that_finished_without_the_archive_is_archived_when_the_study_runs
     words_ = ["study", "run", str(path), "--folder", str(tmp_path / "runs")]
     assert main(words_) == 0
     archive = tmp_path / "archive"
-    # An interrupted copy is completed.
-    (archive / "Pendulum-v1" / "DS-TD3_seed3").mkdir(parents=True)
+    # An interrupted copy of another run is no run, and leaves nothing behind.
+    interrupted = archive / "Pendulum-v1" / ".DS-TD3_seed3.tmp"
+    shutil.copytree(next((tmp_path / "runs").glob("*/run.json")).parent, interrupted)
+    (interrupted / "topology.csv").write_text("junk")
     assert main([*words_, "--archive", str(archive)]) == 0
     kept = archive / "Pendulum-v1" / "DS-TD3_seed3"
     assert json.loads((kept / "run.json").read_text())["actor"]["episodes"] == 1
     assert (kept / "agent.json").exists()
+    assert "junk" not in (kept / "topology.csv").read_text()
     assert [path.name for path in kept.parent.iterdir()] == ["DS-TD3_seed3"]
     capsys.readouterr()
     assert main([*words_, "--archive", str(path)]) == 3
@@ -478,10 +505,11 @@ def test_runs_of_an_older_preset_are_other_runs(tmp_path: Path) -> None:
     """An archived run that records no version is of version 1."""
     path = write_run(tmp_path / "Pendulum-v1" / "run", "DS-TD3", "Pendulum-v1", [1.0] * 3)
     config = RunFolder.open(path).config()
-    assert Archive.read(tmp_path).runs == {run_id(config, version=1): path}
-    about = json.loads((path / "run.json").read_text())
-    (path / "run.json").write_text(json.dumps({**about, "preset": 2}))
     assert Archive.read(tmp_path).runs == {run_id(config): path}
+    about = json.loads((path / "run.json").read_text())
+    assert about.pop("preset") == 2
+    (path / "run.json").write_text(json.dumps(about))
+    assert Archive.read(tmp_path).runs == {run_id(config, version=1): path}
 
 
 def test_a_stopped_study_says_how_to_resume_it_with_all_its_options(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sparl.archive.finished_run import FinishedRun
 from sparl.errors import DataError, ResourceError, UsageError
 from sparl.methods import run_name
 from sparl.training.agent_file import load_agent, save_actor
+from sparl.training.durable import sync_folder
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.machine import available_cores
@@ -58,8 +59,8 @@ class Archive:
         check_archive(path)
         archive = cls(path)
         for found in sorted(path.glob(f"*/*/{CONFIG}")):
-            if not (found.parent / RUN).exists():
-                continue  # a trained agent alone
+            if found.parent.name.startswith(".") or not (found.parent / RUN).exists():
+                continue  # an interrupted copy, or a trained agent alone
             try:
                 archive.runs.setdefault(FinishedRun.read(found.parent).id, found.parent)
             except DataError as error:
@@ -80,6 +81,7 @@ class Archive:
             SparlError: see `archive`, and what an evaluation can raise.
         """
         known = FinishedRun.read(run).id
+        self.runs |= Archive.read(self.path).runs  # another study may have archived it
         if known not in self.runs:
             self.runs[known] = archive_run(run, self.path, None, with_actor=with_actor)
         return self.runs[known]
@@ -128,26 +130,30 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
     config = finished.config
     env = config.env.replace("/", "-")
     name = run_name(config).replace(f"_{env}_", "_")
-    into = to / env / name
-    count = 1
-    while (into / RUN).exists():  # written last: without it a copy was interrupted
+    into, count = to / env / name, 1
+    while into.exists():
         if (into / EVALUATIONS).read_bytes() == (run / EVALUATIONS).read_bytes():
             raise UsageError(f"{into}: this run is archived already")
         count += 1
         into = into.with_name(f"{name}-{count}")
-    try:
-        into.mkdir(parents=True, exist_ok=True)
-        for name in KEPT:
-            if (run / name).exists():
-                shutil.copyfile(run / name, into / name)
-    except OSError as error:
-        raise ResourceError(f"cannot write {into}: {error.strerror}") from None
     if not known:
         about["versions"] = {**about.get("versions", {}), "commit": commit}
     if with_actor:
         about["actor"] = actor_return(run)
-        save_actor(RunFolder.open(run), RunFolder(into))
-    RunFolder(into).write_json(RUN, about)
+    copy = into.with_name(f".{into.name}.tmp")  # complete before it has its name
+    try:
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir(parents=True)
+        for file in KEPT:
+            if (run / file).exists():
+                shutil.copyfile(run / file, copy / file)
+        if with_actor:
+            save_actor(RunFolder.open(run), RunFolder(copy))
+        RunFolder(copy).write_json(RUN, about)
+        copy.rename(into)
+        sync_folder(into.parent)
+    except OSError as error:
+        raise ResourceError(f"cannot write {into}: {error.strerror}") from None
     return into
 
 

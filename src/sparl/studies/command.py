@@ -108,6 +108,7 @@ def run(args: list[str]) -> int:
             stopped = execute_on_ray(
                 runs.folder, todo, options.ray, processes, watch.look, runs.keep
             )
+    runs.archive_finished()  # those that another study finished
     every = runs.progress()
     console.print(table(every))
     if stopped is not None:

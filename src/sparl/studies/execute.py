@@ -34,18 +34,21 @@ def execute(
         units: what to run, in this order.
         processes: how many at a time.
         look: called again and again with the seconds it should take.
-        finished: called when a run has finished.
+        finished: called when a run has finished and others are still to do.
 
     Returns:
         The signal that stopped it, after every run has saved and ended; None if all were run.
     """
     waiting = list(units)
+    ended: list[Unit] = []
     running: dict[Unit, subprocess.Popen[bytes]] = {}
     try:
         with stop_on_signal() as stop:
             while (waiting or running) and stop.signal is None:
                 while len(running) < processes and (unit := _take(folder, waiting)):
                     running[unit] = start(folder, unit, imported_modules())
+                while ended:  # after the next run was started: it may take a while
+                    finished(ended.pop())
                 look(POLL_SECONDS)
                 for unit, process in list(running.items()):
                     if process.poll() is None:
@@ -56,7 +59,7 @@ def execute(
                     else:
                         record_end(folder / unit.id, process.returncode)
                         if process.returncode == 0:
-                            finished(unit)
+                            ended.append(unit)
             return stop.signal
     finally:
         for process in running.values():

@@ -286,7 +286,8 @@ def read_manifest(path: Path) -> Tree:
         raise DataError(f"{where}: not a JSON object")
     if content.get("format") != FORMAT:
         raise DataError(
-            f"{where}: format {str(content.get('format'))[:20]}, this version reads {FORMAT}"
+            f"{where}: format {str(content.get('format'))[:20]}, this version reads {FORMAT}; "
+            "finish the run with the version of sparl that began it"
         )
     if content.pop("sha256", None) != _own_digest(content):
         raise DataError(f"{where}: damaged (its SHA-256 is not the one that it names)")

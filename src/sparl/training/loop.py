@@ -394,7 +394,7 @@ class Training:
             self._write_record()
         config = self.config
         self._check_finite()
-        about = {"method": config.method, "env": config.env, "env_step": self.env_step}
+        about = {"method": method_label(config), "env": config.env, "env_step": self.env_step}
         save_agent(
             self.folder, self.agent.networks(), self.environment, about,
             squashed=config.agent == "SAC",

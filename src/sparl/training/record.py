@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sparl.configuration import Config
-from sparl.methods import Architecture, find_method, method_label
+from sparl.methods import Architecture, method_label, results_version
 from sparl.networks.mlp import Layout
 from sparl.training.environment import can_go_on
 from sparl.training.evaluate import Evaluation
@@ -109,7 +109,7 @@ class Record:
                     "module": module_of(self.config.env),  # that registered it
                 },
                 "method": method_label(self.config),
-                "preset": find_method(self.config.method).version(self.config.settings),
+                "preset": results_version(self.config),
                 "schedule": plan(self.config, self.architecture),
             },
         )
