@@ -23,6 +23,7 @@ from sparl.training.run_folder import (
     CONFIG,
     RUN,
 )
+from sparl.training.tasks import notes_of
 
 Array = NDArray[np.float64]
 # What may differ between runs that are averaged.
@@ -178,8 +179,7 @@ def _grouped(
 ) -> Collection:
     """Runs by what they have in common; one run per seed."""
     by_setting: dict[_Setting, dict[int, FinishedRun]] = {}  # and by seed
-    told = [note for run in runs for note in run.about.get("environment", {}).get("notes", [])]
-    notes += dict.fromkeys(told)
+    notes += dict.fromkeys(note for run in runs for note in _about_environment(run))
     for run in runs:
         setting = _without_seed(run.config), run.about.get("preset", 1)
         seeds = by_setting.setdefault(setting, {})
@@ -245,6 +245,15 @@ _METHODS = [
     for agent in ("TD3", "SAC")
     for prefix in ("", "Static-", "DS-", "Tiny-", "SS-", "SET-", "RigL-", "RLx2-")
 ]
+
+
+def _about_environment(run: FinishedRun) -> list[str]:
+    """What differs from the papers' environment, or what the run noted of its own."""
+    noted: list[str] = run.about.get("environment", {}).get("notes", [])
+    if not noted:
+        return []
+    config, mujoco = run.config, run.about.get("versions", {}).get("mujoco", "")
+    return notes_of(config.env, config.contact_forces, mujoco) or noted
 
 
 def _without_seed(config: Config) -> Config:

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import gymnasium
@@ -160,20 +161,25 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def notes_of(env_id: str, contact_forces: str) -> list[str]:
-    """What differs from the environment that the papers call by this id."""
+def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> list[str]:
+    """What differs from the environment that the papers call by this id.
+
+    Args:
+        env_id: Gymnasium's.
+        contact_forces: "zero" or "live".
+        mujoco: version of the simulator; None: the one that is installed.
+    """
     if env_id not in _V3:
         return []
-    import mujoco
-
+    simulator = version("mujoco") if mujoco is None else mujoco
     notes = [
-        f"{env_id} is Gymnasium's {_V3[env_id]} on MuJoCo {mujoco.__version__}: observations, "
+        f"{env_id} is Gymnasium's {_V3[env_id]} on MuJoCo {simulator}: observations, "
         "rewards, terminations and model of -v3; RLx2 was run on MuJoCo 2.0.0, and DS names no "
         "version"
     ]
     if env_id in ("Ant-v3", "Humanoid-v3"):
         notes.append(
-            "its 84 contact-force entries are "
+            f"the 84 contact-force entries of {env_id} are "
             + (
                 "zeros and cost nothing, presumably as under MuJoCo 2.0 (an inference)"
                 if contact_forces == "zero"
