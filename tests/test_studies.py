@@ -486,10 +486,12 @@ def test_a_run_that_finished_without_the_archive_is_archived_when_the_study_runs
     words_ = ["study", "run", str(path), "--folder", str(tmp_path / "runs")]
     assert main(words_) == 0
     archive = tmp_path / "archive"
-    # An interrupted copy of another run is no run, and leaves nothing behind.
-    interrupted = archive / "Pendulum-v1" / ".DS-TD3_seed3.tmp"
+    # An interrupted copy, perhaps of another run, is no run and leaves nothing behind.
+    interrupted = archive / "Pendulum-v1" / "DS-TD3_seed3"
     shutil.copytree(next((tmp_path / "runs").glob("*/run.json")).parent, interrupted)
+    (interrupted / "run.json").unlink()
     (interrupted / "topology.csv").write_text("junk")
+    (interrupted / "agent.json").write_text("junk")
     assert main([*words_, "--archive", str(archive)]) == 0
     kept = archive / "Pendulum-v1" / "DS-TD3_seed3"
     assert json.loads((kept / "run.json").read_text())["actor"]["episodes"] == 1

@@ -25,9 +25,9 @@ from sparl.methods import method_label
 from sparl.networks.mlp import Array
 from sparl.training.about import environment_importable, warn_if_behind
 from sparl.training.agent_file import load_agent
-from sparl.training.durable import write_whole
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluation, Evaluator
+from sparl.training.folder import Folder
 from sparl.training.run_folder import AGENT, RunFolder
 from sparl.training.tasks import notes_of
 
@@ -95,14 +95,14 @@ def export(args: list[str]) -> int:
         *task,
     ]
     files = _FORMATS[options.format](policy, observations, options, about)
-    target = folder.path / "export" if options.out is None else options.out
+    target = folder.files.at("export") if options.out is None else Folder(options.out)
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        target.make()
     except OSError as error:
-        raise UsageError(f"export: {target} cannot be made: {error.strerror}") from None
+        raise UsageError(f"export: {target.path} cannot be made: {error.strerror}") from None
     for name, data in files.items():
-        write_whole(target / name, data)
-        say(f"{target / name}: {len(data):,} bytes")
+        target.write(name, data)
+        say(f"{target.path / name}: {len(data):,} bytes")
     return 0
 
 

@@ -20,6 +20,7 @@ from sparl.play.camera import follow
 from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
 from sparl.training.agent_file import TrainedAgent
+from sparl.training.durable import temporary_name
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 
@@ -72,7 +73,7 @@ def record(
         _Film(config, agent, integer_seed(seed, episode), f"{name}: {returns[episode]:,.1f}")
         for name, episode in chosen.items()
     ]
-    whole = path.with_suffix(".tmp.mp4")
+    whole = path.with_name(f"{temporary_name(path.stem)}.mp4")
     try:
         count = _write(whole, films)
         whole.replace(path)

@@ -21,6 +21,7 @@ from sparl.studies.execute import execute
 from sparl.studies.plan import Study, Unit, read_studies, write_plan
 from sparl.studies.progress import Progress, archived_progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
+from sparl.training.durable import why_no_name
 from sparl.training.machine import available_cores, commit
 from sparl.user_modules import sparl_command
 from sparl.wording import counted, shell_word
@@ -151,7 +152,7 @@ class _Runs:
     def named(cls, options: StatusOptions) -> _Runs:
         """The runs that the command line names."""
         study = read_studies(options.files)
-        folder = Path("runs") / study.name if options.folder is None else options.folder
+        folder = _default_folder(study) if options.folder is None else options.folder
         return cls(study, folder, options.archive)
 
     @property
@@ -184,6 +185,21 @@ class _Runs:
         except SparlError as error:
             self.not_archived.add(unit.id)
             PlainConsole(stderr=True).print(f"warning: {unit.id} is not archived: {error}")
+
+
+def _default_folder(study: Study) -> Path:
+    """runs/NAME.
+
+    Raises:
+        UsageError: the study's name cannot be a folder's.
+    """
+    because = why_no_name(study.name)
+    if because:
+        raise UsageError(
+            f"study: {study.name[:80]!r} cannot name the folder of its runs: {because}; name a "
+            "folder with --folder"
+        )
+    return Path("runs") / study.name
 
 
 class _Watch:

@@ -76,14 +76,13 @@ def execute_on_ray(
                 done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
                 for reference in done:
                     unit = waiting.pop(reference)
-                    path = where / unit.id
                     try:
                         code = ray.get(reference)
-                        record_end(path, code)
+                        record_end(where, unit, code)
                         if code == 0:
                             finished(unit)
                     except ray.exceptions.RayError as error:
-                        record_loss(path, " ".join(str(error).split()))
+                        record_loss(where, unit, " ".join(str(error).split()))
             for reference in waiting:
                 ray.cancel(reference)
             if waiting:  # each saves and ends

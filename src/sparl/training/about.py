@@ -32,7 +32,7 @@ def about_run(path: str | Path) -> dict[str, Any]:
         "seed": config.seed,
     }
     state = about.get("state", "running")
-    alone = not about and (folder.path / AGENT).exists() and not folder.in_use()
+    alone = not about and folder.files.has(AGENT) and not folder.in_use()
     if alone:
         state = "a trained agent alone"
     elif state == "running" and not folder.in_use():

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sparl.errors import DataError
 from sparl.networks.mlp import Array, Layout, Network, Output, State
 from sparl.sparse.pattern import Pattern
-from sparl.training.durable import read_whole
 from sparl.training.environment import ActionScale, Environment
 from sparl.training.run_folder import AGENT, AGENT_MANIFEST, RunFolder
 from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
@@ -198,7 +197,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
         DataError: missing, damaged, or of another format.
         KeyError, TypeError, ValueError, AttributeError, OverflowError: the manifest is damaged.
     """
-    if not (folder.path / AGENT_MANIFEST).exists():
+    if not folder.files.has(AGENT_MANIFEST):
         raise DataError(
             f"{folder.path / AGENT_MANIFEST}: missing; a run writes its agent when it ends or is "
             "stopped, and one that was killed goes on with sparl resume"
@@ -211,7 +210,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
         )
     where = folder.path / AGENT
     expected = _expected(manifest["networks"])
-    data = read_whole(where, largest(expected))
+    data = folder.files.read(AGENT, largest(expected))
     if digest(data) != manifest["file"]["sha256"]:
         raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
     return manifest, unpack(data, expected, where)

@@ -17,7 +17,7 @@ from numpy.random import Generator
 from sparl import _native
 from sparl.configuration import Config, check, differences, typed_fields, why_not_longer
 from sparl.cost import network_bytes
-from sparl.errors import DataError, Diverged, ResourceError, UsageError
+from sparl.errors import DataError, Diverged, ResourceError, SparlError, UsageError
 from sparl.methods import Architecture, architecture, method_label, without_effect
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
@@ -112,7 +112,7 @@ class Training:
                 self.episode_return = 0.0
                 self.observation: Array = np.zeros(n_obs, np.float32)
                 self.folder = opened.enter_context(closing(folder or RunFolder.create(config)))
-                self.checkpoints = Checkpoints(self.folder.path)
+                self.checkpoints = Checkpoints(self.folder.files)
                 self._failed_saves = 0
                 self.record = Record(
                     self.folder, config, self.architecture, self.environment.notes, self.team.most
@@ -156,7 +156,7 @@ class Training:
                     self._evaluate()
             self._finish(stopped_by)
         except Exception:
-            with suppress(ResourceError):
+            with suppress(SparlError):
                 self.record.run("failed", self.env_step, self.agent.updates)
             raise
         finally:

@@ -59,7 +59,7 @@ class Record:
         self.threads = threads
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
-        self._events = EventFile(folder.path) if config.tensorboard else None
+        self._events = EventFile(folder.files) if config.tensorboard else None
         self.continued: list[dict[str, Any]] = []  # where it went on, and why not exactly
         self._started = time.monotonic()
         self._cpu_started: float | None = cpu_seconds()
@@ -182,7 +182,7 @@ class Record:
             ]
             for network, layout in layouts.items()
         }
-        there = (self.folder.path / DEGREES).exists()
+        there = self.folder.files.has(DEGREES)
         initial = (
             self.folder.read_json(DEGREES, DEGREES_BYTES).get("initial", now) if there else now
         )
