@@ -24,6 +24,7 @@ from sparl.console import (
 from sparl.errors import DataError, SparlError, UsageError
 from sparl.training.interrupt import interrupt_held
 from sparl.user_modules import import_user_module
+from sparl.wording import name_and_text
 
 if TYPE_CHECKING:
     from sparl.training.loop import Run
@@ -47,7 +48,8 @@ usage: sparl [--import MODULE] COMMAND [OPTIONS]        sparl COMMAND --help
 options: --version, --debug (show tracebacks), --import MODULE (before the command; import a module
          of yours that registers environments or rules; may be repeated)
 exit codes: 0 done, 1 unexpected, or a study's run failed, 2 usage, 3 data, 4 environment,
-            5 diverged, 6 disk or memory, 7 run folder in use, 130 and 143 stopped by a signal
+            5 diverged, 6 disk or memory, 7 run folder in use,
+            129, 130 and 143 stopped by SIGHUP, Ctrl-C or SIGTERM after saving
 """
 
 _LONGEST = 3000  # characters of a complaint
@@ -85,11 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # what reads our output has gone
         nobody_reads()
         return 0
-    except Exception as error:
+    except SystemExit:  # --help of a command
+        raise
+    except BaseException as error:
         if debug:
             raise
-        text = " ".join(str(error).split())
-        _complain(f"unexpected {type(error).__name__}: {text} (--debug shows where)")
+        _complain(f"unexpected {name_and_text(error)} (--debug shows where)")
         return 1
 
 

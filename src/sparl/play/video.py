@@ -135,9 +135,11 @@ class _Film:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # GLFW's; what is wrong is raised, too
                 drawn: Any = self.environment.gym.render()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             _release(error)
-            said = " ".join(str(error).split())[:200]
+            said = name_and_text(error)[:200]
             if hasattr(self.environment.gym.unwrapped, "mujoco_renderer"):
                 said += (
                     "; without a screen it needs EGL or OSMesa "
@@ -152,7 +154,7 @@ class _Film:
         return np.asarray(picture)
 
 
-def _release(error: Exception) -> None:
+def _release(error: BaseException) -> None:
     """Release a half-made renderer silently: its destructor fails, which Python would print."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:

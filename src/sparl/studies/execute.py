@@ -12,7 +12,7 @@ from pathlib import Path
 from sparl.studies.plan import Unit
 from sparl.studies.progress import progress
 from sparl.studies.unit import IN_USE, OUTPUT, record_end, words
-from sparl.training.interrupt import stop_on_signal
+from sparl.training.interrupt import PARENT, stop_on_signal
 from sparl.user_modules import import_flags, imported_modules
 
 POLL_SECONDS = 0.5
@@ -86,6 +86,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start the unit as a process in a session of its own: Ctrl-C is for whoever runs the study.
 
+    The process stops, and saves, when this one has ended, even by SIGKILL.
+
     Args:
         folder: of the study.
         unit: what to run.
@@ -94,7 +96,7 @@ def start(
         python_path: directories where modules are searched for, before those of PYTHONPATH.
     """
     paths = [path for path in (python_path, os.environ.get("PYTHONPATH")) if path]
-    command = [sys.executable, "-m", "sparl.cli", *import_flags(modules), *words(folder, unit)]
+    command = [sys.executable, "-m", "sparl", *import_flags(modules), *words(folder, unit)]
     with (folder / unit.id / OUTPUT).open("ab") as output:
         return subprocess.Popen(
             command,
@@ -103,5 +105,10 @@ def start(
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             cwd=directory,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)},
+            env={
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONPATH": os.pathsep.join(paths),
+                PARENT: str(os.getpid()),
+            },
         )

@@ -296,6 +296,10 @@ class Training:
                 self.console.warn(f"{error}; training goes on, and it is tried again")
         else:
             self._failed_saves = 0
+            if not self.record.had_checkpoint:
+                self.record.had_checkpoint = True
+                with suppress(ResourceError):
+                    self.record.run("running", self.env_step, self.agent.updates)
         finally:
             give_freed_memory_back()
 
@@ -336,7 +340,10 @@ class Training:
         gone = self.folder.why_not_anew(self.config)
         if gone:
             raise DataError(gone)
-        self.console.say("no checkpoint: beginning anew")
+        about = self.folder.run()
+        failed = about.get("state") == "failed"
+        ended = f"failed at step {about['env_step']:,}" if failed else "ended"
+        self.console.say(f"the run {ended} before its first checkpoint; it starts again at step 0")
         self.folder.rewind(dict.fromkeys(GROWING, 0))
 
     def _go_on_from(self, path: Path, like: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ class EventFile:
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
         path = folder / f"events.out.tfevents.{seconds:010d}.{nanoseconds:09d}.sparl"
         self._records = RecordWriter(path.open("wb"))
+        close_in_children(self)
         self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._begun = False
 
