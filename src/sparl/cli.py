@@ -15,13 +15,9 @@ import tyro
 from rich.table import Table
 
 from sparl.arguments import RunPath, check_threads, named, parse_config, parse_options
-from sparl.console import (
-    PlainConsole,
-    escape_unencodable_output,
-    nobody_reads,
-    output_checked,
-)
+from sparl.console import PlainConsole, escape_unencodable_output
 from sparl.errors import DataError, SparlError, UsageError
+from sparl.standard_streams import unfailing_streams
 from sparl.training.interrupt import interrupt_held
 from sparl.user_modules import import_user_module
 from sparl.wording import name_and_text
@@ -53,6 +49,7 @@ exit codes: 0 done, 1 unexpected, or a study's run failed, 2 usage, 3 data, 4 en
 """
 
 _LONGEST = 3000  # characters of a complaint
+_WORK = ("train", "resume", "study")  # commands whose results are in files, not in what they print
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,11 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     escape_unencodable_output()
+    with unfailing_streams() as output:
+        code = _exit_code_of(args, debug)
+        output.flush()
+        lost = output.lost
+        if code or lost is None or isinstance(lost, BrokenPipeError) or _command(args) in _WORK:
+            return code
+        _complain(f"standard output cannot be written: {lost.strerror}")
+        return 6
+
+
+def _exit_code_of(args: list[str], debug: bool) -> int:
+    """Run a command; what goes wrong is one line and an exit code.
+
+    Args:
+        args: the command and its options.
+        debug: raise exceptions instead.
+    """
     try:
-        code = _dispatch(args)
-        with output_checked():
-            sys.stdout.flush()
-        return code
+        return _dispatch(args)
     except SparlError as error:
         if debug:
             raise
@@ -84,9 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _complain("out of memory; a smaller --replay-capacity or --hidden would take less")
         return 6
-    except BrokenPipeError:  # what reads our output has gone
-        nobody_reads()
-        return 0
     except SystemExit:  # --help of a command
         raise
     except BaseException as error:
@@ -125,6 +133,17 @@ def _dispatch(args: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(commands)}"
         raise UsageError(f"unknown command '{args[0]}'; {hint}")
     return commands[args[0]](args[1:])
+
+
+def _command(args: Sequence[str]) -> str:
+    """The command among the words of a command line, after every --import; "" if there is none."""
+    words = iter(args)
+    for word in words:
+        if word == "--import":
+            next(words, None)
+        elif not word.startswith("--import="):
+            return word
+    return ""
 
 
 def _import_user_modules(args: list[str]) -> list[str]:

@@ -36,7 +36,7 @@ def steps_per_second(env: str, threads: int, fields: dict[str, Any]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**options, "run_dir": run}.items()]
-        command = [sys.executable, "-m", "sparl.cli", "train", *flags]
+        command = [sys.executable, "-m", "sparl", "train", *flags]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SparlError(f"bench: training failed: {done.stderr.strip()}")

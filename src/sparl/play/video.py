@@ -22,6 +22,7 @@ from sparl.random_streams import integer_seed
 from sparl.training.agent_file import TrainedAgent
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
+from sparl.wording import name_and_text
 
 try:
     import imageio.v2 as imageio

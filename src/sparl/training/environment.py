@@ -221,7 +221,7 @@ class Environment:
             self.gym.close()
         except KeyboardInterrupt:
             raise
-        except BaseException:  # noqa: S110  SystemExit, for example
+        except BaseException:  # SystemExit, for example
             pass
 
     def _observation(self, observation: Any, where: str, action: Array | None = None) -> Array:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sparl.errors import UsageError
+from sparl.training.fork import close_in_children
 
 
 def require_tensorboard() -> None:
