@@ -17,7 +17,7 @@ from numpy.random import Generator
 from sparl import _native
 from sparl.configuration import Config, check, differences, typed_fields, why_not_longer
 from sparl.cost import network_bytes
-from sparl.errors import DataError, Diverged, ResourceError, UsageError
+from sparl.errors import DataError, Diverged, EnvironmentFault, ResourceError, UsageError
 from sparl.methods import Architecture, architecture, method_label, without_effect
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
@@ -29,7 +29,7 @@ from sparl.training.console import RunConsole
 from sparl.training.durable import user_path
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
-from sparl.training.interrupt import interrupt_held, stop_on_signal
+from sparl.training.interrupt import Stop, interrupt_held, stop_on_signal
 from sparl.training.machine import available_cores, made_with
 from sparl.training.memory import give_freed_memory_back, memory_bytes
 from sparl.training.plan import connections_text, plan
@@ -132,6 +132,7 @@ class Training:
             EnvironmentFault, Diverged, ResourceError: what was evaluated so far is kept.
         """
         config = self.config
+        stop = Stop()
         try:
             self.record.run("running", self.env_step, self.agent.updates)
             self._write_degrees()
@@ -155,10 +156,17 @@ class Training:
                 if stopped_by is None and self._last_evaluated() != self.env_step:
                     self._evaluate()
             self._finish(stopped_by)
-        except Exception:
-            with suppress(ResourceError):
-                self.record.run("failed", self.env_step, self.agent.updates)
-            raise
+        except Exception as error:
+            # Ctrl-C reaches the worker processes of an environment, too, and may end them first.
+            if not isinstance(error, EnvironmentFault) or stop.signal is None:
+                with suppress(ResourceError):
+                    self.record.run("failed", self.env_step, self.agent.updates)
+                raise
+            stopped_by = stop.signal
+            self.console.warn(
+                f"{error}; this was after {stopped_by.name}, so nothing was saved since the last "
+                f"checkpoint; to resume from there: {self._command('resume')}"
+            )
         finally:
             self.close()
         evaluations = tuple(self.record.evaluations)
