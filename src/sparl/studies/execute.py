@@ -41,8 +41,8 @@ def execute(
     """
     waiting = list(units)
     running: dict[Unit, subprocess.Popen[bytes]] = {}
-    try:
-        with stop_on_signal() as stop:
+    with stop_on_signal() as stop:  # a second signal while the runs save ends this process at once
+        try:
             while (waiting or running) and stop.signal is None:
                 while len(running) < processes and (unit := _take(folder, waiting)):
                     running[unit] = start(folder, unit, imported_modules())
@@ -58,11 +58,11 @@ def execute(
                         if process.returncode == 0:
                             finished(unit)
             return stop.signal
-    finally:
-        for process in running.values():
-            process.send_signal(signal.SIGTERM)  # it saves and ends
-        for unit, process in running.items():
-            record_end(folder / unit.id, process.wait())
+        finally:
+            for process in running.values():
+                process.send_signal(signal.SIGTERM)  # it saves and ends
+            for unit, process in running.items():
+                record_end(folder / unit.id, process.wait())
 
 
 def _take(folder: Path, waiting: list[Unit]) -> Unit | None:
