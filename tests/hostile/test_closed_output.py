@@ -39,7 +39,8 @@ WAYS = {
     "full output": "exec \"$@\" >/dev/full",
     "full error": "exec \"$@\" 2>/dev/full",
     "no reader": "{ \"$@\"; echo $? >&3; } 3>code | true; exit $(cat code)",
-    "no reader of errors": "{ \"$@\" 2>&1 >/dev/null; echo $? >&3; } 3>code | true; exit $(cat code)",
+    "no reader of errors":
+        "{ \"$@\" 2>&1 >/dev/null; echo $? >&3; } 3>code | true; exit $(cat code)",
 }  # fmt: skip
 
 
@@ -47,7 +48,7 @@ WAYS = {
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose output was read."""
     folder = tmp_path_factory.mktemp("whole")
-    assert code("exec \"$@\"", folder, "train", *SMALL, "--run-dir", "run") == 0
+    assert code('exec "$@"', folder, "train", *SMALL, "--run-dir", "run") == 0
     return folder / "run"
 
 

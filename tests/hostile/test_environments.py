@@ -88,9 +88,7 @@ def test_whatever_it_raises_is_exit_4_with_name_step_seed_and_action(
         assert json.loads((run / "run.json").read_text())["state"] == "failed"
 
 
-def test_a_ctrl_c_of_the_users_own_is_130(
-    tmp_path: Path, register: Callable[[type], None]
-) -> None:
+def test_a_ctrl_c_of_the_users_own_is_130(tmp_path: Path, register: Callable[[type], None]) -> None:
     class Interrupted(bad.Good):
         def __init__(self) -> None:
             super().__init__()
@@ -148,7 +146,7 @@ def test_a_reward_is_anything_that_float_accepts(reward: Any) -> None:
     ids=lambda reward: type(reward).__name__,
 )  # fmt: skip
 def test_any_other_reward_is_a_fault(reward: Any) -> None:
-    with pytest.raises(EnvironmentFault, match=r"step 1 of episode 1 after reset\(seed=0\), action"):
+    with pytest.raises(EnvironmentFault, match=r"step 1 of episode 1 after .*, action \["):
         step_with(1, reward)
 
 
@@ -282,7 +280,7 @@ def test_a_child_that_lives_on_does_not_keep_the_run_locked(
         assert children
         assert not RunFolder.open(run).in_use()
         for child in children:
-            held = [os.readlink(fd) for fd in Path(f"/proc/{child}/fd").iterdir()]
+            held = [str(fd.readlink()) for fd in Path(f"/proc/{child}/fd").iterdir()]
             assert not [path for path in held if path.startswith(str(run))]
         assert main(["resume", str(run)]) == 0
     finally:

@@ -165,7 +165,8 @@ def test_a_run_that_does_not_stop_is_killed(
     program = (
         "import os, subprocess, sys, time\n"
         "os.environ['SPARL_PARENT'] = str(os.getpid())\n"
-        "subprocess.Popen([sys.executable, '-m', 'sparl', '--import', 'impatient', *sys.argv[1:]])\n"
+        "words = [sys.executable, '-m', 'sparl', '--import', 'impatient', *sys.argv[1:]]\n"
+        "subprocess.Popen(words)\n"
         "time.sleep(120)\n"
     )
     words = [sys.executable, "-c", program, *train_words(tmp_path / "run")]
