@@ -162,7 +162,7 @@ def descendants(process: int) -> set[int]:
 CLIENT = """
 import sys, ray
 ray.init(address=sys.argv[1], log_to_driver=False)
-print("task:", ray.get(ray.remote(lambda: "executed").remote()))
+print("task:", ray.get(ray.remote(num_cpus=0)(lambda: "executed").remote()))
 """
 
 
@@ -204,7 +204,7 @@ def test_a_local_cluster_is_for_its_study_alone(tmp_path: Path, waits: Path) -> 
             assert "executed" not in printed
             assert "uthenticat" in printed, printed
         with_token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
-        assert "uthenticat" not in client(address, **with_token)
+        assert "executed" in client(address, **with_token)
         waits.rename(tmp_path / "waited")
         printed, _ = study.communicate(timeout=240)
     assert study.returncode == 0, printed
