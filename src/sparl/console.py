@@ -1,17 +1,12 @@
-"""A console that prints plain lines in any encoding and says when nobody reads them any more."""
+"""A console that prints plain lines in any encoding."""
 
 from __future__ import annotations
 
 import io
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import IO, Any, NoReturn, cast
 
 from rich.console import Console
-
-from sparl.errors import ResourceError
 
 _WIDE = 10_000  # columns
 
@@ -28,16 +23,6 @@ class PlainConsole(Console):
         )
         if not self.is_terminal:
             self.width = _WIDE  # a table in a pipe or a file is as wide as its content
-
-    def print(self, *objects: Any, **how: Any) -> None:
-        """As Rich's.
-
-        Raises:
-            BrokenPipeError: nobody reads it.
-            ResourceError: standard output cannot be written.
-        """
-        with nullcontext() if self.stderr else output_checked():
-            super().print(*objects, **how)
 
     @property
     def file(self) -> IO[str]:
@@ -75,26 +60,3 @@ def escape_unencodable_output() -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-@contextmanager
-def output_checked() -> Iterator[None]:
-    """For what prints and does no more: standard output that cannot be written, in one line.
-
-    Raises:
-        ResourceError: instead of the OSError of a full disk.
-    """
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        nobody_reads()
-        raise ResourceError(f"standard output cannot be written: {error.strerror}") from None
-
-
-def nobody_reads() -> None:
-    """Send standard output nowhere, what Python still holds of it included."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sparl.errors import UsageError
-from sparl.wording import shell_word
+from sparl.wording import name_and_text, shell_word
 
 _imported: list[str] = []
 
@@ -29,9 +29,10 @@ def import_user_module(name: str) -> None:
     sys.path.insert(0, folder)
     try:
         importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise UsageError(f"--import {name}: cannot be imported ({' '.join(why.split())})") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, for example, would end the command silently
+        raise UsageError(f"--import {name}: cannot be imported ({name_and_text(error)})") from None
     finally:
         with suppress(ValueError):  # unless the module itself removed it
             sys.path.remove(folder)

@@ -1,4 +1,4 @@
-"""Words that go with numbers, and words of a shell."""
+"""Words that go with numbers, what an exception says, and words of a shell."""
 
 import os
 import shlex
@@ -7,6 +7,22 @@ import shlex
 def counted(number: int, one: str) -> str:
     """1 run, 2 runs."""
     return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
+
+
+def text_of(error: BaseException) -> str:
+    """The message of an exception in one line; "" if it has none, or its __str__ raises."""
+    try:
+        return " ".join(str(error).split())
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # an exception of somebody else's may be as faulty as their code
+        return ""
+
+
+def name_and_text(error: BaseException) -> str:
+    """The type of an exception, and its message if there is one, in one line."""
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def shell_word(path: str | os.PathLike[str]) -> str:

@@ -15,7 +15,7 @@ from sparl.studies.plan import Unit
 from sparl.studies.progress import progress
 from sparl.studies.unit import IN_USE, OUTPUT, record_end, record_loss, words
 from sparl.training.folder import Folder
-from sparl.training.interrupt import stop_on_signal
+from sparl.training.interrupt import PARENT, stop_on_signal
 from sparl.user_modules import import_flags, imported_modules
 
 POLL_SECONDS = 0.5
@@ -45,8 +45,8 @@ def execute(
     waiting = list(units)
     ended: list[Unit] = []
     running: dict[Unit, subprocess.Popen[bytes]] = {}
-    try:
-        with stop_on_signal() as stop:
+    with stop_on_signal() as stop:  # a second signal while the runs save ends this process at once
+        try:
             while (waiting or running) and stop.signal is None:
                 while len(running) < processes and (unit := _take(folder, waiting)):
                     try:
@@ -67,11 +67,11 @@ def execute(
                         if process.returncode == 0:
                             ended.append(unit)
             return stop.signal
-    finally:
-        for process in running.values():
-            process.send_signal(signal.SIGTERM)  # it saves and ends
-        for unit, process in running.items():
-            record_end(folder, unit, process.wait())
+        finally:
+            for process in running.values():
+                process.send_signal(signal.SIGTERM)  # it saves and ends
+            for unit, process in running.items():
+                record_end(folder, unit, process.wait())
 
 
 def _take(folder: Path, waiting: list[Unit]) -> Unit | None:
@@ -95,6 +95,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start the unit as a process in a session of its own: Ctrl-C is for whoever runs the study.
 
+    The process stops, and saves, when this one has ended, even by SIGKILL.
+
     Args:
         folder: of the study.
         unit: what to run.
@@ -107,7 +109,7 @@ def start(
         ResourceError: a file cannot be written.
     """
     paths = [path for path in (python_path, os.environ.get("PYTHONPATH")) if path]
-    command = [sys.executable, "-m", "sparl.cli", *import_flags(modules), *words(folder, unit)]
+    command = [sys.executable, "-m", "sparl", *import_flags(modules), *words(folder, unit)]
     with _output(folder, unit) as output:
         return subprocess.Popen(
             command,
@@ -116,7 +118,12 @@ def start(
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             cwd=directory,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)},
+            env={
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONPATH": os.pathsep.join(paths),
+                PARENT: str(os.getpid()),
+            },
         )
 
 

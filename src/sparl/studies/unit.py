@@ -22,7 +22,7 @@ ASKED = "asked.toml"  # the fields that were set
 OUTPUT = "output.txt"  # what the training printed
 IN_USE = 7  # exit code: another process has the folder
 LAST_WORDS = 1 << 16  # bytes of the output in which the last line is looked for
-NO_FAILURE = (0, IN_USE, 130, 143)  # or the run was asked to stop
+NO_FAILURE = (0, IN_USE, 129, 130, 143)  # or the run was asked to stop
 
 
 def words(folder: Path, unit: Unit) -> list[str]:

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from sparl.console import Escaping, PlainConsole, nobody_reads
-from sparl.errors import ResourceError
+from sparl.console import Escaping, PlainConsole
+from sparl.standard_streams import send_nowhere
 from sparl.training.evaluate import Evaluation
 
 
@@ -51,9 +51,9 @@ class RunConsole:
         """A line of text."""
         try:
             self._console.print(text)
-        except (BrokenPipeError, ResourceError):  # nobody reads or keeps this; training goes on
+        except OSError:  # nobody reads or keeps this; the training continues
             self._console.quiet = True
-            nobody_reads()
+            send_nowhere(sys.stdout)
 
     def warn(self, text: str) -> None:
         """A warning, on standard error; above the live line where there is one."""

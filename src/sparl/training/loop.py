@@ -17,7 +17,14 @@ from numpy.random import Generator
 from sparl import _native
 from sparl.configuration import Config, check, differences, typed_fields, why_not_longer
 from sparl.cost import network_bytes
-from sparl.errors import DataError, Diverged, ResourceError, SparlError, UsageError
+from sparl.errors import (
+    DataError,
+    Diverged,
+    EnvironmentFault,
+    ResourceError,
+    SparlError,
+    UsageError,
+)
 from sparl.methods import Architecture, architecture, method_label, without_effect
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
@@ -29,7 +36,7 @@ from sparl.training.console import RunConsole
 from sparl.training.durable import user_path
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
-from sparl.training.interrupt import interrupt_held, stop_on_signal
+from sparl.training.interrupt import Stop, interrupt_held, stop_on_signal
 from sparl.training.machine import available_cores, made_with
 from sparl.training.memory import give_freed_memory_back, memory_bytes
 from sparl.training.plan import connections_text, plan
@@ -132,6 +139,7 @@ class Training:
             EnvironmentFault, Diverged, ResourceError: what was evaluated so far is kept.
         """
         config = self.config
+        stop = Stop()
         try:
             self.record.run("running", self.env_step, self.agent.updates)
             self._write_degrees()
@@ -155,10 +163,17 @@ class Training:
                 if stopped_by is None and self._last_evaluated() != self.env_step:
                     self._evaluate()
             self._finish(stopped_by)
-        except Exception:
-            with suppress(SparlError):
-                self.record.run("failed", self.env_step, self.agent.updates)
-            raise
+        except Exception as error:
+            # Ctrl-C reaches the worker processes of an environment, too, and may end them first.
+            if not isinstance(error, EnvironmentFault) or stop.signal is None:
+                with suppress(SparlError):
+                    self.record.run("failed", self.env_step, self.agent.updates)
+                raise
+            stopped_by = stop.signal
+            self.console.warn(
+                f"{error}; this was after {stopped_by.name}, so nothing was saved since the last "
+                f"checkpoint; to resume from there: {self._command('resume')}"
+            )
         finally:
             self.close()
         evaluations = tuple(self.record.evaluations)
@@ -296,6 +311,10 @@ class Training:
                 self.console.warn(f"{error}; training goes on, and it is tried again")
         else:
             self._failed_saves = 0
+            if not self.record.had_checkpoint:
+                self.record.had_checkpoint = True
+                with suppress(ResourceError):
+                    self.record.run("running", self.env_step, self.agent.updates)
         finally:
             give_freed_memory_back()
 
@@ -336,7 +355,10 @@ class Training:
         gone = self.folder.why_not_anew(self.config)
         if gone:
             raise DataError(gone)
-        self.console.say("no checkpoint: beginning anew")
+        about = self.folder.run()
+        failed = about.get("state") == "failed"
+        ended = f"failed at step {about['env_step']:,}" if failed else "ended"
+        self.console.say(f"the run {ended} before its first checkpoint; it starts again at step 0")
         self.folder.rewind(dict.fromkeys(GROWING, 0))
 
     def _go_on_from(self, path: Path, like: dict[str, Any]) -> None:

@@ -61,6 +61,7 @@ class Record:
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
         self._events = EventFile(folder.files) if config.tensorboard else None
         self.continued: list[dict[str, Any]] = []  # where it went on, and why not exactly
+        self.had_checkpoint = False  # whether any was committed, whatever became of it
         self._started = time.monotonic()
         self._cpu_started: float | None = cpu_seconds()
 
@@ -88,6 +89,7 @@ class Record:
         self._started = time.monotonic() - seconds
         self._cpu_started = None if cpu is None else cpu_seconds() - cpu
         self.continued = continued
+        self.had_checkpoint = True
         self.evaluations = read_evaluations(self.folder)
 
     def run(self, state: str, env_step: int, updates: int) -> None:
@@ -99,6 +101,7 @@ class Record:
                 **self._when(env_step, updates),
                 **self._cpu(),
                 "continued": self.continued,
+                "had_checkpoint": self.had_checkpoint,
                 "bit_exact": all(not each["not_exact_because"] for each in self.continued),
                 "peak_memory_bytes": peak_memory_bytes(),
                 "machine": {**machine(), "threads": self.threads},

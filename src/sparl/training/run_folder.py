@@ -30,6 +30,7 @@ from sparl.errors import DataError, ResourceError, RunExists, RunInUse, UsageErr
 from sparl.methods import run_name
 from sparl.training.durable import is_temporary, user_path, why_no_name
 from sparl.training.folder import Folder
+from sparl.training.fork import close_in_children
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
@@ -149,6 +150,7 @@ class RunFolder:
                     f"run folder {self.path} is in use by another process; wait until it has ended"
                 )
             time.sleep(waits)  # in_use() of another process holds it for a moment
+        close_in_children(self)
         try:
             self._tidy()
         except DataError:
@@ -239,7 +241,10 @@ class RunFolder:
         wrong = [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]
         if wrong:
             raise DataError(f"{self.path / RUN}: {wrong[0]} is {str(about.get(wrong[0]))[:80]}")
-        parts = {"versions": dict, "machine": dict, "environment": dict, "continued": list}
+        parts = {
+            "versions": dict, "machine": dict, "environment": dict, "continued": list,
+            "had_checkpoint": bool,
+        }  # fmt: skip
         for name, kind in parts.items():
             if not isinstance(about.get(name, kind()), kind):
                 raise DataError(f"{self.path / RUN}: {name} is {str(about[name])[:80]}")
@@ -270,10 +275,10 @@ class RunFolder:
         about = self.run()
         env_step, state = about.get("env_step", 0), about.get("state", "running")
         reached = max([env_step, *(step for step, _ in read_evaluations(self))])
-        if (
-            state not in ("running", "failed")
-            or env_step
-            or reached > config.checkpoint_every_env_steps
+        due = reached > config.checkpoint_every_env_steps or bool(about.get("continued"))
+        never = about.get("had_checkpoint") is False  # None: of version 0.2, which did not write it
+        if state not in ("running", "failed") or (
+            not never and (due or (state == "running" and env_step))
         ):
             return (
                 f"{self.path}: {state} at step {reached}, and its checkpoints are gone; sparl "

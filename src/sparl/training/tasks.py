@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sparl.errors import EnvironmentFault, UnknownEnvironment, UsageError
 from sparl.training.interrupt import interrupt_held
+from sparl.wording import name_and_text, text_of
 
 # The ids of the papers need the retired mujoco-py; the -v4 models and rewards are theirs.
 _V3 = {
@@ -67,12 +68,14 @@ def make_task(
         try:
             env = gymnasium.make(_V3.get(env_id, env_id), **options)
         except gymnasium.error.DependencyNotInstalled as error:
-            raise UsageError(f"environment {env_id}: {one_line(error)}") from None
+            raise UsageError(f"environment {env_id}: {name_and_text(error)}") from None
         except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
             raise UnknownEnvironment(_unknown(env_id, error)) from None
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, for example, would end the training silently
             raise EnvironmentFault(
-                f"environment {env_id} cannot be made: {one_line(error)}"
+                f"environment {env_id} cannot be made: {name_and_text(error)}"
             ) from None
     made = env.spec.id if env.spec is not None else env_id
     if made != _V3.get(env_id, env_id).rpartition(":")[2]:  # the newest that is installed here
@@ -147,18 +150,13 @@ def _unknown(env_id: str, error: Exception) -> str:
     if near:
         return f"unknown environment '{env_id}'; did you mean {' or '.join(near)}?"
     if not isinstance(error, gymnasium.error.UnregisteredEnv):
-        return f"unknown environment '{env_id}': {one_line(error)}"
+        return f"unknown environment '{env_id}': {text_of(error) or type(error).__name__}"
     family, slash, _ = env_id.rpartition("/")
     return (
         f"unknown environment '{env_id}': no imported package registers "
         f"{f'the family {family}/' if slash else 'it'}; install the one that does, and name its "
         "module: sparl --import MODULE COMMAND"
     )
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, its name if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> list[str]:

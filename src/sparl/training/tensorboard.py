@@ -10,6 +10,7 @@ from typing import Any
 
 from sparl.errors import UsageError
 from sparl.training.folder import Folder
+from sparl.training.fork import close_in_children
 
 
 def require_tensorboard() -> None:
@@ -37,6 +38,7 @@ class EventFile:
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
         name = f"events.out.tfevents.{seconds:010d}.{nanoseconds:09d}.sparl"
         self._records = RecordWriter(Folder.of(folder).new_file(name))
+        close_in_children(self)
         self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._begun = False
 
