@@ -9,6 +9,7 @@
 #include "simulation.h"
 #include "threads.h"
 #include "windows.h"
+#include <algorithm>
 #include <cstdlib>
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -73,7 +74,7 @@ std::string dtype_text(nb::dlpack::dtype dtype) {
   }
 }
 
-// dtype T and C order, or an error that names the argument.
+// dtype T, C order and an aligned address, or an error that names the argument.
 template <class T, class A>
 void check(const A& a, const char* name) {
   if (a.dtype() != nb::dtype<T>()) {
@@ -89,6 +90,37 @@ void check(const A& a, const char* name) {
     if (a.shape(i) > 1 && a.stride(i) != expected)
       throw std::invalid_argument(std::string(name) + " must be contiguous in C order");
     expected *= int64_t(a.shape(i));
+  }
+  if (a.size() && reinterpret_cast<uintptr_t>(a.data()) % alignof(T) != 0)
+    throw std::invalid_argument(std::string(name) + " must be aligned to " +
+                                std::to_string(alignof(T)) + " bytes");
+}
+
+// The bytes of an argument.
+struct Region {
+  const char* name;
+  uintptr_t begin, end;
+
+  template <class A>
+  Region(const char* argument, const A& a)
+      : name(argument), begin(reinterpret_cast<uintptr_t>(a.data())), end(begin + a.nbytes()) {}
+
+  bool overlaps(const Region& other) const {
+    return std::max(begin, other.begin) < std::min(end, other.end);
+  }
+};
+
+// Nothing that a function writes may share memory with anything else that it is given.
+void check_disjoint(const char* function, const std::vector<Region>& written,
+                    const std::vector<Region>& read) {
+  const auto check_pair = [&](const Region& a, const Region& b) {
+    if (a.overlaps(b))
+      throw std::invalid_argument(std::string(function) + ": " + a.name + " and " + b.name +
+                                  " must not overlap in memory");
+  };
+  for (size_t i = 0; i < written.size(); i++) {
+    for (size_t j = i + 1; j < written.size(); j++) check_pair(written[i], written[j]);
+    for (const Region& region : read) check_pair(written[i], region);
   }
 }
 
@@ -235,6 +267,8 @@ std::optional<FloatArray> gradient(const Stack& stack, ReadOnlyArray parameters,
   const float* p;
   const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
   float* g = checked<float>(out, "gradient: out", {stack.parameters()});
+  check_disjoint("gradient", {{"out", out}},
+                 {{"parameters", parameters}, {"output_gradient", output_gradient}});
   std::optional<FloatArray> result;
   if (inputs) result = new_array({stack.members(), trace.batch, stack.gradient_inputs()});
   float* to_inputs = result ? result->data() : nullptr;
@@ -254,6 +288,8 @@ Later bind_adam_step(const Stack& stack, Array parameters, const Trace& trace,
   if (step == 0) throw std::invalid_argument("adam_step: step counts from 1");
   float* first = checked<float>(m, "adam_step: m", {stack.parameters()});
   float* second = checked<float>(v, "adam_step: v", {stack.parameters()});
+  check_disjoint("adam_step", {{"parameters", parameters}, {"m", m}, {"v", v}},
+                 {{"output_gradient", output_gradient}});
   const AdamStep scalars = adam_step(step, {learning_rate, beta1, beta2, epsilon, weight_decay});
   nb::gil_scoped_release release;
   return stack.adam_step(p, trace, d, first, second, scalars);
@@ -279,6 +315,7 @@ void bind_follow(Array target, ReadOnlyArray online, double tau) {
   const size_t n = target.shape(0);
   float* t = checked<float>(target, "follow: target", {n});
   const float* o = checked<float>(online, "follow: online", {n});
+  check_disjoint("follow", {{"target", target}}, {{"online", online}});
   nb::gil_scoped_release release;
   follow(n, t, o, float(tau));
 }
@@ -350,7 +387,15 @@ std::pair<const int64_t*, const float*> checked_states(const ReadOnlyArray& stat
           checked<float>(states, "windows: states", {count, n_obs})};
 }
 
-void new_windows(Windows* self, ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first,
+// Windows that remember where they write, for the check of what finish() is given.
+struct BoundWindows : Windows {
+  BoundWindows(const RingView& ring, size_t known, size_t count, const int64_t* ages,
+               const WindowArrays& to, std::vector<Region> written_)
+      : Windows(ring, known, count, ages, to), written(std::move(written_)) {}
+  std::vector<Region> written;
+};
+
+void new_windows(BoundWindows* self, ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first,
                  size_t size, size_t known, ReadOnlyArray states_of, ReadOnlyArray states,
                  ReadOnlyArray ages, ReadOnlyArray powers, nb::tuple arrays) {
   if (rows.ndim() != 2 || rows.shape(0) == 0)
@@ -390,12 +435,23 @@ void new_windows(Windows* self, ReadOnlyArray rows, size_t n_obs, size_t n_act, 
       checked<float>(to[4], "windows: reached", {count, n_obs}),
       paths ? checked<float>(to[5], "windows: path", {count, n, n_obs}) : nullptr,
       paths ? checked<float>(to[6], "windows: path discount", {count, n}) : nullptr};
+  static const char* const names[] = {"observation", "action", "reward",       "discount",
+                                      "reached",     "path",   "path discount"};
+  std::vector<Region> written;
+  for (size_t i = 0; i < to.size(); i++) written.emplace_back(names[i], to[i]);
+  check_disjoint("windows", written,
+                 {{"rows", rows},
+                  {"states_of", states_of},
+                  {"states", states},
+                  {"ages", ages},
+                  {"powers", powers}});
   nb::gil_scoped_release release;
-  new (self) Windows(ring, known, count, from, into);
+  new (self) BoundWindows(ring, known, count, from, into, std::move(written));
 }
 
-void finish_windows(Windows& gather, ReadOnlyArray states_of, ReadOnlyArray states) {
+void finish_windows(BoundWindows& gather, ReadOnlyArray states_of, ReadOnlyArray states) {
   const auto [number, kept] = checked_states(states_of, states, gather.n_obs());
+  check_disjoint("windows", gather.written, {{"states_of", states_of}, {"states", states}});
   nb::gil_scoped_release release;
   gather.finish(states_of.shape(0), number, kept);
 }
@@ -462,6 +518,7 @@ Later follower_follow(const Follower& follower, Array target, ReadOnlyArray onli
         " entries, online " + std::to_string(online.shape(0)));
   float* t = checked<float>(target, "follow: target", {target.shape(0)});
   const float* o = checked<float>(online, "follow: online", {online.shape(0)});
+  check_disjoint("follow", {{"target", target}}, {{"online", online}});
   nb::gil_scoped_release release;
   return follower.follow(t, o, float(tau));
 }
@@ -687,8 +744,8 @@ NB_MODULE(_native, m) {
            "target += tau * (online - target), in place; then only the budget largest magnitudes\n"
            "of a layer over a union stay non-zero. It may go on when this returns.");
 
-  nb::class_<Windows>(m, "Windows",
-                      "n-step windows over a replay ring, gathered beside what the caller does.")
+  nb::class_<BoundWindows>(
+      m, "Windows", "n-step windows over a replay ring, gathered beside what the caller does.")
       .def(
           "__init__", &new_windows, nb::keep_alive<1, 2>(), nb::keep_alive<1, 8>(),
           nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>(), nb::keep_alive<1, 11>(),
@@ -702,10 +759,12 @@ NB_MODULE(_native, m) {
           "to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state\n"
           "reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their\n"
           "discounts [B, n]. The first `known` transitions are there, the rest at finish.")
-      .def_prop_ro("complete", &Windows::complete,
-                   "Whether no window reaches what is not there before finish.")
-      .def("wait", &Windows::wait, nb::call_guard<nb::gil_scoped_release>(),
-           "Return when the ring may change.")
+      .def_prop_ro(
+          "complete", [](const BoundWindows& windows) { return windows.complete(); },
+          "Whether no window reaches what is not there before finish.")
+      .def(
+          "wait", [](BoundWindows& windows) { windows.wait(); },
+          nb::call_guard<nb::gil_scoped_release>(), "Return when the ring may change.")
       .def("finish", &finish_windows, "states_of"_a, "states"_a,
            nb::sig("def finish(self, states_of: " POSITIONS ", states: " FLOATS ") -> None"),
            "Do what is left, with all transitions in the ring.");

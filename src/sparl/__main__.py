@@ -6,23 +6,41 @@ loaded, which takes a while and opens files.
 
 from __future__ import annotations
 
+import resource
 import sys
 
 from sparl.standard_streams import open_closed_streams
 from sparl.training.interrupt import end_with_parent, interrupt_held
 
+# Address space that a process needs, whatever it does: with less, libraries end it by themselves.
+_LEAST_ADDRESS_SPACE = 768 << 20
+
 
 def main() -> int:
     """Run a command and return its exit code."""
     open_closed_streams()
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESS_SPACE:
+        return _out_of_memory(
+            f"the address space is limited to {limit >> 20} MB (ulimit -v), at least "
+            f"{_LEAST_ADDRESS_SPACE >> 20} MB are needed"
+        )
     end_with_parent()
     try:
         with interrupt_held():
             from sparl import cli
         return cli.main()
+    except MemoryError:
+        return _out_of_memory("out of memory")
     except KeyboardInterrupt:
         sys.stderr.write("sparl: interrupted\n")
         return 130
+
+
+def _out_of_memory(text: str) -> int:
+    """Write a line, and return the exit code."""
+    sys.stderr.write(f"sparl: {text}\n")
+    return 6
 
 
 if __name__ == "__main__":

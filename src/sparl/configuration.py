@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sparl.errors import UsageError
 from sparl.topology.rule_names import is_rule_name
+from sparl.wording import first_few, shown
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,8 @@ class Config:
         return 1 if self.agent == "SAC" else self.policy_delay
 
 
+MOST_LAYERS = 100  # hidden layers of a network
+
 _RANGES: dict[str, tuple[float, float, str]] = {
     "seed": (0, 2**63 - 1, "an integer"),
     "steps": (1, 1e12, "environment steps"),
@@ -244,15 +247,20 @@ def check(config: Config) -> None:
         UsageError: with all that is wrong, in one line.
     """
     wrong = [text for name in _RANGES if (text := _outside(name, getattr(config, name)))]
-    if not config.hidden or any(not 1 <= width < 2**28 for width in config.hidden):
-        wrong.append(f"hidden is {config.hidden}, must be one or more widths in [1, 2^28) (units)")
+    if not 1 <= len(config.hidden) <= MOST_LAYERS or any(
+        not 1 <= width < 2**28 for width in config.hidden
+    ):
+        wrong.append(
+            f"hidden is {shown(config.hidden)}, must be 1 to {MOST_LAYERS} widths in [1, 2^28) "
+            "(units)"
+        )
     for name in ("actor_densities", "critic_densities"):
         densities = getattr(config, name)
         layers = len(config.hidden) + 1
         if densities is not None and (
             len(densities) != layers or any(not 0 <= d <= 1 for d in densities)
         ):
-            wrong.append(f"{name} is {densities}, must be {layers} densities in [0, 1]")
+            wrong.append(f"{name} is {shown(densities)}, must be {layers} densities in [0, 1]")
     for name in ("drop", "grow"):
         rule = getattr(config, name)
         if not is_rule_name(rule):
@@ -268,7 +276,7 @@ def _outside(name: str, value: Any) -> str:
     low, high, unit = _RANGES.get(name, (0, 0, ""))
     if not unit or value is None or low <= value <= high:  # NaN is not
         return ""
-    return f"{name} is {value}, must be in [{low:g}, {high:g}] ({unit})"
+    return f"{name} is {shown(value)}, must be in [{low:g}, {high:g}] ({unit})"
 
 
 FIELDS = {field.name: field for field in fields(Config)}
@@ -320,19 +328,16 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         UsageError: with every unknown name (and the nearest known one) and every wrong value.
     """
-    wrong, out = [], {}
+    wrong = first_few([name for name in values if name not in FIELDS], _unknown_field)
+    out: dict[str, Any] = {}
     for name, value in values.items():
         if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, n=1)
-            wrong.append(
-                f"unknown field '{name}'" + (f" (did you mean {near[0]}?)" if near else "")
-            )
             continue
         plain = _plain(value)
         if isinstance(plain, float) and plain.is_integer() and not _fits(plain, _HINTS[name]):
             plain = int(plain)  # 1e6 environment steps
         if not _fits(plain, _HINTS[name]):
-            wrong.append(f"{name} is {value!r}, must be {type_in_words(FIELDS[name])}")
+            wrong.append(f"{name} is {shown(value)}, must be {type_in_words(FIELDS[name])}")
         elif text := _outside(name, plain):
             wrong.append(text)
         out[name] = plain
@@ -347,6 +352,13 @@ _TYPES = {
 }  # fmt: skip
 
 
+def _unknown_field(name: str) -> str:
+    """Say that there is no such field, and which one is nearest."""
+    near = difflib.get_close_matches(name[:80], FIELDS, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"unknown field '{name[:80]}'{hint}"
+
+
 def type_in_words(field: Field[Any]) -> str:
     """What a field's value must be, but for None."""
     kind = str(field.type).removesuffix(" | None").replace("Literal", "one of ")
@@ -358,7 +370,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, list | tuple):
-        return tuple(_plain(v) for v in value)
+        return tuple(v.item() if hasattr(v, "item") else v for v in value)
     return value.item() if hasattr(value, "item") else value
 
 

@@ -35,6 +35,16 @@ def network_bytes(nets: Architecture, batch: int) -> int:
     return total
 
 
+def least_checkpoint_bytes(nets: Architecture) -> int:
+    """Bytes of the state in a checkpoint, at least: patterns, values, moments, initial patterns."""
+    per_connection, per_output = 2 * BYTES_INDEX + 3 * BYTES_WEIGHT, 3 * BYTES_WEIGHT
+    total = 0
+    for layers, copies in ((nets.actor, 1), (nets.critic, nets.critics)):
+        outputs = sum(n_out for (_, n_out), _ in layers)
+        total += copies * (per_connection * connections(layers) + per_output * outputs)
+    return total
+
+
 def paper_flops(actor: Layers, critic: Layers, batch: int, updates: int, delay: int) -> float:
     """Sokar et al.'s convention, 6 B T (2 Q + A / d).
 

@@ -8,6 +8,7 @@ tables and texts; where a text is silent, of what its released code was built fr
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import hashlib
 import itertools
@@ -305,6 +306,12 @@ def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
     for name, n_in, n_out in (("actor", n_obs, actor_out), ("critic", n_obs + n_act, 1)):
         shapes = list(itertools.pairwise((n_in, *config.hidden, n_out)))
         counts = _connections(config, name, shapes, notes)
+        notes += [
+            f"{name} layer {index} has no connections, so the {name} cannot learn from its input; "
+            "use a smaller sparsity, or a larger density or lambda"
+            for index, count in enumerate(counts, 1)
+            if not count
+        ]
         layers[name] = tuple(zip(shapes, counts, strict=True))
         if config.narrow:
             layers[name] = _narrow(layers[name], name, notes)
@@ -365,7 +372,9 @@ def _narrow(layers: Layers, network: str, notes: list[str]) -> Layers:
         return tuple((shape, shape[0] * shape[1]) for shape in shapes)
 
     widths = range(1, max(shape[1] for shape, _ in layers) + 1)
-    width = min(widths, key=lambda width: abs(connections(of_width(width)) - wanted))
+    above = bisect.bisect_left(widths, wanted, key=lambda width: connections(of_width(width)))
+    near = widths[max(above - 1, 0) : above + 1]
+    width = min(near, key=lambda width: abs(connections(of_width(width)) - wanted))
     notes.append(
         f"{network}: {hidden} hidden layers of {width} units, {connections(of_width(width)):,} "
         f"weights for the {wanted:,} of the sparse network"

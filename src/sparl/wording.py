@@ -1,7 +1,31 @@
 """Words that go with numbers, what an exception says, and words of a shell."""
 
 import os
+import reprlib
 import shlex
+from collections.abc import Callable, Sequence
+
+
+class _Short(reprlib.Repr):
+    """Representations of at most about 100 characters, whatever a value's size and depth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxtuple = self.maxlist = self.maxdict = 8
+        self.maxstring = self.maxother = 80
+
+    def repr_int(self, x: int, level: int) -> str:
+        """An integer; Python itself refuses to print one of more than 4,300 digits."""
+        return repr(x) if x.bit_length() <= 256 else f"an integer of {x.bit_length():,} bits"
+
+
+_SHORT = _Short()
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value from a file, cut short where it is long or deeply nested."""
+    return _SHORT.repr(value)
 
 
 def counted(number: int, one: str) -> str:
@@ -23,6 +47,12 @@ def name_and_text(error: BaseException) -> str:
     """The type of an exception, and its message if there is one, in one line."""
     text = text_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def first_few(names: Sequence[str], describe: Callable[[str], str], most: int = 5) -> list[str]:
+    """Describe the first names, and count the others: a file may hold any number of them."""
+    told = [describe(name) for name in names[:most]]
+    return [*told, f"and {len(names) - most:,} more"] if len(names) > most else told
 
 
 def shell_word(path: str | os.PathLike[str]) -> str:

@@ -44,6 +44,9 @@ class SACSettings:
     collect: str = "sample"  # or "mean"
 
 
+_LARGEST_LOG_ALPHA = 80.0  # whose exponential is a float32
+
+
 class Temperature:
     """alpha, fixed or learned by Adam on its logarithm towards a target entropy."""
 
@@ -77,8 +80,14 @@ class Temperature:
         return {"log_alpha": self.log_alpha, "m": self.m, "v": self.v, "steps": self.steps}
 
     def restore(self, state: State) -> None:
-        """Take over a state."""
+        """Take over a state.
+
+        Raises:
+            ValueError: a number that cannot be.
+        """
         self.log_alpha, self.m, self.v = (float(state[k]) for k in ("log_alpha", "m", "v"))
+        if not (abs(self.log_alpha) <= _LARGEST_LOG_ALPHA and self.v >= 0):
+            raise ValueError(f"log_alpha is {self.log_alpha}, its second moment {self.v}")
         self.steps = int(state["steps"])
 
 

@@ -13,6 +13,7 @@ from sparl.archive.records import (
     Row,
     check_about,
     check_degrees,
+    check_steps,
     check_trained,
     check_whole,
     numbers,
@@ -32,6 +33,7 @@ from sparl.training.run_folder import (
 )
 from sparl.user_modules import command_line
 
+_DEGREES_ROOM, _DEGREES_OF_UNIT = 1 << 22, 200  # bytes of degrees.json: of all, per hidden unit
 Array = NDArray[np.float64]
 REPLAY = ("replay_size", "policy_distance", "n_step")
 EVOLUTION = ("agent_update", "connections", "initial_overlap", "moved", "returned")
@@ -74,8 +76,20 @@ class FinishedRun:
         """A run's folder.
 
         Raises:
-            DataError: it has not finished, or a file is damaged or not whole.
+            DataError: it has not finished, or whatever else prevents that it is read.
         """
+        try:
+            run = cls._read(path)
+            run.id  # noqa: B018  its method and settings exist
+        except DataError:
+            raise
+        except Exception as error:  # one run must not spoil a report or an archive
+            text = " ".join(str(error).split())[:500]
+            raise DataError(f"{path}: cannot be read ({type(error).__name__}: {text})") from None
+        return run
+
+    @classmethod
+    def _read(cls, path: Path) -> FinishedRun:
         folder = RunFolder.open(path)
         config, about = folder.config(), folder.run()
         if about.get("state") != "finished":
@@ -101,7 +115,8 @@ class FinishedRun:
             zip(lines, numbers(path / TOPOLOGY, lines, EVOLUTION, [DEAD]), strict=True)
         )
         check_about(path / RUN, about)
-        degrees = folder.read_json(DEGREES, DEGREES_BYTES) if (path / DEGREES).exists() else {}
+        most = min(DEGREES_BYTES, _DEGREES_ROOM + _DEGREES_OF_UNIT * sum(config.hidden))
+        degrees = folder.read_json(DEGREES, most) if (path / DEGREES).exists() else {}
         if degrees:
             check_degrees(path / DEGREES, degrees)
         topology = {
@@ -109,6 +124,7 @@ class FinishedRun:
             for network in ("actor", "critics")
         }
         check_whole(path, about["env_step"], evaluations, metrics, topology, degrees)
+        check_steps(path / EVALUATIONS, evaluations, config.evaluate_every_env_steps)
         check_trained(path, evaluations, config.warmup_env_steps)
         return cls(
             path, config, about, steps, updates, seconds, cpu_seconds, means,

@@ -70,6 +70,23 @@ def check_whole(
             )
 
 
+def check_steps(path: Path, evaluations: Sequence[Row], every: int) -> None:
+    """Check that there is an evaluation at each multiple of `every` steps and at the end.
+
+    A report compares the evaluations of several runs by their number.
+
+    Raises:
+        DataError: there is another one, or one is missing.
+    """
+    for index, row in enumerate(evaluations):
+        last = index == len(evaluations) - 1
+        step, latest = row["env_step"], index * every
+        if step != latest and not (last and latest - every < step < latest):
+            raise DataError(
+                f"{path}: line {index + 2} is of step {step:,.0f}, must be of step {latest:,}"
+            )
+
+
 def check_trained(path: Path, evaluations: Sequence[Row], warmup_env_steps: int) -> None:
     """Check that some evaluation came after an update: all others are of an untrained agent.
 

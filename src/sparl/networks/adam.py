@@ -95,7 +95,11 @@ class Adam:
         return state
 
     def restore(self, state: State, layout: Layout) -> None:
-        """Take over a state whose moments belong to this layout."""
+        """Take over a state whose moments belong to this layout.
+
+        Raises:
+            KeyError, ValueError: something is missing, of another size, or cannot be.
+        """
         self.layout = layout
         self.steps = int(state["steps"])
         for name in ("m", "v"):
@@ -105,6 +109,8 @@ class Adam:
                 layout.write(moments, place, np.asarray(state[f"{prefix}.weight"], np.float32))
                 moments[layout.biases_slice(place)] = state[f"{prefix}.bias"]
             setattr(self, name, moments)
+        if not (self.v >= 0).all():
+            raise ValueError("adam: a second moment is negative")
 
 
 def _means(

@@ -13,7 +13,7 @@ import tyro
 from sparl.archive.archive import archive_run, check_archive
 from sparl.arguments import parse_options
 from sparl.console import PlainConsole
-from sparl.errors import ResourceError, UsageError
+from sparl.errors import ResourceError, SparlError, UsageError
 from sparl.report.page import html, markdown, summary
 from sparl.report.pictures import Section, Shade, all_sections
 from sparl.report.runs import collect
@@ -147,7 +147,14 @@ def archive(args: list[str]) -> int:
     """`sparl archive`."""
     options = parse_options(ArchiveOptions, args, "sparl archive")
     check_archive(options.to)
+    troubles: list[SparlError] = []
     for run in options.runs:
-        into = archive_run(run, options.to, options.commit)
-        PlainConsole().print(f"{run} -> {into}")
+        try:
+            into = archive_run(run, options.to, options.commit)
+        except SparlError as error:  # the other runs are archived all the same
+            troubles.append(error)
+        else:
+            PlainConsole().print(f"{run} -> {into}")
+    if troubles:
+        raise type(troubles[0])("; ".join(map(str, troubles)))
     return 0

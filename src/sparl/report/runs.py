@@ -167,7 +167,10 @@ def collect(paths: Iterable[str | Path]) -> Collection:
                 if each["not_exact_because"]
             ]
         for found in sorted(path.rglob(PLAN)):
-            planned += read_plan(found.parent)
+            try:
+                planned += read_plan(found.parent)
+            except DataError as error:
+                notes.append(f"not counted as planned: {error}")
     if not runs:
         what = "; ".join(notes) if notes else "no run found"
         raise DataError(f"{', '.join(map(str, paths))}: nothing to report ({what})")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +30,11 @@ from sparl.training.durable import why_no_name
 from sparl.training.folder import Folder
 from sparl.training.run_folder import RunFolder
 from sparl.training.toml_files import load_toml
+from sparl.wording import first_few, shown
 
 PLAN = "plan.json"  # which runs a study's folder is to hold
+PLAN_BYTES = 1 << 25  # of that file, at most
+MOST_RUNS = 10_000  # of a study
 _WHERE = ("methods", "environments", "seeds")
 _KEYS = (*_WHERE, "fields", "grid", "variants")
 # What each run has of its own, or what the study decides.
@@ -56,10 +60,12 @@ class Unit:
         """The run that these fields describe.
 
         Raises:
-            UsageError: unknown method or settings, or a name that cannot be a folder's.
+            UsageError: unknown method or settings, a value out of its range, or a name that cannot
+                be a folder's.
         """
         values = dict(fields)
         config = preset(values.pop("method"), values.pop("env"), **values)
+        check(config)
         name = run_id(config)
         because = why_no_name(name)
         if because:
@@ -100,6 +106,7 @@ def read_studies(paths: Sequence[Path]) -> Study:
     for study in studies:
         for unit in study.units:
             units.setdefault(unit.id, unit)
+    _check_number_of_runs(len(units), ", ".join(map(str, paths)))
     return Study("+".join(study.name for study in studies), list(units.values()))
 
 
@@ -114,7 +121,6 @@ def read_study(path: Path) -> Study:
     units: dict[str, Unit] = {}
     for fields in _combinations(content, path):
         unit = Unit.of(fields)
-        check(unit.config)
         units.setdefault(unit.id, unit)
     ordered = sorted(units.values(), key=lambda unit: unit.fields["seed"])
     return Study(path.stem, ordered)
@@ -130,7 +136,7 @@ def _check_keys(content: dict[str, Any], path: Path) -> None:
             f"study file {path} is a run's configuration (sparl train --config {path} trains it); "
             "a study has methods, environments and seeds"
         )
-    told = [f"'{key}'{_instead_of(key)}" for key in unknown]
+    told = first_few(unknown, lambda key: f"'{key[:80]}'{_instead_of(key[:80])}")
     raise UsageError(f"study file {path}: unknown {', '.join(told)}; known: {', '.join(_KEYS)}")
 
 
@@ -166,7 +172,8 @@ def read_plan(folder: Path) -> list[Config]:
     """
     where = folder / PLAN
     try:
-        runs = RunFolder(folder).read_json(PLAN)["runs"]
+        runs = RunFolder(folder).read_json(PLAN, PLAN_BYTES)["runs"]
+        _check_number_of_runs(len(runs), where)
         return [Unit.of(typed_fields(run, str(where))).config for run in runs.values()]
     except (KeyError, TypeError, AttributeError, UsageError) as error:
         raise DataError(f"{where}: cannot be read ({error!r})") from None
@@ -178,18 +185,26 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
     variants = content.get("variants", [{}])
     if not isinstance(content.get("fields", {}), dict):
         raise UsageError(
-            f"study file {path}: fields is {content['fields']!r}, must be a table, [fields]"
+            f"study file {path}: fields is {shown(content['fields'])}, must be a table, [fields]"
         )
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
         raise UsageError(f"study file {path}: grid must name a list of values for each field")
     if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):
         raise UsageError(f"study file {path}: variants must be tables, [[variants]]")
+    if not variants:
+        raise UsageError(f"study file {path}: variants is empty; leave it out, or name some")
+    planned = []
     for variant in variants:
         where = {key: variant.get(key, content.get(key)) for key in _WHERE}
-        own = {key: value for key, value in variant.items() if key not in _WHERE}
         methods = _strings(where["methods"], "methods", path)
         environments = _strings(where["environments"], "environments", path)
         seeds = _seeds(where["seeds"], path)
+        planned.append((variant, methods, environments, seeds))
+    combinations = math.prod(len(values) for values in grid.values())
+    number = sum(len(m) * len(e) * len(s) for _, m, e, s in planned) * combinations
+    _check_number_of_runs(number, f"study file {path}")
+    for variant, methods, environments, seeds in planned:
+        own = {key: value for key, value in variant.items() if key not in _WHERE}
         for values in itertools.product(*grid.values()):
             fields = {
                 **content.get("fields", {}),
@@ -210,13 +225,24 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
 def _strings(value: Any, key: str, path: Path) -> list[str]:
     if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
         return value
-    raise UsageError(f"study file {path}: {key} is {value!r}, must be a list of names")
+    raise UsageError(f"study file {path}: {key} is {shown(value)}, must be a list of names")
 
 
-def _seeds(value: Any, path: Path) -> list[int]:
+def _check_number_of_runs(number: int, where: object) -> None:
+    """Raise UsageError where there are more runs than a study may have."""
+    if number > MOST_RUNS:
+        raise UsageError(
+            f"{where}: {shown(number)} runs (methods x environments x seeds x grid, of all "
+            f"variants), at most {MOST_RUNS:,} are possible; split the study, or name fewer values"
+        )
+
+
+def _seeds(value: Any, path: Path) -> Sequence[int]:
     """0 to n - 1, or those listed."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return list(range(value))
+    if type(value) is int and value > 0:
+        return range(min(value, 10**18))  # len() of a longer one raises
     if isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value):
         return value
-    raise UsageError(f"study file {path}: seeds is {value!r}, must be a number or a list of seeds")
+    raise UsageError(
+        f"study file {path}: seeds is {shown(value)}, must be a number or a list of seeds"
+    )

@@ -19,9 +19,13 @@ from sparl.sparse.pattern import Pattern
 from sparl.training.environment import ActionScale, Environment
 from sparl.training.run_folder import AGENT, AGENT_MANIFEST, RunFolder
 from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
+from sparl.wording import shown
 
 FORMAT = 1
 _MANIFEST_BYTES = 1 << 20
+# Inputs that an agent of any size may have. A layer takes memory for every input, connected or not,
+# so further inputs must be justified by the size of the file.
+_INPUTS = 1 << 16
 _ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
 _DTYPES = {"positions": np.int64, "weight": np.float32, "bias": np.float32}
 
@@ -111,6 +115,9 @@ class TrainedAgent:
             np.asarray(policy["action_high"], np.float64),
             _action_dtype(policy),
         )
+        low, high = self._scale.low, self._scale.high
+        if low.ndim != 1 or low.shape != high.shape or not np.isfinite([low, high]).all():
+            raise ValueError("action_low and action_high must be equally many finite numbers")
         self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
         self._squashed = policy["output_activation"] == "linear"
         if actor.layout.n_out != self.n_act * (2 if self._squashed else 1):
@@ -211,6 +218,9 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     where = folder.path / AGENT
     expected = _expected(manifest["networks"])
     data = folder.files.read(AGENT, largest(expected))
+    inputs, most = manifest["policy"]["observations"], max(_INPUTS, len(data))
+    if type(inputs) is not int or not 0 < inputs <= most:
+        raise ValueError(f"{shown(inputs)} observations, must be 1 to {most:,}")
     if digest(data) != manifest["file"]["sha256"]:
         raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
     return manifest, unpack(data, expected, where)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import isfinite
@@ -194,6 +195,31 @@ class Checkpoints:
             return self._replay.names()
         except DataError:
             return []
+
+    def check_hold(self, least: int) -> None:
+        """Check that a checkpoint has a state of so many bytes at least, or that there is none.
+
+        Called before networks are allocated: a configuration can claim any size, but a checkpoint
+        of such networks holds so many bytes.
+
+        Raises:
+            DataError: with what is wrong with each of the checkpoints.
+        """
+        troubles = []
+        for path in self.newest_first():
+            try:
+                size = self.look(path)["file"]["bytes"]
+            except DataError as error:
+                troubles.append(str(error))
+                continue
+            if size >= least:
+                return
+            troubles.append(
+                f"{path / STATE}: {size:,} bytes, but networks of the size in the configuration "
+                f"take at least {least:,}"
+            )
+        if troubles:
+            raise no_checkpoint(troubles)
 
     def look(self, path: Path) -> Tree:
         """A checkpoint's manifest, where all files are there, of its sizes; they are not read.
@@ -396,6 +422,14 @@ def _verified(folder: Folder, name: str, about: Any, most: int) -> bytes:
     if digest(data) != about["sha256"]:
         raise DataError(f"{path}: damaged (its SHA-256 is not the one in {MANIFEST})")
     return data
+
+
+def no_checkpoint(troubles: Sequence[str]) -> DataError:
+    """Return the error that no checkpoint can be used, from what is wrong with each."""
+    return DataError(
+        f"{'; '.join(troubles)}; there is no other checkpoint; sparl train with --overwrite "
+        "begins anew"
+    )
 
 
 def _cannot_be_used(manifest: Path, error: Exception) -> DataError:

@@ -312,6 +312,8 @@ class Environment:
             return True
         import mujoco
 
+        if not (np.abs(state["physics"]) <= mujoco.mjMAXVAL).all():
+            raise ValueError(f"the simulator's state holds a number beyond {mujoco.mjMAXVAL:g}")
         mujoco.mj_setState(
             bare.model, bare.data, state["physics"], mujoco.mjtState.mjSTATE_INTEGRATION
         )
@@ -405,6 +407,8 @@ def _words_of_array(array: NDArray[Any] | np.generic) -> dict[str, Any]:
 def _array(words: dict[str, Any]) -> Any:
     if _ARRAY not in words:
         return words
+    if words[_ARRAY] not in _DTYPES:
+        raise ValueError(f"an array of dtype {str(words[_ARRAY])[:40]}")
     return np.array(words["values"], words[_ARRAY]).reshape(words["shape"])[()]
 
 

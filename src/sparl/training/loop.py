@@ -16,7 +16,7 @@ from numpy.random import Generator
 
 from sparl import _native
 from sparl.configuration import Config, check, differences, typed_fields, why_not_longer
-from sparl.cost import network_bytes
+from sparl.cost import least_checkpoint_bytes, network_bytes
 from sparl.errors import (
     DataError,
     Diverged,
@@ -31,7 +31,7 @@ from sparl.random_streams import generator_state, integer_seed, restore_generato
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, Sampling, replay_bytes
 from sparl.training.agent_file import load_agent, save_agent
-from sparl.training.checkpoint import Checkpoints
+from sparl.training.checkpoint import Checkpoints, no_checkpoint
 from sparl.training.console import RunConsole
 from sparl.training.durable import user_path
 from sparl.training.environment import Environment, make_environment
@@ -42,13 +42,14 @@ from sparl.training.memory import give_freed_memory_back, memory_bytes
 from sparl.training.plan import connections_text, plan
 from sparl.training.record import Record, how_it_went_on, not_exact_because
 from sparl.training.rewire import EvolvingLearner, build_agent
-from sparl.training.run_folder import GROWING, RunFolder
+from sparl.training.run_folder import GROWING, RunFolder, check_continued
 from sparl.training.tasks import module_of
 from sparl.training.team import Team
 from sparl.training.tensorboard import require_tensorboard
 from sparl.training.wrappers import reject_lasting_state
 from sparl.user_modules import command_line
 
+_LONGEST_RUN = 1e12  # seconds
 Policy = Callable[[Array], Array]
 
 
@@ -106,6 +107,8 @@ class Training:
                 opened.callback(self.evaluator.close)
                 n_obs, n_act = self.environment.n_obs, self.environment.n_act
                 self.architecture = architecture(config, n_obs, n_act)
+                if folder:
+                    Checkpoints(folder.path).check_hold(least_checkpoint_bytes(self.architecture))
                 _check_memory(config, self.architecture, n_obs, n_act)
                 self.agent = build_agent(config, self.architecture)
                 self.capacity_rule = capacity_rule(config)
@@ -348,10 +351,7 @@ class Training:
                 self.console.warn(f"{trouble}; going on from {path.name}")
             return
         if troubles:
-            raise DataError(
-                f"{'; '.join(troubles)}; there is no other checkpoint; sparl train with "
-                "--overwrite begins anew"
-            )
+            raise no_checkpoint(troubles)
         gone = self.folder.why_not_anew(self.config)
         if gone:
             raise DataError(gone)
@@ -375,21 +375,19 @@ class Training:
             other = differences(there, self.config)
             if other:
                 raise DataError(f"{path}: of another configuration: {'; '.join(other)}")
+            _check_counters(self.config, state, self.replay)
             self._restore_without_replay(state)
-            if not 0 <= self.env_step <= self.config.steps:
-                raise ValueError(f"step {self.env_step} of {self.config.steps}")
             env, environment = self.config.env, state["environment"]
             because = not_exact_because(env, environment, about["made_with"])
             entry = {"env_step": self.env_step, "not_exact_because": because}
+            check_continued(about["continued"])
+            seconds, cpu = _seconds(about["seconds"]), about.get("cpu_seconds")
+            cpu = None if cpu is None else _seconds(cpu)  # version 0.1 did not record it
             self.folder.rewind(about["growing_files"])
-            cpu = about.get("cpu_seconds")  # checkpoints of version 0.1 do not have it
-            self.record.go_on(
-                float(about["seconds"]),
-                None if cpu is None else float(cpu),
-                [*about["continued"], entry],
-            )
+            self.record.go_on(seconds, cpu, [*about["continued"], entry])
         except (
-            KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError
+            KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError,
+            RecursionError,
         ) as error:  # fmt: skip
             raise DataError(f"{path}: cannot be used ({type(error).__name__}: {error})") from None
 
@@ -507,6 +505,44 @@ class Training:
         else:  # a new episode: what the last one would have brought is not known
             self.replay.cut()
             self.episode_return = 0.0
+
+
+def _check_counters(config: Config, state: dict[str, Any], replay: RingBuffer) -> None:
+    """Check the counters of a checkpoint: all follow from the step, or are bounded by it.
+
+    Raises:
+        ValueError: one contradicts the step.
+    """
+    env_step, episodes = state["counters"]["env_step"], state["counters"]["episodes"]
+    if not 0 <= env_step <= config.steps or episodes > env_step:
+        raise ValueError(f"step {env_step} of {config.steps}, {episodes} episodes")
+    if replay.first + replay.size != env_step:
+        raise ValueError(f"{replay.first + replay.size} transitions in {env_step} steps")
+    updates = max(env_step - config.warmup_env_steps, 0) * config.updates_per_env_step
+    if state["agent"]["agent"]["updates"] != updates:
+        found = state["agent"]["agent"]["updates"]
+        raise ValueError(f"{found} updates at step {env_step}, must be {updates}")
+    if state["agent"].get("temperature", {"steps": 0})["steps"] > updates:
+        raise ValueError(f"the temperature has more than {updates} updates")
+    for name, own in (("actor", updates // config.actor_every), ("critics", updates)):
+        learner = state["agent"][f"{name}_learner"]
+        steps, due = learner["adam.steps"], learner["due_seen"]
+        if learner["own_updates"] != own or steps > own or due > updates:
+            raise ValueError(
+                f"the {name} has {learner['own_updates']} updates, {steps} steps of Adam and {due} "
+                f"topology updates at update {updates}"
+            )
+
+
+def _seconds(value: Any) -> float:
+    """A duration in a checkpoint.
+
+    Raises:
+        ValueError, TypeError: it is none.
+    """
+    if not 0 <= float(value) < _LONGEST_RUN:
+        raise ValueError(f"{value} seconds")
+    return float(value)
 
 
 def _config_of(path: Path, about: dict[str, Any]) -> Config:

@@ -268,5 +268,11 @@ class Averages:
         return dict(self._sums)
 
     def restore(self, state: dict[str, tuple[float, int]]) -> None:
-        """Take over a state."""
+        """Take over a state.
+
+        Raises:
+            ValueError: a mean of nothing.
+        """
+        if any(count < 1 for _, count in state.values()):
+            raise ValueError("recorded counts must be at least 1")
         self._sums = {name: (total, count) for name, (total, count) in state.items()}

@@ -35,6 +35,7 @@ from sparl.topology.propose import Proposal, TopologyMethod, propose
 from sparl.topology.rules import GRADIENT
 from sparl.topology.schedule import NEVER, Schedule
 
+_MOST = 1 << 53  # of a number in the record of a topology update; float64 holds integers up to it
 INITIAL_WEIGHTS = {"uniform": uniform_fan_in, "xavier": xavier_uniform, "orthogonal": orthogonal}
 
 
@@ -202,11 +203,14 @@ class EvolvingLearner:
         restore_generator(self.rng, parts["rng"])
         self.own_updates = int(state["own_updates"])
         self._due_seen = int(state["due_seen"])
+        rows = np.asarray(state["evolutions"])
+        if not ((rows >= 0) & (rows <= _MOST)).all():
+            raise ValueError(f"evolutions holds numbers outside [0, {_MOST:,}]")
         self.evolutions = [
             Evolution(int(at), (int(m), int(k)), int(n), f, int(moved), int(live), int(dead),
                       int(back), overlap)
             for at, m, k, n, f, moved, live, dead, back, overlap
-            in np.asarray(state["evolutions"]).tolist()
+            in rows.tolist()
         ]  # fmt: skip
         for (member, layer), pattern in self.network.layout:
             positions = np.asarray(parts["initial"][f"member{member}.layer{layer}"], np.int64)

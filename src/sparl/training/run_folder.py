@@ -20,7 +20,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from sparl.training.durable import is_temporary, user_path, why_no_name
 from sparl.training.folder import Folder
 from sparl.training.fork import close_in_children
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
+from sparl.wording import shown
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
@@ -202,7 +203,10 @@ class RunFolder:
         path = self.path / CONFIG
         data = self.files.read(CONFIG, TOML_BYTES)
         config = Config(**fields_of(parse_toml(data, path, "configuration"), path))
-        check(config)
+        try:
+            check(config)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
         return config
 
     def write(self, name: str, data: bytes) -> None:
@@ -251,11 +255,10 @@ class RunFolder:
         notes = about.get("environment", {}).get("notes", [])
         if not _texts(notes):
             raise DataError(f"{self.path / RUN}: the environment's notes are {str(notes)[:80]}")
-        for entry in about.get("continued", []):
-            if not isinstance(entry, dict) or entry.keys() != {"env_step", "not_exact_because"}:
-                raise DataError(f"{self.path / RUN}: continued holds {str(entry)[:80]}")
-            if type(entry["env_step"]) is not int or not _texts(entry["not_exact_because"]):
-                raise DataError(f"{self.path / RUN}: continued holds {str(entry)[:80]}")
+        try:
+            check_continued(about.get("continued", []))
+        except ValueError as error:
+            raise DataError(f"{self.path / RUN}: {error}") from None
         return about
 
     def environment_module(self) -> str:
@@ -388,9 +391,35 @@ class RunFolder:
             raise DataError(f"{path}: its last line is cut off; {RESTORE}")
         try:
             text = data[: data.rfind(b"\n") + 1].decode()
-            return list(csv.DictReader(io.StringIO(text)))
+            lines = csv.reader(io.StringIO(text))
+            columns = next(lines, [])
+            rows = []
+            for line in lines:
+                if len(line) != len(columns):
+                    raise csv.Error(
+                        f"line {lines.line_num} has {len(line):,} cells, the header "
+                        f"{len(columns):,}"
+                    )
+                rows.append(dict(zip(columns, line, strict=True)))
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path}: damaged ({error})") from None
+        return rows
+
+
+def check_continued(entries: Iterable[Any]) -> None:
+    """Check what a file says of where a run was resumed, and why not exactly.
+
+    Raises:
+        ValueError: an entry is something else.
+    """
+    for entry in entries:
+        if (
+            not isinstance(entry, dict)
+            or entry.keys() != {"env_step", "not_exact_because"}
+            or type(entry["env_step"]) is not int
+            or not _texts(entry["not_exact_because"])
+        ):
+            raise ValueError(f"continued holds {shown(entry)}")
 
 
 def _texts(value: object) -> bool:

@@ -106,6 +106,8 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
             safetensors.SafetensorError) as error:  # fmt: skip
         raise DataError(f"{where}: damaged ({type(error).__name__}: {error})") from None
     for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataError(f"{where}: {name} holds a value that is NaN or infinite")
         # NumPy trusts a bool to be 0 or 1.
         if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
             raise DataError(f"{where}: {name} holds bytes that are neither 0 nor 1")

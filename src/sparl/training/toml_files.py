@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +13,17 @@ import tomli_w
 from sparl.configuration import FIELDS, Config, typed_fields
 from sparl.errors import UsageError
 from sparl.training.durable import user_path
+from sparl.wording import shown
 
-TOML_BYTES = 1 << 20  # of a file that is read, at most
+TOML_BYTES = 1 << 19  # of a file that is read, at most
+_PARTS = 16  # of a dotted key, at most
+# Strings and comments, also unterminated ones; what remains of a file holds its keys.
+_STRINGS = re.compile(
+    r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5})?|\'\'\'(?:[^']|'(?!\'\'))*+(?:'{3,5})?'''
+    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+""",
+    re.DOTALL,
+)
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{_PARTS}}}")
 _OTHER_FORMS = (".yaml", ".yml", ".json")
 
 
@@ -40,8 +50,10 @@ def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     unset = content.pop("unset", [])
     fields = typed_fields(content, str(path))
     optional = {name for name in FIELDS if getattr(Config, name) is None}
-    if not isinstance(unset, list) or not optional.issuperset(map(str, unset)):
-        raise UsageError(f"{path}: unset is {unset!r}, must be names of fields that can be unset")
+    if not isinstance(unset, list) or not all(isinstance(u, str) and u in optional for u in unset):
+        raise UsageError(
+            f"{path}: unset is {shown(unset)}, must be names of fields that can be unset"
+        )
     return {**fields, **dict.fromkeys(unset)}
 
 
@@ -79,7 +91,9 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
     try:
         if len(data) > TOML_BYTES:
             raise ValueError(f"more than {TOML_BYTES:,} bytes")
-        content = tomllib.loads(data.decode("utf-8", "surrogateescape"))
+        text = data.decode("utf-8", "surrogateescape")
+        _check_dotted_keys(text)
+        content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         if path.suffix in _OTHER_FORMS:
             form = path.suffix.lstrip(".").upper()
@@ -90,3 +104,16 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
     if not content:
         raise UsageError(f"{kind} file {path} is empty")
     return content
+
+
+def _check_dotted_keys(text: str) -> None:
+    """Reject keys of many parts, a.b.c...: tomllib takes time and memory by their square.
+
+    Raises:
+        ValueError: with the line.
+    """
+    keys = _STRINGS.sub(lambda found: "s" + "\n" * found[0].count("\n"), text)
+    long = _LONG_KEY.search(keys)
+    if long:
+        line = keys.count("\n", 0, long.start()) + 1
+        raise ValueError(f"a key of more than {_PARTS} parts (at line {line})")
