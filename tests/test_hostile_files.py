@@ -217,8 +217,8 @@ def test_an_agents_manifest_that_lies_is_refused(
     [
         (lambda m: m.update(format=3), "format 3, this version reads 2"),
         (lambda m: m.update(env_step=38), "of step 38, in checkpoint-37"),
-        (lambda m: m["file"].update(bytes=1 << 62), "bytes, at most"),
-        (lambda m: m["replay"].update(size=1 << 61), "2305843009213693952 transitions"),
+        (lambda m: m["file"].update(bytes=1 << 62), "bytes, should be 4611686018427387904"),
+        (lambda m: m["replay"].update(size=1 << 61), "the replay at 2305843009213693952"),
         (lambda m: m["replay"]["segments"][0].update(end=1 << 61), "transitions 0 to"),
         (lambda m: m["replay"]["segments"][0].update(sha256="../" * 22), "digest"),
         (lambda m: m["replay"]["segments"].append({}), "cannot be used"),

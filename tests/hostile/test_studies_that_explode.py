@@ -27,10 +27,7 @@ FILES = {
     "deeply nested": (STUDY + "x = " + "[" * 100_000, "cannot be read as TOML"),
     "nested tables": (STUDY + "fields = " + "{a = " * 300 + "1" + "}" * 300, "unknown field 'a'"),
     "a deep value": (STUDY + "[fields]\nsteps = " + "[" * 400 + "]" * 400, "steps is [["),
-    "unknown keys": (
-        "".join(f"k{i}=1\n" for i in range(50_000)),
-        "and 49,995 more; known: methods",
-    ),
+    "unknown keys": ("".join(f"k{i}=1\n" for i in range(50_000)), "and 49,995 more; known:"),
     "80,000 unknown keys": ("".join(f"key_{i} = 1\n" for i in range(80_000)), "more than 524,288"),
     "unknown fields": (
         STUDY + "[fields]\n" + "".join(f"k{i}=1\n" for i in range(50_000)), "unknown field 'k0'"
