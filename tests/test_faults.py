@@ -32,9 +32,9 @@ from children import hears, wait_until
 from resuming import results, stopped_at
 from sparl import _native
 from sparl.cli import main
-from sparl.configuration import FIELDS, check, typed_fields
+from sparl.configuration import FIELDS, typed_fields
 from sparl.errors import EnvironmentFault, UsageError
-from sparl.methods import METHODS, architecture, preset
+from sparl.methods import METHODS, architecture, check, preset
 from sparl.training import loop, machine, memory
 from sparl.training.environment import Environment
 from sparl.training.loop import Training

@@ -290,7 +290,7 @@ def info(args: list[str]) -> int:
         if isinstance(value, dict):
             value = [f"{k} {_rounded(v)}" for k, v in value.items() if v not in ([], "")]
         text = ", ".join(map(_rounded, value if isinstance(value, list) else [value]))
-        _say(_printable(f"{name.replace('_', ' ')}: {text}"))
+        _say(f"{name.replace('_', ' ')}: {text}".replace("\n", "\\n"))
     return 0
 
 
@@ -455,11 +455,8 @@ def _complain(text: str) -> None:
     """One line, whatever a file or an environment had to say."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 300]} ... {text[-300:]}"
-    PlainConsole(stderr=True).print(f"sparl: {_printable(text)}")
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = text.replace("\n", "\\n")
+    PlainConsole(stderr=True).print(f"sparl: {text}")
 
 
 if __name__ == "__main__":

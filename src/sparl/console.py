@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import IO, Any, NoReturn, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
 from sparl.errors import ResourceError
+from sparl.wording import visible
 
 _WIDE = 10_000  # columns
 
@@ -19,7 +22,8 @@ _WIDE = 10_000  # columns
 class PlainConsole(Console):
     """Lines as they are: no colours, markup or wrapping; a closed pipe is a BrokenPipeError.
 
-    A character that the stream cannot encode is written as an escape sequence.
+    A character that the stream cannot encode, and one that a terminal would obey or not show, is
+    written as an escape sequence: what is printed may come from files and environments.
     """
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
@@ -38,6 +42,17 @@ class PlainConsole(Console):
         """
         with nullcontext() if self.stderr else output_checked():
             super().print(*objects, **how)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """As Rich's; the text is measured as it is shown."""
+        return super().render_str(visible(text), **how)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """As Rich's; whatever is rendered has printable characters and line feeds alone."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
 
     @property
     def file(self) -> IO[str]:

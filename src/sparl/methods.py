@@ -16,7 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config, why_not_longer
+from sparl.configuration import (
+    FIELDS,
+    WITHOUT_INFLUENCE,
+    Config,
+    typed_fields,
+    why_not_longer,
+    wrong_values,
+)
 from sparl.errors import UsageError
 from sparl.topology.density import Shape, erdos_renyi_total, round_half_up, scaled
 
@@ -217,6 +224,39 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
         else:
             values |= _ds_densities(agent, env, len(hidden))
     return replace(Config(method=chosen.name, env=env), **{**values, **overrides})
+
+
+def check(config: Config) -> None:
+    """Raise UsageError unless a configuration could have been given on the command line.
+
+    Every configuration passes it before anything else uses it, wherever it comes from. Rules are
+    names by their grammar alone; that they are registered is checked where topology is built.
+
+    Raises:
+        UsageError: with all that is wrong, in one line.
+    """
+    wrong = wrong_values(config)
+    method = METHODS.get(config.method)
+    if method is None:
+        wrong.append(f"method is {config.method!r}, must be one of {', '.join(METHODS)}")
+    elif method.agent != config.agent:
+        wrong.append(f"agent is {config.agent!r}, but {method.name} is a {method.agent}")
+    if wrong:
+        raise UsageError("; ".join(wrong))
+
+
+def config_of(fields: Mapping[str, Any], where: object) -> Config:
+    """Return the configuration that the fields in a file describe; others have their defaults.
+
+    Raises:
+        UsageError: unknown fields, or values that the command line would not accept.
+    """
+    config = Config(**typed_fields(dict(fields), str(where)))
+    try:
+        check(config)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return config
 
 
 def _task(env: str) -> tuple[str, str]:

@@ -1,7 +1,11 @@
-"""Words that go with numbers, and words of a shell."""
+"""Words that go with numbers, words of a shell, and texts that are safe to show."""
 
 import os
+import re
 import shlex
+
+# C0 and C1 controls, line and paragraph separators, and what changes the direction of a text.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def counted(number: int, one: str) -> str:
@@ -19,3 +23,18 @@ def shell_word(path: str | os.PathLike[str]) -> str:
         for byte in os.fsencode(text)
     )
     return f"$'{''.join(escaped)}'"
+
+
+def has_control_characters(text: str) -> bool:
+    """Return whether a text holds characters that a terminal or an editor obeys."""
+    return _CONTROL.search(text) is not None
+
+
+def visible(text: str) -> str:
+    """Return a text with every character that is not printable as an escape sequence.
+
+    Line feeds are kept.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import FIELDS, Config, check, typed_fields
+from sparl.configuration import FIELDS, Config, typed_fields
 from sparl.errors import DataError, UsageError
-from sparl.methods import find_method, preset, run_id
+from sparl.methods import check, find_method, preset, run_id
 from sparl.training.durable import make_folder, write_whole
 from sparl.training.run_folder import RunFolder
 from sparl.training.toml_files import load_toml
@@ -55,10 +55,11 @@ class Unit:
         """The run that these fields describe.
 
         Raises:
-            UsageError: unknown method or settings.
+            UsageError: the command line would not accept them.
         """
         values = dict(fields)
         config = preset(values.pop("method"), values.pop("env"), **values)
+        check(config)
         return cls(run_id(config), fields, config)
 
 
@@ -109,7 +110,6 @@ def read_study(path: Path) -> Study:
     units: dict[str, Unit] = {}
     for fields in _combinations(content, path):
         unit = Unit.of(fields)
-        check(unit.config)
         units.setdefault(unit.id, unit)
     ordered = sorted(units.values(), key=lambda unit: unit.fields["seed"])
     return Study(path.stem, ordered)

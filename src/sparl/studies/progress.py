@@ -9,7 +9,6 @@ from typing import Literal
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from sparl.errors import DataError
 from sparl.studies.plan import Unit
@@ -100,7 +99,7 @@ def table(every: Sequence[Progress]) -> Group:
     # Not in the table, which would break them into lines of its own width.
     told = [f"{counted(len(every), 'run')}: {text}{_left(every)}"]
     told += [f"{p.unit.id}: {p.error}" for p in every if p.error]
-    return Group(*([shown] if under_way else []), *map(Text, told))
+    return Group(*([shown] if under_way else []), *told)
 
 
 def _left(every: Sequence[Progress]) -> str:

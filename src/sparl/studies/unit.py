@@ -13,6 +13,7 @@ from sparl.studies.plan import Unit
 from sparl.studies.progress import FAILURE
 from sparl.training.durable import make_folder, write_whole
 from sparl.training.toml_files import toml_bytes
+from sparl.wording import visible
 
 ASKED = "asked.toml"  # the fields that were set
 OUTPUT = "output.txt"  # what the training printed
@@ -43,5 +44,5 @@ def record_end(path: Path, exit_code: int) -> None:
 
 def record_loss(path: Path, error: str, exit_code: int | None = None) -> None:
     """Remember why a run did not end by itself."""
-    content = {"exit_code": exit_code, "error": error}
+    content = {"exit_code": exit_code, "error": visible(error)}
     write_whole(path / FAILURE, (json.dumps(content) + "\n").encode())

@@ -29,6 +29,7 @@ from sparl.errors import DataError, ResourceError
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.durable import read_whole, sync_folder, write_file
 from sparl.training.tensors import Expected, Tree, digest, join, largest, pack, split, unpack
+from sparl.training.texts import parse_json
 
 FORMAT = 2
 STATE, MANIFEST, REPLAY = "state.safetensors", "manifest.json", "replay"
@@ -278,12 +279,7 @@ def read_manifest(path: Path) -> Tree:
         DataError: missing, damaged or of another format.
     """
     where = path / MANIFEST
-    try:
-        content = json.loads(read_whole(where, _MANIFEST_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: damaged ({error})") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{where}: not a JSON object")
+    content = parse_json(read_whole(where, _MANIFEST_BYTES), where)
     if content.get("format") != FORMAT:
         raise DataError(
             f"{where}: format {str(content.get('format'))[:20]}, this version reads {FORMAT}; "

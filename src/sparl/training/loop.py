@@ -15,10 +15,17 @@ import numpy as np
 from numpy.random import Generator
 
 from sparl import _native
-from sparl.configuration import Config, check, differences, typed_fields, why_not_longer
+from sparl.configuration import Config, differences, why_not_longer
 from sparl.cost import network_bytes
 from sparl.errors import DataError, Diverged, ResourceError, UsageError
-from sparl.methods import Architecture, architecture, method_label, without_effect
+from sparl.methods import (
+    Architecture,
+    architecture,
+    check,
+    config_of,
+    method_label,
+    without_effect,
+)
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
@@ -494,7 +501,7 @@ def _config_of(path: Path, about: dict[str, Any]) -> Config:
         DataError: it has a field that this version does not know, or a value that cannot be.
     """
     try:
-        return Config(**typed_fields(about["config"], str(path)))
+        return config_of(about["config"], path)
     except UsageError as error:
         raise DataError(f"{error}; it was written by sparl {about['made_with']['sparl']}") from None
 

@@ -25,10 +25,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import FIELDS, Config, check
+from sparl.configuration import FIELDS, Config
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
-from sparl.methods import run_name
+from sparl.methods import config_of, run_name
 from sparl.training.durable import make_folder, read_whole, user_path, write_whole
+from sparl.training.texts import parse_json
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
@@ -184,9 +185,7 @@ class RunFolder:
         """
         path = self.path / CONFIG
         data = read_whole(path, TOML_BYTES)
-        config = Config(**fields_of(parse_toml(data, path, "configuration"), path))
-        check(config)
-        return config
+        return config_of(fields_of(parse_toml(data, path, "configuration"), path), path)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file."""
@@ -202,13 +201,7 @@ class RunFolder:
         Raises:
             DataError: missing or damaged.
         """
-        try:
-            content = json.loads(read_whole(self.path / name, most))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{self.path / name}: cannot be read ({error})") from None
-        if not isinstance(content, dict):
-            raise DataError(f"{self.path / name}: not a JSON object")
-        return content
+        return parse_json(read_whole(self.path / name, most), self.path / name)
 
     @_advised()
     def run(self) -> dict[str, Any]:

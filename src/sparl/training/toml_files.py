@@ -12,6 +12,7 @@ import tomli_w
 from sparl.configuration import FIELDS, Config, typed_fields
 from sparl.errors import UsageError
 from sparl.training.durable import user_path
+from sparl.training.texts import check_texts
 
 TOML_BYTES = 1 << 20  # of a file that is read, at most
 _OTHER_FORMS = (".yaml", ".yml", ".json")
@@ -80,6 +81,7 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
         if len(data) > TOML_BYTES:
             raise ValueError(f"more than {TOML_BYTES:,} bytes")
         content = tomllib.loads(data.decode("utf-8", "surrogateescape"))
+        check_texts(content)
     except (ValueError, RecursionError) as error:
         if path.suffix in _OTHER_FORMS:
             form = path.suffix.lstrip(".").upper()
