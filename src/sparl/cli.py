@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import os
 import sys
@@ -22,8 +23,9 @@ from sparl.console import (
     output_checked,
 )
 from sparl.errors import DataError, SparlError, UsageError
+from sparl.spellings import hyphenated
 from sparl.training.interrupt import interrupt_held
-from sparl.user_modules import import_user_module
+from sparl.user_modules import import_module_of, import_user_module
 
 if TYPE_CHECKING:
     from sparl.training.loop import Run
@@ -125,7 +127,10 @@ def _dispatch(args: list[str]) -> int:
 
 
 def _import_user_modules(args: list[str]) -> list[str]:
-    """Import what `--import` before the command names; returns the words behind that.
+    """Import what `--import` before the command names, and the module of `--env MODULE:ID`.
+
+    Returns:
+        The words from the command on.
 
     Raises:
         UsageError: a module cannot be imported, or its name is missing.
@@ -138,6 +143,10 @@ def _import_user_modules(args: list[str]) -> list[str]:
         with interrupt_held():
             import_user_module(words[0])
         args = words[1:]
+    for flag, value in itertools.pairwise(hyphenated(args)):
+        if flag == "--env":
+            with interrupt_held():
+                import_module_of(value)
     return args
 
 

@@ -31,6 +31,7 @@ from sparl.methods import config_of, run_name
 from sparl.training.durable import make_folder, read_whole, user_path, write_whole
 from sparl.training.texts import parse_json
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
+from sparl.user_modules import named_module
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
@@ -232,9 +233,10 @@ class RunFolder:
         return about
 
     def environment_module(self) -> str:
-        """The module that registered the run's environment, as run.json says; "" if it does not."""
+        """The module that registered the run's environment, as its files say; "" if they do not."""
         try:
-            module = str(self.run().get("environment", {}).get("module", ""))
+            module = named_module(self.config().env)
+            module = module or str(self.run().get("environment", {}).get("module", ""))
         except DataError:
             return ""
         return module if all(part.isidentifier() for part in module.split(".")) else ""
