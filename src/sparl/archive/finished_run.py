@@ -116,6 +116,17 @@ class FinishedRun:
         )  # fmt: skip
 
     @property
+    def sizes(self) -> tuple[int, int] | None:
+        """Lengths of an observation and of an action; None for a run that did not record them."""
+        environment = self.about.get("environment", {})
+        if "observations" in environment:
+            return environment["observations"], environment["actions"]
+        if not self.degrees:
+            return None
+        n_obs, n_in = (len(self.degrees["now"][n][0][0]["out"]) for n in ("actor", "critics"))
+        return n_obs, n_in - n_obs  # of a critic's inputs the others are the action
+
+    @property
     def trained_returns(self) -> Array:
         """Return the mean returns of the evaluations that came after the first update."""
         return self.returns[self.updates > 0]

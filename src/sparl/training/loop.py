@@ -121,8 +121,9 @@ class Training:
                 self.folder = opened.enter_context(closing(folder or RunFolder.create(config)))
                 self.checkpoints = Checkpoints(self.folder.path)
                 self._failed_saves = 0
+                self._observations: Array | None = None  # of the last evaluation
                 self.record = Record(
-                    self.folder, config, self.architecture, self.environment.notes, self.team.most
+                    self.folder, config, self.architecture, self.environment, self.team.most
                 )
                 opened.callback(self.record.close)
                 self._made_with = made_with()
@@ -264,6 +265,7 @@ class Training:
             result = self.evaluator.evaluate(self.agent.policy, self.team.most)
         except Diverged as error:
             raise self._diverged(str(error), self.env_step) from None
+        self._observations = result.observations
         self.record.evaluation(self.env_step, self.agent.updates, result)
         self._write_record()
         self.console.evaluated(self.env_step, result)
@@ -403,7 +405,7 @@ class Training:
         self._check_finite()
         about = {"method": method_label(config), "env": config.env, "env_step": self.env_step}
         save_agent(
-            self.folder, self.agent.networks(), self.environment, about,
+            self.folder, self.agent.networks(), self.environment, about, self._observations,
             squashed=config.agent == "SAC",
         )  # fmt: skip
         self._write_degrees()

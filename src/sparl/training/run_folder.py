@@ -9,6 +9,7 @@ topology.csv       every evolution of every layer
 degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         what is in it, its digest, and how to act with it
+observations.safetensors   of the last evaluation, for the check of exports
 checkpoint-<step>  what the run needs to go on, and replay: its transitions; see checkpoint.py
 """
 
@@ -36,11 +37,12 @@ from sparl.user_modules import named_module
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
+OBSERVATIONS = "observations.safetensors"
 LOCK = ".lock"
 _JSON_BYTES, _CSV_BYTES = 1 << 22, 1 << 30  # of a file that is read, at most
 DEGREES_BYTES = 1 << 28
 GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
-FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST)
+FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS)
 # What to do about a damaged file.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
 
