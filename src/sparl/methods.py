@@ -8,6 +8,7 @@ tables and texts; where a text is silent, of what its released code was built fr
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import hashlib
 import itertools
@@ -404,8 +405,13 @@ def _narrow(layers: Layers, network: str, notes: list[str]) -> Layers:
         shapes = itertools.pairwise((n_in, *(width,) * hidden, n_out))
         return tuple((shape, shape[0] * shape[1]) for shape in shapes)
 
+    def weights(width: int) -> int:
+        return connections(of_width(width))
+
     widths = range(1, max(shape[1] for shape, _ in layers) + 1)
-    width = min(widths, key=lambda width: abs(connections(of_width(width)) - wanted))
+    above = bisect.bisect_left(widths, wanted, key=weights)
+    nearest = widths[max(above - 1, 0) : above + 1]
+    width = min(nearest, key=lambda width: abs(weights(width) - wanted))
     notes.append(
         f"{network}: {hidden} hidden layers of {width} units, {connections(of_width(width)):,} "
         f"weights for the {wanted:,} of the sparse network"

@@ -32,5 +32,5 @@ def in_csv(value: object) -> object:
     """Return a cell for CSV: a number as it is, a text so that no spreadsheet computes it."""
     if not isinstance(value, str):
         return value
-    text = visible(value)
+    text = visible(value).replace("\n", " ")
     return f"'{text}" if _FORMULA.match(text) else text

@@ -178,6 +178,6 @@ def _remember(rows: NDArray[np.float64], step: int, observation: Array) -> None:
     every = _every(step, len(rows))
     if step % every:
         return
-    if 2 * step == every * len(rows):  # all rows are full: from here on half as many are kept
+    if every > 1 and 2 * step == every * len(rows):  # all are full: keep half as many from here on
         rows[: len(rows) // 2] = rows[::2].copy()
     rows[step // every] = observation
