@@ -580,3 +580,16 @@ def test_one_bad_run_does_not_spoil_a_report(
     assert all(line.isprintable() for line in said.splitlines())
     for name in {"bad", "same"} - set(folders):
         assert f"{tmp_path / 'runs' / name}" in said
+
+
+def test_one_bad_run_does_not_keep_the_others_out_of_an_archive(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        str(write_run(tmp_path / name, "TD3", "Hopper-v5", [1.0, 2.0], seed=seed))
+        for seed, name in enumerate(("good", "bad", "fine"))
+    ]
+    set_fields(tmp_path / "bad", method="*/")
+    words = ["archive", *runs, "--to", str(tmp_path / "kept"), "--commit", "abcdef0"]
+    assert str(tmp_path / "bad") in rejected(capsys, words)
+    assert len(list((tmp_path / "kept").rglob("run.json"))) == 2

@@ -14,7 +14,7 @@ import tyro
 from sparl.archive.archive import archive_run, check_archive
 from sparl.arguments import parse_options
 from sparl.console import PlainConsole
-from sparl.errors import ResourceError, UsageError
+from sparl.errors import DataError, ResourceError, UsageError
 from sparl.report.page import html, markdown, summary
 from sparl.report.pictures import Section, Shade, all_sections
 from sparl.report.runs import collect
@@ -145,7 +145,14 @@ def archive(args: list[str]) -> int:
     """`sparl archive`."""
     options = parse_options(ArchiveOptions, args, "sparl archive")
     check_archive(options.to)
+    failed: list[DataError | UsageError] = []
     for run in options.runs:
-        into = archive_run(run, options.to, options.commit)
-        PlainConsole().print(f"{run} -> {into}")
+        try:
+            into = archive_run(run, options.to, options.commit)
+        except (DataError, UsageError) as error:  # the others are archived
+            failed.append(error)
+        else:
+            PlainConsole().print(f"{run} -> {into}")
+    if failed:
+        raise type(failed[0])("; ".join(map(str, failed)))
     return 0

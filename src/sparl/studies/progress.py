@@ -53,7 +53,7 @@ def progress(folder: Path, unit: Unit) -> Progress:
             env_step, last = points[-1][0], float(rows[-1]["mean"])
         if len(points) == 2 and points[1][1] > points[0][1]:
             rate = (points[1][0] - points[0][0]) / (points[1][1] - points[0][1])
-    except (DataError, KeyError, TypeError, ValueError):
+    except (DataError, KeyError, TypeError, ValueError, OverflowError):
         about = {}  # being written, or damaged; whoever trains it says which
     state, error = _state(path, about.get("state"))
     return Progress(unit, state, env_step, rate, last, error)
