@@ -88,6 +88,7 @@ def set_fields(run: Path, **fields: Any) -> None:
     """Change fields of a run's configuration."""
     path = run / "config.toml"
     config = {**parse_toml(path.read_bytes(), path, "configuration"), **fields}
+    config["unset"] = [name for name in config["unset"] if name not in fields]
     path.write_bytes(tomli_w.dumps(config).encode())
 
 
@@ -217,7 +218,7 @@ def test_json_files_hold_no_control_characters(
     content = json.loads((run / name).read_text())
     content |= {"value": {"x": text}, "key": {text: 1}, "nested": {"x": [[{"y": text}]]}}[where]
     (run / name).write_text(json.dumps(content))
-    words = ["evaluate", str(run)] if name == "agent.json" else ["report", str(run)]
+    words = commands(run)["evaluate" if name == "agent.json" else "report"]
     assert f"{run / name}: cannot be read" in rejected(capsys, words)
 
 
