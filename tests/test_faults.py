@@ -149,7 +149,7 @@ def test_an_evaluation_without_end_can_be_stopped(command: str, tmp_path: Path) 
         assert main([*words, "--max-episode-steps", "15"]) == 0
         config = tmp_path / "run" / "config.toml"
         config.write_text(config.read_text().replace("max_episode_steps = 15\n", ""))
-        words = ["evaluate", run]
+        words = ["--import", "bad_environments", "evaluate", run]
     mark = tmp_path / "mark"
     environment = {"PYTHONPATH": str(Path(__file__).parent), "MARK": str(mark)}
     with children.sparl(*words, env=environment) as process:
