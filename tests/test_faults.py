@@ -374,8 +374,9 @@ def test_read_only_places_and_files_in_the_way(tmp_path: Path, refused: Callable
     file = tmp_path / "file"
     file.write_text("mine")
     assert f"run folder {file} is a file; choose another --run-dir" in refused(2, *words, str(file))
-    for place in (str(file / "below"), "/proc/sparl-run", "x" * 300, "a\0b"):
+    for place in (str(file / "below"), "/proc/sparl-run", "x" * 300):
         assert "cannot be written: " in refused(2, *words, place)
+    assert "must not hold control characters" in refused(2, *words, "a\0b")
     assert file.read_text() == "mine"
 
 
@@ -597,7 +598,8 @@ def test_a_run_that_fails_for_ever_leaves_the_others_and_is_never_averaged_over(
         "methods": ["TD3"], "environments": ["bad_environments:FailsForSeed1-v0"], "seeds": 3,
         "fields": small,
     }).encode())  # fmt: skip
-    words = ["study", "run", str(file), "--folder", str(tmp_path / "runs"), "--processes", "2"]
+    words = ["--import", "bad_environments", "study", "run", str(file)]
+    words += ["--folder", str(tmp_path / "runs"), "--processes", "2"]
     for _ in range(2):
         assert main(words) == 1
         assert "3 runs: 2 finished, 1 failed" in capsys.readouterr().out

@@ -243,7 +243,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 _ENVIRONMENT_ID = re.compile(
     r"(?:[a-z_]\w*(?:\.[a-z_]\w*)*:)?(?:[a-z0-9][\w-]*/)?[a-z0-9][\w.-]*", re.ASCII | re.IGNORECASE
 )
-_LONGEST_ID = 128
+_LONGEST_ID = 160
 
 
 def wrong_values(config: Config) -> list[str]:
