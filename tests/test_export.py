@@ -273,7 +273,9 @@ def described(env: str, **fields: Any) -> tuple[Environment, list[str]]:
     environment = Environment(env, **fields)
     n_obs, n_act, scale = environment.n_obs, environment.n_act, environment.action_scale
     linear = layer(np.random.default_rng(0), n_obs, n_act, n_act)
-    return environment, describe(environment, Policy([linear], scale.low, scale.high))
+    return environment, describe(
+        environment.env_id, environment, Policy([linear], scale.low, scale.high)
+    )
 
 
 @pytest.mark.parametrize(

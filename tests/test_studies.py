@@ -28,6 +28,7 @@ from sparl.studies.progress import Progress, progress
 from sparl.studies.unit import words
 from sparl.training.run_folder import RunFolder
 from sparl.training.start import train
+from sparl.user_modules import import_module_of
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
 SIZES = {
@@ -278,11 +279,13 @@ def test_a_damaged_failure_is_a_failure(kind: str, tmp_path: Path) -> None:
 # With a checkpoint before the step at which a run waits to be disturbed.
 LONG = SMALL.replace("Pendulum-v1", "bad_environments:Waits-v0").replace("= 100", "= 50")
 LONG += "checkpoint_every_env_steps = 50\n"
+IMPORT = ["--import", "bad_environments"]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the two runs of LONG leave when nobody disturbs them."""
+    import_module_of("bad_environments:Waits-v0")
     folder = tmp_path_factory.mktemp("undisturbed")
     units = read_study(study_file(folder, LONG)).units
     for unit in units:
@@ -304,7 +307,7 @@ def test_a_stopped_study_goes_on_bit_for_bit(
 ) -> None:
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
     units = read_study(path).units
-    words = ["study", "run", str(path), "--folder", str(folder)]
+    words = [*IMPORT, "study", "run", str(path), "--folder", str(folder)]
     with children.sparl(*words, "--processes", "1") as study:
         (run,) = waiting(waits, 1)
         assert [progress(folder, u).state for u in units] == ["running", "waiting"]
@@ -313,7 +316,7 @@ def test_a_stopped_study_goes_on_bit_for_bit(
         let_go(waits)
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
-    assert "to resume: sparl study run" in printed
+    assert "to resume: sparl --import bad_environments study run" in printed
     states = [progress(folder, u) for u in units]
     assert [p.state for p in states] == ["stopped", "waiting"]
     assert states[0].env_step > 0
@@ -330,7 +333,7 @@ def test_a_killed_run_is_recorded_and_goes_on_bit_for_bit(
 ) -> None:  # fmt: skip
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
     units = read_study(path).units
-    words = ["study", "run", str(path), "--folder", str(folder)]
+    words = [*IMPORT, "study", "run", str(path), "--folder", str(folder)]
     with children.sparl(*words, "--processes", "1") as study:
         (run,) = waiting(waits, 1)
         os.kill(run, signal.SIGKILL)
@@ -354,7 +357,7 @@ def test_a_lost_studys_runs_are_waited_for(
     """The study is killed; a new one waits until the runs of the old one have saved and ended."""
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
     units = read_study(path).units
-    words = ["study", "run", str(path), "--folder", str(folder), "--processes", "2"]
+    words = [*IMPORT, "study", "run", str(path), "--folder", str(folder), "--processes", "2"]
     with children.sparl(*words) as study:
         waiting(waits, 2)
         study.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import os
 import sys
@@ -17,9 +18,10 @@ from rich.table import Table
 from sparl.arguments import RunPath, check_threads, named, parse_config, parse_options
 from sparl.console import PlainConsole, escape_unencodable_output
 from sparl.errors import DataError, SparlError, UsageError
+from sparl.spellings import hyphenated
 from sparl.standard_streams import unfailing_streams
 from sparl.training.interrupt import interrupt_held
-from sparl.user_modules import import_user_module
+from sparl.user_modules import import_module_of, import_user_module
 from sparl.wording import name_and_text
 
 if TYPE_CHECKING:
@@ -147,7 +149,10 @@ def _command(args: Sequence[str]) -> str:
 
 
 def _import_user_modules(args: list[str]) -> list[str]:
-    """Import what `--import` before the command names; returns the words behind that.
+    """Import what `--import` before the command names, and the module of `--env MODULE:ID`.
+
+    Returns:
+        The words from the command on.
 
     Raises:
         UsageError: a module cannot be imported, or its name is missing.
@@ -160,6 +165,10 @@ def _import_user_modules(args: list[str]) -> list[str]:
         with interrupt_held():
             import_user_module(words[0])
         args = words[1:]
+    for flag, value in itertools.pairwise(hyphenated(args)):
+        if flag == "--env":
+            with interrupt_held():
+                import_module_of(value)
     return args
 
 
@@ -312,7 +321,7 @@ def info(args: list[str]) -> int:
         if isinstance(value, dict):
             value = [f"{k} {_rounded(v)}" for k, v in value.items() if v not in ([], "")]
         text = ", ".join(map(_rounded, value if isinstance(value, list) else [value]))
-        _say(_printable(f"{name.replace('_', ' ')}: {text}"))
+        _say(f"{name.replace('_', ' ')}: {text}".replace("\n", "\\n"))
     return 0
 
 
@@ -477,11 +486,8 @@ def _complain(text: str) -> None:
     """One line, whatever a file or an environment had to say."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 300]} ... {text[-300:]}"
-    PlainConsole(stderr=True).print(f"sparl: {_printable(text)}")
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = text.replace("\n", "\\n")
+    PlainConsole(stderr=True).print(f"sparl: {text}")
 
 
 if __name__ == "__main__":

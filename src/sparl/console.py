@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
 from typing import IO, Any, NoReturn, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from sparl.wording import visible
 
 _WIDE = 10_000  # columns
 
@@ -14,7 +19,8 @@ _WIDE = 10_000  # columns
 class PlainConsole(Console):
     """Lines as they are: no colours, markup or wrapping; a closed pipe is a BrokenPipeError.
 
-    A character that the stream cannot encode is written as an escape sequence.
+    A character that the stream cannot encode, and one that a terminal would obey or not show, is
+    written as an escape sequence: what is printed may come from files and environments.
     """
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
@@ -23,6 +29,17 @@ class PlainConsole(Console):
         )
         if not self.is_terminal:
             self.width = _WIDE  # a table in a pipe or a file is as wide as its content
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """As Rich's; the text is measured as it is shown."""
+        return super().render_str(visible(text), **how)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """As Rich's; whatever is rendered has printable characters and line feeds alone."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
 
     @property
     def file(self) -> IO[str]:

@@ -17,7 +17,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config, why_not_longer
+from sparl.configuration import (
+    FIELDS,
+    WITHOUT_INFLUENCE,
+    Config,
+    typed_fields,
+    why_not_longer,
+    wrong_values,
+)
 from sparl.errors import UsageError
 from sparl.topology.density import Shape, erdos_renyi_total, round_half_up, scaled
 
@@ -220,6 +227,39 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
     return replace(Config(method=chosen.name, env=env), **{**values, **overrides})
 
 
+def check(config: Config) -> None:
+    """Raise UsageError unless a configuration could have been given on the command line.
+
+    Every configuration passes it before anything else uses it, wherever it comes from. Rules are
+    names by their grammar alone; that they are registered is checked where topology is built.
+
+    Raises:
+        UsageError: with all that is wrong, in one line.
+    """
+    wrong = wrong_values(config)
+    method = METHODS.get(config.method)
+    if method is None:
+        wrong.append(f"method is {config.method!r}, must be one of {', '.join(METHODS)}")
+    elif method.agent != config.agent:
+        wrong.append(f"agent is {config.agent!r}, but {method.name} is a {method.agent}")
+    if wrong:
+        raise UsageError("; ".join(wrong))
+
+
+def config_of(fields: Mapping[str, Any], where: object) -> Config:
+    """Return the configuration that the fields in a file describe; others have their defaults.
+
+    Raises:
+        UsageError: unknown fields, or values that the command line would not accept.
+    """
+    config = Config(**typed_fields(dict(fields), str(where)))
+    try:
+        check(config)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return config
+
+
 def _task(env: str) -> tuple[str, str]:
     """Name and version of one of the papers' MuJoCo tasks, else the id and nothing."""
     name, _, version = env.rpartition("-")
@@ -371,10 +411,13 @@ def _narrow(layers: Layers, network: str, notes: list[str]) -> Layers:
         shapes = itertools.pairwise((n_in, *(width,) * hidden, n_out))
         return tuple((shape, shape[0] * shape[1]) for shape in shapes)
 
+    def weights(width: int) -> int:
+        return connections(of_width(width))
+
     widths = range(1, max(shape[1] for shape, _ in layers) + 1)
-    above = bisect.bisect_left(widths, wanted, key=lambda width: connections(of_width(width)))
-    near = widths[max(above - 1, 0) : above + 1]
-    width = min(near, key=lambda width: abs(connections(of_width(width)) - wanted))
+    above = bisect.bisect_left(widths, wanted, key=weights)
+    nearest = widths[max(above - 1, 0) : above + 1]
+    width = min(nearest, key=lambda width: abs(weights(width) - wanted))
     notes.append(
         f"{network}: {hidden} hidden layers of {width} units, {connections(of_width(width)):,} "
         f"weights for the {wanted:,} of the sparse network"

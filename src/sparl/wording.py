@@ -1,6 +1,7 @@
-"""Words that go with numbers, what an exception says, and words of a shell."""
+"""Words that go with numbers or a shell, what an exception says, and texts safe to show."""
 
 import os
+import re
 import reprlib
 import shlex
 from collections.abc import Callable, Sequence
@@ -26,6 +27,10 @@ _SHORT = _Short()
 def shown(value: object) -> str:
     """Return the repr of a value from a file, cut short where it is long or deeply nested."""
     return _SHORT.repr(value)
+
+
+# C0 and C1 controls, line and paragraph separators, and what changes the direction of a text.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def counted(number: int, one: str) -> str:
@@ -65,3 +70,18 @@ def shell_word(path: str | os.PathLike[str]) -> str:
         for byte in os.fsencode(text)
     )
     return f"$'{''.join(escaped)}'"
+
+
+def has_control_characters(text: str) -> bool:
+    """Return whether a text holds characters that a terminal or an editor obeys."""
+    return _CONTROL.search(text) is not None
+
+
+def visible(text: str) -> str:
+    """Return a text with every character that is not printable as an escape sequence.
+
+    Line feeds are kept.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

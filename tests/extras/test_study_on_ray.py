@@ -23,6 +23,7 @@ from sparl.cli import main
 from sparl.studies.plan import read_study
 from sparl.studies.progress import progress
 from sparl.training.start import train
+from sparl.user_modules import import_module_of
 
 STUDY = """
 methods = ["DS-TD3"]
@@ -39,13 +40,26 @@ batch_size = 16
 """
 
 
+IMPORT = ["--import", "bad_environments"]
+
+
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def study_words(path: Path, folder: Path) -> list[str]:
     """On a cluster of its own with two workers."""
-    return ["study", "run", str(path), "--folder", str(folder), "--processes", "2", "--ray"]
+    return [
+        *IMPORT,
+        "study",
+        "run",
+        str(path),
+        "--folder",
+        str(folder),
+        "--processes",
+        "2",
+        "--ray",
+    ]
 
 
 def test_a_killed_workers_run_goes_on_bit_for_bit_in_another(tmp_path: Path, waits: Path) -> None:
@@ -65,6 +79,7 @@ def test_a_killed_workers_run_goes_on_bit_for_bit_in_another(tmp_path: Path, wai
     went_on = [(folder / u.id / "output.txt").read_text().count(", bit for bit") for u in units]
     assert sorted(went_on) == [0, 0, 1]
     lost = units[went_on.index(1)]
+    import_module_of(lost.config.env)
     config = replace(lost.config, run_dir=str(tmp_path / "undisturbed"), threads=1)
     assert results(folder / lost.id) == results(train(config, quiet=True).path)
 
@@ -107,7 +122,8 @@ def test_own_modules_are_found_on_a_cluster_that_was_started_elsewhere(tmp_path:
     with children.command(str(ray), *words, "--block", cwd=elsewhere, env=token, stdout=None):
         wait_until(lambda: listens(port))
         path = f"lib{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        words = ["study", "run", "study.toml", "--ray", f"127.0.0.1:{port}"]
+        words = ["--import", "own_here", "--import", "own_there"]
+        words += ["study", "run", "study.toml", "--ray", f"127.0.0.1:{port}"]
         with children.sparl(*words, cwd=project, env={"PYTHONPATH": path, **token}) as study:
             printed, _ = study.communicate(timeout=240)
     assert study.returncode == 0, printed
@@ -122,7 +138,8 @@ def listens(port: int) -> bool:
 def test_no_cluster_there_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(STUDY)
-    words = ["study", "run", str(path), "--folder", str(tmp_path / "runs"), "--ray", "127.0.0.1:1"]
+    words = [*IMPORT, "study", "run", str(path), "--folder", str(tmp_path / "runs")]
+    words += ["--ray", "127.0.0.1:1"]
     with children.sparl(*words) as study:
         printed, _ = study.communicate(timeout=120)
     assert study.returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from sparl.training.folder import Folder
 from sparl.wording import counted
 
 FIGURES, TABLES = "figures", "tables"
+_LONGEST_NAME = 150  # characters of a figure's name
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,16 @@ def _rasterizer() -> Callable[[str], bytes]:
 
 def _with_file_names(section: Section) -> Section:
     """Names of figures as they can stand in a link."""
-    figures = [replace(f, name=re.sub(r"[^\w.-]+", "_", f.name)) for f in section.figures]
+    figures = [replace(f, name=_file_name(f.name)) for f in section.figures]
     return replace(section, figures=figures)
+
+
+def _file_name(name: str) -> str:
+    """A name of word characters, short enough for any file system."""
+    text = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)
+    if len(text) <= _LONGEST_NAME:
+        return text
+    return f"{text[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

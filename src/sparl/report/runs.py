@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from sparl.archive.finished_run import FinishedRun
 from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
 from sparl.cost import cost
-from sparl.errors import DataError, SparlError
+from sparl.errors import DataError
 from sparl.methods import contradictions, fields_text, preset, results_version
 from sparl.studies.plan import PLAN, read_plan, read_study
-from sparl.training.environment import Environment
 from sparl.training.record import how_it_went_on
 from sparl.training.run_folder import (
     CONFIG,
@@ -72,15 +71,9 @@ class Group:
 
     @cached_property
     def cost(self) -> dict[str, Any] | None:
-        """What `sparl cost` says; None where the environment is not installed."""
-        try:
-            environment = Environment(
-                self.env, self.config.max_episode_steps, self.config.contact_forces
-            )
-        except SparlError:
-            return None
-        environment.close()
-        return cost(self.config, environment.n_obs, environment.n_act)
+        """What `sparl cost` says; None where no run recorded the sizes of its environment."""
+        sizes = next((run.sizes for run in self.runs if run.sizes), None)
+        return cost(self.config, *sizes) if sizes else None
 
     @property
     def flops_per_update(self) -> float | None:

@@ -23,7 +23,7 @@ from sparl.studies.progress import Progress, archived_progress, hours, progress,
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
 from sparl.training.durable import why_no_name
 from sparl.training.machine import available_cores, commit
-from sparl.user_modules import sparl_command
+from sparl.user_modules import is_imported, named_module, sparl_command
 from sparl.wording import counted, shell_word
 
 USAGE = "usage: sparl study run FILE... | status FILE...        sparl study run --help"
@@ -89,6 +89,7 @@ def run(args: list[str]) -> int:
     if processes < 1:
         raise UsageError(f"study: --processes is {processes}, must be at least 1")
     runs = _Runs.named(options)
+    _check_imports(runs.study, options)
     console = PlainConsole()
     if options.dry_run:
         _print_plan(console, runs.progress(), processes)
@@ -121,14 +122,30 @@ def run(args: list[str]) -> int:
     return 0 if all(p.state == "finished" for p in every) and not runs.not_archived else 1
 
 
-def _again(options: RunOptions) -> str:
-    """The command that resumes a study, with every option that was given."""
+def _check_imports(study: Study, options: RunOptions) -> None:
+    """Raise UsageError where an environment is of a module that is not imported."""
+    for env in dict.fromkeys(unit.config.env for unit in study.units):
+        module = named_module(env)
+        if module and not is_imported(module):
+            raise UsageError(
+                f"study: environment {env}: its module is not imported, and a name in a file "
+                f"imports nothing; name it on the command line: {_again(options, module)}"
+            )
+
+
+def _again(options: RunOptions, module: str = "") -> str:
+    """The command that runs a study again, with every option that was given.
+
+    Args:
+        options: of the study.
+        module: to be imported too.
+    """
     words = ["study run", *map(shell_word, options.files)]
     for name in ("folder", "archive", "processes", "ray"):
         value = getattr(options, name)
         if value is not None:
             words += [f"--{name}", *([] if value == LOCAL else [shell_word(str(value))])]
-    return sparl_command(" ".join(words))
+    return sparl_command(" ".join(words), module)
 
 
 class _Runs:

@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import FIELDS, Config, check, typed_fields
+from sparl.configuration import FIELDS, Config, typed_fields
 from sparl.errors import DataError, UsageError
-from sparl.methods import find_method, preset, run_id
+from sparl.methods import check, find_method, preset, run_id
 from sparl.training.durable import why_no_name
 from sparl.training.folder import Folder
 from sparl.training.run_folder import RunFolder
@@ -60,8 +60,8 @@ class Unit:
         """The run that these fields describe.
 
         Raises:
-            UsageError: unknown method or settings, a value out of its range, or a name that cannot
-                be a folder's.
+            UsageError: the command line would not accept them, or the run's name cannot be a
+                folder's.
         """
         values = dict(fields)
         config = preset(values.pop("method"), values.pop("env"), **values)

@@ -9,7 +9,6 @@ from typing import Literal
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from sparl.errors import DataError
 from sparl.studies.plan import Unit
@@ -59,7 +58,7 @@ def progress(folder: Path, unit: Unit) -> Progress:
             env_step, last = points[-1][0], float(rows[-1]["mean"])
         if len(points) == 2 and points[1][1] > points[0][1]:
             rate = (points[1][0] - points[0][0]) / (points[1][1] - points[0][1])
-    except (DataError, KeyError, TypeError, ValueError):
+    except (DataError, KeyError, TypeError, ValueError, OverflowError):
         about = {}  # being written, or damaged; whoever trains it says which
     state, error = _state(run, about.get("state"))
     return Progress(unit, state, env_step, rate, last, error)
@@ -105,7 +104,7 @@ def table(every: Sequence[Progress]) -> Group:
     # Not in the table, which would break them into lines of its own width.
     told = [f"{counted(len(every), 'run')}: {text}{_left(every)}"]
     told += [f"{p.unit.id}: {p.error}" for p in every if p.error]
-    return Group(*([shown] if under_way else []), *map(Text, told))
+    return Group(*([shown] if under_way else []), *told)
 
 
 def _left(every: Sequence[Progress]) -> str:

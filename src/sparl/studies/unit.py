@@ -17,6 +17,7 @@ from sparl.studies.plan import Unit
 from sparl.studies.progress import FAILURE
 from sparl.training.folder import Folder
 from sparl.training.toml_files import toml_bytes
+from sparl.wording import visible
 
 ASKED = "asked.toml"  # the fields that were set
 OUTPUT = "output.txt"  # what the training printed
@@ -72,7 +73,7 @@ def _last_line(run: Folder) -> str:
 
 def record_loss(folder: Path, unit: Unit, error: str, exit_code: int | None = None) -> None:
     """Remember why a run did not end by itself; what prevents it is printed."""
-    content = {"exit_code": exit_code, "error": error}
+    content = {"exit_code": exit_code, "error": visible(error)}
     data = (json.dumps(content) + "\n").encode()
     with _contained(unit):
         Folder(folder).at(unit.id).write(FAILURE, data)

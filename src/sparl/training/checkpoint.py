@@ -28,6 +28,7 @@ from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.durable import temporary_name
 from sparl.training.folder import Folder
 from sparl.training.tensors import Expected, Tree, digest, join, largest, pack, split, unpack
+from sparl.training.texts import parse_json
 
 FORMAT = 2
 STATE, MANIFEST, REPLAY = "state.safetensors", "manifest.json", "replay"
@@ -311,12 +312,7 @@ def read_manifest(checkpoint: Folder) -> Tree:
         DataError: missing, damaged or of another format.
     """
     where = checkpoint.path / MANIFEST
-    try:
-        content = json.loads(checkpoint.read(MANIFEST, _MANIFEST_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: damaged ({error})") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{where}: not a JSON object")
+    content = parse_json(checkpoint.read(MANIFEST, _MANIFEST_BYTES), where)
     if content.get("format") != FORMAT:
         raise DataError(
             f"{where}: format {str(content.get('format'))[:20]}, this version reads {FORMAT}; "

@@ -14,6 +14,7 @@ from rich.table import Table
 from sparl.console import Escaping, PlainConsole
 from sparl.standard_streams import send_nowhere
 from sparl.training.evaluate import Evaluation
+from sparl.wording import visible
 
 
 class RunConsole:
@@ -59,7 +60,7 @@ class RunConsole:
         """A warning, on standard error; above the live line where there is one."""
         if not self._quiet:
             with suppress(OSError):  # as in say
-                Escaping(sys.stderr).write(f"warning: {text}\n")
+                Escaping(sys.stderr).write(f"warning: {visible(text)}\n")
 
     def begin(self, env_step: int) -> None:
         """Measure speed from now and this step on."""

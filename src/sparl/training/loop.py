@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import Generator
 
 from sparl import _native
-from sparl.configuration import Config, check, differences, typed_fields, why_not_longer
+from sparl.configuration import Config, differences, why_not_longer
 from sparl.cost import least_checkpoint_bytes, network_bytes
 from sparl.errors import (
     DataError,
@@ -25,7 +25,14 @@ from sparl.errors import (
     SparlError,
     UsageError,
 )
-from sparl.methods import Architecture, architecture, method_label, without_effect
+from sparl.methods import (
+    Architecture,
+    architecture,
+    check,
+    config_of,
+    method_label,
+    without_effect,
+)
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
@@ -124,8 +131,9 @@ class Training:
                 self.folder = opened.enter_context(closing(folder or RunFolder.create(config)))
                 self.checkpoints = Checkpoints(self.folder.files)
                 self._failed_saves = 0
+                self._observations: Array | None = None  # of the last evaluation
                 self.record = Record(
-                    self.folder, config, self.architecture, self.environment.notes, self.team.most
+                    self.folder, config, self.architecture, self.environment, self.team.most
                 )
                 opened.callback(self.record.close)
                 self._made_with = made_with()
@@ -275,6 +283,7 @@ class Training:
             result = self.evaluator.evaluate(self.agent.policy, self.team.most)
         except Diverged as error:
             raise self._diverged(str(error), self.env_step) from None
+        self._observations = result.observations
         self.record.evaluation(self.env_step, self.agent.updates, result)
         self._write_record()
         self.console.evaluated(self.env_step, result)
@@ -416,7 +425,7 @@ class Training:
         self._check_finite()
         about = {"method": method_label(config), "env": config.env, "env_step": self.env_step}
         save_agent(
-            self.folder, self.agent.networks(), self.environment, about,
+            self.folder, self.agent.networks(), self.environment, about, self._observations,
             squashed=config.agent == "SAC",
         )  # fmt: skip
         self._write_degrees()
@@ -552,7 +561,7 @@ def _config_of(path: Path, about: dict[str, Any]) -> Config:
         DataError: it has a field that this version does not know, or a value that cannot be.
     """
     try:
-        return Config(**typed_fields(about["config"], str(path)))
+        return config_of(about["config"], path)
     except UsageError as error:
         raise DataError(f"{error}; it was written by sparl {about['made_with']['sparl']}") from None
 

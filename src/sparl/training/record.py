@@ -13,7 +13,7 @@ import numpy as np
 from sparl.configuration import Config
 from sparl.methods import Architecture, method_label, results_version
 from sparl.networks.mlp import Layout
-from sparl.training.environment import can_go_on
+from sparl.training.environment import Environment, can_go_on
 from sparl.training.evaluate import Evaluation
 from sparl.training.machine import cpu_seconds, machine, made_with, versions
 from sparl.training.memory import peak_memory_bytes
@@ -40,7 +40,7 @@ class Record:
         folder: where they are.
         config: of the run.
         architecture: its networks.
-        environment_notes: what differs in its environment.
+        environment: of the run.
         threads: that the engine may use.
     """
 
@@ -49,13 +49,13 @@ class Record:
         folder: RunFolder,
         config: Config,
         architecture: Architecture,
-        environment_notes: list[str],
+        environment: Environment,
         threads: int,
     ) -> None:
         self.folder = folder
         self.config = config
         self.architecture = architecture
-        self.environment_notes = environment_notes
+        self.environment = environment
         self.threads = threads
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
@@ -108,7 +108,9 @@ class Record:
                 "versions": versions(),
                 "environment": {
                     "id": self.config.env,
-                    "notes": self.environment_notes,
+                    "notes": self.environment.notes,
+                    "observations": self.environment.n_obs,
+                    "actions": self.environment.n_act,
                     "module": module_of(self.config.env),  # that registered it
                 },
                 "method": method_label(self.config),

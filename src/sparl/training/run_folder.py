@@ -9,6 +9,7 @@ topology.csv       every evolution of every layer
 degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         what is in it, its digest, and how to act with it
+observations.safetensors   of the last evaluation, for the check of exports
 checkpoint-<step>  what the run needs to go on, and replay: its transitions; see checkpoint.py
 """
 
@@ -25,23 +26,26 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import FIELDS, Config, check
+from sparl.configuration import FIELDS, Config
 from sparl.errors import DataError, ResourceError, RunExists, RunInUse, UsageError
-from sparl.methods import run_name
+from sparl.methods import config_of, run_name
 from sparl.training.durable import is_temporary, user_path, why_no_name
 from sparl.training.folder import Folder
 from sparl.training.fork import close_in_children
+from sparl.training.texts import parse_json
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
+from sparl.user_modules import named_module
 from sparl.wording import shown
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
+OBSERVATIONS = "observations.safetensors"
 LOCK = ".lock"
 _JSON_BYTES, CSV_BYTES = 1 << 22, 1 << 30  # of a file that is read, at most
 DEGREES_BYTES = 1 << 28
 GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
-FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST)
+FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS)
 FOLDERS = re.compile("replay|checkpoint-[0-9]+")
 # What to do about a damaged file.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
@@ -202,12 +206,7 @@ class RunFolder:
         """
         path = self.path / CONFIG
         data = self.files.read(CONFIG, TOML_BYTES)
-        config = Config(**fields_of(parse_toml(data, path, "configuration"), path))
-        try:
-            check(config)
-        except UsageError as error:
-            raise UsageError(f"{path}: {error}") from None
-        return config
+        return config_of(fields_of(parse_toml(data, path, "configuration"), path), path)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file."""
@@ -223,13 +222,7 @@ class RunFolder:
         Raises:
             DataError: missing or damaged.
         """
-        try:
-            content = json.loads(self.files.read(name, most))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{self.path / name}: cannot be read ({error})") from None
-        if not isinstance(content, dict):
-            raise DataError(f"{self.path / name}: not a JSON object")
-        return content
+        return parse_json(self.files.read(name, most), self.path / name)
 
     @_advised()
     def run(self) -> dict[str, Any]:
@@ -262,9 +255,10 @@ class RunFolder:
         return about
 
     def environment_module(self) -> str:
-        """The module that registered the run's environment, as run.json says; "" if it does not."""
+        """The module that registered the run's environment, as its files say; "" if they do not."""
         try:
-            module = str(self.run().get("environment", {}).get("module", ""))
+            module = named_module(self.config().env)
+            module = module or str(self.run().get("environment", {}).get("module", ""))
         except DataError:
             return ""
         return module if all(part.isidentifier() for part in module.split(".")) else ""

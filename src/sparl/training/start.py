@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import CHANGEABLE, Config, check, differences, why_not_longer
+from sparl.configuration import CHANGEABLE, Config, differences, why_not_longer
 from sparl.console import PlainConsole
 from sparl.errors import DataError, RunExists, UsageError
+from sparl.methods import check
 from sparl.training.about import environment_importable
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.durable import user_path

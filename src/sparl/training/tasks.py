@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sparl.errors import EnvironmentFault, UnknownEnvironment, UsageError
 from sparl.training.interrupt import interrupt_held
+from sparl.user_modules import is_imported, named_module
 from sparl.wording import name_and_text, text_of
 
 # The ids of the papers need the retired mujoco-py; the -v4 models and rewards are theirs.
@@ -51,11 +52,20 @@ def make_task(
 ) -> gymnasium.Env[Any, Any]:
     """The Gymnasium environment of an id, -v3 ids included.
 
+    Of an id MODULE:ID the module must have been imported: the id may come from a file.
+
     Raises:
-        UnknownEnvironment: the id is not known.
+        UnknownEnvironment: the id is not known, or its module is not imported.
         UsageError: what it needs is not installed.
         EnvironmentFault: the environment cannot be made.
     """
+    module = named_module(env_id)
+    if module and not is_imported(module):
+        raise UnknownEnvironment(
+            f"unknown environment '{env_id}': its module is not imported, and a name in a file "
+            f"imports nothing; name it on the command line: sparl --import {module} COMMAND"
+        )
+    registered = _V3.get(env_id, env_id.removeprefix(f"{module}:"))
     options: dict[str, Any] = {"disable_env_checker": True}
     if render_mode is not None:
         options["render_mode"] = render_mode
@@ -66,7 +76,7 @@ def make_task(
     with interrupt_held(), warnings.catch_warnings(), _model_warnings_ignored():
         warnings.simplefilter("ignore")  # -v4 is deprecated, and here on purpose
         try:
-            env = gymnasium.make(_V3.get(env_id, env_id), **options)
+            env = gymnasium.make(registered, **options)
         except gymnasium.error.DependencyNotInstalled as error:
             raise UsageError(f"environment {env_id}: {name_and_text(error)}") from None
         except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
@@ -77,8 +87,8 @@ def make_task(
             raise EnvironmentFault(
                 f"environment {env_id} cannot be made: {name_and_text(error)}"
             ) from None
-    made = env.spec.id if env.spec is not None else env_id
-    if made != _V3.get(env_id, env_id).rpartition(":")[2]:  # the newest that is installed here
+    made = env.spec.id if env.spec is not None else registered
+    if made != registered:  # the newest that is installed here
         env.close()
         raise UsageError(f"environment {env_id} has no version; did you mean {made}?")
     if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
@@ -115,8 +125,8 @@ def module_of(env_id: str) -> str:
     It is taken from the id itself (MODULE:ID), or is the one where the environment's class or
     function is defined: "__main__" for a script.
     """
-    named, colon, _ = env_id.partition(":")
-    if colon:
+    named = named_module(env_id)
+    if named:
         return named
     spec = gymnasium.registry.get(_V3.get(env_id, env_id))
     entry: Any = spec.entry_point if spec is not None else None
