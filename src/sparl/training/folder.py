@@ -28,6 +28,7 @@ from sparl.training.durable import (
 )
 from sparl.training.memory import memory_bytes
 
+_ATTEMPTS = 10  # at locking a file that is replaced in the meantime
 _STALE_SECONDS = 3600  # after which nobody is still writing a temporary file
 
 
@@ -324,7 +325,7 @@ class Folder:
         Raises:
             OSError: the file cannot be opened.
         """
-        while True:
+        for _ in range(_ATTEMPTS):
             with self._opened() as folder:
                 held = _Held(self.path, os.dup(folder), name, -1)
                 try:
@@ -338,6 +339,7 @@ class Folder:
                 finally:
                     if self._held is None:
                         held.close()
+        return False  # other processes replace it again and again
 
     def unlock(self) -> None:
         """Let another process have it."""
