@@ -152,7 +152,7 @@ def test_any_other_reward_is_a_fault(reward: Any) -> None:
 
 @pytest.mark.parametrize("reward", [10**400, -(10**5000)], ids=["large", "unprintable"])
 def test_a_reward_that_is_too_large_is_named(reward: int) -> None:
-    with pytest.raises(EnvironmentFault, match="step returned the reward .*, must be a finite"):
+    with pytest.raises(EnvironmentFault, match=r"step returned the reward .*, must be a finite"):
         step_with(1, reward)
 
 
