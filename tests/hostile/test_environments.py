@@ -150,6 +150,12 @@ def test_any_other_reward_is_a_fault(reward: Any) -> None:
         step_with(1, reward)
 
 
+@pytest.mark.parametrize("reward", [10**400, -(10**5000)], ids=["large", "unprintable"])
+def test_a_reward_that_is_too_large_is_named(reward: int) -> None:
+    with pytest.raises(EnvironmentFault, match=r"step returned the reward .*, must be a finite"):
+        step_with(1, reward)
+
+
 @pytest.mark.parametrize("part", [0, 2, 3])
 def test_values_that_raise_when_they_are_looked_at_are_a_fault(part: int) -> None:
     class Hostile:

@@ -75,7 +75,8 @@ def execute_on_ray(
     where = folder.resolve()
     try:
         if address == LOCAL:
-            _check_loopback(ray.util.get_node_ip_address())
+            node: Any = ray.util
+            _check_loopback(node.get_node_ip_address())
         # Ray starts a task again when its worker dies; the unit then goes on where it was.
         task = ray.remote(num_cpus=1, max_retries=ATTEMPTS)(_unit)
         launch = imported_modules(), Path.cwd(), os.environ.get("PYTHONPATH", "")
