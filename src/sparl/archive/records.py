@@ -110,7 +110,10 @@ def check_about(path: Path, about: Mapping[str, Any]) -> None:
     texts = {name: versions.get(name, "") for name in ("commit", "sparl", "mujoco")}
     texts |= {name: machine.get(name, "") for name in ("cpu", "instruction_set")}
     counts = {"threads": machine.get("threads", 0)}
-    counts["peak_memory_bytes"] = about.get("peak_memory_bytes", 0)
+    counts |= {
+        "peak_memory_bytes": about.get("peak_memory_bytes", 0),
+        "preset": about.get("preset", 1),
+    }
     environment = about.get("environment", {})
     if "observations" in environment:
         counts |= {name: environment.get(name) for name in ("observations", "actions")}
