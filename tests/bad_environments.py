@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,16 @@ class Walks(Good):
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.place, self.steps = np.array(state["place"], np.float32), int(state["steps"])
+
+
+class Prints(Walks):
+    """Prints more than a buffer holds, at once and to both streams."""
+
+    def step(self, action: NDArray[Any]) -> Any:
+        print("printed by the environment " * 500)
+        print("printed by the environment", file=sys.stderr)
+        os.write(1, b"printed by the environment\n")
+        return super().step(action)
 
 
 class Waits(Walks):
@@ -216,7 +227,7 @@ for _name, _space in ACTIONS.items():
     _register(_name, Good, action_space=_space)
 for _name, _space in OBSERVATIONS.items():
     _register(_name, Good, observation_space=_space)
-for _base in (Good, Extreme, Reuses, BadClose, FailsForSeed1, Walks, Waits):
+for _base in (Good, Extreme, Reuses, BadClose, FailsForSeed1, Walks, Prints, Waits):
     _register(_base.__name__, _base)
 gymnasium.register("NoLimit-v0", Good)
 gymnasium.register("Forever-v0", Forever, max_episode_steps=10**9)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sparl import user_modules
+
 
 @pytest.fixture
 def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -16,3 +18,9 @@ def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WAITS", str(folder))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_imported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test imports on a command line is not in the commands that another is told."""
+    monkeypatch.setattr(user_modules, "_imported", [])

@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sparl.methods import preset
+from sparl.methods import preset, results_version
 from sparl.training.run_folder import DEGREES, EVALUATIONS, METRICS, RUN, TOPOLOGY, RunFolder
+
+SIZES = {
+    "HalfCheetah": (17, 6), "Hopper": (11, 3), "Walker2d": (17, 6), "Ant": (111, 8),
+    "Humanoid": (376, 17),
+}  # fmt: skip
 
 
 def write_run(
@@ -43,13 +48,15 @@ def write_run(
     moved = [{"out": [3, 0, 3, 0], "in": [3, 3, 0]}, *layers[1:]]
     now = {**degrees, "actor": [moved]} if config.rewire_every_updates else degrees
     folder.write_json(DEGREES, {"initial": degrees, "now": now})
+    sizes = SIZES.get(env.rpartition("-")[0], (3, 1))
     folder.write_json(
         RUN,
         {
             "state": state, "env_step": last, "updates": last, "wall_seconds": 9.0,
             "peak_memory_bytes": 100_000_000,
             "machine": {"cpu": "a CPU", "instruction_set": "avx2", "threads": 1},
-            "versions": {"sparl": "0.1.0", "commit": commit},
+            "versions": {"sparl": "0.2.0", "commit": commit}, "preset": results_version(config),
+            "environment": dict(zip(("observations", "actions"), sizes, strict=True)),
         },
     )  # fmt: skip
     folder.close()

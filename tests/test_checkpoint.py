@@ -47,14 +47,14 @@ class Disk:
             yield
 
     def _counted(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        def operation(*arguments: Any) -> Any:
+        def operation(*arguments: Any, **folders: int) -> Any:
             self.count += 1
             if self.fails(self.count):
                 if name == "write" and self.half:
                     descriptor, data = arguments
                     original(descriptor, data[: len(data) // 2])
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return None if name == "fsync" else original(*arguments)
+            return None if name == "fsync" else original(*arguments, **folders)
 
         return operation
 
@@ -226,7 +226,7 @@ def test_another_format_is_refused_with_both_versions(folder: Path) -> None:
     del content["sha256"]
     content["sha256"] = checkpoint._own_digest(content)
     file.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"manifest.json: format 2, this version reads 1$"):
+    with pytest.raises(DataError, match=r"manifest.json: format 3, this version reads 2; finish"):
         load(folder, 9)
 
 
@@ -235,7 +235,7 @@ def test_links_are_not_followed(folder: Path) -> None:
     for file in (folder / "checkpoint-9" / STATE, segment):
         file.rename(folder / "elsewhere")
         file.symlink_to(folder / "elsewhere")
-        with pytest.raises(DataError, match=rf"{file.name}: cannot be read"):
+        with pytest.raises(DataError, match=rf"{file.name}: a link, must be a regular file"):
             load(folder, 9)
         file.unlink()
         (folder / "elsewhere").rename(file)
@@ -243,7 +243,7 @@ def test_links_are_not_followed(folder: Path) -> None:
     (folder / REPLAY).symlink_to(folder / "elsewhere")
     with pytest.raises(DataError, match="replay: a link"):
         load(folder, 9)
-    with pytest.raises(ResourceError, match=r"12 into .*: replay is a link, must be a folder"):
+    with pytest.raises(DataError, match=r"replay: a link, must be a folder"):
         save(Checkpoints(folder), 12)
     assert len(list((folder / "elsewhere").iterdir())) >= 2  # nothing was deleted there
 

@@ -349,6 +349,8 @@ def test_our_own_spelling_of_a_sparsity_needs_no_method() -> None:
         ("--method RLx2-SAC --log_std_bounds [-5,2]", "--log-std tanh"),
         ("--method RLx2-SAC --actor_update_frequency 2", "updated at every update"),
         ("--method RLx2-SAC --critic_target_update_frequency 2", "--hard-target-every N"),
+        ("--method RLx2-TD3 --actor_update_frequency 1", "use that flag"),
+        ("--method TD3 --critic_target_update_frequency 1", "--policy-delay"),
         ("--method RLx2-SAC --static_actor --rewire actor", "--rewire already says"),
         ("--hidden_dim", "--hidden-dim needs a value"),
         ("--policy", "--method needs a value"),
@@ -602,7 +604,7 @@ def test_densities_of_an_unknown_environment_fit_the_layers_asked_for() -> None:
         (["train", "--seed", "9" * 401], 2, "seed is"),
         (["train", "--run-dir", "x" * 300], 2, "cannot be written"),
         (["info", "x" * 300], 3, "no run here"),
-        (["train", "--env", ""], 2, "unknown environment '': Malformed"),
+        (["train", "--env", ""], 2, "env is '', must be a Gymnasium id"),
         (["train", "--env", "ALE/Pong-v5"], 2,
          "'ALE/Pong-v5': no imported package registers the family ALE/; install the one that "
          "does, and name its module: sparl --import MODULE COMMAND"),

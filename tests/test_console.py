@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 
+import numpy as np
 import pytest
 
 from sparl.console import PlainConsole
@@ -23,7 +24,7 @@ def test_speed_is_that_of_late_and_the_time_left_waits_for_the_warm_up(
     def evaluate(env_step: int) -> tuple[str, str]:
         nonlocal clock
         clock += 5
-        console.evaluated(env_step, Evaluation((1.0,), (1,)))
+        console.evaluated(env_step, Evaluation((1.0,), (1,), np.zeros((1, 3), np.float32)))
         found = re.search(r"(\S+) steps/s +(\S+) left", capsys.readouterr().out)
         assert found
         return found[1], found[2]
@@ -54,7 +55,7 @@ def test_a_run_that_goes_on_does_not_count_what_was_before(
     console = RunConsole(20_000, "", 2_000)
     console.begin(10_000)
     clock = 10.0
-    console.evaluated(11_000, Evaluation((1.0,), (1,)))
+    console.evaluated(11_000, Evaluation((1.0,), (1,), np.zeros((1, 3), np.float32)))
     assert "    100 steps/s     1:30 left" in capsys.readouterr().out
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparl.configuration import Config, check
+from sparl.configuration import Config
 from sparl.cost import cost
 from sparl.errors import UsageError
-from sparl.methods import ALIASES, METHODS, Architecture, architecture, find_method, preset
+from sparl.methods import ALIASES, METHODS, Architecture, architecture, check, find_method, preset
 from sparl.networks.adam import Adam
 from sparl.topology.density import scaled
 

@@ -44,7 +44,7 @@ def test_every_command_on_a_folder_of_any_bytes(name: str, tmp_path: Path) -> No
         return run_sparl(LOCALES[name], tmp_path, *words)
 
     there = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + NAME))
-    first = run("train", *SMALL, "--steps", "50", "--run-dir", NAME)
+    first = run("train", *SMALL, "--steps", "100", "--run-dir", NAME)
     assert b"again: sparl evaluate" in first
     assert (there / "agent.json").is_file()
     for words in (
@@ -65,7 +65,7 @@ def test_every_command_on_a_folder_of_any_bytes(name: str, tmp_path: Path) -> No
 def test_a_study_and_an_archive_in_folders_of_any_bytes(name: str, tmp_path: Path) -> None:
     study = os.fsencode(tmp_path) + b"/" + NAME + b".toml"
     Path(os.fsdecode(study)).write_text(
-        'methods = ["TD3"]\nenvironments = ["Pendulum-v1"]\nseeds = 1\n[fields]\nsteps = 20\n'
+        'methods = ["TD3"]\nenvironments = ["Pendulum-v1"]\nseeds = 1\n[fields]\nsteps = 40\n'
         "hidden = [8]\nevaluation_episodes = 1\nwarmup_env_steps = 20\n"
     )
     for words in (["run", "--processes", "1"], ["status"]):
@@ -113,7 +113,7 @@ def test_a_tilde_is_the_home_folder_everywhere(
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path)
     commit = ["--commit", "abcdef0"]
-    assert main(["train", *SMALL, "--steps", "50", "--run-dir", "~/run"]) == 0
+    assert main(["train", *SMALL, "--steps", "100", "--run-dir", "~/run"]) == 0
     if RunFolder.open(tmp_path / "home/run").run()["versions"]["commit"]:
         commit = []
     for command, *words in (
@@ -121,8 +121,8 @@ def test_a_tilde_is_the_home_folder_everywhere(
         ["export", "~/run", "--format", "npz", "--out", "~/exported"],
         ["archive", "~/run", "--to", "~/archive", *commit],
         ["report", "~/run", "--out", "~/report"],
-        ["train", *SMALL, "--steps", "50", "--run-dir", "~/run", "--resume", "auto"],
-        ["train", *SMALL, "--steps", "50", "--run-dir", "~/warm", "--warm-start", "~/run"],
+        ["train", *SMALL, "--steps", "100", "--run-dir", "~/run", "--resume", "auto"],
+        ["train", *SMALL, "--steps", "100", "--run-dir", "~/warm", "--warm-start", "~/run"],
         ["train", "--config", "~/run/config.toml", "--run-dir", "~/again"],
     ):  # fmt: skip
         assert main([command, *words]) == 0, capsys.readouterr().err

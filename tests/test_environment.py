@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -145,12 +146,13 @@ def test_an_id_without_its_version_is_refused(toy: str) -> None:
             Environment(env_id)
 
 
-def test_an_id_that_has_no_version_or_names_a_module_is_taken() -> None:
+def test_an_id_that_has_no_version_or_names_an_imported_module_is_taken() -> None:
     gymnasium.register("Unversioned", Toy, max_episode_steps=20)
     try:
         assert Environment("Unversioned").n_obs == 3
     finally:
         del gymnasium.registry["Unversioned"]
+    importlib.import_module("bad_environments")
     assert Environment("bad_environments:Good-v0").n_obs == 3
 
 

@@ -273,7 +273,9 @@ def described(env: str, **fields: Any) -> tuple[Environment, list[str]]:
     environment = Environment(env, **fields)
     n_obs, n_act, scale = environment.n_obs, environment.n_act, environment.action_scale
     linear = layer(np.random.default_rng(0), n_obs, n_act, n_act)
-    return environment, describe(environment, Policy([linear], scale.low, scale.high))
+    return environment, describe(
+        environment.env_id, environment, Policy([linear], scale.low, scale.high)
+    )
 
 
 @pytest.mark.parametrize(
@@ -357,7 +359,7 @@ def test_the_header_says_that_contact_forces_are_zero(tmp_path: Path) -> None:
     )  # fmt: skip
     assert main(["export", str(run), "--format", "c"]) == 0
     header = (run / "export" / "policy.h").read_text()
-    assert "its 84 contact-force entries are zeros" in header
+    assert "84 contact-force entries of Ant-v3 are zeros" in header
     assert (
         "[7]: from -1.0 to 1.0, control of MuJoCo's actuator 7 (joint ankle_3, gear 150)" in header
     )

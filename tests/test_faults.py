@@ -32,9 +32,9 @@ from children import hears, wait_until
 from resuming import results, stopped_at
 from sparl import _native
 from sparl.cli import main
-from sparl.configuration import FIELDS, check, typed_fields
+from sparl.configuration import FIELDS, typed_fields
 from sparl.errors import EnvironmentFault, UsageError
-from sparl.methods import METHODS, architecture, preset
+from sparl.methods import METHODS, architecture, check, preset
 from sparl.training import loop, machine, memory
 from sparl.training.environment import Environment
 from sparl.training.loop import Training
@@ -149,7 +149,7 @@ def test_an_evaluation_without_end_can_be_stopped(command: str, tmp_path: Path) 
         assert main([*words, "--max-episode-steps", "15"]) == 0
         config = tmp_path / "run" / "config.toml"
         config.write_text(config.read_text().replace("max_episode_steps = 15\n", ""))
-        words = ["evaluate", run]
+        words = ["--import", "bad_environments", "evaluate", run]
     mark = tmp_path / "mark"
     environment = {"PYTHONPATH": str(Path(__file__).parent), "MARK": str(mark)}
     with children.sparl(*words, env=environment) as process:
@@ -374,8 +374,9 @@ def test_read_only_places_and_files_in_the_way(tmp_path: Path, refused: Callable
     file = tmp_path / "file"
     file.write_text("mine")
     assert f"run folder {file} is a file; choose another --run-dir" in refused(2, *words, str(file))
-    for place in (str(file / "below"), "/proc/sparl-run", "x" * 300, "a\0b"):
+    for place in (str(file / "below"), "/proc/sparl-run", "x" * 300):
         assert "cannot be written: " in refused(2, *words, place)
+    assert "must not hold control characters" in refused(2, *words, "a\0b")
     assert file.read_text() == "mine"
 
 
@@ -597,7 +598,8 @@ def test_a_run_that_fails_for_ever_leaves_the_others_and_is_never_averaged_over(
         "methods": ["TD3"], "environments": ["bad_environments:FailsForSeed1-v0"], "seeds": 3,
         "fields": small,
     }).encode())  # fmt: skip
-    words = ["study", "run", str(file), "--folder", str(tmp_path / "runs"), "--processes", "2"]
+    words = ["--import", "bad_environments", "study", "run", str(file)]
+    words += ["--folder", str(tmp_path / "runs"), "--processes", "2"]
     for _ in range(2):
         assert main(words) == 1
         assert "3 runs: 2 finished, 1 failed" in capsys.readouterr().out

@@ -29,7 +29,8 @@ FIELDS: dict[str, Any] = {
 CALLS: list[tuple[type, str]] = [
     (Network, "forward"), (Network, "__call__"), (Network, "value_and_input_gradient"),
     (Adam, "step"), (SharedPatternTarget, "follow"), (OwnPatternTarget, "follow"),
-    (EvolvingLearner, "_evolve"),
+    (EvolvingLearner, "_propose"),
+    (EvolvingLearner, "_rewire"),
 ]  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def train_to_operation(path: str, operation: int) -> None:
     def counted(name: str) -> Callable[..., Any]:
         really = getattr(os, name)
 
-        def wrapped(*arguments: Any) -> Any:
+        def wrapped(*arguments: Any, **folders: int) -> Any:
             nonlocal count
             count += 1
             if count == operation:
@@ -83,7 +83,7 @@ def train_to_operation(path: str, operation: int) -> None:
                     descriptor, data = arguments
                     really(descriptor, data[: len(data) // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
-            return None if name == "fsync" else really(*arguments)
+            return None if name == "fsync" else really(*arguments, **folders)
 
         return wrapped
 

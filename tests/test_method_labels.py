@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 import sparl
+from run_folders import write_run
+from sparl.cli import main
 from sparl.methods import METHODS, contradictions, method_label, preset, run_name
-from sparl.report.runs import label
+from sparl.report.runs import collect
 
 CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("SS-TD3", {"rewire_every_updates": 1000}, ["rewire_every_updates"]),
@@ -29,10 +31,16 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
         ["rewire_every_updates", "critic_densities"],
     ),
     ("Tiny-TD3", {"narrow": False}, ["narrow"]),
+    ("SS-TD3", {"initial_topology": "random"}, ["initial_topology"]),
+    ("SET-TD3", {"rewire_schedule": "constant"}, ["rewire_schedule"]),
+    ("SET-TD3", {"rewire_fraction": 0.0}, ["rewire_fraction"]),
+    ("RigL-SAC", {"freeze_fraction": 1.0}, ["freeze_fraction"]),
     # Settings of a method do not contradict it.
     ("DS-TD3", {"rewire_every_updates": 200, "rewire_fraction": 0.3}, []),
     ("RLx2-TD3", {"actor_sparsity": 0.5, "n_step": 5, "n_step_delay_updates": 0}, []),
-    ("SS-TD3", {"initial_topology": "random", "grow": "gradient"}, []),
+    ("RLx2-TD3", {"initial_topology": "random"}, []),
+    ("SS-TD3", {"grow": "gradient"}, []),
+    ("Static-TD3", {"rewire_every_updates": 100, "rewire": "none"}, []),
     # Nothing can move in dense networks.
     ("TD3", {"rewire_every_updates": 1000}, []),
     ("Tiny-TD3", {"rewire_every_updates": 1000}, []),
@@ -60,14 +68,33 @@ def test_the_label_is_in_the_folder_the_record_the_console_and_the_report(
     monkeypatch.chdir(tmp_path)
     run = sparl.train(
         "SS-TD3", "Pendulum-v1", rewire_every_updates=1000, steps=60, warmup_env_steps=50,
-        hidden=(8, 8), batch_size=8, evaluation_episodes=1, max_episode_steps=20,
+        evaluate_every_env_steps=60, hidden=(8, 8), batch_size=8, evaluation_episodes=1,
+        max_episode_steps=20,
     )  # fmt: skip
     name = "SS-TD3 (rewire_every_updates 1000)"
     assert run.path.name == "SS-TD3-rewire_every_updates-1000_Pendulum-v1_seed0"
     about = json.loads((run.path / "run.json").read_text())
-    assert (about["method"], about["preset"]) == (name, 1)
+    assert (about["method"], about["preset"]) == (name, 2)
     out = capsys.readouterr().out
     assert out.startswith(f"{name} on Pendulum-v1")
     assert f"\n{name} on Pendulum-v1, seed 0:" in out
-    assert label(run.config).startswith("SS-TD3 (")
-    assert "rewire_every_updates 1000" in label(run.config)
+    assert json.loads((run.path / "agent.json").read_text())["method"] == name
+    assert main(["info", str(run.path)]) == 0
+    assert f"method: {name}" in capsys.readouterr().out
+    # Also where all runs on the environment have the field.
+    assert main(["report", str(run.path), "--out", str(tmp_path / "report")]) == 0
+    assert f"| {name}" in (tmp_path / "report" / "README.md").read_text()
+
+
+def test_runs_of_two_versions_are_not_averaged(tmp_path: Path) -> None:
+    """A run that records no version is of version 1, whose DS was another one."""
+    for seed, version in ((0, 2), (1, 1), (2, 2)):
+        path = write_run(
+            tmp_path / str(seed), "DS-TD3", "HalfCheetah-v3", [0.0, 10.0 * seed], seed=seed
+        )
+        about = json.loads((path / "run.json").read_text())
+        (path / "run.json").write_text(json.dumps({**about, "preset": version}))
+    found = {
+        group.label: [run.config.seed for run in group.runs] for group in collect([tmp_path]).groups
+    }
+    assert found == {"DS-TD3": [0, 2], "DS-TD3 (version 1)": [1]}

@@ -76,6 +76,9 @@ def test_an_unknown_environment_of_a_run_names_the_command_that_imports_it(
     if module is None:
         del about["environment"]["module"]
     (tmp_path / "run" / "run.json").write_text(json.dumps(about))
+    manifest = json.loads((tmp_path / "run" / "agent.json").read_text())
+    del manifest["observations"]  # with them an export needs no environment
+    (tmp_path / "run" / "agent.json").write_text(json.dumps(manifest))
     monkeypatch.delitem(gymnasium.registry, "Walks-v0")
     monkeypatch.setenv("DISPLAY", ":99")
     named = module if module == "bad_environments" else "MODULE"

@@ -20,7 +20,12 @@ def configurations(name: str) -> list[Config]:
     return [config for config in every if (config.seed, config.env[:4]) == (0, "Half")]
 
 
-@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    # DS-SAC in evidence-2 is compared with the paper's figures alone.
+    [path for path in sorted(STUDIES.glob("*.toml")) if path.stem != "evidence-2"],
+    ids=lambda path: path.stem,
+)
 def test_every_study_has_its_dense_agents(path: Path) -> None:
     found = [unit.config for unit in read_study(path).units]
     dense = {(c.agent, c.settings, c.env, c.seed) for c in found if c.method == c.agent}

@@ -72,7 +72,7 @@ def test_a_way_to_draw_that_is_not_there_does_not_stop_what_draws_nothing(
     env: str, renderer: str, tmp_path: Path
 ) -> None:
     run = str(tmp_path / "run")
-    words = ["--env", env, "--steps", "20", "--warmup-env-steps", "20", "--run-dir", run]
+    words = ["--env", env, "--steps", "21", "--warmup-env-steps", "20", "--run-dir", run]
     for command in (["train", *words, "--evaluation-episodes", "1"], ["evaluate", run]):
         done = run_with({"MUJOCO_GL": renderer}, *command)
         assert done.returncode == 0, done.stderr

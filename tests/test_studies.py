@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from resuming import results
 from run_folders import write_run
 from sparl.archive.archive import Archive
 from sparl.cli import main
-from sparl.methods import METHODS, architecture, preset, run_id
+from sparl.methods import METHODS, architecture, preset, results_version, run_id
 from sparl.report.runs import collect
 from sparl.studies import execute
 from sparl.studies.command import RunOptions, _again
@@ -27,6 +28,7 @@ from sparl.studies.progress import Progress, progress
 from sparl.studies.unit import words
 from sparl.training.run_folder import RunFolder
 from sparl.training.start import train
+from sparl.user_modules import import_module_of
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
 SIZES = {
@@ -113,6 +115,8 @@ def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> N
         {"horizon_env_steps": 1_000_000},
         {"steps": 3_000_000, "horizon_env_steps": 1_000_000, "stop_at": 1_000_000},
         {"checkpoint_every_env_steps": 1},
+        {"lambda_1": 7},  # an integer where a number is meant
+        {"tau": 0.005, "target_noise": 0.2, "noise_clip": 0.5},
     ],
     ids=lambda fields: ",".join(fields),
 )
@@ -138,12 +142,33 @@ def test_two_studies_that_name_a_run_do_it_once() -> None:
 
 def test_versions_of_the_presets() -> None:
     """Raised where results have changed since 0.1: a run of another version is another run."""
-    raised = {name for name, method in METHODS.items() if method.version("ds") == 2}
     kinds = ("DS", "SET", "RigL", "RLx2", "Tiny")
-    assert raised == {f"{kind}-{agent}" for kind in kinds for agent in ("TD3", "SAC")}
-    raised = {name for name, method in METHODS.items() if method.version("rlx2") == 2}
-    everywhere = {name for name in METHODS if name.endswith("SAC")}  # their temperature is learned
-    assert raised == everywhere | {f"{kind}-TD3" for kind in kinds}
+    changed = {f"{kind}-{agent}" for kind in kinds for agent in ("TD3", "SAC")}
+    for settings, raised in (
+        ("ds", changed),
+        ("rlx2", changed | {name for name in METHODS if name.endswith("SAC")}),
+    ):
+        found = {
+            name: results_version(preset(name, "Ant-v3", settings=settings)) for name in METHODS
+        }
+        assert {name for name, version in found.items() if version == 2} == raised
+        assert set(found.values()) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "version"),
+    [
+        ("SAC", {"learn_alpha": True}, 2),
+        ("TD3", {"n_step": 3, "n_step_delay_updates": 100}, 2),
+        ("TD3", {"n_step": 3}, 1),
+        ("SS-TD3", {"rewire_every_updates": 50}, 2),
+        ("DS-TD3", {"rewire": "none"}, 1),
+    ],
+)
+def test_a_version_is_that_of_the_resolved_configuration(
+    method: str, fields: dict[str, Any], version: int
+) -> None:
+    assert results_version(preset(method, "Hopper-v5", **fields)) == version
 
 
 @pytest.mark.parametrize(
@@ -254,11 +279,13 @@ def test_a_damaged_failure_is_a_failure(kind: str, tmp_path: Path) -> None:
 # With a checkpoint before the step at which a run waits to be disturbed.
 LONG = SMALL.replace("Pendulum-v1", "bad_environments:Waits-v0").replace("= 100", "= 50")
 LONG += "checkpoint_every_env_steps = 50\n"
+IMPORT = ["--import", "bad_environments"]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the two runs of LONG leave when nobody disturbs them."""
+    import_module_of("bad_environments:Waits-v0")
     folder = tmp_path_factory.mktemp("undisturbed")
     units = read_study(study_file(folder, LONG)).units
     for unit in units:
@@ -280,7 +307,7 @@ def test_a_stopped_study_goes_on_bit_for_bit(
 ) -> None:
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
     units = read_study(path).units
-    words = ["study", "run", str(path), "--folder", str(folder)]
+    words = [*IMPORT, "study", "run", str(path), "--folder", str(folder)]
     with children.sparl(*words, "--processes", "1") as study:
         (run,) = waiting(waits, 1)
         assert [progress(folder, u).state for u in units] == ["running", "waiting"]
@@ -289,7 +316,7 @@ def test_a_stopped_study_goes_on_bit_for_bit(
         let_go(waits)
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
-    assert "to resume: sparl study run" in printed
+    assert "to resume: sparl --import bad_environments study run" in printed
     states = [progress(folder, u) for u in units]
     assert [p.state for p in states] == ["stopped", "waiting"]
     assert states[0].env_step > 0
@@ -306,7 +333,7 @@ def test_a_killed_run_is_recorded_and_goes_on_bit_for_bit(
 ) -> None:  # fmt: skip
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
     units = read_study(path).units
-    words = ["study", "run", str(path), "--folder", str(folder)]
+    words = [*IMPORT, "study", "run", str(path), "--folder", str(folder)]
     with children.sparl(*words, "--processes", "1") as study:
         (run,) = waiting(waits, 1)
         os.kill(run, signal.SIGKILL)
@@ -327,10 +354,10 @@ def test_a_killed_run_is_recorded_and_goes_on_bit_for_bit(
 def test_a_lost_studys_runs_are_waited_for(
     tmp_path: Path, waits: Path, undisturbed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The study is killed, its runs are not; a new one neither disturbs nor forgets them."""
+    """The study is killed; a new one waits until the runs of the old one have saved and ended."""
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
     units = read_study(path).units
-    words = ["study", "run", str(path), "--folder", str(folder), "--processes", "2"]
+    words = [*IMPORT, "study", "run", str(path), "--folder", str(folder), "--processes", "2"]
     with children.sparl(*words) as study:
         waiting(waits, 2)
         study.kill()
@@ -347,7 +374,6 @@ def test_a_lost_studys_runs_are_waited_for(
         assert main(words) == 0
     assert found[:2] == ["running", "running"]
     assert [results(folder / u.id) for u in units] == undisturbed
-    assert [said(folder / u.id / "output.txt") for u in units] == [0, 0]
 
 
 def test_status_cuts_no_name_in_a_pipe(
@@ -462,12 +488,17 @@ def test_a_run_that_finished_without_the_archive_is_archived_when_the_study_runs
     words_ = ["study", "run", str(path), "--folder", str(tmp_path / "runs")]
     assert main(words_) == 0
     archive = tmp_path / "archive"
-    # An interrupted copy is completed.
-    (archive / "Pendulum-v1" / "DS-TD3_seed3").mkdir(parents=True)
+    # An interrupted copy, perhaps of another run, is no run and leaves nothing behind.
+    interrupted = archive / "Pendulum-v1" / "DS-TD3_seed3"
+    shutil.copytree(next((tmp_path / "runs").glob("*/run.json")).parent, interrupted)
+    (interrupted / "run.json").unlink()
+    (interrupted / "topology.csv").write_text("junk")
+    (interrupted / "agent.json").write_text("junk")
     assert main([*words_, "--archive", str(archive)]) == 0
     kept = archive / "Pendulum-v1" / "DS-TD3_seed3"
     assert json.loads((kept / "run.json").read_text())["actor"]["episodes"] == 1
     assert (kept / "agent.json").exists()
+    assert "junk" not in (kept / "topology.csv").read_text()
     assert [path.name for path in kept.parent.iterdir()] == ["DS-TD3_seed3"]
     capsys.readouterr()
     assert main([*words_, "--archive", str(path)]) == 3
@@ -478,10 +509,11 @@ def test_runs_of_an_older_preset_are_other_runs(tmp_path: Path) -> None:
     """An archived run that records no version is of version 1."""
     path = write_run(tmp_path / "Pendulum-v1" / "run", "DS-TD3", "Pendulum-v1", [1.0] * 3)
     config = RunFolder.open(path).config()
-    assert Archive.read(tmp_path).runs == {run_id(config, version=1): path}
-    about = json.loads((path / "run.json").read_text())
-    (path / "run.json").write_text(json.dumps({**about, "preset": 2}))
     assert Archive.read(tmp_path).runs == {run_id(config): path}
+    about = json.loads((path / "run.json").read_text())
+    assert about.pop("preset") == 2
+    (path / "run.json").write_text(json.dumps(about))
+    assert Archive.read(tmp_path).runs == {run_id(config, version=1): path}
 
 
 def test_a_stopped_study_says_how_to_resume_it_with_all_its_options(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ def train(
 
     Args:
         method: a name that `sparl methods` lists.
-        env: a Gymnasium id with a flat Box observation and a bounded Box action.
+        env: a Gymnasium id with a flat Box observation and a bounded Box action; MODULE:ID imports
+            MODULE first.
         quiet: print nothing.
         fields: any field of sparl.configuration.Config, for example seed, steps or run_dir.
 
@@ -37,8 +38,10 @@ def train(
     from sparl.configuration import typed_fields
     from sparl.methods import preset
     from sparl.training.start import train
+    from sparl.user_modules import import_module_of
 
     values = typed_fields({"method": method, "env": env, **fields}, "train")
+    import_module_of(env)
     config = preset(values.pop("method"), values.pop("env"), **values)
     return _interrupted(train(config, quiet=quiet))
 

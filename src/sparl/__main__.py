@@ -1,11 +1,16 @@
-"""The command `sparl`, and `python -m sparl`: Ctrl-C is heard while the command line is loaded."""
+"""The command `sparl`, and `python -m sparl`.
+
+Standard streams are opened, the parent is watched and Ctrl-C is heard before the command line is
+loaded, which takes a while and opens files.
+"""
 
 from __future__ import annotations
 
 import resource
 import sys
 
-from sparl.training.interrupt import interrupt_held
+from sparl.standard_streams import open_closed_streams
+from sparl.training.interrupt import end_with_parent, interrupt_held
 
 # Address space that a process needs, whatever it does: with less, libraries end it by themselves.
 _LEAST_ADDRESS_SPACE = 768 << 20
@@ -13,12 +18,14 @@ _LEAST_ADDRESS_SPACE = 768 << 20
 
 def main() -> int:
     """Run a command and return its exit code."""
+    open_closed_streams()
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESS_SPACE:
         return _out_of_memory(
             f"the address space is limited to {limit >> 20} MB (ulimit -v), at least "
             f"{_LEAST_ADDRESS_SPACE >> 20} MB are needed"
         )
+    end_with_parent()
     try:
         with interrupt_held():
             from sparl import cli

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from sparl.configuration import FIELDS, Config, check, type_in_words
+from sparl.configuration import FIELDS, Config, type_in_words
 from sparl.errors import UsageError
-from sparl.methods import find_method, preset
+from sparl.methods import check, find_method, preset
 from sparl.spellings import (
     EARLY_STOP,
     HINTS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import os
 import sys
@@ -15,15 +16,13 @@ import tyro
 from rich.table import Table
 
 from sparl.arguments import RunPath, check_threads, named, parse_config, parse_options
-from sparl.console import (
-    PlainConsole,
-    escape_unencodable_output,
-    nobody_reads,
-    output_checked,
-)
+from sparl.console import PlainConsole, escape_unencodable_output
 from sparl.errors import DataError, SparlError, UsageError
+from sparl.spellings import hyphenated
+from sparl.standard_streams import unfailing_streams
 from sparl.training.interrupt import interrupt_held
-from sparl.user_modules import import_user_module
+from sparl.user_modules import import_module_of, import_user_module
+from sparl.wording import name_and_text
 
 if TYPE_CHECKING:
     from sparl.training.loop import Run
@@ -47,10 +46,12 @@ usage: sparl [--import MODULE] COMMAND [OPTIONS]        sparl COMMAND --help
 options: --version, --debug (show tracebacks), --import MODULE (before the command; import a module
          of yours that registers environments or rules; may be repeated)
 exit codes: 0 done, 1 unexpected, or a study's run failed, 2 usage, 3 data, 4 environment,
-            5 diverged, 6 disk or memory, 7 run folder in use, 130 and 143 stopped by a signal
+            5 diverged, 6 disk or memory, 7 run folder in use,
+            129, 130 and 143 stopped by SIGHUP, Ctrl-C or SIGTERM after saving
 """
 
 _LONGEST = 3000  # characters of a complaint
+_WORK = ("train", "resume", "study")  # commands whose results are in files, not in what they print
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,11 +60,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     escape_unencodable_output()
+    with unfailing_streams() as output:
+        code = _exit_code_of(args, debug)
+        output.flush()
+        lost = output.lost
+        if code or lost is None or isinstance(lost, BrokenPipeError) or _command(args) in _WORK:
+            return code
+        _complain(f"standard output cannot be written: {lost.strerror}")
+        return 6
+
+
+def _exit_code_of(args: list[str], debug: bool) -> int:
+    """Run a command; what goes wrong is one line and an exit code.
+
+    Args:
+        args: the command and its options.
+        debug: raise exceptions instead.
+    """
     try:
-        code = _dispatch(args)
-        with output_checked():
-            sys.stdout.flush()
-        return code
+        return _dispatch(args)
     except SparlError as error:
         if debug:
             raise
@@ -82,14 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _complain("out of memory; a smaller --replay-capacity or --hidden would take less")
         return 6
-    except BrokenPipeError:  # what reads our output has gone
-        nobody_reads()
-        return 0
-    except Exception as error:
+    except SystemExit:  # --help of a command
+        raise
+    except BaseException as error:
         if debug:
             raise
-        text = " ".join(str(error).split())
-        _complain(f"unexpected {type(error).__name__}: {text} (--debug shows where)")
+        _complain(f"unexpected {name_and_text(error)} (--debug shows where)")
         return 1
 
 
@@ -124,8 +137,22 @@ def _dispatch(args: list[str]) -> int:
     return commands[args[0]](args[1:])
 
 
+def _command(args: Sequence[str]) -> str:
+    """The command among the words of a command line, after every --import; "" if there is none."""
+    words = iter(args)
+    for word in words:
+        if word == "--import":
+            next(words, None)
+        elif not word.startswith("--import="):
+            return word
+    return ""
+
+
 def _import_user_modules(args: list[str]) -> list[str]:
-    """Import what `--import` before the command names; returns the words behind that.
+    """Import what `--import` before the command names, and the module of `--env MODULE:ID`.
+
+    Returns:
+        The words from the command on.
 
     Raises:
         UsageError: a module cannot be imported, or its name is missing.
@@ -138,6 +165,10 @@ def _import_user_modules(args: list[str]) -> list[str]:
         with interrupt_held():
             import_user_module(words[0])
         args = words[1:]
+    for flag, value in itertools.pairwise(hyphenated(args)):
+        if flag == "--env":
+            with interrupt_held():
+                import_module_of(value)
     return args
 
 
@@ -290,7 +321,7 @@ def info(args: list[str]) -> int:
         if isinstance(value, dict):
             value = [f"{k} {_rounded(v)}" for k, v in value.items() if v not in ([], "")]
         text = ", ".join(map(_rounded, value if isinstance(value, list) else [value]))
-        _say(_printable(f"{name.replace('_', ' ')}: {text}"))
+        _say(f"{name.replace('_', ' ')}: {text}".replace("\n", "\\n"))
     return 0
 
 
@@ -455,11 +486,8 @@ def _complain(text: str) -> None:
     """One line, whatever a file or an environment had to say."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 300]} ... {text[-300:]}"
-    PlainConsole(stderr=True).print(f"sparl: {_printable(text)}")
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = text.replace("\n", "\\n")
+    PlainConsole(stderr=True).print(f"sparl: {text}")
 
 
 if __name__ == "__main__":

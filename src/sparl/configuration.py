@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from dataclasses import Field, asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sparl.errors import UsageError
 from sparl.topology.rule_names import is_rule_name
-from sparl.wording import first_few, shown
+from sparl.wording import first_few, has_control_characters, shown
 
 
 @dataclass(frozen=True)
@@ -240,13 +241,16 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 }
 
 
-def check(config: Config) -> None:
-    """Every value within its range.
+# [MODULE:][NAMESPACE/]NAME-vN, as Gymnasium has it, in ASCII; the name can be part of a file name.
+_ENVIRONMENT_ID = re.compile(
+    r"(?:[a-z_]\w*(?:\.[a-z_]\w*)*:)?(?:[a-z0-9][\w-]*/)?[a-z0-9][\w.-]*", re.ASCII | re.IGNORECASE
+)
+_LONGEST_ID = 160
 
-    Raises:
-        UsageError: with all that is wrong, in one line.
-    """
-    wrong = [text for name in _RANGES if (text := _outside(name, getattr(config, name)))]
+
+def wrong_values(config: Config) -> list[str]:
+    """Return what is wrong with the values of a configuration, in words."""
+    wrong = [text for name in FIELDS if (text := _wrong_value(name, getattr(config, name)))]
     if not 1 <= len(config.hidden) <= MOST_LAYERS or any(
         not 1 <= width < 2**28 for width in config.hidden
     ):
@@ -261,14 +265,22 @@ def check(config: Config) -> None:
             len(densities) != layers or any(not 0 <= d <= 1 for d in densities)
         ):
             wrong.append(f"{name} is {shown(densities)}, must be {layers} densities in [0, 1]")
-    for name in ("drop", "grow"):
-        rule = getattr(config, name)
-        if not is_rule_name(rule):
-            wrong.append(f"{name} is {rule!r}, must be a rule's name (letters, digits, _)")
     if config.resume == "auto" and (config.run_dir is None or config.overwrite):
         wrong.append("resume auto needs a run_dir, and does not go with overwrite")
-    if wrong:
-        raise UsageError("; ".join(wrong))
+    return wrong
+
+
+def _wrong_value(name: str, value: Any) -> str:
+    """Return what is wrong with the value of a field, "" if nothing is."""
+    if not isinstance(value, str):
+        return _outside(name, value)
+    if has_control_characters(value):
+        return f"{name} is {value!r}, must not hold control characters"
+    if name in ("drop", "grow") and not is_rule_name(value):
+        return f"{name} is {value!r}, must be a rule's name (letters, digits, _)"
+    if name == "env" and not (len(value) <= _LONGEST_ID and _ENVIRONMENT_ID.fullmatch(value)):
+        return f"env is {value!r}, must be a Gymnasium id: [MODULE:][NAMESPACE/]NAME-vN"
+    return ""
 
 
 def _outside(name: str, value: Any) -> str:
@@ -338,7 +350,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
             plain = int(plain)  # 1e6 environment steps
         if not _fits(plain, _HINTS[name]):
             wrong.append(f"{name} is {shown(value)}, must be {type_in_words(FIELDS[name])}")
-        elif text := _outside(name, plain):
+        elif text := _wrong_value(name, plain):
             wrong.append(text)
         out[name] = plain
     if wrong:

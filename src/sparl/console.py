@@ -1,17 +1,17 @@
-"""A console that prints plain lines in any encoding and says when nobody reads them any more."""
+"""A console that prints plain lines in any encoding."""
 
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import IO, Any, NoReturn, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
-from sparl.errors import ResourceError
+from sparl.wording import visible
 
 _WIDE = 10_000  # columns
 
@@ -19,7 +19,8 @@ _WIDE = 10_000  # columns
 class PlainConsole(Console):
     """Lines as they are: no colours, markup or wrapping; a closed pipe is a BrokenPipeError.
 
-    A character that the stream cannot encode is written as an escape sequence.
+    A character that the stream cannot encode, and one that a terminal would obey or not show, is
+    written as an escape sequence: what is printed may come from files and environments.
     """
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
@@ -29,15 +30,16 @@ class PlainConsole(Console):
         if not self.is_terminal:
             self.width = _WIDE  # a table in a pipe or a file is as wide as its content
 
-    def print(self, *objects: Any, **how: Any) -> None:
-        """As Rich's.
+    def render_str(self, text: str, **how: Any) -> Text:
+        """As Rich's; the text is measured as it is shown."""
+        return super().render_str(visible(text), **how)
 
-        Raises:
-            BrokenPipeError: nobody reads it.
-            ResourceError: standard output cannot be written.
-        """
-        with nullcontext() if self.stderr else output_checked():
-            super().print(*objects, **how)
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """As Rich's; whatever is rendered has printable characters and line feeds alone."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
 
     @property
     def file(self) -> IO[str]:
@@ -75,26 +77,3 @@ def escape_unencodable_output() -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-@contextmanager
-def output_checked() -> Iterator[None]:
-    """For what prints and does no more: standard output that cannot be written, in one line.
-
-    Raises:
-        ResourceError: instead of the OSError of a full disk.
-    """
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        nobody_reads()
-        raise ResourceError(f"standard output cannot be written: {error.strerror}") from None
-
-
-def nobody_reads() -> None:
-    """Send standard output nowhere, what Python still holds of it included."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

@@ -19,6 +19,10 @@ class UnknownEnvironment(UsageError):
     """Gymnasium does not know an environment's id in this process."""
 
 
+class RunExists(UsageError):
+    """A new run was asked for in a folder that holds one."""
+
+
 class DataError(SparlError):
     """A file of a run is missing, damaged or not what it should be."""
 

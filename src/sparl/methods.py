@@ -17,7 +17,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparl.configuration import WITHOUT_INFLUENCE, Config, why_not_longer
+from sparl.configuration import (
+    FIELDS,
+    WITHOUT_INFLUENCE,
+    Config,
+    typed_fields,
+    why_not_longer,
+    wrong_values,
+)
 from sparl.errors import UsageError
 from sparl.topology.density import Shape, erdos_renyi_total, round_half_up, scaled
 
@@ -35,8 +42,6 @@ class Family:
         settings: base settings.
         fields: choices that differ from the settings.
         sparse: takes the environment's densities.
-        version: raised whenever the preset's results change: two runs of different versions are
-            not the same run.
     """
 
     prefix: str
@@ -45,7 +50,6 @@ class Family:
     settings: str
     fields: Mapping[str, Any]
     sparse: bool = True
-    version: int = 1
 
 
 _EVOLVING = {"rewire_every_updates": 10_000}
@@ -60,7 +64,6 @@ FAMILIES = (
         "Sokar et al., algorithms 1-3",
         "ds",
         {"rewire_every_updates": 1000, "rewire_first_update": 2, "target_pattern": "own"},
-        version=2,
     ),
     Family(
         "SS-", "static sparse networks of the largest initial weights", "RLx2, baseline", "rlx2", {}
@@ -71,7 +74,6 @@ FAMILIES = (
         "RLx2, baseline",
         "rlx2",
         _EVOLVING,
-        version=2,
     ),
     Family(
         "RigL-",
@@ -79,7 +81,6 @@ FAMILIES = (
         "RLx2, baseline",
         "rlx2",
         {**_EVOLVING, "grow": "gradient"},
-        version=2,
     ),
     Family(
         "RLx2-",
@@ -93,7 +94,6 @@ FAMILIES = (
             "n_step_delay_updates": 300_000,
             "dynamic_buffer": True,
         },
-        version=2,
     ),
     Family(
         "Tiny-",
@@ -101,7 +101,6 @@ FAMILIES = (
         "RLx2, baseline",
         "rlx2",
         {"narrow": True},
-        version=2,
     ),
 )
 
@@ -118,11 +117,6 @@ class Method:
     def source(self) -> str:
         """Paper and section."""
         return self.family.source or _AGENT_SOURCES[self.agent]
-
-    def version(self, settings: str) -> int:
-        """Version of the preset under these settings; 1 for a run that does not record one."""
-        learned_temperature = (settings, self.agent) == ("rlx2", "SAC")
-        return max(self.family.version, 2 if learned_temperature else 1)
 
     @property
     def aliases(self) -> list[str]:
@@ -231,6 +225,39 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
         else:
             values |= _ds_densities(agent, env, len(hidden))
     return replace(Config(method=chosen.name, env=env), **{**values, **overrides})
+
+
+def check(config: Config) -> None:
+    """Raise UsageError unless a configuration could have been given on the command line.
+
+    Every configuration passes it before anything else uses it, wherever it comes from. Rules are
+    names by their grammar alone; that they are registered is checked where topology is built.
+
+    Raises:
+        UsageError: with all that is wrong, in one line.
+    """
+    wrong = wrong_values(config)
+    method = METHODS.get(config.method)
+    if method is None:
+        wrong.append(f"method is {config.method!r}, must be one of {', '.join(METHODS)}")
+    elif method.agent != config.agent:
+        wrong.append(f"agent is {config.agent!r}, but {method.name} is a {method.agent}")
+    if wrong:
+        raise UsageError("; ".join(wrong))
+
+
+def config_of(fields: Mapping[str, Any], where: object) -> Config:
+    """Return the configuration that the fields in a file describe; others have their defaults.
+
+    Raises:
+        UsageError: unknown fields, or values that the command line would not accept.
+    """
+    config = Config(**typed_fields(dict(fields), str(where)))
+    try:
+        check(config)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return config
 
 
 def _task(env: str) -> tuple[str, str]:
@@ -384,10 +411,13 @@ def _narrow(layers: Layers, network: str, notes: list[str]) -> Layers:
         shapes = itertools.pairwise((n_in, *(width,) * hidden, n_out))
         return tuple((shape, shape[0] * shape[1]) for shape in shapes)
 
+    def weights(width: int) -> int:
+        return connections(of_width(width))
+
     widths = range(1, max(shape[1] for shape, _ in layers) + 1)
-    above = bisect.bisect_left(widths, wanted, key=lambda width: connections(of_width(width)))
-    near = widths[max(above - 1, 0) : above + 1]
-    width = min(near, key=lambda width: abs(connections(of_width(width)) - wanted))
+    above = bisect.bisect_left(widths, wanted, key=weights)
+    nearest = widths[max(above - 1, 0) : above + 1]
+    width = min(nearest, key=lambda width: abs(weights(width) - wanted))
     notes.append(
         f"{network}: {hidden} hidden layers of {width} units, {connections(of_width(width)):,} "
         f"weights for the {wanted:,} of the sparse network"
@@ -411,6 +441,7 @@ def contradictions(config: Config) -> list[str]:
     settings, not its definition.
     """
     base = preset(config.method, config.env, settings=config.settings)
+    family = find_method(config.method).family
 
     def differ(*names: str) -> list[str]:
         return [name for name in names if getattr(config, name) != getattr(base, name)]
@@ -418,14 +449,21 @@ def contradictions(config: Config) -> list[str]:
     found = differ("target_pattern", "narrow", "dynamic_buffer")
     if (config.n_step > 1) != (base.n_step > 1):
         found.append("n_step")
-    missing = [] if find_method(config.method).family.sparse else differ(*_DENSITY_FIELDS)
+    if family.prefix == "SS-":  # the largest weights are what makes it another one than Static-
+        found += differ("initial_topology")
+    missing = [] if family.sparse else differ(*_DENSITY_FIELDS)
     if missing or not (_is_dense(base) and _is_dense(config)):  # else nothing can change
-        changes, should = config.rewire_every_updates > 0, base.rewire_every_updates > 0
-        if changes != should:
-            found.append("rewire_every_updates")
-        elif changes:
-            found += differ("rewire", "drop", "grow")
+        if topology_changes(config) != topology_changes(base):
+            found += differ("rewire_every_updates", "rewire", "rewire_fraction", "freeze_fraction")
+        elif topology_changes(config):
+            found += differ("rewire", "drop", "grow", "rewire_schedule")
     return found + missing
+
+
+def topology_changes(config: Config) -> bool:
+    """Whether the schedule has a topology update that moves anything."""
+    scheduled = config.rewire_every_updates > 0 and config.rewire != "none"
+    return scheduled and config.rewire_fraction > 0 and config.freeze_fraction < 1
 
 
 def _is_dense(config: Config) -> bool:
@@ -458,24 +496,36 @@ def run_name(config: Config) -> str:
     return f"{method}_{config.env.replace('/', '-')}_seed{config.seed}"
 
 
+def results_version(config: Config) -> int:
+    """Version of what a resolved configuration computes; two runs of different ones differ.
+
+    1 in sparl 0.1, whose runs do not record it. Raised to 2 in 0.2 for every configuration whose
+    results changed then: topology updates, narrow networks, the learned temperature, and the delay
+    of n-step targets.
+    """
+    delayed = config.n_step > 1 and config.n_step_delay_updates > 0
+    learned = config.agent == "SAC" and config.learn_alpha
+    scheduled = config.rewire_every_updates > 0 and config.rewire != "none"
+    return 2 if scheduled or config.narrow or learned or delayed else 1
+
+
 def identity(config: Config, version: int | None = None) -> dict[str, Any]:
     """What two configurations must have in common for their runs to be the same run.
 
-    The resolved fields that differ from Config's defaults, and the version of the preset: so a
-    field that is unknown to an old file takes its default. Where a run stops and the horizon of
-    its schedules count, however they were given; fields without influence on results do not.
+    The resolved fields that differ from Config's defaults, and the version of what they compute:
+    so a field that is unknown to an old file takes its default. Where a run stops and the horizon
+    of its schedules count, however they were given; fields without influence on results do not.
 
     Args:
         config: resolved, as `preset` or a run's file gives it.
-        version: of the preset that made the run; None: today's.
+        version: of the run, see `results_version`; None: today's.
     """
     varying = {"steps", "horizon_env_steps", "stop_at"}
     fields = {
-        name: value
+        name: _of_type(value, str(FIELDS[name].type))
         for name, value in config.as_dict().items()
         if name not in WITHOUT_INFLUENCE | varying and value != getattr(Config, name)
     }
-    today = find_method(config.method).version(config.settings)
     return {
         **fields,
         "method": config.method,
@@ -483,8 +533,15 @@ def identity(config: Config, version: int | None = None) -> dict[str, Any]:
         "seed": config.seed,
         "end": config.end,
         "horizon": config.horizon,
-        "preset": today if version is None else version,
+        "preset": results_version(config) if version is None else version,
     }
+
+
+def _of_type(value: Any, kind: str) -> Any:
+    """The value with its numbers as floats where the field's type is one of floats."""
+    if "float" not in kind:
+        return value
+    return tuple(map(float, value)) if isinstance(value, tuple) else float(value)
 
 
 def run_id(config: Config, version: int | None = None) -> str:

@@ -169,12 +169,21 @@ def check_method_is_named(args: Sequence[str]) -> None:
         )
 
 
+_FREQUENCIES = ("--actor-update-frequency", "--critic-target-update-frequency")  # SAC's script
+
+
 def check_flags_suit_method(words: Sequence[str], method: str) -> None:
     """Raise UsageError where the released code would not look at a flag, and sparl would."""
-    family = find_method(method).family
+    chosen = find_method(method)
+    family = chosen.family
     dense = not family.sparse
     fixed = "rewire_every_updates" not in family.fields
     for word in words:
+        if chosen.agent == "TD3" and word in _FREQUENCIES:
+            raise UsageError(
+                f"{word}: {method} updates actor and targets every --policy-delay updates of the "
+                "critics; use that flag"
+            )
         if dense and word in _OF_SPARSE_METHODS:
             raise UsageError(f"{word}: {method} is dense; leave it out, or name a sparse method")
         if fixed and word in _OF_CHANGING_TOPOLOGY:

@@ -1,4 +1,8 @@
-"""Modules of the user's that register environments or rules: `sparl --import MODULE`."""
+"""Modules of the user's that register environments or rules: `sparl --import MODULE`.
+
+A module is imported because the user names it: on this command line, or in a call of this Python
+process. A name that comes from a file never causes an import.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +14,62 @@ from contextlib import suppress
 from pathlib import Path
 
 from sparl.errors import UsageError
-from sparl.wording import shell_word
+from sparl.wording import name_and_text, shell_word
 
 _imported: list[str] = []
 
 
 def import_user_module(name: str) -> None:
-    """Import a module, found in the current folder or as any other.
-
-    The current folder is on the search path during this import alone.
+    """Import a module that `--import` names, found in the current folder or as any other.
 
     Raises:
         UsageError: it cannot be imported.
     """
+    _import(name, f"--import {name}")
+    _imported.append(name)
+
+
+def import_module_of(env_id: str) -> None:
+    """Import the module of an environment that the user names as MODULE:ID; nothing for an ID.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    module = named_module(env_id)
+    if module:
+        _import(module, f"environment {env_id}: module {module}")
+
+
+def named_module(env_id: str) -> str:
+    """Return MODULE of an environment's id MODULE:ID, "" for an ID without a module."""
+    return env_id.rpartition(":")[0]
+
+
+def is_imported(module: str) -> bool:
+    """Return whether this process has imported a module."""
+    return module in sys.modules
+
+
+def _import(name: str, asked: str) -> None:
+    """Import a module; the current folder is on the search path during this import alone.
+
+    Args:
+        name: of the module.
+        asked: how the user named it, for messages.
+    """
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"--import {name}: must be the name of a module, such as my_rules")
+        raise UsageError(f"{asked}: must be the name of a module, such as my_rules")
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:
         importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise UsageError(f"--import {name}: cannot be imported ({' '.join(why.split())})") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, for example, would end the command silently
+        raise UsageError(f"{asked}: cannot be imported ({name_and_text(error)})") from None
     finally:
         with suppress(ValueError):  # unless the module itself removed it
             sys.path.remove(folder)
-    _imported.append(name)
 
 
 def imported_modules() -> tuple[str, ...]:

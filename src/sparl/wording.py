@@ -1,6 +1,7 @@
-"""Words that go with numbers, and words of a shell."""
+"""Words that go with numbers or a shell, what an exception says, and texts safe to show."""
 
 import os
+import re
 import reprlib
 import shlex
 from collections.abc import Callable, Sequence
@@ -28,9 +29,29 @@ def shown(value: object) -> str:
     return _SHORT.repr(value)
 
 
+# C0 and C1 controls, line and paragraph separators, and what changes the direction of a text.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
 def counted(number: int, one: str) -> str:
     """1 run, 2 runs."""
     return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
+
+
+def text_of(error: BaseException) -> str:
+    """The message of an exception in one line; "" if it has none, or its __str__ raises."""
+    try:
+        return " ".join(str(error).split())
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # an exception of somebody else's may be as faulty as their code
+        return ""
+
+
+def name_and_text(error: BaseException) -> str:
+    """The type of an exception, and its message if there is one, in one line."""
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def first_few(names: Sequence[str], describe: Callable[[str], str], most: int = 5) -> list[str]:
@@ -49,3 +70,18 @@ def shell_word(path: str | os.PathLike[str]) -> str:
         for byte in os.fsencode(text)
     )
     return f"$'{''.join(escaped)}'"
+
+
+def has_control_characters(text: str) -> bool:
+    """Return whether a text holds characters that a terminal or an editor obeys."""
+    return _CONTROL.search(text) is not None
+
+
+def visible(text: str) -> str:
+    """Return a text with every character that is not printable as an escape sequence.
+
+    Line feeds are kept.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

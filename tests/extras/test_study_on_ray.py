@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import sysconfig
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
+import ray
 
 import children
 from children import hears, wait_until, waiting
 from resuming import results
+from sparl.cli import main
 from sparl.studies.plan import read_study
 from sparl.studies.progress import progress
 from sparl.training.start import train
+from sparl.user_modules import import_module_of
 
 STUDY = """
 methods = ["DS-TD3"]
@@ -32,13 +40,26 @@ batch_size = 16
 """
 
 
+IMPORT = ["--import", "bad_environments"]
+
+
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def study_words(path: Path, folder: Path) -> list[str]:
     """On a cluster of its own with two workers."""
-    return ["study", "run", str(path), "--folder", str(folder), "--processes", "2", "--ray"]
+    return [
+        *IMPORT,
+        "study",
+        "run",
+        str(path),
+        "--folder",
+        str(folder),
+        "--processes",
+        "2",
+        "--ray",
+    ]
 
 
 def test_a_killed_workers_run_goes_on_bit_for_bit_in_another(tmp_path: Path, waits: Path) -> None:
@@ -58,6 +79,7 @@ def test_a_killed_workers_run_goes_on_bit_for_bit_in_another(tmp_path: Path, wai
     went_on = [(folder / u.id / "output.txt").read_text().count(", bit for bit") for u in units]
     assert sorted(went_on) == [0, 0, 1]
     lost = units[went_on.index(1)]
+    import_module_of(lost.config.env)
     config = replace(lost.config, run_dir=str(tmp_path / "undisturbed"), threads=1)
     assert results(folder / lost.id) == results(train(config, quiet=True).path)
 
@@ -100,7 +122,8 @@ def test_own_modules_are_found_on_a_cluster_that_was_started_elsewhere(tmp_path:
     with children.command(str(ray), *words, "--block", cwd=elsewhere, env=token, stdout=None):
         wait_until(lambda: listens(port))
         path = f"lib{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        words = ["study", "run", "study.toml", "--ray", f"127.0.0.1:{port}"]
+        words = ["--import", "own_here", "--import", "own_there"]
+        words += ["study", "run", "study.toml", "--ray", f"127.0.0.1:{port}"]
         with children.sparl(*words, cwd=project, env={"PYTHONPATH": path, **token}) as study:
             printed, _ = study.communicate(timeout=240)
     assert study.returncode == 0, printed
@@ -115,8 +138,133 @@ def listens(port: int) -> bool:
 def test_no_cluster_there_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(STUDY)
-    words = ["study", "run", str(path), "--folder", str(tmp_path / "runs"), "--ray", "127.0.0.1:1"]
+    words = [*IMPORT, "study", "run", str(path), "--folder", str(tmp_path / "runs")]
+    words += ["--ray", "127.0.0.1:1"]
     with children.sparl(*words) as study:
         printed, _ = study.communicate(timeout=120)
     assert study.returncode == 2
     assert printed.strip().splitlines()[-1].startswith("sparl: study: no Ray cluster at")
+
+
+def listening(processes: set[int]) -> set[tuple[bool, int]]:
+    """(Whether it is the loopback interface, port) of all that these processes listen on."""
+    inodes = set()
+    for process in processes:
+        for descriptor in Path(f"/proc/{process}/fd").glob("*"):
+            with suppress(OSError):
+                inodes.add(descriptor.readlink().name.removeprefix("socket:[").rstrip("]"))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, address, _, state, *rest = line.split()
+            if state == "0A" and rest[5] in inodes:
+                host, port = address.split(":")
+                loopback = ("0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000")
+                found.add((host in loopback, int(port, 16)))
+    return found
+
+
+def descendants(process: int) -> set[int]:
+    every = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    parents = {}
+    for each in every:
+        with suppress(OSError):
+            parents[each] = parent(each)
+    found = {process}
+    while more := {each for each in parents if parents[each] in found} - found:
+        found |= more
+    return found
+
+
+CLIENT = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+print("task:", ray.get(ray.remote(num_cpus=0)(lambda: "executed").remote()))
+"""
+
+
+def client(address: str, **token: str) -> str:
+    """What a Ray client prints that executes a task on the cluster at an address."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")} | token
+    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else 127.0.0.1 is another address
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, address], env=environment, check=False, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_a_local_cluster_is_for_its_study_alone(tmp_path: Path, waits: Path) -> None:
+    """Nothing listens beyond loopback, and a client without the token cannot execute anything."""
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY)
+    token = uuid.uuid4().hex
+    words = study_words(path, tmp_path / "runs")
+    with children.sparl(*words, env={"RAY_AUTH_TOKEN": token}) as study:
+        waiting(waits, 2)
+        processes = descendants(study.pid)
+        ports = listening(processes)
+        assert len(ports) >= 4
+        assert all(loopback for loopback, _ in ports)
+        lines = [Path(f"/proc/{each}/cmdline").read_text().replace("\0", " ") for each in processes]
+        (server,) = [line for line in lines if "gcs_server --" in line]
+        port = server.partition("--gcs_server_port=")[2].split()[0]
+        if port == "0":
+            raylet = next(line for line in lines if "--gcs-address=" in line)
+            port = raylet.partition("--gcs-address=")[2].split()[0].rpartition(":")[2]
+        address = f"127.0.0.1:{port}"
+        for how in (
+            {"RAY_AUTH_MODE": "disabled"},
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex},
+        ):
+            printed = client(address, **how)
+            assert "executed" not in printed
+            assert "uthenticat" in printed, printed
+        with_token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        assert "executed" in client(address, **with_token)
+        waits.rename(tmp_path / "waited")
+        printed, _ = study.communicate(timeout=240)
+    assert study.returncode == 0, printed
+
+
+def test_no_run_outlives_a_study_on_ray_that_is_killed(tmp_path: Path, waits: Path) -> None:
+    path, folder = tmp_path / "study.toml", tmp_path / "runs"
+    path.write_text(STUDY)
+    with children.sparl(*study_words(path, folder)) as study:
+        runs = waiting(waits, 2)
+        study.kill()
+        wait_until(lambda: not any(lives(run) and hears(run, signal.SIGTERM) for run in runs))
+        waits.rename(tmp_path / "waited")
+        wait_until(lambda: not any(map(lives, runs)))
+    assert [progress(folder, unit).state for unit in read_study(path).units][2] == "waiting"
+
+
+def lives(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "version", "says"),
+    [
+        ({"RAY_AUTH_MODE": "disabled"}, ray.__version__, "RAY_AUTH_MODE is 'disabled'"),
+        ({}, "2.58.0", "Ray 2.58.0 is too old, at least 2.59 is needed"),
+    ],
+    ids=["no tokens", "old"],
+)
+def test_a_cluster_that_would_not_be_protected_is_not_started(
+    environment: dict[str, str], version: str, says: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY)
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+        monkeypatch.setenv(name, "token" if name == "RAY_AUTH_MODE" else "0")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ray, "__version__", version)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("a cluster was started"))
+    assert main(study_words(path, tmp_path / "runs")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("sparl: study: ")
+    assert says in said
+    assert said.count("\n") == 1

@@ -55,7 +55,7 @@ def test_best_and_worst_side_by_side(
     purple = (frames[..., 0] > 1.5 * frames[..., 1]) & (frames[..., 2] > 1.3 * frames[..., 1])
     assert purple.sum(axis=(1, 2)).min() > 100  # the foot is in every picture
     assert np.abs(np.diff(frames.astype(int), axis=0)).max(axis=(1, 2, 3)).min() > 30
-    assert not list(tmp_path.glob("*.tmp.mp4"))
+    assert not list(tmp_path.glob("*.tmp*"))
 
 
 def test_only_mp4_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,9 @@ ARCHIVE/ENV/METHOD_seedN/    the run's records, as they are in its folder
 from __future__ import annotations
 
 import re
-import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,19 @@ from sparl.archive.finished_run import FinishedRun
 from sparl.errors import DataError, ResourceError, UsageError
 from sparl.methods import run_name
 from sparl.training.agent_file import load_agent, save_actor
+from sparl.training.durable import why_no_name
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluator
+from sparl.training.folder import Folder
 from sparl.training.machine import available_cores
 from sparl.training.run_folder import (
+    AGENT,
+    AGENT_MANIFEST,
     CONFIG,
+    CSV_BYTES,
     DEGREES,
     EVALUATIONS,
+    LOCK,
     METRICS,
     RUN,
     TOPOLOGY,
@@ -32,6 +40,15 @@ from sparl.training.run_folder import (
 
 KEPT = (CONFIG, EVALUATIONS, METRICS, TOPOLOGY, DEGREES)
 ACTOR_EPISODES = 100  # over which the return of a kept actor is measured
+POLL_SECONDS = 0.1
+
+
+class AlreadyArchived(UsageError):
+    """The archive has the run already, in the folder `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: this run is archived already")
+        self.path = path
 
 
 @dataclass
@@ -59,7 +76,7 @@ class Archive:
         archive = cls(path)
         for found in sorted(path.glob(f"*/*/{CONFIG}")):
             if not (found.parent / RUN).exists():
-                continue  # a trained agent alone
+                continue  # an interrupted copy, or a trained agent alone
             try:
                 archive.runs.setdefault(FinishedRun.read(found.parent).id, found.parent)
             except DataError as error:
@@ -80,8 +97,12 @@ class Archive:
             SparlError: see `archive`, and what an evaluation can raise.
         """
         known = FinishedRun.read(run).id
+        self.runs |= Archive.read(self.path).runs  # another study may have archived it
         if known not in self.runs:
-            self.runs[known] = archive_run(run, self.path, None, with_actor=with_actor)
+            try:
+                self.runs[known] = archive_run(run, self.path, None, with_actor=with_actor)
+            except AlreadyArchived as already:  # by another process, in the meantime
+                self.runs[known] = already.path
         return self.runs[known]
 
 
@@ -112,8 +133,10 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
         The new folder.
 
     Raises:
-        DataError: the run has not finished, or is damaged.
-        UsageError: no commit is known, two are, or the archive already has the run.
+        DataError: the run has not finished, or is damaged; or a link or a special file is in the
+            place of a file or folder of the archive.
+        AlreadyArchived: the archive already has the run.
+        UsageError: no commit is known, or two are.
         ResourceError: it cannot be written.
     """
     finished = FinishedRun.read(run)
@@ -125,29 +148,67 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
         raise UsageError(
             f"{run}: does not say from which commit it was made; name it: --commit SHA"
         )
-    config = finished.config
-    env = config.env.replace("/", "-")
-    name = run_name(config).replace(f"_{env}_", "_")
-    into = to / env / name
-    count = 1
-    while (into / RUN).exists():  # written last: without it a copy was interrupted
-        if (into / EVALUATIONS).read_bytes() == (run / EVALUATIONS).read_bytes():
-            raise UsageError(f"{into}: this run is archived already")
-        count += 1
-        into = into.with_name(f"{name}-{count}")
-    try:
-        into.mkdir(parents=True, exist_ok=True)
-        for name in KEPT:
-            if (run / name).exists():
-                shutil.copyfile(run / name, into / name)
-    except OSError as error:
-        raise ResourceError(f"cannot write {into}: {error.strerror}") from None
     if not known:
         about["versions"] = {**about.get("versions", {}), "commit": commit}
     if with_actor:
         about["actor"] = actor_return(run)
-        save_actor(RunFolder.open(run), RunFolder(into))
-    RunFolder(into).write_json(RUN, about)
+    source = RunFolder.open(run)
+    with _locked(to) as archive:
+        into = _free_folder(archive, finished, source)
+        try:
+            into.make()
+        except OSError as error:
+            raise ResourceError(f"cannot write {into.path}: {error.strerror}") from None
+        for name in (*KEPT, AGENT, AGENT_MANIFEST):  # of an interrupted copy, perhaps another run's
+            if into.has(name):
+                into.remove(name)
+        for name in KEPT:
+            if source.files.has(name):
+                into.write(name, source.files.read(name, CSV_BYTES))
+        if with_actor:
+            save_actor(source, RunFolder(into))
+        RunFolder(into).write_json(RUN, about)
+    return into.path
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[Folder]:
+    """An archive's folder, which no other process changes; one that does is waited for."""
+    archive = Folder(path)
+    try:
+        archive.make()
+        while not archive.lock(LOCK):
+            time.sleep(POLL_SECONDS)
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        yield archive
+    finally:
+        archive.unlock()
+
+
+def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> Folder:
+    """ENV/METHOD_seedN, with a number appended if another run is there.
+
+    Raises:
+        AlreadyArchived: this run is there.
+        DataError: the environment's name cannot be a folder's.
+    """
+    env = finished.config.env.replace("/", "-")
+    because = why_no_name(env)
+    if because:
+        raise DataError(
+            f"{finished.path}: its environment {env[:80]!r} cannot name a folder: {because}"
+        )
+    name = run_name(finished.config).replace(f"_{env}_", "_")
+    inside, count = archive.at(env), 1
+    into = inside.at(name)
+    evaluations = source.files.read(EVALUATIONS, CSV_BYTES)
+    while into.has(RUN):  # written last: without it a copy was interrupted
+        if into.read(EVALUATIONS, CSV_BYTES) == evaluations:
+            raise AlreadyArchived(into.path)
+        count += 1
+        into = inside.at(f"{name}-{count}")
     return into
 
 

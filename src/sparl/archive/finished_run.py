@@ -19,8 +19,8 @@ from sparl.archive.records import (
     numbers,
 )
 from sparl.configuration import Config
-from sparl.errors import DataError
-from sparl.methods import run_id
+from sparl.errors import DataError, UsageError
+from sparl.methods import architecture, run_id
 from sparl.training.about import about_run
 from sparl.training.run_folder import (
     DEGREES,
@@ -126,10 +126,28 @@ class FinishedRun:
         check_whole(path, about["env_step"], evaluations, metrics, topology, degrees)
         check_steps(path / EVALUATIONS, evaluations, config.evaluate_every_env_steps)
         check_trained(path, evaluations, config.warmup_env_steps)
-        return cls(
+        run = cls(
             path, config, about, steps, updates, seconds, cpu_seconds, means,
             metrics, topology, degrees,
         )  # fmt: skip
+        if run.sizes:
+            try:
+                architecture(config, *run.sizes)
+            except UsageError as error:
+                raise DataError(f"{path}: {error}") from None
+        return run
+
+    @property
+    def sizes(self) -> tuple[int, int] | None:
+        """Lengths of an observation and of an action; None for a run that did not record them."""
+        environment = self.about.get("environment", {})
+        if "observations" in environment:
+            return environment["observations"], environment["actions"]
+        if not self.degrees:
+            return None
+        n_obs, n_in = (len(self.degrees["now"][n][0][0]["out"]) for n in ("actor", "critics"))
+        # Of a critic's inputs the others are the action.
+        return (n_obs, n_in - n_obs) if n_in > n_obs else None
 
     @property
     def trained_returns(self) -> Array:

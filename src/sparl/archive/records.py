@@ -110,9 +110,16 @@ def check_about(path: Path, about: Mapping[str, Any]) -> None:
     texts = {name: versions.get(name, "") for name in ("commit", "sparl", "mujoco")}
     texts |= {name: machine.get(name, "") for name in ("cpu", "instruction_set")}
     counts = {"threads": machine.get("threads", 0)}
-    counts["peak_memory_bytes"] = about.get("peak_memory_bytes", 0)
+    counts |= {
+        "peak_memory_bytes": about.get("peak_memory_bytes", 0),
+        "preset": about.get("preset", 1),
+    }
+    environment = about.get("environment", {})
+    if "observations" in environment:
+        counts |= {name: environment.get(name) for name in ("observations", "actions")}
     wrong = [name for name, value in texts.items() if not isinstance(value, str)]
     wrong += [name for name, n in counts.items() if type(n) is not int or not 0 <= n <= _MOST]
+    wrong += [n for n in ("observations", "actions") if n not in wrong and counts.get(n) == 0]
     if wrong:
         raise DataError(f"{path}: {wrong[0]} is {str({**texts, **counts}[wrong[0]])[:80]}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from sparl.cost import sac_multiply_adds, td3_multiply_adds
 from sparl.errors import SparlError
 from sparl.methods import architecture, preset
 from sparl.training.environment import make_environment
+from sparl.training.interrupt import PARENT
 from sparl.training.run_folder import EVALUATIONS, RunFolder
 
 WARMUP, SPAN = 2_000, 5_000  # environment steps: without updates, and measured after them
@@ -36,8 +38,9 @@ def steps_per_second(env: str, threads: int, fields: dict[str, Any]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**options, "run_dir": run}.items()]
-        command = [sys.executable, "-m", "sparl.cli", "train", *flags]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "sparl", "train", *flags]
+        environment = {**os.environ, PARENT: str(os.getpid())}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             raise SparlError(f"bench: training failed: {done.stderr.strip()}")
         rows = RunFolder.open(run).rows(EVALUATIONS)

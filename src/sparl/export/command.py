@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,30 +15,30 @@ import numpy as np
 from sparl.arguments import RunPath, parse_options
 from sparl.configuration import Config
 from sparl.console import PlainConsole
-from sparl.errors import DataError, UsageError
+from sparl.errors import DataError, UnknownEnvironment, UsageError
 from sparl.export import arrays, c_check
 from sparl.export.c_header import TOLERANCE, VECTORS
 from sparl.export.c_source import Tanh, c_source
 from sparl.export.policy import Policy
-from sparl.export.recording import record
 from sparl.export.task import describe
 from sparl.methods import method_label
 from sparl.networks.mlp import Array
 from sparl.training.about import environment_importable, warn_if_behind
-from sparl.training.agent_file import load_agent
-from sparl.training.durable import write_whole
-from sparl.training.environment import make_environment
+from sparl.training.agent_file import TrainedAgent, load_agent, load_observations
+from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluation, Evaluator
+from sparl.training.folder import Folder
 from sparl.training.run_folder import AGENT, RunFolder
 from sparl.training.tasks import notes_of
+from sparl.user_modules import command_line
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """Write a trained policy for machines without sparl.
 
-    What is written is checked first, on observations of the first evaluation episodes; an export
-    that gives other actions is refused.
+    What is written is checked first, on the observations that training kept with the agent; an
+    export that gives other actions is refused. An agent without them is checked in its environment.
     """
 
     run: RunPath
@@ -50,12 +51,14 @@ class ExportOptions:
     name: str = "policy"
     """Name of the files, and prefix of all C names."""
     int8: bool = False
-    """C: weights in 8 bits, scaled per row; what that costs in return is measured and printed."""
+    """C: weights in 8 bits, scaled per row; what that costs in return is measured and printed,
+    where the environment is known: one of your own needs sparl --import MODULE export."""
     tanh: Tanh = "tanhf"
     """C: the maths library's, or a built-in one that needs no library."""
 
 
 MEAN_TOLERANCE = 1e-6  # root mean square
+EPISODES = 3  # on which an agent without observations is checked
 Files = dict[str, bytes]
 
 
@@ -69,7 +72,30 @@ def export(args: list[str]) -> int:
     agent = load_agent(options.run)
     warn_if_behind(agent, options.run)
     policy = Policy.of(agent)
-    task = _task(config, policy, folder)
+    observations = load_observations(agent, options.run)
+    with _known_environment(config, policy, folder, needed=observations is None) as environment:
+        return _export(options, folder, agent, policy, observations, environment)
+
+
+def _export(
+    options: ExportOptions,
+    folder: RunFolder,
+    agent: TrainedAgent,
+    policy: Policy,
+    observations: Array | None,
+    environment: Environment | None,
+) -> int:
+    """Check and write an export.
+
+    Args:
+        options: of the command.
+        folder: of the run.
+        agent: its agent.
+        policy: of the agent.
+        observations: to check on; None: those of evaluation episodes.
+        environment: of the run; None: not known here.
+    """
+    config = folder.config()
     say = PlainConsole().print
     origin = (
         f"{method_label(config)} on {config.env}, seed {config.seed}, agent of step "
@@ -80,29 +106,26 @@ def export(args: list[str]) -> int:
     say(origin)
     if options.int8:
         exact, policy = policy, policy.quantised()
-        before, after = _evaluate(config, exact), _evaluate(config, policy)
-        say(
-            f"8-bit weights: return {after.mean:,.3f} ± {after.std:,.3f}, "
-            f"before {before.mean:,.3f} ± {before.std:,.3f}: {after.mean - before.mean:+,.3f} "
-            f"({len(before.returns)} episodes)"
-        )
-    observations = record(config, policy)
+        say(f"8-bit weights: return {_returns(config, exact, policy, folder, environment)}")
+    if observations is None:
+        observations = _evaluate(config, policy, EPISODES).observations
     about = [
         f"Exported by sparl {version('sparl')}",
         f"Agent: {origin}",
         f"SHA-256 of its {AGENT}: {agent.manifest['file']['sha256']}",
         "",
-        *task,
+        *describe(config.env, environment, policy),
+        *notes_of(config.env, config.contact_forces),
     ]
     files = _FORMATS[options.format](policy, observations, options, about)
-    target = folder.path / "export" if options.out is None else options.out
+    target = folder.files.at("export") if options.out is None else Folder(options.out)
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        target.make()
     except OSError as error:
-        raise UsageError(f"export: {target} cannot be made: {error.strerror}") from None
+        raise UsageError(f"export: {target.path} cannot be made: {error.strerror}") from None
     for name, data in files.items():
-        write_whole(target / name, data)
-        say(f"{target / name}: {len(data):,} bytes")
+        target.write(name, data)
+        say(f"{target.path / name}: {len(data):,} bytes")
     return 0
 
 
@@ -165,31 +188,61 @@ def _check(policy: Policy, actions: Array, observations: Array) -> None:
     )
 
 
-def _task(config: Config, policy: Policy, folder: RunFolder) -> list[str]:
-    """What is known of the environment, which must be the agent's.
+@contextmanager
+def _known_environment(
+    config: Config, policy: Policy, folder: RunFolder, *, needed: bool
+) -> Iterator[Environment | None]:
+    """Provide the environment of a run, which must be the agent's, for the time of a block.
+
+    Args:
+        config: of the run.
+        policy: its agent's.
+        folder: of the run.
+        needed: it must be known; otherwise there may be None.
 
     Raises:
-        DataError: it has other sizes or cannot be made.
+        DataError: it has other sizes, cannot be made, or is needed and not known.
     """
     try:
         with environment_importable(folder, "export"):
-            environment = make_environment(config)
+            try:
+                environment = make_environment(config)
+            except UnknownEnvironment:
+                if needed:
+                    raise
+                environment = None
     except UsageError as error:
         raise DataError(f"{folder.path}: {error}") from None
-    known = describe(environment, policy)
-    environment.close()
-    if (environment.n_obs, environment.n_act) != (policy.n_obs, policy.n_act):
-        raise DataError(
-            f"{folder.path}: the agent takes {policy.n_obs} observations and gives {policy.n_act} "
-            f"actions, {config.env} has {environment.n_obs} and {environment.n_act}"
-        )
-    return [*known, *notes_of(config.env, config.contact_forces)]
+    if environment is None:
+        yield None
+        return
+    with closing(environment):
+        if (environment.n_obs, environment.n_act) != (policy.n_obs, policy.n_act):
+            raise DataError(
+                f"{folder.path}: the agent takes {policy.n_obs} observations and gives "
+                f"{policy.n_act} actions, {config.env} has {environment.n_obs} and "
+                f"{environment.n_act}"
+            )
+        yield environment
 
 
-def _evaluate(config: Config, policy: Policy) -> Evaluation:
-    evaluator = Evaluator(
-        lambda: make_environment(config), config.evaluation_episodes, config.evaluation_seed
+def _returns(
+    config: Config, exact: Policy, rounded: Policy, folder: RunFolder,
+    environment: Environment | None,
+) -> str:  # fmt: skip
+    """Say what 8-bit weights cost in return."""
+    if environment is None:
+        words = command_line(folder.environment_module() or "MODULE", "export", folder.path)
+        return f"not measured, as {config.env} is not known here: {words} imports its module"
+    before, after = (_evaluate(config, p, config.evaluation_episodes) for p in (exact, rounded))
+    return (
+        f"{after.mean:,.3f} ± {after.std:,.3f}, before {before.mean:,.3f} ± {before.std:,.3f}: "
+        f"{after.mean - before.mean:+,.3f} ({len(before.returns)} episodes)"
     )
+
+
+def _evaluate(config: Config, policy: Policy, episodes: int) -> Evaluation:
+    evaluator = Evaluator(lambda: make_environment(config), episodes, config.evaluation_seed)
     try:
         return evaluator.evaluate(policy)
     finally:

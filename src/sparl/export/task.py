@@ -22,20 +22,25 @@ _NEUTRAL = (
 )
 
 
-def describe(environment: Environment, policy: Policy) -> list[str]:
+def describe(env_id: str, environment: Environment | None, policy: Policy) -> list[str]:
     """Lines on the order, bounds and units of observations and actions, and the control period.
+
+    Args:
+        env_id: id of the environment.
+        environment: made by that id; None: it is not known here.
+        policy: whose observations and actions they are.
 
     What Gymnasium states only in the text of its documentation, units among it, is not known here.
     """
-    simulator = _simulator(environment.gym)
+    simulator = None if environment is None else _simulator(environment.gym)
     period = "not known"
     if simulator is not None:
         steps, seconds = simulator.frame_skip, simulator.model.opt.timestep
         period = f"{simulator.dt:g} s of simulated time ({steps} simulator steps of {seconds:g} s)"
     return [
-        f"Observation: {policy.n_obs} numbers, in the order and units of {environment.env_id}",
-        *_observations(environment, simulator),
-        f"Action: {policy.n_act} numbers, in the order and units of {environment.env_id}",
+        f"Observation: {policy.n_obs} numbers, in the order and units of {env_id}",
+        *([] if environment is None else _observations(environment, simulator)),
+        f"Action: {policy.n_act} numbers, in the order and units of {env_id}",
         *_actions(policy, simulator),
         "Units: see the documentation of the environment; Gymnasium has no field for them.",
         f"Control period (time between two actions): {period}",

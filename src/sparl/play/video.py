@@ -20,8 +20,10 @@ from sparl.play.camera import follow
 from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
 from sparl.training.agent_file import TrainedAgent
+from sparl.training.durable import temporary_name
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
+from sparl.wording import name_and_text
 
 try:
     import imageio.v2 as imageio
@@ -72,7 +74,7 @@ def record(
         _Film(config, agent, integer_seed(seed, episode), f"{name}: {returns[episode]:,.1f}")
         for name, episode in chosen.items()
     ]
-    whole = path.with_suffix(".tmp.mp4")
+    whole = path.with_name(f"{temporary_name(path.stem)}.mp4")
     try:
         count = _write(whole, films)
         whole.replace(path)
@@ -135,9 +137,11 @@ class _Film:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # GLFW's; what is wrong is raised, too
                 drawn: Any = self.environment.gym.render()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             _release(error)
-            said = " ".join(str(error).split())[:200]
+            said = name_and_text(error)[:200]
             if hasattr(self.environment.gym.unwrapped, "mujoco_renderer"):
                 said += (
                     "; without a screen it needs EGL or OSMesa "
@@ -152,7 +156,7 @@ class _Film:
         return np.asarray(picture)
 
 
-def _release(error: Exception) -> None:
+def _release(error: BaseException) -> None:
     """Release a half-made renderer silently: its destructor fails, which Python would print."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:

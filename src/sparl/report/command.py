@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +19,11 @@ from sparl.report.page import html, markdown, summary
 from sparl.report.pictures import Section, Shade, all_sections
 from sparl.report.runs import collect
 from sparl.report.tables import all_tables
+from sparl.training.folder import Folder
 from sparl.wording import counted
 
 FIGURES, TABLES = "figures", "tables"
+_LONGEST_NAME = 150  # characters of a figure's name
 
 
 @dataclass(frozen=True)
@@ -73,31 +76,42 @@ def write_report(
     tables = all_tables(runs)
     sections = [_with_file_names(section) for section in all_sections(runs, shade)]
     methods = runs.labels
-    files: dict[str, str | bytes] = {
+    page: dict[str, str | bytes] = {
         "report.html": html(runs, tables, sections),
         "README.md": markdown(runs, tables, sections, FIGURES),
-        **{f"{TABLES}/{table.name}.csv": table.csv() for table in tables},
     }
+    figures: dict[str, str | bytes] = {}
     for figure in (figure for section in sections for figure in section.figures):
         drawing = figure.file(methods)
-        files[f"{FIGURES}/{figure.name}.svg"] = drawing
+        figures[f"{figure.name}.svg"] = drawing
         if to_png is not None:
-            files[f"{FIGURES}/{figure.name}.png"] = to_png(drawing)
-    try:
-        for name, content in files.items():
-            path = out / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(
-                content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-            )
-    except OSError as error:
-        raise ResourceError(f"report: cannot write {out}: {error.strerror}") from None
-    for folder in (FIGURES, TABLES):
-        others = {f"{folder}/{path.name}" for path in (out / folder).glob("*.*")} - files.keys()
+            figures[f"{figure.name}.png"] = to_png(drawing)
+    folder = Folder(out)
+    csv: dict[str, str | bytes] = {f"{table.name}.csv": table.csv() for table in tables}
+    _write(folder, page)
+    for each, files in ((folder.at(FIGURES), figures), (folder.at(TABLES), csv)):
+        _write(each, files)
+        others = [name for name in each.names() if "." in name and name not in files]
         if others:
             left = counted(len(others), "file")
-            say(f"note: {left} in {out / folder} not of this report, and left alone")
+            say(f"note: {left} in {each.path} not of this report, and left alone")
     say(f"{summary(runs)} {out / 'report.html'}")
+
+
+def _write(folder: Folder, files: Mapping[str, str | bytes]) -> None:
+    """Write files into a folder, which is made if it does not exist.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    try:
+        folder.make()
+    except OSError as error:
+        raise ResourceError(f"report: cannot write {folder.path}: {error.strerror}") from None
+    for name, content in files.items():
+        if isinstance(content, str):
+            content = content.encode("utf-8", "backslashreplace")
+        folder.write(name, content)
 
 
 def _rasterizer() -> Callable[[str], bytes]:
@@ -115,8 +129,16 @@ def _rasterizer() -> Callable[[str], bytes]:
 
 def _with_file_names(section: Section) -> Section:
     """Names of figures as they can stand in a link."""
-    figures = [replace(f, name=re.sub(r"[^\w.-]+", "_", f.name)) for f in section.figures]
+    figures = [replace(f, name=_file_name(f.name)) for f in section.figures]
     return replace(section, figures=figures)
+
+
+def _file_name(name: str) -> str:
+    """A name of word characters, short enough for any file system."""
+    text = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)
+    if len(text) <= _LONGEST_NAME:
+        return text
+    return f"{text[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sparl.report.escape import in_html
 
 Array = NDArray[np.float64]
 WIDTH, HEIGHT = 460, 270
@@ -97,9 +98,9 @@ class LineChart(Figure):
         y_axis = Axis.over([*lows, *highs, *zero], HEIGHT - BOTTOM, TOP)
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-            f'class="chart" aria-label="{escape(self.title)}" data-x="{escape(self.x_label)}" '
+            f'class="chart" aria-label="{in_html(self.title)}" data-x="{in_html(self.x_label)}" '
             f'data-axes="{_numbers((*x_axis.map, *y_axis.map))}">',
-            f'<text class="title" x="{LEFT}" y="16">{escape(self.title)}</text>',
+            f'<text class="title" x="{LEFT}" y="16">{in_html(self.title)}</text>',
         ]
         for value in y_axis.ticks:
             y = y_axis.at(value)
@@ -115,9 +116,9 @@ class LineChart(Figure):
         ]
         parts.append(
             f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" '
-            f'text-anchor="middle">{escape(self.x_label)}</text>'
+            f'text-anchor="middle">{in_html(self.x_label)}</text>'
             f'<text class="label" x="{WIDTH - RIGHT}" y="16" text-anchor="end">'
-            f"{escape(self.y_label)}</text>"
+            f"{in_html(self.y_label)}</text>"
         )
         for s in series:
             parts.append(self._line(s, methods, x_axis, y_axis))
@@ -137,8 +138,8 @@ class LineChart(Figure):
             edge = " ".join([*path(s.high), *reversed(path(s.low))])
             band = f'<polygon class="band" points="{edge}"/>'
         return (
-            f'<g class="series {colour(s.method, methods)}" data-m="{escape(s.method)}" '
-            f'data-points="{escape(json.dumps(points, separators=(",", ":")))}">{band}'
+            f'<g class="series {colour(s.method, methods)}" data-m="{in_html(s.method)}" '
+            f'data-points="{in_html(json.dumps(points, separators=(",", ":")))}">{band}'
             f'<polyline class="line{" dashed" if s.dashed else ""}" points="{" ".join(path(s.y))}"'
             "/></g>"
         )
@@ -154,7 +155,7 @@ class LineChart(Figure):
             parts.append(
                 f'<g class="series {colour(method, methods)}">'
                 f'<line class="line" x1="{x}" x2="{x + 14}" y1="{y - 4}" y2="{y - 4}"/></g>'
-                f'<text class="label" x="{x + 19}" y="{y}">{escape(method)}</text>'
+                f'<text class="label" x="{x + 19}" y="{y}">{in_html(method)}</text>'
             )
             x += round(width)
         whole = super().file(methods).replace(f"0 0 {WIDTH} {HEIGHT}", f"0 0 {WIDTH} {y + 10}", 1)
@@ -186,17 +187,17 @@ class HeatMap(Figure):
         most = max(1.0, max(float(row.max()) for _, row in self.rows))
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-            f'class="heat {colour(self.method, methods)}" data-m="{escape(self.method)}" '
-            f'aria-label="{escape(self.title)}">'
-            f'<text class="title" x="0" y="16">{escape(self.title)}</text>'
+            f'class="heat {colour(self.method, methods)}" data-m="{in_html(self.method)}" '
+            f'aria-label="{in_html(self.title)}">'
+            f'<text class="title" x="0" y="16">{in_html(self.title)}</text>'
         ]
         for index, (name, row) in enumerate(self.rows):
             y = TOP + index * (high + gap)
-            parts.append(f'<text class="tick" x="0" y="{y + 14}">{escape(name)}</text>')
+            parts.append(f'<text class="tick" x="0" y="{y + 14}">{in_html(name)}</text>')
             parts += [
                 f'<rect class="cell" x="{left + k * wide:.2f}" y="{y}" width="{wide * 0.94:.2f}" '
                 f'height="{high}" fill-opacity="{0.06 + 0.94 * value / most:.2f}" '
-                f'data-t="{escape(name)}, {self.column} {k}: {value:g} {self.unit}s"/>'
+                f'data-t="{in_html(name)}, {self.column} {k}: {value:g} {self.unit}s"/>'
                 for k, value in enumerate(row.tolist())
             ]
         parts.append(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from html import escape
 from importlib.resources import files
 
+from sparl.report.escape import in_html, in_markdown
 from sparl.report.figures import Figure, HeatMap, colour, page_css
 from sparl.report.pictures import Section
 from sparl.report.runs import Collection
@@ -23,14 +23,14 @@ def html(runs: Collection, tables: Sequence[Table], sections: Sequence[Section])
     """The page."""
     methods = runs.labels
     toggles = "".join(
-        f'<label class="{colour(m, methods)}"><input type="checkbox" checked value="{escape(m)}">'
-        f"<i></i>{escape(m)}</label>"
+        f'<label class="{colour(m, methods)}"><input type="checkbox" checked value="{in_html(m)}">'
+        f"<i></i>{in_html(m)}</label>"
         for m in methods
     )
     by_name = {table.name: table for table in tables}
     first = ["returns", "together"]
     body = [
-        f"<header><h1>{_TITLE}</h1><p>{escape(summary(runs))}</p></header>",
+        f"<header><h1>{_TITLE}</h1><p>{in_html(summary(runs))}</p></header>",
         f'<nav aria-label="methods"><div>{toggles}</div></nav><main>',
         _notes(runs),
         *(_section(s, methods) for s in sections[:1]),
@@ -57,10 +57,12 @@ def markdown(
     """The tables and the main figures; `figures` is the folder of the drawings."""
     parts = [f"# {_TITLE}\n", f"{summary(runs)} Written by `sparl report`.\n"]
     if runs.notes:
-        parts += ["".join(f"- {note}\n" for note in runs.notes)]
+        parts += ["".join(f"- {in_markdown(note)}\n" for note in runs.notes)]
     for section in sections[:1]:
         parts += [f"## {section.title}\n", f"{section.note}\n"]
-        parts += ["".join(f"![{f.title}]({figures}/{f.name}.svg)\n" for f in section.figures)]
+        parts += [
+            "".join(f"![{in_markdown(f.title)}]({figures}/{f.name}.svg)\n" for f in section.figures)
+        ]
     for table in tables:
         parts += [f"## {table.title}\n", f"{table.note}\n", table.markdown()]
     return "\n".join(parts)
@@ -92,15 +94,15 @@ def _clips(runs: Collection) -> str:
                 else:
                     caption += f": {path.name} is no regular file"
                 films.append(
-                    f'<figure data-m="{escape(group.label)}">{film}'
-                    f"<figcaption>{escape(caption)}</figcaption></figure>"
+                    f'<figure data-m="{in_html(group.label)}">{film}'
+                    f"<figcaption>{in_html(caption)}</figcaption></figure>"
                 )
     note = "The best and the worst evaluation episode of a run, side by side."
     return _block("To watch", note, f'<div class="figures">{"".join(films)}</div>') if films else ""
 
 
 def _notes(runs: Collection) -> str:
-    items = "".join(f"<li>{escape(note)}</li>" for note in runs.notes)
+    items = "".join(f"<li>{in_html(note)}</li>" for note in runs.notes)
     return f"<aside><h2>To know</h2><ul>{items}</ul></aside>" if items else ""
 
 
@@ -110,21 +112,21 @@ def _section(section: Section, methods: Sequence[str]) -> str:
 
 
 def _drawing(figure: Figure, methods: Sequence[str]) -> str:
-    of = f' data-m="{escape(figure.method)}"' if isinstance(figure, HeatMap) else ""
+    of = f' data-m="{in_html(figure.method)}"' if isinstance(figure, HeatMap) else ""
     return f"<figure{of}>{figure.svg(methods)}</figure>"
 
 
 def _table(table: Table, methods: Sequence[str]) -> str:
-    heads = "".join(f"<th>{escape(heading)}</th>" for heading, _ in table.shown())
+    heads = "".join(f"<th>{in_html(heading)}</th>" for heading, _ in table.shown())
     rows = []
     for row, cells in zip(table.rows, table.cells(), strict=True):
         method = row["method"]
         marked = "".join(
-            f'<td class="m {colour(method, methods)}"><i></i>{escape(cell)}</td>'
-            if heading == "method" else f"<td>{escape(cell)}</td>"
+            f'<td class="m {colour(method, methods)}"><i></i>{in_html(cell)}</td>'
+            if heading == "method" else f"<td>{in_html(cell)}</td>"
             for (heading, _), cell in zip(table.shown(), cells, strict=True)
         )  # fmt: skip
-        rows.append(f'<tr data-m="{escape(method)}">{marked}</tr>')
+        rows.append(f'<tr data-m="{in_html(method)}">{marked}</tr>')
     inner = (
         f'<div class="scroll"><table id="{table.name}"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -133,10 +135,10 @@ def _table(table: Table, methods: Sequence[str]) -> str:
 
 
 def _block(title: str, note: str, inner: str) -> str:
-    text = f"<p>{escape(note)}</p>" if note else ""
+    text = f"<p>{in_html(note)}</p>" if note else ""
     if title in _FOLDED:
-        return f"<details><summary><h2>{escape(title)}</h2></summary>{text}{inner}</details>"
-    return f"<section><h2>{escape(title)}</h2>{text}{inner}</section>"
+        return f"<details><summary><h2>{in_html(title)}</h2></summary>{text}{inner}</details>"
+    return f"<section><h2>{in_html(title)}</h2>{text}{inner}</section>"
 
 
 def _file(name: str) -> str:

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from sparl.archive.finished_run import FinishedRun
 from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
 from sparl.cost import cost
-from sparl.errors import DataError, SparlError
-from sparl.methods import preset
+from sparl.errors import DataError
+from sparl.methods import contradictions, fields_text, preset, results_version
 from sparl.studies.plan import PLAN, read_plan, read_study
-from sparl.training.environment import Environment
 from sparl.training.record import how_it_went_on
 from sparl.training.run_folder import (
     CONFIG,
     RUN,
 )
+from sparl.training.tasks import notes_of
 
 Array = NDArray[np.float64]
 # What may differ between runs that are averaged.
@@ -71,15 +71,9 @@ class Group:
 
     @cached_property
     def cost(self) -> dict[str, Any] | None:
-        """What `sparl cost` says; None where the environment is not installed."""
-        try:
-            environment = Environment(
-                self.env, self.config.max_episode_steps, self.config.contact_forces
-            )
-        except SparlError:
-            return None
-        environment.close()
-        return cost(self.config, environment.n_obs, environment.n_act)
+        """What `sparl cost` says; None where no run recorded the sizes of its environment."""
+        sizes = next((run.sizes for run in self.runs if run.sizes), None)
+        return cost(self.config, *sizes) if sizes else None
 
     @property
     def flops_per_update(self) -> float | None:
@@ -180,37 +174,41 @@ def _grouped(
     runs: Sequence[FinishedRun], planned: Sequence[Config], notes: list[str]
 ) -> Collection:
     """Runs by what they have in common; one run per seed."""
-    by_setting: dict[Config, dict[int, FinishedRun]] = {}  # and by seed
-    told = [note for run in runs for note in run.about.get("environment", {}).get("notes", [])]
-    notes += dict.fromkeys(told)
+    by_setting: dict[_Setting, dict[int, FinishedRun]] = {}  # and by seed
+    notes += dict.fromkeys(note for run in runs for note in _about_environment(run))
     for run in runs:
-        seeds = by_setting.setdefault(_without_seed(run.config), {})
+        setting = _without_seed(run.config), run.about.get("preset", 1)
+        seeds = by_setting.setdefault(setting, {})
         if run.config.seed in seeds:
             notes.append(
                 f"not counted: {run.path}, as {seeds[run.config.seed].path} is the same run"
             )
         else:
             seeds[run.config.seed] = run
-    wanted: dict[Config, set[int]] = {}
+    wanted: dict[_Setting, set[int]] = {}
     for config in planned:
-        wanted.setdefault(_without_seed(config), set()).add(config.seed)
-    common, groups = _common(by_setting), []
-    labels = {setting: label(setting, common[setting.env]) for setting in by_setting}
+        setting = _without_seed(config), results_version(config)
+        wanted.setdefault(setting, set()).add(config.seed)
+    common, groups = _common(config for config, _ in by_setting), []
+    labels = {
+        (config, version): label(config, common[config.env], version)
+        for config, version in by_setting
+    }
     for env, names in common.items():
-        one = next(setting for setting in by_setting if setting.env == env)
+        one = next(config for config, _ in by_setting if config.env == env)
         if names:
-            notes.append(f"all runs on {env}: {_fields(one, sorted(names))}")
+            notes.append(f"all runs on {env}: {fields_text(one, sorted(names))}")
     fewer = []
     for setting, seeds in by_setting.items():
-        name = labels[setting]
-        twins = [s for s in by_setting if (labels[s], s.env) == (name, setting.env)]
+        config, name = setting[0], labels[setting]
+        twins = [s for s in by_setting if (labels[s], s[0].env) == (name, config.env)]
         if len(twins) > 1:
-            name += f", {setting.end:,} of {setting.horizon:,} steps"
+            name += f", {config.end:,} of {config.horizon:,} steps"
         found = [seeds[seed] for seed in sorted(seeds)]
         group = Group(name, found, len(wanted.get(setting, set()) | seeds.keys()))
         groups.append(group)
         if len(found) < group.planned:
-            fewer.append(f"{name} on {setting.env} {len(found)} of {group.planned}")
+            fewer.append(f"{name} on {config.env} {len(found)} of {group.planned}")
     if fewer:
         notes.append(
             "fewer seeds than planned have finished, and the figures are of those alone: "
@@ -219,8 +217,9 @@ def _grouped(
     missing: dict[tuple[str, int], list[str]] = {}
     for setting, seeds_ in wanted.items():
         if setting not in by_setting:
-            name = label(setting, common.get(setting.env, set()))
-            missing.setdefault((setting.env, len(seeds_)), []).append(name)
+            config = setting[0]
+            name = label(config, common.get(config.env, set()))
+            missing.setdefault((config.env, len(seeds_)), []).append(name)
     notes += [
         f"none of {count} planned runs on {env} has finished: {', '.join(names)}"
         for (env, count), names in missing.items()
@@ -244,38 +243,63 @@ _METHODS = [
 ]
 
 
+def _about_environment(run: FinishedRun) -> list[str]:
+    """What differs from the papers' environment, or what the run noted of its own."""
+    noted: list[str] = run.about.get("environment", {}).get("notes", [])
+    if not noted:
+        return []
+    config, mujoco = run.config, run.about.get("versions", {}).get("mujoco", "")
+    return notes_of(config.env, config.contact_forces, mujoco) or noted
+
+
 def _without_seed(config: Config) -> Config:
     """What seeds have in common; a run that went on to its end is one that never stopped."""
     same = {name: getattr(Config, name) for name in _OF_ONE_RUN}
     return replace(config, stop_at=None if config.end == config.steps else config.end, **same)
 
 
+_Setting = tuple[Config, int]  # without its seed, and the version of what it computes
+
+
 def _common(settings: Iterable[Config]) -> dict[str, set[str]]:
-    """For each environment, fields that all have alike, and otherwise than their presets."""
+    """For each environment, fields that all have alike, and otherwise than their presets.
+
+    Fields that contradict a method's definition are not among them: they stay in its label.
+    """
     of: dict[str, list[Config]] = {}
     for config in settings:
         of.setdefault(config.env, []).append(config)
     return {
         env: {
             name
-            for name in set.intersection(*(set(differences(c)) for c in configs))
+            for name in set.intersection(
+                *(set(differences(c)) - set(contradictions(c)) for c in configs)
+            )
             if len({getattr(c, name) for c in configs}) == 1
         }
         for env, configs in of.items()
     }
 
 
-def label(config: Config, unsaid: Container[str] = ()) -> str:
-    """The method, and what was set otherwise than its preset has it, but for some fields."""
+def _settings(config: Config) -> set[str]:
+    return set(differences(config)) - set(contradictions(config))
+
+
+def label(config: Config, unsaid: Container[str] = (), version: int | None = None) -> str:
+    """The method, and what was set otherwise than its preset has it, but for some fields.
+
+    Args:
+        config: of the run.
+        unsaid: fields that the label leaves out.
+        version: of what the run computed; said where it is not today's.
+    """
     usual = preset(config.method, config.env).settings
     parts = [f"settings {config.settings}"] if config.settings != usual else []
     names = [name for name in differences(config) if name not in unsaid]
-    parts += [_fields(config, names)] if names else []
+    parts += [fields_text(config, names)] if names else []
+    if version not in (None, results_version(config)):
+        parts.append(f"version {version}")
     return f"{config.method} ({', '.join(parts)})" if parts else config.method
-
-
-def _fields(config: Config, names: Iterable[str]) -> str:
-    return ", ".join(f"{name} {_text(getattr(config, name))}" for name in names)
 
 
 def differences(config: Config) -> list[str]:
@@ -283,9 +307,3 @@ def differences(config: Config) -> list[str]:
     base = preset(config.method, config.env, settings=config.settings)
     names = [n for n in FIELDS if n not in _UNSAID]
     return [n for n in names if getattr(config, n) != getattr(base, n)]
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return "-".join(_text(v) for v in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)

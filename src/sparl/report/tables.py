@@ -15,6 +15,7 @@ import numpy as np
 from sparl.archive.finished_run import FinishedRun
 from sparl.random_streams import stream
 from sparl.report import statistics as stat
+from sparl.report.escape import in_csv, in_markdown
 from sparl.report.papers import PAPER_LAST, PAPER_STEPS, Printed, printed
 from sparl.report.runs import Collection, Group, differences
 
@@ -52,7 +53,8 @@ class Table:
     def markdown(self) -> str:
         """A Markdown table."""
         heads = [heading for heading, _ in self.shown()]
-        lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)], *self.cells()]
+        cells = [[in_markdown(cell) for cell in row] for row in self.cells()]
+        lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)], *cells]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
     def csv(self) -> str:
@@ -60,7 +62,7 @@ class Table:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows({name: in_csv(v) for name, v in row.items()} for row in self.rows)
         return text.getvalue()
 
 

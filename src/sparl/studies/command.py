@@ -21,8 +21,9 @@ from sparl.studies.execute import execute
 from sparl.studies.plan import Study, Unit, read_studies, write_plan
 from sparl.studies.progress import Progress, archived_progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
+from sparl.training.durable import why_no_name
 from sparl.training.machine import available_cores, commit
-from sparl.user_modules import sparl_command
+from sparl.user_modules import is_imported, named_module, sparl_command
 from sparl.wording import counted, shell_word
 
 USAGE = "usage: sparl study run FILE... | status FILE...        sparl study run --help"
@@ -88,6 +89,7 @@ def run(args: list[str]) -> int:
     if processes < 1:
         raise UsageError(f"study: --processes is {processes}, must be at least 1")
     runs = _Runs.named(options)
+    _check_imports(runs.study, options)
     console = PlainConsole()
     if options.dry_run:
         _print_plan(console, runs.progress(), processes)
@@ -108,6 +110,7 @@ def run(args: list[str]) -> int:
             stopped = execute_on_ray(
                 runs.folder, todo, options.ray, processes, watch.look, runs.keep
             )
+    runs.archive_finished()  # those that another study finished
     every = runs.progress()
     console.print(table(every))
     if stopped is not None:
@@ -119,14 +122,30 @@ def run(args: list[str]) -> int:
     return 0 if all(p.state == "finished" for p in every) and not runs.not_archived else 1
 
 
-def _again(options: RunOptions) -> str:
-    """The command that resumes a study, with every option that was given."""
+def _check_imports(study: Study, options: RunOptions) -> None:
+    """Raise UsageError where an environment is of a module that is not imported."""
+    for env in dict.fromkeys(unit.config.env for unit in study.units):
+        module = named_module(env)
+        if module and not is_imported(module):
+            raise UsageError(
+                f"study: environment {env}: its module is not imported, and a name in a file "
+                f"imports nothing; name it on the command line: {_again(options, module)}"
+            )
+
+
+def _again(options: RunOptions, module: str = "") -> str:
+    """The command that runs a study again, with every option that was given.
+
+    Args:
+        options: of the study.
+        module: to be imported too.
+    """
     words = ["study run", *map(shell_word, options.files)]
     for name in ("folder", "archive", "processes", "ray"):
         value = getattr(options, name)
         if value is not None:
             words += [f"--{name}", *([] if value == LOCAL else [shell_word(str(value))])]
-    return sparl_command(" ".join(words))
+    return sparl_command(" ".join(words), module)
 
 
 class _Runs:
@@ -150,7 +169,7 @@ class _Runs:
     def named(cls, options: StatusOptions) -> _Runs:
         """The runs that the command line names."""
         study = read_studies(options.files)
-        folder = Path("runs") / study.name if options.folder is None else options.folder
+        folder = _default_folder(study) if options.folder is None else options.folder
         return cls(study, folder, options.archive)
 
     @property
@@ -183,6 +202,21 @@ class _Runs:
         except SparlError as error:
             self.not_archived.add(unit.id)
             PlainConsole(stderr=True).print(f"warning: {unit.id} is not archived: {error}")
+
+
+def _default_folder(study: Study) -> Path:
+    """runs/NAME.
+
+    Raises:
+        UsageError: the study's name cannot be a folder's.
+    """
+    because = why_no_name(study.name)
+    if because:
+        raise UsageError(
+            f"study: {study.name[:80]!r} cannot name the folder of its runs: {because}; name a "
+            "folder with --folder"
+        )
+    return Path("runs") / study.name
 
 
 class _Watch:

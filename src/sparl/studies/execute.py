@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from sparl.errors import ResourceError, SparlError
 from sparl.studies.plan import Unit
 from sparl.studies.progress import progress
-from sparl.studies.unit import IN_USE, OUTPUT, record_end, words
-from sparl.training.interrupt import stop_on_signal
+from sparl.studies.unit import IN_USE, OUTPUT, record_end, record_loss, words
+from sparl.training.folder import Folder
+from sparl.training.interrupt import PARENT, stop_on_signal
 from sparl.user_modules import import_flags, imported_modules
 
 POLL_SECONDS = 0.5
@@ -34,18 +37,24 @@ def execute(
         units: what to run, in this order.
         processes: how many at a time.
         look: called again and again with the seconds it should take.
-        finished: called when a run has finished.
+        finished: called when a run has finished and others are still to do.
 
     Returns:
         The signal that stopped it, after every run has saved and ended; None if all were run.
     """
     waiting = list(units)
+    ended: list[Unit] = []
     running: dict[Unit, subprocess.Popen[bytes]] = {}
-    try:
-        with stop_on_signal() as stop:
+    with stop_on_signal() as stop:  # a second signal while the runs save ends this process at once
+        try:
             while (waiting or running) and stop.signal is None:
                 while len(running) < processes and (unit := _take(folder, waiting)):
-                    running[unit] = start(folder, unit, imported_modules())
+                    try:
+                        running[unit] = start(folder, unit, imported_modules())
+                    except SparlError as error:
+                        record_loss(folder, unit, str(error))
+                while ended:  # after the next run was started: it may take a while
+                    finished(ended.pop())
                 look(POLL_SECONDS)
                 for unit, process in list(running.items()):
                     if process.poll() is None:
@@ -54,15 +63,15 @@ def execute(
                     if process.returncode == IN_USE:
                         waiting.append(unit)
                     else:
-                        record_end(folder / unit.id, process.returncode)
+                        record_end(folder, unit, process.returncode)
                         if process.returncode == 0:
-                            finished(unit)
+                            ended.append(unit)
             return stop.signal
-    finally:
-        for process in running.values():
-            process.send_signal(signal.SIGTERM)  # it saves and ends
-        for unit, process in running.items():
-            record_end(folder / unit.id, process.wait())
+        finally:
+            for process in running.values():
+                process.send_signal(signal.SIGTERM)  # it saves and ends
+            for unit, process in running.items():
+                record_end(folder, unit, process.wait())
 
 
 def _take(folder: Path, waiting: list[Unit]) -> Unit | None:
@@ -86,16 +95,22 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start the unit as a process in a session of its own: Ctrl-C is for whoever runs the study.
 
+    The process stops, and saves, when this one has ended, even by SIGKILL.
+
     Args:
         folder: of the study.
         unit: what to run.
         modules: that the process imports first.
         directory: working directory of the process; None: that of this one.
         python_path: directories where modules are searched for, before those of PYTHONPATH.
+
+    Raises:
+        DataError: a link or a special file is in the place of the run's folder or file.
+        ResourceError: a file cannot be written.
     """
     paths = [path for path in (python_path, os.environ.get("PYTHONPATH")) if path]
-    command = [sys.executable, "-m", "sparl.cli", *import_flags(modules), *words(folder, unit)]
-    with (folder / unit.id / OUTPUT).open("ab") as output:
+    command = [sys.executable, "-m", "sparl", *import_flags(modules), *words(folder, unit)]
+    with _output(folder, unit) as output:
         return subprocess.Popen(
             command,
             stdout=output,
@@ -103,5 +118,22 @@ def start(
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             cwd=directory,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)},
+            env={
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONPATH": os.pathsep.join(paths),
+                PARENT: str(os.getpid()),
+            },
         )
+
+
+@contextmanager
+def _output(folder: Path, unit: Unit) -> Iterator[int]:
+    """The descriptor of the file that a run's process prints into."""
+    run = Folder(folder).at(unit.id)
+    with ExitStack() as opened:
+        try:
+            descriptor = opened.enter_context(run.appending(OUTPUT))
+        except OSError as error:
+            raise ResourceError(f"cannot write {run.path / OUTPUT}: {error.strerror}") from None
+        yield descriptor

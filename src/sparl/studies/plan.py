@@ -23,10 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import FIELDS, Config, check, typed_fields
+from sparl.configuration import FIELDS, Config, typed_fields
 from sparl.errors import DataError, UsageError
-from sparl.methods import find_method, preset, run_id
-from sparl.training.durable import make_folder, write_whole
+from sparl.methods import check, find_method, preset, run_id
+from sparl.training.durable import why_no_name
+from sparl.training.folder import Folder
 from sparl.training.run_folder import RunFolder
 from sparl.training.toml_files import load_toml
 from sparl.wording import first_few, shown
@@ -59,12 +60,17 @@ class Unit:
         """The run that these fields describe.
 
         Raises:
-            UsageError: unknown method or settings, or a value out of its range.
+            UsageError: the command line would not accept them, or the run's name cannot be a
+                folder's.
         """
         values = dict(fields)
         config = preset(values.pop("method"), values.pop("env"), **values)
         check(config)
-        return cls(run_id(config), fields, config)
+        name = run_id(config)
+        because = why_no_name(name)
+        if because:
+            raise UsageError(f"{name[:80]!r} cannot name a run's folder: {because}")
+        return cls(name, fields, config)
 
 
 @dataclass(frozen=True)
@@ -149,12 +155,13 @@ def write_plan(folder: Path, study: Study) -> None:
         UsageError: the folder cannot be made.
         ResourceError: the file cannot be written.
     """
+    files = Folder(folder)
     try:
-        make_folder(folder)
+        files.make()
     except OSError as error:
         raise UsageError(f"study folder {folder} cannot be written: {error.strerror}") from None
     content = {"study": study.name, "runs": {unit.id: unit.fields for unit in study.units}}
-    write_whole(folder / PLAN, (json.dumps(content, indent=1) + "\n").encode())
+    files.write(PLAN, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_plan(folder: Path) -> list[Config]:

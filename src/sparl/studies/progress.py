@@ -9,10 +9,10 @@ from typing import Literal
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from sparl.errors import DataError
 from sparl.studies.plan import Unit
+from sparl.training.folder import Folder
 from sparl.training.run_folder import EVALUATIONS, RUN, RunFolder
 from sparl.wording import counted
 
@@ -43,20 +43,24 @@ class Progress:
 
 def progress(folder: Path, unit: Unit) -> Progress:
     """How far a run is."""
-    path = folder / unit.id
-    run = RunFolder(path)
+    study = Folder(folder)
+    try:
+        study.has_folder(unit.id)
+    except DataError as reason:
+        return Progress(unit, "failed", error=str(reason))
+    run = RunFolder(study.at(unit.id))
     env_step, rate, last = 0, 0.0, None
     try:
-        about = run.read_json(RUN) if (path / RUN).exists() else {}
+        about = run.read_json(RUN) if run.files.has(RUN) else {}
         rows = run.rows(EVALUATIONS)[-2:]
         points = [(int(row["env_step"]), float(row["wall_seconds"])) for row in rows]
         if rows:
             env_step, last = points[-1][0], float(rows[-1]["mean"])
         if len(points) == 2 and points[1][1] > points[0][1]:
             rate = (points[1][0] - points[0][0]) / (points[1][1] - points[0][1])
-    except (DataError, KeyError, TypeError, ValueError):
+    except (DataError, KeyError, TypeError, ValueError, OverflowError):
         about = {}  # being written, or damaged; whoever trains it says which
-    state, error = _state(path, about.get("state"))
+    state, error = _state(run, about.get("state"))
     return Progress(unit, state, env_step, rate, last, error)
 
 
@@ -66,16 +70,16 @@ def archived_progress(path: Path, unit: Unit) -> Progress:
     return Progress(unit, "finished", int(last["env_step"]), last_return=float(last["mean"]))
 
 
-def _state(path: Path, told: object) -> tuple[State, str]:
+def _state(run: RunFolder, told: object) -> tuple[State, str]:
     if told == "finished":
         return "finished", ""
-    if RunFolder(path).in_use():
+    if run.in_use():
         return "running", ""
-    if (path / FAILURE).exists():
-        try:
-            return "failed", str(RunFolder(path).read_json(FAILURE)["error"])
-        except (DataError, KeyError):
-            return "failed", ""
+    try:
+        if run.files.has(FAILURE):
+            return "failed", str(run.read_json(FAILURE)["error"])
+    except (DataError, KeyError):
+        return "failed", ""
     return ("stopped" if told is not None else "waiting"), ""
 
 
@@ -100,7 +104,7 @@ def table(every: Sequence[Progress]) -> Group:
     # Not in the table, which would break them into lines of its own width.
     told = [f"{counted(len(every), 'run')}: {text}{_left(every)}"]
     told += [f"{p.unit.id}: {p.error}" for p in every if p.error]
-    return Group(*([shown] if under_way else []), *map(Text, told))
+    return Group(*([shown] if under_way else []), *told)
 
 
 def _left(every: Sequence[Progress]) -> str:

@@ -6,8 +6,11 @@ PYTHONPATH than the study. Its runs get those of the study, so that they find th
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
+import re
+import secrets
 import signal
 import socket
 import time
@@ -25,6 +28,7 @@ from sparl.user_modules import imported_modules
 
 LOCAL = "local"
 POLL_SECONDS = 1.0
+OLDEST_RAY = (2, 59)  # as in pyproject.toml
 ATTEMPTS = 10  # at a run whose worker is lost again and again
 
 
@@ -46,13 +50,17 @@ def execute_on_ray(
         The signal that stopped it; None if all were run.
 
     Raises:
-        UsageError: Ray is not installed, or there is no cluster at the address.
+        UsageError: Ray is not installed or too old, there is no cluster at the address, or a
+            cluster that is started here would not be protected.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == LOCAL:
+        _protect_local_cluster()
     try:
         import ray
     except ImportError:
         raise UsageError("study: --ray needs Ray: pip install 'sparl[ray]'") from None
+    _check_version(ray.__version__)
     _check_address(address)
     local: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False}
     options: dict[str, Any] = local if address == LOCAL else {}
@@ -66,6 +74,9 @@ def execute_on_ray(
         ) from None
     where = folder.resolve()
     try:
+        if address == LOCAL:
+            node: Any = ray.util
+            _check_loopback(node.get_node_ip_address())
         # Ray starts a task again when its worker dies; the unit then goes on where it was.
         task = ray.remote(num_cpus=1, max_retries=ATTEMPTS)(_unit)
         launch = imported_modules(), Path.cwd(), os.environ.get("PYTHONPATH", "")
@@ -76,14 +87,13 @@ def execute_on_ray(
                 done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
                 for reference in done:
                     unit = waiting.pop(reference)
-                    path = where / unit.id
                     try:
                         code = ray.get(reference)
-                        record_end(path, code)
+                        record_end(where, unit, code)
                         if code == 0:
                             finished(unit)
                     except ray.exceptions.RayError as error:
-                        record_loss(path, " ".join(str(error).split()))
+                        record_loss(where, unit, " ".join(str(error).split()))
             for reference in waiting:
                 ray.cancel(reference)
             if waiting:  # each saves and ends
@@ -91,6 +101,45 @@ def execute_on_ray(
             return stop.signal
     finally:
         ray.shutdown()
+
+
+def _protect_local_cluster() -> None:
+    """Have Ray start clusters that listen on the loopback interface alone and ask for a token.
+
+    Ray reads these environment variables when it is imported. The second one is meant for macOS and
+    Windows, where 0 is the default, so that no other machine can connect.
+
+    Raises:
+        UsageError: the environment asks for a cluster without tokens.
+    """
+    mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if mode.lower() != "token":
+        raise UsageError(
+            f"study: RAY_AUTH_MODE is {mode!r}: a cluster that everybody on this machine can use; "
+            "unset it, or set it to token"
+        )
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # Ray would write one to the home
+
+
+def _check_version(version: str) -> None:
+    """Raise UsageError for a Ray that does not ask for a token by default."""
+    parts = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if parts < OLDEST_RAY:
+        raise UsageError(
+            f"study: Ray {version} is too old, at least {OLDEST_RAY[0]}.{OLDEST_RAY[1]} is needed: "
+            "pip install -U 'sparl[ray]'"
+        )
+
+
+def _check_loopback(node: str) -> None:
+    """Raise UsageError if other machines can reach the cluster that was started here."""
+    if not ipaddress.ip_address(node).is_loopback:
+        raise UsageError(
+            f"study: Ray listens at {node}, where other machines can reach it, because it was "
+            "imported before the study began; start the study in a process of its own"
+        )
 
 
 def _check_address(address: str) -> None:

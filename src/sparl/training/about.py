@@ -10,6 +10,7 @@ from typing import Any
 from sparl.configuration import Config, why_not_longer
 from sparl.console import PlainConsole
 from sparl.errors import DataError, UnknownEnvironment
+from sparl.methods import method_label
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.record import how_exactly, how_it_went_on, not_exact_because
@@ -25,9 +26,13 @@ def about_run(path: str | Path) -> dict[str, Any]:
     """
     folder = RunFolder.open(path)
     config, about = folder.config(), folder.run()
-    content: dict[str, Any] = {"method": config.method, "env": config.env, "seed": config.seed}
+    content: dict[str, Any] = {
+        "method": method_label(config),
+        "env": config.env,
+        "seed": config.seed,
+    }
     state = about.get("state", "running")
-    alone = not about and (folder.path / AGENT).exists() and not folder.in_use()
+    alone = not about and folder.files.has(AGENT) and not folder.in_use()
     if alone:
         state = "a trained agent alone"
     elif state == "running" and not folder.in_use():

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from sparl.errors import DataError
 from sparl.networks.mlp import Array, Layout, Network, Output, State
 from sparl.sparse.pattern import Pattern
-from sparl.training.durable import read_whole
 from sparl.training.environment import ActionScale, Environment
-from sparl.training.run_folder import AGENT, AGENT_MANIFEST, RunFolder
+from sparl.training.evaluate import OBSERVATIONS as MOST_OBSERVATIONS
+from sparl.training.run_folder import AGENT, AGENT_MANIFEST, OBSERVATIONS, RunFolder
 from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
 from sparl.wording import shown
 
@@ -27,6 +27,7 @@ _MANIFEST_BYTES = 1 << 20
 # Inputs that an agent of any size may have. A layer takes memory for every input, connected or not,
 # so further inputs must be justified by the size of the file.
 _INPUTS = 1 << 16
+_OBSERVATIONS = "observations"  # the array's name
 _ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
 _DTYPES = {"positions": np.int64, "weight": np.float32, "bias": np.float32}
 
@@ -36,16 +37,18 @@ def save_agent(
     networks: dict[str, State],
     environment: Environment,
     about: dict[str, Any],
+    observations: Array | None,
     *,
     squashed: bool,
 ) -> None:
-    """Write agent.safetensors and then agent.json.
+    """Write agent.safetensors and observations.safetensors, and then agent.json.
 
     Args:
         folder: of the run.
         networks: from Agent.networks().
         environment: whose observations and actions it is for.
         about: what else the manifest should say.
+        observations: float32 [B, n_obs], of an evaluation; exports are checked on them.
         squashed: the actor gives means and log standard deviations, not actions.
     """
     data = pack(
@@ -57,6 +60,11 @@ def save_agent(
         }
     )
     folder.write(AGENT, data)
+    kept = {}
+    if observations is not None:
+        met = pack({_OBSERVATIONS: observations})
+        folder.write(OBSERVATIONS, met)
+        kept["observations"] = {"rows": len(observations), **_file(OBSERVATIONS, met)}
     folder.write_json(
         AGENT_MANIFEST,
         {
@@ -75,9 +83,14 @@ def save_agent(
             },
             "networks": {name: _shapes(state) for name, state in networks.items()},
             "positions": "output * inputs + input, ascending; one weight each, in this order",
-            "file": {"name": AGENT, "bytes": len(data), "sha256": digest(data)},
+            "file": _file(AGENT, data),
+            **kept,
         },
     )
+
+
+def _file(name: str, data: bytes) -> dict[str, Any]:
+    return {"name": name, "bytes": len(data), "sha256": digest(data)}
 
 
 def _shapes(state: State) -> list[list[dict[str, int]]]:
@@ -176,6 +189,8 @@ def load_agent(path: str | Path) -> TrainedAgent:
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
     """Write a run's actor alone into another folder: enough to act, to evaluate and to export.
 
+    Its export is checked in the environment, as observations are not copied.
+
     Raises:
         DataError: the agent is missing, damaged, or of another format.
         ResourceError: it cannot be written.
@@ -184,9 +199,38 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
         manifest, arrays = _read(folder)
         data = pack({name: a for name, a in arrays.items() if name.startswith("actor.")})
         manifest["networks"] = {"actor": manifest["networks"]["actor"]}
-        manifest["file"] = {"name": AGENT, "bytes": len(data), "sha256": digest(data)}
+        manifest["file"] = _file(AGENT, data)
+        manifest.pop("observations", None)
     into.write(AGENT, data)
     into.write_json(AGENT_MANIFEST, manifest)
+
+
+def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
+    """The observations that training kept with an agent, float32 [B, n_obs]; None: it kept none.
+
+    Args:
+        agent: from load_agent.
+        path: its run folder.
+
+    Raises:
+        DataError: missing or damaged.
+    """
+    about = agent.manifest.get("observations")
+    if about is None:
+        return None
+    where = Path(path) / OBSERVATIONS
+    with _whole(Path(path)):
+        rows = about["rows"]
+        if type(rows) is not int or not 0 < rows <= MOST_OBSERVATIONS:
+            raise ValueError(f"{str(rows)[:30]} observations")
+        expected = {_OBSERVATIONS: Expected(np.dtype(np.float32), (rows, agent.n_obs))}
+        data = RunFolder.open(path).files.read(OBSERVATIONS, largest(expected))
+        if digest(data) != about["sha256"]:
+            raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
+        observations = unpack(data, expected, where)[_OBSERVATIONS]
+    if not np.isfinite(observations).all():
+        raise DataError(f"{where}: an observation is not finite")
+    return observations
 
 
 @contextmanager
@@ -205,7 +249,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
         DataError: missing, damaged, or of another format.
         KeyError, TypeError, ValueError, AttributeError, OverflowError: the manifest is damaged.
     """
-    if not (folder.path / AGENT_MANIFEST).exists():
+    if not folder.files.has(AGENT_MANIFEST):
         raise DataError(
             f"{folder.path / AGENT_MANIFEST}: missing; a run writes its agent when it ends or is "
             "stopped, and one that was killed goes on with sparl resume"
@@ -218,7 +262,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
         )
     where = folder.path / AGENT
     expected = _expected(manifest["networks"])
-    data = read_whole(where, largest(expected))
+    data = folder.files.read(AGENT, largest(expected))
     inputs, most = manifest["policy"]["observations"], max(_INPUTS, len(data))
     if type(inputs) is not int or not 0 < inputs <= most:
         raise ValueError(f"{shown(inputs)} observations, must be 1 to {most:,}")

@@ -12,11 +12,8 @@ transition, which may still change, is in the checkpoint's own file.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
-import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -28,8 +25,10 @@ import numpy as np
 
 from sparl.errors import DataError, ResourceError
 from sparl.replay.ring_buffer import RingBuffer
-from sparl.training.durable import read_whole, sync_folder, write_file
+from sparl.training.durable import temporary_name
+from sparl.training.folder import Folder
 from sparl.training.tensors import Expected, Tree, digest, join, largest, pack, split, unpack
+from sparl.training.texts import parse_json
 
 FORMAT = 2
 STATE, MANIFEST, REPLAY = "state.safetensors", "manifest.json", "replay"
@@ -38,7 +37,7 @@ SEGMENT = 65_536  # transitions in a file of the replay, at most
 _MANIFEST_BYTES = 1 << 24
 _NAME = re.compile(r"checkpoint-([0-9]{1,15})")
 _OURS = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
-_SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp)?")
+_SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp.*)?")
 _EVOLUTIONS = 1 << 20  # that are not yet recorded, at most
 _NOT_AS_WRITTEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
@@ -66,8 +65,10 @@ class Segment:
 class Checkpoints:
     """The checkpoints of one run's folder, which this process has locked."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: Path | Folder) -> None:
+        self.files = Folder.of(place)
+        self.folder = self.files.path
+        self._replay = self.files.at(REPLAY)
         self._kept: list[tuple[int, list[Segment]]] = []  # step and segments, newest last
 
     @property
@@ -86,8 +87,10 @@ class Checkpoints:
 
         Raises:
             ResourceError: it could not be written; those before are as they were.
+            DataError: a link or a special file is in the place of one of its files or folders.
+            RunInUse: the run's folder is no longer the one that was locked.
         """
-        temporary = self.folder / f"{_name(env_step)}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+        temporary = temporary_name(_name(env_step))
         try:
             segments = self._write_replay(replay)
             end = replay.first + replay.size
@@ -104,11 +107,11 @@ class Checkpoints:
                            "segments": [asdict(segment) for segment in segments]},
             }  # fmt: skip
             content["sha256"] = _own_digest(content)
-            os.mkdir(temporary)  # noqa: PTH102
-            write_file(temporary / STATE, data)
-            write_file(temporary / MANIFEST, json.dumps(content, indent=1).encode())
-            sync_folder(temporary)
-            self._commit(temporary, self.folder / _name(env_step))
+            made = self.files.make_new(temporary)
+            made.create(STATE, data)
+            made.create(MANIFEST, json.dumps(content, indent=1).encode())
+            made.sync()
+            self._commit(temporary, _name(env_step))
         except OSError as error:
             self._prune()
             raise ResourceError(
@@ -133,29 +136,24 @@ class Checkpoints:
             and settled - max(segments[-1].begin, replay.first) <= SEGMENT
         ):
             begin = max(segments.pop().begin, replay.first)
-        folder = self.folder / REPLAY
-        if folder.is_symlink():
-            raise OSError(errno.ELOOP, f"{REPLAY} is a link, must be a folder")
-        if begin < settled and not folder.is_dir():
-            os.mkdir(folder)  # noqa: PTH102
+        if not self.files.has_folder(REPLAY) and begin < settled:
+            self.files.make_new(REPLAY)
         for start in range(begin, settled, SEGMENT):
             end = min(start + SEGMENT, settled)
             arrays, _ = split(dict(replay.transitions(start, end)))
             data = pack(arrays)
             segment = Segment(start, end, len(data), digest(data))
-            temporary = folder / f"{segment.name}.tmp"
-            write_file(temporary, data)
-            os.replace(temporary, folder / segment.name)  # noqa: PTH105
+            self._replay.put(segment.name, data)
             segments.append(segment)
         if begin < settled:
-            sync_folder(folder)
+            self._replay.sync()
         return segments
 
-    def _commit(self, temporary: Path, final: Path) -> None:
-        if final.exists():  # damaged, else we would have gone on from it
-            os.rename(final, f"{temporary}-old")  # noqa: PTH104
-        os.rename(temporary, final)  # noqa: PTH104
-        sync_folder(self.folder)
+    def _commit(self, temporary: str, final: str) -> None:
+        if self.files.has_folder(final):  # damaged, else we would have gone on from it
+            self.files.rename(final, f"{temporary}-old")
+        self.files.rename(temporary, final)
+        self.files.sync()
 
     def _prune(self) -> None:
         """Delete what no kept checkpoint needs; what cannot be deleted now goes next time.
@@ -164,32 +162,40 @@ class Checkpoints:
         """
         kept = {_name(step) for step, _ in self._kept}
         files = {segment.name for _, segments in self._kept for segment in segments}
-        for path in _entries(self.folder):
-            if _OURS.fullmatch(path.name) and path.name not in kept:
-                for name in (STATE, MANIFEST):
-                    _remove(path / name)
-                with suppress(OSError):
-                    path.rmdir()
-        for path in _entries(self.folder / REPLAY):
-            if _SEGMENT_NAME.fullmatch(path.name) and path.name not in files:
-                _remove(path)
+        for name in self.files.names():
+            if _OURS.fullmatch(name) and name not in kept:
+                self.files.remove_folder(name, (STATE, MANIFEST))
+        for name in self._replay_names():
+            if _SEGMENT_NAME.fullmatch(name) and name not in files:
+                with suppress(OSError, DataError):
+                    self._replay.remove(name)
 
     def remove_all(self) -> None:
         """Delete every checkpoint and the replay's files."""
         self._kept = []
         self._prune()
-        with suppress(OSError):
-            (self.folder / REPLAY).rmdir()
+        self.files.remove_folder(REPLAY)
 
     def newest_first(self) -> list[Path]:
-        """The folders of what was committed, damaged ones too."""
+        """The folders of what was committed, damaged ones too; links are none."""
         found = [
-            (int(match[1]), path)
-            for path in _entries(self.folder)
-            if (match := _NAME.fullmatch(path.name)) and not path.is_symlink()
-            and ((path / MANIFEST).exists() or (path / STATE).exists())
-        ]  # fmt: skip
+            (int(match[1]), self.folder / name)
+            for name in self.files.names()
+            if (match := _NAME.fullmatch(name)) and self._holds_files(name)
+        ]
         return [path for _, path in sorted(found, reverse=True)]
+
+    def _holds_files(self, name: str) -> bool:
+        try:
+            return not {STATE, MANIFEST}.isdisjoint(self.files.at(name).names())
+        except DataError:
+            return False
+
+    def _replay_names(self) -> list[str]:
+        try:
+            return self._replay.names()
+        except DataError:
+            return []
 
     def check_hold(self, least: int) -> None:
         """Check that a checkpoint has a state of so many bytes at least, or that there is none.
@@ -222,23 +228,25 @@ class Checkpoints:
         Raises:
             DataError: one is missing or of another size, or the manifest cannot be used.
         """
-        manifest = read_manifest(path)
+        manifest = self._manifest(path)
         try:
-            files = {path / STATE: manifest["file"]["bytes"]}
+            files = {(path.name, STATE): manifest["file"]["bytes"]}
             replay = manifest["replay"]
             for segment in _segments(
                 replay["segments"], replay["first"], replay["size"], capacity=replay["size"]
             ):
-                files[self.folder / REPLAY / segment.name] = segment.bytes
+                files[REPLAY, segment.name] = segment.bytes
         except _NOT_AS_WRITTEN as error:
             raise _cannot_be_used(path / MANIFEST, error) from None
-        for file, size in files.items():
-            try:
-                found = file.lstat().st_size
-            except OSError as error:
-                raise DataError(f"{file}: {error.strerror}") from None
+        for (folder, file), size in files.items():
+            inside = self.files.at(folder)
+            if not inside.has(file):
+                raise DataError(f"{inside.path / file}: missing")
+            found = inside.size(file)
             if found != size:
-                raise DataError(f"{file}: {found:,} bytes, should be {str(size)[:30]}")
+                raise DataError(
+                    f"{inside.path / file}: {found:,} bytes, should be {str(size)[:30]}"
+                )
         return manifest
 
     def load(self, path: Path, like: Tree, replay: RingBuffer) -> tuple[Tree, Tree]:
@@ -256,7 +264,7 @@ class Checkpoints:
             DataError: damaged, of another format, or not of such a run.
         """
         where = path / MANIFEST
-        manifest = read_manifest(path)
+        manifest = self._manifest(path)
         try:
             first, size = manifest["replay"]["first"], manifest["replay"]["size"]
             segments = _segments(manifest["replay"]["segments"], first, size, replay.capacity)
@@ -268,7 +276,7 @@ class Checkpoints:
             if not isinstance(found, dict) or found.pop("newest") != {}:
                 raise ValueError("newest must be arrays")
             _check_tree(found, rest, "state")
-            data = _verified(path / STATE, manifest["file"], largest(expected))
+            data = _verified(self.files.at(path.name), STATE, manifest["file"], largest(expected))
             state = join(unpack(data, expected, path / STATE), {**found, "newest": {}})
             replay.clear(first)
             for segment in segments:
@@ -288,37 +296,33 @@ class Checkpoints:
         return state, about
 
     def _read_segment(self, segment: Segment, replay: RingBuffer) -> None:
-        path = self.folder / REPLAY / segment.name
-        if path.parent.is_symlink():
-            raise DataError(f"{path.parent}: a link, must be a folder")
         expected = expected_part(replay, segment.rows)
-        data = _verified(path, asdict(segment), largest(expected))
-        part = unpack(data, expected, path)
+        data = _verified(self._replay, segment.name, asdict(segment), largest(expected))
+        part = unpack(data, expected, self._replay.path / segment.name)
         replay.append(dict(part), skip=max(replay.first - segment.begin, 0))
 
+    def _manifest(self, path: Path) -> Tree:
+        return read_manifest(self.files.at(path.name))
 
-def read_manifest(path: Path) -> Tree:
+
+def read_manifest(checkpoint: Folder) -> Tree:
     """A checkpoint's manifest, its digest verified.
 
     Raises:
         DataError: missing, damaged or of another format.
     """
-    where = path / MANIFEST
-    try:
-        content = json.loads(read_whole(where, _MANIFEST_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: damaged ({error})") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{where}: not a JSON object")
+    where = checkpoint.path / MANIFEST
+    content = parse_json(checkpoint.read(MANIFEST, _MANIFEST_BYTES), where)
     if content.get("format") != FORMAT:
         raise DataError(
-            f"{where}: format {str(content.get('format'))[:20]}, this version reads {FORMAT}"
+            f"{where}: format {str(content.get('format'))[:20]}, this version reads {FORMAT}; "
+            "finish the run with the version of sparl that began it"
         )
     if content.pop("sha256", None) != _own_digest(content):
         raise DataError(f"{where}: damaged (its SHA-256 is not the one that it names)")
     step = content.get("env_step")
-    if type(step) is not int or path.name != _name(step):
-        raise DataError(f"{where}: of step {str(step)[:20]}, in {path.name}")
+    if type(step) is not int or checkpoint.path.name != _name(step):
+        raise DataError(f"{where}: of step {str(step)[:20]}, in {checkpoint.path.name}")
     return content
 
 
@@ -399,16 +403,16 @@ def _segments(listed: Any, first: Any, size: Any, capacity: int) -> list[Segment
     return segments
 
 
-def _verified(path: Path, about: Any, most: int) -> bytes:
+def _verified(folder: Folder, name: str, about: Any, most: int) -> bytes:
     """A file's bytes, if its size and digest are as the manifest says.
 
     Raises:
         DataError: they are not, or it would be larger than what it should hold.
     """
-    size = about["bytes"]
+    path, size = folder.path / name, about["bytes"]
     if type(size) is not int or not 0 <= size <= most:
         raise DataError(f"{path}: {str(size)[:30]} bytes, at most {most:,} are expected")
-    data = read_whole(path, most)
+    data = folder.read(name, most)
     if len(data) != size:
         raise DataError(f"{path}: damaged ({len(data):,} bytes, should be {size:,})")
     if digest(data) != about["sha256"]:
@@ -439,16 +443,3 @@ def _name(env_step: int) -> str:
 def step_of(path: Path) -> int:
     """The step that a checkpoint's folder is named after."""
     return int(path.name.rpartition("-")[2])
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What is in a folder; nothing is in a link."""
-    try:
-        return [] if folder.is_symlink() else list(folder.iterdir())
-    except OSError:
-        return []
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink()

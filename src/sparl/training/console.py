@@ -11,9 +11,10 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from sparl.console import Escaping, PlainConsole, nobody_reads
-from sparl.errors import ResourceError
+from sparl.console import Escaping, PlainConsole
+from sparl.standard_streams import send_nowhere
 from sparl.training.evaluate import Evaluation
+from sparl.wording import visible
 
 
 class RunConsole:
@@ -51,15 +52,15 @@ class RunConsole:
         """A line of text."""
         try:
             self._console.print(text)
-        except (BrokenPipeError, ResourceError):  # nobody reads or keeps this; training goes on
+        except OSError:  # nobody reads or keeps this; the training continues
             self._console.quiet = True
-            nobody_reads()
+            send_nowhere(sys.stdout)
 
     def warn(self, text: str) -> None:
         """A warning, on standard error; above the live line where there is one."""
         if not self._quiet:
             with suppress(OSError):  # as in say
-                Escaping(sys.stderr).write(f"warning: {text}\n")
+                Escaping(sys.stderr).write(f"warning: {visible(text)}\n")
 
     def begin(self, env_step: int) -> None:
         """Measure speed from now and this step on."""

@@ -1,4 +1,4 @@
-"""Files that are there completely or not at all, and reading without trust.
+"""Names and kinds of files, and folders that survive a crash; `sparl.training.folder` opens them.
 
 Every write, fsync, rename and mkdir of a run goes through os, so that tests can make each fail.
 """
@@ -6,12 +6,20 @@ Every write, fsync, rename and mkdir of a run goes through os, so that tests can
 from __future__ import annotations
 
 import os
+import secrets
 import stat
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
-from sparl.errors import DataError, ResourceError
-from sparl.training.memory import memory_bytes
+from sparl.errors import DataError
+
+NAME_BYTES = 255  # of a name, at most
+FILE, FOLDER = "a regular file", "a folder"
+_KINDS = {
+    stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket",
+}  # fmt: skip
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
@@ -26,33 +34,23 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     return Path(text)
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write and fsync a file; what happens half-way is the caller's business.
-
-    Raises:
-        OSError: the disk is full, or the file cannot be written.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+def why_no_name(name: str) -> str:
+    """Why a text cannot name a file or folder, in words; "" if it can."""
+    if name in ("", ".", ".."):
+        return "it is empty, '.' or '..'"
+    if "/" in name:
+        return "it contains '/'"
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        return "it contains a control character"
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(path: Path) -> None:
-    """Fsync a folder: renames in it last from now on."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        length = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return "this system cannot encode it"
+    return f"it has {length} bytes, more than {NAME_BYTES}" if length > NAME_BYTES else ""
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that lasts from now on, and those that it is in, if there is none.
+    """Make a folder that a user names, and those that it is in, so that they survive a crash.
 
     Raises:
         OSError: it cannot be made.
@@ -60,52 +58,26 @@ def make_folder(path: Path) -> None:
     missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
-        sync_folder(folder.parent)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there completely or not at all.
-
-    Raises:
-        ResourceError: the disk is full, or the file cannot be written.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)
-        write_file(temporary, data)
-        os.replace(temporary, path)  # noqa: PTH105
-        sync_folder(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise ResourceError(f"cannot write {path}: {error.strerror}") from None
-
-
-def read_whole(path: Path, most: int) -> bytes:
-    """Read a regular file of at most so many bytes; nothing is allocated for a larger one.
-
-    Raises:
-        DataError: missing, no regular file (a link is none), larger, or it cannot be read.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise DataError(f"{path}: missing") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{path}: cannot be read ({reason})") from None
-    about = os.fstat(descriptor)
-    if not stat.S_ISREG(about.st_mode):
-        os.close(descriptor)
-        raise DataError(f"{path}: not a regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        if about.st_size > most:
-            raise DataError(f"{path}: {about.st_size:,} bytes, at most {most:,} are expected")
-        if about.st_size > memory_bytes():
-            raise DataError(
-                f"{path}: {about.st_size:,} bytes, more than the memory of {memory_bytes():,}"
-            )
+        descriptor = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            return file.read(about.st_size)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def temporary_name(name: str) -> str:
+    """A name for what becomes `name` when it is whole, unique to process and thread."""
+    return f"{name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def is_temporary(name: str, of: str) -> bool:
+    """Whether a name is one that `temporary_name` gives, or that version 0.2 gave."""
+    return name == f"{of}.tmp" or name.startswith(f"{of}.tmp-")
+
+
+def require(path: Path, about: os.stat_result, wanted: str) -> None:
+    """Raise DataError unless this is a regular file or a folder, as wanted."""
+    is_wanted = stat.S_ISREG if wanted == FILE else stat.S_ISDIR
+    if not is_wanted(about.st_mode):
+        found = _KINDS.get(stat.S_IFMT(about.st_mode), "a device")
+        raise DataError(f"{path}: {found}, must be {wanted}; remove it or move it away")

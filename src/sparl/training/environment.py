@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeGuard
 
 import gymnasium
@@ -18,11 +19,12 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from sparl.configuration import Config
-from sparl.errors import EnvironmentFault, UsageError
+from sparl.errors import EnvironmentFault, SparlError, UsageError
 from sparl.networks.mlp import Array
 from sparl.training.meanwhile import Meanwhile, Work
-from sparl.training.tasks import make_task, notes_of, one_line
+from sparl.training.tasks import make_task, notes_of
 from sparl.training.wrappers import is_memoryless, reject_running_statistics, wrappers_of
+from sparl.wording import name_and_text
 
 State = dict[str, Any]
 
@@ -77,6 +79,23 @@ class Environment:
         self.env_id = env_id
         self.gym = make_task(env_id, max_episode_steps, contact_forces, render_mode)
         self.notes = notes_of(env_id, contact_forces)
+        with _faults(lambda what: EnvironmentFault(f"environment {env_id}: {what}"), "its spaces"):
+            self._read_spaces(max_episode_steps)
+        mujoco = _is_mujoco(self.gym.unwrapped)
+        self.can_be_copied = mujoco
+        self._meanwhile = Meanwhile(self.gym.unwrapped if mujoco else None)
+        self._zeros = np.zeros(self.n_obs, np.float32)
+        self._episode_steps = 0
+        self._seed: int | None = None  # of the last reset that had one
+        self._episodes = 0  # since then
+
+    def _read_spaces(self, max_episode_steps: int | None) -> None:
+        """Set what depends on the spaces and the time limit.
+
+        Raises:
+            UsageError: unsupported spaces, no time limit, or running statistics.
+        """
+        env_id = self.env_id
         reject_running_statistics(env_id, self.gym)
         observation, action = self.gym.observation_space, self.gym.action_space
         if (
@@ -114,13 +133,6 @@ class Environment:
             _rounded_within(action.high, -np.inf, np.dtype(np.float64)),
             action.dtype.name,
         )
-        mujoco = _is_mujoco(self.gym.unwrapped)
-        self.can_be_copied = mujoco
-        self._meanwhile = Meanwhile(self.gym.unwrapped if mujoco else None)
-        self._zeros = np.zeros(self.n_obs, np.float32)
-        self._episode_steps = 0
-        self._seed: int | None = None  # of the last reset that had one
-        self._episodes = 0  # since then
 
     def scale(self, action: Array) -> NDArray[Any]:
         """An action of [-1, 1], [..., n_act], in the environment's own units."""
@@ -136,17 +148,15 @@ class Environment:
         self._episodes += 1
         if seed is not None:
             self._seed, self._episodes = seed, 1
-        try:
+        with _faults(self._fault, "reset"):
             returned = self.gym.reset(seed=seed)
-        except (Exception, SystemExit) as error:
-            raise self._fault(f"reset raised {_named(error)}") from error
-        try:
-            observation, _ = returned
-        except (TypeError, ValueError):
-            raise self._fault(
-                f"reset returned {_short(returned)}, must be (observation, info)"
-            ) from None
-        return self._observation(observation, "reset")
+            try:
+                observation, _ = returned
+            except (TypeError, ValueError):
+                raise self._fault(
+                    f"reset returned {_short(returned)}, must be (observation, info)"
+                ) from None
+            return self._observation(observation, "reset")
 
     def step(self, action: Array, meanwhile: Work | None = None) -> Step:
         """Take an action of [-1, 1], float32 [n_act].
@@ -172,10 +182,15 @@ class Environment:
 
     def _step(self, action: Array) -> Step:
         self._episode_steps += 1
-        try:
-            returned = self.gym.step(self.scale(action))
-        except (Exception, SystemExit) as error:
-            raise self._fault(f"step raised {_named(error)}", action) from error
+        try:  # _faults() would take as long as a step of a small environment
+            return self._checked(self.gym.step(self.scale(action)), action)
+        except (EnvironmentFault, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise self._fault(f"step raised {name_and_text(error)}", action) from error
+
+    def _checked(self, returned: Any, action: Array) -> Step:
+        """The values returned by the environment's step, if they are what they must be."""
         try:
             observation, reward, terminated, truncated, _ = returned
         except (TypeError, ValueError):
@@ -184,10 +199,7 @@ class Environment:
                 "truncated, info)",
                 action,
             ) from None
-        try:
-            number = float(reward)
-        except (TypeError, ValueError):
-            number = math.nan
+        number = _number(reward)
         if not abs(number) <= _FLOAT32_MAX:
             raise self._fault(
                 f"step returned the reward {_short(reward)}, must be a finite float32", action
@@ -205,15 +217,19 @@ class Environment:
     def close(self) -> None:
         """Release the simulator; its complaints would come too late to matter."""
         self._meanwhile.close()
-        with suppress(Exception):
+        try:
             self.gym.close()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # SystemExit, for example
+            pass
 
     def _observation(self, observation: Any, where: str, action: Array | None = None) -> Array:
         try:
             array = np.asarray(observation)
         except Exception as error:
             raise self._fault(
-                f"{where} returned an observation that is no array ({one_line(error)})", action
+                f"{where} returned an observation that is no array ({name_and_text(error)})", action
             ) from None
         if array.shape != (self.n_obs,) or array.dtype.kind not in "fiub":
             raise self._fault(
@@ -251,7 +267,7 @@ class Environment:
         """
         bare: Any = self.gym.unwrapped
         limits = _time_limits(self.gym)
-        if limits is None:
+        if limits is None or not isinstance(bare.np_random, np.random.Generator):
             return None
         state: State = {"elapsed": limits[0]._elapsed_steps or 0 if limits else 0}
         state |= {"episode_steps": self._episode_steps, "episodes": self._episodes}
@@ -267,10 +283,8 @@ class Environment:
             state["xipos"] = bare.data.xipos.copy()
             return state
         if _has_state_of_its_own(bare):
-            try:
+            with _faults(self._fault, "get_state"):
                 state["own"] = _as_text(bare.get_state())
-            except Exception as error:
-                raise self._fault(f"get_state raised {_named(error)}") from error
             return state
         return None
 
@@ -293,10 +307,8 @@ class Environment:
         bare.np_random.bit_generator.state = state["np_random"]
         if "own" in state:
             own = json.loads(state["own"], object_hook=_array)
-            try:
+            with _faults(self._fault, "set_state"):
                 bare.set_state(own)
-            except Exception as error:
-                raise self._fault(f"set_state raised {_named(error)}") from error
             return True
         import mujoco
 
@@ -408,11 +420,34 @@ def _can_be_saved(own: Any) -> bool:
     return own is None or isinstance(own, bool | int | float | str)
 
 
-def _named(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+@contextmanager
+def _faults(fault: Callable[[str], EnvironmentFault], what: str) -> Iterator[None]:
+    """Report whatever the environment's own code raises in the block, but for Ctrl-C.
+
+    Raises:
+        EnvironmentFault: instead of any other exception, SystemExit and GeneratorExit included.
+    """
+    try:
+        yield
+    except (SparlError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise fault(f"{what} raised {name_and_text(error)}") from error
+
+
+def _number(reward: Any) -> float:
+    """A reward as a float; NaN if float() does not accept it."""
+    if isinstance(reward, np.ndarray | np.generic) and reward.size == 1:
+        reward = reward.item()  # NumPy deprecates float() of an array with axes
+    try:
+        return float(reward)
+    except (TypeError, ValueError, OverflowError):  # OverflowError: an int that is too large
+        return math.nan
 
 
 def _short(value: object) -> str:
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        text = f"an object of type {type(value).__name__}"  # whose repr() raises
     return text if len(text) <= 60 else f"{text[:60]}..."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -20,10 +20,17 @@ from sparl.training.interrupt import interrupt_held
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Undiscounted return and length [environment steps] of each episode."""
+    """Undiscounted return and length [environment steps] of each episode.
+
+    Attributes:
+        returns: of each episode.
+        lengths: of each episode [environment steps].
+        observations: float32 [B, n_obs], at most OBSERVATIONS of those that the policy met.
+    """
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
+    observations: Array = field(compare=False, repr=False)
 
     @property
     def mean(self) -> float:
@@ -37,6 +44,8 @@ class Evaluation:
 
 
 SIDE_BY_SIDE = 10  # environments, at most
+OBSERVATIONS = 1000  # kept of an evaluation, at most
+_OBSERVATION_BYTES = 1 << 24  # that they may take in the memory that the processes share
 
 
 class Evaluator:
@@ -74,25 +83,46 @@ class Evaluator:
         if not (CAN_FORK and self._environments[0].can_be_copied):
             cores = 1
         totals = shared_zeros(self.episodes, 2)  # return and length
+        observed = self._room_for_observations()
         parts = [range(core, self.episodes, cores) for core in range(min(cores, self.episodes))]
         copies: dict[range, Fork] = {}
         with ExitStack() as opened:
             with interrupt_held():
                 for part in parts[1:]:
                     with suppress(OSError):
-                        copies[part] = Fork(partial(self._play, policy, part, totals))
+                        copies[part] = Fork(partial(self._play, policy, part, totals, observed))
                         opened.callback(copies[part].close)
             for part in parts:
                 copy = copies.get(part)
                 if copy is None or not copy.succeeded():  # what a copy met is met here again
-                    self._play(policy, part, totals)
-        returns, lengths = totals.T.tolist()
-        return Evaluation(tuple(returns), tuple(int(length) for length in lengths))
+                    self._play(policy, part, totals, observed)
+        returns = tuple(totals[:, 0].tolist())
+        lengths = tuple(int(length) for length in totals[:, 1])
+        kept = [
+            rows[: _kept(length, len(rows))]
+            for rows, length in zip(observed, lengths, strict=False)
+        ]
+        return Evaluation(returns, lengths, np.concatenate(kept).astype(np.float32))
+
+    def _room_for_observations(self) -> NDArray[np.float64]:
+        """Return zeros [episodes, rows, n_obs] for the observations of the first episodes."""
+        n_obs = self._environments[0].n_obs
+        most = min(OBSERVATIONS, max(2, _OBSERVATION_BYTES // (8 * n_obs)))
+        episodes = min(self.episodes, most // 2)
+        rows = most // episodes // 2 * 2  # even: see _remember
+        return shared_zeros(episodes * rows, n_obs).reshape(episodes, rows, n_obs)
 
     def _play(
-        self, policy: Callable[[Array], Array], episodes: range, totals: NDArray[np.float64]
+        self,
+        policy: Callable[[Array], Array],
+        episodes: range,
+        totals: NDArray[np.float64],
+        observed: NDArray[np.float64],
     ) -> None:
-        """Play these episodes; return and length of each go to its row of totals."""
+        """Play these episodes.
+
+        Return and length of each go to its row of totals, its observations to its part of observed.
+        """
         free, waiting = self._environments, iter(episodes)
         playing: list[tuple[int, Environment, Array, float, int]] = []
         while True:
@@ -101,6 +131,9 @@ class Evaluator:
                 playing.append((episode, environment, observation, 0.0, 0))
             if not playing:
                 return
+            for episode, _, observation, _, length in playing:
+                if episode < len(observed):
+                    _remember(observed[episode], length, observation)
             actions = policy(np.stack([observation for _, _, observation, _, _ in playing]))
             if not np.isfinite(actions).all():
                 raise Diverged("an action of the policy is not finite")
@@ -122,3 +155,29 @@ class Evaluator:
         for environment in self._environments:
             environment.close()
         self._environments.clear()
+
+
+def _every(steps: int, rows: int) -> int:
+    """Return the distance of the observations that are kept once an episode has so many steps."""
+    return 1 << (steps // rows).bit_length()
+
+
+def _kept(length: int, rows: int) -> int:
+    """Return how many observations are kept of an episode of so many steps."""
+    return -(-length // _every(length - 1, rows))
+
+
+def _remember(rows: NDArray[np.float64], step: int, observation: Array) -> None:
+    """Keep every observation of an episode, or every 2nd, 4th, ... where there are too many.
+
+    Args:
+        rows: those that are kept, an even number.
+        step: of the observation in its episode; called for every step, from 0 on.
+        observation: to keep, if its turn has come.
+    """
+    every = _every(step, len(rows))
+    if step % every:
+        return
+    if every > 1 and 2 * step == every * len(rows):  # all are full: keep half as many from here on
+        rows[: len(rows) // 2] = rows[::2].copy()
+    rows[step // every] = observation

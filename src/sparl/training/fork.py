@@ -1,4 +1,8 @@
-"""A copy of this process that does a part of the work on another core."""
+"""A copy of this process that does a part of the work on another core; what copies must not keep.
+
+An environment may fork, too. No child keeps a descriptor of ours: with that of a lock, a run's
+folder would stay locked for as long as the child lives.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,40 @@ import os
 import signal
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 CAN_FORK = sys.platform == "linux"  # elsewhere libraries of the system need not work in a copy
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+class HasDescriptors(Protocol):
+    """Something whose close() closes its descriptors; it may be called again."""
+
+    def close(self) -> None:
+        """Close them."""
+
+
+_ours: weakref.WeakSet[HasDescriptors] = weakref.WeakSet()
+
+
+def close_in_children(ours: HasDescriptors) -> None:
+    """Close this in every child that is forked from now on, whoever forks it."""
+    _ours.add(ours)
+
+
+def _close_ours() -> None:
+    for each in list(_ours):
+        each.close()
+
+
+os.register_at_fork(after_in_child=_close_ours)
 
 
 def shared_zeros(rows: int, columns: int) -> NDArray[np.float64]:

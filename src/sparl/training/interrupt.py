@@ -1,11 +1,26 @@
-"""Stopping on a signal, without losing what was done."""
+"""Stopping on a signal, without losing what was done, and ending when the parent process has ended.
+
+A child that is forked meanwhile, for example by an environment with worker processes, gets back the
+handlers from before: with ours it would note a signal and never end.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+TOGETHER_SECONDS = 0.1  # signals that arrive within this time are one request to stop
+PARENT = "SPARL_PARENT"  # environment variable: the process that this one must not outlive
+_PARENT_POLL_SECONDS = 1.0
+_SAVE_SECONDS = 60.0  # for saving after the parent has ended
+
+Handler = Callable[[int, FrameType | None], Any]
 
 
 class Stop:
@@ -14,28 +29,42 @@ class Stop:
     signal: signal.Signals | None = None
 
 
+_before: list[dict[int, Any]] = []  # the handlers that ours replaced, outermost block first
+_stops: list[Stop] = []  # of the blocks of stop_on_signal() that are active
+
+
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """Note the first SIGINT or SIGTERM; a second one ends the process as usual."""
+    """Note the first SIGINT, SIGTERM or SIGHUP; a second SIGINT or SIGTERM ends the process.
+
+    SIGHUP stays ignored where it was ignored before, as under nohup. After the first signal
+    further SIGHUPs are ignored: the shell and the system may each send one.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    watched = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in watched}
 
-    def note(number: int, _frame: object) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
+        if stop.signal is not None:
+            return
         stop.signal = signal.Signals(number)
-        for each in watched:
+        # Others that arrived in the same instant are noted now; later Python would report them
+        # as errors, because they would no longer have a handler.
+        signal.raise_signal(number)
+        time.sleep(TOGETHER_SECONDS)
+        for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
 
-    for number in watched:
-        signal.signal(number, note)
+    handlers: dict[int, Handler] = {signal.SIGINT: note, signal.SIGTERM: note}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handlers[signal.SIGHUP] = note
+    _stops.append(stop)
     try:
-        yield stop
+        with _handlers(handlers):
+            yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _stops.remove(stop)
 
 
 @contextmanager
@@ -56,10 +85,56 @@ def interrupt_held() -> Iterator[None]:
         held = True
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    signal.signal(signal.SIGINT, hold)
+    try:
+        with _handlers({signal.SIGINT: hold}):
+            yield
+    finally:
+        if held:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _handlers(handlers: Mapping[int, Handler]) -> Iterator[None]:
+    """Use these handlers of signals in the block, in this process alone."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    _before.append(before)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if held:
-            signal.raise_signal(signal.SIGINT)
+        with suppress(ValueError):  # in a child that was forked in the block
+            _before.remove(before)
+        _restore(before)
+
+
+def _restore(before: Mapping[int, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _restore_in_child() -> None:
+    while _before:
+        _restore(_before.pop())
+    _stops.clear()
+
+
+os.register_at_fork(after_in_child=_restore_in_child)
+
+
+def end_with_parent() -> None:
+    """Stop as by SIGTERM when the process that the environment variable PARENT names has ended.
+
+    A process of a study calls this: the study may be killed. What has not stopped by itself after
+    another minute is killed.
+    """
+    parent = os.environ.pop(PARENT, "")  # not for the processes that this one starts
+    if parent:
+        threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_SECONDS)
+    if not any(stop.signal for stop in _stops):  # a second SIGTERM would end it before it has saved
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_SAVE_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -15,10 +15,24 @@ import numpy as np
 from numpy.random import Generator
 
 from sparl import _native
-from sparl.configuration import Config, check, differences, typed_fields, why_not_longer
+from sparl.configuration import Config, differences, why_not_longer
 from sparl.cost import least_checkpoint_bytes, network_bytes
-from sparl.errors import DataError, Diverged, ResourceError, UsageError
-from sparl.methods import Architecture, architecture, method_label, without_effect
+from sparl.errors import (
+    DataError,
+    Diverged,
+    EnvironmentFault,
+    ResourceError,
+    SparlError,
+    UsageError,
+)
+from sparl.methods import (
+    Architecture,
+    architecture,
+    check,
+    config_of,
+    method_label,
+    without_effect,
+)
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
@@ -29,7 +43,7 @@ from sparl.training.console import RunConsole
 from sparl.training.durable import user_path
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
-from sparl.training.interrupt import interrupt_held, stop_on_signal
+from sparl.training.interrupt import Stop, interrupt_held, stop_on_signal
 from sparl.training.machine import available_cores, made_with
 from sparl.training.memory import give_freed_memory_back, memory_bytes
 from sparl.training.plan import connections_text, plan
@@ -115,10 +129,11 @@ class Training:
                 self.episode_return = 0.0
                 self.observation: Array = np.zeros(n_obs, np.float32)
                 self.folder = opened.enter_context(closing(folder or RunFolder.create(config)))
-                self.checkpoints = Checkpoints(self.folder.path)
+                self.checkpoints = Checkpoints(self.folder.files)
                 self._failed_saves = 0
+                self._observations: Array | None = None  # of the last evaluation
                 self.record = Record(
-                    self.folder, config, self.architecture, self.environment.notes, self.team.most
+                    self.folder, config, self.architecture, self.environment, self.team.most
                 )
                 opened.callback(self.record.close)
                 self._made_with = made_with()
@@ -135,6 +150,7 @@ class Training:
             EnvironmentFault, Diverged, ResourceError: what was evaluated so far is kept.
         """
         config = self.config
+        stop = Stop()
         try:
             self.record.run("running", self.env_step, self.agent.updates)
             self._write_degrees()
@@ -158,10 +174,17 @@ class Training:
                 if stopped_by is None and self._last_evaluated() != self.env_step:
                     self._evaluate()
             self._finish(stopped_by)
-        except Exception:
-            with suppress(ResourceError):
-                self.record.run("failed", self.env_step, self.agent.updates)
-            raise
+        except Exception as error:
+            # Ctrl-C reaches the worker processes of an environment, too, and may end them first.
+            if not isinstance(error, EnvironmentFault) or stop.signal is None:
+                with suppress(SparlError):
+                    self.record.run("failed", self.env_step, self.agent.updates)
+                raise
+            stopped_by = stop.signal
+            self.console.warn(
+                f"{error}; this was after {stopped_by.name}, so nothing was saved since the last "
+                f"checkpoint; to resume from there: {self._command('resume')}"
+            )
         finally:
             self.close()
         evaluations = tuple(self.record.evaluations)
@@ -260,6 +283,7 @@ class Training:
             result = self.evaluator.evaluate(self.agent.policy, self.team.most)
         except Diverged as error:
             raise self._diverged(str(error), self.env_step) from None
+        self._observations = result.observations
         self.record.evaluation(self.env_step, self.agent.updates, result)
         self._write_record()
         self.console.evaluated(self.env_step, result)
@@ -299,6 +323,10 @@ class Training:
                 self.console.warn(f"{error}; training goes on, and it is tried again")
         else:
             self._failed_saves = 0
+            if not self.record.had_checkpoint:
+                self.record.had_checkpoint = True
+                with suppress(ResourceError):
+                    self.record.run("running", self.env_step, self.agent.updates)
         finally:
             give_freed_memory_back()
 
@@ -336,7 +364,10 @@ class Training:
         gone = self.folder.why_not_anew(self.config)
         if gone:
             raise DataError(gone)
-        self.console.say("no checkpoint: beginning anew")
+        about = self.folder.run()
+        failed = about.get("state") == "failed"
+        ended = f"failed at step {about['env_step']:,}" if failed else "ended"
+        self.console.say(f"the run {ended} before its first checkpoint; it starts again at step 0")
         self.folder.rewind(dict.fromkeys(GROWING, 0))
 
     def _go_on_from(self, path: Path, like: dict[str, Any]) -> None:
@@ -392,9 +423,9 @@ class Training:
             self._write_record()
         config = self.config
         self._check_finite()
-        about = {"method": config.method, "env": config.env, "env_step": self.env_step}
+        about = {"method": method_label(config), "env": config.env, "env_step": self.env_step}
         save_agent(
-            self.folder, self.agent.networks(), self.environment, about,
+            self.folder, self.agent.networks(), self.environment, about, self._observations,
             squashed=config.agent == "SAC",
         )  # fmt: skip
         self._write_degrees()
@@ -530,7 +561,7 @@ def _config_of(path: Path, about: dict[str, Any]) -> Config:
         DataError: it has a field that this version does not know, or a value that cannot be.
     """
     try:
-        return Config(**typed_fields(about["config"], str(path)))
+        return config_of(about["config"], path)
     except UsageError as error:
         raise DataError(f"{error}; it was written by sparl {about['made_with']['sparl']}") from None
 

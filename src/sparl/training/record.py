@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from sparl.configuration import Config
-from sparl.methods import Architecture, find_method, method_label
+from sparl.methods import Architecture, method_label, results_version
 from sparl.networks.mlp import Layout
-from sparl.training.environment import can_go_on
+from sparl.training.environment import Environment, can_go_on
 from sparl.training.evaluate import Evaluation
 from sparl.training.machine import cpu_seconds, machine, made_with, versions
 from sparl.training.memory import peak_memory_bytes
@@ -40,7 +40,7 @@ class Record:
         folder: where they are.
         config: of the run.
         architecture: its networks.
-        environment_notes: what differs in its environment.
+        environment: of the run.
         threads: that the engine may use.
     """
 
@@ -49,18 +49,19 @@ class Record:
         folder: RunFolder,
         config: Config,
         architecture: Architecture,
-        environment_notes: list[str],
+        environment: Environment,
         threads: int,
     ) -> None:
         self.folder = folder
         self.config = config
         self.architecture = architecture
-        self.environment_notes = environment_notes
+        self.environment = environment
         self.threads = threads
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
-        self._events = EventFile(folder.path) if config.tensorboard else None
+        self._events = EventFile(folder.files) if config.tensorboard else None
         self.continued: list[dict[str, Any]] = []  # where it went on, and why not exactly
+        self.had_checkpoint = False  # whether any was committed, whatever became of it
         self._started = time.monotonic()
         self._cpu_started: float | None = cpu_seconds()
 
@@ -88,6 +89,7 @@ class Record:
         self._started = time.monotonic() - seconds
         self._cpu_started = None if cpu is None else cpu_seconds() - cpu
         self.continued = continued
+        self.had_checkpoint = True
         self.evaluations = read_evaluations(self.folder)
 
     def run(self, state: str, env_step: int, updates: int) -> None:
@@ -99,17 +101,20 @@ class Record:
                 **self._when(env_step, updates),
                 **self._cpu(),
                 "continued": self.continued,
+                "had_checkpoint": self.had_checkpoint,
                 "bit_exact": all(not each["not_exact_because"] for each in self.continued),
                 "peak_memory_bytes": peak_memory_bytes(),
                 "machine": {**machine(), "threads": self.threads},
                 "versions": versions(),
                 "environment": {
                     "id": self.config.env,
-                    "notes": self.environment_notes,
+                    "notes": self.environment.notes,
+                    "observations": self.environment.n_obs,
+                    "actions": self.environment.n_act,
                     "module": module_of(self.config.env),  # that registered it
                 },
                 "method": method_label(self.config),
-                "preset": find_method(self.config.method).version(self.config.settings),
+                "preset": results_version(self.config),
                 "schedule": plan(self.config, self.architecture),
             },
         )
@@ -182,7 +187,7 @@ class Record:
             ]
             for network, layout in layouts.items()
         }
-        there = (self.folder.path / DEGREES).exists()
+        there = self.folder.files.has(DEGREES)
         initial = (
             self.folder.read_json(DEGREES, DEGREES_BYTES).get("initial", now) if there else now
         )

@@ -9,37 +9,44 @@ topology.csv       every evolution of every layer
 degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         what is in it, its digest, and how to act with it
+observations.safetensors   of the last evaluation, for the check of exports
 checkpoint-<step>  what the run needs to go on, and replay: its transitions; see checkpoint.py
 """
 
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import FIELDS, Config, check
-from sparl.errors import DataError, ResourceError, RunInUse, UsageError
-from sparl.methods import run_name
-from sparl.training.durable import make_folder, read_whole, user_path, write_whole
+from sparl.configuration import FIELDS, Config
+from sparl.errors import DataError, ResourceError, RunExists, RunInUse, UsageError
+from sparl.methods import config_of, run_name
+from sparl.training.durable import is_temporary, user_path, why_no_name
+from sparl.training.folder import Folder
+from sparl.training.fork import close_in_children
+from sparl.training.texts import parse_json
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
+from sparl.user_modules import named_module
 from sparl.wording import shown
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
+OBSERVATIONS = "observations.safetensors"
 LOCK = ".lock"
-_JSON_BYTES, _CSV_BYTES = 1 << 22, 1 << 30  # of a file that is read, at most
+_JSON_BYTES, CSV_BYTES = 1 << 22, 1 << 30  # of a file that is read, at most
 DEGREES_BYTES = 1 << 28
 GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
-FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST)
+FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS)
+FOLDERS = re.compile("replay|checkpoint-[0-9]+")
 # What to do about a damaged file.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
 
@@ -54,11 +61,16 @@ def _advised() -> Iterator[None]:
 
 
 class RunFolder:
-    """The folder of one run. One process at a time writes to it."""
+    """The folder of one run. One process at a time writes to it.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock: int | None = None
+    Attributes:
+        files: what is in it.
+        path: of the folder.
+    """
+
+    def __init__(self, place: Path | Folder) -> None:
+        self.files = Folder.of(place)
+        self.path = self.files.path
         self._columns: dict[str, list[str]] = {}
         self._written: dict[str, int] = {}  # bytes of each growing file that are there for sure
         self._waiting: dict[str, bytes] = {}  # what the disk did not take
@@ -68,8 +80,10 @@ class RunFolder:
         """Make the folder of a new run, lock it and write the configuration.
 
         Raises:
-            UsageError: it holds a run, is a file, or cannot be written.
+            RunExists: it holds a run.
+            UsageError: it is a file, or cannot be written.
             RunInUse: another process works on it.
+            DataError: a link or a special file is in the place of a file or folder of a run.
         """
         from sparl.training.checkpoint import Checkpoints  # late: it loads the engine
 
@@ -78,25 +92,25 @@ class RunFolder:
         try:
             if path.is_file():
                 raise UsageError(f"run folder {path} is a file; choose another --run-dir")
-            make_folder(path)
+            folder.files.make()
             folder.lock()
         except (OSError, ValueError) as error:
             if isinstance(error, UsageError):
                 raise
             reason = error.strerror if isinstance(error, OSError) else error
             raise UsageError(f"run folder {path} cannot be written: {reason}") from None
-        present = [path / name for name in FILES if (path / name).exists()]
-        checkpoints = Checkpoints(path)
+        present = [name for name in FILES if folder.files.has(name)]
+        checkpoints = Checkpoints(folder.files)
         if (present or checkpoints.newest_first()) and not config.overwrite:
             folder.close()
-            raise UsageError(
+            raise RunExists(
                 f"run folder {path} already holds a run; choose another --run-dir, or replace it "
                 "with --overwrite"
             )
         try:
             checkpoints.remove_all()
-            for file in present:
-                file.unlink()
+            for name in present:
+                folder.files.remove(name)
             folder.write_config(config)
         except (OSError, ResourceError) as error:
             folder.close()
@@ -113,56 +127,63 @@ class RunFolder:
             DataError: there is no run.
         """
         folder = cls(Path(path))
-        if not holds_run(path):
+        if not folder.files.has(CONFIG):
             raise DataError(f"{path}: no run here (no {CONFIG})")
         return folder
 
     def lock(self) -> None:
         """Keep other processes out, until close or this process's end.
 
+        From now on every access to `files` raises RunInUse if the folder or its lock file is no
+        longer the one that was locked.
+
         Raises:
             RunInUse: another process works on it.
             UsageError: it cannot be written.
+            DataError: a link or a special file is in the place of a file or folder of a run.
         """
-        try:
-            lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except OSError as error:
-            raise UsageError(
-                f"run folder {self.path} cannot be written: {error.strerror}"
-            ) from None
         for waits in (0.05, 0.05, 0.1, None):
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if waits is None:
-                    os.close(lock)
-                    raise RunInUse(
-                        f"run folder {self.path} is in use by another process; wait until it has "
-                        "ended"
-                    ) from None
-                time.sleep(waits)  # in_use() of another process holds it for a moment
-        self._lock = lock
+                if self.files.lock(LOCK):
+                    break
+            except OSError as error:
+                raise UsageError(
+                    f"run folder {self.path} cannot be written: {error.strerror}"
+                ) from None
+            if waits is None:
+                raise RunInUse(
+                    f"run folder {self.path} is in use by another process; wait until it has ended"
+                )
+            time.sleep(waits)  # in_use() of another process holds it for a moment
+        close_in_children(self)
+        try:
+            self._tidy()
+        except DataError:
+            self.close()
+            raise
+
+    def _tidy(self) -> None:
+        """Delete what a killed process left half-written.
+
+        Raises:
+            DataError: a link or a special file is in the place of a file or folder of a run.
+        """
+        for name in FILES:
+            self.files.has(name)
+        for name in self.files.names():
+            if FOLDERS.fullmatch(name):
+                self.files.has_folder(name)
+            elif any(is_temporary(name, file) for file in FILES):
+                with suppress(OSError):
+                    self.files.remove(name)
 
     def in_use(self) -> bool:
         """Whether a process works on it."""
-        try:
-            lock = os.open(self.path / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
-        return False
+        return self.files.locked_elsewhere(LOCK)
 
     def close(self) -> None:
         """Let another process have the folder."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self.files.unlock()
 
     def write_config(self, config: Config) -> None:
         """Write the configuration, so that the file repeats the run.
@@ -173,7 +194,7 @@ class RunFolder:
         unsaid = ("run_dir", "overwrite", "resume")
         fields = {k: v for k, v in config.as_dict().items() if k not in unsaid}
         # TOML has no word for None: such fields are named.
-        fields["unset"] = [name for name in FIELDS if name not in config.as_dict()]
+        fields["unset"] = [n for n in FIELDS if n not in config.as_dict() and n not in unsaid]
         self.write(CONFIG, toml_bytes(fields))
 
     @_advised()
@@ -184,17 +205,12 @@ class RunFolder:
             DataError: the file is damaged, or no file.
         """
         path = self.path / CONFIG
-        data = read_whole(path, TOML_BYTES)
-        config = Config(**fields_of(parse_toml(data, path, "configuration"), path))
-        try:
-            check(config)
-        except UsageError as error:
-            raise UsageError(f"{path}: {error}") from None
-        return config
+        data = self.files.read(CONFIG, TOML_BYTES)
+        return config_of(fields_of(parse_toml(data, path, "configuration"), path), path)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file."""
-        write_whole(self.path / name, data)
+        self.files.write(name, data)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a whole JSON file."""
@@ -206,13 +222,7 @@ class RunFolder:
         Raises:
             DataError: missing or damaged.
         """
-        try:
-            content = json.loads(read_whole(self.path / name, most))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{self.path / name}: cannot be read ({error})") from None
-        if not isinstance(content, dict):
-            raise DataError(f"{self.path / name}: not a JSON object")
-        return content
+        return parse_json(self.files.read(name, most), self.path / name)
 
     @_advised()
     def run(self) -> dict[str, Any]:
@@ -221,14 +231,17 @@ class RunFolder:
         Raises:
             DataError: it is damaged.
         """
-        if not (self.path / RUN).exists():
+        if not self.files.has(RUN):
             return {}
         about = self.read_json(RUN)
         kinds = {"state": str, "env_step": int, "wall_seconds": int | float}
         wrong = [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]
         if wrong:
             raise DataError(f"{self.path / RUN}: {wrong[0]} is {str(about.get(wrong[0]))[:80]}")
-        parts = {"versions": dict, "machine": dict, "environment": dict, "continued": list}
+        parts = {
+            "versions": dict, "machine": dict, "environment": dict, "continued": list,
+            "had_checkpoint": bool,
+        }  # fmt: skip
         for name, kind in parts.items():
             if not isinstance(about.get(name, kind()), kind):
                 raise DataError(f"{self.path / RUN}: {name} is {str(about[name])[:80]}")
@@ -242,9 +255,10 @@ class RunFolder:
         return about
 
     def environment_module(self) -> str:
-        """The module that registered the run's environment, as run.json says; "" if it does not."""
+        """The module that registered the run's environment, as its files say; "" if they do not."""
         try:
-            module = str(self.run().get("environment", {}).get("module", ""))
+            module = named_module(self.config().env)
+            module = module or str(self.run().get("environment", {}).get("module", ""))
         except DataError:
             return ""
         return module if all(part.isidentifier() for part in module.split(".")) else ""
@@ -258,16 +272,16 @@ class RunFolder:
         about = self.run()
         env_step, state = about.get("env_step", 0), about.get("state", "running")
         reached = max([env_step, *(step for step, _ in read_evaluations(self))])
-        if (
-            state not in ("running", "failed")
-            or env_step
-            or reached > config.checkpoint_every_env_steps
+        due = reached > config.checkpoint_every_env_steps or bool(about.get("continued"))
+        never = about.get("had_checkpoint") is False  # None: of version 0.2, which did not write it
+        if state not in ("running", "failed") or (
+            not never and (due or (state == "running" and env_step))
         ):
             return (
                 f"{self.path}: {state} at step {reached}, and its checkpoints are gone; sparl "
                 "train with --overwrite begins anew"
             )
-        if not about and (self.path / AGENT).exists():
+        if not about and self.files.has(AGENT):
             return (
                 f"{self.path}: a trained agent without its run; sparl train with another --run-dir "
                 "trains one anew"
@@ -303,19 +317,14 @@ class RunFolder:
             try:
                 self._write_waiting(name)
                 if self._length(name):
-                    descriptor = os.open(self.path / name, os.O_WRONLY | os.O_NOFOLLOW)
-                    try:
-                        os.fsync(descriptor)
-                    finally:
-                        os.close(descriptor)
+                    self.files.flush(name)
             except OSError as error:
                 raise ResourceError(f"cannot write {self.path / name}: {error.strerror}") from None
         return {name: self._length(name) for name in GROWING}
 
     def _length(self, name: str) -> int:
         if name not in self._written:
-            path = self.path / name
-            self._written[name] = path.stat().st_size if path.exists() else 0
+            self._written[name] = self.files.size(name)
         return self._written[name]
 
     def _write_waiting(self, name: str) -> None:
@@ -324,16 +333,7 @@ class RunFolder:
         if not data:
             return
         length = self._length(name)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
-        descriptor = os.open(self.path / name, flags, 0o666)
-        try:
-            os.ftruncate(descriptor, length)  # a part of an attempt before
-            os.lseek(descriptor, length, os.SEEK_SET)
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-        finally:
-            os.close(descriptor)
+        self.files.write_behind(name, length, data)  # over a part of an earlier attempt
         self._written[name] = length + len(data)
         del self._waiting[name]
 
@@ -344,29 +344,27 @@ class RunFolder:
             DataError: one is shorter than that.
             ResourceError: they cannot be written.
         """
-        there = {name: (self.path / name) for name in GROWING}
-        size = {name: path.stat().st_size if path.exists() else 0 for name, path in there.items()}
-        for name, path in there.items():
+        size = {name: self.files.size(name) for name in GROWING}
+        for name in GROWING:
             length = lengths[name]
             if type(length) is not int or not 0 <= length <= size[name]:
                 raise DataError(
-                    f"{path}: {size[name]:,} bytes, {str(length)[:30]} at the checkpoint"
+                    f"{self.path / name}: {size[name]:,} bytes, {str(length)[:30]} at the "
+                    "checkpoint"
                 )
-        for name, path in there.items():
+        for name in GROWING:
             if size[name] > lengths[name]:
                 try:
-                    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
-                    try:
-                        os.ftruncate(descriptor, lengths[name])
-                    finally:
-                        os.close(descriptor)
+                    self.files.cut(name, lengths[name])
                 except OSError as error:
-                    raise ResourceError(f"cannot write {path}: {error.strerror}") from None
+                    raise ResourceError(
+                        f"cannot write {self.path / name}: {error.strerror}"
+                    ) from None
             self._written[name] = lengths[name]
             self._waiting.pop(name, None)
             self._columns.pop(name, None)
             if lengths[name]:
-                header = read_whole(path, _CSV_BYTES).partition(b"\n")[0]
+                header = self.files.read(name, CSV_BYTES).partition(b"\n")[0]
                 self._columns[name] = header.decode(errors="replace").split(",")
 
     def rows(self, name: str, *, whole: bool = False) -> list[dict[str, str]]:
@@ -380,9 +378,9 @@ class RunFolder:
             DataError: it cannot be read, or is not whole.
         """
         path = self.path / name
-        if not path.exists():
+        if not self.files.has(name):
             return []
-        data = read_whole(path, _CSV_BYTES)
+        data = self.files.read(name, CSV_BYTES)
         if whole and not data.endswith(b"\n"):
             raise DataError(f"{path}: its last line is cut off; {RESTORE}")
         try:
@@ -443,10 +441,19 @@ def read_evaluations(folder: RunFolder) -> list[tuple[int, float]]:
 
 
 def _free_path(config: Config) -> Path:
-    """runs/METHOD_ENV_seedN, with a number appended if that exists."""
+    """runs/METHOD_ENV_seedN, with a number appended if that exists.
+
+    Raises:
+        UsageError: the name cannot be a folder's.
+    """
     name = run_name(config)
+    because = why_no_name(name)
+    if because:
+        raise UsageError(
+            f"{name[:80]!r} cannot name a run's folder: {because}; name a folder with --run-dir"
+        )
     path, count = Path("runs") / name, 1
-    while path.exists():
+    while os.path.lexists(path):
         count += 1
         path = Path("runs") / f"{name}-{count}"
     return path

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import CHANGEABLE, Config, check, differences, why_not_longer
+from sparl.configuration import CHANGEABLE, Config, differences, why_not_longer
 from sparl.console import PlainConsole
-from sparl.errors import DataError, UsageError
+from sparl.errors import DataError, RunExists, UsageError
+from sparl.methods import check
 from sparl.training.about import environment_importable
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.durable import user_path
@@ -29,6 +30,13 @@ def train(config: Config, *, quiet: bool = False) -> Run:
         path = user_path(config.run_dir)
         if holds_run(path):
             return resume(path, wanted=config, quiet=quiet)
+        try:
+            training = Training(config, quiet=quiet)
+        except RunExists:  # another process has begun it, and ended, in the meantime
+            if not holds_run(path):
+                raise
+            return resume(path, wanted=config, quiet=quiet)
+        return training.run()
     return Training(config, quiet=quiet).run()
 
 
@@ -84,7 +92,8 @@ def resume(
             try:
                 training.resume()
             except DataError:
-                folder.write_config(before)
+                if config != before:
+                    folder.write_config(before)
                 raise
             return training.run()
 
@@ -109,14 +118,14 @@ def _not_longer_because(folder: RunFolder, there: Config) -> str:
             f"{because}; plan for it with sparl train --steps N --stop-at {there.steps}, which "
             "stops early in a run of N steps"
         )
-    if folder.run().get("state") == "finished" and not Checkpoints(folder.path).newest_first():
+    if folder.run().get("state") == "finished" and not Checkpoints(folder.files).newest_first():
         return "its last checkpoint was not kept (sparl train --keep-checkpoint keeps it)"
     return ""
 
 
 def _already(folder: RunFolder, config: Config) -> str:
     """Why nothing is left to do, in words; "" if something is."""
-    checkpoints = Checkpoints(folder.path)
+    checkpoints = Checkpoints(folder.files)
     about, found = folder.run(), checkpoints.newest_first()
     if about.get("state") == "finished" and about["env_step"] >= config.end:
         if about["env_step"] == config.steps:

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import gymnasium
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from sparl.errors import EnvironmentFault, UnknownEnvironment, UsageError
 from sparl.training.interrupt import interrupt_held
+from sparl.user_modules import is_imported, named_module
+from sparl.wording import name_and_text, text_of
 
 # The ids of the papers need the retired mujoco-py; the -v4 models and rewards are theirs.
 _V3 = {
@@ -49,11 +52,20 @@ def make_task(
 ) -> gymnasium.Env[Any, Any]:
     """The Gymnasium environment of an id, -v3 ids included.
 
+    Of an id MODULE:ID the module must have been imported: the id may come from a file.
+
     Raises:
-        UnknownEnvironment: the id is not known.
+        UnknownEnvironment: the id is not known, or its module is not imported.
         UsageError: what it needs is not installed.
         EnvironmentFault: the environment cannot be made.
     """
+    module = named_module(env_id)
+    if module and not is_imported(module):
+        raise UnknownEnvironment(
+            f"unknown environment '{env_id}': its module is not imported, and a name in a file "
+            f"imports nothing; name it on the command line: sparl --import {module} COMMAND"
+        )
+    registered = _V3.get(env_id, env_id.removeprefix(f"{module}:"))
     options: dict[str, Any] = {"disable_env_checker": True}
     if render_mode is not None:
         options["render_mode"] = render_mode
@@ -64,17 +76,19 @@ def make_task(
     with interrupt_held(), warnings.catch_warnings(), _model_warnings_ignored():
         warnings.simplefilter("ignore")  # -v4 is deprecated, and here on purpose
         try:
-            env = gymnasium.make(_V3.get(env_id, env_id), **options)
+            env = gymnasium.make(registered, **options)
         except gymnasium.error.DependencyNotInstalled as error:
-            raise UsageError(f"environment {env_id}: {one_line(error)}") from None
+            raise UsageError(f"environment {env_id}: {name_and_text(error)}") from None
         except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
             raise UnknownEnvironment(_unknown(env_id, error)) from None
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, for example, would end the training silently
             raise EnvironmentFault(
-                f"environment {env_id} cannot be made: {one_line(error)}"
+                f"environment {env_id} cannot be made: {name_and_text(error)}"
             ) from None
-    made = env.spec.id if env.spec is not None else env_id
-    if made != _V3.get(env_id, env_id).rpartition(":")[2]:  # the newest that is installed here
+    made = env.spec.id if env.spec is not None else registered
+    if made != registered:  # the newest that is installed here
         env.close()
         raise UsageError(f"environment {env_id} has no version; did you mean {made}?")
     if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
@@ -111,8 +125,8 @@ def module_of(env_id: str) -> str:
     It is taken from the id itself (MODULE:ID), or is the one where the environment's class or
     function is defined: "__main__" for a script.
     """
-    named, colon, _ = env_id.partition(":")
-    if colon:
+    named = named_module(env_id)
+    if named:
         return named
     spec = gymnasium.registry.get(_V3.get(env_id, env_id))
     entry: Any = spec.entry_point if spec is not None else None
@@ -146,7 +160,7 @@ def _unknown(env_id: str, error: Exception) -> str:
     if near:
         return f"unknown environment '{env_id}'; did you mean {' or '.join(near)}?"
     if not isinstance(error, gymnasium.error.UnregisteredEnv):
-        return f"unknown environment '{env_id}': {one_line(error)}"
+        return f"unknown environment '{env_id}': {text_of(error) or type(error).__name__}"
     family, slash, _ = env_id.rpartition("/")
     return (
         f"unknown environment '{env_id}': no imported package registers "
@@ -155,25 +169,25 @@ def _unknown(env_id: str, error: Exception) -> str:
     )
 
 
-def one_line(error: Exception) -> str:
-    """What an error says, its name if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> list[str]:
+    """What differs from the environment that the papers call by this id.
 
-
-def notes_of(env_id: str, contact_forces: str) -> list[str]:
-    """What differs from the environment that the papers call by this id."""
+    Args:
+        env_id: Gymnasium's.
+        contact_forces: "zero" or "live".
+        mujoco: version of the simulator; None: the one that is installed.
+    """
     if env_id not in _V3:
         return []
-    import mujoco
-
+    simulator = version("mujoco") if mujoco is None else mujoco
     notes = [
-        f"{env_id} is Gymnasium's {_V3[env_id]} on MuJoCo {mujoco.__version__}: observations, "
+        f"{env_id} is Gymnasium's {_V3[env_id]} on MuJoCo {simulator}: observations, "
         "rewards, terminations and model of -v3; RLx2 was run on MuJoCo 2.0.0, and DS names no "
         "version"
     ]
     if env_id in ("Ant-v3", "Humanoid-v3"):
         notes.append(
-            "its 84 contact-force entries are "
+            f"the 84 contact-force entries of {env_id} are "
             + (
                 "zeros and cost nothing, presumably as under MuJoCo 2.0 (an inference)"
                 if contact_forces == "zero"

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sparl.errors import UsageError
+from sparl.training.folder import Folder
+from sparl.training.fork import close_in_children
 
 
 def require_tensorboard() -> None:
@@ -28,14 +30,15 @@ class EventFile:
         folder: of the run; a resumed run adds a file.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | Folder) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         # TensorBoard's own EventFileWriter takes folders alone whose names are UTF-8.
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-        path = folder / f"events.out.tfevents.{seconds:010d}.{nanoseconds:09d}.sparl"
-        self._records = RecordWriter(path.open("wb"))
+        name = f"events.out.tfevents.{seconds:010d}.{nanoseconds:09d}.sparl"
+        self._records = RecordWriter(Folder.of(folder).new_file(name))
+        close_in_children(self)
         self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._begun = False
 

@@ -13,6 +13,7 @@ import tomli_w
 from sparl.configuration import FIELDS, Config, typed_fields
 from sparl.errors import UsageError
 from sparl.training.durable import user_path
+from sparl.training.texts import check_texts
 from sparl.wording import shown
 
 TOML_BYTES = 1 << 19  # of a file that is read, at most
@@ -94,6 +95,7 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
         text = data.decode("utf-8", "surrogateescape")
         _check_dotted_keys(text)
         content = tomllib.loads(text)
+        check_texts(content)
     except (ValueError, RecursionError) as error:
         if path.suffix in _OTHER_FORMS:
             form = path.suffix.lstrip(".").upper()

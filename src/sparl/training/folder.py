@@ -1,0 +1,474 @@
+"""Folders of ours: the only place where what is in them is opened, written, renamed and deleted.
+
+Run folders, studies and archives travel between people, so what is in one is not trusted. The user
+names the folder itself, which may be a link. Below it every name is one path component, no link is
+followed, and only regular files and folders are opened: each level is opened relative to the one
+above (openat with O_NOFOLLOW).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from sparl.errors import DataError, ResourceError, RunInUse
+from sparl.training.durable import (
+    FILE,
+    FOLDER,
+    is_temporary,
+    make_folder,
+    require,
+    temporary_name,
+    why_no_name,
+)
+from sparl.training.memory import memory_bytes
+
+_ATTEMPTS = 10  # at locking a file that is replaced in the meantime
+_STALE_SECONDS = 3600  # after which nobody is still writing a temporary file
+
+
+class Folder:
+    """A folder of ours. Within it no link is followed and no special file is opened.
+
+    Every method raises DataError, with the path, where something else than a regular file or a
+    folder is found. After `lock` every method checks first that the folder at this path, and the
+    lock file in it, are still those that were locked, and raises RunInUse if they are not; nothing
+    is then read or written in the folder that has taken its place.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Name a folder that need not exist.
+
+        Args:
+            path: as the user named it; it may be a link.
+        """
+        self.path = Path(path)
+        self._parent: Folder | None = None
+        self._held: _Held | None = None
+
+    @classmethod
+    def of(cls, place: str | os.PathLike[str] | Folder) -> Folder:
+        """The folder itself, or that of a path which the user named."""
+        return place if isinstance(place, Folder) else cls(place)
+
+    def at(self, name: str) -> Folder:
+        """A folder in this one, which need not exist.
+
+        Raises:
+            DataError: the name is not one path component.
+        """
+        because = why_no_name(name)
+        if because:
+            raise DataError(f"{self.path}: {name[:80]!r} cannot name a folder in it: {because}")
+        inner = Folder(self.path / name)
+        inner._parent = self
+        return inner
+
+    # ------------------------------------------------------------------ looking
+
+    def names(self) -> list[str]:
+        """What is in it, sorted; nothing if it does not exist or cannot be read."""
+        try:
+            with self._opened() as folder:
+                return sorted(os.listdir(folder))  # noqa: PTH208  of a descriptor
+        except OSError:
+            return []
+
+    def has(self, name: str) -> bool:
+        """Whether there is a regular file of this name."""
+        return self._about(name, FILE) is not None
+
+    def has_folder(self, name: str) -> bool:
+        """Whether there is a folder of this name."""
+        return self._about(name, FOLDER) is not None
+
+    def size(self, name: str) -> int:
+        """Bytes of a file; 0 if it does not exist."""
+        about = self._about(name, FILE)
+        return 0 if about is None else about.st_size
+
+    def _about(self, name: str, wanted: str) -> os.stat_result | None:
+        try:
+            with self._opened() as folder:
+                about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise DataError(f"{self.path / name}: cannot be read ({error.strerror})") from None
+        require(self.path / name, about, wanted)
+        return about
+
+    # ------------------------------------------------------------------ reading
+
+    def read(self, name: str, most: int) -> bytes:
+        """Read a file of at most so many bytes; nothing is allocated for a larger one.
+
+        Raises:
+            DataError: missing, no regular file, larger, or it cannot be read.
+        """
+        path = self.path / name
+        with self._read(name) as (descriptor, size):
+            if size > most:
+                raise DataError(f"{path}: {size:,} bytes, at most {most:,} are expected")
+            if size > memory_bytes():
+                raise DataError(
+                    f"{path}: {size:,} bytes, more than the memory of {memory_bytes():,}"
+                )
+            return _read_bytes(descriptor, size)
+
+    def read_end(self, name: str, most: int) -> bytes:
+        """Read the last bytes of a file, at most so many.
+
+        Raises:
+            DataError: missing, no regular file, or it cannot be read.
+        """
+        with self._read(name) as (descriptor, size):
+            os.lseek(descriptor, max(size - most, 0), os.SEEK_SET)
+            return _read_bytes(descriptor, most)
+
+    @contextmanager
+    def _read(self, name: str) -> Iterator[tuple[int, int]]:
+        """Descriptor and bytes of a file."""
+        path = self.path / name
+        try:
+            with self._file(name, os.O_RDONLY) as descriptor:
+                yield descriptor, os.fstat(descriptor).st_size
+        except FileNotFoundError:
+            raise DataError(f"{path}: missing") from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"{path}: cannot be read ({reason})") from None
+
+    # ------------------------------------------------------------------ writing
+
+    def make(self) -> None:
+        """Make the folder if it does not exist, and those that it is in.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        if self._parent is None:
+            make_folder(self.path)
+            return
+        self._parent.make()
+        with self._parent._opened() as parent, suppress(FileExistsError):
+            os.mkdir(self.path.name, dir_fd=parent)
+            os.fsync(parent)
+        with self._opened():
+            pass  # it is a folder
+
+    def make_new(self, name: str) -> Folder:
+        """Make a folder in this one that does not exist.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        inner = self.at(name)
+        with self._opened() as folder:
+            os.mkdir(name, dir_fd=folder)
+        return inner
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file so that it is there completely or not at all, and flush it to the disk.
+
+        Raises:
+            ResourceError: the disk is full, or the file cannot be written.
+        """
+        try:
+            self.put(name, data)
+            self.sync()
+        except OSError as error:
+            raise ResourceError(f"cannot write {self.path / name}: {error.strerror}") from None
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file so that it is there completely or not at all; `sync` makes that last.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written.
+        """
+        temporary = temporary_name(name)
+        with self._opened() as folder:
+            self._check(name, folder)
+            try:
+                self.create(temporary, data)
+                self._remove_stale(name, temporary, folder)
+                os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write and flush a file that does not exist; after an error it may be there in part.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written.
+        """
+        with self._file(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+            _write_bytes(descriptor, data)
+            os.fsync(descriptor)
+
+    def write_behind(self, name: str, length: int, data: bytes) -> None:
+        """Cut a file to this length and write behind it; a new file if it does not exist.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written.
+        """
+        with self._file(name, os.O_WRONLY | os.O_CREAT) as descriptor:
+            os.ftruncate(descriptor, length)
+            os.lseek(descriptor, length, os.SEEK_SET)
+            _write_bytes(descriptor, data)
+
+    def cut(self, name: str, length: int) -> None:
+        """Cut a file to this length.
+
+        Raises:
+            OSError: it cannot be cut.
+        """
+        with self._file(name, os.O_WRONLY) as descriptor:
+            os.ftruncate(descriptor, length)
+
+    @contextmanager
+    def appending(self, name: str) -> Iterator[int]:
+        """The descriptor of a file that grows, for a process that prints into it.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        with self._file(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
+            yield descriptor
+
+    def new_file(self, name: str) -> BinaryIO:
+        """Open a file that does not exist, to be written and closed by the caller.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        with self._opened() as folder:
+            return os.fdopen(self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder), "wb")
+
+    def flush(self, name: str) -> None:
+        """Have a file on the disk.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        with self._file(name, os.O_WRONLY) as descriptor:
+            os.fsync(descriptor)
+
+    def sync(self) -> None:
+        """Have what was renamed and made in it on the disk.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        with self._opened() as folder:
+            os.fsync(folder)
+
+    # ------------------------------------------------------------------ renaming and deleting
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a folder in it another name.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        with self._opened() as folder:
+            os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def remove(self, name: str) -> None:
+        """Delete a file if it exists.
+
+        Raises:
+            OSError: it cannot be deleted.
+        """
+        if self.has(name):
+            with self._opened() as folder, suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+
+    def remove_folder(self, name: str, files: tuple[str, ...] = ()) -> None:
+        """Delete a folder in it, after these files of that; what cannot be deleted stays."""
+        with suppress(OSError, DataError):
+            inner = self.at(name)
+            for file in files:
+                with suppress(OSError, DataError):
+                    inner.remove(file)
+            with self._opened() as folder:
+                os.rmdir(name, dir_fd=folder)
+
+    def _remove_stale(self, name: str, temporary: str, folder: int) -> None:
+        """Delete what killed processes left of the same file long ago, by the disk's own clock."""
+        now = os.stat(temporary, dir_fd=folder, follow_symlinks=False).st_mtime
+        for other in os.listdir(folder):
+            if other != temporary and is_temporary(other, name):
+                with suppress(OSError):
+                    about = os.stat(other, dir_fd=folder, follow_symlinks=False)
+                    if stat.S_ISREG(about.st_mode) and now - about.st_mtime > _STALE_SECONDS:
+                        os.unlink(other, dir_fd=folder)
+
+    # ------------------------------------------------------------------ locking
+
+    def lock(self, name: str) -> bool:
+        """Lock a file in the folder until `unlock` or the end of this process.
+
+        Returns:
+            Whether it is locked; another process may have locked it.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        for _ in range(_ATTEMPTS):
+            with self._opened() as folder:
+                held = _Held(self.path, os.dup(folder), name, -1)
+                try:
+                    held.lock = self._open(name, os.O_RDWR | os.O_CREAT, folder)
+                    fcntl.flock(held.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if not held.replaced():
+                        self._held = held
+                        return True
+                except BlockingIOError:
+                    return False
+                finally:
+                    if self._held is None:
+                        held.close()
+        return False  # other processes replace it again and again
+
+    def unlock(self) -> None:
+        """Let another process have it."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def locked_elsewhere(self, name: str) -> bool:
+        """Whether a process holds the lock; see `lock`."""
+        try:
+            with self._file(name, os.O_RDONLY) as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except (OSError, DataError):
+            return False
+        return False
+
+    # ------------------------------------------------------------------ opening
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """A descriptor of the folder.
+
+        Raises:
+            OSError: it does not exist or cannot be read.
+        """
+        if self._parent is not None:
+            with self._parent._opened() as parent:
+                descriptor = _open_folder(self.path, parent)
+        elif self._held is not None:
+            self._held.check()
+            descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._held.folder)
+        else:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _file(self, name: str, flags: int) -> Iterator[int]:
+        """A descriptor of a file in the folder."""
+        with self._opened() as folder:
+            descriptor = self._open(name, flags, folder)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _open(self, name: str, flags: int, folder: int) -> int:
+        self._check(name, folder)
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe must not block
+        descriptor = os.open(name, flags, 0o666, dir_fd=folder)
+        try:
+            require(self.path / name, os.fstat(descriptor), FILE)
+        except DataError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _check(self, name: str, folder: int) -> None:
+        """The name is one path component, and nothing but a regular file has it."""
+        because = why_no_name(name)
+        if because:
+            raise DataError(f"{self.path}: {name[:80]!r} cannot name a file in it: {because}")
+        with suppress(FileNotFoundError):
+            about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            require(self.path / name, about, FILE)
+
+
+class _Held:
+    """A folder and a lock file in it, both open, as they were locked."""
+
+    def __init__(self, path: Path, folder: int, name: str, lock: int) -> None:
+        self._path = path.absolute()  # an environment may change the working directory
+        self.folder, self._name, self.lock = folder, name, lock
+
+    def replaced(self) -> bool:
+        """Whether another folder or lock file, or none, is there by now.
+
+        Raises:
+            OSError: it cannot be found out.
+        """
+        try:
+            here = self._path.stat()
+            lock = os.stat(self._name, dir_fd=self.folder, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        own = os.path.samestat(here, os.fstat(self.folder))
+        return not (own and os.path.samestat(lock, os.fstat(self.lock)))
+
+    def check(self) -> None:
+        """Raise RunInUse if it was replaced."""
+        if self.replaced():
+            raise RunInUse(
+                f"{self._path}: the folder or its {self._name} was deleted, moved or replaced "
+                "while this process worked on it, so another process may be using it; nothing more "
+                "is written. Do not move or delete a folder before its process has ended"
+            )
+
+    def close(self) -> None:
+        for descriptor in (self.folder, self.lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _open_folder(path: Path, parent: int) -> int:
+    """Open a folder in another one.
+
+    Raises:
+        DataError: it is not a folder.
+        OSError: it does not exist or cannot be read.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        return os.open(path.name, flags, dir_fd=parent)
+    except OSError:
+        with suppress(FileNotFoundError):
+            require(path, os.stat(path.name, dir_fd=parent, follow_symlinks=False), FOLDER)
+        raise
+
+
+def _read_bytes(descriptor: int, most: int) -> bytes:
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read(most)
+
+
+def _write_bytes(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

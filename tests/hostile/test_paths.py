@@ -1,0 +1,397 @@
+"""Links, special files and names in a folder from a stranger: nothing outside changes or hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sparl
+from resuming import stopped_at
+from run_folders import write_run
+from sparl.cli import main
+from sparl.errors import DataError
+from sparl.studies.plan import read_study
+from sparl.studies.progress import progress
+from sparl.training.durable import why_no_name
+from sparl.training.folder import Folder
+
+FIELDS: dict[str, Any] = {
+    "steps": 60, "hidden": (4,), "batch_size": 4, "warmup_env_steps": 10, "evaluation_episodes": 1,
+    "evaluate_every_env_steps": 30, "checkpoint_every_env_steps": 20, "threads": 1, "quiet": True,
+}  # fmt: skip
+TRAIN = [
+    "train", "--method", "TD3", "--env", "Pendulum-v1", "--steps", "60", "--hidden", "4",
+    "--batch-size", "4", "--warmup-env-steps", "10", "--evaluation-episodes", "1",
+    "--evaluate-every-env-steps", "30", "--threads", "1",
+]  # fmt: skip
+STUDY = """
+environments = ["Pendulum-v1"]
+methods = ["TD3"]
+seeds = 2
+[fields]
+steps = 60
+hidden = [4]
+batch_size = 4
+warmup_env_steps = 10
+evaluation_episodes = 1
+evaluate_every_env_steps = 30
+"""
+PENDULUM = ["Pendulum-v1", "TD3_seed0"]
+COMMIT = ["--commit", "0123456789"]
+
+
+class _Hangs(BaseException):
+    """No command catches it."""
+
+
+@pytest.fixture(autouse=True)
+def _in_time() -> Iterator[None]:
+    """Nothing may wait for somebody who opens the other end of a pipe."""
+
+    def late(*_: object) -> None:
+        raise _Hangs
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped, with checkpoints, a replay, an agent and an export."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    with stopped_at(47):
+        sparl.train("TD3", "Pendulum-v1", run_dir=path, **FIELDS)
+    assert main(["export", str(path), "--format", "npz"]) == 0
+    return path
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A folder that no command names."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder in it, but for the lock of a run, which is empty."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+        if not path.is_fifo() and not path.is_socket()
+    }
+
+
+def to_link(place: Path, elsewhere: Path) -> None:
+    """Move it out of its folder, and leave a link."""
+    if place.exists():
+        shutil.move(place, elsewhere / place.name)
+    place.symlink_to(elsewhere / place.name)
+
+
+def to_dangling_link(place: Path, elsewhere: Path) -> None:
+    removed(place)
+    place.symlink_to(elsewhere / "new")
+
+
+def to_pipe(place: Path, elsewhere: Path) -> None:
+    removed(place)
+    os.mkfifo(place)
+
+
+def to_socket(place: Path, elsewhere: Path) -> None:
+    removed(place)
+    here = Path.cwd()
+    os.chdir(place.parent)  # a socket's address is short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(place.name)
+    os.chdir(here)
+
+
+def to_the_other_kind(place: Path, elsewhere: Path) -> None:
+    """A folder instead of a file, a file instead of a folder."""
+    was_folder = place.is_dir()
+    removed(place)
+    if was_folder:
+        place.write_text("mine")
+    else:
+        place.mkdir()
+        (place / "mine").write_text("mine")
+
+
+def removed(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
+Change = Callable[[Path, Path], None]
+CHANGES: list[Change] = [to_link, to_dangling_link, to_pipe, to_socket, to_the_other_kind]
+changes = pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+
+
+def said_by(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
+    """The one line of a command that must end with this exit code."""
+    capsys.readouterr()
+    assert main(words) == code
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    return said
+
+
+# ------------------------------------------------------------------ run folders
+
+
+@changes
+@pytest.mark.parametrize(
+    "name", ["config.toml", "run.json", "evaluations.csv", "metrics.csv", "topology.csv",
+             "degrees.json", "agent.json", "agent.safetensors", ".lock", "replay", "checkpoint-40",
+             "checkpoint-47"],
+)  # fmt: skip
+def test_what_is_no_file_of_a_run_is_named_before_anything_is_written(
+    name: str, change: Change, run: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run / name, elsewhere)
+    before, outside = contents(run), contents(elsewhere)
+    for words in (["resume", str(run)], [*TRAIN, "--run-dir", str(run), "--overwrite"]):
+        assert str(run / name) in said_by(capsys, 3, *words)
+        assert contents(elsewhere) == outside
+        assert {**contents(run), ".lock": b""} == {**before, ".lock": b""} or name == ".lock"
+    for words in (["info", str(run)], ["evaluate", str(run)]):
+        assert main(words) in (0, 3)
+    assert contents(elsewhere) == outside
+
+
+@changes
+@pytest.mark.parametrize("name", ["evaluations.csv", "metrics.csv", "run.json", "config.toml"])
+def test_finished_runs_with_something_else_than_files_are_not_reported_or_archived(
+    name: str, change: Change, tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "runs" / "run", "TD3", "Pendulum-v1", [1.0] * 3)
+    change(run / name, elsewhere)
+    outside = contents(elsewhere)
+    out = ["--out", str(tmp_path / "report")]
+    said_by(capsys, 3, "report", str(run.parent), *out)
+    assert str(run) in said_by(
+        capsys, 3, "archive", str(run), "--to", str(tmp_path / "to"), *COMMIT
+    )
+    assert contents(elsewhere) == outside
+
+
+@changes
+@pytest.mark.parametrize("name", ["export", "export/policy.npz"])
+def test_an_export_does_not_leave_the_run(
+    name: str, change: Change, run: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run / name, elsewhere)
+    outside = contents(elsewhere)
+    assert str(run / name) in said_by(capsys, 3, "export", str(run), "--format", "npz")
+    assert contents(elsewhere) == outside
+
+
+def test_a_link_in_a_checkpoint_is_a_damaged_checkpoint(
+    run: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = run / "checkpoint-47" / "state.safetensors"
+    to_link(place, elsewhere)
+    outside = contents(elsewhere)
+    assert main(["resume", str(run)]) == 0
+    said = capsys.readouterr().err
+    assert f"{place}: a link, must be a regular file; remove it or move it away; going on" in said
+    assert contents(elsewhere) == outside  # its checkpoints were deleted at the end
+
+
+def test_segments_that_are_links_are_neither_read_nor_deleted(
+    run: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in list((run / "replay").iterdir()):
+        to_link(place, elsewhere)
+    outside = contents(elsewhere)
+    assert "a link, must be a regular file" in said_by(capsys, 3, "resume", str(run))
+    assert main([*TRAIN, "--run-dir", str(run), "--overwrite"]) == 0
+    assert contents(elsewhere) == outside
+
+
+def test_the_folder_that_the_user_names_may_be_a_link(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run)
+    assert main(["resume", str(tmp_path / "link")]) == 0
+    assert main(["export", str(tmp_path / "link"), "--format", "npz"]) == 0
+
+
+# ------------------------------------------------------------------ studies
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@changes
+@pytest.mark.parametrize("name", ["", "output.txt", "asked.toml", "failure.json", "run.json"])
+def test_a_run_of_a_study_that_is_no_folder_of_files_fails_alone(
+    name: str, change: Change, study: Path, tmp_path: Path, elsewhere: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    folder = tmp_path / "runs"
+    bad, good = read_study(study).units
+    place = folder / bad.id / name
+    (folder / bad.id).mkdir(parents=True)
+    if name:
+        place.write_text("{}")
+    else:
+        (place / "run.json").write_text("{}")
+    change(place, elsewhere)
+    outside = contents(elsewhere)
+    words = [str(study), "--folder", str(folder)]
+    code = main(["study", "run", *words, "--processes", "1"])
+    printed = capsys.readouterr()
+    if name == "failure.json":  # the run itself is as it should be
+        assert code == 0
+    else:
+        assert code == 1
+        assert f"{bad.id}: {place}: " in printed.out or f"{place}: " in printed.out
+    assert progress(folder, good).state == "finished"
+    assert main(["study", "status", *words]) == 0
+    assert contents(elsewhere) == outside
+
+
+@changes
+def test_a_study_whose_plan_is_no_file(
+    change: Change, study: Path, tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "runs" / "plan.json"
+    place.parent.mkdir()
+    place.write_text("{}")
+    change(place, elsewhere)
+    outside = contents(elsewhere)
+    words = ["study", "run", str(study), "--folder", str(place.parent)]
+    assert str(place) in said_by(capsys, 3, *words)
+    assert contents(elsewhere) == outside
+
+
+# ------------------------------------------------------------------ archives and reports
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "finished", "TD3", "Pendulum-v1", [1.0] * 3)
+
+
+@changes
+@pytest.mark.parametrize(
+    "inside", [PENDULUM[:1], PENDULUM, [*PENDULUM, "evaluations.csv"], [*PENDULUM, "run.json"],
+               [".lock"]],
+    ids="/".join,
+)  # fmt: skip
+def test_an_archive_is_written_into_alone(
+    inside: list[str], change: Change, finished: Path, tmp_path: Path, elsewhere: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    archive = tmp_path / "archive"
+    place = archive.joinpath(*inside)
+    place.parent.mkdir(parents=True)
+    if place.name in PENDULUM:
+        place.mkdir()
+    else:
+        place.write_text("an interrupted copy")
+    change(place, elsewhere)
+    outside = contents(elsewhere)
+    said = said_by(capsys, 3, "archive", str(finished), "--to", str(archive), *COMMIT)
+    assert str(place) in said
+    assert contents(elsewhere) == outside
+
+
+@changes
+@pytest.mark.parametrize("name", ["report.html", "README.md", "figures", "tables"])
+def test_a_report_is_written_into_its_folder_alone(
+    name: str, change: Change, finished: Path, tmp_path: Path, elsewhere: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "report"
+    words = ["report", str(finished), "--out", str(out)]
+    assert main(words) == 0
+    change(out / name, elsewhere)
+    outside = contents(elsewhere)
+    assert str(out / name) in said_by(capsys, 3, *words)
+    assert contents(elsewhere) == outside
+
+
+# ------------------------------------------------------------------ names
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "/a", "a\0", "a\nb", "a\x1b[2J", "a\x7f", "a\x85", "é" * 128],
+    ids=ascii,
+)  # fmt: skip
+def test_what_cannot_name_a_file(name: str, tmp_path: Path) -> None:
+    assert why_no_name(name)
+    folder = Folder(tmp_path)
+    with pytest.raises(DataError, match="cannot name a folder in it: it "):
+        folder.at(name)
+    if name:
+        with pytest.raises(DataError, match="cannot name a file in it: it "):
+            folder.write(name, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a", "...", "ALE:Pong-v5", "a b", "r\udcff", "é" * 127])
+def test_what_can_name_a_file(name: str) -> None:
+    assert why_no_name(name) == ""
+
+
+@pytest.mark.parametrize("env", ["..", ".", "a\x1b[2Jb-v0", "x" * 300])
+def test_an_environments_name_is_no_way_out_of_an_archive(
+    env: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = finished / "config.toml"
+    config.write_text(config.read_text().replace('"Pendulum-v1"', json.dumps(env)))
+    archive = tmp_path / "here" / "archive"
+    said_by(capsys, 3, "archive", str(finished), "--to", str(archive), *COMMIT)
+    assert [path.name for path in (tmp_path / "here").rglob("*") if path.name != ".lock"] in (
+        [], ["archive"]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stem", ["..", "a\nb", "x" * 200 + "+" + "y" * 49])
+def test_a_study_files_name_is_no_way_out_of_runs(
+    stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    files = [f"{stem}.toml"]
+    if len(stem) > 200:
+        files.append("other.toml")
+    for file in files:
+        (here / file).write_text(STUDY)
+    said = said_by(capsys, 2, "study", "run", *files)
+    assert "name a folder with --folder" in said
+    assert sorted(path.name for path in here.iterdir()) == sorted(files)
+
+
+@pytest.mark.parametrize("env", ["a\nb", "x" * 300])
+def test_a_studys_environment_that_cannot_name_a_folder(
+    env: str, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study.write_text(STUDY.replace('"Pendulum-v1"', json.dumps(env)))
+    said_by(capsys, 2, "study", "status", str(study), "--folder", str(tmp_path / "runs"))
