@@ -603,7 +603,7 @@ def test_densities_of_an_unknown_environment_fit_the_layers_asked_for() -> None:
           "--steps", "9_000_000_000"], 6, "--replay-capacity"),
         (["train", "--seed", "9" * 401], 2, "seed is"),
         (["train", "--run-dir", "x" * 300], 2, "cannot be written"),
-        (["info", "x" * 300], 3, "no run here"),
+        (["info", "x" * 300], 3, "cannot be read (File name too long)"),
         (["train", "--env", ""], 2, "env is '', must be a Gymnasium id"),
         (["train", "--env", "ALE/Pong-v5"], 2,
          "'ALE/Pong-v5': no imported package registers the family ALE/; install the one that "

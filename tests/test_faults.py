@@ -289,7 +289,7 @@ def info(run: Path) -> str:
     return json.dumps(about_run(run))
 
 
-def test_a_trained_agent_whose_actions_are_not_finite_is_named(
+def test_a_trained_agent_whose_weights_are_not_finite_is_named(
     tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -303,7 +303,7 @@ def test_a_trained_agent_whose_actions_are_not_finite_is_named(
 
     monkeypatch.setattr(Training, "_check_finite", too_late)
     assert main(["train", *words]) == 0
-    assert "an action of the policy is not finite" in refused(5, "evaluate", str(run))
+    assert "holds a value that is NaN or infinite" in refused(3, "evaluate", str(run))
 
 
 # ----------------------- replay larger than memory
@@ -412,12 +412,12 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
           "unknown option --stepz (did you mean --steps?); ",
           "unknown option --gama (did you mean --gamma?); ", "tau is 3.0, must be in [0, 1]"]),
         ("--actor-sparsity 1.5 --gamma nan --hidden 0", ["actor_sparsity is 1.5, must be in [0, 1]",
-         "gamma is nan", "hidden is (0,), must be one or more widths in [1, 2^28) (units)"]),
+         "gamma is nan", "hidden is (0,), must be 1 to 100 widths in [1, 2^28) (units)"]),
         ("--learning-rate inf --batch-size -1 --threads 0",
          ["learning_rate is inf, must be in [0, 1000] (step size)", "batch_size is -1",
           "threads is 0, must be in [1, 1024] (threads)"]),
         ("--drop largest", ["'nearest_zero_of_each_sign', 'smallest'"]),
-        ("--hidden", ["hidden is (), must be one or more widths"]),
+        ("--hidden", ["hidden is (), must be 1 to 100 widths"]),
         ("--run-dir", ["--run-dir needs a value"]),
     ],
 )  # fmt: skip
@@ -436,7 +436,7 @@ def test_malformed_values_are_refused_all_at_once(
         ("\0", ["cannot be read"]),
         ("seed = " + "9" * 6000, ["cannot be read"]),
         ("tau = " + "[" * 100_000, ["cannot be read"]),
-        ("env = '" + "x" * 2_000_000 + "'", ["more than 1,048,576 bytes"]),
+        ("env = '" + "x" * 2_000_000 + "'", ["more than 524,288 bytes"]),
         ("learning_rat = 1\nsteps = 1.5\ntau = nan\nbatch_size = 0\nseed = 1979-05-27",
          ["did you mean learning_rate?", "steps is 1.5, must be an integer",
           "tau is nan, must be in", "batch_size is 0, must be in", "seed is datetime.date"]),

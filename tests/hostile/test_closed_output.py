@@ -84,7 +84,8 @@ def test_a_study_gives_the_same_results_and_exit_code(
     way: str, whole: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "study.toml").write_text(STUDY)
-    words = ["study", "run", "study.toml", "--folder", "runs", "--processes", "1"]
+    words = ["--import", "bad_environments", "study", "run", "study.toml"]
+    words += ["--folder", "runs", "--processes", "1"]
     assert code(WAYS[way], tmp_path, *words) == 0
     first = read_study(tmp_path / "study.toml").units[0]
     assert results(tmp_path / "runs" / first.id) == results(whole)

@@ -135,7 +135,8 @@ def test_no_run_outlives_its_study(
 ) -> None:
     """They save and end; then the study can be resumed."""
     folder = tmp_path / "runs"
-    words = ["study", "run", str(study_file), "--folder", str(folder), "--processes", "2"]
+    words = ["--import", "bad_environments", "study", "run", str(study_file)]
+    words += ["--folder", str(folder), "--processes", "2"]
     with children.sparl(*words) as study:
         runs = waiting(waits, 2)
         for each in signals:
@@ -215,7 +216,7 @@ def test_a_study_starts_a_run_again_that_failed_before_its_first_checkpoint(
     )  # fmt: skip
     search = os.pathsep.join([str(project), str(Path(__file__).parents[1])])
     monkeypatch.setenv("PYTHONPATH", search)
-    words = ["study", "run", "study.toml", "--folder", "runs"]
+    words = ["--import", "fails_once", "study", "run", "study.toml", "--folder", "runs"]
     for mended, code in (({}, 1), ({"MENDED": "1"}, 0)):
         with children.sparl(*words, cwd=project, env=mended) as study:
             printed, _ = study.communicate(timeout=60)
