@@ -147,6 +147,6 @@ def test_fewer_steps_are_refused_and_a_damaged_checkpoint_changes_nothing(tmp_pa
     manifest = run / "checkpoint-90" / MANIFEST
     manifest.write_bytes(manifest.read_bytes()[:-9])
     before = results(run), RunFolder(run).run(), RunFolder(run).config()
-    with pytest.raises(DataError, match="manifest.json: cannot be read"):
+    with pytest.raises(DataError, match=r"manifest\.json: cannot be read"):
         sparl.resume(run, steps=200, quiet=True)
     assert (results(run), RunFolder(run).run(), RunFolder(run).config()) == before
