@@ -35,10 +35,12 @@ def command(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", **how.pop("env", {}), name: value}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     try:
         process = subprocess.Popen(words, text=True, env=environment, **pipes | how)
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGHUP, hang_up)
     with process:
         try:
             yield process
