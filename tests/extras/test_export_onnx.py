@@ -23,7 +23,7 @@ def test_same_actions_for_any_batch(
         batch_size=16, evaluate_every_env_steps=200, evaluation_episodes=1, max_episode_steps=50,
     )  # fmt: skip
     assert main(["export", str(tmp_path), "--format", "onnx"]) == 0
-    assert "checked on 150 observations" in capsys.readouterr().out
+    assert "checked on 50 observations" in capsys.readouterr().out
     agent = sparl.load(tmp_path)
     session = onnxruntime.InferenceSession(tmp_path / "export" / "policy.onnx")
     for batch in (1, 7, 100):
