@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 import re
 import tracemalloc
 from collections import Counter
@@ -293,6 +295,13 @@ def test_a_rule_that_cannot_be_registered_says_why(
         @drop_rule(name, needs=needs)
         def mine(layer: LayerView, count: int, rng: Generator) -> Indices:
             return np.arange(count)
+
+
+def test_a_registered_rule_is_copied_and_pickled_by_its_name() -> None:
+    method = TopologyMethod.named("smallest", "gradient")
+    again = pickle.loads(pickle.dumps(copy.deepcopy(method)))
+    assert again.drop is method.drop
+    assert again.grow is method.grow
 
 
 def test_a_rule_that_is_not_registered_is_refused_with_how_to_register_it() -> None:

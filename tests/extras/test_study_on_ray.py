@@ -140,7 +140,7 @@ def test_no_cluster_there_is_one_line(tmp_path: Path) -> None:
     path.write_text(STUDY)
     words = [*IMPORT, "study", "run", str(path), "--folder", str(tmp_path / "runs")]
     words += ["--ray", "127.0.0.1:1"]
-    with children.sparl(*words) as study:
+    with children.sparl(*words, env={"PYTHONPATH": str(Path(__file__).parents[1])}) as study:
         printed, _ = study.communicate(timeout=120)
     assert study.returncode == 2
     assert printed.strip().splitlines()[-1].startswith("sparl: study: no Ray cluster at")

@@ -69,6 +69,13 @@ class DropRule:
         """int64 [count]: indices, without repetition, into the layer's connections."""
         return self.choose(layer, count, rng)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copy a registered rule by its name, as its module's name for the function is the rule."""
+        if DROP_RULES.get(self.name) is self:
+            return registered_rule, ("drop", self.name)
+        declared = self.name, self.needs, self.removes_dead_links, self.rounding
+        return DropRule, (self.choose, *declared)
+
 
 @dataclass(frozen=True)
 class GrowRule:
@@ -88,9 +95,24 @@ class GrowRule:
         """int64 [count]: positions, without repetition, that are free in `kept`."""
         return self.choose(layer, kept, count, rng)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copy a registered rule by its name; see DropRule."""
+        if GROW_RULES.get(self.name) is self:
+            return registered_rule, ("grow", self.name)
+        return GrowRule, (self.choose, self.name, self.needs)
+
 
 DROP_RULES: dict[str, DropRule] = {}
 GROW_RULES: dict[str, GrowRule] = {}
+
+
+def registered_rule(kind: str, name: str) -> DropRule | GrowRule:
+    """Return the drop or grow rule of a name.
+
+    Raises:
+        KeyError: it is not registered.
+    """
+    return DROP_RULES[name] if kind == "drop" else GROW_RULES[name]
 
 
 def drop_rule(
