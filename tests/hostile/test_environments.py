@@ -55,7 +55,7 @@ def register() -> Iterator[Callable[[type], None]]:
         gymnasium.register(ENV, environment, max_episode_steps=bad.LIMIT)
 
     yield register
-    del gymnasium.registry[ENV]
+    gymnasium.registry.pop(ENV, None)
 
 
 def train(run: Path) -> int:

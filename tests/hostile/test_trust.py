@@ -471,7 +471,7 @@ def test_a_failure_that_an_environment_words_is_shown_escaped(
     (unit,) = read_study(Path("s.toml")).units
     folder = Path("runs/s") / unit.id
     folder.mkdir(parents=True)
-    record_loss(folder, f"raised {CONTROL}")
+    record_loss(Path("runs/s"), unit, f"raised {CONTROL}")
     assert main(["study", "status", "s.toml"]) == 0
     said = capsys.readouterr().out
     assert "raised \\x1b]0;owned" in said.replace("\n", "")
