@@ -643,7 +643,8 @@ def test_a_field_that_came_since_is_what_it_is_by_default_and_an_unknown_one_is_
     change_manifest(newest, lambda about: about["config"].update(later=1))
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr()
-    unknown = f"warning: {newest}: unknown field 'later'; it was written by sparl {version('sparl')}; going"
+    written = f"it was written by sparl {version('sparl')}"
+    unknown = f"warning: {newest}: unknown field 'later'; {written}; going"
     assert unknown in said.err
     assert "going on at step 30, bit for bit" in said.out
     assert results(run.path) == results(whole.path)
