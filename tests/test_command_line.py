@@ -342,7 +342,7 @@ def test_our_own_spelling_of_a_sparsity_needs_no_method() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--save_model True", "every run keeps its agent"),
+        ("--save_model True", "every run saves its agent"),
         ("--save_model_period 1e5", "--checkpoint-every-env-steps"),
         ("--load_model default", "sparl resume RUN"),
         ("--method RLx2-TD3 --exp_id a", "--run-dir"),
@@ -352,7 +352,7 @@ def test_our_own_spelling_of_a_sparsity_needs_no_method() -> None:
         ("--method RLx2-TD3 --actor_update_frequency 1", "use that flag"),
         ("--method TD3 --critic_target_update_frequency 1", "--policy-delay"),
         ("--method RLx2-SAC --static_actor --rewire actor", "--rewire already says"),
-        ("--hidden_dim", "--hidden-dim needs a value"),
+        ("--hidden_dim", "--hidden_dim needs a value"),
         ("--policy", "--method needs a value"),
         ("--ann_earlyStopTopologyChange x", "must be environment steps, at most the horizon"),
         (f"--ann_earlyStopTopologyChange {'9' * 5000}", "must be environment steps, at most"),
@@ -380,7 +380,8 @@ def test_released_flags_without_an_equivalent_say_what_to_use(
         ("--import my_rules", "sparl --import MODULE COMMAND"),
         (
             "--learning_starts 100 --buffer_size 10",
-            "warmup-env-steps); unknown option --buffer-size",
+            "unknown option --learning_starts (--warmup-env-steps sets the steps before the first "
+            "update); unknown option --buffer_size",
         ),
     ],
 )
@@ -629,15 +630,23 @@ def test_bad_input_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("resume", "needs RUN (Folder of the run)"),
-        ("export", "needs RUN (Folder of the run) and --format {c,onnx,npz}"),
+        ("resume", "needs RUN"),
+        ("export", "needs RUN and --format (one of 'c', 'onnx', 'npz')"),
         ("export x --format d", "--format is 'd', must be one of 'c', 'onnx', 'npz'"),
         ("export x --format", "--format needs a value"),
-        ("study run", "needs FILES"),
-        ("report", "needs PATHS"),
-        ("archive --to x", "needs RUNS"),
+        ("study run", "needs FILE..."),
+        ("report", "needs PATH..."),
+        ("archive --to x", "needs RUN..."),
         ("evaluate x y", "unexpected 'y'"),
         ("info --jason x", "unknown option --jason (did you mean --json?)"),
+        ("info --no-jason", "unknown option --no-jason (did you mean --json?)"),
+        ("evaluate x --no-seed", "unknown option --no-seed (did you mean --seed?)"),
+        ("evaluate x --episodes=1 y", "unexpected 'y'"),
+        ("evaluate x --episodes 1k", "--episodes is '1k', must be an integer"),
+        ("resume x --stop_at soon", "--stop_at is 'soon', must be an integer"),
+        ("resume x --total_timesteps 1e5",
+         "unknown option --total_timesteps (--steps sets the number of environment steps)"),
+        ("bench --steps 5", "unknown option --steps"),
         ("resume x --threads=some", "--threads is 'some', must be an integer"),
         ("train --hidden 8 b", "--hidden is '8 b', must be integers"),
         ("cost --tau x", "--tau is 'x', must be a number"),
@@ -645,7 +654,7 @@ def test_bad_input_is_refused_in_one_line(
          "'kernels', 'update', 'training', 'growth'"),
     ],
 )  # fmt: skip
-def test_wrong_words_are_said_in_ours(
+def test_a_wrong_command_line_is_explained_in_one_line(
     words: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = "study run" if words == "study run" else words.split()[0]

@@ -337,7 +337,7 @@ def test_the_header_says_what_it_is_of(run: Path, tmp_path: Path) -> None:
     method = RunFolder.open(run).config().method
     for wanted in (
         f"Exported by sparl {version('sparl')}\n",
-        f"Agent: {method} on Pendulum-v1, seed 0, agent of step 300\n",
+        f"Agent: {method} on Pendulum-v1, seed 0, agent saved at step 300\n",
         f"SHA-256 of its agent.safetensors: {digest}\n",
         "[2]: from -8.0 to 8.0\n",
         "Control period (time between two actions): not known\n",

@@ -246,7 +246,7 @@ def test_an_agent_for_another_environment_is_refused(
     config = run / "config.toml"
     config.write_text(config.read_text().replace("Hopper-v5", "Walker2d-v5"))
     said = refused(capsys, "evaluate", str(run), code=2)
-    assert "takes 11 observations and gives 3 actions, Walker2d-v5 has 17 and 6" in said
+    assert "has 11 observations and 3 actions, Walker2d-v5 has 17 and 6" in said
     said = refused(capsys, "resume", str(run))
     assert "actor/member0.layer0.positions is I64 [44], must be int64 [68]" in said
 

@@ -36,7 +36,7 @@ def test_no_screen_is_one_line(
 
 def test_bad_numbers_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["play", str(run), "--episodes", "0"]) == 2
-    assert "at least 1 episode" in capsys.readouterr().err
+    assert "must be at least 1; --seed" in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_one_line(

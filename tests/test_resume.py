@@ -481,7 +481,7 @@ def test_an_agent_that_is_older_than_the_run_is_used_with_a_warning(
     for words in uses:
         assert main(words) == 0
         said = capsys.readouterr()
-        assert "agent of step 33" in said.out
+        assert "agent saved at step 33" in said.out
         assert not said.err
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "step", _broken_at_65(Training.step))
@@ -490,7 +490,7 @@ def test_an_agent_that_is_older_than_the_run_is_used_with_a_warning(
     for words in uses:
         assert main(words) == 0
         said = capsys.readouterr()
-        assert "agent of step 33" in said.out
+        assert "agent saved at step 33" in said.out
         assert said.err == (
             f"warning: {path}: the agent is of step 33, the newest checkpoint of step 60; "
             f"sparl resume {path} goes on from there, and writes the agent anew\n"
@@ -500,7 +500,7 @@ def test_an_agent_that_is_older_than_the_run_is_used_with_a_warning(
     sparl.resume(path)
     assert main(["evaluate", path]) == 0
     said = capsys.readouterr()
-    assert "agent of step 90: " in said.out
+    assert "agent saved at step 90: " in said.out
     assert not said.err
 
 

@@ -32,8 +32,8 @@ def train(
         The run: its folder, configuration and evaluations.
 
     Raises:
-        sparl.errors.SparlError: a subclass for each kind of trouble, with one clear line.
-        KeyboardInterrupt: after Ctrl-C; the run's folder holds what was done.
+        sparl.errors.SparlError: a subclass for each kind of error, with a message of one line.
+        KeyboardInterrupt: after Ctrl-C, once the run is saved in its folder.
     """
     from sparl.configuration import typed_fields
     from sparl.methods import preset
@@ -47,19 +47,19 @@ def train(
 
 
 def resume(run: str | Path | Run, *, quiet: bool = False, **changes: Any) -> Run:
-    """Go on with a run from its last checkpoint; a finished one is left as it is.
+    """Resume a run from its last checkpoint; a finished run is not changed.
 
     Args:
-        run: a run folder, or what train returned.
+        run: a run folder, or the value returned by `train`.
         quiet: print nothing.
-        changes: stop_at, threads, checkpoint_every_env_steps, keep_checkpoint or tensorboard, from
-            now on; or steps, to train longer than the run was asked to.
+        changes: new values of stop_at, threads, checkpoint_every_env_steps, keep_checkpoint or
+            tensorboard; or steps, to extend the run.
 
     Returns:
-        The run, as if it had never been stopped.
+        The run, with the results of an uninterrupted one.
 
     Raises:
-        sparl.errors.SparlError: a subclass for each kind of trouble, with one clear line.
+        sparl.errors.SparlError: a subclass for each kind of error, with a message of one line.
         KeyboardInterrupt: after Ctrl-C; the run can be resumed again.
     """
     from sparl.configuration import typed_fields
@@ -69,13 +69,13 @@ def resume(run: str | Path | Run, *, quiet: bool = False, **changes: Any) -> Run
 
 
 def load(run: str | Path | Run) -> TrainedAgent:
-    """The trained agent of a run.
+    """Load the trained agent of a run.
 
     Args:
-        run: a run folder, or what train returned.
+        run: a run folder, or the value returned by `train`.
 
     Raises:
-        sparl.errors.DataError: missing, damaged, or of another format.
+        sparl.errors.DataError: the agent is missing, damaged, or of another format.
     """
     from sparl.training.agent_file import load_agent
 
@@ -89,9 +89,9 @@ def _path(run: str | Path | Run) -> Path:
 
 
 def _interrupted(run: Run) -> Run:
-    """The run, or Ctrl-C as Python knows it."""
+    """Return the run, or raise KeyboardInterrupt if Ctrl-C stopped it."""
     import signal
 
     if run.stopped_by is signal.SIGINT:
-        raise KeyboardInterrupt  # what was done is kept in the run's folder
+        raise KeyboardInterrupt  # the run is saved in its folder
     return run

@@ -1,7 +1,7 @@
-"""The command `sparl`, and `python -m sparl`.
+"""Entry point of the command `sparl` and of `python -m sparl`.
 
-Standard streams are opened, the parent is watched and Ctrl-C is heard before the command line is
-loaded, which takes a while and opens files.
+Loading the command line takes time and opens files. Therefore standard streams are opened, the
+parent process is watched and Ctrl-C is handled before that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from sparl.standard_streams import open_closed_streams
 from sparl.training.interrupt import end_with_parent, interrupt_held
 
-# Address space that a process needs, whatever it does: with less, libraries end it by themselves.
+# Minimum address space of a process; with less, libraries abort it without an exception.
 _LEAST_ADDRESS_SPACE = 768 << 20
 
 
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _out_of_memory(text: str) -> int:
-    """Write a line, and return the exit code."""
+    """Write an error line and return the exit code."""
     sys.stderr.write(f"sparl: {text}\n")
     return 6
 

@@ -1,30 +1,38 @@
-"""From the words of a command line to a configuration."""
+"""Turn the words of a command line into options and configurations."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import io
-import itertools
-import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import tyro
 
-from sparl.configuration import FIELDS, Config, type_in_words
+from sparl.configuration import FIELDS, Config
 from sparl.errors import UsageError
 from sparl.methods import check, find_method, preset
 from sparl.spellings import (
     EARLY_STOP,
     HINTS,
+    canonical,
     check_flags_suit_method,
     check_method_is_named,
-    hyphenated,
+    split_values,
     translated,
 )
 from sparl.training.durable import user_path
@@ -36,18 +44,19 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
-# An integer as people write it: 1e5, 100k, 1.5M.
+# Short forms of an integer: 1e5, 100k, 1.5M.
 _INTEGER = re.compile(r"([+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE]\+?[0-9]{1,2})?)([kKM]?)")
 _THOUSANDS = {"": 1, "k": 1_000, "K": 1_000, "M": 1_000_000}
 
 
 def parse_config(args: Sequence[str], program: str) -> Config:
-    """A configuration from flags, over --config FILE, over the method's preset.
+    """Build a configuration from flags, a --config file and the preset, in this precedence.
 
     Raises:
-        UsageError: everything that is wrong.
+        UsageError: names every error of the command line.
     """
-    words, path = _take(hyphenated(args), "--config")
+    typed = split_values(args)
+    words, path = _take(typed, "--config")
     from_file: dict[str, Any] = {}
     if path is not None:
         from_file = read_toml(Path(path))
@@ -65,48 +74,47 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     method = find_method(method).name
     check_flags_suit_method(released, method)
     base = preset(method, env, **from_file)
-    from sparl.topology.propose import wrong_rules  # late: it loads the engine
+    from sparl.topology.propose import wrong_rules  # imported late: it loads the native module
 
-    flags, wrong = _parse(Config, words, program, default=base, description=_TRAIN_HELP)
     # Presets may depend on other fields (densities on the number of layers): apply flags first.
-    given = named(words)
-    chosen = {name: getattr(flags, name) for name in FIELDS if name in given}
+    chosen, errors = _parse(Config, words, program, default=base, description=_TRAIN_HELP)
     try:
         if "threads" in chosen:
             check_threads(chosen["threads"])
         config = preset(method, env, **{**from_file, **chosen})
         if early_stop is not None:
             config = replace(config, freeze_fraction=_frozen_share(early_stop, config, chosen))
-        wrong += wrong_rules(config.drop, config.grow)
+        errors += wrong_rules(config.drop, config.grow)
         check(config)
     except UsageError as error:
-        if not wrong:
+        if not errors:
             raise
-        wrong.append(str(error))
-    if wrong:
-        raise UsageError(_all_of(wrong, program))
+        errors.append(str(error))
+    if errors:
+        raise UsageError(_joined(errors, program))
     return config
 
 
 def _frozen_share(early_stop: str, config: Config, chosen: Mapping[str, Any]) -> float:
-    """DS's environment steps before the end without topology updates, as a share of the horizon.
+    """Convert DS's steps without topology updates before the end to a share of the horizon.
 
     Raises:
         UsageError: not a number of steps within the horizon, or the share is given too.
     """
-    steps = _plain_integer(early_stop).replace("_", "")
+    flag = "--ann_earlyStopTopologyChange"
+    steps = _expanded_integer(early_stop).replace("_", "")
     if not re.fullmatch("[0-9]{1,20}", steps) or int(steps) > config.horizon:
         raise UsageError(
-            f"{EARLY_STOP} is {early_stop!r}, must be environment steps, at most the horizon of "
+            f"{flag} is {early_stop!r}, must be environment steps, at most the horizon of "
             f"{config.horizon:,}"
         )
     if "freeze_fraction" in chosen:
-        raise UsageError(f"{EARLY_STOP} and --freeze-fraction mean the same; leave out one of them")
+        raise UsageError(f"{flag} and --freeze-fraction mean the same; leave out one of them")
     return int(steps) / config.horizon
 
 
 def check_threads(threads: int | None) -> None:
-    """Raise UsageError where more threads are asked for than there are cores."""
+    """Raise UsageError if there are more threads than cores."""
     from sparl.training.machine import available_cores
 
     if threads is not None and threads > available_cores():
@@ -117,16 +125,16 @@ def check_threads(threads: int | None) -> None:
 
 
 def named(args: Sequence[str]) -> set[str]:
-    """The fields that flags among the words name."""
-    flags = [word.removeprefix("--") for word in hyphenated(args) if word.startswith("--")]
+    """Return the fields that the flags of a command line name."""
+    flags = [canonical(word)[2:] for word in split_values(args) if word.startswith("--")]
     return {flag.removeprefix("no-").replace("-", "_") for flag in flags}
 
 
 def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
-    """The method, environment or settings, taken out of the file's fields.
+    """Return the method, environment or settings, and remove it from the file's fields.
 
     Raises:
-        UsageError: flag and file disagree although the file fixes what depends on it.
+        UsageError: flag and file disagree, although the file fixes what depends on the value.
     """
     in_file = from_file.pop(name, None)
     if flag is not None and in_file is not None and flag != in_file:
@@ -139,152 +147,246 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
 
 
 _TRAIN_HELP = (
-    "Every field below can also stand in a TOML file given with --config FILE, underneath the "
-    "flags. Defaults are those of the method and environment named on this command line. "
-    "Integers may be written 100_000, 1e5, 100k or 0.1M. --policy means --method; the flags of the "
-    "papers' released codes are understood where they have an equivalent."
+    "Every field below can also be set in a TOML file given with --config FILE; flags take "
+    "precedence over the file. Defaults are those of the method and environment named on this "
+    "command line. Integers may be written 100_000, 1e5, 100k or 0.1M. --policy means --method; "
+    "the flags of the papers' released codes are understood where they have an equivalent."
 )
 
 
 def _take(words: list[str], flag: str) -> tuple[list[str], str | None]:
-    """The words without a flag and its value, and the value, the last one if repeated."""
+    """Remove a flag and its value; return the other words, and the last value if repeated."""
     rest, value = [], None
     remaining = iter(words)
     for word in remaining:
-        if word != flag:
+        if canonical(word) != flag:
             rest.append(word)
             continue
         value = next(remaining, None)
         if value is None or value.startswith("--"):
-            raise UsageError(f"{flag} needs a value")
+            raise UsageError(f"{word} needs a value")
     return rest, value
 
 
-def parse_options(options: type[T], args: Sequence[str], program: str, **more: Any) -> T:
-    """Options from words; what is wrong comes in one line.
+def parse_options(options: type[T], args: Sequence[str], program: str) -> T:
+    """Parse the options of a command.
 
     Raises:
-        UsageError: unknown or missing options, values of the wrong type.
+        UsageError: names every unknown, missing and wrong option.
     """
-    parsed, wrong = _parse(options, hyphenated(args), program, **more)
-    required = [field.name for field in fields(options) if field.default is MISSING]
-    wrong += [f"needs {name.upper()}" for name in required if getattr(parsed, name) == ()]
-    if wrong:
-        raise UsageError(_all_of(wrong, program))
-    return replace(
-        parsed, **{f.name: _user_paths(getattr(parsed, f.name)) for f in fields(options)}
+    given, errors = _parse(options, split_values(args), program)
+    # A required argument may have been typed after a wrong flag.
+    missing = (
+        [] if errors else [o for o in _options(options) if o.required and not given.get(o.name)]
     )
+    if missing:
+        errors.append(f"needs {' and '.join(option.described for option in missing)}")
+    if errors:
+        raise UsageError(_joined(errors, program))
+    return options(**{name: _user_paths(value) for name, value in given.items()})
 
 
 def _user_paths(value: Any) -> Any:
-    """The value of an option, with "~" expanded in paths."""
+    """Expand "~" in the paths of an option's value."""
     if isinstance(value, tuple):
         return tuple(_user_paths(each) for each in value)
     return user_path(value) if isinstance(value, Path) else value
 
 
-def _parse(options: type[T], args: Sequence[str], program: str, **more: Any) -> tuple[T, list[str]]:
-    """Options from words, and all that is wrong with these; a wrong flag counts as not given.
+@dataclass(frozen=True)
+class _Option:
+    """A field of an options class, as the command line takes it.
+
+    Attributes:
+        name: of the field.
+        kind: type of one value: int, float, bool, str, Path or a Literal.
+        optional: "None" is a value too.
+        repeated: the option takes one or more values.
+        positional: the value is given without a flag.
+        required: the field has no default.
+        metavar: how help texts call the value.
+    """
+
+    name: str
+    kind: Any
+    optional: bool
+    repeated: bool
+    positional: bool
+    required: bool
+    metavar: str
+
+    @property
+    def flag(self) -> str:
+        """The flag that sets the field."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def described(self) -> str:
+        """What a message calls a missing option."""
+        if self.positional:
+            return self.metavar
+        return f"{self.flag} ({self.expected})"
+
+    @property
+    def expected(self) -> str:
+        """What a value must be."""
+        if get_origin(self.kind) is Literal:
+            return f"one of {', '.join(map(repr, get_args(self.kind)))}"
+        singular, plural = {
+            int: ("an integer", "integers"), float: ("a number", "numbers"),
+        }.get(self.kind, ("a text", "texts"))  # fmt: skip
+        return plural if self.repeated else singular
+
+    def value(self, words: Sequence[str]) -> Any:
+        """Convert the words that follow the flag, or those of a positional argument.
+
+        Raises:
+            ValueError: a word is not of the option's type.
+        """
+        if self.repeated:
+            return tuple(map(self._converted, words))
+        (word,) = words
+        return None if self.optional and word == "None" else self._converted(word)
+
+    def _converted(self, word: str) -> Any:
+        if get_origin(self.kind) is Literal:
+            if word not in get_args(self.kind):
+                raise ValueError(word)
+            return word
+        # Short forms are for a run's fields: counts of steps, updates, transitions and units.
+        short = self.kind is int and self.name in FIELDS
+        return self.kind(_expanded_integer(word) if short else word)
+
+
+def _options(options: type[DataclassInstance]) -> list[_Option]:
+    """Describe the fields of an options class, in order."""
+    hints = get_type_hints(options, include_extras=True)
+    return [
+        _option(field.name, hints[field.name], field.default is MISSING)
+        for field in fields(options)
+    ]
+
+
+def _option(name: str, hint: Any, required: bool) -> _Option:
+    """Describe a field.
+
+    Args:
+        name: of the field.
+        hint: its type: Annotated with tyro's markers, a union with None, a tuple, or plain.
+        required: the field has no default.
+    """
+    marks: tuple[Any, ...] = ()
+    if get_origin(hint) is Annotated:
+        hint, *rest = get_args(hint)
+        marks = tuple(rest)
+    optional = get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint)
+    if optional:
+        (hint,) = (each for each in get_args(hint) if each is not NoneType)
+    repeated = get_origin(hint) is tuple
+    if repeated:
+        hint = get_args(hint)[0]
+    positional = tyro.conf.Positional in marks
+    metavar = next((m.metavar for m in marks if getattr(m, "metavar", None)), name.upper())
+    return _Option(name, hint, optional, repeated, positional, required, metavar)
+
+
+def _parse(
+    options: type[DataclassInstance], args: Sequence[str], program: str, **of_help: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """Convert words to the fields that they set, and describe every wrong one.
+
+    Args:
+        options: the class whose fields are the options.
+        args: the words, each value a word of its own.
+        program: the command, for its help.
+        of_help: further arguments of `tyro.cli`, which prints the help.
 
     Raises:
-        UsageError: there is something else wrong than single flags.
+        SystemExit: the help was printed.
     """
-    kinds = {f"--{field.name.replace('_', '-')}": type_in_words(field) for field in fields(options)}
-    known = {"--help", *kinds, *(f"--no-{flag[2:]}" for flag in kinds)}
-    unknown = [word for word in args if word.startswith("--") and word not in known]
-    wrong = [_about_unknown(flag, kinds, options is Config) for flag in unknown]
-    _, words = _apart(args, unknown)
-    words = _with_plain_integers(words, kinds)
-    while True:
-        written = io.BytesIO()
-        complaint = io.TextIOWrapper(written, "utf-8", "surrogateescape", write_through=True)
-        try:
-            with contextlib.redirect_stderr(complaint):
-                parsed: T = tyro.cli(options, args=words, prog=program, **more)
-            return parsed, wrong
-        except SystemExit as exit_:
-            if exit_.code in (0, None):
-                raise
-        text = _first_paragraph(written.getvalue().decode("utf-8", "surrogateescape"))
-        flags = re.findall(r"--[\w-]+", text)
-        of_flags, others = _apart(words, flags)
-        if not (wrong and text.startswith("Missing from")):  # it may have gone with a wrong flag
-            wrong.append(_in_our_words(text, " ".join(of_flags[1:]), kinds))
-        if others == words:
-            raise UsageError(_all_of(wrong, program))
-        words = others
+    if {"-h", "--help"}.intersection(args):
+        tyro.cli(options, args=["--help"], prog=program, **of_help)
+    known = {option.flag: option for option in _options(options) if not option.positional}
+    given: dict[str, Any] = {}
+    errors: list[str] = []
+    positional: list[str] = []
+    remaining = list(args)
+    while remaining:
+        word = remaining.pop(0)
+        if not word.startswith("--"):
+            positional.append(word)
+            continue
+        flag = canonical(word)
+        negated = flag.startswith("--no-") and flag not in known
+        option = known.get(f"--{flag[5:]}" if negated else flag)
+        if option is None or (negated and option.kind is not bool):
+            errors.append(_about_unknown(word, known))
+            _take_values(remaining)
+        elif option.kind is bool:
+            given[option.name] = not negated
+        else:
+            values = _take_values(remaining, None if option.repeated else 1)
+            _convert(option, values, word, given, errors)
+    _convert_positional(options, positional, given, errors)
+    return given, errors
 
 
-def _all_of(wrong: Sequence[str], program: str) -> str:
-    what = f"{program.removeprefix('sparl ')}: {'; '.join(wrong)}"
+def _take_values(words: list[str], most: int | None = None) -> list[str]:
+    """Remove and return the words before the next flag, at most so many."""
+    count = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
+    count = count if most is None else min(count, most)
+    values, words[:count] = words[:count], []
+    return values
+
+
+def _convert(
+    option: _Option, words: Sequence[str], flag: str, given: dict[str, Any], errors: list[str]
+) -> None:
+    """Convert the words of an option into `given`, or say in `errors` why that is not possible."""
+    if not words:
+        errors.append(f"{flag} needs a value")
+        return
+    try:
+        given[option.name] = option.value(words)
+    except ValueError:
+        errors.append(f"{flag} is {' '.join(words)!r}, must be {option.expected}")
+
+
+def _convert_positional(
+    options: type[DataclassInstance], words: list[str], given: dict[str, Any], errors: list[str]
+) -> None:
+    """Convert the words without a flag; those that no positional option takes are errors."""
+    for option in _options(options):
+        if option.positional and words:
+            values = words if option.repeated else words[:1]
+            _convert(option, values, option.metavar, given, errors)
+            words = words[len(values) :]
+    errors += [f"unexpected {word!r}" for word in words]
+
+
+def _joined(errors: Sequence[str], program: str) -> str:
+    """Join the errors of a command line to one message."""
+    what = f"{program.removeprefix('sparl ')}: {'; '.join(errors)}"
     return f"{what} (all options: {program} --help)"
 
 
-def _about_unknown(flag: str, kinds: Mapping[str, str], of_a_run: bool) -> str:
-    """What to write instead of a flag that is not known."""
-    if flag == "--import":
-        return "--import stands before the command: sparl --import MODULE COMMAND"
-    if of_a_run and flag in HINTS:
-        return f"unknown option {flag} ({HINTS[flag]})"
-    return f"unknown option {flag}{_suggestion(flag, kinds)}"
+def _about_unknown(flag: str, known: Iterable[str]) -> str:
+    """Say that a flag is unknown, and which one to use."""
+    plain = canonical(flag)
+    if plain == "--import":
+        return "--import is written before the command: sparl --import MODULE COMMAND"
+    hint = HINTS.get(plain, "")
+    # A hint suits the commands that take the flags it names.
+    if hint and set(re.findall(r"--[a-z][a-z-]*", hint)) <= set(known):
+        return f"unknown option {flag} ({hint})"
+    near = difflib.get_close_matches(plain[2:], [each[2:] for each in known], n=1)
+    return f"unknown option {flag}{f' (did you mean --{near[0]}?)' if near else ''}"
 
 
-def _with_plain_integers(words: Sequence[str], kinds: Mapping[str, str]) -> list[str]:
-    """The words, with digits alone in the values of flags that take integers."""
-    out, kind = list[str](), ""
-    for word in words:
-        if word.startswith("--"):
-            kind = kinds.get(word, "")
-        out.append(_plain_integer(word) if kind in ("an integer", "integers") else word)
-    return out
-
-
-def _plain_integer(word: str) -> str:
-    """1e5, 100k and 0.1M as digits; a word that is no integer as it is."""
+def _expanded_integer(word: str) -> str:
+    """Write 1e5, 100k and 0.1M as digits; return any other word unchanged."""
     match = _INTEGER.fullmatch(word)
     if match is None:
         return word
     value = Decimal(match[1]) * _THOUSANDS[match[2]]
     return str(int(value)) if value == value.to_integral_value() else word
-
-
-def _suggestion(flag: str, known: Iterable[str]) -> str:
-    """The flag that an unknown one comes near, as a question."""
-    near = difflib.get_close_matches(flag[2:], [each[2:] for each in known], n=1)
-    return f" (did you mean --{near[0]}?)" if near else ""
-
-
-def _in_our_words(complaint: str, value: str, kinds: Mapping[str, str]) -> str:
-    """What is wrong, from tyro's complaint, the flag's value, and what values must be.
-
-    A complaint of a form that is not known here stays as it is.
-    """
-    if match := re.match(r"Error parsing (--[\w-]+):", complaint):
-        return f"{match[1]} is {value!r}, must be {kinds[match[1]]}"
-    if match := re.match(r"invalid choice '(.*)' for argument '(.+)'. [^(]*\((.*?),?\)", complaint):
-        return f"{match[2]} is {match[1]!r}, must be one of {match[3]}"
-    if match := re.match(r"Missing value for argument '(.+?)'", complaint):
-        return f"{match[1]} needs a value"
-    if match := re.match(r"Unrecognized options: (.*)", complaint):
-        return f"unexpected {match[1]!r}"
-    needed = re.findall(r"(--[\w-]+ \S+|[A-Z]+) (.*?)\.? \(required\)", complaint)
-    names = [name if name.startswith("--") else f"{name} ({what})" for name, what in needed]
-    return f"needs {' and '.join(names)}" if names else complaint
-
-
-def _first_paragraph(box: str) -> str:
-    """The error out of what tyro draws: a box with a title, and paragraphs between rules."""
-    plain = re.sub(r"\x1b\[[0-9;]*m|^[│╭╰]|[│╮╯]$|[─-]{3,}", "", box, flags=re.M)
-    lines = (line.strip() for line in plain.splitlines()[1:])
-    return " ".join(itertools.takewhile(bool, itertools.dropwhile(operator.not_, lines)))
-
-
-def _apart(words: Sequence[str], flags: Sequence[str]) -> tuple[list[str], list[str]]:
-    """These flags and their values, and all other words."""
-    found, others = list[str](), list[str]()
-    into = others
-    for word in words:
-        if word.startswith("--"):
-            into = found if word in flags else others
-        into.append(word)
-    return found, others

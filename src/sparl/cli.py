@@ -1,4 +1,4 @@
-"""The command line: the commands, and what they print."""
+"""Run the commands of the command line and print their results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.table import Table
 from sparl.arguments import RunPath, check_threads, named, parse_config, parse_options
 from sparl.console import PlainConsole, escape_unencodable_output
 from sparl.errors import DataError, SparlError, UsageError
-from sparl.spellings import hyphenated
+from sparl.spellings import canonical, split_values
 from sparl.standard_streams import unfailing_streams
 from sparl.training.interrupt import interrupt_held
 from sparl.user_modules import import_module_of, import_user_module
@@ -31,27 +31,27 @@ USAGE = """\
 usage: sparl [--import MODULE] COMMAND [OPTIONS]        sparl COMMAND --help
 
   train      train an agent:   sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0
-  resume     go on with a run that was stopped or killed:   sparl resume RUN
-  evaluate   play a trained agent's evaluation again:   sparl evaluate RUN
+  resume     resume a run that was stopped or killed:   sparl resume RUN
+  evaluate   repeat the evaluation of a trained agent:   sparl evaluate RUN
   play       watch a trained agent, or record it:   sparl play RUN --video FILE.mp4
   export     write a trained policy for machines without sparl:   sparl export RUN --format c
-  info       this machine, or a run:   sparl info [RUN]
-  methods    what can be trained, from which source
-  cost       connections, bytes and FLOPs without training:   sparl cost --method DS-TD3 --env ID
-  study      many runs from one file:   sparl study run FILE | status FILE
-  report     tables and pictures of finished runs:   sparl report runs
-  archive    keep the small files of finished runs:   sparl archive RUN
-  bench      how fast this machine is:   sparl bench --quick
+  info       describe this machine, or a run:   sparl info [RUN]
+  methods    list the methods and their sources
+  cost       count connections, bytes and FLOPs:   sparl cost --method DS-TD3 --env ID
+  study      train the runs of one file:   sparl study run FILE | status FILE
+  report     write tables and figures of finished runs:   sparl report runs
+  archive    copy the small files of finished runs:   sparl archive RUN
+  bench      measure the speed of this machine:   sparl bench --quick
 
-options: --version, --debug (show tracebacks), --import MODULE (before the command; import a module
-         of yours that registers environments or rules; may be repeated)
-exit codes: 0 done, 1 unexpected, or a study's run failed, 2 usage, 3 data, 4 environment,
+options: --version, --debug (show tracebacks), --import MODULE (before the command; import a custom
+         module that registers environments or rules; may be repeated)
+exit codes: 0 success, 1 unexpected error, or a study's run failed, 2 usage, 3 data, 4 environment,
             5 diverged, 6 disk or memory, 7 run folder in use,
             129, 130 and 143 stopped by SIGHUP, Ctrl-C or SIGTERM after saving
 """
 
-_LONGEST = 3000  # characters of a complaint
-_WORK = ("train", "resume", "study")  # commands whose results are in files, not in what they print
+_LONGEST = 3000  # characters of an error message
+_WORK = ("train", "resume", "study")  # commands whose results are files, not printed output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,43 +66,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lost = output.lost
         if code or lost is None or isinstance(lost, BrokenPipeError) or _command(args) in _WORK:
             return code
-        _complain(f"standard output cannot be written: {lost.strerror}")
+        _print_error(f"standard output cannot be written: {lost.strerror}")
         return 6
 
 
 def _exit_code_of(args: list[str], debug: bool) -> int:
-    """Run a command; what goes wrong is one line and an exit code.
+    """Run a command; turn an exception into one line and an exit code.
 
     Args:
         args: the command and its options.
-        debug: raise exceptions instead.
+        debug: let exceptions propagate.
     """
     try:
         return _dispatch(args)
     except SparlError as error:
         if debug:
             raise
-        _complain(str(error))
+        _print_error(str(error))
         return error.exit_code
     except ImportError as error:  # a forced instruction set, or an optional package
         if debug:
             raise
-        _complain(str(error))
+        _print_error(str(error))
         return 2
     except KeyboardInterrupt:
-        _complain("interrupted")
+        _print_error("interrupted")
         return 130
     except MemoryError:
         if debug:
             raise
-        _complain("out of memory; a smaller --replay-capacity or --hidden would take less")
+        _print_error("out of memory; reduce --replay-capacity or --hidden")
         return 6
     except SystemExit:  # --help of a command
         raise
     except BaseException as error:
         if debug:
             raise
-        _complain(f"unexpected {name_and_text(error)} (--debug shows where)")
+        _print_error(f"unexpected {name_and_text(error)} (--debug shows the traceback)")
         return 1
 
 
@@ -138,7 +138,7 @@ def _dispatch(args: list[str]) -> int:
 
 
 def _command(args: Sequence[str]) -> str:
-    """The command among the words of a command line, after every --import; "" if there is none."""
+    """Return the command, which follows every --import; "" if there is none."""
     words = iter(args)
     for word in words:
         if word == "--import":
@@ -149,10 +149,10 @@ def _command(args: Sequence[str]) -> str:
 
 
 def _import_user_modules(args: list[str]) -> list[str]:
-    """Import what `--import` before the command names, and the module of `--env MODULE:ID`.
+    """Import the modules of `--import` before the command, and the module of `--env MODULE:ID`.
 
     Returns:
-        The words from the command on.
+        The command and its options.
 
     Raises:
         UsageError: a module cannot be imported, or its name is missing.
@@ -165,8 +165,8 @@ def _import_user_modules(args: list[str]) -> list[str]:
         with interrupt_held():
             import_user_module(words[0])
         args = words[1:]
-    for flag, value in itertools.pairwise(hyphenated(args)):
-        if flag == "--env":
+    for flag, value in itertools.pairwise(split_values(args)):
+        if canonical(flag) == "--env":
             with interrupt_held():
                 import_module_of(value)
     return args
@@ -176,7 +176,7 @@ def _import_user_modules(args: list[str]) -> list[str]:
 
 
 def train(args: list[str]) -> int:
-    """`sparl train`."""
+    """Run `sparl train`."""
     config = parse_config(args, "sparl train")
     with interrupt_held():
         from sparl.training.start import train as run
@@ -186,38 +186,39 @@ def train(args: list[str]) -> int:
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """Go on with a run from its last checkpoint, as if it had never been stopped."""
+    """Resume a run from its last checkpoint; the result is that of an uninterrupted run."""
 
     run: RunPath
     """Folder of the run."""
     steps: int | None = None
-    """Train longer, up to so many steps in all [environment steps]; for runs with a kept checkpoint
-    whose topology and n-step targets do not change with time. None: as before."""
+    """Extend the run to this total [environment steps]; for runs that kept their checkpoint and
+    whose topology and n-step targets do not change with time. None: unchanged."""
     stop_at: int | None = None
-    """Stop there [environment steps]; None: as it was asked to."""
+    """Stop at this step [environment steps]; None: unchanged."""
     threads: int | None = None
-    """Threads at most, one where that is faster; results do not depend on it. None: as before."""
+    """Maximum number of threads; results do not depend on it. None: unchanged."""
     checkpoint_every_env_steps: int | None = None
-    """Steps between checkpoints [environment steps]; None: as before."""
-    keep_checkpoint: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: as before)")] = (
+    """Steps between checkpoints [environment steps]; None: unchanged."""
+    keep_checkpoint: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: unchanged)")] = (
         False
     )
-    """Keep the last checkpoint, so that the finished run can be trained longer, or no longer."""
-    tensorboard: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: as before)")] = False
-    """Write event files for TensorBoard from now on, or no longer."""
+    """Keep the last checkpoint, so that the finished run can be extended; --no-keep-checkpoint
+    deletes it."""
+    tensorboard: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: unchanged)")] = False
+    """Write event files for TensorBoard from now on; --no-tensorboard stops writing them."""
 
 
 def resume(args: list[str]) -> int:
-    """`sparl resume`."""
+    """Run `sparl resume`."""
     options: dict[str, Any] = asdict(parse_options(ResumeOptions, args, "sparl resume"))
     with interrupt_held():
         from sparl.training.start import resume as run
 
     path = options.pop("run")
     check_threads(options["threads"])
-    given = named(args)  # the others are as before
-    asked = {k: v for k, v in options.items() if k in given and v is not None}
-    return _exit_code(run(path, **asked))
+    given = named(args)  # the other fields keep their values
+    changes = {k: v for k, v in options.items() if k in given and v is not None}
+    return _exit_code(run(path, **changes))
 
 
 def _exit_code(run: Run) -> int:
@@ -226,20 +227,20 @@ def _exit_code(run: Run) -> int:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Play a trained agent's evaluation episodes, without noise."""
+    """Repeat a trained agent's evaluation episodes, without noise."""
 
     run: RunPath
     """Folder of the run."""
     episodes: int | None = None
-    """Episodes; None: as many as in training."""
+    """Number of episodes; None: the number used in training."""
     seed: int | None = None
-    """Evaluation seed; None: training's own, which gives the same returns."""
+    """Evaluation seed; None: that of the training, which gives the same returns."""
     json: bool = False
     """Print JSON."""
 
 
 def evaluate(args: list[str]) -> int:
-    """`sparl evaluate`."""
+    """Run `sparl evaluate`."""
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
     from sparl.methods import method_label
     from sparl.training.about import environment_importable, warn_if_behind
@@ -261,14 +262,15 @@ def evaluate(args: list[str]) -> int:
     environment.close()
     if (environment.n_obs, environment.n_act) != (agent.n_obs, agent.n_act):
         raise UsageError(
-            f"{options.run}: the agent takes {agent.n_obs} observations and gives {agent.n_act} "
-            f"actions, {config.env} has {environment.n_obs} and {environment.n_act}"
+            f"{options.run}: the agent has {agent.n_obs} observations and {agent.n_act} actions, "
+            f"{config.env} has {environment.n_obs} and {environment.n_act}; evaluate it in the "
+            "version of the environment that it was trained in"
         )
     episodes = config.evaluation_episodes if options.episodes is None else options.episodes
     seed = config.evaluation_seed if options.seed is None else options.seed
     if episodes < 1 or seed < 0:
         raise UsageError(
-            f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0"
+            f"--episodes is {episodes}, must be at least 1; --seed is {seed}, must be at least 0"
         )
     evaluator = Evaluator(lambda: make_environment(config), episodes, seed)
     try:
@@ -284,7 +286,7 @@ def evaluate(args: list[str]) -> int:
     for i, (total, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         _say(f"episode {i}: return {total:,.3f}, {length} steps")
     _say(
-        f"{method_label(config)} on {config.env}, agent of step {agent.env_step:,}: "
+        f"{method_label(config)} on {config.env}, agent saved at step {agent.env_step:,}: "
         f"{result.mean:,.3f} ± {result.std:,.3f}"
     )
     return 0
@@ -292,7 +294,7 @@ def evaluate(args: list[str]) -> int:
 
 @dataclass(frozen=True)
 class InfoOptions:
-    """Show this machine and what sparl uses of it, or a run."""
+    """Describe this machine and what sparl uses of it, or a run."""
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """Folder of a run."""
@@ -301,7 +303,7 @@ class InfoOptions:
 
 
 def info(args: list[str]) -> int:
-    """`sparl info`."""
+    """Run `sparl info`."""
     options = parse_options(InfoOptions, args, "sparl info")
     content: dict[str, Any]
     if options.run is None:
@@ -331,14 +333,14 @@ def _rounded(value: Any) -> str:
 
 @dataclass(frozen=True)
 class MethodsOptions:
-    """List what can be trained."""
+    """List the methods that can be trained."""
 
     json: bool = False
     """Print JSON."""
 
 
 def methods(args: list[str]) -> int:
-    """`sparl methods`."""
+    """Run `sparl methods`."""
     options = parse_options(MethodsOptions, args, "sparl methods")
     from sparl.methods import METHODS, TASKS, preset
 
@@ -378,7 +380,7 @@ def methods(args: list[str]) -> int:
 
 
 def cost(args: list[str]) -> int:
-    """`sparl cost`."""
+    """Run `sparl cost`."""
     as_json = "--json" in args
     config = parse_config([a for a in args if a != "--json"], "sparl cost")
     from sparl.cost import cost as cost_of
@@ -421,36 +423,37 @@ def cost(args: list[str]) -> int:
     if "published" in result:
         size, train_flops, test_flops = result["published"].values()
         _say(
-            f"printed by the paper: size {size:.3f}, training FLOPs {train_flops:.3f} (a formula "
-            f"it does not print; the count above is ours), FLOPs of an action {test_flops:.3f}"
+            f"printed in the paper: size {size:.3f}, training FLOPs {train_flops:.3f} (the paper "
+            f"gives no formula; the count above is sparl's), FLOPs of an action {test_flops:.3f}"
         )
     return 0
 
 
 def study(args: list[str]) -> int:
-    """`sparl study`."""
+    """Run `sparl study`."""
     from sparl.studies.command import study as run
 
     return run(args)
 
 
 def report(args: list[str]) -> int:
-    """`sparl report`."""
+    """Run `sparl report`."""
     from sparl.report.command import report as run
 
     return run(args)
 
 
 def archive(args: list[str]) -> int:
-    """`sparl archive`."""
+    """Run `sparl archive`."""
     from sparl.report.command import archive as run
 
     return run(args)
 
 
 def bench(args: list[str]) -> int:
-    """`sparl bench`."""
-    for library in ("OPENBLAS", "MKL", "OMP"):  # NumPy's, on one core; read when it is loaded
+    """Run `sparl bench`."""
+    # NumPy computes on one core. Its libraries read these variables when they are loaded.
+    for library in ("OPENBLAS", "MKL", "OMP"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     from sparl.bench.command import bench as run
 
@@ -458,14 +461,14 @@ def bench(args: list[str]) -> int:
 
 
 def play(args: list[str]) -> int:
-    """`sparl play`."""
+    """Run `sparl play`."""
     from sparl.play.command import play as run
 
     return run(args)
 
 
 def export(args: list[str]) -> int:
-    """`sparl export`."""
+    """Run `sparl export`."""
     from sparl.export.command import export as run
 
     return run(args)
@@ -482,8 +485,8 @@ def _say_json(content: Any) -> None:
     _say(json.dumps(content, indent=2))
 
 
-def _complain(text: str) -> None:
-    """One line, whatever a file or an environment had to say."""
+def _print_error(text: str) -> None:
+    """Print an error as one line; parts of it may come from files and environments."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 300]} ... {text[-300:]}"
     text = text.replace("\n", "\\n")

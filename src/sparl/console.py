@@ -1,4 +1,4 @@
-"""A console that prints plain lines in any encoding."""
+"""Print plain lines in any encoding."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _WIDE = 10_000  # columns
 
 
 class PlainConsole(Console):
-    """Lines as they are: no colours, markup or wrapping; a closed pipe is a BrokenPipeError.
+    """Prints without colours, markup or wrapping; a closed pipe raises BrokenPipeError.
 
-    A character that the stream cannot encode, and one that a terminal would obey or not show, is
-    written as an escape sequence: what is printed may come from files and environments.
+    Characters that the stream cannot encode, and control and invisible characters, are written as
+    escape sequences, because the text may come from files and environments.
     """
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
@@ -28,22 +28,22 @@ class PlainConsole(Console):
             stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
         if not self.is_terminal:
-            self.width = _WIDE  # a table in a pipe or a file is as wide as its content
+            self.width = _WIDE  # a table in a pipe or a file is not wrapped
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """As Rich's; the text is measured as it is shown."""
+        """Convert a text as Rich does, so that its width is that of the visible characters."""
         return super().render_str(visible(text), **how)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """As Rich's; whatever is rendered has printable characters and line feeds alone."""
+        """Render as Rich does, with printable characters and line feeds only."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 
     @property
     def file(self) -> IO[str]:
-        """The stream that is written to."""
+        """The output stream."""
         return cast(IO[str], Escaping(super().file))
 
     @file.setter
@@ -51,7 +51,7 @@ class PlainConsole(Console):
         self._file = new_file
 
     def on_broken_pipe(self) -> NoReturn:
-        """Rich would end the process here, a training included."""
+        """Raise instead of ending the process, as Rich would, because a training must continue."""
         raise BrokenPipeError
 
 
@@ -62,7 +62,7 @@ class Escaping:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text, as a stream does."""
+        """Write a text as a stream does, escaping what its encoding lacks."""
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -71,9 +71,9 @@ class Escaping:
 
 
 def escape_unencodable_output() -> None:
-    """Make standard output write what it cannot encode as escape sequences, whoever prints it.
+    """Make standard output escape what it cannot encode, for all code of this process.
 
-    For a process of our own; what environments print and the help texts do not pass PlainConsole.
+    For sparl's own process: what environments print and the help texts bypass PlainConsole.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,36 +1,44 @@
-"""What can go wrong for a user. Each is one line and an exit code; none shows a traceback."""
+"""Errors that a user can cause or meet. The command line prints one line and returns a code."""
 
 from __future__ import annotations
 
 
 class SparlError(Exception):
-    """What, where, the numbers, what to do; in one line."""
+    """Base class. The message names the value, the rule and the remedy in one line."""
 
     exit_code = 1
 
 
 class UsageError(SparlError, ValueError):
-    """The configuration or the command line is wrong."""
+    """The configuration, the command line or an argument is invalid."""
 
     exit_code = 2
 
 
 class UnknownEnvironment(UsageError):
-    """Gymnasium does not know an environment's id in this process."""
+    """No imported module has registered an environment's id with Gymnasium.
+
+    Attributes:
+        problem: the message without the remedy.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem = problem
 
 
 class RunExists(UsageError):
-    """A new run was asked for in a folder that holds one."""
+    """The folder of a new run already contains a run."""
 
 
 class DataError(SparlError):
-    """A file of a run is missing, damaged or not what it should be."""
+    """A file of a run is missing, damaged or of another format."""
 
     exit_code = 3
 
 
 class EnvironmentFault(SparlError):
-    """The environment raised, or returned what it must not."""
+    """The environment raised an exception or returned invalid values."""
 
     exit_code = 4
 
@@ -42,12 +50,12 @@ class Diverged(SparlError):
 
 
 class ResourceError(SparlError):
-    """Disk or memory does not suffice."""
+    """There is not enough disk space or memory, or a file cannot be written."""
 
     exit_code = 6
 
 
 class RunInUse(SparlError):
-    """Another process works on the run folder."""
+    """Another process is using the run folder."""
 
     exit_code = 7

@@ -1,4 +1,4 @@
-"""Randomness: one seed, named streams."""
+"""Named random streams, all derived from one seed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ State = dict[str, NDArray[np.generic] | int | float]
 
 
 def stream(seed: int, name: str) -> Generator:
-    """The generator of this name; independent of all other names and seeds."""
+    """Create the generator of a name, independent of those of other names and seeds."""
     return Generator(PCG64(SeedSequence([seed, zlib.crc32(name.encode())])))
 
 
 def integer_seed(seed: int, *path: int) -> int:
-    """A seed for code that takes one integer, from a seed and where it is used."""
+    """Derive an integer seed from a seed and the place where it is used."""
     return int(SeedSequence(seed, spawn_key=path).generate_state(1)[0])
 
 
 def generator_state(rng: Generator) -> State:
-    """A generator's state as numbers."""
+    """Return a generator's state as integers."""
     state = rng.bit_generator.state
     return {
         "state": state["state"]["state"],
@@ -36,7 +36,7 @@ def generator_state(rng: Generator) -> State:
 
 
 def restore_generator(rng: Generator, state: State) -> None:
-    """The inverse of generator_state, in place."""
+    """Set a generator to a state that `generator_state` returned."""
     rng.bit_generator.state = {
         "bit_generator": "PCG64",
         "state": {"state": int(state["state"]), "inc": int(state["inc"])},

@@ -1,7 +1,7 @@
-"""Flags of the papers' released codes and of other tools, in terms of sparl's own.
+"""Translate the flags of the papers' released codes, and suggest replacements for other tools'.
 
 Sources: `main.py` of Sokar et al. (DS), and `train.py` of Tan et al. (RLx2), one for TD3 and one
-for SAC. Flags are compared with hyphens in place of underscores.
+for SAC. The tables spell flags in their canonical form, with hyphens instead of underscores.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from sparl.errors import UsageError
 from sparl.methods import find_method
 
-# A released flag, and the flag here that has the same meaning and unit.
+# Released flags, and the flags of sparl with the same meaning and unit.
 _SAME = {
     "--policy": "--method",
     "--start-timesteps": "--warmup-env-steps",
@@ -36,12 +36,12 @@ _SAME = {
     "--buffer-threshold": "--replay-distance-threshold",
     "--buffer-adjustment-interval": "--replay-check-every-env-steps",
 }
-_WIDTH = ("--ann-noHidNeurons", "--hidden-dim")  # of both hidden layers
+_WIDTH = ("--ann-noHidNeurons", "--hidden-dim")  # width of both hidden layers
 _STATIC = {"--static-actor": "actor", "--static-critic": "critics"}
 EARLY_STOP = "--ann-earlyStopTopologyChange"  # environment steps; see arguments.py
 _EVERY_UPDATE = ("--actor-update-frequency", "--critic-target-update-frequency")
 
-# What only RLx2's scripts call so. They do not name the method: TD3 and SAC have a script each.
+# Flags of RLx2's scripts alone. The scripts do not name the method: TD3 and SAC have one each.
 _RLX2 = {
     "--nstep", "--delay-nstep", "--use-dynamic-buffer", "--buffer-max-size", "--buffer-min-size",
     "--buffer-threshold", "--buffer-adjustment-interval", "--delta", "--zeta", "--random-grow",
@@ -50,28 +50,28 @@ _RLX2 = {
 }  # fmt: skip
 _RLX2_WITH_UNDERSCORE = {"--actor_sparsity", "--critic_sparsity"}
 
-# What a released code does not look at for a method of this kind, and sparl would.
+# Flags that a released code ignores for methods of this kind and that sparl would apply.
 _OF_SPARSE_METHODS = {"--ann-epsilonHid1", "--ann-epsilonHid2"}
 _OF_CHANGING_TOPOLOGY = {
     "--ann-setZeta", "--ann-ascTopologyChangePeriod", EARLY_STOP, "--delta", "--zeta",
     "--random-grow",
 }  # fmt: skip
 
-_SAVED = "every run keeps its agent, and checkpoints while it trains"
-_STEPS = "the number of environment steps is --steps"
+_SAVED = "every run saves its agent, and checkpoints during training"
+_STEPS = "--steps sets the number of environment steps"
 _CPU = "sparl computes on the CPU, on at most --threads cores"
 _SPARSITY = (
-    "the shares of weights left out are --actor-sparsity and --critic-sparsity, so a density of "
+    "--actor-sparsity and --critic-sparsity set the shares of weights left out; a density of "
     "0.1 is --actor-sparsity 0.9 --critic-sparsity 0.9"
 )
-_SEVERAL = "a run has one seed, --seed; several are a study's: sparl study run FILE"
-_FOLDER = "the run's folder is --run-dir"
-# Flags without an equivalent, and those of other tools: what to use instead.
+_SEVERAL = "a run has one seed, --seed; use a study for several seeds: sparl study run FILE"
+_FOLDER = "--run-dir sets the run's folder"
+# What to use instead of flags without an equivalent and flags of other tools.
 HINTS = {
     "--save-model": _SAVED,
-    "--save-model-period": "steps between checkpoints are --checkpoint-every-env-steps",
-    "--load-model": "a run is resumed by sparl resume RUN; --warm-start RUN acts with its agent "
-    "during the warm-up",
+    "--save-model-period": "--checkpoint-every-env-steps sets the steps between checkpoints",
+    "--load-model": "sparl resume RUN resumes a run; --warm-start RUN acts with its agent during "
+    "the warm-up",
     "--exp-id": _FOLDER,
     "--log-std-bounds": "the bounds are fixed: -5 to 2 with --log-std tanh, -20 to 2 with "
     "--log-std clamp",
@@ -82,54 +82,64 @@ HINTS = {
          "--num-steps", "--max-steps"), _STEPS,
     ),
     **dict.fromkeys(
-        ("--algo", "--algorithm"), "the algorithm belongs to the method: --method TD3, DS-TD3, "
+        ("--algo", "--algorithm"), "the method includes the algorithm: --method TD3, DS-TD3, "
         "SAC, ...; sparl methods lists them",
     ),
     **dict.fromkeys(("--density", "--sparsity"), _SPARSITY),
     **dict.fromkeys(("--device", "--cuda", "--gpu", "--no-cuda"), _CPU),
     **dict.fromkeys(("--seeds", "--num-seeds"), _SEVERAL),
-    **dict.fromkeys(("--env-id", "--env-name", "--gym-id"), "the environment is --env"),
+    **dict.fromkeys(("--env-id", "--env-name", "--gym-id"), "--env names the environment"),
     **dict.fromkeys(("--log-dir", "--logdir", "--save-dir", "--output-dir", "--out"), _FOLDER),
     "--tensorboard-log": "--tensorboard writes event files into the run's folder",
-    "--learning-starts": "steps before the first update are --warmup-env-steps",
-    "--buffer-size": "transitions in the replay are --replay-capacity",
+    "--learning-starts": "--warmup-env-steps sets the steps before the first update",
+    "--buffer-size": "--replay-capacity sets the transitions in the replay",
     "--num-envs": "a run steps one environment",
     "--n-envs": "a run steps one environment",
 }  # fmt: skip
 
 
-def hyphenated(args: Sequence[str]) -> list[str]:
-    """The words, with hyphens in flags and each value a word of its own."""
-    words = []
+def split_values(args: Sequence[str]) -> list[str]:
+    """Split each word FLAG=VALUE into two words."""
+    words = list[str]()
     for word in args:
-        if word.startswith("--"):
-            flag, equals, value = word.partition("=")
-            words += [flag.replace("_", "-"), *([value] if equals else [])]
-        else:
-            words.append(word)
+        flag, equals, value = word.partition("=")
+        words += [flag, value] if equals and word.startswith("--") else [word]
     return words
 
 
+def canonical(word: str) -> str:
+    """Return a flag with hyphens instead of underscores, and any other word unchanged.
+
+    Messages show a flag as the user typed it; it is looked up in this form.
+    """
+    return word.replace("_", "-") if word.startswith("--") else word
+
+
 def translated(words: Sequence[str]) -> list[str]:
-    """Hyphenated words with sparl's flags in place of the released ones.
+    """Replace released flags with sparl's.
+
+    Args:
+        words: the command line, each value a word of its own.
 
     Raises:
-        UsageError: a flag without its value, or with one that has no equivalent here.
+        UsageError: a flag without its value, or with a value that has no equivalent in sparl.
     """
-    fixed = [_STATIC[word] for word in words if word in _STATIC]
-    if fixed and "--rewire" in words:
+    flags = list(map(canonical, words))
+    fixed = [_STATIC[flag] for flag in flags if flag in _STATIC]
+    if fixed and "--rewire" in flags:
         raise UsageError("--rewire already says whose topology changes; leave out --static_...")
     out = list[str]()
     remaining = iter(words)
     for word in remaining:
-        if word in _WIDTH:
+        flag = canonical(word)
+        if flag in _WIDTH:
             out += ["--hidden", *(_value(word, remaining),) * 2]
-        elif word in _EVERY_UPDATE:
+        elif flag in _EVERY_UPDATE:
             _check_frequency(word, _value(word, remaining))
-        elif word == "--random-grow":
+        elif flag == "--random-grow":
             out += ["--grow", "random"]
-        elif word not in _STATIC:
-            out.append(_SAME.get(word, word))
+        elif flag not in _STATIC:
+            out.append(_SAME.get(flag, word))
     if fixed:
         rest = {"actor", "critics"}.difference(fixed)
         out += ["--rewire", *(rest or {"none"})]
@@ -152,15 +162,13 @@ def _check_frequency(flag: str, value: str) -> None:
             "--critic-target-update-frequency": "SAC's target is updated at every update, by the "
             "share --tau; --hard-target-every N copies the critics every N updates",
         }
-        raise UsageError(f"{flag} {value}: {instead[flag]}")
+        raise UsageError(f"{flag} {value}: {instead[canonical(flag)]}")
 
 
 def check_method_is_named(args: Sequence[str]) -> None:
-    """Raise UsageError where flags of RLx2's scripts stand in a command line without a method."""
+    """Raise UsageError for flags of RLx2's scripts in a command line without a method."""
     flags = {word.partition("=")[0]: None for word in args if word.startswith("--")}
-    of_rlx2 = [
-        flag for flag in flags if flag in _RLX2_WITH_UNDERSCORE or flag.replace("_", "-") in _RLX2
-    ]
+    of_rlx2 = [flag for flag in flags if flag in _RLX2_WITH_UNDERSCORE or canonical(flag) in _RLX2]
     if of_rlx2:
         are = "is a flag" if len(of_rlx2) == 1 else "are flags"
         raise UsageError(
@@ -169,24 +177,22 @@ def check_method_is_named(args: Sequence[str]) -> None:
         )
 
 
-_FREQUENCIES = ("--actor-update-frequency", "--critic-target-update-frequency")  # SAC's script
-
-
 def check_flags_suit_method(words: Sequence[str], method: str) -> None:
-    """Raise UsageError where the released code would not look at a flag, and sparl would."""
+    """Raise UsageError for a flag that the released code ignores and that sparl would apply."""
     chosen = find_method(method)
     family = chosen.family
     dense = not family.sparse
     fixed = "rewire_every_updates" not in family.fields
     for word in words:
-        if chosen.agent == "TD3" and word in _FREQUENCIES:
+        flag = canonical(word)
+        if chosen.agent == "TD3" and flag in _EVERY_UPDATE:
             raise UsageError(
                 f"{word}: {method} updates actor and targets every --policy-delay updates of the "
                 "critics; use that flag"
             )
-        if dense and word in _OF_SPARSE_METHODS:
+        if dense and flag in _OF_SPARSE_METHODS:
             raise UsageError(f"{word}: {method} is dense; leave it out, or name a sparse method")
-        if fixed and word in _OF_CHANGING_TOPOLOGY:
+        if fixed and flag in _OF_CHANGING_TOPOLOGY:
             raise UsageError(
                 f"{word}: the topology of {method} never changes; leave it out, or name a method "
                 "whose topology does"

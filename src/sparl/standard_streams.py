@@ -1,4 +1,4 @@
-"""Standard output and error that may be closed, full, or read by nobody; the work continues."""
+"""Keep working while standard output or error is closed, full or a broken pipe."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import IO, Any
 def open_closed_streams() -> None:
     """Open closed standard descriptors on the null device.
 
-    Otherwise the next file that is opened, one of a run for example, would get the number of
-    standard output, and everything printed would be written into it. To be called first of all.
+    Otherwise the next file to be opened, a run's for example, would get the descriptor of standard
+    output, and everything printed would be written into it. Call this before opening any file.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
             os.set_inheritable(descriptor, True)
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
@@ -28,10 +28,10 @@ def open_closed_streams() -> None:
 
 
 class Unfailing:
-    """A text stream that loses what cannot be written, and everything after that.
+    """A text stream that discards all output from the first write error on.
 
     Attributes:
-        lost: why the first loss happened; None: nothing was lost.
+        lost: the first write error; None: nothing was lost.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -39,7 +39,7 @@ class Unfailing:
         self.lost: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write a text, as a stream does."""
+        """Write a text, or discard it after an error."""
         try:
             return self._stream.write(text)
         except OSError as error:
@@ -47,7 +47,7 @@ class Unfailing:
             return len(text)
 
     def flush(self) -> None:
-        """Write what is buffered, as a stream does."""
+        """Write buffered text, or discard it after an error."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -63,7 +63,11 @@ class Unfailing:
 
 @contextmanager
 def unfailing_streams() -> Iterator[Unfailing]:
-    """Make standard output and error unfailing in the block; returns standard output."""
+    """Make standard output and error unfailing in the block.
+
+    Yields:
+        Standard output.
+    """
     before = sys.stdout, sys.stderr
     output = Unfailing(sys.stdout)
     sys.stdout, sys.stderr = output, Unfailing(sys.stderr)
@@ -76,8 +80,8 @@ def unfailing_streams() -> Iterator[Unfailing]:
 
 
 def send_nowhere(stream: IO[str]) -> None:
-    """Send a stream to the null device, what Python still holds of it included."""
-    with suppress(OSError, ValueError):  # it has no descriptor
+    """Redirect a stream to the null device, including the text that Python has buffered."""
+    with suppress(OSError, ValueError):  # the stream has no descriptor
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

@@ -1,7 +1,7 @@
-"""Modules of the user's that register environments or rules: `sparl --import MODULE`.
+"""Import the user's modules that register environments or rules: `sparl --import MODULE`.
 
-A module is imported because the user names it: on this command line, or in a call of this Python
-process. A name that comes from a file never causes an import.
+A module is imported only if the user names it, on the command line or in a call in this Python
+process. A name in a file never causes an import.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _imported: list[str] = []
 
 
 def import_user_module(name: str) -> None:
-    """Import a module that `--import` names, found in the current folder or as any other.
+    """Import a module that `--import` names, from the current folder or Python's search path.
 
     Raises:
         UsageError: it cannot be imported.
@@ -30,7 +30,9 @@ def import_user_module(name: str) -> None:
 
 
 def import_module_of(env_id: str) -> None:
-    """Import the module of an environment that the user names as MODULE:ID; nothing for an ID.
+    """Import the module of an environment that the user names as MODULE:ID.
+
+    An ID without a module imports nothing.
 
     Raises:
         UsageError: it cannot be imported.
@@ -50,15 +52,15 @@ def is_imported(module: str) -> bool:
     return module in sys.modules
 
 
-def _import(name: str, asked: str) -> None:
-    """Import a module; the current folder is on the search path during this import alone.
+def _import(name: str, origin: str) -> None:
+    """Import a module; the current folder is on the search path during this import only.
 
     Args:
         name: of the module.
-        asked: how the user named it, for messages.
+        origin: the words in which the user named it, for messages.
     """
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"{asked}: must be the name of a module, such as my_rules")
+        raise UsageError(f"{origin}: must be the name of a module, such as my_rules")
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:
@@ -66,29 +68,29 @@ def _import(name: str, asked: str) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit, for example, would end the command silently
-        raise UsageError(f"{asked}: cannot be imported ({name_and_text(error)})") from None
+        raise UsageError(f"{origin}: cannot be imported ({name_and_text(error)})") from None
     finally:
         with suppress(ValueError):  # unless the module itself removed it
             sys.path.remove(folder)
 
 
 def imported_modules() -> tuple[str, ...]:
-    """What was imported so far, in order."""
+    """Return the names of the modules that `--import` has imported, in order."""
     return tuple(_imported)
 
 
 def import_flags(modules: Sequence[str]) -> list[str]:
-    """The words before a command that import these modules again."""
+    """Return the words before a command that import these modules."""
     return [word for name in modules for word in ("--import", name)]
 
 
 def sparl_command(words: str, module: str = "") -> str:
-    """What a user types for a command, with every import that it needs.
+    """Return the command line that a user types for a command, with every import it needs.
 
     Args:
-        words: of the command.
-        module: that registers the environment, imported or not; "__main__": a script, of which
-            only the user knows what to import instead.
+        words: the command and its options.
+        module: the module that registers the environment, imported or not; "__main__": a script,
+            for which the user has to name a module instead.
     """
     modules = [name for name in imported_modules() if name != module]
     if module:
@@ -99,12 +101,13 @@ def sparl_command(words: str, module: str = "") -> str:
 
 
 def command_line(module: str, command: str, run: str | os.PathLike[str], options: str = "") -> str:
-    """What a user types to run a command on a run.
+    """Return the command line that applies a command to a run.
 
     Args:
-        module: that registers the run's environment; see `sparl.training.tasks.module_of`.
+        module: the module that registers the run's environment; see
+            `sparl.training.tasks.module_of`.
         command: evaluate, for example.
-        run: the folder.
-        options: of the command.
+        run: the run's folder.
+        options: options of the command.
     """
     return sparl_command(f"{command} {shell_word(run)}{options and f' {options}'}", module)

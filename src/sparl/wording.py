@@ -1,4 +1,4 @@
-"""Words that go with numbers or a shell, what an exception says, and texts safe to show."""
+"""Format counts, exceptions, shell words and untrusted text for messages."""
 
 import os
 import re
@@ -17,7 +17,7 @@ class _Short(reprlib.Repr):
         self.maxstring = self.maxother = 80
 
     def repr_int(self, x: int, level: int) -> str:
-        """An integer; Python itself refuses to print one of more than 4,300 digits."""
+        """Format an integer by its size if it is long; Python rejects more than 4,300 digits."""
         return repr(x) if x.bit_length() <= 256 else f"an integer of {x.bit_length():,} bits"
 
 
@@ -25,43 +25,43 @@ _SHORT = _Short()
 
 
 def shown(value: object) -> str:
-    """Return the repr of a value from a file, cut short where it is long or deeply nested."""
+    """Return the repr of a value from a file, shortened if it is long or deeply nested."""
     return _SHORT.repr(value)
 
 
-# C0 and C1 controls, line and paragraph separators, and what changes the direction of a text.
+# C0 and C1 controls, line and paragraph separators, and characters that change text direction.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def counted(number: int, one: str) -> str:
-    """1 run, 2 runs."""
+    """Format a number with its noun: 1 run, 2 runs."""
     return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
 
 
 def text_of(error: BaseException) -> str:
-    """The message of an exception in one line; "" if it has none, or its __str__ raises."""
+    """Return an exception's message in one line; "" if it has none, or its __str__ raises."""
     try:
         return " ".join(str(error).split())
     except KeyboardInterrupt:
         raise
-    except BaseException:  # an exception of somebody else's may be as faulty as their code
+    except BaseException:  # the __str__ of third-party exceptions may raise anything
         return ""
 
 
 def name_and_text(error: BaseException) -> str:
-    """The type of an exception, and its message if there is one, in one line."""
+    """Return an exception's type and, if there is one, its message in one line."""
     text = text_of(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def first_few(names: Sequence[str], describe: Callable[[str], str], most: int = 5) -> list[str]:
-    """Describe the first names, and count the others: a file may hold any number of them."""
-    told = [describe(name) for name in names[:most]]
-    return [*told, f"and {len(names) - most:,} more"] if len(names) > most else told
+    """Describe the first names and count the others, as a file may contain any number of them."""
+    first = [describe(name) for name in names[:most]]
+    return [*first, f"and {len(names) - most:,} more"] if len(names) > most else first
 
 
 def shell_word(path: str | os.PathLike[str]) -> str:
-    """A path as one word of a shell's command line, whatever bytes it holds."""
+    """Quote a path as one word of a shell's command line, whatever bytes it contains."""
     text = os.fspath(path)
     if text.isprintable():
         return shlex.quote(text)
@@ -73,15 +73,12 @@ def shell_word(path: str | os.PathLike[str]) -> str:
 
 
 def has_control_characters(text: str) -> bool:
-    """Return whether a text holds characters that a terminal or an editor obeys."""
+    """Return whether a text contains control characters of terminals or editors."""
     return _CONTROL.search(text) is not None
 
 
 def visible(text: str) -> str:
-    """Return a text with every character that is not printable as an escape sequence.
-
-    Line feeds are kept.
-    """
+    """Escape every character of a text that is not printable, except line feeds."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

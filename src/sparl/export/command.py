@@ -98,7 +98,7 @@ def _export(
     config = folder.config()
     say = PlainConsole().print
     origin = (
-        f"{method_label(config)} on {config.env}, seed {config.seed}, agent of step "
+        f"{method_label(config)} on {config.env}, seed {config.seed}, agent saved at step "
         f"{agent.env_step:,}"
     )
     if options.format != "c" and (options.int8 or options.tanh != "tanhf"):

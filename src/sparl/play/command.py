@@ -54,7 +54,7 @@ def play(args: list[str]) -> int:
             f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0"
         )
     PlainConsole().print(
-        f"{method_label(config)} on {config.env}, agent of step {agent.env_step:,}"
+        f"{method_label(config)} on {config.env}, agent saved at step {agent.env_step:,}"
     )
     with environment_importable(folder, "play"):
         if options.video is None:

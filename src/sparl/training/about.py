@@ -108,7 +108,7 @@ def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
     except UnknownEnvironment as error:
         words = command_line(folder.environment_module() or "MODULE", command, folder.path)
         raise DataError(
-            f"{folder.path}: {error}; import the module that registers it: {words}"
+            f"{folder.path}: {error.problem}; import the module that registers it: {words}"
         ) from None
 
 

@@ -63,7 +63,8 @@ def make_task(
     if module and not is_imported(module):
         raise UnknownEnvironment(
             f"unknown environment '{env_id}': its module is not imported, and a name in a file "
-            f"imports nothing; name it on the command line: sparl --import {module} COMMAND"
+            "imports nothing",
+            f"name it on the command line: sparl --import {module} COMMAND",
         )
     registered = _V3.get(env_id, env_id.removeprefix(f"{module}:"))
     options: dict[str, Any] = {"disable_env_checker": True}
@@ -80,7 +81,7 @@ def make_task(
         except gymnasium.error.DependencyNotInstalled as error:
             raise UsageError(f"environment {env_id}: {name_and_text(error)}") from None
         except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
-            raise UnknownEnvironment(_unknown(env_id, error)) from None
+            raise UnknownEnvironment(*_unknown(env_id, error)) from None
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit, for example, would end the training silently
@@ -152,20 +153,20 @@ def _model_warnings_ignored() -> Iterator[None]:
         mujoco.set_mju_user_warning(before)
 
 
-def _unknown(env_id: str, error: Exception) -> str:
-    """What is wrong with an id that Gymnasium does not know, and what to do."""
+def _unknown(env_id: str, error: Exception) -> tuple[str, str]:
+    """Say why Gymnasium does not know an id, and what to do."""
     known = [*gymnasium.registry, *_V3]
     lower = {name.lower(): name for name in known}
     near = [lower[n] for n in difflib.get_close_matches(env_id.lower(), lower, cutoff=0.7)]
     if near:
-        return f"unknown environment '{env_id}'; did you mean {' or '.join(near)}?"
+        return f"unknown environment '{env_id}'", f"did you mean {' or '.join(near)}?"
     if not isinstance(error, gymnasium.error.UnregisteredEnv):
-        return f"unknown environment '{env_id}': {text_of(error) or type(error).__name__}"
+        return f"unknown environment '{env_id}': {text_of(error) or type(error).__name__}", ""
     family, slash, _ = env_id.rpartition("/")
     return (
         f"unknown environment '{env_id}': no imported package registers "
-        f"{f'the family {family}/' if slash else 'it'}; install the one that does, and name its "
-        "module: sparl --import MODULE COMMAND"
+        f"{f'the family {family}/' if slash else 'it'}",
+        "install the one that does, and name its module: sparl --import MODULE COMMAND",
     )
 
 
