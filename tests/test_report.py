@@ -199,7 +199,7 @@ def test_figures_are_not_drawn_from_damaged_files(
         ("metrics.csv", "a line less", "ends at step 195,000, but the run finished at step"),
         ("metrics.csv", "removed", "has no line, but the run finished at step 200,000"),
         ("topology.csv", 0, "its last line is cut off"),
-        ("topology.csv", "removed", "no evolution of the actor, but its connections changed"),
+        ("topology.csv", "removed", "no topology update of the actor, but its connections changed"),
     ],
 )
 def test_records_that_are_not_whole_are_named_and_not_counted(

@@ -183,7 +183,7 @@ def test_a_version_is_that_of_the_resolved_configuration(
         (SMALL + "gamma = 7", "gamma is 7"),
         (SMALL + "seed = 7", "seed cannot be set as a field"),
         (SMALL + "resume = 'auto'", "resume cannot be set as a field"),
-        (SMALL + "[grid]\ngamma = 0.9", "grid must name a list"),
+        (SMALL + "[grid]\ngamma = 0.9", "[grid] must have a list"),
         (SMALL + "[[variants]]\nthreads = 2", "threads cannot be set as a field"),
         ("variants = 3\n" + SMALL, "variants must be tables"),
         ("fieldz = 3\n" + SMALL, "unknown 'fieldz' (did you mean fields?)"),
@@ -400,7 +400,7 @@ def test_dry_run_estimates_and_writes_nothing(
     assert main(["study", "run", str(path), "--folder", str(folder), "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("DS-TD3_Pendulum-v1_seed") == 2
-    assert "by a trial of 1 of them" in printed
+    assert "estimated from 1 short trial" in printed
     assert not folder.exists()
 
 

@@ -247,7 +247,7 @@ def lives(process: int) -> bool:
     ("environment", "version", "says"),
     [
         ({"RAY_AUTH_MODE": "disabled"}, ray.__version__, "RAY_AUTH_MODE is 'disabled'"),
-        ({}, "2.58.0", "Ray 2.58.0 is too old, at least 2.59 is needed"),
+        ({}, "2.58.0", "Ray is 2.58.0, must be at least 2.59"),
     ],
     ids=["no tokens", "old"],
 )

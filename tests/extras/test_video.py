@@ -84,5 +84,5 @@ def test_a_way_to_draw_that_is_not_there_is_one_line(
         env={**kept, "MUJOCO_GL": renderer},
     )  # fmt: skip
     assert done.returncode == 4
-    assert done.stderr.startswith("sparl: environment Hopper-v5 cannot draw: ")
+    assert done.stderr.startswith("sparl: environment Hopper-v5 cannot render images: ")
     assert done.stderr.count("\n") == 1

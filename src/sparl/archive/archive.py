@@ -1,8 +1,8 @@
-"""Archives: the small files of finished runs, kept as they are, and recognised again.
+"""Archive the small files of finished runs, unchanged, and find archived runs again.
 
-ARCHIVE/ENV/METHOD_seedN/    the run's records, as they are in its folder
-    run.json                 with the commit, and the return of the actor where that is kept
-    agent.*                  the actor, of some runs
+ARCHIVE/ENV/METHOD_seedN/    the run's records, copied from its folder
+    run.json                 with the commit and, if the actor is kept, its return
+    agent.*                  the actor, for some runs
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from sparl.training.run_folder import (
 )
 
 KEPT = (CONFIG, EVALUATIONS, METRICS, TOPOLOGY, DEGREES)
-ACTOR_EPISODES = 100  # over which the return of a kept actor is measured
+ACTOR_EPISODES = 100  # for measuring the return of a kept actor
 POLL_SECONDS = 0.1
 
 
 class AlreadyArchived(UsageError):
-    """The archive has the run already, in the folder `path`."""
+    """The archive already contains the run, in the folder `path`."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path}: this run is archived already")
@@ -53,12 +53,12 @@ class AlreadyArchived(UsageError):
 
 @dataclass
 class Archive:
-    """An archive that has been read.
+    """The contents of an archive.
 
     Attributes:
-        path: its folder.
-        runs: the folder of each run, by its id; see `sparl.methods.run_id`.
-        notes: folders that could not be read, and why.
+        path: the archive's folder.
+        runs: the folder of each run by its id; see `sparl.methods.run_id`.
+        notes: folders that could not be read, with the reasons.
     """
 
     path: Path
@@ -67,10 +67,10 @@ class Archive:
 
     @classmethod
     def read(cls, path: Path) -> Archive:
-        """The runs of an archive's folder, which need not exist yet.
+        """Read the runs of an archive's folder, which need not exist yet.
 
         Raises:
-            DataError: it is a file.
+            DataError: `path` is a file.
         """
         check_archive(path)
         archive = cls(path)
@@ -84,30 +84,30 @@ class Archive:
         return archive
 
     def add(self, run: Path, *, with_actor: bool) -> Path:
-        """Archive a finished run, unless it is there already.
+        """Archive a finished run, unless the archive contains it.
 
         Args:
-            run: its folder.
-            with_actor: keep its actor too, with its return over ACTOR_EPISODES episodes.
+            run: folder of the run.
+            with_actor: also keep its actor, with its return over ACTOR_EPISODES episodes.
 
         Returns:
-            Its folder in the archive.
+            The run's folder in the archive.
 
         Raises:
-            SparlError: see `archive`, and what an evaluation can raise.
+            SparlError: see `archive_run`; or an evaluation failed.
         """
         known = FinishedRun.read(run).id
         self.runs |= Archive.read(self.path).runs  # another study may have archived it
         if known not in self.runs:
             try:
                 self.runs[known] = archive_run(run, self.path, None, with_actor=with_actor)
-            except AlreadyArchived as already:  # by another process, in the meantime
+            except AlreadyArchived as already:  # another process was faster
                 self.runs[known] = already.path
         return self.runs[known]
 
 
 def actor_return(run: Path) -> dict[str, Any]:
-    """The return of a run's actor over ACTOR_EPISODES episodes, as run.json records it."""
+    """Measure the return of a run's actor over ACTOR_EPISODES episodes, for run.json."""
     config = RunFolder.open(run).config()
     evaluator = Evaluator(lambda: make_environment(config), ACTOR_EPISODES, config.evaluation_seed)
     try:
@@ -118,36 +118,34 @@ def actor_return(run: Path) -> dict[str, Any]:
 
 
 def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = False) -> Path:
-    """Copy a finished run's records into its own folder under `to`.
+    """Copy a finished run's records into a new folder of the archive.
 
-    The files are copied byte for byte, but run.json gets the commit if the run did not know it,
-    and the actor's return where it is kept.
+    Files are copied byte for byte, except run.json, which receives the commit if it is missing,
+    and the actor's return if the actor is kept.
 
     Args:
         run: the run's folder.
         to: the archive.
-        commit: of the code that made the run, where the run does not say.
-        with_actor: keep the actor too, with its return.
+        commit: commit of the code that trained the run, if the run does not record it.
+        with_actor: also keep the actor, with its return.
 
     Returns:
         The new folder.
 
     Raises:
-        DataError: the run has not finished, or is damaged; or a link or a special file is in the
-            place of a file or folder of the archive.
-        AlreadyArchived: the archive already has the run.
-        UsageError: no commit is known, or two are.
-        ResourceError: it cannot be written.
+        DataError: the run is unfinished or damaged, or a file or folder of the archive is a link
+            or a special file.
+        AlreadyArchived: the archive already contains the run.
+        UsageError: the commit is unknown, or differs from the recorded one.
+        ResourceError: a file cannot be written.
     """
     finished = FinishedRun.read(run)
     about = finished.about
     known = about.get("versions", {}).get("commit", "")
     if known and commit and known != commit:
-        raise UsageError(f"{run}: made from commit {known}, not {commit}; leave --commit out")
+        raise UsageError(f"{run}: made from commit {known}, not {commit}; leave out --commit")
     if not known and not re.fullmatch("[0-9a-f]{7,40}(-dirty)?", commit or ""):
-        raise UsageError(
-            f"{run}: does not say from which commit it was made; name it: --commit SHA"
-        )
+        raise UsageError(f"{run}: does not record its commit; name it with --commit SHA")
     if not known:
         about["versions"] = {**about.get("versions", {}), "commit": commit}
     if with_actor:
@@ -159,7 +157,7 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
             into.make()
         except OSError as error:
             raise ResourceError(f"cannot write {into.path}: {error.strerror}") from None
-        for name in (*KEPT, AGENT, AGENT_MANIFEST):  # of an interrupted copy, perhaps another run's
+        for name in (*KEPT, AGENT, AGENT_MANIFEST):  # left by an interrupted copy of any run
             if into.has(name):
                 into.remove(name)
         for name in KEPT:
@@ -173,7 +171,7 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
 
 @contextmanager
 def _locked(path: Path) -> Iterator[Folder]:
-    """An archive's folder, which no other process changes; one that does is waited for."""
+    """Lock an archive's folder; block until no other process holds the lock."""
     archive = Folder(path)
     try:
         archive.make()
@@ -188,11 +186,11 @@ def _locked(path: Path) -> Iterator[Folder]:
 
 
 def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> Folder:
-    """ENV/METHOD_seedN, with a number appended if another run is there.
+    """Choose ENV/METHOD_seedN, with a number appended if another run has that folder.
 
     Raises:
-        AlreadyArchived: this run is there.
-        DataError: the environment's name cannot be a folder's.
+        AlreadyArchived: the archive contains this run.
+        DataError: the environment's name is not a valid folder name.
     """
     env = finished.config.env.replace("/", "-")
     because = why_no_name(env)
@@ -204,7 +202,7 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
     inside, count = archive.at(env), 1
     into = inside.at(name)
     evaluations = source.files.read(EVALUATIONS, CSV_BYTES)
-    while into.has(RUN):  # written last: without it a copy was interrupted
+    while into.has(RUN):  # written last, so a folder without it is an interrupted copy
         if into.read(EVALUATIONS, CSV_BYTES) == evaluations:
             raise AlreadyArchived(into.path)
         count += 1
@@ -213,10 +211,10 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
 
 
 def check_archive(path: Path) -> None:
-    """An archive's folder can be made.
+    """Check that an archive's folder exists or can be created.
 
     Raises:
-        DataError: it is a file.
+        DataError: `path` is a file.
     """
     if path.exists() and not path.is_dir():
         raise DataError(f"{path}: not a folder")

@@ -1,4 +1,4 @@
-"""A finished run as reports and archives read it, checked: its files may be anybody's."""
+"""Read and check a finished run for reports and archives; its files are untrusted."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ from sparl.training.run_folder import (
 )
 from sparl.user_modules import command_line
 
-_DEGREES_ROOM, _DEGREES_OF_UNIT = 1 << 22, 200  # bytes of degrees.json: of all, per hidden unit
+_DEGREES_BASE, _DEGREES_PER_UNIT = 1 << 22, 200  # size limit of degrees.json [bytes]
 Array = NDArray[np.float64]
 REPLAY = ("replay_size", "policy_distance", "n_step")
-EVOLUTION = ("agent_update", "connections", "initial_overlap", "moved", "returned")
-DEAD = "dropped_dead"  # of topology.csv; runs of version 0.1 do not have it
-UNDER_LOAD = 1.2  # wall-clock time over CPU time, from which on a run is taken to have waited
+TOPOLOGY_UPDATE = ("agent_update", "connections", "initial_overlap", "moved", "returned")
+DEAD = "dropped_dead"  # a column of topology.csv that runs of version 0.1 lack
+UNDER_LOAD = 1.2  # ratio of wall-clock to CPU time above which a run shared its cores
 
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """What a run's folder tells.
+    """The records of a finished run.
 
     Attributes:
-        path: the folder.
-        config: of the run.
+        path: the run's folder.
+        config: its configuration.
         about: run.json.
-        env_steps: of each evaluation [environment steps].
-        updates: before each evaluation.
-        seconds: wall-clock time of each evaluation since the start.
-        cpu_seconds: the same of CPU time; None for a run that did not record it.
+        env_steps: step of each evaluation [environment steps].
+        updates: number of updates before each evaluation.
+        seconds: wall-clock time of each evaluation since the start [s].
+        cpu_seconds: CPU time of each evaluation since the start [s]; None if it was not recorded.
         returns: mean return of each evaluation.
-        metrics: of metrics.csv, what there is of REPLAY in each line, and env_step.
-        topology: of topology.csv, EVOLUTION of each line, and DEAD if recorded, by network.
-        degrees: degrees.json; empty for a run that did not write it.
+        metrics: lines of metrics.csv: env_step and the recorded columns of REPLAY.
+        topology: lines of topology.csv by network: TOPOLOGY_UPDATE and, if recorded, DEAD.
+        degrees: degrees.json; empty if it was not recorded.
     """
 
     path: Path
@@ -73,14 +73,14 @@ class FinishedRun:
 
     @classmethod
     def read(cls, path: Path) -> FinishedRun:
-        """A run's folder.
+        """Read a run's folder.
 
         Raises:
-            DataError: it has not finished, or whatever else prevents that it is read.
+            DataError: the run is unfinished or damaged.
         """
         try:
             run = cls._read(path)
-            run.id  # noqa: B018  its method and settings exist
+            run.id  # noqa: B018  raises if the method or the settings do not exist
         except DataError:
             raise
         except Exception as error:  # one run must not spoil a report or an archive
@@ -94,9 +94,9 @@ class FinishedRun:
         config, about = folder.config(), folder.run()
         if about.get("state") != "finished":
             now = about_run(path)
-            can_go_on = "continuation" in now and now["state"] != "running"
+            resumable = "continuation" in now and now["state"] != "running"
             words = command_line(folder.environment_module(), "resume", path)
-            todo = f"; to finish it: {words}" if can_go_on else ""
+            todo = f"; to finish it: {words}" if resumable else ""
             raise DataError(
                 f"{path}: {now['state']} at step {now['env_step']:,} of {config.end:,}, and only "
                 f"finished runs can be reported and archived{todo}"
@@ -111,16 +111,16 @@ class FinishedRun:
         cpu = [row["cpu_seconds"] for row in evaluations if "cpu_seconds" in row]
         cpu_seconds = np.array(cpu) if len(cpu) == len(evaluations) else None
         lines = folder.rows(TOPOLOGY, whole=True)
-        evolutions = list(
-            zip(lines, numbers(path / TOPOLOGY, lines, EVOLUTION, [DEAD]), strict=True)
+        updates_of_topology = list(
+            zip(lines, numbers(path / TOPOLOGY, lines, TOPOLOGY_UPDATE, [DEAD]), strict=True)
         )
         check_about(path / RUN, about)
-        most = min(DEGREES_BYTES, _DEGREES_ROOM + _DEGREES_OF_UNIT * sum(config.hidden))
+        most = min(DEGREES_BYTES, _DEGREES_BASE + _DEGREES_PER_UNIT * sum(config.hidden))
         degrees = folder.read_json(DEGREES, most) if (path / DEGREES).exists() else {}
         if degrees:
             check_degrees(path / DEGREES, degrees)
         topology = {
-            network: [row for line, row in evolutions if line.get("network") == network]
+            network: [row for line, row in updates_of_topology if line.get("network") == network]
             for network in ("actor", "critics")
         }
         check_whole(path, about["env_step"], evaluations, metrics, topology, degrees)
@@ -139,19 +139,19 @@ class FinishedRun:
 
     @property
     def sizes(self) -> tuple[int, int] | None:
-        """Lengths of an observation and of an action; None for a run that did not record them."""
+        """Lengths of an observation and of an action; None if they were not recorded."""
         environment = self.about.get("environment", {})
         if "observations" in environment:
             return environment["observations"], environment["actions"]
         if not self.degrees:
             return None
         n_obs, n_in = (len(self.degrees["now"][n][0][0]["out"]) for n in ("actor", "critics"))
-        # Of a critic's inputs the others are the action.
+        # A critic's inputs are the observation and the action.
         return (n_obs, n_in - n_obs) if n_in > n_obs else None
 
     @property
     def trained_returns(self) -> Array:
-        """Return the mean returns of the evaluations that came after the first update."""
+        """Mean returns of the evaluations after the first update."""
         return self.returns[self.updates > 0]
 
     @property
@@ -163,5 +163,5 @@ class FinishedRun:
 
     @property
     def id(self) -> str:
-        """Name of the run in studies; see `sparl.methods.run_id`."""
+        """Id of the run in studies; see `sparl.methods.run_id`."""
         return run_id(self.config, self.about.get("preset", 1))

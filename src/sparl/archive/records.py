@@ -1,4 +1,4 @@
-"""What a report uses of a run's files, checked: they may be damaged, or anybody's."""
+"""Check the records that reports read; they may be damaged or come from an untrusted source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sparl.errors import DataError
 from sparl.training.run_folder import EVALUATIONS, METRICS, RESTORE, TOPOLOGY
 
 Row = dict[str, float]
-_MOST = 1e100  # of any number; sums and products of such are finite
+_MOST = 1e100  # largest accepted number; sums and products of such numbers are finite
 _COUNTS = ("env_step", "agent_update", "updates", "wall_seconds", "cpu_seconds")
 _AT_LEAST = {**dict.fromkeys(_COUNTS, 0), "connections": 1}
 _AT_MOST = dict.fromkeys(_COUNTS, 1e12)
@@ -19,16 +19,16 @@ _AT_MOST = dict.fromkeys(_COUNTS, 1e12)
 def numbers(
     path: Path, rows: Iterable[Mapping[str, Any]], needed: Sequence[str], others: Sequence[str] = ()
 ) -> list[Row]:
-    """Finite numbers of some columns.
+    """Convert some columns to finite numbers.
 
     Args:
-        path: the CSV file.
+        path: the CSV file, for messages.
         rows: its lines.
-        needed: columns that have a number in every line.
-        others: columns that may be missing, and cells that may be empty; these are left out.
+        needed: columns that must have a number in every line.
+        others: columns that may be missing and may have empty cells, which are left out.
 
     Raises:
-        DataError: a number is missing, or none, or cannot be.
+        DataError: a number is missing, malformed or out of range.
     """
     read: list[Row] = []
     for line, row in enumerate(rows, 2):
@@ -49,12 +49,13 @@ def check_whole(
     path: Path, env_step: int, evaluations: Sequence[Row], metrics: Sequence[Row],
     topology: Mapping[str, Sequence[Row]], degrees: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """The records of a finished run reach its end; see `FinishedRun` for what they are.
+    """Check that the records of a finished run reach its last step.
 
-    A run writes evaluation and metrics at its last step, and a line for each layer that evolved.
+    A run writes an evaluation and metrics at its last step, and a line of topology.csv for each
+    layer that a topology update changed. See `FinishedRun` for the arguments.
 
     Raises:
-        DataError: they do not.
+        DataError: records are missing.
     """
     for name, rows in ((EVALUATIONS, evaluations), (METRICS, metrics)):
         if not rows or rows[-1]["env_step"] != env_step:
@@ -62,11 +63,11 @@ def check_whole(
             raise DataError(
                 f"{path / name}: {at}, but the run finished at step {env_step:,}; {RESTORE}"
             )
-    for network, evolutions in topology.items():
-        if degrees and not evolutions and degrees["initial"][network] != degrees["now"][network]:
+    for network, updates in topology.items():
+        if degrees and not updates and degrees["initial"][network] != degrees["now"][network]:
             raise DataError(
-                f"{path / TOPOLOGY}: no evolution of the {network}, but its connections changed; "
-                f"{RESTORE}"
+                f"{path / TOPOLOGY}: no topology update of the {network}, but its connections "
+                f"changed; {RESTORE}"
             )
 
 
@@ -76,22 +77,22 @@ def check_steps(path: Path, evaluations: Sequence[Row], every: int) -> None:
     A report compares the evaluations of several runs by their number.
 
     Raises:
-        DataError: there is another one, or one is missing.
+        DataError: an evaluation is missing or at another step.
     """
     for index, row in enumerate(evaluations):
         last = index == len(evaluations) - 1
         step, latest = row["env_step"], index * every
         if step != latest and not (last and latest - every < step < latest):
             raise DataError(
-                f"{path}: line {index + 2} is of step {step:,.0f}, must be of step {latest:,}"
+                f"{path}: line {index + 2} is for step {step:,.0f}, must be for step {latest:,}"
             )
 
 
 def check_trained(path: Path, evaluations: Sequence[Row], warmup_env_steps: int) -> None:
-    """Check that some evaluation came after an update: all others are of an untrained agent.
+    """Check that a trained agent was evaluated, that is, after at least one update.
 
     Raises:
-        DataError: none did.
+        DataError: all evaluations came before the first update.
     """
     if not any(row["updates"] for row in evaluations):
         raise DataError(
@@ -101,10 +102,10 @@ def check_trained(path: Path, evaluations: Sequence[Row], warmup_env_steps: int)
 
 
 def check_about(path: Path, about: Mapping[str, Any]) -> None:
-    """What run.json says of where the run was made.
+    """Check the types of the machine, versions and environment in run.json.
 
     Raises:
-        DataError: something is of another type.
+        DataError: a value has another type.
     """
     versions, machine = about.get("versions", {}), about.get("machine", {})
     texts = {name: versions.get(name, "") for name in ("commit", "sparl", "mujoco")}
@@ -125,21 +126,23 @@ def check_about(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def check_degrees(path: Path, degrees: Mapping[str, Any]) -> None:
-    """Degrees of the same networks at the start and the end; see `Record.degrees`.
+    """Check that degrees.json describes the same networks at the start and at the end.
+
+    See `Record.degrees` for the format.
 
     Raises:
-        DataError: they are not.
+        DataError: it does not.
     """
     try:
         initial, now = (_sizes(degrees[when]) for when in ("initial", "now"))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(f"{path}: these are no degrees of an actor and critics") from None
+        raise DataError(f"{path}: does not contain degrees of an actor and critics") from None
     if initial != now:
-        raise DataError(f"{path}: networks of another size at the start and at the end")
+        raise DataError(f"{path}: the networks differ in size between the start and the end")
 
 
 def _sizes(networks: Mapping[str, Any]) -> dict[str, list[list[tuple[int, int]]]]:
-    """Inputs and outputs of each layer of each member of each network."""
+    """Return inputs and outputs of each layer of each member of each network."""
     if networks.keys() != {"actor", "critics"}:
         raise ValueError
     return {

@@ -1,1 +1,1 @@
-"""A trained policy for machines without sparl: C for small devices, ONNX, and plain arrays."""
+"""Export trained policies for machines without sparl: C99, ONNX and plain arrays."""

@@ -1,4 +1,4 @@
-"""A policy as plain arrays in a NumPy archive, for a reader of one's own."""
+"""Export a policy as plain arrays in a NumPy archive, for custom readers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sparl.networks.mlp import Array
 
 
 def npz(policy: Policy) -> bytes:
-    """A .npz of all layers and the action's bounds.
+    """Return the bytes of a .npz file with all layers and the action's bounds.
 
-    For layer k, from 0: layerK.inputs and layerK.outputs int32 [N], which input each connection
-    leads to which output, output by output; layerK.weight float32 [N]; layerK.bias float32
-    [n_out]. And low, high: float32 [n_act].
+    For layer k, counted from 0: layerK.inputs and layerK.outputs int32 [N], the input and output
+    of each connection, ordered by output; layerK.weight float32 [N]; layerK.bias float32 [n_out].
+    In addition low and high: float32 [n_act].
     """
     arrays: dict[str, Any] = {}
     for k, layer in enumerate(policy.layers):
@@ -32,10 +32,10 @@ def npz(policy: Policy) -> bytes:
 
 
 def actions(data: bytes, observations: Array) -> Array:
-    """What a policy of plain arrays does, in NumPy alone: float32 [B, n_act].
+    """Compute the actions of an exported policy with NumPy alone: float32 [B, n_act].
 
     Args:
-        data: from npz.
+        data: bytes returned by `npz`.
         observations: float32 [B, n_obs].
     """
     arrays: dict[str, NDArray[Any]] = dict(np.load(io.BytesIO(data)))

@@ -1,4 +1,4 @@
-"""The exported C, compiled and run where a C compiler is at hand."""
+"""Compile and run the exported C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparl.networks.mlp import Array
 
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2")
 
-# The self-check, then an action for each observation that comes in.
+# Runs the self-check, then computes an action for each observation on standard input.
 _PROGRAM = """\
 #include <stdio.h>
 #include "{name}.h"
@@ -37,17 +37,17 @@ int main(void)
 
 
 def compiler() -> str | None:
-    """A C compiler of this machine."""
+    """Return the path of a C compiler on this machine; None if there is none."""
     return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 
 
 def run(command: str, source: CSource, name: str, observations: Array) -> Array:
-    """The actions that the compiled C takes, float32 [B, n_act].
+    """Return the actions that the compiled C computes, float32 [B, n_act].
 
     Args:
         command: the compiler.
-        source: what to compile.
-        name: what it was written under.
+        source: the C source.
+        name: prefix of its C names.
         observations: float32 [B, n_obs].
 
     Raises:
@@ -71,6 +71,6 @@ def run(command: str, source: CSource, name: str, observations: Array) -> Array:
 def _run(command: list[str], given: bytes) -> bytes:
     done = subprocess.run(command, input=given, capture_output=True, check=False)
     if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split())
-        raise DataError(f"export: {Path(command[0]).name} failed on the exported C: {said[:500]}")
+        reason = " ".join(done.stderr.decode(errors="replace").split())
+        raise DataError(f"export: {Path(command[0]).name} failed on the exported C: {reason[:500]}")
     return done.stdout

@@ -1,17 +1,17 @@
-"""The header of an exported policy: what it is, how to use it, and its licence."""
+"""Write the C header of an exported policy: its description, its interface and its licence."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-TOLERANCE = 1e-5  # of half an action's range: float32 sums in another order
+TOLERANCE = 1e-5  # of half an action's range; float32 sums differ with their order
 VECTORS = 16  # test vectors
 
 _BEHAVIOUR = """\
-Values that are not finite: nothing is checked. A NaN in the observation makes every action that
-  depends on that entry NaN; an infinity gives actions without meaning. Check the observation before
-  the call. With -ffast-math the actions are undefined in both cases.
+Values that are not finite: the observation is not checked. A NaN in it makes every action that
+  depends on that entry NaN; an infinity gives meaningless actions. Check the observation before the
+  call. With -ffast-math the actions are undefined in both cases.
 Reentrancy: {name}_act is reentrant; activations are on the stack. Compiled with
   -D{upper}_STATIC_BUFFERS they are in static memory, and {name}_act is NOT reentrant: two
   threads, or an interrupt and the code that it interrupts, must not be in it at the same time."""
@@ -33,13 +33,13 @@ OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWA
 
 
 def header(name: str, n_obs: int, n_act: int, about: Iterable[str]) -> str:
-    """The text of NAME.h.
+    """Return the text of NAME.h.
 
     Args:
         name: prefix of every C name; a C identifier.
         n_obs: length of an observation.
         n_act: length of an action.
-        about: lines on what was exported; any text.
+        about: lines that describe the policy; any text.
     """
     upper = name.upper()
     behaviour = _BEHAVIOUR.format(name=name, upper=upper)
@@ -60,19 +60,19 @@ extern "C" {{
 #define {upper}_OBSERVATIONS {n_obs}
 #define {upper}_ACTIONS {n_act}
 
-/* The action for an observation, both in the environment's own units. */
+/* Compute the action for an observation, both in the environment's own units. */
 void {name}_act(const float observation[{upper}_OBSERVATIONS], float action[{upper}_ACTIONS]);
 
-#ifdef {upper}_SELF_CHECK /* define it for {name}.c too, to have the test vectors */
+#ifdef {upper}_SELF_CHECK /* define it for {name}.c too, which contains the test vectors */
 #define {upper}_TEST_VECTORS {VECTORS}
 
-/* Observations that the policy met, and the actions that sparl computes for them. */
+/* Observations from the policy's episodes, and the actions that sparl computes for them. */
 extern const float {name}_test_observations[{upper}_TEST_VECTORS][{upper}_OBSERVATIONS];
 extern const float {name}_test_actions[{upper}_TEST_VECTORS][{upper}_ACTIONS];
 
-/* How many entries of the test vectors' actions are further than {TOLERANCE:g} from what sparl
- * computes: 0 if all is well. The largest distance goes to *largest. Both in halves of an action's
- * range. */
+/* Count the entries of the test vectors' actions that differ by more than {TOLERANCE:g} from
+ * sparl's; 0 means success. The largest difference is written to *largest. Differences are in
+ * units of half an action's range. */
 int {name}_self_check(float *largest);
 #endif
 
@@ -85,8 +85,8 @@ int {name}_self_check(float *largest);
 
 
 def comment_text(text: str) -> str:
-    """A text that is safe in a C comment: it cannot end or open one, join lines or be a trigraph.
+    """Make a text safe in a C comment: it cannot end or open one, join lines or form a trigraph.
 
-    Everything but printable ASCII becomes "_", and so do what C gives a meaning in comments.
+    All characters except printable ASCII, and those with a meaning in comments, become "_".
     """
     return re.sub(r"[^ -~]|[\\?]|\*(?=/)|/(?=\*)", "_", text)

@@ -1,8 +1,8 @@
-"""C99 of a policy: constants in read-only memory, no heap, nothing but tanhf from outside.
+"""Write a policy in C99, with constants in read-only memory, no heap, and only tanhf from libm.
 
-A sparse layer stores, output by output, how many connections there are, and for each connection its
-weight and its distance from the input of the connection before. Distances and counts take 8 bits
-where all of a layer's fit, else 16. A dense layer stores its weights alone.
+A sparse layer stores for each output its number of connections, and for each connection its weight
+and the distance from the previous connection's input. Distances and counts have 8 bits if all
+values of a layer fit, otherwise 16. A dense layer stores only its weights.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from sparl.networks.mlp import Array
 
 Tanh = Literal["tanhf", "built-in"]
 
-_WIDEST = 2**16 - 1  # inputs and outputs of a layer
+_WIDEST = 2**16 - 1  # maximum inputs and outputs of a layer
 
 
 @dataclass(frozen=True, eq=False)
 class CodedLayer:
-    """A layer's constants as they are stored.
+    """A layer's constants in their stored form.
 
     Attributes:
-        layer: which layer.
+        layer: the layer.
         counts: uint8 or uint16 [n_out]: connections of each output; None in a dense layer.
-        gaps: uint8 or uint16 [N]: inputs from the connection before, in the same output, to this
-            one, the first from input 0; None in a dense layer.
+        gaps: uint8 or uint16 [N]: distance from the input of the output's previous connection, or
+            from input 0 for the first one; None in a dense layer.
     """
 
     layer: Layer
@@ -42,16 +42,16 @@ class CodedLayer:
 
     @classmethod
     def of(cls, layer: Layer) -> CodedLayer:
-        """Code a layer.
+        """Encode a layer.
 
         Raises:
-            UsageError: it is too wide.
+            UsageError: the layer is too wide.
         """
         pattern = layer.pattern
         if max(pattern.n_in, pattern.n_out) > _WIDEST:
             raise UsageError(
-                f"export: a layer of {pattern.n_in} inputs and {pattern.n_out} outputs; "
-                f"C takes at most {_WIDEST} of each"
+                f"export: a layer has {pattern.n_in} inputs and {pattern.n_out} outputs, must have "
+                f"at most {_WIDEST} of each for C; use --format onnx or npz"
             )
         if layer.dense:
             return cls(layer, None, None)
@@ -61,7 +61,7 @@ class CodedLayer:
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What is stored, by name, in the order of the C function's arguments."""
+        """The stored arrays by name, in the order of the C function's arguments."""
         stored: dict[str, NDArray[Any] | None] = {
             "counts": self.counts,
             "gaps": self.gaps,
@@ -83,7 +83,7 @@ class CodedLayer:
 
 
 def _narrow(values: NDArray[np.int64]) -> NDArray[Any]:
-    """The same in 8 bits where all fit, else 16."""
+    """Convert to 8 bits if all values fit, otherwise to 16."""
     return values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)
 
 
@@ -95,7 +95,7 @@ class CSource:
         header: text of NAME.h.
         source: text of NAME.c.
         constant_bytes: read-only memory of weights, columns, biases and bounds.
-        stack_bytes: of the activations, on the stack or, if so compiled, in static memory.
+        stack_bytes: memory of the activations, on the stack or in static buffers.
     """
 
     header: str
@@ -110,11 +110,11 @@ def c_source(
     """Write a policy in C.
 
     Args:
-        policy: what to write.
+        policy: the policy.
         name: prefix of every C name; a C identifier.
-        observations: float32 [V, n_obs] of the test vectors.
-        tanh: the maths library's tanhf, or a rational function of our own.
-        about: lines for the header: what was trained, and how.
+        observations: float32 [V, n_obs], the test vectors.
+        tanh: "tanhf" of the maths library, or a "built-in" rational function.
+        about: lines for the header that describe the policy and its training.
 
     Raises:
         UsageError: a layer is too wide for C's 16 bits.
@@ -190,7 +190,7 @@ def _functions(layers: Sequence[CodedLayer], tanh: Tanh) -> list[str]:
 
 
 def _layer_function(coded: CodedLayer) -> str:
-    """Y = W x + b for layers that are stored like this one."""
+    """Write the C function that computes Y = W x + b for layers stored like this one."""
     arguments = [
         f"const {_TYPES[array.dtype.name]} *{label}" for label, array in coded.arrays.items()
     ]
@@ -235,10 +235,10 @@ static void relu(float *y, unsigned n)
     }
 }"""
 
-# Lambert's continued fraction to the fifth term is within 4e-7 of tanh up to 9/8; each doubling
-# squeezes the error where tanh bends.
+# Lambert's continued fraction, cut after the fifth term, is within 4e-7 of tanh up to 9/8.
+# Each doubling reduces the error where tanh is curved.
 _TANH = """\
-/* tanh: a fraction for an eighth of x, then three times tanh(2 y) = 2 t / (1 + t^2). */
+/* tanh: a continued fraction for x / 8, then tanh(2 y) = 2 t / (1 + t^2) three times. */
 static float tanh_of(float x)
 {
     if (x > 9.0f) {
@@ -292,7 +292,7 @@ def _act(
 
 
 def _buffers(upper: str, sizes: Sequence[int]) -> list[str]:
-    """Declarations of the activations' memory."""
+    """Declare the memory of the activations."""
     if not sizes:
         return []
     declared = ", ".join(f"{name}[{size}]" for name, size in zip("ab", sizes, strict=False))

@@ -37,8 +37,9 @@ from sparl.user_modules import command_line
 class ExportOptions:
     """Write a trained policy for machines without sparl.
 
-    What is written is checked first, on the observations that training kept with the agent; an
-    export that gives other actions is refused. An agent without them is checked in its environment.
+    Before it is written, an export is checked on the observations that training saved with the
+    agent; it fails if its actions differ. An agent without saved observations is checked in its
+    environment.
     """
 
     run: RunPath
@@ -47,23 +48,23 @@ class ExportOptions:
     """c: NAME.h and NAME.c, C99 for small devices; onnx: NAME.onnx (needs sparl[onnx]); npz:
     NAME.npz, plain arrays."""
     out: Path | None = None
-    """Folder for the files; None: export/ in the run's."""
+    """Folder of the files; None: export/ in the run's folder."""
     name: str = "policy"
-    """Name of the files, and prefix of all C names."""
+    """Name of the files and prefix of all C names."""
     int8: bool = False
-    """C: weights in 8 bits, scaled per row; what that costs in return is measured and printed,
-    where the environment is known: one of your own needs sparl --import MODULE export."""
+    """C: store weights in 8 bits, scaled per row, and print how the return changes; a custom
+    environment needs sparl --import MODULE export for that."""
     tanh: Tanh = "tanhf"
-    """C: the maths library's, or a built-in one that needs no library."""
+    """C: tanhf of the maths library, or a built-in function that needs no library."""
 
 
-MEAN_TOLERANCE = 1e-6  # root mean square
-EPISODES = 3  # on which an agent without observations is checked
+MEAN_TOLERANCE = 1e-6  # root mean square, in units of half an action's range
+EPISODES = 3  # for checking an agent without saved observations
 Files = dict[str, bytes]
 
 
 def export(args: list[str]) -> int:
-    """`sparl export`."""
+    """Run `sparl export`."""
     options = parse_options(ExportOptions, args, "sparl export")
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", options.name):
         raise UsageError(f"export: --name {options.name!r} must be a C identifier")
@@ -88,12 +89,12 @@ def _export(
     """Check and write an export.
 
     Args:
-        options: of the command.
-        folder: of the run.
-        agent: its agent.
-        policy: of the agent.
-        observations: to check on; None: those of evaluation episodes.
-        environment: of the run; None: not known here.
+        options: options of the command.
+        folder: the run's folder.
+        agent: the run's agent.
+        policy: the agent's policy.
+        observations: observations for the check; None: those of evaluation episodes.
+        environment: the run's environment; None: it is not registered in this process.
     """
     config = folder.config()
     say = PlainConsole().print
@@ -102,7 +103,7 @@ def _export(
         f"{agent.env_step:,}"
     )
     if options.format != "c" and (options.int8 or options.tanh != "tanhf"):
-        raise UsageError("export: --int8 and --tanh are choices of --format c alone")
+        raise UsageError("export: --int8 and --tanh need --format c")
     say(origin)
     if options.int8:
         exact, policy = policy, policy.quantised()
@@ -122,7 +123,7 @@ def _export(
     try:
         target.make()
     except OSError as error:
-        raise UsageError(f"export: {target.path} cannot be made: {error.strerror}") from None
+        raise UsageError(f"export: {target.path} cannot be created: {error.strerror}") from None
     for name, data in files.items():
         target.write(name, data)
         say(f"{target.path / name}: {len(data):,} bytes")
@@ -135,11 +136,11 @@ def _c(policy: Policy, observations: Array, options: ExportOptions, about: list[
     source = c_source(policy, options.name, vectors, options.tanh, [*about, "", how])
     compiler = c_check.compiler()
     if compiler is None:
-        raise UsageError("export: the check of exported C needs a C compiler (cc, gcc or clang)")
+        raise UsageError("export: the check of the exported C needs cc, gcc or clang; install one")
     _check(policy, c_check.run(compiler, source, options.name, observations), observations)
     PlainConsole().print(
         f"constants {source.constant_bytes:,} bytes, activations {source.stack_bytes:,} bytes, "
-        f"{policy.connections:,} multiply-adds of an action"
+        f"{policy.connections:,} multiply-adds per action"
     )
     return {
         f"{options.name}.h": source.header.encode("ascii"),
@@ -167,20 +168,21 @@ _FORMATS: dict[str, Callable[[Policy, Array, ExportOptions, list[str]], Files]] 
 
 
 def _check(policy: Policy, actions: Array, observations: Array) -> None:
-    """Compare what was exported with the policy, and say how near it is.
+    """Compare the exported actions with the policy's, and print their distance.
 
-    Two float32 sums of a few hundred terms in different orders differ by up to some 5e-6 of an
-    action's half range: each distance may be 1e-5, their root mean square 1e-6.
+    Float32 sums of a few hundred terms in different orders differ by up to about 5e-6 of half an
+    action's range. Each distance may be up to 1e-5, their root mean square up to 1e-6.
 
     Raises:
-        DataError: it gives other actions.
+        DataError: the actions differ by more.
     """
     distances = policy.distances(actions, observations)
     mean, largest = float(np.sqrt(np.square(distances).mean())), float(distances.max())
     if mean > MEAN_TOLERANCE or largest > TOLERANCE:
         raise DataError(
-            f"export: the exported actions are {mean:.2g} (at most {largest:.2g}) of half their "
-            f"range from sparl's, allowed {MEAN_TOLERANCE:g} ({TOLERANCE:g}); nothing was written"
+            f"export: the exported actions differ from sparl's by {mean:.2g} (at most "
+            f"{largest:.2g}) of half their range, allowed {MEAN_TOLERANCE:g} (at most "
+            f"{TOLERANCE:g}); nothing was written"
         )
     PlainConsole().print(
         f"checked on {len(observations):,} observations: actions within {mean:.2g} of sparl's "
@@ -192,16 +194,17 @@ def _check(policy: Policy, actions: Array, observations: Array) -> None:
 def _known_environment(
     config: Config, policy: Policy, folder: RunFolder, *, needed: bool
 ) -> Iterator[Environment | None]:
-    """Provide the environment of a run, which must be the agent's, for the time of a block.
+    """Create the environment of a run for a block, and check that it suits the agent.
 
     Args:
-        config: of the run.
-        policy: its agent's.
-        folder: of the run.
-        needed: it must be known; otherwise there may be None.
+        config: configuration of the run.
+        policy: policy of the run's agent.
+        folder: the run's folder.
+        needed: raise an error if the environment is not registered, instead of yielding None.
 
     Raises:
-        DataError: it has other sizes, cannot be made, or is needed and not known.
+        DataError: the environment has other sizes, cannot be created, or is needed and not
+            registered.
     """
     try:
         with environment_importable(folder, "export"):
@@ -219,9 +222,9 @@ def _known_environment(
     with closing(environment):
         if (environment.n_obs, environment.n_act) != (policy.n_obs, policy.n_act):
             raise DataError(
-                f"{folder.path}: the agent takes {policy.n_obs} observations and gives "
-                f"{policy.n_act} actions, {config.env} has {environment.n_obs} and "
-                f"{environment.n_act}"
+                f"{folder.path}: the agent has {policy.n_obs} observations and {policy.n_act} "
+                f"actions, {config.env} has {environment.n_obs} and {environment.n_act}; export "
+                "with the version of the environment that the agent was trained in"
             )
         yield environment
 
@@ -230,10 +233,10 @@ def _returns(
     config: Config, exact: Policy, rounded: Policy, folder: RunFolder,
     environment: Environment | None,
 ) -> str:  # fmt: skip
-    """Say what 8-bit weights cost in return."""
+    """Describe how 8-bit weights change the return."""
     if environment is None:
         words = command_line(folder.environment_module() or "MODULE", "export", folder.path)
-        return f"not measured, as {config.env} is not known here: {words} imports its module"
+        return f"not measured, because {config.env} is not registered: {words} imports its module"
     before, after = (_evaluate(config, p, config.evaluation_episodes) for p in (exact, rounded))
     return (
         f"{after.mean:,.3f} ± {after.std:,.3f}, before {before.mean:,.3f} ± {before.std:,.3f}: "

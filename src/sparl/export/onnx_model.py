@@ -1,4 +1,4 @@
-"""A policy as an ONNX model, and what ONNX Runtime makes of it. Needs `sparl[onnx]`."""
+"""Export a policy as an ONNX model and run it in ONNX Runtime. Needs `sparl[onnx]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sparl.errors import UsageError
 from sparl.export.policy import Policy
 from sparl.networks.mlp import Array
 
-OPSET, IR_VERSION = 17, 8  # of 2022: what today's runtimes all read
+OPSET, IR_VERSION = 17, 8  # versions of 2022, which current runtimes can read
 
 try:
     import onnx
@@ -21,9 +21,9 @@ except ImportError as error:
 
 
 def onnx_model(policy: Policy, name: str) -> bytes:
-    """The model: "observation" float32 [batch, n_obs] -> "action" float32 [batch, n_act].
+    """Build the model: "observation" float32 [batch, n_obs] -> "action" float32 [batch, n_act].
 
-    ONNX has no product with a sparse matrix: absent connections are zeros in it.
+    Absent connections are stored as zeros, because ONNX has no product with a sparse matrix.
     """
     constants, nodes = [], []
 
@@ -72,7 +72,7 @@ def onnx_model(policy: Policy, name: str) -> bytes:
 
 
 def actions(data: bytes, observations: Array) -> Array:
-    """What ONNX Runtime computes, float32 [B, n_act], for float32 [B, n_obs]."""
+    """Compute actions with ONNX Runtime: float32 [B, n_act] for float32 [B, n_obs]."""
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     result: Array = session.run(["action"], {"observation": observations})[0]
     return result

@@ -1,4 +1,4 @@
-"""The policy as it is exported: layers with ReLU between them, tanh, the environment's units."""
+"""The exported policy: layers with ReLU between them, tanh, and actions in environment units."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Layer:
 
     Attributes:
         pattern: which connections exist.
-        weight: float32 [N], in the order of pattern.positions: output by output.
+        weight: float32 [N], in the order of pattern.positions, that is, ordered by output.
         bias: float32 [n_out].
-        codes: int8 [N] if quantised; the weight is scale of its output times code.
+        codes: int8 [N] if quantised; a weight is its code times the scale of its output.
         scale: float32 [n_out] if quantised.
     """
 
@@ -34,7 +34,7 @@ class Layer:
 
     @property
     def dense(self) -> bool:
-        """Whether every connection exists, so that none need be named."""
+        """Whether every connection exists, so that positions need not be stored."""
         return self.pattern.connections == self.pattern.size
 
     @property
@@ -43,7 +43,7 @@ class Layer:
         return np.bincount(self.pattern.outputs, minlength=self.pattern.n_out)
 
     def quantised(self) -> Layer:
-        """The same with weights in 8 bits: code = round(127 weight / largest of its output)."""
+        """Quantise the weights to 8 bits: code = round(127 weight / largest of its output)."""
         outputs = self.pattern.outputs
         largest = np.zeros(self.pattern.n_out, np.float32)
         np.maximum.at(largest, outputs, np.abs(self.weight))
@@ -53,16 +53,16 @@ class Layer:
 
 
 class Policy:
-    """What is exported: noise-free actions of the environment for its observations.
+    """A deterministic policy: maps observations to actions in the environment's units.
 
     Args:
-        layers: ReLU between them, tanh behind the last.
-        low: float64 [n_act], the environment's bounds of an action.
-        high: float64 [n_act].
+        layers: the layers, with ReLU between them and tanh after the last.
+        low: float64 [n_act], the environment's lower bounds of an action.
+        high: float64 [n_act], the upper bounds.
 
     Attributes:
-        low: float64 [n_act], the bounds as float32 can hold them, never beyond the environment's.
-        high: float64 [n_act].
+        low: float64 [n_act], lower bounds rounded to float32, never beyond the environment's.
+        high: float64 [n_act], upper bounds, rounded likewise.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Policy:
 
     @classmethod
     def of(cls, agent: TrainedAgent) -> Policy:
-        """The policy of an agent: of SAC's outputs the means, whose tanh is the action."""
+        """Create the policy of an agent; for SAC from the outputs that are means."""
         layout, parameters = agent.actor.layout, agent.actor.parameters
         layers = [
             Layer(pattern, layout.read(parameters, place), parameters[layout.biases_slice(place)])
@@ -109,17 +109,17 @@ class Policy:
 
     @property
     def connections(self) -> int:
-        """Weights of all layers."""
+        """Number of weights in all layers."""
         return sum(layer.pattern.connections for layer in self.layers)
 
     @property
     def scaled(self) -> bool:
-        """Whether the environment's actions have other bounds than -1 and 1."""
+        """Whether the environment's action bounds differ from -1 and 1."""
         return bool((self.low != -1).any() or (self.high != 1).any())
 
     @property
     def bounds(self) -> tuple[Array, Array]:
-        """The action's bounds, float32 [n_act] each: rounded so that they are not exceeded."""
+        """The action's bounds, float32 [n_act] each, rounded inwards."""
         low, high = self.low.astype(np.float32), self.high.astype(np.float32)
         infinity = np.float32(np.inf)
         return (
@@ -128,24 +128,27 @@ class Policy:
         )
 
     def quantised(self) -> Policy:
-        """The same with every weight in 8 bits."""
+        """Return the policy with every weight quantised to 8 bits."""
         return Policy([layer.quantised() for layer in self.layers], self.low, self.high)
 
     def __call__(self, observation: Array) -> Array:
-        """Actions in [-1, 1], float32 [B, n_act], for float32 [B, n_obs]."""
+        """Compute actions in [-1, 1], float32 [B, n_act], for float32 [B, n_obs]."""
         return self._network(observation)
 
     def predict(self, observation: Array) -> Array:
-        """Actions in the environment's units, float32 [B, n_act], for float32 [B, n_obs]."""
+        """Compute actions in environment units, float32 [B, n_act], for float32 [B, n_obs]."""
         scaled: Array = np.clip(self._scale(self(observation)).astype(np.float32), *self.bounds)
         return scaled
 
     def distances(self, actions: Array, observations: Array) -> NDArray[np.float64]:
-        """How far actions are from this policy's, [B, n_act], in halves of an action's range.
+        """Compute the distances of actions from this policy's, in half action ranges.
 
         Args:
-            actions: [B, n_act] in the environment's units; NaN is infinitely far away.
+            actions: [B, n_act] in the environment's units; the distance of NaN is infinite.
             observations: float32 [B, n_obs].
+
+        Returns:
+            float64 [B, n_act].
         """
         distance = np.abs(actions.astype(np.float64) - self.predict(observations))
         return np.nan_to_num(distance / ((self.high - self.low) / 2), nan=np.inf, posinf=np.inf)

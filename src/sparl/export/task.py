@@ -1,4 +1,4 @@
-"""What the user of an exported policy must know of the environment, as far as it is known."""
+"""Describe the environment to the user of an exported policy, as far as it is known."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ _NEUTRAL = (
 
 
 def describe(env_id: str, environment: Environment | None, policy: Policy) -> list[str]:
-    """Lines on the order, bounds and units of observations and actions, and the control period.
+    """Describe order, bounds and units of observations and actions, and the control period.
+
+    Gymnasium states some facts, such as units, only in its documentation; they are not described.
 
     Args:
         env_id: id of the environment.
-        environment: made by that id; None: it is not known here.
-        policy: whose observations and actions they are.
+        environment: the environment; None: it is not registered in this process.
+        policy: the exported policy.
 
-    What Gymnasium states only in the text of its documentation, units among it, is not known here.
+    Returns:
+        Lines of text.
     """
     simulator = None if environment is None else _simulator(environment.gym)
     period = "not known"
@@ -48,7 +51,7 @@ def describe(env_id: str, environment: Environment | None, policy: Policy) -> li
 
 
 def _simulator(gym: gymnasium.Env[Any, Any]) -> Any | None:
-    """Gymnasium's own MuJoCo task, where no wrapper is between it and the agent's numbers."""
+    """Return Gymnasium's MuJoCo task, unless a wrapper changes observations or actions."""
     while type(gym) in _NEUTRAL:
         gym = gym.env  # type: ignore[attr-defined]
     return gym if type(gym).__module__.startswith("gymnasium.envs.mujoco.") else None
@@ -66,7 +69,7 @@ def _observations(environment: Environment, simulator: Any | None) -> list[str]:
 
 
 def _parts(simulator: Any | None, n_obs: int) -> list[str]:
-    """The part of the simulator's state that each entry is from; "" where it is not known."""
+    """Name the part of the simulator's state behind each entry; "" if it is not known."""
     structure = dict(getattr(simulator, "observation_structure", None) or {})
     skipped = structure.pop("skipped_qpos", 0)
     parts: list[str] = []
@@ -88,7 +91,7 @@ def _actions(policy: Policy, simulator: Any | None) -> list[str]:
 
 
 def _controls(simulator: Any) -> list[str]:
-    """What each of a model's actuators moves."""
+    """Describe what each of a model's actuators controls."""
     import mujoco
 
     model, described = simulator.model, []
@@ -108,7 +111,7 @@ def _bounds(low: np.floating, high: np.floating) -> str:
 
 
 def _grouped(described: list[str]) -> list[str]:
-    """Each text with the indices of its neighbouring entries."""
+    """Join equal neighbouring texts, and prefix each with its range of indices."""
     lines, start = [], 0
     for text, entries in groupby(described):
         last = start + len(list(entries)) - 1

@@ -1,1 +1,1 @@
-"""Something to watch: a trained agent in the simulator's window, or in a video."""
+"""Show a trained agent in the simulator's window or record it in a video."""

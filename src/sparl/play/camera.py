@@ -1,4 +1,4 @@
-"""What the pictures show."""
+"""Choose the camera of the simulator's images."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 from sparl.training.environment import Environment
 
 
-def follow(environment: Environment) -> None:
-    """Let MuJoCo's pictures follow the body, where the model has a camera for that.
+def track_body(environment: Environment) -> None:
+    """Use the camera that tracks the body, if MuJoCo's model has one.
 
-    Gymnasium's own choice is a camera that stays where the episode began, which the body leaves.
+    Gymnasium's default camera stays where the episode started, and the body moves out of view.
     """
     bare: Any = environment.gym.unwrapped
     renderer = getattr(bare, "mujoco_renderer", None)
@@ -20,6 +20,6 @@ def follow(environment: Environment) -> None:
 
     camera = mujoco.mj_name2id(bare.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
     if camera >= 0:
-        renderer.camera_id = camera  # pictures
+        renderer.camera_id = camera  # images
         fixed = {"type": mujoco.mjtCamera.mjCAMERA_FIXED, "fixedcamid": camera}
         renderer.default_cam_config = {**(renderer.default_cam_config or {}), **fixed}  # the window

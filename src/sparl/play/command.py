@@ -1,4 +1,4 @@
-"""`sparl play`: watch a trained agent, or record it."""
+"""Run `sparl play`: watch a trained agent, or record it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.methods import method_label
-from sparl.play.camera import follow
+from sparl.play.camera import track_body
 from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
 from sparl.training.about import environment_importable, warn_if_behind
@@ -27,21 +27,21 @@ from sparl.training.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class PlayOptions:
-    """Watch a trained agent play its evaluation episodes, without noise."""
+    """Watch a trained agent in its evaluation episodes, without noise."""
 
     run: RunPath
     """Folder of the run."""
     episodes: int | None = None
-    """Episodes; None: as many as in training."""
+    """Number of episodes; None: the number used in training."""
     seed: int | None = None
-    """Evaluation seed; None: training's own."""
+    """Evaluation seed; None: that of the training."""
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Record the best and the worst of the episodes, side by side, into this MP4 file, and open
-    no window; needs sparl[video]."""
+    """Record the best and the worst episode side by side in this MP4 file instead of opening a
+    window; needs sparl[video]."""
 
 
 def play(args: list[str]) -> int:
-    """`sparl play`."""
+    """Run `sparl play`."""
     options = parse_options(PlayOptions, args, "sparl play")
     folder = RunFolder.open(options.run)
     config = folder.config()
@@ -51,7 +51,7 @@ def play(args: list[str]) -> int:
     seed = config.evaluation_seed if options.seed is None else options.seed
     if episodes < 1 or seed < 0:
         raise UsageError(
-            f"--episodes {episodes} --seed {seed}: at least 1 episode, seed at least 0"
+            f"--episodes is {episodes}, must be at least 1; --seed is {seed}, must be at least 0"
         )
     PlainConsole().print(
         f"{method_label(config)} on {config.env}, agent saved at step {agent.env_step:,}"
@@ -68,15 +68,15 @@ def play(args: list[str]) -> int:
 
 
 def _show(config: Config, agent: TrainedAgent, episodes: int, seed: int) -> None:
-    """Play in the simulator's window.
+    """Show episodes in the simulator's window.
 
     Raises:
-        UsageError: there is no screen, or the environment has no window.
+        UsageError: there is no screen, or the environment cannot open a window.
     """
     named = [name for name in ("DISPLAY", "WAYLAND_DISPLAY") if name in os.environ]
     if sys.platform == "linux" and not named:
         raise UsageError(
-            "play: there is no screen here (DISPLAY is not set); record with --video FILE.mp4"
+            "play: there is no screen (DISPLAY is not set); record with --video FILE.mp4"
         )
     environment = make_environment(config, "human")
     if hasattr(environment.gym.unwrapped, "mujoco_renderer") and not has_screen():
@@ -85,7 +85,7 @@ def _show(config: Config, agent: TrainedAgent, episodes: int, seed: int) -> None
         raise UsageError(
             f"play: the screen cannot be opened ({displays}); record with --video FILE.mp4"
         )
-    follow(environment)
+    track_body(environment)
     try:
         for episode in range(episodes):
             observation = environment.reset(seed=integer_seed(seed, episode))

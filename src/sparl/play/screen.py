@@ -1,4 +1,4 @@
-"""Whether there is a screen."""
+"""Find out whether there is a screen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 
 
 def has_screen() -> bool:
-    """Whether MuJoCo's window can open: a display that is named may not exist, or not admit us."""
+    """Return whether MuJoCo can open a window; the display may not exist or deny access."""
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         return False
     try:
@@ -16,7 +16,7 @@ def has_screen() -> bool:
     except ImportError:
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the same as what it returns, in words
+        warnings.simplefilter("ignore")  # GLFW's warnings repeat its return values
         try:
             return bool(glfw.init()) and bool(glfw.get_primary_monitor())
         finally:

@@ -1,4 +1,4 @@
-"""Episodes as an MP4, with or without a screen. Needs `sparl[video]`."""
+"""Record episodes as an MP4 file, with or without a screen. Needs `sparl[video]`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, ResourceError, UsageError
-from sparl.play.camera import follow
+from sparl.play.camera import track_body
 from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
 from sparl.training.agent_file import TrainedAgent
@@ -27,7 +27,7 @@ from sparl.wording import name_and_text
 
 try:
     import imageio.v2 as imageio
-    import imageio_ffmpeg  # noqa: F401  what imageio writes MP4 with
+    import imageio_ffmpeg  # noqa: F401  imageio writes MP4 with it
     from PIL import Image, ImageDraw
 except ImportError as error:
     raise UsageError(
@@ -36,26 +36,26 @@ except ImportError as error:
 
 Frame = NDArray[np.uint8]  # [height, width, 3]
 
-FASTEST = 30  # frames in a second; of a faster simulator some are left out
+FASTEST = 30  # maximum frames per second; frames of faster simulators are skipped
 
 
 def record(
     config: Config, agent: TrainedAgent, episodes: int, seed: int, path: Path
 ) -> Iterator[str]:
-    """Play episodes and record the best and the worst of them, side by side.
+    """Evaluate an agent and record its best and its worst episode side by side.
 
     Args:
-        config: of the agent's training.
-        agent: who plays.
-        episodes: how many to play.
+        config: configuration of the agent's training.
+        agent: the agent.
+        episodes: number of episodes.
         seed: the evaluation seed.
         path: the MP4 file.
 
     Yields:
-        What the user should know.
+        Lines to print for the user.
 
     Raises:
-        UsageError: not an MP4 file, or the environment cannot draw.
+        UsageError: `path` is not an MP4 file, or the environment cannot render images.
         ResourceError: the file cannot be written.
     """
     if path.suffix != ".mp4" or not path.parent.is_dir():
@@ -70,58 +70,58 @@ def record(
     chosen = {"best": best} if best == worst else {"best": best, "worst": worst}
     for name, episode in chosen.items():
         yield f"{name}: episode {episode}, return {returns[episode]:,.3f}"
-    films = [
-        _Film(config, agent, integer_seed(seed, episode), f"{name}: {returns[episode]:,.1f}")
+    recordings = [
+        _Recording(config, agent, integer_seed(seed, episode), f"{name}: {returns[episode]:,.1f}")
         for name, episode in chosen.items()
     ]
-    whole = path.with_name(f"{temporary_name(path.stem)}.mp4")
+    temporary = path.with_name(f"{temporary_name(path.stem)}.mp4")
     try:
-        count = _write(whole, films)
-        whole.replace(path)
+        count = _write(temporary, recordings)
+        temporary.replace(path)
     except OSError as error:
         raise ResourceError(f"play: cannot write {path}: {error}") from None
     finally:
-        whole.unlink(missing_ok=True)
-        for film in films:
-            film.environment.close()
+        temporary.unlink(missing_ok=True)
+        for recording in recordings:
+            recording.environment.close()
     yield f"{path}: {count:,} frames, {path.stat().st_size:,} bytes"
 
 
-def _write(path: Path, films: list[_Film]) -> int:
-    """Films side by side until the longest ends, and how many frames that took."""
+def _write(path: Path, recordings: list[_Recording]) -> int:
+    """Write recordings side by side until the longest ends; return the number of frames."""
     frames = 0
     writer: Any
-    with imageio.get_writer(path, fps=films[0].fps, macro_block_size=2) as writer:
-        while not all(film.over for film in films):
-            writer.append_data(np.hstack([film.next_frame() for film in films]))
+    with imageio.get_writer(path, fps=recordings[0].fps, macro_block_size=2) as writer:
+        while not all(recording.over for recording in recordings):
+            writer.append_data(np.hstack([recording.next_frame() for recording in recordings]))
             frames += 1
     return frames
 
 
-class _Film:
-    """An episode, frame by frame; after its end the last one again.
+class _Recording:
+    """An episode, frame by frame; its last frame repeats after its end.
 
     Args:
-        config: of the agent's training.
-        agent: who plays.
-        seed: of the episode.
-        title: written on every frame.
+        config: configuration of the agent's training.
+        agent: the agent.
+        seed: seed of the episode.
+        title: text on every frame.
     """
 
     def __init__(self, config: Config, agent: TrainedAgent, seed: int, title: str) -> None:
         self.environment = make_environment(config, "rgb_array")
-        follow(self.environment)
-        _without_shadows(self.environment)
+        track_body(self.environment)
+        _disable_shadows(self.environment)
         self._agent, self._title = agent, title
         fps = float(self.environment.gym.metadata.get("render_fps") or FASTEST)
-        self._steps = max(1, round(fps / FASTEST))  # of the environment for a frame
+        self._steps = max(1, round(fps / FASTEST))  # environment steps per frame
         self.fps = fps / self._steps
         self.over = False
         self._observation = self.environment.reset(seed=seed)
         self._frame = self._draw()
 
     def next_frame(self) -> Frame:
-        """The picture of now, and then a few steps."""
+        """Return the current frame, and advance the episode to the next one."""
         frame = self._frame
         for _ in range(self._steps):
             if not self.over:
@@ -135,21 +135,23 @@ class _Film:
         name = self.environment.env_id
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # GLFW's; what is wrong is raised, too
+                warnings.simplefilter("ignore")  # GLFW warns about errors that it also raises
                 drawn: Any = self.environment.gym.render()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             _release(error)
-            said = name_and_text(error)[:200]
+            reason = name_and_text(error)[:200]
             if hasattr(self.environment.gym.unwrapped, "mujoco_renderer"):
-                said += (
+                reason += (
                     "; without a screen it needs EGL or OSMesa "
                     "(MUJOCO_GL=egl: apt-get install libegl1; MUJOCO_GL=osmesa: libosmesa6)"
                 )
-            raise EnvironmentFault(f"environment {name} cannot draw: {said}") from None
+            raise EnvironmentFault(f"environment {name} cannot render images: {reason}") from None
         if not isinstance(drawn, np.ndarray):
-            raise UsageError(f"play: environment {name} has no pictures (render mode rgb_array)")
+            raise UsageError(
+                f"play: environment {name} does not render images (render mode rgb_array)"
+            )
         picture = Image.fromarray(drawn[: drawn.shape[0] // 2 * 2, : drawn.shape[1] // 2 * 2])
         ImageDraw.Draw(picture).text((10, 10), self._title, fill="black", stroke_width=1,
                                      stroke_fill="white", font_size=20)  # fmt: skip
@@ -157,7 +159,7 @@ class _Film:
 
 
 def _release(error: BaseException) -> None:
-    """Release a half-made renderer silently: its destructor fails, which Python would print."""
+    """Release a partly created renderer; suppress the error that its destructor would print."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         traceback.clear_frames(error.__traceback__)
@@ -166,13 +168,13 @@ def _release(error: BaseException) -> None:
 
 
 def _choose_renderer() -> None:
-    """Without a screen MuJoCo needs to be told of another way to draw, before its first picture."""
+    """Select an off-screen renderer of MuJoCo before its first image if there is no screen."""
     if sys.platform == "linux" and "MUJOCO_GL" not in os.environ and not has_screen():
         os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "osmesa"
 
 
-def _without_shadows(environment: Environment) -> None:
-    """Software renderers take three times as long with MuJoCo's shadows and reflections."""
+def _disable_shadows(environment: Environment) -> None:
+    """Disable MuJoCo's shadows and reflections, with which software renderers take 3x as long."""
     model: Any = getattr(environment.gym.unwrapped, "model", None)
     if hasattr(model, "light_castshadow"):
         model.light_castshadow[:] = 0

@@ -1,1 +1,1 @@
-"""Studies: many runs from one file, each in a folder of its own."""
+"""Studies: train the runs that one file names, each in its own folder."""

@@ -1,4 +1,4 @@
-"""`sparl study run FILE...` and `sparl study status FILE...`."""
+"""Run `sparl study run FILE...` and `sparl study status FILE...`."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ USAGE = "usage: sparl study run FILE... | status FILE...        sparl study run 
 
 
 def study(args: list[str]) -> int:
-    """`sparl study`."""
+    """Run `sparl study`."""
     commands = {"run": run, "status": status}
     if not args or args[0] not in commands:
-        asked = bool(args) and args[0] in ("-h", "--help", "help")
-        if asked:
+        if args and args[0] in ("-h", "--help", "help"):
             PlainConsole().print(USAGE)
             return 0
         raise UsageError(f"study: run or status? {USAGE}")
@@ -43,35 +42,35 @@ def study(args: list[str]) -> int:
 
 @dataclass(frozen=True)
 class StatusOptions:
-    """How far studies are."""
+    """Show the progress of studies."""
 
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
     """The studies' files, in order."""
     folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where their runs are; None: runs/NAME, of several files runs/NAME+NAME."""
+    """Folder of the runs; None: runs/NAME, for several files runs/NAME+NAME."""
     archive: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """An archive; the runs that it holds count as finished."""
+    """An archive; runs in it count as finished."""
 
 
 @dataclass(frozen=True)
 class RunOptions(StatusOptions):
-    """Run all that studies' files name, file by file.
+    """Train all runs that studies' files name, file by file.
 
-    Finished runs are skipped, stopped ones resumed. With --archive every run that finishes is
-    archived at once, and of each configuration the actor of the first seed, with its return over
+    Finished runs are skipped, stopped ones resumed. With --archive, every run is archived when it
+    finishes, together with the actor of the first seed of each configuration and its return over
     100 episodes.
     """
 
     processes: int | None = None
-    """Runs at a time; None: one per core."""
+    """Number of simultaneous runs; None: one per core."""
     ray: Annotated[str | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
-    """Send the runs to a Ray cluster; without an address to one started here for them."""
+    """Submit the runs to a Ray cluster; without an address, to a local one started for them."""
     dry_run: bool = False
-    """Print the runs, and an estimate of time and memory."""
+    """Print the runs and an estimate of time and memory; train nothing."""
 
 
 def status(args: list[str]) -> int:
-    """`sparl study status`."""
+    """Run `sparl study status`."""
     options = parse_options(StatusOptions, args, "sparl study status")
     runs = _Runs.named(options)
     every = runs.progress()
@@ -83,7 +82,7 @@ def status(args: list[str]) -> int:
 
 
 def run(args: list[str]) -> int:
-    """`sparl study run`."""
+    """Run `sparl study run`."""
     options = parse_options(RunOptions, _with_address(args), "sparl study run")
     processes = available_cores() if options.processes is None else options.processes
     if processes < 1:
@@ -96,7 +95,8 @@ def run(args: list[str]) -> int:
         return 0
     if options.archive and not commit():
         raise UsageError(
-            "study: --archive needs a sparl that knows its commit: installed from a checkout"
+            "study: --archive records the commit of sparl, which this installation does not know; "
+            "install sparl from a checkout"
         )
     write_plan(runs.folder, runs.study)
     runs.archive_finished()
@@ -110,20 +110,20 @@ def run(args: list[str]) -> int:
             stopped = execute_on_ray(
                 runs.folder, todo, options.ray, processes, watch.look, runs.keep
             )
-    runs.archive_finished()  # those that another study finished
+    runs.archive_finished()  # includes runs that another study finished
     every = runs.progress()
     console.print(table(every))
     if stopped is not None:
         console.print(f"stopped; to resume: {_again(options)}")
         return 128 + stopped
     console.print(
-        f"tables and pictures: sparl report {shell_word(runs.archive_path or runs.folder)}"
+        f"tables and figures: sparl report {shell_word(runs.archive_path or runs.folder)}"
     )
     return 0 if all(p.state == "finished" for p in every) and not runs.not_archived else 1
 
 
 def _check_imports(study: Study, options: RunOptions) -> None:
-    """Raise UsageError where an environment is of a module that is not imported."""
+    """Raise UsageError if the module that registers an environment is not imported."""
     for env in dict.fromkeys(unit.config.env for unit in study.units):
         module = named_module(env)
         if module and not is_imported(module):
@@ -134,11 +134,11 @@ def _check_imports(study: Study, options: RunOptions) -> None:
 
 
 def _again(options: RunOptions, module: str = "") -> str:
-    """The command that runs a study again, with every option that was given.
+    """Return the command that runs a study again with the same options.
 
     Args:
-        options: of the study.
-        module: to be imported too.
+        options: options of the study.
+        module: a further module to import.
     """
     words = ["study run", *map(shell_word, options.files)]
     for name in ("folder", "archive", "processes", "ray"):
@@ -149,12 +149,12 @@ def _again(options: RunOptions, module: str = "") -> str:
 
 
 class _Runs:
-    """The runs of studies: in their folder, and in an archive if there is one.
+    """The runs of studies, in their folder and, if there is one, in an archive.
 
     Attributes:
-        study: what the files name.
-        folder: where the runs are.
-        not_archived: runs that could not be archived.
+        study: the study that the files describe.
+        folder: folder of the runs.
+        not_archived: ids of the runs that could not be archived.
     """
 
     def __init__(self, study: Study, folder: Path, archive: Path | None) -> None:
@@ -167,7 +167,7 @@ class _Runs:
 
     @classmethod
     def named(cls, options: StatusOptions) -> _Runs:
-        """The runs that the command line names."""
+        """Read the studies that the command line names."""
         study = read_studies(options.files)
         folder = _default_folder(study) if options.folder is None else options.folder
         return cls(study, folder, options.archive)
@@ -178,7 +178,7 @@ class _Runs:
         return None if self._archive is None else self._archive.path
 
     def progress(self) -> list[Progress]:
-        """How far each run is; what the archive holds has finished."""
+        """Return the progress of each run; archived runs have finished."""
         archived = self._archive.runs if self._archive else {}
         return [
             archived_progress(archived[unit.id], unit)
@@ -188,13 +188,13 @@ class _Runs:
         ]
 
     def archive_finished(self) -> None:
-        """Archive the runs that have finished and are not in the archive yet."""
+        """Archive the finished runs that are not in the archive yet."""
         for p in self.progress():
             if p.state == "finished":
                 self.keep(p.unit)
 
     def keep(self, unit: Unit) -> None:
-        """Archive a run that has finished; what prevents it is printed, and the study continues."""
+        """Archive a finished run; an error is printed, and the study continues."""
         if self._archive is None or unit.id in self._archive.runs:
             return
         try:
@@ -205,10 +205,10 @@ class _Runs:
 
 
 def _default_folder(study: Study) -> Path:
-    """runs/NAME.
+    """Return runs/NAME.
 
     Raises:
-        UsageError: the study's name cannot be a folder's.
+        UsageError: the study's name is not a valid folder name.
     """
     because = why_no_name(study.name)
     if because:
@@ -220,7 +220,7 @@ def _default_folder(study: Study) -> Path:
 
 
 class _Watch:
-    """The live table on a terminal; anywhere else a line for each change."""
+    """Shows progress: a live table on a terminal, otherwise a line for each change of state."""
 
     refresh_seconds = 2.0
 
@@ -239,7 +239,11 @@ class _Watch:
         self._live.stop()
 
     def look(self, seconds: float) -> None:
-        """Wait so long, and show what there is now and then."""
+        """Wait, and periodically show the progress.
+
+        Args:
+            seconds: how long to wait.
+        """
         time.sleep(seconds)
         if time.monotonic() < self._next:
             return
@@ -251,12 +255,12 @@ class _Watch:
         for p in every:
             if p.state != self._states[p.unit.id]:
                 self._states[p.unit.id] = p.state
-                told = f": {p.error}" if p.error else ""
-                self._console.print(f"{p.state}: {p.unit.id}{told}")
+                reason = f": {p.error}" if p.error else ""
+                self._console.print(f"{p.state}: {p.unit.id}{reason}")
 
 
 def _with_address(args: Sequence[str]) -> list[str]:
-    """`--ray` without an address means a local cluster."""
+    """Insert the address of a local cluster after `--ray` without an address."""
     words = list(args)
     if "--ray" in words:
         at = words.index("--ray") + 1
@@ -266,7 +270,7 @@ def _with_address(args: Sequence[str]) -> list[str]:
 
 
 def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int) -> None:
-    """Every run, its state and what it is estimated to need."""
+    """Print every run with its state and its estimated time and memory."""
     todo = [p for p in every if p.state != "finished"]
     needs, trials = estimates({p.unit: p.env_step for p in todo})
     shown = Table(box=None, pad_edge=False)
@@ -286,5 +290,5 @@ def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int
     console.print(
         f"{counted(len(todo), 'run')} to do, {processes} at a time: about "
         f"{hours(max(seconds, longest))} and {sum(most) / 1e6:,.0f} MB, "
-        f"by a trial of {trials} of them"
+        f"estimated from {counted(trials, 'short trial')}"
     )

@@ -1,4 +1,4 @@
-"""How long a study will take and how much memory, from a short trial of each kind of run."""
+"""Estimate the time and memory of a study from a short trial of each configuration."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from sparl.studies.plan import Unit
 from sparl.training.loop import Training
 
 TRIAL_STEPS = 100
-# Python, NumPy, Gymnasium, MuJoCo, and what writing checkpoints leaves; measured over 1M steps.
+# Python, NumPy, Gymnasium, MuJoCo and the buffers of checkpoints; measured over 1M steps.
 PROCESS_BYTES = 165_000_000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one run on a core of its own."""
+    """Time and memory of one run on one core."""
 
     seconds: float
     bytes: int
 
 
 def estimates(units: Mapping[Unit, int]) -> tuple[dict[str, Estimate], int]:
-    """An estimate for each unit's id.
+    """Estimate the remaining time and the memory of each unit.
 
     Args:
-        units: to be run, and where each goes on [environment steps].
+        units: the units, and the step from which each is trained [environment steps].
 
     Returns:
-        The estimates, and the number of trials: units that differ in their seeds share one.
+        The estimates by unit id, and the number of trials. Units that differ only in their seeds
+        share a trial.
     """
     found: dict[Config, Estimate] = {}
     needs = {}
@@ -50,7 +51,7 @@ def estimates(units: Mapping[Unit, int]) -> tuple[dict[str, Estimate], int]:
 def _trial(config: Config) -> Estimate:
     """Measure steps with updates and one evaluation of the untrained agent.
 
-    Evaluations of a trained agent may take longer where an untrained one falls at once.
+    Evaluations of a trained agent take longer in tasks where an untrained one falls immediately.
     """
     with tempfile.TemporaryDirectory() as folder:
         short = replace(

@@ -1,4 +1,4 @@
-"""Runs of a study as processes of this machine."""
+"""Train the runs of a study in processes on this machine."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def execute(
     look: Callable[[float], None],
     finished: Callable[[Unit], None],
 ) -> signal.Signals | None:
-    """Run all units, so many at a time; what fails is recorded, and the others go on.
+    """Train all units; a failure is recorded and does not affect the others.
 
-    A unit that another process works on is waited for, after all others.
+    Units that another process is training come last.
 
     Args:
-        folder: of the study.
-        units: what to run, in this order.
-        processes: how many at a time.
-        look: called again and again with the seconds it should take.
-        finished: called when a run has finished and others are still to do.
+        folder: folder of the study.
+        units: the units, in the order in which they are started.
+        processes: maximum number of simultaneous runs.
+        look: called repeatedly with the seconds it should wait.
+        finished: called after a run has finished, while others remain.
 
     Returns:
-        The signal that stopped it, after every run has saved and ended; None if all were run.
+        The signal that stopped the study, after every run has saved and ended; None if all ran.
     """
     waiting = list(units)
     ended: list[Unit] = []
@@ -53,7 +53,7 @@ def execute(
                         running[unit] = start(folder, unit, imported_modules())
                     except SparlError as error:
                         record_loss(folder, unit, str(error))
-                while ended:  # after the next run was started: it may take a while
+                while ended:  # after the next run was started, because archiving takes time
                     finished(ended.pop())
                 look(POLL_SECONDS)
                 for unit, process in list(running.items()):
@@ -69,13 +69,13 @@ def execute(
             return stop.signal
         finally:
             for process in running.values():
-                process.send_signal(signal.SIGTERM)  # it saves and ends
+                process.send_signal(signal.SIGTERM)  # the run saves its state and ends
             for unit, process in running.items():
                 record_end(folder, unit, process.wait())
 
 
 def _take(folder: Path, waiting: list[Unit]) -> Unit | None:
-    """Take the first unit that nobody works on from the list, and finished ones too."""
+    """Remove and return the first unit that can be trained; finished ones are removed too."""
     for unit in list(waiting):
         state = progress(folder, unit).state
         if state == "running":
@@ -93,19 +93,19 @@ def start(
     directory: Path | None = None,
     python_path: str = "",
 ) -> subprocess.Popen[bytes]:
-    """Start the unit as a process in a session of its own: Ctrl-C is for whoever runs the study.
+    """Start a unit's process in a new session, so that Ctrl-C reaches only the study.
 
-    The process stops, and saves, when this one has ended, even by SIGKILL.
+    The process saves its run and ends when this process has ended, even by SIGKILL.
 
     Args:
-        folder: of the study.
-        unit: what to run.
-        modules: that the process imports first.
-        directory: working directory of the process; None: that of this one.
-        python_path: directories where modules are searched for, before those of PYTHONPATH.
+        folder: folder of the study.
+        unit: the unit to train.
+        modules: modules that the process imports first.
+        directory: working directory of the process; None: that of this process.
+        python_path: directories to search for modules before those of PYTHONPATH.
 
     Raises:
-        DataError: a link or a special file is in the place of the run's folder or file.
+        DataError: the run's folder or file is a link or a special file.
         ResourceError: a file cannot be written.
     """
     paths = [path for path in (python_path, os.environ.get("PYTHONPATH")) if path]
@@ -129,7 +129,7 @@ def start(
 
 @contextmanager
 def _output(folder: Path, unit: Unit) -> Iterator[int]:
-    """The descriptor of the file that a run's process prints into."""
+    """Open the file that receives the output of a run's process; yields its descriptor."""
     run = Folder(folder).at(unit.id)
     with ExitStack() as opened:
         try:

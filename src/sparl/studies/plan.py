@@ -1,4 +1,4 @@
-"""A study's file, and the runs that it names.
+"""Read a study's file and derive its runs.
 
 methods = ["TD3", "DS-TD3"]          # names that `sparl methods` lists
 environments = ["HalfCheetah-v3"]    # Gymnasium ids
@@ -32,12 +32,12 @@ from sparl.training.run_folder import RunFolder
 from sparl.training.toml_files import load_toml
 from sparl.wording import first_few, shown
 
-PLAN = "plan.json"  # which runs a study's folder is to hold
-PLAN_BYTES = 1 << 25  # of that file, at most
-MOST_RUNS = 10_000  # of a study
+PLAN = "plan.json"  # lists the runs of a study's folder
+PLAN_BYTES = 1 << 25  # maximum size of that file
+MOST_RUNS = 10_000  # in a study
 _WHERE = ("methods", "environments", "seeds")
 _KEYS = (*_WHERE, "fields", "grid", "variants")
-# What each run has of its own, or what the study decides.
+# Fields that the study sets for each run.
 _OF_THE_STUDY = {"method", "env", "seed", "run_dir", "overwrite", "resume", "threads"}
 
 
@@ -47,7 +47,7 @@ class Unit:
 
     Attributes:
         id: the name of its folder; stable, see `sparl.methods.run_id`.
-        fields: method, env, seed and everything that was set.
+        fields: method, env, seed and every field that the study sets.
         config: the configuration that the fields resolve to.
     """
 
@@ -57,11 +57,10 @@ class Unit:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Unit:
-        """The run that these fields describe.
+        """Create the run that these fields describe.
 
         Raises:
-            UsageError: the command line would not accept them, or the run's name cannot be a
-                folder's.
+            UsageError: a field is invalid, or the run's name is not a valid folder name.
         """
         values = dict(fields)
         config = preset(values.pop("method"), values.pop("env"), **values)
@@ -75,12 +74,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Study:
-    """Many runs.
+    """The runs of one or several study files.
 
     Attributes:
-        name: of the file, without its suffix; of several, joined by "+".
-        units: the runs, each once: file by file, and within a file seed by seed, so that a study
-            that is cut short has something of all.
+        name: name of the file without its suffix; names of several files are joined by "+".
+        units: the runs, each once, file by file. Within a file they are ordered by seed, so that
+            an interrupted study has runs of every configuration.
     """
 
     name: str
@@ -88,7 +87,7 @@ class Study:
 
     @property
     def first_seeds(self) -> set[str]:
-        """Ids of the runs that have the smallest seed of their configuration."""
+        """Ids of the runs with the smallest seed of their configuration."""
         first: dict[str, Unit] = {}
         for unit in sorted(self.units, key=lambda unit: unit.config.seed):
             first.setdefault(run_id(replace(unit.config, seed=0)), unit)
@@ -96,10 +95,10 @@ class Study:
 
 
 def read_studies(paths: Sequence[Path]) -> Study:
-    """The runs of several files, in their order, each run once.
+    """Read the runs of several files in order, each run once.
 
     Raises:
-        UsageError: with all that is wrong with a file.
+        UsageError: names every error of a file.
     """
     studies = [read_study(path) for path in paths]
     units: dict[str, Unit] = {}
@@ -111,10 +110,10 @@ def read_studies(paths: Sequence[Path]) -> Study:
 
 
 def read_study(path: Path) -> Study:
-    """The study of a file.
+    """Read a study's file.
 
     Raises:
-        UsageError: with all that is wrong.
+        UsageError: names every error of the file.
     """
     content = load_toml(path, "study")
     _check_keys(content, path)
@@ -127,7 +126,7 @@ def read_study(path: Path) -> Study:
 
 
 def _check_keys(content: dict[str, Any], path: Path) -> None:
-    """Raise UsageError where a study's file has keys that no study has."""
+    """Raise UsageError if a study's file has unknown keys."""
     unknown = sorted(content.keys() - set(_KEYS))
     if not unknown:
         return
@@ -136,12 +135,14 @@ def _check_keys(content: dict[str, Any], path: Path) -> None:
             f"study file {path} is a run's configuration (sparl train --config {path} trains it); "
             "a study has methods, environments and seeds"
         )
-    told = first_few(unknown, lambda key: f"'{key[:80]}'{_instead_of(key[:80])}")
-    raise UsageError(f"study file {path}: unknown {', '.join(told)}; known: {', '.join(_KEYS)}")
+    described = first_few(unknown, lambda key: f"'{key[:80]}'{_instead_of(key[:80])}")
+    raise UsageError(
+        f"study file {path}: unknown {', '.join(described)}; known: {', '.join(_KEYS)}"
+    )
 
 
 def _instead_of(key: str) -> str:
-    """What may have been meant by an unknown key of a study's file, in brackets."""
+    """Suggest, in brackets, what to write instead of an unknown key of a study's file."""
     if key not in _OF_THE_STUDY and key in FIELDS:
         return " (a field of the runs: put it under [fields])"
     near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.4)
@@ -149,10 +150,10 @@ def _instead_of(key: str) -> str:
 
 
 def write_plan(folder: Path, study: Study) -> None:
-    """Say in a study's folder which runs it is to hold, so that a report can say what is missing.
+    """List a study's runs in its folder, so that a report can name those that are missing.
 
     Raises:
-        UsageError: the folder cannot be made.
+        UsageError: the folder cannot be created.
         ResourceError: the file cannot be written.
     """
     files = Folder(folder)
@@ -165,10 +166,10 @@ def write_plan(folder: Path, study: Study) -> None:
 
 
 def read_plan(folder: Path) -> list[Config]:
-    """The configurations that a study's folder is to hold.
+    """Read the configurations of the runs that a study's folder lists.
 
     Raises:
-        DataError: its file is damaged, or of a version with other fields.
+        DataError: the list is damaged, or from a version with other fields.
     """
     where = folder / PLAN
     try:
@@ -180,7 +181,7 @@ def read_plan(folder: Path) -> list[Config]:
 
 
 def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
-    """The fields of every run."""
+    """Yield the fields of every run."""
     grid = content.get("grid", {})
     variants = content.get("variants", [{}])
     if not isinstance(content.get("fields", {}), dict):
@@ -188,11 +189,11 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
             f"study file {path}: fields is {shown(content['fields'])}, must be a table, [fields]"
         )
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
-        raise UsageError(f"study file {path}: grid must name a list of values for each field")
+        raise UsageError(f"study file {path}: [grid] must have a list of values for each field")
     if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):
         raise UsageError(f"study file {path}: variants must be tables, [[variants]]")
     if not variants:
-        raise UsageError(f"study file {path}: variants is empty; leave it out, or name some")
+        raise UsageError(f"study file {path}: variants is empty; add a variant, or remove the key")
     planned = []
     for variant in variants:
         where = {key: variant.get(key, content.get(key)) for key in _WHERE}
@@ -229,16 +230,16 @@ def _strings(value: Any, key: str, path: Path) -> list[str]:
 
 
 def _check_number_of_runs(number: int, where: object) -> None:
-    """Raise UsageError where there are more runs than a study may have."""
+    """Raise UsageError if a study has too many runs."""
     if number > MOST_RUNS:
         raise UsageError(
             f"{where}: {shown(number)} runs (methods x environments x seeds x grid, of all "
-            f"variants), at most {MOST_RUNS:,} are possible; split the study, or name fewer values"
+            f"variants), must be at most {MOST_RUNS:,}; split the study or list fewer values"
         )
 
 
 def _seeds(value: Any, path: Path) -> Sequence[int]:
-    """0 to n - 1, or those listed."""
+    """Return the seeds 0 to n - 1 for a number n, or the listed seeds."""
     if type(value) is int and value > 0:
         return range(min(value, 10**18))  # len() of a longer one raises
     if isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value):

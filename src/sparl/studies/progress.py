@@ -1,4 +1,4 @@
-"""How far the runs of a study are, read from their folders alone."""
+"""Read the progress of a study's runs from their folders."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ FAILURE = "failure.json"  # why the last attempt ended: exit code and last line
 
 @dataclass(frozen=True)
 class Progress:
-    """Of one run.
+    """The progress of one run.
 
     Attributes:
         unit: the run.
-        state: waiting has not begun, stopped goes on when the study runs again.
-        env_step: of the last evaluation [environment steps].
-        rate: between the last two evaluations [environment steps / s]; 0 if unknown.
-        last_return: mean of the last evaluation; None before it.
-        error: what a failed run said last.
+        state: "waiting" has not started; "stopped" is resumed when the study runs again.
+        env_step: step of the last evaluation [environment steps].
+        rate: speed between the last two evaluations [environment steps / s]; 0 if unknown.
+        last_return: mean return of the last evaluation; None before the first one.
+        error: last line of a failed run's output.
     """
 
     unit: Unit
@@ -42,7 +42,7 @@ class Progress:
 
 
 def progress(folder: Path, unit: Unit) -> Progress:
-    """How far a run is."""
+    """Read the progress of a run."""
     study = Folder(folder)
     try:
         study.has_folder(unit.id)
@@ -59,19 +59,30 @@ def progress(folder: Path, unit: Unit) -> Progress:
         if len(points) == 2 and points[1][1] > points[0][1]:
             rate = (points[1][0] - points[0][0]) / (points[1][1] - points[0][1])
     except (DataError, KeyError, TypeError, ValueError, OverflowError):
-        about = {}  # being written, or damaged; whoever trains it says which
+        about = {}  # being written, or damaged; training the run reports a damaged file
     state, error = _state(run, about.get("state"))
     return Progress(unit, state, env_step, rate, last, error)
 
 
 def archived_progress(path: Path, unit: Unit) -> Progress:
-    """That of a run which an archive holds in this folder: it has finished."""
+    """Read the progress of an archived, and therefore finished, run.
+
+    Args:
+        path: the run's folder in the archive.
+        unit: the run.
+    """
     last = RunFolder(path).rows(EVALUATIONS)[-1]
     return Progress(unit, "finished", int(last["env_step"]), last_return=float(last["mean"]))
 
 
-def _state(run: RunFolder, told: object) -> tuple[State, str]:
-    if told == "finished":
+def _state(run: RunFolder, recorded: object) -> tuple[State, str]:
+    """Return a run's state and, if it failed, the error.
+
+    Args:
+        run: the run's folder.
+        recorded: the state in run.json; None if there is none.
+    """
+    if recorded == "finished":
         return "finished", ""
     if run.in_use():
         return "running", ""
@@ -80,35 +91,35 @@ def _state(run: RunFolder, told: object) -> tuple[State, str]:
             return "failed", str(run.read_json(FAILURE)["error"])
     except (DataError, KeyError):
         return "failed", ""
-    return ("stopped" if told is not None else "waiting"), ""
+    return ("stopped" if recorded is not None else "waiting"), ""
 
 
 def table(every: Sequence[Progress]) -> Group:
-    """Every run that is neither waiting nor finished, counts, the time left; and what failed."""
+    """Format the active runs as a table, followed by counts, the time left and errors."""
     counts = {
         state: sum(p.state == state for p in every)
         for state in ("finished", "running", "stopped", "failed", "waiting")
     }
-    under_way = [p for p in every if p.state not in ("waiting", "finished")]
+    active = [p for p in every if p.state not in ("waiting", "finished")]
     shown = Table(box=None, pad_edge=False)
     shown.add_column("run", overflow="fold")  # no name is cut
     for column in ("state", "steps", "steps/s", "return"):
         shown.add_column(column, justify="right")
-    for p in under_way:
+    for p in active:
         shown.add_row(
             p.unit.id, p.state, f"{p.env_step:,} of {p.unit.config.end:,}",
             f"{p.rate:,.0f}" if p.rate else "-",
             "-" if p.last_return is None else f"{p.last_return:,.1f}",
         )  # fmt: skip
     text = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    # Not in the table, which would break them into lines of its own width.
-    told = [f"{counted(len(every), 'run')}: {text}{_left(every)}"]
-    told += [f"{p.unit.id}: {p.error}" for p in every if p.error]
-    return Group(*([shown] if under_way else []), *told)
+    # Not in the table, which would wrap them.
+    lines = [f"{counted(len(every), 'run')}: {text}{_left(every)}"]
+    lines += [f"{p.unit.id}: {p.error}" for p in every if p.error]
+    return Group(*([shown] if active else []), *lines)
 
 
 def _left(every: Sequence[Progress]) -> str:
-    """The time left, if what runs now goes on at its rate until all is done."""
+    """Format the time left at the total rate of the running runs; "" if it is unknown."""
     rate = sum(p.rate for p in every if p.state == "running")
     steps = sum(p.unit.config.end - p.env_step for p in every if p.state != "finished")
     if not rate or not steps:
@@ -117,6 +128,6 @@ def _left(every: Sequence[Progress]) -> str:
 
 
 def hours(seconds: float) -> str:
-    """H:MM h, or minutes."""
+    """Format seconds as H:MM h, or as minutes below one hour."""
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"

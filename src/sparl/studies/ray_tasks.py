@@ -1,7 +1,7 @@
-"""Runs of a study as tasks of a Ray cluster; every machine must see the study's folder.
+"""Train the runs of a study as tasks of a Ray cluster; all machines must see the study's folder.
 
-The processes of a cluster that was started elsewhere have another working directory and another
-PYTHONPATH than the study. Its runs get those of the study, so that they find the same modules.
+Processes of an existing cluster have another working directory and another PYTHONPATH than the
+study. Runs use those of the study, so that they find the same modules.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from sparl.user_modules import imported_modules
 
 LOCAL = "local"
 POLL_SECONDS = 1.0
-OLDEST_RAY = (2, 59)  # as in pyproject.toml
-ATTEMPTS = 10  # at a run whose worker is lost again and again
+OLDEST_RAY = (2, 59)  # minimum version, as in pyproject.toml
+ATTEMPTS = 10  # retries of a run whose worker is lost repeatedly
 
 
 def execute_on_ray(
     folder: Path, units: Sequence[Unit], address: str, processes: int,
     look: Callable[[float], None], finished: Callable[[Unit], None],
 ) -> signal.Signals | None:  # fmt: skip
-    """Run all units as Ray tasks of one core each; a lost worker's run goes on in another.
+    """Train all units as Ray tasks of one core; if a worker is lost, another resumes its run.
 
     Args:
-        folder: of the study; the same path on every machine.
-        units: what to run.
-        address: of a running cluster, or "local" to start one here for this study.
-        processes: how many at a time, on a local cluster.
-        look: called again and again with the seconds it should take.
+        folder: folder of the study; the same path on every machine.
+        units: the units to train.
+        address: address of a running cluster, or "local" to start one for this study.
+        processes: number of simultaneous runs on a local cluster.
+        look: called repeatedly with the seconds it should wait.
         finished: called when a run has finished.
 
     Returns:
-        The signal that stopped it; None if all were run.
+        The signal that stopped the study; None if all units ran.
 
     Raises:
         UsageError: Ray is not installed or too old, there is no cluster at the address, or a
-            cluster that is started here would not be protected.
+            local cluster would be unprotected.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address == LOCAL:
@@ -69,7 +69,7 @@ def execute_on_ray(
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"study: no Ray cluster at {address}: {reason} (a cluster that asks for a token needs "
+            f"study: no Ray cluster at {address}: {reason} (if the cluster requires a token, set "
             "RAY_AUTH_MODE=token here too)"
         ) from None
     where = folder.resolve()
@@ -77,7 +77,7 @@ def execute_on_ray(
         if address == LOCAL:
             node: Any = ray.util
             _check_loopback(node.get_node_ip_address())
-        # Ray starts a task again when its worker dies; the unit then goes on where it was.
+        # Ray restarts a task when its worker dies; the unit then resumes from its checkpoint.
         task = ray.remote(num_cpus=1, max_retries=ATTEMPTS)(_unit)
         launch = imported_modules(), Path.cwd(), os.environ.get("PYTHONPATH", "")
         waiting = {task.remote(where, unit, *launch): unit for unit in units}
@@ -96,7 +96,7 @@ def execute_on_ray(
                         record_loss(where, unit, " ".join(str(error).split()))
             for reference in waiting:
                 ray.cancel(reference)
-            if waiting:  # each saves and ends
+            if waiting:  # each run saves its state and ends
                 ray.wait(list(waiting), num_returns=len(waiting), timeout=60)
             return stop.signal
     finally:
@@ -104,49 +104,51 @@ def execute_on_ray(
 
 
 def _protect_local_cluster() -> None:
-    """Have Ray start clusters that listen on the loopback interface alone and ask for a token.
+    """Configure Ray to start clusters that listen on loopback only and require a token.
 
-    Ray reads these environment variables when it is imported. The second one is meant for macOS and
-    Windows, where 0 is the default, so that no other machine can connect.
+    Ray reads these environment variables when it is imported. RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER
+    defaults to 0 on macOS and Windows, where it keeps other machines from connecting; it does the
+    same on Linux.
 
     Raises:
-        UsageError: the environment asks for a cluster without tokens.
+        UsageError: RAY_AUTH_MODE disables tokens.
     """
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode.lower() != "token":
         raise UsageError(
-            f"study: RAY_AUTH_MODE is {mode!r}: a cluster that everybody on this machine can use; "
-            "unset it, or set it to token"
+            f"study: RAY_AUTH_MODE is {mode!r}, which lets every user of this machine use the "
+            "cluster; unset it, or set it to token"
         )
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # Ray would write one to the home
+        # Without it, Ray would store a token in the home directory.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _check_version(version: str) -> None:
-    """Raise UsageError for a Ray that does not ask for a token by default."""
+    """Raise UsageError for a version of Ray that cannot require a token."""
     parts = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if parts < OLDEST_RAY:
         raise UsageError(
-            f"study: Ray {version} is too old, at least {OLDEST_RAY[0]}.{OLDEST_RAY[1]} is needed: "
+            f"study: Ray is {version}, must be at least {OLDEST_RAY[0]}.{OLDEST_RAY[1]}: "
             "pip install -U 'sparl[ray]'"
         )
 
 
 def _check_loopback(node: str) -> None:
-    """Raise UsageError if other machines can reach the cluster that was started here."""
+    """Raise UsageError if other machines can reach the local cluster."""
     if not ipaddress.ip_address(node).is_loopback:
         raise UsageError(
             f"study: Ray listens at {node}, where other machines can reach it, because it was "
-            "imported before the study began; start the study in a process of its own"
+            "imported before the study started; start the study in a new process"
         )
 
 
 def _check_address(address: str) -> None:
-    """Somebody listens at HOST:PORT; Ray itself would wait for minutes.
+    """Check that a process listens at HOST:PORT; Ray itself would wait for minutes.
 
     Raises:
-        UsageError: nobody does.
+        UsageError: no process listens there.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
@@ -160,16 +162,16 @@ def _check_address(address: str) -> None:
 def _unit(
     folder: Path, unit: Unit, modules: Sequence[str], directory: Path, python_path: str
 ) -> int:
-    """Run the unit as a process of its own, in a worker process; returns its exit code.
+    """Train a unit in a child process of a Ray worker, and return its exit code.
 
     Args:
-        folder: of the study.
-        unit: what to run.
-        modules: that the process imports first.
+        folder: folder of the study.
+        unit: the unit to train.
+        modules: modules that the process imports first.
         directory: where the study was started; not used on a machine that does not have it.
-        python_path: PYTHONPATH where the study was started.
+        python_path: PYTHONPATH of the study.
     """
-    # Ray cancels a task by SIGINT, which a worker ignores if whoever started it did.
+    # Ray cancels a task by SIGINT, which a worker ignores if its parent process ignored it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     while (state := progress(folder, unit).state) != "finished":
         if state != "running":
@@ -177,12 +179,12 @@ def _unit(
             process = start(folder, unit, modules, there, python_path)
             try:
                 while (code := process.poll()) is None:
-                    time.sleep(POLL_SECONDS / 4)  # a cancelled task learns it between two calls
+                    time.sleep(POLL_SECONDS / 4)  # Ray raises KeyboardInterrupt between two calls
             except KeyboardInterrupt:  # cancelled
                 process.terminate()
                 process.wait()
                 raise
             if code != IN_USE:
                 return code
-        time.sleep(1)  # the process of a worker that was lost may still be at it
+        time.sleep(1)  # the process of a lost worker may still be training the run
     return 0

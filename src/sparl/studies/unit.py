@@ -1,7 +1,7 @@
 """The unit of every study: the idempotent `sparl train --run-dir D --resume auto`.
 
-It may be run any number of times, by anybody who sees the folder: what is finished is left alone,
-what stopped goes on from its last checkpoint.
+It may be run any number of times, from any machine that sees the folder: a finished run is not
+changed, a stopped one is resumed from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -19,60 +19,60 @@ from sparl.training.folder import Folder
 from sparl.training.toml_files import toml_bytes
 from sparl.wording import visible
 
-ASKED = "asked.toml"  # the fields that were set
-OUTPUT = "output.txt"  # what the training printed
-IN_USE = 7  # exit code: another process has the folder
-LAST_WORDS = 1 << 16  # bytes of the output in which the last line is looked for
-NO_FAILURE = (0, IN_USE, 129, 130, 143)  # or the run was asked to stop
+FIELDS_FILE = "asked.toml"  # the fields that the study sets
+OUTPUT = "output.txt"  # the output of the training
+IN_USE = 7  # exit code: another process is using the folder
+TAIL_BYTES = 1 << 16  # end of the output that is searched for its last line
+NO_FAILURE = (0, IN_USE, 129, 130, 143)  # finished, in use, or stopped by a signal
 
 
 def words(folder: Path, unit: Unit) -> list[str]:
-    """Write down what is asked for, and the words after `sparl` that do it.
+    """Write a unit's fields to its folder, and return the `sparl` command that trains it.
 
     Raises:
-        DataError: a link or a special file is in the place of the run's folder or file.
-        ResourceError: it cannot be written.
+        DataError: the run's folder or file is a link or a special file.
+        ResourceError: the file cannot be written.
     """
     run = Folder(folder).at(unit.id)
     try:
         run.make()
     except OSError as error:
         raise ResourceError(f"cannot write {run.path}: {error.strerror}") from None
-    run.write(ASKED, toml_bytes(unit.fields))
+    run.write(FIELDS_FILE, toml_bytes(unit.fields))
     return [
-        "train", "--config", str(run.path / ASKED), "--run-dir", str(run.path), "--threads", "1",
-        "--resume", "auto",
+        "train", "--config", str(run.path / FIELDS_FILE), "--run-dir", str(run.path),
+        "--threads", "1", "--resume", "auto",
     ]  # fmt: skip
 
 
 def record_end(folder: Path, unit: Unit, exit_code: int) -> None:
-    """Remember a failure, or forget one that is past; what prevents it is printed.
+    """Record the failure of a unit, or delete the record of an earlier one.
 
     Args:
-        folder: of the study.
-        unit: that has ended.
-        exit_code: of its process.
+        folder: folder of the study.
+        unit: the unit that ended.
+        exit_code: exit code of its process.
     """
     run = Folder(folder).at(unit.id)
     if exit_code in NO_FAILURE:
         with _contained(unit), suppress(OSError):
             run.remove(FAILURE)
         return
-    killed = "" if exit_code > 0 else f"killed by signal {-exit_code}; last words: "
+    killed = "" if exit_code > 0 else f"killed by signal {-exit_code}; last output: "
     record_loss(folder, unit, f"{killed}{_last_line(run)}", exit_code)
 
 
 def _last_line(run: Folder) -> str:
-    """What a run's process printed last."""
+    """Return the last line that a run's process printed."""
     try:
-        text = run.read_end(OUTPUT, LAST_WORDS).decode("utf-8", "replace")
+        text = run.read_end(OUTPUT, TAIL_BYTES).decode("utf-8", "replace")
     except DataError as error:
         return str(error)
-    return (text.splitlines() or ["ended without a word"])[-1]
+    return (text.splitlines() or ["ended without output"])[-1]
 
 
 def record_loss(folder: Path, unit: Unit, error: str, exit_code: int | None = None) -> None:
-    """Remember why a run did not end by itself; what prevents it is printed."""
+    """Record why a run did not finish."""
     content = {"exit_code": exit_code, "error": visible(error)}
     data = (json.dumps(content) + "\n").encode()
     with _contained(unit):
@@ -81,7 +81,7 @@ def record_loss(folder: Path, unit: Unit, error: str, exit_code: int | None = No
 
 @contextmanager
 def _contained(unit: Unit) -> Iterator[None]:
-    """An error in a run's folder must not end its study: it is printed."""
+    """Print an error in a run's folder instead of letting it end the study."""
     try:
         yield
     except SparlError as error:
