@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sparl import _native
-from sparl.bench.timing import in_turns, seconds
+from sparl.bench.timing import medians, seconds
 from sparl.torch import SparseLinear
 
 SHAPES = ((256, 256), (17, 256), (1024, 1024))
@@ -48,7 +48,7 @@ def main() -> None:
                 str(name): partial(seconds, partial(both_ways, layer, x, dy), 0.05)
                 for name, layer in layers.items()
             }
-            took = {name: 1e6 * s for name, s in in_turns(rivals, 5).items()}
+            took = {name: 1e6 * s for name, s in medians(rivals, 5).items()}
             dense = took.pop("dense")
             cells = (f"{us:>8,.0f} ({dense / us:>4.1f}x)" for us in took.values())
             print(f"{threads:>7} {n_in:>5}x{n_out:<4} {dense:>10,.0f}", *cells)

@@ -14,7 +14,7 @@ import pytest
 
 from sparl import _native
 from sparl.bench import command, growth, kernels, peers, update
-from sparl.bench.timing import in_turns
+from sparl.bench.timing import medians
 from sparl.bench.training import floor
 from sparl.cli import main
 from sparl.networks.adam import Adam
@@ -30,7 +30,7 @@ def test_contestants_take_turns_and_the_median_counts() -> None:
         return values.pop(0)
 
     a, b = [3.0, 1.0, 2.0], [5.0, 5.0, 9.0]
-    found = in_turns({"a": lambda: measure("a", a), "b": lambda: measure("b", b)}, 3)
+    found = medians({"a": lambda: measure("a", a), "b": lambda: measure("b", b)}, 3)
     assert found == {"a": 2.0, "b": 5.0}
     assert order == ["a", "b"] * 3
 

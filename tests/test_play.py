@@ -30,7 +30,7 @@ def test_no_screen_is_one_line(
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     assert main(["play", str(run)]) == 2
     error = capsys.readouterr().err
-    assert "no screen here" in error
+    assert "there is no screen" in error
     assert error.count("\n") == 1
 
 

@@ -281,7 +281,7 @@ def test_a_registered_rule_trains_by_its_name_and_gets_the_gradient_it_needs() -
 @pytest.mark.parametrize(
     ("name", "needs", "message"),
     [
-        ("smallest", (), "'smallest' is registered already"),
+        ("smallest", (), "'smallest' is already registered"),
         ("a b", (), "letters, digits and underscores"),
         ("x*/", (), "letters, digits and underscores"),
         ("mine", ("hessian",), "needs hessian; a rule can need gradient"),
@@ -394,7 +394,7 @@ def test_distinct_integers_are_exactly_as_many_and_ascend(
     assert drawn.size == count
     assert (np.diff(drawn) > 0).all()
     assert ((drawn >= 0) & (drawn < population)).all()
-    with pytest.raises(ValueError, match=f"{population + 1} distinct integers of {population}"):
+    with pytest.raises(ValueError, match=f"{population + 1} distinct integers, must be at most"):
         distinct_integers(population, population + 1, rng())
 
 

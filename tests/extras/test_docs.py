@@ -57,9 +57,9 @@ def test_examples_of_the_docs_run(
     if "model" in names and hasattr(names["model"], "sparse_topology"):
         for name in ("actor", "critic"):
             assert len(names["model"].sparse_topology[name]["positions"]) >= 3
-            assert names["model"].sparse_topology[name]["evolutions"] > 0
+            assert names["model"].sparse_topology[name]["topology_updates"] > 0
     elif "schedule" in names:
-        assert names["sparsity"].evolutions == 2
+        assert names["sparsity"].topology_updates == 2
         model, optimizer, sparsity = torch.load("checkpoint.pt", weights_only=True)
         names["model"].load_state_dict(model)
         names["optimizer"].load_state_dict(optimizer)

@@ -78,8 +78,10 @@ def test_a_training_stays_sparse_and_evolves(algorithm: Any, method: Any) -> Non
         assert count == pytest.approx(0.2 * sum(sizes.values()), rel=0.02)
         delay = 2 if name == "actor" and algorithm is TD3 else 1
         assert topology["updates"] == 150 // delay
-        assert topology["evolutions"] == sparse.sparsity[name].schedule.total
-        assert topology["evolutions"] == (0 if method == "static" else pytest.approx(20, abs=5))
+        assert topology["topology_updates"] == sparse.sparsity[name].schedule.total
+        assert topology["topology_updates"] == (
+            0 if method == "static" else pytest.approx(20, abs=5)
+        )
         assert topology["moved"] > 0 or method != "DS"  # SET and RigL end with a fraction of 0
 
 
@@ -144,7 +146,7 @@ def test_save_and_load_keep_the_topology(algorithm: Any, tmp_path: Path) -> None
     check_sparse(loaded)
     topology = loaded.sparse_topology["critic"]
     assert topology["updates"] > updates
-    assert topology["evolutions"] > model.sparse_topology["critic"]["evolutions"]
+    assert topology["topology_updates"] > model.sparse_topology["critic"]["topology_updates"]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -160,33 +162,35 @@ def test_a_checkpoint_goes_on_with_the_schedule_that_it_had(algorithm: Any, tmp_
     check_sparse(loaded)
     for name in ("actor", "critic"):
         assert rest.sparsity[name].schedule == whole.sparsity[name].schedule
-        for counter in ("updates", "evolutions"):
+        for counter in ("updates", "topology_updates"):
             kept = loaded.sparse_topology[name][counter]
             assert kept == model.sparse_topology[name][counter]
     again = SparseTraining("RigL", 0.2, verbose=0)  # another training has a schedule of its own
     loaded.learn(250, callback=again)
     for name, sparsity in again.sparsity.items():
         assert sparsity.schedule == whole.sparsity[name].schedule
-        assert sparsity.evolutions == model.sparse_topology[name]["evolutions"]
+        assert sparsity.topology_updates == model.sparse_topology[name]["topology_updates"]
 
 
 # --- learn called several times with reset_num_timesteps=False --------------------------------
 
 
 def watch(model: Any) -> dict[str, list[tuple[int, float]]]:
-    """Of each network's evolutions: the agent's update, and the share of connections dropped."""
+    """Of each network's topology_updates: the agent's update, and the share of connections dropped."""
     seen: dict[str, list[tuple[int, float]]] = {"actor": [], "critic": []}
     train, updates = model.train, 0
 
     def watched(*args: Any, **kwargs: Any) -> None:
         nonlocal updates
         updates += 1
-        before = {n: DynamicSparsity.of(net.optimizer).evolutions for n, net, _ in networks(model)}  # type: ignore[union-attr]
+        before = {
+            n: DynamicSparsity.of(net.optimizer).topology_updates for n, net, _ in networks(model)
+        }  # type: ignore[union-attr]
         train(*args, **kwargs)
         for name, network, _ in networks(model):
             sparsity = DynamicSparsity.of(network.optimizer)
             assert sparsity is not None
-            if sparsity.evolutions > before[name]:
+            if sparsity.topology_updates > before[name]:
                 seen[name].append((updates, sparsity.schedule.fraction_at(sparsity.updates)))
 
     model.train = watched
@@ -219,14 +223,14 @@ def test_an_annealed_default_schedule_ends_with_the_first_call(algorithm: Any, m
     seen = watch(model)
     sparse = SparseTraining(method, 0.2, verbose=0)
     model.learn(250, callback=sparse, reset_num_timesteps=False)
-    first = {name: list(evolutions) for name, evolutions in seen.items()}
+    first = {name: list(topology_updates) for name, topology_updates in seen.items()}
     patterns = {name: s.patterns for name, s in sparse.sparsity.items()}
     for _ in range(2):
         with pytest.warns(UserWarning, match="has ended, so connections no longer change"):
             model.learn(50, callback=sparse, reset_num_timesteps=False)
     assert seen == first
-    for name, evolutions in first.items():
-        fractions = [fraction for _, fraction in evolutions]
+    for name, topology_updates in first.items():
+        fractions = [fraction for _, fraction in topology_updates]
         assert len(fractions) == pytest.approx(20, abs=5)
         assert fractions == sorted(fractions, reverse=True)
         assert fractions[0] > 0.45
@@ -235,8 +239,8 @@ def test_an_annealed_default_schedule_ends_with_the_first_call(algorithm: Any, m
             assert pattern.same_as(patterns[name][layer])
     check_sparse(model)
     model.learn(250, callback=sparse)  # a new training
-    for name, evolutions in seen.items():
-        assert [m for _, m in evolutions[len(first[name]) :]] == [m for _, m in first[name]]
+    for name, topology_updates in seen.items():
+        assert [m for _, m in topology_updates[len(first[name]) :]] == [m for _, m in first[name]]
 
 
 @pytest.mark.parametrize("algorithm", [TD3, SAC])
@@ -249,19 +253,19 @@ def test_the_default_schedule_of_ds_gets_longer_with_each_call(
     for _ in range(9):
         sparse = SparseTraining("DS", 0.2, verbose=0)
         model.learn(50, callback=sparse, reset_num_timesteps=False)
-    for evolutions in seen.values():
-        updates = [update for update, _ in evolutions]
+    for topology_updates in seen.values():
+        updates = [update for update, _ in topology_updates]
         period = updates[1] - updates[0]
         assert period == updates[-1] - updates[-2]
         assert {b - a for a, b in itertools.pairwise(updates)} <= {period, 2 * period}
         assert updates[-1] > 650 - 10 - 2 * period  # 5 % of the first call stay without
-        assert {fraction for _, fraction in evolutions} == {0.05}
+        assert {fraction for _, fraction in topology_updates} == {0.05}
     del model.train  # what watches it
     model.save(tmp_path / "model.zip")
     loaded = algorithm.load(tmp_path / "model.zip", env=model.get_env())
-    evolutions_before = loaded.sparse_topology["critic"]["evolutions"]
+    updates_before = loaded.sparse_topology["critic"]["topology_updates"]
     loaded.learn(50, callback=SparseTraining("DS", 0.2, verbose=0), reset_num_timesteps=False)
-    assert loaded.sparse_topology["critic"]["evolutions"] > evolutions_before
+    assert loaded.sparse_topology["critic"]["topology_updates"] > updates_before
 
 
 def test_calls_without_updates_use_up_no_schedule() -> None:
@@ -272,7 +276,7 @@ def test_calls_without_updates_use_up_no_schedule() -> None:
     assert sparse.sparsity["actor"].updates == 0
     model.learn(200, callback=sparse, reset_num_timesteps=False)
     for sparsity in sparse.sparsity.values():
-        assert sparsity.evolutions == pytest.approx(20, abs=5)
+        assert sparsity.topology_updates == pytest.approx(20, abs=5)
 
 
 # --- Weights without topology, and refusals ---------------------------------------------------
@@ -335,7 +339,7 @@ def test_what_cannot_be_leaves_both_networks_as_they_were(algorithm: Any) -> Non
     model.learn(60)
     before = snapshot(model)
     for density in ({"actor": 0.2, "critic": 1.5}, {"actor": 0.0, "critic": 0.2}):
-        with pytest.raises(UsageError, match=r"density: .*, must be in \(0, 1\]"):
+        with pytest.raises(UsageError, match=r"density is .*, must be in \(0, 1\]"):
             model.learn(60, callback=SparseTraining("DS", density, verbose=0))
         check_unchanged(model, before)
         assert not hasattr(model, "sparse_topology")
@@ -417,7 +421,7 @@ def test_an_interrupted_training_can_be_saved_and_go_on(tmp_path: Path) -> None:
         check_sparse(going_on)
         topology = going_on.sparse_topology["critic"]
         assert topology["updates"] == 84
-        assert topology["evolutions"] == first.sparsity["critic"].evolutions == 12
+        assert topology["topology_updates"] == first.sparsity["critic"].topology_updates == 12
         rest = SparseTraining("SET", 0.2, verbose=0)
         going_on.learn(100, callback=rest, reset_num_timesteps=False)
         check_sparse(going_on)
@@ -441,7 +445,7 @@ def test_every_way_to_train_fills_the_schedule(environments: int, fields: dict[s
     model.learn(400, callback=sparse)
     check_sparse(model)
     for sparsity in sparse.sparsity.values():
-        assert sparsity.evolutions == sparsity.schedule.total == pytest.approx(20, abs=8)
+        assert sparsity.topology_updates == sparsity.schedule.total == pytest.approx(20, abs=8)
 
 
 def test_the_logger_tells_density_and_progress(tmp_path: Path) -> None:
@@ -456,7 +460,9 @@ def test_the_logger_tells_density_and_progress(tmp_path: Path) -> None:
         assert float(rows[-1][f"sparse/{name}_density"]) == pytest.approx(0.1, rel=0.05)
         progress = [float(row[f"sparse/{name}_progress"]) for row in rows]
         assert 0 < progress[0] < progress[1] < 1
-        assert int(rows[1][f"sparse/{name}_evolutions"]) > int(rows[0][f"sparse/{name}_evolutions"])
+        assert int(rows[1][f"sparse/{name}_topology_updates"]) > int(
+            rows[0][f"sparse/{name}_topology_updates"]
+        )
 
 
 def test_a_mujoco_task_with_the_table_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -477,10 +483,10 @@ def test_ds_evolves_its_actor_at_the_agents_updates() -> None:
     train = model.train
 
     def watched(*args: Any, **kwargs: Any) -> None:
-        before = {name: s.evolutions for name, s in sparse.sparsity.items()}
+        before = {name: s.topology_updates for name, s in sparse.sparsity.items()}
         train(*args, **kwargs)
         for name, sparsity in sparse.sparsity.items():
-            if sparsity.evolutions > before[name]:
+            if sparsity.topology_updates > before[name]:
                 seen[name].append(model._n_updates)
 
     model.train = watched
@@ -494,7 +500,7 @@ def test_what_cannot_be_is_refused_in_one_line() -> None:
     other = {"net_arch": [8], "optimizer_class": torch.optim.RMSprop}
     with pytest.raises(UsageError, match="optimizer RMSprop"):
         new_model(SAC, policy_kwargs=other).learn(10, callback=SparseTraining("DS"))
-    with pytest.raises(UsageError, match="density: of critic, must be of actor and critic"):
+    with pytest.raises(UsageError, match="density names critic, must name actor and critic"):
         SparseTraining("DS", {"critic": 0.1})
     with pytest.raises(UsageError, match="method: 'ds', must be one of"):
         SparseTraining("ds")  # type: ignore[arg-type]

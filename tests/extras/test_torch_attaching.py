@@ -196,7 +196,7 @@ def test_one_whose_optimizer_is_gone_blocks_nothing(model: nn.Sequential, held: 
     optimizer = adam(model)
     second = attach(model, optimizer, "RigL", density=0.3)
     train(model, optimizer, 7)
-    assert second.evolutions == 2
+    assert second.topology_updates == 2
     assert first is None or first.updates == 1
 
 
@@ -218,7 +218,7 @@ def test_an_optimizer_that_is_there_keeps_it_alive(model: nn.Sequential) -> None
     gc.collect()
     train(model, optimizer, 3)
     assert int(torch.count_nonzero(model[2].weight)) < 512
-    with pytest.raises(UsageError, match="0 is kept sparse already, with another optimizer"):
+    with pytest.raises(UsageError, match="0 is already sparse under another optimizer"):
         attach(model, torch.optim.SGD(model.parameters(), 0.1), "static")
 
 
@@ -257,7 +257,7 @@ def test_steps_within_the_backward_pass_work_in_either_order(
         for _ in range(7):
             (twin(torch.randn(8, 6, generator=generator)) - 1).square().mean().backward()
         assert all(parameter.grad is None for parameter in twin.parameters())
-        assert [s.evolutions for s in sparsities] == [0 if method == "static" else 2] * 3
+        assert [s.topology_updates for s in sparsities] == [0 if method == "static" else 2] * 3
         runs.append((seen, sparsities))
     (seen, sparsities), (of_other, others) = runs
     assert seen == of_other  # clipping sees connections alone, in either order
@@ -395,6 +395,6 @@ def test_a_damaged_state_is_refused_before_anything_is_changed(
     positions = {n: p.positions.copy() for n, p in sparsity.patterns.items()}
     with pytest.raises(UsageError, match=r"^state: "):
         sparsity.load_state_dict(state)
-    assert (sparsity.updates, sparsity.evolutions) == (3, 1)
+    assert (sparsity.updates, sparsity.topology_updates) == (3, 1)
     for name, pattern in sparsity.patterns.items():
         np.testing.assert_array_equal(pattern.positions, positions[name])

@@ -104,7 +104,7 @@ class TorchTD3:
                 schedule=own_clock(config, name), target=target, quiet=True,
                 state={
                     "method": config.method.removesuffix("-TD3"),
-                    "updates": 0, "evolutions": 0, "moved": 0,
+                    "updates": 0, "topology_updates": 0, "moved": 0,
                     "rng": generator_state(learner.rng),
                     "positions": positions(name, learner.network),
                 },
@@ -215,8 +215,8 @@ def test_ten_updates_equal_those_of_the_core(method: str) -> None:
         twin.update(batch)
     for sparsity in twin.sparsity.values():
         sparsity.settle_targets()
-    assert twin.sparsity["critics"].evolutions == 3  # updates 2, 6 and 10
-    assert twin.sparsity["actor"].evolutions == (3 if method == "DS-TD3" else 1)
+    assert twin.sparsity["critics"].topology_updates == 3  # updates 2, 6 and 10
+    assert twin.sparsity["actor"].topology_updates == (3 if method == "DS-TD3" else 1)
 
     for name, target, learner, follower in (
         ("actor", nn.ModuleList([twin.actor_target]), agent.actor_learner, agent.actor_target),
@@ -273,7 +273,7 @@ def test_what_is_absent_stays_zero_and_the_count_stays(
     losses = [float(loss) for loss in learn(model, optim, 60)]
     assert absent_values(sparsity) == 0
     assert {name: p.connections for name, p in sparsity.patterns.items()} == before
-    assert sparsity.evolutions == (0 if method == "static" else 20)
+    assert sparsity.topology_updates == (0 if method == "static" else 20)
     changed = [not p.same_as(first[name]) for name, p in sparsity.patterns.items()]
     assert any(changed) == (method != "static")
     assert losses[-1] < losses[0]
@@ -351,7 +351,7 @@ def test_accumulated_gradients_are_those_of_one_batch(model: nn.Module) -> None:
             for part in x.chunk(parts):
                 ((twin(part) - 1).square().mean() / parts).backward()
             optim.step()
-        assert sparsity.evolutions == 1
+        assert sparsity.topology_updates == 1
         patterns.append(sparsity.patterns)
     for name, pattern in patterns[0].items():
         assert pattern.same_as(patterns[1][name])
@@ -394,7 +394,7 @@ def test_steps_that_a_grad_scaler_leaves_out_do_not_count(
         scaler.update()
         same = all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
         assert same == (step == overflow_at)
-    assert (sparsity.updates, sparsity.evolutions, scaler.get_scale()) == (5, 1, 512)
+    assert (sparsity.updates, sparsity.topology_updates, scaler.get_scale()) == (5, 1, 512)
     assert absent_values(sparsity) == 0
 
 
@@ -425,7 +425,7 @@ def test_each_optimizer_has_its_own_schedule_and_learning_rate(model: nn.Sequent
             for p, q in zip(model.parameters(), before, strict=True):
                 stays = (p != 0) & (q != 0)
                 assert torch.equal(p[stays], q[stays])
-    assert (first.evolutions, rest.evolutions) == (3, 4)
+    assert (first.topology_updates, rest.topology_updates) == (3, 4)
     assert absent_values(first) == absent_values(rest) == 0
 
 
@@ -599,16 +599,16 @@ def test_removed_it_lets_go(model: nn.Module) -> None:
     ("make", "message"),
     [
         (lambda m, o: DynamicSparsity(m, torch.optim.RMSprop(m.parameters()), method="static"),
-         "optimizer RMSprop is not one whose state is known; use one of SGD, Adam, AdamW"),
+         "optimizer is RMSprop, must be one of SGD, Adam, AdamW"),
         (lambda m, o: DynamicSparsity(m, o, method="Rigl", schedule=EVERY_THIRD),
          "method: 'Rigl', must be one of static, DS, SET, RigL; did you mean RigL"),
         (lambda m, o: DynamicSparsity(m, o, method="RigL"), "RigL needs a schedule"),
         (lambda m, o: DynamicSparsity(m, o, method="static", schedule=EVERY_THIRD),
          "static never changes"),
         (lambda m, o: DynamicSparsity(m, o, method="static", density=0.0),
-         r"density: 0.0, must be in \(0, 1\]"),
+         r"density is 0.0, must be in \(0, 1\]"),
         (lambda m, o: DynamicSparsity(m, o, method="static", density={"9": 0.5}),
-         "no layer 9 to make sparse; there are 0, 2, 4"),
+         "unknown layer 9; the layers that can be sparse are 0, 2, 4"),
         (lambda m, o: DynamicSparsity(nn.ReLU(), o, method="static"), "no layer to make sparse"),
         (lambda m, o: DynamicSparsity(m, o, method="static", target=mlp(6, 32, 31, 2)),
          r"target: no Linear 2 of shape \(32, 32\)"),
@@ -616,9 +616,9 @@ def test_removed_it_lets_go(model: nn.Module) -> None:
          "call its remove"),
         (lambda m, o: [DynamicSparsity(m, optim, method="static", quiet=True)
                        for optim in (o, torch.optim.SGD(m.parameters()))],
-         "0 is kept sparse already, with another optimizer; call remove"),
+         "0 is already sparse under another optimizer; call remove"),
         (lambda m, o: DynamicSparsity(m, o, method="static", quiet=True).load_state_dict({}),
-         "state: of method None, this is static"),
+         "state: method is None, must be static"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_in_one_line(model: nn.Module, make: Any, message: str) -> None:

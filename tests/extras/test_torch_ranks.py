@@ -48,7 +48,7 @@ def check_same_on_all_ranks(model: nn.Module, sparsity: DynamicSparsity) -> None
     mine = {
         "positions": {name: p.positions.tolist() for name, p in sparsity.patterns.items()},
         "weights": [p.tolist() for p in model.parameters()],
-        "evolutions": sparsity.evolutions,
+        "topology_updates": sparsity.topology_updates,
     }
     everyone: list[Any] = [None, None]
     distributed.all_gather_object(everyone, mine)
@@ -69,7 +69,7 @@ def attached(rank: int) -> None:
             assert list(sparsity.patterns) == ["0", "2", "4"]  # whatever the model is wrapped in
             check_same_on_all_ranks(model, sparsity)
             train(ddp, optimizer, rank)
-            assert sparsity.evolutions == (0 if method == "static" else 3)
+            assert sparsity.topology_updates == (0 if method == "static" else 3)
             check_same_on_all_ranks(model, sparsity)
             for layer in sparsity.layers:
                 assert not (layer.weight * layer.absent).any()
@@ -123,7 +123,7 @@ def wrapped_afterwards(rank: int) -> None:
         with pytest.raises(UsageError, match="create DynamicSparsity after it"):
             train(ddp, optimizer, rank, 1)
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
-        assert (sparsity.updates, sparsity.evolutions) == (steps_before, 0)
+        assert (sparsity.updates, sparsity.topology_updates) == (steps_before, 0)
 
 
 def alone(rank: int) -> None:
@@ -135,7 +135,7 @@ def alone(rank: int) -> None:
             model, optimizer, method="RigL", density=0.2, schedule=SCHEDULES[0], quiet=True
         )
         train(model, optimizer, rank)
-        assert sparsity.evolutions == 3
+        assert sparsity.topology_updates == 3
     distributed.barrier()
 
 

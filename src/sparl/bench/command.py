@@ -1,4 +1,4 @@
-"""`sparl bench`: run the sections and print their tables."""
+"""Run `sparl bench`: measure the sections and print their tables."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Section = Literal["kernels", "update", "training", "growth"]
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Measure this machine: kernels, one update in its parts, whole training, growth with size.
+    """Measure this machine: kernels, the parts of an update, whole training, growth with size.
 
-    Everything within one run, medians over repetitions that take turns. Nothing else should run
-    meanwhile. All sections take about half an hour, --quick some five minutes.
+    Reports medians over interleaved repetitions of one run. No other program should run at the same
+    time. All sections take about half an hour, with --quick about five minutes.
     """
 
     only: tuple[Section, ...] = ("kernels", "update", "training", "growth")
@@ -36,24 +36,24 @@ class BenchOptions:
     env: str = "HalfCheetah-v5"
     """Environment of the updates and trainings."""
     against: bool = False
-    """Train with the peers that are installed too (Stable-Baselines3, SBX; RLtools with MKL)."""
+    """Also train with installed peers (Stable-Baselines3, SBX; RLtools with MKL)."""
     quick: bool = False
-    """Fewer sizes and repetitions."""
+    """Measure fewer sizes and repetitions."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write every figure to this file."""
+    """Write all results to this file."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Draw growth with size into this file (.svg, .png); needs matplotlib."""
+    """Plot the growth with size in this file (.svg, .png); needs matplotlib."""
 
 
 def bench(args: list[str]) -> int:
-    """`sparl bench`."""
+    """Run `sparl bench`."""
     options = parse_options(BenchOptions, args, "sparl bench")
     against = peers.installed() if options.against else []
     if options.against and not against:
-        raise UsageError("bench: --against, but none of its peers is installed (see --help)")
+        raise UsageError("bench: --against needs a peer; install one (see --help)")
     _check_files(options)
     if {"update", "training"} & set(options.only):
-        Environment(options.env).close()  # or an error, before the work
+        Environment(options.env).close()  # raises errors before the measurements
     peak = kernels.peak()
     result: dict[str, Any] = {"machine": machine(), "versions": versions(), "peak_gflops": peak}
     say = PlainConsole().print
@@ -109,7 +109,7 @@ def bench(args: list[str]) -> int:
 
 
 def _check_files(options: BenchOptions) -> None:
-    """Refuse what could not be written, before the work."""
+    """Raise UsageError before the measurements if a file cannot be written."""
     for path in (options.json, options.plot):
         try:
             if path is not None:
@@ -119,13 +119,16 @@ def _check_files(options: BenchOptions) -> None:
     if options.plot is None:
         return
     if "growth" not in options.only or options.plot.suffix not in (".svg", ".png"):
-        raise UsageError("bench: --plot draws the section growth, into a .svg or .png file")
+        raise UsageError(
+            f"bench: --plot is {options.plot}, must be a .svg or .png file, and needs the section "
+            "growth"
+        )
     if find_spec("matplotlib") is None:
         raise UsageError("bench: --plot needs matplotlib: pip install matplotlib")
 
 
 def _kernel_line(row: dict[str, Any] | None, peak: float) -> str:
-    """A line of the kernels' table: GFLOP/s on stored weights, percent of the peak / roofline's."""
+    """Format a row of the kernels: GFLOP/s on stored weights, percent of peak / of roofline."""
     if row is None:
         head = f"{'layer':>10} {'batch':>5} {'density':>7}"
         heads = "".join(f"{name:>24}" for name in kernels.KERNELS)
@@ -143,7 +146,7 @@ def _kernel_line(row: dict[str, Any] | None, peak: float) -> str:
 
 
 def _update_line(name: str, threads: int, microseconds: dict[str, float]) -> str:
-    """The parts of an update that took any time, largest first."""
+    """Format the parts of an update that took measurable time, largest first."""
     parts = dict(sorted(microseconds.items(), key=lambda part: -part[1]))
     total = parts.pop("total")
     listed = ", ".join(f"{part} {took:,.0f}" for part, took in parts.items() if took >= 0.5)

@@ -1,7 +1,7 @@
-"""How an update's time grows with neurons and connections, and what its arrays take.
+"""Measure how the time and memory of an update grow with neurons and connections.
 
-Time is measured; bytes are those of the arrays that stay between updates, counted. That nothing
-else is kept, a dense matrix least of all, is shown under memory limits by tests/test_memory.py.
+Time is measured. Bytes are the sum of the arrays that exist between updates; tests/test_memory.py
+shows by memory limits that nothing else is stored, in particular no dense matrix.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sparl.bench.timing import in_turns, seconds
+from sparl.bench.timing import medians, seconds
 from sparl.networks.adam import Adam
 from sparl.networks.initialize import uniform_fan_in
 from sparl.networks.mlp import Layout, Network
@@ -23,14 +23,14 @@ PER_NEURON = 32
 
 
 def sizes(largest: int) -> list[tuple[int, int]]:
-    """(width, connections): at a fixed width, and at fixed connections per neuron."""
+    """Return (width, connections) at a fixed width and at a fixed number per neuron."""
     counts = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
     fixed = [(FIXED_WIDTH, n) for n in counts if n <= largest]
     return fixed + [(n // PER_NEURON, n) for n in counts if n <= largest]
 
 
 def measure(width: int, connections: int, *, repetitions: int, least: float) -> dict[str, Any]:
-    """One hidden layer, width to width: an update (forward, gradient with Adam) and what it keeps.
+    """Measure an update of a layer of equal widths: forward pass, gradient and Adam's step.
 
     Returns:
         width, neurons (of both sides), connections, milliseconds, and bytes of parameters,
@@ -47,7 +47,7 @@ def measure(width: int, connections: int, *, repetitions: int, least: float) -> 
         _, trace = network.forward(x)
         adam.step(network, trace, output)
 
-    took = in_turns({"update": lambda: seconds(update, least)}, repetitions)["update"]
+    took = medians({"update": lambda: seconds(update, least)}, repetitions)["update"]
     arrays = (network.parameters, adam.m, adam.v, pattern.positions, x, output)
     index = 2 * 4 * connections  # kernel order to canonical order, and columns: 4 bytes each
     return {
@@ -57,9 +57,12 @@ def measure(width: int, connections: int, *, repetitions: int, least: float) -> 
 
 
 def fit(rows: list[dict[str, Any]], of: str) -> dict[str, float]:
-    """Fit rows[of] = a neurons + b connections; a, b and the largest relative deviation.
+    """Fit rows[of] = a neurons + b connections.
 
-    Least squares of relative errors, so that small networks count as much as large ones.
+    Minimises squared relative errors, so that small networks count as much as large ones.
+
+    Returns:
+        a and b as "per_neuron" and "per_connection", and the "largest_deviation", relative.
     """
     terms = np.array([[row["neurons"], row["connections"]] for row in rows], np.float64)
     values = np.array([row[of] for row in rows], np.float64)
@@ -71,7 +74,7 @@ def fit(rows: list[dict[str, Any]], of: str) -> dict[str, float]:
 
 
 def all_sizes(*, quick: bool) -> dict[str, Any]:
-    """Measurements and their fits."""
+    """Measure all sizes and fit time and memory."""
     rows = [
         measure(width, count, repetitions=3, least=0.01 if quick else 0.05)
         for width, count in sizes(1_000_000 if quick else 10_000_000)

@@ -1,4 +1,4 @@
-"""The kernels on one core, beside NumPy's dense and SciPy's CSR product."""
+"""Time the kernels on one core, compared with NumPy's dense and SciPy's CSR product."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sparl import _native
-from sparl.bench.timing import in_turns, seconds
+from sparl.bench.timing import medians, seconds
 from sparl.random_streams import stream
 from sparl.topology.initial import random_pattern
 
@@ -20,18 +20,18 @@ KERNELS = ("forward", "input gradient", "weight gradient")
 
 
 def peak() -> float:
-    """Multiply-adds per second of one core, counted as two operations each: GFLOP/s."""
-    return in_turns({"peak": lambda: 2e-9 * _native.multiply_add_peak(0.02)}, 5)["peak"]
+    """Measure the peak of one core in GFLOP/s; a multiply-add counts as two operations."""
+    return medians({"peak": lambda: 2e-9 * _native.multiply_add_peak(0.02)}, 5)["peak"]
 
 
 def roofline(
     layer: _native.Layer, kernel: str, batch: int, peak_gflops: float, least: float
 ) -> float:
-    """About the least microseconds of a kernel: multiply-adds at the peak, or loads of activations.
+    """Estimate a lower bound of a kernel's time [us]: multiply-adds at the peak, or its loads.
 
-    A column of four rows is loaded once for all of them, in the order of the pattern and out of
-    whatever cache holds it by then. Weights, indices, sums of lanes, branches and what is written
-    come on top.
+    The activations of a column are loaded once for a block of four rows, in the order of the
+    pattern, from whichever cache contains them. Weights, indices, sums over lanes, branches and
+    stores are not counted.
     """
     work = 2e-9 * layer.connections * batch / peak_gflops
     loads = min(_native.seconds_of_loads(layer, kernel, batch, least) for _ in range(5))
@@ -47,20 +47,20 @@ def measure(
     repetitions: int,
     least: float,
 ) -> dict[str, Any]:
-    """One layer and batch: microseconds of each kernel, of its roofline and of its rivals.
+    """Measure the kernels, their rooflines and the alternatives for one layer and batch.
 
     Args:
-        shape: inputs, outputs.
+        shape: number of inputs and outputs.
         density: share of the connections that exist.
-        batch: samples.
-        peak_gflops: of one core.
-        repetitions: of which the median is taken.
-        least: seconds of calls in each.
+        batch: number of samples.
+        peak_gflops: peak of one core.
+        repetitions: number of repetitions for the median.
+        least: minimum duration of a repetition [s].
 
     Returns:
-        inputs, outputs, density, batch, connections, and under "microseconds" each kernel,
-        "NumPy dense" and, where SciPy is installed, "SciPy CSR"; under "roofline" the least of
-        each kernel.
+        inputs, outputs, density, batch, connections; "microseconds" of each kernel, of "NumPy
+        dense" and, if SciPy is installed, of "SciPy CSR"; "roofline", the lower bound of each
+        kernel.
     """
     n_in, n_out = shape
     pattern = random_pattern(n_in, n_out, max(1, round(density * n_in * n_out)), stream(0, "bench"))
@@ -79,7 +79,7 @@ def measure(
     else:
         csr = csr_array(weights)
         contestants["SciPy CSR"] = partial(seconds, partial(csr.__matmul__, x), least)
-    found = in_turns(contestants, repetitions)
+    found = medians(contestants, repetitions)
     return {
         "inputs": n_in, "outputs": n_out, "density": density, "batch": batch,
         "connections": pattern.connections,
@@ -89,7 +89,7 @@ def measure(
 
 
 def all_kernels(peak_gflops: float, *, quick: bool) -> Iterator[dict[str, Any]]:
-    """Every shape, batch and density; `quick`: 256x256 alone, shorter."""
+    """Measure every shape, batch and density; with `quick` only 256x256, for a shorter time."""
     for shape in SHAPES if not quick else ((256, 256),):
         for batch in BATCHES:
             for density in DENSITIES:
@@ -100,6 +100,6 @@ def all_kernels(peak_gflops: float, *, quick: bool) -> Iterator[dict[str, Any]]:
 
 
 def gflops(row: dict[str, Any], contestant: str) -> float:
-    """Of stored weights: 2 connections batch / time."""
+    """Return the rate on stored weights: 2 connections batch / time."""
     work = 2e-9 * row["connections"] * row["batch"]
     return float(work / (1e-6 * row["microseconds"][contestant]))

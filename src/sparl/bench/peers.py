@@ -1,8 +1,7 @@
-"""What others reach on the same task, where they are installed. Nothing here is imported otherwise.
+"""Measure the training speed of other libraries that are installed; none of them is imported.
 
 Each peer trains TD3 with a dense 256-256 network, batch 256 and one update per step, without
-evaluations, in a process of its own; its threads are limited by the environment variables that
-its libraries read.
+evaluations, in a separate process. Environment variables limit its number of threads.
 """
 
 from __future__ import annotations
@@ -86,12 +85,12 @@ PEERS: dict[str, Callable[[str, int], float]] = {
 _PACKAGES = {
     "Stable-Baselines3 TD3": ("stable-baselines3",),
     "SBX TD3": ("sbx-rl",),
-    "RLtools TD3": ("rltools", "mkl", "mkl-include"),  # without MKL its products are plain loops
+    "RLtools TD3": ("rltools", "mkl", "mkl-include"),  # without MKL it multiplies in plain loops
 }
 
 
 def installed() -> list[str]:
-    """The peers that can be measured here."""
+    """Return the names of the peers whose packages are installed."""
     return [name for name, packages in _PACKAGES.items() if all(map(_has, packages))]
 
 

@@ -1,4 +1,4 @@
-"""Medians over repetitions that take turns."""
+"""Medians over interleaved repetitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import median
 
 
 def seconds(call: Callable[[], object], least: float) -> float:
-    """Mean seconds of a call, over at least so many seconds of calls."""
+    """Return the mean duration of a call [s], over calls that last at least `least` seconds."""
     call()
     times = 1
     while True:
@@ -21,8 +21,8 @@ def seconds(call: Callable[[], object], least: float) -> float:
         times *= 2
 
 
-def in_turns(contestants: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, float]:
-    """The median of what each contestant measures, one repetition of all after the other."""
+def medians(contestants: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, float]:
+    """Return each contestant's median; the repetitions of all contestants are interleaved."""
     found: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(repetitions):
         for name, measure in contestants.items():

@@ -1,4 +1,4 @@
-"""Whole training, evaluations included, beside its floor."""
+"""Measure whole training, including evaluations, and a lower bound of its time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sparl.bench.peers import PEERS
-from sparl.bench.timing import in_turns, seconds
+from sparl.bench.timing import medians, seconds
 from sparl.bench.update import CONFIGURATIONS
 from sparl.cost import sac_multiply_adds, td3_multiply_adds
 from sparl.errors import SparlError
@@ -23,13 +23,13 @@ from sparl.training.environment import make_environment
 from sparl.training.interrupt import PARENT
 from sparl.training.run_folder import EVALUATIONS, RunFolder
 
-WARMUP, SPAN = 2_000, 5_000  # environment steps: without updates, and measured after them
+WARMUP, SPAN = 2_000, 5_000  # environment steps without updates, and measured steps
 
 
 def steps_per_second(env: str, threads: int, fields: dict[str, Any]) -> float:
-    """Environment steps per second of a training process, one evaluation in 5,000 steps included.
+    """Measure environment steps per second of a training process with evaluations.
 
-    Measured from the evaluation at step 5,000 to that at step 10,000, by the run's own clock.
+    Measures from the evaluation at step 5,000 to that at step 10,000, by the run's recorded times.
     """
     options = {
         "env": env, "threads": threads, "steps": 2 * SPAN, "horizon_env_steps": 1_000_000,
@@ -49,11 +49,11 @@ def steps_per_second(env: str, threads: int, fields: dict[str, Any]) -> float:
 
 
 def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, float]:
-    """Milliseconds that an environment step cannot do without, on one core.
+    """Return a lower bound of the time per environment step on one core [ms].
 
     Returns:
         "update": its multiply-adds at the core's peak; "environment": a step of the simulator;
-        "evaluation": ten episodes, as long as the time limit allows, in 5,000 steps.
+        "evaluation": ten episodes of maximum length per 5,000 steps.
     """
     config = preset(env=env, **fields)
     environment = make_environment(config)
@@ -86,7 +86,7 @@ def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, flo
 def all_trainings(
     env: str, peak_gflops: float, *, repetitions: int, against: list[str]
 ) -> list[dict[str, Any]]:
-    """Steps per second of every configuration and of the peers, in turns, and the floors."""
+    """Measure every configuration and the peers, interleaved, and the lower bounds."""
     contestants: dict[str, Callable[[], float]] = {}
     for name, fields in CONFIGURATIONS.items():
         for threads in (1, 2):
@@ -94,7 +94,7 @@ def all_trainings(
     for peer in against:
         for threads in (1, 2):
             contestants[f"{peer}|{threads}"] = partial(PEERS[peer], env, threads)
-    found = in_turns(contestants, repetitions)
+    found = medians(contestants, repetitions)
     rows = []
     for name in [*CONFIGURATIONS, *against]:
         row: dict[str, Any] = {"name": name, "steps_per_second": {}}

@@ -1,4 +1,4 @@
-"""One update of an agent, split into its parts."""
+"""Measure the parts of one update of an agent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sparl.bench.timing import in_turns, seconds
+from sparl.bench.timing import medians, seconds
 from sparl.methods import preset
 from sparl.networks.adam import Adam
 from sparl.networks.mlp import Array, Network, Trace
@@ -21,8 +21,8 @@ from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.loop import Training
 from sparl.training.rewire import EvolvingLearner
 
-# What an update is made of, and the methods in which it happens; the rest is Python and NumPy.
-# What happens within other parts' methods is told from them by DIVIDED.
+# The parts of an update and the methods that they consist of; the rest is Python and NumPy.
+# DIVIDED lists methods that contain two parts.
 PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "sampling": ((RingBuffer, "sample"),),
     "forward": ((Network, "forward"), (Network, "__call__")),
@@ -30,7 +30,7 @@ PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "Adam": (),
     "target": ((SharedPatternTarget, "follow"),),
     "target rule": ((OwnPatternTarget, "follow"),),
-    "evolution": ((EvolvingLearner, "_propose"), (EvolvingLearner, "_rewire")),
+    "topology update": ((EvolvingLearner, "_propose"), (EvolvingLearner, "_rewire")),
 }
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "DS-TD3": {"method": "DS-TD3"},
@@ -49,7 +49,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def _share(alone: Callable[[], object], both: Callable[[], object]) -> float:
-    took = in_turns(
+    took = medians(
         {"alone": partial(seconds, alone, 0.002), "both": partial(seconds, both, 0.002)}, 5
     )
     return took["alone"] / took["both"]
@@ -58,9 +58,9 @@ def _share(alone: Callable[[], object], both: Callable[[], object]) -> float:
 def _forward_share(
     network: Network, *inputs: Array, weight: float, member: int | None = None
 ) -> float:
-    """Which part of the time of a value and its input gradient the outputs alone take.
+    """Return the share of the outputs in the time of a value and its input gradient.
 
-    Of one member: all members' outputs over their number.
+    For one member: the time of all members' outputs divided by their number.
     """
     stack, parameters = network.layout.stack, network.parameters
     members = 1 if member is None else len(network.layout.patterns)
@@ -70,7 +70,7 @@ def _forward_share(
 
 
 def _gradients_share(_: Adam, network: Network, trace: Trace, output_gradient: Array) -> float:
-    """Which part of the time of a step of Adam the gradient alone takes."""
+    """Return the share of the gradient in the time of a step of Adam."""
     copy = network.copy()
     gradient, m, v = np.zeros((3, copy.parameters.size), np.float32)
 
@@ -84,7 +84,7 @@ def _gradients_share(_: Adam, network: Network, trace: Trace, output_gradient: A
     return min(_share(alone, both), 1.0)
 
 
-# Methods whose time is divided between two parts, and what finds the share of the first.
+# Methods whose time is divided between two parts, and the function that measures the first's share.
 DIVIDED: tuple[tuple[type, str, str, str, Callable[..., float]], ...] = (
     (Network, "value_and_input_gradient", "forward", "gradients", _forward_share),
     (Adam, "step", "gradients", "Adam", _gradients_share),
@@ -93,7 +93,12 @@ DIVIDED: tuple[tuple[type, str, str, str, Callable[..., float]], ...] = (
 
 @contextmanager
 def _clocks(spent: dict[str, float], shares: dict[int, float]) -> Iterator[None]:
-    """Add the seconds spent in each part while this lasts; shares: of divided calls, by owner."""
+    """Add up the seconds spent in each part in the block.
+
+    Args:
+        spent: receives the seconds of each part.
+        shares: shares of the first part in divided calls, by owner.
+    """
     whole = [
         (owner, name, part, part, None)
         for part, methods in PARTS.items()
@@ -135,14 +140,15 @@ def _clocks(spent: dict[str, float], shares: dict[int, float]) -> Iterator[None]
 def split(
     env: str, threads: int, fields: dict[str, Any], *, updates: int, repetitions: int
 ) -> dict[str, float]:
-    """Microseconds of each part of an update, its evolutions included in proportion.
+    """Measure each part of an update [us], including its share of topology updates.
 
     Args:
-        env: the environment whose shapes the networks have.
-        threads: of the engine; with several, what goes on later counts where it is waited for.
-        fields: of the configuration, the method included.
-        updates: in one repetition.
-        repetitions: of which the median is taken.
+        env: the environment that determines the sizes of the networks.
+        threads: number of native threads; with several, concurrent work is attributed to the part
+            that waits for it.
+        fields: fields of the configuration, including the method.
+        updates: updates per repetition.
+        repetitions: number of repetitions for the median.
     """
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""SparseTraining: a callback that makes TD3, DDPG or SAC of Stable-Baselines3 sparse."""
+"""SparseTraining: a callback for sparse training of Stable-Baselines3's TD3, DDPG and SAC."""
 
 from __future__ import annotations
 
@@ -13,48 +13,49 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.methods import preset
+from sparl.old_names import TOPOLOGY_STATE, current
 from sparl.topology.schedule import Schedule
 from sparl.torch.dynamic_sparsity import DynamicSparsity
 from sparl.torch.plan import METHODS, Method, Plan, plan
 
 NETWORKS = ("actor", "critic")
-LEAST_EVOLUTIONS = 20  # of a default schedule, however short the training
+MIN_TOPOLOGY_UPDATES = 20  # of a default schedule, however short the training
 
 
 class SparseTraining(BaseCallback):
-    """Actor and critics of TD3, DDPG or SAC become sparse when training starts, and evolve.
+    """Makes actor and critics of TD3, DDPG or SAC sparse at the start of training.
 
-    Each network's connections grow by the gradients of its own loss: Stable-Baselines3 clears
-    what the actor's loss left in the critics before their own is differentiated. Targets hold
-    to the method's rule. The topology lies in the model as plain numbers, so model.save keeps
-    it; a loaded model goes on with the same callback. When training ends the callback lets go
-    of the model: training it again without the callback would make it dense.
+    Each network's connections grow by the gradients of its own loss, because Stable-Baselines3
+    clears the critics' gradients of the actor's loss before it differentiates the critics' loss.
+    Targets obey the method's rule. The topology is stored in the model as plain numbers, so that
+    model.save includes it; a loaded model continues with the same callback. When training ends, the
+    callback detaches from the model. Training it without the callback would make it dense.
 
-    With reset_num_timesteps=False the callback continues the schedule that the model has, be it
-    of an earlier call of learn, of a training that was interrupted or of a checkpoint. A schedule
-    that was passed covers all calls. One that was not passed covers the first call: for DS it
-    gets longer with each call; SET and RigL anneal the share of connections that change to 0 over
-    the first call, so later calls keep the connections, with a warning. Without
-    reset_num_timesteps=False a new schedule begins, from the connections that there are.
+    With reset_num_timesteps=False the callback continues the model's schedule, which may come from
+    an earlier call of learn, an interrupted training or a checkpoint. A schedule that was passed
+    covers all calls. A default schedule covers the first call: for DS, each later call extends it;
+    SET and RigL anneal the share of connections that change to 0 over the first call, so later
+    calls keep the connections and warn about it. With reset_num_timesteps=True a new schedule
+    starts from the existing connections.
 
-    Stable-Baselines3's logger gets, for each network, sparse/<network>_density, _evolutions,
-    _moved (connections of the last evolution that are new) and _progress (share of the
-    schedule's evolutions that are done).
+    The callback logs for each network sparse/<network>_density, _topology_updates, _moved (new
+    connections of the last topology update) and _progress (completed share of the schedule).
 
     Args:
-        method: static, DS, SET or RigL, as sparl.torch.DynamicSparsity has them.
-        density: of each network, in (0, 1]; or of "actor" and "critic" apart.
-        schedule: when connections change, on the agent's updates (clock "agent": an actor that
-            is updated every d-th time counts d of them) or on each network's own (clock
-            "network"). None: as sparl's own presets of the method have it, over the length of
-            this training: DS every 1,000 updates of the agent, SET and RigL every 10,000 of the
-            network, oftener where that would be less than some twenty times.
-        seed: of all random choices of topology.
-        verbose: 0 prints no table of the layers.
+        method: static, DS, SET or RigL; see sparl.torch.DynamicSparsity.
+        density: density of each network, in (0, 1]; or a mapping with those of "actor" and
+            "critic".
+        schedule: when connections change, counted in updates of the agent (clock "agent"; an actor
+            with a policy delay of d counts d updates at a time) or of the network (clock
+            "network"). None: the schedule of sparl's preset over the length of this training: DS
+            every 1,000 updates of the agent, SET and RigL every 10,000 of the network, or more
+            often, so that there are at least about twenty topology updates.
+        seed: seed of all random choices of topology.
+        verbose: 0 does not print the table of the layers.
 
     Raises:
         UsageError: at the start of training, before anything is changed: another algorithm, a
-            Linear layer that actor and critic share, or what DynamicSparsity raises.
+            Linear layer that actor and critic share, or an error of DynamicSparsity.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class SparseTraining(BaseCallback):
     ) -> None:
         super().__init__(verbose)
         if method not in METHODS:
-            raise UsageError(f"method: '{method}', must be one of {', '.join(METHODS)}")
+            raise UsageError(f"method is '{method}', must be one of {', '.join(METHODS)}")
         densities = density if isinstance(density, Mapping) else dict.fromkeys(NETWORKS, density)
         if set(densities) != set(NETWORKS):
-            raise UsageError(f"density: of {', '.join(densities)}, must be of actor and critic")
+            raise UsageError(f"density names {', '.join(densities)}, must name actor and critic")
         self.method: Method = method
         self.densities = {name: float(densities[name]) for name in NETWORKS}
         self.schedule = schedule
@@ -83,7 +84,9 @@ class SparseTraining(BaseCallback):
     def _on_training_start(self) -> None:
         model = self.model
         if not isinstance(model, TD3 | DDPG | SAC):
-            raise UsageError(f"SparseTraining: {type(model).__name__}, must be TD3, DDPG or SAC")
+            raise UsageError(
+                f"SparseTraining: the model is {type(model).__name__}, must be TD3, DDPG or SAC"
+            )
         saved = self._saved(model)
         schedules = self._schedules(model, saved)
         arguments = {
@@ -99,7 +102,7 @@ class SparseTraining(BaseCallback):
             for name in NETWORKS
         }
         found = [DynamicSparsity.of(arguments[name]["optimizer"]) for name in NETWORKS]
-        left = [sparsity for sparsity in found if sparsity]  # of a training that was interrupted
+        left = [sparsity for sparsity in found if sparsity]  # from an interrupted training
         # Both networks are checked before either is changed.
         _check_not_shared(*(plan(**arguments[name], replaced=left) for name in NETWORKS))
         for sparsity in left:
@@ -117,31 +120,32 @@ class SparseTraining(BaseCallback):
             self._handles.append(sparsity.optimizer.register_step_post_hook(hook))
 
     def _saved(self, model: Any) -> dict[str, Any]:
-        """The topology that the model has from an earlier training, if any.
+        """Return the model's topology from an earlier training, if any.
 
-        With reset_num_timesteps, or where there is no schedule to continue, updates are counted
-        from 0 again.
+        With reset_num_timesteps=True, or without a schedule to continue, updates are counted from 0
+        again.
 
         Raises:
-            UsageError: of another method or density.
+            UsageError: the topology is of another method or density.
         """
         saved: dict[str, Any] = getattr(model, "sparse_topology", {})
-        asked = {"method": self.method, "density": self.densities}
-        for key, value in asked.items():
+        requested = {"method": self.method, "density": self.densities}
+        for key, value in requested.items():
             if saved and saved[key] != value:
                 raise UsageError(
-                    f"SparseTraining: the model was trained with {key} {saved[key]}, not {value}"
+                    f"SparseTraining: {key} is {value}, must be {saved[key]}, with which the model "
+                    "was trained"
                 )
         if not saved:
             return {}
         continues = not self.locals.get("reset_num_timesteps", True) and (
             "schedule" in saved["critic"] and saved["critic"]["updates"] > 0
         )
-        restart = {} if continues else {"updates": 0, "evolutions": 0, "schedule": None}
-        return {name: {**saved[name], **restart} for name in NETWORKS}
+        restart = {} if continues else {"updates": 0, "topology_updates": 0, "schedule": None}
+        return {name: {**current(saved[name], TOPOLOGY_STATE), **restart} for name in NETWORKS}
 
     def _schedules(self, model: Any, saved: Mapping[str, Any]) -> dict[str, Schedule | None]:
-        """Each network's schedule, in its own updates."""
+        """Return each network's schedule, in updates of that network."""
         self._ends = dict.fromkeys(NETWORKS)
         if self.method == "static":
             return dict.fromkeys(NETWORKS, self.schedule)
@@ -160,7 +164,7 @@ class SparseTraining(BaseCallback):
         return found
 
     def _continued(self, name: str, kept: Mapping[str, Any], model: Any, delay: int) -> Schedule:
-        """The schedule that a network has; a default one that is not annealed gets longer."""
+        """Return a network's saved schedule; extend a default one that is not annealed."""
         schedule = Schedule(**kept["schedule"])
         end = self._ends[name] = kept.get("end")
         if end is None:
@@ -169,8 +173,8 @@ class SparseTraining(BaseCallback):
             if kept["updates"] >= schedule.last:
                 warnings.warn(
                     f"SparseTraining: the schedule of {self.method} covered an earlier call of "
-                    "learn and has ended, so connections no longer change; pass "
-                    "schedule=Schedule(...) that covers all calls, or begin a new schedule with "
+                    "learn and has ended, so connections no longer change; pass a "
+                    "schedule=Schedule(...) that covers all calls, or start a new schedule with "
                     "reset_num_timesteps=True",
                     stacklevel=2,
                 )
@@ -180,10 +184,10 @@ class SparseTraining(BaseCallback):
         return replace(schedule, last=schedule.last + later)
 
     def _default(self, to_come: int, delay: int) -> Schedule:
-        """The preset's schedule over this training, in updates of the agent or of the network."""
+        """Return the preset's schedule for this training, in updates of its clock."""
         config = preset(METHODS[self.method], "")
         own = delay if config.rewire_clock == "network" else 1
-        every = max(1, min(config.rewire_every_updates, to_come // own // LEAST_EVOLUTIONS))
+        every = max(1, min(config.rewire_every_updates, to_come // own // MIN_TOPOLOGY_UPDATES))
         return Schedule(
             first=config.rewire_first_update or every,
             every=every,
@@ -198,7 +202,7 @@ class SparseTraining(BaseCallback):
             sparsity.settle_targets()  # before any callback can save the model
             total = sparsity.schedule.total
             self.logger.record(f"sparse/{name}_density", sparsity.density)
-            self.logger.record(f"sparse/{name}_evolutions", sparsity.evolutions)
+            self.logger.record(f"sparse/{name}_topology_updates", sparsity.topology_updates)
             self.logger.record(f"sparse/{name}_moved", sparsity.moved)
             if total:
                 done = sparsity.schedule.due_until(sparsity.updates)
@@ -214,10 +218,10 @@ class SparseTraining(BaseCallback):
             self._handles.pop().remove()
 
     def _keep(self, name: str) -> None:
-        """Have the model hold a network's topology as it is now, as what JSON can say."""
+        """Store a network's current topology in the model, as values that JSON can represent."""
         sparsity = self.sparsity[name]
         kept = self.model.sparse_topology
-        if name in kept and kept[name]["evolutions"] == sparsity.evolutions:
+        if name in kept and kept[name]["topology_updates"] == sparsity.topology_updates:
             kept[name]["updates"] = sparsity.updates
             return
         state = sparsity.state_dict()
@@ -230,7 +234,7 @@ class SparseTraining(BaseCallback):
 
 def _keeping_hook(callback: SparseTraining, name: str) -> Any:
     def keep(optimizer: Any, args: object, kwargs: object) -> None:
-        # Another one has come where this one's training was interrupted.
+        # If this callback's training was interrupted, another callback may be attached now.
         if DynamicSparsity.of(optimizer) is callback.sparsity[name]:
             callback._keep(name)
 
@@ -241,7 +245,7 @@ def _check_not_shared(actor: Plan, critic: Plan) -> None:
     """Check that actor and critic have no Linear layer in common.
 
     Raises:
-        UsageError: they have one; its target would stay dense, or two optimizers train it.
+        UsageError: they share one; its target would stay dense, or two optimizers would train it.
     """
     of_actor = {id(layer.linear) for layer in actor.layers}
     for row in critic.rows:
@@ -253,7 +257,7 @@ def _check_not_shared(actor: Plan, critic: Plan) -> None:
 
 
 def _in_own_updates(schedule: Schedule, delay: int) -> Schedule:
-    """The schedule of a network that is updated every delay-th time, in its own updates."""
+    """Convert a schedule to updates of a network that is updated every `delay` agent updates."""
     if schedule.clock == "network":
         return schedule
     return replace(
@@ -265,18 +269,18 @@ def _in_own_updates(schedule: Schedule, delay: int) -> Schedule:
 
 
 def updates_to_come(model: Any) -> int:
-    """How often the agent will be updated until the end of this call of learn.
+    """Return the number of agent updates until the end of this call of learn.
 
     Raises:
-        UsageError: it depends on the length of episodes.
+        UsageError: the number depends on the length of episodes.
     """
     steps: int = model._total_timesteps - max(model.num_timesteps, model.learning_starts)
     if model.gradient_steps < 0:
         return max(0, steps)
     if model.train_freq.unit.value != "step":
         raise UsageError(
-            "SparseTraining: train_freq in episodes does not tell how many updates there will be; "
-            "pass schedule=Schedule(...)"
+            "SparseTraining: with train_freq in episodes the number of updates is not known in "
+            "advance; pass schedule=Schedule(...)"
         )
     every: int = model.train_freq.frequency * model.n_envs
     return max(0, steps // every * int(model.gradient_steps))

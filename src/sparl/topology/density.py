@@ -1,4 +1,4 @@
-"""How many connections each layer of a network gets."""
+"""Distribute connections over the layers of a network."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ Shape = tuple[int, int]  # (n_in, n_out)
 
 
 def round_half_up(x: float) -> int:
-    """The nearest integer; halves go up, for x >= 0."""
+    """Round x >= 0 to the nearest integer, halves upwards."""
     return int(x + 0.5)
 
 
 def erdos_renyi_total(shapes: Sequence[Shape], sparsity: float) -> list[int]:
-    """Connections of each layer, ER over all of them with a target (Evci et al. 2020; RLx2).
+    """Distribute connections by Erdos-Renyi for a total sparsity (Evci et al. 2020; RLx2).
 
-    density_l = eps (n_in + n_out) / (n_in n_out), eps such that the layers together have
-    (1 - sparsity) of their weights; a layer that would exceed 1 is dense and eps is solved again.
-    Each layer then has n - int(sparsity_l n) connections, as RLx2's released code rounds.
+    density_l = eps (n_in + n_out) / (n_in n_out), with eps such that all layers together keep
+    (1 - sparsity) of their weights. A layer whose density would exceed 1 is dense, and eps is
+    computed again for the others. A layer then has n - int(sparsity_l n) connections, rounded as in
+    RLx2's released code.
     """
     sizes = [n_in * n_out for n_in, n_out in shapes]
     total = (1 - sparsity) * sum(sizes)
     full: set[int] = set()
     while True:
-        room = total - sum(sizes[i] for i in full)
+        remaining = total - sum(sizes[i] for i in full)
         weight = sum(sum(shape) for i, shape in enumerate(shapes) if i not in full)
-        eps = room / weight if weight else 0.0
+        eps = remaining / weight if weight else 0.0
         over = {i for i, s in enumerate(shapes) if i not in full and eps * sum(s) > sizes[i]}
         if not over:
             break
@@ -37,27 +38,29 @@ def erdos_renyi_total(shapes: Sequence[Shape], sparsity: float) -> list[int]:
 
 
 def scaled(shapes: Sequence[Shape], wanted: Sequence[float], total: int) -> list[int]:
-    """Connections in proportion to `wanted`, by one factor, so that they add up to `total`.
+    """Scale `wanted` by one factor so that the connections add up to `total`.
 
-    A layer that would exceed its size is full and the factor is solved again; what rounding
-    leaves over goes to the largest layer with room.
+    A layer that would exceed its size is dense, and the factor is computed again for the others.
+    The rounding error is added to the largest layer that can take it.
 
     Args:
-        shapes: of the layers.
+        shapes: shapes of the layers.
         wanted: connections of each layer before scaling, positive.
         total: connections of all layers together.
 
     Raises:
-        ValueError: total is negative or more than the layers can hold.
+        ValueError: total is negative or exceeds the size of the layers.
     """
     sizes = [n_in * n_out for n_in, n_out in shapes]
     if not 0 <= total <= sum(sizes):
-        raise ValueError(f"density: {total} connections for layers that hold {sum(sizes)}")
+        raise ValueError(
+            f"density: {total} connections, must be in [0, {sum(sizes)}], the size of the layers"
+        )
     full: set[int] = set()
     while True:
-        room = total - sum(sizes[i] for i in full)
+        remaining = total - sum(sizes[i] for i in full)
         weight = sum(w for i, w in enumerate(wanted) if i not in full)
-        factor = room / weight if weight else 0.0
+        factor = remaining / weight if weight else 0.0
         over = {i for i, w in enumerate(wanted) if i not in full and factor * w > sizes[i]}
         if not over:
             break

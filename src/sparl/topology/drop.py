@@ -1,4 +1,4 @@
-"""Which connections are removed. A rule takes a layer and a count and returns indices."""
+"""Drop rules: choose the connections to remove. A rule maps a layer and a count to indices."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ from sparl.topology.rules import Indices, drop_rule
 
 
 def round_down(x: float) -> int:
-    """The largest integer that is not above x, for x >= 0.
+    """Round x >= 0 down to an integer.
 
-    A product such as 0.57 x 100, which is 56.99999999999999 in binary, counts as 57.
+    A product such as 0.57 x 100, which is 56.99999999999999 in binary, is rounded to 57.
     """
     return math.floor(round(x, 9))
 
 
 @drop_rule("smallest", rounding=round_down)
 def drop_smallest(layer: LayerView, count: int, rng: Generator) -> Indices:
-    """The `count` weights of smallest magnitude, ties by canonical position (RigL, RLx2).
+    """Drop the `count` weights of smallest magnitude, ties by canonical position (RigL, RLx2).
 
-    The count is floor(zeta N) of all N connections, as RLx2's released code has it.
+    The count is floor(zeta N) of all N connections, as in RLx2's released code.
     """
     return _smallest(np.abs(layer.weights), count)
 
 
 @drop_rule("nearest_zero_of_each_sign", removes_dead_links=True)
 def drop_nearest_zero_of_each_sign(layer: LayerView, count: int, rng: Generator) -> Indices:
-    """SET's rule (Mocanu et al. 2018) as DS uses it, for a layer of live connections.
+    """Drop the weights nearest zero of each sign, as in DS (SET's rule, Mocanu et al. 2018).
 
-    The count is round(eta L) of the L live connections. It is shared between positive and
-    negative weights in proportion to their numbers; of each sign those nearest zero are removed,
-    ties by canonical position. Dead links, whose weight is exactly 0, are removed in addition
-    before this rule is asked.
+    The count is round(eta L) of the L live connections. It is divided between positive and
+    negative weights in proportion to their numbers. Ties are broken by canonical position. Dead
+    links, whose weight is exactly 0, are removed in addition, before this rule is called.
     """
     w = layer.weights
     positive, negative = np.flatnonzero(w > 0), np.flatnonzero(w < 0)
@@ -51,7 +50,7 @@ def drop_nearest_zero_of_each_sign(layer: LayerView, count: int, rng: Generator)
 
 
 def _smallest(values: NDArray[np.float32], count: int) -> Indices:
-    """Indices of the `count` smallest values, ties by index, in linear time."""
+    """Return the indices of the `count` smallest values, ties by index, in linear time."""
     if count <= 0:
         return np.empty(0, np.int64)
     threshold = np.partition(values, count - 1)[count - 1]

@@ -1,4 +1,4 @@
-"""Where connections are added. A rule takes a layer and a count and returns free positions."""
+"""Grow rules: choose where to add connections. A rule returns `count` free positions."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sparl.topology.rules import GRADIENT, grow_rule
 
 @grow_rule("random")
 def grow_random(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
-    """Uniform among all free positions, those just dropped included (Mocanu et al. 2018)."""
+    """Grow uniformly at all free positions, including those just dropped (Mocanu et al. 2018)."""
     return random_free_positions(kept, count, rng)
 
 
 @grow_rule("gradient", needs={GRADIENT})
 def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
-    """The free positions of largest |dL/dw| (RigL, Evci et al. 2020), ties by canonical position.
+    """Grow where |dL/dw| is largest (RigL, Evci et al. 2020), ties by canonical position.
 
-    The dense gradient is walked in chunks of rows, of which only the best `count` so far are
-    kept: memory is proportional to connections at any width.
+    The dense gradient is computed in chunks of rows, and only the best `count` positions so far
+    are kept, so that memory is proportional to the number of connections at any width.
 
     Raises:
         FloatingPointError: a gradient is not finite.
@@ -48,11 +48,11 @@ def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Gene
     return np.sort(positions)
 
 
-CHUNK_VALUES = 1 << 20  # entries of the dense gradient in memory at a time
+CHUNK_VALUES = 1 << 20  # maximum entries of the dense gradient in memory
 
 
 def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Ascending indices of the `count` largest values, all if there are no more; ties by index."""
+    """Return ascending indices of the `count` largest values (all if fewer), ties by index."""
     if values.size <= count:
         return np.arange(values.size)
     threshold = np.partition(values, values.size - count)[values.size - count]
@@ -62,10 +62,10 @@ def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
 
 
 def random_free_positions(kept: Pattern, count: int, rng: Generator) -> Positions:
-    """`count` distinct free positions, uniformly, without listing the free ones.
+    """Draw `count` distinct free positions uniformly, without listing all free positions.
 
-    Memory is proportional to kept connections and count. The rank-th free position is
-    rank + (kept positions before it).
+    Memory is proportional to the kept connections and the count. The free position of a rank is
+    the rank plus the number of kept positions before it.
     """
     ranks = distinct_integers(kept.size - kept.connections, count, rng)
     free_before = kept.positions - np.arange(kept.connections)  # free positions before each kept
@@ -73,14 +73,14 @@ def random_free_positions(kept: Pattern, count: int, rng: Generator) -> Position
 
 
 def distinct_integers(population: int, count: int, rng: Generator) -> Positions:
-    """`count` distinct integers of [0, population), uniformly, ascending, in memory O(count).
+    """Draw `count` distinct integers of [0, population) uniformly, ascending, in O(count) memory.
 
     Raises:
         ValueError: count exceeds population.
     """
     if count > population:
-        raise ValueError(f"{count} distinct integers of {population}")
-    if count > population // 2:  # draw what is left out instead
+        raise ValueError(f"{count} distinct integers, must be at most the population {population}")
+    if count > population // 2:  # draw the complement instead
         wanted = np.ones(population, np.bool_)
         wanted[distinct_integers(population, population - count, rng)] = False
         return np.flatnonzero(wanted)

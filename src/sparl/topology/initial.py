@@ -1,4 +1,4 @@
-"""The pattern a layer starts with."""
+"""Choose the initial pattern of a layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparl.topology.grow import random_free_positions
 
 
 def random_pattern(n_in: int, n_out: int, connections: int, rng: Generator) -> Pattern:
-    """Exactly `connections` of them, uniformly at random: growth from nothing."""
+    """Draw a pattern with exactly `connections` connections, uniformly at random."""
     empty = Pattern(n_in, n_out, np.empty(0, np.int64))
     return Pattern(n_in, n_out, random_free_positions(empty, connections, rng))
 
@@ -19,21 +19,24 @@ def random_pattern(n_in: int, n_out: int, connections: int, rng: Generator) -> P
 def largest_of_uniform(
     n_in: int, n_out: int, connections: int, bound: float, rng: Generator
 ) -> tuple[Pattern, NDArray[np.float32]]:
-    """The `connections` largest magnitudes of a uniform initialisation, and their values.
+    """Draw the largest weights of a uniform initialisation.
 
-    RLx2's released code draws all n_in n_out weights and keeps the largest of them. This draws
-    the same distribution without the others: which positions they are is uniform, and their
-    magnitudes are the top order statistics of as many uniform draws, one below the other.
+    RLx2's released code draws all n_in n_out weights and keeps those of largest magnitude. This
+    function draws from the same distribution without the other weights: positions are uniform, and
+    magnitudes are the largest order statistics of n_in n_out uniform draws, in descending order.
 
     Args:
-        n_in: inputs.
-        n_out: outputs.
-        connections: how many to keep.
-        bound: the weights are uniform within it.
-        rng: the stream.
+        n_in: number of inputs.
+        n_out: number of outputs.
+        connections: number of weights to keep.
+        bound: weights are uniform in [-bound, bound].
+        rng: the generator.
+
+    Returns:
+        The pattern, and its weights, float32 [connections].
     """
     pattern = random_pattern(n_in, n_out, connections, rng)
-    # The largest of k uniforms on [0, 1] is u^(1/k); below it the others are uniform again.
+    # The largest of k uniforms on [0, 1] is u^(1/k); given it, the others are uniform below it.
     remaining = n_in * n_out - np.arange(connections)
     magnitudes = bound * np.exp(np.cumsum(np.log1p(-rng.random(connections)) / remaining))
     rng.shuffle(magnitudes)
@@ -42,7 +45,7 @@ def largest_of_uniform(
 
 
 def largest_of_matrix(matrix: NDArray[np.float32], connections: int) -> Pattern:
-    """The positions of the `connections` largest magnitudes of [n_out, n_in], ties by position."""
+    """Keep the `connections` largest magnitudes of a matrix [n_out, n_in], ties by position."""
     magnitudes = np.abs(matrix).reshape(-1)
     order = np.argsort(-magnitudes, kind="stable")[:connections]
     n_out, n_in = matrix.shape

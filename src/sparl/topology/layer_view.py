@@ -1,4 +1,4 @@
-"""What a drop or grow rule may know of a layer."""
+"""The part of a layer that drop and grow rules see."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sparl.sparse.pattern import Pattern
 
 
 class DenseGradient(Protocol):
-    """dL/dW of all positions, existing or not, of which rows are asked for."""
+    """dL/dW of all positions, existing or not, computed row by row."""
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
-        """float32 [rows, n_in]."""
+        """Compute some rows: float32 [rows, n_in]."""
 
 
 @dataclass(frozen=True, eq=False)
 class FactoredGradient:
-    """dL/dW = dY X^T, of which only the rows that are asked for are ever worked out.
+    """dL/dW = dY X^T, whose rows are computed on access.
 
     Attributes:
         dy: float32 [n_out, B], the gradient of the loss to the layer's sums.
@@ -31,19 +31,19 @@ class FactoredGradient:
     x: NDArray[np.float32]
 
     def __getitem__(self, rows: slice) -> NDArray[np.float32]:
-        """float32 [rows, n_in]."""
+        """Compute some rows: float32 [rows, n_in]."""
         return self.dy[rows] @ self.x.T
 
 
 @dataclass(frozen=True, eq=False)
 class LayerView:
-    """A layer as topology sees it.
+    """A layer's pattern, weights and, for rules that need it, gradient.
 
     Attributes:
-        pattern: its existing connections.
+        pattern: the existing connections.
         weights: float32 [N], in canonical order.
-        gradient: of the loss just taken, for methods that grow by gradient; an array
-            float32 [n_out, n_in] will do. None for the others.
+        gradient: gradient of the current loss, for rules that need it; an array float32
+            [n_out, n_in] is accepted. None for other rules.
     """
 
     pattern: Pattern

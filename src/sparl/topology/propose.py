@@ -1,4 +1,4 @@
-"""The one place where a change of topology is worked out; it owns every invariant."""
+"""Compute topology updates of one layer and enforce their invariants."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from sparl.topology.rules import (
 
 @dataclass(frozen=True)
 class TopologyMethod:
-    """How connections are chosen: a drop rule and a grow rule.
+    """A drop rule and a grow rule.
 
     Attributes:
-        drop: a registered rule, or a function, which declares nothing: its count is
+        drop: a registered rule or a function. A function declares no needs, and its count is
             round(fraction N) of all N connections.
-        grow: a registered rule, or a function.
+        grow: a registered rule or a function.
     """
 
     drop: ChooseDropped
@@ -39,10 +39,10 @@ class TopologyMethod:
 
     @classmethod
     def named(cls, drop: str, grow: str) -> TopologyMethod:
-        """The registered rules of these names.
+        """Look up registered rules by their names.
 
         Raises:
-            UsageError: a rule is not registered, with how to register it.
+            UsageError: a rule is not registered; the message says how to register it.
         """
         wrong = wrong_rules(drop, grow)
         if wrong:
@@ -51,28 +51,28 @@ class TopologyMethod:
 
     @property
     def drop_rule(self) -> DropRule:
-        """The drop rule and what it declares."""
+        """The drop rule with its declarations."""
         return self.drop if isinstance(self.drop, DropRule) else DropRule(self.drop)
 
     @property
     def needs(self) -> frozenset[str]:
-        """What either rule reads besides pattern and weights."""
+        """What the rules read in addition to pattern and weights."""
         grow = self.grow if isinstance(self.grow, GrowRule) else GrowRule(self.grow)
         return self.drop_rule.needs | grow.needs
 
 
 def wrong_rules(drop: str, grow: str) -> list[str]:
-    """A message for each of the two names that no rule is registered by."""
+    """Return a message for each of the two names that is not registered."""
     texts = (unregistered("drop", drop, DROP_RULES), unregistered("grow", grow, GROW_RULES))
     return [text for text in texts if text]
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A change of one layer's topology.
+    """A topology update of one layer.
 
     Attributes:
-        rewiring: from the old pattern to the new one, of as many connections.
+        rewiring: from the old pattern to the new one, with the same number of connections.
         dropped_live: connections dropped whose weight was not 0.
         dropped_dead: connections dropped whose weight was exactly 0.
     """
@@ -83,30 +83,31 @@ class Proposal:
 
     @property
     def dropped(self) -> int:
-        """Connections dropped, and as many grown."""
+        """Number of connections dropped, which equals the number grown."""
         return self.dropped_live + self.dropped_dead
 
 
 def propose(
     method: TopologyMethod, layer: LayerView, fraction: float, rng: Generator
 ) -> Proposal | None:
-    """Drop a fraction of a layer's connections and grow as many, at free positions.
+    """Drop a fraction of a layer's connections and grow the same number at free positions.
 
-    The count is the drop rule's: rounded as it declares, of all N connections or, where the rule
-    removes dead links, of the L live ones, and all dead links in addition. The positions that are
-    free after the drop always suffice. A position that is dropped and grown again is in both
-    patterns: it never left.
+    The drop rule declares how the count is rounded and whether it removes dead links. If it does,
+    the fraction applies to the L live connections, and all dead links are dropped in addition;
+    otherwise it applies to all N connections. There are always enough free positions after the
+    drop. A position that is dropped and grown again is in both patterns and keeps its values.
 
     Returns:
-        The change, of exactly N connections; None where nothing is dropped. A layer that is full
-        or empty is left alone.
+        The update; the new pattern has exactly N connections. None if nothing is dropped, as in
+        a dense or an empty layer.
 
     Raises:
-        ValueError: fraction outside [0, 1].
-        RuntimeError: a rule broke its contract (count, repetition, a position not free).
+        ValueError: the fraction is outside [0, 1].
+        RuntimeError: a rule returned a wrong number of connections, one of them twice, or a
+            position that is not free.
     """
     if not 0 <= fraction <= 1:
-        raise ValueError(f"propose: fraction {fraction}, must be in [0, 1]")
+        raise ValueError(f"propose: fraction is {fraction}, must be in [0, 1]")
     pattern = layer.pattern
     if pattern.connections == pattern.size:
         return None
@@ -120,20 +121,27 @@ def propose(
     chosen = rule(candidates, count, rng) if count else np.empty(0, np.int64)
     kept_positions = np.delete(candidates.pattern.positions, chosen)
     if chosen.size != count or kept_positions.size != candidates.pattern.connections - count:
-        raise RuntimeError(f"drop rule: {count} connections asked for, got {chosen.size}")
+        raise RuntimeError(
+            f"drop rule: returned {chosen.size} connections, {np.unique(chosen).size} of them "
+            f"distinct; must return {count} distinct ones"
+        )
     kept = Pattern(pattern.n_in, pattern.n_out, kept_positions)
 
     grown = method.grow(layer, kept, count + dead, rng)
     positions = union(kept.positions, grown)
     if grown.size != count + dead or positions.size != pattern.connections:
-        raise RuntimeError(f"grow rule: {count + dead} free positions asked for, got {grown.size}")
+        free = positions.size - kept.connections
+        raise RuntimeError(
+            f"grow rule: returned {grown.size} positions, {free} of them distinct and free; must "
+            f"return {count + dead} such positions"
+        )
     new = Pattern(pattern.n_in, pattern.n_out, positions)
     live = int(np.count_nonzero(candidates.weights[chosen]))
     return Proposal(Rewiring(pattern, new), live, count + dead - live)
 
 
 def _live(layer: LayerView) -> LayerView:
-    """The layer without its dead links, whose weight is exactly 0."""
+    """Return the layer without its dead links, whose weight is exactly 0."""
     alive = layer.weights != 0
     if alive.all():
         return layer

@@ -1,4 +1,4 @@
-"""The grammar of rules' names, apart from the rules so that checking a name loads no engine."""
+"""The grammar of rule names, in a module that does not load the native module."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import re
 
 
 def is_rule_name(name: str) -> bool:
-    """Whether a rule could be registered by this name: an ASCII identifier of up to 64 letters."""
+    """Return whether a name is valid: an ASCII identifier of at most 64 characters."""
     return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name) is not None

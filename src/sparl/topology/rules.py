@@ -1,13 +1,13 @@
-"""Drop and grow rules: what they look like, what they need, and the names they are registered by.
+"""Define and register drop and grow rules.
 
-A rule is a function; a decorator registers it, so that a configuration can name it:
+A rule is a function. A decorator registers it, so that a configuration can name it:
 
     @drop_rule("random")
     def drop_random(layer, count, rng):
         return rng.choice(layer.pattern.connections, size=count, replace=False)
 
-The name is recorded in every run that uses the rule. Nothing that is read from a file imports a
-rule: its module is imported by the user, `sparl --import MODULE ...` or `import MODULE` in Python.
+The name is recorded in every run that uses the rule. The user imports the rule's module, by
+`sparl --import MODULE ...` or `import MODULE` in Python; a name in a file never imports anything.
 """
 
 from __future__ import annotations
@@ -28,35 +28,36 @@ from sparl.topology.layer_view import LayerView
 from sparl.topology.rule_names import is_rule_name
 
 Indices = NDArray[np.int64]
-GRADIENT = "gradient"  # the dense gradient of the loss just taken, in layer.gradient
-NEEDS = frozenset({GRADIENT})  # all that a rule can ask for
+GRADIENT = "gradient"  # the dense gradient of the current loss, in layer.gradient
+NEEDS = frozenset({GRADIENT})  # everything that a rule can need
 
 
 class ChooseDropped(Protocol):
     """Chooses which connections to remove."""
 
     def __call__(self, layer: LayerView, count: int, rng: Generator) -> Indices:
-        """int64 [count]: indices, without repetition, into the layer's connections."""
+        """Return distinct indices into the layer's connections, int64 [count]."""
 
 
 class ChooseGrown(Protocol):
     """Chooses where to add connections."""
 
     def __call__(self, layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
-        """int64 [count]: positions, without repetition, that are free in `kept`."""
+        """Return distinct positions that are free in `kept`, int64 [count]."""
 
 
 @dataclass(frozen=True)
 class DropRule:
-    """A drop rule: the function that chooses, and what it declares.
+    """A drop rule: the function and its declarations.
 
     Attributes:
         choose: the function; see ChooseDropped.
-        name: it is registered by.
-        needs: what it reads besides pattern and weights, a subset of NEEDS.
+        name: the name by which the rule is registered.
+        needs: what the rule reads in addition to pattern and weights, a subset of NEEDS.
         removes_dead_links: every connection whose weight is exactly 0 is removed before the rule
-            is asked. The rule then sees the live connections alone, and the fraction is of them.
-        rounding: makes a whole number of fraction x connections.
+            is called. The rule then sees only live connections, and the fraction is relative to
+            their number.
+        rounding: rounds fraction x connections to an integer.
     """
 
     choose: ChooseDropped
@@ -66,11 +67,11 @@ class DropRule:
     rounding: Callable[[float], int] = round_half_up
 
     def __call__(self, layer: LayerView, count: int, rng: Generator) -> Indices:
-        """int64 [count]: indices, without repetition, into the layer's connections."""
+        """Return distinct indices into the layer's connections, int64 [count]."""
         return self.choose(layer, count, rng)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Copy a registered rule by its name, as its module's name for the function is the rule."""
+        """Copy a registered rule by its name, because its module binds the rule to that name."""
         if DROP_RULES.get(self.name) is self:
             return registered_rule, ("drop", self.name)
         declared = self.name, self.needs, self.removes_dead_links, self.rounding
@@ -79,12 +80,12 @@ class DropRule:
 
 @dataclass(frozen=True)
 class GrowRule:
-    """A grow rule: the function that chooses, and what it declares.
+    """A grow rule: the function and its declarations.
 
     Attributes:
         choose: the function; see ChooseGrown.
-        name: it is registered by.
-        needs: what it reads besides pattern and weights, a subset of NEEDS.
+        name: the name by which the rule is registered.
+        needs: what the rule reads in addition to pattern and weights, a subset of NEEDS.
     """
 
     choose: ChooseGrown
@@ -92,7 +93,7 @@ class GrowRule:
     needs: frozenset[str] = frozenset()
 
     def __call__(self, layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
-        """int64 [count]: positions, without repetition, that are free in `kept`."""
+        """Return distinct positions that are free in `kept`, int64 [count]."""
         return self.choose(layer, kept, count, rng)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -110,7 +111,7 @@ def registered_rule(kind: str, name: str) -> DropRule | GrowRule:
     """Return the drop or grow rule of a name.
 
     Raises:
-        KeyError: it is not registered.
+        KeyError: no rule is registered by this name.
     """
     return DROP_RULES[name] if kind == "drop" else GROW_RULES[name]
 
@@ -125,7 +126,7 @@ def drop_rule(
     """Register a function as the drop rule of this name; see DropRule for the arguments.
 
     Raises:
-        UsageError: the name is taken or not an identifier, or a need is unknown.
+        UsageError: the name is in use or not an identifier, or a need is unknown.
     """
 
     def register(choose: ChooseDropped) -> DropRule:
@@ -141,7 +142,7 @@ def grow_rule(name: str, *, needs: Collection[str] = ()) -> Callable[[ChooseGrow
     """Register a function as the grow rule of this name; see GrowRule for the arguments.
 
     Raises:
-        UsageError: the name is taken or not an identifier, or a need is unknown.
+        UsageError: the name is in use or not an identifier, or a need is unknown.
     """
 
     def register(choose: ChooseGrown) -> GrowRule:
@@ -154,12 +155,12 @@ def grow_rule(name: str, *, needs: Collection[str] = ()) -> Callable[[ChooseGrow
 
 
 def unregistered(kind: str, name: str, rules: Mapping[str, object]) -> str:
-    """A message that says which rules there are and how to register another; "" for a known name.
+    """Return a message that lists the registered rules; "" if the name is registered.
 
     Args:
         kind: "drop" or "grow".
-        name: the rule that is asked for.
-        rules: those that are registered.
+        name: name of the rule.
+        rules: the registered rules.
     """
     if name in rules:
         return ""
@@ -167,8 +168,8 @@ def unregistered(kind: str, name: str, rules: Mapping[str, object]) -> str:
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     known = ", ".join(f"'{known}'" for known in sorted(rules))
     return (
-        f"{kind} is '{name}', must be one of {known}{hint}; a rule of your own is registered when "
-        "its module is imported: sparl --import MODULE ..., or import MODULE in Python"
+        f"{kind} is '{name}', must be one of {known}{hint}; a custom rule is registered when its "
+        "module is imported: sparl --import MODULE ..., or import MODULE in Python"
     )
 
 
@@ -187,11 +188,11 @@ def _check(
         )
     if name in rules and not _same_source(rules[name].choose, choose):
         raise UsageError(
-            f"rule '{name}' is registered already, by {rules[name].choose.__module__}; choose "
+            f"rule '{name}' is already registered by {rules[name].choose.__module__}; choose "
             "another name"
         )
 
 
 def _same_source(a: Callable[..., object], b: Callable[..., object]) -> bool:
-    """Whether both are the same function, perhaps of a module or cell that was run again."""
+    """Return whether both are the same function, defined twice if a module or cell ran again."""
     return (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)

@@ -1,4 +1,4 @@
-"""Sparse training under PyTorch code that exists already. Needs `pip install 'sparl[torch]'`.
+"""Sparse training of PyTorch models in existing code. Needs `pip install 'sparl[torch]'`.
 
 sparsity = DynamicSparsity(model, optimizer, method="RigL", density=0.1, schedule=Schedule(...))
 """

@@ -1,4 +1,4 @@
-"""Sparse connections that evolve, under any model's Linear layers and a torch optimizer."""
+"""Dynamic sparse training of the Linear layers of any model with a torch optimizer."""
 
 from __future__ import annotations
 
@@ -30,58 +30,57 @@ from sparl.torch.targets import TargetRule
 from sparl.wording import counted
 
 CHECK_WRAPPER_EVERY = 1000  # steps; the search takes tens of milliseconds
-FEW_ZEROS = 100  # one zero in so many weights may come from a dense initialisation
+FEW_ZEROS = 100  # one zero per this many weights may come from a dense initialisation
 
 
 class DynamicSparsity:
-    """Keeps a model's Linear layers sparse and evolves their connections as the optimizer steps.
+    """Keeps a model's Linear layers sparse and updates their topology when the optimizer steps.
 
-    Weights stay the dense tensors that they are, on their own device (move the model there
-    before), with zeros where there is no connection; gradients there are zeroed as they arrive,
-    so that clipping sees those of connections alone. What is dropped and what grows is chosen by
-    the same code that trains sparl's own agents:
+    Weights remain dense tensors with zeros at absent connections, on their current device; move
+    the model to its device before creating this object. Gradients of absent connections are zeroed
+    before they are accumulated, so that gradient clipping ignores them. Connections are dropped and
+    grown by the code that trains sparl's own agents:
 
-    * static: random connections that never change;
-    * DS (Sokar et al. 2021): random at first; after the optimizer's step all dead links (weights
-      of exactly 0) and the weakest live ones of each sign are removed, and as many random ones
-      are added; targets keep their own connections;
-    * SET (Mocanu et al. 2018) and RigL (Evci et al. 2020) as RLx2 has them: the largest of the
-      initial weights at first; instead of the optimizer's step the smallest go and random ones,
-      or those of largest gradient, come.
+    * static: random connections that never change.
+    * DS (Sokar et al. 2021): random initial connections. After the optimizer's step, all dead links
+      (weights of exactly 0) and the weakest live connections of each sign are dropped, and the same
+      number grows at random. Targets have connections of their own.
+    * SET (Mocanu et al. 2018) and RigL (Evci et al. 2020) as in RLx2: initially the largest initial
+      weights. Instead of the optimizer's step, the smallest weights are dropped, and connections
+      grow at random (SET) or where the gradient is largest (RigL).
 
-    Weights that are sparse already, with at most as many connections as the density asks for, keep
-    all of them; with more of them, or with others than those of `state`, there is a warning.
-    A copy (copy.deepcopy, pickle) is made together with its model, target and optimizer.
+    Weights that are already sparse, with no more connections than the density gives, keep all of
+    them. If they have more, or other connections than `state`, a warning is issued. To copy this
+    object (copy.deepcopy, pickle), copy it together with its model, target and optimizer.
 
-    A connection that grew starts with weight 0 and moments 0. For RigL, the gradients of all
-    positions are kept in `.grad` before a step on which connections change. A layer without
-    gradient is left alone, as optimizers do.
+    A grown connection starts with weight 0 and moments 0. For RigL, `.grad` contains the gradients
+    of all positions before a step on which connections change. A layer without a gradient is
+    skipped, as optimizers skip it.
 
     Args:
-        modules: a model, or several of one optimizer; all Linear layers in them become sparse.
-            Under DistributedDataParallel, wrap the model before; all ranks then have the
-            connections, the random choices and the schedule of the first one.
-        optimizer: torch.optim.SGD, Adam or AdamW. It is not kept alive by this object; when it no
-            longer exists, the model is free.
+        modules: a model, or several models of one optimizer; all their Linear layers become sparse.
+            Under DistributedDataParallel, wrap the model first; all ranks then use the connections,
+            the random choices and the schedule of the first rank.
+        optimizer: torch.optim.SGD, Adam or AdamW. This object does not keep the optimizer alive;
+            when the optimizer no longer exists, the model is released.
         method: static, DS, SET or RigL.
-        density: share of the connections of all layers together, by Erdos-Renyi, in (0, 1]; or
-            of each layer by its name, others stay dense.
-        schedule: when connections change and how many, counted in steps of the optimizer
-            whatever its clock. For all methods but static.
-        target: the target network of the model, of the same modules, if there is one.
-        target_rule: which connections it has: "shared", the model's at the last target update;
-            "own", as many of the largest magnitude. None: as the method has it.
-        seed: of all random choices.
-        state: a state_dict to go on from, for a model whose weights were loaded before.
+        density: share of the connections of all layers together, distributed by Erdos-Renyi, in
+            (0, 1]; or the density of each layer by name, where other layers stay dense.
+        schedule: when connections change and how many, counted in optimizer steps; the schedule's
+            clock is ignored. Required for all methods except static.
+        target: the model's target network, with the same modules, if there is one.
+        target_rule: the target's connections: "shared", the model's at the last target update;
+            "own", the same number of connections with the largest magnitudes. None: the method's.
+        seed: seed of all random choices.
+        state: a state_dict to continue from, for a model whose weights were loaded before.
         quiet: do not print the table of layers.
 
     Raises:
-        UsageError: another optimizer, an optimizer or a layer that is taken, a method or a density
-            that cannot be, no layer to make sparse, a target of another shape, a damaged state;
-            nothing is changed then. In a step: a closure, a weight that was replaced, a model that
-            was wrapped in DistributedDataParallel afterwards.
-        Diverged: in a step: a weight or a gradient, by which connections are to be chosen, is not
-            finite.
+        UsageError: unknown optimizer; an optimizer or a layer in use; unknown method; invalid
+            density; no layer to make sparse; a target of another shape; a damaged state. Nothing is
+            changed in these cases. In a step: a closure, a weight that was replaced, or a model
+            that was wrapped in DistributedDataParallel after this object was created.
+        Diverged: in a step: a weight or gradient that the rules need is not finite.
     """
 
     def __init__(
@@ -108,8 +107,8 @@ class DynamicSparsity:
         self._rule = TopologyMethod.named(choices.drop, choices.grow)
         self._skips_step = choices.rewire_skips_step
         self._rng = stream(seed, "topology")
-        self._set_aside: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._evolves_after_step = False
+        self._withheld: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._updates_after_step = False
 
         self._rows, self.layers, self._targets = planned.rows, planned.layers, planned.targets
         self._optimizer = weakref.ref(optimizer)
@@ -117,23 +116,23 @@ class DynamicSparsity:
         self._wrapper_checked = False
         saved = self._first_topology(planned, choices.initial_topology)
         _warn_of_lost_weights(planned, saved)
-        self._take(saved)
+        self._restore(saved)
         if state is None:
-            for followed in self._targets:
-                followed.start()
+            for tracked in self._targets:
+                tracked.start()
         self._attach(optimizer)
         if not quiet:
             PlainConsole().print(self.table())
 
     def _first_topology(self, planned: Plan, choice: str) -> SavedTopology:
-        """The topology to begin with; under DistributedDataParallel that of the first rank."""
+        """Return the initial topology; under DistributedDataParallel, that of the first rank."""
         saved = planned.saved
         if saved is None:
             patterns = {
                 layer.name: self._initial(layer, planned.counts[layer.name], choice)
                 for layer in self.layers
             }
-            saved = SavedTopology(patterns, updates=0, evolutions=0, moved=0, rng=self._rng)
+            saved = SavedTopology(patterns, updates=0, topology_updates=0, moved=0, rng=self._rng)
         wrapper = wrapper_of(layer.weight for layer in self.layers)
         self._synchronised = wrapper is not None
         if wrapper is not None:
@@ -148,14 +147,14 @@ class DynamicSparsity:
         existing = np.flatnonzero(values)
         if existing.size == values.size or existing.size > count:
             return random_pattern(n_in, n_out, count, self._rng)
-        # The weights are sparse already: keep all of them.
+        # The weights are already sparse: keep all of them.
         kept = Pattern(n_in, n_out, existing)
         grown = random_free_positions(kept, count - existing.size, self._rng)
         return Pattern(n_in, n_out, union(existing, grown))
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer, which must be kept elsewhere.
+        """The optimizer; the caller must keep it alive.
 
         Raises:
             UsageError: it no longer exists.
@@ -169,7 +168,7 @@ class DynamicSparsity:
         return optimizer
 
     def _moments(self, layer: MaskedLinear) -> list[torch.Tensor]:
-        """The optimizer's tensors with one value per weight of the layer."""
+        """Return the optimizer's tensors with one value per weight of the layer."""
         state = self.optimizer.state.get(layer.weight, {})
         return [
             value
@@ -177,7 +176,7 @@ class DynamicSparsity:
             if isinstance(value, torch.Tensor) and value.shape == layer.weight.shape
         ]
 
-    # --- What happens at the optimizer's steps -------------------------------------------------
+    # --- Hooks of the optimizer's steps --------------------------------------------------------
 
     def _attach(self, optimizer: torch.optim.Optimizer) -> None:
         self._handles += [
@@ -185,20 +184,20 @@ class DynamicSparsity:
             optimizer.register_step_post_hook(self._after_step),
         ]
         for layer in self.layers:
-            # Before the gradient is accumulated, so that every other hook sees it masked.
+            # Runs before the gradient is accumulated, so that every other hook sees it masked.
             self._handles += [layer.weight.register_hook(_gradient_hook(self, layer))]
-        for followed in self._targets:
-            self._handles += followed.attach()
+        for tracked in self._targets:
+            self._handles += tracked.attach()
         weakref.finalize(optimizer, _remove_all, self._handles).atexit = False
         attached[optimizer] = self
 
     @staticmethod
     def of(optimizer: torch.optim.Optimizer) -> DynamicSparsity | None:
-        """The one that an optimizer has now."""
+        """Return the object that is attached to an optimizer, if any."""
         return attached.get(optimizer)
 
     def remove(self) -> None:
-        """Let go of the optimizer and the model; zeros stay zeros until somebody trains them."""
+        """Detach from the optimizer and the model; training would then change the zeros."""
         self.settle_targets()
         _remove_all(self._handles)
         optimizer = self._optimizer()
@@ -206,12 +205,12 @@ class DynamicSparsity:
             del attached[optimizer]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the hooks, for copies and pickles."""
+        """Return everything except the hooks, for copies and pickles."""
         state = {k: v for k, v in self.__dict__.items() if k not in ("_handles", "_optimizer")}
         return {**state, "optimizer": self.optimizer, "attached": bool(self._handles)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Attach the copy to the copied model and optimizer, if the original is attached."""
+        """Attach the copy to the copied model and optimizer if the original is attached."""
         state = dict(state)
         optimizer, is_attached = state.pop("optimizer"), state.pop("attached")
         self.__dict__.update(state)
@@ -232,32 +231,35 @@ class DynamicSparsity:
 
     def _before_step(self, optimizer: object, args: tuple[Any, ...], kwargs: Any) -> None:
         if any(callable(argument) for argument in (*args[1:], *kwargs.values())):
-            raise UsageError("DynamicSparsity: step(closure) cannot be; call backward() before it")
+            raise UsageError(
+                "DynamicSparsity: step(closure) is not supported; call backward() before step()"
+            )
         self._check_weights_and_ranks()
-        # A fused optimizer under a GradScaler is called for steps, too, that it leaves out.
+        # Under a GradScaler, a fused optimizer's step is called even if it skips the update.
         overflow = getattr(self.optimizer, "found_inf", None)
-        evolve = self._due and not overflow
+        due = self._due and not overflow
         self.updates += not overflow
-        self._evolves_after_step = evolve and not self._skips_step
-        skips = evolve and self._skips_step
+        self._updates_after_step = due and not self._skips_step
+        skips = due and self._skips_step
         if skips:
-            self._evolve()
+            self._update_topology()
         for layer in self.layers:
             if layer.weight.grad is not None and not layer.dense:
                 layer.weight.grad.masked_fill_(layer.absent, 0)
         if skips:
-            # A parameter without gradient is left alone by the step.
+            # The step ignores parameters without a gradient.
             for group in self.optimizer.param_groups:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        self._set_aside.append((parameter, parameter.grad))
+                        self._withheld.append((parameter, parameter.grad))
                         parameter.grad = None
 
     def _check_weights_and_ranks(self) -> None:
-        """Check that the optimizer trains the layers' weights and all ranks the same connections.
+        """Check that the optimizer trains the layers' weights, and all ranks the same connections.
 
         Raises:
-            UsageError: a weight was replaced, or the model wrapped, since this was created.
+            UsageError: a weight was replaced, or the model was wrapped, after the creation of this
+                object.
         """
         for layer in self.layers:
             layer.check_weight()
@@ -268,34 +270,34 @@ class DynamicSparsity:
         if wrapper_of(layer.weight for layer in self.layers) is not None:
             raise UsageError(
                 "DynamicSparsity: the model was wrapped in DistributedDataParallel afterwards, so "
-                "that ranks may have different connections; create DynamicSparsity after it"
+                "ranks may have different connections; wrap it before creating DynamicSparsity"
             )
 
     def _after_step(self, optimizer: object, args: object, kwargs: object) -> None:
-        for parameter, gradient in self._set_aside:
+        for parameter, gradient in self._withheld:
             parameter.grad = gradient
-        self._set_aside.clear()
+        self._withheld.clear()
         with torch.no_grad():
             for layer in self.layers:
                 if not layer.dense:
                     layer.weight.masked_fill_(layer.absent, 0)
-        if self._evolves_after_step:
-            self._evolve()
+        if self._updates_after_step:
+            self._update_topology()
 
-    def _evolve(self) -> None:
-        """Drop and grow in every layer, at the fraction that is due now."""
-        self.settle_targets()  # by the connections that there were
+    def _update_topology(self) -> None:
+        """Drop and grow connections in every layer, at the schedule's current fraction."""
+        self.settle_targets()  # with the connections before the update
         fraction = self.schedule.fraction_at(self.updates)
-        self.evolutions += 1
+        self.topology_updates += 1
         self.moved = 0
         for layer, rewiring in [(layer, self._propose(layer, fraction)) for layer in self.layers]:
             if rewiring is not None:
-                layer.take(rewiring.new, self._moments(layer), grown=True)
+                layer.set_pattern(rewiring.new, self._moments(layer), grown=True)
                 self.moved += rewiring.grown.size
 
     def _propose(self, layer: MaskedLinear, fraction: float) -> Rewiring | None:
         if layer.weight.grad is None:
-            return None  # it took no part in the loss, or was frozen
+            return None  # the layer is not part of the loss, or is frozen
         values = layer.values()
         gradient = to_numpy(layer.weight.grad) if GRADIENT in self._rule.needs else None
         for what, array in (("weight", values), ("gradient", gradient)):
@@ -309,25 +311,25 @@ class DynamicSparsity:
         return None if proposal is None else proposal.rewiring
 
     def settle_targets(self) -> None:
-        """Hold the target to its rule now; needed only where its layers are not called as such."""
-        for followed in self._targets:
-            followed.settle()
+        """Apply the target rule now; needed only for target layers that are not called directly."""
+        for tracked in self._targets:
+            tracked.settle()
 
-    # --- What can be asked ---------------------------------------------------------------------
+    # --- State ---------------------------------------------------------------------------------
 
     @property
     def patterns(self) -> dict[str, Pattern]:
-        """The connections of each layer that can be sparse, by its name."""
+        """The connections of each layer that can be sparse, by the layer's name."""
         return {layer.name: layer.pattern for layer in self.layers}
 
     @property
     def density(self) -> float:
-        """Existing connections of these layers over possible ones."""
+        """Share of these layers' possible connections that exist."""
         patterns = self.patterns.values()
         return sum(p.connections for p in patterns) / sum(p.size for p in patterns)
 
     def table(self) -> str:
-        """Which layers are sparse, and which are not and why; one line each."""
+        """Describe each layer in one line: its connections, or why it is not sparse."""
         patterns = self.patterns
         width = max(len(row.name) for row in self._rows)
         lines = []
@@ -335,7 +337,7 @@ class DynamicSparsity:
             pattern = patterns.get(row.name)
             if pattern is None:
                 kind = type(row.module).__name__
-                lines.append(f"{row.name:<{width}}  {kind}: {row.why_not}")
+                lines.append(f"{row.name:<{width}}  {kind}: {row.reason}")
             else:
                 lines.append(
                     f"{row.name:<{width}}  {pattern.n_in} -> {pattern.n_out}: "
@@ -344,20 +346,23 @@ class DynamicSparsity:
                 )
         total = sum(p.connections for p in patterns.values())
         size = sum(p.size for p in patterns.values())
-        evolutions = self.schedule.total
-        evolving = f", {counted(evolutions, 'evolution')}" if evolutions else ""
+        planned = self.schedule.total
+        updates = f", {counted(planned, 'topology update')}" if planned else ""
         lines.append(
-            f"{self.method}: {total:,} of {size:,} connections, {self.density:.1%}{evolving}"
+            f"{self.method}: {total:,} of {size:,} connections, {self.density:.1%}{updates}"
         )
         return "\n".join(lines)
 
     def state_dict(self) -> dict[str, Any]:
-        """Connections, counters and the random stream; weights and moments are the model's own."""
+        """Return connections, counters and the random stream.
+
+        Weights are in the model's state_dict, moments in the optimizer's.
+        """
         self.settle_targets()
         return {
             "method": self.method,
             "updates": self.updates,
-            "evolutions": self.evolutions,
+            "topology_updates": self.topology_updates,
             "moved": self.moved,
             "rng": generator_state(self._rng),
             "positions": {
@@ -367,33 +372,35 @@ class DynamicSparsity:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a state, before or after the model and the optimizer take over theirs.
+        """Load a state, before or after loading those of the model and the optimizer.
 
-        A target network takes over its own before.
+        Load the state of a target network first.
 
         Args:
-            state: of state_dict; positions may also be lists of integers.
+            state: the value returned by state_dict; positions may also be lists of integers.
 
         Raises:
-            UsageError: of another method, other layers or other sizes; nothing is changed then.
+            UsageError: the state is of another method, other layers or other sizes; nothing is
+                changed then.
         """
         saved = parse_state(state, self.method, self.layers)
         for layer in self.layers:
             layer.check_weight()
-        self._take(saved)
-        for followed in self._targets:
-            followed.take_as_settled()
+        self._restore(saved)
+        for tracked in self._targets:
+            tracked.mark_settled()
 
-    def _take(self, saved: SavedTopology) -> None:
+    def _restore(self, saved: SavedTopology) -> None:
         moments = [self._moments(layer) for layer in self.layers]
-        self.updates, self.evolutions, self.moved = saved.updates, saved.evolutions, saved.moved
+        self.updates, self.moved = saved.updates, saved.moved
+        self.topology_updates = saved.topology_updates
         self._rng = saved.rng
         for layer, of_layer in zip(self.layers, moments, strict=True):
-            layer.take(saved.patterns[layer.name], of_layer, grown=False)
+            layer.set_pattern(saved.patterns[layer.name], of_layer, grown=False)
 
 
 def _warn_of_lost_weights(planned: Plan, saved: SavedTopology) -> None:
-    """Warn where weights were trained sparse, but not with these connections."""
+    """Warn if weights were trained with other connections than these."""
     lost = []
     for layer in planned.layers:
         values = to_numpy(layer.weight).reshape(-1)
@@ -406,8 +413,8 @@ def _warn_of_lost_weights(planned: Plan, saved: SavedTopology) -> None:
     if lost:
         warnings.warn(
             f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}: "
-            "their zeros do not fit the connections that were asked for; load weights and topology "
-            "of the same training, or ask for the density of the weights",
+            "their zeros do not match the requested connections; load weights and topology of the "
+            "same training, or pass the density of the weights",
             stacklevel=3,
         )
 
@@ -418,7 +425,7 @@ def _remove_all(handles: list[Any]) -> None:
 
 
 def _gradient_hook(sparsity: DynamicSparsity, layer: MaskedLinear) -> Any:
-    @unserializable_hook  # copies have hooks of their own
+    @unserializable_hook  # copies register new hooks
     def zero_absent(gradient: torch.Tensor) -> torch.Tensor | None:
         if layer.dense or sparsity._wants_dense_gradients:
             return None

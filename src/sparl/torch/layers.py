@@ -1,4 +1,4 @@
-"""A model's Linear layers: which of them can be sparse, and one of them with its connections."""
+"""Find the Linear layers of a model that can be sparse, and mask their weights."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Modules: TypeAlias = nn.Module | Iterable[nn.Module]
 
 
 class MaskedLinear:
-    """The weight of a Linear, [n_out, n_in], zero wherever there is no connection.
+    """A Linear layer whose weight, [n_out, n_in], is zero at absent connections.
 
     Args:
-        name: of the layer, for the table and for files.
+        name: name of the layer in tables and files.
         linear: the layer.
     """
 
@@ -37,14 +37,14 @@ class MaskedLinear:
 
     @property
     def dense(self) -> bool:
-        """Whether every connection exists, so that there is nothing to keep at zero."""
+        """Whether every connection exists, so that no weight is masked."""
         return self.pattern.connections == self.pattern.size
 
     def check_weight(self) -> None:
         """Check that the layer still has the weight that the optimizer trains.
 
         Raises:
-            UsageError: it was replaced by another tensor.
+            UsageError: the weight was replaced by another tensor.
         """
         if self.linear.weight is not self.weight:
             raise UsageError(
@@ -53,14 +53,16 @@ class MaskedLinear:
                 "without assign=True, or create the optimizer and DynamicSparsity after loading"
             )
 
-    def take(self, pattern: Pattern, moments: Iterable[torch.Tensor], *, grown: bool) -> None:
-        """Have these connections; what is absent is zero, in the weights and in every moment.
+    def set_pattern(
+        self, pattern: Pattern, moments: Iterable[torch.Tensor], *, grown: bool
+    ) -> None:
+        """Set the connections, and zero weights and moments of absent ones.
 
         Args:
-            pattern: the connections.
+            pattern: the new connections.
             moments: the optimiser's tensors of the weight's shape.
-            grown: connections that were absent before also start from zero. Else they keep
-                what is there, as weights do that were loaded.
+            grown: also zero connections that were absent before. Otherwise they keep their values,
+                which were loaded.
         """
         present = torch.from_numpy(pattern.positions.copy()).to(self.weight.device)
         absent = torch.ones(pattern.size, dtype=torch.bool, device=self.weight.device)
@@ -72,27 +74,27 @@ class MaskedLinear:
         self.pattern, self.absent = pattern, absent
 
     def values(self) -> NDArray[np.float32]:
-        """The weights of the connections, float32 [N], in canonical order."""
+        """Return the weights of the connections, float32 [N], in canonical order."""
         return to_numpy(self.weight).reshape(-1)[self.pattern.positions]
 
 
 def to_numpy(values: torch.Tensor) -> NDArray[np.float32]:
-    """A tensor of any device and precision as float32 on the CPU."""
+    """Copy a tensor of any device and precision to the CPU as float32."""
     array: NDArray[np.float32] = values.detach().to("cpu", torch.float32).numpy()
     return array
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a layer with weights, and why it is not made sparse, if so."""
+    """A layer with weights, and the reason why it is not sparse, if there is one."""
 
     name: str
     module: nn.Module
-    why_not: str | None
+    reason: str | None
 
 
 def named_modules(modules: Modules) -> Iterator[tuple[str, nn.Module]]:
-    """All modules by name; of several models the number of each comes first.
+    """Yield all modules by name; names of several models are prefixed by the model's index.
 
     Names are the same with and without DistributedDataParallel around a model.
     """
@@ -110,13 +112,13 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[Row]:
-    """Every module that has weights of its own, once, and what stands against sparsity.
+    """List every module with weights once, and whether it can be sparse.
 
     Raises:
-        UsageError: a layer without sizes yet.
+        UsageError: the size of a layer is not known yet.
     """
     optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    owners: dict[int, str] = {}  # of each parameter, the first layer that has it
+    owners: dict[int, str] = {}  # the first layer that has each parameter
     rows, seen = [], set()
     for name, module in named_modules(modules):
         parameters = [p for _, p in module.named_parameters(recurse=False)]
@@ -124,52 +126,54 @@ def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[Row]:
         if id(module) in seen or ".parametrizations" in name or not (parameters or parametrised):
             continue
         seen.add(id(module))
-        why = None
+        reason = None
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters):
-            raise UsageError(f"DynamicSparsity: {name} has no sizes yet; run the model once before")
+            raise UsageError(
+                f"DynamicSparsity: the size of {name} is not known yet; run the model once first"
+            )
         own = [p for p in parameters if p is not module._parameters.get("bias")]
         shared = [owners[id(p)] for p in own if id(p) in owners]
         if shared:
-            why = f"shares the weight of {shared[0]}"
+            reason = f"shares the weight of {shared[0]}"
         elif not isinstance(module, nn.Linear):
-            why = "dense, not a Linear"
+            reason = "dense, not a Linear"
         elif not isinstance(module._parameters.get("weight"), nn.Parameter):
-            why = "dense, its weight is computed from others"
+            reason = "dense, its weight is computed from others"
         elif module.weight.numel() == 0:
-            why = "has no weights"
+            reason = "has no weights"
         elif not module.weight.requires_grad:
-            why = "dense, its weight is frozen"
+            reason = "dense, its weight is frozen"
         elif id(module.weight) not in optimised:
-            why = "dense, not in this optimizer"
+            reason = "dense, not in this optimizer"
         for parameter in own:
             owners.setdefault(id(parameter), name)
-        rows.append(Row(name, module, why))
+        rows.append(Row(name, module, reason))
     return rows
 
 
 def connections(
     shapes: Mapping[str, tuple[int, int]], density: float | Mapping[str, float]
 ) -> dict[str, int]:
-    """How many connections each layer gets.
+    """Return the number of connections of each layer.
 
     Args:
         shapes: (n_in, n_out) by name.
-        density: of all layers together, shared out by Erdos-Renyi (Evci et al. 2020); or that of
-            each layer by its name, where layers that are not named stay dense.
+        density: density of all layers together, distributed by Erdos-Renyi (Evci et al. 2020); or
+            the density of each layer by name, where other layers stay dense.
 
     Raises:
-        UsageError: a density outside (0, 1], a name that no layer has.
+        UsageError: a density is outside (0, 1], or no layer has a name.
     """
     if isinstance(density, Mapping):
         unknown = sorted(set(density) - set(shapes))
         if unknown:
             raise UsageError(
-                f"density: no layer {', '.join(unknown)} to make sparse; there are "
+                f"density: unknown layer {', '.join(unknown)}; the layers that can be sparse are "
                 f"{', '.join(shapes)}"
             )
     for value in density.values() if isinstance(density, Mapping) else (density,):
         if not 0 < value <= 1:
-            raise UsageError(f"density: {value}, must be in (0, 1]")
+            raise UsageError(f"density is {value}, must be in (0, 1]")
     if isinstance(density, Mapping):
         return {
             name: max(1, round_half_up(density.get(name, 1.0) * n_in * n_out))

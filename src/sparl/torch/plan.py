@@ -1,6 +1,6 @@
-"""What DynamicSparsity will do to a model.
+"""Plan what DynamicSparsity will do to a model.
 
-Everything that can be wrong is found here, before the model or its optimizer is changed.
+All errors are raised here, before the model or its optimizer is changed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from numpy.random import Generator
 
 from sparl.errors import UsageError
 from sparl.methods import preset
+from sparl.old_names import TOPOLOGY_STATE, current
 from sparl.random_streams import restore_generator, stream
 from sparl.sparse.pattern import Pattern
 from sparl.topology.schedule import Schedule
 from sparl.torch.layers import MaskedLinear, Modules, Row, connections, survey
-from sparl.torch.targets import FollowedTarget, TargetRule, follow
+from sparl.torch.targets import TargetRule, TrackedTarget, track
 
 if TYPE_CHECKING:
     from sparl.torch.dynamic_sparsity import DynamicSparsity
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 Method = Literal["static", "DS", "SET", "RigL"]
 METHODS = {"static": "Static-TD3", "DS": "DS-TD3", "SET": "SET-TD3", "RigL": "RigL-TD3"}
 
-# Their state is, for each weight, the number of steps and tensors of the weight's shape.
+# Optimizers whose state consists of step counts and tensors of the weights' shapes.
 OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
 # An optimizer's hooks keep its DynamicSparsity alive, which does not keep the optimizer alive.
@@ -39,23 +40,23 @@ attached: WeakKeyDictionary[torch.optim.Optimizer, DynamicSparsity] = WeakKeyDic
 
 @dataclass(frozen=True)
 class SavedTopology:
-    """A state_dict of DynamicSparsity, checked."""
+    """A checked state_dict of DynamicSparsity."""
 
     patterns: dict[str, Pattern]
     updates: int
-    evolutions: int
+    topology_updates: int
     moved: int
     rng: Generator
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The layers, how many connections each gets, and the target's layers."""
+    """The layers, the number of connections of each, and the target's layers."""
 
     rows: list[Row]
     layers: list[MaskedLinear]
     counts: dict[str, int]
-    targets: list[FollowedTarget]
+    targets: list[TrackedTarget]
     saved: SavedTopology | None
 
 
@@ -71,25 +72,25 @@ def plan(
     state: Mapping[str, Any] | None = None,
     replaced: Collection[DynamicSparsity] = (),
 ) -> Plan:
-    """Check the arguments of DynamicSparsity; nothing is changed.
+    """Check the arguments of DynamicSparsity without changing anything.
 
-    Those in `replaced` will have been removed by then: they block nothing.
+    Objects in `replaced` will be removed before; their optimizers and layers are available.
 
     Raises:
-        UsageError: as DynamicSparsity does.
+        UsageError: for the reasons that DynamicSparsity lists.
     """
     modules = modules if isinstance(modules, torch.nn.Module) else list(modules)
     _check(optimizer, method, schedule)
     rows = survey(modules, optimizer)
-    layers = [MaskedLinear(row.name, row.module) for row in rows if row.why_not is None]
+    layers = [MaskedLinear(row.name, row.module) for row in rows if row.reason is None]
     if not layers:
-        found = "; ".join(f"{row.name}: {row.why_not}" for row in rows)
+        found = "; ".join(f"{row.name}: {row.reason}" for row in rows)
         raise UsageError(f"DynamicSparsity: no layer to make sparse ({found or 'no layers'})")
     _check_free(optimizer, layers, replaced)
     shapes = {layer.name: (layer.pattern.n_in, layer.pattern.n_out) for layer in layers}
     counts = connections(shapes, density)
     rule = target_rule or preset(METHODS[method], "").target_pattern
-    targets = [] if target is None else follow(layers, target, rule)
+    targets = [] if target is None else track(layers, target, rule)
     saved = None if state is None else parse_state(state, method, layers)
     return Plan(rows, layers, counts, targets, saved)
 
@@ -98,20 +99,19 @@ def _check(optimizer: torch.optim.Optimizer, method: str, schedule: Schedule | N
     if type(optimizer) not in OPTIMIZERS:
         known = ", ".join(kind.__name__ for kind in OPTIMIZERS)
         raise UsageError(
-            f"DynamicSparsity: optimizer {type(optimizer).__name__} is not one whose state is "
-            f"known; use one of {known}"
+            f"DynamicSparsity: optimizer is {type(optimizer).__name__}, must be one of {known}"
         )
     if method not in METHODS:
         near = difflib.get_close_matches(str(method), METHODS, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"method: '{method}', must be one of {', '.join(METHODS)}{hint}")
+        raise UsageError(f"method is '{method}', must be one of {', '.join(METHODS)}{hint}")
     if method != "static" and schedule is None:
         raise UsageError(
             f"DynamicSparsity: {method} needs a schedule, for example "
             "Schedule(first=1000, every=1000, last=100_000, fraction=0.3, annealed=True)"
         )
     if method == "static" and schedule is not None:
-        raise UsageError("DynamicSparsity: static never changes connections; leave schedule out")
+        raise UsageError("DynamicSparsity: static never changes connections; leave out schedule")
 
 
 def _check_free(
@@ -119,24 +119,26 @@ def _check_free(
     layers: list[MaskedLinear],
     replaced: Collection[DynamicSparsity],
 ) -> None:
-    """Check that no other DynamicSparsity has this optimizer or one of these layers."""
+    """Check that no other DynamicSparsity uses this optimizer or one of these layers."""
     if optimizer in attached and attached[optimizer] not in replaced:
-        raise UsageError("DynamicSparsity: this optimizer has one already; call its remove() first")
-    taken = _taken(layers, replaced)
-    if taken:
-        gc.collect()  # the other optimizer may be garbage already, in a cycle of references
-        taken = _taken(layers, replaced)
-    if taken:
         raise UsageError(
-            f"DynamicSparsity: {taken[0]} is kept sparse already, with another "
-            "optimizer; call remove() of that one first"
+            "DynamicSparsity: this optimizer already has a DynamicSparsity; call its remove() first"
+        )
+    used = _used(layers, replaced)
+    if used:
+        gc.collect()  # the other optimizer may be garbage in a cycle of references
+        used = _used(layers, replaced)
+    if used:
+        raise UsageError(
+            f"DynamicSparsity: {used[0]} is already sparse under another optimizer; call remove() "
+            "of that DynamicSparsity first"
         )
 
 
-def _taken(layers: list[MaskedLinear], replaced: Collection[DynamicSparsity]) -> list[str]:
+def _used(layers: list[MaskedLinear], replaced: Collection[DynamicSparsity]) -> list[str]:
     others = [other for other in attached.values() if other not in replaced]
-    taken = {id(layer.weight) for other in others for layer in other.layers}
-    return [layer.name for layer in layers if id(layer.weight) in taken]
+    used = {id(layer.weight) for other in others for layer in other.layers}
+    return [layer.name for layer in layers if id(layer.weight) in used]
 
 
 def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear]) -> SavedTopology:
@@ -146,21 +148,25 @@ def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear
         UsageError: it is damaged, or of another method, other layers or other sizes.
     """
     if state.get("method") != method:
-        raise UsageError(f"state: of method {state.get('method')}, this is {method}")
+        raise UsageError(f"state: method is {state.get('method')}, must be {method}")
     try:
+        state = current(state, TOPOLOGY_STATE)
         positions = dict(state["positions"])
-        counters = {name: int(state[name]) for name in ("updates", "evolutions", "moved")}
+        counters = {name: int(state[name]) for name in ("updates", "topology_updates", "moved")}
         rng = stream(0, "topology")
         restore_generator(rng, state["rng"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = type(error).__name__
         raise UsageError(
-            f"state: damaged ({what}: {error}); must be what DynamicSparsity.state_dict returned"
+            f"state: damaged ({what}: {error}); must be a value of DynamicSparsity.state_dict"
         ) from None
     names = {layer.name for layer in layers}
     if set(positions) != names:
         differ = sorted(set(positions) ^ names)
-        raise UsageError(f"state: of another model; {', '.join(differ)} in one of them only")
+        raise UsageError(
+            f"state: of another model; only one of them has {', '.join(differ)}; load the state of "
+            "this model"
+        )
     patterns = {}
     for layer in layers:
         given = positions[layer.name]

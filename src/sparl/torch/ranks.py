@@ -1,4 +1,4 @@
-"""DistributedDataParallel: every rank has the connections of the first one."""
+"""Give every rank of DistributedDataParallel the connections of the first one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 def wrapper_of(weights: Iterable[torch.Tensor]) -> DistributedDataParallel | None:
     """Find the DistributedDataParallel, of more than one rank, that synchronises these weights.
 
-    A module does not know what it was wrapped in, so all live objects are searched. This takes
-    tens of milliseconds, and only where a process group of several ranks has been initialised.
+    A module has no reference to its wrapper, so all live objects are searched. The search takes
+    tens of milliseconds, and is skipped unless a process group of several ranks is initialised.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return None

@@ -1,4 +1,4 @@
-"""SparseLinear: a Linear layer that stores, multiplies and differentiates connections alone."""
+"""SparseLinear: a Linear layer that stores, multiplies and differentiates connections only."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from sparl.torch.layers import to_numpy
 
 
 class SparseLinear(nn.Module):
-    """y = x W^T + b over the existing connections, by sparl's engine; for nn.Linear, on the CPU.
+    """y = x W^T + b over existing connections, by sparl's kernels; replaces nn.Linear on the CPU.
 
-    It uses as many threads as PyTorch does (torch.set_num_threads); results do not depend on
-    their number. Gradients of gradients cannot be taken.
+    It uses PyTorch's number of threads (torch.set_num_threads); results do not depend on it.
+    Second derivatives are not supported.
 
     Args:
         in_features: n_in.
         out_features: n_out.
-        bias: whether there is b.
-        density: share of the connections, drawn uniformly by PyTorch's random numbers, (0, 1].
-        pattern: the connections themselves, instead of a density.
+        bias: whether the layer has b.
+        density: share of the connections, in (0, 1]; they are drawn uniformly from PyTorch's
+            generator.
+        pattern: the connections, instead of a density.
 
     Attributes:
-        weight: float32 parameter [N], by position (output * n_in + input), ascending.
+        weight: float32 parameter [N], ordered by position (output * n_in + input).
         bias: float32 parameter [n_out], or None.
-        positions: int64 buffer [N].
+        positions: int64 buffer [N], ascending.
 
     Raises:
         UsageError: a density outside (0, 1], a pattern of another shape, a layer without weights.
@@ -62,13 +63,13 @@ class SparseLinear(nn.Module):
             )
         if pattern is None:
             if not 0 < density <= 1:
-                raise UsageError(f"SparseLinear: density {density}, must be in (0, 1]")
+                raise UsageError(f"SparseLinear: density is {density}, must be in (0, 1]")
             count = max(1, round_half_up(density * in_features * out_features))
             rng = np.random.default_rng(int(torch.randint(2**62, ())))
             pattern = random_pattern(in_features, out_features, count, rng)
         if (pattern.n_in, pattern.n_out) != (in_features, out_features):
             raise UsageError(
-                f"SparseLinear: a pattern {pattern.n_in} -> {pattern.n_out} for a layer "
+                f"SparseLinear: pattern is {pattern.n_in} -> {pattern.n_out}, must be "
                 f"{in_features} -> {out_features}"
             )
         self.in_features, self.out_features = in_features, out_features
@@ -79,7 +80,7 @@ class SparseLinear(nn.Module):
         self._build(pattern)
 
     def reset_parameters(self) -> None:
-        """Uniform within 1/sqrt(n_in), weights and biases, as nn.Linear has them."""
+        """Draw weights and biases uniformly within 1/sqrt(n_in), as nn.Linear does."""
         bound = 1 / math.sqrt(self.in_features)
         for parameter in self.parameters(recurse=False):
             nn.init.uniform_(parameter, -bound, bound)
@@ -91,20 +92,20 @@ class SparseLinear(nn.Module):
 
     @torch.compiler.disable
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float32 [..., n_out] for float32 [..., n_in].
+        """Compute float32 [..., n_out] for float32 [..., n_in].
 
         Raises:
-            UsageError: another device or precision, or a shape that does not fit.
+            UsageError: another device or precision, or a shape that does not match.
         """
         weight = self.weight
         if not x.is_cpu or x.dtype != torch.float32 or weight.dtype != torch.float32:
             raise UsageError(
-                f"SparseLinear: an input of {x.dtype} on {x.device} for weights of "
-                f"{weight.dtype} on {weight.device}; all must be torch.float32 on cpu"
+                f"SparseLinear: input is {x.dtype} on {x.device}, weights are {weight.dtype} on "
+                f"{weight.device}; both must be torch.float32 on cpu"
             )
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise UsageError(
-                f"SparseLinear: an input of shape {tuple(x.shape)}, must be "
+                f"SparseLinear: shape of the input is {tuple(x.shape)}, must be "
                 f"(..., {self.in_features})"
             )
         y: torch.Tensor = _Product.apply(
@@ -115,7 +116,12 @@ class SparseLinear(nn.Module):
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, pattern: Pattern | None = None) -> SparseLinear:
-        """The same layer with these connections; None: those whose weights are not zero."""
+        """Convert an nn.Linear layer.
+
+        Args:
+            linear: the layer.
+            pattern: the connections; None: those whose weights are not zero.
+        """
         weights = to_numpy(linear.weight)
         n_out, n_in = weights.shape
         if pattern is None:
@@ -128,7 +134,7 @@ class SparseLinear(nn.Module):
         return sparse
 
     def to_linear(self) -> nn.Linear:
-        """The same layer as nn.Linear, with zeros where there is no connection."""
+        """Convert to nn.Linear, with zeros at absent connections."""
         linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
         with torch.no_grad():
             linear.weight.zero_().view(-1)[self.positions] = self.weight
@@ -137,7 +143,7 @@ class SparseLinear(nn.Module):
         return linear
 
     def extra_repr(self) -> str:
-        """What print(model) shows of it."""
+        """Describe the layer in the output of print(model)."""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}, connections={self.pattern.connections} "
@@ -145,7 +151,7 @@ class SparseLinear(nn.Module):
         )
 
     def _build(self, pattern: Pattern) -> None:
-        """What the engine computes with, from the connections."""
+        """Create the native objects for the connections."""
         layer = _native.Layer(pattern.n_in, pattern.n_out, pattern.positions)
         self._pattern = pattern
         self._stack = _native.Stack([[layer]], "linear")
@@ -154,7 +160,7 @@ class SparseLinear(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Load connections too; what is no pattern is an error before anything is taken over."""
+        """Load the connections too, and check them before anything is changed."""
         positions = state_dict.get(f"{prefix}positions")
         if positions is not None and positions.shape == self.positions.shape:
             try:
@@ -167,19 +173,19 @@ class SparseLinear(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the engine's objects, for copies and pickles."""
-        gone = ("_stack", "_order", "_pattern")
-        return {key: value for key, value in self.__dict__.items() if key not in gone}
+        """Return everything except the native objects, for copies and pickles."""
+        native = ("_stack", "_order", "_pattern")
+        return {key: value for key, value in self.__dict__.items() if key not in native}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state and build the engine's objects anew."""
+        """Restore a state and create the native objects again."""
         super().__setstate__(state)
         positions = self.positions.cpu().numpy().copy()
         self._build(Pattern(self.in_features, self.out_features, positions))
 
 
 class _Product(torch.autograd.Function):
-    """y = x W^T + b; dL/dW and dL/dx of connections alone, in one pass of the engine."""
+    """y = x W^T + b; dL/dW of connections only and dL/dx, in one backward pass."""
 
     @staticmethod
     def forward(
@@ -192,7 +198,7 @@ class _Product(torch.autograd.Function):
         differentiable: bool,
     ) -> torch.Tensor:
         count = weight.numel()
-        parameters = torch.empty(stack.parameters)  # weights in the engine's order, then biases
+        parameters = torch.empty(stack.parameters)  # weights in kernel order, then biases
         torch.index_select(weight, 0, order, out=parameters[:count])
         if bias is None:
             parameters[count:] = 0
@@ -233,14 +239,14 @@ class _Product(torch.autograd.Function):
 
 
 def sparsify(model: nn.Module, patterns: Mapping[str, Pattern]) -> None:
-    """Replace Linear layers by SparseLinear ones, in place.
+    """Replace Linear layers by SparseLinear layers, in place.
 
     Args:
-        model: of which they are submodules.
-        patterns: connections by the layers' names, as DynamicSparsity.patterns has them.
+        model: the model that contains the layers.
+        patterns: connections by the layers' names, such as DynamicSparsity.patterns.
 
     Raises:
-        UsageError: no Linear of that name and shape; nothing is replaced then.
+        UsageError: the model has no Linear of that name and shape; nothing is replaced then.
     """
     modules = dict(model.named_modules())
     replacements = {}
@@ -254,7 +260,7 @@ def sparsify(model: nn.Module, patterns: Mapping[str, Pattern]) -> None:
 
 
 def densify(model: nn.Module) -> None:
-    """Replace SparseLinear layers by Linear ones with zeros, in place."""
+    """Replace SparseLinear layers by Linear layers with zeros, in place."""
     for name, module in list(model.named_modules()):
         if name and isinstance(module, SparseLinear):
             model.set_submodule(name, module.to_linear())

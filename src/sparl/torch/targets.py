@@ -1,4 +1,4 @@
-"""Target networks: held to the rule after each target update, however that is written."""
+"""Keep target networks sparse after each target update, however the update is written."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from sparl.torch.layers import MaskedLinear, Modules, named_modules
 TargetRule = Literal["shared", "own"]
 
 
-class FollowedTarget:
-    """A target network's Linear layer, whose values somebody else moves towards the online one.
+class TrackedTarget:
+    """A target network's Linear layer, which the caller's code updates towards the online layer.
 
-    Whether they were moved is seen by comparing them with what they were, before the layer is
-    used; so a target update can be written in any way.
+    Before the layer is used, its values are compared with those after the last application of the
+    rule. A difference means that a target update happened, whatever code performed it.
 
     Args:
-        online: the layer that it follows.
+        online: the online layer.
         linear: the target's layer.
-        rule: "shared", the online layer's connections at the time of the target update; "own",
-            as many as the online layer has, of the largest magnitudes (Sokar et al. 2021,
-            algorithm 3).
-        parents: the modules that hold the layer. One that uses its weight without calling the
-            layer, as MultiheadAttention uses that of out_proj, is called itself.
+        rule: "shared", the online layer's connections at the time of the target update; "own", the
+            same number of connections with the largest magnitudes (Sokar et al. 2021, algorithm 3).
+        parents: the modules that contain the layer. Some use its weight without calling the layer,
+            as MultiheadAttention does with out_proj; their calls are hooked too.
     """
 
     def __init__(
@@ -42,24 +41,24 @@ class FollowedTarget:
         self.linear = linear
         self.rule = rule
         self.parents = parents
-        self.take_as_settled()
+        self.mark_settled()
 
     def start(self) -> None:
-        """Begin with the online layer's connections; under "own", keep those of a sparse target."""
+        """Start from the online layer's connections; under "own", keep those of a sparse target."""
         fits = int(torch.count_nonzero(self.linear.weight)) <= self.online.pattern.connections
         if not (fits and self.rule == "own"):
             with torch.no_grad():
                 self.linear.weight.masked_fill_(self.online.absent, 0)
-        self.take_as_settled()
+        self.mark_settled()
 
     def attach(self) -> list[RemovableHandle]:
-        """Have the layer settled whenever it is used."""
+        """Register hooks that apply the rule whenever the layer is used."""
         hook = SettlingHook(self)
         return [m.register_forward_pre_hook(hook) for m in (self.linear, *self.parents)]
 
     @torch.compiler.disable
     def settle(self) -> None:
-        """Apply the rule if the values have changed since the last time."""
+        """Apply the rule if the values have changed since its last application."""
         if self.online.dense or torch.equal(self.linear.weight, self.settled):
             return
         with torch.no_grad():
@@ -67,34 +66,34 @@ class FollowedTarget:
                 self.linear.weight.masked_fill_(self.online.absent, 0)
             else:
                 keep_largest(self.linear.weight, self.online.pattern.connections)
-        self.take_as_settled()
+        self.mark_settled()
 
-    def take_as_settled(self) -> None:
-        """What is there now has been settled before."""
+    def mark_settled(self) -> None:
+        """Record that the rule has been applied to the current values."""
         self.settled = self.linear.weight.detach().clone()
 
 
 class SettlingHook:
-    """Settles a target's layer before a module is called.
+    """Applies the rule to a target's layer before a module is called.
 
-    A copy of it does nothing: a copied module belongs to no DynamicSparsity yet.
+    A copy does nothing, because a copied module does not belong to a DynamicSparsity yet.
     """
 
-    def __init__(self, followed: FollowedTarget | None) -> None:
-        self.followed = followed
+    def __init__(self, tracked: TrackedTarget | None) -> None:
+        self.tracked = tracked
 
     @torch.compiler.disable
     def __call__(self, module: nn.Module, inputs: object) -> None:
-        """Act as a forward pre-hook."""
-        if self.followed is not None:
-            self.followed.settle()
+        """Run as a forward pre-hook."""
+        if self.tracked is not None:
+            self.tracked.settle()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SettlingHook, (None,)
 
 
 def keep_largest(values: torch.Tensor, count: int) -> None:
-    """Set all but the count largest magnitudes to 0, in place; of equals the later stay."""
+    """Set all but the `count` largest magnitudes to 0, in place; later ones win ties."""
     flat = values.view(-1)
     surplus = int(torch.count_nonzero(flat)) - count
     if surplus <= 0:
@@ -107,24 +106,22 @@ def keep_largest(values: torch.Tensor, count: int) -> None:
     flat.masked_fill_(~keep, 0)
 
 
-def follow(
-    layers: Sequence[MaskedLinear], target: Modules, rule: TargetRule
-) -> list[FollowedTarget]:
-    """Each layer's counterpart in the target network, of the same name.
+def track(layers: Sequence[MaskedLinear], target: Modules, rule: TargetRule) -> list[TrackedTarget]:
+    """Find each layer's counterpart of the same name in the target network.
 
     Raises:
         UsageError: the target has no Linear of that name and shape.
     """
     found: Mapping[str, nn.Module] = dict(named_modules(target))
     modules = list(found.values())
-    followed = []
+    tracked = []
     for layer in layers:
         linear = found.get(layer.name)
         if not isinstance(linear, nn.Linear) or linear.weight.shape != layer.weight.shape:
             raise UsageError(
                 f"target: no Linear {layer.name} of shape {tuple(layer.weight.shape)}; a target "
-                "has the layers of its model"
+                "must have the layers of its model"
             )
         parents = [m for m in modules if any(child is linear for child in m.children())]
-        followed.append(FollowedTarget(layer, linear, rule, parents))
-    return followed
+        tracked.append(TrackedTarget(layer, linear, rule, parents))
+    return tracked

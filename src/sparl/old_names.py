@@ -1,0 +1,23 @@
+"""Old names in files of earlier versions, and what they are called now.
+
+Every file written since commit e589736 is still read: its names are translated on reading. A name
+that is not listed has not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Keys of DynamicSparsity.state_dict, and of `sparse_topology` in a Stable-Baselines3 model.
+TOPOLOGY_STATE = {"evolutions": "topology_updates"}
+
+
+def current(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return values from a file with the current names as keys.
+
+    Args:
+        values: the values by the names in the file, old or current.
+        names: a table of this module, from old to current names.
+    """
+    return {names.get(name, name): value for name, value in values.items()}
