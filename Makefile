@@ -1,5 +1,4 @@
-# Everything a fresh machine needs lands in .venv: only Python >= 3.11, make and a C++17
-# compiler must be there before.
+# Installs everything in .venv; needs only Python >= 3.11, make and a C++17 compiler.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,33 +9,34 @@ SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -
 train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
 
-test: $(VENV)/installed-test  ## pass the tests
+test: $(VENV)/installed-test  ## run the tests
 	$(BIN)/python -m pytest
 
-test-extras: $(VENV)/installed-extras  ## the tests of what is optional: they install it all
+test-extras: $(VENV)/installed-extras  ## run the tests of optional features; installs all of them
 	$(BIN)/python -m pytest -o addopts=--strict-markers tests/extras
 
-release: $(VENV)/bin/python  ## source package and wheel; the wheel trains where there is no compiler
+release: $(VENV)/bin/python  ## build source package and wheel; train with the wheel, without a compiler
 	rm -rf build/dist build/empty && $(BIN)/python -m pip install --quiet build
 	$(BIN)/python -m build --outdir build/dist
 	$(BIN)/python -m venv build/empty && build/empty/bin/pip install --quiet build/dist/*.whl
 	cd build && env -i HOME=$(abspath build) PATH=$(abspath build/empty/bin) \
 	  sparl train --env Pendulum-v1 --steps 300 --warmup-env-steps 100 --run-dir wheel-run --overwrite
 
-check: lint types native  ## what CI asks besides the tests
+check: lint types native  ## run all checks of CI other than the tests
 
-lint: $(VENV)/installed-dev  ## style, import rules, formatting of both languages
+lint: $(VENV)/installed-dev  ## check style, spelling, import rules and the format of both languages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror native/*.h native/*.inl native/*.cpp tests/native/*.cpp
 
-types: $(VENV)/installed-dev  ## strict types, and the stub of the native module is up to date
+types: $(VENV)/installed-dev  ## check types, and that the stub of the native module is up to date
 	$(BIN)/mypy
 	$(BIN)/python -m nanobind.stubgen -q -m sparl._native -o build/_native.pyi
 	diff build/_native.pyi src/sparl/_native.pyi
 
-native: $(VENV)/installed-dev  ## the core's own tests under sanitizers
+native: $(VENV)/installed-dev  ## run the core's own tests under sanitizers
 	for sanitizer in thread address,undefined; do \
 	  PATH="$(abspath $(BIN)):$$PATH" && cmake -S . -B build/$$sanitizer -DSPARL_NATIVE_TESTS=ON \
 	    -DCMAKE_BUILD_TYPE=RelWithDebInfo \
@@ -44,7 +44,7 @@ native: $(VENV)/installed-dev  ## the core's own tests under sanitizers
 	  cmake --build build/$$sanitizer --parallel 2 && build/$$sanitizer/native_tests || exit 1; \
 	done
 
-native-arm: $(VENV)/installed-dev  ## the same for 64-bit ARM, cross-compiled and emulated
+native-arm: $(VENV)/installed-dev  ## run them for 64-bit ARM, cross-compiled and emulated
 	PATH="$(abspath $(BIN)):$$PATH" && cmake -S . -B build/arm -DSPARL_NATIVE_TESTS=ON \
 	  -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static >/dev/null && \
@@ -55,7 +55,7 @@ format: $(VENV)/installed-dev  ## format both languages
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i native/*.h native/*.inl native/*.cpp tests/native/*.cpp
 
-clean:  ## remove what make made; runs stay
+clean:  ## remove everything that make created; keep runs
 	rm -rf $(VENV) build
 
 $(VENV)/bin/python:

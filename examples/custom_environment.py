@@ -1,7 +1,7 @@
-"""A task of one's own: python examples/custom_environment.py [STEPS].
+"""Train in a custom environment: python examples/custom_environment.py [STEPS].
 
-Any Gymnasium environment with a flat Box observation and a bounded Box action will do. From the
-command line it is found by module and name:
+Any Gymnasium environment with a flat Box observation and a bounded Box action works. The command
+line finds it by module and name:
 PYTHONPATH=examples sparl train --env custom_environment:Cart-v0.
 """
 
@@ -21,13 +21,13 @@ class Cart(gymnasium.Env):
     action_space = Box(-3.0, 3.0, (1,))  # force [N]; the cart weighs 1 kg
 
     def reset(self, *, seed=None, options=None):
-        """Somewhere on the rail, at rest."""
+        """Start at a random position, at rest."""
         super().reset(seed=seed)
         self.state = np.array([self.np_random.uniform(-1, 1), 0.0], np.float32)
         return self.state.copy(), {}
 
     def step(self, action):
-        """A twentieth of a second; off the rail it is over."""
+        """Simulate 0.05 s; the episode ends when the cart leaves the rail."""
         position, speed = self.state
         speed += 0.05 * action[0]
         position += 0.05 * speed
@@ -44,4 +44,4 @@ if __name__ == "__main__":
         "DS-TD3", "Cart-v0", steps=steps, warmup_env_steps=steps // 10, hidden=(64, 64)
     )
     push = sparl.load(run.path).predict([1.0, 0.0])
-    print(f"one metre to the right it pushes with {push[0]:+.2f} N")
+    print(f"one metre to the right of the middle, the agent pushes with {push[0]:+.2f} N")

@@ -1,4 +1,7 @@
-"""A loop of one's own, for a simulator outside Gymnasium: python examples/own_loop.py [STEPS]."""
+"""Write a custom training loop for a simulator outside Gymnasium.
+
+python examples/own_loop.py [STEPS]
+"""
 
 import sys
 
@@ -11,20 +14,20 @@ from sparl.training.rewire import build_agent
 
 
 class Simulator:
-    """Takes an action in [-1, 1] and says what happens: here a point to be centred."""
+    """A point in the plane that actions in [-1, 1] move; the agent should centre it."""
 
     def __init__(self):
         self.rng = np.random.default_rng(0)
         self.restart()
 
     def restart(self):
-        """A point somewhere, 40 steps from now on."""
+        """Start an episode of 40 steps at a random point."""
         self.left = 40
         self.point = self.rng.uniform(-1, 1, 2).astype(np.float32)
         return self.point
 
     def push(self, action):
-        """Observation, reward, whether the time is up."""
+        """Move the point; return the observation, the reward and whether the time is up."""
         self.left -= 1
         self.point = np.clip(self.point + 0.2 * action, -2, 2).astype(np.float32)
         return self.point, 1.0 - float(self.point @ self.point), self.left == 0
@@ -36,7 +39,7 @@ config = preset("DS-TD3", "point", steps=steps, warmup_env_steps=300, hidden=(64
 agent = build_agent(config, architecture(config, n_obs := 2, n_act := 2))
 replay, rng = RingBuffer(steps, n_obs, n_act, config.gamma), stream(config.seed, "replay")
 
-# The loop.
+# The training loop.
 observation = simulator.restart()
 for step in range(steps):
     action, noise_free = agent.act(observation)
@@ -49,4 +52,4 @@ for step in range(steps):
     if time_is_up:
         returns.append(0.0)
 
-print(f"return of an episode: {returns[0]:.1f} at first, {returns[-2]:.1f} at the end")
+print(f"return of the first episode: {returns[0]:.1f}, of the last one: {returns[-2]:.1f}")

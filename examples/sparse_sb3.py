@@ -1,6 +1,6 @@
-"""A sparse agent of Stable-Baselines3: python examples/sparse_sb3.py [STEPS].
+"""Train a sparse agent of Stable-Baselines3: python examples/sparse_sb3.py [STEPS].
 
-Needs pip install 'sparl[sb3]'. The two lines that make it sparse are the import and the callback.
+Needs pip install 'sparl[sb3]'. Only the import and the callback differ from dense training.
 """
 
 import sys
@@ -16,7 +16,7 @@ model.learn(steps, callback=SparseTraining(method="RigL", density=0.1))
 mean, deviation = evaluate_policy(model, model.get_env(), n_eval_episodes=5)
 print(f"return {mean:,.1f} ± {deviation:,.1f}")
 
-model.save("sparse_td3")  # with its connections
+model.save("sparse_td3")  # includes the connections
 loaded = TD3.load("sparse_td3", env=model.get_env())
 left = sum(int((p != 0).sum()) for p in loaded.actor.parameters() if p.ndim == 2)
 print(f"{left:,} weights of the loaded actor are not zero")

@@ -1,6 +1,6 @@
-"""Train a sparse agent and write it in C: python examples/train_and_export.py [STEPS] [FOLDER].
+"""Train a sparse agent and export it to C: python examples/train_and_export.py [STEPS] [FOLDER].
 
-At the end: FOLDER/policy.h and FOLDER/policy.c, checked, ready for a microcontroller's project.
+Writes FOLDER/policy.h and FOLDER/policy.c, which can be added to a microcontroller's project.
 """
 
 import sys

@@ -47,12 +47,12 @@ def test_own_topology_method(tmp_path: Path) -> None:
 
 def test_custom_environment(tmp_path: Path) -> None:
     printed = run("custom_environment.py", tmp_path, "400")
-    assert re.search(r"it pushes with [+-]\d\.\d\d N", printed)
+    assert re.search(r"agent pushes with [+-]\d\.\d\d N", printed)
 
 
 def test_own_loop_learns(tmp_path: Path) -> None:
     printed = run("own_loop.py", tmp_path, "1500")
-    found = re.search(r"return of an episode: (\S+) at first, (\S+) at the end", printed)
+    found = re.search(r"first episode: (\S+), of the last one: (\S+)", printed)
     assert found is not None
     assert float(found[2]) > 20 > float(found[1])
 

@@ -33,7 +33,7 @@ def test_every_study_has_its_dense_agents(path: Path) -> None:
 
 
 def test_evolution_period_has_four_periods_and_the_dense_agent() -> None:
-    found = configurations("ds-evolution-period")
+    found = configurations("ds-topology-update-period")
     periods = [(config.method, config.rewire_every_updates) for config in found]
     assert periods == [
         ("TD3", 0), ("DS-TD3", 200), ("DS-TD3", 500), ("DS-TD3", 1000), ("DS-TD3", 2000),

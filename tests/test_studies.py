@@ -73,11 +73,11 @@ def test_settings_of_the_papers_tables() -> None:
     studies = {path.stem: [u.config for u in read_study(path).units] for path in STUDIES}
     counts = {name: len(configs) for name, configs in studies.items()}
     assert counts == {
-        "ds-table-1": 100, "ds-table-1-in-ten-minutes": 6, "ds-evolution-period": 25,
+        "ds-table-1": 100, "ds-table-1-in-ten-minutes": 6, "ds-topology-update-period": 25,
         "ds-sparsity-level": 25, "ds-sac-table": 50, "rlx2-main-table": 384, "rlx2-ablations": 352,
         "evidence-1": 60, "evidence-2": 27, "evidence-3": 24,
     }  # fmt: skip
-    assert {c.rewire_every_updates for c in studies["ds-evolution-period"]} == {
+    assert {c.rewire_every_updates for c in studies["ds-topology-update-period"]} == {
         0, 200, 500, 1000, 2000,
     }  # fmt: skip
     assert {c.hard_target_every for c in studies["ds-sac-table"]} == {1000}
@@ -131,7 +131,7 @@ def test_two_studies_that_name_a_run_do_it_once() -> None:
         STUDIES[0].parent / f"ds-{name}.toml" for name in ("table-1", "evolution-period")
     )
     both = read_studies([table, period])
-    assert both.name == "ds-table-1+ds-evolution-period"
+    assert both.name == "ds-table-1+ds-topology-update-period"
     ids = [unit.id for unit in both.units]
     assert len(set(ids)) == len(ids)
     named = [unit.id for study in (table, period) for unit in read_study(study).units]

@@ -176,7 +176,7 @@ def test_a_checkpoint_goes_on_with_the_schedule_that_it_had(algorithm: Any, tmp_
 
 
 def watch(model: Any) -> dict[str, list[tuple[int, float]]]:
-    """Of each network's topology_updates: the agent's update, and the share of connections dropped."""
+    """Record each topology update: the agent's update and the fraction of connections."""
     seen: dict[str, list[tuple[int, float]]] = {"actor": [], "critic": []}
     train, updates = model.train, 0
 

@@ -393,7 +393,7 @@ class DynamicSparsity:
     def _restore(self, saved: SavedTopology) -> None:
         moments = [self._moments(layer) for layer in self.layers]
         self.updates, self.moved = saved.updates, saved.moved
-        self.topology_updates = saved.topology_updates
+        self.topology_updates: int = saved.topology_updates
         self._rng = saved.rng
         for layer, of_layer in zip(self.layers, moments, strict=True):
             layer.set_pattern(saved.patterns[layer.name], of_layer, grown=False)
