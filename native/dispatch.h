@@ -1,4 +1,4 @@
-// Which kernels run. Chosen once from what the processor has; a name forces one.
+// Selects the kernels: once, by the processor's instruction sets, or by name.
 #pragma once
 #include "kernels.h"
 #include <string>
@@ -6,12 +6,12 @@
 
 namespace sparl {
 
-std::vector<const Kernels*> available_kernels(); // best last; never empty
+std::vector<const Kernels*> available_kernels(); // the fastest last; never empty
 
 const Kernels& kernels(); // the table in use
 
-// Throws std::invalid_argument, naming what is available, if this processor or binary has no
-// such build. Not to be called while another thread computes.
+// Throws std::invalid_argument, which lists the available kernels, if this processor or binary
+// lacks the named ones. Must not be called while another thread computes.
 void use_kernels(const std::string& name);
 
 } // namespace sparl

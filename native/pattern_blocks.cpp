@@ -4,17 +4,17 @@
 namespace sparl {
 namespace {
 
-// Rows of columns with a name for each connection: row r holds [start[r], start[r + 1]).
+// Columns and names of the connections by row: row r has entries [start[r], start[r + 1]).
 struct Rows {
   std::vector<uint32_t> start, column, name;
 };
 
-// A group costs its branches, about what three columns of a narrow tile do. So the columns of a
-// pattern that at most so many of a block's columns have are stored twice, in the groups of two
-// patterns that make it up.
+// The branches of a group take about as long as three columns of a narrow tile. Therefore, if at
+// most this many columns of a block have a pattern, they are stored in the groups of two other
+// patterns that together form it.
 constexpr uint32_t kFewColumns = 3;
 
-// Blocks of `rows`, and in `slots` the name of the connection in each slot.
+// Builds the blocks of `rows`, and writes the name of the connection in each slot to `slots`.
 PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
                            std::vector<uint32_t>& slots) {
   struct Entry {
@@ -30,7 +30,7 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
   for (uint32_t first = 0; first < rows; first += kBlockRows) {
     out.block.push_back(
         {uint32_t(out.group.size()), uint32_t(out.column.size()), uint32_t(slots.size())});
-    // Merge the block's rows by column; each row is ascending.
+    // Merge the block's rows by column; the columns of each row ascend.
     const uint32_t height = std::min(kBlockRows, rows - first);
     uint32_t at[kBlockRows];
     for (uint32_t r = 0; r < height; r++) at[r] = from.start[first + r];
@@ -48,7 +48,7 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
         }
       entries.push_back(entry);
     }
-    // What a pattern's columns are stored as: the pattern itself, or two that make it up.
+    // The columns of a pattern are stored under the pattern itself or under its two parts.
     uint32_t count[16] = {}, first_part[16], other_part[16] = {};
     for (const Entry& entry : entries) count[entry.pattern]++;
     for (uint32_t p = 0; p < 16; p++) first_part[p] = p;
@@ -61,7 +61,7 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
       count[lowest] += count[p];
       count[p] = 0;
     }
-    // By pattern, columns still ascending: a counting sort.
+    // Counting sort by pattern, which keeps columns ascending.
     uint32_t column_at[16], slot_at[16];
     uint32_t columns_end = uint32_t(out.column.size()), slots_end = uint32_t(slots.size());
     for (uint32_t pattern = 1; pattern < 16; pattern++) {
@@ -117,7 +117,7 @@ Layer::Layer(uint32_t n_in_, uint32_t n_out_, const int64_t* positions, size_t c
   by_input.column.resize(by_input.start.back());
   by_input.name.resize(by_input.start.back());
   std::vector<uint32_t> next(by_input.start.begin(), by_input.start.end() - 1);
-  for (size_t i = 0; i < count; i++) { // canonical order: outputs come out ascending
+  for (size_t i = 0; i < count; i++) { // in canonical order, so that outputs ascend
     const uint32_t input = by_output.column[i];
     if (input < first) continue;
     const uint32_t at = next[input - first]++;

@@ -1,4 +1,4 @@
-// A pattern turned into blocks, and its transpose. Immutable once built.
+// The blocks of a pattern and of its transpose. Immutable.
 #pragma once
 #include "kernels.h"
 #include <vector>
@@ -20,21 +20,21 @@ struct PatternBlocks {
 // The connections of one layer. Canonical order is row-major: position = output n_in + input.
 struct Layer {
   uint32_t n_in, n_out;
-  uint32_t first_gradient_input;          // inputs before it are never differentiated
+  uint32_t first_gradient_input;          // there are no gradients of earlier inputs
   PatternBlocks forward;                  // rows are outputs
   PatternBlocks transposed;               // rows are inputs from first_gradient_input on
   std::vector<uint32_t> canonical_index;  // [N] of each kernel slot
   std::vector<uint32_t> transposed_slots; // kernel slot of each transposed slot
 
-  // positions: [count], strictly ascending, each below n_in n_out; as checked by the caller.
+  // positions: [count], strictly ascending, each below n_in n_out; checked by the caller.
   Layer(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t count,
         uint32_t first_gradient_input);
 
   size_t connections() const { return canonical_index.size(); }
 };
 
-// For each needle the index of the first entry of `ascending` that is not below it (`size` if all
-// are), and whether it is equal. Nearly linear where needles ascend too.
+// Finds for each needle the index of the first entry of `ascending` that is not less (`size` if
+// there is none), and whether it is equal. Takes nearly linear time if the needles ascend too.
 void find_sorted(const int64_t* ascending, size_t size, const int64_t* needles, size_t count,
                  int64_t* index, bool* found);
 
