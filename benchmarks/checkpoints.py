@@ -1,8 +1,8 @@
-"""What checkpoints cost a HalfCheetah run with a full replay of a million transitions.
+"""Measure the cost of checkpoints of a HalfCheetah run with a full replay of a million transitions.
 
-The replay is filled with random transitions in episodes of 1,000 steps. Then, as often as it takes
-to write all of them anew, 50,000 more come and a checkpoint is written; the time of 50,000 steps of
-training is that of a few thousand.
+The replay is filled with random transitions in episodes of 1,000 steps. Then 50,000 transitions are
+added and a checkpoint is written, repeatedly, until all transitions have been replaced. The time of
+50,000 training steps is extrapolated from a few thousand.
 
     python benchmarks/checkpoints.py [--folder DIR] [--method DS-TD3]
 """
@@ -23,11 +23,11 @@ from sparl.training.checkpoint import REPLAY
 from sparl.training.loop import Training
 
 CAPACITY, INTERVAL, EPISODE = 1_000_000, 50_000, 1_000
-STEPS = 3_000  # of training, to measure its speed
+STEPS = 3_000  # training steps for measuring the speed
 
 
 def episodes(replay: RingBuffer, rng: np.random.Generator) -> State:
-    """INTERVAL transitions, as RingBuffer.append takes them."""
+    """Create INTERVAL random transitions in the format of RingBuffer.append."""
     n_obs, n_act = replay.observation.shape[1], replay.action.shape[1]
     end = np.arange(1, INTERVAL + 1) % EPISODE == 0
     part: State = {
@@ -43,14 +43,14 @@ def episodes(replay: RingBuffer, rng: np.random.Generator) -> State:
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files."""
+    """Return the total size of all files [bytes]."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def main() -> None:
-    """Print what was measured."""
+    """Parse the command line and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", help="where checkpoints are written; a temporary one else")
+    parser.add_argument("--folder", help="parent folder of the run (default: the system's)")
     parser.add_argument("--method", default="DS-TD3")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def measure(folder: Path, method: str) -> None:
-    """Fill, train, save, load."""
+    """Fill the replay, train, write and read checkpoints, and print their times and sizes."""
     rng = np.random.default_rng(0)
     config = preset(
         method, "HalfCheetah-v5", steps=3 * CAPACITY, warmup_env_steps=1,

@@ -1,10 +1,10 @@
-"""More cores than there are: what an update of TD3 would take, from its parts on one core.
+"""Extrapolate the time of an update of TD3 to more cores, from its parts measured on one core.
 
-A pass is cut into tiles of samples (members x tiles work items), a weight gradient into groups of
-eight blocks of rows. Each part's products are timed on one core as the threads would meet them (a
-tile alone, all groups), and n cores take ceil(items / n) of them in turn, plus HANDOVER for each of
-the parallel regions. Shared caches and memory are left out, so this is the most that can be hoped
-for.
+A pass is divided into tiles of samples (members x tiles work items), a weight gradient into groups
+of eight blocks of rows. Each part's products are timed on one core in the form in which threads
+compute them (one tile, all groups). On n cores, ceil(items / n) of them run one after the other, and
+each parallel region adds HANDOVER. Shared caches and memory are not modelled, so the result is an
+upper limit of the speed-up.
 
     python benchmarks/scaling.py
 """
@@ -23,11 +23,11 @@ from sparl.sparse.pattern import Pattern
 
 N_OBS, N_ACT = 17, 6
 LANES, WIDEST = 16, 4  # of the AVX-512 build: samples of a vector, vectors of a tile
-HANDOVER = 1e-6  # seconds for a region, cores that share a cache
+HANDOVER = 1e-6  # seconds per parallel region, for cores that share a cache
 
 
 def network(n_in: int, width: int, n_out: int, density: float) -> Network:
-    """One member with random patterns; nothing differentiates its observations."""
+    """Create one member with random patterns and without gradients of observations."""
     rng = np.random.default_rng(0)
     sizes = [n_in, width, width, n_out]
     patterns = []
@@ -39,26 +39,26 @@ def network(n_in: int, width: int, n_out: int, density: float) -> Network:
 
 
 def products(net: Network, batch: int, *, back: bool) -> float:
-    """Seconds of the products of a pass through a network's layers (back: to its first one)."""
+    """Return the seconds of a pass's products; `back`: backward, to the first layer's outputs."""
     kernel = "input gradient" if back else "forward"
     layers = [net.layout.native(place) for place, _ in net.layout][int(back) :]
     return sum(_native.seconds_per_call(layer, kernel, batch, 0.01) for layer in layers)
 
 
 def per_update(cores: int, width: int, density: float, batch: int) -> float:
-    """Seconds of one critic update, and half an actor update, of TD3."""
+    """Return the seconds of one critic update and half an actor update of TD3."""
     critic = network(N_OBS + N_ACT, width, 1, density)
     actor = network(N_OBS, width, N_ACT, density)
     vectors = math.ceil(batch / LANES)
 
     def passes(net: Network, members: int, *, back: bool) -> float:
-        """Forward (or back, to the inputs) through all members, tile by tile."""
+        """Return the seconds of a forward or backward pass of all members, tile by tile."""
         tiles = max(math.ceil(vectors / WIDEST), min(math.ceil(cores / members), vectors // 2))
         once = products(net, math.ceil(vectors / tiles) * LANES, back=back)
         return math.ceil(members * tiles / cores) * once + (1 + back) * HANDOVER
 
     def weights(net: Network, members: int) -> float:
-        """The weight gradient with Adam: what a step takes beyond the way back."""
+        """Return the seconds of the weight gradient with Adam, without the backward pass."""
         x = np.ones((batch, net.layout.n_in), np.float32)
         y, trace = net.forward(x)
         d, moments = np.ones_like(y), np.zeros((2, net.parameters.size), np.float32)
@@ -69,10 +69,10 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
         return members * alone * math.ceil(members * items / cores) / (members * items) + HANDOVER
 
     def flat(net: Network, members: int) -> float:
-        """The target's step, every second update, cut among the cores."""
+        """Return the seconds of the target update, every second update, divided among cores."""
         target, online = np.ones((2, members * net.parameters.size), np.float32)
-        follow = seconds(lambda: _native.follow(target, online, 0.5), 0.01)
-        return follow / 2 / cores + HANDOVER
+        update = seconds(lambda: _native.follow(target, online, 0.5), 0.01)
+        return update / 2 / cores + HANDOVER
 
     critics = (
         passes(actor, 1, back=False) + 2 * passes(critic, 2, back=False)
@@ -86,7 +86,7 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
 
 
 def main() -> None:
-    """Print a table."""
+    """Print a table of speed-ups."""
     _native.set_threads(1)
     counts = (1, 2, 4, 8, 16)
     print(f"{'width':>6} {'density':>8} {'batch':>6}" + "".join(f"{n:>5} cores" for n in counts))

@@ -1,6 +1,6 @@
-"""SparseLinear beside nn.Linear: microseconds of forward and backward, and the ratio.
+"""Compare SparseLinear with nn.Linear: microseconds of forward and backward pass, and the ratio.
 
-Needs `pip install '.[torch]'`. Sides take turns within one process; medians.
+Needs `pip install '.[torch]'`. Prints medians of interleaved repetitions in one process.
     python benchmarks/sparse_linear.py [--threads 1 2] [--batch 256]
 """
 
@@ -22,14 +22,14 @@ DENSITIES = (0.5, 0.25, 0.1, 0.05)
 
 
 def both_ways(layer: nn.Module, x: torch.Tensor, dy: torch.Tensor) -> None:
-    """Output, and gradients of parameters and input."""
+    """Compute the output and the gradients of parameters and input."""
     layer.zero_grad()
     x.grad = None
     layer(x).backward(dy)
 
 
 def main() -> None:
-    """Print a table for each number of threads."""
+    """Parse the command line and print a table for each number of threads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batch", type=int, default=256)
@@ -44,11 +44,11 @@ def main() -> None:
             layers = {"dense": nn.Linear(n_in, n_out)} | {
                 d: SparseLinear(n_in, n_out, density=d) for d in DENSITIES
             }
-            rivals: dict[str, Callable[[], float]] = {
+            contestants: dict[str, Callable[[], float]] = {
                 str(name): partial(seconds, partial(both_ways, layer, x, dy), 0.05)
                 for name, layer in layers.items()
             }
-            took = {name: 1e6 * s for name, s in medians(rivals, 5).items()}
+            took = {name: 1e6 * s for name, s in medians(contestants, 5).items()}
             dense = took.pop("dense")
             cells = (f"{us:>8,.0f} ({dense / us:>4.1f}x)" for us in took.values())
             print(f"{threads:>7} {n_in:>5}x{n_out:<4} {dense:>10,.0f}", *cells)

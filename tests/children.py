@@ -23,7 +23,7 @@ def sparl(
 
 @contextmanager
 def command(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process; at the end of the block it is gone, with all that it started.
+    """Start a process; kill it and all processes that it started at the end of the block.
 
     Args:
         words: of the command line.

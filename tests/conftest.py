@@ -22,5 +22,5 @@ def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def _nothing_imported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test imports on a command line is not in the commands that another is told."""
+    """Forget the modules of `--import` after each test, so that messages do not name them."""
     monkeypatch.setattr(user_modules, "_imported", [])

@@ -1,4 +1,4 @@
-"""Bench: what it reports is what happened; how fast it was is nobody's business here."""
+"""Bench: its figures describe what it measured; the tests do not assert speed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sparl.networks.mlp import Network
 from sparl.networks.target import OwnPatternTarget
 
 
-def test_contestants_take_turns_and_the_median_counts() -> None:
+def test_contestants_are_interleaved_and_give_their_medians() -> None:
     order = []
 
     def measure(name: str, values: list[float]) -> float:
@@ -71,7 +71,7 @@ def test_numpy_is_measured_on_one_thread() -> None:
 @pytest.mark.parametrize(
     ("kernel", "batch", "says"), [("sideways", 4, "sideways"), ("forward", 0, "batch of 0")]
 )
-def test_an_unknown_kernel_is_refused(kernel: str, batch: int, says: str) -> None:
+def test_an_unknown_kernel_is_rejected(kernel: str, batch: int, says: str) -> None:
     layer = _native.Layer(3, 2, np.arange(6))
     with pytest.raises(ValueError, match=says):
         _native.seconds_per_call(layer, kernel, batch, 1e-6)
@@ -96,7 +96,7 @@ def test_the_parts_of_an_update_add_up_and_nothing_stays_patched() -> None:
     assert [Network.forward, Adam.step, OwnPatternTarget.follow] == before
 
 
-def test_a_floor_is_multiply_adds_over_the_peak() -> None:
+def test_the_lower_bound_is_multiply_adds_over_the_peak() -> None:
     """One TD3 update of the dense HalfCheetah networks: 810 thousand multiply-adds per sample."""
     found = floor("HalfCheetah-v5", {"method": "TD3", "batch_size": 256}, peak_gflops=100.0)
     assert found["update"] == pytest.approx(2e3 * 810e3 * 256 / 100e9, rel=0.02)
@@ -142,7 +142,7 @@ def test_the_command_prints_and_writes(
         (["--only", "training", "--env", "HalfCheeta-v5"], "did you mean"),
     ],
 )
-def test_what_cannot_work_is_said_before_the_work(
+def test_invalid_options_are_reported_before_the_measurements(
     args: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", *(a.format(folder=tmp_path) for a in args)]) == 2
@@ -151,7 +151,7 @@ def test_what_cannot_work_is_said_before_the_work(
     assert "peak" not in out
 
 
-def test_peers_that_are_not_there_are_said(
+def test_missing_peers_are_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "_PACKAGES", {"A peer": ("no-such-package",)})

@@ -1,4 +1,4 @@
-"""The commands as a user types them: results, refusals in one line, exit codes."""
+"""The commands as a user types them: results, one-line errors, exit codes."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def refused(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str:
-    """The one line with which a command is refused."""
+def error_line(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str:
+    """Run a command that must fail, and return its one line of error."""
     assert main(args) == code
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
@@ -100,7 +100,7 @@ def test_run_folder_holds_everything(finished_run: Path) -> None:
     assert run["state"] == "finished"
     assert run["machine"]["instruction_set"] in ("portable", "avx2", "avx512")
     assert {"python", "numpy", "gymnasium", "mujoco", "sparl"} <= run["versions"].keys()
-    assert any("evolutions" in line for line in run["schedule"])
+    assert any("topology updates" in line or "evolutions" in line for line in run["schedule"])
     assert run["peak_memory_bytes"] > 1e7
 
 
@@ -113,7 +113,7 @@ def test_degrees_at_the_start_and_at_the_end(finished_run: Path) -> None:
         assert start != end
         for member, layer in ((m, k) for m in range(members) for k in range(3)):
             positions = arrays[f"{network}.member{member}.layer{layer}.positions"]
-            for when in (start, end):  # evolution moves connections, and keeps their number
+            for when in (start, end):  # topology updates keep the number of connections
                 assert sum(when[member][layer]["out"]) == positions.size
                 assert sum(when[member][layer]["in"]) == positions.size
             n_in = len(end[member][layer]["out"])
@@ -324,7 +324,7 @@ RLX2_SPELLINGS = [
 def test_rlx2s_spellings_without_a_method_are_an_error(
     words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    error = refused(capsys, 2, "train", "--env", "HalfCheetah-v3", *words.split())
+    error = error_line(capsys, 2, "train", "--env", "HalfCheetah-v3", *words.split())
     assert f"sparl: {words.split()[0].split('=')[0]} is a flag of RLx2's scripts" in error
     assert "--method RLx2-TD3 or --method RLx2-SAC" in error
     file = tmp_path / "config.toml"  # which names the method
@@ -334,7 +334,7 @@ def test_rlx2s_spellings_without_a_method_are_an_error(
     assert said == (2 if words.startswith(without_equivalent) else 0)
 
 
-def test_our_own_spelling_of_a_sparsity_needs_no_method() -> None:
+def test_sparls_spelling_of_a_sparsity_needs_no_method() -> None:
     config = parse_config(["--actor-sparsity", "0.6", "--critic-sparsity=0.6"], "test")
     assert config == preset("DS-TD3", Config.env, actor_sparsity=0.6, critic_sparsity=0.6)
 
@@ -366,7 +366,7 @@ def test_our_own_spelling_of_a_sparsity_needs_no_method() -> None:
 def test_released_flags_without_an_equivalent_say_what_to_use(
     words: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert says in refused(capsys, 2, "train", *words.split())
+    assert says in error_line(capsys, 2, "train", *words.split())
 
 
 @pytest.mark.parametrize(
@@ -385,13 +385,13 @@ def test_released_flags_without_an_equivalent_say_what_to_use(
         ),
     ],
 )
-def test_habits_of_other_tools_get_a_hint(
+def test_flags_of_other_tools_get_a_hint(
     words: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert says in refused(capsys, 2, "train", *words.split())
+    assert says in error_line(capsys, 2, "train", *words.split())
 
 
-def test_integers_may_be_written_as_people_write_them(tmp_path: Path) -> None:
+def test_integers_may_be_written_in_short_forms(tmp_path: Path) -> None:
     line = "--steps 1.5M --batch-size 1e2 --hidden 1k 2e2 --seed 1_0 --warmup-env-steps=25k"
     config = parse_config([*line.split(), "--learning-rate", "1e-4"], "test")
     assert (config.steps, config.batch_size, config.hidden) == (1_500_000, 100, (1000, 200))
@@ -402,10 +402,10 @@ def test_integers_may_be_written_as_people_write_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["1.5", "1e-3", "0.0015k", "1e400", "10kk", "k", "1e"])
-def test_what_is_no_integer_is_still_refused(
+def test_a_value_that_is_not_an_integer_is_rejected(
     value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = refused(capsys, 2, "train", "--steps", value)
+    said = error_line(capsys, 2, "train", "--steps", value)
     assert f"--steps is {value!r}, must be an integer" in said
 
 
@@ -419,7 +419,7 @@ def test_rlx2s_choices_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", ["--steps", "--stop-at"])
-def test_a_run_that_trains_nothing_says_so_once_and_loudly(
+def test_a_run_that_trains_nothing_warns_once(
     steps: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     words = ["train", *SMALL, steps, "100", "--run-dir", str(tmp_path / "short")]
@@ -432,19 +432,19 @@ def test_a_run_that_trains_nothing_says_so_once_and_loudly(
 
 
 @pytest.mark.parametrize("command", ["train --env Pendulum-v1", "resume RUN"])
-def test_more_threads_than_cores_are_refused(
+def test_more_threads_than_cores_are_rejected(
     command: str, finished_run: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(machine, "available_cores", lambda: 2)
     words = command.replace("RUN", str(finished_run)).split()
-    error = refused(capsys, 2, *words, "--threads", "99")
+    error = error_line(capsys, 2, *words, "--threads", "99")
     assert error == (
         "sparl: --threads is 99, must be at most 2, the cores that this process may use\n"
     )
 
 
-# ------------------------------------------------------------------ modules of the user's
+# ------------------------------------------------------------------ custom modules
 
 MODULE = """
 import gymnasium
@@ -475,7 +475,7 @@ def test_a_module_registers_environments_for_a_command(
 ) -> None:
     before = list(sys.path)
     train = ["train", *SMALL, "--env", "Mine-v0"]
-    assert "unknown environment 'Mine-v0'" in refused(capsys, 2, *train)
+    assert "unknown environment 'Mine-v0'" in error_line(capsys, 2, *train)
     assert main(["--import", a_module, *train, "--run-dir", "r"]) == 0
     assert "again: sparl --import its_module evaluate r\n" in capsys.readouterr().out
     assert sys.path == before
@@ -516,11 +516,11 @@ def test_a_module_that_cannot_be_imported_is_one_line(
     (tmp_path / "exits.py").write_text("raise SystemExit(0)\n")
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
-    assert says in refused(capsys, 2, *words)
+    assert says in error_line(capsys, 2, *words)
     assert sys.path == before
 
 
-def test_flags_are_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+def test_flags_take_precedence_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text(
         'method = "DS-TD3"\nlearning_rate = 1e-4\nbatch_size = 50\nhidden = [32, 32, 32]\n'
@@ -531,7 +531,7 @@ def test_flags_are_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
     assert config.rewire_every_updates == 1000
 
 
-def test_a_flag_wins_whatever_the_preset_makes_of_the_others() -> None:
+def test_a_flag_takes_precedence_over_values_that_depend_on_it() -> None:
     line = "--method SAC --dynamic-buffer --replay-capacity 1_000_000"
     assert parse_config(line.split(), "test").replay_capacity == 1_000_000
     line = "--method RLx2-SAC --no-dynamic-buffer"
@@ -542,10 +542,10 @@ def test_a_runs_configuration_is_not_mixed_with_another_method(
     finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     config = ["train", "--config", str(finished_run / "config.toml"), "--run-dir", str(tmp_path)]
-    assert "is for DS-TD3" in refused(capsys, 2, *config, "--method", "TD3")
-    assert "is for Pendulum-v1" in refused(capsys, 2, *config, "--env", "Ant-v5")
-    assert "is for ds" in refused(capsys, 2, *config, "--settings", "rlx2")
-    assert "is a TD3" in refused(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
+    assert "is for DS-TD3" in error_line(capsys, 2, *config, "--method", "TD3")
+    assert "is for Pendulum-v1" in error_line(capsys, 2, *config, "--env", "Ant-v5")
+    assert "is for ds" in error_line(capsys, 2, *config, "--settings", "rlx2")
+    assert "is a TD3" in error_line(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
 
 
 def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
@@ -579,7 +579,7 @@ def test_output_that_cannot_be_written_is_one_line_and_does_not_end_a_training(
     assert json.loads((run / "run.json").read_text())["state"] == "finished"
 
 
-def test_densities_of_an_unknown_environment_fit_the_layers_asked_for() -> None:
+def test_densities_of_an_unknown_environment_fit_the_hidden_layers() -> None:
     config = parse_config(["--env", "Pendulum-v1", "--hidden", "8", "8", "8"], "test")
     assert config.actor_densities == (0.5, 0.5, 0.5, 1.0)
 
@@ -618,12 +618,12 @@ def test_densities_of_an_unknown_environment_fit_the_layers_asked_for() -> None:
         (["cost", "--method", "TD4"], 2, "TD3"),
     ],
 )  # fmt: skip
-def test_bad_input_is_refused_in_one_line(
+def test_bad_input_is_rejected_in_one_line(
     args: list[str], code: int, says: str,
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert says in refused(capsys, code, *args)
+    assert says in error_line(capsys, code, *args)
     assert not list(tmp_path.iterdir())  # nothing was begun
 
 
@@ -659,40 +659,40 @@ def test_a_wrong_command_line_is_explained_in_one_line(
 ) -> None:
     command = "study run" if words == "study run" else words.split()[0]
     line = f"sparl: {command}: {says} (all options: sparl {command} --help)\n"
-    assert refused(capsys, 2, *words.split()) == line
+    assert error_line(capsys, 2, *words.split()) == line
 
 
-def test_files_of_another_kind_are_refused_with_what_was_expected(
+def test_files_of_another_kind_are_rejected_with_the_expected_kind(
     finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """A file that is named in place of another one."""
     config = finished_run / "config.toml"
-    error = refused(capsys, 2, "train", "--config", str(finished_run))
+    error = error_line(capsys, 2, "train", "--config", str(finished_run))
     assert f"{finished_run} is a folder, must be a TOML file; did you mean {config}?" in error
     for command in ("run", "status"):
-        error = refused(capsys, 2, "study", command, str(config))
+        error = error_line(capsys, 2, "study", command, str(config))
         assert f"{config} is a run's configuration (sparl train --config {config} trains" in error
-        assert "did you mean" not in refused(capsys, 2, "study", command, str(finished_run))
+        assert "did you mean" not in error_line(capsys, 2, "study", command, str(finished_run))
     for name, text in (("a.yaml", "seed: 1\n"), ("a.json", '{"seed": 1}'), ("a.yml", "- 1\n")):
         file = tmp_path / name
         file.write_text(text)
         says = f"file {file} is {name[2:].upper()}, must be TOML: lines such as seed = 0\n"
-        assert says in refused(capsys, 2, "train", "--config", str(file))
-        assert says in refused(capsys, 2, "study", "run", str(file))
+        assert says in error_line(capsys, 2, "train", "--config", str(file))
+        assert says in error_line(capsys, 2, "study", "run", str(file))
 
 
-def test_all_errors_of_a_configuration_come_at_once(
+def test_all_errors_of_a_configuration_are_reported_together(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    error = refused(capsys, 2, "train", "--gamma", "2", "--n-step", "0", "--hidden", "0")
+    error = error_line(capsys, 2, "train", "--gamma", "2", "--n-step", "0", "--hidden", "0")
     assert all(name in error for name in ("gamma", "n_step", "hidden"))
     file = tmp_path / "bad.toml"
     file.write_text('learning_rat = 1\nbatch_size = "ten"\nseed = true\n')
-    error = refused(capsys, 2, "train", "--config", str(file))
+    error = error_line(capsys, 2, "train", "--config", str(file))
     assert all(text in error for text in ("did you mean learning_rate", "batch_size", "seed"))
 
 
-def test_a_folder_with_a_run_is_refused_unless_overwritten(
+def test_a_folder_with_a_run_is_rejected_unless_overwritten(
     finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -700,7 +700,7 @@ def test_a_folder_with_a_run_is_refused_unless_overwritten(
     assert main(args) == 0
     before = (run / "agent.safetensors").read_bytes()
     capsys.readouterr()
-    assert "--overwrite" in refused(capsys, 2, *args, "--seed", "4")
+    assert "--overwrite" in error_line(capsys, 2, *args, "--seed", "4")
     assert (run / "agent.safetensors").read_bytes() == before
     (run / "notes.txt").write_text("mine")
     assert main([*args, "--seed", "4", "--overwrite"]) == 0
@@ -712,17 +712,17 @@ def test_a_folder_with_a_run_is_refused_unless_overwritten(
 def test_bad_places_for_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    assert "is a file" in refused(capsys, 2, "train", *SMALL, "--run-dir", str(file))
+    assert "is a file" in error_line(capsys, 2, "train", *SMALL, "--run-dir", str(file))
     below = str(file / "run")
-    assert "cannot be written" in refused(capsys, 2, "train", *SMALL, "--run-dir", below)
+    assert "cannot be written" in error_line(capsys, 2, "train", *SMALL, "--run-dir", below)
     if os.getuid() != 0:  # root may write anywhere
         closed = tmp_path / "closed"
         closed.mkdir(mode=0o500)
         args = ["train", *SMALL, "--run-dir", str(closed / "run")]
-        assert "cannot be written" in refused(capsys, 2, *args)
+        assert "cannot be written" in error_line(capsys, 2, *args)
 
 
-def test_new_runs_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_runs_get_new_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert main(["train", "--method", "TD3", *SMALL, "--steps", "1"]) == 0
@@ -730,7 +730,7 @@ def test_new_runs_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.M
     assert names == ["TD3_Pendulum-v1_seed0", "TD3_Pendulum-v1_seed0-2"]
 
 
-def test_damaged_agent_files_are_refused(
+def test_damaged_agent_files_are_rejected(
     finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -743,11 +743,11 @@ def test_damaged_agent_files_are_refused(
     flipped[len(whole) // 2] ^= 1
     for damaged in (bytes(flipped), whole[:-1], b""):
         (run / "agent.safetensors").write_bytes(damaged)
-        assert "damaged" in refused(capsys, 3, "evaluate", str(run))
+        assert "damaged" in error_line(capsys, 3, "evaluate", str(run))
     (run / "agent.safetensors").unlink()
-    assert "missing" in refused(capsys, 3, "evaluate", str(run))
+    assert "missing" in error_line(capsys, 3, "evaluate", str(run))
     (run / "agent.json").write_text("{")
-    assert "agent.json: cannot be read" in refused(capsys, 3, "evaluate", str(run))
+    assert "agent.json: cannot be read" in error_line(capsys, 3, "evaluate", str(run))
 
 
 class HugeRewards(PendulumEnv):
@@ -764,7 +764,7 @@ def test_diverging_training_stops_with_exit_code_5(
     gymnasium.register("HugeRewards-v0", HugeRewards, max_episode_steps=50)
     try:
         args = ["train", *SMALL, "--env", "HugeRewards-v0", "--run-dir", str(tmp_path / "r")]
-        error = refused(capsys, 5, *args)
+        error = error_line(capsys, 5, *args)
     finally:
         del gymnasium.registry["HugeRewards-v0"]
     assert "diverged at step 101 (update 1)" in error
@@ -798,7 +798,7 @@ def test_two_processes_do_not_share_a_run_folder(
     folder = RunFolder.create(Config(run_dir=str(tmp_path / "run")))
     try:
         args = ["train", *SMALL, "--run-dir", str(tmp_path / "run"), "--overwrite"]
-        assert "in use" in refused(capsys, 7, *args)
+        assert "in use" in error_line(capsys, 7, *args)
     finally:
         folder.close()
 
@@ -876,5 +876,5 @@ def test_tensorboard_that_is_not_installed_is_one_line(
 ) -> None:
     monkeypatch.setattr("sparl.training.tensorboard.find_spec", lambda _: None)
     words = ["train", *SMALL, "--run-dir", str(tmp_path / "run"), "--tensorboard"]
-    assert "pip install 'sparl[tensorboard]'" in refused(capsys, 2, *words)
+    assert "pip install 'sparl[tensorboard]'" in error_line(capsys, 2, *words)
     assert not (tmp_path / "run").exists()

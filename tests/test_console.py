@@ -47,7 +47,7 @@ def test_speed_is_that_of_late_and_the_time_left_waits_for_the_warm_up(
         assert 60 * minutes + seconds == pytest.approx((20_000 - env_step) * 0.015, rel=0.07, abs=2)
 
 
-def test_a_run_that_goes_on_does_not_count_what_was_before(
+def test_a_resumed_run_does_not_count_earlier_steps(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = 0.0

@@ -206,7 +206,7 @@ def test_scaling_is_exact_and_by_one_factor(data: st.DataObject) -> None:
         ),
     ],
 )
-def test_an_impossible_sparsity_is_refused_with_the_numbers(
+def test_an_impossible_sparsity_is_rejected_with_the_numbers(
     fields: dict[str, Any], numbers: list[str]
 ) -> None:
     with pytest.raises(UsageError) as caught:

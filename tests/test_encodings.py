@@ -78,7 +78,7 @@ def test_a_study_and_an_archive_in_folders_of_any_bytes(name: str, tmp_path: Pat
     run_sparl(LOCALES[name], tmp_path, "archive", os.fsencode(run), "--to", NAME + b"4", *commit)
 
 
-def test_what_is_wrong_with_options_of_any_bytes_is_one_line(
+def test_errors_of_options_with_any_bytes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for words in (

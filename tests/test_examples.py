@@ -37,8 +37,8 @@ def test_own_topology_method(tmp_path: Path) -> None:
     run("own_topology_method.py", tmp_path, "600")
     (path,) = tmp_path.glob("runs/*")
     with (path / "topology.csv").open() as file:
-        evolved = {row["network"] for row in csv.DictReader(file)}
-    assert evolved == {"actor", "critics"}
+        updated = {row["network"] for row in csv.DictReader(file)}
+    assert updated == {"actor", "critics"}
     # Connections went to those inputs that had the fewest: none is without any.
     degrees = json.loads((path / "degrees.json").read_text())
     fewest = {when: min(degrees[when]["actor"][0][1]["out"]) for when in ("initial", "now")}

@@ -176,7 +176,7 @@ def test_exported_c_links_from_cpp(tmp_path: Path, bound: float, language: tuple
     assert subprocess.run([program], check=False).returncode == 0
 
 
-def test_a_choice_puts_activations_in_static_memory(tmp_path: Path) -> None:
+def test_a_macro_puts_activations_in_static_memory(tmp_path: Path) -> None:
     exported = policy(np.random.default_rng(1), (5, 256, 200), (256, 256, 900), (256, 2, 90))
     folder = written(tmp_path, exported)
     command = ("gcc", *c_check.FLAGS, "-Wframe-larger-than=512", "-c", folder / "policy.c", "-o")
@@ -296,7 +296,7 @@ def test_the_order_of_a_mujoco_tasks_observation(env: str, skipped: int, n_qpos:
     environment.close()
 
 
-def test_what_is_known_of_actions_and_time() -> None:
+def test_actions_and_control_period_are_described() -> None:
     _, lines = described("Walker2d-v5")
     assert (
         "  [1]: from -1.0 to 1.0, control of MuJoCo's actuator 1 (joint leg_joint, gear 100)"
@@ -315,7 +315,7 @@ def test_what_is_known_of_actions_and_time() -> None:
     ]
 
 
-def test_nothing_is_said_of_a_simulator_behind_a_wrapper(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_simulator_behind_a_wrapper_is_not_described(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wrapper may repeat or change actions."""
     monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
     gymnasium.register(
@@ -330,7 +330,7 @@ def test_nothing_is_said_of_a_simulator_behind_a_wrapper(monkeypatch: pytest.Mon
     assert lines[-1].endswith("not known")
 
 
-def test_the_header_says_what_it_is_of(run: Path, tmp_path: Path) -> None:
+def test_the_header_describes_the_agent(run: Path, tmp_path: Path) -> None:
     assert main(["export", str(run), "--format", "c", "--out", str(tmp_path)]) == 0
     header = (tmp_path / "policy.h").read_text()
     digest = hashlib.sha256((run / "agent.safetensors").read_bytes()).hexdigest()
@@ -417,7 +417,7 @@ def test_an_export_that_gives_other_actions_is_not_written(
 
 
 @pytest.mark.parametrize("flags", [["--int8"], ["--tanh", "built-in"]])
-def test_choices_of_c_are_refused_elsewhere(
+def test_options_of_c_are_rejected_for_other_formats(
     run: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(run), "--format", "npz", *flags]) == 2

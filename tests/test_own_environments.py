@@ -46,7 +46,7 @@ def test_nothing_need_be_imported_for_gymnasiums_own(
     assert f"again: sparl evaluate {run}\n" in capsys.readouterr().out
 
 
-def test_a_script_is_told_that_it_takes_a_module(tmp_path: Path) -> None:
+def test_the_summary_of_a_script_asks_for_a_module(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import gymnasium, sparl, bad_environments\n"

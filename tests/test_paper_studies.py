@@ -32,7 +32,7 @@ def test_every_study_has_its_dense_agents(path: Path) -> None:
     assert {(c.agent, c.settings, c.env, c.seed) for c in found} == dense
 
 
-def test_evolution_period_has_four_periods_and_the_dense_agent() -> None:
+def test_the_study_of_the_update_period_has_four_periods_and_the_dense_agent() -> None:
     found = configurations("ds-topology-update-period")
     periods = [(config.method, config.rewire_every_updates) for config in found]
     assert periods == [

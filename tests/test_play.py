@@ -1,4 +1,4 @@
-"""`sparl play` where there is no screen, and what it refuses."""
+"""`sparl play` without a screen, and its errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_no_screen_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_bad_numbers_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_numbers_are_rejected(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["play", str(run), "--episodes", "0"]) == 2
     assert "must be at least 1; --seed" in capsys.readouterr().err
 
@@ -58,8 +58,8 @@ def hopper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_display_that_is_not_there_is_one_line(hopper: Path) -> None:
-    """In a process of its own: GLFW would abort it."""
+def test_a_missing_display_is_one_line(hopper: Path) -> None:
+    """Run in a separate process, which GLFW would abort."""
     done = run_with({"DISPLAY": ":99"}, "play", str(hopper))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -68,7 +68,7 @@ def test_a_display_that_is_not_there_is_one_line(hopper: Path) -> None:
 
 @pytest.mark.parametrize("env", ["Hopper-v5", "Pendulum-v1"])
 @pytest.mark.parametrize("renderer", ["nonsense", "osmesa", "egl"])
-def test_a_way_to_draw_that_is_not_there_does_not_stop_what_draws_nothing(
+def test_a_missing_renderer_does_not_prevent_training(
     env: str, renderer: str, tmp_path: Path
 ) -> None:
     run = str(tmp_path / "run")

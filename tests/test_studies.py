@@ -120,7 +120,7 @@ def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> N
     ],
     ids=lambda fields: ",".join(fields),
 )
-def test_the_same_run_has_one_id_however_it_is_asked_for(fields: dict[str, Any]) -> None:
+def test_the_same_run_has_one_id_however_its_fields_are_given(fields: dict[str, Any]) -> None:
     usual = preset("DS-TD3", "HalfCheetah-v3", steps=1_000_000)
     asked = preset("DS-TD3", "HalfCheetah-v3", **{"steps": 1_000_000, **fields})
     assert run_id(asked) == run_id(usual)
@@ -128,7 +128,7 @@ def test_the_same_run_has_one_id_however_it_is_asked_for(fields: dict[str, Any])
 
 def test_two_studies_that_name_a_run_do_it_once() -> None:
     table, period = (
-        STUDIES[0].parent / f"ds-{name}.toml" for name in ("table-1", "evolution-period")
+        STUDIES[0].parent / f"ds-{name}.toml" for name in ("table-1", "topology-update-period")
     )
     both = read_studies([table, period])
     assert both.name == "ds-table-1+ds-topology-update-period"
@@ -172,7 +172,7 @@ def test_a_version_is_that_of_the_resolved_configuration(
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("seeds = 2", "methods is None"),
         ("methods = 'TD3'\nenvironments = ['a']\nseeds = 1", "methods is 'TD3'"),
@@ -196,38 +196,39 @@ def test_a_version_is_that_of_the_resolved_configuration(
         ("methods = [", "cannot be read"),
     ],
 )
-def test_wrong_files_are_refused(
-    text: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_wrong_files_are_rejected(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["study", "status", str(study_file(tmp_path, text))]) == 2
     error = capsys.readouterr().err
-    assert complaint in error
+    assert message in error
     assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("words", "message"),
     [
         ([], "run or status?"),
         (["start"], "run or status?"),
         (["run", "no.toml"], "no.toml does not exist"),
         (["run", "."], "study file . is a folder, must be a TOML file"),
         (["run", "no.toml", "--processes", "0"], "must be at least 1"),
+        (["run", "no.toml", "--processes", "10k"], "--processes is '10k', must be an integer"),
     ],
 )
-def test_wrong_commands_are_refused(
-    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+def test_wrong_commands_are_rejected(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["study", *words]) == 2
     error = capsys.readouterr().err
-    assert complaint in error
+    assert message in error
     assert error.count("\n") == 1
 
 
 # ------------------------------------------------------------------ running
 
 
-def test_a_study_runs_skips_and_goes_on_beside_failures(
+def test_a_study_skips_finished_runs_and_continues_after_failures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = SMALL.replace('"Pendulum-v1"', '"Pendulum-v1", "NoSuchEnvironment-v0"')
@@ -246,7 +247,7 @@ def test_a_study_runs_skips_and_goes_on_beside_failures(
     assert (failed.state, failed.env_step) == ("failed", 0)
     assert json.loads((folder / bad.id / "failure.json").read_text())["exit_code"] == 2
 
-    # Again, with a seed more: what is finished stays as it is.
+    # Again, with one more seed: finished runs do not change.
     before = (folder / good.id / "evaluations.csv").stat().st_mtime_ns
     path.write_text(SMALL)
     assert main(words) == 0
@@ -284,7 +285,7 @@ IMPORT = ["--import", "bad_environments"]
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the two runs of LONG leave when nobody disturbs them."""
+    """The results of both runs of LONG without interruption."""
     import_module_of("bad_environments:Waits-v0")
     folder = tmp_path_factory.mktemp("undisturbed")
     units = read_study(study_file(folder, LONG)).units
@@ -293,16 +294,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
     return [results(folder / unit.id) for unit in units]
 
 
-def let_go(waits: Path) -> None:
+def release(waits: Path) -> None:
     waits.rename(waits.with_name("waited"))
 
 
 def said(printed: Path) -> int:
-    """How often a run went on bit for bit."""
+    """Count how often a run resumed bit for bit."""
     return printed.read_text().count(", bit for bit")
 
 
-def test_a_stopped_study_goes_on_bit_for_bit(
+def test_a_stopped_study_resumes_bit_for_bit(
     tmp_path: Path, waits: Path, undisturbed: list[dict[str, Any]]
 ) -> None:
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
@@ -312,8 +313,8 @@ def test_a_stopped_study_goes_on_bit_for_bit(
         (run,) = waiting(waits, 1)
         assert [progress(folder, u).state for u in units] == ["running", "waiting"]
         study.send_signal(signal.SIGINT)
-        wait_until(lambda: not hears(run, signal.SIGTERM))  # once it was told to stop
-        let_go(waits)
+        wait_until(lambda: not hears(run, signal.SIGTERM))  # once it has received a signal
+        release(waits)
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
     assert "to resume: sparl --import bad_environments study run" in printed
@@ -327,7 +328,7 @@ def test_a_stopped_study_goes_on_bit_for_bit(
     assert [said(folder / u.id / "output.txt") for u in units] == [1, 0]
 
 
-def test_a_killed_run_is_recorded_and_goes_on_bit_for_bit(
+def test_a_killed_run_is_recorded_and_resumes_bit_for_bit(
     tmp_path: Path, waits: Path, undisturbed: list[dict[str, Any]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -337,7 +338,7 @@ def test_a_killed_run_is_recorded_and_goes_on_bit_for_bit(
     with children.sparl(*words, "--processes", "1") as study:
         (run,) = waiting(waits, 1)
         os.kill(run, signal.SIGKILL)
-        let_go(waits)
+        release(waits)
         study.communicate(timeout=60)
     assert study.returncode == 1
     killed, other = (progress(folder, u) for u in units)
@@ -351,7 +352,7 @@ def test_a_killed_run_is_recorded_and_goes_on_bit_for_bit(
     assert not (folder / units[0].id / "failure.json").exists()
 
 
-def test_a_lost_studys_runs_are_waited_for(
+def test_a_study_waits_for_the_runs_of_a_lost_study(
     tmp_path: Path, waits: Path, undisturbed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The study is killed; a new one waits until the runs of the old one have saved and ended."""
@@ -367,7 +368,7 @@ def test_a_lost_studys_runs_are_waited_for(
         def seen(folder: Path, unit: Unit) -> Progress:
             found.append((now := progress(folder, unit)).state)
             if len(found) == 2:  # it has looked at both
-                let_go(waits)
+                release(waits)
             return now
 
         monkeypatch.setattr(execute, "progress", seen)

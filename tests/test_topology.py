@@ -166,7 +166,7 @@ def test_ds_drops_all_dead_links_and_a_fraction_of_the_live_ones(
 def assert_proposal(
     proposal: Proposal | None, layer: LayerView, dropped: set[int], *, live: int, dead: int
 ) -> None:
-    """These connections were dropped, and as many grown."""
+    """Check that these connections were dropped and the same number grew."""
     assert proposal is not None
     assert (proposal.dropped_live, proposal.dropped_dead) == (live, dead)
     new = set(proposal.rewiring.new.positions.tolist())
@@ -189,7 +189,7 @@ def assert_proposal(
         ([1.0] * 10, 0.05, 1, 0),  # 0.5 is rounded up
     ],
 )
-def test_dead_links_come_on_top_of_the_fraction_of_the_live_ones(
+def test_dead_links_are_dropped_in_addition_to_the_fraction_of_live_ones(
     weights: list[float], fraction: float, live: int, dead: int
 ) -> None:
     proposal = propose(SET, row(weights, free=10**6), fraction, rng())
@@ -243,7 +243,7 @@ def test_a_rule_that_declares_nothing_counts_all_connections_and_rounds_to_the_n
 
 @pytest.fixture
 def no_new_rules() -> Iterator[None]:
-    """Rules that a test registers are gone afterwards."""
+    """Unregister the rules that a test registers."""
     before = dict(DROP_RULES), dict(GROW_RULES)
     yield
     for registry, rules in zip((DROP_RULES, GROW_RULES), before, strict=True):
@@ -304,13 +304,13 @@ def test_a_registered_rule_is_copied_and_pickled_by_its_name() -> None:
     assert again.grow is method.grow
 
 
-def test_a_rule_that_is_not_registered_is_refused_with_how_to_register_it() -> None:
+def test_a_rule_that_is_not_registered_is_rejected_with_how_to_register_it() -> None:
     config = preset("SET-TD3", "Pendulum-v1", grow="neglected_inputs")
     with pytest.raises(UsageError, match=r"grow is 'neglected_inputs'.*sparl --import MODULE"):
         build_agent(config, architecture(config, 3, 1))
 
 
-def test_the_rules_of_a_learner_cannot_be_replaced_behind_the_configurations_back() -> None:
+def test_the_rules_of_a_learner_are_those_of_the_configuration() -> None:
     config = preset("SET-TD3", "Pendulum-v1")
     learner: Any = build_agent(config, architecture(config, 3, 1)).actor_learner
     with pytest.raises(AttributeError):
@@ -320,7 +320,7 @@ def test_the_rules_of_a_learner_cannot_be_replaced_behind_the_configurations_bac
 @pytest.mark.parametrize(
     "pattern", [Pattern.dense(4, 3), Pattern(4, 3, np.empty(0, np.int64))], ids=["full", "empty"]
 )
-def test_full_and_empty_layers_are_left_alone(pattern: Pattern) -> None:
+def test_dense_and_empty_layers_do_not_change(pattern: Pattern) -> None:
     layer = LayerView(pattern, np.zeros(pattern.connections, np.float32))
     assert propose(SET, layer, 1.0, rng()) is None
 
@@ -347,7 +347,7 @@ def test_a_broken_drop_rule_is_caught(chosen: list[int]) -> None:
 )
 def test_a_broken_grow_rule_is_caught(chosen: list[int]) -> None:
     method = TopologyMethod(drop_smallest, lambda layer, kept, count, rng: np.array(chosen))
-    with pytest.raises(RuntimeError, match="grow rule: 2 free positions"):
+    with pytest.raises(RuntimeError, match="grow rule: returned .* must return 2 such positions"):
         propose(method, row([4, 3, 2, 1]), 0.5, rng())
 
 
@@ -433,7 +433,7 @@ def pattern_of(positions: list[int], n_in: int = 4, n_out: int = 3) -> Pattern:
     return Pattern(n_in, n_out, np.array(positions, np.int64))
 
 
-def test_what_stays_keeps_its_bits_and_what_comes_gets_the_value_given() -> None:
+def test_kept_values_are_bit_equal_and_grown_ones_get_the_given_value() -> None:
     rewiring = Rewiring(pattern_of([1, 4, 6, 9]), pattern_of([4, 6, 7, 11]))
     carried = rewiring.carry(np.array([10, -0.0, 1e-45, 40], np.float32), grown=7.0)
     expected = np.array([-0.0, 1e-45, 7, 7], np.float32)
@@ -525,7 +525,7 @@ def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
     [
         # outputs x inputs, of [[1, 3, .], [2, ., .]]: the mean is 2
         ([0, 1, 3], [1, 3, 2], {2: 2 * 2 / 2, 4: 2 * 3 / 2, 5: 2 * 2 / 2}),
-        # [[1, 3, 5], [., ., .]]: nothing is known of the second output, the layer's mean is 3
+        # [[1, 3, 5], [., ., .]]: the second output has no connections, the layer's mean is 3
         ([0, 1, 2], [1, 3, 5], {3: 1 * 3 / 3, 4: 3 * 3 / 3, 5: 5 * 3 / 3}),
         # a silent output: its new connections are as silent
         ([0, 1, 3], [1, 3, 0], {4: 0, 5: 0}),
@@ -568,15 +568,17 @@ def test_a_weight_of_zero_is_a_connection_that_learns() -> None:
     first=st.integers(1, 20), every=st.integers(0, 7), last=st.integers(-3, 60),
     now=st.integers(-3, 80),
 )  # fmt: skip
-def test_a_schedule_counts_its_evolutions(first: int, every: int, last: int, now: int) -> None:
-    evolutions = list(range(first, last + 1, every)) if every else []
+def test_a_schedule_counts_its_topology_updates(
+    first: int, every: int, last: int, now: int
+) -> None:
+    planned = list(range(first, last + 1, every)) if every else []
     plan = Schedule(first, every, last, 0.1)
-    assert plan.due_until(now) == sum(update <= now for update in evolutions)
-    assert plan.total == len(evolutions)
-    assert plan.last_due == (evolutions[-1] if evolutions else None)
+    assert plan.due_until(now) == sum(update <= now for update in planned)
+    assert plan.total == len(planned)
+    assert plan.last_due == (planned[-1] if planned else None)
 
 
-def test_ds_evolves_at_update_2_and_every_1000_until_the_last_twentieth() -> None:
+def test_ds_updates_topology_at_update_2_and_every_1000_until_the_last_twentieth() -> None:
     config = preset("DS-TD3", "HalfCheetah-v3")
     for network in ("actor", "critics"):
         plan = schedule(config, network)
@@ -616,7 +618,7 @@ def test_a_part_of_a_longer_horizon_is_its_beginning() -> None:
     ],
     ids=lambda x: ",".join(x) if isinstance(x, dict) else "",
 )
-def test_every_knob_of_the_actors_schedule(fields: dict[str, Any], total: int) -> None:
+def test_every_field_of_the_actors_schedule(fields: dict[str, Any], total: int) -> None:
     """10,000 steps, 250 of warm-up, 9,500 before the freeze: 9,250 updates, every 100th."""
     base = {"steps": 10_000, "warmup_env_steps": 250, "rewire_every_updates": 100}
     config = replace(preset("DS-TD3", "HalfCheetah-v5"), **{**base, **fields})

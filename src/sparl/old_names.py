@@ -1,4 +1,4 @@
-"""Old names in files of earlier versions, and what they are called now.
+"""Names of earlier versions that files and random streams still use.
 
 Every file written since commit e589736 is still read: its names are translated on reading. A name
 that is not listed has not changed.
@@ -11,6 +11,10 @@ from typing import Any
 
 # Keys of DynamicSparsity.state_dict, and of `sparse_topology` in a Stable-Baselines3 model.
 TOPOLOGY_STATE = {"evolutions": "topology_updates"}
+
+# Streams are seeded by their names, so the streams of topology updates keep theirs: "actor
+# evolution" and "critics evolution".
+TOPOLOGY_STREAM = "evolution"
 
 
 def current(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def check_sparse(model: Any) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("method", ["static", "DS", "SET", "RigL"])
-def test_a_training_stays_sparse_and_evolves(algorithm: Any, method: Any) -> None:
+def test_a_training_stays_sparse_and_updates_its_topology(algorithm: Any, method: Any) -> None:
     model = new_model(algorithm)
     sparse = SparseTraining(method, 0.2, verbose=0)
     model.learn(200, callback=sparse)
@@ -86,7 +86,7 @@ def test_a_training_stays_sparse_and_evolves(algorithm: Any, method: Any) -> Non
 
 
 def test_growth_follows_the_critics_own_loss() -> None:
-    """DDPG has no noise in its target, so the critic's gradient can be worked out again."""
+    """DDPG has no noise in its target, so the test can compute the critic's gradient."""
     model = new_model(DDPG)
     batches, dense = [], []
     sample = model.replay_buffer.sample
@@ -150,7 +150,7 @@ def test_save_and_load_keep_the_topology(algorithm: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_checkpoint_goes_on_with_the_schedule_that_it_had(algorithm: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_continues_with_its_schedule(algorithm: Any, tmp_path: Path) -> None:
     model = new_model(algorithm)
     whole = SparseTraining("RigL", 0.2, verbose=0)
     checkpoints = CheckpointCallback(130, str(tmp_path))
@@ -352,7 +352,7 @@ def test_what_cannot_be_leaves_both_networks_as_they_were(algorithm: Any) -> Non
     sparsity.remove()
 
 
-def test_a_refusal_leaves_an_interrupted_training_attached() -> None:
+def test_an_error_leaves_an_interrupted_training_attached() -> None:
     model = new_model(TD3)
     with pytest.raises(KeyboardInterrupt):
         model.learn(100, callback=[SparseTraining("DS", 0.2, verbose=0), Interruption(80)])
@@ -387,7 +387,7 @@ class Features(BaseFeaturesExtractor):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_shared_features_extractor_is_refused_by_name(algorithm: Any) -> None:
+def test_a_shared_features_extractor_is_rejected_by_name(algorithm: Any) -> None:
     kwargs = {"net_arch": [64, 48], "features_extractor_class": Features}
     shared = {**kwargs, "share_features_extractor": True}
     model = new_model(algorithm, policy_kwargs=shared)
@@ -401,7 +401,7 @@ def test_a_shared_features_extractor_is_refused_by_name(algorithm: Any) -> None:
         check_sparse(model)
 
 
-def test_an_interrupted_training_can_be_saved_and_go_on(tmp_path: Path) -> None:
+def test_an_interrupted_training_can_be_saved_and_resumed(tmp_path: Path) -> None:
     model = new_model(TD3)
     train = model.train
 
@@ -417,17 +417,17 @@ def test_an_interrupted_training_can_be_saved_and_go_on(tmp_path: Path) -> None:
     model.train = train
     model.save(tmp_path / "model.zip")
     loaded = TD3.load(tmp_path / "model.zip", env=model.get_env())
-    for going_on in (model, loaded):
-        check_sparse(going_on)
-        topology = going_on.sparse_topology["critic"]
+    for resumed in (model, loaded):
+        check_sparse(resumed)
+        topology = resumed.sparse_topology["critic"]
         assert topology["updates"] == 84
         assert topology["topology_updates"] == first.sparsity["critic"].topology_updates == 12
         rest = SparseTraining("SET", 0.2, verbose=0)
-        going_on.learn(100, callback=rest, reset_num_timesteps=False)
-        check_sparse(going_on)
+        resumed.learn(100, callback=rest, reset_num_timesteps=False)
+        check_sparse(resumed)
         for name, sparsity in rest.sparsity.items():
             assert sparsity.schedule == first.sparsity[name].schedule
-        assert DynamicSparsity.of(going_on.critic.optimizer) is None  # it let go
+        assert DynamicSparsity.of(resumed.critic.optimizer) is None  # it was detached
 
 
 @pytest.mark.parametrize(
@@ -475,7 +475,7 @@ def test_a_mujoco_task_with_the_table_printed(capsys: pytest.CaptureFixture[str]
     assert out[5] == "critic"
 
 
-def test_ds_evolves_its_actor_at_the_agents_updates() -> None:
+def test_ds_updates_its_actors_topology_at_the_agents_updates() -> None:
     model = new_model(TD3)
     schedule = Schedule(first=2, every=10, last=100, fraction=0.1)
     seen: dict[str, list[int]] = {"actor": [], "critic": []}
@@ -494,7 +494,7 @@ def test_ds_evolves_its_actor_at_the_agents_updates() -> None:
     assert seen == {"actor": [2, 12, 22, 32], "critic": [2, 12, 22, 32]}
 
 
-def test_what_cannot_be_is_refused_in_one_line() -> None:
+def test_what_cannot_be_is_rejected_in_one_line() -> None:
     with pytest.raises(UsageError, match="A2C, must be TD3, DDPG or SAC"):
         A2C("MlpPolicy", "Pendulum-v1", device="cpu").learn(10, callback=SparseTraining("DS"))
     other = {"net_arch": [8], "optimizer_class": torch.optim.RMSprop}

@@ -80,7 +80,7 @@ def test_gradients_by_finite_differences() -> None:
     def loss(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, x).square().sum()
 
-    step = 0.01  # of a quadratic: central differences are exact but for rounding
+    step = 0.01  # of a quadratic: central differences are exact except for rounding
     gradients = torch.autograd.grad(loss(*inputs), inputs)
     for k, gradient in enumerate(gradients):
         for i in range(gradient.numel()):
@@ -93,7 +93,7 @@ def test_gradients_by_finite_differences() -> None:
             assert difference == pytest.approx(float(gradient.view(-1)[i]), rel=1e-2, abs=1e-2)
 
 
-def test_only_what_is_asked_for_is_differentiated() -> None:
+def test_only_the_requested_gradients_are_computed() -> None:
     layer = SparseLinear(8, 8)
     x = torch.randn(4, 8)
     layer(x).sum().backward()
@@ -110,7 +110,7 @@ def test_only_what_is_asked_for_is_differentiated() -> None:
     assert x.grad.shape == x.shape
 
 
-def test_a_graph_can_be_walked_twice() -> None:
+def test_backward_can_run_twice_through_a_graph() -> None:
     layer = SparseLinear(8, 8)
     y = layer(torch.randn(4, 8)).sum()
     y.backward(retain_graph=True)
@@ -227,7 +227,7 @@ def test_state_and_copies_carry_the_connections() -> None:
         (lambda layer: sparsify(nn.Sequential(layer), {"1": Pattern.dense(8, 8)}), "no Linear 1"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_in_one_line(use: Any, message: str) -> None:
+def test_what_cannot_be_is_rejected_in_one_line(use: Any, message: str) -> None:
     layer = SparseLinear(8, 8)
     before = layer.pattern
     with pytest.raises(UsageError, match=message) as error:

@@ -62,7 +62,9 @@ def study_words(path: Path, folder: Path) -> list[str]:
     ]
 
 
-def test_a_killed_workers_run_goes_on_bit_for_bit_in_another(tmp_path: Path, waits: Path) -> None:
+def test_another_worker_resumes_a_killed_workers_run_bit_for_bit(
+    tmp_path: Path, waits: Path
+) -> None:
     path, folder = tmp_path / "study.toml", tmp_path / "runs"
     path.write_text(STUDY)
     units = read_study(path).units
@@ -76,9 +78,9 @@ def test_a_killed_workers_run_goes_on_bit_for_bit_in_another(tmp_path: Path, wai
         printed, _ = study.communicate(timeout=240)
     assert study.returncode == 0, printed
     assert "3 runs: 3 finished" in printed
-    went_on = [(folder / u.id / "output.txt").read_text().count(", bit for bit") for u in units]
-    assert sorted(went_on) == [0, 0, 1]
-    lost = units[went_on.index(1)]
+    resumed = [(folder / u.id / "output.txt").read_text().count(", bit for bit") for u in units]
+    assert sorted(resumed) == [0, 0, 1]
+    lost = units[resumed.index(1)]
     import_module_of(lost.config.env)
     config = replace(lost.config, run_dir=str(tmp_path / "undisturbed"), threads=1)
     assert results(folder / lost.id) == results(train(config, quiet=True).path)

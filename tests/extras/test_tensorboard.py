@@ -14,7 +14,7 @@ from sparl.methods import preset
 from sparl.training.loop import Training
 
 
-def test_a_reader_sees_values_while_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_reader_sees_values_during_the_run(tmp_path: Path) -> None:
     config = preset(
         "DS-TD3", "Pendulum-v1", steps=600, warmup_env_steps=100, hidden=(16, 16), batch_size=16,
         rewire_every_updates=100, evaluate_every_env_steps=200, evaluation_episodes=1,

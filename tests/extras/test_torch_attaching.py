@@ -1,4 +1,4 @@
-"""DynamicSparsity: what it attaches to, what it refuses, copies of it, and hooks of others."""
+"""DynamicSparsity: attaching, errors, copies, and hooks of other code."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def check_equal(one: DynamicSparsity, other: DynamicSparsity) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("density", [0.2, 0.3])
-def test_zeros_of_loaded_weights_are_taken_over(
+def test_zeros_of_loaded_weights_are_kept(
     model: nn.Sequential, method: Any, density: float
 ) -> None:
     optimizer = adam(model)
@@ -160,7 +160,7 @@ def test_a_copy_works_and_leaves_the_original_alone(
     assert DynamicSparsity.of(optimizer) is originals[3]
 
 
-def test_a_copy_without_its_optimizer_says_so(model: nn.Sequential) -> None:
+def test_a_copy_without_its_optimizer_raises_an_error(model: nn.Sequential) -> None:
     optimizer = adam(model)
     alone = pickle.loads(pickle.dumps(attach(model, optimizer)))
     with pytest.raises(UsageError, match="its optimizer no longer exists; keep the optimizer"):
@@ -176,11 +176,13 @@ def test_a_removed_one_is_copied_as_such(model: nn.Sequential) -> None:
     check_equal(sparsity, of_sparsity)
 
 
-# --- An optimizer that is gone ----------------------------------------------------------------
+# --- An optimizer that no longer exists -------------------------------------------------------
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_one_whose_optimizer_is_gone_blocks_nothing(model: nn.Sequential, held: bool) -> None:
+def test_one_whose_optimizer_no_longer_exists_blocks_nothing(
+    model: nn.Sequential, held: bool
+) -> None:
     optimizer = adam(model)
     first: Any = attach(model, optimizer, "static")
     train(model, optimizer, 1)
@@ -192,7 +194,7 @@ def test_one_whose_optimizer_is_gone_blocks_nothing(model: nn.Sequential, held: 
     (model(torch.randn(64, 6)) - 1).square().mean().backward()
     dense = model[2].weight.grad
     assert dense is not None
-    assert int(torch.count_nonzero(dense)) > 512  # its hooks are gone
+    assert int(torch.count_nonzero(dense)) > 512  # its hooks were removed
     optimizer = adam(model)
     second = attach(model, optimizer, "RigL", density=0.3)
     train(model, optimizer, 7)
@@ -200,7 +202,7 @@ def test_one_whose_optimizer_is_gone_blocks_nothing(model: nn.Sequential, held: 
     assert first is None or first.updates == 1
 
 
-def test_an_optimizer_in_a_cycle_of_references_is_gone_too(model: nn.Sequential) -> None:
+def test_an_optimizer_in_a_cycle_of_references_is_collected_too(model: nn.Sequential) -> None:
     gc.disable()
     try:
         trainer: dict[str, Any] = {"optimizer": adam(model)}
@@ -212,7 +214,7 @@ def test_an_optimizer_in_a_cycle_of_references_is_gone_too(model: nn.Sequential)
         gc.enable()
 
 
-def test_an_optimizer_that_is_there_keeps_it_alive(model: nn.Sequential) -> None:
+def test_an_existing_optimizer_keeps_it_alive(model: nn.Sequential) -> None:
     optimizer = adam(model)
     attach(model, optimizer, "static")
     gc.collect()
@@ -312,7 +314,7 @@ def test_a_target_layer_whose_weight_is_used_without_a_call_is_settled(rule: Any
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_weight_that_was_replaced_is_refused(model: nn.Sequential, method: Any) -> None:
+def test_a_weight_that_was_replaced_is_rejected(model: nn.Sequential, method: Any) -> None:
     optimizer = adam(model)
     sparsity = attach(model, optimizer, method)
     state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -341,7 +343,7 @@ def test_a_target_may_be_loaded_by_assigning(model: nn.Sequential) -> None:
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize("shape", [(20, 0), (0, 20)])
-def test_a_layer_without_weights_stays_as_it_is(shape: tuple[int, int]) -> None:
+def test_a_layer_without_weights_does_not_change(shape: tuple[int, int]) -> None:
     model = nn.ModuleList([nn.Linear(6, 8), nn.Linear(*shape)])
     for density in (0.5, {"0": 0.5}):
         optimizer = adam(model)
@@ -375,7 +377,7 @@ def test_a_layer_without_weights_stays_as_it_is(shape: tuple[int, int]) -> None:
         {"positions": {"0": [0], "2": "x", "4": [0]}},
     ],
 )
-def test_a_damaged_state_is_refused_before_anything_is_changed(
+def test_a_damaged_state_is_rejected_before_anything_is_changed(
     model: nn.Sequential, damage: dict[str, Any]
 ) -> None:
     optimizer = adam(model)

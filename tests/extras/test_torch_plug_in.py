@@ -475,7 +475,7 @@ def test_a_compiled_model_is_trained_alike(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("method", ["DS", "SET", "RigL"])
-def test_what_is_not_finite_is_told_where_connections_are_chosen(
+def test_values_that_are_not_finite_raise_an_error_when_connections_are_chosen(
     model: nn.Module, method: Any
 ) -> None:
     optim = torch.optim.SGD(model.parameters(), 0.1)
@@ -519,7 +519,7 @@ def test_keep_largest_of_equals_keeps_the_later() -> None:
     assert values.tolist() == [[0.0, -2.0, 0.0], [0.0, 3.0, -1.0]]
 
 
-def test_going_on_from_a_saved_state_is_the_same(model: nn.Module) -> None:
+def test_continuing_from_a_saved_state_is_the_same(model: nn.Module) -> None:
     def start(of: nn.Module, **fields: Any) -> tuple[torch.optim.Optimizer, DynamicSparsity]:
         optim = torch.optim.Adam(of.parameters(), 0.01)
         return optim, DynamicSparsity(
@@ -585,7 +585,7 @@ def test_the_table_names_every_layer(capsys: pytest.CaptureFixture[str]) -> None
     ]
 
 
-def test_removed_it_lets_go(model: nn.Module) -> None:
+def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
     optim = torch.optim.Adam(model.parameters(), 0.01)
     sparsity = DynamicSparsity(model, optim, method="static", density=0.1, quiet=True)
     sparsity.remove()
@@ -621,7 +621,7 @@ def test_removed_it_lets_go(model: nn.Module) -> None:
          "state: method is None, must be static"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_in_one_line(model: nn.Module, make: Any, message: str) -> None:
+def test_what_cannot_be_is_rejected_in_one_line(model: nn.Module, make: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message) as error:
         make(model, torch.optim.Adam(model.parameters()))
     assert "\n" not in str(error.value)
@@ -639,7 +639,7 @@ def test_a_damaged_state_changes_nothing(model: nn.Module) -> None:
     assert isinstance(before["2"], Pattern)
 
 
-def test_a_closure_is_refused(model: nn.Module) -> None:
+def test_a_closure_is_rejected(model: nn.Module) -> None:
     optim = torch.optim.SGD(model.parameters(), 0.1)
     DynamicSparsity(model, optim, method="static", density=0.2, quiet=True)
     with pytest.raises(UsageError, match=r"step\(closure\)"):

@@ -1,4 +1,4 @@
-"""Standard output and error that are closed, full, or read by nobody."""
+"""Standard output and error that are closed, full, or broken pipes."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_command_that_only_prints_ends_with_0(way: str, tmp_path: Path) -> Non
     assert code(WAYS[way], tmp_path, "methods") == 0
 
 
-def test_a_stop_keeps_its_exit_code_where_nobody_reads(waits: Path, tmp_path: Path) -> None:
+def test_a_stop_keeps_its_exit_code_with_a_broken_pipe(waits: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = [*SMALL, "--steps", "300", "--run-dir", str(run), "--env", "bad_environments:Waits-v0"]
     with children.sparl("train", *words, stderr=subprocess.DEVNULL) as process:

@@ -54,7 +54,7 @@ class _Hangs(BaseException):
 
 @pytest.fixture(autouse=True)
 def _in_time() -> Iterator[None]:
-    """Nothing may wait for somebody who opens the other end of a pipe."""
+    """Opening a named pipe must not block until another process opens its other end."""
 
     def late(*_: object) -> None:
         raise _Hangs
@@ -91,7 +91,7 @@ def elsewhere(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """Every file and folder in it, but for the lock of a run, which is empty."""
+    """List every file and folder, except the lock of a run, which is empty."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -166,7 +166,7 @@ def said_by(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
              "degrees.json", "agent.json", "agent.safetensors", ".lock", "replay", "checkpoint-40",
              "checkpoint-47"],
 )  # fmt: skip
-def test_what_is_no_file_of_a_run_is_named_before_anything_is_written(
+def test_links_and_special_files_are_named_before_anything_is_written(
     name: str, change: Change, run: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(run / name, elsewhere)
@@ -248,7 +248,7 @@ def study(tmp_path: Path) -> Path:
 
 @changes
 @pytest.mark.parametrize("name", ["", "output.txt", "asked.toml", "failure.json", "run.json"])
-def test_a_run_of_a_study_that_is_no_folder_of_files_fails_alone(
+def test_a_run_of_a_study_with_links_or_special_files_fails_alone(
     name: str, change: Change, study: Path, tmp_path: Path, elsewhere: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -276,7 +276,7 @@ def test_a_run_of_a_study_that_is_no_folder_of_files_fails_alone(
 
 
 @changes
-def test_a_study_whose_plan_is_no_file(
+def test_a_study_whose_plan_is_not_a_regular_file(
     change: Change, study: Path, tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "runs" / "plan.json"
