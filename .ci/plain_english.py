@@ -80,7 +80,7 @@ STYLE = (
     Phrase("hand out", r"(?:hand|hands|handed|handing) out", "unpack, return"),
     Phrase(
         "follow",
-        r"follow(?=\()|follow gathered|for followed in|(?:target|targets) follows?|follows? (?:the )?online",
+        r"follow(?=\()|follow gathered|for followed in|targets? follows?|follows? (?:the )?online",
         "soft update, Polyak update",
     ),
     Phrase("evolution", r"evolutions?|evolv(?:e|es|ed|ing)", "topology update"),
@@ -195,7 +195,7 @@ FOUND = (
     Phrase("in words", r"(?<=,.)in words|(?:type|differences) in words", "as text"),
     Phrase(
         "is no X",
-        r"(?:is|are) no (?:integer|integers|number|numbers|file|folder|degrees|longer one|run's|name|rule|fault)",
+        r"(?:is|are) no (?:integers?|numbers?|file|folder|degrees|run's|name|rule|fault)",
         "is not a",
     ),
 )

@@ -2,9 +2,9 @@
 
 A pass is divided into tiles of samples (members x tiles work items), a weight gradient into groups
 of eight blocks of rows. Each part's products are timed on one core in the form in which threads
-compute them (one tile, all groups). On n cores, ceil(items / n) of them run one after the other, and
-each parallel region adds HANDOVER. Shared caches and memory are not modelled, so the result is an
-upper limit of the speed-up.
+compute them (one tile, all groups). On n cores, ceil(items / n) of them run sequentially, and each
+parallel region adds HANDOVER. Shared caches and memory are not modelled, so the result is an upper
+limit of the speed-up.
 
     python benchmarks/scaling.py
 """

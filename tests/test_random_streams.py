@@ -10,6 +10,7 @@ import pytest
 from numpy.random import Generator
 
 from sparl import _native
+from sparl.old_names import TOPOLOGY_STREAM
 from sparl.random_streams import (
     Normals,
     generator_state,
@@ -20,8 +21,8 @@ from sparl.random_streams import (
 
 NAMES = [
     "exploration", "target noise", "replay", "random actions",
-    "actor topology", "actor weights", "actor evolution",
-    "critics topology", "critics weights", "critics evolution",
+    "actor topology", "actor weights", f"actor {TOPOLOGY_STREAM}",
+    "critics topology", "critics weights", f"critics {TOPOLOGY_STREAM}",
 ]  # fmt: skip
 SEEDS = [0, 1, 2**32, 2**32 + 1, 2**63 - 1]  # all that a configuration allows
 

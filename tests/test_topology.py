@@ -336,7 +336,7 @@ def test_a_fraction_is_a_share(fraction: float) -> None:
 )
 def test_a_broken_drop_rule_is_caught(chosen: list[int]) -> None:
     method = TopologyMethod(lambda layer, count, rng: np.array(chosen), grow_random)
-    with pytest.raises(RuntimeError, match="drop rule: returned .* must return 2 distinct ones"):
+    with pytest.raises(RuntimeError, match=r"drop rule: returned .* must return 2 distinct ones"):
         propose(method, row([4, 3, 2, 1]), 0.5, rng())
 
 
@@ -347,7 +347,7 @@ def test_a_broken_drop_rule_is_caught(chosen: list[int]) -> None:
 )
 def test_a_broken_grow_rule_is_caught(chosen: list[int]) -> None:
     method = TopologyMethod(drop_smallest, lambda layer, kept, count, rng: np.array(chosen))
-    with pytest.raises(RuntimeError, match="grow rule: returned .* must return 2 such positions"):
+    with pytest.raises(RuntimeError, match=r"grow rule: returned .* must return 2 such positions"):
         propose(method, row([4, 3, 2, 1]), 0.5, rng())
 
 
