@@ -1,17 +1,16 @@
-// The whole kernel interface, one page. Loops over arrays: nothing here knows what a
-// policy is, allocates, throws or prints.
+// The kernel interface. Kernels are loops over arrays; they do not allocate, throw or print.
 //
 // Layout
 //   Activations are feature-major: X[feature][sample]. A row has `stride` floats (a multiple
-//   of 16, 64-byte aligned); samples are walked in vectors of `lanes` floats, of which the last
-//   may be narrower: `samples` is the batch, rounded up to a multiple of `step`. Those beyond the
-//   batch hold zeros in gradients, and anything finite in activations.
-//   Connections are stored in kernel order: blocks of four rows; in a block, columns grouped
-//   by which of the four rows they feed (the pattern, 1..15; a column with a pattern that is rare
-//   in its block stands in two groups, each with some of its rows); in a group, ascending columns;
-//   for a column, ascending rows. A value array is one float per connection in that order.
+//   of 16, 64-byte aligned). Kernels process samples in vectors of `lanes` floats, the last of
+//   which may be narrower: `samples` is the batch rounded up to a multiple of `step`. The samples
+//   beyond the batch are zero in gradients and have any finite value in activations.
+//   Connections are stored in kernel order: blocks of four rows; within a block, columns grouped
+//   by the rows that they connect to (the pattern, 1..15; a column whose pattern is rare in its
+//   block is in two groups, each with some of its rows); within a group, ascending columns;
+//   for a column, ascending rows. A value array has one float per connection in that order.
 //
-// One source (kernels.inl) is compiled once per instruction set; dispatch.cpp picks a table.
+// The source, kernels.inl, is compiled once per instruction set; dispatch.cpp selects a table.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -21,12 +20,12 @@ namespace sparl {
 inline constexpr uint32_t kBlockRows = 4;   // rows that share the loads of a block
 inline constexpr uint32_t kStrideStep = 16; // floats: the widest vector
 
-// First entries of a block in each of the three arrays; blocks[count] closes the last one.
+// The first entries of a block in each of the three arrays; blocks[count] marks the end.
 struct Block {
   uint32_t group, column, value;
 };
 
-// A connectivity pattern as the kernels walk it; see pattern_blocks.h for its owner.
+// A connectivity pattern in the form that the kernels read; pattern_blocks.h owns the arrays.
 struct BlocksView {
   uint32_t rows;          // rows of the product
   uint32_t block_count;   // ceil(rows / 4)
@@ -35,14 +34,14 @@ struct BlocksView {
   const uint32_t* columns;
 };
 
-// What happens to a sum when it leaves the registers.
+// The operation on a sum before it is stored.
 enum class Edge {
   none, // y = s
   relu, // y = s < 0 ? 0 : s            (NaN stays NaN)
   gate  // y = gate[r][b] > 0 ? s : 0   (derivative of a ReLU whose output was gate)
 };
 
-struct AdamStep {                   // one bias-corrected step, its scalars worked out by the caller
+struct AdamStep {                   // scalars of one bias-corrected step
   float beta1, rest1, beta2, rest2; // rest = 1 - beta, rounded once
   float step_size, root_bias2, epsilon, weight_decay;
 };
@@ -70,7 +69,7 @@ struct Kernels {
   void (*tanh_rows)(uint32_t rows, float* y, size_t stride, uint32_t samples);
 
   // G[k] = sum_b dY[row_k][b] X[column_k][b] for the connections of blocks [first, last), in
-  // kernel order; gradient has room for these alone.
+  // kernel order; `gradient` has one entry for each of them.
   void (*weight_gradient)(const BlocksView&, uint32_t first, uint32_t last, const float* dy,
                           const float* x, size_t stride, uint32_t samples, float* gradient);
 
@@ -95,14 +94,15 @@ struct Kernels {
   void (*follow_gathered)(size_t n, float* target, const float* online, const uint32_t* index,
                           float tau);
 
-  // Ascending indices i with |values[i]| <= limit (so a NaN is none), and their number. out has
-  // room for n + kStrideStep.
+  // Writes the ascending indices i with |values[i]| <= limit (false for NaN), and returns their
+  // number. out has n + kStrideStep entries.
   size_t (*collect_small)(size_t n, const float* values, float limit, uint32_t* out);
 
-  // `times` rounds of independent multiply-adds in registers; returns their number, lanes counted.
+  // Executes `times` rounds of independent multiply-adds in registers; returns their number,
+  // counting lanes.
   uint64_t (*multiply_adds)(uint64_t times);
 
-  // Sum of the whole vectors of X[column], for `count` columns: what a product loads, and no more.
+  // Returns the sum of the whole vectors of X[column] for `count` columns, the loads of a product.
   float (*column_total)(size_t count, const uint32_t* columns, const float* x, size_t stride,
                         uint32_t samples);
 
@@ -110,7 +110,7 @@ struct Kernels {
   void (*gather)(size_t n, const float* values, const uint32_t* index, float* out);
 };
 
-// Tables compiled into this binary; null where the architecture has no such build.
+// The tables in this binary; null if they are not available for the architecture.
 const Kernels* kernels_portable();
 const Kernels* kernels_avx2();
 const Kernels* kernels_avx512();

@@ -1,10 +1,10 @@
-// The kernels, once, in GCC/Clang vector extensions. A file that includes this defines
+// The kernels, written in GCC/Clang vector extensions. A file that includes this defines
 //   SPARL_LANES      floats per vector (4, 8, 16)
 //   SPARL_REGISTERS  vector registers (16, 32)
 //   SPARL_NAME       the table's function, kernels_<isa>
 //   SPARL_ISA_NAME   its name as a string
-// Everything is in an anonymous namespace and uses no inline library function, so code built
-// for one instruction set can never be linked into another's.
+// Everything is in an anonymous namespace and uses no inline library function, so that the linker
+// cannot use code of one instruction set in another.
 #include "kernels.h"
 #include <utility>
 #if defined(__AVX512F__)
@@ -22,7 +22,7 @@ typedef float Vec
     __attribute__((vector_size(4 * SPARL_LANES), aligned(4 * SPARL_LANES), may_alias));
 typedef float UnalignedVec __attribute__((vector_size(4 * SPARL_LANES), aligned(4), may_alias));
 #define SPARL_INLINE inline __attribute__((always_inline))
-#if SPARL_LANES == 16 // a narrower operation is a cheaper one: the last vector of a row may be half
+#if SPARL_LANES == 16 // half vectors are faster, so the last vector of a row may be half
 constexpr uint32_t kStep = 8;
 #else
 constexpr uint32_t kStep = SPARL_LANES;
@@ -42,10 +42,9 @@ SPARL_INLINE Narrow narrow(Vec v) { return narrow(v, std::make_index_sequence<kS
 
 // ---------------------------------------------------------------- take in
 // X[f][b] = from[b][f]
-// Tile     as many samples as features as a vector has lanes, turned in registers: at each step the
-//          blocks off the diagonal of all squares of 2 S change places.
-// Tail     the last features are taken together with some before them; fewer than a vector has
-//          lanes one by one.
+// Tile     `lanes` samples x `lanes` features, transposed in registers: step S exchanges the
+//          off-diagonal S x S blocks of all squares of 2 S x 2 S.
+// Tail     the last tile overlaps the previous one; fewer features than lanes are copied one by one.
 // Rounding none.
 
 template <uint32_t S, uint32_t Second, size_t... I>
@@ -128,13 +127,13 @@ void hand_out(uint32_t batch, uint32_t features, const float* y, size_t stride, 
 
 // ---------------------------------------------------------------- product
 // Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b])
-// Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 where there are 16); with
-//          Tail a narrow vector behind them.
-// Loads    one vector per column and T; shared by the pattern's rows: .5 per multiply-add at
+// Tile     4 rows x T vectors of samples in registers, T <= 4 (2 with 16 registers), followed by a
+//          narrow vector if Tail.
+// Loads    one vector per column and T, shared by the pattern's rows: .5 per multiply-add at
 //          density .5, 1 at .05.
 // Tail     rows beyond the last are not in any pattern and are not stored; T and Tail are template
-//          arguments, so the last tile of a batch is simply narrower.
-// Threads  none here: tiles are independent.
+//          arguments, so that the last tile of a batch can be narrower.
+// Threads  the caller's: tiles are independent.
 // Rounding one fused multiply-add per connection, in kernel order, starting from the bias.
 
 template <uint32_t T, bool Tail, uint32_t Pattern>
@@ -278,14 +277,14 @@ SPARL_INLINE void store_lane_sums(const Vec* v, float* out) { // out[i] = sum of
 // G[k] = sum_b dY[row_k][b] X[column_k][b]
 // Tile     the pattern's K rows x C columns of accumulators over the whole batch.
 // Loads    K + C per K C multiply-adds: .5 per multiply-add for full patterns. Accumulators never
-//          go through memory: a 64-byte store costs as much as two multiply-adds.
-// Tail     columns left over are one narrower tile; a narrow last vector is added first, as it
-//          then costs a narrow multiplication.
-// Threads  none here: blocks are independent, each connection is summed by one thread.
-// Rounding lane sums over the batch in order, then the fixed tree of lane_sums.
+//          go through memory, because a 64-byte store takes as long as two multiply-adds.
+// Tail     the remaining columns form a narrower tile; a narrow last vector is added first, so that
+//          it takes only a narrow multiplication.
+// Threads  the caller's: blocks are independent, and one thread sums each connection.
+// Rounding sums per lane over the batch in order, then the fixed tree of lane_sums.
 
 template <size_t... I>
-SPARL_INLINE Vec widened(Narrow v, std::index_sequence<I...>) { // zeros behind it
+SPARL_INLINE Vec widened(Narrow v, std::index_sequence<I...>) { // padded with zeros
 #if SPARL_LANES == 16
   return (Vec)_mm512_zextps256_ps512((__m256)v);
 #else
@@ -408,9 +407,9 @@ void bias_gradient(uint32_t rows, const float* dy, size_t stride, uint32_t sampl
 }
 
 // ---------------------------------------------------------------- tanh
-// y = tanh(y): below .625 an odd polynomial, above it 1 - 2 / (exp(2|y|) + 1), with exp as a power
+// y = tanh(y): an odd polynomial below .625, otherwise 1 - 2 / (exp(2|y|) + 1), with exp as a power
 // of two times a polynomial (coefficients: Cephes, tanhf and expf). Within 1.3 units in the last
-// place of float32 everywhere; NaN stays NaN, infinities give +-1.
+// place of float32 everywhere; NaN gives NaN, infinities give +-1.
 
 typedef int32_t Lanes __attribute__((vector_size(4 * SPARL_LANES), may_alias));
 
@@ -499,8 +498,8 @@ void squashed_normal(size_t n, const float* mean, const float* head, const float
 }
 
 // ---------------------------------------------------------------- flat passes
-// Element by element, vectorised by the compiler; no reordering, so nothing depends on how an
-// array is cut among threads.
+// Element by element, vectorised by the compiler. There is no reordering, so that results do not
+// depend on how an array is divided among threads.
 
 void adam(size_t n, float* __restrict p, const float* __restrict gradient, float* __restrict m,
           float* __restrict v, AdamStep s) {
@@ -532,7 +531,7 @@ void follow_gathered(size_t n, float* __restrict target, const float* __restrict
 size_t collect_small(size_t n, const float* values, float limit, uint32_t* out) {
   size_t found = 0, i = 0;
 #if defined(__AVX512F__)
-  // The one place where no vector extension says it: lanes under a mask, packed together.
+  // Intrinsics, because vector extensions cannot compress lanes under a mask.
   const __m512 most = _mm512_set1_ps(limit);
   __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (; i + 16 <= n; i += 16) {
@@ -567,7 +566,7 @@ uint64_t multiply_adds(uint64_t times) {
 #pragma GCC unroll 16
     for (uint32_t i = 0; i < kChains; i++) {
       sum[i] = sum[i] * factor + factor;
-      asm volatile("" : "+" SPARL_VECTOR_REGISTER(sum[i])); // not known to the compiler
+      asm volatile("" : "+" SPARL_VECTOR_REGISTER(sum[i])); // keeps the compiler from folding it
     }
   }
   return times * kChains * kLanes;

@@ -1,4 +1,4 @@
-// Four lanes, 32 registers: what every 64-bit ARM processor has.
+// Four lanes, 32 registers: available on every 64-bit ARM processor.
 #include "kernels.h"
 #if defined(__aarch64__)
 #define SPARL_LANES 4

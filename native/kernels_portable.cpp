@@ -1,4 +1,4 @@
-// The specification: four lanes, no instruction beyond the architecture's baseline.
+// The specification: four lanes and only the architecture's baseline instructions.
 #define SPARL_LANES 4
 #define SPARL_REGISTERS 16
 #define SPARL_NAME kernels_portable

@@ -601,7 +601,7 @@ def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
         (lambda m, o: DynamicSparsity(m, torch.optim.RMSprop(m.parameters()), method="static"),
          "optimizer is RMSprop, must be one of SGD, Adam, AdamW"),
         (lambda m, o: DynamicSparsity(m, o, method="Rigl", schedule=EVERY_THIRD),
-         "method: 'Rigl', must be one of static, DS, SET, RigL; did you mean RigL"),
+         "method is 'Rigl', must be one of static, DS, SET, RigL; did you mean RigL"),
         (lambda m, o: DynamicSparsity(m, o, method="RigL"), "RigL needs a schedule"),
         (lambda m, o: DynamicSparsity(m, o, method="static", schedule=EVERY_THIRD),
          "static never changes"),

@@ -120,7 +120,7 @@ def wrapped_afterwards(rank: int) -> None:
         train(model, optimizer, rank, steps_before)
         ddp = DistributedDataParallel(model)
         before = [p.detach().clone() for p in model.parameters()]
-        with pytest.raises(UsageError, match="create DynamicSparsity after it"):
+        with pytest.raises(UsageError, match="wrap it before creating DynamicSparsity"):
             train(ddp, optimizer, rank, 1)
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
         assert (sparsity.updates, sparsity.topology_updates) == (steps_before, 0)
