@@ -34,7 +34,7 @@ struct BlocksView {
   const uint32_t* columns;
 };
 
-// The operation on a sum before it is stored.
+// What happens to a sum when it leaves the registers.
 enum class Edge {
   none, // y = s
   relu, // y = s < 0 ? 0 : s            (NaN stays NaN)

@@ -127,9 +127,9 @@ void hand_out(uint32_t batch, uint32_t features, const float* y, size_t stride, 
 
 // ---------------------------------------------------------------- product
 // Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b])
-// Tile     4 rows x T vectors of samples in registers, T <= 4 (2 with 16 registers), followed by a
-//          narrow vector if Tail.
-// Loads    one vector per column and T, shared by the pattern's rows: .5 per multiply-add at
+// Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 where there are 16); with
+//          Tail a narrow vector behind them.
+// Loads    one vector per column and T; shared by the pattern's rows: .5 per multiply-add at
 //          density .5, 1 at .05.
 // Tail     rows beyond the last are not in any pattern and are not stored; T and Tail are template
 //          arguments, so that the last tile of a batch can be narrower.
