@@ -214,7 +214,8 @@ def test_state_and_copies_carry_the_connections() -> None:
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda layer: layer(torch.zeros(2, 7)), r"shape of the input is \(2, 7\), must be \(\.\.\., 8\)"),
+        (lambda layer: layer(torch.zeros(2, 7)),
+         r"shape of the input is \(2, 7\), must be \(\.\.\., 8\)"),
         (lambda layer: layer(torch.zeros(2, 8, dtype=torch.float64)),
          "input is torch.float64 on cpu, weights are torch.float32"),
         (lambda layer: copy.deepcopy(layer).double()(torch.zeros(2, 8)),
