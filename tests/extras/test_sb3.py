@@ -502,7 +502,7 @@ def test_what_cannot_be_is_rejected_in_one_line() -> None:
         new_model(SAC, policy_kwargs=other).learn(10, callback=SparseTraining("DS"))
     with pytest.raises(UsageError, match="density names critic, must name actor and critic"):
         SparseTraining("DS", {"critic": 0.1})
-    with pytest.raises(UsageError, match="method: 'ds', must be one of"):
+    with pytest.raises(UsageError, match="method is 'ds', must be one of"):
         SparseTraining("ds")  # type: ignore[arg-type]
     model = new_model(TD3, train_freq=(1, "episode"), gradient_steps=5)
     with pytest.raises(UsageError, match="train_freq in episodes"):
