@@ -26,11 +26,11 @@ import sparl
 from children import wait_until
 from sparl import user_modules
 from sparl.arguments import parse_config
+from sparl.build import schedule
 from sparl.cli import main
 from sparl.configuration import FIELDS, Config
 from sparl.methods import preset
 from sparl.training import machine
-from sparl.training.rewire import schedule
 
 SMALL = [
     "--env", "Pendulum-v1", "--steps", "300", "--warmup-env-steps", "100",

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from sparl import _native
+from sparl.architecture import architecture
 from sparl.configuration import Config
 from sparl.errors import Diverged
-from sparl.methods import METHODS, architecture, preset, without_effect
+from sparl.labels import without_effect
+from sparl.methods import METHODS, preset
 from sparl.training.loop import Training
 from sparl.training.plan import plan
 

@@ -18,9 +18,10 @@ import os
 import resource
 import sys
 import numpy as np
-from sparl.methods import architecture, preset
+from sparl.architecture import architecture
+from sparl.methods import preset
 from sparl.replay.batch import Batch
-from sparl.training.rewire import build_agent
+from sparl.build import build_agent
 
 method, width, room, updates, fields = sys.argv[1], *map(json.loads, sys.argv[2:])
 
@@ -43,7 +44,7 @@ config = preset(
     critic_densities=densities, **fields,
 )
 networks = architecture(config, n_obs, n_act)
-print("connections:", *(n for layers in (networks.actor, networks.critic) for _, n in layers))
+print("connections:", *(n for size in networks.networks.values() for _, n in size.layers))
 agent = build_agent(config, networks)
 rng = np.random.default_rng(0)
 

@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from sparl.architecture import architecture
+from sparl.build import build_agent, schedule
 from sparl.errors import UsageError
-from sparl.methods import architecture, preset
+from sparl.methods import preset
 from sparl.networks.adam import Adam, GrownMoments
 from sparl.networks.initialize import uniform_fan_in
 from sparl.networks.mlp import Layout, Network, Place
@@ -35,7 +37,6 @@ from sparl.topology.layer_view import LayerView
 from sparl.topology.propose import Proposal, TopologyMethod, propose
 from sparl.topology.rules import DROP_RULES, GROW_RULES, Indices, drop_rule
 from sparl.topology.schedule import NEVER, Schedule
-from sparl.training.rewire import build_agent, schedule
 
 many = settings(deadline=None, derandomize=True, max_examples=200)
 Values = NDArray[np.float32]
@@ -640,8 +641,8 @@ def hidden_patterns(seed: int) -> list[Pattern]:
     nets = architecture(config, 17, 6)
     agent = build_agent(config, nets)
     for layers, members in (
-        (nets.actor, agent.actor.layout.patterns),
-        (nets.critic, agent.critics.layout.patterns),
+        (nets.networks["actor"].layers, agent.actor.layout.patterns),
+        (nets.networks["critics"].layers, agent.critics.layout.patterns),
     ):
         for member in members:
             assert [((p.n_in, p.n_out), p.connections) for p in member] == list(layers)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from sparl.configuration import FIELDS, Config, type_in_words
+from sparl.configuration import FIELDS, Config
+from sparl.configuration_checks import type_in_words
 from sparl.errors import UsageError
 from sparl.methods import check, find_method, preset
 from sparl.spellings import (

@@ -19,8 +19,9 @@ import safetensors.numpy
 import sparl
 from resuming import stopped_at
 from sparl import _native
+from sparl.architecture import architecture
 from sparl.errors import DataError
-from sparl.methods import architecture, preset
+from sparl.methods import preset
 from sparl.training.tensors import pack
 from test_hostile_files import CHECKPOINT, FIELDS, refused, sign_agent, sign_checkpoint
 
@@ -152,7 +153,7 @@ def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
             return 11 * width + (depth - 1) * width**2 + 3 * width
 
         best = min(range(1, max(hidden) + 1), key=lambda w: abs(weights(w) - wanted))
-        assert nets.actor[0][0][1] == best
+        assert nets.networks["actor"].layers[0][0][1] == best
 
 
 def test_a_table_takes_no_memory_for_cells_that_are_not_there(run: Path) -> None:

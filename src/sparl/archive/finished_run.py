@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparl.architecture import architecture
 from sparl.archive.records import (
     Row,
     check_about,
@@ -20,7 +21,7 @@ from sparl.archive.records import (
 )
 from sparl.configuration import Config
 from sparl.errors import DataError, UsageError
-from sparl.methods import architecture, run_id
+from sparl.identity import run_id
 from sparl.training.about import about_run
 from sparl.training.run_folder import (
     DEGREES,
@@ -163,5 +164,5 @@ class FinishedRun:
 
     @property
     def id(self) -> str:
-        """Name of the run in studies; see `sparl.methods.run_id`."""
+        """Name of the run in studies; see `sparl.identity.run_id`."""
         return run_id(self.config, self.about.get("preset", 1))
