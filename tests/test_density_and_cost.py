@@ -153,7 +153,7 @@ def test_a_sparsity_is_met_exactly_with_a_dense_output(env: str, sparsity: float
     if sparsity > 0:  # one factor for both lambdas: the layers keep their proportion
         (_, wanted_first), (_, wanted_second), _ = free.networks["actor"].layers
         assert abs(first - second * wanted_first / wanted_second) <= 1
-    critic = build("DS-TD3", env, critic_sparsity=sparsity).critic
+    critic = build("DS-TD3", env, critic_sparsity=sparsity).networks["critics"].layers
     assert sum(n for _, n in critic) == int(
         (1 - sparsity) * sum(a * b for (a, b), _ in critic) + 0.5
     )

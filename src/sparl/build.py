@@ -80,7 +80,7 @@ def _learner(config: Config, name: str, size: NetworkSize) -> SparseLearner:
     return SparseLearner(
         network,
         Adam(network.layout, config.learning_rate, config.weight_decay, config.grown_moments),
-        TopologyMethod.named(config.drop, config.grow),
+        TopologyMethod.named(config.drop, config.grow, config.density_schedule),
         schedule(config, name),
         stream(config.seed, f"{name} evolution"),
         skips_step=config.rewire_skips_step,

@@ -97,6 +97,9 @@ class Config:
     grow: str = "random"
     """Registered rule for the connections to add: random, or gradient (RigL: where the loss has the
     largest gradient)."""
+    density_schedule: str = "constant"
+    """Registered schedule of how many connections a layer has over time; constant: as many as at
+    the start."""
     grown_moments: Literal["factored", "mean", "zero"] = "factored"
     """Second Adam moment of a grown connection: from the means of its input's and its output's
     connections, the mean of its layer, or zero."""

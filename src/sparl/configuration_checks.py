@@ -93,7 +93,7 @@ def _wrong_value(name: str, value: Any) -> str:
         return _outside(name, value)
     if has_control_characters(value):
         return f"{name} is {value!r}, must not hold control characters"
-    if name in ("drop", "grow") and not is_rule_name(value):
+    if name in ("drop", "grow", "density_schedule") and not is_rule_name(value):
         return f"{name} is {value!r}, must be a rule's name (letters, digits, _)"
     if name == "env" and not (len(value) <= _LONGEST_ID and _ENVIRONMENT_ID.fullmatch(value)):
         return f"env is {value!r}, must be a Gymnasium id: [MODULE:][NAMESPACE/]NAME-vN"

@@ -38,9 +38,11 @@ def network_bytes(nets: Architecture, batch: int) -> int:
     return total
 
 
-def least_checkpoint_bytes(nets: Architecture) -> int:
+def least_checkpoint_bytes(config: Config, nets: Architecture) -> int:
     """Bytes of the state in a checkpoint, at least: patterns, values, moments, initial patterns."""
     per_connection, per_output = 2 * BYTES_INDEX + 3 * BYTES_WEIGHT, 3 * BYTES_WEIGHT
+    if config.density_schedule != "constant":
+        per_connection = BYTES_INDEX  # all others may be gone
     total = 0
     for size in nets.networks.values():
         outputs = sum(n_out for (_, n_out), _ in size.layers)

@@ -35,18 +35,20 @@ def contradictions(config: Config) -> list[str]:
     if family.prefix == "SS-":  # the largest weights are what makes it another one than Static-
         found += differ("initial_topology")
     missing = [] if family.sparse else differ(*_DENSITY_FIELDS)
-    if missing or not (_is_dense(base) and _is_dense(config)):  # else nothing can change
+    full = _is_dense(base) and _is_dense(config) and config.density_schedule == "constant"
+    if missing or not full:  # else nothing can change
         if topology_changes(config) != topology_changes(base):
             found += differ("rewire_every_updates", "rewire", "rewire_fraction", "freeze_fraction")
         elif topology_changes(config):
-            found += differ("rewire", "drop", "grow", "rewire_schedule")
+            found += differ("rewire", "drop", "grow", "rewire_schedule", "density_schedule")
     return found + missing
 
 
 def topology_changes(config: Config) -> bool:
     """Whether the schedule has a topology update that moves anything."""
     scheduled = config.rewire_every_updates > 0 and config.rewire != "none"
-    return scheduled and config.rewire_fraction > 0 and config.freeze_fraction < 1
+    moves = config.rewire_fraction > 0 or config.density_schedule != "constant"
+    return scheduled and moves and config.freeze_fraction < 1
 
 
 def _is_dense(config: Config) -> bool:
@@ -97,6 +99,7 @@ def without_effect(config: Config) -> list[str]:
             config.dynamic_buffer,
         ),
         "n_step_delay_updates": config.n_step > 1,
+        "density_schedule": config.rewire_every_updates > 0 and config.rewire != "none",
         **dict.fromkeys(("allocation", "sparse_output"), sparsity),
         **dict.fromkeys(("lambda_1", "lambda_2"), not densities),
         "stop_at": config.stop_at is None or config.stop_at <= config.steps,

@@ -13,6 +13,7 @@ from sparl.networks.adam import Adam
 from sparl.networks.mlp import Array, Network, Place, State, Trace
 from sparl.random_streams import generator_state, restore_generator
 from sparl.sparse.pattern import Pattern
+from sparl.topology.density_schedule import LayerProgress
 from sparl.topology.layer_view import FactoredGradient, LayerView
 from sparl.topology.propose import Proposal, TopologyMethod, propose
 from sparl.topology.rules import GRADIENT
@@ -50,6 +51,7 @@ class TopologyUpdate:
 
 _COLUMNS = {field.name: field.type for field in fields(TopologyUpdate)}
 _PREFIX = "topology_updates."
+_MOST_UPDATES = 1 << 20  # layers' topology updates that are not yet recorded
 
 
 class SparseLearner:
@@ -110,16 +112,15 @@ class SparseLearner:
         if not topology_update:
             self.adam.step(self.network, trace, output_gradient)
             return
-        fraction = self.schedule.fraction_at(now)
         gradients = self._gradients(trace, output_gradient)  # before the step changes the weights
         if self.skips_step:
-            proposals = self._propose(fraction, gradients)
+            proposals = self._propose(now, gradients)
             if not proposals:
                 self.adam.step(self.network, trace, output_gradient)
         else:
             self.adam.step(self.network, trace, output_gradient)
-            proposals = self._propose(fraction, gradients)
-        self._rewire(proposals, agent_update, fraction)
+            proposals = self._propose(now, gradients)
+        self._rewire(proposals, agent_update)
 
     def _gradients(self, trace: Trace, output_gradient: Array) -> dict[Place, FactoredGradient]:
         """The dense gradients of the loss just taken, if a rule needs them."""
@@ -132,22 +133,30 @@ class SparseLearner:
         }
 
     def _propose(
-        self, fraction: float, gradients: Mapping[Place, FactoredGradient]
+        self, now: int, gradients: Mapping[Place, FactoredGradient]
     ) -> dict[Place, Proposal]:
-        """The change of each layer in which a connection moves."""
+        """The change of each layer in which a connection moves, at this update of the clock."""
         proposals = {}
         network = self.network
         for place, pattern in network.layout:
             weights = network.layout.read(network.parameters, place)
             view = LayerView(pattern, weights, gradients.get(place))
-            proposal = propose(self.method, view, fraction, self.rng)
+            connections, fraction = self.method.density(self._progress(place, pattern, now))
+            proposal = propose(self.method, view, fraction, self.rng, connections)
             if proposal is not None:
                 proposals[place] = proposal
         return proposals
 
-    def _rewire(
-        self, proposals: Mapping[Place, Proposal], agent_update: int, fraction: float
-    ) -> None:
+    def _progress(self, place: Place, pattern: Pattern, now: int) -> LayerProgress:
+        """What the density schedule is told of a layer."""
+        initial = self._initial[place[0]][place[1]].connections
+        schedule = self.schedule
+        return LayerProgress(
+            initial, pattern.connections, pattern.size,
+            schedule.progress_at(now), schedule.fraction_at(now),
+        )  # fmt: skip
+
+    def _rewire(self, proposals: Mapping[Place, Proposal], agent_update: int) -> None:
         """Carry out the changes, and record them."""
         if not proposals:
             return
@@ -158,11 +167,11 @@ class SparseLearner:
                     agent_update,
                     *place,
                     rewiring.new.connections,
-                    fraction,
+                    proposal.fraction,
                     proposal.dropped,
                     proposal.dropped_live,
                     proposal.dropped_dead,
-                    proposal.dropped - rewiring.grown.size,
+                    proposal.returned,
                     rewiring.new.overlap(self._initial[place[0]][place[1]]),
                 )
             )
@@ -190,6 +199,7 @@ class SparseLearner:
             part, _, rest = key.partition(".")
             if rest:
                 parts[part][rest] = value
+        self._check_moments(parts["adam"])
         self.adam.restore(parts["adam"], self.network.layout)
         restore_generator(self.rng, parts["rng"])
         self.own_updates = int(state["own_updates"])
@@ -198,6 +208,35 @@ class SparseLearner:
         for (member, layer), pattern in self.network.layout:
             positions = np.asarray(parts["initial"][f"member{member}.layer{layer}"], np.int64)
             self._initial[member][layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
+
+    def _check_moments(self, moments: State) -> None:
+        """Check that there is one of each kind for every connection of the network.
+
+        Raises:
+            ValueError: there are more or fewer.
+        """
+        for place, pattern in self.network.layout:
+            for name in ("m", "v"):
+                key = "{}.member{}.layer{}.weight".format(name, *place)
+                if np.shape(moments[key]) != (pattern.connections,):
+                    raise ValueError(
+                        f"adam.{key}: {np.size(moments[key])} moments for {pattern.connections} "
+                        "connections"
+                    )
+
+    def most_connections(self) -> dict[Place, int]:
+        """Return the most connections of each layer whose number may change."""
+        if not self.method.changes_density or not self.schedule.every:
+            return {}
+        return {place: pattern.size for place, pattern in self.network.layout}
+
+    def longest(self) -> dict[str, int]:
+        """Return the largest length of each array of the state whose length may change."""
+        longest = {f"{_PREFIX}{name}": _MOST_UPDATES for name in _COLUMNS}
+        for place, most in self.most_connections().items():
+            layer = "member{}.layer{}".format(*place)
+            longest |= {f"adam.{name}.{layer}.weight": most for name in ("m", "v")}
+        return longest
 
     def check(self, state: State, updates: int) -> None:
         """Check the counters of a state after so many updates of the agent.

@@ -253,7 +253,8 @@ def test_a_checkpoint_with_strange_values_is_rejected(
 
 @pytest.mark.parametrize(
     ("suffix", "value"),
-    [("evolutions", -1.0), ("evolutions", 1e300), ("evolutions", np.nan), ("physics", 1e300),
+    [("topology_updates.moved", -1), ("topology_updates.fraction", 1e300),
+     ("topology_updates.fraction", np.nan), ("physics", 1e300),
      ("physics", np.inf), ("observation", np.nan), ("adam.v.member0.layer0.weight", -1.0),
      ("critics/member1.layer1.bias", np.inf)],
 )  # fmt: skip
@@ -263,7 +264,7 @@ def test_a_checkpoint_with_strange_arrays_is_rejected(
     path = run / CHECKPOINT / "state.safetensors"
     arrays = safetensors.numpy.load_file(path)
     name = min(name for name in arrays if name.endswith(suffix))
-    array = arrays[name].copy() if arrays[name].size else np.zeros((1, 10))
+    array = arrays[name].copy() if arrays[name].size else np.zeros(1, arrays[name].dtype)
     array.reshape(-1)[-1] = value
     path.write_bytes(pack({**arrays, name: array}))
     sign_checkpoint(run)

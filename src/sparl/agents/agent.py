@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from sparl.agents.action_head import ActionHead
 from sparl.agents.network_role import NetworkRole, NetworkSize
-from sparl.networks.mlp import Array, Network, State, Trace
+from sparl.networks.mlp import Array, Network, Place, State, Trace
 from sparl.networks.target import Target
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
@@ -31,6 +31,12 @@ class Learner(Protocol):
 
     def restore(self, state: State) -> None:
         """Take over a state; the network has taken over its own before."""
+
+    def most_connections(self) -> dict[Place, int]:
+        """Return the most connections of each layer whose number may change."""
+
+    def longest(self) -> dict[str, int]:
+        """Return the largest length of each array of the state whose length may change."""
 
     def check(self, state: State, updates: int) -> None:
         """Check the counters of a state after so many updates of the agent.
@@ -165,6 +171,21 @@ class Agent(ABC):
         self.updates = int(state["agent"]["updates"])
         for name, part in self.parts().items():
             part.restore(state[name])
+
+    def longest(self) -> dict[str, int]:
+        """Return the largest length of each array of the state whose length may change, by path."""
+        longest: dict[str, int] = {}
+        for name, learner in self.learners.items():
+            longest |= {f"{name}_learner/{array}": n for array, n in learner.longest().items()}
+            most = learner.most_connections()
+            for place, pattern in learner.network.layout:
+                for array in ("positions", "weight"):
+                    path = "member{}.layer{}.{}".format(*place, array)
+                    if place in most:
+                        longest[f"{name}/{path}"] = most[place]
+                    if name in self.targets:  # connections that the network dropped may be left
+                        longest[f"{name}_target/{path}"] = 2 * most.get(place, pattern.connections)
+        return longest
 
     def check(self, state: dict[str, State], updates: int) -> None:
         """Check the counters of a state after so many updates.

@@ -12,7 +12,7 @@ from sparl.training.run_folder import EVALUATIONS, METRICS, RESTORE, TOPOLOGY
 Row = dict[str, float]
 _MOST = 1e100  # of any number; sums and products of such are finite
 _COUNTS = ("env_step", "agent_update", "updates", "wall_seconds", "cpu_seconds")
-_AT_LEAST = {**dict.fromkeys(_COUNTS, 0), "connections": 1}
+_AT_LEAST = dict.fromkeys((*_COUNTS, "connections"), 0)
 _AT_MOST = dict.fromkeys(_COUNTS, 1e12)
 
 

@@ -111,7 +111,9 @@ class Training:
                 n_obs, n_act = self.environment.n_obs, self.environment.n_act
                 self.architecture = architecture(config, n_obs, n_act)
                 if folder:
-                    Checkpoints(folder.path).check_hold(least_checkpoint_bytes(self.architecture))
+                    Checkpoints(folder.path).check_hold(
+                        least_checkpoint_bytes(config, self.architecture)
+                    )
                 _check_memory(config, self.architecture, n_obs, n_act)
                 self.agent = build_agent(config, self.architecture)
                 self.capacity_rule = capacity_rule(config)
@@ -372,7 +374,7 @@ class Training:
         Raises:
             DataError: it cannot be used.
         """
-        state, about = self.checkpoints.load(path, like, self.replay)
+        state, about = self.checkpoints.load(path, like, self._longest(), self.replay)
         try:
             there = _config_of(path, about)
             if there.steps < self.config.steps and not why_not_longer(there):  # trained longer
@@ -475,6 +477,10 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
         return {**self._state_without_replay(), "replay": self.replay.state()}
+
+    def _longest(self) -> dict[str, int]:
+        """Return the largest length of each array of the state whose length may change."""
+        return {f"agent/{path}": length for path, length in self.agent.longest().items()}
 
     def _state_without_replay(self) -> dict[str, Any]:
         return {

@@ -26,7 +26,9 @@ def plan(config: Config, nets: Architecture) -> list[str]:
 
     for network, size in nets.networks.items():
         when = schedule(config, network)
-        movable = any(0 < count < n_in * n_out for (n_in, n_out), count in size.layers)
+        movable = config.density_schedule != "constant" or any(
+            0 < count < n_in * n_out for (n_in, n_out), count in size.layers
+        )
         if when.last_due is None or not movable:
             lines.append(f"{network}: connections never change")
             continue
@@ -34,6 +36,8 @@ def plan(config: Config, nets: Architecture) -> list[str]:
         if when.clock == "network":
             of, every = f"the {network}", size.role.update_period
         annealed = " annealed to 0" if when.annealed else ""
+        if config.density_schedule != "constant":
+            annealed += f", their number by density schedule {config.density_schedule}"
         lines.append(
             f"{network}: {counted(when.total, 'evolution')} of {when.fraction:.1%} of the "
             f"connections{annealed}, every {when.every:,} updates of {of}, the first at "
