@@ -58,8 +58,8 @@ for _ in range(updates):
     assert all(map(np.isfinite, record.values())), record
 assert agent.act(normal(n_obs)[0])[0].shape == (n_act,)
 for name in ("actor", "critics"):
-    evolutions = getattr(agent, f"{name}_learner").evolutions
-    print(name, "evolved at updates", *sorted({e.agent_update for e in evolutions}))
+    updates = agent.learners[name].topology_updates
+    print(name, "evolved at updates", *sorted({each.agent_update for each in updates}))
     target, online = getattr(agent, f"{name}_target").network, getattr(agent, name)
     print(name, "has leftovers:", target.layout.connections > online.layout.connections)
 print("networks:", *agent.networks())
