@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sparl.agents import AGENTS, settings_of
+from sparl.agents import roles_of
 from sparl.agents.network_role import Layers, NetworkRole, NetworkSize, connections
 from sparl.configuration import Config
 from sparl.errors import UsageError
@@ -51,7 +51,7 @@ def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
         UsageError: a sparsity that cannot be met.
     """
     notes: list[str] = []
-    roles = AGENTS[config.agent].network_roles(settings_of(config), n_obs, n_act)
+    roles = roles_of(config, n_obs, n_act)
     networks = {
         name: NetworkSize(role, _layers(config, role, notes)) for name, role in roles.items()
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from numpy.random import Generator
 
-from sparl.agents import AGENTS, settings_of
+from sparl.agents import AGENTS, roles_of, settings_of
 from sparl.agents.agent import Agent
 from sparl.agents.network_role import NetworkSize
 from sparl.architecture import Architecture
@@ -63,8 +63,7 @@ def schedule(config: Config, network: str) -> Schedule:
     last_env_step = config.horizon - round(config.freeze_fraction * config.horizon)
     last = (last_env_step - config.warmup_env_steps) * config.updates_per_env_step
     if config.rewire_clock == "network":
-        roles = AGENTS[config.agent].network_roles(settings_of(config), n_obs=1, n_act=1)
-        last //= roles[network].update_period  # whatever the sizes
+        last //= roles_of(config)[network].update_period
     return Schedule(
         first=config.rewire_first_update or every,
         every=every,

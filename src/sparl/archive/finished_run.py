@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparl.agents import roles_of
 from sparl.architecture import architecture
 from sparl.archive.records import (
     Row,
@@ -118,11 +119,12 @@ class FinishedRun:
         check_about(path / RUN, about)
         most = min(DEGREES_BYTES, _DEGREES_ROOM + _DEGREES_OF_UNIT * sum(config.hidden))
         degrees = folder.read_json(DEGREES, most) if (path / DEGREES).exists() else {}
+        networks = list(roles_of(config))
         if degrees:
-            check_degrees(path / DEGREES, degrees)
+            check_degrees(path / DEGREES, degrees, networks)
         topology = {
             network: [row for line, row in evolutions if line.get("network") == network]
-            for network in ("actor", "critics")
+            for network in networks
         }
         check_whole(path, about["env_step"], evaluations, metrics, topology, degrees)
         check_steps(path / EVALUATIONS, evaluations, config.evaluate_every_env_steps)

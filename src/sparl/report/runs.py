@@ -231,18 +231,19 @@ def _grouped(
     def place(group: Group) -> tuple[int, str, int, str]:
         config = group.config
         task = config.env.rpartition("-")[0]
-        rank = _METHODS.index(config.method)
+        rank = _methods().index(config.method)
         return (order.get(task, len(order)), config.env, rank, group.label)
 
     return Collection(sorted(groups, key=place), notes, common)
 
 
 _ENVIRONMENTS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
-_METHODS = [
-    prefix + agent
-    for agent in AGENT_PRESETS
-    for prefix in ("", "Static-", "DS-", "Tiny-", "SS-", "SET-", "RigL-", "RLx2-")
-]
+_PREFIXES = ("", "Static-", "DS-", "Tiny-", "SS-", "SET-", "RigL-", "RLx2-")
+
+
+def _methods() -> list[str]:
+    """Return all methods, in the order of tables."""
+    return [prefix + agent for agent in AGENT_PRESETS for prefix in _PREFIXES]
 
 
 def _about_environment(run: FinishedRun) -> list[str]:
