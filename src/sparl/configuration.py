@@ -78,11 +78,12 @@ class Config:
     rewire: Literal["both", "actor", "critics", "none"] = "both"
     """Whose topology changes."""
     rewire_every_updates: int = 0
-    """Updates between evolutions of the topology; 0: it never changes."""
+    """Updates between topology updates; 0: the topology never changes."""
     rewire_first_update: int | None = None
-    """Update of the first evolution; None: after rewire_every_updates."""
+    """Update of the first topology update; None: after rewire_every_updates."""
     rewire_fraction: float = 0.05
-    """Share of a layer's connections moved by an evolution, the first one if annealed [0-1]."""
+    """Share of a layer's connections that a topology update moves; the first one's if annealed
+    [0-1]."""
     rewire_schedule: Literal["constant", "cosine"] = "constant"
     """The fraction over time: as it is, or annealed to 0 by a cosine."""
     rewire_clock: Literal["agent", "network"] = "agent"
@@ -90,7 +91,7 @@ class Config:
     rewire_skips_step: bool = False
     """The network takes no optimiser step on an update where its topology changes."""
     freeze_fraction: float = 0.05
-    """Share of the horizon, at its end, without evolutions [0-1]."""
+    """Share of the horizon, at its end, without topology updates [0-1]."""
     drop: str = "nearest_zero_of_each_sign"
     """Registered rule for the connections to remove: nearest_zero_of_each_sign (DS: the weakest of
     each sign, and all dead links), or smallest (RigL, RLx2)."""

@@ -70,7 +70,7 @@ def _of_type(value: Any, kind: str) -> Any:
 def run_id(config: Config, version: int | None = None) -> str:
     """METHOD_ENV_seedN and eight digits of a digest of the run's identity; see `identity`.
 
-    Whoever asks for the same run, with whatever fields they say it, gets the same id.
+    The id is the same however the run is described: explicitly or by defaults.
     """
     known = json.dumps(identity(config, version), sort_keys=True)
     return f"{run_name(config)}_{hashlib.sha256(known.encode()).hexdigest()[:8]}"

@@ -95,7 +95,7 @@ class SparseLearner:
         self.topology_updates: list[TopologyUpdate] = []
         self._method = method
         self._due_seen = 0
-        self._initial = [list(member) for member in network.layout.patterns]
+        self._initial = dict(network.layout)
 
     @property
     def method(self) -> TopologyMethod:
@@ -149,7 +149,7 @@ class SparseLearner:
 
     def _progress(self, place: Place, pattern: Pattern, now: int) -> LayerProgress:
         """What the density schedule is told of a layer."""
-        initial = self._initial[place[0]][place[1]].connections
+        initial = self._initial[place].connections
         schedule = self.schedule
         return LayerProgress(
             initial, pattern.connections, pattern.size,
@@ -172,7 +172,7 @@ class SparseLearner:
                     proposal.dropped_live,
                     proposal.dropped_dead,
                     proposal.returned,
-                    rewiring.new.overlap(self._initial[place[0]][place[1]]),
+                    rewiring.new.overlap(self._initial[place]),
                 )
             )
         rewirings = {place: proposal.rewiring for place, proposal in proposals.items()}
@@ -188,7 +188,7 @@ class SparseLearner:
         state |= {"own_updates": self.own_updates, "due_seen": self._due_seen}
         state |= {f"{_PREFIX}{k}": v for k, v in _columns(self.topology_updates).items()}
         for (member, layer), _ in self.network.layout:
-            initial = self._initial[member][layer]
+            initial = self._initial[member, layer]
             state[f"initial.member{member}.layer{layer}"] = initial.positions
         return state
 
@@ -207,7 +207,7 @@ class SparseLearner:
         self.topology_updates = _from_columns(parts["topology_updates"])
         for (member, layer), pattern in self.network.layout:
             positions = np.asarray(parts["initial"][f"member{member}.layer{layer}"], np.int64)
-            self._initial[member][layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
+            self._initial[member, layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
 
     def _check_moments(self, moments: State) -> None:
         """Check that there is one of each kind for every connection of the network.
