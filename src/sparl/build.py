@@ -81,7 +81,7 @@ def _learner(config: Config, name: str, size: NetworkSize) -> SparseLearner:
         Adam(network.layout, config.learning_rate, config.weight_decay, config.grown_moments),
         TopologyMethod.named(config.drop, config.grow, config.density_schedule),
         schedule(config, name),
-        stream(config.seed, f"{name} evolution"),
+        stream(config.seed, f"{name} evolution"),  # its name decides the numbers
         skips_step=config.rewire_skips_step,
         update_period=size.role.update_period,
     )

@@ -49,7 +49,7 @@ FAMILIES = (
     ),
     Family(
         "DS-",
-        "sparse networks that evolve by SET, targets at the budget by magnitude",
+        "sparse networks whose topology follows SET, targets at the budget by magnitude",
         "Sokar et al., algorithms 1-3",
         "ds",
         {"rewire_every_updates": 1000, "rewire_first_update": 2, "target_pattern": "own"},

@@ -39,7 +39,7 @@ def plan(config: Config, nets: Architecture) -> list[str]:
         if config.density_schedule != "constant":
             annealed += f", their number by density schedule {config.density_schedule}"
         lines.append(
-            f"{network}: {counted(when.total, 'evolution')} of {when.fraction:.1%} of the "
+            f"{network}: {counted(when.total, 'topology update')} of {when.fraction:.1%} of the "
             f"connections{annealed}, every {when.every:,} updates of {of}, the first at "
             f"{at(when.first, every)}, the last at {at(when.last_due, every)}"
         )
