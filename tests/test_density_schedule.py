@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import sparl
 from resuming import results, stopped_at
@@ -181,27 +180,18 @@ def test_training_prunes_along_the_line(method: str, tmp_path: Path) -> None:
     """The targets, on shared patterns or their own, have the budget of their networks."""
     path = tmp_path / "run"
     sparl.train(method, run_dir=str(path), density_schedule="linear_pruning", **SMALL)
-    rows = [row for row in topology(path) if row["network"] == "critics" and row["layer"] == "1"]
     initial = initial_counts(path, "critics")
-    last = int(rows[-1]["agent_update"])
+    rows = [row for row in topology(path) if row["network"] == "critics" and row["layer"] == "1"]
+    assert [int(row["agent_update"]) for row in rows[::2]] == list(range(20, 161, 20))
     for row in rows:
-        if method != "RLx2-SAC":  # whose clock is the same, as it has no delay
-            assert int(row["agent_update"]) % 20 == 0
-        assert int(row["connections"]) == round(initial[1] * (1 - 0.6 * _progress(row, method)))
-    assert last == 160
-    assert int(rows[-1]["connections"]) < 0.5 * initial[1]
-    for members in (layers_of(path, "critics"), layers_of(path, "critics_target")):
-        for member in members:
+        left = 1 - 0.6 * int(row["agent_update"]) / 170  # the topology is frozen at update 170
+        assert int(row["connections"]) == round(initial[1] * left)
+    for name in ("critics", "critics_target"):
+        for member in layers_of(path, name):
             assert all(
-                now <= round(count * (1 - 0.6 * _progress(rows[-1], method)))
-                for now, count in zip(member, initial, strict=True)
+                now <= round(count * left) for now, count in zip(member, initial, strict=True)
             )
     assert sum(layers_of(path)[0]) < 0.6 * sum(initial_counts(path))
-
-
-def _progress(row: dict[str, str], method: str) -> float:
-    """Of the 170 updates before the freeze; RLx2 has settings of its own, but not for it."""
-    return int(row["agent_update"]) / 170
 
 
 def test_training_grows_a_layer_to_every_connection(tmp_path: Path) -> None:
@@ -231,6 +221,5 @@ def test_a_pruned_policy_is_exported(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["export", str(path), "--format", "npz"]) == 0
     capsys.readouterr()
     with np.load(path / "export" / "policy.npz") as arrays:
-        exported: NDArray[Any] = arrays[next(n for n in arrays.files if n.endswith("weight"))]
-    assert exported.size in layers_of(path)[0] or exported.ndim == 2
-    assert main(["resume", str(path)]) == 0
+        sizes = {array.size for array in arrays.values()}
+    assert set(layers_of(path)[0]) <= sizes
