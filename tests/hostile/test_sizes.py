@@ -140,14 +140,13 @@ def test_a_configuration_has_no_more_layers_than_networks_may_have(run: Path) ->
 
 def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
     config = preset("Tiny-TD3", ENV, hidden=(2**28 - 1, 2**28 - 1))
-    (_, width), _ = architecture(config, 11, 3).actor[0]
+    (_, width), _ = architecture(config, 11, 3).networks["actor"].layers[0]
     assert 1 < width < 2**28
     for hidden in ((256, 256), (8,), (1, 1)):  # the width that a search over all finds
         config = preset("Tiny-TD3", ENV, hidden=hidden)
         nets = architecture(config, 11, 3)
-        wanted = sum(
-            c for _, c in architecture(preset("RigL-TD3", ENV, hidden=hidden), 11, 3).actor
-        )
+        sparse = architecture(preset("RigL-TD3", ENV, hidden=hidden), 11, 3)
+        wanted = sparse.networks["actor"].connections
 
         def weights(width: int, depth: int = len(hidden)) -> int:
             return 11 * width + (depth - 1) * width**2 + 3 * width
