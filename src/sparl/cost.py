@@ -71,7 +71,8 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
     """Everything `sparl cost` prints, as plain values; a training of config.steps updates.
 
     "dense" is the agent with every connection of its networks (for Tiny those of its sparse twin)
-    and one-step targets: the dense agent that the papers compare with.
+    and one-step targets: the dense agent that the papers compare with. Where a density schedule
+    changes the number of connections, all figures are those of the start.
     """
     nets = architecture(config, n_obs, n_act)
     dense = architecture(replace(config, narrow=False), n_obs, n_act).densified()

@@ -374,7 +374,7 @@ class Training:
         Raises:
             DataError: it cannot be used.
         """
-        state, about = self.checkpoints.load(path, like, self._longest(), self.replay)
+        state, about = self.checkpoints.load(path, like, self.longest(), self.replay)
         try:
             there = _config_of(path, about)
             if there.steps < self.config.steps and not why_not_longer(there):  # trained longer
@@ -478,7 +478,7 @@ class Training:
         """Everything that the rest of the run depends on."""
         return {**self._state_without_replay(), "replay": self.replay.state()}
 
-    def _longest(self) -> dict[str, int]:
+    def longest(self) -> dict[str, int]:
         """Return the largest length of each array of the state whose length may change."""
         return {f"agent/{path}": length for path, length in self.agent.longest().items()}
 
