@@ -94,7 +94,7 @@ def measure(folder: Path, method: str) -> None:
     like = training._state_without_replay()
     newest = training.checkpoints.newest_first()[0]
     began = time.perf_counter()
-    training.checkpoints.load(newest, like, replay)
+    training.checkpoints.load(newest, like, training.longest(), replay)
     loading = time.perf_counter() - began
 
     print(f"{method} on HalfCheetah-v5, replay of {CAPACITY:,} transitions, {full / 1e6:.0f} MB")

@@ -100,7 +100,7 @@ def load(folder: Path, step: int) -> tuple[dict[str, Any], RingBuffer]:
         DataError: it is damaged.
     """
     replay = RingBuffer(CAPACITY, 2, 1, 0.99)
-    state, about = Checkpoints(folder).load(folder / f"checkpoint-{step}", tree(0), replay)
+    state, about = Checkpoints(folder).load(folder / f"checkpoint-{step}", tree(0), {}, replay)
     assert about == {"by": "test"}
     return state, replay
 
@@ -226,7 +226,9 @@ def test_another_format_is_refused_with_both_versions(folder: Path) -> None:
     del content["sha256"]
     content["sha256"] = checkpoint._own_digest(content)
     file.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"manifest.json: format 3, this version reads 2; finish"):
+    with pytest.raises(
+        DataError, match=r"manifest.json: format 4, this version reads 2 and 3; finish"
+    ):
         load(folder, 9)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from sparl.learner import SparseLearner
 from sparl.networks.adam import Adam
 from sparl.networks.mlp import Array, Layout, Network, Trace
 from sparl.sparse.pattern import Pattern
@@ -14,7 +15,6 @@ from sparl.topology.drop import drop_smallest
 from sparl.topology.grow import grow_random
 from sparl.topology.propose import TopologyMethod
 from sparl.topology.schedule import Schedule
-from sparl.training.rewire import EvolvingLearner
 
 BATCH = 8
 ONES = np.ones((BATCH, 1), np.float32)
@@ -30,9 +30,9 @@ def new_network(rng: np.random.Generator) -> Network:
     return Network(layout, rng.standard_normal(layout.parameters, dtype=np.float32))
 
 
-def new_learner(network: Network, rng: np.random.Generator) -> EvolvingLearner:
+def new_learner(network: Network, rng: np.random.Generator) -> SparseLearner:
     """A learner that updates the topology at its second step."""
-    return EvolvingLearner(
+    return SparseLearner(
         network,
         Adam(network.layout, 1e-3, 0.0, "zero"),
         TopologyMethod(drop_smallest, grow_random),
@@ -41,30 +41,30 @@ def new_learner(network: Network, rng: np.random.Generator) -> EvolvingLearner:
     )
 
 
-def gradient(learner: EvolvingLearner, trace: Trace) -> None:
+def gradient(learner: SparseLearner, trace: Trace) -> None:
     network = learner.network
     network.gradient(trace, ONES, np.zeros_like(network.parameters))
 
 
-def adam_step(learner: EvolvingLearner, trace: Trace) -> None:
+def adam_step(learner: SparseLearner, trace: Trace) -> None:
     learner.adam.step(learner.network, trace, ONES)
 
 
-def gradient_factors(learner: EvolvingLearner, trace: Trace) -> None:
+def gradient_factors(learner: SparseLearner, trace: Trace) -> None:
     learner.network.gradient_factors(trace, ONES, (0, 0))
 
 
 USES = [gradient, adam_step, gradient_factors]
 
 
-def everything(learner: EvolvingLearner) -> list[Array]:
+def everything(learner: SparseLearner) -> list[Array]:
     adam = learner.adam
     return [learner.network.parameters, adam.m, adam.v, np.array(adam.steps)]
 
 
 @pytest.mark.parametrize("use", USES)
 def test_a_trace_from_before_a_topology_update_is_an_error(
-    use: Callable[[EvolvingLearner, Trace], None],
+    use: Callable[[SparseLearner, Trace], None],
 ) -> None:
     rng = np.random.default_rng(0)
     network = new_network(rng)
@@ -74,7 +74,7 @@ def test_a_trace_from_before_a_topology_update_is_an_error(
         _, trace = network.forward(x)
         use(learner, trace)  # before the update it may be used
         learner.step(trace, ONES, update)
-    assert learner.evolutions
+    assert learner.topology_updates
     before = [values.copy() for values in everything(learner)]
     with pytest.raises(ValueError, match=r"another network or .*topology"):
         use(learner, trace)
@@ -85,7 +85,7 @@ def test_a_trace_from_before_a_topology_update_is_an_error(
 
 @pytest.mark.parametrize("use", USES)
 def test_a_trace_of_another_network_is_an_error(
-    use: Callable[[EvolvingLearner, Trace], None],
+    use: Callable[[SparseLearner, Trace], None],
 ) -> None:
     rng = np.random.default_rng(0)
     network, other = new_network(rng), new_network(rng)

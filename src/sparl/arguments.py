@@ -84,7 +84,7 @@ def parse_config(args: Sequence[str], program: str) -> Config:
         config = preset(method, env, **{**from_file, **chosen})
         if early_stop is not None:
             config = replace(config, freeze_fraction=_frozen_share(early_stop, config, chosen))
-        errors += wrong_rules(config.drop, config.grow)
+        errors += wrong_rules(config.drop, config.grow, config.density_schedule)
         check(config)
     except UsageError as error:
         if not errors:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from sparl.bench.timing import medians, seconds
+from sparl.learner import SparseLearner
 from sparl.methods import preset
 from sparl.networks.adam import Adam
 from sparl.networks.mlp import Array, Network, Trace
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.loop import Training
-from sparl.training.rewire import EvolvingLearner
 
 # The parts of an update and the methods that they consist of; the rest is Python and NumPy.
 # DIVIDED lists methods that contain two parts.
@@ -30,7 +30,7 @@ PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "Adam": (),
     "target": ((SharedPatternTarget, "follow"),),
     "target rule": ((OwnPatternTarget, "follow"),),
-    "topology update": ((EvolvingLearner, "_propose"), (EvolvingLearner, "_rewire")),
+    "topology update": ((SparseLearner, "_propose"), (SparseLearner, "_rewire")),
 }
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "DS-TD3": {"method": "DS-TD3"},
@@ -163,7 +163,7 @@ def split(
                 training.step()
             shares: dict[int, float] = {}
             with _clocks(dict.fromkeys(PARTS, 0.0), shares):
-                for _ in range(2 * config.actor_every):
+                for _ in range(2 * config.policy_delay):
                     training.update(training.env_step)
             for _ in range(repetitions):
                 spent = dict.fromkeys(PARTS, 0.0)

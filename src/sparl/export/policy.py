@@ -81,7 +81,7 @@ class Policy:
 
     @classmethod
     def of(cls, agent: TrainedAgent) -> Policy:
-        """Create the policy of an agent; for SAC from the outputs that are means."""
+        """Create the policy of an agent: tanh of the first n_act outputs, for every head."""
         layout, parameters = agent.actor.layout, agent.actor.parameters
         layers = [
             Layer(pattern, layout.read(parameters, place), parameters[layout.biases_slice(place)])

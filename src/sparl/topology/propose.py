@@ -12,6 +12,7 @@ import sparl.topology.grow  # noqa: F401  (importing both registers their rules)
 from sparl.errors import UsageError
 from sparl.sparse.pattern import Pattern, union
 from sparl.sparse.rewiring import Rewiring
+from sparl.topology.density_schedule import DENSITY_SCHEDULES, DensitySchedule, constant
 from sparl.topology.layer_view import LayerView
 from sparl.topology.rules import (
     DROP_RULES,
@@ -26,28 +27,35 @@ from sparl.topology.rules import (
 
 @dataclass(frozen=True)
 class TopologyMethod:
-    """A drop rule and a grow rule.
+    """A drop rule, a grow rule and a density schedule.
 
     Attributes:
         drop: a registered rule or a function. A function declares no needs, and its count is
             round(fraction N) of all N connections.
         grow: a registered rule or a function.
+        density: a registered density schedule.
     """
 
     drop: ChooseDropped
     grow: ChooseGrown
+    density: DensitySchedule = constant
 
     @classmethod
-    def named(cls, drop: str, grow: str) -> TopologyMethod:
-        """Look up registered rules by their names.
+    def named(cls, drop: str, grow: str, density: str = "constant") -> TopologyMethod:
+        """Look up registered rules and a density schedule by their names.
 
         Raises:
-            UsageError: a rule is not registered; the message says how to register it.
+            UsageError: one of them is not registered; the message says how to register it.
         """
-        wrong = wrong_rules(drop, grow)
+        wrong = wrong_rules(drop, grow, density)
         if wrong:
             raise UsageError("; ".join(wrong))
-        return cls(DROP_RULES[drop], GROW_RULES[grow])
+        return cls(DROP_RULES[drop], GROW_RULES[grow], DENSITY_SCHEDULES[density])
+
+    @property
+    def changes_density(self) -> bool:
+        """Whether the number of connections may change."""
+        return self.density is not constant
 
     @property
     def drop_rule(self) -> DropRule:
@@ -61,9 +69,13 @@ class TopologyMethod:
         return self.drop_rule.needs | grow.needs
 
 
-def wrong_rules(drop: str, grow: str) -> list[str]:
-    """Return a message for each of the two names that is not registered."""
-    texts = (unregistered("drop", drop, DROP_RULES), unregistered("grow", grow, GROW_RULES))
+def wrong_rules(drop: str, grow: str, density: str) -> list[str]:
+    """Return a message for each name that is not registered."""
+    texts = (
+        unregistered("drop", drop, DROP_RULES),
+        unregistered("grow", grow, GROW_RULES),
+        unregistered("density_schedule", density, DENSITY_SCHEDULES),
+    )
     return [text for text in texts if text]
 
 
@@ -72,50 +84,76 @@ class Proposal:
     """A topology update of one layer.
 
     Attributes:
-        rewiring: from the old pattern to the new one, with the same number of connections.
+        rewiring: from the old pattern to the new one.
         dropped_live: connections dropped whose weight was not 0.
         dropped_dead: connections dropped whose weight was exactly 0.
+        fraction: requested share of the connections to move.
     """
 
     rewiring: Rewiring
     dropped_live: int
     dropped_dead: int
+    fraction: float
 
     @property
     def dropped(self) -> int:
-        """Number of connections dropped, which equals the number grown."""
+        """Number of connections dropped, including those that grew again in the same update."""
         return self.dropped_live + self.dropped_dead
+
+    @property
+    def returned(self) -> int:
+        """Number of connections dropped and grown again in the same update."""
+        stayed = self.rewiring.new.connections - self.rewiring.grown.size
+        return stayed - (self.rewiring.old.connections - self.dropped)
 
 
 def propose(
-    method: TopologyMethod, layer: LayerView, fraction: float, rng: Generator
+    method: TopologyMethod,
+    layer: LayerView,
+    fraction: float,
+    rng: Generator,
+    connections: int | None = None,
 ) -> Proposal | None:
-    """Drop a fraction of a layer's connections and grow the same number at free positions.
+    """Drop a fraction of a layer's connections, and grow others up to the requested number.
 
     The drop rule declares how the count is rounded and whether it removes dead links. If it does,
     the fraction applies to the L live connections, and all dead links are dropped in addition;
-    otherwise it applies to all N connections. There are always enough free positions after the
-    drop. A position that is dropped and grown again is in both patterns and keeps its values.
+    otherwise it applies to all N connections. More are dropped if the layer would otherwise exceed
+    the requested number. There are always enough free positions after the drop. A position that is
+    dropped and grown again is in both patterns and keeps its values.
+
+    Args:
+        method: the rules that choose connections.
+        layer: the layer before the update.
+        fraction: share of its connections to move.
+        rng: the topology's generator.
+        connections: the layer's connections after the update; None: as many as before.
 
     Returns:
-        The update; the new pattern has exactly N connections. None if nothing is dropped, as in
-        a dense or an empty layer.
+        The update. None if nothing is dropped or grown, as in a dense layer that stays dense.
 
     Raises:
         ValueError: the fraction is outside [0, 1].
         RuntimeError: a rule returned a wrong number of connections, one of them twice, or a
-            position that is not free.
+            position that is not free; or a density schedule returned an invalid number.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"propose: fraction is {fraction}, must be in [0, 1]")
     pattern = layer.pattern
-    if pattern.connections == pattern.size:
+    wanted = pattern.connections if connections is None else connections
+    if not 0 <= wanted <= pattern.size:
+        raise RuntimeError(
+            f"density schedule: returned {wanted} connections, must be in [0, {pattern.size}]"
+        )
+    if pattern.connections == wanted == pattern.size:
         return None
     rule = method.drop_rule
     candidates = _live(layer) if rule.removes_dead_links else layer
-    count = rule.rounding(fraction * candidates.pattern.connections)
     dead = pattern.connections - candidates.pattern.connections
-    if count + dead == 0:
+    too_many = pattern.connections - dead - wanted
+    count = max(rule.rounding(fraction * candidates.pattern.connections), too_many)
+    grow_count = wanted - (pattern.connections - dead - count)
+    if count + dead + grow_count == 0:
         return None
 
     chosen = rule(candidates, count, rng) if count else np.empty(0, np.int64)
@@ -126,18 +164,26 @@ def propose(
             f"distinct; must return {count} distinct ones"
         )
     kept = Pattern(pattern.n_in, pattern.n_out, kept_positions)
+    new = _grown(method.grow, layer, kept, grow_count, rng)
+    live = int(np.count_nonzero(candidates.weights[chosen]))
+    return Proposal(Rewiring(pattern, new), live, count + dead - live, fraction)
 
-    grown = method.grow(layer, kept, count + dead, rng)
+
+def _grown(
+    rule: ChooseGrown, layer: LayerView, kept: Pattern, count: int, rng: Generator
+) -> Pattern:
+    """Add `count` connections to those that were kept."""
+    if not count:
+        return kept
+    grown = rule(layer, kept, count, rng)
     positions = union(kept.positions, grown)
-    if grown.size != count + dead or positions.size != pattern.connections:
+    if grown.size != count or positions.size != kept.connections + count:
         free = positions.size - kept.connections
         raise RuntimeError(
             f"grow rule: returned {grown.size} positions, {free} of them distinct and free; must "
-            f"return {count + dead} such positions"
+            f"return {count} such positions"
         )
-    new = Pattern(pattern.n_in, pattern.n_out, positions)
-    live = int(np.count_nonzero(candidates.weights[chosen]))
-    return Proposal(Rewiring(pattern, new), live, count + dead - live)
+    return Pattern(kept.n_in, kept.n_out, positions)
 
 
 def _live(layer: LayerView) -> LayerView:

@@ -33,7 +33,11 @@ class Schedule:
         """Return the fraction at an update; annealed: zeta_0 / 2 (1 + cos(pi t / T_end))."""
         if not self.annealed:
             return self.fraction
-        return self.fraction / 2 * (1 + math.cos(math.pi * min(update / self.last, 1.0)))
+        return self.fraction / 2 * (1 + math.cos(math.pi * self.progress_at(update)))
+
+    def progress_at(self, update: int) -> float:
+        """How much of the schedule is over at this update, in [0, 1]."""
+        return min(update / self.last, 1.0)
 
     def due_until(self, update: int) -> int:
         """Count the topology updates that are due at or before this update."""

@@ -14,23 +14,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sparl.errors import DataError, ResourceError
 from sparl.replay.ring_buffer import RingBuffer
+from sparl.training import checkpoint_format_2
 from sparl.training.durable import temporary_name
 from sparl.training.folder import Folder
 from sparl.training.tensors import Expected, Tree, digest, join, largest, pack, split, unpack
 from sparl.training.texts import parse_json
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, FORMAT)
 STATE, MANIFEST, REPLAY = "state.safetensors", "manifest.json", "replay"
 KEPT = 2  # checkpoints
 SEGMENT = 65_536  # transitions in a file of the replay, at most
@@ -38,7 +38,6 @@ _MANIFEST_BYTES = 1 << 24
 _NAME = re.compile(r"checkpoint-([0-9]{1,15})")
 _OURS = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
 _SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp.*)?")
-_EVOLUTIONS = 1 << 20  # that are not yet recorded, at most
 _NOT_AS_WRITTEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
@@ -249,12 +248,15 @@ class Checkpoints:
                 )
         return manifest
 
-    def load(self, path: Path, like: Tree, replay: RingBuffer) -> tuple[Tree, Tree]:
+    def load(
+        self, path: Path, like: Tree, longest: Mapping[str, int], replay: RingBuffer
+    ) -> tuple[Tree, Tree]:
         """Read a checkpoint, and fill the replay from it.
 
         Args:
             path: its folder.
             like: a state of the same run: names, dtypes and shapes must be these.
+            longest: the largest length of each array whose length may be another one, by path.
             replay: empty or not; of the same run.
 
         Returns:
@@ -269,7 +271,11 @@ class Checkpoints:
             first, size = manifest["replay"]["first"], manifest["replay"]["size"]
             segments = _segments(manifest["replay"]["segments"], first, size, replay.capacity)
             arrays, rest = split(like)
-            expected = {name: _expected(name, array) for name, array in arrays.items()}
+            expected = {
+                name: Expected.like(array, most=longest.get(name)) for name, array in arrays.items()
+            }
+            if manifest["format"] == 2:
+                expected = checkpoint_format_2.expected_then(expected)
             newest = expected_part(replay, min(size, 1))
             expected |= {f"newest/{name}": each for name, each in newest.items()}
             found = manifest["state"]
@@ -277,7 +283,10 @@ class Checkpoints:
                 raise ValueError("newest must be arrays")
             _check_tree(found, rest, "state")
             data = _verified(self.files.at(path.name), STATE, manifest["file"], largest(expected))
-            state = join(unpack(data, expected, path / STATE), {**found, "newest": {}})
+            arrays = unpack(data, expected, path / STATE)
+            if manifest["format"] == 2:
+                arrays = checkpoint_format_2.as_today(arrays)
+            state = join(arrays, {**found, "newest": {}})
             replay.clear(first)
             for segment in segments:
                 self._read_segment(segment, replay)
@@ -313,10 +322,11 @@ def read_manifest(checkpoint: Folder) -> Tree:
     """
     where = checkpoint.path / MANIFEST
     content = parse_json(checkpoint.read(MANIFEST, _MANIFEST_BYTES), where)
-    if content.get("format") != FORMAT:
+    if content.get("format") not in READABLE:
         raise DataError(
-            f"{where}: format {str(content.get('format'))[:20]}, this version reads {FORMAT}; "
-            "finish the run with the version of sparl that began it"
+            f"{where}: format {str(content.get('format'))[:20]}, this version reads "
+            f"{' and '.join(map(str, READABLE))}; finish the run with the version of sparl that "
+            "began it"
         )
     if content.pop("sha256", None) != _own_digest(content):
         raise DataError(f"{where}: damaged (its SHA-256 is not the one that it names)")
@@ -335,16 +345,6 @@ def expected_part(replay: RingBuffer, rows: int) -> dict[str, Expected]:
         else Expected.like(array, most=rows)
         for name, array in arrays.items()
     }
-
-
-def _expected(path: str, like: np.ndarray[Any, Any]) -> Expected:
-    """What an array must be, from another state of the same run."""
-    name = path.rsplit("/", 1)[-1]
-    if name == "evolutions":
-        return Expected.like(like, most=_EVOLUTIONS)
-    if "_target/" in path and name.endswith((".positions", ".weight")):
-        return Expected.like(like, most=2 * len(like))  # a union with leftovers, a budget each
-    return Expected.like(like)
 
 
 def _check_tree(found: Any, like: Any, where: str) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.random import Generator
 
 from sparl import _native
+from sparl.architecture import Architecture, architecture
+from sparl.build import build_agent
 from sparl.configuration import Config, differences, why_not_longer
 from sparl.cost import least_checkpoint_bytes, network_bytes
 from sparl.errors import (
@@ -25,14 +27,9 @@ from sparl.errors import (
     SparlError,
     UsageError,
 )
-from sparl.methods import (
-    Architecture,
-    architecture,
-    check,
-    config_of,
-    method_label,
-    without_effect,
-)
+from sparl.labels import method_label, without_effect
+from sparl.learner import SparseLearner
+from sparl.methods import check, config_of
 from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
@@ -48,7 +45,6 @@ from sparl.training.machine import available_cores, made_with
 from sparl.training.memory import give_freed_memory_back, memory_bytes
 from sparl.training.plan import connections_text, plan
 from sparl.training.record import Record, how_it_went_on, not_exact_because
-from sparl.training.rewire import EvolvingLearner, build_agent
 from sparl.training.run_folder import GROWING, RunFolder, check_continued
 from sparl.training.tasks import module_of
 from sparl.training.team import Team
@@ -115,7 +111,9 @@ class Training:
                 n_obs, n_act = self.environment.n_obs, self.environment.n_act
                 self.architecture = architecture(config, n_obs, n_act)
                 if folder:
-                    Checkpoints(folder.path).check_hold(least_checkpoint_bytes(self.architecture))
+                    Checkpoints(folder.path).check_hold(
+                        least_checkpoint_bytes(config, self.architecture)
+                    )
                 _check_memory(config, self.architecture, n_obs, n_act)
                 self.agent = build_agent(config, self.architecture)
                 self.capacity_rule = capacity_rule(config)
@@ -263,7 +261,7 @@ class Training:
     def _how_to_sample(self) -> tuple[int, int, Generator, bool]:
         """Batch, steps of the targets, stream, and whether states on the way are wanted."""
         config = self.config
-        return config.batch_size, self._n_step(), self.replay_rng, config.agent == "SAC"
+        return config.batch_size, self._n_step(), self.replay_rng, self.agent.reads_path
 
     def _n_step(self) -> int:
         """Steps of the next update's targets; updates count from 1."""
@@ -376,7 +374,7 @@ class Training:
         Raises:
             DataError: it cannot be used.
         """
-        state, about = self.checkpoints.load(path, like, self.replay)
+        state, about = self.checkpoints.load(path, like, self.longest(), self.replay)
         try:
             there = _config_of(path, about)
             if there.steps < self.config.steps and not why_not_longer(there):  # trained longer
@@ -384,7 +382,7 @@ class Training:
             other = differences(there, self.config)
             if other:
                 raise DataError(f"{path}: of another configuration: {'; '.join(other)}")
-            _check_counters(self.config, state, self.replay)
+            self.agent.check(state["agent"], _check_counters(self.config, state, self.replay))
             self._restore_without_replay(state)
             env, environment = self.config.env, state["environment"]
             because = not_exact_because(env, environment, about["made_with"])
@@ -410,12 +408,12 @@ class Training:
 
     def _write_degrees(self) -> None:
         self.record.degrees(
-            {"actor": self.agent.actor.layout, "critics": self.agent.critics.layout}
+            {name: learner.network.layout for name, learner in self.agent.learners.items()}
         )
 
-    def _learners(self) -> dict[str, EvolvingLearner]:
-        learners = {"actor": self.agent.actor_learner, "critics": self.agent.critics_learner}
-        return {k: v for k, v in learners.items() if isinstance(v, EvolvingLearner)}
+    def _learners(self) -> dict[str, SparseLearner]:
+        learners = self.agent.learners
+        return {k: v for k, v in learners.items() if isinstance(v, SparseLearner)}
 
     def _finish(self, stopped_by: signal.Signals | None) -> None:
         """Write the agent and say how it went."""
@@ -426,7 +424,7 @@ class Training:
         about = {"method": method_label(config), "env": config.env, "env_step": self.env_step}
         save_agent(
             self.folder, self.agent.networks(), self.environment, about, self._observations,
-            squashed=config.agent == "SAC",
+            self.agent.head,
         )  # fmt: skip
         self._write_degrees()
         self.folder.flush()
@@ -480,6 +478,10 @@ class Training:
         """Everything that the rest of the run depends on."""
         return {**self._state_without_replay(), "replay": self.replay.state()}
 
+    def longest(self) -> dict[str, int]:
+        """Return the largest length of each array of the state whose length may change."""
+        return {f"agent/{path}": length for path, length in self.agent.longest().items()}
+
     def _state_without_replay(self) -> dict[str, Any]:
         return {
             "agent": self.agent.state(),
@@ -516,8 +518,11 @@ class Training:
             self.episode_return = 0.0
 
 
-def _check_counters(config: Config, state: dict[str, Any], replay: RingBuffer) -> None:
+def _check_counters(config: Config, state: dict[str, Any], replay: RingBuffer) -> int:
     """Check the counters of a checkpoint: all follow from the step, or are bounded by it.
+
+    Returns:
+        The agent's updates at that step.
 
     Raises:
         ValueError: one contradicts the step.
@@ -527,20 +532,8 @@ def _check_counters(config: Config, state: dict[str, Any], replay: RingBuffer) -
         raise ValueError(f"step {env_step} of {config.steps}, {episodes} episodes")
     if replay.first + replay.size != env_step:
         raise ValueError(f"{replay.first + replay.size} transitions in {env_step} steps")
-    updates = max(env_step - config.warmup_env_steps, 0) * config.updates_per_env_step
-    if state["agent"]["agent"]["updates"] != updates:
-        found = state["agent"]["agent"]["updates"]
-        raise ValueError(f"{found} updates at step {env_step}, must be {updates}")
-    if state["agent"].get("temperature", {"steps": 0})["steps"] > updates:
-        raise ValueError(f"the temperature has more than {updates} updates")
-    for name, own in (("actor", updates // config.actor_every), ("critics", updates)):
-        learner = state["agent"][f"{name}_learner"]
-        steps, due = learner["adam.steps"], learner["due_seen"]
-        if learner["own_updates"] != own or steps > own or due > updates:
-            raise ValueError(
-                f"the {name} has {learner['own_updates']} updates, {steps} steps of Adam and {due} "
-                f"topology updates at update {updates}"
-            )
+    updates: int = max(env_step - config.warmup_env_steps, 0) * config.updates_per_env_step
+    return updates
 
 
 def _seconds(value: Any) -> float:

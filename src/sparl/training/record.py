@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from sparl.agents import AGENTS
+from sparl.architecture import Architecture
 from sparl.configuration import Config
-from sparl.methods import Architecture, method_label, results_version
+from sparl.identity import results_version
+from sparl.labels import method_label
+from sparl.learner import SparseLearner
 from sparl.networks.mlp import Layout
 from sparl.training.environment import Environment, can_go_on
 from sparl.training.evaluate import Evaluation
 from sparl.training.machine import cpu_seconds, machine, made_with, versions
 from sparl.training.memory import peak_memory_bytes
 from sparl.training.plan import plan
-from sparl.training.rewire import EvolvingLearner
 from sparl.training.run_folder import (
     DEGREES,
     DEGREES_BYTES,
@@ -142,8 +145,7 @@ class Record:
         """Add a line to metrics.csv: these counts, and means since the line before."""
         means = self.averages.take()
         names = ["critic_loss", "actor_loss", "q", "episode_return"]
-        if self.config.agent == "SAC":
-            names += ["alpha", "entropy"]
+        names += AGENTS[self.config.agent].metrics
         if self.config.dynamic_buffer:
             names.append("policy_distance")
         columns = {name: means.get(name, "") for name in names}
@@ -155,18 +157,17 @@ class Record:
         shown = {n: v for n, v in {**counts, **columns}.items() if v != ""}
         self._show(env_step, {f"{groups.get(n, 'train')}/{n}": float(v) for n, v in shown.items()})
 
-    def topology(self, env_step: int, learners: Mapping[str, EvolvingLearner]) -> None:
-        """Add a line to topology.csv for each layer's part of each evolution since last time."""
+    def topology(self, env_step: int, learners: Mapping[str, SparseLearner]) -> None:
+        """Add a line to topology.csv for each layer's part of each topology update since then."""
         for network, learner in learners.items():
-            for evolution in learner.evolutions:
-                row = asdict(evolution)
-                update = row.pop("agent_update")
-                member, layer = row.pop("place")
-                where = {"network": network, "member": member, "layer": layer}
-                self.folder.append(TOPOLOGY, {"agent_update": update, **where, **row})
-                layer_name = f"topology/{network}.member{member}.layer{layer}"
-                self._show(env_step, {f"{layer_name}.initial_overlap": evolution.initial_overlap})
-            learner.evolutions.clear()
+            for update in learner.topology_updates:
+                row = asdict(update)
+                self.folder.append(
+                    TOPOLOGY, {"agent_update": row.pop("agent_update"), "network": network, **row}
+                )
+                layer_name = f"topology/{network}.member{update.member}.layer{update.layer}"
+                self._show(env_step, {f"{layer_name}.initial_overlap": update.initial_overlap})
+            learner.topology_updates.clear()
 
     def degrees(self, layouts: Mapping[str, Layout]) -> None:
         """Write degrees.json: connections of every neuron at the first call, and now.

@@ -28,7 +28,8 @@ from typing import Any
 
 from sparl.configuration import FIELDS, Config
 from sparl.errors import DataError, ResourceError, RunExists, RunInUse, UsageError
-from sparl.methods import config_of, run_name
+from sparl.identity import run_name
+from sparl.methods import config_of
 from sparl.training.durable import is_temporary, user_path, why_no_name
 from sparl.training.folder import Folder
 from sparl.training.fork import close_in_children
