@@ -136,7 +136,7 @@ def test_a_full_layer_is_pruned_if_it_should_be() -> None:
 @pytest.mark.parametrize("wanted", [-1, 21])
 def test_a_count_that_cannot_be_is_an_error(wanted: int) -> None:
     method = TopologyMethod(drop_smallest, grow_random)
-    with pytest.raises(RuntimeError, match=rf"density schedule: {wanted} connections.*\[0, 20\]"):
+    with pytest.raises(RuntimeError, match=rf"density schedule: returned {wanted} connections.*\[0, 20\]"):
         propose(method, view([1, 2]), 0.1, np.random.default_rng(0), wanted)
 
 
@@ -157,7 +157,7 @@ def test_a_schedule_that_is_not_registered_is_named() -> None:
         TopologyMethod.named(config.drop, config.grow, config.density_schedule)
     with pytest.raises(UsageError, match="density_schedule is 'a b'"):
         check(preset("SET-TD3", "Pendulum-v1", density_schedule="a b"))
-    with pytest.raises(UsageError, match="'constant' is registered already"):
+    with pytest.raises(UsageError, match="'constant' is already registered"):
         density_schedule("constant")(lambda layer: (0, 0.0))
 
 

@@ -1,12 +1,12 @@
-"""Density schedules: how many connections a layer has after an update, and which fraction moves.
+"""Density schedules: the connections of a layer after an update, and the fraction that moves.
 
-A schedule is a function; a decorator registers it, so that a configuration can name it:
+A schedule is a function. A decorator registers it, so that a configuration can name it:
 
     @density_schedule("halve")
     def halve(layer):
         return round(layer.initial * (1 - layer.progress / 2)), layer.fraction
 
-Names are recorded and modules imported as those of rules; see `sparl.topology.rules`.
+Its name is recorded and its module is imported like those of a rule; see `sparl.topology.rules`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from sparl.topology.rules import check_registration
 
 @dataclass(frozen=True)
 class LayerProgress:
-    """What a density schedule is told of a layer at a topology update.
+    """The state of a layer at a topology update.
 
     Attributes:
         initial: connections at the start of the run.
-        connections: connections now.
-        size: positions, which is the most connections that it can have.
-        progress: the update's number over that of the last one that may change topology, in [0, 1].
-        fraction: share of the connections to move by the configuration, annealed or not.
+        connections: connections before the update.
+        size: number of positions, the maximum number of connections.
+        progress: completed share of the schedule of topology updates, in [0, 1].
+        fraction: share of the connections that the configuration moves, annealed or not.
     """
 
     initial: int
@@ -38,7 +38,7 @@ class LayerProgress:
 
 
 class ChooseDensity(Protocol):
-    """Says how many connections a layer gets."""
+    """Chooses the number of connections of a layer."""
 
     def __call__(self, layer: LayerProgress) -> tuple[int, float]:
         """Return the connections of the layer after this update, and the fraction that moves."""
@@ -46,7 +46,7 @@ class ChooseDensity(Protocol):
 
 @dataclass(frozen=True)
 class DensitySchedule:
-    """A density schedule: the function, and the name it is registered by."""
+    """A density schedule: the function and the name by which it is registered."""
 
     choose: ChooseDensity
     name: str = ""
@@ -56,7 +56,7 @@ class DensitySchedule:
         return self.choose(layer)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Copy a registered schedule by its name, as rules are."""
+        """Copy a registered schedule by its name; see `DropRule`."""
         if DENSITY_SCHEDULES.get(self.name) is self:
             return registered_density_schedule, (self.name,)
         return DensitySchedule, (self.choose, self.name)
@@ -69,7 +69,7 @@ def registered_density_schedule(name: str) -> DensitySchedule:
     """Return the density schedule of a name.
 
     Raises:
-        KeyError: it is not registered.
+        KeyError: no schedule is registered by this name.
     """
     return DENSITY_SCHEDULES[name]
 
