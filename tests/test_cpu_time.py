@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ import sparl
 from resuming import stopped_at
 from sparl.training import record
 from sparl.training.checkpoint import MANIFEST, _own_digest
+from sparl.training.fork import Fork
 from sparl.training.machine import cpu_seconds
 from sparl.training.run_folder import RunFolder
 
@@ -36,9 +35,6 @@ def compute(seconds: float) -> None:
         pass
 
 
-COMPUTES = "import time\nwhile time.process_time() < 0.3: pass"
-
-
 def evaluations(run: Path) -> list[dict[str, str]]:
     return RunFolder(run).rows("evaluations.csv")
 
@@ -48,7 +44,7 @@ def test_threads_and_worker_processes_count_and_waiting_does_not() -> None:
     thread = threading.Thread(target=compute, args=(0.2,))
     thread.start()
     thread.join()
-    subprocess.run([sys.executable, "-c", COMPUTES], check=True)
+    assert Fork(lambda: compute(0.3)).succeeded()
     used = cpu_seconds() - before
     time.sleep(0.2)
     assert cpu_seconds() - before - used < 0.1

@@ -51,19 +51,6 @@ def save_agent(
         observations: float32 [B, n_obs], of an evaluation; exports are checked on them.
         squashed: the actor gives means and log standard deviations, not actions.
     """
-    manifest, data = pack_agent(networks, environment, about, squashed=squashed)
-    folder.write(AGENT, data)
-    if observations is not None:
-        met = pack({_OBSERVATIONS: observations})
-        folder.write(OBSERVATIONS, met)
-        manifest["observations"] = {"rows": len(observations), **_file(OBSERVATIONS, met)}
-    folder.write_json(AGENT_MANIFEST, manifest)
-
-
-def pack_agent(
-    networks: dict[str, State], environment: Environment, about: dict[str, Any], *, squashed: bool
-) -> tuple[dict[str, Any], bytes]:
-    """Return the content of agent.json and of agent.safetensors; see save_agent."""
     data = pack(
         {
             f"{network}.{name}": value
@@ -72,25 +59,34 @@ def pack_agent(
             if isinstance(value, np.ndarray)
         }
     )
-    manifest = {
-        "format": FORMAT,
-        **about,
-        "hidden_activation": "relu",
-        "policy": {
-            "network": "actor",
-            # TD3: tanh of the network's outputs. SAC: tanh of the first of them, the means.
-            "output_activation": "linear" if squashed else "tanh",
-            "actions": "tanh(outputs[:n_act])" if squashed else "outputs",
-            "observations": environment.n_obs,
-            "action_low": environment.action_scale.low.tolist(),
-            "action_high": environment.action_scale.high.tolist(),
-            "action_dtype": environment.action_scale.dtype.name,
+    folder.write(AGENT, data)
+    kept = {}
+    if observations is not None:
+        met = pack({_OBSERVATIONS: observations})
+        folder.write(OBSERVATIONS, met)
+        kept["observations"] = {"rows": len(observations), **_file(OBSERVATIONS, met)}
+    folder.write_json(
+        AGENT_MANIFEST,
+        {
+            "format": FORMAT,
+            **about,
+            "hidden_activation": "relu",
+            "policy": {
+                "network": "actor",
+                # TD3: tanh of the network's outputs. SAC: tanh of the first of them, the means.
+                "output_activation": "linear" if squashed else "tanh",
+                "actions": "tanh(outputs[:n_act])" if squashed else "outputs",
+                "observations": environment.n_obs,
+                "action_low": environment.action_scale.low.tolist(),
+                "action_high": environment.action_scale.high.tolist(),
+                "action_dtype": environment.action_scale.dtype.name,
+            },
+            "networks": {name: _shapes(state) for name, state in networks.items()},
+            "positions": "output * inputs + input, ascending; one weight each, in this order",
+            "file": _file(AGENT, data),
+            **kept,
         },
-        "networks": {name: _shapes(state) for name, state in networks.items()},
-        "positions": "output * inputs + input, ascending; one weight each, in this order",
-        "file": _file(AGENT, data),
-    }
-    return manifest, data
+    )
 
 
 def _file(name: str, data: bytes) -> dict[str, Any]:
@@ -190,17 +186,6 @@ def load_agent(path: str | Path) -> TrainedAgent:
         return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
 
 
-def unpack_agent(manifest: dict[str, Any], data: bytes, where: Path) -> TrainedAgent:
-    """Return the agent that pack_agent packed.
-
-    Raises:
-        DataError: damaged.
-    """
-    with _whole(where):
-        arrays = _arrays(manifest, data, where)
-        return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
-
-
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
     """Write a run's actor alone into another folder: enough to act, to evaluate and to export.
 
@@ -275,18 +260,15 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
             f"{folder.path / AGENT_MANIFEST}: format {str(manifest.get('format'))[:20]}, "
             f"this version reads {FORMAT}"
         )
-    data = folder.files.read(AGENT, largest(_expected(manifest["networks"])))
-    return manifest, _arrays(manifest, data, folder.path / AGENT)
-
-
-def _arrays(manifest: dict[str, Any], data: bytes, where: Path) -> Arrays:
-    """Return the arrays of an agent's file, verified against its manifest; raises as _read."""
+    where = folder.path / AGENT
+    expected = _expected(manifest["networks"])
+    data = folder.files.read(AGENT, largest(expected))
     inputs, most = manifest["policy"]["observations"], max(_INPUTS, len(data))
     if type(inputs) is not int or not 0 < inputs <= most:
         raise ValueError(f"{shown(inputs)} observations, must be 1 to {most:,}")
     if digest(data) != manifest["file"]["sha256"]:
         raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
-    return unpack(data, _expected(manifest["networks"]), where)
+    return manifest, unpack(data, expected, where)
 
 
 def _expected(networks: Any) -> dict[str, Expected]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from sparl.training.environment import Environment
 
 Policy = Callable[[Array], Array]  # float32 [B, n_obs] -> [B, n_act] in [-1, 1], row by row
 
-SIDE_BY_SIDE = 10  # environments, at most
+CONCURRENT_EPISODES = 10  # at most
 OBSERVATIONS = 1000  # kept of an evaluation, at most
 _OBSERVATION_BYTES = 1 << 24  # that they may take as float64
 
@@ -70,7 +70,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Plays evaluation episodes side by side; what happens in one does not depend on the others.
+    """Plays several evaluation episodes at once, none of which depends on the others.
 
     Episode i starts from (seed, i) whatever was played before. One pass of the policy serves all
     episodes that are being played.
@@ -94,34 +94,15 @@ class Evaluator:
             EnvironmentFault: an environment raised, or returned what it must not.
             Diverged: an action is not finite.
         """
-        return Evaluation.of(self.play(policy, range(self.episodes)))
-
-    def play(
-        self, policy: Policy, episodes: Sequence[int], stop: Callable[[], bool] = lambda: False
-    ) -> dict[int, Episode]:
-        """Play some of the episodes.
-
-        Args:
-            policy: gives the actions.
-            episodes: their numbers.
-            stop: asked before each step; once it is true, the rest is not played.
-
-        Returns:
-            The episodes that came to their end, by number.
-
-        Raises:
-            EnvironmentFault: an environment raised, or returned what it must not.
-            Diverged: an action is not finite.
-        """
-        while len(self._environments) < min(len(episodes), SIDE_BY_SIDE):
+        while len(self._environments) < min(self.episodes, CONCURRENT_EPISODES):
             self._environments.append(self._make())
-        free, waiting = self._environments, iter(episodes)
+        free, waiting = self._environments, iter(range(self.episodes))
         playing: list[_Playing] = []
         played: dict[int, Episode] = {}
-        while not stop():
+        while True:
             playing += [self._begin(each, n) for each, n in zip(free, waiting, strict=False)]
             if not playing:
-                break
+                return Evaluation.of(played)
             actions = policy(np.stack([each.observation for each in playing]))
             if not np.isfinite(actions).all():
                 raise Diverged("an action of the policy is not finite")
@@ -130,7 +111,6 @@ class Evaluator:
             playing = [each for each, over in zip(playing, ended, strict=True) if not over]
             played |= {each.number: each.result() for each in done}
             free = [each.environment for each in done]
-        return played
 
     def _begin(self, environment: Environment, number: int) -> _Playing:
         observation = environment.reset(seed=integer_seed(self.seed, number))

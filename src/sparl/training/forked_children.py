@@ -22,7 +22,7 @@ _ours: weakref.WeakSet[HasDescriptors] = weakref.WeakSet()
 
 
 def close_in_children(ours: HasDescriptors) -> None:
-    """Close this in every child that is forked from now on, whoever forks it."""
+    """Close this in every child that any code forks from now on."""
     _ours.add(ours)
 
 

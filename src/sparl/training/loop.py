@@ -37,12 +37,12 @@ from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, Sampling, replay_bytes
-from sparl.training.agent_file import load_agent, pack_agent, save_agent
+from sparl.training.agent_file import load_agent, save_agent
 from sparl.training.checkpoint import Checkpoints, no_checkpoint
 from sparl.training.console import RunConsole
 from sparl.training.durable import user_path
 from sparl.training.environment import Environment, make_environment
-from sparl.training.evaluation_workers import ParallelEvaluator
+from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import Stop, interrupt_held, stop_on_signal
 from sparl.training.machine import available_cores, made_with
 from sparl.training.memory import give_freed_memory_back, memory_bytes
@@ -106,7 +106,11 @@ class Training:
         with ExitStack() as opened:  # and closed again where anything of this raises
             with interrupt_held():
                 self.environment = opened.enter_context(closing(make_environment(config)))
-                self.evaluator = ParallelEvaluator(config, self._pack_actor, self.team.most)
+                self.evaluator = Evaluator(
+                    lambda: make_environment(config),
+                    config.evaluation_episodes,
+                    config.evaluation_seed,
+                )
                 opened.callback(self.evaluator.close)
                 n_obs, n_act = self.environment.n_obs, self.environment.n_act
                 self.architecture = architecture(config, n_obs, n_act)
@@ -283,13 +287,6 @@ class Training:
         self.record.evaluation(self.env_step, self.agent.updates, result)
         self._write_record()
         self.console.evaluated(self.env_step, result)
-
-    def _pack_actor(self) -> tuple[dict[str, Any], bytes]:
-        """Return the policy as an agent's manifest and file."""
-        return pack_agent(
-            {"actor": self.agent.actor.state()}, self.environment, {"env_step": self.env_step},
-            squashed=self.config.agent == "SAC",
-        )  # fmt: skip
 
     def _last_evaluated(self) -> int:
         return self.record.evaluations[-1][0]

@@ -14,8 +14,6 @@ from typing import Any
 
 from sparl import _native
 
-_running: dict[int, float] = {}  # CPU seconds of children that still run, by process id
-
 
 def machine() -> dict[str, Any]:
     """CPU, cores, instruction set, system."""
@@ -61,20 +59,9 @@ def commit() -> str:
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of this process's threads and of its child processes.
-
-    Of children that still run it counts what they reported; see note_child_cpu_seconds.
-    """
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + ended.ru_utime + ended.ru_stime + sum(_running.values())
-
-
-def note_child_cpu_seconds(process: int, seconds: float | None) -> None:
-    """Note the CPU time that a child process has used so far; None once it has ended."""
-    if seconds is None:
-        _running.pop(process, None)
-    else:
-        _running[process] = seconds
+    """Return the CPU time of this process's threads and of its child processes that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def available_cores() -> int:
