@@ -7,6 +7,7 @@ handlers from before: with ours it would note a signal and never end.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -127,7 +128,7 @@ def end_with_parent() -> None:
     another minute is killed.
     """
     parent = os.environ.pop(PARENT, "")  # not for the processes that this one starts
-    if parent:
+    if re.fullmatch("[0-9]{1,10}", parent):
         threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
 
 

@@ -115,7 +115,7 @@ class Training:
                 n_obs, n_act = self.environment.n_obs, self.environment.n_act
                 self.architecture = architecture(config, n_obs, n_act)
                 if folder:
-                    Checkpoints(folder.path).check_hold(least_checkpoint_bytes(self.architecture))
+                    Checkpoints(folder.files).check_hold(least_checkpoint_bytes(self.architecture))
                 _check_memory(config, self.architecture, n_obs, n_act)
                 self.agent = build_agent(config, self.architecture)
                 self.capacity_rule = capacity_rule(config)
