@@ -69,6 +69,25 @@ def stop_on_signal() -> Iterator[Stop]:
 
 
 @contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Undo what other code in the block makes of the signals that ask this process to stop.
+
+    For environments: a training stops and saves however often one of them is made.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                _restore({number: handler})
+
+
+@contextmanager
 def interrupt_held() -> Iterator[None]:
     """Let the first Ctrl-C take effect behind the block; a second one ends the process as usual.
 

@@ -174,6 +174,13 @@ class Training:
                 if stopped_by is None and self._last_evaluated() != self.env_step:
                     self._evaluate()
             self._finish(stopped_by)
+        except SystemExit as error:  # of a signal handler of the environment's, for example
+            with suppress(SparlError):
+                self.record.run("failed", self.env_step, self.agent.updates)
+            raise EnvironmentFault(
+                f"environment {config.env}: SystemExit: {error}, raised by other code while the "
+                f"run was at step {self.env_step}, perhaps by its handler of a signal"
+            ) from None
         except Exception as error:
             # Ctrl-C reaches the worker processes of an environment, too, and may end them first.
             if not isinstance(error, EnvironmentFault) or stop.signal is None:
