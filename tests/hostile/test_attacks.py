@@ -28,7 +28,7 @@ from sparl.export.policy import Layer, Policy
 from sparl.report.escape import in_csv
 from sparl.sparse.pattern import Pattern
 from sparl.studies.plan import read_study
-from sparl.studies.progress import archived_progress, progress, table
+from sparl.studies.progress import archived_progress
 from sparl.training.agent_file import load_agent
 from sparl.training.folder import Folder
 from sparl.training.loop import Training
@@ -143,6 +143,7 @@ def test_an_environment_that_changes_the_directory_does_not_move_the_run(
 ) -> None:
     class Moves(bad.Good):
         def __init__(self) -> None:
+            super().__init__()
             os.chdir(tmp_path / "there")
 
     register(Moves)
@@ -215,24 +216,18 @@ def test_no_number_of_a_run_ends_the_status_of_its_study(
 ) -> None:
     file = tmp_path / "study.toml"
     file.write_text(STUDY)
-    units = read_study(file).units
+    units, runs = read_study(file).units, Folder(tmp_path / "runs")
     for unit, rows in zip(units, ([("0", "0", "1"), ("30", "1", "1")], lines), strict=True):
-        run = tmp_path / "runs" / unit.id
-        run.mkdir(parents=True)
-        (run / "run.json").write_text('{"state": "running"}')
-        text = "".join(
-            f"{','.join(row)}\n" for row in [("env_step", "wall_seconds", "mean"), *rows]
-        )
-        (run / "evaluations.csv").write_text(text)
-    for running in units:
-        files = Folder(tmp_path / "runs").at(running.id)
-        assert files.lock(".lock")
-        every = [progress(tmp_path / "runs", unit) for unit in units]
-        assert {p.state for p in every} == {"running", "stopped"} | (
-            {"waiting"} if every[1].state == "waiting" else set()
-        )
-        table(every)
-        files.unlock()
+        run = runs.at(unit.id)
+        run.make()
+        run.write("run.json", b'{"state": "running"}')
+        cells = [("env_step", "wall_seconds", "mean"), *rows]
+        run.write("evaluations.csv", "".join(f"{','.join(row)}\n" for row in cells).encode())
+    for unit in units:  # each of them is the one that runs, and whose rate counts
+        running = Folder(runs.path).at(unit.id)
+        assert running.lock(".lock")
+        assert main(["study", "status", str(file), "--folder", str(runs.path)]) == 0
+        running.unlock()
 
 
 @pytest.mark.parametrize("step", ["10000.0", "1e4"])
@@ -349,6 +344,7 @@ def test_an_environment_that_sets_handlers_when_it_is_made_changes_no_stop(
 
     class Handles(bad.Good):
         def __init__(self) -> None:
+            super().__init__()
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, handler)
 

@@ -455,9 +455,9 @@ class _Held:
         """Raise RunInUse if it was replaced."""
         if self.replaced():
             raise RunInUse(
-                f"{self._path}: the folder or its {self._name} was deleted, moved, replaced, or "
-                "closed by other code, while this process worked on it, so another process may be "
-                "using it; nothing more is written. Do not move or delete a folder before its "
+                f"{self._path}: the folder or its {self._name} was deleted, moved or replaced "
+                "while this process worked on it, or closed by other code, so another process may "
+                "be using it; nothing more is written. Do not move or delete a folder before its "
                 "process has ended"
             )
 

@@ -102,7 +102,9 @@ class Training:
             require_tensorboard()
         reject_lasting_state(lambda: make_environment(config))
         self.config = config
-        self.team = Team(config.threads or min(available_cores(), 4))
+        cores = available_cores()
+        threads = config.threads or min(cores, 4)
+        self.team = Team(min(threads, cores) if folder else threads)  # begun on a larger machine
         with ExitStack() as opened:  # and closed again where anything of this raises
             with interrupt_held():
                 self.environment = opened.enter_context(closing(make_environment(config)))
