@@ -243,6 +243,15 @@ def test_a_step_that_is_no_integer_does_not_end_the_status_of_an_archive(
     assert archived_progress(kept, read_study(study).units[0]).env_step == 10_000
 
 
+def test_a_run_that_an_archive_holds_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", "TD3", "Hopper-v3", [1, 2, 3], commit="0123456789")
+    kept = archive_run(run, tmp_path / "archive", None)
+    assert main(["archive", str(kept), "--to", str(tmp_path / "archive")]) == 2
+    assert capsys.readouterr().err == f"sparl: {kept}: this run is archived already\n"
+
+
 # ------------------------------------------------------------------ spreadsheets
 
 
