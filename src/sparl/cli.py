@@ -66,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     escape_unencodable_output()
-    paths_start_here()
-    with unfailing_streams() as output:
+    with paths_start_here(), unfailing_streams() as output:
         code = _exit_code_of(args, debug)
         output.flush()
         lost = output.lost

@@ -9,7 +9,8 @@ import os
 import secrets
 import stat
 import unicodedata
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sparl.errors import DataError
@@ -39,10 +40,15 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 _started_in: Path | None = None  # the directory that relative paths of the command line start from
 
 
-def paths_start_here() -> None:
-    """Let relative paths of the user start from here, wherever imported code moves this process."""
+@contextmanager
+def paths_start_here() -> Iterator[None]:
+    """Let relative paths of the user start from here, wherever code in the block moves to."""
     global _started_in
-    _started_in = _directory()
+    before, _started_in = _started_in, _directory()
+    try:
+        yield
+    finally:
+        _started_in = before
 
 
 def _directory() -> Path | None:
