@@ -28,7 +28,7 @@ from sparl.training.durable import (
     temporary_name,
     why_no_name,
 )
-from sparl.training.fork import close_in_children
+from sparl.training.forked_children import close_in_children
 from sparl.training.memory import memory_bytes
 
 _ATTEMPTS = 10  # at locking a file that is replaced in the meantime
