@@ -9,6 +9,7 @@ from sparl.export.policy import Policy
 from sparl.networks.mlp import Array
 
 OPSET, IR_VERSION = 17, 8  # versions of 2022, which current runtimes can read
+LARGEST = 1 << 28  # maximum size of all weights, including zeros [bytes]
 
 try:
     import onnx
@@ -24,7 +25,17 @@ def onnx_model(policy: Policy, name: str) -> bytes:
     """Build the model: "observation" float32 [batch, n_obs] -> "action" float32 [batch, n_act].
 
     Absent connections are stored as zeros, because ONNX has no product with a sparse matrix.
+
+    Raises:
+        UsageError: with these zeros the model would be too large.
     """
+    size = 4 * sum(layer.pattern.size for layer in policy.layers)
+    if size > LARGEST:
+        raise UsageError(
+            f"export: ONNX stores every absent connection as a zero, which makes {size:,} bytes "
+            f"of weights, must be at most {LARGEST:,}; --format npz and --format c store only "
+            "existing connections"
+        )
     constants, nodes = [], []
 
     def constant(label: str, values: Array) -> str:
