@@ -74,7 +74,7 @@ def unfailing_streams() -> Iterator[Unfailing]:
     try:
         yield output
     finally:
-        output.flush()  # an environment may have put others in their place
+        output.flush()  # not sys.stdout, which an environment may have replaced
         errors.flush()
         sys.stdout, sys.stderr = before
 

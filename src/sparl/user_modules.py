@@ -65,7 +65,7 @@ def _import(name: str, origin: str) -> None:
         folder = str(Path.cwd())
     except FileNotFoundError:
         raise UsageError(
-            f"{origin}: the current folder no longer exists; change to an existing one"
+            f"{origin}: the current folder does not exist; change to an existing one"
         ) from None
     sys.path.insert(0, folder)
     try:

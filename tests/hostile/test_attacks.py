@@ -249,7 +249,7 @@ def test_a_run_that_an_archive_holds_is_told_once(
     run = write_run(tmp_path / "run", "TD3", "Hopper-v3", [1, 2, 3], commit="0123456789")
     kept = archive_run(run, tmp_path / "archive", None)
     assert main(["archive", str(kept), "--to", str(tmp_path / "archive")]) == 2
-    assert capsys.readouterr().err == f"sparl: {kept}: this run is archived already\n"
+    assert capsys.readouterr().err == f"sparl: {kept}: this run is already archived\n"
 
 
 # ------------------------------------------------------------------ spreadsheets

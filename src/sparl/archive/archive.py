@@ -203,7 +203,7 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
     evaluations = source.files.read(EVALUATIONS, CSV_BYTES)
     while into.has(RUN):  # written last, so a folder without it is an interrupted copy
         if into.read(EVALUATIONS, CSV_BYTES) == evaluations:
-            raise AlreadyArchived(f"{into.path}: this run is archived already", into.path)
+            raise AlreadyArchived(f"{into.path}: this run is already archived", into.path)
         count += 1
         into = inside.at(f"{name}-{count}")
     return into

@@ -32,9 +32,8 @@ def onnx_model(policy: Policy, name: str) -> bytes:
     size = 4 * sum(layer.pattern.size for layer in policy.layers)
     if size > LARGEST:
         raise UsageError(
-            f"export: ONNX stores every absent connection as a zero, which makes {size:,} bytes "
-            f"of weights, must be at most {LARGEST:,}; --format npz and --format c store only "
-            "existing connections"
+            f"export: with absent connections as zeros, ONNX has {size:,} bytes of weights, must "
+            f"have at most {LARGEST:,}; use --format npz or c, which store only existing connections"
         )
     constants, nodes = [], []
 

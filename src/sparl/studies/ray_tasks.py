@@ -67,8 +67,8 @@ def execute_on_ray(
     local: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False}
     options: dict[str, Any] = local if address == LOCAL else {}
     try:
-        # Ray's workers search the working directory of this call for modules before all others, and
-        # a study's folder may hold anything. The runs themselves get their directory below.
+        # Ray's workers import modules from the working directory of this call first, but a study's
+        # folder is untrusted. The runs receive their working directory below.
         with contextlib.chdir("/"):
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
