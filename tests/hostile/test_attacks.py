@@ -231,7 +231,7 @@ def test_no_number_of_a_run_ends_the_status_of_its_study(
 
 
 @pytest.mark.parametrize("step", ["10000.0", "1e4"])
-def test_a_step_that_is_no_integer_does_not_end_the_status_of_an_archive(
+def test_a_step_that_is_not_an_integer_does_not_end_the_status_of_an_archive(
     step: str, tmp_path: Path
 ) -> None:
     run = write_run(tmp_path / "run", "TD3", "Hopper-v3", [1, 2, 3], commit="0123456789")

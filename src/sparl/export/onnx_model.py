@@ -33,7 +33,7 @@ def onnx_model(policy: Policy, name: str) -> bytes:
     if size > LARGEST:
         raise UsageError(
             f"export: with absent connections as zeros, ONNX has {size:,} bytes of weights, must "
-            f"have at most {LARGEST:,}; use --format npz or c, which store only existing connections"
+            f"have at most {LARGEST:,}; use --format npz or c, which store no absent connections"
         )
     constants, nodes = [], []
 
