@@ -77,7 +77,9 @@ def replay_of(step: int) -> RingBuffer:
     replay = RingBuffer(CAPACITY, 2, 1, 0.99)
     for k in range(step):
         state = np.full(2, k, np.float32)
-        replay.add(state, state[:1], state[:1], float(k), state + 1, k % 3 == 2, False)
+        if replay.episode_over:
+            replay.begin(state)
+        replay.add(state[:1], state[:1], float(k), state + 1, k % 3 == 2, False)
     return replay
 
 
@@ -100,7 +102,7 @@ def load(folder: Path, step: int) -> tuple[dict[str, Any], RingBuffer]:
         DataError: it is damaged.
     """
     replay = RingBuffer(CAPACITY, 2, 1, 0.99)
-    state, about = Checkpoints(folder).load(folder / f"checkpoint-{step}", tree(0), replay)
+    state, about = Checkpoints(folder).load(folder / f"checkpoint-{step}", tree(0), {}, replay)
     assert about == {"by": "test"}
     return state, replay
 
@@ -288,7 +290,7 @@ def test_whatever_operation_fails_in_a_save_the_training_goes_on(
         if disk.count < n:
             break
         assert "warning: cannot write " in said
-        assert "No space left on device; training goes on, and it is tried again" in said
+        assert "No space left on device; training continues, and it is tried again" in said
     assert n > 12
 
 
@@ -319,13 +321,13 @@ def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
         patch.setattr(Training, "step", step)
         assert main(words) == 6
     said = capsys.readouterr()
-    assert said.err.count("training goes on, and it is tried again") == 2  # steps 20 and 30
+    assert said.err.count("training continues, and it is tried again") == 2  # steps 20 and 30
     line = said.err.splitlines()[-1]
     assert line.startswith("sparl: cannot write ")
     assert line.endswith(f"No space left on device; when there is room: sparl resume {run}")
     assert found(run) == ["checkpoint-10"]
     assert main(words) == 0
-    assert "going on at step 10, bit for bit" in capsys.readouterr().out
+    assert "resuming at step 10, bit for bit" in capsys.readouterr().out
     assert results(run) == undisturbed
 
 
@@ -376,7 +378,7 @@ def test_resume_falls_back_to_the_checkpoint_before_and_says_so(
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr().err
     assert f"warning: {file}: " in said
-    assert "; going on from checkpoint-30" in said
+    assert "; resuming from checkpoint-30" in said
     assert results(run.path) == undisturbed
 
 

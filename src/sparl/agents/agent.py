@@ -39,10 +39,6 @@ class Agent:
     target_rng: Normals
     parts: ClassVar[tuple[str, ...]]
 
-    def draw_ahead(self) -> None:
-        """Draw what the next updates will need, beside what the caller does."""
-        self.target_rng.ahead()
-
     def networks(self) -> dict[str, State]:
         """All networks by name: existing connections and their values."""
         networks = {}
@@ -60,6 +56,15 @@ class Agent:
         for name in self.parts:
             state[name] = getattr(self, name).state()
         return state
+
+    def state_limits(self) -> dict[str, int]:
+        """The most rows of each array of the state whose length may vary, by "part/name"."""
+        return {
+            f"{part}/{name}": rows
+            for part in self.parts
+            if hasattr(getattr(self, part), "state_limits")
+            for name, rows in getattr(self, part).state_limits().items()
+        }
 
     def restore(self, state: dict[str, State]) -> None:
         """Take over a state of an agent of the same shapes."""

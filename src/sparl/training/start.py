@@ -1,4 +1,4 @@
-"""Starting a run, and going on with one that is there."""
+"""Starting a run, and resuming one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from sparl.methods import check
 from sparl.training.about import environment_importable
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.durable import user_path
-from sparl.training.loop import Run, Training
+from sparl.training.loop import Training
+from sparl.training.restore import restore_newest
+from sparl.training.run import Run
 from sparl.training.run_folder import RunFolder, holds_run, read_evaluations
 from sparl.user_modules import command_line
 
 
 def train(config: Config, *, quiet: bool = False) -> Run:
-    """Train in a new run folder; with resume "auto" go on with the run that run_dir holds.
+    """Train in a new run folder; with resume "auto", resume the run that run_dir holds.
 
     Raises:
         SparlError: a subclass for each kind of trouble.
@@ -43,7 +45,7 @@ def train(config: Config, *, quiet: bool = False) -> Run:
 def resume(
     path: str | Path, *, wanted: Config | None = None, quiet: bool = False, **changes: Any
 ) -> Run:
-    """Go on with a run, from its last checkpoint to its end; a finished one is left as it is.
+    """Resume a run from its last checkpoint to its end; a finished one is left as it is.
 
     Args:
         path: the run's folder.
@@ -62,7 +64,7 @@ def resume(
     changeable = CHANGEABLE | {"steps"}
     if not changes.keys() <= changeable:
         fixed, free = sorted(changes.keys() - changeable), ", ".join(sorted(changeable))
-        raise UsageError(f"{path}: {fixed[0]} cannot change when a run goes on; only {free} can")
+        raise UsageError(f"{path}: {fixed[0]} cannot change when a run is resumed; only {free} can")
     folder = RunFolder.open(path)
     folder.lock()
     with closing(folder):
@@ -90,7 +92,7 @@ def resume(
             if config != before:
                 folder.write_config(config)
             try:
-                training.resume()
+                restore_newest(training)
             except DataError:
                 if config != before:
                     folder.write_config(before)
@@ -99,7 +101,7 @@ def resume(
 
 
 def _check_longer(folder: RunFolder, there: Config, steps: int) -> None:
-    """Raise UsageError unless the run goes on to so many steps as if it had been asked to."""
+    """Raise UsageError unless a run of so many steps would have begun like this one."""
     if steps < there.steps:
         raise UsageError(
             f"{folder.path} is a run of {there.steps:,} steps, --steps is {steps:,}; to stop "
@@ -138,7 +140,7 @@ def _already(folder: RunFolder, config: Config) -> str:
                 else f"to train longer: {_resume(folder, '--steps N')}"
             )
             return f"finished, {config.steps:,} steps; {longer}"
-        return f"finished, {about['env_step']:,} of {config.steps:,} steps; to go on: " + _resume(
+        return f"finished, {about['env_step']:,} of {config.steps:,} steps; to resume: " + _resume(
             folder, f"--stop-at {config.steps}"
         )
     if found and step_of(found[0]) > config.end:
