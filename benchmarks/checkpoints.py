@@ -92,10 +92,10 @@ def measure(folder: Path, method: str) -> None:
     full = replay_bytes(CAPACITY, training.environment.n_obs, training.environment.n_act,
                         replay.keep_noise_free)  # fmt: skip
     files = len(list((run / REPLAY).iterdir()))
-    like, limits = expected_state(training)
+    like, longest = expected_state(training)
     newest = training.saver.checkpoints.newest_first()[0]
     began = time.perf_counter()
-    training.saver.checkpoints.load(newest, like, limits, replay)
+    training.saver.checkpoints.load(newest, like, longest, replay)
     loading = time.perf_counter() - began
 
     print(f"{method} on HalfCheetah-v5, replay of {CAPACITY:,} transitions, {full / 1e6:.0f} MB")

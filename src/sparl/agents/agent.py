@@ -19,6 +19,9 @@ class Learner(Protocol):
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
         """Learn from dL/d output of the traced pass; agent_update counts from 1."""
 
+    def longest(self, path: str) -> dict[str, int]:
+        """The largest length of each array of the state whose length may change, by path."""
+
     def state(self) -> State:
         """Everything but the network itself."""
 
@@ -57,14 +60,15 @@ class Agent:
             state[name] = getattr(self, name).state()
         return state
 
-    def state_limits(self) -> dict[str, int]:
-        """The most rows of each array of the state whose length may vary, by "part/name"."""
-        return {
-            f"{part}/{name}": rows
-            for part in self.parts
-            if hasattr(getattr(self, part), "state_limits")
-            for name, rows in getattr(self, part).state_limits().items()
-        }
+    def longest(self) -> dict[str, int]:
+        """Return the largest length of each array of the state whose length may change, by path."""
+        longest: dict[str, int] = {}
+        for name in ("actor", "critics"):
+            longest |= getattr(self, f"{name}_learner").longest(f"{name}_learner/")
+            for path, array in getattr(self, name).state().items():
+                if path.endswith((".positions", ".weight")):  # and as many leftovers
+                    longest[f"{name}_target/{path}"] = 2 * len(np.asarray(array))
+        return longest
 
     def restore(self, state: dict[str, State]) -> None:
         """Take over a state of an agent of the same shapes."""

@@ -171,17 +171,6 @@ class OwnPatternTarget:
         """All that is needed to go on, the union with its zeros included."""
         return {**self.network.state(), "behind": int(self._united_with is not self.online.layout)}
 
-    def state_limits(self) -> dict[str, int]:
-        """The most rows of each array of the state whose length may vary, by name.
-
-        A union holds the budget of the online network, and at most as many leftovers.
-        """
-        return {
-            name: 2 * len(np.asarray(array))
-            for name, array in self.online.state().items()
-            if name.endswith((".positions", ".weight"))
-        }
-
     def restore(self, state: State) -> None:
         """Take over a state."""
         self.network.restore(state)

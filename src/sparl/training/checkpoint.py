@@ -198,14 +198,14 @@ class Checkpoints:
         return manifest
 
     def load(
-        self, path: Path, like: Tree, limits: Mapping[str, int], replay: RingBuffer
+        self, path: Path, like: Tree, longest: Mapping[str, int], replay: RingBuffer
     ) -> tuple[Tree, Tree]:
         """Read a checkpoint, and fill the replay from it.
 
         Args:
             path: its folder.
             like: a state of the same run: names, dtypes and shapes must be these.
-            limits: the most rows of each array whose length may vary, by its path in the state.
+            longest: the largest length of each array whose length may be another one, by path.
             replay: empty or not; of the same run.
 
         Returns:
@@ -221,7 +221,7 @@ class Checkpoints:
             segments = segments_of(manifest["replay"]["segments"], first, size, replay.capacity)
             arrays, rest = split(like)
             expected = {
-                name: Expected.like(array, limits.get(name)) for name, array in arrays.items()
+                name: Expected.like(array, longest.get(name)) for name, array in arrays.items()
             }
             newest = expected_part(replay, min(size, 1))
             expected |= {f"newest/{name}": each for name, each in newest.items()}

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from sparl.errors import DataError, ResourceError, RunInUse
+from sparl.errors import DataError, ResourceError
 from sparl.training.durable import (
     FILE,
     FOLDER,
@@ -26,6 +26,7 @@ from sparl.training.durable import (
     temporary_name,
     why_no_name,
 )
+from sparl.training.held_lock import HeldLock
 from sparl.training.memory import memory_bytes
 
 _ATTEMPTS = 10  # at locking a file that is replaced in the meantime
@@ -52,7 +53,7 @@ class Folder:
         """
         self.path = Path(path)
         self._parent: Folder | None = None
-        self._held: _Held | None = None
+        self._held: HeldLock | None = None
 
     @classmethod
     def of(cls, place: str | os.PathLike[str] | Folder) -> Folder:
@@ -327,7 +328,7 @@ class Folder:
         """
         for _ in range(_ATTEMPTS):
             with self._opened() as folder:
-                held = _Held(self.path, os.dup(folder), name, -1)
+                held = HeldLock(self.path, os.dup(folder), name, -1)
                 try:
                     held.lock = self._open(name, os.O_RDWR | os.O_CREAT, folder)
                     fcntl.flock(held.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -409,42 +410,6 @@ class Folder:
         with suppress(FileNotFoundError):
             about = os.stat(name, dir_fd=folder, follow_symlinks=False)
             require(self.path / name, about, FILE)
-
-
-class _Held:
-    """A folder and a lock file in it, both open, as they were locked."""
-
-    def __init__(self, path: Path, folder: int, name: str, lock: int) -> None:
-        self._path = path.absolute()  # an environment may change the working directory
-        self.folder, self._name, self.lock = folder, name, lock
-
-    def replaced(self) -> bool:
-        """Whether another folder or lock file, or none, is there by now.
-
-        Raises:
-            OSError: it cannot be found out.
-        """
-        try:
-            here = self._path.stat()
-            lock = os.stat(self._name, dir_fd=self.folder, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        own = os.path.samestat(here, os.fstat(self.folder))
-        return not (own and os.path.samestat(lock, os.fstat(self.lock)))
-
-    def check(self) -> None:
-        """Raise RunInUse if it was replaced."""
-        if self.replaced():
-            raise RunInUse(
-                f"{self._path}: the folder or its {self._name} was deleted, moved or replaced "
-                "while this process worked on it, so another process may be using it; nothing more "
-                "is written. Do not move or delete a folder before its process has ended"
-            )
-
-    def close(self) -> None:
-        for descriptor in (self.folder, self.lock):
-            if descriptor >= 0:
-                os.close(descriptor)
 
 
 def _open_folder(path: Path, parent: int) -> int:

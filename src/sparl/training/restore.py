@@ -48,14 +48,14 @@ def restore_newest(training: Training) -> None:
 
 
 def expected_state(training: Training) -> tuple[Tree, dict[str, int]]:
-    """Return what the state of a run must be like, and the bounds of what varies in length.
+    """Return what the state of a run must be like, and the largest length of what varies.
 
     Returns:
-        A state with the names, dtypes, shapes and types; and the most rows of each array whose
-        length may vary, by its path in the state.
+        A state with the names, dtypes, shapes and types; and the largest length of each array
+        whose length may change, by its path in the state.
     """
     like = {**training.state(), "recorded": training.record.averages.expected_state()}
-    return like, {f"agent/{name}": rows for name, rows in training.agent.state_limits().items()}
+    return like, {f"agent/{path}": length for path, length in training.agent.longest().items()}
 
 
 def _start_again(training: Training) -> None:
@@ -75,7 +75,7 @@ def _start_again(training: Training) -> None:
 
 
 def restore_checkpoint(
-    training: Training, path: Path, like: Tree, limits: Mapping[str, int]
+    training: Training, path: Path, like: Tree, longest: Mapping[str, int]
 ) -> None:
     """Restore a run from a checkpoint.
 
@@ -83,12 +83,12 @@ def restore_checkpoint(
         training: an assembled run of the same configuration.
         path: the checkpoint's folder.
         like: what its state must be like, see expected_state.
-        limits: the bounds of what varies in length, see expected_state.
+        longest: the largest length of what may be of another length, see expected_state.
 
     Raises:
         DataError: it cannot be used.
     """
-    state, about = training.saver.checkpoints.load(path, like, limits, training.replay)
+    state, about = training.saver.checkpoints.load(path, like, longest, training.replay)
     with _damage_reported(path):
         _check_configuration(training.config, path, about)
         _check_counters(training.config, state, training.replay)

@@ -193,9 +193,9 @@ class EvolvingLearner:
             state[f"initial.member{member}.layer{layer}"] = initial.positions
         return state
 
-    def state_limits(self) -> dict[str, int]:
-        """The most rows of each array of the state whose length may vary, by name."""
-        return {"evolutions": _MOST_EVOLUTIONS}
+    def longest(self, path: str) -> dict[str, int]:
+        """Return the largest length of each array of the state whose length may change, by path."""
+        return {f"{path}evolutions": _MOST_EVOLUTIONS}
 
     def restore(self, state: State) -> None:
         """Take over a state; the network has taken over its own before."""
