@@ -201,7 +201,7 @@ class RingBuffer:
         return part
 
     def append(self, part: State, skip: int = 0) -> None:
-        """Store what `transitions` gave behind the newest one, without its first `skip`.
+        """Append what `transitions` returned, without its first `skip`.
 
         Raises:
             ValueError: there are more than have room, or lengths disagree.

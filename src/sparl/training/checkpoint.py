@@ -113,7 +113,7 @@ class Checkpoints:
         self.files.sync()
 
     def _prune(self) -> None:
-        """Delete what no kept checkpoint needs; what cannot be deleted now goes next time.
+        """Delete what no kept checkpoint needs; what cannot be deleted is tried again next time.
 
         Only files that are named as ours: a folder may hold other things.
         """

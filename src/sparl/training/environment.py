@@ -1,7 +1,7 @@
 """Environment: any Gymnasium task with a flat Box observation and a bounded Box action.
 
-Inside sparl actions are in [-1, 1] and observations float32; both are converted here. What an
-environment hands back is checked before anything learns from it.
+Inside sparl, actions are in [-1, 1] and observations are float32; both are converted here. The
+values returned by the environment are checked before an agent learns from them.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Environment:
         """Start an episode; with a seed, always the same one.
 
         Raises:
-            EnvironmentFault: it raised, or returned what it must not.
+            EnvironmentFault: it raised an exception, or returned an invalid value.
         """
         self._episode_steps = 0
         self._episodes += 1
@@ -163,14 +163,14 @@ class Environment:
         """Take an action of [-1, 1], float32 [n_act].
 
         Raises:
-            EnvironmentFault: it raised, or returned what it must not.
+            EnvironmentFault: it raised an exception, or returned an invalid value.
         """
         self._episode_steps += 1
         with _faults(lambda what: self._fault(what, action), "step"):
             return self._checked(self.gym.step(self.scale(action)), action)
 
     def _checked(self, returned: Any, action: Array) -> Step:
-        """The values returned by the environment's step, if they are what they must be."""
+        """Check the values returned by the environment's step, and convert them."""
         try:
             observation, reward, terminated, truncated, _ = returned
         except (TypeError, ValueError):

@@ -224,7 +224,7 @@ class Record:
 def not_exact_because(
     env: str, environment: dict[str, Any] | None, there: Mapping[str, Any]
 ) -> list[str]:
-    """Why a run does not go on bit for bit from a checkpoint, in words; nothing if it does.
+    """Why a run cannot be resumed bit for bit from a checkpoint, in words; nothing if it can.
 
     Args:
         env: the environment's id.
@@ -243,7 +243,7 @@ def not_exact_because(
 
 
 def how_exactly(because: Sequence[str]) -> str:
-    """How a run goes on, in words."""
+    """How exactly a run is resumed, in words."""
     return f"not exactly: {'; '.join(because)}" if because else "bit for bit"
 
 
@@ -270,7 +270,7 @@ class Averages:
             self._sums[name] = (total + value, count + 1)
 
     def take(self) -> dict[str, float]:
-        """The means, and start anew."""
+        """Return the means, and reset them."""
         means = {name: total / count for name, (total, count) in self._sums.items()}
         self._sums.clear()
         return means

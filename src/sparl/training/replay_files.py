@@ -113,7 +113,7 @@ class ReplayFiles:
 
 
 def expected_part(replay: RingBuffer, rows: int) -> dict[str, Expected]:
-    """What RingBuffer.transitions gives for so many."""
+    """Return what RingBuffer.transitions returns for so many rows."""
     arrays, _ = split(dict(replay.transitions(replay.first, replay.first)))
     return {
         name: Expected(array.dtype, (rows, *array.shape[1:]))

@@ -10,7 +10,8 @@ degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         what is in it, its digest, and how to act with it
 observations.safetensors   of the last evaluation, for the check of exports
-checkpoint-<step>  what the run needs to go on, and replay: its transitions; see checkpoint.py
+checkpoint-<step>  what is needed to resume the run; its transitions are in replay, see
+                   checkpoint.py and replay_files.py
 """
 
 from __future__ import annotations

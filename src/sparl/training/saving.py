@@ -1,4 +1,4 @@
-"""CheckpointSaver: when a checkpoint cannot be written, training continues, but not for ever."""
+"""CheckpointSaver: saves the checkpoints of a run, and retries what could not be written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FAILURES = 3  # in a row that end the run
 
 
 class CheckpointSaver:
-    """Commits the checkpoints of a run; what cannot be written is tried again next time, twice.
+    """Saves the checkpoints of a run. A failure is a warning; the third in a row ends the run.
 
     Args:
         config: of the run.
