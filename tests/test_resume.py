@@ -393,7 +393,7 @@ def test_what_has_no_influence_may_change_when_a_run_goes_on(
     assert main(["resume", path, "--stop-at", "40"]) == 0
     assert "already finished, 50 of 90 steps" in capsys.readouterr().out
     assert main(["resume", path, "--threads", "0"]) == 2
-    with pytest.raises(UsageError, match="tau cannot change when a run goes on; only checkpoint_"):
+    with pytest.raises(UsageError, match="tau cannot change when a run is resumed; only checkpoint_"):
         sparl.resume(path, tau=0.5)
     assert sparl.resume(path, stop_at=90, threads=2).evaluations == whole.evaluations
     assert results(run.path) == results(whole.path)
@@ -646,7 +646,7 @@ def test_a_field_that_came_since_is_what_it_is_by_default_and_an_unknown_one_is_
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr()
     written = f"it was written by sparl {version('sparl')}"
-    unknown = f"warning: {newest}: unknown field 'later'; {written}; going"
+    unknown = f"warning: {newest}: unknown field 'later'; {written}; resuming from"
     assert unknown in said.err
     assert "resuming at step 30, bit for bit" in said.out
     assert results(run.path) == results(whole.path)
