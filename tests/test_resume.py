@@ -393,7 +393,8 @@ def test_what_has_no_influence_may_change_when_a_run_goes_on(
     assert main(["resume", path, "--stop-at", "40"]) == 0
     assert "already finished, 50 of 90 steps" in capsys.readouterr().out
     assert main(["resume", path, "--threads", "0"]) == 2
-    with pytest.raises(UsageError, match="tau cannot change when a run is resumed; only checkpoint_"):
+    only = "tau cannot change when a run is resumed; only checkpoint_"
+    with pytest.raises(UsageError, match=only):
         sparl.resume(path, tau=0.5)
     assert sparl.resume(path, stop_at=90, threads=2).evaluations == whole.evaluations
     assert results(run.path) == results(whole.path)
