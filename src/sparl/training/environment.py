@@ -66,7 +66,6 @@ class Environment:
         n_obs: length of an observation.
         n_act: length of an action.
         notes: what the user should be told of this environment.
-        can_be_copied: a copy of the process can step it: MuJoCo's, whose state is all in memory.
 
     Raises:
         UsageError: unknown id, unsupported spaces, no time limit, or running statistics.
@@ -85,7 +84,6 @@ class Environment:
         self.notes = notes_of(env_id, contact_forces)
         with _faults(lambda what: EnvironmentFault(f"environment {env_id}: {what}"), "its spaces"):
             self._read_spaces(max_episode_steps)
-        self.can_be_copied = is_mujoco(self.gym.unwrapped)
         self._episode_steps = 0
         self._seed: int | None = None  # of the last reset that had one
         self._episodes = 0  # since then

@@ -171,7 +171,7 @@ class Training:
     def _evaluate(self) -> None:
         """Evaluate, and record what happened since the last time."""
         try:
-            result = self.evaluator.evaluate(self.agent.policy, self.parts.threads)
+            result = self.evaluator.evaluate(self.agent.policy)
         except Diverged as error:
             raise self._diverged(str(error)) from None
         self._evaluation_observations = result.observations
