@@ -22,6 +22,7 @@ from sparl.replay.ring_buffer import RingBuffer
 from sparl.training import checkpoint
 from sparl.training.checkpoint import MANIFEST, REPLAY, STATE, Checkpoints
 from sparl.training.loop import Training
+from sparl.training.tensors import ANY_NAME
 
 OPERATIONS = ("write", "fsync", "rename", "replace", "mkdir")
 
@@ -110,6 +111,30 @@ def load(folder: Path, step: int) -> tuple[dict[str, Any], RingBuffer]:
 def save(checkpoints: Checkpoints, *steps: int) -> None:
     for step in steps:
         checkpoints.save(step, tree(step), replay_of(step), {"by": "test"})
+
+
+def test_an_array_is_as_long_as_its_part_allows(tmp_path: Path) -> None:
+    checkpoints, replay = Checkpoints(tmp_path), RingBuffer(CAPACITY, 2, 1, 0.99)
+    save(checkpoints, 1)
+    path, like = tmp_path / "checkpoint-1", tree(0)
+    like["agent"]["weight"] = like["agent"]["weight"][:1]
+    state, _ = checkpoints.load(path, like, {"agent/weight": 2}, replay)
+    assert state["agent"]["weight"].tolist() == [1, 2]
+    for longest in ({}, {"agent/weight": 1}):
+        with pytest.raises(DataError, match=r"agent/weight is F32 \[2\], must be float32 \[1\]"):
+            checkpoints.load(path, like, longest, replay)
+
+
+def test_a_part_of_any_names_is_checked_by_what_its_values_must_be(tmp_path: Path) -> None:
+    checkpoints, replay = Checkpoints(tmp_path), RingBuffer(CAPACITY, 2, 1, 0.99)
+    like = {"sums": {ANY_NAME: (0.0, 0)}}
+    for step, sums in enumerate([{}, {"q": (1.5, 2), "loss": (0.5, 1)}], 1):
+        checkpoints.save(step, {"sums": sums}, replay_of(step), {})
+        state, _ = checkpoints.load(tmp_path / f"checkpoint-{step}", like, {}, replay)
+        assert state["sums"] == {name: list(value) for name, value in sums.items()}
+    checkpoints.save(3, {"sums": {"q": (1.5, "two")}}, replay_of(3), {})
+    with pytest.raises(DataError, match=r"state\.sums\.q\[1\] is two, must be of type int"):
+        checkpoints.load(tmp_path / "checkpoint-3", like, {}, replay)
 
 
 def found(folder: Path) -> list[str]:
