@@ -33,9 +33,6 @@ def compute(seconds: float) -> None:
         pass
 
 
-COMPUTES = "import time\nwhile time.process_time() < 0.3: pass"
-
-
 def evaluations(run: Path) -> list[dict[str, str]]:
     return RunFolder(run).rows("evaluations.csv")
 
@@ -45,7 +42,8 @@ def test_threads_and_worker_processes_count_and_waiting_does_not() -> None:
     thread = threading.Thread(target=compute, args=(0.2,))
     thread.start()
     thread.join()
-    subprocess.run([sys.executable, "-c", COMPUTES], check=True)
+    spin = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", spin], check=True)
     used = cpu_seconds() - before
     time.sleep(0.2)
     assert cpu_seconds() - before - used < 0.1

@@ -133,6 +133,8 @@ class TrainedAgent:
         low, high = self._scale.low, self._scale.high
         if low.ndim != 1 or low.shape != high.shape or not np.isfinite([low, high]).all():
             raise ValueError("action_low and action_high must be equally many finite numbers")
+        if not (low < high).all():
+            raise ValueError("action_low must be below action_high")
         self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
         self._squashed = policy["output_activation"] == "linear"
         if actor.layout.n_out != self.n_act * (2 if self._squashed else 1):

@@ -101,9 +101,11 @@ def _parts(
     n_obs, n_act = environment.n_obs, environment.n_act
     nets = architecture(config, n_obs, n_act)
     if folder is not None:
-        Checkpoints(folder.path).check_hold(least_checkpoint_bytes(nets))
+        Checkpoints(folder.files).check_hold(least_checkpoint_bytes(nets))
     _check_memory(config, nets, n_obs, n_act)
-    threads = config.threads or min(available_cores(), 4)
+    cores = available_cores()
+    threads = config.threads or min(cores, 4)
+    threads = min(threads, cores) if folder else threads  # it may have begun on a larger machine
     _native.set_threads(threads)
     agent = build_agent(config, nets)
     replay = RingBuffer(

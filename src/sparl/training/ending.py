@@ -40,15 +40,23 @@ def write_results(run: Parts, state: str, env_step: int, observations: Array | N
 
 
 def report_failure(
-    run: Parts, error: Exception, stopped_by: signal.Signals | None, env_step: int
+    run: Parts, error: Exception | SystemExit, stopped_by: signal.Signals | None, env_step: int
 ) -> signal.Signals:
     """Write that a run failed, and raise the error again; return the signal that caused it instead.
 
     Ctrl-C reaches the worker processes of an environment, too, and may end them first.
+
+    Raises:
+        EnvironmentFault: instead of SystemExit.
     """
     if not isinstance(error, EnvironmentFault) or stopped_by is None:
         with suppress(SparlError):
             run.record.run("failed", env_step, run.agent.updates)
+        if isinstance(error, SystemExit):  # of a signal handler of the environment's, for example
+            raise EnvironmentFault(
+                f"environment {run.config.env}: SystemExit: {error}, raised by other code while "
+                f"the run was at step {env_step}, perhaps by its handler of a signal"
+            ) from None
         raise error
     warn_not_saved(run, error, stopped_by)
     return stopped_by

@@ -3,7 +3,8 @@
 Run folders, studies and archives travel between people, so what is in one is not trusted. The user
 names the folder itself, which may be a link. Below it every name is one path component, no link is
 followed, and only regular files and folders are opened: each level is opened relative to the one
-above (openat with O_NOFOLLOW).
+above (openat with O_NOFOLLOW). A file that has a second name elsewhere (a hard link) is read, but
+never changed in place.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from sparl.training.durable import (
     is_temporary,
     make_folder,
     require,
+    require_one_name,
     temporary_name,
     why_no_name,
 )
+from sparl.training.forked_children import close_in_children
 from sparl.training.held_lock import HeldLock
 from sparl.training.memory import memory_bytes
 
@@ -52,6 +55,9 @@ class Folder:
             path: as the user named it; it may be a link.
         """
         self.path = Path(path)
+        self._absolute = self.path  # an environment may change the working directory
+        with suppress(FileNotFoundError):  # that is deleted
+            self._absolute = self.path.absolute()
         self._parent: Folder | None = None
         self._held: HeldLock | None = None
 
@@ -107,6 +113,12 @@ class Folder:
         require(self.path / name, about, wanted)
         return about
 
+    def check_changeable(self, name: str) -> None:
+        """Raise DataError unless a file could be changed in place, or does not exist."""
+        about = self._about(name, FILE)
+        if about is not None:
+            require_one_name(self.path / name, about)
+
     # ------------------------------------------------------------------ reading
 
     def read(self, name: str, most: int) -> bytes:
@@ -157,7 +169,7 @@ class Folder:
             OSError: it cannot be made.
         """
         if self._parent is None:
-            make_folder(self.path)
+            make_folder(self._absolute)
             return
         self._parent.make()
         with self._parent._opened() as parent, suppress(FileExistsError):
@@ -328,12 +340,13 @@ class Folder:
         """
         for _ in range(_ATTEMPTS):
             with self._opened() as folder:
-                held = HeldLock(self.path, os.dup(folder), name, -1)
+                held = HeldLock(self._absolute, os.dup(folder), name, -1)
                 try:
                     held.lock = self._open(name, os.O_RDWR | os.O_CREAT, folder)
                     fcntl.flock(held.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if not held.replaced():
                         self._held = held
+                        close_in_children(held)
                         return True
                 except BlockingIOError:
                     return False
@@ -375,7 +388,7 @@ class Folder:
             self._held.check()
             descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._held.folder)
         else:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(self._absolute, os.O_RDONLY | os.O_DIRECTORY)
         try:
             yield descriptor
         finally:
@@ -396,7 +409,10 @@ class Folder:
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe must not block
         descriptor = os.open(name, flags, 0o666, dir_fd=folder)
         try:
-            require(self.path / name, os.fstat(descriptor), FILE)
+            about = os.fstat(descriptor)
+            require(self.path / name, about, FILE)
+            if flags & (os.O_WRONLY | os.O_RDWR):
+                require_one_name(self.path / name, about)
         except DataError:
             os.close(descriptor)
             raise

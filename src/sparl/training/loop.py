@@ -71,7 +71,7 @@ class Training:
                 stopped_by = stop.signal if self.env_step < self.config.end else None
                 self._save_last(stop, stopped_by)
             self._finish(stopped_by)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             stopped_by = report_failure(self.parts, error, stop.signal, self.env_step)
         finally:
             self.close()
