@@ -17,7 +17,7 @@ from sparl.training.interrupt import end_with_parent, interrupt_held
 
 # Minimum address space of a process; with less, libraries abort it without an exception.
 _LEAST_ADDRESS_SPACE = 768 << 20
-_THREADS_SECONDS = 5.0  # that threads of an environment have to end after a command
+_THREADS_SECONDS = 5.0  # grace period for threads of an environment after a command
 
 
 def main() -> int:
@@ -42,13 +42,13 @@ def main() -> int:
 
 
 def _without_threads(code: int) -> int:
-    """Return the exit code, or end this process where threads of other code would keep it alive."""
+    """Return the exit code, or end the process if threads of other code would keep it alive."""
     end = time.monotonic() + _THREADS_SECONDS
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join(max(end - time.monotonic(), 0))
             if thread.is_alive():
-                sys.stderr.write(f"sparl: ended although thread {thread.name!r} goes on\n")
+                sys.stderr.write(f"sparl: ended although thread {thread.name!r} is still running\n")
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(code)
