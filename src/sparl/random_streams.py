@@ -46,18 +46,18 @@ class Normals:
     """Standard normal numbers of a generator.
 
     Args:
-        rng: the generator; nobody else may use it.
+        rng: the generator, for the exclusive use of this object.
     """
 
     def __init__(self, rng: Generator) -> None:
         self._rng = rng
 
     def __call__(self, *shape: int) -> NDArray[np.float32]:
-        """The next ones, float32 of this shape."""
+        """Draw the next numbers, float32 of this shape."""
         return self._rng.standard_normal(shape, dtype=np.float32)
 
     def state(self) -> State:
-        """The generator's state."""
+        """Return the generator's state."""
         return generator_state(self._rng)
 
     def restore(self, state: State) -> None:
