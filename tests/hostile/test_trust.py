@@ -329,7 +329,7 @@ def test_an_export_is_checked_on_kept_observations_without_the_environment(
     assert main([*commands(run)["export c"], "--int8"]) == 0
     words = f"sparl --import evil_module export {run}"
     said = capsys.readouterr().out
-    assert "8-bit weights: return not measured, as evil_module:Evil-v0 is not known" in said
+    assert "return not measured, because evil_module:Evil-v0 is not registered" in said
     assert words in said
     assert not module.exists()
     assert main(["--import", "evil_module", *commands(run)["export c"], "--int8"]) == 0
