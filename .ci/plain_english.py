@@ -193,7 +193,7 @@ FOUND = (
     ),
     Phrase("all is well", r"all is well|if all goes well", "on success"),
     Phrase("beforehand known", r"(?:is|are) known (?:before|here|of)", "name what is known"),
-    Phrase("what is X of", r"what (?:the|a|an|its|each|every) \w+ (?:is|are) of", "name the owner"),
+    Phrase("will do", r"will do(?=[.,;:])", "is sufficient, is accepted"),
     Phrase("in words", r"(?<=,.)in words|(?:type|differences) in words", "as text"),
     Phrase(
         "is no X",

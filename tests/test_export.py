@@ -447,5 +447,6 @@ def test_a_missing_extra_is_one_clear_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "sparl.export.onnx_model", raising=False)
+    monkeypatch.delattr("sparl.export.onnx_model", raising=False)
     assert main(["export", str(run), "--format", "onnx"]) == 2
     assert "pip install 'sparl[onnx]'" in capsys.readouterr().err

@@ -147,10 +147,11 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
 
 
 _TRAIN_HELP = (
-    "Every field below can also be set in a TOML file given with --config FILE; flags take "
-    "precedence over the file. Defaults are those of the method and environment named on this "
-    "command line. Integers may be written 100_000, 1e5, 100k or 0.1M. --policy means --method; "
-    "the flags of the papers' released codes are understood where they have an equivalent."
+    "Every field below except --run-dir, --overwrite and --resume can also be set in a TOML file "
+    "given with --config FILE; flags take precedence over the file. Defaults are those of the "
+    "method and environment named on this command line. Integers may be written 100_000, 1e5, "
+    "100k or 0.1M. --policy means --method; the flags of the papers' released codes are understood "
+    "where they have an equivalent."
 )
 
 

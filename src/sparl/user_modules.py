@@ -61,7 +61,12 @@ def _import(name: str, origin: str) -> None:
     """
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(f"{origin}: must be the name of a module, such as my_rules")
-    folder = str(Path.cwd())
+    try:
+        folder = str(Path.cwd())
+    except FileNotFoundError:
+        raise UsageError(
+            f"{origin}: the current folder does not exist; change to an existing one"
+        ) from None
     sys.path.insert(0, folder)
     try:
         importlib.import_module(name)

@@ -50,8 +50,12 @@ def text_of(error: BaseException) -> str:
 
 def name_and_text(error: BaseException) -> str:
     """Return an exception's type and, if there is one, its message in one line."""
+    try:
+        name = str(type(error).__name__)
+    except Exception:  # the class of a third-party exception may be faulty too
+        name = "an exception"
     text = text_of(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{name}: {text}" if text else name
 
 
 def first_few(names: Sequence[str], describe: Callable[[str], str], most: int = 5) -> list[str]:

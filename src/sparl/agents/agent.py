@@ -12,10 +12,12 @@ from numpy.random import Generator
 
 from sparl.agents.action_head import ActionHead
 from sparl.agents.network_role import NetworkRole, NetworkSize
-from sparl.networks.mlp import Array, Network, Place, State, Trace
+from sparl.networks.layout import Place
+from sparl.networks.network import Network, Trace
 from sparl.networks.target import Target
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
+from sparl.types import Array, State
 
 
 class Learner(Protocol):
@@ -139,10 +141,6 @@ class Agent(ABC):
     def policy(self, observation: Array) -> Array:
         """Return noise-free actions, float32 [B, n_act] in [-1, 1], for float32 [B, n_obs]."""
         return self.head(self.actor(observation), self.n_act)
-
-    def draw_ahead(self) -> None:
-        """Draw what the next updates will need, concurrently with the caller."""
-        self.target_rng.ahead()
 
     def parts(self) -> dict[str, _Part]:
         """Return all that has a state, by name; a network comes before what belongs to it."""

@@ -1,4 +1,4 @@
-"""Measure the parts of one update of an agent."""
+"""One update of an agent, split into its parts."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from sparl.bench.timing import medians, seconds
+from sparl.bench.timing import in_turns, seconds
 from sparl.learner import SparseLearner
 from sparl.methods import preset
 from sparl.networks.adam import Adam
-from sparl.networks.mlp import Array, Network, Trace
+from sparl.networks.network import Network, Trace
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.loop import Training
+from sparl.types import Array
 
-# The parts of an update and the methods that they consist of; the rest is Python and NumPy.
-# DIVIDED lists methods that contain two parts.
+# What an update is made of, and the methods in which it happens; the rest is Python and NumPy.
+# What happens within other parts' methods is told from them by DIVIDED.
 PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "sampling": ((RingBuffer, "sample"),),
     "forward": ((Network, "forward"), (Network, "__call__")),
@@ -30,7 +31,7 @@ PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "Adam": (),
     "target": ((SharedPatternTarget, "follow"),),
     "target rule": ((OwnPatternTarget, "follow"),),
-    "topology update": ((SparseLearner, "_propose"), (SparseLearner, "_rewire")),
+    "evolution": ((SparseLearner, "_propose"), (SparseLearner, "_rewire")),
 }
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "DS-TD3": {"method": "DS-TD3"},
@@ -49,7 +50,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def _share(alone: Callable[[], object], both: Callable[[], object]) -> float:
-    took = medians(
+    took = in_turns(
         {"alone": partial(seconds, alone, 0.002), "both": partial(seconds, both, 0.002)}, 5
     )
     return took["alone"] / took["both"]
@@ -58,33 +59,34 @@ def _share(alone: Callable[[], object], both: Callable[[], object]) -> float:
 def _forward_share(
     network: Network, *inputs: Array, weight: float, member: int | None = None
 ) -> float:
-    """Return the share of the outputs in the time of a value and its input gradient.
+    """Which part of the time of a value and its input gradient the outputs alone take.
 
-    For one member: the time of all members' outputs divided by their number.
+    Of one member: all members' outputs over their number.
     """
     stack, parameters = network.layout.stack, network.parameters
-    members = 1 if member is None else len(network.layout.patterns)
-    alone = partial(stack.outputs, parameters, inputs)
-    both = partial(stack.value_and_input_gradient, parameters, inputs, weight, member)
+    members = 1 if member is None else network.layout.members
+    alone = partial(stack.outputs, parameters, inputs, network.pool)
+    both = partial(stack.value_and_input_gradient, parameters, inputs, weight, member, network.pool)
     return min(_share(alone, both) / members, 1.0)
 
 
 def _gradients_share(_: Adam, network: Network, trace: Trace, output_gradient: Array) -> float:
-    """Return the share of the gradient in the time of a step of Adam."""
-    copy = network.copy()
-    gradient, m, v = np.zeros((3, copy.parameters.size), np.float32)
+    """Which part of the time of a step of Adam the gradient alone takes."""
+    stack, parameters = network.layout.stack, network.parameters.copy()
+    gradient, m, v = np.zeros((3, parameters.size), np.float32)
+    d = output_gradient.reshape(network.layout.members, trace.native.batch, -1)
+    given = parameters, trace.native, d
 
     def alone() -> None:
-        copy.gradient(trace, output_gradient, gradient)
+        stack.gradient(*given, gradient, pool=network.pool)
 
     def both() -> None:
-        copy.adam_step(trace, output_gradient, m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
-        copy.finish()
+        stack.adam_step(*given, m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0, network.pool).finish()
 
     return min(_share(alone, both), 1.0)
 
 
-# Methods whose time is divided between two parts, and the function that measures the first's share.
+# Methods whose time is divided between two parts, and what finds the share of the first.
 DIVIDED: tuple[tuple[type, str, str, str, Callable[..., float]], ...] = (
     (Network, "value_and_input_gradient", "forward", "gradients", _forward_share),
     (Adam, "step", "gradients", "Adam", _gradients_share),
@@ -93,12 +95,7 @@ DIVIDED: tuple[tuple[type, str, str, str, Callable[..., float]], ...] = (
 
 @contextmanager
 def _clocks(spent: dict[str, float], shares: dict[int, float]) -> Iterator[None]:
-    """Add up the seconds spent in each part in the block.
-
-    Args:
-        spent: receives the seconds of each part.
-        shares: shares of the first part in divided calls, by owner.
-    """
+    """Add the seconds spent in each part while this lasts; shares: of divided calls, by owner."""
     whole = [
         (owner, name, part, part, None)
         for part, methods in PARTS.items()
@@ -140,15 +137,14 @@ def _clocks(spent: dict[str, float], shares: dict[int, float]) -> Iterator[None]
 def split(
     env: str, threads: int, fields: dict[str, Any], *, updates: int, repetitions: int
 ) -> dict[str, float]:
-    """Measure each part of an update [us], including its share of topology updates.
+    """Microseconds of each part of an update, its evolutions included in proportion.
 
     Args:
-        env: the environment that determines the sizes of the networks.
-        threads: number of native threads; with several, concurrent work is attributed to the part
-            that waits for it.
-        fields: fields of the configuration, including the method.
-        updates: updates per repetition.
-        repetitions: number of repetitions for the median.
+        env: the environment whose shapes the networks have.
+        threads: of the engine; with several, what goes on later counts where it is waited for.
+        fields: of the configuration, the method included.
+        updates: in one repetition.
+        repetitions: of which the median is taken.
     """
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -158,19 +154,19 @@ def split(
         )  # fmt: skip
         training = Training(config, quiet=True)
         with closing(training):
-            training.observation = training.environment.reset(seed=0)
+            training.begin_episode(seed=0)
             for _ in range(1200):
                 training.step()
             shares: dict[int, float] = {}
             with _clocks(dict.fromkeys(PARTS, 0.0), shares):
                 for _ in range(2 * config.policy_delay):
-                    training.update(training.env_step)
+                    training.update()
             for _ in range(repetitions):
                 spent = dict.fromkeys(PARTS, 0.0)
                 start = time.perf_counter()
                 with _clocks(spent, shares):
                     for _ in range(updates):
-                        training.update(training.env_step)
+                        training.update()
                 total = time.perf_counter() - start
                 spent["Python and NumPy"] = total - sum(spent.values())
                 spent["total"] = total

@@ -9,6 +9,7 @@ from sparl.export.policy import Policy
 from sparl.networks.mlp import Array
 
 OPSET, IR_VERSION = 17, 8  # versions of 2022, which current runtimes can read
+LARGEST = 1 << 28  # maximum size of all weights, including zeros [bytes]
 
 try:
     import onnx
@@ -24,7 +25,16 @@ def onnx_model(policy: Policy, name: str) -> bytes:
     """Build the model: "observation" float32 [batch, n_obs] -> "action" float32 [batch, n_act].
 
     Absent connections are stored as zeros, because ONNX has no product with a sparse matrix.
+
+    Raises:
+        UsageError: with these zeros the model would be too large.
     """
+    size = 4 * sum(layer.pattern.size for layer in policy.layers)
+    if size > LARGEST:
+        raise UsageError(
+            f"export: with absent connections as zeros, ONNX has {size:,} bytes of weights, must "
+            f"have at most {LARGEST:,}; use --format npz or c, which store no absent connections"
+        )
     constants, nodes = [], []
 
     def constant(label: str, values: Array) -> str:
