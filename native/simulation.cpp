@@ -35,7 +35,7 @@ Simulator caught(Simulator simulator) { // the same, whose errors come to on_err
 } // namespace
 
 Simulation::Simulation(Simulator simulator, const void* model, void* data, uint32_t steps)
-    : later_(1,
+    : later_(*default_pool(), 1,
              [=, simulator = caught(simulator)](uint32_t) { run(simulator, model, data, steps); }) {
 }
 

@@ -1,7 +1,7 @@
 // A step of a MuJoCo simulator beside what its caller does. MuJoCo's functions are given by their
 // addresses: nothing here is linked to it.
 #pragma once
-#include "threads.h"
+#include "thread_pool.h"
 #include <cstdint>
 #include <string>
 
@@ -22,7 +22,7 @@ class Simulation {
   void run(Simulator, const void* model, void* data, uint32_t steps);
 
   std::string error_;
-  Later later_;
+  PendingWork later_;
 };
 
 } // namespace sparl

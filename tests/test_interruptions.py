@@ -17,7 +17,7 @@ from resuming import results
 from sparl import _native
 from sparl.methods import architecture, preset
 from sparl.networks.adam import Adam
-from sparl.networks.mlp import Network
+from sparl.networks.network import Network
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
 from sparl.replay.batch import Batch
 from sparl.training.rewire import EvolvingLearner, build_agent

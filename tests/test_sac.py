@@ -13,10 +13,10 @@ from sparl.agents.sac import SAC, Temperature
 from sparl.agents.squashed_gaussian import Sample, gradient, sample
 from sparl.configuration import Config
 from sparl.methods import Architecture, architecture, preset
-from sparl.networks.mlp import State
 from sparl.random_streams import stream
 from sparl.replay.batch import Batch
 from sparl.training.rewire import build_agent
+from sparl.types import State
 
 Float = NDArray[np.float64]
 N_OBS, N_ACT, B = 5, 2, 24

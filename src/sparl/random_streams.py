@@ -10,8 +10,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
 from sparl import _native
-
-State = dict[str, NDArray[np.generic] | int | float]
+from sparl.types import State
 
 
 def stream(seed: int, name: str) -> Generator:
@@ -56,7 +55,7 @@ class Normals:
         self._rng = rng
         self._taken = 0  # since the last call of ahead
         self._drawn = np.empty(0, np.float32)  # and not taken
-        self._drawing: _native.Unfinished | None = None
+        self._drawing: _native.PendingWork | None = None
 
     def __call__(self, *shape: int) -> NDArray[np.float32]:
         """The next ones, float32 of this shape."""

@@ -290,7 +290,7 @@ def misaligned(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def native_pass() -> tuple[_native.Stack, _native.Trace, np.ndarray[Any, Any]]:
     layer = _native.Layer(3, 2, np.arange(6, dtype=np.int64))
-    stack = _native.Stack([[layer]], "linear")
+    stack = _native.Stack([[layer]], ["linear"])
     _, trace = stack.forward(floats(8), [np.zeros((4, 3), np.float32)])
     return stack, trace, np.zeros((1, 4, 2), np.float32)
 

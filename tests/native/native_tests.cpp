@@ -245,7 +245,7 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
   for (size_t i = 0; i < gate.size(); i++) gate[i] = std::max(uniform(), 0.0f);
   for (size_t i = 0; i < dy.size(); i++) dy[i] = uniform();
 
-  // product: tile by tile, with and without a bias, every edge
+  // product: tile by tile, with and without a bias, every epilogue
   for (const bool with_bias : {false, true}) {
     std::vector<Sum> sums(n_out * batch);
     for (uint32_t r = 0; with_bias && r < n_out; r++)
@@ -253,11 +253,11 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
     for (size_t i = 0; i < order.size(); i++)
       for (uint32_t b = 0; b < batch; b++)
         sums[order[i].row * batch + b].add({values[i]}, {x[order[i].column * stride + b]});
-    for (const Edge edge : {Edge::none, Edge::relu, Edge::gate}) {
+    for (const Epilogue epilogue : {Epilogue::none, Epilogue::relu, Epilogue::gate}) {
       const Aligned y(n_out * stride, kUntouched);
       for (uint32_t b = 0; b < batch; b += k.max_vectors * k.lanes)
         k.product(layer->forward.view(), values.data(), with_bias ? bias.data() : nullptr,
-                  x.data() + b, y.data() + b, gate.data() + b, edge, stride,
+                  x.data() + b, y.data() + b, gate.data() + b, epilogue, stride,
                   std::min(k.max_vectors * k.lanes, batch - b));
       bool right = true, untouched = true;
       for (uint32_t r = 0; r < n_out; r++)
@@ -268,10 +268,10 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
             continue;
           }
           Real wanted = sums[r * batch + b].done();
-          if (edge == Edge::relu) wanted.value = std::max(wanted.value, 0.0);
-          if (edge == Edge::gate && !(gate[r * stride + b] > 0)) wanted = {};
+          if (epilogue == Epilogue::relu) wanted.value = std::max(wanted.value, 0.0);
+          if (epilogue == Epilogue::gate && !(gate[r * stride + b] > 0)) wanted = {};
           right &= near(got, wanted);
-          if (edge == Edge::relu) right &= got >= 0;
+          if (epilogue == Epilogue::relu) right &= got >= 0;
         }
       CHECK(right);
       CHECK(untouched);
@@ -332,7 +332,7 @@ void test_relu_keeps_nan(const Kernels& k) {
   Aligned x(2 * kStrideStep), y(kStrideStep);
   x[1] = NAN;
   x[kStrideStep + 2] = -1;
-  k.product(layer->forward.view(), values.data(), nullptr, x.data(), y.data(), nullptr, Edge::relu,
+  k.product(layer->forward.view(), values.data(), nullptr, x.data(), y.data(), nullptr, Epilogue::relu,
             kStrideStep, k.lanes);
   CHECK(y[0] == 0);
   CHECK(std::isnan(y[1]));

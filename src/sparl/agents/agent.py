@@ -7,8 +7,9 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from sparl.networks.mlp import Array, Network, State, Trace
+from sparl.networks.network import Network, Trace
 from sparl.random_streams import Normals
+from sparl.types import Array, State
 
 
 class Learner(Protocol):

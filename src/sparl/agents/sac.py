@@ -25,10 +25,11 @@ from numpy.random import Generator
 
 from sparl.agents.agent import Agent, Learner, smallest
 from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradient, sample
-from sparl.networks.mlp import Array, Network, State
+from sparl.networks.network import Network
 from sparl.networks.target import Target
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
+from sparl.types import Array, State
 
 
 @dataclass(frozen=True)

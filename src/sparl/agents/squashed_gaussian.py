@@ -9,12 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sparl import _native
+from sparl.types import Array
 
-Array = NDArray[np.float32]
 LogStdRule = Literal["clamp", "tanh"]
 
 

@@ -22,10 +22,11 @@ import numpy as np
 from numpy.random import Generator
 
 from sparl.agents.agent import Agent, Learner, smallest
-from sparl.networks.mlp import Array, Network
+from sparl.networks.network import Network
 from sparl.networks.target import Target
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
+from sparl.types import Array
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ import numpy as np
 from sparl.bench.timing import in_turns, seconds
 from sparl.methods import preset
 from sparl.networks.adam import Adam
-from sparl.networks.mlp import Array, Network, Trace
+from sparl.networks.network import Network, Trace
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.loop import Training
 from sparl.training.rewire import EvolvingLearner
+from sparl.types import Array
 
 # What an update is made of, and the methods in which it happens; the rest is Python and NumPy.
 # What happens within other parts' methods is told from them by DIVIDED.
@@ -63,23 +64,24 @@ def _forward_share(
     Of one member: all members' outputs over their number.
     """
     stack, parameters = network.layout.stack, network.parameters
-    members = 1 if member is None else len(network.layout.patterns)
-    alone = partial(stack.outputs, parameters, inputs)
-    both = partial(stack.value_and_input_gradient, parameters, inputs, weight, member)
+    members = 1 if member is None else network.layout.members
+    alone = partial(stack.outputs, parameters, inputs, network.pool)
+    both = partial(stack.value_and_input_gradient, parameters, inputs, weight, member, network.pool)
     return min(_share(alone, both) / members, 1.0)
 
 
 def _gradients_share(_: Adam, network: Network, trace: Trace, output_gradient: Array) -> float:
     """Which part of the time of a step of Adam the gradient alone takes."""
-    copy = network.copy()
-    gradient, m, v = np.zeros((3, copy.parameters.size), np.float32)
+    stack, parameters = network.layout.stack, network.parameters.copy()
+    gradient, m, v = np.zeros((3, parameters.size), np.float32)
+    d = output_gradient.reshape(network.layout.members, trace.native.batch, -1)
+    given = parameters, trace.native, d
 
     def alone() -> None:
-        copy.gradient(trace, output_gradient, gradient)
+        stack.gradient(*given, gradient, pool=network.pool)
 
     def both() -> None:
-        copy.adam_step(trace, output_gradient, m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
-        copy.finish()
+        stack.adam_step(*given, m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0, network.pool).finish()
 
     return min(_share(alone, both), 1.0)
 

@@ -7,9 +7,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from sparl import _native
-from sparl.replay.batch import Array, Batch
-
-State = dict[str, NDArray[np.generic] | int | float]
+from sparl.replay.batch import Batch
+from sparl.types import Array, State
 
 
 def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -> int:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, SparlError, UsageError
-from sparl.networks.mlp import Array
 from sparl.training.meanwhile import Meanwhile, Work
 from sparl.training.tasks import make_task, notes_of
 from sparl.training.wrappers import is_memoryless, reject_running_statistics, wrappers_of
+from sparl.types import Array
 from sparl.wording import name_and_text
 
 State = dict[str, Any]

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparl.errors import Diverged
-from sparl.networks.mlp import Array
 from sparl.random_streams import integer_seed
 from sparl.training.environment import Environment
 from sparl.training.fork import CAN_FORK, Fork, shared_zeros
 from sparl.training.interrupt import interrupt_held
+from sparl.types import Array
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ from sparl.methods import (
     method_label,
     without_effect,
 )
-from sparl.networks.mlp import Array
 from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, Sampling, replay_bytes
@@ -54,6 +53,7 @@ from sparl.training.tasks import module_of
 from sparl.training.team import Team
 from sparl.training.tensorboard import require_tensorboard
 from sparl.training.wrappers import reject_lasting_state
+from sparl.types import Array
 from sparl.user_modules import command_line
 
 _LONGEST_RUN = 1e12  # seconds

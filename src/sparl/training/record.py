@@ -12,7 +12,7 @@ import numpy as np
 
 from sparl.configuration import Config
 from sparl.methods import Architecture, method_label, results_version
-from sparl.networks.mlp import Layout
+from sparl.networks.layout import Layout
 from sparl.training.environment import Environment, can_go_on
 from sparl.training.evaluate import Evaluation
 from sparl.training.machine import cpu_seconds, machine, made_with, versions
@@ -181,9 +181,10 @@ class Record:
                         "out": np.bincount(p.inputs, minlength=p.n_in).tolist(),
                         "in": np.bincount(p.outputs, minlength=p.n_out).tolist(),
                     }
-                    for p in member
+                    for (of, _), p in layout
+                    if of == member
                 ]
-                for member in layout.patterns
+                for member in range(layout.members)
             ]
             for network, layout in layouts.items()
         }

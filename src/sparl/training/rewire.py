@@ -24,7 +24,9 @@ from sparl.networks.initialize import (
     xavier_bound,
     xavier_uniform,
 )
-from sparl.networks.mlp import Array, Layout, Network, Output, Place, State, Trace
+from sparl.networks.layout import Layout, Place
+from sparl.networks.network import Network, Pool, Trace
+from sparl.networks.spec import Output
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
 from sparl.random_streams import generator_state, restore_generator, stream
 from sparl.sparse.pattern import Pattern
@@ -34,6 +36,7 @@ from sparl.topology.layer_view import FactoredGradient, LayerView
 from sparl.topology.propose import Proposal, TopologyMethod, propose
 from sparl.topology.rules import GRADIENT
 from sparl.topology.schedule import NEVER, Schedule
+from sparl.types import Array, State
 
 _MOST = 1 << 53  # of a number in the record of a topology update; float64 holds integers up to it
 INITIAL_WEIGHTS = {"uniform": uniform_fan_in, "xavier": xavier_uniform, "orthogonal": orthogonal}
@@ -101,7 +104,7 @@ class EvolvingLearner:
         self.evolutions: list[Evolution] = []  # not yet recorded; whoever records them empties it
         self._method = method
         self._due_seen = 0
-        self._initial = [list(member) for member in network.layout.patterns]
+        self._initial = dict(network.layout)
 
     @property
     def method(self) -> TopologyMethod:
@@ -171,7 +174,7 @@ class EvolvingLearner:
                     proposal.dropped_live,
                     proposal.dropped_dead,
                     proposal.dropped - rewiring.grown.size,
-                    rewiring.new.overlap(self._initial[place[0]][place[1]]),
+                    rewiring.new.overlap(self._initial[place]),
                 )
             )
         rewirings = {place: proposal.rewiring for place, proposal in proposals.items()}
@@ -188,7 +191,7 @@ class EvolvingLearner:
         rows = [(e.agent_update, *e.place, *astuple(e)[2:]) for e in self.evolutions]
         state["evolutions"] = np.array(rows, np.float64).reshape(-1, 10)
         for (member, layer), _ in self.network.layout:
-            initial = self._initial[member][layer]
+            initial = self._initial[member, layer]
             state[f"initial.member{member}.layer{layer}"] = initial.positions
         return state
 
@@ -214,7 +217,7 @@ class EvolvingLearner:
         ]  # fmt: skip
         for (member, layer), pattern in self.network.layout:
             positions = np.asarray(parts["initial"][f"member{member}.layer{layer}"], np.int64)
-            self._initial[member][layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
+            self._initial[member, layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
 
 
 def schedule(config: Config, network: str) -> Schedule:
@@ -240,13 +243,16 @@ def schedule(config: Config, network: str) -> Schedule:
     )
 
 
-def build_agent(config: Config, architecture: Architecture) -> TD3 | SAC:
-    """The agent of a run: networks, optimisers, targets and evolution, all from config.seed."""
+def build_agent(config: Config, architecture: Architecture, pool: Pool | None = None) -> TD3 | SAC:
+    """The agent of a run: networks, optimisers, targets and evolution, all from config.seed.
+
+    Its networks compute with the threads of the pool; None: of the default pool.
+    """
     n_obs = architecture.actor[0][0][0]  # no input gradient is wanted for observations
     output: Output = "tanh" if config.agent == "TD3" else "linear"
-    actor = _network(config, "actor", [architecture.actor], output, n_obs)
+    actor = _network(config, "actor", [architecture.actor], output, n_obs, pool)
     critics = _network(
-        config, "critics", [architecture.critic] * architecture.critics, "linear", n_obs
+        config, "critics", [architecture.critic] * architecture.critics, "linear", n_obs, pool
     )
     learners = _learner(config, "actor", actor), _learner(config, "critics", critics)
     streams = stream(config.seed, "exploration"), stream(config.seed, "target noise")
@@ -277,6 +283,7 @@ def _network(
     members: Sequence[Sequence[tuple[Shape, int]]],
     output: Output,
     first_gradient_input: int,
+    pool: Pool | None,
 ) -> Network:
     topology_rng = stream(config.seed, f"{name} topology")
     weights_rng = stream(config.seed, f"{name} weights")
@@ -289,11 +296,11 @@ def _network(
             else:
                 pattern, largest[member, layer] = _largest(config, n_in, n_out, count, weights_rng)
             patterns[member].append(pattern)
-    layout = Layout(patterns, output, first_gradient_input)
+    layout = Layout.mlp(patterns, output, first_gradient_input)
     parameters = INITIAL_WEIGHTS[config.initial_weights](layout, weights_rng)
     for place, weights in largest.items():
         layout.write(parameters, place, weights)
-    return Network(layout, parameters, ensemble=name == "critics")
+    return Network(layout, parameters, ensemble=name == "critics", pool=pool)
 
 
 def _largest(

@@ -1,6 +1,6 @@
 // n-step windows over a replay ring: what a batch is made of.
 #pragma once
-#include "threads.h"
+#include "thread_pool.h"
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -45,7 +45,8 @@ struct WindowArrays {
 class Windows {
  public:
   // Only the first `known` transitions are there already: what reaches further waits for finish().
-  Windows(const RingView&, size_t known, size_t count, const int64_t* ages, const WindowArrays&);
+  Windows(ThreadPool&, const RingView&, size_t known, size_t count, const int64_t* ages,
+          const WindowArrays&);
   bool complete() const { return late_.empty(); } // what is there is all that is needed
   void wait(); // until what goes on beside is done: the ring may change then
   // All transitions are there, and where their states are kept may have changed.
@@ -64,7 +65,7 @@ class Windows {
   const int64_t* ages_;
   WindowArrays to_;
   std::vector<uint32_t> late_;
-  std::optional<Later> early_;
+  std::optional<PendingWork> early_;
 };
 
 } // namespace sparl

@@ -1,4 +1,4 @@
-#include "windows.h"
+#include "n_step_windows.h"
 #include <algorithm>
 #include <cstring>
 
@@ -26,14 +26,14 @@ void copy(const void* from, size_t floats, float* to) {
 
 } // namespace
 
-Windows::Windows(const RingView& ring, size_t known, size_t count, const int64_t* ages,
-                 const WindowArrays& to)
+Windows::Windows(ThreadPool& pool, const RingView& ring, size_t known, size_t count,
+                 const int64_t* ages, const WindowArrays& to)
     : ring_(ring), oldest_(ring.first % ring.capacity), ages_(ages), to_(to) {
   std::vector<uint32_t> early;
   for (uint32_t i = 0; i < count; i++)
     (known == ring.size || size_t(ages[i]) + to.n < known ? early : late_).push_back(i);
   const auto items = uint32_t((early.size() + kTogether - 1) / kTogether);
-  early_.emplace(items, [this, early = std::move(early)](uint32_t item) {
+  early_.emplace(pool, items, [this, early = std::move(early)](uint32_t item) {
     const size_t begin = item * kTogether, end = std::min(begin + kTogether, early.size());
     for (size_t k = begin; k < end; k++) ask_for(size_t(ages_[early[k]]));
     for (size_t k = begin; k < end; k++) window(early[k]);

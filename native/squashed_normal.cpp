@@ -1,0 +1,34 @@
+#include "squashed_normal.h"
+#include "dispatch.h"
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+namespace sparl {
+
+void squashed_normal(size_t rows, size_t n, const float* heads, const float* noise, bool smooth,
+                     float* action, float* log_density, float* std, float* slope) {
+  std::vector<float> mean(rows * n), head(rows * n), density(rows * n);
+  for (size_t r = 0; r < rows; r++, heads += 2 * n) {
+    std::copy(heads, heads + n, mean.data() + r * n);
+    std::copy(heads + n, heads + 2 * n, head.data() + r * n);
+  }
+  kernels().squashed_normal(rows * n, mean.data(), head.data(), noise, smooth, action,
+                            density.data(), std, slope);
+  for (size_t r = 0; r < rows; r++)
+    log_density[r] = std::accumulate(density.data() + r * n, density.data() + (r + 1) * n, 0.0f);
+}
+
+void squashed_normal_gradient(size_t rows, size_t n, const float* action, const float* std,
+                              const float* noise, const float* slope, const float* d_action,
+                              float d_log_density, float* d_heads) {
+  for (size_t r = 0; r < rows; r++, d_heads += 2 * n)
+    for (size_t j = 0, i = r * n; j < n; j++, i++) {
+      const float a = action[i];
+      const float d_u = d_action[i] * (1 - a * a) + d_log_density * 2 * a;
+      d_heads[j] = d_u;
+      d_heads[n + j] = (d_u * std[i] * noise[i] - d_log_density) * slope[i];
+    }
+}
+
+} // namespace sparl
