@@ -45,8 +45,8 @@ void new_follower(Follower* self,
   new (self) Follower(std::move(list));
 }
 
-BoundPendingWork follower_follow(const Follower& follower, Array target, ReadOnlyArray online,
-                                 double tau, Pool pool) {
+BoundPendingWork follower_follow(Follower& follower, Array target, ReadOnlyArray online, double tau,
+                                 Pool pool) {
   if (target.ndim() != 1 || online.ndim() != 1)
     throw std::invalid_argument("follow: target and online must have one axis");
   if (target.shape(0) < follower.target_end() || online.shape(0) < follower.online_end())

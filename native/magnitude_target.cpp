@@ -10,22 +10,6 @@
 namespace sparl {
 namespace {
 
-constexpr float kGuess =
-    1.1f;                     // the next surplus' largest magnitude: at most so many times the last
-constexpr float kNear = 0.8f; // and at least so many times that guess
-
-// A magnitude that somewhat more than `count` of the entries do not exceed, from a sample.
-float guess_limit(size_t n, const float* values, size_t count) {
-  constexpr size_t kSample = 1024;
-  const double share = 1.2 * double(count) / double(n) + 0.01;
-  if (n < 4 * kSample || share > 0.5) return INFINITY;
-  std::vector<float> sample(kSample);
-  for (size_t i = 0; i < kSample; i++) sample[i] = std::fabs(values[i * (n / kSample)]);
-  const auto nth = sample.begin() + ptrdiff_t(share * kSample);
-  std::nth_element(sample.begin(), nth, sample.end());
-  return *nth;
-}
-
 // Indices of the entries whose magnitude does not exceed the limit, ascending.
 void collect_small(size_t n, const float* values, float limit, std::vector<uint32_t>& small) {
   small.resize(n + kStrideStep);
@@ -61,13 +45,11 @@ Follower::Follower(std::vector<Piece> pieces) {
       }
     }
     layers_.push_back(std::move(piece));
+    threshold_.push_back(0);
   }
-  guess_ = std::vector<std::atomic<float>>(layers_.size());
-  for (auto& guess : guess_) guess = 0.0f;
 }
 
-PendingWork Follower::follow(ThreadPool& pool, float* target, const float* online,
-                             float tau) const {
+PendingWork Follower::follow(ThreadPool& pool, float* target, const float* online, float tau) {
   const Kernels& k = kernels();
   return PendingWork(pool, uint32_t(layers_.size() + copies_.size()), [=, &k](uint32_t i) {
     if (i < layers_.size()) return follow_layer(i, target, online, tau);
@@ -76,8 +58,7 @@ PendingWork Follower::follow(ThreadPool& pool, float* target, const float* onlin
   });
 }
 
-void Follower::follow_layer(size_t index, float* all_targets, const float* all_online,
-                            float tau) const {
+void Follower::follow_layer(size_t index, float* all_targets, const float* all_online, float tau) {
   const Piece& piece = layers_[index];
   const std::vector<uint32_t>& leftovers = leftovers_[index];
   const size_t n = piece.target_size;
@@ -93,51 +74,32 @@ void Follower::follow_layer(size_t index, float* all_targets, const float* all_o
   if (n <= piece.budget) return;
   const size_t surplus = n - piece.budget;
 
-  // Only the small ones can go: collect those under a guess, or all if every guess was too low.
+  // Only small ones can go. The last threshold, with a margin, tells which: 48 us for a layer of
+  // 34,300 entries of which 1,532 go, 300 us where all are looked at, as after a topology update.
   thread_local std::vector<uint32_t> own_small;
   std::vector<uint32_t>& small = own_small;
-  collect_small(n, target, guess_[index].load(std::memory_order_relaxed), small);
-  if (small.size() < surplus) collect_small(n, target, guess_limit(n, target, surplus), small);
+  collect_small(n, target, 1.1f * threshold_[index], small);
   if (small.size() < surplus) {
     small.resize(n);
     std::iota(small.begin(), small.end(), 0u);
   }
 
-  // Magnitude and position in one integer: a non-negative float's bits ascend with its value. Only
-  // those near the last one to go are compared; where the guess was bad, all.
+  // Magnitude and position in one integer: a non-negative float's bits ascend with its value.
   const auto key = [&](uint32_t i) {
     uint32_t bits;
     std::memcpy(&bits, &target[i], sizeof bits);
     return uint64_t(bits & 0x7fffffff) << 32 | piece.canonical[i];
   };
-  thread_local std::vector<uint64_t> own_near;
-  std::vector<uint64_t>& near = own_near;
-  near.resize(small.size());
-  const auto gather_near = [&](uint64_t below) { // and how many lie below
-    size_t found = 0;
-    for (uint32_t i : small) {
-      near[found] = key(i);
-      found += near[found] >= below;
-    }
-    near.resize(found);
-    return small.size() - found;
-  };
-  uint32_t guess_bits;
-  const float guess = kNear * guess_[index].load(std::memory_order_relaxed);
-  std::memcpy(&guess_bits, &guess, sizeof guess_bits);
-  size_t fewer = gather_near(uint64_t(guess_bits) << 32);
-  if (fewer >= surplus || fewer + near.size() < surplus) {
-    near.resize(small.size());
-    fewer = gather_near(0);
-  }
-  const auto nth = near.begin() + ptrdiff_t(surplus - fewer) - 1;
-  std::nth_element(near.begin(), nth, near.end());
+  thread_local std::vector<uint64_t> own_keys;
+  std::vector<uint64_t>& keys = own_keys;
+  keys.resize(small.size());
+  for (size_t k = 0; k < small.size(); k++) keys[k] = key(small[k]);
+  const auto nth = keys.begin() + ptrdiff_t(surplus) - 1;
+  std::nth_element(keys.begin(), nth, keys.end());
   const uint64_t last = *nth;
   for (uint32_t i : small) target[i] = key(i) <= last ? 0.0f : target[i];
   const uint32_t bits = uint32_t(last >> 32);
-  float magnitude;
-  std::memcpy(&magnitude, &bits, sizeof bits);
-  guess_[index].store(kGuess * magnitude, std::memory_order_relaxed);
+  std::memcpy(&threshold_[index], &bits, sizeof bits);
 }
 
 } // namespace sparl

@@ -2,7 +2,6 @@
 // magnitudes.
 #pragma once
 #include "thread_pool.h"
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -31,18 +30,17 @@ class Follower {
   // it has no such connection; then all but the `budget` entries of largest magnitude become 0,
   // ties by ascending canonical. Done at the latest when what it returns is finished; this, the
   // target and the online array must last until then, the online one unchanged.
-  PendingWork follow(ThreadPool&, float* target, const float* online, float tau) const;
+  PendingWork follow(ThreadPool&, float* target, const float* online, float tau);
 
   size_t target_end() const { return target_end_; } // parameters that the pieces reach into
   size_t online_end() const { return online_end_; }
 
  private:
-  void follow_layer(size_t index, float* target, const float* online, float tau) const;
+  void follow_layer(size_t index, float* target, const float* online, float tau);
 
   std::vector<Piece> copies_, layers_;
   std::vector<std::vector<uint32_t>> leftovers_; // of each layer: entries without a source
-  // Of each layer, the magnitude below which entries were looked at last; nothing but a guess.
-  mutable std::vector<std::atomic<float>> guess_;
+  std::vector<float> threshold_; // of each layer, the largest magnitude that went last
   size_t target_end_ = 0, online_end_ = 0;
 };
 
