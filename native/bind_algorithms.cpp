@@ -65,17 +65,18 @@ BoundPendingWork follower_follow(Follower& follower, Array target, ReadOnlyArray
   return {{nb::find(follower)}, {nb::ndarray<>(target), nb::ndarray<>(online)}, begin()};
 }
 
-nb::tuple bind_squashed_normal(ReadOnlyArray heads, ReadOnlyArray noise, bool smooth) {
+nb::tuple bind_squashed_normal(ReadOnlyArray heads, ReadOnlyArray noise, bool smooth, Pool pool) {
   if (noise.ndim() != 2) throw std::invalid_argument("squashed_normal: noise must have two axes");
   const size_t rows = noise.shape(0), n = noise.shape(1);
   const float* h = checked<float>(heads, "squashed_normal: heads", {rows, 2 * n});
   const float* eps = checked<float>(noise, "squashed_normal: noise", {rows, n});
   auto action = new_array({rows, n}), log_density = new_array({rows, 1});
   auto std = new_array({rows, n}), slope = new_array({rows, n});
+  const Pool threads = pool_or_default(std::move(pool));
   {
     nb::gil_scoped_release release;
-    squashed_normal(rows, n, h, eps, smooth, action.data(), log_density.data(), std.data(),
-                    slope.data());
+    squashed_normal(*threads, rows, n, h, eps, smooth, action.data(), log_density.data(),
+                    std.data(), slope.data());
   }
   return nb::make_tuple(action, log_density, std, slope);
 }
@@ -122,8 +123,9 @@ void bind_algorithms(nb::module_& m) {
            "of a layer over a union stay non-zero. It may be pending when this returns.");
 
   m.def("squashed_normal", &bind_squashed_normal, "heads"_a, "noise"_a, "smooth"_a,
-        nb::sig("def squashed_normal(heads: " FLOATS ", noise: " FLOATS
-                ", smooth: bool) -> tuple[" FLOATS ", " FLOATS ", " FLOATS ", " FLOATS "]"),
+        "pool"_a = nb::none(),
+        nb::sig("def squashed_normal(heads: " FLOATS ", noise: " FLOATS ", smooth: bool" POOL
+                ") -> tuple[" FLOATS ", " FLOATS ", " FLOATS ", " FLOATS "]"),
         "Actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std and its slope\n"
         "[B, n], for heads [B, 2 n]; float32. smooth: log std by tanh, else clamped.");
 

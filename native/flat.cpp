@@ -1,6 +1,5 @@
 #include "flat.h"
 #include "dispatch.h"
-#include <algorithm>
 #include <cmath>
 
 namespace sparl {
@@ -19,12 +18,8 @@ AdamStep adam_step(uint64_t step, const AdamSettings& s) {
 }
 
 void follow(ThreadPool& pool, size_t n, float* target, const float* online, float tau) {
-  constexpr size_t kLeast = 4096; // floats that are worth a thread
-  // One part for each thread, as long as it is long enough: it stays in that thread's cache.
-  const size_t parts = std::min<size_t>(pool.threads(), (n + kLeast - 1) / kLeast);
-  pool.parallel_for(uint32_t(parts), [&](uint32_t i) {
-    const size_t first = n * i / parts, end = n * (i + 1) / parts;
-    kernels().follow(end - first, target + first, online + first, tau);
+  in_parts(pool, n, [&](size_t at, size_t count) {
+    kernels().follow(count, target + at, online + at, tau);
   });
 }
 

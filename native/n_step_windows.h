@@ -40,7 +40,7 @@ struct WindowArrays {
                                // reached a terminal state and where there is no step; or null
 };
 
-// Gathers the windows that start ages[i] transitions after the oldest, beside what its caller does
+// Gathers the windows that start ages[i] transitions after the oldest, concurrently with its caller
 // until finish(). Every age is below the ring's size; what it points to must stay.
 class Windows {
  public:
@@ -48,7 +48,7 @@ class Windows {
   Windows(ThreadPool&, const RingView&, size_t known, size_t count, const int64_t* ages,
           const WindowArrays&);
   bool complete() const { return late_.empty(); } // what is there is all that is needed
-  void wait(); // until what goes on beside is done: the ring may change then
+  void wait(); // until the pending work is done: the ring may change then
   // All transitions are there, and where their states are kept may have changed.
   void finish(size_t states_count, const int64_t* states_of, const float* states);
   Windows(const Windows&) = delete;

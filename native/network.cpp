@@ -21,14 +21,14 @@ struct FreeBuffers {
   static constexpr size_t kKept = 32, kKeptFloats = size_t(16) << 20; // 64 MiB a thread
   std::vector<FreeBuffer> list;
   size_t floats = 0;
-  static thread_local bool gone; // the thread has ended; buffers that outlive it are freed
+  static thread_local bool ended; // the thread has; buffers that outlive it are freed
   FreeBuffers() { list.reserve(kKept); }
   ~FreeBuffers() {
     for (const FreeBuffer& free : list) std::free(free.data);
-    gone = true;
+    ended = true;
   }
 };
-thread_local bool FreeBuffers::gone = false;
+thread_local bool FreeBuffers::ended = false;
 thread_local FreeBuffers free_buffers;
 
 constexpr size_t kTileFloats = 65536;   // activations of a layer that stay in a second-level cache
@@ -92,7 +92,7 @@ size_t row_stride(uint32_t batch) {
 }
 
 Buffer::Buffer(size_t floats) : capacity_((std::max<size_t>(floats, 1) + 15) / 16 * 16) {
-  if (!FreeBuffers::gone) {
+  if (!FreeBuffers::ended) {
     auto& list = free_buffers.list; // the latest first: it may still be in a cache
     for (size_t i = list.size(); i-- > 0;)
       if (list[i].capacity == capacity_) {
@@ -108,7 +108,7 @@ Buffer::Buffer(size_t floats) : capacity_((std::max<size_t>(floats, 1) + 15) / 1
 
 Buffer::~Buffer() {
   if (!data_) return;
-  if (FreeBuffers::gone || capacity_ > FreeBuffers::kKeptFloats) {
+  if (FreeBuffers::ended || capacity_ > FreeBuffers::kKeptFloats) {
     std::free(data_);
     return;
   }

@@ -1,20 +1,24 @@
 #include "squashed_normal.h"
 #include "dispatch.h"
+#include "flat.h"
 #include <algorithm>
 #include <numeric>
 #include <vector>
 
 namespace sparl {
 
-void squashed_normal(size_t rows, size_t n, const float* heads, const float* noise, bool smooth,
-                     float* action, float* log_density, float* std, float* slope) {
+void squashed_normal(ThreadPool& pool, size_t rows, size_t n, const float* heads,
+                     const float* noise, bool smooth, float* action, float* log_density, float* std,
+                     float* slope) {
   std::vector<float> mean(rows * n), head(rows * n), density(rows * n);
   for (size_t r = 0; r < rows; r++, heads += 2 * n) {
     std::copy(heads, heads + n, mean.data() + r * n);
     std::copy(heads + n, heads + 2 * n, head.data() + r * n);
   }
-  kernels().squashed_normal(rows * n, mean.data(), head.data(), noise, smooth, action,
-                            density.data(), std, slope);
+  in_parts(pool, rows * n, [&](size_t at, size_t count) {
+    kernels().squashed_normal(count, mean.data() + at, head.data() + at, noise + at, smooth,
+                              action + at, density.data() + at, std + at, slope + at);
+  });
   for (size_t r = 0; r < rows; r++)
     log_density[r] = std::accumulate(density.data() + r * n, density.data() + (r + 1) * n, 0.0f);
 }

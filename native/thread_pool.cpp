@@ -47,7 +47,7 @@ struct PendingWork::Items {
   const uint32_t count;
   std::atomic<uint64_t> left; // the first << 32 | behind the last
   std::atomic<uint32_t> done{0};
-  std::atomic<bool> gone{false}; // the body
+  std::atomic<bool> released{false}; // the body
 
   Items(std::function<void(uint32_t)> body_, uint32_t count_)
       : body(std::move(body_)), count(count_), left(count_) {}
@@ -272,7 +272,7 @@ class Workers {
 
 // Workers do not survive a fork: the child forgets them (its threads are gone, so joining them
 // would hang) and starts new ones when it first computes. Pending work is finished before the fork,
-// as the child has nobody who would finish it.
+// as no thread of the child would.
 struct AllPools {
   std::mutex mutex; // of the list, and of starting workers
   std::vector<ThreadPool*> pools;
@@ -366,8 +366,8 @@ PendingWork::PendingWork(ThreadPool& pool, uint32_t count, std::function<void(ui
 void PendingWork::finish() {
   if (!items_) return;
   items_->finish();
-  // Of nobody any more; gone here, not where a worker lets go of the items.
-  if (!items_->gone.exchange(true)) items_->body = nullptr;
+  // The body is released here and not by the worker that releases the items last.
+  if (!items_->released.exchange(true)) items_->body = nullptr;
 }
 
 } // namespace sparl

@@ -182,7 +182,7 @@ class Follower:
         of a layer over a union stay non-zero. It may be pending when this returns.
         """
 
-def squashed_normal(heads: numpy.typing.NDArray[numpy.float32], noise: numpy.typing.NDArray[numpy.float32], smooth: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+def squashed_normal(heads: numpy.typing.NDArray[numpy.float32], noise: numpy.typing.NDArray[numpy.float32], smooth: bool, pool: Pool | None = None) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
     """
     Actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std and its slope
     [B, n], for heads [B, 2 n]; float32. smooth: log std by tanh, else clamped.

@@ -434,8 +434,8 @@ void test_squashed_normal() {
         Floats heads = random_floats(rows * 2 * n);
         const Floats noise = random_floats(rows * n);
         Floats action(rows * n, kUntouched), density(rows, kUntouched), std(action), slope(action);
-        squashed_normal(rows, n, heads.data(), noise.data(), smooth, action.data(), density.data(),
-                        std.data(), slope.data());
+        squashed_normal(*default_pool(), rows, n, heads.data(), noise.data(), smooth, action.data(),
+                        density.data(), std.data(), slope.data());
         bool right = true;
         for (size_t r = 0; r < rows; r++) {
           double sum = 0;

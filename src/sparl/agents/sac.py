@@ -201,4 +201,5 @@ class SAC(Agent):
 
     def _draw(self, heads: Array, rng: Normals) -> Sample:
         """Actions drawn, for the actor's heads [B, 2 n_act]."""
-        return sample(heads, rng(len(heads), self.n_act), self.settings.log_std)
+        noise = rng(len(heads), self.n_act)
+        return sample(heads, noise, self.settings.log_std, self.actor.pool)

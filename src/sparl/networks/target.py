@@ -30,7 +30,7 @@ class Target(Protocol):
         """The connections that exist, and their values."""
 
     def state(self) -> State:
-        """All that is needed to go on."""
+        """Everything that later results depend on."""
 
     def restore(self, state: State) -> None:
         """Take over a state; the online network has taken over its own before."""
@@ -39,7 +39,7 @@ class Target(Protocol):
 class SharedPatternTarget:
     """Takes the online network's pattern at each target update.
 
-    A connection that the online network dropped is gone from the target; one that it grew
+    A connection that the online network dropped does not exist in the target; one that it grew
     enters at tau times its weight.
     """
 
@@ -65,7 +65,7 @@ class SharedPatternTarget:
         return self.network.state()
 
     def state(self) -> State:
-        """All that is needed to go on."""
+        """Everything that later results depend on."""
         return self.network.state()
 
     def restore(self, state: State) -> None:
@@ -167,7 +167,7 @@ class OwnPatternTarget:
         return layout.to_state(mine.layout.carry(mine.parameters, layout, rewirings))
 
     def state(self) -> State:
-        """All that is needed to go on, the union with its zeros included."""
+        """Everything that later results depend on, the union with its zeros included."""
         return {**self.network.state(), "behind": int(self._united_with is not self.online.layout)}
 
     def restore(self, state: State) -> None:

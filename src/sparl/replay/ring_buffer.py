@@ -17,7 +17,7 @@ def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -
 
 
 def _row(n_obs: int, n_act: int) -> np.dtype[np.void]:
-    """What a transition's row holds, in the order of native/windows.h: RingView."""
+    """What a transition's row holds, in the order of native/n_step_windows.h: RingView."""
     return np.dtype(
         [
             ("observation", np.float32, (n_obs,)), ("action", np.float32, (n_act,)),
