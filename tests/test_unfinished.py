@@ -142,7 +142,7 @@ def test_a_pool_computes_what_the_default_one_does() -> None:
         results.append(
             (net.parameters.tobytes(), adam.v.tobytes(), target.network.parameters.tobytes())
         )
-    assert results[1] == results[0] and results[2] == results[0]
+    assert results[1:] == results[:1] * 2
     assert _native.threads() == 1
     with pytest.raises(ValueError, match=r"pool: 0 threads, must be in \[1, 1024\]"):
         _native.Pool(0)
