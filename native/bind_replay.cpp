@@ -1,4 +1,4 @@
-// Replay windows, and random numbers.
+// Replay windows, and the random ages at which they start.
 #include "bindings.h"
 #include "n_step_windows.h"
 #include <numpy/random/bitgen.h>
@@ -6,7 +6,6 @@
 using namespace nb::literals;
 
 extern "C" { // NumPy's
-void random_standard_normal_fill_f(bitgen_t*, intptr_t count, float* to);
 void random_bounded_uint64_fill(bitgen_t*, uint64_t low, uint64_t range, intptr_t count,
                                 bool masked, uint64_t* to);
 }
@@ -28,19 +27,6 @@ NewArray<int64_t> integers(const nb::object& bit_generator, int64_t below, size_
   random_bounded_uint64_fill(bits, 0, uint64_t(below) - 1, intptr_t(count), false,
                              reinterpret_cast<uint64_t*>(drawn.data()));
   return drawn;
-}
-
-BoundPendingWork standard_normal(const nb::object& bit_generator, Array to, Pool pool) {
-  bitgen_t* bits = bits_of(bit_generator);
-  float* out = checked<float>(to, "standard_normal: to", {to.size()});
-  const Pool threads = pool_or_default(std::move(pool));
-  const auto begin = [&] {
-    nb::gil_scoped_release release;
-    return PendingWork(*threads, 1, [=, n = intptr_t(to.size())](uint32_t) {
-      random_standard_normal_fill_f(bits, n, out);
-    });
-  };
-  return {{bit_generator}, {nb::ndarray<>(to)}, begin()};
 }
 
 std::pair<const int64_t*, const float*> checked_states(const ReadOnlyArray& states_of,
@@ -127,11 +113,6 @@ void bind_replay(nb::module_& m) {
   m.def("integers", &integers, "bit_generator"_a, "below"_a, "count"_a,
         nb::sig("def integers(bit_generator: object, below: int, count: int) -> " POSITIONS),
         "int64 [count] in [0, below): what NumPy's Generator over this bit generator would give.");
-
-  m.def("standard_normal", &standard_normal, "bit_generator"_a, "to"_a, "pool"_a = nb::none(),
-        nb::sig("def standard_normal(bit_generator: object, to: " FLOATS POOL ") -> PendingWork"),
-        "Fill an array, float32 [n], with what NumPy's Generator over this bit generator would\n"
-        "give next. It may be pending when this returns.");
 
   nb::class_<BoundWindows>(
       m, "Windows",

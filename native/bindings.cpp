@@ -3,7 +3,6 @@
 #include "bindings.h"
 #include "dispatch.h"
 #include "pattern_blocks.h"
-#include "simulation.h"
 #include <cstdlib>
 
 using namespace nb::literals;
@@ -90,28 +89,6 @@ NB_MODULE(_native, m) {
       m, "PendingWork", "Work that may not be finished yet; it keeps what it needs until then.")
       .def("finish", &BoundPendingWork::finish,
            "Return when all of it is done, with the caller's help; so does its destructor.");
-
-  nb::class_<Simulation>(m, "Simulation",
-                         "Steps of a MuJoCo simulator that go on beside what the caller does.")
-      .def(
-          "__init__",
-          [](Simulation* self, uintptr_t step, uintptr_t user_error, uintptr_t model,
-             uintptr_t data, uint32_t steps) {
-            if (!step || !user_error || !model || !data)
-              throw std::invalid_argument("simulation: an address is null");
-            const Simulator simulator{
-                reinterpret_cast<void (*)(const void*, void*)>(step),
-                reinterpret_cast<void (**)(const char*)>(user_error),
-            };
-            nb::gil_scoped_release release;
-            new (self) Simulation(simulator, reinterpret_cast<const void*>(model),
-                                  reinterpret_cast<void*>(data), steps);
-          },
-          "step"_a, "user_error"_a, "model"_a, "data"_a, "steps"_a,
-          "All but steps are addresses: of mj_step and mju_user_error, of an mjModel, and of an\n"
-          "mjData that nobody else touches before finish.")
-      .def("finish", &Simulation::finish, nb::call_guard<nb::gil_scoped_release>(),
-           "Do it if nobody has yet; RuntimeError if the simulator gave up.");
 
   m.def("find_sorted", &bind_find_sorted, "ascending"_a, "needles"_a,
         nb::sig("def find_sorted(ascending: " POSITIONS ", needles: " POSITIONS

@@ -1177,13 +1177,6 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "integers below": (
         lambda: _native.integers(np.random.PCG64(0), 0, 3), ValueError, "integers: below 0",
     ),
-    "standard normal generator": (
-        lambda: _native.standard_normal(np.random.default_rng(0), zeros(3)), AttributeError, "caps",
-    ),
-    "standard normal array": (
-        lambda: _native.standard_normal(np.random.PCG64(0), zeros(3, dtype=np.float64)),
-        TypeError, "must be float32, is float64",
-    ),
     "find sorted": (
         lambda: _native.find_sorted(np.arange(3), np.arange(3, dtype=np.int32)),
         TypeError, "needles must be int64, is int32",

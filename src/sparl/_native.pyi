@@ -42,18 +42,6 @@ class PendingWork:
         Return when all of it is done, with the caller's help; so does its destructor.
         """
 
-class Simulation:
-    """Steps of a MuJoCo simulator that go on beside what the caller does."""
-
-    def __init__(self, step: int, user_error: int, model: int, data: int, steps: int) -> None:
-        """
-        All but steps are addresses: of mj_step and mju_user_error, of an mjModel, and of an
-        mjData that nobody else touches before finish.
-        """
-
-    def finish(self) -> None:
-        """Do it if nobody has yet; RuntimeError if the simulator gave up."""
-
 def find_sorted(ascending: numpy.typing.NDArray[numpy.int64], needles: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.bool_]]:
     """
     For each needle the first entry of `ascending` that is not below it, int64 [n], and
@@ -197,12 +185,6 @@ def squashed_normal_gradient(action: numpy.typing.NDArray[numpy.float32], std: n
 def integers(bit_generator: object, below: int, count: int) -> numpy.typing.NDArray[numpy.int64]:
     """
     int64 [count] in [0, below): what NumPy's Generator over this bit generator would give.
-    """
-
-def standard_normal(bit_generator: object, to: numpy.typing.NDArray[numpy.float32], pool: Pool | None = None) -> PendingWork:
-    """
-    Fill an array, float32 [n], with what NumPy's Generator over this bit generator would
-    give next. It may be pending when this returns.
     """
 
 class Windows:

@@ -310,7 +310,6 @@ def test_native_functions_reject_misaligned_arrays() -> None:
         lambda: stack.adam_step(p, trace, d, m, misaligned(8), *adam),
         lambda: _native.follow(misaligned(8), p, 0.5),
         lambda: _native.follow(p, misaligned(8), 0.5),
-        lambda: _native.standard_normal(np.random.PCG64(0), misaligned(8)),
         lambda: _native.find_sorted(positions, np.zeros(1, np.int64)),
         lambda: _native.Layer(3, 2, positions),
     ]

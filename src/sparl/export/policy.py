@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
 from sparl.sparse.pattern import Pattern
+from sparl.training.action_scale import ActionScale
 from sparl.training.agent_file import TrainedAgent
-from sparl.training.environment import ActionScale
 from sparl.types import Array
 
 

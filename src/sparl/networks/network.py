@@ -16,7 +16,7 @@ PackedInput = _native.PackedInput  # a batch in the layout of the kernels, for s
 Input = Array | PackedInput
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Trace:
     """What a forward pass leaves for the backward passes of the network that made it.
 
