@@ -271,7 +271,7 @@ def wiring(runs: Collection) -> Iterator[Figure]:
                 rows.append((f"{name}, end", np.asarray(layers[0]["out"], np.float64)))
         title = f"{group.env}, {group.label}"
         name = f"wiring-{group.env}-{group.label}"
-        yield HeatMap(name, title, group.label, rows, "connection", "input")
+        yield HeatMap(name, title, group.label, rows, "connections", "input")
 
 
 def _is_sparse(run: FinishedRun) -> bool:
