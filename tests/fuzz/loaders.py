@@ -126,7 +126,7 @@ class Victim:
             about_run(self.path)
         RunFolder.open(self.path).config()
         with contextlib.redirect_stdout(io.StringIO()):
-            write_report([self.path], self.path.with_name("report"))
+            write_report([self.path], self.path.with_name("report"), tables_only=True)
 
     def close(self) -> None:
         self.training.close()

@@ -26,6 +26,7 @@ HEIGHT = 230  # of a line chart's plot [pixels]
 ROW = 23  # height of a heat map's row [pixels]
 _WIDTH = 420  # of a file's plot [pixels]
 _PNG_SCALE = 3
+_LABEL = "datum.value === 0 ? '0' : datum.label"  # without the unit's prefix, as in 0M
 _VEGA_LITE = alt.SCHEMA_VERSION.rpartition(".")[0]
 
 
@@ -47,25 +48,30 @@ def svg(figure: Figure, methods: Sequence[str]) -> str:
     spec = _with_values(_chart(figure, interactive=False), figure, methods)
     spec |= {"width": _WIDTH, "title": title}
     file_config = config(LIGHT) | {"background": LIGHT["surface"], "font": "sans-serif"}
-    return vl_convert.vegalite_to_svg(
+    drawing: str = vl_convert.vegalite_to_svg(
         spec, vl_version=_VEGA_LITE, config=file_config, allowed_base_urls=[]
     )
+    return drawing
 
 
 def png(drawing: str) -> bytes:
     """Return an SVG drawing as PNG."""
-    return vl_convert.svg_to_png(drawing, scale=_PNG_SCALE)
+    image: bytes = vl_convert.svg_to_png(drawing, scale=_PNG_SCALE)
+    return image
 
 
 @cache
 def javascript() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script that needs no network."""
-    return vl_convert.javascript_bundle(vl_version=_VEGA_LITE)
+    """Return Vega, Vega-Lite and Vega-Embed as one script, which defines vegaEmbed."""
+    script: str = vl_convert.javascript_bundle(
+        "window.vegaEmbed = vegaEmbed;", vl_version=_VEGA_LITE
+    )
+    return script
 
 
 def page_config() -> Spec:
-    """Return how charts look within the page; the methods' switches are their legend."""
-    return config(VARIABLES) | {"background": None, "font": "system-ui", "legend": {"disable": True}}
+    """Return how charts look within the page."""
+    return config(VARIABLES) | {"background": None, "font": "system-ui"}
 
 
 def config(colours: Mapping[str, str]) -> Spec:
@@ -82,8 +88,8 @@ def config(colours: Mapping[str, str]) -> Spec:
         },
         "axisX": {"grid": False},
         "legend": {
-            **texts, "title": None, "orient": "bottom", "direction": "vertical", "columns": 1,
-            "labelLimit": _WIDTH, "symbolType": "stroke", "symbolStrokeWidth": 2,
+            **texts, "orient": "bottom", "direction": "vertical", "columns": 1,
+            "labelLimit": _WIDTH, "symbolType": "stroke", "symbolOpacity": 1,
         },
     }  # fmt: skip
 
@@ -109,13 +115,13 @@ def _line_chart(
 ) -> Spec:  # fmt: skip
     x = alt.X(
         "x:Q", title=x_label, scale=alt.Scale(zero=False, nice=False),
-        axis=alt.Axis(format=x_format.axis, tickCount=5, labelFlush=True),
+        axis=alt.Axis(format=x_format.axis, labelExpr=_LABEL, tickCount=5, labelFlush=True),
     )  # fmt: skip
     y = alt.Y(
         "y:Q", title=y_label, scale=alt.Scale(zero=zero),
-        axis=alt.Axis(format=y_format.axis, tickCount=5),
+        axis=alt.Axis(format=y_format.axis, labelExpr=_LABEL, tickCount=5),
     )  # fmt: skip
-    base = alt.Chart().encode(x=x, color=_COLOUR, detail="s:N")
+    base = alt.Chart().encode(x=x, color=_colour(legend=not interactive), detail="s:N")
     layers = []
     if banded:
         band = base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q", title=y_label), y2="high:Q")
@@ -153,13 +159,11 @@ def _line_chart(
 @cache
 def _heat_map(x_label: str, rows: int) -> Spec:
     labels = alt.Axis(labelAngle=0, labelOverlap="greedy", labelSeparation=8)
-    opacity = alt.Opacity(
-        "share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 1]), legend=None
-    )
+    opacity = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 1]), legend=None)
     cells = alt.Chart(height=ROW * rows).mark_rect().encode(
-        x=alt.X("x:O", title=x_label, axis=labels),
-        y=alt.Y("row:N", title=None, sort=None, axis=alt.Axis(labelLimit=_WIDTH)),
-        color=_COLOUR,
+        x=alt.X("x:O", title=x_label, axis=labels, scale=alt.Scale(paddingInner=0.06)),
+        y=alt.Y("row:N", title=None, sort=None, scale=alt.Scale(paddingInner=0.12)),
+        color=_colour(),
         opacity=opacity,
         tooltip=[
             alt.Tooltip("row:N", title="network"),
@@ -170,15 +174,19 @@ def _heat_map(x_label: str, rows: int) -> Spec:
     return _finished(cells)
 
 
-# The same colour for a method in all figures; the legend lists the methods of a figure.
-_COLOUR = alt.Color(
-    "method:N",
-    scale=alt.Scale(domain=alt.ExprRef("methods"), range="category"),
-    legend=alt.Legend(values=alt.ExprRef("drawn")),
-)
+def _colour(*, legend: bool = False) -> alt.Color:
+    """Return the encoding that gives a method the same colour in all figures.
+
+    On the page the switches of the methods are the legend; a file lists the methods that it shows.
+    """
+    return alt.Color(
+        "method:N",
+        scale=alt.Scale(domain=alt.ExprRef("methods"), range="category"),
+        legend=alt.Legend(title=None, values=alt.ExprRef("drawn")) if legend else None,
+    )
 
 
-def _finished(chart: alt.Chart | alt.LayerChart) -> Spec:
+def _finished(chart: Any) -> Spec:
     """Return a chart's specification, whose rows are joined with what is known of their series."""
     known = ["method", "m", "part", "dashed", "again"]
     source = alt.LookupData(alt.NamedData("series"), key="s", fields=known)
@@ -186,7 +194,8 @@ def _finished(chart: alt.Chart | alt.LayerChart) -> Spec:
         "indexof(hidden, datum.m) < 0"
     )
     with alt.theme.enable("none"):
-        return chart.properties(data=alt.NamedData("points")).to_dict()
+        spec: Spec = chart.properties(data=alt.NamedData("points")).to_dict()
+    return spec
 
 
 def _with_values(chart: Spec, figure: Figure, methods: Sequence[str]) -> Spec:

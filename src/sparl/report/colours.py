@@ -1,7 +1,7 @@
 """The colours of a report, for light and dark screens.
 
-Each method has one of `METHOD_COLOURS` colours. They contrast with both surfaces by at least 3 to 1,
-and texts with theirs by at least 4.5 to 1 (WCAG 2.2, 1.4.11 and 1.4.3).
+Each method has one of `METHOD_COLOURS` colours, whose contrast with the surface is at least 3 to 1;
+that of texts is at least 4.5 to 1 (WCAG 2.2, 1.4.11 and 1.4.3).
 """
 
 from __future__ import annotations

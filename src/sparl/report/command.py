@@ -36,7 +36,7 @@ class ReportOptions:
     """
 
     paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH...")]
-    """Folders of runs, studies and archives; and files of studies, to say which runs are missing."""
+    """Folders of runs, studies and archives; and study files, to say which runs are missing."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("report")
     """Where to write."""
     shade: Shade = "interval"
@@ -106,7 +106,7 @@ def write_report(
         if files:
             _write(each, files)
             _count_others(each, files)
-    say(f"{summary(runs)} {out / list(page)[0]}")
+    say(f"{summary(runs)} {out / next(iter(page))}")
 
 
 def _charts() -> ModuleType:

@@ -46,9 +46,7 @@ class Series:
             return self
         keep = np.arange(self.x.size - 1, -1, -every)[::-1]
         low, high = (None if v is None else v[keep] for v in (self.low, self.high))
-        return Series(
-            self.method, self.x[keep], self.y[keep], low, high, self.part, self.dashed
-        )
+        return Series(self.method, self.x[keep], self.y[keep], low, high, self.part, self.dashed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,8 +26,8 @@ _POLICY = (
     "img-src data:; media-src data:"
 )
 _NOTICE = (
-    "<!-- Contains Vega, Vega-Lite, Vega-Embed and Vega-Tooltip, Copyright University of Washington "
-    "Interactive Data Lab, BSD-3-Clause; and D3, Copyright Mike Bostock, ISC -->"
+    "<!-- Contains Vega, Vega-Lite, Vega-Embed and Vega-Tooltip, Copyright University of "
+    "Washington Interactive Data Lab, BSD-3-Clause; and D3, Copyright Mike Bostock, ISC -->"
 )
 
 
@@ -96,9 +96,9 @@ class Page:
         )
 
     def _figure(self, figure: Figure) -> str:
-        of = f' data-m="{self._methods.index(figure.method)}"' if isinstance(figure, HeatMap) else ""
+        method = self._data_m(figure.method) if isinstance(figure, HeatMap) else ""
         return (
-            f"<figure{of}><h3>{in_html(figure.title)}</h3>"
+            f"<figure{method}><h3>{in_html(figure.title)}</h3>"
             f'<div role="img" aria-label="{in_html(figure.description())}">'
             '<div class="chart" aria-hidden="true"></div></div>'
             f'<script type="application/json">{in_script(self._specs[figure.name])}</script>'
@@ -115,7 +115,7 @@ class Page:
                 if heading == "method" else f"<td>{in_html(cell)}</td>"
                 for (heading, _), cell in zip(table.shown(), cells, strict=True)
             )  # fmt: skip
-            rows.append(f'<tr data-m="{self._methods.index(method)}">{marked}</tr>')
+            rows.append(f"<tr{self._data_m(method)}>{marked}</tr>")
         inner = (
             f'<div class="scroll" tabindex="0" role="region" aria-label="{in_html(table.title)}, '
             f'table"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
@@ -125,7 +125,7 @@ class Page:
 
     def _clips(self) -> str:
         clips = "".join(
-            f'<figure data-m="{self._methods.index(label)}">{video}'
+            f"<figure{self._data_m(label)}>{video}"
             f"<figcaption>{in_html(caption)}</figcaption></figure>"
             for label, video, caption in _videos(self._runs)
         )
@@ -139,6 +139,10 @@ class Page:
         if title in _CLOSED:
             return f'<details id="{name}"><summary>{head}</summary>{text}{inner}</details>'
         return f'<section id="{name}">{head}{text}{inner}</section>'
+
+    def _data_m(self, method: str) -> str:
+        """Return the attribute by which the page hides what belongs to one method."""
+        return f' data-m="{self._methods.index(method)}"'
 
     def _colour(self, method: str) -> str:
         return f"c{self._methods.index(method) % colours.METHOD_COLOURS}"
