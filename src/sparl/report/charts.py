@@ -97,8 +97,7 @@ def config(colours: Mapping[str, str]) -> Spec:
 def _chart(figure: Figure, *, interactive: bool) -> Spec:
     """Return the specification of a figure without its values, which `_with_values` adds."""
     if isinstance(figure, HeatMap):
-        x_label = f"{figure.column} (full colour: {figure.most:g} {figure.unit})"
-        return _heat_map(x_label, len(figure.rows))
+        return _heat_map(figure.column, figure.unit, figure.most, len(figure.rows))
     assert isinstance(figure, LineChart)
     return _line_chart(
         figure.x_label, figure.y_label, _formats([s.x for s in figure.series]),
@@ -157,18 +156,19 @@ def _line_chart(
 
 
 @cache
-def _heat_map(x_label: str, rows: int) -> Spec:
+def _heat_map(column: str, unit: str, most: float, rows: int) -> Spec:
+    title = f"{column} (full colour: {most:g} {unit})"
     labels = alt.Axis(labelAngle=0, labelOverlap="greedy", labelSeparation=8)
     opacity = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 1]), legend=None)
     cells = alt.Chart(height=ROW * rows).mark_rect().encode(
-        x=alt.X("x:O", title=x_label, axis=labels, scale=alt.Scale(paddingInner=0.06)),
+        x=alt.X("x:O", title=title, axis=labels, scale=alt.Scale(paddingInner=0.06)),
         y=alt.Y("row:N", title=None, sort=None, scale=alt.Scale(paddingInner=0.12)),
         color=_colour(),
         opacity=opacity,
         tooltip=[
             alt.Tooltip("row:N", title="network"),
-            alt.Tooltip("x:O", title="column"),
-            alt.Tooltip("y:Q", title="value"),
+            alt.Tooltip("x:O", title=column),
+            alt.Tooltip("y:Q", title=unit),
         ],
     )  # fmt: skip
     return _finished(cells)
