@@ -163,9 +163,8 @@ def test_a_name_is_only_text_in_the_page(name: str, tmp_path: Path, browser: Bro
     page.on("request", lambda request: request.url.startswith(("file:", "data:"))
             or trouble.append(request.url))  # fmt: skip
     page.goto((tmp_path / "page.html").as_uri())
-    for chart in page.locator(".chart").all():
-        chart.locator("svg").wait_for()
-        chart.hover()
+    for mark in (".mark-symbol path", ".mark-rect path"):
+        page.locator(mark).nth(1).hover(force=True)
         page.locator("#vg-tooltip-element table").wait_for()
     shown = name.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e").replace("\udcff", "\\udcff")
     assert page.locator("h3").first.inner_text() == shown

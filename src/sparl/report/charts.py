@@ -146,12 +146,14 @@ def _line_chart(
                 alt.Tooltip("low:Q", title="band from", format=y_format.tooltip),
                 alt.Tooltip("high:Q", title="band to", format=y_format.tooltip),
             ]
-        nearest = alt.selection_point(
-            name="nearest", on="pointermove", clear="pointerout", nearest=True, empty=False
+        pointed = alt.selection_point(
+            name="pointed", on="pointerover", clear="pointerout", empty=False
         )
-        seen = alt.condition(nearest, alt.value(1), alt.value(0))
-        points = base.mark_circle(size=60).encode(y=y, opacity=seen, tooltip=tips)
-        layers.append(points.add_params(nearest))
+        seen = alt.condition(pointed, alt.value(0.6), alt.value(0))
+        # Large enough to be met with a pointer near the line. Vega-Lite can find the nearest point
+        # instead, but its tooltip then says "undefined" for texts.
+        points = base.mark_circle(size=200).encode(y=y, opacity=seen, tooltip=tips)
+        layers.append(points.add_params(pointed))
     return _finished(alt.layer(*layers, height=HEIGHT))
 
 

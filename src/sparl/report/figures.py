@@ -115,8 +115,8 @@ class HeatMap(Figure):
 
     @property
     def most(self) -> float:
-        """The largest cell, at least 1."""
-        return max(1.0, *(float(row.max()) for _, row in self.rows if row.size))
+        """The largest finite cell, at least 1."""
+        return max([1.0, *(float(v) for _, row in self.rows for v in row[np.isfinite(row)])])
 
     def description(self) -> str:
         """Return the range of every row, and how many of its cells are not 0."""
