@@ -22,8 +22,10 @@ from sparl.methods import preset
 from sparl.report.colours import DARK, LIGHT
 from sparl.report.figures import MOST_POINTS, Figure, HeatMap, LineChart, Series, short
 from sparl.report.pictures import Shade, all_sections
+from sparl.report.return_tables import returns, together
+from sparl.report.run_tables import costs, origins
 from sparl.report.runs import collect, label
-from sparl.report.tables import Row, costs, origins, returns, together
+from sparl.report.table import Row
 
 ENV = "HalfCheetah-v3"
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 MOST_POINTS = 250  # of a drawn line
+STEPS = "environment steps"  # the label of their axis
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from sparl.report.escape import in_html, in_markdown, in_script
 from sparl.report.figures import Figure, HeatMap
 from sparl.report.pictures import Section
 from sparl.report.runs import Collection
-from sparl.report.tables import Table
+from sparl.report.table import Table
 from sparl.wording import counted
 
 CLIPS = "*.mp4"  # in a run's folder, from sparl play --video
