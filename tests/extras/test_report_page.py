@@ -88,7 +88,7 @@ def test_a_method_is_switched_off_everywhere(browser: Browser, report: Path) -> 
     # Figures that are drawn later lack it too, and heat maps of it are hidden.
     page.locator("#what-the-networks-look-at summary").click()
     maps = page.locator("#what-the-networks-look-at figure")
-    assert (maps.count(), maps.locator("visible=true").count()) == (20, 10)
+    assert (maps.count(), maps.locator("visible=true").count()) == (30, 20)
     last = page.locator("#return-against-computation figure").last
     last.scroll_into_view_if_needed()
     last.locator("svg").wait_for()

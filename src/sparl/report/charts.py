@@ -84,7 +84,7 @@ def config(colours: Mapping[str, str]) -> Spec:
         "title": {"color": colours["ink"], "fontSize": 13},
         "axis": {
             **texts, "titleFontWeight": "normal", "gridColor": colours["line"], "domain": False,
-            "ticks": False, "labelPadding": 6,
+            "ticks": False, "labelPadding": 6, "labelSeparation": 8,
         },
         "axisX": {"grid": False},
         "legend": {

@@ -1,4 +1,4 @@
-"""The figures of a report, drawn from what the runs recorded."""
+"""The figures of a report, from what the runs recorded."""
 
 from __future__ import annotations
 
@@ -53,15 +53,16 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         ),
         Section(
             "Topology over time",
-            "Of the first run of each method: connections that existed at the start, and how many "
-            "each evolution drops and grows; of those, a few return at once. Dead links: dropped "
-            "connections whose weight was exactly 0, where recorded. Dashed: critics.",
+            "Of the first run of each method: the share of the initial connections that remain, "
+            "and the share that each topology update drops and grows; a few of these return at once. "
+            "Dead links: dropped connections whose weight was exactly 0, where recorded. Dashed: "
+            "critics.",
             list(topology(runs)),
         ),
         Section(
             "Degrees",
-            "How many connections reach a neuron (in) or leave it (out), at the end and, dashed, "
-            "at the start; of the first run of each sparse method.",
+            "Number of connections that enter (in) or leave (out) a neuron, at the end and, "
+            "dashed, at the start; of the first run of each sparse method.",
             list(degrees(runs)),
         ),
         Section(
@@ -81,14 +82,14 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
 
 
 def learning_curves(runs: Collection, shade: Shade) -> Iterator[Figure]:
-    """Mean return over environment steps, one figure per environment."""
+    """Yield the mean return over environment steps, one figure per environment."""
     for env in runs.environments:
         groups = runs.of_environment(env)
         yield from _curves(groups, "learning", STEPS, lambda group: group.env_steps, shade)
 
 
 def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
-    """Mean return over FLOPs, CPU time and wall-clock time."""
+    """Yield the mean return over FLOPs, CPU time and wall-clock time."""
 
     def flops(group: Group) -> Array | None:
         each = group.flops_per_update
@@ -127,7 +128,7 @@ def _curves(
     groups: Sequence[Group], name: str, x_label: str, x: Callable[[Group], Array | None],
     shade: Shade,
 ) -> Iterator[Figure]:  # fmt: skip
-    """Draw the mean return of those groups of one environment for which `x` gives an axis."""
+    """Yield the mean return of those groups of one environment for which `x` gives an axis."""
     series = []
     for group in groups:
         along = x(group)
@@ -152,7 +153,7 @@ def _band(curves: Array, shade: Shade) -> tuple[Array, Array]:
 
 
 def profiles(runs: Collection) -> Iterator[Figure]:
-    """Performance profiles over all environments."""
+    """Yield the performance profile over all environments."""
     found = scores(runs)
     if not found:
         return

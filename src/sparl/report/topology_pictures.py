@@ -1,4 +1,4 @@
-"""The figures of what topologies, degrees and RLx2's replay did during a run."""
+"""Figures of the topology over time, degrees, wiring and RLx2's replay."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sparl.report.runs import Collection
 
 
 def topology(runs: Collection) -> Iterator[Figure]:
-    """Connections kept since the start, moved by each evolution, and dead ones among them."""
+    """Yield initial connections that remain, moved connections, and dead links among them."""
     for env in runs.environments:
         kept, moved, dead = [], [], []
         for group in runs.of_environment(env):
             for network in ("actor", "critics"):
-                updates, overlap, share, new, dead_share = _evolutions(group.runs[0], network)
+                updates, overlap, share, new, dead_share = _topology_updates(group.runs[0], network)
                 if not updates.size:
                     continue
                 dashed = network == "critics"
@@ -31,16 +31,21 @@ def topology(runs: Collection) -> Iterator[Figure]:
                         Series(group.label, updates, dead_share, part=network, dashed=dashed)
                     )
         if kept:
-            yield LineChart(f"kept-{env}", env, "updates", "% there since the start", kept, True)
-            yield LineChart(f"moved-{env}", env, "updates", "% moved per evolution", moved, True)
+            yield LineChart(
+                f"kept-{env}", env, "updates", "% of the initial connections", kept, True
+            )
+            yield LineChart(
+                f"moved-{env}", env, "updates", "% moved per topology update", moved, True
+            )
         if dead:
             yield LineChart(f"dead-{env}", env, "updates", "% dead links", dead, True)
 
 
-def _evolutions(run: FinishedRun, network: str) -> tuple[Array, Array, Array, Array, Array]:
-    """Update, and in percent of the connections: those of the start, moved, moved for good, dead.
+def _topology_updates(run: FinishedRun, network: str) -> tuple[Array, Array, Array, Array, Array]:
+    """Return the updates, and in percent of the connections: initial, moved, new and dead ones.
 
-    The last is NaN where it was not recorded.
+    New connections are the moved ones without those that return at once. The share of dead links is
+    NaN where it was not recorded.
     """
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * 5)
     for row in run.topology[network]:
@@ -57,7 +62,7 @@ def _evolutions(run: FinishedRun, network: str) -> tuple[Array, Array, Array, Ar
 
 
 def degrees(runs: Collection) -> Iterator[Figure]:
-    """Distributions of in- and out-degrees of the hidden layers, at the start and the end."""
+    """Yield distributions of the hidden layers' in- and out-degrees at the start and the end."""
     for env in runs.environments:
         sparse = [g for g in runs.of_environment(env) if _is_sparse(g.runs[0])]
         for network in ("actor", "critics"):
@@ -79,13 +84,13 @@ def degrees(runs: Collection) -> Iterator[Figure]:
 
 
 def _degrees(run: FinishedRun, when: str, network: str, layer: int, side: str) -> list[int]:
-    """Degrees of a hidden layer's neurons, in all members of a network."""
+    """Return the degrees of a hidden layer's neurons in all members of a network."""
     members = run.degrees[when][network]
     return [d for m in members if layer < len(m) - 1 for d in m[layer][side]]
 
 
 def _distributions(counts: list[tuple[str, str, list[int]]]) -> list[Series]:
-    """Percent of neurons with so many connections, in the same 24 bins, or fewer, for all."""
+    """Return the percentage of neurons by number of connections, in at most 24 common bins."""
     if not counts:
         return []
     low, high = min(min(c) for *_, c in counts), max(max(c) for *_, c in counts)
@@ -102,7 +107,7 @@ def _distributions(counts: list[tuple[str, str, list[int]]]) -> list[Series]:
 
 
 def wiring(runs: Collection) -> Iterator[Figure]:
-    """Heat maps: connections of each input of each network."""
+    """Yield heat maps of the connections of each input of each network."""
     for group in runs.groups:
         run = group.runs[0]
         if not _is_sparse(run):
@@ -120,7 +125,7 @@ def wiring(runs: Collection) -> Iterator[Figure]:
 
 
 def _is_sparse(run: FinishedRun) -> bool:
-    """Whether its degrees are known and its first layer is not full."""
+    """Return whether the degrees of a run are known and its first layer is not full."""
     if not run.degrees:
         return False
     first = run.degrees["initial"]["actor"][0][0]
@@ -128,7 +133,7 @@ def _is_sparse(run: FinishedRun) -> bool:
 
 
 def replay(runs: Collection) -> Iterator[Figure]:
-    """Replay size, policy distance and n-step of runs with a dynamic replay."""
+    """Yield replay size, policy distance and n of n-step targets of runs with a dynamic replay."""
     for env in runs.environments:
         dynamic = [g for g in runs.of_environment(env) if g.config.dynamic_buffer]
         for column, y_label in (
