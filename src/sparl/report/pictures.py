@@ -55,8 +55,8 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
             "Topology over time",
             "Of the first run of each method: the share of the initial connections that remain, "
             "and the share that each topology update drops and grows; a few of these return at "
-            "once. Dead links: dropped connections whose weight was exactly 0, where recorded. Dashed: "
-            "critics.",
+            "once. Dead links: dropped connections whose weight was exactly 0, where recorded. "
+            "Dashed: critics.",
             list(topology(runs)),
         ),
         Section(
