@@ -95,9 +95,9 @@ def test_a_method_has_the_same_colour_in_every_figure() -> None:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with PNG files of two methods."""
     runs = tmp_path_factory.mktemp("runs")
-    for method in ("TD3", "RLx2-TD3"):
+    for rank, method in enumerate(("TD3", "RLx2-TD3"), 1):
         for seed in range(2):
-            curve = [100.0 * k * (1 + seed) for k in range(21)]
+            curve = [100.0 * k * (rank + seed) for k in range(21)]
             run = runs / f"{method}-{seed}"
             write_run(run, method, ENV, curve, seed=seed, cpu=0.5, dead=3, settings="rlx2")
     assert main(["report", str(runs), "--png", "--out", str(runs / "report")]) == 0
@@ -128,7 +128,7 @@ def test_a_learning_curve_shows_the_mean_and_its_band(written: Path) -> None:
     page = (written / "report.html").read_text()
     specs = [json.loads(s) for s in re.findall(r'<script type="application/json">(.*?)</', page)]
     (points, series) = (specs[0]["datasets"][name] for name in ("points", "series"))
-    assert [row["method"] for row in series] == ["TD3", "RLx2-TD3"]
+    assert [row["method"] for row in series] == ["TD3 (settings rlx2)", "RLx2-TD3"]
     last = {row["s"]: row for row in points}[0]
     assert last == {"s": 0, "x": 100_000.0, "y": 3000.0, "low": 2000.0, "high": 4000.0}
 
