@@ -11,8 +11,9 @@ import re
 
 from sparl.wording import visible
 
-# The characters that begin a formula in a spreadsheet's cell, with their full-width forms.
-_FORMULA = re.compile("[=+@\uff1d\uff0b\uff0d\uff20-]")
+# The start of a formula in a spreadsheet's cell, full-width forms included. In many countries a
+# semicolon begins another cell.
+_FORMULA = re.compile("((?:^|;)[\\s\"']*)(?=[=+@\uff1d\uff0b\uff0d\uff20-])")
 # Emphasis, code, links, HTML, table cells, and the texts that GitHub turns into links by itself.
 _MARKDOWN = re.compile(
     r"[\\`*\[\]<>|&~@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE
@@ -47,5 +48,4 @@ def in_csv(value: object) -> object:
     """Return a cell for CSV: numbers unchanged, texts such that no spreadsheet evaluates them."""
     if not isinstance(value, str):
         return value
-    text = visible(value).replace("\n", " ")
-    return f"'{text}" if _FORMULA.match(text) else text
+    return _FORMULA.sub(r"\1'", visible(value).replace("\n", " "))
