@@ -302,6 +302,9 @@ WITHOUT_INFLUENCE = frozenset(
         "threads", "tensorboard",
     }
 )  # fmt: skip
+# Where a run is written, and whether it replaces another one: only the user decides that, on the
+# command line or in a call. No file of ours holds these fields, and a file that sets one is rejected.
+NOT_FROM_FILES = ("run_dir", "overwrite", "resume")
 # What may be another one when a run goes on.
 CHANGEABLE = frozenset(
     {"checkpoint_every_env_steps", "keep_checkpoint", "stop_at", "tensorboard", "threads"}

@@ -203,6 +203,32 @@ def test_a_checkpoints_configuration_passes_the_same_check(
     rejected(capsys, ["resume", str(run)])
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"run_dir": "mine", "overwrite": True}, {"overwrite": True}, {"resume": "auto"}],
+    ids=str,
+)
+def test_a_file_does_not_decide_where_results_are_written(
+    fields: dict[str, Any], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    run.rename("mine")
+    before = {path.name: path.read_bytes() for path in Path("mine").iterdir() if path.is_file()}
+    config = {"method": "TD3", "env": "Pendulum-v1", "steps": 20, **fields}
+    Path("sent.toml").write_bytes(tomli_w.dumps(config).encode())
+    name = next(iter(fields))
+    said = rejected(capsys, ["train", "--config", "sent.toml"], 2)
+    assert f"sent.toml: {name} cannot be set in a file" in said
+    assert f"use --{name.replace('_', '-')}" in said
+    assert not Path("runs").exists()
+    assert before == {
+        path.name: path.read_bytes() for path in Path("mine").iterdir() if path.is_file()
+    }
+    set_fields(Path("mine"), **fields)
+    assert "config.toml" in rejected(capsys, ["resume", "mine"])
+
+
 def test_names_that_the_command_line_accepts_are_accepted_in_a_file(run: Path) -> None:
     for env in ("Pendulum-v1", "Unversioned", "a_module.b:ALE/Pong.x-v5", "phys2d/CartPole-v1"):
         set_fields(run, env=env)

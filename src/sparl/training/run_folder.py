@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import FIELDS, Config
+from sparl.configuration import FIELDS, NOT_FROM_FILES, Config
 from sparl.errors import DataError, ResourceError, RunExists, RunInUse, UsageError
 from sparl.methods import config_of, run_name
 from sparl.training.durable import is_temporary, user_path, why_no_name
@@ -191,10 +191,11 @@ class RunFolder:
         Raises:
             ResourceError: it cannot be written.
         """
-        unsaid = ("run_dir", "overwrite", "resume")
-        fields = {k: v for k, v in config.as_dict().items() if k not in unsaid}
+        fields = {k: v for k, v in config.as_dict().items() if k not in NOT_FROM_FILES}
         # TOML has no word for None: such fields are named.
-        fields["unset"] = [n for n in FIELDS if n not in config.as_dict() and n not in unsaid]
+        fields["unset"] = [
+            n for n in FIELDS if n not in config.as_dict() and n not in NOT_FROM_FILES
+        ]
         self.write(CONFIG, toml_bytes(fields))
 
     @_advised()
