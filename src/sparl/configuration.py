@@ -303,7 +303,7 @@ WITHOUT_INFLUENCE = frozenset(
     }
 )  # fmt: skip
 # Where a run is written, and whether it replaces another one: only the user decides that, on the
-# command line or in a call. No file of ours holds these fields, and a file that sets one is rejected.
+# command line or in a call. We write them to no file, and a file that sets one is rejected.
 NOT_FROM_FILES = ("run_dir", "overwrite", "resume")
 # What may be another one when a run goes on.
 CHANGEABLE = frozenset(

@@ -21,6 +21,7 @@ import tomli_w
 from numpy.random import Generator
 
 from hostile.changes import (
+    MODULE,
     NASTY,
     TEXTS,
     Files,
@@ -104,7 +105,8 @@ def config(specimens: dict[str, Files], rng: Generator) -> Case:
                          {"run_dir": place, "overwrite": True})  # fmt: skip
     elif rejected:
         name = str(_pick(rng, *_NAMES))
-        content[name] = _pick(rng, *(text for text in TEXTS if text.isascii()))
+        content[name] = text = _pick(rng, *(text for text in TEXTS if text.isascii()))
+        rejected = not text.startswith(MODULE)  # else it may name an environment or a rule
     else:
         content = hostile_tree(content, rng)
     files["config.toml"] = tomli_w.dumps(content).encode("utf-8", "surrogatepass")
@@ -175,8 +177,9 @@ def study(specimens: dict[str, Files], rng: Generator) -> Case:
     kind = int(rng.integers(4))
     if kind == 0:
         name = str(_pick(rng, "methods", "environments"))
-        content[name] = [*content[name], _pick(rng, *(t for t in TEXTS if t.isascii()))]
-        rejected = True
+        text = _pick(rng, *(text for text in TEXTS if text.isascii()))
+        content[name] = [*content[name], text]
+        rejected = not text.startswith(MODULE)
     elif kind == 1:
         where = _pick(rng, content["fields"], content, {})
         where[str(_pick(rng, *_NAMES, "run_dir", "warm_start", *TEXTS))[:100]] = _pick(rng, *TEXTS)
