@@ -33,7 +33,7 @@ MODULE, MARK, OWNED = "canary_module", "canary-mark", "owned"
 TEXTS: list[str] = [
     "x */ extern int system(const char *); "
     f'static void __attribute__((constructor)) f(void) {{ (void)!system("touch {OWNED}"); }} /*',
-    f"*/ __attribute__((constructor)) static void f(void) {{ fopen(\"{OWNED}\", \"w\"); }} //",
+    "*/ int x = y; /*",
     f"{MODULE}:Canary-v0", MODULE, f"{MODULE}:Pendulum-v1", f"__import__('{MODULE}')",
     f"<script>{MARK}</script>", f"<img src=x onerror={MARK}>", f"</text><{MARK}/>",
     f"={MARK}(1)", f"+{MARK}", f"-{MARK}", f"@{MARK}", f"\t={MARK}", f"| [{MARK}](javascript:x) |",

@@ -98,19 +98,38 @@ def config(specimens: dict[str, Files], rng: Generator) -> Case:
     )  # fmt: skip
     files = dict(specimens["stopped" if words[0] == "resume" else "finished"])
     content = tomllib.loads(files["config.toml"].decode())
-    rejected = words[0] in ("train", "resume") or rng.random() < 0.5
-    if words[0] == "train" and rng.random() < 0.3:
+    kind = float(rng.random())
+    rejected = False
+    if kind < 0.2:  # a module's environment, where some commands need one
+        content["env"] = f"{MODULE}:{_pick(rng, 'Canary-v0', 'Pendulum-v1')}"
+        rejected = words[0] in ("evaluate", "resume", "train")
+        if rng.random() < 0.5:  # an export is then checked in the environment
+            files = without_observations(files)
+            rejected |= words[0] == "export"
+    elif "c" in words and kind < 0.6:  # the text stands in a comment, and is compiled
+        content[str(_pick(rng, "method", "env"))] = TEXTS[0]
+        rejected = True
+    elif words[0] == "train" and kind < 0.5:
         place = _pick(rng, "../next/run", "other/run", "../next/new")
         content |= _pick(rng, {"run_dir": place}, {"overwrite": True}, {"resume": "auto"},
                          {"run_dir": place, "overwrite": True})  # fmt: skip
-    elif rejected:
-        name = str(_pick(rng, *_NAMES))
+        rejected = True
+    elif words[0] in ("train", "resume") or kind < 0.7:
+        name = str(_pick(rng, "method", "env", *_NAMES))
         content[name] = text = _pick(rng, *(text for text in TEXTS if text.isascii()))
         rejected = not text.startswith(MODULE)  # else it may name an environment or a rule
     else:
         content = hostile_tree(content, rng)
     files["config.toml"] = tomli_w.dumps(content).encode("utf-8", "surrogatepass")
     return Case(_of_run(files), words, writes, rejected)
+
+
+def without_observations(files: Files) -> Files:
+    """The files of a run whose agent has no observations of its own, as an archive keeps it."""
+    manifest = json.loads(files["agent.json"])
+    manifest.pop("observations", None)
+    kept = {name: data for name, data in files.items() if name != "observations.safetensors"}
+    return {**kept, "agent.json": json.dumps(manifest).encode()}
 
 
 def agent(specimens: dict[str, Files], rng: Generator) -> Case:

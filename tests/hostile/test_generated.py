@@ -1,4 +1,4 @@
-"""Generated hostile files against the commands that read them, for some seconds; see campaign.py."""
+"""Generated hostile files against the commands that read them; see campaign.py."""
 
 from __future__ import annotations
 

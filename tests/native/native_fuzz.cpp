@@ -163,7 +163,8 @@ void fuzz_network() {
     }
   bool fits = true;
   for (const auto& stack : layers)
-    for (uint32_t l = 0; l < depth; l++) fits &= stack[l]->n_in == sizes[l];
+    for (uint32_t l = 0; l < depth; l++)
+      fits &= stack[l]->n_in == (l ? sizes[l] : layers[0][0]->n_in);
   std::shared_ptr<const Stack> stack;
   const Output output = one_of({Output::linear, Output::tanh});
   const bool rejected = rejects([&] { stack = std::make_shared<const Stack>(layers, output); });
