@@ -290,6 +290,8 @@ class Sandbox:
             troubles.append(f"exit code {code}: {err.strip()[-2000:]}")
         if code and code in CODES and not re.fullmatch("(warning: .*\n)*sparl: .*\n", err):
             troubles.append(f"not one line: {err[:2000]!r}")
+        if "on the exported C" in err:
+            troubles.append(f"a text became C: {err[:2000]}")
         if case.rejected and code == 0:
             troubles.append("it was accepted")
         if "Traceback" in out + err or "out of memory" in err:

@@ -61,8 +61,6 @@ def _pick(rng: Generator, *choices: Any) -> Any:
 def _command(rng: Generator, *names: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Words of one of these commands on the run `target`, and what it may write."""
     name = str(_pick(rng, *names))
-    if name == "export c" and rng.random() < 0.5:
-        name = "export npz"  # a compiler takes its time
     return {
         "evaluate": (("evaluate", "target", "--episodes", "1"), ()),
         "info": (("info", "target", *_pick(rng, (), ("--json",))), ()),
@@ -93,8 +91,8 @@ def _of_run(files: Files) -> Files:
 def config(specimens: dict[str, Files], rng: Generator) -> Case:
     """A configuration: of a run that is sent, and of the command line."""
     words, writes = _command(
-        rng, "evaluate", "info", "resume", "export c", "export npz", "report", "archive",
-        "train", "train to", "cost",
+        rng, "evaluate", "info", "resume", "export c", "export c", "export npz", "report",
+        "archive", "train", "train to", "cost",
     )  # fmt: skip
     files = dict(specimens["stopped" if words[0] == "resume" else "finished"])
     content = tomllib.loads(files["config.toml"].decode())
