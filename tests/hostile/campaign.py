@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import sparl
 from hostile.changes import MARK, MODULE, OWNED, Files
-from hostile.generators import KINDS, Case, put_links
+from hostile.generators import KINDS, Case, put_link
 from resuming import stopped_at
 from sparl.cli import main
 from sparl.studies import command as study_command
@@ -209,23 +209,22 @@ class Sandbox:
             (folder / "precious.txt").write_text("precious")
         (self.here / f"{MODULE}.py").write_text(CANARY)
         write(self.here, case.files)
+        if case.link:
+            put_link(self.here, self.canaries, *case.link)
 
     def attempt(self, seed: int, number: int) -> str:
         """Try a case; what went wrong, "" if nothing did."""
         rng = np.random.default_rng([seed, number])
         kind = list(KINDS)[number % len(KINDS)]
         case = KINDS[kind](self.specimens, rng)
-        links = rng.spawn(1)[0]
         alone = rng.random() < 1 / ALONE
         for outside in (False, True)[: 1 + alone]:
             self.fill(case)
-            about = f"{kind}: sparl {' '.join(case.words)}"
-            if kind == "links":
-                about += f"; {put_links(self.here, self.canaries, case, links)}"
             troubles = self._run_outside(case) if outside else self._run(case)
             if troubles:
+                about = f"{kind}: sparl {' '.join(case.words)}"
+                about += f"; {': '.join(case.link)}" if case.link else ""
                 return "\n".join([about, *(f"  {trouble}" for trouble in troubles)])
-            links = np.random.default_rng([seed, number]).spawn(1)[0]
         return ""
 
     def _run(self, case: Case) -> list[str]:

@@ -33,6 +33,14 @@ from hostile.changes import (
 )
 
 CHECKPOINT = "checkpoint-37"
+# What commands make, replace, append to or delete in the folders that they are given.
+_WRITTEN = (
+    "target/replay", f"target/{CHECKPOINT}", "target/evaluations.csv", "target/metrics.csv",
+    "target/topology.csv", "target/export", "target/export/policy.npz", "target/.lock",
+    "target/plan.json", "target/Pendulum-v1", "target/Pendulum-v1/DS-TD3_seed0",
+    "out/report.html", "out/README.md", "out/tables", "out/figures", "out/.lock",
+    "out/Pendulum-v1",
+)  # fmt: skip
 # Fields of a configuration that hold a registered name or an environment's id.
 _NAMES = ("method", "env", "agent", "settings", "drop", "grow", "allocation", "rewire")
 
@@ -45,13 +53,15 @@ class Case:
         files: of the folder `target`.
         words: of the command line, relative to the folder that holds `target`.
         writes: what the command may change there, by path; folders with all that is in them.
-        rejected: a value must not be accepted, whatever the command.
+        rejected: the command must not accept it.
+        link: what is put in the place of what, see `put_link`; None: nothing is.
     """
 
     files: Files
     words: tuple[str, ...]
     writes: tuple[str, ...] = ()
     rejected: bool = False
+    link: tuple[str, str] | None = None
 
 
 def _pick(rng: Generator, *choices: Any) -> Any:
@@ -91,8 +101,8 @@ def _of_run(files: Files) -> Files:
 def config(specimens: dict[str, Files], rng: Generator) -> Case:
     """A configuration: of a run that is sent, and of the command line."""
     words, writes = _command(
-        rng, "evaluate", "info", "resume", "export c", "export c", "export npz", "report",
-        "archive", "train", "train to", "cost",
+        rng, "evaluate", "info", "resume", "export c", "export c", "export c", "export npz",
+        "report", "archive", "train", "train to", "cost",
     )  # fmt: skip
     files = dict(specimens["stopped" if words[0] == "resume" else "finished"])
     content = tomllib.loads(files["config.toml"].decode())
@@ -104,8 +114,8 @@ def config(specimens: dict[str, Files], rng: Generator) -> Case:
         if rng.random() < 0.5:  # an export is then checked in the environment
             files = without_observations(files)
             rejected |= words[0] == "export"
-    elif "c" in words and kind < 0.6:  # the text stands in a comment, and is compiled
-        content[str(_pick(rng, "method", "env"))] = TEXTS[0]
+    elif "c" in words and kind < 0.8:  # the text stands in a comment, and is compiled
+        content["env"] = TEXTS[0]
         rejected = True
     elif words[0] == "train" and kind < 0.5:
         place = _pick(rng, "../next/run", "other/run", "../next/new")
@@ -234,64 +244,61 @@ def archive(specimens: dict[str, Files], rng: Generator) -> Case:
     return Case(files, words, writes)
 
 
-KINDS: dict[str, Callable[[dict[str, Files], Generator], Case]] = {
-    "config": config, "agent": agent, "checkpoint": checkpoint, "tables": tables, "study": study,
-    "archive": archive,
-}  # fmt: skip
-
-
 def links(specimens: dict[str, Files], rng: Generator) -> Case:
-    """Folders as they should be, for `with_links`."""
-    kind = str(_pick(rng, "stopped", "finished", "study", "archive"))
+    """Valid folders with a link or a special file in the place of something."""
+    kind = str(_pick(rng, "stopped", "stopped", "finished", "study", "archive"))
     files = {f"target/{name}": data for name, data in specimens[kind].items()}
     files["study.toml"] = specimens["study.toml"]["study.toml"]
     files |= {f"finished/{name}": data for name, data in specimens["finished"].items()}
     names = {
-        "stopped": ("resume", "resume", "overwrite", "evaluate", "info", "export npz"),
-        "finished": ("report", "archive", "export npz", "evaluate", "resume", "overwrite"),
+        "stopped": ("resume", "resume", "overwrite", "overwrite", "export npz", "evaluate", "info"),
+        "finished": ("report", "archive", "export npz", "evaluate"),
         "study": ("status", "study", "report study", "report"),
         "archive": ("archive into", "report", "status archived"),
     }[kind]
-    return Case(files, *_command(rng, *names))
+    words, writes = _command(rng, *names)
+    there = {part for name in files for part in (name, *map(str, Path(name).parents))}
+    there = {part for part in there if part.startswith("target/")}
+    made = {name for name in _WRITTEN if name.startswith(("out/", "target/export"))}
+    within = tuple(f"{name}/" for name in writes)
+    written = [name for name in _WRITTEN if name in there | made and name.startswith(within)]
+    name = str(_pick(rng, *(written if written and rng.random() < 0.7 else sorted(there))))
+    how = str(_pick(rng, "moved", "moved", "moved", *LINKS))
+    trains = words[0] in ("resume", "train")
+    return Case(files, words, writes, trains and name in written and name in there, (name, how))
 
 
-KINDS["links"] = links
+LINKS = ("moved", "link to file", "link to folder", "dangling", "pipe", "other kind")
+KINDS: dict[str, Callable[[dict[str, Files], Generator], Case]] = {
+    "config": config, "agent": agent, "checkpoint": checkpoint, "tables": tables, "study": study,
+    "archive": archive, "links": links,
+}  # fmt: skip
 
 
-def put_links(here: Path, canaries: Path, case: Case, rng: Generator) -> str:
-    """Put a link or a special file in the place of something in a case's folders; returns what."""
-    places = sorted(
-        {
-            part
-            for name in case.files
-            if name.startswith("target/")
-            for part in (name, *map(str, Path(name).parents))
-            if part.count("/")
-        }
-    )
-    places += ["target/export", "target/.lock", "target/checkpoint-60", "target/plan.json",
-               "out", "out/report.html", "out/README.md", "out/tables", "out/figures",
-               "out/.lock", "out/Pendulum-v1", "target/export/policy.npz", "target/replay",
-               "target/Pendulum-v1/TD3_seed0", "target/agent.json.tmp"]  # fmt: skip
-    name = str(_pick(rng, *places))
+def put_link(here: Path, canaries: Path, name: str, how: str) -> None:
+    """Put a link or a special file in the place of a file or folder, which may not exist.
+
+    Args:
+        here: the folder that holds `target`.
+        canaries: a folder that no command names: where links lead.
+        name: of the place, below `here`.
+        how: one of LINKS. "moved": what was there is moved away and linked.
+    """
     place = here / name
     place.parent.mkdir(parents=True, exist_ok=True)
-    kind = str(_pick(rng, "moved", "moved", "link to file", "link to folder", "dangling", "pipe",
-                     "other"))  # fmt: skip
-    was_folder = place.is_dir()
-    if kind == "moved" and place.exists():
+    if how == "moved" and place.exists():
         shutil.move(place, canaries / "moved")
         place.symlink_to(canaries / "moved")
-        return f"{name}: {kind}"
+        return
+    was_folder = place.is_dir()
     if was_folder:
         shutil.rmtree(place)
     else:
         place.unlink(missing_ok=True)
-    if kind == "pipe":
+    if how == "pipe":
         os.mkfifo(place)
-    elif kind == "other":
+    elif how == "other kind":
         place.write_text("mine") if was_folder else place.mkdir()
     else:
-        goal = {"link to folder": "run", "dangling": "new"}.get(kind, "precious.txt")
+        goal = {"link to folder": "run", "dangling": "new"}.get(how, "precious.txt")
         place.symlink_to(canaries / goal)
-    return f"{name}: {kind}"
