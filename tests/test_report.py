@@ -536,7 +536,7 @@ def test_archive_refuses(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert error.count("\n") == 1
     assert main(["archive", knows, "--to", to]) == 0
     assert main(["archive", knows, "--to", to]) == 2
-    assert capsys.readouterr().err.count("archived already") == 1
+    assert "archived already" in capsys.readouterr().err
 
 
 def test_archive_keeps_two_runs_of_one_name(runs: Path, tmp_path: Path) -> None:

@@ -139,11 +139,11 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
 
 
 _TRAIN_HELP = (
-    "Every field below can also stand in a TOML file given with --config FILE, underneath the "
-    "flags; but --run-dir, --overwrite and --resume are accepted on the command line alone. "
-    "Defaults are those of the method and environment named on this command line. Integers may be "
-    "written 100_000, 1e5, 100k or 0.1M. --policy means --method; the flags of the papers' "
-    "released codes are understood where they have an equivalent."
+    "Every field below but --run-dir, --overwrite and --resume can also stand in a TOML file given "
+    "with --config FILE, underneath the flags. Defaults are those of the method and environment "
+    "named on this command line. "
+    "Integers may be written 100_000, 1e5, 100k or 0.1M. --policy means --method; the flags of the "
+    "papers' released codes are understood where they have an equivalent."
 )
 
 

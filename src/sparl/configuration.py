@@ -302,9 +302,8 @@ WITHOUT_INFLUENCE = frozenset(
         "threads", "tensorboard",
     }
 )  # fmt: skip
-# Where a run is written, and whether it replaces another one: only the user decides that, on the
-# command line or in a call. We write them to no file, and a file that sets one is rejected.
-NOT_FROM_FILES = ("run_dir", "overwrite", "resume")
+# Which folder is written, and whether what it holds is replaced: no file that is read may say so.
+COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
 # What may be another one when a run goes on.
 CHANGEABLE = frozenset(
     {"checkpoint_every_env_steps", "keep_checkpoint", "stop_at", "tensorboard", "threads"}

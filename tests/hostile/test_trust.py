@@ -203,32 +203,6 @@ def test_a_checkpoints_configuration_passes_the_same_check(
     rejected(capsys, ["resume", str(run)])
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [{"run_dir": "mine", "overwrite": True}, {"overwrite": True}, {"resume": "auto"}],
-    ids=str,
-)
-def test_a_file_does_not_decide_where_results_are_written(
-    fields: dict[str, Any], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    run.rename("mine")
-    before = {path.name: path.read_bytes() for path in Path("mine").iterdir() if path.is_file()}
-    config = {"method": "TD3", "env": "Pendulum-v1", "steps": 20, **fields}
-    Path("sent.toml").write_bytes(tomli_w.dumps(config).encode())
-    name = next(iter(fields))
-    said = rejected(capsys, ["train", "--config", "sent.toml"], 2)
-    assert f"sent.toml: {name} cannot be set in a file" in said
-    assert f"use --{name.replace('_', '-')}" in said
-    assert not Path("runs").exists()
-    assert before == {
-        path.name: path.read_bytes() for path in Path("mine").iterdir() if path.is_file()
-    }
-    set_fields(Path("mine"), **fields)
-    assert "config.toml" in rejected(capsys, ["resume", "mine"])
-
-
 def test_names_that_the_command_line_accepts_are_accepted_in_a_file(run: Path) -> None:
     for env in ("Pendulum-v1", "Unversioned", "a_module.b:ALE/Pong.x-v5", "phys2d/CartPole-v1"):
         set_fields(run, env=env)
@@ -385,7 +359,7 @@ def test_kept_observations_that_were_changed_are_rejected(
 
 
 @pytest.mark.parametrize("episodes", [1, 2, 3, 7])
-def test_the_kept_observations_do_not_depend_on_the_number_of_processes(episodes: int) -> None:
+def test_the_kept_observations_are_some_of_those_that_the_policy_met(episodes: int) -> None:
     seen: list[np.ndarray[Any, Any]] = []
 
     def policy(observation: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -394,13 +368,12 @@ def test_the_kept_observations_do_not_depend_on_the_number_of_processes(episodes
 
     evaluator = Evaluator(lambda: Environment("HalfCheetah-v5"), episodes, 100)
     try:
-        found = [evaluator.evaluate(policy, cores).observations for cores in (1, 3)]
+        found = evaluator.evaluate(policy).observations
     finally:
         evaluator.close()
-    assert np.array_equal(*found)
-    assert OBSERVATIONS / 2 <= len(found[0]) <= OBSERVATIONS
-    assert {row.tobytes() for row in found[0]} <= {row.tobytes() for row in seen}
-    assert len(np.unique(found[0], axis=0)) == len(found[0])
+    assert OBSERVATIONS / 2 <= len(found) <= OBSERVATIONS
+    assert {row.tobytes() for row in found} <= {row.tobytes() for row in seen}
+    assert len(np.unique(found, axis=0)) == len(found)
 
 
 # ------------------------------------------------------------------ one gate out

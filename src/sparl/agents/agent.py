@@ -19,6 +19,9 @@ class Learner(Protocol):
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
         """Learn from dL/d output of the traced pass; agent_update counts from 1."""
 
+    def longest(self, path: str) -> dict[str, int]:
+        """The largest length of each array of the state whose length may change, by path."""
+
     def state(self) -> State:
         """Everything but the network itself."""
 
@@ -39,10 +42,6 @@ class Agent:
     target_rng: Normals
     parts: ClassVar[tuple[str, ...]]
 
-    def draw_ahead(self) -> None:
-        """Draw what the next updates will need, beside what the caller does."""
-        self.target_rng.ahead()
-
     def networks(self) -> dict[str, State]:
         """All networks by name: existing connections and their values."""
         networks = {}
@@ -60,6 +59,16 @@ class Agent:
         for name in self.parts:
             state[name] = getattr(self, name).state()
         return state
+
+    def longest(self) -> dict[str, int]:
+        """Return the largest length of each array of the state whose length may change, by path."""
+        longest: dict[str, int] = {}
+        for name in ("actor", "critics"):
+            longest |= getattr(self, f"{name}_learner").longest(f"{name}_learner/")
+            for path, array in getattr(self, name).state().items():
+                if path.endswith((".positions", ".weight")):  # and as many leftovers
+                    longest[f"{name}_target/{path}"] = 2 * len(np.asarray(array))
+        return longest
 
     def restore(self, state: dict[str, State]) -> None:
         """Take over a state of an agent of the same shapes."""

@@ -23,7 +23,6 @@ from sparl.training.durable import why_no_name
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.folder import Folder
-from sparl.training.machine import available_cores
 from sparl.training.run_folder import (
     AGENT,
     AGENT_MANIFEST,
@@ -46,8 +45,8 @@ POLL_SECONDS = 0.1
 class AlreadyArchived(UsageError):
     """The archive has the run already, in the folder `path`."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: this run is archived already")
+    def __init__(self, text: str, path: Path = Path()) -> None:
+        super().__init__(text)
         self.path = path
 
 
@@ -111,7 +110,7 @@ def actor_return(run: Path) -> dict[str, Any]:
     config = RunFolder.open(run).config()
     evaluator = Evaluator(lambda: make_environment(config), ACTOR_EPISODES, config.evaluation_seed)
     try:
-        result = evaluator.evaluate(load_agent(run).policy, min(available_cores(), 4))
+        result = evaluator.evaluate(load_agent(run).policy)
     finally:
         evaluator.close()
     return {"episodes": ACTOR_EPISODES, "mean": result.mean, "std": result.std}
@@ -206,7 +205,7 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
     evaluations = source.files.read(EVALUATIONS, CSV_BYTES)
     while into.has(RUN):  # written last: without it a copy was interrupted
         if into.read(EVALUATIONS, CSV_BYTES) == evaluations:
-            raise AlreadyArchived(into.path)
+            raise AlreadyArchived(f"{into.path}: this run is archived already", into.path)
         count += 1
         into = inside.at(f"{name}-{count}")
     return into

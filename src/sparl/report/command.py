@@ -166,6 +166,5 @@ def archive(args: list[str]) -> int:
         else:
             PlainConsole().print(f"{run} -> {into}")
     if troubles:
-        troubles[0].args = ("; ".join(map(str, troubles)),)  # one line, the first one's exit code
-        raise troubles[0]
+        raise type(troubles[0])("; ".join(map(str, troubles)))
     return 0

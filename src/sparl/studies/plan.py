@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import FIELDS, NOT_FROM_FILES, Config, typed_fields
+from sparl.configuration import FIELDS, Config, typed_fields
 from sparl.errors import DataError, UsageError
 from sparl.methods import check, find_method, preset, run_id
 from sparl.training.durable import why_no_name
@@ -38,7 +38,7 @@ MOST_RUNS = 10_000  # of a study
 _WHERE = ("methods", "environments", "seeds")
 _KEYS = (*_WHERE, "fields", "grid", "variants")
 # What each run has of its own, or what the study decides.
-_OF_THE_STUDY = {"method", "env", "seed", "threads", *NOT_FROM_FILES}
+_OF_THE_STUDY = {"method", "env", "seed", "run_dir", "overwrite", "resume", "threads"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sparl.errors import DataError
 from sparl.networks.mlp import Array, Layout, Network, Output, State
 from sparl.sparse.pattern import Pattern
-from sparl.training.environment import ActionScale, Environment
+from sparl.training.action_scale import ActionScale
+from sparl.training.environment import Environment
 from sparl.training.evaluate import OBSERVATIONS as MOST_OBSERVATIONS
 from sparl.training.run_folder import AGENT, AGENT_MANIFEST, OBSERVATIONS, RunFolder
 from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
@@ -132,6 +133,8 @@ class TrainedAgent:
         low, high = self._scale.low, self._scale.high
         if low.ndim != 1 or low.shape != high.shape or not np.isfinite([low, high]).all():
             raise ValueError("action_low and action_high must be equally many finite numbers")
+        if not (low < high).all():
+            raise ValueError("action_low must be below action_high")
         self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
         self._squashed = policy["output_activation"] == "linear"
         if actor.layout.n_out != self.n_act * (2 if self._squashed else 1):

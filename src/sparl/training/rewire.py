@@ -36,6 +36,7 @@ from sparl.topology.rules import GRADIENT
 from sparl.topology.schedule import NEVER, Schedule
 
 _MOST = 1 << 53  # of a number in the record of a topology update; float64 holds integers up to it
+_MOST_EVOLUTIONS = 1 << 20  # that are not yet recorded
 INITIAL_WEIGHTS = {"uniform": uniform_fan_in, "xavier": xavier_uniform, "orthogonal": orthogonal}
 
 
@@ -191,6 +192,10 @@ class EvolvingLearner:
             initial = self._initial[member][layer]
             state[f"initial.member{member}.layer{layer}"] = initial.positions
         return state
+
+    def longest(self, path: str) -> dict[str, int]:
+        """Return the largest length of each array of the state whose length may change, by path."""
+        return {f"{path}evolutions": _MOST_EVOLUTIONS}
 
     def restore(self, state: State) -> None:
         """Take over a state; the network has taken over its own before."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import tomli_w
 
-from sparl.configuration import FIELDS, NOT_FROM_FILES, Config, typed_fields
+from sparl.configuration import COMMAND_LINE_ONLY, FIELDS, Config, typed_fields
 from sparl.errors import UsageError
 from sparl.training.durable import user_path
 from sparl.training.texts import check_texts
@@ -37,25 +37,28 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The fields of a configuration file that a user names; arrays become tuples.
 
     Raises:
-        UsageError: missing, not TOML, unknown fields or wrong types.
+        UsageError: missing, not TOML, unknown fields or wrong types, or a field that only the
+            command line may set.
     """
-    return fields_of(load_toml(path, "configuration"), path)
+    found = fields_of(load_toml(path, "configuration"), path)
+    for name in COMMAND_LINE_ONLY:
+        if name in found:
+            raise UsageError(
+                f"configuration file {path}: {name} cannot be set in a file, which may be from "
+                "somebody else: only the command line says which folder is written and what is "
+                f"replaced there (--{name.replace('_', '-')})"
+            )
+    return found
 
 
 def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """A configuration's fields, from a TOML file's content; arrays become tuples.
 
     Raises:
-        UsageError: unknown fields or wrong types, or a field that only the user may set.
+        UsageError: unknown fields or wrong types.
     """
     unset = content.pop("unset", [])
     fields = typed_fields(content, str(path))
-    for name in NOT_FROM_FILES:
-        if fields.get(name, getattr(Config, name)) != getattr(Config, name):
-            raise UsageError(
-                f"{path}: {name} cannot be set in a file, because a file does not decide where "
-                f"results are written; remove the line, and use --{name.replace('_', '-')}"
-            )
     optional = {name for name in FIELDS if getattr(Config, name) is None}
     if not isinstance(unset, list) or not all(isinstance(u, str) and u in optional for u in unset):
         raise UsageError(
