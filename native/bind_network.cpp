@@ -12,28 +12,11 @@ namespace {
 
 void new_layer(Layer* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
                uint32_t first_gradient_input) {
-  if (n_in == 0 || n_out == 0 || n_in >= 1u << 28 || n_out >= 1u << 28)
-    throw std::invalid_argument("layer: " + std::to_string(n_in) + " inputs and " +
-                                std::to_string(n_out) + " outputs; both must be in [1, 2^28)");
-  if (first_gradient_input > n_in)
-    throw std::invalid_argument("layer: first_gradient_input " +
-                                std::to_string(first_gradient_input) + " of " +
-                                std::to_string(n_in) + " inputs");
   if (positions.ndim() != 1) throw std::invalid_argument("layer: positions must have one axis");
   check<int64_t>(positions, "layer: positions");
-  const size_t count = positions.shape(0);
-  if (count >= size_t(UINT32_MAX))
-    throw std::invalid_argument("layer: " + std::to_string(count) +
-                                " connections, at most 2^32 - 2");
   const auto* p = static_cast<const int64_t*>(positions.data());
-  const int64_t end = int64_t(n_in) * n_out;
-  for (size_t i = 0; i < count; i++)
-    if (p[i] < 0 || p[i] >= end || (i && p[i] <= p[i - 1]))
-      throw std::invalid_argument("layer: positions must ascend strictly within [0, " +
-                                  std::to_string(end) + "); entry " + std::to_string(i) + " is " +
-                                  std::to_string(p[i]));
   nb::gil_scoped_release release;
-  new (self) Layer(n_in, n_out, p, count, first_gradient_input);
+  new (self) Layer(n_in, n_out, p, positions.shape(0), first_gradient_input);
 }
 
 constexpr size_t kMostSamples = (1u << 28) - 1;

@@ -52,13 +52,6 @@ void new_windows(BoundWindows* self, ReadOnlyArray rows, size_t n_obs, size_t n_
     throw std::invalid_argument("windows: rows must have two axes and at least one row");
   const size_t capacity = rows.shape(0), stride = rows.shape(1);
   const auto* bytes = checked<uint8_t>(rows, "windows: rows", {capacity, stride});
-  if (stride < RingView::row_bytes(n_obs, n_act))
-    throw std::invalid_argument("windows: rows of " + std::to_string(stride) + " bytes, " +
-                                std::to_string(RingView::row_bytes(n_obs, n_act)) + " are needed");
-  if (size > capacity || known > size)
-    throw std::invalid_argument("windows: size " + std::to_string(size) + " with " +
-                                std::to_string(known) + " known in a ring of " +
-                                std::to_string(capacity));
   if (ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
     throw std::invalid_argument("windows: ages and powers must have one axis, powers two entries");
   std::vector<Array> to;
@@ -67,10 +60,6 @@ void new_windows(BoundWindows* self, ReadOnlyArray rows, size_t n_obs, size_t n_
     throw std::invalid_argument("windows: " + std::to_string(to.size()) + " arrays to fill");
   const size_t count = ages.shape(0), n = powers.shape(0) - 1;
   const int64_t* from = checked<int64_t>(ages, "windows: ages", {count});
-  for (size_t i = 0; i < count; i++)
-    if (from[i] < 0 || size_t(from[i]) >= size)
-      throw std::invalid_argument("windows: age " + std::to_string(from[i]) + " of " +
-                                  std::to_string(size) + " transitions");
   const auto [number, kept] = checked_states(states_of, states, n_obs);
   const bool paths = to.size() == 7;
   const RingView ring{capacity,           stride, n_obs, n_act, bytes, first, size,
