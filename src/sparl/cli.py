@@ -246,7 +246,6 @@ def evaluate(args: list[str]) -> int:
     from sparl.training.agent_file import load_agent
     from sparl.training.environment import make_environment
     from sparl.training.evaluate import Evaluator
-    from sparl.training.machine import available_cores
     from sparl.training.run_folder import RunFolder
 
     folder = RunFolder.open(options.run)
@@ -272,7 +271,7 @@ def evaluate(args: list[str]) -> int:
         )
     evaluator = Evaluator(lambda: make_environment(config), episodes, seed)
     try:
-        result = evaluator.evaluate(agent.policy, min(available_cores(), 4))
+        result = evaluator.evaluate(agent.policy)
     finally:
         evaluator.close()
     if options.json:

@@ -359,7 +359,7 @@ def test_kept_observations_that_were_changed_are_rejected(
 
 
 @pytest.mark.parametrize("episodes", [1, 2, 3, 7])
-def test_the_kept_observations_do_not_depend_on_the_number_of_processes(episodes: int) -> None:
+def test_the_kept_observations_are_some_of_those_that_the_policy_met(episodes: int) -> None:
     seen: list[np.ndarray[Any, Any]] = []
 
     def policy(observation: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -368,13 +368,12 @@ def test_the_kept_observations_do_not_depend_on_the_number_of_processes(episodes
 
     evaluator = Evaluator(lambda: Environment("HalfCheetah-v5"), episodes, 100)
     try:
-        found = [evaluator.evaluate(policy, cores).observations for cores in (1, 3)]
+        found = evaluator.evaluate(policy).observations
     finally:
         evaluator.close()
-    assert np.array_equal(*found)
-    assert OBSERVATIONS / 2 <= len(found[0]) <= OBSERVATIONS
-    assert {row.tobytes() for row in found[0]} <= {row.tobytes() for row in seen}
-    assert len(np.unique(found[0], axis=0)) == len(found[0])
+    assert OBSERVATIONS / 2 <= len(found) <= OBSERVATIONS
+    assert {row.tobytes() for row in found} <= {row.tobytes() for row in seen}
+    assert len(np.unique(found, axis=0)) == len(found)
 
 
 # ------------------------------------------------------------------ one gate out

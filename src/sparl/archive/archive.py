@@ -23,7 +23,6 @@ from sparl.training.durable import why_no_name
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.folder import Folder
-from sparl.training.machine import available_cores
 from sparl.training.run_folder import (
     AGENT,
     AGENT_MANIFEST,
@@ -111,7 +110,7 @@ def actor_return(run: Path) -> dict[str, Any]:
     config = RunFolder.open(run).config()
     evaluator = Evaluator(lambda: make_environment(config), ACTOR_EPISODES, config.evaluation_seed)
     try:
-        result = evaluator.evaluate(load_agent(run).policy, min(available_cores(), 4))
+        result = evaluator.evaluate(load_agent(run).policy)
     finally:
         evaluator.close()
     return {"episodes": ACTOR_EPISODES, "mean": result.mean, "std": result.std}

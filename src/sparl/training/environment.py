@@ -62,7 +62,6 @@ class Environment:
         n_obs: length of an observation.
         n_act: length of an action.
         notes: what the user should be told of this environment.
-        can_be_copied: a copy of the process can step it: MuJoCo's, whose state is all in memory.
 
     Raises:
         UsageError: unknown id, unsupported spaces, no time limit, or running statistics.
@@ -82,7 +81,6 @@ class Environment:
         with _faults(lambda what: EnvironmentFault(f"environment {env_id}: {what}"), "its spaces"):
             self._read_spaces(max_episode_steps)
         mujoco = _is_mujoco(self.gym.unwrapped)
-        self.can_be_copied = mujoco
         self._meanwhile = Meanwhile(self.gym.unwrapped if mujoco else None)
         self._zeros = np.zeros(self.n_obs, np.float32)
         self._episode_steps = 0

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparl.errors import Diverged
 from sparl.networks.mlp import Array
 from sparl.random_streams import integer_seed
 from sparl.training.environment import Environment
-from sparl.training.fork import CAN_FORK, Fork, shared_zeros
-from sparl.training.interrupt import interrupt_held
+
+Policy = Callable[[Array], Array]  # float32 [B, n_obs] -> [B, n_act] in [-1, 1], row by row
+
+CONCURRENT_EPISODES = 10  # at most
+OBSERVATIONS = 1000  # kept of an evaluation, at most
+_OBSERVATION_BYTES = 1 << 24  # that they may take as float64
+
+
+class Episode(NamedTuple):
+    """An episode that was played.
+
+    Attributes:
+        total: its undiscounted return.
+        length: its environment steps.
+        observations: float32 [B, n_obs], those that are kept of it.
+    """
+
+    total: float
+    length: int
+    observations: Array
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,16 @@ class Evaluation:
     lengths: tuple[int, ...]
     observations: Array = field(compare=False, repr=False)
 
+    @classmethod
+    def of(cls, episodes: Mapping[int, Episode]) -> Evaluation:
+        """Put together the episodes of an evaluation, given by their numbers."""
+        ordered = [episodes[number] for number in sorted(episodes)]
+        return cls(
+            tuple(episode.total for episode in ordered),
+            tuple(episode.length for episode in ordered),
+            np.concatenate([episode.observations for episode in ordered]),
+        )
+
     @property
     def mean(self) -> float:
         """Mean return."""
@@ -43,16 +69,11 @@ class Evaluation:
         return float(np.std(self.returns))
 
 
-SIDE_BY_SIDE = 10  # environments, at most
-OBSERVATIONS = 1000  # kept of an evaluation, at most
-_OBSERVATION_BYTES = 1 << 24  # that they may take in the memory that the processes share
-
-
 class Evaluator:
-    """Plays evaluation episodes side by side; what happens in one does not depend on the others.
+    """Plays several evaluation episodes at once, none of which depends on the others.
 
     Episode i starts from (seed, i) whatever was played before. One pass of the policy serves all
-    episodes of a process.
+    episodes that are being played.
 
     Args:
         make: makes an environment; called when one is first needed.
@@ -66,89 +87,37 @@ class Evaluator:
         self.episodes = episodes
         self.seed = seed
 
-    def evaluate(self, policy: Callable[[Array], Array], cores: int = 1) -> Evaluation:
+    def evaluate(self, policy: Policy) -> Evaluation:
         """Play all episodes.
-
-        Args:
-            policy: float32 [B, n_obs] -> [B, n_act] in [-1, 1], each row on its own.
-            cores: that may play at a time. All but one are a copy's of this process, where a copy
-                can play.
 
         Raises:
             EnvironmentFault: an environment raised, or returned what it must not.
             Diverged: an action is not finite.
         """
-        while len(self._environments) < min(self.episodes, SIDE_BY_SIDE):
+        while len(self._environments) < min(self.episodes, CONCURRENT_EPISODES):
             self._environments.append(self._make())
-        if not (CAN_FORK and self._environments[0].can_be_copied):
-            cores = 1
-        totals = shared_zeros(self.episodes, 2)  # return and length
-        observed = self._room_for_observations()
-        parts = [range(core, self.episodes, cores) for core in range(min(cores, self.episodes))]
-        copies: dict[range, Fork] = {}
-        with ExitStack() as opened:
-            with interrupt_held():
-                for part in parts[1:]:
-                    with suppress(OSError):
-                        copies[part] = Fork(partial(self._play, policy, part, totals, observed))
-                        opened.callback(copies[part].close)
-            for part in parts:
-                copy = copies.get(part)
-                if copy is None or not copy.succeeded():  # what a copy met is met here again
-                    self._play(policy, part, totals, observed)
-        returns = tuple(totals[:, 0].tolist())
-        lengths = tuple(int(length) for length in totals[:, 1])
-        kept = [
-            rows[: _kept(length, len(rows))]
-            for rows, length in zip(observed, lengths, strict=False)
-        ]
-        return Evaluation(returns, lengths, np.concatenate(kept).astype(np.float32))
-
-    def _room_for_observations(self) -> NDArray[np.float64]:
-        """Return zeros [episodes, rows, n_obs] for the observations of the first episodes."""
-        n_obs = self._environments[0].n_obs
-        most = min(OBSERVATIONS, max(2, _OBSERVATION_BYTES // (8 * n_obs)))
-        episodes = min(self.episodes, most // 2)
-        rows = most // episodes // 2 * 2  # even: see _remember
-        return shared_zeros(episodes * rows, n_obs).reshape(episodes, rows, n_obs)
-
-    def _play(
-        self,
-        policy: Callable[[Array], Array],
-        episodes: range,
-        totals: NDArray[np.float64],
-        observed: NDArray[np.float64],
-    ) -> None:
-        """Play these episodes.
-
-        Return and length of each go to its row of totals, its observations to its part of observed.
-        """
-        free, waiting = self._environments, iter(episodes)
-        playing: list[tuple[int, Environment, Array, float, int]] = []
+        free, waiting = self._environments, iter(range(self.episodes))
+        playing: list[_Playing] = []
+        played: dict[int, Episode] = {}
         while True:
-            for environment, episode in zip(free, waiting, strict=False):
-                observation = environment.reset(seed=integer_seed(self.seed, episode))
-                playing.append((episode, environment, observation, 0.0, 0))
+            playing += [self._begin(each, n) for each, n in zip(free, waiting, strict=False)]
             if not playing:
-                return
-            for episode, _, observation, _, length in playing:
-                if episode < len(observed):
-                    _remember(observed[episode], length, observation)
-            actions = policy(np.stack([observation for _, _, observation, _, _ in playing]))
+                return Evaluation.of(played)
+            actions = policy(np.stack([each.observation for each in playing]))
             if not np.isfinite(actions).all():
                 raise Diverged("an action of the policy is not finite")
-            free, going = [], []
-            for (episode, environment, _, total, length), action in zip(
-                playing, actions, strict=True
-            ):
-                step = environment.step(action)
-                total, length = total + step.reward, length + 1
-                if step.terminated or step.truncated:
-                    totals[episode] = total, length
-                    free.append(environment)
-                else:
-                    going.append((episode, environment, step.observation, total, length))
-            playing = going
+            ended = [each.step(action) for each, action in zip(playing, actions, strict=True)]
+            done = [each for each, over in zip(playing, ended, strict=True) if over]
+            playing = [each for each, over in zip(playing, ended, strict=True) if not over]
+            played |= {each.number: each.result() for each in done}
+            free = [each.environment for each in done]
+
+    def _begin(self, environment: Environment, number: int) -> _Playing:
+        observation = environment.reset(seed=integer_seed(self.seed, number))
+        most = min(OBSERVATIONS, max(2, _OBSERVATION_BYTES // (8 * environment.n_obs)))
+        episodes = min(self.episodes, most // 2)  # the first ones, of which observations are kept
+        rows = most // episodes // 2 * 2 if number < episodes else 0
+        return _Playing(number, environment, observation, rows)
 
     def close(self) -> None:
         """Release the environments."""
@@ -157,17 +126,51 @@ class Evaluator:
         self._environments.clear()
 
 
+class _Playing:
+    """An episode that is being played.
+
+    Args:
+        number: of the episode.
+        environment: that was reset for it.
+        observation: from the reset.
+        rows: observations to keep at most; an even number.
+    """
+
+    def __init__(
+        self, number: int, environment: Environment, observation: Array, rows: int
+    ) -> None:
+        self.number, self.environment, self.observation = number, environment, observation
+        self._total, self._length = 0.0, 0
+        self._kept = np.zeros((rows, environment.n_obs), np.float32)
+
+    def step(self, action: Array) -> bool:
+        """Take an action, and return whether the episode ended."""
+        if len(self._kept):
+            _remember(self._kept, self._length, self.observation)
+        step = self.environment.step(action)
+        self.observation = step.observation
+        self._total += step.reward
+        self._length += 1
+        return step.terminated or step.truncated
+
+    def result(self) -> Episode:
+        """Return the episode after its last step."""
+        rows = len(self._kept)
+        kept = _count_kept(self._length, rows) if rows else 0
+        return Episode(self._total, self._length, self._kept[:kept])
+
+
 def _every(steps: int, rows: int) -> int:
     """Return the distance of the observations that are kept once an episode has so many steps."""
     return 1 << (steps // rows).bit_length()
 
 
-def _kept(length: int, rows: int) -> int:
+def _count_kept(length: int, rows: int) -> int:
     """Return how many observations are kept of an episode of so many steps."""
     return -(-length // _every(length - 1, rows))
 
 
-def _remember(rows: NDArray[np.float64], step: int, observation: Array) -> None:
+def _remember(rows: Array, step: int, observation: Array) -> None:
     """Keep every observation of an episode, or every 2nd, 4th, ... where there are too many.
 
     Args:

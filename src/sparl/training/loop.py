@@ -278,7 +278,7 @@ class Training:
     def _evaluate(self) -> None:
         """Evaluate, and write what happened since the last time."""
         try:
-            result = self.evaluator.evaluate(self.agent.policy, self.team.most)
+            result = self.evaluator.evaluate(self.agent.policy)
         except Diverged as error:
             raise self._diverged(str(error), self.env_step) from None
         self._observations = result.observations

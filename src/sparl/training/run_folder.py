@@ -32,7 +32,7 @@ from sparl.identity import run_name
 from sparl.methods import config_of
 from sparl.training.durable import is_temporary, user_path, why_no_name
 from sparl.training.folder import Folder
-from sparl.training.fork import close_in_children
+from sparl.training.forked_children import close_in_children
 from sparl.training.texts import parse_json
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
 from sparl.user_modules import named_module

@@ -10,7 +10,7 @@ from typing import Any
 
 from sparl.errors import UsageError
 from sparl.training.folder import Folder
-from sparl.training.fork import close_in_children
+from sparl.training.forked_children import close_in_children
 
 
 def require_tensorboard() -> None:
