@@ -6,14 +6,18 @@ loaded, which takes a while and opens files.
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
+import threading
+import time
 
 from sparl.standard_streams import open_closed_streams
 from sparl.training.interrupt import end_with_parent, interrupt_held
 
 # Address space that a process needs, whatever it does: with less, libraries end it by themselves.
 _LEAST_ADDRESS_SPACE = 768 << 20
+_THREADS_SECONDS = 5.0  # that threads of an environment have to end after a command
 
 
 def main() -> int:
@@ -29,12 +33,26 @@ def main() -> int:
     try:
         with interrupt_held():
             from sparl import cli
-        return cli.main()
+        return _without_threads(cli.main())
     except MemoryError:
         return _out_of_memory("out of memory")
     except KeyboardInterrupt:
         sys.stderr.write("sparl: interrupted\n")
         return 130
+
+
+def _without_threads(code: int) -> int:
+    """Return the exit code, or end this process where threads of other code would keep it alive."""
+    end = time.monotonic() + _THREADS_SECONDS
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(end - time.monotonic(), 0))
+            if thread.is_alive():
+                sys.stderr.write(f"sparl: ended although thread {thread.name!r} goes on\n")
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+    return code
 
 
 def _out_of_memory(text: str) -> int:

@@ -140,8 +140,9 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
 
 
 _TRAIN_HELP = (
-    "Every field below can also stand in a TOML file given with --config FILE, underneath the "
-    "flags. Defaults are those of the method and environment named on this command line. "
+    "Every field below but --run-dir, --overwrite and --resume can also stand in a TOML file given "
+    "with --config FILE, underneath the flags. Defaults are those of the method and environment "
+    "named on this command line. "
     "Integers may be written 100_000, 1e5, 100k or 0.1M. --policy means --method; the flags of the "
     "papers' released codes are understood where they have an equivalent."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from sparl.console import PlainConsole, escape_unencodable_output
 from sparl.errors import DataError, SparlError, UsageError
 from sparl.spellings import hyphenated
 from sparl.standard_streams import unfailing_streams
+from sparl.training.durable import paths_start_here
 from sparl.training.interrupt import interrupt_held
 from sparl.user_modules import import_module_of, import_user_module
 from sparl.wording import name_and_text
@@ -51,6 +53,10 @@ exit codes: 0 done, 1 unexpected, or a study's run failed, 2 usage, 3 data, 4 en
 """
 
 _LONGEST = 3000  # characters of a complaint
+_RESOURCES = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO,
+    errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
 _WORK = ("train", "resume", "study")  # commands whose results are in files, not in what they print
 
 
@@ -60,13 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     escape_unencodable_output()
-    with unfailing_streams() as output:
+    with paths_start_here(), unfailing_streams() as output:
         code = _exit_code_of(args, debug)
         output.flush()
         lost = output.lost
         if code or lost is None or isinstance(lost, BrokenPipeError) or _command(args) in _WORK:
             return code
-        _complain(f"standard output cannot be written: {lost.strerror}")
+        _complain(f"standard output cannot be written: {getattr(lost, 'strerror', lost)}")
         return 6
 
 
@@ -99,11 +105,21 @@ def _exit_code_of(args: list[str], debug: bool) -> int:
         return 6
     except SystemExit:  # --help of a command
         raise
+    except OSError as error:
+        if debug or error.errno not in _RESOURCES:
+            return _unexpected(error, debug)
+        _complain(name_and_text(error))
+        return 6
     except BaseException as error:
-        if debug:
-            raise
-        _complain(f"unexpected {name_and_text(error)} (--debug shows where)")
-        return 1
+        return _unexpected(error, debug)
+
+
+def _unexpected(error: BaseException, debug: bool) -> int:
+    """Complain of an error that should not have come here."""
+    if debug:
+        raise error
+    _complain(f"unexpected {name_and_text(error)} (--debug shows where)")
+    return 1
 
 
 def _dispatch(args: list[str]) -> int:

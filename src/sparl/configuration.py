@@ -200,6 +200,8 @@ WITHOUT_INFLUENCE = frozenset(
         "threads", "tensorboard",
     }
 )  # fmt: skip
+# Which folder is written, and whether what it holds is replaced: no file that is read may say so.
+COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
 # What may be another one when a run goes on.
 CHANGEABLE = frozenset(
     {"checkpoint_every_env_steps", "keep_checkpoint", "stop_at", "tensorboard", "threads"}

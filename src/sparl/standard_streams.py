@@ -36,13 +36,13 @@ class Unfailing:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self.lost: OSError | None = None
+        self.lost: OSError | ValueError | None = None
 
     def write(self, text: str) -> int:
         """Write a text, as a stream does."""
         try:
             return self._stream.write(text)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: an environment has closed it
             self._lose(error)
             return len(text)
 
@@ -50,10 +50,10 @@ class Unfailing:
         """Write what is buffered, as a stream does."""
         try:
             self._stream.flush()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._lose(error)
 
-    def _lose(self, error: OSError) -> None:
+    def _lose(self, error: OSError | ValueError) -> None:
         self.lost = self.lost or error
         send_nowhere(self._stream)
 
@@ -65,13 +65,13 @@ class Unfailing:
 def unfailing_streams() -> Iterator[Unfailing]:
     """Make standard output and error unfailing in the block; returns standard output."""
     before = sys.stdout, sys.stderr
-    output = Unfailing(sys.stdout)
-    sys.stdout, sys.stderr = output, Unfailing(sys.stderr)
+    output, errors = Unfailing(sys.stdout), Unfailing(sys.stderr)
+    sys.stdout, sys.stderr = output, errors
     try:
         yield output
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        output.flush()  # an environment may have put others in their place
+        errors.flush()
         sys.stdout, sys.stderr = before
 
 

@@ -59,7 +59,10 @@ def _import(name: str, asked: str) -> None:
     """
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(f"{asked}: must be the name of a module, such as my_rules")
-    folder = str(Path.cwd())
+    try:
+        folder = str(Path.cwd())
+    except FileNotFoundError:
+        raise UsageError(f"{asked}: the current folder does not exist any more") from None
     sys.path.insert(0, folder)
     try:
         importlib.import_module(name)

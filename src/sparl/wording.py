@@ -50,8 +50,12 @@ def text_of(error: BaseException) -> str:
 
 def name_and_text(error: BaseException) -> str:
     """The type of an exception, and its message if there is one, in one line."""
+    try:
+        name = str(type(error).__name__)
+    except Exception:  # of a class as faulty as its __str__ may be
+        name = "an exception"
     text = text_of(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{name}: {text}" if text else name
 
 
 def first_few(names: Sequence[str], describe: Callable[[str], str], most: int = 5) -> list[str]:

@@ -45,8 +45,8 @@ POLL_SECONDS = 0.1
 class AlreadyArchived(UsageError):
     """The archive has the run already, in the folder `path`."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: this run is archived already")
+    def __init__(self, text: str, path: Path = Path()) -> None:
+        super().__init__(text)
         self.path = path
 
 
@@ -205,7 +205,7 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
     evaluations = source.files.read(EVALUATIONS, CSV_BYTES)
     while into.has(RUN):  # written last: without it a copy was interrupted
         if into.read(EVALUATIONS, CSV_BYTES) == evaluations:
-            raise AlreadyArchived(into.path)
+            raise AlreadyArchived(f"{into.path}: this run is archived already", into.path)
         count += 1
         into = inside.at(f"{name}-{count}")
     return into

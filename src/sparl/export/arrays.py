@@ -45,9 +45,9 @@ def actions(data: bytes, observations: Array) -> Array:
         outputs, inputs, weight, bias = (
             arrays[f"layer{k}.{name}"] for name in ("outputs", "inputs", "weight", "bias")
         )
-        matrix = np.zeros((bias.size, x.shape[1]), np.float32)
-        matrix[outputs, inputs] = weight
-        x = x @ matrix.T + bias
+        # Not as a dense matrix, which may be larger than the archive by orders of magnitude.
+        sums = [np.bincount(outputs, weight * row[inputs], bias.size) for row in x]
+        x = np.asarray(sums, np.float32) + bias
         x = np.maximum(x, 0) if k < layers - 1 else np.tanh(x)
     low, high = arrays["low"], arrays["high"]
     scaled: Array = np.clip((low + high) / 2 + (high - low) / 2 * x, low, high)

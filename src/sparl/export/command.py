@@ -25,6 +25,7 @@ from sparl.labels import method_label
 from sparl.networks.mlp import Array
 from sparl.training.about import environment_importable, warn_if_behind
 from sparl.training.agent_file import TrainedAgent, load_agent, load_observations
+from sparl.training.durable import user_path
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluation, Evaluator
 from sparl.training.folder import Folder
@@ -118,7 +119,7 @@ def _export(
         *notes_of(config.env, config.contact_forces),
     ]
     files = _FORMATS[options.format](policy, observations, options, about)
-    target = folder.files.at("export") if options.out is None else Folder(options.out)
+    target = folder.files.at("export") if options.out is None else Folder(user_path(options.out))
     try:
         target.make()
     except OSError as error:

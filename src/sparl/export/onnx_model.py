@@ -9,6 +9,7 @@ from sparl.export.policy import Policy
 from sparl.networks.mlp import Array
 
 OPSET, IR_VERSION = 17, 8  # of 2022: what today's runtimes all read
+LARGEST = 1 << 28  # bytes of all weights, zeros included
 
 try:
     import onnx
@@ -24,7 +25,17 @@ def onnx_model(policy: Policy, name: str) -> bytes:
     """The model: "observation" float32 [batch, n_obs] -> "action" float32 [batch, n_act].
 
     ONNX has no product with a sparse matrix: absent connections are zeros in it.
+
+    Raises:
+        UsageError: with these zeros it would be too large.
     """
+    size = 4 * sum(layer.pattern.size for layer in policy.layers)
+    if size > LARGEST:
+        raise UsageError(
+            f"export: ONNX stores every absent connection as a zero, which makes {size:,} bytes "
+            f"of weights, at most {LARGEST:,} are possible; --format npz and --format c store the "
+            "existing connections alone"
+        )
     constants, nodes = [], []
 
     def constant(label: str, values: Array) -> str:

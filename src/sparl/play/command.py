@@ -21,6 +21,7 @@ from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
 from sparl.training.about import environment_importable, warn_if_behind
 from sparl.training.agent_file import TrainedAgent, load_agent
+from sparl.training.durable import user_path
 from sparl.training.environment import make_environment
 from sparl.training.run_folder import RunFolder
 
@@ -62,7 +63,7 @@ def play(args: list[str]) -> int:
         else:
             from sparl.play.video import record
 
-            for line in record(config, agent, episodes, seed, options.video):
+            for line in record(config, agent, episodes, seed, user_path(options.video)):
                 PlainConsole().print(line)
     return 0
 

@@ -10,8 +10,9 @@ import re
 
 from sparl.wording import visible
 
-# What begins a formula where a spreadsheet reads a cell; the wide forms do too.
-_FORMULA = re.compile("[=+@\uff1d\uff0b\uff0d\uff20-]")
+# What begins a formula where a spreadsheet reads a cell; the wide forms do too. In many countries a
+# semicolon begins another cell.
+_FORMULA = re.compile("((?:^|;)[\\s\"']*)(?=[=+@\uff1d\uff0b\uff0d\uff20-])")
 # Emphasis, code, links, HTML, table cells, and what GitHub makes a link without being asked.
 _MARKDOWN = re.compile(
     r"[\\`*\[\]<>|&~@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE
@@ -32,5 +33,4 @@ def in_csv(value: object) -> object:
     """Return a cell for CSV: a number as it is, a text so that no spreadsheet computes it."""
     if not isinstance(value, str):
         return value
-    text = visible(value).replace("\n", " ")
-    return f"'{text}" if _FORMULA.match(text) else text
+    return _FORMULA.sub(r"\1'", visible(value).replace("\n", " "))

@@ -21,7 +21,7 @@ from sparl.studies.execute import execute
 from sparl.studies.plan import Study, Unit, read_studies, write_plan
 from sparl.studies.progress import Progress, archived_progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
-from sparl.training.durable import why_no_name
+from sparl.training.durable import user_path, why_no_name
 from sparl.training.machine import available_cores, commit
 from sparl.user_modules import is_imported, named_module, sparl_command
 from sparl.wording import counted, shell_word
@@ -216,7 +216,7 @@ def _default_folder(study: Study) -> Path:
             f"study: {study.name[:80]!r} cannot name the folder of its runs: {because}; name a "
             "folder with --folder"
         )
-    return Path("runs") / study.name
+    return user_path("runs") / study.name
 
 
 class _Watch:

@@ -109,7 +109,8 @@ def start(
         ResourceError: a file cannot be written.
     """
     paths = [path for path in (python_path, os.environ.get("PYTHONPATH")) if path]
-    command = [sys.executable, "-m", "sparl", *import_flags(modules), *words(folder, unit)]
+    # -P: the working directory may hold anything, and Python would search it for every module.
+    command = [sys.executable, "-P", "-m", "sparl", *import_flags(modules), *words(folder, unit)]
     with _output(folder, unit) as output:
         return subprocess.Popen(
             command,

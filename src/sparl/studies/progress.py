@@ -10,6 +10,7 @@ from typing import Literal
 from rich.console import Group
 from rich.table import Table
 
+from sparl.archive.records import numbers
 from sparl.errors import DataError
 from sparl.studies.plan import Unit
 from sparl.training.folder import Folder
@@ -17,6 +18,7 @@ from sparl.training.run_folder import EVALUATIONS, RUN, RunFolder
 from sparl.wording import counted
 
 State = Literal["waiting", "running", "stopped", "failed", "finished"]
+_OF_EVALUATION = ("env_step", "wall_seconds", "mean")
 FAILURE = "failure.json"  # why the last attempt ended: exit code and last line
 
 
@@ -52,13 +54,13 @@ def progress(folder: Path, unit: Unit) -> Progress:
     env_step, rate, last = 0, 0.0, None
     try:
         about = run.read_json(RUN) if run.files.has(RUN) else {}
-        rows = run.rows(EVALUATIONS)[-2:]
-        points = [(int(row["env_step"]), float(row["wall_seconds"])) for row in rows]
+        rows = numbers(run.path / EVALUATIONS, run.rows(EVALUATIONS)[-2:], _OF_EVALUATION)
+        points = [(row["env_step"], row["wall_seconds"]) for row in rows]
         if rows:
-            env_step, last = points[-1][0], float(rows[-1]["mean"])
+            env_step, last = int(points[-1][0]), rows[-1]["mean"]
         if len(points) == 2 and points[1][1] > points[0][1]:
-            rate = (points[1][0] - points[0][0]) / (points[1][1] - points[0][1])
-    except (DataError, KeyError, TypeError, ValueError, OverflowError):
+            rate = max(points[1][0] - points[0][0], 0) / (points[1][1] - points[0][1])
+    except DataError:
         about = {}  # being written, or damaged; whoever trains it says which
     state, error = _state(run, about.get("state"))
     return Progress(unit, state, env_step, rate, last, error)
@@ -66,8 +68,9 @@ def progress(folder: Path, unit: Unit) -> Progress:
 
 def archived_progress(path: Path, unit: Unit) -> Progress:
     """That of a run which an archive holds in this folder: it has finished."""
-    last = RunFolder(path).rows(EVALUATIONS)[-1]
-    return Progress(unit, "finished", int(last["env_step"]), last_return=float(last["mean"]))
+    rows = RunFolder(path).rows(EVALUATIONS)[-1:]
+    (last,) = numbers(path / EVALUATIONS, rows, _OF_EVALUATION)
+    return Progress(unit, "finished", int(last["env_step"]), last_return=last["mean"])
 
 
 def _state(run: RunFolder, told: object) -> tuple[State, str]:

@@ -6,6 +6,7 @@ PYTHONPATH than the study. Its runs get those of the study, so that they find th
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -60,19 +61,22 @@ def execute_on_ray(
         import ray
     except ImportError:
         raise UsageError("study: --ray needs Ray: pip install 'sparl[ray]'") from None
+    where = folder.resolve()
     _check_version(ray.__version__)
     _check_address(address)
     local: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False}
     options: dict[str, Any] = local if address == LOCAL else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        # Ray's workers search the working directory of this call for modules before all others, and
+        # a study's folder may hold anything. The runs themselves get their directory below.
+        with contextlib.chdir("/"):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(
             f"study: no Ray cluster at {address}: {reason} (a cluster that asks for a token needs "
             "RAY_AUTH_MODE=token here too)"
         ) from None
-    where = folder.resolve()
     try:
         if address == LOCAL:
             node: Any = ray.util

@@ -131,6 +131,8 @@ class TrainedAgent:
         low, high = self._scale.low, self._scale.high
         if low.ndim != 1 or low.shape != high.shape or not np.isfinite([low, high]).all():
             raise ValueError("action_low and action_high must be equally many finite numbers")
+        if not (low < high).all():
+            raise ValueError("action_low must be below action_high")
         self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
         self._head = HEADS[policy["output_activation"]]
         if actor.layout.n_out != self.n_act * self._head.outputs_per_action:

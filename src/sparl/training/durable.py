@@ -9,7 +9,8 @@ import os
 import secrets
 import stat
 import unicodedata
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sparl.errors import DataError
@@ -31,7 +32,31 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     text = os.path.expanduser(path)  # noqa: PTH111  pathlib's raises where there is no such user
     with suppress(UnicodeEncodeError):  # a surrogate that stands for no byte: no file has that name
         text = os.fsdecode(text.encode("utf-8", "surrogateescape"))
+    if _started_in is not None and _directory() != _started_in:
+        return _started_in / text
     return Path(text)
+
+
+_started_in: Path | None = None  # the directory that relative paths of the command line start from
+
+
+@contextmanager
+def paths_start_here() -> Iterator[None]:
+    """Let relative paths of the user start from here, wherever code in the block moves to."""
+    global _started_in
+    before, _started_in = _started_in, _directory()
+    try:
+        yield
+    finally:
+        _started_in = before
+
+
+def _directory() -> Path | None:
+    """The working directory; None: it was deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 def why_no_name(name: str) -> str:
@@ -81,3 +106,12 @@ def require(path: Path, about: os.stat_result, wanted: str) -> None:
     if not is_wanted(about.st_mode):
         found = _KINDS.get(stat.S_IFMT(about.st_mode), "a device")
         raise DataError(f"{path}: {found}, must be {wanted}; remove it or move it away")
+
+
+def require_one_name(path: Path, about: os.stat_result) -> None:
+    """Raise DataError if a file that is to be changed has other names, perhaps somebody else's."""
+    if about.st_nlink > 1:
+        raise DataError(
+            f"{path}: a hard link, and writing to it would change the file under its other names "
+            "too; copy the folder (cp -r) and use the copy"
+        )

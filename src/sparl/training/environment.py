@@ -436,6 +436,8 @@ def _faults(fault: Callable[[str], EnvironmentFault], what: str) -> Iterator[Non
 def _number(reward: Any) -> float:
     """A reward as a float; NaN if float() does not accept it."""
     if isinstance(reward, np.ndarray | np.generic) and reward.size == 1:
+        if np.ma.is_masked(reward):
+            return math.nan
         reward = reward.item()  # NumPy deprecates float() of an array with axes
     try:
         return float(reward)

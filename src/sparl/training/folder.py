@@ -3,7 +3,8 @@
 Run folders, studies and archives travel between people, so what is in one is not trusted. The user
 names the folder itself, which may be a link. Below it every name is one path component, no link is
 followed, and only regular files and folders are opened: each level is opened relative to the one
-above (openat with O_NOFOLLOW).
+above (openat with O_NOFOLLOW). A file that has a second name elsewhere (a hard link) is read, but
+never changed in place.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from sparl.training.durable import (
     is_temporary,
     make_folder,
     require,
+    require_one_name,
     temporary_name,
     why_no_name,
 )
+from sparl.training.forked_children import close_in_children
 from sparl.training.memory import memory_bytes
 
 _ATTEMPTS = 10  # at locking a file that is replaced in the meantime
@@ -51,6 +54,9 @@ class Folder:
             path: as the user named it; it may be a link.
         """
         self.path = Path(path)
+        self._absolute = self.path  # an environment may change the working directory
+        with suppress(FileNotFoundError):  # that is deleted
+            self._absolute = self.path.absolute()
         self._parent: Folder | None = None
         self._held: _Held | None = None
 
@@ -106,6 +112,12 @@ class Folder:
         require(self.path / name, about, wanted)
         return about
 
+    def check_changeable(self, name: str) -> None:
+        """Raise DataError unless a file could be changed in place, or does not exist."""
+        about = self._about(name, FILE)
+        if about is not None:
+            require_one_name(self.path / name, about)
+
     # ------------------------------------------------------------------ reading
 
     def read(self, name: str, most: int) -> bytes:
@@ -156,7 +168,7 @@ class Folder:
             OSError: it cannot be made.
         """
         if self._parent is None:
-            make_folder(self.path)
+            make_folder(self._absolute)
             return
         self._parent.make()
         with self._parent._opened() as parent, suppress(FileExistsError):
@@ -327,12 +339,13 @@ class Folder:
         """
         for _ in range(_ATTEMPTS):
             with self._opened() as folder:
-                held = _Held(self.path, os.dup(folder), name, -1)
+                held = _Held(self._absolute, os.dup(folder), name, -1)
                 try:
                     held.lock = self._open(name, os.O_RDWR | os.O_CREAT, folder)
                     fcntl.flock(held.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if not held.replaced():
                         self._held = held
+                        close_in_children(held)
                         return True
                 except BlockingIOError:
                     return False
@@ -374,7 +387,7 @@ class Folder:
             self._held.check()
             descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._held.folder)
         else:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(self._absolute, os.O_RDONLY | os.O_DIRECTORY)
         try:
             yield descriptor
         finally:
@@ -395,7 +408,10 @@ class Folder:
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe must not block
         descriptor = os.open(name, flags, 0o666, dir_fd=folder)
         try:
-            require(self.path / name, os.fstat(descriptor), FILE)
+            about = os.fstat(descriptor)
+            require(self.path / name, about, FILE)
+            if flags & (os.O_WRONLY | os.O_RDWR):
+                require_one_name(self.path / name, about)
         except DataError:
             os.close(descriptor)
             raise
@@ -415,7 +431,7 @@ class _Held:
     """A folder and a lock file in it, both open, as they were locked."""
 
     def __init__(self, path: Path, folder: int, name: str, lock: int) -> None:
-        self._path = path.absolute()  # an environment may change the working directory
+        self._path = path
         self.folder, self._name, self.lock = folder, name, lock
 
     def replaced(self) -> bool:
@@ -425,26 +441,34 @@ class _Held:
             OSError: it cannot be found out.
         """
         try:
+            folder, own_lock = os.fstat(self.folder), os.fstat(self.lock)
+        except OSError:  # closed: by whoever closes all descriptors, and in a child by us
+            return True
+        try:
             here = self._path.stat()
             lock = os.stat(self._name, dir_fd=self.folder, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return True
-        own = os.path.samestat(here, os.fstat(self.folder))
-        return not (own and os.path.samestat(lock, os.fstat(self.lock)))
+        return not (os.path.samestat(here, folder) and os.path.samestat(lock, own_lock))
 
     def check(self) -> None:
         """Raise RunInUse if it was replaced."""
         if self.replaced():
             raise RunInUse(
                 f"{self._path}: the folder or its {self._name} was deleted, moved or replaced "
-                "while this process worked on it, so another process may be using it; nothing more "
-                "is written. Do not move or delete a folder before its process has ended"
+                "while this process worked on it, or closed by other code, so another process may "
+                "be using it; nothing more is written. Do not move or delete a folder before its "
+                "process has ended"
             )
 
     def close(self) -> None:
-        for descriptor in (self.folder, self.lock):
+        """Close both; a process that has closed them has lost the folder, see `check`."""
+        descriptors = self.folder, self.lock
+        self.folder = self.lock = -1
+        for descriptor in descriptors:
             if descriptor >= 0:
-                os.close(descriptor)
+                with suppress(OSError):  # closed by other code
+                    os.close(descriptor)
 
 
 def _open_folder(path: Path, parent: int) -> int:

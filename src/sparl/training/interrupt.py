@@ -7,6 +7,7 @@ handlers from before: with ours it would note a signal and never end.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -65,6 +66,25 @@ def stop_on_signal() -> Iterator[Stop]:
             yield stop
     finally:
         _stops.remove(stop)
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Undo what other code in the block makes of the signals that ask this process to stop.
+
+    For environments: a training stops and saves however often one of them is made.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                _restore({number: handler})
 
 
 @contextmanager
@@ -127,7 +147,7 @@ def end_with_parent() -> None:
     another minute is killed.
     """
     parent = os.environ.pop(PARENT, "")  # not for the processes that this one starts
-    if parent:
+    if re.fullmatch("[0-9]{1,10}", parent):
         threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
 
 

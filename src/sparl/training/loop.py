@@ -98,7 +98,9 @@ class Training:
             require_tensorboard()
         reject_lasting_state(lambda: make_environment(config))
         self.config = config
-        self.team = Team(config.threads or min(available_cores(), 4))
+        cores = available_cores()
+        threads = config.threads or min(cores, 4)
+        self.team = Team(min(threads, cores) if folder else threads)  # begun on a larger machine
         with ExitStack() as opened:  # and closed again where anything of this raises
             with interrupt_held():
                 self.environment = opened.enter_context(closing(make_environment(config)))
@@ -111,7 +113,7 @@ class Training:
                 n_obs, n_act = self.environment.n_obs, self.environment.n_act
                 self.architecture = architecture(config, n_obs, n_act)
                 if folder:
-                    Checkpoints(folder.path).check_hold(
+                    Checkpoints(folder.files).check_hold(
                         least_checkpoint_bytes(config, self.architecture)
                     )
                 _check_memory(config, self.architecture, n_obs, n_act)
@@ -172,6 +174,13 @@ class Training:
                 if stopped_by is None and self._last_evaluated() != self.env_step:
                     self._evaluate()
             self._finish(stopped_by)
+        except SystemExit as error:  # of a signal handler of the environment's, for example
+            with suppress(SparlError):
+                self.record.run("failed", self.env_step, self.agent.updates)
+            raise EnvironmentFault(
+                f"environment {config.env}: SystemExit: {error}, raised by other code while the "
+                f"run was at step {self.env_step}, perhaps by its handler of a signal"
+            ) from None
         except Exception as error:
             # Ctrl-C reaches the worker processes of an environment, too, and may end them first.
             if not isinstance(error, EnvironmentFault) or stop.signal is None:

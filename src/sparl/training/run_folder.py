@@ -26,13 +26,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import FIELDS, Config
+from sparl.configuration import COMMAND_LINE_ONLY, FIELDS, Config
 from sparl.errors import DataError, ResourceError, RunExists, RunInUse, UsageError
 from sparl.identity import run_name
 from sparl.methods import config_of
 from sparl.training.durable import is_temporary, user_path, why_no_name
 from sparl.training.folder import Folder
-from sparl.training.forked_children import close_in_children
 from sparl.training.texts import parse_json
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
 from sparl.user_modules import named_module
@@ -156,7 +155,6 @@ class RunFolder:
                     f"run folder {self.path} is in use by another process; wait until it has ended"
                 )
             time.sleep(waits)  # in_use() of another process holds it for a moment
-        close_in_children(self)
         try:
             self._tidy()
         except DataError:
@@ -171,6 +169,8 @@ class RunFolder:
         """
         for name in FILES:
             self.files.has(name)
+        for name in GROWING:
+            self.files.check_changeable(name)
         for name in self.files.names():
             if FOLDERS.fullmatch(name):
                 self.files.has_folder(name)
@@ -192,7 +192,7 @@ class RunFolder:
         Raises:
             ResourceError: it cannot be written.
         """
-        unsaid = ("run_dir", "overwrite", "resume")
+        unsaid = COMMAND_LINE_ONLY
         fields = {k: v for k, v in config.as_dict().items() if k not in unsaid}
         # TOML has no word for None: such fields are named.
         fields["unset"] = [n for n in FIELDS if n not in config.as_dict() and n not in unsaid]
@@ -453,8 +453,9 @@ def _free_path(config: Config) -> Path:
         raise UsageError(
             f"{name[:80]!r} cannot name a run's folder: {because}; name a folder with --run-dir"
         )
-    path, count = Path("runs") / name, 1
+    runs = user_path("runs")
+    path, count = runs / name, 1
     while os.path.lexists(path):
         count += 1
-        path = Path("runs") / f"{name}-{count}"
+        path = runs / f"{name}-{count}"
     return path

@@ -17,7 +17,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from sparl.errors import EnvironmentFault, UnknownEnvironment, UsageError
-from sparl.training.interrupt import interrupt_held
+from sparl.training.interrupt import handlers_kept, interrupt_held
 from sparl.user_modules import is_imported, named_module
 from sparl.wording import name_and_text, text_of
 
@@ -73,7 +73,7 @@ def make_task(
         options["max_episode_steps"] = max_episode_steps
     if env_id == "Ant-v3" and contact_forces == "live":
         options["use_contact_forces"] = True
-    with interrupt_held(), warnings.catch_warnings(), _model_warnings_ignored():
+    with interrupt_held(), handlers_kept(), warnings.catch_warnings(), _model_warnings_ignored():
         warnings.simplefilter("ignore")  # -v4 is deprecated, and here on purpose
         try:
             env = gymnasium.make(registered, **options)

@@ -10,7 +10,7 @@ from typing import Any
 
 import tomli_w
 
-from sparl.configuration import FIELDS, Config
+from sparl.configuration import COMMAND_LINE_ONLY, FIELDS, Config
 from sparl.configuration_checks import typed_fields
 from sparl.errors import UsageError
 from sparl.training.durable import user_path
@@ -38,9 +38,18 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The fields of a configuration file that a user names; arrays become tuples.
 
     Raises:
-        UsageError: missing, not TOML, unknown fields or wrong types.
+        UsageError: missing, not TOML, unknown fields or wrong types, or a field that only the
+            command line may set.
     """
-    return fields_of(load_toml(path, "configuration"), path)
+    found = fields_of(load_toml(path, "configuration"), path)
+    for name in COMMAND_LINE_ONLY:
+        if name in found:
+            raise UsageError(
+                f"configuration file {path}: {name} cannot be set in a file, which may be from "
+                "somebody else: only the command line says which folder is written and what is "
+                f"replaced there (--{name.replace('_', '-')})"
+            )
+    return found
 
 
 def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
