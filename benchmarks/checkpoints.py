@@ -19,8 +19,9 @@ import numpy as np
 from sparl.methods import preset
 from sparl.random_streams import integer_seed
 from sparl.replay.ring_buffer import RingBuffer, State, replay_bytes
-from sparl.training.checkpoint import REPLAY
 from sparl.training.loop import Training
+from sparl.training.replay_files import REPLAY
+from sparl.training.restore import expected_state
 
 CAPACITY, INTERVAL, EPISODE = 1_000_000, 50_000, 1_000
 STEPS = 3_000  # of training, to measure its speed
@@ -69,7 +70,7 @@ def measure(folder: Path, method: str) -> None:
     for _ in range(CAPACITY // INTERVAL):
         replay.append(episodes(replay, rng))
     training.env_step = CAPACITY
-    training.observation = training.environment.reset(seed=integer_seed(0))
+    training.begin_episode(integer_seed(0))
     for _ in range(STEPS // 10):
         training.step()
     began = time.perf_counter()
@@ -91,10 +92,10 @@ def measure(folder: Path, method: str) -> None:
     full = replay_bytes(CAPACITY, training.environment.n_obs, training.environment.n_act,
                         replay.keep_noise_free)  # fmt: skip
     files = len(list((run / REPLAY).iterdir()))
-    like = training._state_without_replay()
-    newest = training.checkpoints.newest_first()[0]
+    like, longest = expected_state(training)
+    newest = training.saver.checkpoints.newest_first()[0]
     began = time.perf_counter()
-    training.checkpoints.load(newest, like, training.longest(), replay)
+    training.saver.checkpoints.load(newest, like, longest, replay)
     loading = time.perf_counter() - began
 
     print(f"{method} on HalfCheetah-v5, replay of {CAPACITY:,} transitions, {full / 1e6:.0f} MB")

@@ -39,15 +39,18 @@ replay, rng = RingBuffer(steps, n_obs, n_act, config.gamma), stream(config.seed,
 
 # The loop.
 observation = simulator.restart()
+replay.begin(observation)
 for step in range(steps):
     action, noise_free = agent.act(observation)
     after, reward, time_is_up = simulator.push(action)
-    replay.add(observation, action, noise_free, reward, after, False, time_is_up)
-    observation = simulator.restart() if time_is_up else after
+    replay.add(action, noise_free, reward, after, False, time_is_up)
+    observation = after
     if step >= config.warmup_env_steps:
         agent.update(replay.sample(config.batch_size, config.n_step, rng))
     returns[-1] += reward
     if time_is_up:
+        observation = simulator.restart()
+        replay.begin(observation)
         returns.append(0.0)
 
 print(f"return of an episode: {returns[0]:.1f} at first, {returns[-2]:.1f} at the end")

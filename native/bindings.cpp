@@ -6,7 +6,6 @@
 #include "dispatch.h"
 #include "flat.h"
 #include "network.h"
-#include "simulation.h"
 #include "threads.h"
 #include "windows.h"
 #include <algorithm>
@@ -589,28 +588,6 @@ NB_MODULE(_native, m) {
                     "What goes on beside what its caller does; it holds what it needs.")
       .def("finish", &Later::finish, nb::call_guard<nb::gil_scoped_release>(),
            "Do what is left of it, and return when all is done; so does its end.");
-
-  nb::class_<Simulation>(m, "Simulation",
-                         "Steps of a MuJoCo simulator that go on beside what the caller does.")
-      .def(
-          "__init__",
-          [](Simulation* self, uintptr_t step, uintptr_t user_error, uintptr_t model,
-             uintptr_t data, uint32_t steps) {
-            if (!step || !user_error || !model || !data)
-              throw std::invalid_argument("simulation: an address is null");
-            const Simulator simulator{
-                reinterpret_cast<void (*)(const void*, void*)>(step),
-                reinterpret_cast<void (**)(const char*)>(user_error),
-            };
-            nb::gil_scoped_release release;
-            new (self) Simulation(simulator, reinterpret_cast<const void*>(model),
-                                  reinterpret_cast<void*>(data), steps);
-          },
-          "step"_a, "user_error"_a, "model"_a, "data"_a, "steps"_a,
-          "All but steps are addresses: of mj_step and mju_user_error, of an mjModel, and of an\n"
-          "mjData that nobody else touches before finish.")
-      .def("finish", &Simulation::finish, nb::call_guard<nb::gil_scoped_release>(),
-           "Do it if nobody has yet; RuntimeError if the simulator gave up.");
 
   nb::class_<Stack>(m, "Stack", "Layers after layers, for one or several members. Immutable.")
       .def(

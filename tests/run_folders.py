@@ -33,16 +33,18 @@ def write_run(
         when = {"env_step": every * k, "updates": max(every * k - warmup, 0)}
         when["wall_seconds"] = 1.0 + 10.0 * k
         clock = {} if cpu is None else {"cpu_seconds": cpu * when["wall_seconds"]}
-        folder.append(EVALUATIONS, {**when, **clock, "mean": value, "std": 0.0, "return_0": value})
+        folder.growing.append(
+            EVALUATIONS, {**when, **clock, "mean": value, "std": 0.0, "return_0": value}
+        )
         metrics = {"replay_size": every * k, "n_step": 1, "policy_distance": 0.1 * k}
-        folder.append(METRICS, {**when, **metrics})
+        folder.growing.append(METRICS, {**when, **metrics})
     if config.rewire_every_updates:
         for update in (2, 1002, 2002):
             row = {"agent_update": update, "network": "actor", "member": 0, "layer": 0}
             row |= {"connections": 100, "fraction": 0.05, "moved": 5, "returned": 1}
             if dead is not None:
                 row |= {"dropped_live": 5, "dropped_dead": dead, "moved": 5 + dead}
-            folder.append(TOPOLOGY, {**row, "initial_overlap": 1 - update / 4000})
+            folder.growing.append(TOPOLOGY, {**row, "initial_overlap": 1 - update / 4000})
     layer = {"out": [3, 1, 2, 0], "in": [2, 4, 0]}
     layers = [layer, {"out": [1, 2, 1], "in": [1, 2, 1]}, {"out": [1, 1, 1], "in": [3]}]
     degrees = {"actor": [layers], "critics": [layers, layers]}

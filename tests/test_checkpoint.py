@@ -22,6 +22,7 @@ from sparl.replay.ring_buffer import RingBuffer
 from sparl.training import checkpoint
 from sparl.training.checkpoint import MANIFEST, REPLAY, STATE, Checkpoints
 from sparl.training.loop import Training
+from sparl.training.tensors import ANY_NAME
 
 OPERATIONS = ("write", "fsync", "rename", "replace", "mkdir")
 
@@ -77,7 +78,9 @@ def replay_of(step: int) -> RingBuffer:
     replay = RingBuffer(CAPACITY, 2, 1, 0.99)
     for k in range(step):
         state = np.full(2, k, np.float32)
-        replay.add(state, state[:1], state[:1], float(k), state + 1, k % 3 == 2, False)
+        if replay.episode_over:
+            replay.begin(state)
+        replay.add(state[:1], state[:1], float(k), state + 1, k % 3 == 2, False)
     return replay
 
 
@@ -108,6 +111,30 @@ def load(folder: Path, step: int) -> tuple[dict[str, Any], RingBuffer]:
 def save(checkpoints: Checkpoints, *steps: int) -> None:
     for step in steps:
         checkpoints.save(step, tree(step), replay_of(step), {"by": "test"})
+
+
+def test_an_array_is_as_long_as_its_part_allows(tmp_path: Path) -> None:
+    checkpoints, replay = Checkpoints(tmp_path), RingBuffer(CAPACITY, 2, 1, 0.99)
+    save(checkpoints, 1)
+    path, like = tmp_path / "checkpoint-1", tree(0)
+    like["agent"]["weight"] = like["agent"]["weight"][:1]
+    state, _ = checkpoints.load(path, like, {"agent/weight": 2}, replay)
+    assert state["agent"]["weight"].tolist() == [1, 2]
+    for longest in ({}, {"agent/weight": 1}):
+        with pytest.raises(DataError, match=r"agent/weight is F32 \[2\], must be float32 \[1\]"):
+            checkpoints.load(path, like, longest, replay)
+
+
+def test_a_part_of_any_names_is_checked_by_what_its_values_must_be(tmp_path: Path) -> None:
+    checkpoints, replay = Checkpoints(tmp_path), RingBuffer(CAPACITY, 2, 1, 0.99)
+    like = {"sums": {ANY_NAME: (0.0, 0)}}
+    for step, sums in enumerate([{}, {"q": (1.5, 2), "loss": (0.5, 1)}], 1):
+        checkpoints.save(step, {"sums": sums}, replay_of(step), {})
+        state, _ = checkpoints.load(tmp_path / f"checkpoint-{step}", like, {}, replay)
+        assert state["sums"] == {name: list(value) for name, value in sums.items()}
+    checkpoints.save(3, {"sums": {"q": (1.5, "two")}}, replay_of(3), {})
+    with pytest.raises(DataError, match=r"state\.sums\.q\[1\] is two, must be of type int"):
+        checkpoints.load(tmp_path / "checkpoint-3", like, {}, replay)
 
 
 def found(folder: Path) -> list[str]:
@@ -290,7 +317,7 @@ def test_whatever_operation_fails_in_a_save_the_training_goes_on(
         if disk.count < n:
             break
         assert "warning: cannot write " in said
-        assert "No space left on device; training goes on, and it is tried again" in said
+        assert "No space left on device; training continues, and it is tried again" in said
     assert n > 12
 
 
@@ -321,13 +348,13 @@ def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
         patch.setattr(Training, "step", step)
         assert main(words) == 6
     said = capsys.readouterr()
-    assert said.err.count("training goes on, and it is tried again") == 2  # steps 20 and 30
+    assert said.err.count("training continues, and it is tried again") == 2  # steps 20 and 30
     line = said.err.splitlines()[-1]
     assert line.startswith("sparl: cannot write ")
     assert line.endswith(f"No space left on device; when there is room: sparl resume {run}")
     assert found(run) == ["checkpoint-10"]
     assert main(words) == 0
-    assert "going on at step 10, bit for bit" in capsys.readouterr().out
+    assert "resuming at step 10, bit for bit" in capsys.readouterr().out
     assert results(run) == undisturbed
 
 
@@ -378,7 +405,7 @@ def test_resume_falls_back_to_the_checkpoint_before_and_says_so(
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr().err
     assert f"warning: {file}: " in said
-    assert "; going on from checkpoint-30" in said
+    assert "; resuming from checkpoint-30" in said
     assert results(run.path) == undisturbed
 
 

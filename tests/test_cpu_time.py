@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import subprocess
 import sys
@@ -17,7 +15,6 @@ import pytest
 import sparl
 from resuming import stopped_at
 from sparl.training import record
-from sparl.training.checkpoint import MANIFEST, _own_digest
 from sparl.training.machine import cpu_seconds
 from sparl.training.run_folder import RunFolder
 
@@ -76,32 +73,3 @@ def test_cpu_time_continues_where_the_checkpoint_was(
     cpu = [float(row["cpu_seconds"]) for row in evaluations(tmp_path)]
     assert cpu == sorted(set(cpu))
     assert cpu[-1] < 20
-
-
-def test_a_run_begun_without_cpu_time_keeps_its_columns(tmp_path: Path) -> None:
-    with stopped_at(60):
-        sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path, **SMALL)
-    (checkpoint,) = tmp_path.glob("checkpoint-60")
-    manifest = json.loads((checkpoint / MANIFEST).read_text())
-    columns = {}
-    for name in ("evaluations.csv", "topology.csv"):
-        rows = RunFolder(tmp_path).rows(name)
-        columns[name] = [column for column in rows[0] if column not in ("cpu_seconds", "moved")]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns[name], extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        (tmp_path / name).write_text(text.getvalue())
-        manifest["about"]["growing_files"][name] = len(text.getvalue())
-    del manifest["about"]["cpu_seconds"], manifest["sha256"]
-    manifest["sha256"] = _own_digest(manifest)
-    (checkpoint / MANIFEST).write_text(json.dumps(manifest))
-
-    sparl.resume(tmp_path, quiet=True)
-    for name, kept in columns.items():
-        with (tmp_path / name).open(newline="") as file:
-            lines = list(csv.reader(file))
-        assert lines[0] == kept
-        assert {len(line) for line in lines} == {len(kept)}
-    assert [row["env_step"] for row in evaluations(tmp_path)] == ["0", "30", "60", "90"]
-    assert "cpu_seconds" not in json.loads((tmp_path / "run.json").read_text())

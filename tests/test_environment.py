@@ -232,3 +232,26 @@ def test_restored_environment_continues_bit_for_bit(env_id: str) -> None:
     other.reset(seed=99)
     other.restore(state)
     assert [*play(other, actions), other.reset().tobytes()] == expected
+
+
+@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Hopper-v3"])
+def test_a_restored_episode_ends_at_its_time_limit(env_id: str) -> None:
+    env, other = (Environment(env_id, max_episode_steps=9) for _ in range(2))
+    env.reset(seed=3)
+    action = np.zeros(env.n_act, np.float32)
+    for _ in range(4):
+        env.step(action)
+    other.reset(seed=99)
+    other.restore(env.state())
+    for each in (env, other):
+        assert [each.step(action).truncated for _ in range(5)] == [False] * 4 + [True]
+        each.reset()
+        assert [each.step(action).truncated for _ in range(9)] == [False] * 8 + [True]
+
+
+def test_an_episode_ends_at_its_time_limit_whatever_a_wrapper_says() -> None:
+    importlib.import_module("bad_environments")
+    env = Environment("NeverEnds-v0")
+    env.reset(seed=0)
+    action = np.zeros(env.n_act, np.float32)
+    assert [env.step(action).truncated for _ in range(20)] == [False] * 19 + [True]

@@ -37,7 +37,7 @@ from sparl.configuration import FIELDS
 from sparl.configuration_checks import typed_fields
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.methods import METHODS, check, preset
-from sparl.training import loop, machine, memory
+from sparl.training import assemble, machine, memory
 from sparl.training.environment import Environment
 from sparl.training.loop import Training
 from sparl.training.plan import plan
@@ -314,7 +314,7 @@ def test_a_trained_agent_whose_weights_are_not_finite_is_named(
 def test_a_replay_that_does_not_fit_is_refused_with_one_that_does(
     tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "memory_bytes", lambda: 10_000_000)
+    monkeypatch.setattr(assemble, "memory_bytes", lambda: 10_000_000)
     words = ["train", "--env", "bad_environments:Good-v0", "--run-dir", str(tmp_path / "run")]
     words += [*flags(), "--steps", "1_000_000", "--stop-at", "1_000_000"]
     said = refused(6, *words)
@@ -584,7 +584,7 @@ def test_on_another_machine_it_goes_on_and_is_marked(
         monkeypatch.setattr(machine, "versions", lambda: {**versions, what: now})
     assert main(["resume", str(run)]) == 0
     because = f"{what} is now {now}, was {was}"
-    assert f"warning: going on at step 33, not exactly: {because}\n" in capsys.readouterr().err
+    assert f"warning: resuming at step 33, not exactly: {because}\n" in capsys.readouterr().err
     about = json.loads((run / "run.json").read_text())
     assert (about["state"], about["bit_exact"]) == ("finished", False)
     assert about["continued"] == [{"env_step": 33, "not_exact_because": [because]}]

@@ -180,7 +180,7 @@ def test_a_signal_saves_prints_the_command_and_ends(
         process.send_signal(by)
         line = wait_for_line(process, "stopped by")
         assert line.startswith(f"stopped by {by.name} at step ")
-        assert line.endswith("; to go on: sparl resume run\n")
+        assert line.endswith("; to resume: sparl resume run\n")
         assert process.wait() == code
     step = int(line.split()[5].rstrip(";").replace(",", ""))
     assert (tmp_path / "run" / f"checkpoint-{step}" / "manifest.json").exists()

@@ -172,11 +172,11 @@ def test_a_time_limit_stored_as_an_end_gives_too_little(
     right = RingBuffer.add
 
     def wrong(
-        self: RingBuffer, observation: Array, action: Array, noise_free_action: Array,
-        reward: float, next_observation: Array, terminated: bool, truncated: bool,
+        self: RingBuffer, action: Array, noise_free_action: Array, reward: float, reached: Array,
+        terminated: bool, truncated: bool,
     ) -> None:  # fmt: skip
         end = terminated or truncated
-        right(self, observation, action, noise_free_action, reward, next_observation, end, False)
+        right(self, action, noise_free_action, reward, reached, end, False)
 
     monkeypatch.setattr(RingBuffer, "add", wrong)
     values = learned_value("Endless-v0", tmp_path)

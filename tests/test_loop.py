@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparl import _native
 from sparl.architecture import architecture
 from sparl.configuration import Config
 from sparl.errors import Diverged
@@ -33,7 +32,7 @@ def new_run(tmp_path: Path) -> Iterator[NewRun]:
         folder = str(tmp_path / str(len(made)))
         config = preset(method, "Pendulum-v1", **{**SMALL, "run_dir": folder, **fields})
         made.append(Training(config, quiet=True))
-        made[-1].observation = made[-1].environment.reset(seed=0)
+        made[-1].begin_episode(seed=0)
         return made[-1]
 
     yield make
@@ -71,32 +70,23 @@ def test_updates_begin_after_the_warm_up(
     assert len(calls) == run.agent.updates == 5 * per_step
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 def test_n_step_targets_begin_after_their_delay(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, threads: int
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = new_run(n_step=3, n_step_delay_updates=4, threads=threads)
-    calls = spied(monkeypatch, run.replay, "sample" if threads == 1 else "sample_ahead")
-    run.team.most = 1  # and no other number of them is tried
+    run = new_run(n_step=3, n_step_delay_updates=4)
+    calls = spied(monkeypatch, run.replay, "sample")
     advance(run, 30)
     assert [how[1] for how in calls] == [1] * 3 + [3] * 7  # update 4 is the first with n
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 def test_an_update_that_diverges_does_so_at_the_step_that_it_belongs_to(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, threads: int
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = new_run(threads=threads, warmup_env_steps=150)
-    run.team.most = 1  # this many threads, and no other number of them
+    run = new_run(warmup_env_steps=150)
     advance(run, 160)
     monkeypatch.setattr(run.agent, "update", lambda _batch: {"critic_loss": float("nan")})
-    sampled = np.zeros(4, np.int64)  # the oldest transitions: nothing waits for the newest
-    monkeypatch.setattr(_native, "integers", lambda *_: sampled)
-    steps = spied(monkeypatch, run.environment, "step")
     with pytest.raises(Diverged, match=r"at step 161 \(update 10\): the critics' loss is nan"):
         advance(run, 1)
-    _, meanwhile = steps[0]
-    assert (meanwhile is not None) == (threads == 2)
 
 
 def test_warm_up_actions_are_uniform_and_stored_as_their_own_noise_free_ones(

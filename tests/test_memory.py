@@ -166,8 +166,9 @@ def resident():
 
 little = RingBuffer(100, n_obs=350, n_act=20, gamma=0.99)
 zero = np.zeros(350, np.float32)
+little.begin(zero)
 for t in range(50):
-    little.add(zero + t, zero[:20], zero[:20], 0.0, zero + t + 1, False, False)
+    little.add(zero[:20], zero[:20], 0.0, zero + t + 1, False, False)
 before = resident()
 large = RingBuffer(1_000_000, n_obs=350, n_act=20, gamma=0.99)
 large.restore(little.state())

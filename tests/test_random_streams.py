@@ -85,66 +85,16 @@ def test_integer_seeds_differ_by_seed_and_path() -> None:
     assert integer_seed(100, 7) == integer_seed(100, 7)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("ahead", [(), (0,), (1, 2), (0, 1, 2, 3, 4), (2, 2, 2)])
-def test_normals_are_those_of_the_generator_whenever_they_are_drawn(
-    ahead: tuple[int, ...], threads: int
-) -> None:
-    before = _native.threads()
-    _native.set_threads(threads)
-    try:
-        normals, expected = Normals(stream(2, "target noise")), stream(2, "target noise")
-        for round_ in range(5):  # the second wants more than the first, the fourth less
-            for _ in range(ahead.count(round_)):
-                normals.ahead()
-            for shape in [(3, 7), (1,), (200, 6)][: (2, 3, 3, 1, 3)[round_]]:
-                given = normals(*shape)
-                assert given.dtype == np.float32
-                np.testing.assert_array_equal(
-                    given, expected.standard_normal(shape, dtype=np.float32)
-                )
-    finally:
-        _native.set_threads(before)
-
-
-def test_normals_go_on_from_their_state() -> None:
-    one, other = Normals(stream(1, "target noise")), Normals(stream(9, "target noise"))
-    for normals in (one, other):
-        normals(5)
-        normals.ahead()
-    one(5)
-    other.restore(one.state())
-    other.ahead()  # nothing was taken since
-    other.restore(one.state())
-    np.testing.assert_array_equal(one(3, 2), other(3, 2))
-    other.restore(one.state())
-    np.testing.assert_array_equal(one(3, 2), other(3, 2))
-
-
-def test_normals_that_cannot_be_drawn_ahead_are_drawn_when_they_are_asked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_normals_are_those_of_the_generator_and_continue_from_their_state() -> None:
     normals, expected = Normals(stream(2, "target noise")), stream(2, "target noise")
-    first = normals(4)
-
-    def no_thread(*_: object) -> None:
-        raise RuntimeError("no thread")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(_native, "standard_normal", no_thread)
-        with pytest.raises(RuntimeError, match="no thread"):
-            normals.ahead()
-    given = np.concatenate([first, normals(4)])
-    np.testing.assert_array_equal(given, expected.standard_normal(8, dtype=np.float32))
-
-
-def test_normals_that_were_drawn_and_not_taken_have_no_state() -> None:
-    normals = Normals(stream(1, "target noise"))
-    normals(5)
-    normals.ahead()
-    normals(2)
-    with pytest.raises(RuntimeError, match="3 numbers are drawn ahead"):
-        normals.state()
+    for shape in [(3, 7), (1,), (200, 6)]:
+        given = normals(*shape)
+        assert given.dtype == np.float32
+        np.testing.assert_array_equal(given, expected.standard_normal(shape, dtype=np.float32))
+    other = Normals(stream(9, "target noise"))
+    other(5)
+    other.restore(normals.state())
+    np.testing.assert_array_equal(other(3, 2), normals(3, 2))
 
 
 @pytest.mark.parametrize("below", [1, 2, 1000, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**62])

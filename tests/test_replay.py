@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import deque
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,24 +12,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import Generator
 
-from sparl import _native
 from sparl.methods import preset
 from sparl.replay.batch import Array, Batch
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
-from sparl.training.loop import capacity_rule
+from sparl.training.assemble import capacity_rule
 
 many = settings(deadline=None, derandomize=True, max_examples=150)
 GAMMA = 0.9
 
 
 class Event(NamedTuple):
-    """The t-th step: its state is t, its action -t / 1e4, the state reached t + 0.5."""
+    """The t-th step: its state is t, its action -t / 1e4.
+
+    The state reached is t + 1, that of the next step, but t + 0.5 at the end of an episode.
+    """
 
     t: int
     reward: float = 1.0
     terminated: bool = False
     truncated: bool = False
+
+    @property
+    def reached(self) -> float:
+        return self.t + (0.5 if self.terminated or self.truncated else 1)
 
 
 def rng(seed: int = 0) -> Generator:
@@ -42,10 +47,14 @@ def ring(capacity: int, **options: Any) -> RingBuffer:
 
 
 def put(replay: RingBuffer, event: Event) -> None:
-    t = np.float32(event.t)
+    """Store a step; where another state was reached than its own, in an episode of its own."""
+    t, reached = np.float32(event.t), np.float32(event.reached)
+    newest = replay.windows(np.array([replay.size - 1]), 1) if replay.size else None
+    if replay.episode_over or (newest and newest.next_observation[0, 0] != t):
+        replay.begin(np.array([t, -t]))
     replay.add(
-        np.array([t, -t]), np.array([-t / 10_000]), np.array([t / 10_000]), event.reward,
-        np.array([t + 0.5, -t]), event.terminated, event.truncated,
+        np.array([-t / 10_000]), np.array([t / 10_000]), event.reward,
+        np.array([reached, -reached]), event.terminated, event.truncated,
     )  # fmt: skip
 
 
@@ -74,7 +83,7 @@ def test_a_ring_of_seven_holds_the_last_seven_in_order(count: int) -> None:
     assert replay.size == len(t)
     batch = everything(replay)
     np.testing.assert_array_equal(batch.observation, np.stack([t, -t], 1))
-    np.testing.assert_array_equal(batch.next_observation, np.stack([t + 0.5, -t], 1))
+    np.testing.assert_array_equal(batch.next_observation, np.stack([t + 1, -t - 1], 1))
     np.testing.assert_array_equal(batch.action, -t[:, np.newaxis] / np.float32(10_000))
 
 
@@ -118,84 +127,53 @@ def test_sampling_is_reproducible() -> None:
     assert not same(one, other)
 
 
-events = st.lists(st.sampled_from(["", "", "", "", "terminated", "truncated"]), min_size=1)
+def test_an_episode_must_begin_before_its_first_step() -> None:
+    replay, nothing, states = ring(5), np.zeros(1), np.eye(2)
+
+    def add(terminated: bool) -> None:
+        replay.add(nothing, nothing, 0.0, states[1], terminated, False)
+
+    for _ in range(2):  # at first, and after the end of an episode
+        assert replay.episode_over
+        with pytest.raises(ValueError, match="call begin"):
+            add(False)
+        replay.begin(states[0])
+        assert not replay.episode_over
+        add(False)
+        add(True)
+    assert replay.size == 4
 
 
-@many
-@given(
-    capacity=st.integers(1, 30),
-    ends=events,
-    n_step=st.sampled_from([1, 3, 5]),
-    paths=st.booleans(),
-    threads=st.sampled_from([1, 3]),
-)
-def test_what_is_sampled_ahead_is_what_would_be_sampled_then(
-    capacity: int, ends: list[str], n_step: int, paths: bool, threads: int
-) -> None:
-    before = _native.threads()
-    _native.set_threads(threads)
-    try:
-        early, late = ring(capacity), ring(capacity)
-        early_rng, late_rng = rng(3), rng(3)
-        for t, end in enumerate(ends):
-            event = Event(t, float(t), end == "terminated", end == "truncated")
-            ahead = early.sample_ahead(40, n_step, early_rng, paths)
-            put(early, event)
-            put(late, event)
-            assert same(ahead.batch(), late.sample(40, n_step, late_rng, paths))
-        assert early_rng.bit_generator.state == late_rng.bit_generator.state
-    finally:
-        _native.set_threads(before)
+def test_an_episode_that_another_one_interrupts_was_truncated() -> None:
+    replay = filled(5, 3)
+    replay.begin(np.array([9.0, -9.0]))
+    put(replay, Event(9, 100.0))
+    batch = everything(replay, 3)
+    np.testing.assert_array_equal(batch.next_observation[:, 0], [3, 3, 3, 10])
+    np.testing.assert_allclose(batch.reward[:, 0], [1 + GAMMA + GAMMA**2, 1 + GAMMA, 1, 100])
+    assert batch.discount.min() > 0
 
 
-@pytest.mark.parametrize("added", [0, 2])
-def test_a_batch_is_not_given_of_another_ring_than_it_was_sampled_for(added: int) -> None:
-    replay = filled(9, 5)
-    ahead = replay.sample_ahead(4, 1, rng())
-    for t in range(added):
-        put(replay, Event(5 + t))
-    with pytest.raises(RuntimeError, match=rf"{5 + added} transitions from 0 on, sampled were 6"):
-        ahead.batch()
-
-
-def test_a_ring_is_not_kept_by_what_is_gathered_from_it() -> None:
-    replay = filled(9, 5)
-    gone = weakref.ref(replay)
-    ahead = replay.sample_ahead(4, 1, rng())
-    del replay, ahead
-    assert gone() is None
-
-
-def test_a_second_sampling_waits_for_the_first_and_so_does_every_change() -> None:
-    before = _native.threads()
-    _native.set_threads(3)
-    try:
-        for change in ("sample_ahead", "clear", "restore", "append"):
-            replay, like = filled(3000, 2000), filled(3000, 2000)
-            state, part = filled(3000, 100).state(), filled(3000, 100).transitions(0, 100)
-            first = replay.sample_ahead(2000, 3, rng(1))
-            if change == "sample_ahead":
-                replay.sample_ahead(2000, 3, rng(2))
-                put(replay, Event(2000))
-                put(like, Event(2000))
-                assert same(first.batch(), like.sample(2000, 3, rng(1)))
-            else:
-                getattr(replay, change)(
-                    *{"clear": [7], "restore": [state], "append": [part]}[change]
-                )
-                with pytest.raises(RuntimeError, match="sampled were 2001"):
-                    first.batch()
-    finally:
-        _native.set_threads(before)
-
-
-def test_a_batch_that_nobody_wants_may_be_dropped() -> None:
-    replay = filled(1000, 500)
-    for t in range(200):
-        replay.sample_ahead(256, 3, rng())
-        if t % 2:
-            put(replay, Event(t))
-    assert replay.size == 600
+@pytest.mark.parametrize("stored", ["apart", "in the next row"])
+def test_a_reset_to_the_very_state_that_was_reached_begins_an_episode(stored: str) -> None:
+    """Earlier versions stored that state once; what they stored is read, and means the same."""
+    replay, nothing = ring(6), np.zeros(1)
+    for t in range(4):
+        if replay.episode_over:
+            replay.begin(np.array([t, t]))
+        replay.add(nothing, nothing, 1.0, np.array([t + 1, t + 1]), False, truncated=t == 1)
+    state = replay.state()
+    assert state["reached_apart"].tolist() == [[2, 2], [4, 4]]  # type: ignore[union-attr]
+    if stored == "in the next row":
+        state["apart"][1] = False  # type: ignore[index]
+        state["reached_apart"] = state["reached_apart"][1:]  # type: ignore[index]
+    restored = ring(6)
+    restored.restore(state)
+    for each in (replay, restored):
+        each.add(nothing, nothing, 1.0, np.array([5, 5]), True, False)
+    batch = everything(replay, 3)
+    np.testing.assert_array_equal(batch.next_observation[:, 0], [2, 2, 5, 5, 5])
+    assert same(batch, everything(restored, 3))
 
 
 @pytest.mark.parametrize("forgotten", [None, 3, 99])
@@ -219,7 +197,7 @@ def test_replay_bytes_are_those_of_the_arrays(keep: bool) -> None:
 @given(
     st.integers(1, 9),
     st.lists(
-        st.sampled_from(["step", "step", "step", "end", "cut", "forget", "restore"]), max_size=60
+        st.sampled_from(["step", "step", "step", "end", "begin", "forget", "restore"]), max_size=60
     ),
 )
 def test_each_observation_is_stored_once_and_no_state_is_lost(
@@ -236,13 +214,14 @@ def test_each_observation_is_stored_once_and_no_state_is_lost(
         elif event == "restore":
             state, replay = replay.state(), ring(capacity)
             replay.restore(state)
-        elif event == "cut" and alive:
-            replay.cut()
+        elif event == "begin":
             now, ends = number + 0.25, ends + 1
+            replay.begin(np.full(2, now))
         elif event in ("step", "end"):
-            pair = np.full(2, now), np.full(2, number)
+            if replay.episode_over:
+                replay.begin(np.full(2, now))
             nothing = np.zeros(1)
-            replay.add(pair[0], nothing, nothing, 0.0, pair[1], False, event == "end")
+            replay.add(nothing, nothing, 0.0, np.full(2, number), False, event == "end")
             alive.append((now, number))
             now, ends = (number + 0.5, ends + 1) if event == "end" else (number, ends)
         batch = everything(replay)
@@ -262,7 +241,7 @@ def closed_form(events: list[Event], n: int) -> tuple[float, float, float]:
         m, last = k + 1, event
         if event.terminated or event.truncated:
             break
-    return total, 0.0 if last.terminated else GAMMA**m, last.t + 0.5
+    return total, 0.0 if last.terminated else GAMMA**m, last.reached
 
 
 def check_windows(replay: RingBuffer, alive: list[Event], n: int) -> None:
@@ -310,7 +289,7 @@ def test_three_step_targets_equal_their_closed_forms(ending: str, k: int, forget
         assert batch.observation[0, 0] == 100
         assert batch.reward[0, 0] == pytest.approx(reward)
         assert batch.discount[0, 0] == pytest.approx(discount)
-        assert batch.next_observation[0, 0] == 100 + k + 0.5
+        assert batch.next_observation[0, 0] == 100 + k + (1 if ending == "newest" else 0.5)
 
 
 @pytest.mark.parametrize("n_step", [1, 3])
@@ -345,14 +324,15 @@ def test_adding_and_forgetting_against_a_queue(
 ) -> None:
     """Every window, after every operation: nothing forgotten or overwritten is ever served."""
     replay, alive = ring(capacity), deque[Event](maxlen=capacity)
-    for t, operation in enumerate(done):
+    t = 0
+    for operation in done:
         if isinstance(operation, int):
             replay.forget(operation)
             for _ in range(min(operation, len(alive))):
                 alive.popleft()
         else:
             reward, ending = operation
-            event = Event(t, reward, ending == "end", ending == "cut")
+            event, t = Event(t, reward, ending == "end", ending == "cut"), t + 1
             put(replay, event)
             alive.append(event)
         check_windows(replay, list(alive), n_step)
@@ -386,7 +366,8 @@ def act(replay: RingBuffer, t: float, noise_free: list[float]) -> None:
     """A step in the state t; the action taken is far from the noise-free one."""
     state = np.full(replay.observation.shape[1], t, np.float32)
     wanted = np.array(noise_free, np.float32)
-    replay.add(state, wanted + 99, wanted, 0.0, state, terminated=False, truncated=False)
+    replay.begin(state)
+    replay.add(wanted + 99, wanted, 0.0, state, terminated=False, truncated=False)
 
 
 def distant(count: int, capacity: int = 4000) -> RingBuffer:

@@ -27,7 +27,7 @@ from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 from sparl.methods import METHODS
 from sparl.play import command
 from sparl.report.runs import collect
-from sparl.training import loop, machine, start
+from sparl.training import assemble, machine, start
 from sparl.training.checkpoint import MANIFEST, Checkpoints, _own_digest
 from sparl.training.environment import Environment
 from sparl.training.loop import Training
@@ -127,13 +127,13 @@ def test_a_signal_saves_and_says_how_to_go_on(
              "--run-dir", str(run), "--resume", "auto"]  # fmt: skip
     with stopped_at(33, by=by):
         assert main(train) == code
-    assert f"to go on: sparl resume {run}" in capsys.readouterr().out
+    assert f"to resume: sparl resume {run}" in capsys.readouterr().out
     assert main(["info", str(run)]) == 0
     said = capsys.readouterr().out
     assert f"state: stopped by {by.name}\nenv step: 33\nsteps: 90\nlast checkpoint: 33\n" in said
     assert f"continuation: sparl resume {run} goes on bit for bit\n" in said
     assert main(["resume", str(run)]) == 0
-    assert "going on at step 33, bit for bit" in capsys.readouterr().out
+    assert "resuming at step 33, bit for bit" in capsys.readouterr().out
     for again in (train, ["resume", str(run)]):
         assert main(again) == 0
         assert f"{run}: already finished, 90 steps; cannot be" in capsys.readouterr().out
@@ -263,7 +263,7 @@ def test_where_the_state_cannot_be_saved_it_says_so_and_the_run_is_marked(
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr().err
     because = f"{env} cannot save its state, so a new episode begins"
-    assert f"warning: going on at step 33, not exactly: {because}\n" in said
+    assert f"warning: resuming at step 33, not exactly: {because}\n" in said
     about = json.loads((run.path / "run.json").read_text())
     assert about["bit_exact"] is False
     assert about["state"] == "finished"
@@ -379,7 +379,9 @@ def test_what_has_no_influence_may_change_when_a_run_goes_on(
     whole = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
     path = str(tmp_path / "run")
     run = sparl.train("DS-TD3", "Hopper-v5", run_dir=path, **{**SMALL, "stop_at": 33})
-    said = f"{path}: already finished, 33 of 90 steps; to go on: sparl resume {path} --stop-at 90\n"
+    said = (
+        f"{path}: already finished, 33 of 90 steps; to resume: sparl resume {path} --stop-at 90\n"
+    )
     assert main(["resume", path]) == 0
     assert capsys.readouterr().out == said
     assert main(["resume", path, "--stop-at", "50", "--checkpoint-every-env-steps", "45"]) == 0
@@ -391,7 +393,8 @@ def test_what_has_no_influence_may_change_when_a_run_goes_on(
     assert main(["resume", path, "--stop-at", "40"]) == 0
     assert "already finished, 50 of 90 steps" in capsys.readouterr().out
     assert main(["resume", path, "--threads", "0"]) == 2
-    with pytest.raises(UsageError, match="tau cannot change when a run goes on; only checkpoint_"):
+    only = "tau cannot change when a run is resumed; only checkpoint_"
+    with pytest.raises(UsageError, match=only):
         sparl.resume(path, tau=0.5)
     assert sparl.resume(path, stop_at=90, threads=2).evaluations == whole.evaluations
     assert results(run.path) == results(whole.path)
@@ -541,7 +544,7 @@ def test_a_training_that_cannot_begin_leaves_nothing_open(
     monkeypatch.setattr(Environment, "__init__", make)
     monkeypatch.setattr(Environment, "close", lambda self: closed.append(self))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "Record", _fail)
+        patch.setattr(assemble, "Record", _fail)
         for path in (tmp_path / "new", stopped.path):
             with pytest.raises(ResourceError, match="the disk is full"):
                 sparl.train("TD3", "Hopper-v5", run_dir=path, resume="auto", **SMALL)
@@ -644,9 +647,9 @@ def test_a_field_that_came_since_is_what_it_is_by_default_and_an_unknown_one_is_
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr()
     written = f"it was written by sparl {version('sparl')}"
-    unknown = f"warning: {newest}: unknown field 'later'; {written}; going"
+    unknown = f"warning: {newest}: unknown field 'later'; {written}; resuming from"
     assert unknown in said.err
-    assert "going on at step 30, bit for bit" in said.out
+    assert "resuming at step 30, bit for bit" in said.out
     assert results(run.path) == results(whole.path)
 
 
@@ -662,7 +665,7 @@ def test_other_versions_are_allowed_and_the_run_is_marked(
         because = f"not exactly: numpy is now 9.9, was {np.__version__}"
         assert f"sparl resume {run.path} goes on {because}\n" in capsys.readouterr().out
         assert main(["resume", str(run.path), "--stop-at", "50"]) == 0
-    assert f"warning: going on at step 33, {because}\n" in capsys.readouterr().err
+    assert f"warning: resuming at step 33, {because}\n" in capsys.readouterr().err
     assert main(["resume", str(run.path), "--stop-at", "90"]) == 0
     about = json.loads((run.path / "run.json").read_text())
     assert [each["env_step"] for each in about["continued"]] == [33, 50]
@@ -683,5 +686,5 @@ def test_where_lines_of_a_table_were_lost_it_goes_on_from_before_them(
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr().err
     assert f"warning: {table}: " in said
-    assert "; going on from checkpoint-30\n" in said
+    assert "; resuming from checkpoint-30\n" in said
     assert results(run.path) == results(whole.path)

@@ -182,7 +182,16 @@ def new_run(tmp_path: Path) -> Iterator[NewRun]:
 
 
 def begin(run: Training) -> None:
-    run.observation = run.environment.reset(seed=integer_seed(run.config.seed))
+    run.begin_episode(integer_seed(run.config.seed))
+
+
+def state_of(run: Training) -> dict[str, Any]:
+    return {**run.state(), "replay": run.replay.state()}
+
+
+def restore(run: Training, state: dict[str, Any]) -> None:
+    run.replay.restore(state["replay"])
+    run.restore(state)
 
 
 def advance(run: Training, steps: int) -> None:
@@ -206,25 +215,25 @@ def test_a_run_continues_bit_for_bit(
     run, early, late = (new_run(method, env, **fields) for _ in range(3))
     begin(run)
     advance(run, 13)
-    in_warmup = run.state()
+    in_warmup = state_of(run)
     advance(run, 37)
-    in_learning = run.state()
+    in_learning = state_of(run)
     advance(run, 40)
-    early.restore(in_warmup)
-    assert_same(early.state(), in_warmup)
+    restore(early, in_warmup)
+    assert_same(state_of(early), in_warmup)
     advance(early, 77)
-    late.restore(in_learning)
-    assert_same(late.state(), in_learning)
+    restore(late, in_learning)
+    assert_same(state_of(late), in_learning)
     advance(late, 40)
     assert run.env_step == early.env_step == late.env_step == 90
     assert run.agent.updates == 70
     assert run.episodes >= 2
-    assert_same(early.state(), run.state())
-    assert_same(late.state(), run.state())
+    assert_same(state_of(early), state_of(run))
+    assert_same(state_of(late), state_of(run))
 
 
 def test_threads_do_not_change_results(new_run: NewRun) -> None:
-    """Networks large enough to be shared between threads; the team tries one in turns with all."""
+    """Networks large enough to be shared between threads."""
     states = []
     for threads in (1, 2):
         run = new_run(
@@ -232,33 +241,9 @@ def test_threads_do_not_change_results(new_run: NewRun) -> None:
         )
         begin(run)
         advance(run, 50)
-        states.append(run.state())
-        assert run.team.most == threads
+        states.append(state_of(run))
+        assert _native.threads() == run.parts.threads == threads
     assert_same(states[1], states[0])
-
-
-def test_updates_beside_the_simulator_and_behind_it_give_the_same(new_run: NewRun) -> None:
-    """A small batch from a growing replay: now and then it reaches the newest transition."""
-    states, beside = [], []
-    for threads in (1, 2):
-        run = new_run(
-            "RLx2-TD3", "HalfCheetah-v5", threads=threads, batch_size=8, n_step_delay_updates=50
-        )
-        run.team.most = 1  # this many threads, and no other number of them
-        begin(run)
-        step = run.environment.step
-
-        def spied(action: Any, meanwhile: Any, step: Any = step) -> Any:
-            beside.append(meanwhile is not None)
-            return step(action, meanwhile)
-
-        run.environment.step = spied  # type: ignore[method-assign]
-        advance(run, 250)
-        states.append(run.state())
-    assert_same(states[1], states[0])
-    alone, together = beside[:250], beside[250:]
-    assert not any(alone)
-    assert 20 < sum(together) < 230
 
 
 def test_where_an_environment_cannot_tell_its_state_no_transition_is_made_up(
@@ -268,8 +253,8 @@ def test_where_an_environment_cannot_tell_its_state_no_transition_is_made_up(
     run, other = (new_run("DS-TD3", "Pendulum-v1") for _ in range(2))
     begin(run)
     advance(run, 50)
-    state = run.state()
-    other.restore(state)
+    state = state_of(run)
+    restore(other, state)
     assert_same(other.agent.state(), state["agent"])
     advance(other, 40)
     replay = other.replay

@@ -18,7 +18,7 @@ from bad_environments import Good
 from sparl.cli import main
 from sparl.errors import UsageError
 from sparl.training.environment import Environment
-from sparl.training.loop import Run
+from sparl.training.run import Run
 from sparl.training.wrappers import reject_lasting_state
 
 Env = gymnasium.Env[Any, Any]

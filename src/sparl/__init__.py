@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparl.training.agent_file import TrainedAgent
-    from sparl.training.loop import Run
+    from sparl.training.run import Run
 
 __all__ = ["load", "resume", "train"]
 

@@ -57,18 +57,6 @@ class Unfinished:
     def finish(self) -> None:
         """Do what is left of it, and return when all is done; so does its end."""
 
-class Simulation:
-    """Steps of a MuJoCo simulator that go on beside what the caller does."""
-
-    def __init__(self, step: int, user_error: int, model: int, data: int, steps: int) -> None:
-        """
-        All but steps are addresses: of mj_step and mju_user_error, of an mjModel, and of an
-        mjData that nobody else touches before finish.
-        """
-
-    def finish(self) -> None:
-        """Do it if nobody has yet; RuntimeError if the simulator gave up."""
-
 class Stack:
     """Layers after layers, for one or several members. Immutable."""
 

@@ -27,7 +27,7 @@ from sparl.user_modules import import_module_of, import_user_module
 from sparl.wording import name_and_text
 
 if TYPE_CHECKING:
-    from sparl.training.loop import Run
+    from sparl.training.run import Run
 
 USAGE = """\
 usage: sparl [--import MODULE] COMMAND [OPTIONS]        sparl COMMAND --help

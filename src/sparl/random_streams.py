@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
-
-from sparl import _native
 
 State = dict[str, NDArray[np.generic] | int | float]
 
@@ -46,7 +43,7 @@ def restore_generator(rng: Generator, state: State) -> None:
 
 
 class Normals:
-    """Standard normal numbers of a generator, which may be drawn before they are asked for.
+    """Standard normal numbers of a generator.
 
     Args:
         rng: the generator; nobody else may use it.
@@ -54,49 +51,15 @@ class Normals:
 
     def __init__(self, rng: Generator) -> None:
         self._rng = rng
-        self._taken = 0  # since the last call of ahead
-        self._drawn = np.empty(0, np.float32)  # and not taken
-        self._drawing: _native.Unfinished | None = None
 
     def __call__(self, *shape: int) -> NDArray[np.float32]:
         """The next ones, float32 of this shape."""
-        count = math.prod(shape)
-        self._taken += count
-        self._finish()
-        if not self._drawn.size:
-            return self._rng.standard_normal(shape, dtype=np.float32)
-        if self._drawn.size < count:
-            rest = self._rng.standard_normal(count - self._drawn.size, dtype=np.float32)
-            self._drawn = np.concatenate([self._drawn, rest])
-        numbers, self._drawn = self._drawn[:count], self._drawn[count:]
-        return numbers.reshape(shape)
-
-    def ahead(self) -> None:
-        """Draw as many as were taken since the last call, beside what the caller does."""
-        count, self._taken = self._taken, 0
-        if count and not self._drawn.size:
-            drawn = np.empty(count, np.float32)
-            self._drawing = _native.standard_normal(self._rng.bit_generator, drawn)
-            self._drawn = drawn
-
-    def _finish(self) -> None:
-        if self._drawing:
-            self._drawing.finish()
-            self._drawing = None
+        return self._rng.standard_normal(shape, dtype=np.float32)
 
     def state(self) -> State:
-        """The generator's state.
-
-        Raises:
-            RuntimeError: there are numbers that were drawn and not taken.
-        """
-        self._finish()
-        if self._drawn.size:
-            raise RuntimeError(f"normals: {self._drawn.size} numbers are drawn ahead")
+        """The generator's state."""
         return generator_state(self._rng)
 
     def restore(self, state: State) -> None:
-        """Take over a generator's state."""
-        self._finish()
-        self._taken, self._drawn = 0, np.empty(0, np.float32)
+        """Restore the generator's state."""
         restore_generator(self._rng, state)

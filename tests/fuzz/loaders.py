@@ -47,6 +47,7 @@ from sparl.training.about import about_run
 from sparl.training.agent_file import load_agent
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.loop import Training
+from sparl.training.restore import expected_state, restore_checkpoint
 from sparl.training.run_folder import RunFolder
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -93,7 +94,7 @@ class Victim:
         self.checkpoint = next(name.split("/")[0] for name in self.files if "state." in name)
         self.training = Training(run.config, quiet=True, folder=RunFolder.open(folder))
         self.training.environment.reset(seed=0)
-        self.like = copy.deepcopy(self.training._state_without_replay())
+        self.like = copy.deepcopy(expected_state(self.training))
         self.write(self.files)
         self.try_checkpoint()  # the valid one is usable
 
@@ -117,7 +118,7 @@ class Victim:
 
     def try_checkpoint(self) -> None:
         for path in Checkpoints(self.path).newest_first():
-            self.training._go_on_from(path, copy.deepcopy(self.like))
+            restore_checkpoint(self.training, path, *copy.deepcopy(self.like))
             for _ in range(3):
                 self.training.step()
 

@@ -215,7 +215,7 @@ def test_a_link_in_a_checkpoint_is_a_damaged_checkpoint(
     outside = contents(elsewhere)
     assert main(["resume", str(run)]) == 0
     said = capsys.readouterr().err
-    assert f"{place}: a link, must be a regular file; remove it or move it away; going on" in said
+    assert f"{place}: a link, must be a regular file; remove it or move it away; resuming" in said
     assert contents(elsewhere) == outside  # its checkpoints were deleted at the end
 
 

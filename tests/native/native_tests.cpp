@@ -5,7 +5,6 @@
 #include "flat.h"
 #include "network.h"
 #include "pattern_blocks.h"
-#include "simulation.h"
 #include "threads.h"
 #include "windows.h"
 #include <algorithm>
@@ -935,64 +934,6 @@ void test_a_long_item_holds_up_nobody() {
   set_threads(1);
 }
 
-struct Machine { // a simulator's data: the steps so far, and the one that it does not survive
-  int steps, last;
-  std::atomic<bool> begun{false};
-  std::thread::id on{};
-
-  bool on_a_worker() { // once it has begun, of which nobody but a worker thinks
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (!begun && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
-    return begun && on != std::this_thread::get_id();
-  }
-};
-void (*machine_error)(const char*) = nullptr; // as mju_user_error
-void step_machine(const void* model, void* data) {
-  Machine& machine = *static_cast<Machine*>(data);
-  if (!machine.begun) {
-    machine.on = std::this_thread::get_id();
-    machine.begun = true;
-  }
-  if (++machine.steps == machine.last)
-    machine_error(static_cast<const char*>(model)); // does not return
-}
-
-void test_simulation() {
-  const Simulator simulator{step_machine, &machine_error};
-  const char* model = "out of memory";
-  for (const uint32_t count : {1u, 2u, 4u}) {
-    context = "simulation with " + std::to_string(count) + " threads";
-    set_threads(count);
-    bool right = true;
-    for (int i = 0; i < 200; i++) {
-      Machine whole{0, 7}, broken{0, 3};
-      Simulation simulation(simulator, model, &whole, 5);
-      if (count > 1 && i % 2) right &= whole.on_a_worker();
-      std::vector<std::atomic<uint32_t>> ran(6);
-      parallel_for(6, [&](uint32_t k) { ran[k]++; });
-      for (const auto& r : ran) right &= r == 1;
-      for (int k = 0; k < 2; k++) simulation.finish();
-      right &= whole.steps == 5;
-      {
-        Simulation forgotten(simulator, model, &whole, 1);
-      }
-      right &= whole.steps == 6;
-
-      std::string said;
-      Simulation ends(simulator, model, &broken, 5);
-      if (count > 1 && i % 2) right &= broken.on_a_worker();
-      try {
-        ends.finish();
-      } catch (const std::runtime_error& error) {
-        said = error.what();
-      }
-      right &= said == model && broken.steps == 3;
-    }
-    CHECK(right);
-  }
-  set_threads(1);
-}
-
 void test_fork_beside_what_is_done_later() {
   context = "fork beside what is done later";
   set_threads(4);
@@ -1158,7 +1099,6 @@ int main() {
   test_items_that_throw();
   test_later();
   test_a_long_item_holds_up_nobody();
-  test_simulation();
   test_windows();
   test_find_sorted();
 

@@ -140,10 +140,6 @@ class Agent(ABC):
         """Return noise-free actions, float32 [B, n_act] in [-1, 1], for float32 [B, n_obs]."""
         return self.head(self.actor(observation), self.n_act)
 
-    def draw_ahead(self) -> None:
-        """Draw what the next updates will need, concurrently with the caller."""
-        self.target_rng.ahead()
-
     def parts(self) -> dict[str, _Part]:
         """Return all that has a state, by name; a network comes before what belongs to it."""
         return {

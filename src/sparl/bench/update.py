@@ -152,19 +152,19 @@ def split(
         )  # fmt: skip
         training = Training(config, quiet=True)
         with closing(training):
-            training.observation = training.environment.reset(seed=0)
+            training.begin_episode(seed=0)
             for _ in range(1200):
                 training.step()
             shares: dict[int, float] = {}
             with _clocks(dict.fromkeys(PARTS, 0.0), shares):
                 for _ in range(2 * config.policy_delay):
-                    training.update(training.env_step)
+                    training.update()
             for _ in range(repetitions):
                 spent = dict.fromkeys(PARTS, 0.0)
                 start = time.perf_counter()
                 with _clocks(spent, shares):
                     for _ in range(updates):
-                        training.update(training.env_step)
+                        training.update()
                 total = time.perf_counter() - start
                 spent["Python and NumPy"] = total - sum(spent.values())
                 spent["total"] = total

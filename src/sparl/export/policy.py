@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sparl.networks.mlp import Array, Layout, Network
 from sparl.sparse.pattern import Pattern
+from sparl.training.action_scale import ActionScale
 from sparl.training.agent_file import TrainedAgent
-from sparl.training.environment import ActionScale
 
 
 @dataclass(frozen=True, eq=False)

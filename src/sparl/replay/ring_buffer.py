@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sparl import _native
 from sparl.replay.batch import Array, Batch
+from sparl.replay.state_queue import StateQueue
 
 State = dict[str, NDArray[np.generic] | int | float]
 
@@ -34,9 +35,9 @@ class RingBuffer:
 
     Arrays grow into memory as they fill. Transitions are counted from the first one ever stored;
     those from `first` on, `size` of them, are alive: the oldest can be forgotten before the ring
-    overwrites them. Each observation is stored once: the
-    state reached by a transition is the next row's observation, but where another state follows
-    (the episode ended) or none does (the newest) it is kept apart.
+    overwrites them. Each observation is stored once: the state reached by a transition is the next
+    row's observation. At the end of an episode, where another state follows, and for the newest
+    transition, which none follows, it is stored apart.
 
     Args:
         capacity: transitions at most.
@@ -58,57 +59,71 @@ class RingBuffer:
         self.episode_end, self.apart = rows["episode_end"], rows["apart"]
         self.keep_noise_free = keep_noise_free
         self.noise_free_action = np.zeros((capacity if keep_noise_free else 0, n_act), np.float32)
-        self._reached = _Queue(n_obs)  # where `apart` says so, by count
+        self._reached = StateQueue(n_obs)  # where `apart` says so, by count
         self.first = 0
         self.size = 0
         self._powers: dict[int, Array] = {}  # of gamma, by n_step
-        self._gathering: _native.Windows | None = None
+        self._current: Array | None = None  # the state of the next transition; None: not known
 
     @property
     def oldest(self) -> int:
         """Row of the oldest transition."""
         return self.first % self.capacity
 
+    @property
+    def episode_over(self) -> bool:
+        """Whether the next transition begins an episode: `begin` must be called before `add`."""
+        return self._current is None
+
+    def begin(self, observation: Array) -> None:
+        """Begin an episode in this state, [n_obs]; one that has not ended counts as truncated."""
+        if self.size:
+            self.episode_end[self._newest_row] = True
+        self._current = np.array(observation, np.float32)
+
     def add(
         self,
-        observation: Array,
         action: Array,
         noise_free_action: Array,
         reward: float,
-        next_observation: Array,
+        reached: Array,
         terminated: bool,
         truncated: bool,
     ) -> None:
-        """Store one step; the oldest goes if the ring is full.
+        """Store one step from the current state; the oldest transition goes if the ring is full.
 
         Args:
-            observation: [n_obs].
             action: [n_act], in [-1, 1].
             noise_free_action: [n_act], what the policy would have done without exploration.
             reward: of the step.
-            next_observation: [n_obs], the state reached, also at the end of an episode.
+            reached: [n_obs], the state reached, also at the end of an episode.
             terminated: the state reached is terminal; its value is 0.
             truncated: the episode was cut off; the state reached keeps its value.
+
+        Raises:
+            ValueError: the episode has ended, and no other one has begun.
         """
-        self._settle()
+        if self._current is None:
+            raise ValueError("replay: no episode has begun; call begin(observation) first")
         count = self.first + self.size
         row = count % self.capacity
-        self.observation[row] = observation
-        follows = self.observation[row].tobytes()
-        if self.size and self.capacity > 1 and self._reached.newest.tobytes() == follows:
+        # The state reached by the transition before, unless an episode ended there, is this row's.
+        if self.size and self.capacity > 1 and not self.episode_end[row - 1]:
             self.apart[row - 1] = False
             self._reached.drop_newest()
-        self.apart[row] = True
-        self._reached.add(count, next_observation)
+        self.observation[row] = self._current
         self.action[row] = action
         if self.keep_noise_free:
             self.noise_free_action[row] = noise_free_action
         self.reward[row] = reward
         self.terminated[row] = terminated
         self.episode_end[row] = terminated or truncated
+        self.apart[row] = True
+        self._reached.add(count, reached)
         if self.size == self.capacity:
             self.forget(1)
         self.size += 1
+        self._current = None if self.episode_end[row] else np.array(reached, np.float32)
 
     def forget(self, count: int) -> None:
         """Forget the `count` oldest transitions, all if there are no more."""
@@ -117,10 +132,9 @@ class RingBuffer:
         self.size -= count
         self._reached.drop_before(self.first)
 
-    def cut(self) -> None:
-        """End the episode at the newest transition, if there is one: it was truncated there."""
-        if self.size:
-            self.episode_end[(self.oldest + self.size - 1) % self.capacity] = True
+    @property
+    def _newest_row(self) -> int:
+        return (self.first + self.size - 1) % self.capacity
 
     def rows(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
         """Array rows of transitions counted from the oldest."""
@@ -151,28 +165,17 @@ class RingBuffer:
         limit or at the newest transition (discount gamma^m, from the state reached); it never
         runs on into another episode or across the ring's write position.
         """
-        return Sampling(self, self.first, self.size, self.size, ages, n_step, paths).batch()
-
-    def sample_ahead(
-        self, batch_size: int, n_step: int, rng: Generator, paths: bool = True
-    ) -> Sampling:
-        """Begin what `sample` will do when one more transition is there.
-
-        It goes on beside what the caller does until that is added.
-        """
-        self._settle()
-        full = self.size == self.capacity
-        size = self.size + (not full)
-        ages = _native.integers(rng.bit_generator, size, batch_size)
-        sampling = Sampling(self, self.first + full, size, size - 1, ages, n_step, paths)
-        self._gathering = sampling.windows
-        return sampling
-
-    def _settle(self) -> None:
-        """Return when nobody reads the ring, which may change then."""
-        if self._gathering:
-            self._gathering.wait()
-            self._gathering = None
+        n_obs, n_act = self.observation.shape[1], self.action.shape[1]
+        shapes: list[tuple[int, ...]] = [(n_obs,), (n_act,), (1,), (1,), (n_obs,)]
+        if paths and n_step > 1:
+            shapes += [(n_step, n_obs), (n_step,)]
+        arrays = tuple(np.empty((len(ages), *shape), np.float32) for shape in shapes)
+        reached = self._reached.live
+        _native.Windows(
+            self._bytes, n_obs, n_act, self.first, self.size, self.size, *reached, ages,
+            self._powers_of(n_step), arrays,
+        ).finish(*reached)  # fmt: skip
+        return Batch(*arrays)
 
     def _powers_of(self, n_step: int) -> Array:
         if n_step not in self._powers:
@@ -198,7 +201,7 @@ class RingBuffer:
         return part
 
     def append(self, part: State, skip: int = 0) -> None:
-        """Store what `transitions` gave behind the newest one, without its first `skip`.
+        """Append what `transitions` returned, without its first `skip`.
 
         Raises:
             ValueError: there are more than have room, or lengths disagree.
@@ -206,7 +209,6 @@ class RingBuffer:
         count = len(np.asarray(part["reward"])) - skip
         if not 0 <= count <= self.capacity - self.size:
             raise ValueError(f"replay: {count} transitions for {self.capacity - self.size} rows")
-        self._settle()
         rows = self.rows(np.arange(self.size, self.size + count))
         for name in self._arrays:
             getattr(self, name)[rows] = np.asarray(part[name])[skip:]
@@ -216,12 +218,14 @@ class RingBuffer:
         for each, state in zip(apart.tolist(), states, strict=True):
             self._reached.add(each, state)
         self.size += count
+        newest = self._newest_row
+        goes_on = self.size and self.apart[newest] and not self.episode_end[newest]
+        self._current = self._reached.newest.copy() if goes_on else None
 
     def clear(self, first: int) -> None:
         """Hold nothing; the next transition is the one with this count."""
-        self._settle()
-        self.first, self.size = first, 0
-        self._reached = _Queue(self.observation.shape[1])
+        self.first, self.size, self._current = first, 0, None
+        self._reached = StateQueue(self.observation.shape[1])
 
     def state(self) -> State:
         """Live transitions, oldest first."""
@@ -231,111 +235,3 @@ class RingBuffer:
         """Take over a state of a replay of the same shapes."""
         self.clear(int(state["first"]))
         self.append(state)
-
-
-class Sampling:
-    """Windows that are gathered from a ring beside what the caller does.
-
-    Args:
-        replay: the ring.
-        first: count of its oldest transition, when they have been gathered.
-        size: its size by then.
-        known: transitions that are there already, the oldest ones.
-        ages: int64 [B], where they start.
-        n_step: steps per window at most.
-        paths: whether the states on the way are wanted too.
-
-    Attributes:
-        windows: what gathers them.
-    """
-
-    def __init__(
-        self,
-        replay: RingBuffer,
-        first: int,
-        size: int,
-        known: int,
-        ages: NDArray[np.int64],
-        n_step: int,
-        paths: bool,
-    ) -> None:
-        batch, n_obs, n_act = len(ages), replay.observation.shape[1], replay.action.shape[1]
-        shapes: list[tuple[int, ...]] = [
-            (batch, n_obs), (batch, n_act), (batch, 1), (batch, 1), (batch, n_obs),
-        ]  # fmt: skip
-        if paths and n_step > 1:
-            shapes += [(batch, n_step, n_obs), (batch, n_step)]
-        arrays = tuple(np.empty(shape, np.float32) for shape in shapes)
-        self._replay = replay
-        self._when = (first, size)
-        self.windows = _native.Windows(
-            replay._bytes, n_obs, n_act, first, size, known, *replay._reached.live, ages,
-            replay._powers_of(n_step), arrays,
-        )  # fmt: skip
-        self._batch = Batch(*arrays)
-
-    def batch(self) -> Batch:
-        """What was gathered; where that is complete, at any time.
-
-        Raises:
-            RuntimeError: the ring does not hold what was announced.
-        """
-        replay = self._replay
-        if not self.windows.complete and (replay.first, replay.size) != self._when:
-            raise RuntimeError(
-                f"replay: {replay.size} transitions from {replay.first} on, sampled were "
-                "{1} from {0} on".format(*self._when)
-            )
-        self.windows.finish(*replay._reached.live)
-        return self._batch
-
-
-class _Queue:
-    """States with ascending numbers, float32 [n_obs] each: new ones at the end, old ones go first.
-
-    Its arrays double when they are full of live states; else these move back to the beginning.
-    """
-
-    def __init__(self, n_obs: int) -> None:
-        self._numbers = np.empty(64, np.int64)
-        self._states = np.empty((64, n_obs), np.float32)
-        self._begin = self._end = 0
-
-    @property
-    def newest(self) -> Array:
-        """The state that was added last."""
-        newest: Array = self._states[self._end - 1]
-        return newest
-
-    @property
-    def live(self) -> tuple[NDArray[np.int64], Array]:
-        """All numbers and their states."""
-        live = slice(self._begin, self._end)
-        return self._numbers[live], self._states[live]
-
-    def add(self, number: int, state: Array) -> None:
-        """Put a state at the end."""
-        if self._end == len(self._numbers):
-            numbers, states = self.live
-            if 2 * len(numbers) > self._end:
-                self._numbers = np.empty(2 * self._end, np.int64)
-                self._states = np.empty((2 * self._end, states.shape[1]), np.float32)
-            self._begin, self._end = 0, len(numbers)
-            self._numbers[: self._end], self._states[: self._end] = numbers, states
-        self._numbers[self._end], self._states[self._end] = number, state
-        self._end += 1
-
-    def drop_newest(self) -> None:
-        """Take back what was added last."""
-        self._end -= 1
-
-    def drop_before(self, number: int) -> None:
-        """Forget what has a smaller number."""
-        live = self._numbers[self._begin : self._end]
-        if live.size and live[0] < number:
-            self._begin += int(np.searchsorted(live, number))
-
-    def of(self, numbers: NDArray[np.int64]) -> Array:
-        """The states of these numbers, which are all there; a copy."""
-        places = self._begin + np.searchsorted(self._numbers[self._begin : self._end], numbers)
-        return self._states[places]

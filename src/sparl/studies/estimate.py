@@ -58,7 +58,7 @@ def _trial(config: Config) -> Estimate:
         )
         training = Training(short, quiet=True)
         try:
-            training.observation = training.environment.reset(seed=0)
+            training.begin_episode(seed=0)
             for _ in range(short.warmup_env_steps + 10):
                 training.step()
             start = time.perf_counter()
@@ -69,7 +69,7 @@ def _trial(config: Config) -> Estimate:
             training.evaluator.evaluate(training.agent.policy)
             evaluation = time.perf_counter() - start
             n_obs, n_act = training.environment.n_obs, training.environment.n_act
-            networks = network_bytes(training.architecture, config.batch_size)
+            networks = network_bytes(training.parts.architecture, config.batch_size)
         finally:
             training.close()
     replay = replay_bytes(config.replay_rows, n_obs, n_act, config.dynamic_buffer)

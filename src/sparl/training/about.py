@@ -13,7 +13,7 @@ from sparl.errors import DataError, UnknownEnvironment
 from sparl.labels import method_label
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
-from sparl.training.record import how_exactly, how_it_went_on, not_exact_because
+from sparl.training.record import how_exactly, how_it_was_resumed, not_exact_because
 from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
 from sparl.user_modules import command_line
 
@@ -59,7 +59,7 @@ def about_run(path: str | Path) -> dict[str, Any]:
         }
     continued = about.pop("continued", [])
     content["times_continued"] = len(continued) or None
-    content["continued"] = [how_it_went_on(e) for e in continued if e["not_exact_because"]]
+    content["continued"] = [how_it_was_resumed(e) for e in continued if e["not_exact_because"]]
     content |= {name: value for name, value in about.items() if name not in content}
     content["evaluations"] = None if alone and not rows else len(rows)
     content["last_evaluation"] = last

@@ -17,7 +17,8 @@ from sparl.agents.action_head import HEADS, ActionHead
 from sparl.errors import DataError
 from sparl.networks.mlp import Array, Layout, Network, Output, State
 from sparl.sparse.pattern import Pattern
-from sparl.training.environment import ActionScale, Environment
+from sparl.training.action_scale import ActionScale
+from sparl.training.environment import Environment
 from sparl.training.evaluate import OBSERVATIONS as MOST_OBSERVATIONS
 from sparl.training.run_folder import AGENT, AGENT_MANIFEST, OBSERVATIONS, RunFolder
 from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack

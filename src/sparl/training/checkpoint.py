@@ -1,12 +1,11 @@
-"""Checkpoints: all that a run needs to go on, committed whole or not at all.
+"""Checkpoints: all that is needed to resume a run, committed whole or not at all.
 
 RUN/checkpoint-<step>/state.safetensors   every array but the replay's
 RUN/checkpoint-<step>/manifest.json       everything else, and sizes and digests of all files
-RUN/replay/<begin>-<end>-<digest>.safetensors   transitions, shared between checkpoints
+RUN/replay/<begin>-<end>-<digest>.safetensors   transitions, see replay_files.py
 
-A checkpoint is written beside its place, every file is flushed to the disk, the manifest last, and
-then the folder is renamed; only after that is an older one deleted. Transitions that another one
-follows never change, so a checkpoint writes only those that came since the one before; the newest
+A checkpoint is written under a temporary name, every file is flushed to the disk, the manifest
+last, and then the folder is renamed; only after that is an older one deleted. The newest
 transition, which may still change, is in the checkpoint's own file.
 """
 
@@ -15,8 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -26,39 +24,29 @@ from sparl.replay.ring_buffer import RingBuffer
 from sparl.training import checkpoint_format_2
 from sparl.training.durable import temporary_name
 from sparl.training.folder import Folder
-from sparl.training.tensors import Expected, Tree, digest, join, largest, pack, split, unpack
+from sparl.training.replay_files import REPLAY, ReplayFiles, Segment, expected_part, segments_of
+from sparl.training.tensors import (
+    ANY_NAME,
+    Expected,
+    Tree,
+    digest,
+    join,
+    largest,
+    pack,
+    read_verified,
+    split,
+    unpack,
+)
 from sparl.training.texts import parse_json
 
 FORMAT = 3
 READABLE = (2, FORMAT)
-STATE, MANIFEST, REPLAY = "state.safetensors", "manifest.json", "replay"
+STATE, MANIFEST = "state.safetensors", "manifest.json"
 KEPT = 2  # checkpoints
-SEGMENT = 65_536  # transitions in a file of the replay, at most
 _MANIFEST_BYTES = 1 << 24
 _NAME = re.compile(r"checkpoint-([0-9]{1,15})")
 _OURS = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
-_SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp.*)?")
 _NOT_AS_WRITTEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A file of transitions, counted from the first ever stored; `end` is behind the last."""
-
-    begin: int
-    end: int
-    bytes: int
-    sha256: str
-
-    @property
-    def rows(self) -> int:
-        """Its number of transitions."""
-        return self.end - self.begin
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return f"{self.begin}-{self.end}-{self.sha256[:16]}.safetensors"
 
 
 class Checkpoints:
@@ -67,7 +55,7 @@ class Checkpoints:
     def __init__(self, place: Path | Folder) -> None:
         self.files = Folder.of(place)
         self.folder = self.files.path
-        self._replay = self.files.at(REPLAY)
+        self._replay = ReplayFiles(self.files)
         self._kept: list[tuple[int, list[Segment]]] = []  # step and segments, newest last
 
     @property
@@ -91,7 +79,7 @@ class Checkpoints:
         """
         temporary = temporary_name(_name(env_step))
         try:
-            segments = self._write_replay(replay)
+            segments = self._replay.write(replay, self._kept[-1][1] if self._kept else [])
             end = replay.first + replay.size
             newest = replay.transitions(max(end - 1, replay.first), end)
             arrays, rest = split({**state, "newest": newest})
@@ -120,34 +108,6 @@ class Checkpoints:
         self._kept = [*self._kept, (env_step, segments)][-KEPT:]
         self._prune()
 
-    def _write_replay(self, replay: RingBuffer) -> list[Segment]:
-        """Write the transitions that no file holds; returns all files of what is alive.
-
-        Short files are joined to longer ones, so that there are few.
-        """
-        settled = replay.first + max(replay.size - 1, 0)
-        before = self._kept[-1][1] if self._kept else []
-        segments = [segment for segment in before if segment.end > replay.first]
-        begin = segments[-1].end if segments else replay.first
-        while (
-            segments
-            and segments[-1].rows <= settled - begin
-            and settled - max(segments[-1].begin, replay.first) <= SEGMENT
-        ):
-            begin = max(segments.pop().begin, replay.first)
-        if not self.files.has_folder(REPLAY) and begin < settled:
-            self.files.make_new(REPLAY)
-        for start in range(begin, settled, SEGMENT):
-            end = min(start + SEGMENT, settled)
-            arrays, _ = split(dict(replay.transitions(start, end)))
-            data = pack(arrays)
-            segment = Segment(start, end, len(data), digest(data))
-            self._replay.put(segment.name, data)
-            segments.append(segment)
-        if begin < settled:
-            self._replay.sync()
-        return segments
-
     def _commit(self, temporary: str, final: str) -> None:
         if self.files.has_folder(final):  # damaged, else we would have gone on from it
             self.files.rename(final, f"{temporary}-old")
@@ -155,7 +115,7 @@ class Checkpoints:
         self.files.sync()
 
     def _prune(self) -> None:
-        """Delete what no kept checkpoint needs; what cannot be deleted now goes next time.
+        """Delete what no kept checkpoint needs; what cannot be deleted is tried again next time.
 
         Only files that are named as ours: a folder may hold other things.
         """
@@ -164,10 +124,7 @@ class Checkpoints:
         for name in self.files.names():
             if _OURS.fullmatch(name) and name not in kept:
                 self.files.remove_folder(name, (STATE, MANIFEST))
-        for name in self._replay_names():
-            if _SEGMENT_NAME.fullmatch(name) and name not in files:
-                with suppress(OSError, DataError):
-                    self._replay.remove(name)
+        self._replay.prune(files)
 
     def remove_all(self) -> None:
         """Delete every checkpoint and the replay's files."""
@@ -189,12 +146,6 @@ class Checkpoints:
             return not {STATE, MANIFEST}.isdisjoint(self.files.at(name).names())
         except DataError:
             return False
-
-    def _replay_names(self) -> list[str]:
-        try:
-            return self._replay.names()
-        except DataError:
-            return []
 
     def check_hold(self, least: int) -> None:
         """Check that a checkpoint has a state of so many bytes at least, or that there is none.
@@ -231,7 +182,7 @@ class Checkpoints:
         try:
             files = {(path.name, STATE): manifest["file"]["bytes"]}
             replay = manifest["replay"]
-            for segment in _segments(
+            for segment in segments_of(
                 replay["segments"], replay["first"], replay["size"], capacity=replay["size"]
             ):
                 files[REPLAY, segment.name] = segment.bytes
@@ -269,10 +220,10 @@ class Checkpoints:
         manifest = self._manifest(path)
         try:
             first, size = manifest["replay"]["first"], manifest["replay"]["size"]
-            segments = _segments(manifest["replay"]["segments"], first, size, replay.capacity)
+            segments = segments_of(manifest["replay"]["segments"], first, size, replay.capacity)
             arrays, rest = split(like)
             expected = {
-                name: Expected.like(array, most=longest.get(name)) for name, array in arrays.items()
+                name: Expected.like(array, longest.get(name)) for name, array in arrays.items()
             }
             if manifest["format"] == 2:
                 expected = checkpoint_format_2.expected_then(expected)
@@ -282,14 +233,16 @@ class Checkpoints:
             if not isinstance(found, dict) or found.pop("newest") != {}:
                 raise ValueError("newest must be arrays")
             _check_tree(found, rest, "state")
-            data = _verified(self.files.at(path.name), STATE, manifest["file"], largest(expected))
+            data = read_verified(
+                self.files.at(path.name), STATE, manifest["file"], largest(expected)
+            )
             arrays = unpack(data, expected, path / STATE)
             if manifest["format"] == 2:
                 arrays = checkpoint_format_2.as_today(arrays)
             state = join(arrays, {**found, "newest": {}})
             replay.clear(first)
             for segment in segments:
-                self._read_segment(segment, replay)
+                self._replay.read(segment, replay)
             tail = state.pop("newest")
             if size and not tail["apart"][0]:
                 raise ValueError("the newest transition's next state is not there")
@@ -303,12 +256,6 @@ class Checkpoints:
             raise _cannot_be_used(where, error) from None
         self._kept = [(int(manifest["env_step"]), segments)]
         return state, about
-
-    def _read_segment(self, segment: Segment, replay: RingBuffer) -> None:
-        expected = expected_part(replay, segment.rows)
-        data = _verified(self._replay, segment.name, asdict(segment), largest(expected))
-        part = unpack(data, expected, self._replay.path / segment.name)
-        replay.append(dict(part), skip=max(replay.first - segment.begin, 0))
 
     def _manifest(self, path: Path) -> Tree:
         return read_manifest(self.files.at(path.name))
@@ -336,17 +283,6 @@ def read_manifest(checkpoint: Folder) -> Tree:
     return content
 
 
-def expected_part(replay: RingBuffer, rows: int) -> dict[str, Expected]:
-    """What RingBuffer.transitions gives for so many."""
-    arrays, _ = split(dict(replay.transitions(replay.first, replay.first)))
-    return {
-        name: Expected(array.dtype, (rows, *array.shape[1:]))
-        if name != "reached_apart"
-        else Expected.like(array, most=rows)
-        for name, array in arrays.items()
-    }
-
-
 def _check_tree(found: Any, like: Any, where: str) -> None:
     """Numbers and texts where `like` has them; counts not negative, numbers finite.
 
@@ -356,8 +292,8 @@ def _check_tree(found: Any, like: Any, where: str) -> None:
     if isinstance(like, dict):
         if not isinstance(found, dict):
             raise ValueError(f"{where} must be an object")
-        if where == "state.recorded":  # sums and counts, by name
-            like = {name: [0.0, 0] for name in found}
+        if ANY_NAME in like:
+            like = dict.fromkeys(found, like[ANY_NAME])
         if found.keys() != like.keys():
             other = sorted(found.keys() ^ like.keys())[0]
             raise ValueError(f"{where}.{other[:80]} is missing or does not belong there")
@@ -374,50 +310,6 @@ def _check_tree(found: Any, like: Any, where: str) -> None:
         raise ValueError(f"{where} is {str(found)[:60]}, out of range")
     elif isinstance(found, float) and not isfinite(found):
         raise ValueError(f"{where} is {found}")
-
-
-def _segments(listed: Any, first: Any, size: Any, capacity: int) -> list[Segment]:
-    """The replay's files, which must hold what is alive without a gap.
-
-    Raises:
-        KeyError, TypeError, ValueError: they do not.
-    """
-    if not all(type(n) is int and 0 <= n < 1 << 62 for n in (first, size)) or size > capacity:
-        raise ValueError(f"{str(size)[:30]} transitions from {str(first)[:30]} on")
-    if not isinstance(listed, list):
-        raise ValueError("segments must be a list")
-    segments = [Segment(**entry) for entry in listed]
-    end = first
-    for segment in segments:
-        numbers = (segment.begin, segment.end, segment.bytes)
-        if not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
-            raise ValueError("a segment's numbers are out of range")
-        if not re.fullmatch("[0-9a-f]{64}", segment.sha256):
-            raise ValueError("a segment's digest is none")
-        joined = segment.begin == end or (segment is segments[0] and segment.begin < end)
-        if not joined or not 0 < segment.rows <= SEGMENT or segment.end <= first:
-            raise ValueError(f"transitions {segment.begin} to {segment.end} after {end}")
-        end = segment.end
-    if end != first + max(size - 1, 0):
-        raise ValueError(f"the segments end at {end}, the replay at {first + size}")
-    return segments
-
-
-def _verified(folder: Folder, name: str, about: Any, most: int) -> bytes:
-    """A file's bytes, if its size and digest are as the manifest says.
-
-    Raises:
-        DataError: they are not, or it would be larger than what it should hold.
-    """
-    path, size = folder.path / name, about["bytes"]
-    if type(size) is not int or not 0 <= size <= most:
-        raise DataError(f"{path}: {str(size)[:30]} bytes, at most {most:,} are expected")
-    data = folder.read(name, most)
-    if len(data) != size:
-        raise DataError(f"{path}: damaged ({len(data):,} bytes, should be {size:,})")
-    if digest(data) != about["sha256"]:
-        raise DataError(f"{path}: damaged (its SHA-256 is not the one in {MANIFEST})")
-    return data
 
 
 def no_checkpoint(troubles: Sequence[str]) -> DataError:

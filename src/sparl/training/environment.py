@@ -1,41 +1,45 @@
 """Environment: any Gymnasium task with a flat Box observation and a bounded Box action.
 
-Inside sparl actions are in [-1, 1] and observations float32; both are converted here. What an
-environment hands back is checked before anything learns from it.
+Inside sparl, actions are in [-1, 1] and observations are float32; both are converted here. The
+values returned by the environment are checked before an agent learns from them.
 """
 
 from __future__ import annotations
 
-import inspect
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, SparlError, UsageError
 from sparl.networks.mlp import Array
-from sparl.training.meanwhile import Meanwhile, Work
+from sparl.training.action_scale import ActionScale, rounded_within
+from sparl.training.environment_state import (
+    State,
+    can_be_resumed,
+    from_text,
+    has_own_state,
+    is_mujoco,
+    mujoco_state,
+    restore_mujoco,
+    to_text,
+    wrappers_have_no_state,
+)
 from sparl.training.tasks import make_task, notes_of
-from sparl.training.wrappers import is_memoryless, reject_running_statistics, wrappers_of
+from sparl.training.wrappers import reject_running_statistics
 from sparl.wording import name_and_text
-
-State = dict[str, Any]
 
 SUPPORTED = (
     "supported: a flat Box observation (one axis) and a bounded Box action (one axis, finite "
     "low < high)"
 )
 
-_ARRAY = "__array__"  # marks an array in the text of an environment's own state
-_DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
-_OWN_BYTES = 1 << 23
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _LONG = 100_000  # steps of an episode that evaluation may wait for without a word
 
@@ -80,9 +84,6 @@ class Environment:
         self.notes = notes_of(env_id, contact_forces)
         with _faults(lambda what: EnvironmentFault(f"environment {env_id}: {what}"), "its spaces"):
             self._read_spaces(max_episode_steps)
-        mujoco = _is_mujoco(self.gym.unwrapped)
-        self._meanwhile = Meanwhile(self.gym.unwrapped if mujoco else None)
-        self._zeros = np.zeros(self.n_obs, np.float32)
         self._episode_steps = 0
         self._seed: int | None = None  # of the last reset that had one
         self._episodes = 0  # since then
@@ -127,8 +128,8 @@ class Environment:
         self._limit = limit
         self.n_obs, self.n_act = observation.shape[0], action.shape[0]
         self.action_scale = ActionScale(
-            _rounded_within(action.low, np.inf, np.dtype(np.float64)),
-            _rounded_within(action.high, -np.inf, np.dtype(np.float64)),
+            rounded_within(action.low, np.inf, np.dtype(np.float64)),
+            rounded_within(action.high, -np.inf, np.dtype(np.float64)),
             action.dtype.name,
         )
 
@@ -140,7 +141,7 @@ class Environment:
         """Start an episode; with a seed, always the same one.
 
         Raises:
-            EnvironmentFault: it raised, or returned what it must not.
+            EnvironmentFault: it raised an exception, or returned an invalid value.
         """
         self._episode_steps = 0
         self._episodes += 1
@@ -156,39 +157,18 @@ class Environment:
                 ) from None
             return self._observation(observation, "reset")
 
-    def step(self, action: Array, meanwhile: Work | None = None) -> Step:
+    def step(self, action: Array) -> Step:
         """Take an action of [-1, 1], float32 [n_act].
 
-        Args:
-            action: the action.
-            meanwhile: called once, at most once if there is a fault: beside a simulator that can
-                go on alone, else when the step is taken. What it raises is raised at the end.
-
         Raises:
-            EnvironmentFault: it raised, or returned what it must not.
+            EnvironmentFault: it raised an exception, or returned an invalid value.
         """
-        if meanwhile is None:
-            return self._step(action)
-        self._meanwhile.begin(meanwhile)
-        try:
-            step = self._step(action)
-        except BaseException:
-            self._meanwhile.drop()
-            raise
-        self._meanwhile.end()
-        return step
-
-    def _step(self, action: Array) -> Step:
         self._episode_steps += 1
-        try:  # _faults() would take as long as a step of a small environment
+        with _faults(lambda what: self._fault(what, action), "step"):
             return self._checked(self.gym.step(self.scale(action)), action)
-        except (EnvironmentFault, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            raise self._fault(f"step raised {name_and_text(error)}", action) from error
 
     def _checked(self, returned: Any, action: Array) -> Step:
-        """The values returned by the environment's step, if they are what they must be."""
+        """Check the values returned by the environment's step, and convert them."""
         try:
             observation, reward, terminated, truncated, _ = returned
         except (TypeError, ValueError):
@@ -208,13 +188,11 @@ class Environment:
             if not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
                 raise self._fault(f"step returned {name} {_short(value)}, must be a bool", action)
         checked = self._observation(observation, "step", action)
-        if self._episode_steps >= self._limit and not (terminated or truncated):
-            raise self._fault(f"the episode does not end at its limit of {self._limit:,}", action)
+        truncated = truncated or self._episode_steps >= self._limit
         return Step(checked, number, bool(terminated), bool(truncated))
 
     def close(self) -> None:
         """Release the simulator; its complaints would come too late to matter."""
-        self._meanwhile.close()
         try:
             self.gym.close()
         except KeyboardInterrupt:
@@ -237,9 +215,9 @@ class Environment:
             )
         with np.errstate(over="ignore", invalid="ignore"):
             copied = np.array(array, np.float32)
-            finite = math.isfinite(copied.dot(self._zeros))  # 0 x infinity and 0 x NaN are NaN
-        if not finite:
-            bad = int(np.flatnonzero(~np.isfinite(copied))[0])
+        finite = np.isfinite(copied)
+        if not finite.all():
+            bad = int(np.flatnonzero(~finite)[0])
             raise self._fault(
                 f"{where} returned observation[{bad}] = {array[bad]}, must be a finite float32",
                 action,
@@ -256,38 +234,29 @@ class Environment:
     def state(self) -> State | None:
         """Everything the next steps depend on, or None where the environment cannot tell.
 
-        Gymnasium's MuJoCo tasks: the integration state, and body positions that rewards are read
-        from. Others: what their get_state returns, "" if it is not made of arrays, numbers and
-        texts. Both with the random stream and the elapsed steps.
+        The random stream and the counters, and, of Gymnasium's MuJoCo tasks, the simulator's
+        state; of others what their get_state returns, "" if it is not made of arrays, numbers and
+        texts.
 
         Raises:
             EnvironmentFault: get_state raised.
         """
         bare: Any = self.gym.unwrapped
-        limits = _time_limits(self.gym)
-        if limits is None or not isinstance(bare.np_random, np.random.Generator):
+        if not wrappers_have_no_state(self.gym) or not isinstance(bare.np_random, Generator):
             return None
-        state: State = {"elapsed": limits[0]._elapsed_steps or 0 if limits else 0}
-        state |= {"episode_steps": self._episode_steps, "episodes": self._episodes}
-        state["seed"] = self._seed
+        steps = self._episode_steps
+        state: State = {"elapsed": steps}  # the same under the name that earlier versions read
+        state |= {"episode_steps": steps, "episodes": self._episodes, "seed": self._seed}
         state["np_random"] = bare.np_random.bit_generator.state
-        if _is_mujoco(bare):
-            import mujoco
-
-            size = mujoco.mj_stateSize(bare.model, mujoco.mjtState.mjSTATE_INTEGRATION)
-            physics = np.empty(size)
-            mujoco.mj_getState(bare.model, bare.data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
-            state |= {"physics": physics, "xpos": bare.data.xpos.copy()}
-            state["xipos"] = bare.data.xipos.copy()
-            return state
-        if _has_state_of_its_own(bare):
+        if is_mujoco(bare):
+            return state | mujoco_state(bare)
+        if has_own_state(bare):
             with _faults(self._fault, "get_state"):
-                state["own"] = _as_text(bare.get_state())
-            return state
+                return state | {"own": to_text(bare.get_state())}
         return None
 
     def restore(self, state: State | None) -> bool:
-        """Continue, in an environment that was reset once, from a state.
+        """Continue from a state, in an environment that was reset once.
 
         Returns:
             Whether it continues; False: the state tells nothing, and the new episode begins.
@@ -295,127 +264,24 @@ class Environment:
         Raises:
             EnvironmentFault: set_state raised.
         """
-        if not can_go_on(state):
+        if not can_be_resumed(state):
             return False
         bare: Any = self.gym.unwrapped
-        for limit in _time_limits(self.gym) or ():
-            limit._elapsed_steps = state["elapsed"]
         self._episode_steps, self._episodes = state["episode_steps"], state["episodes"]
         self._seed = state["seed"]
         bare.np_random.bit_generator.state = state["np_random"]
         if "own" in state:
-            own = json.loads(state["own"], object_hook=_array)
+            own = from_text(state["own"])
             with _faults(self._fault, "set_state"):
                 bare.set_state(own)
-            return True
-        import mujoco
-
-        if not (np.abs(state["physics"]) <= mujoco.mjMAXVAL).all():
-            raise ValueError(f"the simulator's state holds a number beyond {mujoco.mjMAXVAL:g}")
-        mujoco.mj_setState(
-            bare.model, bare.data, state["physics"], mujoco.mjtState.mjSTATE_INTEGRATION
-        )
-        bare.data.xpos[:] = state["xpos"]
-        bare.data.xipos[:] = state["xipos"]
+        else:
+            restore_mujoco(bare, state)
         return True
-
-
-class ActionScale:
-    """From [-1, 1] to [low, high], entry by entry; rounded to a dtype, and never beyond either.
-
-    Args:
-        low: float64 [n_act].
-        high: float64 [n_act].
-        dtype: of the actions that it gives, a real one.
-    """
-
-    def __init__(
-        self, low: NDArray[np.float64], high: NDArray[np.float64], dtype: str = "float32"
-    ) -> None:
-        self.low, self.high, self.dtype = low, high, np.dtype(dtype)
-        self.rounded_low = _rounded_within(low, np.inf, self.dtype)
-        self.rounded_high = _rounded_within(high, -np.inf, self.dtype)
-        self._middle, self._reach = low / 2 + high / 2, high / 2 - low / 2
-        self._same = bool((low == -1).all() and (high == 1).all())
-
-    def __call__(self, action: Array) -> NDArray[Any]:
-        """Actions in the environment's units, [..., n_act] of the dtype."""
-        if self._same:
-            return action.astype(self.dtype)
-        scaled = (self._middle + self._reach * action).astype(self.dtype)
-        bounded: NDArray[Any] = np.minimum(np.maximum(scaled, self.rounded_low), self.rounded_high)
-        return bounded
-
-
-def _rounded_within(bound: NDArray[Any], inside: float, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Bounds rounded to a dtype, towards the inside where that is not exact."""
-    with np.errstate(over="ignore"):
-        rounded = bound.astype(dtype)
-    beyond = rounded < bound if inside > 0 else rounded > bound
-    within: NDArray[Any] = np.where(beyond, np.nextafter(rounded, dtype.type(inside)), rounded)
-    return within
-
-
-def can_go_on(state: State | None) -> TypeGuard[State]:
-    """Whether an environment goes on from what Environment.state gave."""
-    return state is not None and state.get("own") != ""
 
 
 def make_environment(config: Config, render_mode: str | None = None) -> Environment:
     """The environment of a configuration."""
     return Environment(config.env, config.max_episode_steps, config.contact_forces, render_mode)
-
-
-def _time_limits(env: gymnasium.Env[Any, Any]) -> list[Any] | None:
-    """The TimeLimit wrapper, if there is one; None where another wrapper may keep a state."""
-    limits: list[Any] = []
-    for wrapper in wrappers_of(env):
-        if type(wrapper) is gymnasium.wrappers.TimeLimit and not limits:
-            limits.append(wrapper)
-        elif not is_memoryless(wrapper):
-            return None
-    return limits
-
-
-def _is_mujoco(bare: Any) -> bool:
-    """Whether the simulator's state is all there is; who writes another task may add to it."""
-    return type(bare).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(bare, "data")
-
-
-def _has_state_of_its_own(bare: Any) -> bool:
-    """Whether there is a pair get_state() and set_state(state); MuJoCo's is of two arguments."""
-    try:
-        inspect.signature(bare.get_state).bind()
-        inspect.signature(bare.set_state).bind(None)
-    except (AttributeError, TypeError, ValueError):
-        return False
-    return True
-
-
-def _as_text(own: Any) -> str:
-    """A state as JSON, "" if it has more than arrays, numbers and texts, in dicts by name."""
-    text = json.dumps(own, default=_words_of_array) if _can_be_saved(own) else ""
-    return text if len(text) <= _OWN_BYTES else ""
-
-
-def _words_of_array(array: NDArray[Any] | np.generic) -> dict[str, Any]:
-    return {_ARRAY: array.dtype.name, "shape": array.shape, "values": array.ravel().tolist()}
-
-
-def _array(words: dict[str, Any]) -> Any:
-    if _ARRAY not in words:
-        return words
-    if words[_ARRAY] not in _DTYPES:
-        raise ValueError(f"an array of dtype {str(words[_ARRAY])[:40]}")
-    return np.array(words["values"], words[_ARRAY]).reshape(words["shape"])[()]
-
-
-def _can_be_saved(own: Any) -> bool:
-    if isinstance(own, dict):
-        return all(isinstance(k, str) and k != _ARRAY and _can_be_saved(v) for k, v in own.items())
-    if isinstance(own, np.ndarray | np.generic):
-        return own.dtype.name in _DTYPES
-    return own is None or isinstance(own, bool | int | float | str)
 
 
 @contextmanager

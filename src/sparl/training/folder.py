@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from sparl.errors import DataError, ResourceError, RunInUse
+from sparl.errors import DataError, ResourceError
 from sparl.training.durable import (
     FILE,
     FOLDER,
@@ -29,6 +29,7 @@ from sparl.training.durable import (
     why_no_name,
 )
 from sparl.training.forked_children import close_in_children
+from sparl.training.held_lock import HeldLock
 from sparl.training.memory import memory_bytes
 
 _ATTEMPTS = 10  # at locking a file that is replaced in the meantime
@@ -58,7 +59,7 @@ class Folder:
         with suppress(FileNotFoundError):  # that is deleted
             self._absolute = self.path.absolute()
         self._parent: Folder | None = None
-        self._held: _Held | None = None
+        self._held: HeldLock | None = None
 
     @classmethod
     def of(cls, place: str | os.PathLike[str] | Folder) -> Folder:
@@ -339,7 +340,7 @@ class Folder:
         """
         for _ in range(_ATTEMPTS):
             with self._opened() as folder:
-                held = _Held(self._absolute, os.dup(folder), name, -1)
+                held = HeldLock(self._absolute, os.dup(folder), name, -1)
                 try:
                     held.lock = self._open(name, os.O_RDWR | os.O_CREAT, folder)
                     fcntl.flock(held.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -425,50 +426,6 @@ class Folder:
         with suppress(FileNotFoundError):
             about = os.stat(name, dir_fd=folder, follow_symlinks=False)
             require(self.path / name, about, FILE)
-
-
-class _Held:
-    """A folder and a lock file in it, both open, as they were locked."""
-
-    def __init__(self, path: Path, folder: int, name: str, lock: int) -> None:
-        self._path = path
-        self.folder, self._name, self.lock = folder, name, lock
-
-    def replaced(self) -> bool:
-        """Whether another folder or lock file, or none, is there by now.
-
-        Raises:
-            OSError: it cannot be found out.
-        """
-        try:
-            folder, own_lock = os.fstat(self.folder), os.fstat(self.lock)
-        except OSError:  # closed: by whoever closes all descriptors, and in a child by us
-            return True
-        try:
-            here = self._path.stat()
-            lock = os.stat(self._name, dir_fd=self.folder, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        return not (os.path.samestat(here, folder) and os.path.samestat(lock, own_lock))
-
-    def check(self) -> None:
-        """Raise RunInUse if it was replaced."""
-        if self.replaced():
-            raise RunInUse(
-                f"{self._path}: the folder or its {self._name} was deleted, moved or replaced "
-                "while this process worked on it, or closed by other code, so another process may "
-                "be using it; nothing more is written. Do not move or delete a folder before its "
-                "process has ended"
-            )
-
-    def close(self) -> None:
-        """Close both; a process that has closed them has lost the folder, see `check`."""
-        descriptors = self.folder, self.lock
-        self.folder = self.lock = -1
-        for descriptor in descriptors:
-            if descriptor >= 0:
-                with suppress(OSError):  # closed by other code
-                    os.close(descriptor)
 
 
 def _open_folder(path: Path, parent: int) -> int:

@@ -1,4 +1,4 @@
-"""What a run writes while it goes on."""
+"""What a run writes while it is trained."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from sparl.agents import AGENTS
+from sparl.agents.agent import Agent
 from sparl.architecture import Architecture
 from sparl.configuration import Config
 from sparl.identity import results_version
 from sparl.labels import method_label
 from sparl.learner import SparseLearner
-from sparl.networks.mlp import Layout
-from sparl.training.environment import Environment, can_go_on
+from sparl.training.environment import Environment
+from sparl.training.environment_state import can_be_resumed
 from sparl.training.evaluate import Evaluation
 from sparl.training.machine import cpu_seconds, machine, made_with, versions
 from sparl.training.memory import peak_memory_bytes
@@ -34,6 +35,7 @@ from sparl.training.run_folder import (
 )
 from sparl.training.tasks import module_of
 from sparl.training.tensorboard import EventFile
+from sparl.training.tensors import ANY_NAME
 
 
 class Record:
@@ -63,34 +65,39 @@ class Record:
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
         self._events = EventFile(folder.files) if config.tensorboard else None
-        self.continued: list[dict[str, Any]] = []  # where it went on, and why not exactly
+        self.continued: list[dict[str, Any]] = []  # where it was resumed, and why not exactly
         self.had_checkpoint = False  # whether any was committed, whatever became of it
         self._started = time.monotonic()
-        self._cpu_started: float | None = cpu_seconds()
+        self._cpu_started = cpu_seconds()
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time that the run took, up to its checkpoint and since it went on from it."""
+        """Wall-clock time of the run, up to the checkpoint that it was resumed from and since."""
         return time.monotonic() - self._started
 
     @property
-    def cpu_seconds(self) -> float | None:
-        """CPU time of this process and its workers, counted like `seconds`; None: not known."""
-        return None if self._cpu_started is None else cpu_seconds() - self._cpu_started
+    def cpu_seconds(self) -> float:
+        """CPU time of this process and its workers, counted like `seconds`."""
+        return cpu_seconds() - self._cpu_started
 
-    def go_on(self, seconds: float, cpu: float | None, continued: list[dict[str, Any]]) -> None:
-        """Take over what a checkpoint says; the growing files have been rewound to it.
+    @property
+    def last_evaluated(self) -> int:
+        """Step of the last evaluation."""
+        return self.evaluations[-1][0]
+
+    def resume(self, seconds: float, cpu: float, continued: list[dict[str, Any]]) -> None:
+        """Restore what a checkpoint says; the growing files have been rewound to it.
 
         Args:
             seconds: wall-clock time up to the checkpoint.
-            cpu: CPU time up to the checkpoint; None for a checkpoint that does not record it.
+            cpu: CPU time up to the checkpoint.
             continued: where the run was resumed, and why not exactly.
 
         Raises:
             DataError: the evaluations cannot be read.
         """
         self._started = time.monotonic() - seconds
-        self._cpu_started = None if cpu is None else cpu_seconds() - cpu
+        self._cpu_started = cpu_seconds() - cpu
         self.continued = continued
         self.had_checkpoint = True
         self.evaluations = read_evaluations(self.folder)
@@ -102,7 +109,7 @@ class Record:
             {
                 "state": state,
                 **self._when(env_step, updates),
-                **self._cpu(),
+                "cpu_seconds": round(self.cpu_seconds, 3),
                 "continued": self.continued,
                 "had_checkpoint": self.had_checkpoint,
                 "bit_exact": all(not each["not_exact_because"] for each in self.continued),
@@ -128,8 +135,8 @@ class Record:
         columns: dict[str, Any] = {"mean": result.mean, "std": result.std}
         columns |= {f"return_{i}": value for i, value in enumerate(result.returns)}
         columns |= {f"length_{i}": value for i, value in enumerate(result.lengths)}
-        when = {**self._when(env_step, updates), **self._cpu()}
-        self.folder.append(EVALUATIONS, {**when, **columns})
+        columns = {"cpu_seconds": round(self.cpu_seconds, 3), **columns}
+        self.folder.growing.append(EVALUATIONS, {**self._when(env_step, updates), **columns})
         steps_per_second = env_step / max(self.seconds, 1e-9)
         self._show(
             env_step,
@@ -149,7 +156,7 @@ class Record:
         if self.config.dynamic_buffer:
             names.append("policy_distance")
         columns = {name: means.get(name, "") for name in names}
-        self.folder.append(METRICS, {**self._when(env_step, updates), **counts, **columns})
+        self.folder.growing.append(METRICS, {**self._when(env_step, updates), **counts, **columns})
         groups = {
             "episodes": "rollout", "episode_return": "rollout",
             "replay_size": "replay", "policy_distance": "replay",
@@ -157,24 +164,27 @@ class Record:
         shown = {n: v for n, v in {**counts, **columns}.items() if v != ""}
         self._show(env_step, {f"{groups.get(n, 'train')}/{n}": float(v) for n, v in shown.items()})
 
-    def topology(self, env_step: int, learners: Mapping[str, SparseLearner]) -> None:
-        """Add a line to topology.csv for each layer's part of each topology update since then."""
-        for network, learner in learners.items():
+    def topology(self, env_step: int, agent: Agent) -> None:
+        """Add a line to topology.csv for each layer that changed since the last call."""
+        for network, learner in agent.learners.items():
+            if not isinstance(learner, SparseLearner):
+                continue
             for update in learner.topology_updates:
                 row = asdict(update)
-                self.folder.append(
+                self.folder.growing.append(
                     TOPOLOGY, {"agent_update": row.pop("agent_update"), "network": network, **row}
                 )
                 layer_name = f"topology/{network}.member{update.member}.layer{update.layer}"
                 self._show(env_step, {f"{layer_name}.initial_overlap": update.initial_overlap})
             learner.topology_updates.clear()
 
-    def degrees(self, layouts: Mapping[str, Layout]) -> None:
+    def degrees(self, agent: Agent) -> None:
         """Write degrees.json: connections of every neuron at the first call, and now.
 
         For each network, member and layer: `out`, how many connections leave each input, and
         `in`, how many reach each output.
         """
+        layouts = {name: learner.network.layout for name, learner in agent.learners.items()}
         now: dict[str, list[list[dict[str, list[int]]]]] = {
             network: [
                 [
@@ -212,15 +222,11 @@ class Record:
             "wall_seconds": round(self.seconds, 3),
         }
 
-    def _cpu(self) -> dict[str, float]:
-        cpu = self.cpu_seconds
-        return {} if cpu is None else {"cpu_seconds": round(cpu, 3)}
-
 
 def not_exact_because(
     env: str, environment: dict[str, Any] | None, there: Mapping[str, Any]
 ) -> list[str]:
-    """Why a run does not go on bit for bit from a checkpoint, in words; nothing if it does.
+    """Why a run cannot be resumed bit for bit from a checkpoint, in words; nothing if it can.
 
     Args:
         env: the environment's id.
@@ -228,7 +234,7 @@ def not_exact_because(
         there: what the checkpoint was made with.
     """
     because = []
-    if not can_go_on(environment):
+    if not can_be_resumed(environment):
         because.append(f"{env} cannot save its state, so a new episode begins")
     here = made_with()
     return because + [
@@ -239,11 +245,11 @@ def not_exact_because(
 
 
 def how_exactly(because: Sequence[str]) -> str:
-    """How a run goes on, in words."""
+    """How exactly a run is resumed, in words."""
     return f"not exactly: {'; '.join(because)}" if because else "bit for bit"
 
 
-def how_it_went_on(continued: Mapping[str, Any]) -> str:
+def how_it_was_resumed(continued: Mapping[str, Any]) -> str:
     """An entry of `continued` in words."""
     return f"at step {continued['env_step']:,}, {how_exactly(continued['not_exact_because'])}"
 
@@ -261,7 +267,7 @@ class Averages:
             self._sums[name] = (total + value, count + 1)
 
     def take(self) -> dict[str, float]:
-        """The means, and start anew."""
+        """Return the means, and reset them."""
         means = {name: total / count for name, (total, count) in self._sums.items()}
         self._sums.clear()
         return means
@@ -270,8 +276,12 @@ class Averages:
         """Sums and counts."""
         return dict(self._sums)
 
+    def expected_state(self) -> dict[str, tuple[float, int]]:
+        """Return what a state is like: sums and counts, by any names."""
+        return {ANY_NAME: (0.0, 0)}
+
     def restore(self, state: dict[str, tuple[float, int]]) -> None:
-        """Take over a state.
+        """Restore a state.
 
         Raises:
             ValueError: a mean of nothing.

@@ -10,7 +10,8 @@ degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         what is in it, its digest, and how to act with it
 observations.safetensors   of the last evaluation, for the check of exports
-checkpoint-<step>  what the run needs to go on, and replay: its transitions; see checkpoint.py
+checkpoint-<step>  what is needed to resume the run; its transitions are in replay, see
+                   checkpoint.py and replay_files.py
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from sparl.identity import run_name
 from sparl.methods import config_of
 from sparl.training.durable import is_temporary, user_path, why_no_name
 from sparl.training.folder import Folder
+from sparl.training.growing_files import GrowingFiles
 from sparl.training.texts import parse_json
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
 from sparl.user_modules import named_module
@@ -39,13 +41,13 @@ from sparl.wording import shown
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
+GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
 OBSERVATIONS = "observations.safetensors"
 LOCK = ".lock"
 _JSON_BYTES, CSV_BYTES = 1 << 22, 1 << 30  # of a file that is read, at most
 DEGREES_BYTES = 1 << 28
-GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
-FILES = (CONFIG, RUN, EVALUATIONS, METRICS, TOPOLOGY, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS)
+FILES = (CONFIG, RUN, *GROWING, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS)
 FOLDERS = re.compile("replay|checkpoint-[0-9]+")
 # What to do about a damaged file.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
@@ -66,14 +68,13 @@ class RunFolder:
     Attributes:
         files: what is in it.
         path: of the folder.
+        growing: its CSV files.
     """
 
     def __init__(self, place: Path | Folder) -> None:
         self.files = Folder.of(place)
         self.path = self.files.path
-        self._columns: dict[str, list[str]] = {}
-        self._written: dict[str, int] = {}  # bytes of each growing file that are there for sure
-        self._waiting: dict[str, bytes] = {}  # what the disk did not take
+        self.growing = GrowingFiles(self.files, GROWING)
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
@@ -288,85 +289,6 @@ class RunFolder:
                 "trains one anew"
             )
         return ""
-
-    def append(self, name: str, row: Mapping[str, Any]) -> None:
-        """Add a line to a CSV file; the first one writes the header.
-
-        A file keeps the columns of its header: where a later version of sparl resumes a run, the
-        columns that this version added are left out. If the disk does not accept the line, it is
-        written later, and `flush` reports the error.
-        """
-        columns = self._columns.setdefault(name, list(row))
-        line = io.StringIO()
-        writer = csv.DictWriter(
-            line, columns, restval="", extrasaction="ignore", lineterminator="\n"
-        )
-        if not self._length(name) and name not in self._waiting:
-            writer.writeheader()
-        writer.writerow(row)
-        self._waiting[name] = self._waiting.get(name, b"") + line.getvalue().encode()
-        with suppress(OSError):
-            self._write_waiting(name)
-
-    def flush(self) -> dict[str, int]:
-        """Have the growing files on the disk; returns the bytes of each.
-
-        Raises:
-            ResourceError: they cannot be written.
-        """
-        for name in GROWING:
-            try:
-                self._write_waiting(name)
-                if self._length(name):
-                    self.files.flush(name)
-            except OSError as error:
-                raise ResourceError(f"cannot write {self.path / name}: {error.strerror}") from None
-        return {name: self._length(name) for name in GROWING}
-
-    def _length(self, name: str) -> int:
-        if name not in self._written:
-            self._written[name] = self.files.size(name)
-        return self._written[name]
-
-    def _write_waiting(self, name: str) -> None:
-        """Write what waits behind what is there for sure."""
-        data = self._waiting.get(name, b"")
-        if not data:
-            return
-        length = self._length(name)
-        self.files.write_behind(name, length, data)  # over a part of an earlier attempt
-        self._written[name] = length + len(data)
-        del self._waiting[name]
-
-    def rewind(self, lengths: Mapping[str, int]) -> None:
-        """Cut the growing files to what they were, all or none of them.
-
-        Raises:
-            DataError: one is shorter than that.
-            ResourceError: they cannot be written.
-        """
-        size = {name: self.files.size(name) for name in GROWING}
-        for name in GROWING:
-            length = lengths[name]
-            if type(length) is not int or not 0 <= length <= size[name]:
-                raise DataError(
-                    f"{self.path / name}: {size[name]:,} bytes, {str(length)[:30]} at the "
-                    "checkpoint"
-                )
-        for name in GROWING:
-            if size[name] > lengths[name]:
-                try:
-                    self.files.cut(name, lengths[name])
-                except OSError as error:
-                    raise ResourceError(
-                        f"cannot write {self.path / name}: {error.strerror}"
-                    ) from None
-            self._written[name] = lengths[name]
-            self._waiting.pop(name, None)
-            self._columns.pop(name, None)
-            if lengths[name]:
-                header = self.files.read(name, CSV_BYTES).partition(b"\n")[0]
-                self._columns[name] = header.decode(errors="replace").split(",")
 
     def rows(self, name: str, *, whole: bool = False) -> list[dict[str, str]]:
         """The complete lines of a CSV file; one that was cut off is left out.

@@ -1,4 +1,4 @@
-"""Starting a run, and going on with one that is there."""
+"""Starting a run, and resuming one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from sparl.methods import check
 from sparl.training.about import environment_importable
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.durable import user_path
-from sparl.training.loop import Run, Training
+from sparl.training.loop import Training
+from sparl.training.restore import restore_newest
+from sparl.training.run import Run
 from sparl.training.run_folder import RunFolder, holds_run, read_evaluations
 from sparl.user_modules import command_line
 
 
 def train(config: Config, *, quiet: bool = False) -> Run:
-    """Train in a new run folder; with resume "auto" go on with the run that run_dir holds.
+    """Train in a new run folder; with resume "auto", resume the run that run_dir holds.
 
     Raises:
         SparlError: a subclass for each kind of trouble.
@@ -43,7 +45,7 @@ def train(config: Config, *, quiet: bool = False) -> Run:
 def resume(
     path: str | Path, *, wanted: Config | None = None, quiet: bool = False, **changes: Any
 ) -> Run:
-    """Go on with a run, from its last checkpoint to its end; a finished one is left as it is.
+    """Resume a run from its last checkpoint to its end; a finished one is left as it is.
 
     Args:
         path: the run's folder.
@@ -62,44 +64,61 @@ def resume(
     changeable = CHANGEABLE | {"steps"}
     if not changes.keys() <= changeable:
         fixed, free = sorted(changes.keys() - changeable), ", ".join(sorted(changeable))
-        raise UsageError(f"{path}: {fixed[0]} cannot change when a run goes on; only {free} can")
+        raise UsageError(f"{path}: {fixed[0]} cannot change when a run is resumed; only {free} can")
     folder = RunFolder.open(path)
     folder.lock()
     with closing(folder):
-        before = there = folder.config()
-        if changes.get("steps", there.steps) != there.steps:
-            _check_longer(folder, there, changes["steps"])
-            changes = {"stop_at": None, **changes}
-            there = replace(there, steps=changes["steps"])
-        config = replace(wanted or there, **changes)
-        check(config)
-        other = differences(there, config)
-        if other:
-            raise UsageError(
-                f"{path} holds a run of another configuration: {'; '.join(other)}; choose another "
-                "--run-dir"
-            )
+        before = folder.config()
+        config = _configuration(folder, before, wanted, changes)
         already = _already(folder, config)
         if already:
             PlainConsole(quiet=quiet).print(f"{path}: already {already}")
             evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
             return Run(folder.path, config, tuple(evaluations), None, seconds)
-        with environment_importable(folder, "resume"):
-            training = Training(config, quiet=quiet, folder=folder)
-        with closing(training):
+        return _resume(folder, config, before, quiet=quiet)
+
+
+def _configuration(
+    folder: RunFolder, before: Config, wanted: Config | None, changes: dict[str, Any]
+) -> Config:
+    """Return the configuration from now on of a run that is resumed; see `resume`.
+
+    Raises:
+        UsageError: it would be another run, or it cannot be trained longer.
+    """
+    if changes.get("steps", before.steps) != before.steps:
+        _check_longer(folder, before, changes["steps"])
+        changes = {"stop_at": None, **changes}
+        before = replace(before, steps=changes["steps"])
+    config = replace(wanted or before, **changes)
+    check(config)
+    other = differences(before, config)
+    if other:
+        raise UsageError(
+            f"{folder.path} holds a run of another configuration: {'; '.join(other)}; choose "
+            "another --run-dir"
+        )
+    return config
+
+
+def _resume(folder: RunFolder, config: Config, before: Config, *, quiet: bool) -> Run:
+    """Resume a run whose configuration was `before`; it is written if that has changed."""
+    with environment_importable(folder, "resume"):
+        training = Training(config, quiet=quiet, folder=folder)
+    with closing(training):
+        if config != before:
+            folder.write_config(config)
+        try:
+            restore_newest(training)
+        except DataError:
             if config != before:
-                folder.write_config(config)
-            try:
-                training.resume()
-            except DataError:
-                if config != before:
-                    folder.write_config(before)
-                raise
-            return training.run()
+                folder.write_config(before)
+            raise
+        return training.run()
 
 
 def _check_longer(folder: RunFolder, there: Config, steps: int) -> None:
-    """Raise UsageError unless the run goes on to so many steps as if it had been asked to."""
+    """Raise UsageError unless a run of so many steps would have begun like this one."""
     if steps < there.steps:
         raise UsageError(
             f"{folder.path} is a run of {there.steps:,} steps, --steps is {steps:,}; to stop "
@@ -135,17 +154,18 @@ def _already(folder: RunFolder, config: Config) -> str:
             longer = (
                 f"cannot be trained longer: {because}"
                 if because
-                else f"to train longer: {_resume(folder, '--steps N')}"
+                else f"to train longer: {_resume_command(folder, '--steps N')}"
             )
             return f"finished, {config.steps:,} steps; {longer}"
-        return f"finished, {about['env_step']:,} of {config.steps:,} steps; to go on: " + _resume(
-            folder, f"--stop-at {config.steps}"
+        return (
+            f"finished, {about['env_step']:,} of {config.steps:,} steps; to resume: "
+            + _resume_command(folder, f"--stop-at {config.steps}")
         )
     if found and step_of(found[0]) > config.end:
         return f"at step {step_of(found[0]):,}, past the step {config.end:,} where it should stop"
     return ""
 
 
-def _resume(folder: RunFolder, options: str) -> str:
+def _resume_command(folder: RunFolder, options: str) -> str:
     """The command line that resumes a run."""
     return command_line(folder.environment_module(), "resume", folder.path, options)

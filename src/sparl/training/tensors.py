@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from sparl.errors import DataError
+from sparl.training.folder import Folder
 
 Tree = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -24,6 +26,7 @@ Arrays = dict[str, NDArray[Any]]
 _NAMES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "BOOL": np.bool_, "U8": np.uint8,
           "U32": np.uint32, "U64": np.uint64, "I32": np.int32}  # fmt: skip
 _HEADER_BYTES = 1 << 22
+ANY_NAME = "*"  # the one name in a dict of an expected state that may have any names
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,8 @@ class Expected:
     @property
     def bytes(self) -> int:
         """The largest size."""
-        first = self.shape[0] if self.most is None and self.shape else self.most or 0
-        rest = int(np.prod(self.shape[1:], dtype=object)) if self.shape else 1
-        return self.dtype.itemsize * rest * (first if self.shape else 1)
+        shape = self.shape if self.most is None else (self.most, *self.shape[1:])
+        return self.dtype.itemsize * prod(shape)
 
     def fits(self, dtype: object, shape: object) -> bool:
         """Whether a header's words for dtype and shape are as expected."""
@@ -112,6 +114,23 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
         if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
             raise DataError(f"{where}: {name} holds bytes that are neither 0 nor 1")
     return arrays
+
+
+def read_verified(folder: Folder, name: str, about: Any, most: int) -> bytes:
+    """A file's bytes, if its size and digest are as the manifest says.
+
+    Raises:
+        DataError: they are not, or it would be larger than what it should hold.
+    """
+    path, size = folder.path / name, about["bytes"]
+    if type(size) is not int or not 0 <= size <= most:
+        raise DataError(f"{path}: {str(size)[:30]} bytes, at most {most:,} are expected")
+    data = folder.read(name, most)
+    if len(data) != size:
+        raise DataError(f"{path}: damaged ({len(data):,} bytes, should be {size:,})")
+    if digest(data) != about["sha256"]:
+        raise DataError(f"{path}: damaged (its SHA-256 is not the one in the manifest)")
+    return data
 
 
 def digest(data: bytes) -> str:

@@ -1,0 +1,59 @@
+"""StateQueue: the states that a ring of transitions cannot find in its next row."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparl.replay.batch import Array
+
+
+class StateQueue:
+    """States with ascending numbers, float32 [n_obs] each: new ones at the end, old ones go first.
+
+    Its arrays double when they are full of live states; else these move back to the beginning.
+    """
+
+    def __init__(self, n_obs: int) -> None:
+        self._numbers = np.empty(64, np.int64)
+        self._states = np.empty((64, n_obs), np.float32)
+        self._begin = self._end = 0
+
+    @property
+    def newest(self) -> Array:
+        """The state that was added last."""
+        newest: Array = self._states[self._end - 1]
+        return newest
+
+    @property
+    def live(self) -> tuple[NDArray[np.int64], Array]:
+        """All numbers and their states."""
+        live = slice(self._begin, self._end)
+        return self._numbers[live], self._states[live]
+
+    def add(self, number: int, state: Array) -> None:
+        """Put a state at the end."""
+        if self._end == len(self._numbers):
+            numbers, states = self.live
+            if 2 * len(numbers) > self._end:
+                self._numbers = np.empty(2 * self._end, np.int64)
+                self._states = np.empty((2 * self._end, states.shape[1]), np.float32)
+            self._begin, self._end = 0, len(numbers)
+            self._numbers[: self._end], self._states[: self._end] = numbers, states
+        self._numbers[self._end], self._states[self._end] = number, state
+        self._end += 1
+
+    def drop_newest(self) -> None:
+        """Take back what was added last."""
+        self._end -= 1
+
+    def drop_before(self, number: int) -> None:
+        """Forget what has a smaller number."""
+        live = self._numbers[self._begin : self._end]
+        if live.size and live[0] < number:
+            self._begin += int(np.searchsorted(live, number))
+
+    def of(self, numbers: NDArray[np.int64]) -> Array:
+        """The states of these numbers, which are all there; a copy."""
+        places = self._begin + np.searchsorted(self._numbers[self._begin : self._end], numbers)
+        return self._states[places]

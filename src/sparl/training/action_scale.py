@@ -1,0 +1,46 @@
+"""ActionScale: from actions in [-1, 1] to those of an environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparl.networks.mlp import Array
+
+
+class ActionScale:
+    """From [-1, 1] to [low, high], entry by entry; rounded to a dtype, and never beyond either.
+
+    Args:
+        low: float64 [n_act].
+        high: float64 [n_act].
+        dtype: of the actions that it gives, a real one.
+    """
+
+    def __init__(
+        self, low: NDArray[np.float64], high: NDArray[np.float64], dtype: str = "float32"
+    ) -> None:
+        self.low, self.high, self.dtype = low, high, np.dtype(dtype)
+        self.rounded_low = rounded_within(low, np.inf, self.dtype)
+        self.rounded_high = rounded_within(high, -np.inf, self.dtype)
+        self._middle, self._reach = low / 2 + high / 2, high / 2 - low / 2
+        self._same = bool((low == -1).all() and (high == 1).all())
+
+    def __call__(self, action: Array) -> NDArray[Any]:
+        """Actions in the environment's units, [..., n_act] of the dtype."""
+        if self._same:
+            return action.astype(self.dtype)
+        scaled = (self._middle + self._reach * action).astype(self.dtype)
+        bounded: NDArray[Any] = np.minimum(np.maximum(scaled, self.rounded_low), self.rounded_high)
+        return bounded
+
+
+def rounded_within(bound: NDArray[Any], inside: float, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Bounds rounded to a dtype, towards the inside where that is not exact."""
+    with np.errstate(over="ignore"):
+        rounded = bound.astype(dtype)
+    beyond = rounded < bound if inside > 0 else rounded > bound
+    within: NDArray[Any] = np.where(beyond, np.nextafter(rounded, dtype.type(inside)), rounded)
+    return within

@@ -1,0 +1,74 @@
+"""What a run tells its user: what it will do, and what became of it."""
+
+from __future__ import annotations
+
+import signal
+
+from sparl import _native
+from sparl.errors import EnvironmentFault
+from sparl.labels import method_label, without_effect
+from sparl.training.assemble import Parts
+from sparl.training.plan import connections_text, plan
+from sparl.training.record import how_it_was_resumed
+from sparl.training.tasks import module_of
+from sparl.user_modules import command_line
+
+
+def announce(run: Parts) -> None:
+    """Say what will happen, before it does."""
+    config, say = run.config, run.console.say
+    for note in (*run.environment.notes, *run.architecture.notes, *without_effect(config)):
+        say(f"note: {note}")
+    if run.record.continued:
+        last = run.record.continued[-1]
+        tell = run.console.warn if last["not_exact_because"] else say
+        tell(f"resuming {how_it_was_resumed(last)}")
+    say(
+        f"{method_label(config)} on {config.env}: {connections_text(run.architecture)}, "
+        f"{_native.isa()}, {run.threads} threads, run {run.folder.path}"
+    )
+    for line in plan(config, run.architecture):
+        say(line)
+    if config.end <= config.warmup_env_steps:
+        run.console.warn(
+            f"NOTHING WILL BE TRAINED: the run ends at step {config.end:,}, and its first "
+            f"{config.warmup_env_steps:,} steps are random actions without updates; use more "
+            "steps, or a smaller --warmup-env-steps"
+        )
+
+
+def report_end(run: Parts, state: str, env_step: int, updates: int) -> None:
+    """Say what became of a run.
+
+    Args:
+        run: that ended.
+        state: "finished", or what stopped it.
+        env_step: where it ended.
+        updates: of the agent.
+    """
+    config, say, seconds = run.config, run.console.say, run.record.seconds
+    say("")
+    if state != "finished":
+        say(f"{state} at step {env_step:,}; to resume: {_command(run, 'resume')}")
+    label, connections = method_label(config), connections_text(run.architecture)
+    say(f"{label} on {config.env}, seed {config.seed}: {connections}")
+    say(
+        f"{env_step:,} steps, {updates:,} updates in {seconds:,.0f} s "
+        f"({env_step / seconds:,.0f} steps/s with evaluations)"
+    )
+    best_step, best = max(run.record.evaluations, key=lambda e: e[1])
+    last_step, last = run.record.evaluations[-1]
+    say(f"return: {last:,.1f} at step {last_step:,}, best {best:,.1f} at step {best_step:,}")
+    say(f"run: {run.folder.path}   again: {_command(run, 'evaluate')}")
+
+
+def warn_not_saved(run: Parts, error: EnvironmentFault, stopped_by: signal.Signals) -> None:
+    """Say that an environment failed after a signal, so that the run could not be saved."""
+    run.console.warn(
+        f"{error}; this was after {stopped_by.name}, so nothing was saved since the last "
+        f"checkpoint; to resume from there: {_command(run, 'resume')}"
+    )
+
+
+def _command(run: Parts, name: str) -> str:
+    return command_line(module_of(run.config.env), name, run.folder.path)

@@ -1,0 +1,165 @@
+"""Assembling a run: everything that the training loop works with, made from a configuration."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+from sparl import _native
+from sparl.agents.agent import Agent
+from sparl.architecture import Architecture, architecture
+from sparl.build import build_agent
+from sparl.configuration import Config
+from sparl.cost import least_checkpoint_bytes, network_bytes
+from sparl.errors import ResourceError
+from sparl.methods import check
+from sparl.replay.capacity import DynamicCapacity
+from sparl.replay.ring_buffer import RingBuffer, replay_bytes
+from sparl.training.checkpoint import Checkpoints
+from sparl.training.console import RunConsole
+from sparl.training.environment import Environment, make_environment
+from sparl.training.evaluate import Evaluator
+from sparl.training.interrupt import interrupt_held
+from sparl.training.machine import available_cores
+from sparl.training.memory import memory_bytes
+from sparl.training.plan import connections_text
+from sparl.training.record import Record
+from sparl.training.run_folder import RunFolder
+from sparl.training.saving import CheckpointSaver
+from sparl.training.tensorboard import require_tensorboard
+from sparl.training.warmup import Warmup
+from sparl.training.wrappers import reject_lasting_state
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of.
+
+    Attributes:
+        config: its configuration.
+        threads: that compute.
+        folder: where it is written, locked.
+        environment: where the agent is trained.
+        evaluator: plays evaluation episodes in environments of its own.
+        architecture: sizes of the networks.
+        agent: what is trained.
+        warmup: gives the actions before the agent learns.
+        replay: what the agent learns from.
+        capacity_rule: what the replay forgets, if its capacity is dynamic.
+        record: writes the growing files.
+        saver: writes checkpoints.
+        console: what the user sees.
+        opened: closes the environments, the record and the folder.
+    """
+
+    config: Config
+    threads: int
+    folder: RunFolder
+    environment: Environment
+    evaluator: Evaluator
+    architecture: Architecture
+    agent: Agent
+    warmup: Warmup
+    replay: RingBuffer
+    capacity_rule: DynamicCapacity
+    record: Record
+    saver: CheckpointSaver
+    console: RunConsole
+    opened: ExitStack
+
+
+def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = None) -> Parts:
+    """Make the parts of a run; nothing stays open where one of them cannot be made.
+
+    Args:
+        config: of the run.
+        quiet: print nothing.
+        folder: of the run to resume, locked; None: create a new one.
+
+    Raises:
+        SparlError: a subclass for each kind of trouble.
+    """
+    check(config)
+    if config.tensorboard:
+        require_tensorboard()
+    reject_lasting_state(lambda: make_environment(config))
+    with ExitStack() as opened, interrupt_held():
+        environment = opened.enter_context(closing(make_environment(config)))
+        evaluator = opened.enter_context(closing(_evaluator(config)))
+        return _parts(config, environment, evaluator, opened, folder, quiet=quiet)
+
+
+def _parts(
+    config: Config,
+    environment: Environment,
+    evaluator: Evaluator,
+    opened: ExitStack,
+    folder: RunFolder | None,
+    *,
+    quiet: bool,
+) -> Parts:
+    n_obs, n_act = environment.n_obs, environment.n_act
+    nets = architecture(config, n_obs, n_act)
+    if folder is not None:
+        Checkpoints(folder.files).check_hold(least_checkpoint_bytes(config, nets))
+    _check_memory(config, nets, n_obs, n_act)
+    cores = available_cores()
+    threads = config.threads or min(cores, 4)
+    threads = min(threads, cores) if folder else threads  # it may have begun on a larger machine
+    _native.set_threads(threads)
+    agent = build_agent(config, nets)
+    replay = RingBuffer(
+        config.replay_rows, n_obs, n_act, config.gamma, keep_noise_free=config.dynamic_buffer
+    )
+    warmup = Warmup(config, environment)
+    if folder is None:
+        warmup.load_policy()
+    folder = opened.enter_context(closing(folder or RunFolder.create(config)))
+    record = opened.enter_context(closing(Record(folder, config, nets, environment, threads)))
+    connections, random_steps = connections_text(nets), config.warmup_env_steps
+    console = RunConsole(config.end, connections, random_steps, quiet=quiet)
+    return Parts(
+        config, threads, folder, environment, evaluator, nets, agent, warmup, replay,
+        capacity_rule(config), record, CheckpointSaver(config, folder, record, console), console,
+        opened.pop_all(),
+    )  # fmt: skip
+
+
+def _evaluator(config: Config) -> Evaluator:
+    return Evaluator(
+        lambda: make_environment(config), config.evaluation_episodes, config.evaluation_seed
+    )
+
+
+def capacity_rule(config: Config) -> DynamicCapacity:
+    """The rule of the dynamic replay that a configuration describes."""
+    return DynamicCapacity(
+        config.replay_minimum,
+        config.replay_probe_transitions or 8 * config.batch_size,
+        config.replay_distance_threshold,
+        config.replay_forget_until_below,
+    )
+
+
+def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) -> None:
+    """Reject a run that cannot fit into memory, before anything is allocated for it.
+
+    Raises:
+        ResourceError: with the bytes, and the replay that would fit.
+    """
+    available = int(0.9 * memory_bytes())
+    capacity = config.replay_rows
+    per_transition = replay_bytes(1, n_obs, n_act, config.dynamic_buffer)
+    networks = network_bytes(nets, config.batch_size)
+    if networks + capacity * per_transition <= available:
+        return
+    fits = (available - networks) // per_transition
+    advice = (
+        f"--replay-capacity {fits} would fit"
+        if fits > 0
+        else "a smaller --hidden, --batch-size or density would take less"
+    )
+    raise ResourceError(
+        f"a replay of {capacity:,} transitions takes {capacity * per_transition / 1e9:,.1f} GB and "
+        f"the networks about {networks / 1e9:,.1f} GB, of {available / 1e9:,.1f} GB; {advice}"
+    )

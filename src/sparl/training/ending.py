@@ -1,0 +1,62 @@
+"""Ending a run: the agent is written, run.json says how it ended, and so does the console."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+
+from sparl.errors import EnvironmentFault, SparlError
+from sparl.labels import method_label
+from sparl.networks.mlp import Array
+from sparl.training.agent_file import save_agent
+from sparl.training.announce import report_end, warn_not_saved
+from sparl.training.assemble import Parts
+
+
+def write_results(run: Parts, state: str, env_step: int, observations: Array | None) -> None:
+    """Write what a run leaves, and report it.
+
+    Args:
+        run: what it is made of.
+        state: "finished", or what stopped it.
+        env_step: where it ended.
+        observations: of the last evaluation, on which exports are checked.
+
+    Raises:
+        ResourceError: something cannot be written.
+    """
+    config, agent = run.config, run.agent
+    about = {"method": method_label(config), "env": config.env, "env_step": env_step}
+    save_agent(
+        run.folder, agent.networks(), run.environment, about, observations,
+        agent.head,
+    )  # fmt: skip
+    run.record.degrees(agent)
+    run.folder.growing.flush()
+    run.record.run(state, env_step, agent.updates)
+    if env_step == config.steps and not config.keep_checkpoint:
+        run.saver.checkpoints.remove_all()  # nothing is left to do
+    report_end(run, state, env_step, agent.updates)
+
+
+def report_failure(
+    run: Parts, error: Exception | SystemExit, stopped_by: signal.Signals | None, env_step: int
+) -> signal.Signals:
+    """Write that a run failed, and raise the error again; return the signal that caused it instead.
+
+    Ctrl-C reaches the worker processes of an environment, too, and may end them first.
+
+    Raises:
+        EnvironmentFault: instead of SystemExit.
+    """
+    if not isinstance(error, EnvironmentFault) or stopped_by is None:
+        with suppress(SparlError):
+            run.record.run("failed", env_step, run.agent.updates)
+        if isinstance(error, SystemExit):  # of a signal handler of the environment's, for example
+            raise EnvironmentFault(
+                f"environment {run.config.env}: SystemExit: {error}, raised by other code while "
+                f"the run was at step {env_step}, perhaps by its handler of a signal"
+            ) from None
+        raise error
+    warn_not_saved(run, error, stopped_by)
+    return stopped_by

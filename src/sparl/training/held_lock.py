@@ -1,0 +1,53 @@
+"""HeldLock: a lock file, and the folder that it is in, for as long as this process holds them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from sparl.errors import RunInUse
+
+
+class HeldLock:
+    """A folder and a lock file in it, both open, as they were locked."""
+
+    def __init__(self, path: Path, folder: int, name: str, lock: int) -> None:
+        self._path = path
+        self.folder, self._name, self.lock = folder, name, lock
+
+    def replaced(self) -> bool:
+        """Whether another folder or lock file, or none, is there by now.
+
+        Raises:
+            OSError: it cannot be found out.
+        """
+        try:
+            folder, own_lock = os.fstat(self.folder), os.fstat(self.lock)
+        except OSError:  # closed: by whoever closes all descriptors, and in a child by us
+            return True
+        try:
+            here = self._path.stat()
+            lock = os.stat(self._name, dir_fd=self.folder, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        return not (os.path.samestat(here, folder) and os.path.samestat(lock, own_lock))
+
+    def check(self) -> None:
+        """Raise RunInUse if it was replaced."""
+        if self.replaced():
+            raise RunInUse(
+                f"{self._path}: the folder or its {self._name} was deleted, moved or replaced "
+                "while this process worked on it, or closed by other code, so another process may "
+                "be using it; nothing more is written. Do not move or delete a folder before its "
+                "process has ended"
+            )
+
+    def close(self) -> None:
+        """Close both; a process that has closed them has lost the folder, see `check`."""
+        descriptors = self.folder, self.lock
+        self.folder = self.lock = -1
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                with suppress(OSError):  # closed by other code
+                    os.close(descriptor)

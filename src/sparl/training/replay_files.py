@@ -1,0 +1,150 @@
+"""ReplayFiles: the replay's transitions in files that the checkpoints of a run share.
+
+A transition that another one follows never changes, so it is written once, with its neighbours, to
+a file named after what is in it: RUN/replay/<begin>-<end>-<digest>.safetensors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sparl.errors import DataError
+from sparl.replay.ring_buffer import RingBuffer
+from sparl.training.folder import Folder
+from sparl.training.tensors import Expected, digest, largest, pack, read_verified, split, unpack
+
+REPLAY = "replay"
+SEGMENT = 65_536  # transitions in a file, at most
+_SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp.*)?")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A file of transitions, counted from the first ever stored; `end` is behind the last."""
+
+    begin: int
+    end: int
+    bytes: int
+    sha256: str
+
+    @property
+    def rows(self) -> int:
+        """Its number of transitions."""
+        return self.end - self.begin
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return f"{self.begin}-{self.end}-{self.sha256[:16]}.safetensors"
+
+
+class ReplayFiles:
+    """The files of transitions in a run's folder.
+
+    Args:
+        run: the folder.
+    """
+
+    def __init__(self, run: Folder) -> None:
+        self._run = run
+        self._folder = run.at(REPLAY)
+
+    def write(self, replay: RingBuffer, before: Sequence[Segment]) -> list[Segment]:
+        """Write the transitions that no file holds, but for the newest, which may still change.
+
+        Short files are joined to longer ones, so that there are few.
+
+        Args:
+            replay: whose transitions they are.
+            before: the files of an earlier checkpoint.
+
+        Returns:
+            The files of all transitions that are alive.
+        """
+        settled = replay.first + max(replay.size - 1, 0)
+        segments = [segment for segment in before if segment.end > replay.first]
+        begin = segments[-1].end if segments else replay.first
+        while (
+            segments
+            and segments[-1].rows <= settled - begin
+            and settled - max(segments[-1].begin, replay.first) <= SEGMENT
+        ):
+            begin = max(segments.pop().begin, replay.first)
+        if not self._run.has_folder(REPLAY) and begin < settled:
+            self._run.make_new(REPLAY)
+        for start in range(begin, settled, SEGMENT):
+            end = min(start + SEGMENT, settled)
+            arrays, _ = split(dict(replay.transitions(start, end)))
+            data = pack(arrays)
+            segment = Segment(start, end, len(data), digest(data))
+            self._folder.put(segment.name, data)
+            segments.append(segment)
+        if begin < settled:
+            self._folder.sync()
+        return segments
+
+    def read(self, segment: Segment, replay: RingBuffer) -> None:
+        """Append the transitions in a file to a replay, without those that it has forgotten.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        expected = expected_part(replay, segment.rows)
+        data = read_verified(self._folder, segment.name, asdict(segment), largest(expected))
+        part = unpack(data, expected, self._folder.path / segment.name)
+        replay.append(dict(part), skip=max(replay.first - segment.begin, 0))
+
+    def prune(self, kept: Container[str]) -> None:
+        """Delete the files that are named as ours and whose names are not among these."""
+        for name in self._names():
+            if _SEGMENT_NAME.fullmatch(name) and name not in kept:
+                with suppress(OSError, DataError):
+                    self._folder.remove(name)
+
+    def _names(self) -> list[str]:
+        try:
+            return self._folder.names()
+        except DataError:
+            return []
+
+
+def expected_part(replay: RingBuffer, rows: int) -> dict[str, Expected]:
+    """Return what RingBuffer.transitions returns for so many rows."""
+    arrays, _ = split(dict(replay.transitions(replay.first, replay.first)))
+    return {
+        name: Expected(array.dtype, (rows, *array.shape[1:]))
+        if name != "reached_apart"
+        else Expected.like(array, most=rows)
+        for name, array in arrays.items()
+    }
+
+
+def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segment]:
+    """The replay's files, which must hold what is alive without a gap.
+
+    Raises:
+        KeyError, TypeError, ValueError: they do not.
+    """
+    if not all(type(n) is int and 0 <= n < 1 << 62 for n in (first, size)) or size > capacity:
+        raise ValueError(f"{str(size)[:30]} transitions from {str(first)[:30]} on")
+    if not isinstance(listed, list):
+        raise ValueError("segments must be a list")
+    segments = [Segment(**entry) for entry in listed]
+    end = first
+    for segment in segments:
+        numbers = (segment.begin, segment.end, segment.bytes)
+        if not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
+            raise ValueError("a segment's numbers are out of range")
+        if not re.fullmatch("[0-9a-f]{64}", segment.sha256):
+            raise ValueError("a segment's digest is none")
+        joined = segment.begin == end or (segment is segments[0] and segment.begin < end)
+        if not joined or not 0 < segment.rows <= SEGMENT or segment.end <= first:
+            raise ValueError(f"transitions {segment.begin} to {segment.end} after {end}")
+        end = segment.end
+    if end != first + max(size - 1, 0):
+        raise ValueError(f"the segments end at {end}, the replay at {first + size}")
+    return segments

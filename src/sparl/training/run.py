@@ -1,0 +1,33 @@
+"""Run: what a training leaves."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparl.configuration import Config
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training leaves.
+
+    Attributes:
+        path: the run's folder.
+        config: the resolved configuration.
+        evaluations: (environment step, mean return) of each evaluation.
+        stopped_by: the signal that stopped it early, or None.
+        seconds: wall-clock time.
+    """
+
+    path: Path
+    config: Config
+    evaluations: tuple[tuple[int, float], ...]
+    stopped_by: signal.Signals | None
+    seconds: float
+
+    @property
+    def final_return(self) -> float:
+        """Mean return of the last evaluation; NaN if there was none."""
+        return self.evaluations[-1][1] if self.evaluations else float("nan")

@@ -1,0 +1,97 @@
+"""CheckpointSaver: saves the checkpoints of a run, and retries what could not be written."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+from sparl.configuration import Config
+from sparl.errors import ResourceError
+from sparl.replay.ring_buffer import RingBuffer
+from sparl.training.checkpoint import Checkpoints
+from sparl.training.console import RunConsole
+from sparl.training.machine import made_with
+from sparl.training.memory import give_freed_memory_back
+from sparl.training.record import Record
+from sparl.training.run_folder import RunFolder
+from sparl.training.tasks import module_of
+from sparl.training.tensors import Tree
+from sparl.user_modules import command_line
+
+_FAILURES = 3  # in a row that end the run
+
+
+class CheckpointSaver:
+    """Saves the checkpoints of a run. A failure is a warning; the third in a row ends the run.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        record: of the run; a checkpoint holds its clocks and the lengths of its files.
+        console: where a failure is reported.
+
+    Attributes:
+        checkpoints: those of the folder.
+    """
+
+    def __init__(
+        self, config: Config, folder: RunFolder, record: Record, console: RunConsole
+    ) -> None:
+        self.checkpoints = Checkpoints(folder.files)
+        self._config, self._folder = config, folder
+        self._record, self._console = record, console
+        self._made_with = made_with()
+        self._failures = 0
+
+    def save(
+        self, env_step: int, updates: int, state: Tree, replay: RingBuffer, *, last: bool
+    ) -> None:
+        """Commit a checkpoint.
+
+        Args:
+            env_step: its step.
+            updates: of the agent so far.
+            state: of everything but the replay.
+            replay: of the run.
+            last: no other attempt follows.
+
+        Raises:
+            ResourceError: it could not be written, this was the last attempt or the third failure
+                in a row, and training is not over.
+        """
+        try:
+            self.checkpoints.save(env_step, state, replay, self._about())
+        except ResourceError as error:
+            self._failures += 1
+            self._report(error, env_step, last=last)
+        else:
+            self._failures = 0
+            self._note_first(env_step, updates)
+        finally:
+            give_freed_memory_back()
+
+    def _about(self) -> Tree:
+        return {
+            "config": json.loads(json.dumps(self._config.as_dict())),
+            "made_with": self._made_with,
+            "growing_files": self._folder.growing.flush(),
+            "seconds": self._record.seconds,
+            "cpu_seconds": self._record.cpu_seconds,
+            "continued": self._record.continued,
+        }
+
+    def _report(self, error: ResourceError, env_step: int, *, last: bool) -> None:
+        if env_step == self._config.steps:
+            self._console.warn(f"{error}; training is over")
+        elif last or self._failures == _FAILURES:
+            resume = command_line(module_of(self._config.env), "resume", self._folder.path)
+            raise ResourceError(f"{error}; when there is room: {resume}") from None
+        else:
+            self._console.warn(f"{error}; training continues, and it is tried again")
+
+    def _note_first(self, env_step: int, updates: int) -> None:
+        """Have run.json say that there was a checkpoint."""
+        if not self._record.had_checkpoint:
+            self._record.had_checkpoint = True
+            with suppress(ResourceError):
+                self._record.run("running", env_step, updates)
