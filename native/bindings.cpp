@@ -1,7 +1,7 @@
-// The only file that knows Python: shapes, dtypes and contiguity are checked here, nothing is
-// converted, and the interpreter's lock is released while the engine computes (not in the short
-// find_sorted, whose array another thread may write, and integers). A generator's own lock is not
-// taken: nobody else uses it.
+// The only file that knows Python: shapes, dtypes and contiguity are checked here, contents by the
+// core; nothing is converted, and the interpreter's lock is released while the engine computes (not
+// in the short find_sorted, whose array another thread may write, and integers). A generator's own
+// lock is not taken: nobody else uses it.
 #include "bench.h"
 #include "dispatch.h"
 #include "flat.h"
@@ -145,28 +145,11 @@ NewArray<T> new_array(const std::vector<size_t>& shape) {
 
 void new_layer(Layer* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
                uint32_t first_gradient_input) {
-  if (n_in == 0 || n_out == 0 || n_in >= 1u << 28 || n_out >= 1u << 28)
-    throw std::invalid_argument("layer: " + std::to_string(n_in) + " inputs and " +
-                                std::to_string(n_out) + " outputs; both must be in [1, 2^28)");
-  if (first_gradient_input > n_in)
-    throw std::invalid_argument("layer: first_gradient_input " +
-                                std::to_string(first_gradient_input) + " of " +
-                                std::to_string(n_in) + " inputs");
   if (positions.ndim() != 1) throw std::invalid_argument("layer: positions must have one axis");
   check<int64_t>(positions, "layer: positions");
-  const size_t count = positions.shape(0);
-  if (count >= size_t(UINT32_MAX))
-    throw std::invalid_argument("layer: " + std::to_string(count) +
-                                " connections, at most 2^32 - 2");
   const auto* p = static_cast<const int64_t*>(positions.data());
-  const int64_t end = int64_t(n_in) * n_out;
-  for (size_t i = 0; i < count; i++)
-    if (p[i] < 0 || p[i] >= end || (i && p[i] <= p[i - 1]))
-      throw std::invalid_argument("layer: positions must ascend strictly within [0, " +
-                                  std::to_string(end) + "); entry " + std::to_string(i) + " is " +
-                                  std::to_string(p[i]));
   nb::gil_scoped_release release;
-  new (self) Layer(n_in, n_out, p, count, first_gradient_input);
+  new (self) Layer(n_in, n_out, p, positions.shape(0), first_gradient_input);
 }
 
 std::vector<Input> checked_inputs(const Stack& stack, const std::vector<ReadOnlyArray>& inputs) {
@@ -401,13 +384,6 @@ void new_windows(BoundWindows* self, ReadOnlyArray rows, size_t n_obs, size_t n_
     throw std::invalid_argument("windows: rows must have two axes and at least one row");
   const size_t capacity = rows.shape(0), stride = rows.shape(1);
   const auto* bytes = checked<uint8_t>(rows, "windows: rows", {capacity, stride});
-  if (stride < RingView::row_bytes(n_obs, n_act))
-    throw std::invalid_argument("windows: rows of " + std::to_string(stride) + " bytes, " +
-                                std::to_string(RingView::row_bytes(n_obs, n_act)) + " are needed");
-  if (size > capacity || known > size)
-    throw std::invalid_argument("windows: size " + std::to_string(size) + " with " +
-                                std::to_string(known) + " known in a ring of " +
-                                std::to_string(capacity));
   if (ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
     throw std::invalid_argument("windows: ages and powers must have one axis, powers two entries");
   std::vector<Array> to;
@@ -416,10 +392,6 @@ void new_windows(BoundWindows* self, ReadOnlyArray rows, size_t n_obs, size_t n_
     throw std::invalid_argument("windows: " + std::to_string(to.size()) + " arrays to fill");
   const size_t count = ages.shape(0), n = powers.shape(0) - 1;
   const int64_t* from = checked<int64_t>(ages, "windows: ages", {count});
-  for (size_t i = 0; i < count; i++)
-    if (from[i] < 0 || size_t(from[i]) >= size)
-      throw std::invalid_argument("windows: age " + std::to_string(from[i]) + " of " +
-                                  std::to_string(size) + " transitions");
   const auto [number, kept] = checked_states(states_of, states, n_obs);
   const bool paths = to.size() == 7;
   const RingView ring{capacity,           stride, n_obs, n_act, bytes, first, size,

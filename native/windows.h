@@ -41,10 +41,11 @@ struct WindowArrays {
 };
 
 // Gathers the windows that start ages[i] transitions after the oldest, beside what its caller does
-// until finish(). Every age is below the ring's size; what it points to must stay.
+// until finish(). What it points to must stay.
 class Windows {
  public:
   // Only the first `known` transitions are there already: what reaches further waits for finish().
+  // Throws std::invalid_argument if the ring contradicts itself or an age is beyond it.
   Windows(const RingView&, size_t known, size_t count, const int64_t* ages, const WindowArrays&);
   bool complete() const { return late_.empty(); } // what is there is all that is needed
   void wait(); // until what goes on beside is done: the ring may change then
