@@ -4,10 +4,11 @@ import sys
 
 import numpy as np
 
-from sparl.methods import architecture, preset
+from sparl.architecture import architecture
+from sparl.build import build_agent
+from sparl.methods import preset
 from sparl.random_streams import stream
 from sparl.replay.ring_buffer import RingBuffer
-from sparl.training.rewire import build_agent
 
 
 class Simulator:

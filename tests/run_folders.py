@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sparl.methods import preset, results_version
+from sparl.identity import results_version
+from sparl.methods import preset
 from sparl.training.run_folder import DEGREES, EVALUATIONS, METRICS, RUN, TOPOLOGY, RunFolder
 
 SIZES = {

@@ -253,7 +253,9 @@ def test_another_format_is_refused_with_both_versions(folder: Path) -> None:
     del content["sha256"]
     content["sha256"] = checkpoint._own_digest(content)
     file.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"manifest.json: format 3, this version reads 2; finish"):
+    with pytest.raises(
+        DataError, match=r"manifest.json: format 4, this version reads 2 and 3; finish"
+    ):
         load(folder, 9)
 
 

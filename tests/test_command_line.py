@@ -26,11 +26,11 @@ import sparl
 from children import wait_until
 from sparl import user_modules
 from sparl.arguments import parse_config
+from sparl.build import schedule
 from sparl.cli import main
 from sparl.configuration import FIELDS, Config
 from sparl.methods import preset
 from sparl.training import machine
-from sparl.training.rewire import schedule
 
 SMALL = [
     "--env", "Pendulum-v1", "--steps", "300", "--warmup-env-steps", "100",
@@ -100,7 +100,7 @@ def test_run_folder_holds_everything(finished_run: Path) -> None:
     assert run["state"] == "finished"
     assert run["machine"]["instruction_set"] in ("portable", "avx2", "avx512")
     assert {"python", "numpy", "gymnasium", "mujoco", "sparl"} <= run["versions"].keys()
-    assert any("evolutions" in line for line in run["schedule"])
+    assert any("topology updates" in line for line in run["schedule"])
     assert run["peak_memory_bytes"] > 1e7
 
 
@@ -236,7 +236,7 @@ def test_progress_shows_what_was_promised(
     assert main(["train", "--method", "DS-TD3", *SMALL, "--run-dir", str(tmp_path / "r")]) == 0
     out = capsys.readouterr().out
     plan, progress = out.split("return", 1)
-    assert "4 evolutions of 5.0% of the connections" in plan
+    assert "4 topology updates of 5.0% of the connections" in plan
     assert re.search(r"200 of 300 steps +[\d,]+ steps/s +\S+ left +return +-[\d,.]+ ± ", progress)
     assert "connections" in progress
     assert str(tmp_path / "r") in progress

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparl.architecture import Architecture, architecture
 from sparl.configuration import Config
 from sparl.cost import cost
 from sparl.errors import UsageError
-from sparl.methods import ALIASES, METHODS, Architecture, architecture, check, find_method, preset
+from sparl.methods import ALIASES, METHODS, check, find_method, preset
 from sparl.networks.adam import Adam
 from sparl.topology.density import scaled
 
@@ -36,7 +37,9 @@ def build(method: str, env: str, **fields: Any) -> Architecture:
 
 
 def counts(nets: Architecture) -> tuple[list[int], list[int]]:
-    return [n for _, n in nets.actor], [n for _, n in nets.critic]
+    return [n for _, n in nets.networks["actor"].layers], [
+        n for _, n in nets.networks["critics"].layers
+    ]
 
 
 def densities(layers: tuple[tuple[tuple[int, int], int], ...]) -> list[float]:
@@ -67,8 +70,16 @@ def test_lambdas_give_the_papers_layers(
     assert counts(nets) == (actor, critic)
     assert nets.notes == ()
     n_obs, n_act = SIZES[env]
-    assert [shape for shape, _ in nets.actor] == [(n_obs, 256), (256, 256), (256, n_act)]
-    assert [shape for shape, _ in nets.critic] == [(n_obs + n_act, 256), (256, 256), (256, 1)]
+    assert [shape for shape, _ in nets.networks["actor"].layers] == [
+        (n_obs, 256),
+        (256, 256),
+        (256, n_act),
+    ]
+    assert [shape for shape, _ in nets.networks["critics"].layers] == [
+        (n_obs + n_act, 256),
+        (256, 256),
+        (256, 1),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +90,10 @@ def test_ant_and_humanoid_keep_their_density_at_every_observation_size(
     task: str, version: str, actor: float, critic: float
 ) -> None:
     nets = build("DS-TD3", f"{task}-{version}")
-    assert densities(nets.actor) == pytest.approx([actor, 0.5, 1.0], abs=1.5e-4)
-    assert densities(nets.critic) == pytest.approx([critic, 0.5, 1.0], abs=1.5e-4)
+    assert densities(nets.networks["actor"].layers) == pytest.approx([actor, 0.5, 1.0], abs=1.5e-4)
+    assert densities(nets.networks["critics"].layers) == pytest.approx(
+        [critic, 0.5, 1.0], abs=1.5e-4
+    )
 
 
 def test_an_environment_of_no_paper_has_half_of_its_hidden_connections() -> None:
@@ -92,7 +105,7 @@ def test_an_environment_of_no_paper_has_half_of_its_hidden_connections() -> None
 @pytest.mark.parametrize("env", ["HalfCheetah-v3", "Ant-v5", "Pendulum-v1"])
 def test_td3_is_dense(env: str) -> None:
     nets = build("TD3", env)
-    for (n_in, n_out), count in nets.actor + nets.critic:
+    for (n_in, n_out), count in nets.networks["actor"].layers + nets.networks["critics"].layers:
         assert count == n_in * n_out
 
 
@@ -132,15 +145,15 @@ def test_lambdas_that_are_given_are_never_ignored(env: str) -> None:
 def test_a_sparsity_is_met_exactly_with_a_dense_output(env: str, sparsity: float) -> None:
     nets = build("DS-TD3", env, actor_sparsity=sparsity)
     free = build("DS-TD3", env)
-    size = sum(n_in * n_out for (n_in, n_out), _ in nets.actor)
-    assert sum(n for _, n in nets.actor) == int((1 - sparsity) * size + 0.5)
-    (_, first), (_, second), (shape, output) = nets.actor
+    size = sum(n_in * n_out for (n_in, n_out), _ in nets.networks["actor"].layers)
+    assert sum(n for _, n in nets.networks["actor"].layers) == int((1 - sparsity) * size + 0.5)
+    (_, first), (_, second), (shape, output) = nets.networks["actor"].layers
     assert output == shape[0] * shape[1]
-    assert nets.critic == free.critic
+    assert nets.networks["critics"].layers == free.networks["critics"].layers
     if sparsity > 0:  # one factor for both lambdas: the layers keep their proportion
-        (_, wanted_first), (_, wanted_second), _ = free.actor
+        (_, wanted_first), (_, wanted_second), _ = free.networks["actor"].layers
         assert abs(first - second * wanted_first / wanted_second) <= 1
-    critic = build("DS-TD3", env, critic_sparsity=sparsity).critic
+    critic = build("DS-TD3", env, critic_sparsity=sparsity).networks["critics"].layers
     assert sum(n for _, n in critic) == int(
         (1 - sparsity) * sum(a * b for (a, b), _ in critic) + 0.5
     )

@@ -31,10 +31,12 @@ import sparl
 from children import hears, wait_until
 from resuming import results, stopped_at
 from sparl import _native
+from sparl.architecture import architecture
 from sparl.cli import main
-from sparl.configuration import FIELDS, typed_fields
+from sparl.configuration import FIELDS
+from sparl.configuration_checks import typed_fields
 from sparl.errors import EnvironmentFault, UsageError
-from sparl.methods import METHODS, architecture, check, preset
+from sparl.methods import METHODS, check, preset
 from sparl.training import assemble, machine, memory
 from sparl.training.environment import Environment
 from sparl.training.loop import Training
@@ -490,7 +492,10 @@ def test_whatever_a_configuration_says_is_refused_or_can_be_planned(
     assert [name for name in fields if name not in FIELDS and f"'{name}'" not in said] == []
     if said:
         return
-    assert all(0 <= count <= n_in * n_out for (n_in, n_out), count in nets.actor + nets.critic)
+    assert all(
+        0 <= count <= n_in * n_out
+        for (n_in, n_out), count in nets.networks["actor"].layers + nets.networks["critics"].layers
+    )
     assert plan(config, nets)
 
 

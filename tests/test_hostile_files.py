@@ -215,7 +215,7 @@ def test_an_agents_manifest_that_lies_is_refused(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda m: m.update(format=3), "format 3, this version reads 2"),
+        (lambda m: m.update(format=4), "format 4, this version reads 2 and 3"),
         (lambda m: m.update(env_step=38), "of step 38, in checkpoint-37"),
         (lambda m: m["file"].update(bytes=1 << 62), "bytes, should be 4611686018427387904"),
         (lambda m: m["replay"].update(size=1 << 61), "the replay at 2305843009213693952"),

@@ -15,12 +15,14 @@ import pytest
 import sparl
 from resuming import results
 from sparl import _native
-from sparl.methods import architecture, preset
+from sparl.architecture import architecture
+from sparl.build import build_agent
+from sparl.learner import SparseLearner
+from sparl.methods import preset
 from sparl.networks.adam import Adam
 from sparl.networks.network import Network
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
 from sparl.replay.batch import Batch
-from sparl.training.rewire import EvolvingLearner, build_agent
 
 FIELDS: dict[str, Any] = {
     "hidden": (40, 40), "batch_size": 32, "rewire_every_updates": 3, "steps": 1000,
@@ -29,8 +31,8 @@ FIELDS: dict[str, Any] = {
 CALLS: list[tuple[type, str]] = [
     (Network, "forward"), (Network, "__call__"), (Network, "value_and_input_gradient"),
     (Adam, "step"), (SharedPatternTarget, "follow"), (OwnPatternTarget, "follow"),
-    (EvolvingLearner, "_propose"),
-    (EvolvingLearner, "_rewire"),
+    (SparseLearner, "_propose"),
+    (SparseLearner, "_rewire"),
 ]  # fmt: skip
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sparl.architecture import architecture
 from sparl.configuration import Config
 from sparl.errors import Diverged
-from sparl.methods import METHODS, architecture, preset, without_effect
+from sparl.labels import without_effect
+from sparl.methods import METHODS, preset
 from sparl.training.loop import Training
 from sparl.training.plan import plan
 
@@ -160,7 +162,7 @@ def lines(method: str, **fields: Any) -> str:
 def test_the_plan_says_what_will_happen() -> None:
     text = lines("DS-TD3")
     assert "25,000 steps of warm-up" in text
-    assert "925 evolutions of 5.0%" in text
+    assert "925 topology updates of 5.0%" in text
     assert "the last at update 924,002 (step 949,002)" in text
     assert "never change" in lines("TD3", rewire_every_updates=50)  # dense: nothing can move
     assert "never change" in lines("DS-TD3", narrow=True)

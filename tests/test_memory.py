@@ -18,9 +18,10 @@ import os
 import resource
 import sys
 import numpy as np
-from sparl.methods import architecture, preset
+from sparl.architecture import architecture
+from sparl.methods import preset
 from sparl.replay.batch import Batch
-from sparl.training.rewire import build_agent
+from sparl.build import build_agent
 
 method, width, room, updates, fields = sys.argv[1], *map(json.loads, sys.argv[2:])
 
@@ -43,7 +44,7 @@ config = preset(
     critic_densities=densities, **fields,
 )
 networks = architecture(config, n_obs, n_act)
-print("connections:", *(n for layers in (networks.actor, networks.critic) for _, n in layers))
+print("connections:", *(n for size in networks.networks.values() for _, n in size.layers))
 agent = build_agent(config, networks)
 rng = np.random.default_rng(0)
 
@@ -57,8 +58,8 @@ for _ in range(updates):
     assert all(map(np.isfinite, record.values())), record
 assert agent.act(normal(n_obs)[0])[0].shape == (n_act,)
 for name in ("actor", "critics"):
-    evolutions = getattr(agent, f"{name}_learner").evolutions
-    print(name, "evolved at updates", *sorted({e.agent_update for e in evolutions}))
+    updates = agent.learners[name].topology_updates
+    print(name, "evolved at updates", *sorted({each.agent_update for each in updates}))
     target, online = getattr(agent, f"{name}_target").network, getattr(agent, name)
     print(name, "has leftovers:", target.layout.connections > online.layout.connections)
 print("networks:", *agent.networks())

@@ -11,7 +11,9 @@ import pytest
 import sparl
 from run_folders import write_run
 from sparl.cli import main
-from sparl.methods import METHODS, contradictions, method_label, preset, run_name
+from sparl.identity import run_name
+from sparl.labels import contradictions, method_label
+from sparl.methods import METHODS, preset
 from sparl.report.runs import collect
 
 CASES: list[tuple[str, dict[str, Any], list[str]]] = [

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from sparl.learner import SparseLearner
 from sparl.networks.adam import Adam
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network, PackedInput, Trace
@@ -17,7 +18,6 @@ from sparl.topology.drop import drop_smallest
 from sparl.topology.grow import grow_random
 from sparl.topology.propose import TopologyMethod
 from sparl.topology.schedule import Schedule
-from sparl.training.rewire import EvolvingLearner
 from sparl.types import Array
 
 BATCH = 8
@@ -34,9 +34,9 @@ def new_network(rng: np.random.Generator) -> Network:
     return Network(layout, rng.standard_normal(layout.parameters, dtype=np.float32))
 
 
-def new_learner(network: Network, rng: np.random.Generator) -> EvolvingLearner:
+def new_learner(network: Network, rng: np.random.Generator) -> SparseLearner:
     """A learner that updates the topology at its second step."""
-    return EvolvingLearner(
+    return SparseLearner(
         network,
         Adam(network.layout, 1e-3, 0.0, "zero"),
         TopologyMethod(drop_smallest, grow_random),
@@ -45,23 +45,23 @@ def new_learner(network: Network, rng: np.random.Generator) -> EvolvingLearner:
     )
 
 
-def adam_step(learner: EvolvingLearner, trace: Trace) -> None:
+def adam_step(learner: SparseLearner, trace: Trace) -> None:
     learner.adam.step(learner.network, trace, ONES)
 
 
-def gradient_factors(learner: EvolvingLearner, trace: Trace) -> None:
+def gradient_factors(learner: SparseLearner, trace: Trace) -> None:
     learner.network.gradient_factors(trace, ONES, (0, 0))
 
 
 USES = [adam_step, gradient_factors]
 
 
-def everything(learner: EvolvingLearner) -> list[Array]:
+def everything(learner: SparseLearner) -> list[Array]:
     adam = learner.adam
     return [learner.network.parameters, adam.m, adam.v, np.array(adam.steps)]
 
 
-def topology_update(learner: EvolvingLearner) -> None:
+def topology_update(learner: SparseLearner) -> None:
     layout = learner.network.layout
     old = layout.pattern((0, 0))
     rewirings = {(0, 0): Rewiring(old, Pattern(4, 6, np.arange(old.connections)))}
@@ -71,20 +71,20 @@ def topology_update(learner: EvolvingLearner) -> None:
     learner.adam.rewire(new, rewirings)
 
 
-def optimiser_step(learner: EvolvingLearner) -> None:
+def optimiser_step(learner: SparseLearner) -> None:
     network = learner.network
     _, trace = network.forward(np.ones((BATCH, 4), np.float32))
     learner.adam.step(network, trace, ONES)
 
 
-def restored(learner: EvolvingLearner) -> None:
+def restored(learner: SparseLearner) -> None:
     learner.network.restore(learner.network.state())
 
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("change", [topology_update, optimiser_step, restored])
 def test_a_trace_from_before_a_change_of_the_network_is_an_error(
-    use: Callable[[EvolvingLearner, Trace], None], change: Callable[[EvolvingLearner], None]
+    use: Callable[[SparseLearner, Trace], None], change: Callable[[SparseLearner], None]
 ) -> None:
     rng = np.random.default_rng(0)
     network = new_network(rng)
@@ -102,7 +102,7 @@ def test_a_trace_from_before_a_change_of_the_network_is_an_error(
 
 @pytest.mark.parametrize("use", USES)
 def test_a_trace_of_another_network_is_an_error(
-    use: Callable[[EvolvingLearner, Trace], None],
+    use: Callable[[SparseLearner, Trace], None],
 ) -> None:
     rng = np.random.default_rng(0)
     network = new_network(rng)

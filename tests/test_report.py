@@ -178,7 +178,7 @@ def test_damaged_runs_leave_the_others_alone(tmp_path: Path) -> None:
         ("topology.csv", ",5,20,", ",5,x,"),
         ("metrics.csv", "0,0,1.0,0,1,", "x,0,1.0,0,1,"),
         ("metrics.csv", ",0.1\n", ",1e999\n"),
-        ("topology.csv", ",100,0.05,", ",0,0.05,"),
+        ("topology.csv", ",100,0.05,", ",-1,0.05,"),
         ("topology.csv", "agent_update", "update"),
         ("degrees.json", '"in":', '"on":'),
         ("degrees.json", "4", '"4"'),

@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparl.agents.td3 import TD3
+from sparl.architecture import architecture
+from sparl.build import build_agent, schedule
 from sparl.configuration import Config
 from sparl.cost import cost
-from sparl.methods import METHODS, architecture, preset
+from sparl.learner import SparseLearner
+from sparl.methods import METHODS, preset
 from sparl.networks.initialize import orthogonal_matrix
 from sparl.replay.batch import Batch
 from sparl.sparse.pattern import Pattern
@@ -24,7 +27,6 @@ from sparl.topology.grow import grow_largest_gradient, random_free_positions
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform
 from sparl.topology.layer_view import FactoredGradient, LayerView
 from sparl.topology.propose import TopologyMethod, propose
-from sparl.training.rewire import EvolvingLearner, build_agent, schedule
 
 SIZES = {"HalfCheetah": (17, 6), "Hopper": (11, 3), "Walker2d": (17, 6), "Ant": (111, 8)}
 
@@ -115,7 +117,10 @@ def test_tiny_has_the_weights_of_its_twin(method: str, task: str) -> None:
     tiny = preset(method, f"{task}-v3")
     twin = preset(method.replace("Tiny", "SS"), f"{task}-v3")
     narrow, wide = architecture(tiny, *SIZES[task]), architecture(twin, *SIZES[task])
-    for ours, theirs in ((narrow.actor, wide.actor), (narrow.critic, wide.critic)):
+    for ours, theirs in (
+        (narrow.networks["actor"].layers, wide.networks["actor"].layers),
+        (narrow.networks["critics"].layers, wide.networks["critics"].layers),
+    ):
         widths = {shape[1] for shape, _ in ours[:-1]}
         assert len(widths) == 1
         assert all(count == shape[0] * shape[1] for shape, count in ours)
@@ -263,7 +268,7 @@ def test_a_topology_update_takes_no_step_and_returned_links_keep_everything() ->
     for _ in range(3):
         agent.update(next(stream))
     learner = agent.critics_learner
-    assert isinstance(learner, EvolvingLearner)
+    assert isinstance(learner, SparseLearner)
 
     def by_position() -> dict[Any, tuple[float, float, float]]:
         values = {}
@@ -284,7 +289,7 @@ def test_a_topology_update_takes_no_step_and_returned_links_keep_everything() ->
     assert new
     assert all(after[key] == (0.0, 0.0, 0.0) for key in new)
     assert all(after[key] == before[key] for key in after.keys() & before.keys())
-    assert sum(e.returned for e in learner.evolutions) > 0
+    assert sum(e.returned for e in learner.topology_updates) > 0
     agent.update(next(stream))
     assert learner.adam.steps == steps + 1
 
@@ -318,8 +323,8 @@ def test_each_network_evolves_on_its_own_clock(delay: int) -> None:
     assert isinstance(agent, TD3)
     for batch in itertools.islice(batches(), 40):
         agent.update(batch)
-    critics = {e.agent_update for e in agent.critics_learner.evolutions}  # type: ignore[attr-defined]
-    actor = {e.agent_update for e in agent.actor_learner.evolutions}  # type: ignore[attr-defined]
+    critics = {e.agent_update for e in agent.critics_learner.topology_updates}  # type: ignore[attr-defined]
+    actor = {e.agent_update for e in agent.actor_learner.topology_updates}  # type: ignore[attr-defined]
     assert critics == set(range(4, 41, 4))
     assert actor == set(range(4 * delay, 41, 4 * delay))
 
@@ -335,7 +340,8 @@ def test_one_network_can_stay_as_it_is() -> None:
             agent.update(batch)
         assert (
             tuple(
-                bool(learner.evolutions) for learner in (agent.actor_learner, agent.critics_learner)
+                bool(learner.topology_updates)
+                for learner in (agent.actor_learner, agent.critics_learner)
             )
             == moves
         )

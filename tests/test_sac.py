@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from sparl.agents.sac import SAC, Temperature
 from sparl.agents.squashed_gaussian import Sample, gradient, sample
+from sparl.architecture import architecture
+from sparl.build import build_agent
 from sparl.configuration import Config
-from sparl.methods import Architecture, architecture, preset
+from sparl.methods import preset
 from sparl.random_streams import stream
 from sparl.replay.batch import Batch
-from sparl.training.rewire import build_agent
 from sparl.types import State
 
 Float = NDArray[np.float64]
@@ -174,10 +175,13 @@ class Reference:
     def __init__(self, agent: SAC, config: Config) -> None:
         self.config = config
         shapes = architecture(config, N_OBS, N_ACT)
-        self.actor = self.read(agent.networks()["actor"], [s for s, _ in shapes.actor])
-        critic = [s for s, _ in shapes.critic]
-        self.critics = self.read(agent.networks()["critics"], critic, shapes.critics)
-        self.target = self.read(agent.networks()["critics_target"], critic, shapes.critics)
+        self.actor = self.read(
+            agent.networks()["actor"], [s for s, _ in shapes.networks["actor"].layers]
+        )
+        critic = [s for s, _ in shapes.networks["critics"].layers]
+        networks, members = agent.networks(), config.critics
+        self.critics = self.read(networks["critics"], critic, members)
+        self.target = self.read(networks["critics_target"], critic, members)
         self.log_alpha = np.log(config.alpha)
         self.rng = stream(config.seed, "target noise")
         self.moments: dict[int, list[Float]] = {}
@@ -291,16 +295,14 @@ class Reference:
     [
         ("SAC", {}, 2),
         ("SAC", {}, 3),
+        ("SAC", {}, 1),
         ("Static-SAC", {"hard_target_every": 4}, 2),
         ("SS-SAC", {"learn_alpha": False, "alpha": 0.3}, 2),
         ("SS-SAC", {"learn_alpha": False, "alpha": 0.1, "n_step": 3, "log_std": "clamp"}, 2),
     ],
 )
-def test_ten_updates_equal_float64(
-    method: str, fields: dict[str, object], critics: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Architecture, "critics", critics)
-    config = config_of(method, **fields)
+def test_ten_updates_equal_float64(method: str, fields: dict[str, object], critics: int) -> None:
+    config = config_of(method, critics=critics, **fields)
     agent = build_agent(config, architecture(config, N_OBS, N_ACT))
     assert isinstance(agent, SAC)
     reference = Reference(agent, config)
@@ -315,7 +317,7 @@ def test_ten_updates_equal_float64(
         ("actor", reference.actor), ("critics", reference.critics),
         ("critics_target", reference.target),
     ):  # fmt: skip
-        layers = shapes.actor if name == "actor" else shapes.critic
+        layers = shapes.networks[name.removesuffix("_target")].layers
         theirs = Reference.read(networks[name], [s for s, _ in layers], len(ours))
         for member, expected in zip(theirs, ours, strict=True):
             for got, want in zip(member, expected, strict=True):

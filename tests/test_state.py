@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from sparl import _native
 from sparl.agents.td3 import TD3
-from sparl.methods import architecture, preset
+from sparl.architecture import architecture
+from sparl.build import build_agent
+from sparl.learner import SparseLearner
+from sparl.methods import preset
 from sparl.random_streams import integer_seed
 from sparl.replay.batch import Batch
 from sparl.training.loop import Training
-from sparl.training.rewire import EvolvingLearner, build_agent
 
 METHODS = ["TD3", "Static-TD3", "DS-TD3"]
 N_OBS, N_ACT, BATCH = 4, 2, 8
@@ -118,10 +120,10 @@ def test_evolutions_that_are_not_yet_recorded_are_part_of_the_state() -> None:
         (other.actor_learner, agent.actor_learner),
         (other.critics_learner, agent.critics_learner),
     ):
-        assert isinstance(got, EvolvingLearner)
-        assert isinstance(wanted, EvolvingLearner)
-        assert wanted.evolutions
-        assert got.evolutions == wanted.evolutions
+        assert isinstance(got, SparseLearner)
+        assert isinstance(wanted, SparseLearner)
+        assert wanted.topology_updates
+        assert got.topology_updates == wanted.topology_updates
 
 
 def test_a_state_does_not_change_with_its_agent() -> None:

@@ -17,9 +17,11 @@ import children
 from children import hears, wait_until, waiting
 from resuming import results
 from run_folders import write_run
+from sparl.architecture import architecture
 from sparl.archive.archive import Archive
 from sparl.cli import main
-from sparl.methods import METHODS, architecture, preset, results_version, run_id
+from sparl.identity import results_version, run_id
+from sparl.methods import METHODS, preset
 from sparl.report.runs import collect
 from sparl.studies import execute
 from sparl.studies.command import RunOptions, _again
@@ -66,7 +68,8 @@ def test_studies_of_the_papers_resolve(path: Path) -> None:
         config = unit.config
         n_obs, n_act = SIZES[config.env.rpartition("-")[0]]
         nets = architecture(config, n_obs, n_act)
-        assert all(0 < count <= n_in * n_out for (n_in, n_out), count in nets.actor)
+        layers = nets.networks["actor"].layers
+        assert all(0 < count <= n_in * n_out for (n_in, n_out), count in layers)
 
 
 def test_settings_of_the_papers_tables() -> None:

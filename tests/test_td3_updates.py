@@ -16,11 +16,13 @@ import pytest
 from numpy.typing import NDArray
 
 from sparl.agents.td3 import TD3
+from sparl.architecture import architecture
+from sparl.build import build_agent
 from sparl.configuration import Config
-from sparl.methods import Architecture, architecture, preset
+from sparl.learner import SparseLearner
+from sparl.methods import preset
 from sparl.random_streams import stream
 from sparl.replay.batch import Batch
-from sparl.training.rewire import EvolvingLearner, build_agent
 
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -284,7 +286,7 @@ def moments(agent: TD3, networks: dict[str, State], moment: str) -> dict[str, St
     learners = {"actor": agent.actor_learner, "critics": agent.critics_learner}
     states = {}
     for name, learner in learners.items():
-        assert isinstance(learner, EvolvingLearner)
+        assert isinstance(learner, SparseLearner)
         prefix = f"{moment}."
         positions = {k: v for k, v in networks[name].items() if k.endswith("positions")}
         values = learner.adam.state().items()
@@ -418,9 +420,8 @@ def test_updates_of_fixed_patterns(method: str, seed: int) -> None:
 def test_the_target_takes_the_minimum_over_any_number_of_critics(
     method: str, critics: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Architecture, "critics", critics)
     monkeypatch.setitem(MEMBERS, "critics", critics)
-    run_both(method, 8, seed=1)
+    run_both(method, 8, seed=1, critics=critics)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -35,7 +35,7 @@ def train(
         sparl.errors.SparlError: a subclass for each kind of trouble, with one clear line.
         KeyboardInterrupt: after Ctrl-C; the run's folder holds what was done.
     """
-    from sparl.configuration import typed_fields
+    from sparl.configuration_checks import typed_fields
     from sparl.methods import preset
     from sparl.training.start import train
     from sparl.user_modules import import_module_of
@@ -62,7 +62,7 @@ def resume(run: str | Path | Run, *, quiet: bool = False, **changes: Any) -> Run
         sparl.errors.SparlError: a subclass for each kind of trouble, with one clear line.
         KeyboardInterrupt: after Ctrl-C; the run can be resumed again.
     """
-    from sparl.configuration import typed_fields
+    from sparl.configuration_checks import typed_fields
     from sparl.training.start import resume
 
     return _interrupted(resume(_path(run), quiet=quiet, **typed_fields(changes, "resume")))

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from sparl.configuration import FIELDS, Config, type_in_words
+from sparl.configuration import FIELDS, Config
+from sparl.configuration_checks import type_in_words
 from sparl.errors import UsageError
 from sparl.methods import check, find_method, preset
 from sparl.spellings import (
@@ -77,7 +78,7 @@ def parse_config(args: Sequence[str], program: str) -> Config:
         config = preset(method, env, **{**from_file, **chosen})
         if early_stop is not None:
             config = replace(config, freeze_fraction=_frozen_share(early_stop, config, chosen))
-        wrong += wrong_rules(config.drop, config.grow)
+        wrong += wrong_rules(config.drop, config.grow, config.density_schedule)
         check(config)
     except UsageError as error:
         if not wrong:

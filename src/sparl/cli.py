@@ -257,7 +257,7 @@ class EvaluateOptions:
 def evaluate(args: list[str]) -> int:
     """`sparl evaluate`."""
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
-    from sparl.methods import method_label
+    from sparl.labels import method_label
     from sparl.training.about import environment_importable, warn_if_behind
     from sparl.training.agent_file import load_agent
     from sparl.training.environment import make_environment
@@ -397,7 +397,7 @@ def cost(args: list[str]) -> int:
     as_json = "--json" in args
     config = parse_config([a for a in args if a != "--json"], "sparl cost")
     from sparl.cost import cost as cost_of
-    from sparl.methods import method_label
+    from sparl.labels import method_label
     from sparl.training.environment import Environment
 
     environment = Environment(config.env, config.max_episode_steps, config.contact_forces)

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
-from dataclasses import Field, asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-from sparl.errors import UsageError
-from sparl.topology.rule_names import is_rule_name
-from sparl.wording import first_few, has_control_characters, shown
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -48,8 +41,8 @@ class Config:
 
     settings: Literal["ds", "rlx2"] = "ds"
     """Base settings of the preset: Sokar et al.'s, or RLx2's (learning rate, batch, ...)."""
-    agent: Literal["TD3", "SAC"] = "TD3"
-    """The algorithm underneath."""
+    agent: str = "TD3"
+    """The algorithm underneath, TD3 or SAC; it follows from the method."""
 
     max_episode_steps: int | None = None
     """Time limit [environment steps]; None: the environment's own."""
@@ -85,11 +78,12 @@ class Config:
     rewire: Literal["both", "actor", "critics", "none"] = "both"
     """Whose topology changes."""
     rewire_every_updates: int = 0
-    """Updates between evolutions of the topology; 0: it never changes."""
+    """Updates between topology updates; 0: the topology never changes."""
     rewire_first_update: int | None = None
-    """Update of the first evolution; None: after rewire_every_updates."""
+    """Update of the first topology update; None: after rewire_every_updates."""
     rewire_fraction: float = 0.05
-    """Share of a layer's connections moved by an evolution, the first one if annealed [0-1]."""
+    """Share of a layer's connections that a topology update moves; the first one's if annealed
+    [0-1]."""
     rewire_schedule: Literal["constant", "cosine"] = "constant"
     """The fraction over time: as it is, or annealed to 0 by a cosine."""
     rewire_clock: Literal["agent", "network"] = "agent"
@@ -97,13 +91,16 @@ class Config:
     rewire_skips_step: bool = False
     """The network takes no optimiser step on an update where its topology changes."""
     freeze_fraction: float = 0.05
-    """Share of the horizon, at its end, without evolutions [0-1]."""
+    """Share of the horizon, at its end, without topology updates [0-1]."""
     drop: str = "nearest_zero_of_each_sign"
     """Registered rule for the connections to remove: nearest_zero_of_each_sign (DS: the weakest of
     each sign, and all dead links), or smallest (RigL, RLx2)."""
     grow: str = "random"
     """Registered rule for the connections to add: random, or gradient (RigL: where the loss has the
     largest gradient)."""
+    density_schedule: str = "constant"
+    """Registered schedule of how many connections a layer has over time; constant: as many as at
+    the start."""
     grown_moments: Literal["factored", "mean", "zero"] = "factored"
     """Second Adam moment of a grown connection: from the means of its input's and its output's
     connections, the mean of its layer, or zero."""
@@ -126,6 +123,8 @@ class Config:
     """Discount per environment step."""
     tau: float = 0.005
     """Share of the online network that a target takes over at each target update."""
+    critics: int = 2
+    """Critics; a target takes the smallest of their values."""
     policy_delay: int = 2
     """Updates of the critics per update of actor and targets."""
     exploration_noise: float = 0.1
@@ -191,109 +190,8 @@ class Config:
         """The fields that are set, as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    @property
-    def actor_every(self) -> int:
-        """Updates of the critics per update of the actor: SAC has no delay."""
-        return 1 if self.agent == "SAC" else self.policy_delay
-
-
-MOST_LAYERS = 100  # hidden layers of a network
-
-_RANGES: dict[str, tuple[float, float, str]] = {
-    "seed": (0, 2**63 - 1, "an integer"),
-    "steps": (1, 1e12, "environment steps"),
-    "horizon_env_steps": (1, 1e12, "environment steps"),
-    "stop_at": (1, 1e12, "environment steps"),
-    "threads": (1, 1024, "threads"),
-    "checkpoint_every_env_steps": (1, 1e12, "environment steps"),
-    "max_episode_steps": (1, 1e9, "environment steps"),
-    "lambda_1": (0, 1e9, "connections per neuron"),
-    "lambda_2": (0, 1e9, "connections per neuron"),
-    "actor_sparsity": (0, 1, "a share of the weights"),
-    "critic_sparsity": (0, 1, "a share of the weights"),
-    "rewire_every_updates": (0, 1e12, "updates"),
-    "rewire_first_update": (1, 1e12, "updates"),
-    "alpha": (1e-9, 1e9, "temperature"),
-    "hard_target_every": (0, 1e12, "updates"),
-    "rewire_fraction": (0, 1, "a share of the connections"),
-    "freeze_fraction": (0, 1, "a share of the horizon"),
-    "learning_rate": (0, 1e3, "step size"),
-    "weight_decay": (0, 1e3, "L2 coefficient"),
-    "batch_size": (1, 1e6, "transitions"),
-    "replay_capacity": (1, 1e10, "transitions"),
-    "warmup_env_steps": (1, 1e12, "environment steps"),
-    "updates_per_env_step": (1, 1e4, "updates"),
-    "gamma": (0, 1, "per environment step"),
-    "tau": (0, 1, "a share"),
-    "policy_delay": (1, 1e9, "updates"),
-    "exploration_noise": (0, 1e3, "scaled action"),
-    "target_noise": (0, 1e3, "scaled action"),
-    "noise_clip": (0, 1e3, "scaled action"),
-    "n_step": (1, 1000, "environment steps"),
-    "n_step_delay_updates": (0, 1e12, "updates"),
-    "replay_minimum": (1, 1e10, "transitions"),
-    "replay_distance_threshold": (0, 1e9, "squared distance"),
-    "replay_check_every_env_steps": (1, 1e12, "environment steps"),
-    "replay_probe_transitions": (1, 1e10, "transitions"),
-    "evaluate_every_env_steps": (1, 1e12, "environment steps"),
-    "evaluation_episodes": (1, 1e6, "episodes"),
-    "evaluation_seed": (0, 2**63 - 1, "an integer"),
-}
-
-
-# [MODULE:][NAMESPACE/]NAME-vN, as Gymnasium has it, in ASCII; the name can be part of a file name.
-_ENVIRONMENT_ID = re.compile(
-    r"(?:[a-z_]\w*(?:\.[a-z_]\w*)*:)?(?:[a-z0-9][\w-]*/)?[a-z0-9][\w.-]*", re.ASCII | re.IGNORECASE
-)
-_LONGEST_ID = 160
-
-
-def wrong_values(config: Config) -> list[str]:
-    """Return what is wrong with the values of a configuration, in words."""
-    wrong = [text for name in FIELDS if (text := _wrong_value(name, getattr(config, name)))]
-    if not 1 <= len(config.hidden) <= MOST_LAYERS or any(
-        not 1 <= width < 2**28 for width in config.hidden
-    ):
-        wrong.append(
-            f"hidden is {shown(config.hidden)}, must be 1 to {MOST_LAYERS} widths in [1, 2^28) "
-            "(units)"
-        )
-    for name in ("actor_densities", "critic_densities"):
-        densities = getattr(config, name)
-        layers = len(config.hidden) + 1
-        if densities is not None and (
-            len(densities) != layers or any(not 0 <= d <= 1 for d in densities)
-        ):
-            wrong.append(f"{name} is {shown(densities)}, must be {layers} densities in [0, 1]")
-    if config.resume == "auto" and (config.run_dir is None or config.overwrite):
-        wrong.append("resume auto needs a run_dir, and does not go with overwrite")
-    return wrong
-
-
-def _wrong_value(name: str, value: Any) -> str:
-    """Return what is wrong with the value of a field, "" if nothing is."""
-    if not isinstance(value, str):
-        return _outside(name, value)
-    if has_control_characters(value):
-        return f"{name} is {value!r}, must not hold control characters"
-    if name in ("drop", "grow") and not is_rule_name(value):
-        return f"{name} is {value!r}, must be a rule's name (letters, digits, _)"
-    if name == "env" and not (len(value) <= _LONGEST_ID and _ENVIRONMENT_ID.fullmatch(value)):
-        return f"env is {value!r}, must be a Gymnasium id: [MODULE:][NAMESPACE/]NAME-vN"
-    return ""
-
-
-def _outside(name: str, value: Any) -> str:
-    """What is wrong with a number, "" if it is within its range."""
-    low, high, unit = _RANGES.get(name, (0, 0, ""))
-    if not unit or value is None or low <= value <= high:  # NaN is not
-        return ""
-    return f"{name} is {shown(value)}, must be in [{low:g}, {high:g}] ({unit})"
-
 
 FIELDS = {field.name: field for field in fields(Config)}
-
-_HINTS = get_type_hints(Config)
 
 # A run gives the same whatever they are.
 WITHOUT_INFLUENCE = frozenset(
@@ -334,71 +232,3 @@ def _as_in_a_file(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-
-
-def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Values from a file or a call, checked against types and ranges; lists become tuples.
-
-    Raises:
-        UsageError: with every unknown name (and the nearest known one) and every wrong value.
-    """
-    wrong = first_few([name for name in values if name not in FIELDS], _unknown_field)
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in FIELDS:
-            continue
-        plain = _plain(value)
-        if isinstance(plain, float) and plain.is_integer() and not _fits(plain, _HINTS[name]):
-            plain = int(plain)  # 1e6 environment steps
-        if not _fits(plain, _HINTS[name]):
-            wrong.append(f"{name} is {shown(value)}, must be {type_in_words(FIELDS[name])}")
-        elif text := _wrong_value(name, plain):
-            wrong.append(text)
-        out[name] = plain
-    if wrong:
-        raise UsageError(f"{where}: {'; '.join(wrong)}")
-    return out
-
-
-_TYPES = {
-    "int": "an integer", "float": "a number", "bool": "true or false", "str": "a text",
-    "tuple[int, ...]": "integers", "tuple[float, ...]": "numbers",
-}  # fmt: skip
-
-
-def _unknown_field(name: str) -> str:
-    """Say that there is no such field, and which one is nearest."""
-    near = difflib.get_close_matches(name[:80], FIELDS, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"unknown field '{name[:80]}'{hint}"
-
-
-def type_in_words(field: Field[Any]) -> str:
-    """What a field's value must be, but for None."""
-    kind = str(field.type).removesuffix(" | None").replace("Literal", "one of ")
-    return _TYPES.get(kind, kind)
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's numbers, paths and lists as Python's own numbers, strings and tuples."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, list | tuple):
-        return tuple(v.item() if hasattr(v, "item") else v for v in value)
-    return value.item() if hasattr(value, "item") else value
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Whether a value is of a field's type; an int will do for a float."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(v, arguments[0]) for v in value)
-    if arguments:  # a union
-        return any(_fits(value, a) for a in arguments)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)

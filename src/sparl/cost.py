@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sparl.agents import AGENTS, settings_of
+from sparl.architecture import Architecture, architecture
 from sparl.configuration import Config
-from sparl.methods import Architecture, Layers, architecture, connections, densified
+from sparl.methods import AGENT_PRESETS
 
 BYTES_WEIGHT = 4  # float32; the same for a gradient, a moment, a target's weight
 BYTES_INDEX = 8  # int64 position in canonical order
@@ -26,135 +28,83 @@ class Flops:
 
 
 def network_bytes(nets: Architecture, batch: int) -> int:
-    """About what all networks of a run take while they train, targets and a batch included."""
+    """Estimate what all networks of a run take while they train, targets and a batch included."""
     per_connection = 2 * BYTES_INDEX + 12 * 4  # patterns, blocks, values, moments, target
     total = 0
-    for layers, copies in ((nets.actor, 1), (nets.critic, nets.critics)):
-        units = sum(n_in + n_out for (n_in, n_out), _ in layers)
-        total += copies * (per_connection * connections(layers) + units * (64 + 4 * 4 * batch))
+    for size in nets.networks.values():
+        units = sum(n_in + n_out for (n_in, n_out), _ in size.layers)
+        of_each = per_connection * size.connections + units * (64 + 4 * 4 * batch)
+        total += size.role.members * of_each
     return total
 
 
-def least_checkpoint_bytes(nets: Architecture) -> int:
+def least_checkpoint_bytes(config: Config, nets: Architecture) -> int:
     """Bytes of the state in a checkpoint, at least: patterns, values, moments, initial patterns."""
     per_connection, per_output = 2 * BYTES_INDEX + 3 * BYTES_WEIGHT, 3 * BYTES_WEIGHT
+    if config.density_schedule != "constant":
+        per_connection = BYTES_INDEX  # all others may be gone
     total = 0
-    for layers, copies in ((nets.actor, 1), (nets.critic, nets.critics)):
-        outputs = sum(n_out for (_, n_out), _ in layers)
-        total += copies * (per_connection * connections(layers) + per_output * outputs)
+    for size in nets.networks.values():
+        outputs = sum(n_out for (_, n_out), _ in size.layers)
+        total += size.role.members * (per_connection * size.connections + per_output * outputs)
     return total
 
 
-def paper_flops(actor: Layers, critic: Layers, batch: int, updates: int, delay: int) -> float:
+def paper_flops(nets: Architecture, batch: int, updates: int) -> float:
     """Sokar et al.'s convention, 6 B T (2 Q + A / d).
 
     Forward and backward as three passes of two operations per connection; target networks and
     the actor's pass through the critic are not counted.
     """
-    q, a = connections(critic), connections(actor)
-    return 6.0 * batch * updates * (Architecture.critics * q + a / delay)
+    passes = sum(n.of_all_members / n.role.update_period for n in nets.networks.values())
+    return 6.0 * batch * updates * passes
 
 
-def td3_multiply_adds(actor: Layers, critic: Layers, n_act: int, delay: int) -> float:
-    """Multiply-adds that one TD3 update really does, per sample of the batch.
-
-    Counted: both targets' passes, the critics' pass and gradients, and every `delay` updates
-    the actor's pass and gradients and what they need of the first critic: its pass, and its
-    input gradient for the action alone. Biases, activations, Adam and the target updates are
-    not, nor what evolutions cost, nor the leftovers (about 4 %) in DS's targets.
-    """
-    q, a, two = connections(critic), connections(actor), Architecture.critics
-    q_deep, a_deep = connections(critic[1:]), connections(actor[1:])
-    critic_update = a + two * q + two * (q + q + q_deep)
-    actor_update = a + q + q_deep + _action_share(critic, n_act) + a + a_deep
-    return critic_update + actor_update / delay
-
-
-def sac_multiply_adds(actor: Layers, critic: Layers, n_act: int, n_step: int) -> float:
-    """Multiply-adds that one SAC update really does, per sample of the batch.
-
-    Counted: the actor's pass at each of the n states of a window, the target critics' pass, the
-    critics' pass and gradients, the actor's pass and gradients, and what they need of both
-    critics.
-    """
-    q, a, two = connections(critic), connections(actor), Architecture.critics
-    q_deep, a_deep = connections(critic[1:]), connections(actor[1:])
-    critic_update = n_step * a + two * q + two * (q + q + q_deep)
-    actor_update = a + two * (q + q_deep + _action_share(critic, n_act)) + a + a_deep
-    return critic_update + actor_update
-
-
-def _action_share(critic: Layers, n_act: int) -> float:
-    """Connections of the action in the critic's first layer, in expectation."""
-    (n_in, _), first = critic[0]
-    return first * n_act / n_in
-
-
-# Tan et al., main table: size with targets, train FLOPs, test FLOPs, each relative to dense.
-PUBLISHED = {
-    ("TD3", "HalfCheetah"): (0.133, 0.138, 0.100), ("TD3", "Hopper"): (0.040, 0.043, 0.020),
-    ("TD3", "Walker2d"): (0.043, 0.045, 0.030), ("TD3", "Ant"): (0.093, 0.100, 0.040),
-    ("SAC", "HalfCheetah"): (0.180, 0.197, 0.100), ("SAC", "Hopper"): (0.044, 0.048, 0.020),
-    ("SAC", "Walker2d"): (0.100, 0.113, 0.100), ("SAC", "Ant"): (0.220, 0.239, 0.100),
-}  # fmt: skip
+def counted_flops(config: Config, nets: Architecture, n_act: int, n_step: int) -> float:
+    """Operations of all updates of a training, as the agent counts them."""
+    agent, settings = AGENTS[config.agent], settings_of(config)
+    each = agent.multiply_adds(settings, nets.networks, n_act, n_step)
+    return 2.0 * config.batch_size * config.steps * each
 
 
 def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
     """Everything `sparl cost` prints, as plain values; a training of config.steps updates.
 
     "dense" is the agent with every connection of its networks (for Tiny those of its sparse twin)
-    and one-step targets: the dense agent that the papers compare with.
+    and one-step targets: the dense agent that the papers compare with. Where a density schedule
+    changes the number of connections, all figures are those of the start.
     """
     nets = architecture(config, n_obs, n_act)
-    wide = architecture(replace(config, narrow=False), n_obs, n_act)
-    dense_actor, dense_critic = densified(wide.actor), densified(wide.critic)
-    # TD3 has a target of every network, SAC of the critics.
-    actors = 1 if config.agent == "SAC" else 2
-
-    def weights(actor: Layers, critic: Layers, actors: int, critics: int) -> int:
-        return actors * connections(actor) + critics * connections(critic)
-
-    two = Architecture.critics
-    now, full = weights(nets.actor, nets.critic, 1, two), weights(dense_actor, dense_critic, 1, two)
-    stored = weights(nets.actor, nets.critic, actors, 2 * two)
-    stored_dense = weights(dense_actor, dense_critic, actors, 2 * two)
-    batch, updates, delay = config.batch_size, config.steps, config.actor_every
-
-    def counted(actor: Layers, critic: Layers, n_step: int) -> float:
-        if config.agent == "SAC":
-            each = sac_multiply_adds(actor, critic, n_act, n_step)
-        else:
-            each = td3_multiply_adds(actor, critic, n_act, delay)
-        return 2.0 * batch * updates * each
-
+    dense = architecture(replace(config, narrow=False), n_obs, n_act).densified()
+    now, stored = nets.connections, nets.stored_connections
+    batch, updates = config.batch_size, config.steps
     flops: dict[str, Flops | None] = {
-        "paper": Flops(
-            paper_flops(dense_actor, dense_critic, batch, updates, delay),
-            paper_flops(nets.actor, nets.critic, batch, updates, delay),
-        )
+        "paper": Flops(paper_flops(dense, batch, updates), paper_flops(nets, batch, updates))
         if config.settings == "ds"
         else None,
         "counted": Flops(
-            counted(dense_actor, dense_critic, 1), counted(nets.actor, nets.critic, config.n_step)
+            counted_flops(config, dense, n_act, 1),
+            counted_flops(config, nets, n_act, config.n_step),
         ),
     }
+    actor, dense_actor = nets.networks["actor"], dense.networks["actor"]
     result: dict[str, Any] = {
         "method": config.method,
         "env": config.env,
         "networks": {
-            name: {
-                "copies": copies,
+            size.role.densities: {
+                "copies": size.role.members,
                 "layers": [
                     {"inputs": shape[0], "outputs": shape[1], "connections": count}
-                    for shape, count in layers
+                    for shape, count in size.layers
                 ],
             }
-            for name, copies, layers in (("actor", 1, nets.actor), ("critic", two, nets.critic))
+            for size in nets.networks.values()
         },
         "connections": now,
-        "dense_connections": full,
-        "size_ratio_with_targets": stored / stored_dense,
-        "inference_flops_ratio": connections(nets.actor) / connections(dense_actor),
+        "dense_connections": dense.connections,
+        "size_ratio_with_targets": stored / dense.stored_connections,
+        "inference_flops_ratio": actor.connections / dense_actor.connections,
         "bytes": {
             "weights": BYTES_WEIGHT * now,
             "indices": BYTES_INDEX * now,
@@ -167,7 +117,7 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
             for name, f in flops.items()
         },
     }
-    published = PUBLISHED.get((config.agent, config.env.rpartition("-")[0]))
+    published = AGENT_PRESETS[config.agent].published_costs.get(config.env.rpartition("-")[0])
     if config.method.startswith("RLx2-") and published:
         names = ("size_ratio_with_targets", "train_flops_ratio", "inference_flops_ratio")
         result["published"] = dict(zip(names, published, strict=True))

@@ -181,7 +181,9 @@ def watch(model: Any) -> dict[str, list[tuple[int, float]]]:
     def watched(*args: Any, **kwargs: Any) -> None:
         nonlocal updates
         updates += 1
-        before = {n: DynamicSparsity.of(net.optimizer).evolutions for n, net, _ in networks(model)}  # type: ignore[union-attr]
+        before = {
+            n: DynamicSparsity.of(net.optimizer).topology_updates for n, net, _ in networks(model)
+        }  # type: ignore[union-attr]
         train(*args, **kwargs)
         for name, network, _ in networks(model):
             sparsity = DynamicSparsity.of(network.optimizer)

@@ -14,16 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from sparl.agents.td3 import TD3
+from sparl.architecture import architecture
+from sparl.build import build_agent
+from sparl.build import schedule as schedule_of
 from sparl.errors import Diverged, UsageError
-from sparl.methods import architecture, preset
+from sparl.learner import SparseLearner
+from sparl.methods import preset
 from sparl.networks.network import Network
 from sparl.random_streams import generator_state, stream
 from sparl.replay.batch import Batch
 from sparl.sparse.pattern import Pattern
 from sparl.torch import DynamicSparsity, Schedule
 from sparl.torch.targets import keep_largest
-from sparl.training.rewire import EvolvingLearner, build_agent
-from sparl.training.rewire import schedule as schedule_of
 from sparl.types import State
 
 N_OBS, N_ACT, BATCH, HIDDEN = 5, 2, 16, (24, 20)
@@ -96,7 +98,7 @@ class TorchTD3:
             ("actor", agent.actor_learner, self.actor, self.actor_target),
             ("critics", agent.critics_learner, self.critics, self.critics_target),
         ):
-            assert isinstance(learner, EvolvingLearner)
+            assert isinstance(learner, SparseLearner)
             self.optimizers[name] = torch.optim.Adam(
                 online.parameters(), config.learning_rate, weight_decay=config.weight_decay
             )
@@ -223,7 +225,7 @@ def test_ten_updates_equal_those_of_the_core(method: str) -> None:
         ("actor", nn.ModuleList([twin.actor_target]), agent.actor_learner, agent.actor_target),
         ("critics", twin.critics_target, agent.critics_learner, agent.critics_target),
     ):
-        assert isinstance(learner, EvolvingLearner)
+        assert isinstance(learner, SparseLearner)
         optimizer, patterns = twin.optimizers[name], twin.sparsity[name].patterns
         state, target_state = learner.network.state(), follower.existing()
         adam = learner.adam.state()

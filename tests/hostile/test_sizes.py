@@ -19,8 +19,9 @@ import safetensors.numpy
 import sparl
 from resuming import stopped_at
 from sparl import _native
+from sparl.architecture import architecture
 from sparl.errors import DataError
-from sparl.methods import architecture, preset
+from sparl.methods import preset
 from sparl.training.tensors import pack
 from test_hostile_files import CHECKPOINT, FIELDS, refused, sign_agent, sign_checkpoint
 
@@ -139,20 +140,19 @@ def test_a_configuration_has_no_more_layers_than_networks_may_have(run: Path) ->
 
 def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
     config = preset("Tiny-TD3", ENV, hidden=(2**28 - 1, 2**28 - 1))
-    (_, width), _ = architecture(config, 11, 3).actor[0]
+    (_, width), _ = architecture(config, 11, 3).networks["actor"].layers[0]
     assert 1 < width < 2**28
     for hidden in ((256, 256), (8,), (1, 1)):  # the width that a search over all finds
         config = preset("Tiny-TD3", ENV, hidden=hidden)
         nets = architecture(config, 11, 3)
-        wanted = sum(
-            c for _, c in architecture(preset("RigL-TD3", ENV, hidden=hidden), 11, 3).actor
-        )
+        sparse = architecture(preset("RigL-TD3", ENV, hidden=hidden), 11, 3)
+        wanted = sparse.networks["actor"].connections
 
         def weights(width: int, depth: int = len(hidden)) -> int:
             return 11 * width + (depth - 1) * width**2 + 3 * width
 
         best = min(range(1, max(hidden) + 1), key=lambda w: abs(weights(w) - wanted))
-        assert nets.actor[0][0][1] == best
+        assert nets.networks["actor"].layers[0][0][1] == best
 
 
 def test_a_table_takes_no_memory_for_cells_that_are_not_there(run: Path) -> None:
@@ -252,7 +252,8 @@ def test_a_checkpoint_with_strange_values_is_rejected(
 
 @pytest.mark.parametrize(
     ("suffix", "value"),
-    [("evolutions", -1.0), ("evolutions", 1e300), ("evolutions", np.nan), ("physics", 1e300),
+    [("topology_updates.moved", -1), ("topology_updates.fraction", 1e300),
+     ("topology_updates.fraction", np.nan), ("physics", 1e300),
      ("physics", np.inf), ("observation", np.nan), ("adam.v.member0.layer0.weight", -1.0),
      ("critics/member1.layer1.bias", np.inf)],
 )  # fmt: skip
@@ -262,7 +263,7 @@ def test_a_checkpoint_with_strange_arrays_is_rejected(
     path = run / CHECKPOINT / "state.safetensors"
     arrays = safetensors.numpy.load_file(path)
     name = min(name for name in arrays if name.endswith(suffix))
-    array = arrays[name].copy() if arrays[name].size else np.zeros((1, 10))
+    array = arrays[name].copy() if arrays[name].size else np.zeros(1, arrays[name].dtype)
     array.reshape(-1)[-1] = value
     path.write_bytes(pack({**arrays, name: array}))
     sign_checkpoint(run)

@@ -1,1 +1,29 @@
 """Agents: act and update. They know nothing of topology, environments or logging."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from sparl.agents.agent import Agent
+from sparl.agents.network_role import NetworkRole
+from sparl.agents.sac import SAC
+from sparl.agents.td3 import TD3
+
+AGENTS: dict[str, type[Agent]] = {"TD3": TD3, "SAC": SAC}
+
+
+def settings_of(config: Any) -> Any:
+    """Return the settings of a configuration's agent: its fields that have their names."""
+    kind = AGENTS[config.agent].settings_type
+    return kind(**{name: getattr(config, name) for name in field_names(kind)})
+
+
+def roles_of(config: Any, n_obs: int = 1, n_act: int = 1) -> dict[str, NetworkRole]:
+    """Return the networks of a configuration's agent by name; only their sizes need the numbers."""
+    return AGENTS[config.agent].network_roles(settings_of(config), n_obs, n_act)
+
+
+def field_names(settings: Any) -> list[str]:
+    """Return the names of the fields of an agent's settings, or of their type."""
+    return [field.name for field in fields(settings)]

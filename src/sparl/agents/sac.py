@@ -18,15 +18,17 @@ Departures
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.random import Generator
 
-from sparl.agents.agent import Agent, Learner, smallest
+from sparl.agents.action_head import SQUASHED_MEAN
+from sparl.agents.agent import Agent, smallest
+from sparl.agents.network_role import NetworkRole, NetworkSize
 from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradient, sample
-from sparl.networks.network import Network, PackedInput
-from sparl.networks.target import Target
+from sparl.networks.network import PackedInput
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
 from sparl.types import Array, State
@@ -36,6 +38,7 @@ from sparl.types import Array, State
 class SACSettings:
     """The numbers of the algorithm."""
 
+    critics: int = 2
     tau: float = 0.005
     hard_target_every: int = 0  # updates between copies with tau = 1; 0: follow each update
     alpha: float = 0.2  # temperature, or its first value where it is learned
@@ -91,53 +94,77 @@ class Temperature:
             raise ValueError(f"log_alpha is {self.log_alpha}, its second moment {self.v}")
         self.steps = int(state["steps"])
 
+    @staticmethod
+    def check(state: State, updates: int) -> None:
+        """Check the counter of a state after so many updates of the agent.
+
+        Raises:
+            ValueError: more steps than updates.
+        """
+        if int(state["steps"]) > updates:
+            raise ValueError(f"temperature: {state['steps']} steps in {updates} updates")
+
 
 class SAC(Agent):
-    """A stochastic actor, an ensemble of critics (two in the paper), targets, and how they learn.
+    """A stochastic actor, an ensemble of critics (two in the paper), and the critics' targets."""
 
-    Args:
-        actor_learner: of the actor, [B, n_obs] -> [B, 2 n_act]: means, then log_std heads; linear.
-        critics_learner: of the ensemble of critics, [B, n_obs + n_act] -> [E, B, 1], whose input
-            gradient covers the action.
-        critics_target: follows the critics.
-        settings: the numbers.
-        exploration_rng: stream of the actions taken.
-        target_rng: stream of the actions in the updates.
-    """
+    settings: SACSettings
+    settings_type = SACSettings
+    head = SQUASHED_MEAN
+    metrics = ("alpha", "entropy")
+    reads_path = True
 
-    parts = (
-        "temperature", "actor", "critics", "actor_learner", "critics_learner", "critics_target",
-        "exploration_rng", "target_rng",
-    )  # fmt: skip
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.actor_learner = self.learners["actor"]
+        self.critics_learner = self.learners["critics"]
+        self.critics = self.critics_learner.network
+        self.critics_target = self.targets["critics"]
+        self.temperature = Temperature(self.settings, self.n_act)
 
-    def __init__(
-        self,
-        actor_learner: Learner,
-        critics_learner: Learner,
-        critics_target: Target,
-        settings: SACSettings,
-        exploration_rng: Generator,
-        target_rng: Generator,
-    ) -> None:
-        self.actor: Network = actor_learner.network
-        self.critics: Network = critics_learner.network
-        self.actor_learner = actor_learner
-        self.critics_learner = critics_learner
-        self.critics_target = critics_target
-        self.settings = settings
-        self.temperature = Temperature(settings, self.n_act)
-        self.exploration_rng = Normals(exploration_rng)
-        self.target_rng = Normals(target_rng)
-        self.updates = 0
+    @classmethod
+    def network_roles(cls, settings: SACSettings, n_obs: int, n_act: int) -> dict[str, NetworkRole]:
+        """Return pi(. | s) and Q_i(s, a).
 
-    @property
-    def n_act(self) -> int:
-        """Length of an action."""
-        return self.actor.layout.n_out // 2
+        The actor, [B, n_obs] -> [B, 2 n_act], gives means, then what log_std follows from; the
+        critics are [B, n_obs + n_act] -> [E, B, 1].
+        """
+        actor = NetworkRole(n_obs, 2 * n_act, "actor", first_gradient_input=n_obs)
+        critics = NetworkRole(
+            n_obs + n_act, 1, "critic", members=settings.critics, ensemble=True, target=True,
+            first_gradient_input=n_obs,
+        )  # fmt: skip
+        return {"actor": actor, "critics": critics}
 
-    def policy(self, observation: Array) -> Array:
-        """A = tanh(mean(s)): float32 [B, n_act] in (-1, 1) for float32 [B, n_obs]."""
-        return np.tanh(self.actor(observation)[:, : self.n_act])
+    @classmethod
+    def multiply_adds(
+        cls, settings: SACSettings, sizes: Mapping[str, NetworkSize], n_act: int, n_step: int
+    ) -> float:
+        """Count the multiply-adds of one update, per sample of the batch.
+
+        Counted: the actor's pass at each of the n states of a window, the target critics' pass,
+        the critics' pass and gradients, the actor's pass and gradients, and what they need of all
+        critics.
+        """
+        actor, critic, n = sizes["actor"], sizes["critics"], settings.critics
+        q, a = critic.connections, actor.connections
+        critic_update = n_step * a + n * q + n * (q + q + critic.deep_connections)
+        all_critics = n * (q + critic.deep_connections + critic.of_inputs(n_act))
+        actor_update = a + all_critics + a + actor.deep_connections
+        return critic_update + actor_update
+
+    def parts(self) -> dict[str, Any]:
+        """Return all that has a state, by name."""
+        return {"temperature": self.temperature, **super().parts()}
+
+    def check(self, state: dict[str, State], updates: int) -> None:
+        """Check the counters of a state after so many updates.
+
+        Raises:
+            ValueError: a counter contradicts the number of updates.
+        """
+        super().check(state, updates)
+        self.temperature.check(state["temperature"], updates)
 
     def act(self, observation: Array) -> tuple[Array, Array]:
         """The action to take in a state, [n_obs], and the noise-free one, [n_act] each."""

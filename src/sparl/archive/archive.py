@@ -17,7 +17,7 @@ from typing import Any
 
 from sparl.archive.finished_run import FinishedRun
 from sparl.errors import DataError, ResourceError, UsageError
-from sparl.methods import run_name
+from sparl.identity import run_name
 from sparl.training.agent_file import load_agent, save_actor
 from sparl.training.durable import why_no_name
 from sparl.training.environment import make_environment
@@ -56,7 +56,7 @@ class Archive:
 
     Attributes:
         path: its folder.
-        runs: the folder of each run, by its id; see `sparl.methods.run_id`.
+        runs: the folder of each run, by its id; see `sparl.identity.run_id`.
         notes: folders that could not be read, and why.
     """
 

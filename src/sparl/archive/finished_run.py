@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparl.agents import roles_of
+from sparl.architecture import architecture
 from sparl.archive.records import (
     Row,
     check_about,
@@ -20,7 +22,7 @@ from sparl.archive.records import (
 )
 from sparl.configuration import Config
 from sparl.errors import DataError, UsageError
-from sparl.methods import architecture, run_id
+from sparl.identity import run_id
 from sparl.training.about import about_run
 from sparl.training.run_folder import (
     DEGREES,
@@ -117,11 +119,12 @@ class FinishedRun:
         check_about(path / RUN, about)
         most = min(DEGREES_BYTES, _DEGREES_ROOM + _DEGREES_OF_UNIT * sum(config.hidden))
         degrees = folder.read_json(DEGREES, most) if (path / DEGREES).exists() else {}
+        networks = list(roles_of(config))
         if degrees:
-            check_degrees(path / DEGREES, degrees)
+            check_degrees(path / DEGREES, degrees, networks)
         topology = {
             network: [row for line, row in evolutions if line.get("network") == network]
-            for network in ("actor", "critics")
+            for network in networks
         }
         check_whole(path, about["env_step"], evaluations, metrics, topology, degrees)
         check_steps(path / EVALUATIONS, evaluations, config.evaluate_every_env_steps)
@@ -163,5 +166,5 @@ class FinishedRun:
 
     @property
     def id(self) -> str:
-        """Name of the run in studies; see `sparl.methods.run_id`."""
+        """Name of the run in studies; see `sparl.identity.run_id`."""
         return run_id(self.config, self.about.get("preset", 1))

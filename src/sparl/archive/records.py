@@ -12,7 +12,7 @@ from sparl.training.run_folder import EVALUATIONS, METRICS, RESTORE, TOPOLOGY
 Row = dict[str, float]
 _MOST = 1e100  # of any number; sums and products of such are finite
 _COUNTS = ("env_step", "agent_update", "updates", "wall_seconds", "cpu_seconds")
-_AT_LEAST = {**dict.fromkeys(_COUNTS, 0), "connections": 1}
+_AT_LEAST = dict.fromkeys((*_COUNTS, "connections"), 0)
 _AT_MOST = dict.fromkeys(_COUNTS, 1e12)
 
 
@@ -124,23 +124,30 @@ def check_about(path: Path, about: Mapping[str, Any]) -> None:
         raise DataError(f"{path}: {wrong[0]} is {str({**texts, **counts}[wrong[0]])[:80]}")
 
 
-def check_degrees(path: Path, degrees: Mapping[str, Any]) -> None:
-    """Degrees of the same networks at the start and the end; see `Record.degrees`.
+def check_degrees(path: Path, degrees: Mapping[str, Any], networks: Sequence[str]) -> None:
+    """Check that these are degrees of the same networks at the start and the end.
+
+    Args:
+        path: of the file.
+        degrees: see `Record.degrees`.
+        networks: names of the agent's networks.
 
     Raises:
         DataError: they are not.
     """
     try:
-        initial, now = (_sizes(degrees[when]) for when in ("initial", "now"))
+        initial, now = (_sizes(degrees[when], networks) for when in ("initial", "now"))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(f"{path}: these are no degrees of an actor and critics") from None
+        raise DataError(f"{path}: these are no degrees of {' and '.join(networks)}") from None
     if initial != now:
         raise DataError(f"{path}: networks of another size at the start and at the end")
 
 
-def _sizes(networks: Mapping[str, Any]) -> dict[str, list[list[tuple[int, int]]]]:
+def _sizes(
+    networks: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, list[list[tuple[int, int]]]]:
     """Inputs and outputs of each layer of each member of each network."""
-    if networks.keys() != {"actor", "critics"}:
+    if networks.keys() != set(names):
         raise ValueError
     return {
         network: [[_size(layer) for layer in _list(member)] for member in _list(members)]

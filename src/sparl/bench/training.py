@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from sparl.agents import AGENTS, settings_of
+from sparl.architecture import architecture
 from sparl.bench.peers import PEERS
 from sparl.bench.timing import in_turns, seconds
 from sparl.bench.update import CONFIGURATIONS
-from sparl.cost import sac_multiply_adds, td3_multiply_adds
 from sparl.errors import SparlError
-from sparl.methods import architecture, preset
+from sparl.methods import preset
 from sparl.training.environment import make_environment
 from sparl.training.interrupt import PARENT
 from sparl.training.run_folder import EVALUATIONS, RunFolder
@@ -58,10 +59,9 @@ def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, flo
     config = preset(env=env, **fields)
     environment = make_environment(config)
     nets = architecture(config, environment.n_obs, environment.n_act)
-    if config.agent == "SAC":
-        each = sac_multiply_adds(nets.actor, nets.critic, environment.n_act, config.n_step)
-    else:
-        each = td3_multiply_adds(nets.actor, nets.critic, environment.n_act, config.actor_every)
+    each = AGENTS[config.agent].multiply_adds(
+        settings_of(config), nets.networks, environment.n_act, config.n_step
+    )
     rng = np.random.default_rng(0)
     gym = environment.gym
     gym.reset(seed=0)

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from sparl.bench.timing import in_turns, seconds
+from sparl.learner import SparseLearner
 from sparl.methods import preset
 from sparl.networks.adam import Adam
 from sparl.networks.network import Network, Trace
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.loop import Training
-from sparl.training.rewire import EvolvingLearner
 from sparl.types import Array
 
 # What an update is made of, and the methods in which it happens; the rest is Python and NumPy.
@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "Adam": (),
     "target": ((SharedPatternTarget, "follow"),),
     "target rule": ((OwnPatternTarget, "follow"),),
-    "evolution": ((EvolvingLearner, "_propose"), (EvolvingLearner, "_rewire")),
+    "evolution": ((SparseLearner, "_propose"), (SparseLearner, "_rewire")),
 }
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "DS-TD3": {"method": "DS-TD3"},
@@ -159,7 +159,7 @@ def split(
                 training.step()
             shares: dict[int, float] = {}
             with _clocks(dict.fromkeys(PARTS, 0.0), shares):
-                for _ in range(2 * config.actor_every):
+                for _ in range(2 * config.policy_delay):
                     training.update()
             for _ in range(repetitions):
                 spent = dict.fromkeys(PARTS, 0.0)

@@ -21,7 +21,7 @@ from sparl.export.c_header import TOLERANCE, VECTORS
 from sparl.export.c_source import Tanh, c_source
 from sparl.export.policy import Policy
 from sparl.export.task import describe
-from sparl.methods import method_label
+from sparl.labels import method_label
 from sparl.training.about import environment_importable, warn_if_behind
 from sparl.training.agent_file import TrainedAgent, load_agent, load_observations
 from sparl.training.durable import user_path

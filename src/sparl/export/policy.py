@@ -83,7 +83,7 @@ class Policy:
 
     @classmethod
     def of(cls, agent: TrainedAgent) -> Policy:
-        """The policy of an agent: of SAC's outputs the means, whose tanh is the action."""
+        """Return the policy of an agent: tanh of the first n_act outputs, whatever the head."""
         layout, parameters = agent.actor.layout, agent.actor.parameters
         layers = [
             Layer(pattern, layout.read(parameters, place), layout.read(parameters, place, "bias"))

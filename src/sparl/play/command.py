@@ -15,7 +15,7 @@ from sparl.arguments import RunPath, parse_options
 from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
-from sparl.methods import method_label
+from sparl.labels import method_label
 from sparl.play.camera import follow
 from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed

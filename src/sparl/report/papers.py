@@ -73,10 +73,9 @@ def printed(config: Config) -> Printed:
     """What the method's paper prints for the task, whatever its version here."""
     task = config.env.rpartition("-")[0]
     if config.settings == "ds":
-        name = config.method
-        if name == "SAC":
-            name = f"SAC, {'hard' if config.hard_target_every else 'soft'} target"
-        return _DS.get(name, {}).get(task, Printed())
+        target = "hard" if config.hard_target_every else "soft"  # where the paper tells them apart
+        figures = _DS.get(config.method) or _DS.get(f"{config.method}, {target} target", {})
+        return figures.get(task, Printed())
     row = _RLX2.get((config.agent, task), ())
     percents = dict(zip(_RLX2_METHODS, row, strict=False))
     return Printed(percent=percents.get(config.method.removesuffix(config.agent)))

@@ -15,7 +15,9 @@ from sparl.archive.finished_run import FinishedRun
 from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
 from sparl.cost import cost
 from sparl.errors import DataError
-from sparl.methods import contradictions, fields_text, preset, results_version
+from sparl.identity import results_version
+from sparl.labels import contradictions, fields_text
+from sparl.methods import AGENT_PRESETS, preset
 from sparl.studies.plan import PLAN, read_plan, read_study
 from sparl.training.record import how_it_was_resumed
 from sparl.training.run_folder import (
@@ -229,18 +231,19 @@ def _grouped(
     def place(group: Group) -> tuple[int, str, int, str]:
         config = group.config
         task = config.env.rpartition("-")[0]
-        rank = _METHODS.index(config.method)
+        rank = _methods().index(config.method)
         return (order.get(task, len(order)), config.env, rank, group.label)
 
     return Collection(sorted(groups, key=place), notes, common)
 
 
 _ENVIRONMENTS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
-_METHODS = [
-    prefix + agent
-    for agent in ("TD3", "SAC")
-    for prefix in ("", "Static-", "DS-", "Tiny-", "SS-", "SET-", "RigL-", "RLx2-")
-]
+_PREFIXES = ("", "Static-", "DS-", "Tiny-", "SS-", "SET-", "RigL-", "RLx2-")
+
+
+def _methods() -> list[str]:
+    """Return all methods, in the order of tables."""
+    return [prefix + agent for agent in AGENT_PRESETS for prefix in _PREFIXES]
 
 
 def _about_environment(run: FinishedRun) -> list[str]:

@@ -57,7 +57,7 @@ def _topology_updates(run: FinishedRun, network: str) -> tuple[Array, Array, Arr
         total[4] += row.get(DEAD, np.nan)
     updates = np.array(sorted(sums), np.float64)
     table = np.array([sums[int(u)] for u in updates]).reshape(-1, 5)
-    kept, moved, new, dead = (100 * table[:, k] / table[:, 0] for k in (1, 2, 3, 4))
+    kept, moved, new, dead = (100 * table[:, k] / np.maximum(table[:, 0], 1) for k in (1, 2, 3, 4))
     return updates, kept, moved, new, dead
 
 

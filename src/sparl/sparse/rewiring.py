@@ -27,11 +27,6 @@ class Rewiring:
         """int64: indices, in the new pattern, of connections that the old one lacked."""
         return np.flatnonzero(~self._stayed[1])
 
-    @property
-    def removed(self) -> Positions:
-        """int64: indices, in the old pattern, of connections that the new one lacks."""
-        return np.flatnonzero(~self.new.find(self.old.positions)[1])
-
     def carry(
         self, values: NDArray[np.float32], grown: float | NDArray[np.float32] = 0.0
     ) -> NDArray[np.float32]:

@@ -23,9 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import FIELDS, Config, typed_fields
+from sparl.configuration import FIELDS, Config
+from sparl.configuration_checks import typed_fields
 from sparl.errors import DataError, UsageError
-from sparl.methods import check, find_method, preset, run_id
+from sparl.identity import run_id
+from sparl.methods import check, find_method, preset
 from sparl.training.durable import why_no_name
 from sparl.training.folder import Folder
 from sparl.training.run_folder import RunFolder
@@ -46,7 +48,7 @@ class Unit:
     """One run of a study.
 
     Attributes:
-        id: the name of its folder; stable, see `sparl.methods.run_id`.
+        id: the name of its folder; stable, see `sparl.identity.run_id`.
         fields: method, env, seed and everything that was set.
         config: the configuration that the fields resolve to.
     """

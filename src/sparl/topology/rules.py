@@ -129,7 +129,7 @@ def drop_rule(
     """
 
     def register(choose: ChooseDropped) -> DropRule:
-        _check(name, needs, DROP_RULES, choose)
+        check_registration(name, needs, DROP_RULES, choose)
         rule = DropRule(choose, name, frozenset(needs), removes_dead_links, rounding)
         DROP_RULES[name] = rule
         return rule
@@ -145,7 +145,7 @@ def grow_rule(name: str, *, needs: Collection[str] = ()) -> Callable[[ChooseGrow
     """
 
     def register(choose: ChooseGrown) -> GrowRule:
-        _check(name, needs, GROW_RULES, choose)
+        check_registration(name, needs, GROW_RULES, choose)
         rule = GrowRule(choose, name, frozenset(needs))
         GROW_RULES[name] = rule
         return rule
@@ -157,7 +157,7 @@ def unregistered(kind: str, name: str, rules: Mapping[str, object]) -> str:
     """A message that says which rules there are and how to register another; "" for a known name.
 
     Args:
-        kind: "drop" or "grow".
+        kind: the field of a configuration: "drop", "grow" or "density_schedule".
         name: the rule that is asked for.
         rules: those that are registered.
     """
@@ -172,12 +172,24 @@ def unregistered(kind: str, name: str, rules: Mapping[str, object]) -> str:
     )
 
 
-def _check(
+class _Registered(Protocol):
+    """A rule or schedule, which has the function that chooses."""
+
+    @property
+    def choose(self) -> Callable[..., object]: ...
+
+
+def check_registration(
     name: str,
     needs: Collection[str],
-    rules: Mapping[str, DropRule | GrowRule],
+    rules: Mapping[str, _Registered],
     choose: Callable[..., object],
 ) -> None:
+    """Check that a function can be registered by a name.
+
+    Raises:
+        UsageError: the name is taken or not an identifier, or a need is unknown.
+    """
     if not is_rule_name(name):
         raise UsageError(f"rule name {name!r}, must be letters, digits and underscores")
     unknown = sorted(set(needs) - NEEDS)

@@ -10,7 +10,7 @@ from typing import Any
 from sparl.configuration import Config, why_not_longer
 from sparl.console import PlainConsole
 from sparl.errors import DataError, UnknownEnvironment
-from sparl.methods import method_label
+from sparl.labels import method_label
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.record import how_exactly, how_it_was_resumed, not_exact_because

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from sparl.agents.action_head import HEADS, ActionHead
 from sparl.errors import DataError
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
@@ -42,8 +43,7 @@ def save_agent(
     environment: Environment,
     about: dict[str, Any],
     observations: Array | None,
-    *,
-    squashed: bool,
+    head: ActionHead,
 ) -> None:
     """Write agent.safetensors and observations.safetensors, and then agent.json.
 
@@ -53,7 +53,7 @@ def save_agent(
         environment: whose observations and actions it is for.
         about: what else the manifest should say.
         observations: float32 [B, n_obs], of an evaluation; exports are checked on them.
-        squashed: the actor gives means and log standard deviations, not actions.
+        head: how actions follow from the actor's outputs.
     """
     data = pack(
         {
@@ -77,9 +77,8 @@ def save_agent(
             "hidden_activation": "relu",
             "policy": {
                 "network": "actor",
-                # TD3: tanh of the network's outputs. SAC: tanh of the first of them, the means.
-                "output_activation": "linear" if squashed else "tanh",
-                "actions": "tanh(outputs[:n_act])" if squashed else "outputs",
+                "output_activation": head.output,
+                "actions": head.formula,
                 "observations": environment.n_obs,
                 "action_low": environment.action_scale.low.tolist(),
                 "action_high": environment.action_scale.high.tolist(),
@@ -139,14 +138,13 @@ class TrainedAgent:
         if not (low < high).all():
             raise ValueError("action_low must be below action_high")
         self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
-        self._squashed = policy["output_activation"] == "linear"
-        if actor.layout.n_out != self.n_act * (2 if self._squashed else 1):
+        self._head = HEADS[policy["output_activation"]]
+        if actor.layout.n_out != self.n_act * self._head.outputs_per_action:
             raise ValueError(f"{actor.layout.n_out} outputs for {self.n_act} actions")
 
     def policy(self, observation: Array) -> Array:
         """Actions in [-1, 1], float32 [B, n_act], for float32 [B, n_obs]."""
-        output = self.actor(observation)
-        return np.tanh(output[:, : self.n_act]) if self._squashed else output
+        return self._head(self.actor(observation), self.n_act)
 
     def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[Any]:
         """Noise-free actions in the environment's own units, never beyond its bounds.

@@ -21,6 +21,7 @@ from typing import Any
 
 from sparl.errors import DataError, ResourceError
 from sparl.replay.ring_buffer import RingBuffer
+from sparl.training import checkpoint_format_2
 from sparl.training.durable import temporary_name
 from sparl.training.folder import Folder
 from sparl.training.replay_files import REPLAY, ReplayFiles, Segment, expected_part, segments_of
@@ -38,7 +39,8 @@ from sparl.training.tensors import (
 )
 from sparl.training.texts import parse_json
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, FORMAT)
 STATE, MANIFEST = "state.safetensors", "manifest.json"
 KEPT = 2  # checkpoints
 _MANIFEST_BYTES = 1 << 24
@@ -223,6 +225,8 @@ class Checkpoints:
             expected = {
                 name: Expected.like(array, longest.get(name)) for name, array in arrays.items()
             }
+            if manifest["format"] == 2:
+                expected = checkpoint_format_2.expected_then(expected)
             newest = expected_part(replay, min(size, 1))
             expected |= {f"newest/{name}": each for name, each in newest.items()}
             found = manifest["state"]
@@ -232,7 +236,10 @@ class Checkpoints:
             data = read_verified(
                 self.files.at(path.name), STATE, manifest["file"], largest(expected)
             )
-            state = join(unpack(data, expected, path / STATE), {**found, "newest": {}})
+            arrays = unpack(data, expected, path / STATE)
+            if manifest["format"] == 2:
+                arrays = checkpoint_format_2.as_today(arrays)
+            state = join(arrays, {**found, "newest": {}})
             replay.clear(first)
             for segment in segments:
                 self._replay.read(segment, replay)
@@ -262,10 +269,11 @@ def read_manifest(checkpoint: Folder) -> Tree:
     """
     where = checkpoint.path / MANIFEST
     content = parse_json(checkpoint.read(MANIFEST, _MANIFEST_BYTES), where)
-    if content.get("format") != FORMAT:
+    if content.get("format") not in READABLE:
         raise DataError(
-            f"{where}: format {str(content.get('format'))[:20]}, this version reads {FORMAT}; "
-            "finish the run with the version of sparl that began it"
+            f"{where}: format {str(content.get('format'))[:20]}, this version reads "
+            f"{' and '.join(map(str, READABLE))}; finish the run with the version of sparl that "
+            "began it"
         )
     if content.pop("sha256", None) != _own_digest(content):
         raise DataError(f"{where}: damaged (its SHA-256 is not the one that it names)")

@@ -132,7 +132,7 @@ class Training:
         """Sample a batch, and let the agent learn from it."""
         config = self.config
         batch = self.replay.sample(
-            config.batch_size, self._n_step(), self.replay_rng, paths=config.agent == "SAC"
+            config.batch_size, self._n_step(), self.replay_rng, paths=self.agent.reads_path
         )
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
             try:

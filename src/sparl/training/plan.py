@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from sparl.architecture import Architecture
+from sparl.build import schedule
 from sparl.configuration import Config
-from sparl.methods import Architecture, connections, densified
-from sparl.training.rewire import schedule
 from sparl.wording import counted
 
 
@@ -24,18 +24,22 @@ def plan(config: Config, nets: Architecture) -> list[str]:
     def at(update: int, every: int = 1) -> str:
         return f"update {update:,} (step {warmup + math.ceil(update * every / per_step):,})"
 
-    for network, layers in (("actor", nets.actor), ("critics", nets.critic)):
+    for network, size in nets.networks.items():
         when = schedule(config, network)
-        movable = any(0 < count < n_in * n_out for (n_in, n_out), count in layers)
+        movable = config.density_schedule != "constant" or any(
+            0 < count < n_in * n_out for (n_in, n_out), count in size.layers
+        )
         if when.last_due is None or not movable:
             lines.append(f"{network}: connections never change")
             continue
         of, every = "the agent", 1
         if when.clock == "network":
-            of, every = f"the {network}", config.actor_every if network == "actor" else 1
+            of, every = f"the {network}", size.role.update_period
         annealed = " annealed to 0" if when.annealed else ""
+        if config.density_schedule != "constant":
+            annealed += f", their number by density schedule {config.density_schedule}"
         lines.append(
-            f"{network}: {counted(when.total, 'evolution')} of {when.fraction:.1%} of the "
+            f"{network}: {counted(when.total, 'topology update')} of {when.fraction:.1%} of the "
             f"connections{annealed}, every {when.every:,} updates of {of}, the first at "
             f"{at(when.first, every)}, the last at {at(when.last_due, every)}"
         )
@@ -50,6 +54,4 @@ def plan(config: Config, nets: Architecture) -> list[str]:
 
 def connections_text(nets: Architecture) -> str:
     """How many connections of how many the networks have, targets not counted."""
-    now = connections(nets.actor) + nets.critics * connections(nets.critic)
-    full = connections(densified(nets.actor)) + nets.critics * connections(densified(nets.critic))
-    return f"{now:,} of {full:,} connections"
+    return f"{nets.connections:,} of {nets.densified().connections:,} connections"

@@ -10,17 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from sparl.agents.sac import SAC
-from sparl.agents.td3 import TD3
+from sparl.agents import AGENTS
+from sparl.agents.agent import Agent
+from sparl.architecture import Architecture
 from sparl.configuration import Config
-from sparl.methods import Architecture, method_label, results_version
+from sparl.identity import results_version
+from sparl.labels import method_label
+from sparl.learner import SparseLearner
 from sparl.training.environment import Environment
 from sparl.training.environment_state import can_be_resumed
 from sparl.training.evaluate import Evaluation
 from sparl.training.machine import cpu_seconds, machine, made_with, versions
 from sparl.training.memory import peak_memory_bytes
 from sparl.training.plan import plan
-from sparl.training.rewire import EvolvingLearner
 from sparl.training.run_folder import (
     DEGREES,
     DEGREES_BYTES,
@@ -150,8 +152,7 @@ class Record:
         """Add a line to metrics.csv: these counts, and means since the line before."""
         means = self.averages.take()
         names = ["critic_loss", "actor_loss", "q", "episode_return"]
-        if self.config.agent == "SAC":
-            names += ["alpha", "entropy"]
+        names += AGENTS[self.config.agent].metrics
         if self.config.dynamic_buffer:
             names.append("policy_distance")
         columns = {name: means.get(name, "") for name in names}
@@ -163,26 +164,27 @@ class Record:
         shown = {n: v for n, v in {**counts, **columns}.items() if v != ""}
         self._show(env_step, {f"{groups.get(n, 'train')}/{n}": float(v) for n, v in shown.items()})
 
-    def topology(self, env_step: int, agent: TD3 | SAC) -> None:
+    def topology(self, env_step: int, agent: Agent) -> None:
         """Add a line to topology.csv for each layer that changed since the last call."""
-        for network, learner in _evolving_learners(agent).items():
-            for evolution in learner.evolutions:
-                row = asdict(evolution)
-                update = row.pop("agent_update")
-                member, layer = row.pop("place")
-                where = {"network": network, "member": member, "layer": layer}
-                self.folder.growing.append(TOPOLOGY, {"agent_update": update, **where, **row})
-                layer_name = f"topology/{network}.member{member}.layer{layer}"
-                self._show(env_step, {f"{layer_name}.initial_overlap": evolution.initial_overlap})
-            learner.evolutions.clear()
+        for network, learner in agent.learners.items():
+            if not isinstance(learner, SparseLearner):
+                continue
+            for update in learner.topology_updates:
+                row = asdict(update)
+                self.folder.growing.append(
+                    TOPOLOGY, {"agent_update": row.pop("agent_update"), "network": network, **row}
+                )
+                layer_name = f"topology/{network}.member{update.member}.layer{update.layer}"
+                self._show(env_step, {f"{layer_name}.initial_overlap": update.initial_overlap})
+            learner.topology_updates.clear()
 
-    def degrees(self, agent: TD3 | SAC) -> None:
+    def degrees(self, agent: Agent) -> None:
         """Write degrees.json: connections of every neuron at the first call, and now.
 
         For each network, member and layer: `out`, how many connections leave each input, and
         `in`, how many reach each output.
         """
-        layouts = {"actor": agent.actor.layout, "critics": agent.critics.layout}
+        layouts = {name: learner.network.layout for name, learner in agent.learners.items()}
         now: dict[str, list[list[dict[str, list[int]]]]] = {
             network: [
                 [
@@ -246,11 +248,6 @@ def not_exact_because(
 def how_exactly(because: Sequence[str]) -> str:
     """How exactly a run is resumed, in words."""
     return f"not exactly: {'; '.join(because)}" if because else "bit for bit"
-
-
-def _evolving_learners(agent: TD3 | SAC) -> dict[str, EvolvingLearner]:
-    learners = {"actor": agent.actor_learner, "critics": agent.critics_learner}
-    return {k: v for k, v in learners.items() if isinstance(v, EvolvingLearner)}
 
 
 def how_it_was_resumed(continued: Mapping[str, Any]) -> str:

@@ -29,7 +29,8 @@ from typing import Any
 
 from sparl.configuration import COMMAND_LINE_ONLY, FIELDS, Config
 from sparl.errors import DataError, ResourceError, RunExists, RunInUse, UsageError
-from sparl.methods import config_of, run_name
+from sparl.identity import run_name
+from sparl.methods import config_of
 from sparl.training.durable import is_temporary, user_path, why_no_name
 from sparl.training.folder import Folder
 from sparl.training.growing_files import GrowingFiles

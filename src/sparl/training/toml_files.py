@@ -10,7 +10,8 @@ from typing import Any
 
 import tomli_w
 
-from sparl.configuration import COMMAND_LINE_ONLY, FIELDS, Config, typed_fields
+from sparl.configuration import COMMAND_LINE_ONLY, FIELDS, Config
+from sparl.configuration_checks import typed_fields
 from sparl.errors import UsageError
 from sparl.training.durable import user_path
 from sparl.training.texts import check_texts

@@ -1,0 +1,42 @@
+"""How an action follows from the outputs of an actor's network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparl.networks.spec import Output
+from sparl.types import Array
+
+
+@dataclass(frozen=True)
+class ActionHead:
+    """The last step from an actor's outputs to a noise-free action in [-1, 1].
+
+    Attributes:
+        output: activation of the network's last layer; agent files name the head by it.
+        outputs_per_action: outputs of the network for each number of an action; the first n_act of
+            them give the action.
+        activation: applied to those outputs.
+        formula: the same in words, for readers of an agent's file.
+    """
+
+    output: Output
+    outputs_per_action: int
+    activation: Callable[[Array], Array]
+    formula: str
+
+    def __call__(self, outputs: Array, n_act: int) -> Array:
+        """Return actions, float32 [B, n_act], for outputs [B, outputs_per_action * n_act]."""
+        return self.activation(outputs[:, :n_act])
+
+
+def _unchanged(values: Array) -> Array:
+    return values
+
+
+DETERMINISTIC = ActionHead("tanh", 1, _unchanged, "outputs")
+SQUASHED_MEAN = ActionHead("linear", 2, np.tanh, "tanh(outputs[:n_act])")
+HEADS: dict[str, ActionHead] = {head.output: head for head in (DETERMINISTIC, SQUASHED_MEAN)}

@@ -1,0 +1,76 @@
+"""What an agent asks of its networks, and the sizes that they get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sparl.networks.spec import Output
+
+Layers = tuple[tuple[tuple[int, int], int], ...]  # (n_in, n_out) and connections of each layer
+
+
+@dataclass(frozen=True)
+class NetworkRole:
+    """One network of an agent, as its algorithm asks for it.
+
+    Attributes:
+        n_in: inputs.
+        n_out: outputs of each member.
+        densities: the fields <densities>_densities and <densities>_sparsity of a configuration
+            say how many connections it has.
+        output: activation of the last layer.
+        members: networks of this kind, two critics for example.
+        ensemble: outputs have a leading axis of members, even for one.
+        target: a target network follows it.
+        update_period: updates of the agent per update of this network.
+        first_gradient_input: the input gradient is needed from this input on.
+    """
+
+    n_in: int
+    n_out: int
+    densities: Literal["actor", "critic"]
+    output: Output = "linear"
+    members: int = 1
+    ensemble: bool = False
+    target: bool = False
+    update_period: int = 1
+    first_gradient_input: int = 0
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """A network's role, and the layers of each of its members."""
+
+    role: NetworkRole
+    layers: Layers
+
+    @property
+    def connections(self) -> int:
+        """Weights of one member."""
+        return connections(self.layers)
+
+    @property
+    def deep_connections(self) -> int:
+        """Weights of one member behind its first layer."""
+        return connections(self.layers[1:])
+
+    @property
+    def of_all_members(self) -> int:
+        """Weights of all members."""
+        return self.role.members * self.connections
+
+    def of_inputs(self, count: int) -> float:
+        """Weights of so many inputs in one member's first layer, in expectation."""
+        (n_in, _), first = self.layers[0]
+        return first * count / n_in
+
+    def densified(self) -> NetworkSize:
+        """The same layers with every connection."""
+        layers = tuple((shape, shape[0] * shape[1]) for shape, _ in self.layers)
+        return replace(self, layers=layers)
+
+
+def connections(layers: Layers) -> int:
+    """Weights of one network."""
+    return sum(count for _, count in layers)

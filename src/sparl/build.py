@@ -1,0 +1,130 @@
+"""From a configuration to an agent: networks, optimisers, targets and topology, from one seed.
+
+The only module that knows agents, networks and topology.
+"""
+
+from __future__ import annotations
+
+from numpy.random import Generator
+
+from sparl.agents import AGENTS, roles_of, settings_of
+from sparl.agents.agent import Agent
+from sparl.agents.network_role import NetworkSize
+from sparl.architecture import Architecture
+from sparl.configuration import Config
+from sparl.learner import SparseLearner
+from sparl.networks.adam import Adam
+from sparl.networks.initialize import (
+    fan_in_bound,
+    orthogonal,
+    orthogonal_matrix,
+    uniform_fan_in,
+    xavier_bound,
+    xavier_uniform,
+)
+from sparl.networks.layout import Layout, Place
+from sparl.networks.network import Network, Pool
+from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
+from sparl.random_streams import stream
+from sparl.sparse.pattern import Pattern
+from sparl.topology.initial import largest_of_matrix, largest_of_uniform, random_pattern
+from sparl.topology.propose import TopologyMethod
+from sparl.topology.schedule import NEVER, Schedule
+from sparl.types import Array
+
+INITIAL_WEIGHTS = {"uniform": uniform_fan_in, "xavier": xavier_uniform, "orthogonal": orthogonal}
+
+
+def build_agent(config: Config, architecture: Architecture, pool: Pool | None = None) -> Agent:
+    """Build the agent of a run from its configuration; everything random follows its seed.
+
+    Its networks compute with the threads of the pool; None: of the default pool.
+    """
+    sizes = architecture.networks
+    learners = {name: _learner(config, name, size, pool) for name, size in sizes.items()}
+    targets = {
+        name: _target(config, learners[name].network)
+        for name, size in sizes.items()
+        if size.role.target
+    }
+    return AGENTS[config.agent](
+        learners,
+        targets,
+        settings_of(config),
+        stream(config.seed, "exploration"),
+        stream(config.seed, "target noise"),
+    )
+
+
+def schedule(config: Config, network: str) -> Schedule:
+    """Return when a network's topology changes. DS: updates 2, 1002, ... until it is frozen.
+
+    It does not change in the last freeze_fraction of the horizon. Updates begin after the warm-up;
+    on its own clock a network counts every update_period-th of them.
+    """
+    every = config.rewire_every_updates
+    if every == 0 or config.rewire not in ("both", network):
+        return NEVER
+    last_env_step = config.horizon - round(config.freeze_fraction * config.horizon)
+    last = (last_env_step - config.warmup_env_steps) * config.updates_per_env_step
+    if config.rewire_clock == "network":
+        last //= roles_of(config)[network].update_period
+    return Schedule(
+        first=config.rewire_first_update or every,
+        every=every,
+        last=last,
+        fraction=config.rewire_fraction,
+        clock=config.rewire_clock,
+        annealed=config.rewire_schedule == "cosine",
+    )
+
+
+def _learner(config: Config, name: str, size: NetworkSize, pool: Pool | None) -> SparseLearner:
+    network = _network(config, name, size, pool)
+    return SparseLearner(
+        network,
+        Adam(network.layout, config.learning_rate, config.weight_decay, config.grown_moments),
+        TopologyMethod.named(config.drop, config.grow, config.density_schedule),
+        schedule(config, name),
+        stream(config.seed, f"{name} evolution"),  # its name decides the numbers
+        skips_step=config.rewire_skips_step,
+        update_period=size.role.update_period,
+    )
+
+
+def _network(config: Config, name: str, size: NetworkSize, pool: Pool | None) -> Network:
+    role = size.role
+    topology_rng = stream(config.seed, f"{name} topology")
+    weights_rng = stream(config.seed, f"{name} weights")
+    largest: dict[Place, Array] = {}
+    patterns: list[list[Pattern]] = [[] for _ in range(role.members)]
+    for member in range(role.members):
+        for layer, ((n_in, n_out), count) in enumerate(size.layers):
+            if config.initial_topology == "random" or count == n_in * n_out:
+                pattern = random_pattern(n_in, n_out, count, topology_rng)
+            else:
+                pattern, largest[member, layer] = _largest(config, n_in, n_out, count, weights_rng)
+            patterns[member].append(pattern)
+    layout = Layout.mlp(patterns, role.output, role.first_gradient_input)
+    parameters = INITIAL_WEIGHTS[config.initial_weights](layout, weights_rng)
+    for place, weights in largest.items():
+        layout.write(parameters, place, weights)
+    return Network(layout, parameters, ensemble=role.ensemble, pool=pool)
+
+
+def _largest(
+    config: Config, n_in: int, n_out: int, count: int, rng: Generator
+) -> tuple[Pattern, Array]:
+    """The largest of a layer's initial weights: where they are, and they themselves."""
+    if config.initial_weights == "orthogonal":
+        matrix = orthogonal_matrix(n_in, n_out, rng)
+        pattern = largest_of_matrix(matrix, count)
+        return pattern, matrix.reshape(-1)[pattern.positions]
+    rule = fan_in_bound if config.initial_weights == "uniform" else xavier_bound
+    return largest_of_uniform(n_in, n_out, count, rule(n_in, n_out), rng)
+
+
+def _target(config: Config, network: Network) -> Target:
+    if config.target_pattern == "own":
+        return OwnPatternTarget(network)
+    return SharedPatternTarget(network)

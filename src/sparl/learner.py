@@ -1,0 +1,279 @@
+"""SparseLearner: optimises one network and changes which connections it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from sparl.networks.adam import Adam
+from sparl.networks.layout import Place
+from sparl.networks.network import Network, Trace
+from sparl.random_streams import generator_state, restore_generator
+from sparl.sparse.pattern import Pattern
+from sparl.topology.density_schedule import LayerProgress
+from sparl.topology.layer_view import FactoredGradient, LayerView
+from sparl.topology.propose import Proposal, TopologyMethod, propose
+from sparl.topology.rules import GRADIENT
+from sparl.topology.schedule import Schedule
+from sparl.types import Array, State
+
+
+@dataclass(frozen=True)
+class TopologyUpdate:
+    """One layer's part of one topology update: a line of topology.csv.
+
+    Attributes:
+        agent_update: when, on the agent's clock.
+        member: of the ensemble.
+        layer: of the member.
+        connections: of the layer after the update.
+        fraction: share of its connections that the schedule moves.
+        moved: connections dropped; as many are grown where the layer keeps its number.
+        dropped_live: of the dropped, those whose weight was not 0.
+        dropped_dead: of the dropped, those whose weight was exactly 0.
+        returned: of the dropped, those grown again at once.
+        initial_overlap: share of the connections that existed at the start.
+    """
+
+    agent_update: int
+    member: int
+    layer: int
+    connections: int
+    fraction: float
+    moved: int
+    dropped_live: int
+    dropped_dead: int
+    returned: int
+    initial_overlap: float
+
+
+_COLUMNS = {field.name: field.type for field in fields(TopologyUpdate)}
+_PREFIX = "topology_updates."
+_MOST_UPDATES = 1 << 20  # layers' topology updates that are not yet recorded
+
+
+class SparseLearner:
+    """Optimises one network and updates its topology when its schedule says so.
+
+    Order: the optimiser's step, then the topology update (Sokar et al., algorithm 1), or the
+    topology update instead of the step (RLx2), where a connection moves at all. A topology update
+    that is due while the network does not learn (the policy delay) happens at its next step.
+
+    Args:
+        network: what learns.
+        adam: its optimiser.
+        method: how connections are chosen.
+        schedule: when, and how many.
+        rng: the topology's stream.
+        skips_step: no optimiser step on an update where topology changes.
+        update_period: updates of the agent per update of this network.
+
+    Attributes:
+        topology_updates: those that have not been recorded; whoever records them clears the list.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        adam: Adam,
+        method: TopologyMethod,
+        schedule: Schedule,
+        rng: Generator,
+        *,
+        skips_step: bool = False,
+        update_period: int = 1,
+    ) -> None:
+        self.network = network
+        self.adam = adam
+        self.schedule = schedule
+        self.rng = rng
+        self.skips_step = skips_step
+        self.update_period = update_period
+        self.own_updates = 0
+        self.topology_updates: list[TopologyUpdate] = []
+        self._method = method
+        self._due_seen = 0
+        self._initial = dict(network.layout)
+
+    @property
+    def method(self) -> TopologyMethod:
+        """How connections are chosen; fixed, since the run records it by its rules' names."""
+        return self._method
+
+    def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
+        """Learn from dL/d output of the traced pass; agent_update counts from 1."""
+        self.own_updates += 1
+        now = agent_update if self.schedule.clock == "agent" else self.own_updates
+        due = self.schedule.due_until(now)
+        topology_update = due > self._due_seen
+        self._due_seen = due
+        if not topology_update:
+            self.adam.step(self.network, trace, output_gradient)
+            return
+        gradients = self._gradients(trace, output_gradient)  # before the step changes the weights
+        if self.skips_step:
+            proposals = self._propose(now, gradients)
+            if not proposals:
+                self.adam.step(self.network, trace, output_gradient)
+        else:
+            self.adam.step(self.network, trace, output_gradient)
+            proposals = self._propose(now, gradients)
+        self._rewire(proposals, agent_update)
+
+    def _gradients(self, trace: Trace, output_gradient: Array) -> dict[Place, FactoredGradient]:
+        """The dense gradients of the loss just taken, if a rule needs them."""
+        if GRADIENT not in self.method.needs:
+            return {}
+        network = self.network
+        return {
+            place: FactoredGradient(*network.gradient_factors(trace, output_gradient, place))
+            for place, _ in network.layout
+        }
+
+    def _propose(
+        self, now: int, gradients: Mapping[Place, FactoredGradient]
+    ) -> dict[Place, Proposal]:
+        """The change of each layer in which a connection moves, at this update of the clock."""
+        proposals = {}
+        network = self.network
+        for place, pattern in network.layout:
+            weights = network.layout.read(network.parameters, place)
+            view = LayerView(pattern, weights, gradients.get(place))
+            connections, fraction = self.method.density(self._progress(place, pattern, now))
+            proposal = propose(self.method, view, fraction, self.rng, connections)
+            if proposal is not None:
+                proposals[place] = proposal
+        return proposals
+
+    def _progress(self, place: Place, pattern: Pattern, now: int) -> LayerProgress:
+        """What the density schedule is told of a layer."""
+        initial = self._initial[place].connections
+        schedule = self.schedule
+        return LayerProgress(
+            initial, pattern.connections, pattern.size,
+            schedule.progress_at(now), schedule.fraction_at(now),
+        )  # fmt: skip
+
+    def _rewire(self, proposals: Mapping[Place, Proposal], agent_update: int) -> None:
+        """Carry out the changes, and record them."""
+        if not proposals:
+            return
+        for place, proposal in proposals.items():
+            rewiring = proposal.rewiring
+            self.topology_updates.append(
+                TopologyUpdate(
+                    agent_update,
+                    *place,
+                    rewiring.new.connections,
+                    proposal.fraction,
+                    proposal.dropped,
+                    proposal.dropped_live,
+                    proposal.dropped_dead,
+                    proposal.returned,
+                    rewiring.new.overlap(self._initial[place]),
+                )
+            )
+        rewirings = {place: proposal.rewiring for place, proposal in proposals.items()}
+        old, new = self.network.layout, self.network.layout.rewired(rewirings)
+        self.network.parameters = old.carry(self.network.parameters, new, rewirings)
+        self.network.layout = new
+        self.adam.rewire(new, rewirings)
+
+    def state(self) -> State:
+        """Moments, counters, the topology's stream and the initial patterns."""
+        state: State = {f"adam.{k}": v for k, v in self.adam.state().items()}
+        state |= {f"rng.{k}": v for k, v in generator_state(self.rng).items()}
+        state |= {"own_updates": self.own_updates, "due_seen": self._due_seen}
+        state |= {f"{_PREFIX}{k}": v for k, v in _columns(self.topology_updates).items()}
+        for (member, layer), _ in self.network.layout:
+            initial = self._initial[member, layer]
+            state[f"initial.member{member}.layer{layer}"] = initial.positions
+        return state
+
+    def restore(self, state: State) -> None:
+        """Take over a state; the network has taken over its own before."""
+        parts: dict[str, State] = {"adam": {}, "rng": {}, "initial": {}, "topology_updates": {}}
+        for key, value in state.items():
+            part, _, rest = key.partition(".")
+            if rest:
+                parts[part][rest] = value
+        self._check_moments(parts["adam"])
+        self.adam.restore(parts["adam"], self.network.layout)
+        restore_generator(self.rng, parts["rng"])
+        self.own_updates = int(state["own_updates"])
+        self._due_seen = int(state["due_seen"])
+        self.topology_updates = _from_columns(parts["topology_updates"])
+        for (member, layer), pattern in self.network.layout:
+            positions = np.asarray(parts["initial"][f"member{member}.layer{layer}"], np.int64)
+            self._initial[member, layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
+
+    def _check_moments(self, moments: State) -> None:
+        """Check that there is one of each kind for every connection of the network.
+
+        Raises:
+            ValueError: there are more or fewer.
+        """
+        for place, pattern in self.network.layout:
+            for name in ("m", "v"):
+                key = "{}.member{}.layer{}.weight".format(name, *place)
+                if np.shape(moments[key]) != (pattern.connections,):
+                    raise ValueError(
+                        f"adam.{key}: {np.size(moments[key])} moments for {pattern.connections} "
+                        "connections"
+                    )
+
+    def most_connections(self) -> dict[Place, int]:
+        """Return the most connections of each layer whose number may change."""
+        if not self.method.changes_density or not self.schedule.every:
+            return {}
+        return {place: pattern.size for place, pattern in self.network.layout}
+
+    def longest(self) -> dict[str, int]:
+        """Return the largest length of each array of the state whose length may change."""
+        longest = {f"{_PREFIX}{name}": _MOST_UPDATES for name in _COLUMNS}
+        for place, most in self.most_connections().items():
+            layer = "member{}.layer{}".format(*place)
+            longest |= {f"adam.{name}.{layer}.weight": most for name in ("m", "v")}
+        return longest
+
+    def check(self, state: State, updates: int) -> None:
+        """Check the counters of a state after so many updates of the agent.
+
+        Raises:
+            ValueError: a counter contradicts the number of updates.
+        """
+        own, steps, due = (int(state[k]) for k in ("own_updates", "adam.steps", "due_seen"))
+        if own != updates // self.update_period or steps > own or due > updates:
+            raise ValueError(
+                f"{own} updates, {steps} steps of Adam and {due} topology updates at update "
+                f"{updates}"
+            )
+
+
+def _columns(updates: Sequence[TopologyUpdate]) -> dict[str, NDArray[np.generic]]:
+    """Return int64 or float64 [updates] for each field."""
+    rows = [astuple(update) for update in updates]
+    return {
+        name: np.array([row[i] for row in rows], np.int64 if kind == "int" else np.float64)
+        for i, (name, kind) in enumerate(_COLUMNS.items())
+    }
+
+
+def _from_columns(columns: State) -> list[TopologyUpdate]:
+    """Return the inverse of _columns.
+
+    Raises:
+        KeyError: a column is missing.
+        ValueError: a number is negative, a share exceeds 1, or the columns differ in length.
+    """
+    arrays = {name: np.asarray(columns[name]) for name in _COLUMNS}
+    for name, values in arrays.items():
+        most = 1 if values.dtype.kind == "f" else np.iinfo(np.int64).max
+        if not ((values >= 0) & (values <= most)).all():
+            raise ValueError(f"{_PREFIX}{name} has values outside [0, {most}]")
+    rows = zip(*(values.tolist() for values in arrays.values()), strict=True)
+    return [TopologyUpdate(*row) for row in rows]

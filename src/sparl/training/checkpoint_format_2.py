@@ -1,0 +1,54 @@
+"""Checkpoints of format 2, as version 0.2 wrote them, read as those of today.
+
+There, the topology updates that were not yet recorded are one float64 row each, in an array
+named "evolutions"; today each of their fields is an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sparl.training.tensors import Arrays, Expected
+
+_ROWS = "evolutions"
+_COLUMNS = (
+    "agent_update", "member", "layer", "connections", "fraction", "moved", "dropped_live",
+    "dropped_dead", "returned", "initial_overlap",
+)  # fmt: skip
+_SHARES = ("fraction", "initial_overlap")
+_LARGEST = 1 << 53  # float64 holds every integer up to it
+
+
+def expected_then(expected: Mapping[str, Expected]) -> dict[str, Expected]:
+    """Return what a file of format 2 must hold where today's would hold `expected`."""
+    then = {}
+    for path, each in expected.items():
+        owner, separator, _ = path.partition("topology_updates.")
+        if separator:
+            shape = (0, len(_COLUMNS))
+            then[owner + _ROWS] = Expected(np.dtype(np.float64), shape, most=each.most)
+        else:
+            then[path] = each
+    return then
+
+
+def as_today(arrays: Arrays) -> Arrays:
+    """Return the arrays of a file of format 2 by today's names.
+
+    Raises:
+        ValueError: a number is outside the range of its column.
+    """
+    now = {}
+    for path, array in arrays.items():
+        owner, separator, rest = path.rpartition("/")
+        if rest != _ROWS:
+            now[path] = array
+            continue
+        if not ((array >= 0) & (array <= _LARGEST)).all():
+            raise ValueError(f"{_ROWS} holds numbers outside [0, {_LARGEST:,}]")
+        for name, column in zip(_COLUMNS, array.T, strict=True):
+            kind = np.float64 if name in _SHARES else np.int64
+            now[f"{owner}{separator}topology_updates.{name}"] = column.astype(kind)
+    return now

@@ -1,0 +1,188 @@
+"""What an agent declares is all that the rest of the package asks of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sparl
+from resuming import results, stopped_at
+from sparl.agents import AGENTS, field_names
+from sparl.agents.action_head import SQUASHED_MEAN
+from sparl.agents.agent import Agent
+from sparl.agents.network_role import NetworkRole, NetworkSize
+from sparl.architecture import architecture
+from sparl.cli import main
+from sparl.configuration import FIELDS
+from sparl.cost import cost
+from sparl.labels import without_effect
+from sparl.methods import FAMILIES, METHODS, AgentPreset, Method, preset
+from sparl.replay.batch import Batch
+from sparl.types import Array
+
+SMALL: dict[str, Any] = {
+    "steps": 240, "warmup_env_steps": 100, "hidden": (20, 12), "batch_size": 16,
+    "evaluate_every_env_steps": 120, "evaluation_episodes": 1, "threads": 1, "quiet": True,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuietSettings:
+    """Of an agent that has none of the settings of the others but one."""
+
+    tau: float = 0.005
+
+
+class Quiet(Agent):
+    """A deterministic policy from a squashed head, and one critic without an ensemble's axis."""
+
+    settings: QuietSettings
+    settings_type = QuietSettings
+    head = SQUASHED_MEAN
+    metrics = ("largest_error",)
+
+    @classmethod
+    def network_roles(
+        cls, settings: QuietSettings, n_obs: int, n_act: int
+    ) -> dict[str, NetworkRole]:
+        critic = NetworkRole(n_obs + n_act, 1, "critic", target=True, first_gradient_input=n_obs)
+        return {
+            "actor": NetworkRole(n_obs, 2 * n_act, "actor", update_period=3),
+            "critics": critic,
+        }
+
+    @classmethod
+    def multiply_adds(
+        cls, settings: QuietSettings, sizes: Mapping[str, NetworkSize], n_act: int, n_step: int
+    ) -> float:
+        return 3.0 * sum(size.of_all_members for size in sizes.values())
+
+    def act(self, observation: Array) -> tuple[Array, Array]:
+        action = self.policy(observation[np.newaxis])[0]
+        return action, action
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        self.updates += 1
+        critic = self.learners["critics"]
+        next_action = self.policy(batch.next_observation)
+        next_q = self.targets["critics"](batch.next_observation, next_action)
+        q, trace = critic.network.forward(batch.observation, batch.action)
+        error = q - batch.reward - batch.discount * next_q
+        critic.step(trace, error * np.float32(2 / len(error)), self.updates)
+        if self.updates % 3 == 0:
+            heads, actor_trace = self.actor.forward(batch.observation)
+            action = np.tanh(heads[:, : self.n_act])
+            _, d_action = critic.network.value_and_input_gradient(
+                batch.observation, action, weight=-1 / len(action)
+            )
+            d_heads = np.concatenate([d_action * (1 - action**2), 0 * action], axis=1)
+            self.learners["actor"].step(actor_trace, d_heads, self.updates)
+            self.targets["critics"].follow(self.settings.tau)
+        return {
+            "critic_loss": float((error**2).mean()),
+            "q": float(q.mean()),
+            "largest_error": float(np.abs(error).max()),
+        }
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register the agent and its presets: all that adding one takes."""
+    from sparl import methods
+
+    monkeypatch.setitem(AGENTS, "Quiet", Quiet)
+    lambdas = methods.AGENT_PRESETS["TD3"].lambdas
+    monkeypatch.setitem(methods.AGENT_PRESETS, "Quiet", AgentPreset("a test", {}, {}, lambdas))
+    for family in FAMILIES:
+        name = f"{family.prefix}Quiet"
+        monkeypatch.setitem(METHODS, name, Method(name, "Quiet", family))
+    return
+
+
+@pytest.mark.parametrize("agent", ["TD3", "SAC"])
+def test_every_setting_of_an_agent_is_a_field_of_a_configuration(agent: str) -> None:
+    assert set(field_names(AGENTS[agent].settings_type)) <= FIELDS.keys()
+
+
+def test_an_agent_without_update_or_act_cannot_be_made() -> None:
+    class Half(Agent):
+        def act(self, observation: Array) -> tuple[Array, Array]:
+            return observation, observation
+
+    with pytest.raises(TypeError, match="abstract"):
+        Half({}, {}, None, np.random.default_rng(0), np.random.default_rng(0))  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("method", ["Quiet", "DS-Quiet"])
+def test_an_agent_of_ones_own_trains_resumes_and_is_exported(method: str, tmp_path: Path) -> None:
+    fields = {**SMALL, "env": "Hopper-v5", "rewire_every_updates": 20 * (method != "Quiet")}
+    path = tmp_path / "whole"
+    sparl.train(method, run_dir=str(path), **fields)
+    with stopped_at(171):
+        sparl.train(method, run_dir=str(tmp_path / "stopped"), **fields)
+    sparl.resume(tmp_path / "stopped", quiet=True)
+    assert results(tmp_path / "stopped") == results(path)
+
+    manifest = json.loads((path / "agent.json").read_text())
+    assert list(manifest["networks"]) == ["actor", "critics", "critics_target"]
+    assert manifest["policy"]["actions"] == "tanh(outputs[:n_act])"
+    assert [layer["outputs"] for layer in manifest["networks"]["actor"][0]] == [20, 12, 6]
+    with (path / "metrics.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert float(last["largest_error"]) > 0
+    assert "alpha" not in last
+    action = sparl.load(path).predict(np.zeros(11, np.float32))
+    assert action.shape == (3,)
+    assert main(["export", str(path), "--format", "npz"]) == 0
+    assert main(["report", str(path), "--out", str(tmp_path / "report")]) == 0
+
+
+def test_its_cost_is_what_it_says() -> None:
+    config = preset("Quiet", "Hopper-v5", hidden=(20, 12), batch_size=10, steps=1000)
+    found = cost(config, 11, 3)
+    actor, critic = 11 * 20 + 20 * 12 + 12 * 6, 14 * 20 + 20 * 12 + 12
+    assert found["connections"] == actor + critic
+    assert found["bytes"]["targets"] == 4 * critic  # the actor has none
+    assert found["flops"]["counted"]["dense"] == 2 * 10 * 1000 * 3 * (actor + critic)
+    assert found["flops"]["paper"]["dense"] == 6 * 10 * 1000 * (critic + actor / 3)
+
+
+def test_settings_of_other_agents_change_nothing_and_are_named() -> None:
+    fields = {"critics": 3, "policy_delay": 7, "learn_alpha": True, "tau": 0.1}
+    notes = " ".join(without_effect(preset("Quiet", "Hopper-v5", **fields)))
+    assert all(f"--{name} " in notes for name in ("critics", "policy-delay", "learn-alpha"))
+    assert "--tau" not in notes
+    assert "--critics" not in " ".join(without_effect(preset("TD3", "Hopper-v5", critics=3)))
+
+
+@pytest.mark.parametrize("critics", [1, 3])
+@pytest.mark.parametrize("method", ["DS-TD3", "RLx2-SAC"])
+def test_the_number_of_critics_is_a_setting(method: str, critics: int, tmp_path: Path) -> None:
+    fields = {**SMALL, "env": "Hopper-v5", "critics": critics, "rewire_every_updates": 20}
+    sparl.train(method, run_dir=str(tmp_path / "whole"), **fields)
+    with stopped_at(171):
+        sparl.train(method, run_dir=str(tmp_path / "stopped"), **fields)
+    sparl.resume(tmp_path / "stopped", quiet=True)
+    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
+    manifest = json.loads((tmp_path / "whole" / "agent.json").read_text())
+    for name in ("critics", "critics_target"):
+        assert len(manifest["networks"][name]) == critics
+    config = preset(method, "Hopper-v5", critics=critics)
+    assert cost(config, 11, 3)["networks"]["critic"]["copies"] == critics
+    assert architecture(config, 11, 3).networks["critics"].role.members == critics
+    assert main(["report", str(tmp_path / "whole"), "--out", str(tmp_path / "report")]) == 0
+
+
+@pytest.mark.parametrize("critics", ["0", "101", "two"])
+def test_a_number_of_critics_that_cannot_be_is_rejected(
+    critics: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--method", "TD3", "--critics", critics]) == 2
+    assert "critics is" in capsys.readouterr().err

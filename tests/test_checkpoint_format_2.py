@@ -1,0 +1,81 @@
+"""Runs that version 0.2 began, whose checkpoints have format 2, are resumed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import sparl
+from resuming import results, stopped_at
+from sparl.cli import main
+from sparl.training.checkpoint import MANIFEST, STATE, _own_digest
+from sparl.training.checkpoint_format_2 import _COLUMNS
+from sparl.training.tensors import digest, pack
+
+FIELDS = {
+    "env": "Hopper-v5", "steps": 240, "warmup_env_steps": 100, "hidden": (20, 12),
+    "batch_size": 16, "evaluate_every_env_steps": 120, "evaluation_episodes": 1, "threads": 1,
+    "rewire_every_updates": 20, "quiet": True,
+}  # fmt: skip
+
+
+def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
+    """Write a checkpoint as version 0.2 did; returns its topology updates.
+
+    Args:
+        checkpoint: its folder.
+        first: a number to put in the place of the first one.
+    """
+    state, rows = {}, 0
+    by_owner: dict[str, list[np.ndarray]] = {}
+    loaded = safetensors.numpy.load_file(checkpoint / STATE)
+    for path, array in loaded.items():
+        owner, separator, _ = path.partition("topology_updates.")
+        if not separator:
+            state[path] = array
+        elif owner not in by_owner:
+            columns = [loaded[f"{owner}{separator}{name}"] for name in _COLUMNS]
+            by_owner[owner] = columns
+            table = np.array(columns, np.float64).T.reshape(-1, len(_COLUMNS)).copy()
+            if first is not None:
+                table.reshape(-1)[0] = first
+            state[f"{owner}evolutions"] = table
+            rows += len(table)
+    data = pack(state)
+    (checkpoint / STATE).write_bytes(data)
+    content = json.loads((checkpoint / MANIFEST).read_text())
+    content |= {"format": 2, "file": {"bytes": len(data), "sha256": digest(data)}}
+    del content["sha256"]
+    content["sha256"] = _own_digest(content)
+    (checkpoint / MANIFEST).write_text(json.dumps(content))
+    return rows
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    path = tmp_path / "stopped"
+    with stopped_at(190):
+        sparl.train("DS-TD3", run_dir=str(path), **FIELDS)
+    return path
+
+
+def test_it_resumes_bit_for_bit(stopped: Path, tmp_path: Path) -> None:
+    sparl.train("DS-TD3", run_dir=str(tmp_path / "whole"), **FIELDS)
+    assert rewrite(stopped / "checkpoint-190") > 0
+    sparl.resume(stopped, quiet=True)
+    assert results(stopped) == results(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("value", [-1.0, 1e300])
+def test_a_number_that_cannot_be_is_rejected(
+    stopped: Path, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(stopped / "checkpoint-190", first=value)
+    assert main(["resume", str(stopped)]) != 0
+    assert "checkpoint-190/manifest.json: cannot be used (ValueError: evolutions holds" in (
+        capsys.readouterr().err
+    )
