@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+HOSTILE_SECONDS ?= 3600
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -name '*.py' -o -name '*.pyi')
 
-.PHONY: train test test-extras release check lint types native native-arm format clean
+.PHONY: train test test-extras test-hostile release check lint types native native-arm format clean
 
 train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
@@ -36,13 +37,24 @@ types: $(VENV)/installed-dev  ## check types, and that the stub of the native mo
 	$(BIN)/python -m nanobind.stubgen -q -m sparl._native -o build/_native.pyi
 	diff build/_native.pyi src/sparl/_native.pyi
 
+# Builds the core's own test programs under $$sanitizer.
+sanitized = PATH="$(abspath $(BIN)):$$PATH" && cmake -S . -B build/$$sanitizer \
+  -DSPARL_NATIVE_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+  -DCMAKE_CXX_FLAGS="-fsanitize=$$sanitizer -fno-sanitize-recover=all" >/dev/null && \
+  cmake --build build/$$sanitizer --parallel 2
+
 native: $(VENV)/installed-dev  ## run the core's own tests under sanitizers
 	for sanitizer in thread address,undefined; do \
-	  PATH="$(abspath $(BIN)):$$PATH" && cmake -S . -B build/$$sanitizer -DSPARL_NATIVE_TESTS=ON \
-	    -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-	    -DCMAKE_CXX_FLAGS="-fsanitize=$$sanitizer -fno-sanitize-recover=all" >/dev/null && \
-	  cmake --build build/$$sanitizer --parallel 2 && build/$$sanitizer/native_tests || exit 1; \
+	  $(sanitized) && build/$$sanitizer/native_tests && build/$$sanitizer/native_fuzz 10 || exit 1; \
 	done
+
+test-hostile: $(VENV)/installed-dev  ## search for harmful files for HOSTILE_SECONDS
+	sanitizer=address,undefined; $(sanitized)
+	@seed=$$(date +%s); failed=0; \
+	build/address,undefined/native_fuzz $$(($(HOSTILE_SECONDS) / 4)) $$seed || failed=1; \
+	$(BIN)/python tests/fuzz/loaders.py --seconds $$(($(HOSTILE_SECONDS) / 4)) --seed $$seed || failed=1; \
+	$(BIN)/python tests/hostile/campaign.py --seconds $$(($(HOSTILE_SECONDS) / 2)) --seed $$seed || failed=1; \
+	exit $$failed
 
 native-arm: $(VENV)/installed-dev  ## run them for 64-bit ARM, cross-compiled and emulated
 	PATH="$(abspath $(BIN)):$$PATH" && cmake -S . -B build/arm -DSPARL_NATIVE_TESTS=ON \

@@ -18,7 +18,8 @@ import numpy as np
 
 from sparl import _native
 from sparl.bench.timing import seconds
-from sparl.networks.mlp import Layout, Network
+from sparl.networks.layout import Layout
+from sparl.networks.network import Network
 from sparl.sparse.pattern import Pattern
 
 N_OBS, N_ACT = 17, 6
@@ -34,7 +35,7 @@ def network(n_in: int, width: int, n_out: int, density: float) -> Network:
     for a, b in pairwise(sizes):
         count = max(1, round(density * a * b)) if b > N_ACT else a * b
         patterns.append(Pattern(a, b, np.sort(rng.permutation(a * b)[:count])))
-    layout = Layout([patterns], "linear", N_OBS)
+    layout = Layout.mlp([patterns], "linear", N_OBS)
     return Network(layout, rng.normal(size=layout.parameters).astype(np.float32) / 10)
 
 

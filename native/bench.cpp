@@ -45,7 +45,7 @@ double seconds_per_call(const Layer& layer, Timed what, uint32_t batch, double l
   const auto product = [&](const float* in, float* out) {
     for (uint32_t i = 0; i < tiles.count; i++) {
       const uint32_t at = tiles.first(i);
-      k.product(blocks.view(), values.data(), nullptr, in + at, out + at, nullptr, Edge::none,
+      k.product(blocks.view(), values.data(), nullptr, in + at, out + at, nullptr, Epilogue::none,
                 stride, tiles.size(i));
     }
   };

@@ -1,11 +1,10 @@
-// Passes over flat arrays, cut among the threads: actions and target updates; and Adam's scalars.
+// Passes over flat arrays, cut among threads: target updates; and Adam's scalars.
 #pragma once
 #include "kernels.h"
-#include "threads.h"
-#include <atomic>
+#include "thread_pool.h"
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 namespace sparl {
 
@@ -16,55 +15,19 @@ struct AdamSettings {
 // The scalars of a step of Adam; `step` counts from 1. Kingma & Ba 2015, algorithm 1.
 AdamStep adam_step(uint64_t step, const AdamSettings&);
 
-// Actions drawn from a squashed Gaussian, `rows` of them: heads [rows, 2 n] are means and then what
-// the standard deviations follow from; see the kernel. log_density [rows]: summed over the action.
-void squashed_normal(size_t rows, size_t n, const float* heads, const float* noise, bool smooth,
-                     float* action, float* log_density, float* std, float* slope);
-
-// The way back: d_heads [rows, 2 n] is dL/dheads with the noise held fixed,  dL/du = d_action (1 -
-// action^2) + 2 d_log_density action,  dL/dlog_std = dL/du std noise - d_log_density.
-void squashed_normal_gradient(size_t rows, size_t n, const float* action, const float* std,
-                              const float* noise, const float* slope, const float* d_action,
-                              float d_log_density, float* d_heads);
+// Calls body(first, count) for parts of [0, n), one for each thread as long as they are long
+// enough: a part stays in its thread's cache.
+template <class Body>
+void in_parts(ThreadPool& pool, size_t n, const Body& body) {
+  constexpr size_t kLeast = 4096; // elements that are worth a thread
+  const size_t parts = std::min<size_t>(pool.threads(), (n + kLeast - 1) / kLeast);
+  pool.parallel_for(uint32_t(parts), [&](uint32_t i) {
+    const size_t first = n * i / parts;
+    body(first, n * (i + 1) / parts - first);
+  });
+}
 
 // target = target + tau (online - target)
-void follow(size_t n, float* target, const float* online, float tau);
-
-// Target parameters that follow online ones whose layout is another: piece by piece, either one to
-// one or a layer that keeps a pattern of its own within a budget (Sokar et al., algorithm 3).
-class Follower {
- public:
-  struct Piece {
-    size_t target_at, target_size, online_at, online_size;
-    // Of a layer over the union of the online pattern and the target's leftovers, for each entry:
-    // its slot in the online layer, online_size where there is none, and its index in canonical
-    // order. Empty: one to one, and the sizes are equal.
-    std::vector<uint32_t> source, canonical;
-    size_t budget;
-  };
-
-  // Throws std::invalid_argument if a piece contradicts itself.
-  explicit Follower(std::vector<Piece> pieces);
-  Follower(const Follower&) = delete;
-  Follower& operator=(const Follower&) = delete;
-
-  // One to one: target = target + tau (online - target). A layer: the same, with online = 0 where
-  // it has no such connection; then all but the `budget` entries of largest magnitude become 0,
-  // ties by ascending canonical. Done at the latest when what it returns is finished; this, the
-  // target and the online array must last until then, the online one unchanged.
-  Later follow(float* target, const float* online, float tau) const;
-
-  size_t target_end() const { return target_end_; } // parameters that the pieces reach into
-  size_t online_end() const { return online_end_; }
-
- private:
-  void follow_layer(size_t index, float* target, const float* online, float tau) const;
-
-  std::vector<Piece> copies_, layers_;
-  std::vector<std::vector<uint32_t>> leftovers_; // of each layer: entries without a source
-  // Of each layer, the magnitude below which entries were looked at last; nothing but a guess.
-  mutable std::vector<std::atomic<float>> guess_;
-  size_t target_end_ = 0, online_end_ = 0;
-};
+void follow(ThreadPool&, size_t n, float* target, const float* online, float tau);
 
 } // namespace sparl

@@ -35,7 +35,7 @@ struct BlocksView {
 };
 
 // What happens to a sum when it leaves the registers.
-enum class Edge {
+enum class Epilogue {
   none, // y = s
   relu, // y = s < 0 ? 0 : s            (NaN stays NaN)
   gate  // y = gate[r][b] > 0 ? s : 0   (derivative of a ReLU whose output was gate)
@@ -53,17 +53,17 @@ struct Kernels {
   uint32_t max_vectors; // widest batch tile of `product`, in vectors
 
   // X[f][b] = from[b][f] for b < batch, and 0 up to `samples`; `from` is row-major.
-  void (*take_in)(uint32_t batch, uint32_t features, const float* from, float* x, size_t stride,
-                  uint32_t samples);
+  void (*pack)(uint32_t batch, uint32_t features, const float* from, float* x, size_t stride,
+               uint32_t samples);
 
   // to[b][f] = y[f][b] for b < batch; `to` is row-major.
-  void (*hand_out)(uint32_t batch, uint32_t features, const float* y, size_t stride, float* to);
+  void (*unpack)(uint32_t batch, uint32_t features, const float* y, size_t stride, float* to);
 
-  // Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b]) for `samples` <= lanes max_vectors samples at
-  // x, y and gate. bias may be null. Each sum runs in kernel order, so a sample's result does not
-  // depend on the batch it sits in.
+  // Y[r][b] = epilogue(bias[r] + sum_c W[r][c] X[c][b]) for `samples` <= lanes max_vectors samples
+  // at x, y and gate. bias may be null. Each sum runs in kernel order, so a sample's result does
+  // not depend on the batch it sits in.
   void (*product)(const BlocksView&, const float* values, const float* bias, const float* x,
-                  float* y, const float* gate, Edge, size_t stride, uint32_t samples);
+                  float* y, const float* gate, Epilogue, size_t stride, uint32_t samples);
 
   // y = tanh(y), for `rows` rows.
   void (*tanh_rows)(uint32_t rows, float* y, size_t stride, uint32_t samples);

@@ -40,7 +40,7 @@ SPARL_INLINE Narrow narrow(Vec v) { return narrow(v, std::make_index_sequence<kS
   M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
 // clang-format on
 
-// ---------------------------------------------------------------- take in
+// ---------------------------------------------------------------- pack
 // X[f][b] = from[b][f]
 // Tile     `lanes` samples x `lanes` features, transposed in registers: step S exchanges the
 //          off-diagonal S x S blocks of all squares of 2 S x 2 S.
@@ -68,8 +68,8 @@ SPARL_INLINE void turn(Vec* v) {
   }
 }
 
-void take_in(uint32_t batch, uint32_t features, const float* from, float* x, size_t stride,
-             uint32_t samples) {
+void pack(uint32_t batch, uint32_t features, const float* from, float* x, size_t stride,
+          uint32_t samples) {
   if (features < kLanes) {
     for (uint32_t f = 0; f < features; f++)
       for (uint32_t b = 0; b < samples; b++)
@@ -99,12 +99,12 @@ void take_in(uint32_t batch, uint32_t features, const float* from, float* x, siz
     }
 }
 
-// ---------------------------------------------------------------- hand out
+// ---------------------------------------------------------------- unpack
 // to[b][f] = y[f][b]
-// Tile, tail and rounding as of take in, of which this is the way back; what is read of y beyond
+// Tile, tail and rounding as of pack, whose inverse this is; what is read of y beyond
 // the batch is padding.
 
-void hand_out(uint32_t batch, uint32_t features, const float* y, size_t stride, float* to) {
+void unpack(uint32_t batch, uint32_t features, const float* y, size_t stride, float* to) {
   if (features < kLanes) {
     for (uint32_t f = 0; f < features; f++)
       for (uint32_t b = 0; b < batch; b++) to[size_t(b) * features + f] = y[f * stride + b];
@@ -126,7 +126,7 @@ void hand_out(uint32_t batch, uint32_t features, const float* y, size_t stride, 
 }
 
 // ---------------------------------------------------------------- product
-// Y[r][b] = edge(bias[r] + sum_c W[r][c] X[c][b])
+// Y[r][b] = epilogue(bias[r] + sum_c W[r][c] X[c][b])
 // Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 where there are 16); with
 //          Tail a narrow vector behind them.
 // Loads    one vector per column and T; shared by the pattern's rows: .5 per multiply-add at
@@ -161,15 +161,15 @@ SPARL_INLINE void multiply_group(uint32_t count, const uint32_t* column, const f
 }
 
 template <class V>
-SPARL_INLINE V at_edge(V s, Edge edge, const V* gate) {
-  if (edge == Edge::relu) return s < 0.0f ? V{} : s;
-  if (edge == Edge::gate) return *gate > 0.0f ? s : V{};
+SPARL_INLINE V finished(V s, Epilogue epilogue, const V* gate) {
+  if (epilogue == Epilogue::relu) return s < 0.0f ? V{} : s;
+  if (epilogue == Epilogue::gate) return *gate > 0.0f ? s : V{};
   return s;
 }
 
 template <uint32_t T, bool Tail>
 void product_tile(const BlocksView& m, const float* values, const float* bias, const float* x,
-                  float* y, const float* gate, Edge edge, size_t stride) {
+                  float* y, const float* gate, Epilogue epilogue, size_t stride) {
   for (uint32_t block = 0; block < m.block_count; block++) {
     const uint32_t first_row = block * kBlockRows;
     const uint32_t rows = m.rows - first_row < kBlockRows ? m.rows - first_row : kBlockRows;
@@ -202,20 +202,20 @@ void product_tile(const BlocksView& m, const float* values, const float* bias, c
       Vec* out = reinterpret_cast<Vec*>(y + (first_row + r) * stride);
       const Vec* open = reinterpret_cast<const Vec*>(gate ? gate + (first_row + r) * stride : y);
 #pragma GCC unroll 4
-      for (uint32_t i = 0; i < T; i++) out[i] = at_edge(sum[r][i], edge, open + i);
+      for (uint32_t i = 0; i < T; i++) out[i] = finished(sum[r][i], epilogue, open + i);
       if (Tail)
         *reinterpret_cast<Narrow*>(out + T) =
-            at_edge(tail[r], edge, reinterpret_cast<const Narrow*>(open + T));
+            finished(tail[r], epilogue, reinterpret_cast<const Narrow*>(open + T));
     }
   }
 }
 
 void product(const BlocksView& m, const float* values, const float* bias, const float* x, float* y,
-             const float* gate, Edge edge, size_t stride, uint32_t samples) {
+             const float* gate, Epilogue epilogue, size_t stride, uint32_t samples) {
   switch (samples * 2 / kLanes) {
 #define SPARL_CASE(halves) \
   case halves:             \
-    return product_tile<halves / 2, halves % 2>(m, values, bias, x, y, gate, edge, stride);
+    return product_tile<halves / 2, halves % 2>(m, values, bias, x, y, gate, epilogue, stride);
     SPARL_CASE(2)
     SPARL_CASE(4)
 #if SPARL_LANES == 16
@@ -458,44 +458,7 @@ void tanh_rows(uint32_t rows, float* y, size_t stride, uint32_t samples) {
   }
 }
 
-// ---------------------------------------------------------------- squashed normal
-// log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|))), and the last logarithm, of 1 + z in
-// [1, 2], by its series in z / (2 + z) <= 1/3: seven terms, the eighth is below 2e-8 of the sum.
-
-SPARL_INLINE Vec log1p_of(Vec z) { // for z in [0, 1]
-  const Vec t = z / (2.0f + z), square = t * t;
-  Vec p = Vec{} + 1.0f / 13;
-  p = p * square + 1.0f / 11;
-  p = p * square + 1.0f / 9;
-  p = p * square + 1.0f / 7;
-  p = p * square + 1.0f / 5;
-  p = p * square + 1.0f / 3;
-  return 2.0f * t * (p * square + 1.0f);
-}
-
-void squashed_normal(size_t n, const float* mean, const float* head, const float* noise,
-                     bool smooth, float* action, float* log_density, float* std, float* slope) {
-  for (size_t i = 0; i < n; i += kLanes) {
-    const size_t bytes = (n - i < kLanes ? n - i : kLanes) * sizeof(float);
-    const auto load = [&](const float* from) {
-      Vec v{};
-      __builtin_memcpy(&v, from + i, bytes);
-      return v;
-    };
-    const auto store = [&](Vec v, float* to) { __builtin_memcpy(to + i, &v, bytes); };
-    const Vec x = load(head), eps = load(noise), t = tanh_of(x);
-    const Vec clamped = x < -20.0f ? Vec{} - 20.0f : x > 2.0f ? Vec{} + 2.0f : x;
-    const Vec l = smooth ? 3.5f * (t + 1.0f) - 5.0f : clamped;
-    const Vec sigma = exp_of(l), u = load(mean) + sigma * eps;
-    const Vec size = u < 0.0f ? -u : u;
-    const Vec far = size > 43.0f ? Vec{} + 43.0f : size; // exp(-86) is nothing beside 1
-    const Vec squash = 2.0f * (0.693147181f - size - log1p_of(exp_of(-2.0f * far)));
-    store(tanh_of(u), action);
-    store(-0.5f * eps * eps - l - 0.918938533f - squash, log_density);
-    store(sigma, std);
-    store(smooth ? 3.5f * (1.0f - t * t) : x == clamped ? Vec{} + 1.0f : Vec{}, slope);
-  }
-}
+#include "squashed_normal.inl"
 
 // ---------------------------------------------------------------- flat passes
 // Element by element, vectorised by the compiler. There is no reordering, so that results do not
@@ -600,8 +563,8 @@ void gather(size_t n, const float* __restrict values, const uint32_t* __restrict
   for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
 }
 
-const Kernels table = {SPARL_ISA_NAME,  kLanes,       kStep,     kMaxVectors,     take_in,
-                       hand_out,        product,      tanh_rows, weight_gradient, bias_gradient,
+const Kernels table = {SPARL_ISA_NAME,  kLanes,       kStep,     kMaxVectors,     pack,
+                       unpack,          product,      tanh_rows, weight_gradient, bias_gradient,
                        squashed_normal, adam,         follow,    follow_gathered, collect_small,
                        multiply_adds,   column_total, gather};
 

@@ -1,6 +1,6 @@
 #include "network.h"
 #include "dispatch.h"
-#include "threads.h"
+#include "thread_pool.h"
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -21,30 +21,46 @@ struct FreeBuffers {
   static constexpr size_t kKept = 32, kKeptFloats = size_t(16) << 20; // 64 MiB a thread
   std::vector<FreeBuffer> list;
   size_t floats = 0;
-  static thread_local bool gone; // the thread has ended; buffers that outlive it are freed
+  static thread_local bool ended; // the thread has; buffers that outlive it are freed
   FreeBuffers() { list.reserve(kKept); }
   ~FreeBuffers() {
     for (const FreeBuffer& free : list) std::free(free.data);
-    gone = true;
+    ended = true;
   }
 };
-thread_local bool FreeBuffers::gone = false;
+thread_local bool FreeBuffers::ended = false;
 thread_local FreeBuffers free_buffers;
 
 constexpr size_t kTileFloats = 65536;   // activations of a layer that stay in a second-level cache
 constexpr size_t kGathered = 8192;      // values per work item of a gather
 constexpr uint32_t kGradientBlocks = 8; // blocks of rows per work item of a weight gradient
 
-uint32_t share(uint32_t members) { return (threads() + members - 1) / members; } // of the threads
+uint32_t share(const ThreadPool& pool, uint32_t members) { // of the threads, for each member
+  return (pool.threads() + members - 1) / members;
+}
 
 // Samples of a tile, feature-major; zeros beyond the batch.
-void take_in(const std::vector<Input>& inputs, uint32_t batch, uint32_t first, uint32_t size,
-             float* x, size_t stride, const Kernels& k) {
+void pack(const std::vector<Input>& inputs, uint32_t batch, uint32_t first, uint32_t size, float* x,
+          size_t stride, const Kernels& k) {
   for (const Input& input : inputs) {
-    k.take_in(std::min(size, batch - first), input.features,
-              input.data + size_t(first) * input.features, x, stride, size);
+    if (input.stride)
+      for (uint32_t f = 0; f < input.features; f++)
+        std::copy_n(input.data + f * input.stride + first, size, x + f * stride);
+    else
+      k.pack(std::min(size, batch - first), input.features,
+             input.data + size_t(first) * input.features, x, stride, size);
     x += input.features * stride;
   }
+}
+
+// dL/d(pre-activation) from dL/dy, in place; y is what the activation gave.
+void differentiate(Activation activation, uint32_t rows, const float* y, float* dy, size_t stride,
+                   uint32_t samples) {
+  for (uint32_t r = 0; r < rows; r++, y += stride, dy += stride)
+    for (uint32_t b = 0; b < samples; b++) {
+      if (activation == Activation::tanh) dy[b] *= 1.0f - y[b] * y[b];
+      if (activation == Activation::relu) dy[b] = y[b] > 0 ? dy[b] : 0.0f;
+    }
 }
 
 } // namespace
@@ -76,7 +92,7 @@ size_t row_stride(uint32_t batch) {
 }
 
 Buffer::Buffer(size_t floats) : capacity_((std::max<size_t>(floats, 1) + 15) / 16 * 16) {
-  if (!FreeBuffers::gone) {
+  if (!FreeBuffers::ended) {
     auto& list = free_buffers.list; // the latest first: it may still be in a cache
     for (size_t i = list.size(); i-- > 0;)
       if (list[i].capacity == capacity_) {
@@ -92,7 +108,7 @@ Buffer::Buffer(size_t floats) : capacity_((std::max<size_t>(floats, 1) + 15) / 1
 
 Buffer::~Buffer() {
   if (!data_) return;
-  if (FreeBuffers::gone || capacity_ > FreeBuffers::kKeptFloats) {
+  if (FreeBuffers::ended || capacity_ > FreeBuffers::kKeptFloats) {
     std::free(data_);
     return;
   }
@@ -116,9 +132,20 @@ float* Trace::output_of(uint32_t member, uint32_t layer) const {
   return activations.data() + row * stride();
 }
 
-Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members, Output output)
-    : layers_(std::move(members)), output_(output) {
+PackedInput::PackedInput(const float* from, uint32_t batch_, uint32_t features_)
+    : batch(batch_), features(features_), values(features_ * row_stride(batch_)) {
+  const size_t stride = row_stride(batch);
+  kernels().pack(batch, features, from, values.data(), stride, uint32_t(stride));
+}
+
+Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members,
+             std::vector<Activation> activations)
+    : layers_(std::move(members)), activations_(std::move(activations)) {
   if (layers_.empty() || layers_[0].empty()) throw std::invalid_argument("stack: no layers");
+  if (activations_.size() != layers_[0].size())
+    throw std::invalid_argument("stack: " + std::to_string(activations_.size()) +
+                                " activations for " + std::to_string(layers_[0].size()) +
+                                " layers");
   offsets_.push_back(0);
   for (const auto& stack : layers_) {
     if (stack.size() != layers_[0].size())
@@ -152,14 +179,21 @@ float* Stack::walk(const Kernels& k, const float* parameters, uint32_t member, c
     y = out(l);
     k.product(layer(member, l).forward.view(), parameters + weights_at(member, l),
               parameters + biases_at(member, l), x, y, nullptr,
-              l + 1 < depth() ? Edge::relu : Edge::none, stride, samples);
+              activations_[l] == Activation::relu ? Epilogue::relu : Epilogue::none, stride,
+              samples);
+    if (activations_[l] == Activation::tanh)
+      k.tanh_rows(layer(member, l).n_out, y, stride, samples);
     x = y;
   }
-  if (output_ == Output::tanh) k.tanh_rows(n_out(), y, stride, samples);
   return y;
 }
 
-Stack::Transposed Stack::transposed(const Kernels& k, const float* parameters,
+std::vector<Stack::ParameterBlock> Stack::blocks(uint32_t member, uint32_t l) const {
+  return {{"weight", weights_at(member, l), layer(member, l).connections()},
+          {"bias", biases_at(member, l), layer(member, l).n_out}};
+}
+
+Stack::Transposed Stack::transposed(ThreadPool& pool, const Kernels& k, const float* parameters,
                                     uint32_t first_member, uint32_t members,
                                     uint32_t first_layer) const {
   const uint32_t layers = depth() - std::min(first_layer, depth());
@@ -179,7 +213,7 @@ Stack::Transposed Stack::transposed(const Kernels& k, const float* parameters,
     end += size;
   }
   Transposed result{first_member, first_layer, layers, std::move(at), Buffer(end)};
-  parallel_for(uint32_t(parts.size()), [&](uint32_t i) {
+  pool.parallel_for(uint32_t(parts.size()), [&](uint32_t i) {
     const Part& part = parts[i];
     k.gather(part.count, parameters + weights_at(part.member, part.layer),
              layer(part.member, part.layer).transposed_slots.data() + part.first,
@@ -188,13 +222,17 @@ Stack::Transposed Stack::transposed(const Kernels& k, const float* parameters,
   return result;
 }
 
-template <class Gate, class Dx>
+template <class X, class Dx>
 void Stack::walk_back(const Kernels& k, const Transposed& weights, uint32_t member, const float* dy,
-                      const Gate& gate, const Dx& dx, size_t stride, uint32_t samples) const {
+                      const X& x, const Dx& dx, size_t stride, uint32_t samples) const {
   for (uint32_t l = depth(); l-- > weights.first_layer;) {
+    const Activation before = l > 0 ? activations_[l - 1] : Activation::none;
+    const bool gated = before == Activation::relu; // ReLU's derivative costs the product nothing
     float* to = dx(l);
     k.product(layer(member, l).transposed.view(), weights.of(member, l), nullptr, dy, to,
-              l > 0 ? gate(l) : nullptr, l > 0 ? Edge::gate : Edge::none, stride, samples);
+              gated ? x(l) : nullptr, gated ? Epilogue::gate : Epilogue::none, stride, samples);
+    if (before == Activation::tanh)
+      differentiate(before, layer(member, l).n_in, x(l), to, stride, samples);
     dy = to;
   }
 }
@@ -205,59 +243,60 @@ size_t Stack::rows_before(uint32_t l) const {
   return rows;
 }
 
-Trace Stack::forward(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
-                     float* output) const {
+Trace Stack::forward(ThreadPool& pool, const float* parameters, const std::vector<Input>& inputs,
+                     uint32_t batch, float* output) const {
   const size_t floats = (n_in() + members() * width_) * row_stride(batch);
   Trace trace{shared_from_this(), &kernels(), batch, Buffer(floats)};
   const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();
 
-  const Tiles tiles(trace.samples(), widest_, share(members()), k);
-  parallel_for(tiles.count, [&](uint32_t item) {
+  const Tiles tiles(trace.samples(), widest_, share(pool, members()), k);
+  pool.parallel_for(tiles.count, [&](uint32_t item) {
     const uint32_t at = tiles.first(item);
-    take_in(inputs, batch, at, tiles.size(item), trace.input() + at, stride, k);
+    pack(inputs, batch, at, tiles.size(item), trace.input() + at, stride, k);
   });
-  parallel_for(members() * tiles.count, [&](uint32_t item) {
+  pool.parallel_for(members() * tiles.count, [&](uint32_t item) {
     const uint32_t member = item / tiles.count;
     const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
     const auto out = [&](uint32_t l) { return trace.output_of(member, l) + at; };
     const float* y = walk(k, parameters, member, trace.input() + at, out, stride, size);
-    k.hand_out(std::min(size, batch - at), n_out(), y, stride,
-               output + (size_t(member) * batch + at) * n_out());
+    k.unpack(std::min(size, batch - at), n_out(), y, stride,
+             output + (size_t(member) * batch + at) * n_out());
   });
   return trace;
 }
 
-void Stack::outputs(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
-                    float* output) const {
+void Stack::outputs(ThreadPool& pool, const float* parameters, const std::vector<Input>& inputs,
+                    uint32_t batch, float* output) const {
   const Kernels& k = kernels();
-  const Tiles tiles(padded_samples(batch, k), widest_, share(members()), k);
+  const Tiles tiles(padded_samples(batch, k), widest_, share(pool, members()), k);
   const size_t stride = tiles.stride();
-  parallel_for(members() * tiles.count, [&](uint32_t item) {
+  pool.parallel_for(members() * tiles.count, [&](uint32_t item) {
     const uint32_t member = item / tiles.count;
     const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
-    const Buffer room(2 * widest_ * stride); // the thread's last one, still in its caches
-    const auto part = [&](uint32_t i) { return room.data() + (i % 2) * widest_ * stride; };
-    take_in(inputs, batch, at, size, part(1), stride, k);
+    const Buffer buffer(2 * widest_ * stride); // the thread's last one, still in its caches
+    const auto part = [&](uint32_t i) { return buffer.data() + (i % 2) * widest_ * stride; };
+    pack(inputs, batch, at, size, part(1), stride, k);
     const float* y = walk(k, parameters, member, part(1), part, stride, size);
-    k.hand_out(std::min(size, batch - at), n_out(), y, stride,
-               output + (size_t(member) * batch + at) * n_out());
+    k.unpack(std::min(size, batch - at), n_out(), y, stride,
+             output + (size_t(member) * batch + at) * n_out());
   });
 }
 
-void Stack::value_and_input_gradient(const float* parameters, const std::vector<Input>& inputs,
-                                     uint32_t batch, uint32_t first_member, uint32_t members,
-                                     float weight, float* value, float* input_gradient) const {
+void Stack::value_and_input_gradient(ThreadPool& pool, const float* parameters,
+                                     const std::vector<Input>& inputs, uint32_t batch,
+                                     uint32_t first_member, uint32_t members, float weight,
+                                     float* value, float* input_gradient) const {
   const Kernels& k = kernels();
-  const Transposed weights = transposed(k, parameters, first_member, members, 0);
-  const Tiles tiles(padded_samples(batch, k), widest_, threads(), k);
+  const Transposed weights = transposed(pool, k, parameters, first_member, members, 0);
+  const Tiles tiles(padded_samples(batch, k), widest_, pool.threads(), k);
   const size_t stride = tiles.stride(), member_size = width_ * stride;
   const size_t dx_size = gradient_inputs() * stride;
-  parallel_for(tiles.count, [&](uint32_t item) {
+  pool.parallel_for(tiles.count, [&](uint32_t item) {
     const uint32_t at = tiles.first(item), size = tiles.size(item);
     const uint32_t samples = std::min(size, batch - at);
-    const Buffer room((n_in() + 2 * widest_) * stride + members * (member_size + dx_size));
-    float* const x = room.data();
+    const Buffer buffer((n_in() + 2 * widest_) * stride + members * (member_size + dx_size));
+    float* const x = buffer.data();
     float* const dys = x + n_in() * stride; // of one layer, and of the next
     float* const inputs_dx = dys + 2 * widest_ * stride;
     float* const activations = inputs_dx + members * dx_size;
@@ -265,7 +304,7 @@ void Stack::value_and_input_gradient(const float* parameters, const std::vector<
       return activations + e * member_size + rows_before(l) * stride;
     };
 
-    take_in(inputs, batch, at, size, x, stride, k);
+    pack(inputs, batch, at, size, x, stride, k);
     for (uint32_t e = 0; e < members; e++)
       walk(
           k, parameters, first_member + e, x, [&](uint32_t l) { return output_of(e, l); }, stride,
@@ -294,34 +333,31 @@ void Stack::value_and_input_gradient(const float* parameters, const std::vector<
       for (size_t row = 0; row < dx_size; row += stride)
         for (uint32_t b = 0; b < samples; b++)
           inputs_dx[row + b] += inputs_dx[e * dx_size + row + b];
-    k.hand_out(samples, gradient_inputs(), inputs_dx, stride,
-               input_gradient + size_t(at) * gradient_inputs());
+    k.unpack(samples, gradient_inputs(), inputs_dx, stride,
+             input_gradient + size_t(at) * gradient_inputs());
   });
 }
 
 // dL/d(pre-activation) of every layer, feature-major, member by member; with to_inputs the rows of
 // the differentiated inputs come first.
-Buffer Stack::backpropagate(const float* parameters, const Trace& trace,
+Buffer Stack::backpropagate(ThreadPool& pool, const float* parameters, const Trace& trace,
                             const float* output_gradient, bool to_inputs) const {
   const Kernels& k = *trace.kernels;
   const size_t stride = trace.stride();
   const uint32_t batch = trace.batch, outputs = n_out();
   const size_t rows = (to_inputs ? gradient_inputs() : 0) + width_;
   Buffer result(members() * rows * stride);
-  const Transposed weights = transposed(k, parameters, 0, members(), to_inputs ? 0 : 1);
-  const Tiles tiles(trace.samples(), widest_, share(members()), k);
-  parallel_for(members() * tiles.count, [&](uint32_t item) {
+  const Transposed weights = transposed(pool, k, parameters, 0, members(), to_inputs ? 0 : 1);
+  const Tiles tiles(trace.samples(), widest_, share(pool, members()), k);
+  pool.parallel_for(members() * tiles.count, [&](uint32_t item) {
     const uint32_t member = item / tiles.count;
     const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
     float* dy = result.data() + ((member + 1) * rows - outputs) * stride + at;
-    k.take_in(std::min(size, batch - at), outputs,
-              output_gradient + (size_t(member) * batch + at) * outputs, dy, stride, size);
-    if (output_ == Output::tanh) {
-      const float* y = trace.output_of(member, depth() - 1) + at;
-      for (uint32_t r = 0; r < outputs; r++)
-        for (uint32_t b = 0; b < size; b++)
-          dy[r * stride + b] *= 1.0f - y[r * stride + b] * y[r * stride + b];
-    }
+    k.pack(std::min(size, batch - at), outputs,
+           output_gradient + (size_t(member) * batch + at) * outputs, dy, stride, size);
+    if (output_activation() != Activation::none)
+      differentiate(output_activation(), outputs, trace.output_of(member, depth() - 1) + at, dy,
+                    stride, size);
     float* to = dy;
     walk_back(
         k, weights, member, dy, [&](uint32_t l) { return trace.output_of(member, l - 1) + at; },
@@ -370,42 +406,46 @@ void Stack::gradient_of(const Rows& rows, const Trace& trace, const Buffer& all_
   k.bias_gradient(biases_of(rows), dy + rows.row() * stride, stride, trace.samples(), biases);
 }
 
-void Stack::gradient(const float* parameters, const Trace& trace, const float* output_gradient,
-                     float* gradient, float* input_gradient) const {
-  const Buffer dy = backpropagate(parameters, trace, output_gradient, input_gradient != nullptr);
+void Stack::gradient(ThreadPool& pool, const float* parameters, const Trace& trace,
+                     const float* output_gradient, float* gradient, float* input_gradient) const {
+  const Buffer dy =
+      backpropagate(pool, parameters, trace, output_gradient, input_gradient != nullptr);
   const std::vector<Rows> all = all_rows(trace, input_gradient != nullptr);
-  parallel_for(uint32_t(all.size()), [&](uint32_t i) {
+  pool.parallel_for(uint32_t(all.size()), [&](uint32_t i) {
     const Rows& rows = all[i];
     gradient_of(rows, trace, dy, gradient + weights_at(rows),
                 gradient + biases_at(rows.member, rows.layer) + rows.row());
   });
-  if (input_gradient) hand_out_inputs(trace, dy, input_gradient);
+  if (input_gradient) unpack_inputs(pool, trace, dy, input_gradient);
 }
 
-Later Stack::adam_step(float* parameters, const Trace& trace, const float* output_gradient,
-                       float* m, float* v, const AdamStep& step) const {
-  auto dy = std::make_shared<Buffer>(backpropagate(parameters, trace, output_gradient, false));
+PendingWork Stack::adam_step(ThreadPool& pool, float* parameters, const Trace& trace,
+                             const float* output_gradient, float* m, float* v,
+                             const AdamStep& step) const {
+  auto dy =
+      std::make_shared<Buffer>(backpropagate(pool, parameters, trace, output_gradient, false));
   std::vector<Rows> all = all_rows(trace, false);
   const uint32_t count = uint32_t(all.size());
-  return Later(count, [=, &trace, dy = std::move(dy), all = std::move(all)](uint32_t i) {
-    const Rows& rows = all[i];
-    const size_t weights = weights_of(rows), biases = biases_of(rows);
-    thread_local std::vector<float> own_gradient;
-    std::vector<float>& gradient = own_gradient; // the thread's own is looked up once
-    if (gradient.size() < weights + biases) gradient.resize(weights + biases);
-    gradient_of(rows, trace, *dy, gradient.data(), gradient.data() + weights);
-    const auto take = [&](size_t at, size_t n, const float* g) {
-      trace.kernels->adam(n, parameters + at, g, m + at, v + at, step);
-    };
-    take(weights_at(rows), weights, gradient.data());
-    take(biases_at(rows.member, rows.layer) + rows.row(), biases, gradient.data() + weights);
-  });
+  return PendingWork(
+      pool, count, [=, &trace, dy = std::move(dy), all = std::move(all)](uint32_t i) {
+        const Rows& rows = all[i];
+        const size_t weights = weights_of(rows), biases = biases_of(rows);
+        thread_local std::vector<float> own_gradient;
+        std::vector<float>& gradient = own_gradient; // the thread's own is looked up once
+        if (gradient.size() < weights + biases) gradient.resize(weights + biases);
+        gradient_of(rows, trace, *dy, gradient.data(), gradient.data() + weights);
+        const auto take = [&](size_t at, size_t n, const float* g) {
+          trace.kernels->adam(n, parameters + at, g, m + at, v + at, step);
+        };
+        take(weights_at(rows), weights, gradient.data());
+        take(biases_at(rows.member, rows.layer) + rows.row(), biases, gradient.data() + weights);
+      });
 }
 
-void Stack::gradient_factors(const float* parameters, const Trace& trace,
+void Stack::gradient_factors(ThreadPool& pool, const float* parameters, const Trace& trace,
                              const float* output_gradient, uint32_t member, uint32_t layer,
                              float* dy, float* x) const {
-  const Buffer all = backpropagate(parameters, trace, output_gradient, false);
+  const Buffer all = backpropagate(pool, parameters, trace, output_gradient, false);
   const size_t stride = trace.stride();
   const Layer& here = this->layer(member, layer);
   const float* from = all.data() + (member * width_ + rows_before(layer)) * stride;
@@ -416,16 +456,17 @@ void Stack::gradient_factors(const float* parameters, const Trace& trace,
     std::memcpy(x + size_t(c) * trace.batch, in + c * stride, trace.batch * sizeof(float));
 }
 
-void Stack::hand_out_inputs(const Trace& trace, const Buffer& gradients, float* result) const {
+void Stack::unpack_inputs(ThreadPool& pool, const Trace& trace, const Buffer& gradients,
+                          float* result) const {
   const Kernels& k = *trace.kernels;
   const uint32_t inputs = gradient_inputs();
   const size_t stride = trace.stride();
-  const Tiles tiles(trace.samples(), widest_, share(members()), k);
-  parallel_for(members() * tiles.count, [&](uint32_t item) {
+  const Tiles tiles(trace.samples(), widest_, share(pool, members()), k);
+  pool.parallel_for(members() * tiles.count, [&](uint32_t item) {
     const uint32_t e = item / tiles.count, at = tiles.first(item % tiles.count);
-    k.hand_out(std::min(tiles.size(item % tiles.count), trace.batch - at), inputs,
-               gradients.data() + e * (inputs + width_) * stride + at, stride,
-               result + (size_t(e) * trace.batch + at) * inputs);
+    k.unpack(std::min(tiles.size(item % tiles.count), trace.batch - at), inputs,
+             gradients.data() + e * (inputs + width_) * stride + at, stride,
+             result + (size_t(e) * trace.batch + at) * inputs);
   });
 }
 

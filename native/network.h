@@ -1,9 +1,9 @@
 // Forward and backward through a stack of layers, for one or several members (an ensemble) at
-// once. Parameters are one flat array: member by member, layer by layer, weights in kernel order
-// and then biases. Hidden layers are ReLU; the output is linear or tanh.
+// once. Parameters are one flat array: member by member, layer by layer, block by block; a layer
+// has a block of weights in kernel order and one of biases. An activation follows each layer.
 #pragma once
 #include "pattern_blocks.h"
-#include "threads.h"
+#include "thread_pool.h"
 #include <memory>
 #include <vector>
 
@@ -47,11 +47,21 @@ class Buffer {
   size_t capacity_;
 };
 
-enum class Output { linear, tanh };
+enum class Activation { none, relu, tanh };
 
-struct Input { // [batch, features], row-major
-  const float* data;
+struct Input {
+  const float* data; // [batch, features], row-major; packed: [features, stride]
   uint32_t features;
+  size_t stride = 0; // of what is packed, else 0
+};
+
+// Samples in the layout of the kernels: packed once, it may be the input of any number of passes.
+struct PackedInput {
+  uint32_t batch, features;
+  Buffer values; // [features, row_stride(batch)], zeros beyond the batch
+
+  PackedInput(const float* from, uint32_t batch, uint32_t features);
+  Input input() const { return {values.data(), features, row_stride(batch)}; }
 };
 
 class Stack;
@@ -71,17 +81,24 @@ struct Trace {
 
 class Stack : public std::enable_shared_from_this<Stack> {
  public:
-  // members: equally shaped stacks of layers. Throws std::invalid_argument if they do not fit.
-  Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members, Output output);
+  // members: equally shaped lists of layers; activations: what follows each of a member's layers.
+  // Throws std::invalid_argument if they do not fit.
+  Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members,
+        std::vector<Activation> activations);
 
   uint32_t members() const { return uint32_t(layers_.size()); }
-  Output output() const { return output_; }
+  Activation output_activation() const { return activations_.back(); }
   uint32_t depth() const { return uint32_t(layers_[0].size()); }
   const Layer& layer(uint32_t member, uint32_t l) const { return *layers_[member][l]; }
   uint32_t n_in() const { return layer(0, 0).n_in; }
   uint32_t n_out() const { return layer(0, depth() - 1).n_out; }
   uint32_t gradient_inputs() const { return n_in() - layer(0, 0).first_gradient_input; }
   size_t parameters() const { return offsets_.back(); }
+  struct ParameterBlock { // named parameters of a layer, which lie together in the flat array
+    const char* name;
+    size_t first, size;
+  };
+  std::vector<ParameterBlock> blocks(uint32_t member, uint32_t l) const;
   size_t weights_at(uint32_t member, uint32_t l) const { return offsets_[member * depth() + l]; }
   size_t biases_at(uint32_t member, uint32_t l) const {
     return weights_at(member, l) + layer(member, l).connections();
@@ -90,34 +107,36 @@ class Stack : public std::enable_shared_from_this<Stack> {
   size_t rows_before(uint32_t l) const;   // of them, those of the layers before this one
 
   // output: [members, batch, n_out], row-major.
-  Trace forward(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
-                float* output) const;
+  Trace forward(ThreadPool&, const float* parameters, const std::vector<Input>& inputs,
+                uint32_t batch, float* output) const;
 
   // The same output, when nothing will go back: activations stay in caches.
-  void outputs(const float* parameters, const std::vector<Input>& inputs, uint32_t batch,
-               float* output) const;
+  void outputs(ThreadPool&, const float* parameters, const std::vector<Input>& inputs,
+               uint32_t batch, float* output) const;
 
   // value: [batch], of each sample the smallest output of `members` members, which are linear and
   // have one output; NaN where one is. input_gradient: [batch, gradient_inputs()] of weight
-  // sum(value); members that are equal share it. Both in one walk of each tile, through rooms of
+  // sum(value); members that are equal share it. Both in one walk of each tile, through buffers of
   // its own.
-  void value_and_input_gradient(const float* parameters, const std::vector<Input>& inputs,
-                                uint32_t batch, uint32_t first_member, uint32_t members,
-                                float weight, float* value, float* input_gradient) const;
+  void value_and_input_gradient(ThreadPool&, const float* parameters,
+                                const std::vector<Input>& inputs, uint32_t batch,
+                                uint32_t first_member, uint32_t members, float weight, float* value,
+                                float* input_gradient) const;
 
   // gradient: [parameters()] of sum(output * output_gradient), in the order of the parameters. If
   // input_gradient is not null: also that, [members, batch, gradient_inputs()], in the same pass.
-  void gradient(const float* parameters, const Trace&, const float* output_gradient,
+  void gradient(ThreadPool&, const float* parameters, const Trace&, const float* output_gradient,
                 float* gradient, float* input_gradient = nullptr) const;
 
   // One step of Adam down that gradient, m and v [parameters()]. Done at the latest when what it
   // returns is finished; the arrays and the trace must last until then.
-  Later adam_step(float* parameters, const Trace&, const float* output_gradient, float* m, float* v,
-                  const AdamStep&) const;
+  PendingWork adam_step(ThreadPool&, float* parameters, const Trace&, const float* output_gradient,
+                        float* m, float* v, const AdamStep&) const;
 
   // The factors of one layer's weight gradient, dW = dY X^T: dy [n_out, batch], x [n_in, batch].
-  void gradient_factors(const float* parameters, const Trace&, const float* output_gradient,
-                        uint32_t member, uint32_t layer, float* dy, float* x) const;
+  void gradient_factors(ThreadPool&, const float* parameters, const Trace&,
+                        const float* output_gradient, uint32_t member, uint32_t layer, float* dy,
+                        float* x) const;
 
  private:
   // A tile of samples through all layers of a member; layer l writes to out(l), which must not be
@@ -136,16 +155,17 @@ class Stack : public std::enable_shared_from_this<Stack> {
       return values.data() + at[(member - first_member) * layers + layer - first_layer];
     }
   };
-  Transposed transposed(const Kernels&, const float* parameters, uint32_t first_member,
+  Transposed transposed(ThreadPool&, const Kernels&, const float* parameters, uint32_t first_member,
                         uint32_t members, uint32_t first_layer) const;
 
-  // And back: dL/d(what layer l reads) goes to dx(l), through the ReLU whose output is gate(l).
-  template <class Gate, class Dx>
-  void walk_back(const Kernels&, const Transposed&, uint32_t member, const float* dy,
-                 const Gate& gate, const Dx& dx, size_t stride, uint32_t samples) const;
+  // And back, from dL/d(pre-activation) of the last layer: dx(l) receives dL/d(pre-activation) of
+  // the layer before l, whose output is x(l); of the first layer, dL/d(input).
+  template <class X, class Dx>
+  void walk_back(const Kernels&, const Transposed&, uint32_t member, const float* dy, const X& x,
+                 const Dx& dx, size_t stride, uint32_t samples) const;
 
-  Buffer backpropagate(const float* parameters, const Trace&, const float* output_gradient,
-                       bool to_inputs) const;
+  Buffer backpropagate(ThreadPool&, const float* parameters, const Trace&,
+                       const float* output_gradient, bool to_inputs) const;
   // Blocks of rows of a layer: a work item of a gradient.
   struct Rows {
     uint32_t member, layer, first, last;
@@ -159,10 +179,10 @@ class Stack : public std::enable_shared_from_this<Stack> {
   uint32_t biases_of(const Rows&) const;
   void gradient_of(const Rows&, const Trace&, const Buffer& dy, float* weights,
                    float* biases) const;
-  void hand_out_inputs(const Trace&, const Buffer& gradients, float* result) const;
+  void unpack_inputs(ThreadPool&, const Trace&, const Buffer& gradients, float* result) const;
 
   std::vector<std::vector<std::shared_ptr<const Layer>>> layers_;
-  Output output_;
+  std::vector<Activation> activations_; // of each layer
   std::vector<size_t> offsets_;
   size_t width_ = 0, widest_ = 0; // of a member: all layers' outputs; the widest array
 };

@@ -1,5 +1,7 @@
 #include "pattern_blocks.h"
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 namespace sparl {
 namespace {
@@ -89,11 +91,32 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
   return out;
 }
 
+void check_layer(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t count,
+                 uint32_t first_gradient_input) {
+  if (n_in == 0 || n_out == 0 || n_in >= 1u << 28 || n_out >= 1u << 28)
+    throw std::invalid_argument("layer: " + std::to_string(n_in) + " inputs and " +
+                                std::to_string(n_out) + " outputs; both must be in [1, 2^28)");
+  if (first_gradient_input > n_in)
+    throw std::invalid_argument("layer: first_gradient_input " +
+                                std::to_string(first_gradient_input) + " of " +
+                                std::to_string(n_in) + " inputs");
+  if (count >= size_t(UINT32_MAX))
+    throw std::invalid_argument("layer: " + std::to_string(count) +
+                                " connections, at most 2^32 - 2");
+  const int64_t end = int64_t(n_in) * n_out;
+  for (size_t i = 0; i < count; i++)
+    if (positions[i] < 0 || positions[i] >= end || (i && positions[i] <= positions[i - 1]))
+      throw std::invalid_argument("layer: positions must ascend strictly within [0, " +
+                                  std::to_string(end) + "); entry " + std::to_string(i) + " is " +
+                                  std::to_string(positions[i]));
+}
+
 } // namespace
 
 Layer::Layer(uint32_t n_in_, uint32_t n_out_, const int64_t* positions, size_t count,
              uint32_t first_gradient_input_)
-    : n_in(n_in_), n_out(n_out_), first_gradient_input(std::min(first_gradient_input_, n_in_)) {
+    : n_in(n_in_), n_out(n_out_), first_gradient_input(first_gradient_input_) {
+  check_layer(n_in, n_out, positions, count, first_gradient_input); // a file may have supplied them
   Rows by_output;
   by_output.start.assign(n_out + 1, 0);
   by_output.column.resize(count);

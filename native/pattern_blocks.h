@@ -26,7 +26,8 @@ struct Layer {
   std::vector<uint32_t> canonical_index;  // [N] of each kernel slot
   std::vector<uint32_t> transposed_slots; // kernel slot of each transposed slot
 
-  // positions: [count], strictly ascending, each below n_in n_out; checked by the caller.
+  // positions: [count], strictly ascending, each below n_in n_out. Throws std::invalid_argument if
+  // they are not, or if there are no or too many inputs, outputs or connections.
   Layer(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t count,
         uint32_t first_gradient_input);
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import sparl.report
 from sparl import user_modules
 
 
@@ -24,3 +27,15 @@ def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _nothing_imported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the modules of `--import` after each test, so that messages do not name them."""
     monkeypatch.setattr(user_modules, "_imported", [])
+
+
+@pytest.fixture
+def empty_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports draw nothing, which needs no optional package; tests/extras has real drawings."""
+    module = ModuleType("sparl.report.charts")
+    vars(module).update(
+        page_spec=lambda *_: {}, page_config=dict, javascript=str,
+        svg=lambda *_: "<svg/>", png=lambda _: b"",
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(sparl.report, "charts", module, raising=False)

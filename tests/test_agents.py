@@ -24,8 +24,8 @@ from sparl.configuration import FIELDS
 from sparl.cost import cost
 from sparl.labels import without_effect
 from sparl.methods import FAMILIES, METHODS, AgentPreset, Method, preset
-from sparl.networks.mlp import Array
 from sparl.replay.batch import Batch
+from sparl.types import Array
 
 SMALL: dict[str, Any] = {
     "steps": 240, "warmup_env_steps": 100, "hidden": (20, 12), "batch_size": 16,

@@ -18,7 +18,7 @@ from sparl.bench.timing import medians
 from sparl.bench.training import floor
 from sparl.cli import main
 from sparl.networks.adam import Adam
-from sparl.networks.mlp import Network
+from sparl.networks.network import Network
 from sparl.networks.target import OwnPatternTarget
 
 

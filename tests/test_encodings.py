@@ -50,10 +50,10 @@ def test_every_command_on_a_folder_of_any_bytes(name: str, tmp_path: Path) -> No
     for words in (
         ["evaluate"], ["info"], ["resume"], ["export", "--format", "npz"],
         ["export", "--format", "c", "--out", NAME + b".c"],
-        ["report", "--out", NAME + b".report"],
+        ["report", "--tables-only", "--out", NAME + b".report"],
     ):  # fmt: skip
         run(words[0], NAME, *words[1:])
-    assert (there.with_name(there.name + ".report") / "report.html").is_file()
+    assert (there.with_name(there.name + ".report") / "README.md").is_file()
 
     warm = [*SMALL, "--warm-start", NAME, "--run-dir", NAME + b"2"]
     run("train", *warm, "--steps", "90", "--stop-at", "55")
@@ -120,7 +120,7 @@ def test_a_tilde_is_the_home_folder_everywhere(
         ["evaluate", "~/run"], ["info", "~/run"], ["resume", "~/run"],
         ["export", "~/run", "--format", "npz", "--out", "~/exported"],
         ["archive", "~/run", "--to", "~/archive", *commit],
-        ["report", "~/run", "--out", "~/report"],
+        ["report", "--tables-only", "~/run", "--out", "~/report"],
         ["train", *SMALL, "--steps", "100", "--run-dir", "~/run", "--resume", "auto"],
         ["train", *SMALL, "--steps", "100", "--run-dir", "~/warm", "--warm-start", "~/run"],
         ["train", "--config", "~/run/config.toml", "--run-dir", "~/again"],

@@ -24,11 +24,11 @@ from sparl.export.c_header import TOLERANCE, VECTORS
 from sparl.export.c_source import CodedLayer, Tanh, c_source
 from sparl.export.policy import Layer, Policy
 from sparl.export.task import describe
-from sparl.networks.mlp import Array
 from sparl.sparse.pattern import Pattern
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.run_folder import RunFolder
+from sparl.types import Array
 
 SMALL = {
     "env": "Pendulum-v1", "steps": 300, "warmup_env_steps": 100, "hidden": (40, 24),
@@ -433,7 +433,7 @@ def test_plain_arrays(run: Path) -> None:
         agent.predict(observations), abs=2e-6
     )
     with np.load(run / "export" / "mine.npz") as stored:
-        assert stored["layer1.weight"].size == agent.actor.layout.patterns[0][1].connections
+        assert stored["layer1.weight"].size == agent.actor.layout.pattern((0, 1)).connections
         assert (stored["low"], stored["high"]) == (-2, 2)
 
 

@@ -13,7 +13,7 @@ import pytest
 def test_damaged_and_hostile_files_are_refused_or_fit_for_use() -> None:
     """Whatever was ever found, and some hundred cases more; in a process of bounded memory."""
     fuzzer = Path(__file__).parent / "fuzz" / "loaders.py"
-    words = [sys.executable, str(fuzzer), "--cases", "250"]
+    words = [sys.executable, str(fuzzer), "--cases", "250", "--seconds", "280"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "250 cases, 0 kinds of trouble"

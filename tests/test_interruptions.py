@@ -20,7 +20,7 @@ from sparl.build import build_agent
 from sparl.learner import SparseLearner
 from sparl.methods import preset
 from sparl.networks.adam import Adam
-from sparl.networks.mlp import Network
+from sparl.networks.network import Network
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
 from sparl.replay.batch import Batch
 

@@ -146,6 +146,12 @@ class Member:
         return Backward(weights[::-1], biases[::-1], factors[::-1], dy)
 
 
+def mlp(members: list[list[_native.Layer]], output: str) -> _native.Stack:
+    """With ReLU between the layers."""
+    depth = max((len(layers) for layers in members[:1]), default=0)
+    return _native.Stack(members, ["relu"] * (depth - 1) + [output] * (depth > 0))
+
+
 class Problem:
     """An ensemble in the engine and in the oracle, an input and a gradient of its output."""
 
@@ -165,7 +171,7 @@ class Problem:
             ]
             for member in patterns
         ]
-        self.stack = _native.Stack(layers, output)
+        self.stack = mlp(layers, output)
         self.parameters = np.full(self.stack.parameters, np.nan, np.float32)
         self.members = []
         for m, member in enumerate(patterns):
@@ -185,9 +191,10 @@ class Problem:
 
     def write(self, member: int, layer: int, weights: Array, biases: Array) -> None:
         """Set a layer's weights, given in kernel order, and its biases."""
-        at, then = self.stack.weights_at(member, layer), self.stack.biases_at(member, layer)
-        self.parameters[at : at + weights.size] = weights
-        self.parameters[then : then + biases.size] = biases
+        for (_, start, stop), values in zip(
+            self.stack.blocks(member, layer), (weights, biases), strict=True
+        ):
+            self.parameters[start:stop] = values
 
     @property
     def inputs(self) -> list[Array]:
@@ -406,7 +413,7 @@ def test_value_and_input_gradient_are_those_of_the_smallest_member_bit_for_bit(
 
 def test_equal_members_share_the_input_gradient(isa: str) -> None:
     """Three members of two inputs and no hidden layer: x, y, and 3 x + 3 y."""
-    stack = _native.Stack([[_native.Layer(2, 1, np.arange(2))] for _ in range(3)], "linear")
+    stack = _native.Stack([[_native.Layer(2, 1, np.arange(2))] for _ in range(3)], ["linear"])
     parameters = np.array([1, 0, 0, 0, 1, 0, 3, 3, 0], np.float32)  # each with its bias
     x = np.array([[1, 1], [1, 2], [2, 1], [0, 0], [-1, -1]], np.float32)
     value, dx = stack.value_and_input_gradient(parameters, [x], 6.0)
@@ -421,7 +428,7 @@ def test_where_a_member_is_not_a_number_the_value_is_not_either(isa: str, member
     x[41, 2] = np.inf
     parameters = p.parameters.copy()
     for m in (0, 1):  # infinity times 0 in one member, and cut off by the ReLU in the other
-        weights = parameters[p.stack.weights_at(m, 0) : p.stack.biases_at(m, 0)]
+        weights = parameters[slice(*p.stack.blocks(m, 0)[0][1:])]
         weights[:] = 0 if m == member else -1
     q, trace = p.stack.forward(parameters, [x])
     d = p.output_gradient
@@ -492,19 +499,17 @@ def test_a_trace_is_not_disturbed_by_later_passes(isa: str) -> None:
     assert np.array_equal(p.run_gradient(trace), wanted)
 
 
-def test_a_trace_of_other_kernels_gives_the_right_gradient_or_none() -> None:
+def test_a_trace_of_other_kernels_gives_the_gradient_of_those_kernels() -> None:
     """Fewer lanes leave less padding behind the batch than more lanes would read."""
     p = problem(Case((3, 4, 5), 1, 3))
     for hostile in (np.inf, np.nan):  # what recycled memory may hold
         p.stack.forward(p.parameters, [np.full((16, 3), hostile, np.float32)])
     _native.use_isa(ISAS[0])
     _, trace = p.run_forward()
+    wanted = p.run_gradient(trace)
     _native.use_isa(ISAS[-1])
-    try:
-        gradient = p.run_gradient(trace)
-    except ValueError:
-        return
-    assert_within(gradient, p.gradient)
+    np.testing.assert_array_equal(p.run_gradient(trace), wanted)
+    assert_within(wanted, p.gradient)
 
 
 def test_an_unknown_instruction_set_is_refused_by_name() -> None:
@@ -538,7 +543,7 @@ def test_nan_in_an_input_reaches_all_it_feeds_and_nothing_else(
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_nan_in_a_parameter_reaches_the_output(isa: str, layer: int) -> None:
     p = problem(Case((5, 17, 6, 3), 1, 33))
-    for at in (p.stack.weights_at(0, layer), p.stack.biases_at(0, layer)):
+    for _, at, _ in p.stack.blocks(0, layer):
         parameters = p.parameters.copy()
         parameters[at] = np.nan
         output, _ = p.stack.forward(parameters, [p.x])
@@ -552,7 +557,7 @@ def test_nan_in_the_output_gradient_reaches_the_gradients(isa: str) -> None:
     _, trace = p.run_forward()
     out = np.zeros_like(p.parameters)
     p.stack.gradient(p.parameters, trace, d, out)
-    at, then = p.stack.weights_at(0, 2), p.stack.biases_at(0, 2)
+    (_, at, _), (_, then, _) = p.stack.blocks(0, 2)
     assert list(np.isnan(out[then : then + 3])) == [False, True, False]
     of_output = np.empty(18, bool)
     of_output[p.layers[0][2].canonical_index] = np.isnan(out[at : at + 18])
@@ -658,7 +663,7 @@ import os, sys
 import numpy as np
 from sparl import _native
 layers = [_native.Layer(3, 8, np.arange(24)), _native.Layer(8, 2, np.arange(16))]
-stack = _native.Stack([layers], "linear")
+stack = _native.Stack([layers], ["relu"] * (len(layers) - 1) + ["linear"])
 parameters = np.linspace(-1, 1, stack.parameters, dtype=np.float32)
 def compute(batch=256):
     x = np.linspace(-1, 1, 3 * batch, dtype=np.float32).reshape(batch, 3)
@@ -707,7 +712,7 @@ _native.set_threads({threads})
 none = np.zeros(0, np.int64)
 width = 2_000_000
 stack = _native.Stack(
-    [[_native.Layer(4, width, none), _native.Layer(width, 1, none)]], "linear"
+    [[_native.Layer(4, width, none), _native.Layer(width, 1, none)]], ["relu", "linear"]
 )
 p, x = np.zeros(stack.parameters, np.float32), np.zeros((64, 4), np.float32)
 used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -779,7 +784,7 @@ def misaligned(values: Array) -> Array:
 def adam_step(p: Array, g: Array, m: Array, v: Array, *numbers: Any) -> None:
     """A step of n parameters: of an output layer whose only input is 1, so that dL/dw = dL/dy."""
     n = p.size
-    stack = _native.Stack([[_native.Layer(1, n, np.arange(n), 1)]], "linear")
+    stack = _native.Stack([[_native.Layer(1, n, np.arange(n), 1)]], ["linear"])
     whole = [misaligned(np.concatenate([part, np.zeros(n, np.float32)])) for part in (p, m, v)]
     _, trace = stack.forward(whole[0], [np.ones((1, 1), np.float32)])
     stack.adam_step(whole[0], trace, g.reshape(1, 1, n), *whole[1:], *numbers).finish()
@@ -950,12 +955,12 @@ def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
 def door_stack() -> tuple[_native.Stack, Array, _native.Trace]:
     """Two members of 3 -> 2, and a trace of a batch of 5; 8 parameters each."""
     layers = [[_native.Layer(3, 2, np.arange(6))] for _ in range(2)]
-    stack = _native.Stack(layers, "linear")
+    stack = mlp(layers, "linear")
     return stack, zeros(16), stack.forward(zeros(16), [zeros(5, 3)])[1]
 
 
 STACK, PARAMETERS, TRACE = door_stack()
-VALUE_STACK = _native.Stack([[_native.Layer(3, 1, np.arange(3))] for _ in range(2)], "linear")
+VALUE_STACK = _native.Stack([[_native.Layer(3, 1, np.arange(3))] for _ in range(2)], ["linear"])
 OTHER_STACK = door_stack()[0]
 COLUMNS = np.asfortranarray(zeros(5, 3))
 FROZEN = zeros(16)
@@ -1043,9 +1048,9 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError, "value_and_input_gradient: 2 outputs, must be one",
     ),
     "value tanh": (
-        lambda: _native.Stack([[_native.Layer(3, 1, np.arange(3))]], "tanh")
+        lambda: _native.Stack([[_native.Layer(3, 1, np.arange(3))]], ["tanh"])
         .value_and_input_gradient(zeros(4), [zeros(5, 3)], 1.0),
-        ValueError, "the output is tanh, must be linear",
+        ValueError, "the last layer must be linear",
     ),
     "value features": (
         lambda: VALUE_STACK.value_and_input_gradient(zeros(8), [zeros(5, 4)], 1.0),
@@ -1172,13 +1177,6 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "integers below": (
         lambda: _native.integers(np.random.PCG64(0), 0, 3), ValueError, "integers: below 0",
     ),
-    "standard normal generator": (
-        lambda: _native.standard_normal(np.random.default_rng(0), zeros(3)), AttributeError, "caps",
-    ),
-    "standard normal array": (
-        lambda: _native.standard_normal(np.random.PCG64(0), zeros(3, dtype=np.float64)),
-        TypeError, "must be float32, is float64",
-    ),
     "find sorted": (
         lambda: _native.find_sorted(np.arange(3), np.arange(3, dtype=np.int32)),
         TypeError, "needles must be int64, is int32",
@@ -1235,7 +1233,7 @@ def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.
     [
         ([], "linear", "no layers"),
         ([[]], "linear", "no layers"),
-        ([[some_layer(3, 2)]], "relu", "'relu', must be linear or tanh"),
+        ([[some_layer(3, 2)]], "sigmoid", "'sigmoid', must be linear, relu or tanh"),
         (
             [[some_layer(3, 2), some_layer(4, 1)]],
             "tanh",
@@ -1251,14 +1249,14 @@ def test_a_stack_refuses_layers_that_do_not_fit(
     members: list[list[_native.Layer]], output: str, says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        _native.Stack(members, output)
+        mlp(members, output)
 
 
 def test_a_stack_refuses_what_is_no_layer() -> None:
     script = """
 from sparl import _native
 try:
-    _native.Stack([[None]], "linear")
+    _native.Stack([[None]], ["linear"])
 except (TypeError, ValueError):
     print("refused")
 """
@@ -1267,11 +1265,10 @@ except (TypeError, ValueError):
 
 def test_the_place_of_a_layer_that_is_not_there_is_refused() -> None:
     script = """
-for ask in (stack.weights_at, stack.biases_at):
-    for place in ((0, 2), (1, 0)):
-        try:
-            print(place, "is at", ask(*place))
-        except (IndexError, ValueError):
-            print("refused")
+for place in ((0, 2), (1, 0)):
+    try:
+        print(place, "is at", stack.blocks(*place))
+    except (IndexError, ValueError):
+        print("refused")
 """
-    assert run_script(SMALL_STACK + script).splitlines() == ["refused"] * 4
+    assert run_script(SMALL_STACK + script).splitlines() == ["refused"] * 2

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 import sparl
 from sparl.methods import preset
-from sparl.networks.mlp import Array, Network
+from sparl.networks.network import Network
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.loop import Training
+from sparl.types import Array
 
 EPISODE = 5  # steps of an endless episode before it is cut
 GAMMA = 0.9

@@ -84,7 +84,7 @@ def test_the_label_is_in_the_folder_the_record_the_console_and_the_report(
     assert main(["info", str(run.path)]) == 0
     assert f"method: {name}" in capsys.readouterr().out
     # Also where all runs on the environment have the field.
-    assert main(["report", str(run.path), "--out", str(tmp_path / "report")]) == 0
+    assert main(["report", "--tables-only", str(run.path), "--out", str(tmp_path / "report")]) == 0
     assert f"| {name}" in (tmp_path / "report" / "README.md").read_text()
 
 

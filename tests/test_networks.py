@@ -1,4 +1,4 @@
-"""Networks and layouts: which traces may be used, and which native layers are shared."""
+"""Networks and layouts: activations, blocks, which traces may be used, which layers are shared."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import pytest
 
 from sparl.learner import SparseLearner
 from sparl.networks.adam import Adam
-from sparl.networks.mlp import Array, Layout, Network, Trace
+from sparl.networks.layout import Layout
+from sparl.networks.network import Network, PackedInput, Trace
+from sparl.networks.spec import Activation, Linear, NetworkSpec, mlp
 from sparl.sparse.pattern import Pattern
+from sparl.sparse.rewiring import Rewiring
 from sparl.topology.drop import drop_smallest
 from sparl.topology.grow import grow_random
 from sparl.topology.propose import TopologyMethod
 from sparl.topology.schedule import Schedule
+from sparl.types import Array
 
 BATCH = 8
 ONES = np.ones((BATCH, 1), np.float32)
@@ -26,7 +30,7 @@ def new_network(rng: np.random.Generator) -> Network:
         Pattern(n_in, n_out, np.sort(rng.choice(n_in * n_out, count, replace=False)))
         for n_in, n_out, count in sizes
     ]
-    layout = Layout([patterns], "linear")
+    layout = Layout.mlp([patterns], "linear")
     return Network(layout, rng.standard_normal(layout.parameters, dtype=np.float32))
 
 
@@ -41,11 +45,6 @@ def new_learner(network: Network, rng: np.random.Generator) -> SparseLearner:
     )
 
 
-def gradient(learner: SparseLearner, trace: Trace) -> None:
-    network = learner.network
-    network.gradient(trace, ONES, np.zeros_like(network.parameters))
-
-
 def adam_step(learner: SparseLearner, trace: Trace) -> None:
     learner.adam.step(learner.network, trace, ONES)
 
@@ -54,7 +53,7 @@ def gradient_factors(learner: SparseLearner, trace: Trace) -> None:
     learner.network.gradient_factors(trace, ONES, (0, 0))
 
 
-USES = [gradient, adam_step, gradient_factors]
+USES = [adam_step, gradient_factors]
 
 
 def everything(learner: SparseLearner) -> list[Array]:
@@ -62,21 +61,39 @@ def everything(learner: SparseLearner) -> list[Array]:
     return [learner.network.parameters, adam.m, adam.v, np.array(adam.steps)]
 
 
+def topology_update(learner: SparseLearner) -> None:
+    layout = learner.network.layout
+    old = layout.pattern((0, 0))
+    rewirings = {(0, 0): Rewiring(old, Pattern(4, 6, np.arange(old.connections)))}
+    new = layout.rewired(rewirings)
+    learner.network.parameters = layout.carry(learner.network.parameters, new, rewirings)
+    learner.network.layout = new
+    learner.adam.rewire(new, rewirings)
+
+
+def optimiser_step(learner: SparseLearner) -> None:
+    network = learner.network
+    _, trace = network.forward(np.ones((BATCH, 4), np.float32))
+    learner.adam.step(network, trace, ONES)
+
+
+def restored(learner: SparseLearner) -> None:
+    learner.network.restore(learner.network.state())
+
+
 @pytest.mark.parametrize("use", USES)
-def test_a_trace_from_before_a_topology_update_is_an_error(
-    use: Callable[[SparseLearner, Trace], None],
+@pytest.mark.parametrize("change", [topology_update, optimiser_step, restored])
+def test_a_trace_from_before_a_change_of_the_network_is_an_error(
+    use: Callable[[SparseLearner, Trace], None], change: Callable[[SparseLearner], None]
 ) -> None:
     rng = np.random.default_rng(0)
     network = new_network(rng)
     learner = new_learner(network, rng)
     x = rng.standard_normal((BATCH, 4), dtype=np.float32)
-    for update in (1, 2):
-        _, trace = network.forward(x)
-        use(learner, trace)  # before the update it may be used
-        learner.step(trace, ONES, update)
-    assert learner.topology_updates
+    _, trace = network.forward(x)
+    change(learner)
     before = [values.copy() for values in everything(learner)]
-    with pytest.raises(ValueError, match=r"another network or .*topology"):
+    with pytest.raises(ValueError, match="before a topology update or an optimiser step"):
         use(learner, trace)
     for now, then in zip(everything(learner), before, strict=True):
         np.testing.assert_array_equal(now, then)
@@ -88,10 +105,107 @@ def test_a_trace_of_another_network_is_an_error(
     use: Callable[[SparseLearner, Trace], None],
 ) -> None:
     rng = np.random.default_rng(0)
-    network, other = new_network(rng), new_network(rng)
-    _, trace = other.forward(rng.standard_normal((BATCH, 4), dtype=np.float32))
-    with pytest.raises(ValueError, match="the trace comes from another network"):
-        use(new_learner(network, rng), trace)
+    network = new_network(rng)
+    x = rng.standard_normal((BATCH, 4), dtype=np.float32)
+    for other in (new_network(rng), network.copy()):  # one with the same layout too
+        _, trace = other.forward(x)
+        with pytest.raises(ValueError, match="the trace comes from another network"):
+            use(new_learner(network, rng), trace)
+
+
+def test_a_packed_input_gives_the_same_bits() -> None:
+    rng = np.random.default_rng(0)
+    network = new_network(rng)
+    for batch in (1, 7, 16, 40):
+        x = rng.standard_normal((batch, 4), dtype=np.float32)
+        left, right = np.ascontiguousarray(x[:, :3]), np.ascontiguousarray(x[:, 3:])
+        d = rng.standard_normal((batch, 1), dtype=np.float32)
+        wanted, trace = network.forward(x)
+        gradients = network.gradient_factors(trace, d, (0, 0))
+        value = network.value_and_input_gradient(x, weight=0.5)
+        for inputs in ((PackedInput(x),), (PackedInput(left), right), (left, PackedInput(right))):
+            got, trace = network.forward(*inputs)
+            np.testing.assert_array_equal(got, wanted)
+            np.testing.assert_array_equal(network(*inputs), wanted)
+            for g, w in zip(network.gradient_factors(trace, d, (0, 0)), gradients, strict=True):
+                np.testing.assert_array_equal(g, w)
+            for g, w in zip(
+                network.value_and_input_gradient(*inputs, weight=0.5), value, strict=True
+            ):
+                np.testing.assert_array_equal(g, w)
+
+
+def test_inputs_of_different_batches_are_an_error() -> None:
+    network = new_network(np.random.default_rng(0))
+    x = np.ones((BATCH, 2), np.float32)
+    with pytest.raises(ValueError, match=r"\(8, 2\) and \(7, 2\)"):
+        network(x, PackedInput(x[:-1]))
+    with pytest.raises(ValueError, match="2 features, the network has 4"):
+        network(PackedInput(x))
+    with pytest.raises(ValueError, match="packed input"):
+        PackedInput(x[0])
+
+
+@pytest.mark.parametrize("hidden", ["linear", "relu", "tanh"])
+@pytest.mark.parametrize("output", ["linear", "relu", "tanh"])
+def test_any_activation_may_follow_any_layer(hidden: Activation, output: Activation) -> None:
+    """Against finite differences of the network's own output."""
+    rng = np.random.default_rng(1)
+    layers = Linear(4, 6, 24, hidden), Linear(6, 5, 30, hidden), Linear(5, 2, 10, output)
+    spec = NetworkSpec(layers)
+    patterns = {(0, k): Pattern.dense(layer.n_in, layer.n_out) for k, layer in enumerate(layers)}
+    layout = Layout(spec, patterns)
+    network = Network(layout, rng.standard_normal(layout.parameters, dtype=np.float32) / 2)
+    x = rng.standard_normal((BATCH, 4), dtype=np.float32)
+    d = rng.standard_normal((BATCH, 2), dtype=np.float32)
+
+    def loss(parameters: Array) -> float:
+        """By a dense network in double precision."""
+        y = x.astype(np.float64)
+        for place, pattern in layout:
+            w = layout.read(parameters, place).reshape(pattern.n_out, pattern.n_in)
+            y = y @ w.T.astype(np.float64) + layout.read(parameters, place, "bias")
+            name = layers[place[1]].activation
+            y = np.tanh(y) if name == "tanh" else np.maximum(y, 0) if name == "relu" else y
+        return float((y * d).sum())
+
+    parameters = network.parameters
+    output_, trace = network.forward(x)
+    assert abs(float((output_.astype(np.float64) * d).sum()) - loss(parameters)) < 1e-4
+    for place, _ in layout:
+        dy, inputs = network.gradient_factors(trace, d, place)
+        got = (dy @ inputs.T).reshape(-1)
+        for k in range(got.size):
+            weights = layout.read(parameters, place)
+            above, below = parameters.copy(), parameters.copy()
+            for changed, step in ((above, 2**-10), (below, -(2**-10))):
+                moved = weights.copy()
+                moved[k] += np.float32(step)
+                layout.write(changed, place, moved)
+            wanted = (loss(above) - loss(below)) / 2**-9
+            assert abs(got[k] - wanted) < 2e-2
+
+
+def test_patterns_that_do_not_fit_the_spec_are_an_error() -> None:
+    spec = mlp([(4, 6, 12), (6, 1, 4)], "linear")
+    fits = Pattern.dense(4, 6)
+    with pytest.raises(ValueError, match="layer 1 of member 0 must have a pattern of 6 inputs"):
+        Layout(spec, {(0, 0): fits, (0, 1): Pattern.dense(5, 1)})
+    with pytest.raises(ValueError, match="has none"):
+        Layout(spec, {(0, 0): fits})
+
+
+def test_parameters_are_named_blocks_of_which_some_have_patterns() -> None:
+    network = new_network(np.random.default_rng(0))
+    blocks = network.layout.blocks
+    assert list(blocks) == [
+        f"member0.layer{k}.{name}" for k in (0, 1) for name in ("weight", "bias")
+    ]
+    assert [block.pattern is not None for block in blocks.values()] == [True, False] * 2
+    ends = [0, *(block.where.stop for block in blocks.values())]
+    assert [block.where.start for block in blocks.values()] == ends[:-1]
+    assert ends[-1] == network.layout.parameters
+    assert set(blocks) <= set(network.state())
 
 
 @pytest.mark.parametrize(("first", "shared_first"), [(0, 2), (2, 0), (1, 3)])
@@ -99,11 +213,11 @@ def test_a_layout_shares_no_layer_that_differentiates_other_inputs(
     first: int, shared_first: int
 ) -> None:
     rng = np.random.default_rng(0)
-    patterns = new_network(rng).layout.patterns
-    other = Layout(patterns, "linear", shared_first)
+    patterns = [[pattern for _, pattern in new_network(rng).layout]]
+    other = Layout.mlp(patterns, "linear", shared_first)
     sharing, alone = (
-        Layout(patterns, "linear", first, share=other),
-        Layout(patterns, "linear", first),
+        Layout.mlp(patterns, "linear", first, share=other),
+        Layout.mlp(patterns, "linear", first),
     )
     x = rng.standard_normal((BATCH, 4), dtype=np.float32)
     parameters = rng.standard_normal(alone.parameters, dtype=np.float32)

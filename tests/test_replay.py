@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 
 from sparl.methods import preset
-from sparl.replay.batch import Array, Batch
+from sparl.replay.batch import Batch
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.assemble import capacity_rule
+from sparl.types import Array
 
 many = settings(deadline=None, derandomize=True, max_examples=150)
 GAMMA = 0.9

@@ -7,8 +7,9 @@ import json
 import math
 import os
 import re
-import xml.etree.ElementTree as ElementTree
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,13 @@ from sparl.archive.archive import archive_run
 from sparl.cli import main
 from sparl.errors import DataError
 from sparl.methods import preset
-from sparl.report.figures import DARK, LIGHT, Axis, LineChart, Series, short
+from sparl.report.colours import DARK, LIGHT
+from sparl.report.figures import MOST_POINTS, Figure, HeatMap, LineChart, Series, short
+from sparl.report.pictures import Shade, all_sections
+from sparl.report.return_tables import returns, together
+from sparl.report.run_tables import costs, origins
 from sparl.report.runs import collect, label
-from sparl.report.tables import Row, costs, origins, returns, together
+from sparl.report.table import Row
 
 ENV = "HalfCheetah-v3"
 
@@ -42,6 +47,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(path / "ds-3", "DS-TD3", ENV, rising(9999.0), "stopped by SIGTERM", seed=3)
     write_run(path / "rlx2", "RLx2-TD3", ENV, rising(500.0), horizon_env_steps=3_000_000)
     return path
+
+
+def figures_of(*paths: Path, shade: Shade = "interval") -> dict[str, Any]:
+    """All figures of the runs in these folders, by name."""
+    found: list[Figure] = []
+    for section in all_sections(collect(paths), shade):
+        found += section.figures
+    return {figure.name: figure for figure in found}
 
 
 def row_of(rows: list[Row], method: str) -> Row:
@@ -98,7 +111,8 @@ def test_a_dense_agent_of_zero_return_makes_no_percentages(tmp_path: Path) -> No
     found = collect([tmp_path])
     assert not together(found).rows
     assert returns(found).cells()[1][-1] == "never"
-    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
+    words = ["report", "--tables-only", str(tmp_path), "--out", str(tmp_path / "report")]
+    assert main(words) == 0
 
 
 def test_missing_seeds_and_doubles_are_said(runs: Path, tmp_path: Path) -> None:
@@ -309,26 +323,23 @@ def test_a_group_has_cpu_time_only_if_all_its_runs_have(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cpu", "said"),
     [
-        ((1.0, 1.0), "minutes of wall clock<"),
-        ((1.0, 0.5), "minutes of wall clock, some runs measured under load<"),
-        ((0.5, 0.5), "minutes of wall clock, measured under load<"),
+        ((1.0, 1.0), "minutes of wall clock"),
+        ((1.0, 0.5), "minutes of wall clock, some runs measured under load"),
+        ((0.5, 0.5), "minutes of wall clock, measured under load"),
     ],
 )
 def test_figures_over_time(cpu: tuple[float, float], said: str, tmp_path: Path) -> None:
     write_run(tmp_path / "old", "SAC", ENV, rising(1.0))
-    assert main(["report", str(tmp_path), "--out", str(tmp_path / "first")]) == 0
-    assert not list((tmp_path / "first" / "figures").glob("cpu-*"))
-    unknown = "minutes of wall clock, load of the machine not recorded<"
-    assert unknown in (tmp_path / "first" / "figures" / f"time-{ENV}.svg").read_text()
+    found = figures_of(tmp_path)
+    assert f"cpu-{ENV}" not in found
+    unknown = "minutes of wall clock, load of the machine not recorded"
+    assert found[f"time-{ENV}"].x_label == unknown
     for method, share in zip(("TD3", "DS-TD3"), cpu, strict=True):
         write_run(tmp_path / "new" / method, method, ENV, rising(1.0), cpu=share)
-    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
-    figure = (tmp_path / "out" / "figures" / f"cpu-{ENV}.svg").read_text()
-    assert "minutes of CPU time" in figure
-    assert 'data-m="DS-TD3"' in figure
-    assert 'data-m="SAC"' not in figure
-    assert main(["report", str(tmp_path / "new"), "--out", str(tmp_path / "time")]) == 0
-    assert said in (tmp_path / "time" / "figures" / f"time-{ENV}.svg").read_text()
+    figure = figures_of(tmp_path)[f"cpu-{ENV}"]
+    assert figure.x_label == "minutes of CPU time"
+    assert [series.method for series in figure.series] == ["TD3", "DS-TD3"]
+    assert figures_of(tmp_path / "new")[f"time-{ENV}"].x_label == said
 
 
 # ------------------------------------------------------------------ labels
@@ -374,25 +385,48 @@ def test_a_run_that_was_stopped_and_went_on_to_the_end_is_a_seed_like_others(
 # ------------------------------------------------------------------ pages and files
 
 
+@pytest.mark.usefixtures("empty_drawings")
 def test_report_writes_page_tables_and_figures(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     assert main(["report", str(runs), "--out", str(out)]) == 0
     page = (out / "report.html").read_text()
-    links = set(re.findall(r"https?://[^\"' )]*", page))
-    assert links == {"http://www.w3.org/2000/svg"}
-    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert not re.search(r"https?://", page)
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     for text in ("DS-TD3", ENV, "11,460 ± 483", "stopped by SIGTERM"):
         assert text in page
         assert text in (out / "README.md").read_text()
     with (out / "tables" / "returns.csv").open() as file:
         assert float(list(csv.DictReader(file))[1]["mean_last_10"]) == pytest.approx(2400)
-    drawings = {path.stem: ElementTree.parse(path) for path in (out / "figures").glob("*.svg")}
+    drawings = {path.stem for path in (out / "figures").glob("*.svg")}
     for kind in ("learning", "flops", "time", "kept", "moved", "replay_size", "policy_distance"):
         assert f"{kind}-{ENV}" in drawings
     for name in re.findall(r"\((figures/.*?)\)", (out / "README.md").read_text()):
         assert (out / name).exists()
 
 
+@pytest.mark.parametrize("missing", ["altair", "vl_convert"])
+def test_without_what_draws_there_are_tables(
+    missing: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.delitem(sys.modules, "sparl.report.charts", raising=False)
+    monkeypatch.delattr("sparl.report.charts", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    words = ["report", str(runs), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "pip install 'sparl[report]'" in said
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "--tables-only"]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "tables"}
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "11,460 ± 483 at 1M" in text
+    assert "![" not in text
+    assert main([*words, "--tables-only", "--png"]) == 2
+
+
+@pytest.mark.usefixtures("empty_drawings")
 def test_figures_of_an_earlier_report_are_counted_and_left_alone(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -409,20 +443,23 @@ def test_figures_of_an_earlier_report_are_counted_and_left_alone(
     assert {path.name for path in both.rglob("*.*")} == before
 
 
-def test_heat_map_shows_every_input_at_the_start_and_the_end(runs: Path, tmp_path: Path) -> None:
-    assert main(["report", str(runs / "ds-0"), "--out", str(tmp_path)]) == 0
-    drawing = (tmp_path / "figures" / f"wiring-{ENV}-DS-TD3.svg").read_text()
-    for row in ("actor", "critic 1", "critic 2"):
-        for when in ("start", "end"):
-            assert f"{row}, {when}, input 0: 3 connections" in drawing
-            assert f"{row}, {when}, input 3: 0 connections" in drawing
+def test_heat_map_shows_every_input_at_the_start_and_the_end(runs: Path) -> None:
+    figure = figures_of(runs / "ds-0")[f"wiring-{ENV}-DS-TD3"]
+    rows = {name: row.tolist() for name, row in figure.rows}
+    assert list(rows) == [
+        f"{name}, {when}" for name in ("actor", "critic 1", "critic 2") for when in ("start", "end")
+    ]
+    assert rows["actor, start"] == [3, 1, 2, 0]
+    assert rows["actor, end"] == [3, 0, 3, 0]
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "file"])
 def test_nothing_to_report(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    assert main(["report", str(tmp_path / what), "--out", str(tmp_path / "out")]) == 3
+    assert (
+        main(["report", "--tables-only", str(tmp_path / what), "--out", str(tmp_path / "out")]) == 3
+    )
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -431,77 +468,104 @@ def test_report_into_a_file_is_refused(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out").write_text("mine")
-    assert main(["report", str(runs), "--out", str(tmp_path / "out")]) == 6
+    assert main(["report", "--tables-only", str(runs), "--out", str(tmp_path / "out")]) == 6
     assert "cannot write" in capsys.readouterr().err
     assert (tmp_path / "out").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
-    ("words", "half", "note"),
+    ("shade", "half", "note"),
     [
-        ([], 0.5, "the 95 % bootstrap interval"),
-        (["--shade", "interval"], 0.5, "the 95 % bootstrap interval"),
-        (["--shade", "std"], math.sqrt(0.5), "the standard deviation over the runs"),
+        ("interval", 0.5, "the 95 % bootstrap interval"),
+        ("std", math.sqrt(0.5), "the standard deviation over the runs"),
     ],
 )
 def test_bands_are_the_interval_or_the_standard_deviation(
-    words: list[str], half: float, note: str, tmp_path: Path
+    shade: Shade, half: float, note: str, tmp_path: Path
 ) -> None:
     for seed, value in enumerate((1.0, 2.0)):
         write_run(tmp_path / str(seed), "TD3", ENV, [value] * 21, seed=seed)
-    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out"), *words]) == 0
+    found = figures_of(tmp_path, shade=shade)
     for kind in ("learning", "flops", "time"):
-        drawing = ElementTree.parse(tmp_path / "out" / "figures" / f"{kind}-{ENV}.svg")
-        (points,) = (tag.get("data-points") for tag in drawing.iter() if tag.get("data-points"))
-        band = json.loads(points or "")
-        assert band["l"] == pytest.approx([1.5 - half] * 21, rel=1e-4)
-        assert band["h"] == pytest.approx([1.5 + half] * 21, rel=1e-4)
-    for file in ("report.html", "README.md"):
-        assert note in (tmp_path / "out" / file).read_text()
+        (series,) = found[f"{kind}-{ENV}"].series
+        assert series.low == pytest.approx([1.5 - half] * 21)
+        assert series.high == pytest.approx([1.5 + half] * 21)
+    assert note in all_sections(collect([tmp_path]), shade)[0].note
+
+
+@pytest.mark.usefixtures("empty_drawings")
+def test_bands_are_intervals_unless_the_option_says_otherwise(runs: Path, tmp_path: Path) -> None:
+    for words, note in (
+        ([], "the 95 % bootstrap interval"),
+        (["--shade", "std"], "the standard deviation over the runs"),
+    ):
+        assert main(["report", str(runs), "--out", str(tmp_path), *words]) == 0
+        for file in ("report.html", "README.md"):
+            assert note in (tmp_path / file).read_text()
 
 
 def test_share_of_dead_links_is_drawn_where_it_was_recorded(tmp_path: Path) -> None:
     for name, dead in (("old", None), ("none", 0), ("some", 20)):
-        run = write_run(tmp_path / name, "DS-TD3", ENV, rising(1.0), dead=dead)
-        assert main(["report", str(run), "--out", str(tmp_path / "out" / name)]) == 0
-    figures = {name: tmp_path / "out" / name / "figures" for name in ("old", "none", "some")}
-    assert not (figures["old"] / f"dead-{ENV}.svg").exists()
+        write_run(tmp_path / name, "DS-TD3", ENV, rising(1.0), dead=dead)
+    assert f"dead-{ENV}" not in figures_of(tmp_path / "old")
     for name, percent in (("none", 0.0), ("some", 20.0)):
-        drawing = ElementTree.parse(figures[name] / f"dead-{ENV}.svg")
-        (points,) = (tag.get("data-points") for tag in drawing.iter() if tag.get("data-points"))
-        assert json.loads(points or "")["y"] == [percent] * 3
+        (series,) = figures_of(tmp_path / name)[f"dead-{ENV}"].series
+        assert series.y.tolist() == [percent] * 3
 
 
-def test_texts_are_escaped() -> None:
-    x = np.arange(3.0)
-    chart = LineChart("n", "<b>&", "x", "y", [Series('a"<b>', x, x, x - 1, x + 1)])
-    for text in (chart.svg(['a"<b>']), chart.file(['a"<b>'])):
-        assert ElementTree.fromstring(text).get("aria-label") == "<b>&"
+@pytest.mark.parametrize("count", [1, MOST_POINTS, MOST_POINTS + 1, 10_000])
+def test_a_drawn_line_has_few_points_and_ends_where_it_ends(count: int) -> None:
+    x = np.arange(float(count))
+    series = Series("TD3", x, 2 * x, x - 1, x + 1).thinned()
+    assert count // 50 <= series.x.size <= MOST_POINTS or series.x.size == count
+    assert series.x[-1] == count - 1
+    assert series.low is not None
+    assert series.high is not None
+    for values, wanted in ((series.y, 2 * series.x), (series.high - series.low, 2)):
+        assert (values == wanted).all()
 
 
-def test_files_of_drawings_have_plain_colours() -> None:
-    x = np.arange(3.0)
-    text = LineChart("n", "t", "x", "y", [Series("b", x, x)]).file(["a", "b"])
-    assert "var(" not in text
-    assert f".c1 .line {{ fill: none; stroke: {LIGHT['c1']};" in text
-    assert f".c1 .line {{ fill: none; stroke: {DARK['c1']};" in text
-
-
-@pytest.mark.parametrize(
-    "values", [[0.0], [5.0, 5.0], [-1e-9, 1e-9], [0.0, 1e15], [float("nan"), 1.0], [-3.0, 1e4]]
-)
-def test_axes_hold_all_values(values: list[float]) -> None:
-    axis = Axis.over([np.array(values)], 0.0, 100.0)
-    low, _, high, _ = axis.map
-    finite = [v for v in values if np.isfinite(v)]
-    assert low <= min(finite) <= max(finite) <= high
-    assert 1 <= len(axis.ticks) <= 12
-    assert all(low - 1e-9 <= tick <= high * (1 + 1e-9) for tick in axis.ticks)
+def test_figures_are_described_in_words(runs: Path) -> None:
+    found = figures_of(runs)
+    text = found[f"learning-{ENV}"].description()
+    assert text.startswith(f"{ENV}: return over environment steps. TD3: 0 at 0, 1,500 at 200,000 (")
+    assert "DS-TD3: 0 at 0, 2,400 at 200,000 (band from 1,800 to 3,000), lowest 0, highest" in text
+    text = found[f"wiring-{ENV}-DS-TD3"].description()
+    assert "actor, end: 0 to 3, more than 0 for 2 of 4 inputs." in text
+    gap = LineChart("n", "t", "x", "y", [Series("TD3", np.zeros(1), np.full(1, math.nan))])
+    assert "NaN at 0" in gap.description()
 
 
 def test_short_numbers() -> None:
-    found = [short(v) for v in (0, 0.25, 1500, 25_000, 1_500_000, 2e9, 1.07e14, -30_000)]
-    assert found == ["0", "0.25", "1,500", "25k", "1.5M", "2G", "107T", "-30k"]
+    found = [short(v) for v in (0, 0.25, 1500, 25_000, 1_234_567, 2e9, -30_000, 1e-9)]
+    assert found == [
+        "0", "0.25", "1,500", "25,000", "1,235,000", "2,000,000,000", "-30,000", "0.000000001",
+    ]  # fmt: skip
+
+
+def test_the_full_colour_of_a_heat_map_is_at_least_one() -> None:
+    assert HeatMap("n", "t", "TD3", [("a", np.zeros(3)), ("b", np.zeros(0))], "u", "c").most == 1
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG's contrast of two colours."""
+
+    def luminance(colour: str) -> float:
+        rgb = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
+def test_colours_are_readable(colours: dict[str, str]) -> None:
+    for ground in ("surface", "page"):
+        for name in ("ink", "soft"):
+            assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+    for k in range(8):
+        assert contrast(colours[f"c{k}"], colours["surface"]) >= 3, k
 
 
 # ------------------------------------------------------------------ archives
@@ -516,7 +580,7 @@ def test_archive_copies_and_names_the_commit(runs: Path, tmp_path: Path) -> None
     about = json.loads((kept / "run.json").read_text())
     assert about["versions"]["commit"] == "0123456789"
     assert about["machine"]["cpu"] == "a CPU"
-    assert main(["report", str(to), "--out", str(to)]) == 0
+    assert main(["report", "--tables-only", str(to), "--out", str(to)]) == 0
     assert "0123456789" in (to / "README.md").read_text()
 
 
@@ -546,6 +610,7 @@ def test_archive_keeps_two_runs_of_one_name(runs: Path, tmp_path: Path) -> None:
     assert (tmp_path / ENV / "DS-TD3_seed1-2" / "evaluations.csv").exists()
 
 
+@pytest.mark.usefixtures("empty_drawings")
 def test_clips_of_runs_are_in_the_page_itself(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "TD3", ENV, rising(100.0))
     assert main(["report", str(run), "--out", str(tmp_path / "without")]) == 0

@@ -15,9 +15,9 @@ from sparl.architecture import architecture
 from sparl.build import build_agent
 from sparl.configuration import Config
 from sparl.methods import preset
-from sparl.networks.mlp import State
 from sparl.random_streams import stream
 from sparl.replay.batch import Batch
+from sparl.types import State
 
 Float = NDArray[np.float64]
 N_OBS, N_ACT, B = 5, 2, 24

@@ -242,7 +242,10 @@ def test_threads_do_not_change_results(new_run: NewRun) -> None:
         begin(run)
         advance(run, 50)
         states.append(state_of(run))
-        assert _native.threads() == run.parts.threads == threads
+        pool = run.agent.actor.pool
+        assert pool is not None
+        assert pool.threads == run.parts.threads == threads
+        assert _native.threads() == 1  # the caller's own count
     assert_same(states[1], states[0])
 
 

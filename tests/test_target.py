@@ -17,7 +17,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from sparl import _native
-from sparl.networks.mlp import Layout, Network, Place
+from sparl.networks.layout import Layout, Place
+from sparl.networks.network import Network
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
 from sparl.sparse.pattern import Pattern
 from sparl.sparse.rewiring import Rewiring
@@ -51,7 +52,7 @@ def new_network(sizes: Sizes, rng: Generator, draw: Draw, members: int = 2) -> N
         ]
         for _ in range(members)
     ]
-    layout = Layout(patterns, "linear")
+    layout = Layout.mlp(patterns, "linear")
     return Network(layout, draw(layout.parameters), ensemble=members > 1)
 
 
@@ -118,12 +119,15 @@ class DenseTarget:
     def output(self, x: Float) -> Float:
         """[E, B, n_out]."""
         outputs = []
-        for member, patterns in enumerate(self.online.layout.patterns):
+        layout = self.online.layout
+        for member in range(layout.members):
             y = x
-            for layer, pattern in enumerate(patterns):
-                w, b = self.layers[member, layer]
+            for place, pattern in layout:
+                if place[0] != member:
+                    continue
+                w, b = self.layers[place]
                 z = y @ w.reshape(pattern.n_out, pattern.n_in).T + b
-                y = np.maximum(z, 0) if layer < len(patterns) - 1 else z
+                y = np.maximum(z, 0) if place[1] < len(layout.spec.layers) - 1 else z
             outputs.append(y)
         return np.stack(outputs)
 
@@ -210,7 +214,7 @@ def test_a_leftover_fades_until_the_new_connection_is_larger() -> None:
     shrinks by 7/8 each time and the new one starts over at 1/8, being the smallest, until the
     leftover is smaller: (7/8)^6 / 4 = 0.112.
     """
-    layout = Layout([[Pattern(4, 1, np.array([0, 1]))]], "linear")
+    layout = Layout.mlp([[Pattern(4, 1, np.array([0, 1]))]], "linear")
     online = Network(layout, np.zeros(3, np.float32))
     online.restore(state_of([0, 1], [0.5, -0.25]))
     target = OwnPatternTarget(online)
@@ -372,7 +376,7 @@ T = TypeVar("T", bound=OwnPatternTarget | SharedPatternTarget)
 def continued(online: Network, target: T) -> tuple[Network, T]:
     """Both, taken over by networks that began otherwise."""
     rng = np.random.default_rng(99)
-    sizes = tuple((p.n_in, p.n_out, p.connections) for p in online.layout.patterns[0])
+    sizes = tuple((p.n_in, p.n_out, p.connections) for (m, _), p in online.layout if m == 0)
     other = new_network(sizes, rng, normal(rng))
     other_target = type(target)(other)
     evolve(other, rng)

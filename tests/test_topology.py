@@ -26,7 +26,8 @@ from sparl.errors import UsageError
 from sparl.methods import preset
 from sparl.networks.adam import Adam, GrownMoments
 from sparl.networks.initialize import uniform_fan_in
-from sparl.networks.mlp import Layout, Network, Place
+from sparl.networks.layout import Layout, Place
+from sparl.networks.network import Network
 from sparl.sparse.pattern import Pattern, Positions
 from sparl.sparse.rewiring import Rewiring
 from sparl.topology.density import round_half_up
@@ -470,7 +471,7 @@ def two_members() -> tuple[Layout, Values]:
     patterns = [
         [random_pattern(9, 8, 40, stream), random_pattern(8, 5, 20, stream)] for _ in range(2)
     ]
-    layout = Layout(patterns, "linear")
+    layout = Layout.mlp(patterns, "linear")
     return layout, stream.standard_normal(layout.parameters, dtype=np.float32)
 
 
@@ -517,8 +518,8 @@ def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
             else:
                 assert now == was
             np.testing.assert_array_equal(
-                flat[new_layout.biases_slice(other)],
-                before[name][layout.biases_slice(other)],
+                flat[new_layout.block(other, "bias").where],
+                before[name][layout.block(other, "bias").where],
             )
 
 
@@ -540,7 +541,7 @@ def test_second_moments_of_grown_connections_come_from_their_neurons(
 ) -> None:
     old = Pattern(3, 2, np.array(positions, np.int64))
     new = Pattern(3, 2, np.union1d(old.positions, np.array(list(wanted), np.int64)))
-    layout = Layout([[old]], "linear")
+    layout = Layout.mlp([[old]], "linear")
     adam = Adam(layout, 1e-3, 0.0, "factored")
     layout.write(adam.v, (0, 0), np.array(v, np.float32))
     rewirings = {(0, 0): Rewiring(old, new)}
@@ -551,7 +552,7 @@ def test_second_moments_of_grown_connections_come_from_their_neurons(
 
 def test_a_weight_of_zero_is_a_connection_that_learns() -> None:
     """Zero is a value: it is stored, differentiated and updated; absence stays absence."""
-    layout = Layout([[pattern_of([0, 3], n_in=2, n_out=2)]], "linear")
+    layout = Layout.mlp([[pattern_of([0, 3], n_in=2, n_out=2)]], "linear")
     network = Network(layout, np.zeros(layout.parameters, np.float32))
     adam = Adam(layout, 0.5, 0.0, "mean")
     output, trace = network.forward(np.ones((1, 2), np.float32))
@@ -643,14 +644,20 @@ def hidden_patterns(seed: int) -> list[Pattern]:
     config = preset("DS-TD3", "HalfCheetah-v3", seed=seed)
     nets = architecture(config, 17, 6)
     agent = build_agent(config, nets)
-    for layers, members in (
-        (nets.networks["actor"].layers, agent.actor.layout.patterns),
-        (nets.networks["critics"].layers, agent.critics.layout.patterns),
+    for layers, layout in (
+        (nets.networks["actor"].layers, agent.actor.layout),
+        (nets.networks["critics"].layers, agent.critics.layout),
     ):
-        for member in members:
-            assert [((p.n_in, p.n_out), p.connections) for p in member] == list(layers)
-    assert len(agent.critics.layout.patterns) == 2
-    return [member[1] for member in agent.actor.layout.patterns + agent.critics.layout.patterns]
+        for member in range(layout.members):
+            patterns = [p for (of, _), p in layout if of == member]
+            assert [((p.n_in, p.n_out), p.connections) for p in patterns] == list(layers)
+    assert agent.critics.layout.members == 2
+    return [
+        pattern
+        for layout in (agent.actor.layout, agent.critics.layout)
+        for (_, layer), pattern in layout
+        if layer == 1
+    ]
 
 
 def test_initial_patterns_are_exact_and_differ_between_members_and_seeds() -> None:
@@ -662,11 +669,11 @@ def test_initial_patterns_are_exact_and_differ_between_members_and_seeds() -> No
 
 def test_initial_parameters_are_uniform_within_the_full_fan_in() -> None:
     pattern = random_pattern(400, 100, 4000, rng(6))  # 40 of 400 inputs for each output
-    layout = Layout([[pattern, Pattern.dense(100, 2000)]], "linear")
+    layout = Layout.mlp([[pattern, Pattern.dense(100, 2000)]], "linear")
     flat = uniform_fan_in(layout, rng(7))
     bounds = {
-        0.05: [layout.weights_slice((0, 0)), layout.biases_slice((0, 0))],
-        0.1: [layout.weights_slice((0, 1)), layout.biases_slice((0, 1))],
+        0.05: [layout.block((0, 0)).where, layout.block((0, 0), "bias").where],
+        0.1: [layout.block((0, 1)).where, layout.block((0, 1), "bias").where],
     }
     for bound, slices in bounds.items():
         for part in slices:
@@ -680,7 +687,7 @@ def test_initial_parameters_are_uniform_within_the_full_fan_in() -> None:
 def test_initial_weights_do_not_depend_on_the_kernels_order() -> None:
     """Drawn in canonical order, layer by layer, weights before biases."""
     wide = [[random_pattern(60, 8, 240, rng(1)), random_pattern(8, 5, 20, rng(1))]]
-    layout = Layout(wide, "linear")
+    layout = Layout.mlp(wide, "linear")
     native = layout.native((0, 0))
     assert (native.canonical_index != np.arange(native.connections)).any()  # else nothing is shown
     flat = uniform_fan_in(layout, rng(8))
@@ -690,4 +697,4 @@ def test_initial_weights_do_not_depend_on_the_kernels_order() -> None:
         drawn = stream.uniform(-bound, bound, pattern.connections).astype(np.float32)
         np.testing.assert_array_equal(layout.read(flat, place), drawn)
         biases = stream.uniform(-bound, bound, pattern.n_out).astype(np.float32)
-        np.testing.assert_array_equal(flat[layout.biases_slice(place)], biases)
+        np.testing.assert_array_equal(flat[layout.block(place, "bias").where], biases)

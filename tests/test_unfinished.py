@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,22 +15,13 @@ import pytest
 from sparl import _native
 from sparl.networks.adam import Adam
 from sparl.networks.initialize import uniform_fan_in
-from sparl.networks.mlp import Layout, Network
+from sparl.networks.layout import Layout
+from sparl.networks.network import Network
 from sparl.networks.target import OwnPatternTarget
 from sparl.random_streams import stream
 from sparl.topology.initial import random_pattern
 
 BATCH = 64
-
-
-class Noted:
-    """Stands for something unfinished; notes when it is waited for."""
-
-    def __init__(self) -> None:
-        self.finished = 0
-
-    def finish(self) -> None:
-        self.finished += 1
 
 
 def network(seed: int = 0) -> Network:
@@ -41,7 +33,7 @@ def network(seed: int = 0) -> Network:
         ]
         for member in range(2)
     ]
-    layout = Layout(patterns, "linear")
+    layout = Layout.mlp(patterns, "linear")
     return Network(layout, uniform_fan_in(layout, stream(seed, "weights")), ensemble=True)
 
 
@@ -55,25 +47,6 @@ def learn(net: Network, adam: Adam, seed: int) -> None:
 def one_thread_afterwards() -> Iterator[None]:
     yield
     _native.set_threads(1)
-
-
-def test_whoever_asks_for_parameters_waits_once() -> None:
-    net, noted = network(), Noted()
-    net.changed_by = noted  # type: ignore
-    assert noted.finished == 0
-    assert net.parameters.size == net.layout.parameters
-    net.state()
-    assert noted.finished == 1
-
-
-def test_a_step_waits_for_those_who_read() -> None:
-    net, noted = network(), Noted()
-    net.read_by = noted  # type: ignore
-    adam = Adam(net.layout, 1e-3, 0.0, "zero")
-    net.forward(np.zeros((BATCH, 40), np.float32))
-    assert noted.finished == 0
-    learn(net, adam, 0)
-    assert noted.finished == 1
 
 
 def steps_and_targets(threads: int) -> list[bytes]:
@@ -144,3 +117,32 @@ def test_what_it_needs_is_kept_for_it() -> None:
             kept.append(target.tobytes())
     assert len(set(kept)) == 1
     assert np.count_nonzero(np.frombuffer(kept[0], np.float32)) == n // 2
+
+
+def test_what_it_needed_is_released_once_it_has_finished() -> None:
+    _native.set_threads(2)
+    target = np.zeros(50, np.float32)
+    work = _native.Follower([((0, 50), (0, 50), None, None, 0)]).follow(target, target + 1, 0.5)
+    needed = weakref.ref(target)
+    del target
+    assert needed() is not None
+    work.finish()
+    assert needed() is None
+
+
+def test_a_pool_computes_what_the_default_one_does() -> None:
+    results = []
+    for pool in (None, _native.Pool(1), _native.Pool(3)):
+        net = network()
+        net.pool = pool
+        adam, target = Adam(net.layout, 1e-3, 1e-4, "mean"), OwnPatternTarget(net)
+        for k in range(20):
+            learn(net, adam, k)
+            target.follow(0.05)
+        results.append(
+            (net.parameters.tobytes(), adam.v.tobytes(), target.network.parameters.tobytes())
+        )
+    assert results[1:] == results[:1] * 2
+    assert _native.threads() == 1
+    with pytest.raises(ValueError, match=r"pool: 0 threads, must be in \[1, 1024\]"):
+        _native.Pool(0)

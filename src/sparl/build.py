@@ -22,21 +22,26 @@ from sparl.networks.initialize import (
     xavier_bound,
     xavier_uniform,
 )
-from sparl.networks.mlp import Array, Layout, Network, Place
+from sparl.networks.layout import Layout, Place
+from sparl.networks.network import Network, Pool
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
 from sparl.random_streams import stream
 from sparl.sparse.pattern import Pattern
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform, random_pattern
 from sparl.topology.propose import TopologyMethod
 from sparl.topology.schedule import NEVER, Schedule
+from sparl.types import Array
 
 INITIAL_WEIGHTS = {"uniform": uniform_fan_in, "xavier": xavier_uniform, "orthogonal": orthogonal}
 
 
-def build_agent(config: Config, architecture: Architecture) -> Agent:
-    """Build the agent of a run from its configuration; everything random follows its seed."""
+def build_agent(config: Config, architecture: Architecture, pool: Pool | None = None) -> Agent:
+    """Build the agent of a run from its configuration; everything random follows its seed.
+
+    Its networks compute with the threads of the pool; None: of the default pool.
+    """
     sizes = architecture.networks
-    learners = {name: _learner(config, name, size) for name, size in sizes.items()}
+    learners = {name: _learner(config, name, size, pool) for name, size in sizes.items()}
     targets = {
         name: _target(config, learners[name].network)
         for name, size in sizes.items()
@@ -74,8 +79,8 @@ def schedule(config: Config, network: str) -> Schedule:
     )
 
 
-def _learner(config: Config, name: str, size: NetworkSize) -> SparseLearner:
-    network = _network(config, name, size)
+def _learner(config: Config, name: str, size: NetworkSize, pool: Pool | None) -> SparseLearner:
+    network = _network(config, name, size, pool)
     return SparseLearner(
         network,
         Adam(network.layout, config.learning_rate, config.weight_decay, config.grown_moments),
@@ -87,7 +92,7 @@ def _learner(config: Config, name: str, size: NetworkSize) -> SparseLearner:
     )
 
 
-def _network(config: Config, name: str, size: NetworkSize) -> Network:
+def _network(config: Config, name: str, size: NetworkSize, pool: Pool | None) -> Network:
     role = size.role
     topology_rng = stream(config.seed, f"{name} topology")
     weights_rng = stream(config.seed, f"{name} weights")
@@ -100,11 +105,11 @@ def _network(config: Config, name: str, size: NetworkSize) -> Network:
             else:
                 pattern, largest[member, layer] = _largest(config, n_in, n_out, count, weights_rng)
             patterns[member].append(pattern)
-    layout = Layout(patterns, role.output, role.first_gradient_input)
+    layout = Layout.mlp(patterns, role.output, role.first_gradient_input)
     parameters = INITIAL_WEIGHTS[config.initial_weights](layout, weights_rng)
     for place, weights in largest.items():
         layout.write(parameters, place, weights)
-    return Network(layout, parameters, ensemble=role.ensemble)
+    return Network(layout, parameters, ensemble=role.ensemble, pool=pool)
 
 
 def _largest(

@@ -10,7 +10,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from sparl.networks.adam import Adam
-from sparl.networks.mlp import Array, Network, Place, State, Trace
+from sparl.networks.layout import Place
+from sparl.networks.network import Network, Trace
 from sparl.random_streams import generator_state, restore_generator
 from sparl.sparse.pattern import Pattern
 from sparl.topology.density_schedule import LayerProgress
@@ -18,6 +19,7 @@ from sparl.topology.layer_view import FactoredGradient, LayerView
 from sparl.topology.propose import Proposal, TopologyMethod, propose
 from sparl.topology.rules import GRADIENT
 from sparl.topology.schedule import Schedule
+from sparl.types import Array, State
 
 
 @dataclass(frozen=True)

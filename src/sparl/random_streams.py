@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
-State = dict[str, NDArray[np.generic] | int | float]
+from sparl.types import State
 
 
 def stream(seed: int, name: str) -> Generator:

@@ -16,7 +16,7 @@ import sparl
 from sparl.cli import main
 from sparl.export import c_check
 from sparl.export.c_header import TOLERANCE, VECTORS
-from sparl.networks.mlp import Array
+from sparl.types import Array
 
 BOARD = Path(__file__).parent / "cortex_m"
 HARNESS = Path(__file__).parents[1] / "exported.cpp"

@@ -139,11 +139,12 @@ def test_results_do_not_depend_on_threads() -> None:
     layer = SparseLinear(64, 64, density=0.2)
     x = torch.randn(256, 64, requires_grad=True)
     before, found = torch.get_num_threads(), []
+    engine_threads = _native.threads()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             y = layer(x)
-            assert _native.threads() == threads
+            assert _native.threads() == engine_threads  # nobody else's count changes
             found.append([y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])])
     finally:
         torch.set_num_threads(before)

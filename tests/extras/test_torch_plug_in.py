@@ -20,12 +20,13 @@ from sparl.build import schedule as schedule_of
 from sparl.errors import Diverged, UsageError
 from sparl.learner import SparseLearner
 from sparl.methods import preset
-from sparl.networks.mlp import Network, State
+from sparl.networks.network import Network
 from sparl.random_streams import generator_state, stream
 from sparl.replay.batch import Batch
 from sparl.sparse.pattern import Pattern
 from sparl.torch import DynamicSparsity, Schedule
 from sparl.torch.targets import keep_largest
+from sparl.types import State
 
 N_OBS, N_ACT, BATCH, HIDDEN = 5, 2, 16, (24, 20)
 EVERY_THIRD = Schedule(first=3, every=3, last=1000, fraction=0.3)

@@ -123,7 +123,7 @@ DAMAGES: dict[str, Damage] = {
 
 def printed_report(study: Path, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    code = main(["report", str(study), "--out", str(study.parent / "out")])
+    code = main(["report", "--tables-only", str(study), "--out", str(study.parent / "out")])
     captured = capsys.readouterr()
     assert (code, captured.err) == (0, "")
     return captured.out
@@ -147,7 +147,7 @@ def test_a_bad_run_that_is_alone_is_an_error(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     DAMAGES["an unknown method"](study / "run1")
-    assert main(["report", str(study / "run1"), "--out", str(study / "out")]) == 3
+    assert main(["report", "--tables-only", str(study / "run1"), "--out", str(study / "out")]) == 3
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "NoSuch-TD3" in said

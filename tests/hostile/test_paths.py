@@ -189,7 +189,7 @@ def test_finished_runs_with_something_else_than_files_are_not_reported_or_archiv
     change(run / name, elsewhere)
     outside = contents(elsewhere)
     out = ["--out", str(tmp_path / "report")]
-    said_by(capsys, 3, "report", str(run.parent), *out)
+    said_by(capsys, 3, "report", "--tables-only", str(run.parent), *out)
     assert str(run) in said_by(
         capsys, 3, "archive", str(run), "--to", str(tmp_path / "to"), *COMMIT
     )
@@ -322,6 +322,7 @@ def test_an_archive_is_written_into_alone(
 
 
 @changes
+@pytest.mark.usefixtures("empty_drawings")
 @pytest.mark.parametrize("name", ["report.html", "README.md", "figures", "tables"])
 def test_a_report_is_written_into_its_folder_alone(
     name: str, change: Change, finished: Path, tmp_path: Path, elsewhere: Path,

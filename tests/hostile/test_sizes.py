@@ -291,7 +291,7 @@ def misaligned(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def native_pass() -> tuple[_native.Stack, _native.Trace, np.ndarray[Any, Any]]:
     layer = _native.Layer(3, 2, np.arange(6, dtype=np.int64))
-    stack = _native.Stack([[layer]], "linear")
+    stack = _native.Stack([[layer]], ["linear"])
     _, trace = stack.forward(floats(8), [np.zeros((4, 3), np.float32)])
     return stack, trace, np.zeros((1, 4, 2), np.float32)
 
@@ -311,7 +311,6 @@ def test_native_functions_reject_misaligned_arrays() -> None:
         lambda: stack.adam_step(p, trace, d, m, misaligned(8), *adam),
         lambda: _native.follow(misaligned(8), p, 0.5),
         lambda: _native.follow(p, misaligned(8), 0.5),
-        lambda: _native.standard_normal(np.random.PCG64(0), misaligned(8)),
         lambda: _native.find_sorted(positions, np.zeros(1, np.int64)),
         lambda: _native.Layer(3, 2, positions),
     ]

@@ -3,10 +3,12 @@
 // written beyond them. Tolerances are worked out: nnz * eps * sum |w x| per sum, carried along.
 #include "dispatch.h"
 #include "flat.h"
+#include "magnitude_target.h"
+#include "n_step_windows.h"
 #include "network.h"
 #include "pattern_blocks.h"
-#include "threads.h"
-#include "windows.h"
+#include "squashed_normal.h"
+#include "thread_pool.h"
 #include <algorithm>
 #include <atomic>
 #include <cfloat>
@@ -54,6 +56,14 @@ bool throws(const Body& body) {
     return true;
   }
   return false;
+}
+
+// All tests compute with the default pool.
+void set_threads(uint32_t count) { set_default_threads(count); }
+
+template <class Body>
+void parallel_for(uint32_t count, const Body& body) {
+  default_pool()->parallel_for(count, body);
 }
 
 // ---------------------------------------------------------------- data
@@ -244,7 +254,7 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
   for (size_t i = 0; i < gate.size(); i++) gate[i] = std::max(uniform(), 0.0f);
   for (size_t i = 0; i < dy.size(); i++) dy[i] = uniform();
 
-  // product: tile by tile, with and without a bias, every edge
+  // product: tile by tile, with and without a bias, every epilogue
   for (const bool with_bias : {false, true}) {
     std::vector<Sum> sums(n_out * batch);
     for (uint32_t r = 0; with_bias && r < n_out; r++)
@@ -252,11 +262,11 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
     for (size_t i = 0; i < order.size(); i++)
       for (uint32_t b = 0; b < batch; b++)
         sums[order[i].row * batch + b].add({values[i]}, {x[order[i].column * stride + b]});
-    for (const Edge edge : {Edge::none, Edge::relu, Edge::gate}) {
+    for (const Epilogue epilogue : {Epilogue::none, Epilogue::relu, Epilogue::gate}) {
       const Aligned y(n_out * stride, kUntouched);
       for (uint32_t b = 0; b < batch; b += k.max_vectors * k.lanes)
         k.product(layer->forward.view(), values.data(), with_bias ? bias.data() : nullptr,
-                  x.data() + b, y.data() + b, gate.data() + b, edge, stride,
+                  x.data() + b, y.data() + b, gate.data() + b, epilogue, stride,
                   std::min(k.max_vectors * k.lanes, batch - b));
       bool right = true, untouched = true;
       for (uint32_t r = 0; r < n_out; r++)
@@ -267,10 +277,10 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
             continue;
           }
           Real wanted = sums[r * batch + b].done();
-          if (edge == Edge::relu) wanted.value = std::max(wanted.value, 0.0);
-          if (edge == Edge::gate && !(gate[r * stride + b] > 0)) wanted = {};
+          if (epilogue == Epilogue::relu) wanted.value = std::max(wanted.value, 0.0);
+          if (epilogue == Epilogue::gate && !(gate[r * stride + b] > 0)) wanted = {};
           right &= near(got, wanted);
-          if (edge == Edge::relu) right &= got >= 0;
+          if (epilogue == Epilogue::relu) right &= got >= 0;
         }
       CHECK(right);
       CHECK(untouched);
@@ -331,8 +341,8 @@ void test_relu_keeps_nan(const Kernels& k) {
   Aligned x(2 * kStrideStep), y(kStrideStep);
   x[1] = NAN;
   x[kStrideStep + 2] = -1;
-  k.product(layer->forward.view(), values.data(), nullptr, x.data(), y.data(), nullptr, Edge::relu,
-            kStrideStep, k.lanes);
+  k.product(layer->forward.view(), values.data(), nullptr, x.data(), y.data(), nullptr,
+            Epilogue::relu, kStrideStep, k.lanes);
   CHECK(y[0] == 0);
   CHECK(std::isnan(y[1]));
   CHECK(y[2] == 0);
@@ -423,8 +433,8 @@ void test_squashed_normal() {
         Floats heads = random_floats(rows * 2 * n);
         const Floats noise = random_floats(rows * n);
         Floats action(rows * n, kUntouched), density(rows, kUntouched), std(action), slope(action);
-        squashed_normal(rows, n, heads.data(), noise.data(), smooth, action.data(), density.data(),
-                        std.data(), slope.data());
+        squashed_normal(*default_pool(), rows, n, heads.data(), noise.data(), smooth, action.data(),
+                        density.data(), std.data(), slope.data());
         bool right = true;
         for (size_t r = 0; r < rows; r++) {
           double sum = 0;
@@ -480,7 +490,8 @@ void test_windows() {
           for (uint32_t k = 0; k <= n; k++) powers[k] = float(std::pow(0.9, k));
           Floats observation(size * n_obs), action(size * n_act), reward(size), discount(size);
           Floats reached(size * n_obs), path(size * n * n_obs), path_discount(size * n);
-          Windows gather({capacity, stride, n_obs, n_act, rows.data(), first, size,
+          Windows gather(*default_pool(),
+                         {capacity, stride, n_obs, n_act, rows.data(), first, size,
                           states_of.size(), states_of.data(), states.data()},
                          known, size, ages.data(),
                          {n, powers.data(), observation.data(), action.data(), reward.data(),
@@ -557,7 +568,7 @@ struct Shape {
   std::vector<uint32_t> sizes;
   double density;
   uint32_t batch, members = 1;
-  Output output = Output::linear;
+  Activation output = Activation::none;
   uint32_t first_gradient_input = 0;
 };
 
@@ -578,7 +589,9 @@ struct Network {
         positions[e].push_back(random_positions(n_in, n_out, s.density * (e ? 0.7 : 1.0)));
         layers[e].push_back(layer_of(n_in, n_out, positions[e][l], l ? 0 : s.first_gradient_input));
       }
-    stack = std::make_shared<const Stack>(layers, s.output);
+    std::vector<Activation> activations(depth(), Activation::relu);
+    activations.back() = s.output;
+    stack = std::make_shared<const Stack>(layers, activations);
     parameters = random_floats(stack->parameters());
     x = random_floats(size_t(s.batch) * s.sizes.front());
     output_gradient = random_floats(size_t(s.members) * s.batch * s.sizes.back());
@@ -591,8 +604,8 @@ struct Network {
 
   Trace forward(Floats& output) const {
     output.assign(output_gradient.size(), kUntouched);
-    return stack->forward(parameters.data(), {{x.data(), shape.sizes.front()}}, shape.batch,
-                          output.data());
+    return stack->forward(*default_pool(), parameters.data(), {{x.data(), shape.sizes.front()}},
+                          shape.batch, output.data());
   }
   // Output, gradient; then both gradients from one pass; parameters and moments after a step of
   // Adam; output alone; of networks with one linear output also value and input gradient.
@@ -600,22 +613,24 @@ struct Network {
     std::vector<Floats> out(10);
     const Trace trace = forward(out[0]);
     out[1].assign(parameters.size(), kUntouched);
-    stack->gradient(parameters.data(), trace, output_gradient.data(), out[1].data());
+    stack->gradient(*default_pool(), parameters.data(), trace, output_gradient.data(),
+                    out[1].data());
     out[2].assign(out[1].size(), kUntouched);
     out[3].assign(size_t(shape.members) * shape.batch * stack->gradient_inputs(), kUntouched);
-    stack->gradient(parameters.data(), trace, output_gradient.data(), out[2].data(), out[3].data());
+    stack->gradient(*default_pool(), parameters.data(), trace, output_gradient.data(),
+                    out[2].data(), out[3].data());
     out[4] = parameters;
     out[5] = out[6] = Floats(parameters.size());
-    stack->adam_step(out[4].data(), trace, output_gradient.data(), out[5].data(), out[6].data(),
-                     adam_step(1, kAdam));
+    stack->adam_step(*default_pool(), out[4].data(), trace, output_gradient.data(), out[5].data(),
+                     out[6].data(), adam_step(1, kAdam));
     const std::vector<Input> input{{x.data(), shape.sizes.front()}};
     out[7].assign(out[0].size(), kUntouched);
-    stack->outputs(parameters.data(), input, shape.batch, out[7].data());
-    if (shape.sizes.back() == 1 && shape.output == Output::linear) {
+    stack->outputs(*default_pool(), parameters.data(), input, shape.batch, out[7].data());
+    if (shape.sizes.back() == 1 && shape.output == Activation::none) {
       out[8].assign(shape.batch, kUntouched);
       out[9].assign(size_t(shape.batch) * stack->gradient_inputs(), kUntouched);
-      stack->value_and_input_gradient(parameters.data(), input, shape.batch, 0, shape.members,
-                                      kWeight, out[8].data(), out[9].data());
+      stack->value_and_input_gradient(*default_pool(), parameters.data(), input, shape.batch, 0,
+                                      shape.members, kWeight, out[8].data(), out[9].data());
     }
     return out;
   }
@@ -653,7 +668,7 @@ struct Naive {
         pre[l].push_back(s);
         if (l + 1 < net.depth())
           s.value = std::max(s.value, 0.0);
-        else if (net.shape.output == Output::tanh)
+        else if (net.shape.output == Activation::tanh)
           s = {std::tanh(s.value), s.bound + 4 * double(FLT_EPSILON)};
         x[l + 1].push_back(s);
       }
@@ -664,7 +679,7 @@ struct Naive {
         const Real out = y[b * n_out + r] = x.back()[r * batch + b];
         const double d = net.output_gradient[(size_t(e) * batch + b) * n_out + r];
         dy[r * batch + b] = {d};
-        if (net.shape.output == Output::tanh)
+        if (net.shape.output == Activation::tanh)
           dy[r * batch + b] = {d * (1 - out.value * out.value),
                                std::fabs(d) * (3 * out.bound + 4 * double(FLT_EPSILON))};
       }
@@ -733,19 +748,19 @@ struct Naive {
 
 const std::vector<Shape> kShapes = {
     {{1, 1}, 1, 1},
-    {{1, 1, 1}, 1, 3, 1, Output::tanh},
+    {{1, 1, 1}, 1, 3, 1, Activation::tanh},
     {{3, 4, 5}, 0.5, 15, 2},
-    {{5, 3, 2}, 0, 17, 2},                  // no connection at all: biases alone
-    {{4, 4, 4}, 1, 16, 1, Output::tanh, 4}, // no input differentiated
-    {{7, 16, 17, 3}, 0.05, 63, 2, Output::tanh, 4},
-    {{16, 31, 7}, 0.5, 64, 1, Output::linear, 9},
-    {{17, 97, 5}, 1, 65, 2, Output::linear, 16},
-    {{31, 97, 4}, 0.05, 100, 2, Output::tanh},
+    {{5, 3, 2}, 0, 17, 2},                      // no connection at all: biases alone
+    {{4, 4, 4}, 1, 16, 1, Activation::tanh, 4}, // no input differentiated
+    {{7, 16, 17, 3}, 0.05, 63, 2, Activation::tanh, 4},
+    {{16, 31, 7}, 0.5, 64, 1, Activation::none, 9},
+    {{17, 97, 5}, 1, 65, 2, Activation::none, 16},
+    {{31, 97, 4}, 0.05, 100, 2, Activation::tanh},
     {{97, 31, 1}, 0.5, 101},
-    {{23, 40, 30, 1}, 0.3, 100, 2, Output::linear, 17},
-    {{97, 101, 17}, 0.2, 256, 2, Output::linear, 90},
-    {{70001, 3}, 0.001, 17, 2, Output::linear, 65000},
-    {{5, 70001, 2}, 0.01, 3, 1, Output::tanh},
+    {{23, 40, 30, 1}, 0.3, 100, 2, Activation::none, 17},
+    {{97, 101, 17}, 0.2, 256, 2, Activation::none, 90},
+    {{70001, 3}, 0.001, 17, 2, Activation::none, 65000},
+    {{5, 70001, 2}, 0.01, 3, 1, Activation::tanh},
 };
 
 void test_network(const Shape& shape) {
@@ -768,8 +783,8 @@ void test_network(const Shape& shape) {
   // One sample alone.
   const uint32_t at = shape.batch / 2, outputs = shape.sizes.back(), n_in = shape.sizes.front();
   Floats alone(shape.members * outputs);
-  net.stack->forward(net.parameters.data(), {{net.x.data() + size_t(at) * n_in, n_in}}, 1,
-                     alone.data());
+  net.stack->forward(*default_pool(), net.parameters.data(),
+                     {{net.x.data() + size_t(at) * n_in, n_in}}, 1, alone.data());
   for (uint32_t e = 0; e < shape.members; e++)
     CHECK(std::equal(alone.begin() + e * outputs, alone.begin() + (e + 1) * outputs,
                      got[0].begin() + (size_t(e) * shape.batch + at) * outputs));
@@ -782,9 +797,22 @@ void test_network(const Shape& shape) {
     left.insert(left.end(), row, row + half);
     right.insert(right.end(), row + half, row + n_in);
   }
-  net.stack->forward(net.parameters.data(), {{left.data(), half}, {right.data(), n_in - half}},
-                     shape.batch, output.data());
+  net.stack->forward(*default_pool(), net.parameters.data(),
+                     {{left.data(), half}, {right.data(), n_in - half}}, shape.batch,
+                     output.data());
   CHECK(output == got[0]);
+
+  // And packed, alone and beside the other part.
+  const PackedInput packed(net.x.data(), shape.batch, n_in);
+  net.stack->outputs(*default_pool(), net.parameters.data(), {packed.input()}, shape.batch,
+                     output.data());
+  CHECK(output == got[0]);
+  if (half > 0) {
+    const PackedInput part(left.data(), shape.batch, half);
+    net.stack->outputs(*default_pool(), net.parameters.data(),
+                       {part.input(), {right.data(), n_in - half}}, shape.batch, output.data());
+    CHECK(output == got[0]);
+  }
 
   // The smallest member's output, and the input gradient of a seed there.
   if (got[8].empty()) return;
@@ -797,8 +825,8 @@ void test_network(const Shape& shape) {
     CHECK(got[8][b] == got[0][least * shape.batch + b]);
   }
   Floats again;
-  net.stack->gradient(net.parameters.data(), net.forward(again), seed.data(), gradient.data(),
-                      dx.data());
+  net.stack->gradient(*default_pool(), net.parameters.data(), net.forward(again), seed.data(),
+                      gradient.data(), dx.data());
   for (size_t i = 0; i < dx.size(); i++) sum[i % sum.size()] += dx[i];
   CHECK(sum == got[9]);
 }
@@ -807,7 +835,8 @@ void test_stacks_that_do_not_fit() {
   context = "stacks";
   using Layers = std::vector<std::shared_ptr<const Layer>>;
   const auto refused = [](const std::vector<Layers>& members) {
-    return throws<std::invalid_argument>([&] { Stack(members, Output::linear); });
+    const std::vector<Activation> activations(members.empty() ? 0 : members[0].size());
+    return throws<std::invalid_argument>([&] { Stack(members, activations); });
   };
   const auto a = layer_of(3, 2, {0}), b = layer_of(2, 3, {0}), first = layer_of(3, 2, {0}, 1);
   CHECK(refused({}));
@@ -818,11 +847,12 @@ void test_stacks_that_do_not_fit() {
   CHECK(refused({{a}, {first}}));
   CHECK(refused({{a, b, first}}));
   CHECK(!refused({{first, b, a}, {first, b, a}}));
+  CHECK(throws<std::invalid_argument>([&] { Stack({{a, b}}, {Activation::relu}); }));
 }
 
 // ---------------------------------------------------------------- threads
 
-Shape threaded_shape() { return {{31, 97, 101, 5}, 0.3, 101, 2, Output::tanh, 20}; }
+Shape threaded_shape() { return {{31, 97, 101, 5}, 0.3, 101, 2, Activation::tanh, 20}; }
 
 void test_thread_counts() {
   context = std::string(kernels().name) + " thread counts";
@@ -834,8 +864,9 @@ void test_thread_counts() {
   const auto run = [&] {
     auto out = net.everything();
     Floats followed = p0, pruned = p0;
-    follow(n, followed.data(), g.data(), 0.25f);
-    Follower({{0, n, 0, n, slots, slots, n / 2}}).follow(pruned.data(), g.data(), 0.25f);
+    follow(*default_pool(), n, followed.data(), g.data(), 0.25f);
+    Follower({{0, n, 0, n, slots, slots, n / 2}})
+        .follow(*default_pool(), pruned.data(), g.data(), 0.25f);
     for (Floats* result : {&followed, &pruned}) out.push_back(*result);
     return out;
   };
@@ -843,7 +874,7 @@ void test_thread_counts() {
   const auto wanted = run();
   for (const uint32_t count : {2u, 4u}) {
     set_threads(count);
-    CHECK(threads() == count);
+    CHECK(default_pool()->threads() == count);
     for (int i = 0; i < 3; i++) CHECK(run() == wanted);
   }
   set_threads(1);
@@ -888,10 +919,10 @@ void test_items_that_throw() {
   set_threads(1);
 }
 
-// What is done later is done once, whatever is done in between, and before a child goes on.
-void test_later() {
+// Pending work is done once, whatever is done in between.
+void test_pending_work() {
   for (const uint32_t count : {1u, 2u, 4u}) {
-    context = "later with " + std::to_string(count) + " threads";
+    context = "pending work with " + std::to_string(count) + " threads";
     set_threads(count);
     bool right = true;
     for (uint32_t round = 0; round < 2000; round++) {
@@ -899,7 +930,8 @@ void test_later() {
       const auto mark = [&](uint32_t first) {
         return [&ran, first](uint32_t i) { ran[first + i]++; };
       };
-      Later first(round % 12, mark(0)), second(11, mark(12));
+      PendingWork first(*default_pool(), round % 12, mark(0)),
+          second(*default_pool(), 11, mark(12));
       if (round % 3 == 0) second.finish();
       if (round % 5 == 0) std::this_thread::sleep_for(std::chrono::microseconds(round % 700));
       if (round % 7 == 0) set_threads(1 + (count + round) % 4);
@@ -922,11 +954,11 @@ void test_a_long_item_holds_up_nobody() {
   set_threads(3);
   std::atomic<bool> second_ran{false}, in_time{false};
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  Later first(1, [&](uint32_t) {
+  PendingWork first(*default_pool(), 1, [&](uint32_t) {
     while (!second_ran && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
     in_time = second_ran.load();
   });
-  Later second(1, [&](uint32_t) { second_ran = true; });
+  PendingWork second(*default_pool(), 1, [&](uint32_t) { second_ran = true; });
   while (!second_ran && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
   first.finish();
   second.finish();
@@ -934,14 +966,14 @@ void test_a_long_item_holds_up_nobody() {
   set_threads(1);
 }
 
-void test_fork_beside_what_is_done_later() {
-  context = "fork beside what is done later";
+void test_fork_with_pending_work() {
+  context = "fork with pending work";
   set_threads(4);
   int healthy = 0;
   constexpr int kForks = 200, kItems = 20;
   for (int i = 0; i < kForks; i++) {
     std::vector<std::atomic<uint32_t>> ran(kItems);
-    Later later(kItems, [&](uint32_t k) { // a few microseconds each
+    PendingWork work(*default_pool(), kItems, [&](uint32_t k) { // a few microseconds each
       volatile uint32_t sum = 0;
       for (uint32_t n = 0; n < 20000; n++) sum = sum + n;
       ran[k]++;
@@ -951,7 +983,7 @@ void test_fork_beside_what_is_done_later() {
     if (child == 0) alarm(2); // ends a child that hangs
     bool right = true;
     for (const auto& r : ran) right &= r == 1;
-    later.finish();
+    work.finish();
     parallel_for(kItems, [&](uint32_t k) { ran[k]++; });
     for (const auto& r : ran) right &= r == 2;
     if (child == 0) _exit(right ? 0 : 1);
@@ -1032,7 +1064,7 @@ void test_budget(size_t n, const std::function<float(size_t)>& value) {
     const auto run = [&](size_t budget) {
       Floats out = target;
       Follower({{0, n, 0, n_online, source, canonical, budget}})
-          .follow(out.data(), online.data(), tau);
+          .follow(*default_pool(), out.data(), online.data(), tau);
       return out;
     };
     const Floats moved = run(n);
@@ -1067,11 +1099,26 @@ void test_budgets() {
     context += ", ties";
     test_budget(n, [](size_t) { return std::floor(3 * uniform()); });
   }
-  // The limit is guessed from every 8th of 8,192 entries: make these unlike all others.
-  context = std::string(kernels().name) + " budget, misleading sample";
-  test_budget(8192, [](size_t i) { return uniform() * (i % 8 ? 1.0f : 1e-6f); });
-  test_budget(8192, [](size_t i) { return uniform() * (i % 8 ? 1e-6f : 1.0f); });
-  test_budget(8192, [](size_t i) { return i % 8 ? uniform() : 0.0f; });
+}
+
+// The threshold of the step before, whatever it was, changes no result.
+void test_threshold_of_the_step_before() {
+  context = std::string(kernels().name) + " threshold of the step before";
+  const size_t n = 5000, surplus = 300;
+  std::vector<uint32_t> slots(n);
+  std::iota(slots.begin(), slots.end(), 0u);
+  const auto follower = [&] {
+    return std::make_unique<Follower>(
+        std::vector<Follower::Piece>{{0, n, 0, n, slots, slots, n - surplus}});
+  };
+  const auto kept = follower();
+  for (const float scale : {1.0f, 1e-3f, 1e3f, 1e3f, 0.0f, 1.0f}) {
+    Floats target = random_floats(n, scale), wanted = target;
+    const Floats online = random_floats(n, scale);
+    kept->follow(*default_pool(), target.data(), online.data(), 0.25f);
+    follower()->follow(*default_pool(), wanted.data(), online.data(), 0.25f);
+    CHECK(same(target, wanted));
+  }
 }
 
 void test_budget_copies_at_tau_1() {
@@ -1079,7 +1126,8 @@ void test_budget_copies_at_tau_1() {
   Floats target{1e8f, 0.3f, 0.7f, 5.0f};
   const Floats online{1.0f, 0.1f, 0.123456f};
   const std::vector<uint32_t> slots{0, 1, 2, 3};
-  Follower({{0, 4, 0, 3, slots, slots, 4}}).follow(target.data(), online.data(), 1.0f);
+  Follower({{0, 4, 0, 3, slots, slots, 4}})
+      .follow(*default_pool(), target.data(), online.data(), 1.0f);
   CHECK(std::equal(online.begin(), online.end(), target.begin()));
   CHECK(target[3] == 0.0f);
 }
@@ -1097,7 +1145,7 @@ int main() {
   test_stacks_that_do_not_fit();
   test_every_item_runs_once();
   test_items_that_throw();
-  test_later();
+  test_pending_work();
   test_a_long_item_holds_up_nobody();
   test_windows();
   test_find_sorted();
@@ -1122,11 +1170,12 @@ int main() {
     test_concurrent_callers();
     test_budgets();
     test_budget_copies_at_tau_1();
+    test_threshold_of_the_step_before();
   }
   CHECK(throws<std::invalid_argument>([] { use_kernels("sse9"); }));
   if (!kThreadSanitizer) {
     test_fork_while_others_compute();
-    test_fork_beside_what_is_done_later();
+    test_fork_with_pending_work();
   }
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparl.networks.mlp import Array, Output
+from sparl.networks.spec import Output
+from sparl.types import Array
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sparl.networks.mlp import Output
+from sparl.networks.spec import Output
 
 Layers = tuple[tuple[tuple[int, int], int], ...]  # (n_in, n_out) and connections of each layer
 

@@ -28,9 +28,10 @@ from sparl.agents.action_head import SQUASHED_MEAN
 from sparl.agents.agent import Agent, smallest
 from sparl.agents.network_role import NetworkRole, NetworkSize
 from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradient, sample
-from sparl.networks.mlp import Array, State
+from sparl.networks.network import PackedInput
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
+from sparl.types import Array, State
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,7 @@ class SAC(Agent):
         cfg = self.settings
         self.updates += 1
         alpha = np.float32(self.temperature.alpha)
+        observation = PackedInput(batch.observation)
 
         # a_k ~ pi(s_k) at every state reached in the window, the last one is s'
         path_observation, path_discount = batch.path()
@@ -194,15 +196,15 @@ class SAC(Agent):
         y = batch.reward + soft + batch.discount * next_q
 
         # Critics: minimise sum_i mean (Q_i(s, a) - y)^2
-        q, trace = self.critics.forward(batch.observation, batch.action)
+        q, trace = self.critics.forward(observation, batch.action)
         error = q - y
         self.critics_learner.step(trace, error * np.float32(2 / size), self.updates)
 
         # Actor: minimise mean (alpha log pi(a|s) - min_i Q_i(s, a)), a ~ pi(s)
-        heads, actor_trace = self.actor.forward(batch.observation)
+        heads, actor_trace = self.actor.forward(observation)
         drawn = self._draw(heads, self.target_rng)
         min_q, d_action = self.critics.value_and_input_gradient(
-            batch.observation, drawn.action, weight=-1 / size
+            observation, drawn.action, weight=-1 / size
         )
         d_heads = gradient(drawn, d_action, float(alpha / np.float32(size)))
         self.actor_learner.step(actor_trace, d_heads, self.updates)
@@ -226,4 +228,5 @@ class SAC(Agent):
 
     def _draw(self, heads: Array, rng: Normals) -> Sample:
         """Actions drawn, for the actor's heads [B, 2 n_act]."""
-        return sample(heads, rng(len(heads), self.n_act), self.settings.log_std)
+        noise = rng(len(heads), self.n_act)
+        return sample(heads, noise, self.settings.log_std, self.actor.pool)

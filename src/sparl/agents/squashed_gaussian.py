@@ -9,12 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sparl import _native
+from sparl.types import Array
 
-Array = NDArray[np.float32]
 LogStdRule = Literal["clamp", "tanh"]
 
 
@@ -37,7 +34,9 @@ class Sample:
     slope: Array
 
 
-def sample(heads: Array, noise: Array, rule: LogStdRule) -> Sample:
+def sample(
+    heads: Array, noise: Array, rule: LogStdRule, pool: _native.Pool | None = None
+) -> Sample:
     """A = tanh(mean + std eps) and log pi(a).
 
     log_std = min(max(head, -20), 2) ("clamp"), or -5 + 3.5 (tanh(head) + 1), between -5 and 2
@@ -50,8 +49,9 @@ def sample(heads: Array, noise: Array, rule: LogStdRule) -> Sample:
         heads: [B, 2 n_act], the network's output: means, then what log_std follows from.
         noise: [B, n_act], standard normal.
         rule: how log_std follows from its head.
+        pool: the threads that compute; None: the default pool's.
     """
-    action, log_density, std, slope = _native.squashed_normal(heads, noise, rule == "tanh")
+    action, log_density, std, slope = _native.squashed_normal(heads, noise, rule == "tanh", pool)
     return Sample(action, log_density, noise, std, slope)
 
 

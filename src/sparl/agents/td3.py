@@ -25,9 +25,10 @@ import numpy as np
 from sparl.agents.action_head import DETERMINISTIC
 from sparl.agents.agent import Agent, smallest
 from sparl.agents.network_role import NetworkRole, NetworkSize
-from sparl.networks.mlp import Array
+from sparl.networks.network import PackedInput
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
+from sparl.types import Array
 
 
 @dataclass(frozen=True)
@@ -103,18 +104,20 @@ class TD3(Agent):
         """
         cfg = self.settings
         self.updates += 1
+        observation = PackedInput(batch.observation)
+        next_observation = PackedInput(batch.next_observation)
 
         # Target policy smoothing: a' = clip(pi'(s') + eps, -1, 1), eps = clip(N(0, sigma), -c, c)
-        next_action = self.actor_target(batch.next_observation)
+        next_action = self.actor_target(next_observation)
         noise = self._noise(self.target_rng, next_action, cfg.target_noise)
         next_action = _clip(next_action + _clip(noise, cfg.noise_clip), 1)
 
         # Clipped double Q: y = R + discount * min_i Q_i'(s', a')
-        next_q = smallest(self.critics_target(batch.next_observation, next_action))
+        next_q = smallest(self.critics_target(next_observation, next_action))
         y = batch.reward + batch.discount * next_q
 
         # Critics: minimise sum_i mean (Q_i(s, a) - y)^2
-        q, trace = self.critics.forward(batch.observation, batch.action)
+        q, trace = self.critics.forward(observation, batch.action)
         error = q - y
         self.critics_learner.step(trace, error * np.float32(2 / len(y)), self.updates)
         record = {
@@ -124,9 +127,9 @@ class TD3(Agent):
 
         if self.updates % cfg.policy_delay == 0:
             # Actor: maximise mean Q_1(s, pi(s))
-            action, actor_trace = self.actor.forward(batch.observation)
+            action, actor_trace = self.actor.forward(observation)
             q1, d_action = self.critics.value_and_input_gradient(
-                batch.observation, action, weight=-1 / len(action), member=0
+                observation, action, weight=-1 / len(action), member=0
             )
             self.actor_learner.step(actor_trace, d_action, self.updates)
             record["actor_loss"] = -float(q1.sum()) / q1.size

@@ -96,13 +96,9 @@ def bench(args: list[str]) -> int:
         "kernels": kernel_section, "update": update_section,
         "training": training_section, "growth": growth_section,
     }  # fmt: skip
-    before = _native.threads()
     for name in options.only:
         say(f"\n{name}")
-        try:
-            result[name] = sections[name]()
-        finally:
-            _native.set_threads(before)
+        result[name] = sections[name]()
         if options.json:
             options.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparl.export.policy import Policy
-from sparl.networks.mlp import Array
+from sparl.types import Array
 
 
 def npz(policy: Policy) -> bytes:

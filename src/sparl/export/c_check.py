@@ -11,7 +11,7 @@ import numpy as np
 
 from sparl.errors import DataError
 from sparl.export.c_source import CSource
-from sparl.networks.mlp import Array
+from sparl.types import Array
 
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2")
 

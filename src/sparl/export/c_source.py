@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sparl.errors import UsageError
 from sparl.export.c_header import TOLERANCE, header
 from sparl.export.policy import Layer, Policy
-from sparl.networks.mlp import Array
+from sparl.types import Array
 
 Tanh = Literal["tanhf", "built-in"]
 

@@ -22,7 +22,6 @@ from sparl.export.c_source import Tanh, c_source
 from sparl.export.policy import Policy
 from sparl.export.task import describe
 from sparl.labels import method_label
-from sparl.networks.mlp import Array
 from sparl.training.about import environment_importable, warn_if_behind
 from sparl.training.agent_file import TrainedAgent, load_agent, load_observations
 from sparl.training.durable import user_path
@@ -31,6 +30,7 @@ from sparl.training.evaluate import Evaluation, Evaluator
 from sparl.training.folder import Folder
 from sparl.training.run_folder import AGENT, RunFolder
 from sparl.training.tasks import notes_of
+from sparl.types import Array
 from sparl.user_modules import command_line
 
 

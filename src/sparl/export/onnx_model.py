@@ -6,7 +6,7 @@ import numpy as np
 
 from sparl.errors import UsageError
 from sparl.export.policy import Policy
-from sparl.networks.mlp import Array
+from sparl.types import Array
 
 OPSET, IR_VERSION = 17, 8  # versions of 2022, which current runtimes can read
 LARGEST = 1 << 28  # maximum size of all weights, including zeros [bytes]

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sparl.networks.mlp import Array, Layout, Network
+from sparl.networks.layout import Layout
+from sparl.networks.network import Network
 from sparl.sparse.pattern import Pattern
 from sparl.training.action_scale import ActionScale
 from sparl.training.agent_file import TrainedAgent
+from sparl.types import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +74,11 @@ class Policy:
         self._scale = ActionScale(low, high)
         self.low = self._scale.rounded_low.astype(np.float64)
         self.high = self._scale.rounded_high.astype(np.float64)
-        layout = Layout([[layer.pattern for layer in self.layers]], "tanh")
+        layout = Layout.mlp([[layer.pattern for layer in self.layers]], "tanh")
         parameters = np.empty(layout.parameters, np.float32)
         for (place, _), layer in zip(layout, self.layers, strict=True):
             layout.write(parameters, place, layer.weight)
-            parameters[layout.biases_slice(place)] = layer.bias
+            layout.write(parameters, place, layer.bias, "bias")
         self._network = Network(layout, parameters)
 
     @classmethod
@@ -84,7 +86,7 @@ class Policy:
         """Create the policy of an agent: tanh of the first n_act outputs, for every head."""
         layout, parameters = agent.actor.layout, agent.actor.parameters
         layers = [
-            Layer(pattern, layout.read(parameters, place), parameters[layout.biases_slice(place)])
+            Layer(pattern, layout.read(parameters, place), layout.read(parameters, place, "bias"))
             for place, pattern in layout
         ]
         last = layers[-1].pattern

@@ -8,8 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sparl.networks.mlp import Array, Layout, Network, Place, State, Trace
+from sparl.networks.layout import Layout, Place
+from sparl.networks.network import Network, Trace
+from sparl.networks.pending import PendingArray
 from sparl.sparse.rewiring import Rewiring
+from sparl.types import Array, State
 
 GrownMoments = Literal["factored", "mean", "zero"]
 
@@ -40,7 +43,24 @@ class Adam:
         self.m = np.zeros(layout.parameters, np.float32)
         self.v = np.zeros(layout.parameters, np.float32)
         self.steps = 0
-        self._network: Network | None = None
+
+    @property
+    def m(self) -> Array:
+        """First moments, float32 [layout.parameters], once nothing changes them any more."""
+        return self._m.to_read()
+
+    @m.setter
+    def m(self, moments: Array) -> None:
+        self._m = PendingArray(moments)
+
+    @property
+    def v(self) -> Array:
+        """Second moments, likewise."""
+        return self._v.to_read()
+
+    @v.setter
+    def v(self, moments: Array) -> None:
+        self._v = PendingArray(moments)
 
     def step(self, network: Network, trace: Trace, output_gradient: Array) -> None:
         """One step of the network's parameters, in place, down their gradient.
@@ -51,23 +71,17 @@ class Adam:
             output_gradient: dL/d output, float32, of the output's shape.
 
         Raises:
-            ValueError: the trace comes from another network or from before a topology update.
+            ValueError: the trace comes from another network, or from before a topology update or an
+                optimiser step.
         """
         network.adam_step(
-            trace, output_gradient, self.m, self.v, self.steps + 1,
+            trace, output_gradient, (self._m, self._v), self.steps + 1,
             self.learning_rate, self.beta1, self.beta2, self.epsilon, self.weight_decay,
         )  # fmt: skip
         self.steps += 1
-        self._network = network
-
-    def finish(self) -> None:
-        """Wait until nothing changes the moments any more."""
-        if self._network:
-            self._network.finish()
 
     def rewire(self, to: Layout, rewirings: Mapping[Place, Rewiring]) -> None:
         """Move the moments to another layout; surviving connections keep theirs."""
-        self.finish()
         old, self.layout = self.layout, to
         self.m = old.carry(self.m, to, rewirings)
         self.v = old.carry(self.v, to, rewirings, grown=self._grown_v)
@@ -86,7 +100,6 @@ class Adam:
 
     def state(self) -> State:
         """Moments in canonical order, and the number of steps."""
-        self.finish()
         state: State = {"steps": self.steps}
         for name, moments in (("m", self.m), ("v", self.v)):
             for key, value in self.layout.to_state(moments).items():
@@ -104,10 +117,8 @@ class Adam:
         self.steps = int(state["steps"])
         for name in ("m", "v"):
             moments = np.empty(layout.parameters, np.float32)
-            for place, _ in layout:
-                prefix = "{}.member{}.layer{}".format(name, *place)
-                layout.write(moments, place, np.asarray(state[f"{prefix}.weight"], np.float32))
-                moments[layout.biases_slice(place)] = state[f"{prefix}.bias"]
+            for key, block in layout.blocks.items():
+                layout.write_block(moments, block, np.asarray(state[f"{name}.{key}"], np.float32))
             setattr(self, name, moments)
         if not (self.v >= 0).all():
             raise ValueError("adam: a second moment is negative")

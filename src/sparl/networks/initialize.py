@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from sparl.networks.mlp import Array, Layout
+from sparl.networks.layout import Layout
+from sparl.types import Array
 
 
 def uniform_fan_in(layout: Layout, rng: Generator) -> Array:
@@ -18,11 +19,11 @@ def uniform_fan_in(layout: Layout, rng: Generator) -> Array:
         float32 [layout.parameters].
     """
     flat = np.empty(layout.parameters, np.float32)
-    for place, pattern in layout:
-        bound = fan_in_bound(pattern.n_in, pattern.n_out)
-        weights = rng.uniform(-bound, bound, pattern.connections).astype(np.float32)
-        layout.write(flat, place, weights)
-        flat[layout.biases_slice(place)] = rng.uniform(-bound, bound, pattern.n_out)
+    for block in layout.blocks.values():
+        layer = layout.spec.layers[block.place[1]]
+        bound = fan_in_bound(layer.n_in, layer.n_out)
+        values = rng.uniform(-bound, bound, block.size).astype(np.float32)
+        layout.write_block(flat, block, values)
     return flat
 
 

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparl import _native
-from sparl.networks.mlp import Array, Layout, Network, Place, State
+from sparl.networks.layout import Layout, Place
+from sparl.networks.network import Input, Network
 from sparl.sparse.pattern import Pattern, union
+from sparl.types import Array, State
 
 
 class Target(Protocol):
@@ -18,7 +20,7 @@ class Target(Protocol):
 
     network: Network
 
-    def __call__(self, *inputs: Array) -> Array:
+    def __call__(self, *inputs: Input) -> Array:
         """Outputs, as Network gives them."""
 
     def follow(self, tau: float) -> None:
@@ -28,7 +30,7 @@ class Target(Protocol):
         """The connections that exist, and their values."""
 
     def state(self) -> State:
-        """All that is needed to go on."""
+        """Everything that later results depend on."""
 
     def restore(self, state: State) -> None:
         """Take over a state; the online network has taken over its own before."""
@@ -37,7 +39,7 @@ class Target(Protocol):
 class SharedPatternTarget:
     """Takes the online network's pattern at each target update.
 
-    A connection that the online network dropped is gone from the target; one that it grew
+    A connection that the online network dropped does not exist in the target; one that it grew
     enters at tau times its weight.
     """
 
@@ -45,7 +47,7 @@ class SharedPatternTarget:
         self.online = online
         self.network = online.copy()
 
-    def __call__(self, *inputs: Array) -> Array:
+    def __call__(self, *inputs: Input) -> Array:
         """Outputs, as Network gives them."""
         return self.network(*inputs)
 
@@ -56,14 +58,14 @@ class SharedPatternTarget:
             rewirings = mine.layout.difference(layout)
             mine.parameters = mine.layout.carry(mine.parameters, layout, rewirings)
             mine.layout = layout
-        _native.follow(mine.parameters, self.online.parameters, tau)
+        _native.follow(mine.pending.to_write(), self.online.parameters, tau, mine.pool)
 
     def existing(self) -> State:
         """The connections that exist, and their values."""
         return self.network.state()
 
     def state(self) -> State:
-        """All that is needed to go on."""
+        """Everything that later results depend on."""
         return self.network.state()
 
     def restore(self, state: State) -> None:
@@ -96,7 +98,7 @@ class OwnPatternTarget:
         self._united_with: Layout | None = online.layout
         self._follower = self._plan()
 
-    def __call__(self, *inputs: Array) -> Array:
+    def __call__(self, *inputs: Input) -> Array:
         """Outputs, as Network gives them."""
         return self.network(*inputs)
 
@@ -104,25 +106,25 @@ class OwnPatternTarget:
         """Move towards the online network, then keep the largest magnitudes of each layer."""
         if self._united_with is not self.online.layout:
             self._unite()
-        mine, online = self.network, self.online
-        online.finish_reading()
-        begun = self._follower.follow(mine.parameters, online.parameters, tau)
-        mine.changed_by = online.read_by = begun
+        mine, online = self.network.pending, self.online.pending
+        work = self._follower.follow(mine.to_write(), online.to_read(), tau, self.network.pool)
+        mine.written_by(work)
+        online.read_by(work)
 
     def _unite(self) -> None:
         """Rebuild the union of the online pattern and what exists here."""
         mine, online = self.network, self.online.layout
-        patterns: list[list[Pattern]] = [[] for _ in mine.layout.patterns]
+        patterns: dict[Place, Pattern] = {}
         for place, existing in self._existing_patterns():
             wanted = online.pattern(place)
             positions = union(existing.positions, wanted.positions)
             # The online pattern itself where nothing is left over: then its layer is shared.
-            patterns[place[0]].append(
+            patterns[place] = (
                 wanted
                 if positions.size == wanted.connections
                 else Pattern(wanted.n_in, wanted.n_out, positions)
             )
-        layout = Layout(patterns, online.output, online.first_gradient_input, share=online)
+        layout = online.with_patterns(patterns, share=online)
         rewirings = mine.layout.difference(layout)
         mine.parameters = mine.layout.carry(mine.parameters, layout, rewirings)
         mine.layout = layout
@@ -140,35 +142,32 @@ class OwnPatternTarget:
         """What follows what; neighbouring stretches that follow one to one become one."""
         mine, theirs = self.network.layout, self.online.layout
         pieces: list[_Piece] = []
-        for place, pattern in mine:
-            target, online = mine.weights_slice(place), theirs.weights_slice(place)
-            if pattern.same_as(theirs.pattern(place)):
+        for key, block in mine.blocks.items():
+            target, online = block.where, theirs.blocks[key].where
+            pattern, wanted = block.pattern, theirs.blocks[key].pattern
+            if pattern is None or wanted is None or pattern.same_as(wanted):
                 _add_stretch(pieces, target, online)
             else:
                 pieces.append(
                     (
                         (target.start, target.stop),
                         (online.start, online.stop),
-                        _sources(mine, theirs, place),
-                        mine.native(place).canonical_index,
-                        theirs.pattern(place).connections,
+                        _sources(mine, theirs, block.place),
+                        mine.native(block.place).canonical_index,
+                        wanted.connections,
                     )
                 )
-            _add_stretch(pieces, mine.biases_slice(place), theirs.biases_slice(place))
         return _native.Follower(pieces)
 
     def existing(self) -> State:
         """The connections that exist, never more than the budget, and their values."""
         mine = self.network
-        patterns: list[list[Pattern]] = [[] for _ in mine.layout.patterns]
-        for (member, _), pattern in self._existing_patterns():
-            patterns[member].append(pattern)
-        layout = Layout(patterns, mine.layout.output, mine.layout.first_gradient_input)
+        layout = mine.layout.with_patterns(dict(self._existing_patterns()), share=mine.layout)
         rewirings = mine.layout.difference(layout)
         return layout.to_state(mine.layout.carry(mine.parameters, layout, rewirings))
 
     def state(self) -> State:
-        """All that is needed to go on, the union with its zeros included."""
+        """Everything that later results depend on, the union with its zeros included."""
         return {**self.network.state(), "behind": int(self._united_with is not self.online.layout)}
 
     def restore(self, state: State) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparl.replay.batch import Array
 from sparl.replay.ring_buffer import RingBuffer
+from sparl.types import Array
 
 
 @dataclass(frozen=True)

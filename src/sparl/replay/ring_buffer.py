@@ -7,10 +7,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from sparl import _native
-from sparl.replay.batch import Array, Batch
+from sparl.replay.batch import Batch
 from sparl.replay.state_queue import StateQueue
-
-State = dict[str, NDArray[np.generic] | int | float]
+from sparl.types import Array, State
 
 
 def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -> int:
@@ -19,7 +18,7 @@ def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -
 
 
 def _row(n_obs: int, n_act: int) -> np.dtype[np.void]:
-    """What a transition's row holds, in the order of native/windows.h: RingView."""
+    """What a transition's row holds, in the order of native/n_step_windows.h: RingView."""
     return np.dtype(
         [
             ("observation", np.float32, (n_obs,)), ("action", np.float32, (n_act,)),
@@ -45,12 +44,21 @@ class RingBuffer:
         n_act: length of an action.
         gamma: discount per environment step.
         keep_noise_free: store the noise-free actions too, for DynamicCapacity.
+        pool: the threads that gather batches; None: the default pool's.
     """
 
     def __init__(
-        self, capacity: int, n_obs: int, n_act: int, gamma: float, *, keep_noise_free: bool = False
+        self,
+        capacity: int,
+        n_obs: int,
+        n_act: int,
+        gamma: float,
+        *,
+        keep_noise_free: bool = False,
+        pool: _native.Pool | None = None,
     ) -> None:
         self.capacity = capacity
+        self._pool = pool
         self.gamma = gamma
         rows = np.zeros(capacity, _row(n_obs, n_act))  # so a window is one stretch of memory
         self._bytes = rows.view(np.uint8).reshape(capacity, -1)
@@ -173,7 +181,7 @@ class RingBuffer:
         reached = self._reached.live
         _native.Windows(
             self._bytes, n_obs, n_act, self.first, self.size, self.size, *reached, ages,
-            self._powers_of(n_step), arrays,
+            self._powers_of(n_step), arrays, self._pool,
         ).finish(*reached)  # fmt: skip
         return Batch(*arrays)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sparl.replay.batch import Array
+from sparl.types import Array
 
 
 class StateQueue:

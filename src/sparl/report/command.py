@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import tyro
@@ -15,7 +16,7 @@ from sparl.archive.archive import archive_run, check_archive
 from sparl.arguments import parse_options
 from sparl.console import PlainConsole
 from sparl.errors import ResourceError, SparlError, UsageError
-from sparl.report.page import html, markdown, summary
+from sparl.report.page import Page, markdown, summary
 from sparl.report.pictures import Section, Shade, all_sections
 from sparl.report.runs import collect
 from sparl.report.tables import all_tables
@@ -28,81 +29,103 @@ _LONGEST_NAME = 150  # characters of a figure's name
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Tables and pictures of all finished runs in some folders, and the folders within them.
+    """Report all finished runs in some folders and the folders within them.
 
-    Writes report.html (one file, no network), README.md (the tables), tables/*.csv and
-    figures/*.svg.
+    Writes report.html (one file that needs no network), README.md, tables/*.csv and figures/*.svg.
+    Needs sparl[report], except for --tables-only.
     """
 
     paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH...")]
-    """Folders of runs, studies, archives; and files of studies, to say which runs are missing."""
+    """Folders of runs, studies and archives; and study files, to say which runs are missing."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("report")
     """Where to write."""
     shade: Shade = "interval"
     """What is shaded around a mean return: its 95 % bootstrap interval, or the standard deviation
     over the runs."""
     png: bool = False
-    """Write figures/*.png too; needs sparl[png]."""
+    """Write figures/*.png too."""
+    tables_only: bool = False
+    """Write README.md and tables/*.csv, without the page and the figures."""
 
 
 def report(args: list[str]) -> int:
     """`sparl report`."""
     options = parse_options(ReportOptions, args, "sparl report")
-    write_report(options.paths, options.out, shade=options.shade, png=options.png)
+    if options.png and options.tables_only:
+        raise UsageError("report: --png and --tables-only exclude each other")
+    write_report(
+        options.paths, options.out, shade=options.shade, png=options.png,
+        tables_only=options.tables_only,
+    )  # fmt: skip
     return 0
 
 
 def write_report(
-    paths: Sequence[Path], out: Path, *, shade: Shade = "interval", png: bool = False
-) -> None:
+    paths: Sequence[Path], out: Path, *, shade: Shade = "interval", png: bool = False,
+    tables_only: bool = False,
+) -> None:  # fmt: skip
     """Write the report of all finished runs in these folders into a folder.
 
     Args:
         paths: folders, and files of studies; see `collect`.
         out: where to write.
-        shade: what is shaded around a mean return, its interval or the standard deviation.
-        png: figures as PNG too.
+        shade: what is shaded around a mean return: its interval or the standard deviation.
+        png: whether to write the figures as PNG too.
+        tables_only: whether to leave out the page and the figures.
 
     Raises:
-        DataError: there is none.
-        UsageError: resvg is not installed, which PNG needs; a study's file is wrong.
-        ResourceError: it cannot be written.
+        DataError: there is no finished run.
+        UsageError: sparl[report] is not installed and `tables_only` is false; the file of a study
+            is wrong.
+        ResourceError: a file cannot be written.
     """
     say = PlainConsole().print
-    to_png = _rasterizer() if png else None
+    charts = None if tables_only else _charts()
     runs = collect(paths)
     for note in runs.notes:
         say(f"note: {note}")
-    tables = all_tables(runs)
-    sections = [_with_file_names(section) for section in all_sections(runs, shade)]
-    methods = runs.labels
-    page: dict[str, str | bytes] = {
-        "report.html": html(runs, tables, sections),
-        "README.md": markdown(runs, tables, sections, FIGURES),
-    }
+    tables, folder = all_tables(runs), Folder(out)
+    page: dict[str, str | bytes] = {}
     figures: dict[str, str | bytes] = {}
-    for figure in (figure for section in sections for figure in section.figures):
-        drawing = figure.file(methods)
-        figures[f"{figure.name}.svg"] = drawing
-        if to_png is not None:
-            figures[f"{figure.name}.png"] = to_png(drawing)
-    folder = Folder(out)
+    sections: list[Section] = []
+    if charts is not None:
+        sections = [_with_file_names(section) for section in all_sections(runs, shade)]
+        methods, specs = runs.labels, {}
+        for figure in (figure for section in sections for figure in section.figures):
+            specs[figure.name] = charts.page_spec(figure, methods)
+            drawing = charts.svg(figure, methods)
+            figures[f"{figure.name}.svg"] = drawing
+            if png:
+                figures[f"{figure.name}.png"] = charts.png(drawing)
+        html = Page(runs, specs, charts.page_config()).html(tables, sections, charts.javascript())
+        page["report.html"] = html
+    page["README.md"] = markdown(runs, tables, sections, FIGURES)
     csv: dict[str, str | bytes] = {f"{table.name}.csv": table.csv() for table in tables}
     _write(folder, page)
     for each, files in ((folder.at(FIGURES), figures), (folder.at(TABLES), csv)):
-        _write(each, files)
-        others = [name for name in each.names() if "." in name and name not in files]
-        if others:
-            left = counted(len(others), "file")
-            say(f"note: {left} in {each.path} not of this report, and left alone")
-    say(f"{summary(runs)} {out / 'report.html'}")
+        if files:
+            _write(each, files)
+            _count_others(each, files)
+    say(f"{summary(runs)} {out / next(iter(page))}")
+
+
+def _charts() -> ModuleType:
+    """Return the module that draws, which needs packages that are optional."""
+    try:
+        from sparl.report import charts
+    except ImportError as error:
+        raise UsageError(
+            f"report: the page and the figures need {error.name}: pip install 'sparl[report]', or "
+            "write only the tables with --tables-only"
+        ) from None
+    return charts
 
 
 def _write(folder: Folder, files: Mapping[str, str | bytes]) -> None:
     """Write files into a folder, which is made if it does not exist.
 
     Raises:
-        ResourceError: it cannot be written.
+        ResourceError: a file cannot be written.
     """
     try:
         folder.make()
@@ -114,17 +137,12 @@ def _write(folder: Folder, files: Mapping[str, str | bytes]) -> None:
         folder.write(name, content)
 
 
-def _rasterizer() -> Callable[[str], bytes]:
-    """What draws an SVG's text as PNG, on white."""
-    try:
-        import resvg_py
-    except ImportError:
-        raise UsageError("report: --png needs resvg: pip install 'sparl[png]'") from None
-
-    def draw(svg: str) -> bytes:
-        return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=3, background="#ffffff"))
-
-    return draw
+def _count_others(folder: Folder, written: Container[str]) -> None:
+    """Say how many files of an earlier report a folder holds."""
+    others = [name for name in folder.names() if "." in name and name not in written]
+    if others:
+        left = counted(len(others), "file")
+        PlainConsole().print(f"note: {left} in {folder.path} not of this report, and left alone")
 
 
 def _with_file_names(section: Section) -> Section:

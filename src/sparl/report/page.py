@@ -1,144 +1,205 @@
-"""One self-contained HTML page, and the same as Markdown: tables, figures, no network."""
+"""One self-contained HTML page that needs no network, and README.md for repositories."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from typing import Any
 
-from sparl.report.escape import in_html, in_markdown
-from sparl.report.figures import Figure, HeatMap, colour, page_css
+from sparl.report import colours
+from sparl.report.escape import in_html, in_markdown, in_script
+from sparl.report.figures import Figure, HeatMap
 from sparl.report.pictures import Section
 from sparl.report.runs import Collection
-from sparl.report.tables import Table
+from sparl.report.table import Table
+from sparl.wording import counted
 
 CLIPS = "*.mp4"  # in a run's folder, from sparl play --video
 CLIP_BYTES = 5_000_000  # a larger one is not in the page
 _TITLE = "Sparse reinforcement learning: results"
-# What stands folded up until somebody asks for it.
-_FOLDED = {"Degrees", "What the networks look at", "Runs"}
+# Sections that are closed until the reader opens them.
+_CLOSED = {"Degrees", "What the networks look at", "Runs"}
+# The page loads nothing and makes no code from text, whatever the files of a run contain.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; media-src data:"
+)
+_NOTICE = (
+    "<!-- Contains Vega, Vega-Lite, Vega-Embed and Vega-Tooltip, Copyright University of "
+    "Washington Interactive Data Lab, BSD-3-Clause; and D3, Copyright Mike Bostock, ISC -->"
+)
 
 
-def html(runs: Collection, tables: Sequence[Table], sections: Sequence[Section]) -> str:
-    """The page."""
-    methods = runs.labels
-    toggles = "".join(
-        f'<label class="{colour(m, methods)}"><input type="checkbox" checked value="{in_html(m)}">'
-        f"<i></i>{in_html(m)}</label>"
-        for m in methods
-    )
-    by_name = {table.name: table for table in tables}
-    first = ["returns", "together"]
-    body = [
-        f"<header><h1>{_TITLE}</h1><p>{in_html(summary(runs))}</p></header>",
-        f'<nav aria-label="methods"><div>{toggles}</div></nav><main>',
-        _notes(runs),
-        *(_section(s, methods) for s in sections[:1]),
-        _clips(runs),
-        *(_table(by_name[name], methods) for name in first if name in by_name),
-        *(_section(s, methods) for s in sections[1:3]),
-        *(_table(t, methods) for t in tables if t.name == "costs"),
-        *(_section(s, methods) for s in sections[3:]),
-        *(_table(t, methods) for t in tables if t.name == "runs"),
-        '</main><div id="tip" role="status" hidden></div>',
-    ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="data:,">'
-        f"<title>{_TITLE}</title><style>{page_css()}{_file('page.css')}</style></head>"
-        f"<body>{''.join(body)}<script>{_file('page.js')}</script></body></html>\n"
-    )
+class Page:
+    """An HTML page.
+
+    Args:
+        runs: what it is about.
+        specs: the Vega-Lite specification of each figure, by the figure's name.
+        config: how charts look, for Vega-Lite.
+    """
+
+    def __init__(
+        self, runs: Collection, specs: Mapping[str, dict[str, Any]], config: dict[str, Any]
+    ) -> None:
+        self._runs, self._methods = runs, runs.labels
+        self._specs, self._config = specs, config
+
+    def html(self, tables: Sequence[Table], sections: Sequence[Section], javascript: str) -> str:
+        """Return the page.
+
+        Args:
+            tables: returns, all environments together, costs and runs, as far as they have rows.
+            sections: figures that belong together.
+            javascript: a script that defines vegaEmbed.
+        """
+        of = {table.name: self._table(table) for table in tables}
+        drawn = [self._section(section) for section in sections]
+        blocks = [
+            *drawn[:1], self._clips(), of.get("returns", ""), of.get("together", ""),
+            *drawn[1:3], of.get("costs", ""), *drawn[3:], self._notes(), of.get("runs", ""),
+        ]  # fmt: skip
+        return (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<link rel="icon" href="data:,">'
+            f"<title>{_TITLE}</title><style>{colours.css()}{_file('page.css')}</style></head><body>"
+            f"<header><h1>{_TITLE}</h1><p>{in_html(summary(self._runs))}{self._link_to_notes()}</p>"
+            f"</header><main>{self._switches()}{''.join(blocks)}</main>{_NOTICE}"
+            f'<script type="application/json" id="config">{in_script(self._config)}</script>'
+            f"<script>{javascript}</script><script>{_file('page.js')}</script></body></html>\n"
+        )
+
+    def _switches(self) -> str:
+        labels = "".join(
+            f'<label class="{self._colour(method)}"><input type="checkbox" checked value="{m}">'
+            f"{in_html(method)}</label>"
+            for m, method in enumerate(self._methods)
+        )
+        return f'<div id="methods" role="group" aria-label="Methods shown">{labels}</div>'
+
+    def _link_to_notes(self) -> str:
+        notes = self._runs.notes
+        return f' <a href="#notes">{counted(len(notes), "note")}</a> below.' if notes else ""
+
+    def _notes(self) -> str:
+        items = "".join(f"<li>{in_html(note)}</li>" for note in self._runs.notes)
+        return self._block("notes", "Notes", "", f"<ul>{items}</ul>") if items else ""
+
+    def _section(self, section: Section) -> str:
+        figures = "".join(map(self._figure, section.figures))
+        name = section.title.lower().replace(" ", "-")
+        return self._block(
+            name, section.title, section.note, f'<div class="figures">{figures}</div>'
+        )
+
+    def _figure(self, figure: Figure) -> str:
+        method = self._data_m(figure.method) if isinstance(figure, HeatMap) else ""
+        return (
+            f"<figure{method}><h3>{in_html(figure.title)}</h3>"
+            f'<div role="img" aria-label="{in_html(figure.description())}">'
+            '<div class="chart" aria-hidden="true"></div></div>'
+            f'<script type="application/json">{in_script(self._specs[figure.name])}</script>'
+            "</figure>"
+        )
+
+    def _table(self, table: Table) -> str:
+        heads = "".join(f'<th scope="col">{in_html(heading)}</th>' for heading, _ in table.shown())
+        rows = []
+        for row, cells in zip(table.rows, table.cells(), strict=True):
+            method = row["method"]
+            marked = "".join(
+                f'<th scope="row" class="{self._colour(method)}">{in_html(cell)}</th>'
+                if heading == "method" else f"<td>{in_html(cell)}</td>"
+                for (heading, _), cell in zip(table.shown(), cells, strict=True)
+            )  # fmt: skip
+            rows.append(f"<tr{self._data_m(method)}>{marked}</tr>")
+        inner = (
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{in_html(table.title)}, '
+            f'table"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+            "</div>"
+        )
+        return self._block(table.name, table.title, table.note, inner)
+
+    def _clips(self) -> str:
+        clips = "".join(
+            f"<figure{self._data_m(label)}>{video}"
+            f"<figcaption>{in_html(caption)}</figcaption></figure>"
+            for label, video, caption in _videos(self._runs)
+        )
+        note = "The best and the worst evaluation episode of a run, side by side."
+        inner = f'<div class="figures">{clips}</div>'
+        return self._block("videos", "Videos", note, inner) if clips else ""
+
+    def _block(self, name: str, title: str, note: str, inner: str) -> str:
+        text = f"<p>{in_html(note)}</p>" if note else ""
+        head = f"<h2>{in_html(title)}</h2>"
+        if title in _CLOSED:
+            return f'<details id="{name}"><summary>{head}</summary>{text}{inner}</details>'
+        return f'<section id="{name}">{head}{text}{inner}</section>'
+
+    def _data_m(self, method: str) -> str:
+        """Return the attribute by which the page hides what belongs to one method."""
+        return f' data-m="{self._methods.index(method)}"'
+
+    def _colour(self, method: str) -> str:
+        return f"c{self._methods.index(method) % colours.METHOD_COLOURS}"
+
+
+def _videos(runs: Collection) -> Iterator[tuple[str, str, str]]:
+    """Yield method, video element and caption of each MP4 file in the runs' folders."""
+    for group in runs.groups:
+        for run in group.runs:
+            for path in sorted(run.path.glob(CLIPS)):
+                caption = f"{group.label}, {run.config.env}, seed {run.config.seed}"
+                size, video = path.lstat().st_size, ""
+                if size > CLIP_BYTES:
+                    caption += f": {path.name} has {size / 1e6:.0f} MB, too much for this page"
+                elif path.is_file() and not path.is_symlink():
+                    data = b64encode(path.read_bytes()).decode()
+                    video = (
+                        f'<video controls muted loop width="100%" aria-label="{in_html(caption)}" '
+                        f'src="data:video/mp4;base64,{data}"></video>'
+                    )
+                else:
+                    caption += f": {path.name} is no regular file"
+                yield group.label, video, caption
 
 
 def markdown(
     runs: Collection, tables: Sequence[Table], sections: Sequence[Section], figures: str
 ) -> str:
-    """The tables and the main figures; `figures` is the folder of the drawings."""
+    """Return the learning curves, the tables and the notes as Markdown.
+
+    Args:
+        runs: what it is about.
+        tables: all of them.
+        sections: figures that belong together; the first ones are shown; none without drawings.
+        figures: the folder of the drawings, relative to the Markdown file.
+    """
     parts = [f"# {_TITLE}\n", f"{summary(runs)} Written by `sparl report`.\n"]
-    if runs.notes:
-        parts += ["".join(f"- {in_markdown(note)}\n" for note in runs.notes)]
     for section in sections[:1]:
         parts += [f"## {section.title}\n", f"{section.note}\n"]
         parts += [
-            "".join(f"![{in_markdown(f.title)}]({figures}/{f.name}.svg)\n" for f in section.figures)
+            "".join(
+                f"![{in_markdown(f.description())}]({figures}/{f.name}.svg)\n"
+                for f in section.figures
+            )
         ]
     for table in tables:
         parts += [f"## {table.title}\n", f"{table.note}\n", table.markdown()]
+    if runs.notes:
+        parts += ["## Notes\n", "".join(f"- {in_markdown(note)}\n" for note in runs.notes)]
     return "\n".join(parts)
 
 
 def summary(runs: Collection) -> str:
-    """How much there is, in one line."""
+    """Return the numbers of runs, methods and environments in one line."""
     count = sum(len(group.runs) for group in runs.groups)
     counts = (count, "run"), (len(runs.labels), "method"), (len(runs.environments), "environment")
-    return ", ".join(f"{n} {name}{'s' * (n != 1)}" for n, name in counts) + "."
-
-
-def _clips(runs: Collection) -> str:
-    """The clips of those runs that have one, in the page itself."""
-    films = []
-    for group in runs.groups:
-        for run in group.runs:
-            for path in sorted(run.path.glob(CLIPS)):
-                caption = f"{group.label}, {run.config.env}, seed {run.config.seed}"
-                size, film = path.lstat().st_size, ""
-                if size > CLIP_BYTES:
-                    caption += f": {path.name} has {size / 1e6:.0f} MB, too much for this page"
-                elif path.is_file() and not path.is_symlink():
-                    data = b64encode(path.read_bytes()).decode()
-                    film = (
-                        '<video controls muted loop width="100%" '
-                        f'src="data:video/mp4;base64,{data}"></video>'
-                    )
-                else:
-                    caption += f": {path.name} is no regular file"
-                films.append(
-                    f'<figure data-m="{in_html(group.label)}">{film}'
-                    f"<figcaption>{in_html(caption)}</figcaption></figure>"
-                )
-    note = "The best and the worst evaluation episode of a run, side by side."
-    return _block("To watch", note, f'<div class="figures">{"".join(films)}</div>') if films else ""
-
-
-def _notes(runs: Collection) -> str:
-    items = "".join(f"<li>{in_html(note)}</li>" for note in runs.notes)
-    return f"<aside><h2>To know</h2><ul>{items}</ul></aside>" if items else ""
-
-
-def _section(section: Section, methods: Sequence[str]) -> str:
-    drawings = "".join(_drawing(figure, methods) for figure in section.figures)
-    return _block(section.title, section.note, f'<div class="figures">{drawings}</div>')
-
-
-def _drawing(figure: Figure, methods: Sequence[str]) -> str:
-    of = f' data-m="{in_html(figure.method)}"' if isinstance(figure, HeatMap) else ""
-    return f"<figure{of}>{figure.svg(methods)}</figure>"
-
-
-def _table(table: Table, methods: Sequence[str]) -> str:
-    heads = "".join(f"<th>{in_html(heading)}</th>" for heading, _ in table.shown())
-    rows = []
-    for row, cells in zip(table.rows, table.cells(), strict=True):
-        method = row["method"]
-        marked = "".join(
-            f'<td class="m {colour(method, methods)}"><i></i>{in_html(cell)}</td>'
-            if heading == "method" else f"<td>{in_html(cell)}</td>"
-            for (heading, _), cell in zip(table.shown(), cells, strict=True)
-        )  # fmt: skip
-        rows.append(f'<tr data-m="{in_html(method)}">{marked}</tr>')
-    inner = (
-        f'<div class="scroll"><table id="{table.name}"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-    return _block(table.title, table.note, inner)
-
-
-def _block(title: str, note: str, inner: str) -> str:
-    text = f"<p>{in_html(note)}</p>" if note else ""
-    if title in _FOLDED:
-        return f"<details><summary><h2>{in_html(title)}</h2></summary>{text}{inner}</details>"
-    return f"<section><h2>{in_html(title)}</h2>{text}{inner}</section>"
+    return ", ".join(counted(n, name) for n, name in counts) + "."
 
 
 def _file(name: str) -> str:

@@ -1,22 +1,20 @@
-"""The figures of a report, drawn from what the runs recorded."""
+"""The figures of a report, from what the runs recorded."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from sparl.archive.finished_run import DEAD, FinishedRun
 from sparl.random_streams import stream
 from sparl.report import statistics as stat
-from sparl.report.figures import Array, Figure, HeatMap, LineChart, Series
+from sparl.report.figures import STEPS, Array, Figure, LineChart, Series
+from sparl.report.final_returns import normalized, scores
 from sparl.report.runs import Collection, Group
-from sparl.report.tables import normalized, scores
+from sparl.report.topology_pictures import degrees, replay, topology, wiring
 
-STEPS = "environment steps"
 Shade = Literal["interval", "std"]
 _SHADES = {
     "interval": "the 95 % bootstrap interval of that mean",
@@ -55,15 +53,16 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         ),
         Section(
             "Topology over time",
-            "Of the first run of each method: connections that existed at the start, and how many "
-            "each evolution drops and grows; of those, a few return at once. Dead links: dropped "
-            "connections whose weight was exactly 0, where recorded. Dashed: critics.",
+            "Of the first run of each method: the share of the initial connections that remain, "
+            "and the share that each topology update drops and grows; a few of these return at "
+            "once. Dead links: dropped connections whose weight was exactly 0, where recorded. "
+            "Dashed: critics.",
             list(topology(runs)),
         ),
         Section(
             "Degrees",
-            "How many connections reach a neuron (in) or leave it (out), at the end and, dashed, "
-            "at the start; of the first run of each sparse method.",
+            "Number of connections that enter (in) or leave (out) a neuron, at the end and, "
+            "dashed, at the start; of the first run of each sparse method.",
             list(degrees(runs)),
         ),
         Section(
@@ -83,14 +82,14 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
 
 
 def learning_curves(runs: Collection, shade: Shade) -> Iterator[Figure]:
-    """Mean return over environment steps, one figure per environment."""
+    """Yield the mean return over environment steps, one figure per environment."""
     for env in runs.environments:
         groups = runs.of_environment(env)
         yield from _curves(groups, "learning", STEPS, lambda group: group.env_steps, shade)
 
 
 def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
-    """Mean return over FLOPs, CPU time and wall-clock time."""
+    """Yield the mean return over FLOPs, CPU time and wall-clock time."""
 
     def flops(group: Group) -> Array | None:
         each = group.flops_per_update
@@ -129,7 +128,7 @@ def _curves(
     groups: Sequence[Group], name: str, x_label: str, x: Callable[[Group], Array | None],
     shade: Shade,
 ) -> Iterator[Figure]:  # fmt: skip
-    """Draw the mean return of those groups of one environment for which `x` gives an axis."""
+    """Yield the mean return of those groups of one environment for which `x` gives an axis."""
     series = []
     for group in groups:
         along = x(group)
@@ -154,7 +153,7 @@ def _band(curves: Array, shade: Shade) -> tuple[Array, Array]:
 
 
 def profiles(runs: Collection) -> Iterator[Figure]:
-    """Performance profiles over all environments."""
+    """Yield the performance profile over all environments."""
     found = scores(runs)
     if not found:
         return
@@ -165,138 +164,3 @@ def profiles(runs: Collection) -> Iterator[Figure]:
     yield LineChart(
         "profile", "Performance profile", "% of the dense agent", "share of runs", series, zero=True
     )
-
-
-def topology(runs: Collection) -> Iterator[Figure]:
-    """Connections kept since the start, moved by each evolution, and dead ones among them."""
-    for env in runs.environments:
-        kept, moved, dead = [], [], []
-        for group in runs.of_environment(env):
-            for network in ("actor", "critics"):
-                updates, overlap, share, new, dead_share = _evolutions(group.runs[0], network)
-                if not updates.size:
-                    continue
-                dashed = network == "critics"
-                kept.append(Series(group.label, updates, overlap, part=network, dashed=dashed))
-                text = f"{network}, dropped and grown"
-                moved.append(Series(group.label, updates, share, part=text, dashed=dashed))
-                moved.append(Series(group.label, updates, new, part=f"{network}, new", dashed=True))
-                if np.isfinite(dead_share).all():
-                    dead.append(
-                        Series(group.label, updates, dead_share, part=network, dashed=dashed)
-                    )
-        if kept:
-            yield LineChart(f"kept-{env}", env, "updates", "% there since the start", kept, True)
-            yield LineChart(f"moved-{env}", env, "updates", "% moved per evolution", moved, True)
-        if dead:
-            yield LineChart(f"dead-{env}", env, "updates", "% dead links", dead, True)
-
-
-def _evolutions(run: FinishedRun, network: str) -> tuple[Array, Array, Array, Array, Array]:
-    """Update, and in percent of the connections: those of the start, moved, moved for good, dead.
-
-    The last is NaN where it was not recorded.
-    """
-    sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * 5)
-    for row in run.topology[network]:
-        total = sums[int(row["agent_update"])]
-        total[0] += row["connections"]
-        total[1] += row["connections"] * row["initial_overlap"]
-        total[2] += row["moved"]
-        total[3] += row["moved"] - row["returned"]
-        total[4] += row.get(DEAD, np.nan)
-    updates = np.array(sorted(sums), np.float64)
-    table = np.array([sums[int(u)] for u in updates]).reshape(-1, 5)
-    kept, moved, new, dead = (100 * table[:, k] / np.maximum(table[:, 0], 1) for k in (1, 2, 3, 4))
-    return updates, kept, moved, new, dead
-
-
-def degrees(runs: Collection) -> Iterator[Figure]:
-    """Distributions of in- and out-degrees of the hidden layers, at the start and the end."""
-    for env in runs.environments:
-        sparse = [g for g in runs.of_environment(env) if _is_sparse(g.runs[0])]
-        for network in ("actor", "critics"):
-            for layer, side, name in (
-                (0, "in", "1st hidden layer, in"),
-                (1, "out", "1st hidden layer, out"),
-                (1, "in", "2nd hidden layer, in"),
-            ):
-                counts = [
-                    (group.label, when, _degrees(group.runs[0], when, network, layer, side))
-                    for group in sparse
-                    for when in ("now", "initial")
-                ]
-                series = _distributions([c for c in counts if len(set(c[2])) > 1])
-                if series:
-                    title = f"{env}, {network}: {name}"
-                    file = f"degrees-{env}-{network}-{layer + 1}-{side}"
-                    yield LineChart(file, title, "connections", "% of neurons", series, True)
-
-
-def _degrees(run: FinishedRun, when: str, network: str, layer: int, side: str) -> list[int]:
-    """Degrees of a hidden layer's neurons, in all members of a network."""
-    members = run.degrees[when][network]
-    return [d for m in members if layer < len(m) - 1 for d in m[layer][side]]
-
-
-def _distributions(counts: list[tuple[str, str, list[int]]]) -> list[Series]:
-    """Percent of neurons with so many connections, in the same 24 bins, or fewer, for all."""
-    if not counts:
-        return []
-    low, high = min(min(c) for *_, c in counts), max(max(c) for *_, c in counts)
-    width = max(1, -(-(high - low + 1) // 24))
-    bins = -(-(high - low + 1) // width)
-    centres: Array = low + width * (np.arange(bins, dtype=np.float64) + 0.5) - 0.5
-    series = []
-    for method, when, degrees_ in counts:
-        at = (np.asarray(degrees_) - low) // width
-        y = 100 * np.bincount(at, minlength=bins) / at.size
-        part, dashed = ("end", False) if when == "now" else ("start", True)
-        series.append(Series(method, centres, y, part=part, dashed=dashed))
-    return series
-
-
-def wiring(runs: Collection) -> Iterator[Figure]:
-    """Heat maps: connections of each input of each network."""
-    for group in runs.groups:
-        run = group.runs[0]
-        if not _is_sparse(run):
-            continue
-        rows = []
-        for network, members in run.degrees["now"].items():
-            for member, layers in enumerate(members):
-                name = "actor" if network == "actor" else f"critic {member + 1}"
-                start = run.degrees["initial"][network][member][0]["out"]
-                rows.append((f"{name}, start", np.asarray(start, np.float64)))
-                rows.append((f"{name}, end", np.asarray(layers[0]["out"], np.float64)))
-        title = f"{group.env}, {group.label}"
-        name = f"wiring-{group.env}-{group.label}"
-        yield HeatMap(name, title, group.label, rows, "connection", "input")
-
-
-def _is_sparse(run: FinishedRun) -> bool:
-    """Whether its degrees are known and its first layer is not full."""
-    if not run.degrees:
-        return False
-    first = run.degrees["initial"]["actor"][0][0]
-    return int(sum(first["out"])) < len(first["out"]) * len(first["in"])
-
-
-def replay(runs: Collection) -> Iterator[Figure]:
-    """Replay size, policy distance and n-step of runs with a dynamic replay."""
-    for env in runs.environments:
-        dynamic = [g for g in runs.of_environment(env) if g.config.dynamic_buffer]
-        for column, y_label in (
-            ("replay_size", "transitions in the replay"),
-            ("policy_distance", "distance of the oldest actions"),
-            ("n_step", "n of the targets"),
-        ):
-            series = []
-            for group in dynamic:
-                rows = [row for row in group.runs[0].metrics if column in row]
-                x = np.array([row["env_step"] for row in rows])
-                y = np.array([row[column] for row in rows])
-                if x.size:
-                    series.append(Series(group.label, x, y))
-            if series:
-                yield LineChart(f"{column}-{env}", env, STEPS, y_label, series, True)

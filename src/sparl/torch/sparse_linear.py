@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,7 @@ class SparseLinear(nn.Module):
         """Create the native objects for the connections."""
         layer = _native.Layer(pattern.n_in, pattern.n_out, pattern.positions)
         self._pattern = pattern
-        self._stack = _native.Stack([[layer]], "linear")
+        self._stack = _native.Stack([[layer]], ["linear"])
         self._order = torch.from_numpy(layer.canonical_index.astype(np.int64))
 
     def _load_from_state_dict(
@@ -184,6 +185,12 @@ class SparseLinear(nn.Module):
         self._build(Pattern(self.in_features, self.out_features, positions))
 
 
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> _native.Pool:
+    """As many threads as PyTorch uses."""
+    return _native.Pool(threads)
+
+
 class _Product(torch.autograd.Function):
     """y = x W^T + b; dL/dW of connections only and dL/dx, in one backward pass."""
 
@@ -207,11 +214,10 @@ class _Product(torch.autograd.Function):
         ctx.empty = x.shape[0] == 0
         if ctx.empty:
             return x.new_empty(0, stack.parameters - count)
-        _native.set_threads(torch.get_num_threads())
-        inputs = [x.contiguous().numpy()]
+        pool, inputs = _pool(torch.get_num_threads()), [x.contiguous().numpy()]
         if not (differentiable and any(ctx.needs_input_grad)):
-            return torch.from_numpy(stack.outputs(parameters.numpy(), inputs)[0])
-        output, trace = stack.forward(parameters.numpy(), inputs)
+            return torch.from_numpy(stack.outputs(parameters.numpy(), inputs, pool)[0])
+        output, trace = stack.forward(parameters.numpy(), inputs, pool)
         ctx.pass_ = stack, order, parameters, trace
         return torch.from_numpy(output[0])
 
@@ -223,10 +229,10 @@ class _Product(torch.autograd.Function):
         stack, order, parameters, trace = ctx.pass_
         count = order.numel()
         gradient = torch.empty_like(parameters)
-        _native.set_threads(torch.get_num_threads())
         dx = stack.gradient(
             parameters.numpy(), trace, dy.contiguous().numpy()[np.newaxis], gradient.numpy(),
             inputs=ctx.needs_input_grad[0],
+            pool=_pool(torch.get_num_threads()),
         )  # fmt: skip
         return (
             None if dx is None else torch.from_numpy(dx[0]),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparl.networks.mlp import Array
+from sparl.types import Array
 
 
 class ActionScale:

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from sparl.agents.action_head import HEADS, ActionHead
 from sparl.errors import DataError
-from sparl.networks.mlp import Array, Layout, Network, Output, State
+from sparl.networks.layout import Layout
+from sparl.networks.network import Network
+from sparl.networks.spec import Output
 from sparl.sparse.pattern import Pattern
 from sparl.training.action_scale import ActionScale
 from sparl.training.environment import Environment
 from sparl.training.evaluate import OBSERVATIONS as MOST_OBSERVATIONS
 from sparl.training.run_folder import AGENT, AGENT_MANIFEST, OBSERVATIONS, RunFolder
 from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
+from sparl.types import Array, State
 from sparl.wording import shown
 
 FORMAT = 1
@@ -305,7 +308,7 @@ def _network(manifest: dict[str, Any], arrays: Arrays, name: str) -> Network:
             positions = np.asarray(state[f"{prefix}.positions"])
             row.append(Pattern(sizes[index], sizes[index + 1], positions))
         patterns.append(row)
-    layout = Layout(patterns, cast(Output, policy["output_activation"]))
+    layout = Layout.mlp(patterns, cast(Output, policy["output_activation"]))
     flat = np.empty(layout.parameters, np.float32)
     network = Network(layout, flat, ensemble=len(patterns) > 1)
     network.restore(cast(State, state))

@@ -6,7 +6,7 @@ import signal
 
 from sparl import _native
 from sparl.errors import EnvironmentFault
-from sparl.methods import method_label, without_effect
+from sparl.labels import method_label, without_effect
 from sparl.training.assemble import Parts
 from sparl.training.plan import connections_text, plan
 from sparl.training.record import how_it_was_resumed

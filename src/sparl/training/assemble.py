@@ -6,12 +6,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from sparl import _native
-from sparl.agents.sac import SAC
-from sparl.agents.td3 import TD3
+from sparl.agents.agent import Agent
+from sparl.architecture import Architecture, architecture
+from sparl.build import build_agent
 from sparl.configuration import Config
 from sparl.cost import least_checkpoint_bytes, network_bytes
 from sparl.errors import ResourceError
-from sparl.methods import Architecture, architecture, check
+from sparl.methods import check
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.checkpoint import Checkpoints
@@ -23,7 +24,6 @@ from sparl.training.machine import available_cores
 from sparl.training.memory import memory_bytes
 from sparl.training.plan import connections_text
 from sparl.training.record import Record
-from sparl.training.rewire import build_agent
 from sparl.training.run_folder import RunFolder
 from sparl.training.saving import CheckpointSaver
 from sparl.training.tensorboard import require_tensorboard
@@ -58,7 +58,7 @@ class Parts:
     environment: Environment
     evaluator: Evaluator
     architecture: Architecture
-    agent: TD3 | SAC
+    agent: Agent
     warmup: Warmup
     replay: RingBuffer
     capacity_rule: DynamicCapacity
@@ -101,16 +101,17 @@ def _parts(
     n_obs, n_act = environment.n_obs, environment.n_act
     nets = architecture(config, n_obs, n_act)
     if folder is not None:
-        Checkpoints(folder.files).check_hold(least_checkpoint_bytes(nets))
+        Checkpoints(folder.files).check_hold(least_checkpoint_bytes(config, nets))
     _check_memory(config, nets, n_obs, n_act)
     cores = available_cores()
     threads = config.threads or min(cores, 4)
     threads = min(threads, cores) if folder else threads  # it may have begun on a larger machine
-    _native.set_threads(threads)
-    agent = build_agent(config, nets)
+    pool = _native.Pool(threads)
+    agent = build_agent(config, nets, pool)
     replay = RingBuffer(
-        config.replay_rows, n_obs, n_act, config.gamma, keep_noise_free=config.dynamic_buffer
-    )
+        config.replay_rows, n_obs, n_act, config.gamma,
+        keep_noise_free=config.dynamic_buffer, pool=pool,
+    )  # fmt: skip
     warmup = Warmup(config, environment)
     if folder is None:
         warmup.load_policy()

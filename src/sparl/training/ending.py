@@ -6,11 +6,11 @@ import signal
 from contextlib import suppress
 
 from sparl.errors import EnvironmentFault, SparlError
-from sparl.methods import method_label
-from sparl.networks.mlp import Array
+from sparl.labels import method_label
 from sparl.training.agent_file import save_agent
 from sparl.training.announce import report_end, warn_not_saved
 from sparl.training.assemble import Parts
+from sparl.types import Array
 
 
 def write_results(run: Parts, state: str, env_step: int, observations: Array | None) -> None:
@@ -29,7 +29,7 @@ def write_results(run: Parts, state: str, env_step: int, observations: Array | N
     about = {"method": method_label(config), "env": config.env, "env_step": env_step}
     save_agent(
         run.folder, agent.networks(), run.environment, about, observations,
-        squashed=config.agent == "SAC",
+        agent.head,
     )  # fmt: skip
     run.record.degrees(agent)
     run.folder.growing.flush()

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, SparlError, UsageError
-from sparl.networks.mlp import Array
 from sparl.training.action_scale import ActionScale, rounded_within
 from sparl.training.environment_state import (
     State,
@@ -33,6 +32,7 @@ from sparl.training.environment_state import (
 )
 from sparl.training.tasks import make_task, notes_of
 from sparl.training.wrappers import reject_running_statistics
+from sparl.types import Array
 from sparl.wording import name_and_text
 
 SUPPORTED = (

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from sparl.errors import Diverged
-from sparl.networks.mlp import Array
 from sparl.random_streams import integer_seed
 from sparl.training.environment import Environment
+from sparl.types import Array
 
 Policy = Callable[[Array], Array]  # float32 [B, n_obs] -> [B, n_act] in [-1, 1], row by row
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sparl.agents.agent import Agent
 from sparl.configuration import Config, differences, why_not_longer
 from sparl.errors import DataError, UsageError
 from sparl.methods import config_of
@@ -91,7 +92,7 @@ def restore_checkpoint(
     state, about = training.saver.checkpoints.load(path, like, longest, training.replay)
     with _damage_reported(path):
         _check_configuration(training.config, path, about)
-        _check_counters(training.config, state, training.replay)
+        _check_counters(training.config, state, training.replay, training.agent)
         training.restore(state)
         because = not_exact_because(training.config.env, state["environment"], about["made_with"])
         check_continued(about["continued"])
@@ -129,7 +130,7 @@ def _check_configuration(config: Config, path: Path, about: Tree) -> None:
         raise DataError(f"{path}: of another configuration: {'; '.join(other)}")
 
 
-def _check_counters(config: Config, state: Tree, replay: RingBuffer) -> None:
+def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agent) -> None:
     """Check the counters of a checkpoint: all follow from the step, or are bounded by it.
 
     Raises:
@@ -141,23 +142,7 @@ def _check_counters(config: Config, state: Tree, replay: RingBuffer) -> None:
     if replay.first + replay.size != env_step:
         raise ValueError(f"{replay.first + replay.size} transitions in {env_step} steps")
     updates = max(env_step - config.warmup_env_steps, 0) * config.updates_per_env_step
-    if state["agent"]["agent"]["updates"] != updates:
-        found = state["agent"]["agent"]["updates"]
-        raise ValueError(f"{found} updates at step {env_step}, must be {updates}")
-    _check_agent_counters(config, state["agent"], updates)
-
-
-def _check_agent_counters(config: Config, agent: dict[str, Any], updates: int) -> None:
-    if agent.get("temperature", {"steps": 0})["steps"] > updates:
-        raise ValueError(f"the temperature has more than {updates} updates")
-    for name, own in (("actor", updates // config.actor_every), ("critics", updates)):
-        learner = agent[f"{name}_learner"]
-        steps, due = learner["adam.steps"], learner["due_seen"]
-        if learner["own_updates"] != own or steps > own or due > updates:
-            raise ValueError(
-                f"the {name} has {learner['own_updates']} updates, {steps} steps of Adam and {due} "
-                f"topology updates at update {updates}"
-            )
+    agent.check(state["agent"], updates)
 
 
 def _duration(value: Any) -> float:

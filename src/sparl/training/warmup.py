@@ -8,11 +8,11 @@ import numpy as np
 
 from sparl.configuration import Config
 from sparl.errors import UsageError
-from sparl.networks.mlp import Array
-from sparl.random_streams import State, generator_state, restore_generator, stream
+from sparl.random_streams import generator_state, restore_generator, stream
 from sparl.training.agent_file import load_agent
 from sparl.training.durable import user_path
 from sparl.training.environment import Environment
+from sparl.types import Array, State
 
 
 class Warmup:

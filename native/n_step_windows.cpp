@@ -1,6 +1,8 @@
-#include "windows.h"
+#include "n_step_windows.h"
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 namespace sparl {
 namespace {
@@ -24,16 +26,33 @@ void copy(const void* from, size_t floats, float* to) {
   std::memcpy(to, from, floats * sizeof(float));
 }
 
+void check_ring(const RingView& ring, size_t known, size_t count, const int64_t* ages) {
+  const size_t needed = RingView::row_bytes(ring.n_obs, ring.n_act);
+  if (ring.stride < needed)
+    throw std::invalid_argument("windows: rows of " + std::to_string(ring.stride) + " bytes, " +
+                                std::to_string(needed) + " are needed");
+  if (ring.capacity == 0 || ring.size > ring.capacity || known > ring.size)
+    throw std::invalid_argument("windows: size " + std::to_string(ring.size) + " with " +
+                                std::to_string(known) + " known in a ring of " +
+                                std::to_string(ring.capacity));
+  for (size_t i = 0; i < count; i++)
+    if (ages[i] < 0 || size_t(ages[i]) >= ring.size)
+      throw std::invalid_argument("windows: age " + std::to_string(ages[i]) + " of " +
+                                  std::to_string(ring.size) + " transitions");
+}
+
 } // namespace
 
-Windows::Windows(const RingView& ring, size_t known, size_t count, const int64_t* ages,
-                 const WindowArrays& to)
-    : ring_(ring), oldest_(ring.first % ring.capacity), ages_(ages), to_(to) {
+Windows::Windows(ThreadPool& pool, const RingView& ring, size_t known, size_t count,
+                 const int64_t* ages, const WindowArrays& to)
+    : ring_(ring), oldest_(0), ages_(ages), to_(to) {
+  check_ring(ring, known, count, ages); // a file may have supplied it
+  oldest_ = ring.first % ring.capacity;
   std::vector<uint32_t> early;
   for (uint32_t i = 0; i < count; i++)
     (known == ring.size || size_t(ages[i]) + to.n < known ? early : late_).push_back(i);
   const auto items = uint32_t((early.size() + kTogether - 1) / kTogether);
-  early_.emplace(items, [this, early = std::move(early)](uint32_t item) {
+  early_.emplace(pool, items, [this, early = std::move(early)](uint32_t item) {
     const size_t begin = item * kTogether, end = std::min(begin + kTogether, early.size());
     for (size_t k = begin; k < end; k++) ask_for(size_t(ages_[early[k]]));
     for (size_t k = begin; k < end; k++) window(early[k]);

@@ -1,6 +1,6 @@
 // n-step windows over a replay ring: what a batch is made of.
 #pragma once
-#include "threads.h"
+#include "thread_pool.h"
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -40,14 +40,16 @@ struct WindowArrays {
                                // reached a terminal state and where there is no step; or null
 };
 
-// Gathers the windows that start ages[i] transitions after the oldest, beside what its caller does
-// until finish(). Every age is below the ring's size; what it points to must stay.
+// Gathers the windows that start ages[i] transitions after the oldest, concurrently with its caller
+// until finish(). What it points to must stay.
 class Windows {
  public:
   // Only the first `known` transitions are there already: what reaches further waits for finish().
-  Windows(const RingView&, size_t known, size_t count, const int64_t* ages, const WindowArrays&);
+  // Throws std::invalid_argument if the ring contradicts itself or an age is beyond it.
+  Windows(ThreadPool&, const RingView&, size_t known, size_t count, const int64_t* ages,
+          const WindowArrays&);
   bool complete() const { return late_.empty(); } // what is there is all that is needed
-  void wait(); // until what goes on beside is done: the ring may change then
+  void wait(); // until the pending work is done: the ring may change then
   // All transitions are there, and where their states are kept may have changed.
   void finish(size_t states_count, const int64_t* states_of, const float* states);
   Windows(const Windows&) = delete;
@@ -64,7 +66,7 @@ class Windows {
   const int64_t* ages_;
   WindowArrays to_;
   std::vector<uint32_t> late_;
-  std::optional<Later> early_;
+  std::optional<PendingWork> early_;
 };
 
 } // namespace sparl

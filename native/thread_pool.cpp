@@ -1,4 +1,4 @@
-#include "threads.h"
+#include "thread_pool.h"
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -42,12 +42,12 @@ void wait_until(const std::atomic<uint32_t>& done, uint32_t count) {
 
 } // namespace
 
-struct Later::Items {
+struct PendingWork::Items {
   std::function<void(uint32_t)> body;
   const uint32_t count;
   std::atomic<uint64_t> left; // the first << 32 | behind the last
   std::atomic<uint32_t> done{0};
-  std::atomic<bool> gone{false}; // the body
+  std::atomic<bool> released{false}; // the body
 
   Items(std::function<void(uint32_t)> body_, uint32_t count_)
       : body(std::move(body_)), count(count_), left(count_) {}
@@ -73,8 +73,6 @@ struct Later::Items {
   }
 };
 
-namespace {
-
 // The items of a job are cut into one range for each thread, which takes from its own first and
 // then from the others': neighbouring items, which share data, mostly meet in one core's caches.
 // A worker that finds itself on the processor of the job's owner steps aside: schedulers place a
@@ -82,22 +80,24 @@ namespace {
 // A job is published by raising the epoch in every range's ticket (epoch << 32 | next item). An
 // item is claimed by a compare-and-swap on a ticket. Before the fields of the next job are written
 // the tickets are closed, so a claim that succeeds proves that the fields read before it were
-// current. Between two jobs workers take what is offered for later, the oldest offer first.
-class Pool {
+// current. Between two jobs workers take pending work, the oldest first.
+class Workers {
  public:
-  explicit Pool(uint32_t workers) : ranges_(workers + 1) {
+  using Task = void (*)(const void* context, uint32_t item) noexcept;
+
+  explicit Workers(uint32_t count) : ranges_(count + 1) {
 #if defined(__linux__)
     CPU_ZERO(&allowed_);
     sched_getaffinity(0, sizeof allowed_, &allowed_);
 #endif
     try {
-      for (uint32_t i = 0; i < workers; i++) threads_.emplace_back([this, i] { work(i + 1); });
+      for (uint32_t i = 0; i < count; i++) threads_.emplace_back([this, i] { work(i + 1); });
     } catch (...) { // no more threads to be had: give back those there are
       join();
       throw;
     }
   }
-  ~Pool() { join(); }
+  ~Workers() { join(); }
   uint32_t size() const { return uint32_t(ranges_.size()); }
 
   void run(uint32_t count, Task task, const void* context) {
@@ -121,7 +121,7 @@ class Pool {
       range.ticket.store(epoch << 32 | kClosed, std::memory_order_release);
   }
 
-  void offer(std::shared_ptr<Later::Items> items) {
+  void offer(std::shared_ptr<PendingWork::Items> items) {
     owner_cpu_.store(current_cpu(), std::memory_order_relaxed);
     {
       std::lock_guard<std::mutex> lock(offers_mutex_);
@@ -149,7 +149,7 @@ class Pool {
   }
 
   void take_offer() {
-    std::shared_ptr<Later::Items> items;
+    std::shared_ptr<PendingWork::Items> items;
     {
       std::lock_guard<std::mutex> lock(offers_mutex_);
       forget_what_is_done();
@@ -266,70 +266,108 @@ class Pool {
   std::atomic<uint32_t> count_{0};
   alignas(64) std::atomic<uint32_t> done_{0};
   std::mutex offers_mutex_;
-  std::vector<std::shared_ptr<Later::Items>> offers_; // the first ones first
-  std::atomic<bool> offered_{false};                  // some of them may have items left
+  std::vector<std::shared_ptr<PendingWork::Items>> offers_; // the first ones first
+  std::atomic<bool> offered_{false};                        // some of them may have items left
 };
 
-std::mutex pool_mutex;
-std::atomic<uint32_t> wanted{1};
-std::shared_ptr<Pool>& pool_slot() {
-  static std::shared_ptr<Pool> pool;
-  return pool;
+// Workers do not survive a fork: the child forgets them (its threads are gone, so joining them
+// would hang) and starts new ones when it first computes. Pending work is finished before the fork,
+// as no thread of the child would.
+struct AllPools {
+  std::mutex mutex; // of the list, and of starting workers
+  std::vector<ThreadPool*> pools;
+  std::mutex default_mutex; // locked before the other
+  std::shared_ptr<ThreadPool> default_pool;
+
+  static AllPools& get() {
+    static auto* all = new AllPools; // never destroyed: pools may outlive static objects
+    return *all;
+  }
+  AllPools() { pthread_atfork(before, in_parent, in_child); }
+
+  template <class Body>
+  void each(const Body& body) {
+    for (ThreadPool* pool : pools)
+      if (Workers* workers = pool->workers_) body(*pool, *workers);
+  }
+  static void before() {
+    get().default_mutex.lock();
+    get().mutex.lock();
+    get().each([](ThreadPool&, Workers& workers) { workers.finish_offers(); });
+  }
+  static void in_parent() {
+    get().each([](ThreadPool&, Workers& workers) { workers.release_offers(); });
+    get().mutex.unlock();
+    get().default_mutex.unlock();
+  }
+  static void in_child() {
+    get().each([](ThreadPool& pool, Workers&) { pool.workers_ = nullptr; });
+    get().mutex.unlock();
+    get().default_mutex.unlock();
+  }
+};
+
+ThreadPool::ThreadPool(uint32_t threads) : threads_(std::max(threads, 1u)) {
+  AllPools& all = AllPools::get();
+  std::lock_guard<std::mutex> lock(all.mutex);
+  all.pools.push_back(this);
 }
 
-// Workers do not survive a fork: the child forgets the pool (its threads are gone, so joining
-// them would hang) and makes a new one when it first computes.
-void forget_pool_after_fork() {
-  new std::shared_ptr<Pool>(std::move(pool_slot()));
-  pool_mutex.unlock();
+ThreadPool::~ThreadPool() {
+  AllPools& all = AllPools::get();
+  {
+    std::lock_guard<std::mutex> lock(all.mutex);
+    auto& pools = all.pools;
+    pools.erase(std::find(pools.begin(), pools.end(), this));
+  }
+  delete workers_.load();
 }
 
-// What was offered is done before, as the child has nobody who would end it.
-void finish_before_fork() {
-  pool_mutex.lock();
-  if (pool_slot()) pool_slot()->finish_offers();
-}
-void go_on_after_fork() {
-  if (pool_slot()) pool_slot()->release_offers();
-  pool_mutex.unlock();
+Workers& ThreadPool::workers() {
+  if (Workers* started = workers_.load(std::memory_order_acquire)) return *started;
+  std::lock_guard<std::mutex> lock(AllPools::get().mutex);
+  if (!workers_.load(std::memory_order_relaxed))
+    workers_.store(new Workers(threads_ - 1), std::memory_order_release);
+  return *workers_;
 }
 
-std::shared_ptr<Pool> pool() {
-  std::lock_guard<std::mutex> lock(pool_mutex);
-  static const int registered =
-      pthread_atfork(finish_before_fork, go_on_after_fork, forget_pool_after_fork);
-  (void)registered;
-  auto& slot = pool_slot();
-  if (!slot || slot->size() != wanted) slot = std::make_shared<Pool>(wanted - 1);
-  return slot;
-}
-
-} // namespace
-
-void set_threads(uint32_t count) { wanted = count < 1 ? 1 : count; }
-uint32_t threads() { return wanted; }
-
-void run_items(uint32_t count, Task task, const void* context) {
-  if (wanted == 1 || count < 2) {
+void ThreadPool::run_items(uint32_t count, Task task, const void* context) {
+  if (threads_ == 1 || count < 2) {
     for (uint32_t i = 0; i < count; i++) task(context, i);
     return;
   }
-  pool()->run(count, task, context);
+  workers().run(count, task, context);
 }
 
-Later::Later(uint32_t count, std::function<void(uint32_t)> body)
+std::shared_ptr<ThreadPool> default_pool() {
+  AllPools& all = AllPools::get();
+  std::lock_guard<std::mutex> lock(all.default_mutex);
+  if (!all.default_pool) all.default_pool = std::make_shared<ThreadPool>(1);
+  return all.default_pool;
+}
+
+void set_default_threads(uint32_t threads) {
+  if (default_pool()->threads() == threads) return;
+  auto pool =
+      std::make_shared<ThreadPool>(threads); // the one before ends once the lock is released
+  AllPools& all = AllPools::get();
+  std::lock_guard<std::mutex> lock(all.default_mutex);
+  std::swap(all.default_pool, pool);
+}
+
+PendingWork::PendingWork(ThreadPool& pool, uint32_t count, std::function<void(uint32_t)> body)
     : items_(std::make_shared<Items>(std::move(body), count)) {
-  if (wanted == 1)
+  if (pool.threads() == 1)
     finish();
   else
-    pool()->offer(items_);
+    pool.workers().offer(items_);
 }
 
-void Later::finish() {
+void PendingWork::finish() {
   if (!items_) return;
   items_->finish();
-  // Of nobody any more; gone here, not where a worker lets go of the items.
-  if (!items_->gone.exchange(true)) items_->body = nullptr;
+  // The body is released here and not by the worker that releases the items last.
+  if (!items_->released.exchange(true)) items_->body = nullptr;
 }
 
 } // namespace sparl

@@ -1,0 +1,304 @@
+#include "bindings.h"
+#include "flat.h"
+#include "network.h"
+#include <optional>
+#include <variant>
+
+using namespace nb::literals;
+
+namespace sparl {
+#define INPUTS "collections.abc.Sequence[" FLOATS " | PackedInput]"
+namespace {
+
+void new_layer(Layer* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
+               uint32_t first_gradient_input) {
+  if (positions.ndim() != 1) throw std::invalid_argument("layer: positions must have one axis");
+  check<int64_t>(positions, "layer: positions");
+  const auto* p = static_cast<const int64_t*>(positions.data());
+  nb::gil_scoped_release release;
+  new (self) Layer(n_in, n_out, p, positions.shape(0), first_gradient_input);
+}
+
+constexpr size_t kMostSamples = (1u << 28) - 1;
+
+// What a pass reads, joined along features.
+struct Inputs {
+  using Part = std::variant<const PackedInput*, ReadOnlyArray>;
+  std::vector<Input> parts;
+  uint32_t batch = 0;
+
+  Inputs(const Stack& stack, const std::vector<Part>& inputs) {
+    size_t features = 0;
+    std::vector<size_t> first;
+    for (const Part& input : inputs) {
+      const auto* const* packed = std::get_if<const PackedInput*>(&input);
+      const auto* array = std::get_if<ReadOnlyArray>(&input);
+      if (packed && !*packed) throw nb::type_error("forward: an input is None");
+      if (array) check<float>(*array, "forward: input");
+      const std::vector<size_t> shape =
+          packed ? std::vector<size_t>{(*packed)->batch, (*packed)->features} : shape_of(*array);
+      if (parts.empty()) first = shape;
+      if (shape.size() != 2 || shape[0] == 0 || shape[0] != first[0] || shape[0] > kMostSamples)
+        throw std::invalid_argument("forward: inputs must have shape (batch, features), are " +
+                                    shape_text(first) + " and " + shape_text(shape));
+      features += shape[1];
+      parts.push_back(packed ? (*packed)->input()
+                             : Input{static_cast<const float*>(array->data()), uint32_t(shape[1])});
+    }
+    if (features != stack.n_in())
+      throw std::invalid_argument("forward: inputs have " + std::to_string(features) +
+                                  " features, the network has " + std::to_string(stack.n_in()));
+    batch = uint32_t(first[0]);
+  }
+};
+
+void new_packed_input(PackedInput* self, ReadOnlyArray samples) {
+  check<float>(samples, "packed input");
+  if (samples.ndim() != 2 || samples.shape(0) == 0 || samples.shape(0) > kMostSamples)
+    throw std::invalid_argument("packed input: must have shape (batch, features), has " +
+                                shape_text(shape_of(samples)));
+  nb::gil_scoped_release release;
+  new (self) PackedInput(static_cast<const float*>(samples.data()), uint32_t(samples.shape(0)),
+                         uint32_t(samples.shape(1)));
+}
+
+Activation activation(const std::string& name) {
+  if (name == "linear") return Activation::none;
+  if (name == "relu") return Activation::relu;
+  if (name == "tanh") return Activation::tanh;
+  throw std::invalid_argument("stack: activation '" + name + "', must be linear, relu or tanh");
+}
+
+nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
+                  const std::vector<Inputs::Part>& inputs, Pool pool) {
+  const float* p = checked<float>(parameters, "forward: parameters", {stack->parameters()});
+  const Inputs parts(*stack, inputs);
+  const uint32_t batch = parts.batch;
+  FloatArray output = new_array({stack->members(), batch, stack->n_out()});
+  float* y = output.data();
+  std::optional<Trace> trace;
+  const Pool threads = pool_or_default(std::move(pool));
+  {
+    nb::gil_scoped_release release;
+    trace.emplace(stack->forward(*threads, p, parts.parts, batch, y));
+  }
+  return nb::make_tuple(output, std::move(*trace));
+}
+
+FloatArray outputs(const Stack& stack, ReadOnlyArray parameters,
+                   const std::vector<Inputs::Part>& inputs, Pool pool) {
+  const float* p = checked<float>(parameters, "forward: parameters", {stack.parameters()});
+  const Inputs parts(stack, inputs);
+  const uint32_t batch = parts.batch;
+  FloatArray output = new_array({stack.members(), batch, stack.n_out()});
+  float* y = output.data();
+  const Pool threads = pool_or_default(std::move(pool));
+  {
+    nb::gil_scoped_release release;
+    stack.outputs(*threads, p, parts.parts, batch, y);
+  }
+  return output;
+}
+
+void check_place(const Stack& stack, uint32_t member, uint32_t layer) {
+  if (member >= stack.members() || layer >= stack.depth())
+    throw nb::index_error(("stack: member " + std::to_string(member) + " of " +
+                           std::to_string(stack.members()) + ", layer " + std::to_string(layer) +
+                           " of " + std::to_string(stack.depth()))
+                              .c_str());
+}
+
+nb::tuple value_and_input_gradient(const Stack& stack, ReadOnlyArray parameters,
+                                   const std::vector<Inputs::Part>& inputs, double weight,
+                                   std::optional<uint32_t> member, Pool pool) {
+  if (stack.n_out() != 1)
+    throw std::invalid_argument("value_and_input_gradient: " + std::to_string(stack.n_out()) +
+                                " outputs, must be one");
+  if (stack.output_activation() != Activation::none)
+    throw std::invalid_argument("value_and_input_gradient: the last layer must be linear");
+  const float* p =
+      checked<float>(parameters, "value_and_input_gradient: parameters", {stack.parameters()});
+  const Inputs parts(stack, inputs);
+  if (member) check_place(stack, *member, 0);
+  const uint32_t batch = parts.batch;
+  FloatArray value = new_array({batch, 1});
+  FloatArray gradient = new_array({batch, stack.gradient_inputs()});
+  float *v = value.data(), *g = gradient.data();
+  const Pool threads = pool_or_default(std::move(pool));
+  {
+    nb::gil_scoped_release release;
+    stack.value_and_input_gradient(*threads, p, parts.parts, batch, member.value_or(0),
+                                   member ? 1 : stack.members(), float(weight), v, g);
+  }
+  return nb::make_tuple(value, gradient);
+}
+
+template <class Parameters, class Pointer>
+const float* checked_pass(const Stack& stack, const Parameters& parameters, const Trace& trace,
+                          const ReadOnlyArray& output_gradient, Pointer& p) {
+  if (trace.stack.get() != &stack)
+    throw std::invalid_argument(
+        "gradient: the trace comes from another network or from before a "
+        "topology update; run forward again");
+  p = checked<float>(parameters, "gradient: parameters", {stack.parameters()});
+  return checked<float>(output_gradient, "gradient: output_gradient",
+                        {stack.members(), trace.batch, stack.n_out()});
+}
+
+std::optional<FloatArray> gradient(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
+                                   ReadOnlyArray output_gradient, Array out, bool inputs,
+                                   Pool pool) {
+  const float* p;
+  const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
+  float* g = checked<float>(out, "gradient: out", {stack.parameters()});
+  check_disjoint("gradient", {{"out", out}},
+                 {{"parameters", parameters}, {"output_gradient", output_gradient}});
+  std::optional<FloatArray> result;
+  if (inputs) result = new_array({stack.members(), trace.batch, stack.gradient_inputs()});
+  float* to_inputs = result ? result->data() : nullptr;
+  const Pool threads = pool_or_default(std::move(pool));
+  {
+    nb::gil_scoped_release release;
+    stack.gradient(*threads, p, trace, d, g, to_inputs);
+  }
+  return result;
+}
+
+BoundPendingWork bind_adam_step(const Stack& stack, Array parameters, const Trace& trace,
+                                ReadOnlyArray output_gradient, Array m, Array v, uint64_t step,
+                                double learning_rate, double beta1, double beta2, double epsilon,
+                                double weight_decay, Pool pool) {
+  float* p;
+  const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
+  if (step == 0) throw std::invalid_argument("adam_step: step counts from 1");
+  float* first = checked<float>(m, "adam_step: m", {stack.parameters()});
+  float* second = checked<float>(v, "adam_step: v", {stack.parameters()});
+  check_disjoint("adam_step", {{"parameters", parameters}, {"m", m}, {"v", v}},
+                 {{"output_gradient", output_gradient}});
+  const AdamStep scalars = adam_step(step, {learning_rate, beta1, beta2, epsilon, weight_decay});
+  const Pool threads = pool_or_default(std::move(pool));
+  const auto begin = [&] {
+    nb::gil_scoped_release release;
+    return stack.adam_step(*threads, p, trace, d, first, second, scalars);
+  };
+  return {
+      {nb::find(trace)}, {nb::ndarray<>(parameters), nb::ndarray<>(m), nb::ndarray<>(v)}, begin()};
+}
+
+nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const Trace& trace,
+                           ReadOnlyArray output_gradient, uint32_t member, uint32_t layer,
+                           Pool pool) {
+  const float* p;
+  const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
+  check_place(stack, member, layer);
+  FloatArray dy = new_array({stack.layer(member, layer).n_out, trace.batch});
+  FloatArray x = new_array({stack.layer(member, layer).n_in, trace.batch});
+  float *to_dy = dy.data(), *to_x = x.data();
+  const Pool threads = pool_or_default(std::move(pool));
+  {
+    nb::gil_scoped_release release;
+    stack.gradient_factors(*threads, p, trace, d, member, layer, to_dy, to_x);
+  }
+  return nb::make_tuple(dy, x);
+}
+
+} // namespace
+
+void bind_network(nb::module_& m) {
+  nb::class_<Layer>(m, "Layer", "One layer's connections as the kernels walk them. Immutable.")
+      .def("__init__", &new_layer, "n_in"_a, "n_out"_a, "positions"_a, "first_gradient_input"_a = 0,
+           nb::sig("def __init__(self, n_in: int, n_out: int, positions: " POSITIONS
+                   ", first_gradient_input: int = 0) -> None"),
+           "positions: int64 [N], strictly ascending output * n_in + input. Inputs before\n"
+           "first_gradient_input are never differentiated.")
+      .def_ro("n_in", &Layer::n_in)
+      .def_ro("n_out", &Layer::n_out)
+      .def_prop_ro("connections", &Layer::connections)
+      .def_prop_ro(
+          "canonical_index",
+          [](const Layer& layer) {
+            return IndexArray(layer.canonical_index.data(), {layer.canonical_index.size()});
+          },
+          nb::for_getter(nb::sig("def canonical_index(self) -> " INDICES)),
+          "uint32 [N]: for each kernel slot, its index in canonical order.");
+
+  nb::class_<PackedInput>(
+      m, "PackedInput", "Samples in the layout of the kernels, to be the input of several passes.")
+      .def("__init__", &new_packed_input, "samples"_a,
+           nb::sig("def __init__(self, samples: " FLOATS ") -> None"),
+           "samples: float32 [B, features].")
+      .def_ro("batch", &PackedInput::batch)
+      .def_ro("features", &PackedInput::features);
+
+  nb::class_<Trace>(m, "Trace", "What a forward pass leaves for the backward passes.")
+      .def_ro("batch", &Trace::batch);
+
+  nb::class_<Stack>(m, "Stack", "Layers after layers, for one or several members. Immutable.")
+      .def(nb::new_([](const std::vector<std::vector<std::shared_ptr<Layer>>>& members,
+                       const std::vector<std::string>& activations) {
+             std::vector<std::vector<std::shared_ptr<const Layer>>> layers;
+             for (const auto& stack : members) {
+               for (const auto& layer : stack)
+                 if (!layer) throw nb::type_error("stack: a layer is None");
+               layers.emplace_back(stack.begin(), stack.end());
+             }
+             std::vector<Activation> following;
+             for (const auto& name : activations) following.push_back(activation(name));
+             return std::make_shared<Stack>(std::move(layers), std::move(following));
+           }),
+           "members"_a, "activations"_a,
+           "activations: what follows each layer of a member: linear (nothing), relu or tanh.")
+      .def_prop_ro("parameters", &Stack::parameters)
+      .def(
+          "blocks",
+          [](const Stack& stack, uint32_t member, uint32_t layer) {
+            check_place(stack, member, layer);
+            std::vector<std::tuple<std::string, size_t, size_t>> blocks;
+            for (const auto& block : stack.blocks(member, layer))
+              blocks.emplace_back(block.name, block.first, block.first + block.size);
+            return blocks;
+          },
+          "member"_a, "layer"_a,
+          "A layer's blocks of parameters: name, and start and end in the flat array.")
+      .def("forward", &forward, "parameters"_a, "inputs"_a, "pool"_a = nb::none(),
+           nb::sig("def forward(self, parameters: " FLOATS ", inputs: " INPUTS POOL
+                   ") -> tuple[" FLOATS ", Trace]"),
+           "inputs: float32 [B, n_i], joined along features. Returns float32 [E, B, n_out] and a\n"
+           "Trace.")
+      .def("outputs", &outputs, "parameters"_a, "inputs"_a, "pool"_a = nb::none(),
+           nb::sig("def outputs(self, parameters: " FLOATS ", inputs: " INPUTS POOL ") -> " FLOATS),
+           "What forward returns, without a Trace.")
+      .def("value_and_input_gradient", &value_and_input_gradient, "parameters"_a, "inputs"_a,
+           "weight"_a, "member"_a = nb::none(), "pool"_a = nb::none(),
+           nb::sig("def value_and_input_gradient(self, parameters: " FLOATS ", inputs: " INPUTS
+                   ", weight: float, member: int | None = None" POOL ") -> tuple[" FLOATS
+                   ", " FLOATS "]"),
+           "The smallest output of all members, or that of one, float32 [B, 1], and\n"
+           "d weight sum(it) / d inputs, float32 [B, differentiated inputs].")
+      .def("gradient", &gradient, "parameters"_a, "trace"_a, "output_gradient"_a, "out"_a,
+           "inputs"_a = false, "pool"_a = nb::none(),
+           nb::sig("def gradient(self, parameters: " FLOATS
+                   ", trace: Trace, output_gradient: " FLOATS ", out: " FLOATS
+                   ", inputs: bool = False" POOL ") -> " FLOATS " | None"),
+           "Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].\n"
+           "With inputs, also returns the same / d inputs, float32 [E, B, differentiated inputs].")
+      .def("adam_step", &bind_adam_step, "parameters"_a, "trace"_a, "output_gradient"_a, "m"_a,
+           "v"_a, "step"_a, "learning_rate"_a, "beta1"_a, "beta2"_a, "epsilon"_a, "weight_decay"_a,
+           "pool"_a = nb::none(),
+           nb::sig("def adam_step(self, parameters: " FLOATS
+                   ", trace: Trace, output_gradient: " FLOATS ", m: " FLOATS ", v: " FLOATS
+                   ", step: int, learning_rate: float, beta1: float, beta2: float, "
+                   "epsilon: float, weight_decay: float" POOL ") -> PendingWork"),
+           "One step of Adam down what gradient gives, with L2 in it, in place; step counts from "
+           "1.\n"
+           "It may be pending when this returns.")
+      .def("gradient_factors", &gradient_factors, "parameters"_a, "trace"_a, "output_gradient"_a,
+           "member"_a, "layer"_a, "pool"_a = nb::none(),
+           nb::sig("def gradient_factors(self, parameters: " FLOATS
+                   ", trace: Trace, output_gradient: " FLOATS ", member: int, layer: int" POOL
+                   ") -> tuple[" FLOATS ", " FLOATS "]"),
+           "dY float32 [n_out, B] and X float32 [n_in, B] of one layer: its weight gradient is\n"
+           "dY X^T, for connections that exist and for those that do not.");
+}
+
+} // namespace sparl

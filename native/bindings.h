@@ -1,0 +1,172 @@
+// What the binding files share: shapes, dtypes and contiguity are checked, nothing is converted,
+// and the interpreter's lock is released while the engine computes (not in the short find_sorted,
+// whose array another thread may write, and integers). A generator's own lock is not taken: nobody
+// else uses it.
+#pragma once
+#include "thread_pool.h"
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace nb = nanobind;
+
+namespace sparl {
+
+// Each of these puts one idea's functions and classes into the module.
+void bind_network(nb::module_&);
+void bind_algorithms(nb::module_&);
+void bind_replay(nb::module_&);
+
+using Array = nb::ndarray<nb::numpy, nb::device::cpu>;
+using ReadOnlyArray = nb::ndarray<nb::numpy, nb::ro, nb::device::cpu>;
+template <class T>
+using NewArray = nb::ndarray<nb::numpy, T, nb::c_contig, nb::device::cpu>;
+using FloatArray = NewArray<float>;
+using IndexArray =
+    nb::ndarray<nb::numpy, const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+inline std::string shape_text(const std::vector<size_t>& shape) {
+  std::string text = "(";
+  for (size_t i = 0; i < shape.size(); i++) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+template <class A>
+std::vector<size_t> shape_of(const A& a) {
+  std::vector<size_t> shape(a.ndim());
+  for (size_t i = 0; i < a.ndim(); i++) shape[i] = a.shape(i);
+  return shape;
+}
+
+inline std::string dtype_text(nb::dlpack::dtype dtype) {
+  using Code = nb::dlpack::dtype_code;
+  const std::string bits = std::to_string(dtype.bits);
+  switch (Code(dtype.code)) {
+    case Code::Bool:
+      return "bool";
+    case Code::Float:
+      return "float" + bits;
+    case Code::Int:
+      return "int" + bits;
+    case Code::UInt:
+      return "uint" + bits;
+    case Code::Complex:
+      return "complex" + bits;
+    default:
+      return "of another kind";
+  }
+}
+
+// dtype T, C order and an aligned address, or an error that names the argument.
+template <class T, class A>
+void check(const A& a, const char* name) {
+  if (a.dtype() != nb::dtype<T>()) {
+    const std::string is = dtype_text(a.dtype());
+    const std::string wanted = std::is_same_v<T, float>      ? "float32"
+                               : std::is_same_v<T, uint32_t> ? "uint32"
+                               : std::is_same_v<T, uint8_t>  ? "uint8"
+                                                             : "int64";
+    throw nb::type_error((std::string(name) + " must be " + wanted + ", is " + is).c_str());
+  }
+  int64_t expected = a.size() ? 1 : 0; // an empty array's strides mean nothing
+  for (size_t i = a.ndim(); expected && i-- > 0;) {
+    if (a.shape(i) > 1 && a.stride(i) != expected)
+      throw std::invalid_argument(std::string(name) + " must be contiguous in C order");
+    expected *= int64_t(a.shape(i));
+  }
+  if (a.size() && reinterpret_cast<uintptr_t>(a.data()) % alignof(T) != 0)
+    throw std::invalid_argument(std::string(name) + " must be aligned to " +
+                                std::to_string(alignof(T)) + " bytes");
+}
+
+// The bytes of an argument.
+struct Region {
+  const char* name;
+  uintptr_t begin, end;
+
+  template <class A>
+  Region(const char* argument, const A& a)
+      : name(argument), begin(reinterpret_cast<uintptr_t>(a.data())), end(begin + a.nbytes()) {}
+
+  bool overlaps(const Region& other) const {
+    return std::max(begin, other.begin) < std::min(end, other.end);
+  }
+};
+
+// Nothing that a function writes may share memory with anything else that it is given.
+inline void check_disjoint(const char* function, const std::vector<Region>& written,
+                           const std::vector<Region>& read) {
+  const auto check_pair = [&](const Region& a, const Region& b) {
+    if (a.overlaps(b))
+      throw std::invalid_argument(std::string(function) + ": " + a.name + " and " + b.name +
+                                  " must not overlap in memory");
+  };
+  for (size_t i = 0; i < written.size(); i++) {
+    for (size_t j = i + 1; j < written.size(); j++) check_pair(written[i], written[j]);
+    for (const Region& region : read) check_pair(written[i], region);
+  }
+}
+
+template <class T, class A>
+auto* checked(const A& a, const char* name, const std::vector<size_t>& shape) {
+  check<T>(a, name);
+  if (shape_of(a) != shape)
+    throw std::invalid_argument(std::string(name) + " must have shape " + shape_text(shape) +
+                                ", has " + shape_text(shape_of(a)));
+  using Value = std::conditional_t<std::is_same_v<A, ReadOnlyArray>, const T, T>;
+  return static_cast<Value*>(a.data());
+}
+
+template <class T = float>
+NewArray<T> new_array(const std::vector<size_t>& shape) {
+  size_t n = 1;
+  for (size_t s : shape)
+    if (__builtin_mul_overflow(n, s, &n)) throw std::bad_alloc();
+  auto* data = new T[n ? n : 1];
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  return NewArray<T>(data, shape.size(), shape.data(), owner);
+}
+
+// The pool that a caller passed, or the default one.
+using Pool = std::shared_ptr<ThreadPool>;
+inline Pool pool_or_default(Pool pool) { return pool ? std::move(pool) : default_pool(); }
+
+// Pending work, and what it needs until it is finished.
+struct BoundPendingWork {
+  std::vector<nb::object> objects;
+  std::vector<nb::ndarray<>> arrays;
+  PendingWork work; // the last member, as it must end before what it needs
+
+  void finish() {
+    {
+      nb::gil_scoped_release release;
+      work.finish();
+    }
+    objects.clear();
+    arrays.clear();
+  }
+};
+
+} // namespace sparl
+
+#define FLOATS "numpy.typing.NDArray[numpy.float32]"
+#define INDICES "numpy.typing.NDArray[numpy.uint32]"
+#define FLAGS "numpy.typing.NDArray[numpy.bool_]"
+#define BYTES "numpy.typing.NDArray[numpy.uint8]"
+#define POSITIONS "numpy.typing.NDArray[numpy.int64]"
+#define POOL ", pool: Pool | None = None"

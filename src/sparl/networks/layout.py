@@ -1,0 +1,269 @@
+"""Layout: where the parameters of a network, or of an ensemble of networks, lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparl import _native
+from sparl.networks.spec import NetworkSpec, Output, mlp
+from sparl.sparse.pattern import Pattern
+from sparl.sparse.rewiring import Rewiring
+from sparl.types import Array, State
+
+Place = tuple[int, int]  # (member of the ensemble, layer)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Parameters of one kind of one layer, which lie together.
+
+    Attributes:
+        place: whose they are.
+        name: "weight" or "bias".
+        where: in the flat array.
+        pattern: whose connections they belong to, one each; None: they are no connections.
+    """
+
+    place: Place
+    name: str
+    where: slice
+    pattern: Pattern | None
+
+    @property
+    def layer_key(self) -> str:
+        """The name of the layer in states and files."""
+        return "member{}.layer{}".format(*self.place)
+
+    @property
+    def key(self) -> str:
+        """The block's own name in states and files."""
+        return f"{self.layer_key}.{self.name}"
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return int(self.where.stop - self.where.start)
+
+
+class Layout:
+    """Where every parameter of an ensemble of networks of one spec lies in one flat array.
+
+    The flat array holds, member by member and layer by layer, the layer's blocks; those with a
+    pattern in kernel order. Immutable: a rewiring makes another layout that shares unchanged
+    layers.
+
+    Args:
+        spec: of each member.
+        patterns: of each layer that has one, for every member.
+        first_gradient_input: inputs before it are never differentiated.
+        share: a layout whose native layers are used again where the pattern is the same object.
+
+    Attributes:
+        blocks: all parameters, by key, in the order of the flat array.
+
+    Raises:
+        ValueError: patterns do not fit the spec.
+    """
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        patterns: Mapping[Place, Pattern],
+        first_gradient_input: int = 0,
+        share: Layout | None = None,
+    ) -> None:
+        self.spec = spec
+        self.patterns = {place: patterns[place] for place in sorted(patterns)}
+        self.first_gradient_input = first_gradient_input
+        self.members = 1 + max((member for member, _ in patterns), default=-1)
+        shared = share._layer_of if share else {}
+        # By pattern and first differentiated input: everything that a native layer depends on.
+        self._layer_of: dict[tuple[Pattern, int], _native.Layer] = {}
+        for place, pattern in self:
+            first = self._first_gradient_input(place)
+            self._layer_of[pattern, first] = shared.get((pattern, first)) or _native.Layer(
+                pattern.n_in, pattern.n_out, pattern.positions, first
+            )
+        self.stack = _native.Stack(self._native_layers(), [s.activation for s in spec.layers])
+        self.blocks = {block.key: block for block in self._blocks()}
+
+    @classmethod
+    def mlp(
+        cls,
+        members: Sequence[Sequence[Pattern]],
+        output: Output,
+        first_gradient_input: int = 0,
+        share: Layout | None = None,
+    ) -> Layout:
+        """The layout of multilayer perceptrons, from the patterns of each member's layers."""
+        return cls(
+            mlp([(p.n_in, p.n_out, p.connections) for p in members[0]], output),
+            {
+                (member, layer): pattern
+                for member, layers in enumerate(members)
+                for layer, pattern in enumerate(layers)
+            },
+            first_gradient_input,
+            share,
+        )
+
+    def with_patterns(self, patterns: Mapping[Place, Pattern], share: Layout) -> Layout:
+        """The layout of the same networks with other patterns."""
+        return Layout(self.spec, patterns, self.first_gradient_input, share)
+
+    def _native_layers(self) -> list[list[_native.Layer]]:
+        """The layers of each member."""
+        layers: list[list[_native.Layer]] = []
+        for member in range(self.members):
+            layers.append([])
+            for index, layer in enumerate(self.spec.layers):
+                pattern = self.patterns.get((member, index))
+                if pattern is None or (pattern.n_in, pattern.n_out) != (layer.n_in, layer.n_out):
+                    raise ValueError(
+                        f"layout: layer {index} of member {member} must have a pattern of "
+                        f"{layer.n_in} inputs and {layer.n_out} outputs, has "
+                        + (f"{pattern.n_in} and {pattern.n_out}" if pattern else "none")
+                    )
+                layers[member].append(self.native((member, index)))
+        return layers
+
+    def _blocks(self) -> Iterator[Block]:
+        for member in range(self.members):
+            for layer in range(len(self.spec.layers)):
+                for name, start, stop in self.stack.blocks(member, layer):
+                    pattern = self.patterns[member, layer] if name == "weight" else None
+                    yield Block((member, layer), name, slice(start, stop), pattern)
+
+    @property
+    def n_in(self) -> int:
+        """Inputs of each member."""
+        return self.spec.n_in
+
+    @property
+    def n_out(self) -> int:
+        """Outputs of each member."""
+        return self.spec.n_out
+
+    @property
+    def connections(self) -> int:
+        """Existing connections of all members."""
+        return sum(pattern.connections for _, pattern in self)
+
+    @property
+    def parameters(self) -> int:
+        """Length of the flat array."""
+        return int(self.stack.parameters)
+
+    def __iter__(self) -> Iterator[tuple[Place, Pattern]]:
+        """The patterns and their places; layers without a pattern are left out."""
+        return iter(self.patterns.items())
+
+    def pattern(self, place: Place) -> Pattern:
+        """The pattern at a place."""
+        return self.patterns[place]
+
+    def native(self, place: Place) -> _native.Layer:
+        """The native layer at a place."""
+        return self._layer_of[self.pattern(place), self._first_gradient_input(place)]
+
+    def _first_gradient_input(self, place: Place) -> int:
+        return 0 if place[1] else self.first_gradient_input
+
+    def block(self, place: Place, name: str = "weight") -> Block:
+        """A block of the layer at a place."""
+        return self.blocks["member{}.layer{}.{}".format(*place, name)]
+
+    def read(self, flat: Array, place: Place, name: str = "weight") -> Array:
+        """A copy of a block's values, of one with a pattern in canonical order."""
+        return self.read_block(flat, self.block(place, name))
+
+    def write(self, flat: Array, place: Place, values: Array, name: str = "weight") -> None:
+        """Put a block's values, of one with a pattern in canonical order, where they belong."""
+        self.write_block(flat, self.block(place, name), values)
+
+    def read_block(self, flat: Array, block: Block) -> Array:
+        """As read."""
+        values = flat[block.where].copy()
+        if block.pattern is not None:
+            values[self.native(block.place).canonical_index] = flat[block.where]
+        return values
+
+    def write_block(self, flat: Array, block: Block, values: Array) -> None:
+        """As write.
+
+        Raises:
+            ValueError: there are more or fewer values than parameters.
+        """
+        if np.shape(values) != (block.size,):
+            raise ValueError(f"{block.key} has shape {np.shape(values)}, must have ({block.size},)")
+        if block.pattern is not None:
+            values = values[self.native(block.place).canonical_index]
+        flat[block.where] = values
+
+    def rewired(self, rewirings: Mapping[Place, Rewiring]) -> Layout:
+        """The layout with some layers' patterns replaced."""
+        new = {place: rewiring.new for place, rewiring in rewirings.items()}
+        return self.with_patterns({**self.patterns, **new}, share=self)
+
+    def carry(
+        self,
+        flat: Array,
+        to: Layout,
+        rewirings: Mapping[Place, Rewiring],
+        grown: Callable[[Rewiring, Array], float | Array] = lambda rewiring, old: 0.0,
+    ) -> Array:
+        """A flat array of this layout in the order of another that came from these rewirings.
+
+        Args:
+            flat: float32 [parameters].
+            to: the layout after the rewirings.
+            rewirings: what changed between the two layouts.
+            grown: from a layer's rewiring and old values, what its grown connections get.
+        """
+        out = np.empty(to.parameters, np.float32)
+        for key, block in self.blocks.items():
+            new = to.blocks[key]
+            if block.pattern is not None and block.place in rewirings:
+                rewiring, old = rewirings[block.place], self.read_block(flat, block)
+                to.write_block(out, new, rewiring.carry(old, grown(rewiring, old)))
+            else:
+                out[new.where] = flat[block.where]
+        return out
+
+    def difference(self, to: Layout) -> dict[Place, Rewiring]:
+        """The rewirings that lead from this layout to another of the same spec."""
+        return {
+            place: Rewiring(pattern, to.pattern(place))
+            for place, pattern in self
+            if not pattern.same_as(to.pattern(place))
+        }
+
+    def to_state(self, flat: Array) -> State:
+        """Patterns and parameters by name, in canonical order."""
+        state: State = {}
+        for key, block in self.blocks.items():
+            if block.pattern is not None:
+                state[f"{block.layer_key}.positions"] = block.pattern.positions
+            state[key] = self.read_block(flat, block)
+        return state
+
+    def from_state(self, state: State) -> tuple[Layout, Array]:
+        """The inverse of to_state, for networks of this spec; patterns may differ.
+
+        Raises:
+            KeyError: something is missing.
+            ValueError: sizes or a pattern are wrong.
+        """
+        patterns = {}
+        for block in self.blocks.values():
+            if old := block.pattern:
+                positions = np.asarray(state[f"{block.layer_key}.positions"], np.int64)
+                patterns[block.place] = Pattern(old.n_in, old.n_out, positions.copy())
+        layout = Layout(self.spec, patterns, self.first_gradient_input)
+        flat = np.empty(layout.parameters, np.float32)
+        for key, block in layout.blocks.items():
+            layout.write_block(flat, block, np.asarray(state[key], np.float32))
+        return layout, flat

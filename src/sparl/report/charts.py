@@ -1,0 +1,262 @@
+"""Figures drawn with Vega-Altair: specifications for the page, and SVG and PNG files.
+
+Needs `pip install 'sparl[report]'`. A specification holds expressions and field names, which Vega
+interprets; these are fixed texts of this module. Names of methods and environments may come from
+anybody: they are only in data, values of parameters and titles, which Vega draws as they are.
+Numbers that are not finite become null, which is a gap in a line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import altair as alt
+import numpy as np
+import vl_convert
+
+from sparl.report.colours import LIGHT, METHOD_COLOURS, VARIABLES
+from sparl.report.escape import in_chart
+from sparl.report.figures import Array, Figure, HeatMap, LineChart, methods_of
+
+Spec = dict[str, Any]
+HEIGHT = 230  # of a line chart's plot [pixels]
+ROW = 23  # height of a heat map's row [pixels]
+_WIDTH = 420  # of a file's plot [pixels]
+_PNG_SCALE = 3
+_LABEL = "datum.value === 0 ? '0' : datum.label"  # without the unit's prefix, as in 0M
+_VEGA_LITE = alt.SCHEMA_VERSION.rpartition(".")[0]
+
+
+def page_spec(figure: Figure, methods: Sequence[str]) -> Spec:
+    """Return the specification of a figure for the page: as wide as its container, with tooltips.
+
+    Args:
+        figure: what it shows.
+        methods: all methods of the report, in the order of their colours.
+    """
+    fit = {"type": "fit-x", "contains": "padding"}
+    spec = _with_values(_chart(figure, interactive=True), figure, methods)
+    return spec | {"width": "container", "autosize": fit}
+
+
+def svg(figure: Figure, methods: Sequence[str]) -> str:
+    """Return a drawing with a title and a legend, on white."""
+    title = {"text": in_chart(figure.title), "anchor": "start"}
+    spec = _with_values(_chart(figure, interactive=False), figure, methods)
+    spec |= {"width": _WIDTH, "title": title}
+    file_config = config(LIGHT) | {"background": LIGHT["surface"], "font": "sans-serif"}
+    drawing: str = vl_convert.vegalite_to_svg(
+        spec, vl_version=_VEGA_LITE, config=file_config, allowed_base_urls=[]
+    )
+    return drawing
+
+
+def png(drawing: str) -> bytes:
+    """Return an SVG drawing as PNG."""
+    image: bytes = vl_convert.svg_to_png(drawing, scale=_PNG_SCALE)
+    return image
+
+
+@cache
+def javascript() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script, which defines vegaEmbed."""
+    script: str = vl_convert.javascript_bundle(
+        "window.vegaEmbed = vegaEmbed;", vl_version=_VEGA_LITE
+    )
+    return script
+
+
+def page_config() -> Spec:
+    """Return how charts look within the page."""
+    return config(VARIABLES) | {"background": None, "font": "system-ui"}
+
+
+def config(colours: Mapping[str, str]) -> Spec:
+    """Return how charts look in these colours."""
+    texts = {"labelColor": colours["soft"], "titleColor": colours["soft"]}
+    return {
+        "aria": False,  # the page and README.md describe each figure in words
+        "range": {"category": [colours[f"c{k}"] for k in range(METHOD_COLOURS)]},
+        "view": {"stroke": None},
+        "title": {"color": colours["ink"], "fontSize": 13},
+        "axis": {
+            **texts, "titleFontWeight": "normal", "gridColor": colours["line"], "domain": False,
+            "ticks": False, "labelPadding": 6, "labelSeparation": 8,
+        },
+        "axisX": {"grid": False},
+        "legend": {
+            **texts, "orient": "bottom", "direction": "vertical", "columns": 1,
+            "labelLimit": _WIDTH, "symbolType": "stroke", "symbolOpacity": 1,
+        },
+    }  # fmt: skip
+
+
+def _chart(figure: Figure, *, interactive: bool) -> Spec:
+    """Return the specification of a figure without its values, which `_with_values` adds."""
+    if isinstance(figure, HeatMap):
+        return _heat_map(figure.column, figure.unit, figure.most, len(figure.rows))
+    assert isinstance(figure, LineChart)
+    return _line_chart(
+        figure.x_label, figure.y_label, _formats([s.x for s in figure.series]),
+        _formats([s.y for s in figure.series]), figure.zero,
+        any(s.low is not None for s in figure.series), any(s.part for s in figure.series),
+        interactive,
+    )  # fmt: skip
+
+
+@cache
+def _line_chart(
+    x_label: str, y_label: str, x_format: Formats, y_format: Formats, zero: bool, banded: bool,
+    parted: bool, interactive: bool,
+) -> Spec:  # fmt: skip
+    x = alt.X(
+        "x:Q", title=x_label, scale=alt.Scale(zero=False, nice=False),
+        axis=alt.Axis(format=x_format.axis, labelExpr=_LABEL, tickCount=5, labelFlush=True),
+    )  # fmt: skip
+    y = alt.Y(
+        "y:Q", title=y_label, scale=alt.Scale(zero=zero),
+        axis=alt.Axis(format=y_format.axis, labelExpr=_LABEL, tickCount=5),
+    )  # fmt: skip
+    base = alt.Chart().encode(x=x, color=_colour(legend=not interactive), detail="s:N")
+    layers = []
+    if banded:
+        band = base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q", title=y_label), y2="high:Q")
+        layers.append(band)
+    dashes = alt.Scale(domain=[False, True], range=[[1, 0], [5, 4]])
+    again = alt.datum.again
+    line = base.mark_line(strokeJoin="round").encode(
+        y=y,
+        strokeDash=alt.StrokeDash("dashed:N", scale=dashes, legend=None),
+        strokeWidth=alt.condition(again, alt.value(3), alt.value(1.8)),
+        strokeOpacity=alt.condition(again, alt.value(0.55), alt.value(1)),
+    )
+    layers.append(line)
+    if interactive:
+        tips = [
+            alt.Tooltip("method:N"),
+            *[alt.Tooltip("part:N")] * parted,
+            alt.Tooltip("x:Q", title=x_label, format=x_format.tooltip),
+            alt.Tooltip("y:Q", title=y_label, format=y_format.tooltip),
+        ]
+        if banded:
+            tips += [
+                alt.Tooltip("low:Q", title="band from", format=y_format.tooltip),
+                alt.Tooltip("high:Q", title="band to", format=y_format.tooltip),
+            ]
+        pointed = alt.selection_point(
+            name="pointed", on="pointerover", clear="pointerout", empty=False
+        )
+        seen = alt.condition(pointed, alt.value(0.6), alt.value(0))
+        # Large enough to be met with a pointer near the line. Vega-Lite can find the nearest point
+        # instead, but its tooltip then says "undefined" for texts.
+        points = base.mark_circle(size=200).encode(y=y, opacity=seen, tooltip=tips)
+        layers.append(points.add_params(pointed))
+    return _finished(alt.layer(*layers, height=HEIGHT))
+
+
+@cache
+def _heat_map(column: str, unit: str, most: float, rows: int) -> Spec:
+    title = f"{column} (full colour: {most:g} {unit})"
+    labels = alt.Axis(labelAngle=0, labelOverlap="greedy", labelSeparation=8)
+    opacity = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 1]), legend=None)
+    cells = alt.Chart(height=ROW * rows).mark_rect().encode(
+        x=alt.X("x:O", title=title, axis=labels, scale=alt.Scale(paddingInner=0.06)),
+        y=alt.Y("row:N", title=None, sort=None, scale=alt.Scale(paddingInner=0.12)),
+        color=_colour(),
+        opacity=opacity,
+        tooltip=[
+            alt.Tooltip("row:N", title="network"),
+            alt.Tooltip("x:O", title=column),
+            alt.Tooltip("y:Q", title=unit),
+        ],
+    )  # fmt: skip
+    return _finished(cells)
+
+
+def _colour(*, legend: bool = False) -> alt.Color:
+    """Return the encoding that gives a method the same colour in all figures.
+
+    On the page the switches of the methods are the legend; a file lists the methods that it shows.
+    """
+    return alt.Color(
+        "method:N",
+        scale=alt.Scale(domain=alt.ExprRef("methods"), range="category"),
+        legend=alt.Legend(title=None, values=alt.ExprRef("drawn")) if legend else None,
+    )
+
+
+def _finished(chart: Any) -> Spec:
+    """Return a chart's specification, whose rows are joined with what is known of their series."""
+    known = ["method", "m", "part", "dashed", "again"]
+    source = alt.LookupData(alt.NamedData("series"), key="s", fields=known)
+    chart = chart.transform_lookup("s", from_=source).transform_filter(
+        "indexof(hidden, datum.m) < 0"
+    )
+    with alt.theme.enable("none"):
+        spec: Spec = chart.properties(data=alt.NamedData("points")).to_dict()
+    return spec
+
+
+def _with_values(chart: Spec, figure: Figure, methods: Sequence[str]) -> Spec:
+    """Return a specification with data and parameters.
+
+    The page sets `hidden` to the numbers of the methods that the reader has switched off.
+    """
+    if isinstance(figure, HeatMap):
+        series = [_series_row(0, figure.method, methods)]
+        points = [
+            {"s": 0, "row": name, "x": k, "y": _number(v), "share": _number(v / figure.most)}
+            for name, row in figure.rows
+            for k, v in enumerate(row)
+        ]
+    else:
+        assert isinstance(figure, LineChart)
+        series = [
+            _series_row(k, s.method, methods) | {"part": in_chart(s.part), "dashed": s.dashed}
+            for k, s in enumerate(figure.series)
+        ]
+        points = []
+        for k, s in enumerate(each.thinned() for each in figure.series):
+            columns = {"x": s.x, "y": s.y, "low": s.low, "high": s.high}
+            known = {name: v for name, v in columns.items() if v is not None}
+            points += [
+                {"s": k, **{name: _number(v[i]) for name, v in known.items()}}
+                for i in range(s.x.size)
+            ]
+    values = {
+        "hidden": [],
+        "methods": [in_chart(m) for m in methods],
+        "drawn": [in_chart(m) for m in methods_of(figure, methods)],
+    }
+    params = [{"name": name, "value": value} for name, value in values.items()]
+    return chart | {
+        "datasets": {"points": points, "series": series},
+        "params": [*chart.get("params", []), *params],
+    }
+
+
+def _series_row(number: int, method: str, methods: Sequence[str]) -> Spec:
+    m = methods.index(method)
+    return {"s": number, "method": in_chart(method), "m": m, "again": m >= METHOD_COLOURS}
+
+
+def _number(value: float) -> float | None:
+    """Return a number with five significant digits as JSON can hold it."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+class Formats(NamedTuple):
+    """How numbers are written, in the notation of d3."""
+
+    axis: str
+    tooltip: str
+
+
+def _formats(values: Sequence[Array]) -> Formats:
+    """Return formats for numbers of this size."""
+    sizes = [np.abs(v[np.isfinite(v)]) for v in values]
+    largest = max((float(v.max()) for v in sizes if v.size), default=0.0)
+    return Formats("~s" if largest >= 1e4 else ",.4~r", ".4~s" if largest >= 1e9 else ",.5~r")

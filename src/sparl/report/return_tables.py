@@ -1,0 +1,192 @@
+"""The tables of returns: of each environment, and of all environments together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from sparl.random_streams import stream
+from sparl.report import statistics as stat
+from sparl.report.final_returns import averaged, final, final_as_in_paper, normalized, scores
+from sparl.report.papers import PAPER_STEPS, Printed, printed
+from sparl.report.runs import Collection, differences
+from sparl.report.table import NONE, Row, Table, if_fewer, number
+
+
+def returns(runs: Collection) -> Table:
+    """Final returns, beside what the papers print."""
+    rows = []
+    for group in runs.groups:
+        config, curves = group.config, group.stacked("returns")
+        trained = (group.stacked("updates") > 0).all(axis=0)
+        mean, std = stat.mean_and_std(final(group))
+        mean_30, std_30 = stat.mean_and_std(final(group, 30))
+        middle = stat.stratified_bootstrap(
+            stat.interquartile_mean, [final(group)], stream(0, "report")
+        )
+        dense = runs.dense(group)
+        is_dense = dense is group
+        percent, reached = None, None
+        if dense and not is_dense:
+            percent = stat.percent_of(
+                float(final_as_in_paper(group).mean()), float(final_as_in_paper(dense).mean())
+            )
+            reached = stat.steps_to_reach(
+                group.env_steps[trained].astype(int).tolist(),
+                curves.mean(axis=0)[trained],
+                float(final(dense).mean()),
+                averaged(dense.runs, 10),
+            )
+        plain = not set(differences(config)) - {"hard_target_every"}
+        paper = printed(config) if plain else Printed()
+        rows.append(
+            {
+                "environment": group.env, "method": group.label,
+                "runs": len(group.runs), "planned_runs": group.planned,
+                "env_steps": int(group.env_steps[-1]), "horizon_env_steps": config.horizon,
+                "paper_env_steps": PAPER_STEPS[config.settings],
+                "mean_last_10": mean, "std_last_10": std,
+                "evaluations_of_last_10": averaged(group.runs, 10),
+                "mean_last_30": mean_30, "std_last_30": std_30,
+                "evaluations_of_last_30": averaged(group.runs, 30),
+                "iqm": middle.value, "iqm_low": middle.low, "iqm_high": middle.high,
+                "area": float(np.mean([stat.learning_curve_area(c) for c in curves])),
+                "percent_of_dense": percent,
+                "dense_measured": dense is not None and not is_dense,
+                "steps_to_dense_final": reached,
+                "paper_mean": paper.mean, "paper_std": paper.std, "paper_area": paper.area,
+                "paper_percent_of_dense": paper.percent,
+            }
+        )  # fmt: skip
+    note = (
+        "Mean return of the last 10 (Sokar et al.) and last 30 (RLx2) evaluations, ± standard "
+        "deviation over the runs; where a run has fewer evaluations after its first update, the "
+        "mean is of all of those, and their number is given. IQM: interquartile mean of the last "
+        "10 with its 95 % stratified bootstrap interval, from two runs on. Area: sum of the "
+        "evaluations / 1e6. % of dense: of the dense agent's return under the same settings, last "
+        "10 under the settings of Sokar et al. and last 30 under RLx2's. Reaches dense: the step "
+        "at which the mean of 10 evaluations first is at the dense agent's last 10. The papers' "
+        "figures are those of the -v3 task, after the steps named where our runs are of another "
+        "length."
+    )
+    return Table("returns", "Returns", note, _RETURNS, rows)
+
+
+def _steps(row: Row) -> str:
+    text = _millions(row["env_steps"])
+    if row["horizon_env_steps"] != row["env_steps"]:
+        text += f" of {_millions(row['horizon_env_steps'])}"
+    return text
+
+
+def _of_paper(row: Row, text: str) -> str:
+    if text == NONE or row["env_steps"] == row["paper_env_steps"]:
+        return text
+    return f"{text} at {_millions(row['paper_env_steps'])}"
+
+
+def _last(row: Row, last: int) -> str:
+    text = _spread(row[f"mean_last_{last}"], row[f"std_last_{last}"])
+    return text + if_fewer(row[f"evaluations_of_last_{last}"], last)
+
+
+def _interval(row: Row) -> str:
+    if row["runs"] < 2:
+        return NONE
+    return f"{row['iqm']:,.0f} [{row['iqm_low']:,.0f}, {row['iqm_high']:,.0f}]"
+
+
+def _reached(row: Row) -> str:
+    if not row["dense_measured"]:
+        return NONE
+    steps = row["steps_to_dense_final"]
+    if steps is None:
+        return "never"
+    return f"{_millions(steps)} ({steps / row['env_steps']:.0%})"
+
+
+_RETURNS: list[tuple[str, Callable[[Row], str]]] = [
+    ("environment", lambda r: str(r["environment"])),
+    ("method", lambda r: str(r["method"])),
+    ("runs", lambda r: _of(r["runs"], r["planned_runs"])),
+    ("steps", _steps),
+    ("last 10", lambda r: _last(r, 10)),
+    ("paper", lambda r: _of_paper(r, _spread(r["paper_mean"], r["paper_std"]))),
+    ("last 30", lambda r: _last(r, 30)),
+    ("IQM [95 %]", _interval),
+    ("area", lambda r: number(r["area"], ".3f")),
+    ("paper", lambda r: _of_paper(r, number(r["paper_area"], ".3f"))),
+    ("% of dense", lambda r: number(r["percent_of_dense"], ".1f")),
+    ("paper", lambda r: _of_paper(r, number(r["paper_percent_of_dense"], ".1f"))),
+    ("reaches dense", _reached),
+]
+
+
+def together(runs: Collection) -> Table:
+    """Over all environments: interquartile mean and probability of improvement over dense."""
+    rows = []
+    for method, pairs in scores(runs).items():
+        rng = stream(0, "report")
+        ours = normalized(pairs)
+        middle = stat.stratified_bootstrap(stat.interquartile_mean, ours, rng)
+        both = [
+            *(final_as_in_paper(g) for g, _ in pairs),
+            *(final_as_in_paper(d) for _, d in pairs),
+        ]
+        count = len(pairs)
+
+        def chance(both: stat.Scores, count: int = count) -> float:
+            return stat.probability_of_improvement(both[:count], both[count:])
+
+        better = stat.stratified_bootstrap(chance, both, rng)
+        rows.append(
+            {
+                "method": method, "environments": ", ".join(g.env for g, _ in pairs),
+                "runs": sum(len(g.runs) for g, _ in pairs),
+                "fewest_runs_of_an_environment": min(len(g.runs) for g, _ in pairs),
+                "dense_runs": sum(len(d.runs) for _, d in pairs),
+                "mean_percent": stat.mean_score(ours),
+                "iqm_percent": middle.value, "iqm_low": middle.low, "iqm_high": middle.high,
+                "probability_of_improvement": better.value,
+                "probability_low": better.low, "probability_high": better.high,
+            }
+        )  # fmt: skip
+    columns: list[tuple[str, Callable[[Row], str]]] = [
+        ("method", lambda r: str(r["method"])),
+        ("environments", lambda r: str(r["environments"])),
+        ("runs", lambda r: str(r["runs"])),
+        ("dense runs", lambda r: str(r["dense_runs"])),
+        ("mean %", lambda r: f"{r['mean_percent']:.1f}"),
+        ("IQM % [95 %]", lambda r: _bounded(r, "iqm_percent", "iqm", ".1f")),
+        ("P(better than dense) [95 %]",
+         lambda r: _bounded(r, "probability_of_improvement", "probability", ".2f")),
+    ]  # fmt: skip
+    note = (
+        "Final returns (last 10 evaluations, under RLx2's settings last 30; all after the first "
+        "update where there are fewer) in percent of the dense agent's mean in the same "
+        "environment under the same settings. Intervals resample the runs within each "
+        "environment: from two runs on, and from a few they are too narrow."
+    )
+    return Table("together", "All environments together", note, columns, rows)
+
+
+def _bounded(row: Row, name: str, bounds: str, form: str) -> str:
+    if row["fewest_runs_of_an_environment"] < 2:
+        return NONE
+    return f"{row[name]:{form}} [{row[bounds + '_low']:{form}}, {row[bounds + '_high']:{form}}]"
+
+
+def _of(count: int, planned: int) -> str:
+    return str(count) if count == planned else f"{count} of {planned}"
+
+
+def _spread(mean: float | None, std: float | None) -> str:
+    if mean is None:
+        return NONE
+    return f"{mean:,.0f}" if std is None or math.isnan(std) else f"{mean:,.0f} ± {std:,.0f}"
+
+
+def _millions(steps: int) -> str:
+    return f"{steps / 1e6:g}M" if steps >= 1e5 else f"{steps:,}"

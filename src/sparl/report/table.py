@@ -1,0 +1,68 @@
+"""A table: plain values for a file, and their texts for a page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparl.report.escape import in_csv, in_markdown
+
+Row = dict[str, Any]
+NONE = "-"  # a cell without a value
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain values, and how each column is printed.
+
+    Attributes:
+        name: of its file.
+        title: of its section.
+        note: what a reader must know, one paragraph.
+        columns: heading, and the text of a row's cell; the first two are text, the rest numbers.
+        rows: plain values, None where there is none.
+    """
+
+    name: str
+    title: str
+    note: str
+    columns: Sequence[tuple[str, Callable[[Row], str]]]
+    rows: list[Row]
+
+    def cells(self) -> list[list[str]]:
+        """The texts of all rows; columns in which no row has anything are left out."""
+        shown = self.shown()
+        return [[text(row) for _, text in shown] for row in self.rows]
+
+    def shown(self) -> list[tuple[str, Callable[[Row], str]]]:
+        """The columns in which some row has something."""
+        return [(h, f) for h, f in self.columns if any(f(row) != NONE for row in self.rows)]
+
+    def markdown(self) -> str:
+        """A Markdown table."""
+        heads = [heading for heading, _ in self.shown()]
+        cells = [[in_markdown(cell) for cell in row] for row in self.cells()]
+        lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)], *cells]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+    def csv(self) -> str:
+        """The plain values, in full precision."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: in_csv(v) for name, v in row.items()} for row in self.rows)
+        return text.getvalue()
+
+
+def number(value: float | None, form: str) -> str:
+    """Return a number in a format; "-" for None and NaN."""
+    return NONE if value is None or math.isnan(value) else format(value, form)
+
+
+def if_fewer(count: int, last: int) -> str:
+    """Return a remark on a mean of fewer evaluations than its heading says; "" if there is none."""
+    return "" if count == last else f" (last {count})"

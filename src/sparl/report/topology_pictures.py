@@ -1,0 +1,152 @@
+"""Figures of the topology over time, degrees, wiring and RLx2's replay."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+
+from sparl.archive.finished_run import DEAD, FinishedRun
+from sparl.report.figures import STEPS, Array, Figure, HeatMap, LineChart, Series
+from sparl.report.runs import Collection
+
+
+def topology(runs: Collection) -> Iterator[Figure]:
+    """Yield initial connections that remain, moved connections, and dead links among them."""
+    for env in runs.environments:
+        kept, moved, dead = [], [], []
+        for group in runs.of_environment(env):
+            for network in ("actor", "critics"):
+                updates, overlap, share, new, dead_share = _topology_updates(group.runs[0], network)
+                if not updates.size:
+                    continue
+                dashed = network == "critics"
+                kept.append(Series(group.label, updates, overlap, part=network, dashed=dashed))
+                text = f"{network}, dropped and grown"
+                moved.append(Series(group.label, updates, share, part=text, dashed=dashed))
+                moved.append(Series(group.label, updates, new, part=f"{network}, new", dashed=True))
+                if np.isfinite(dead_share).all():
+                    dead.append(
+                        Series(group.label, updates, dead_share, part=network, dashed=dashed)
+                    )
+        if kept:
+            yield LineChart(
+                f"kept-{env}", env, "updates", "% of the initial connections", kept, True
+            )
+            yield LineChart(
+                f"moved-{env}", env, "updates", "% moved per topology update", moved, True
+            )
+        if dead:
+            yield LineChart(f"dead-{env}", env, "updates", "% dead links", dead, True)
+
+
+def _topology_updates(run: FinishedRun, network: str) -> tuple[Array, Array, Array, Array, Array]:
+    """Return the updates, and in percent of the connections: initial, moved, new and dead ones.
+
+    New connections are the moved ones without those that return at once. The share of dead links is
+    NaN where it was not recorded.
+    """
+    sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * 5)
+    for row in run.topology[network]:
+        total = sums[int(row["agent_update"])]
+        total[0] += row["connections"]
+        total[1] += row["connections"] * row["initial_overlap"]
+        total[2] += row["moved"]
+        total[3] += row["moved"] - row["returned"]
+        total[4] += row.get(DEAD, np.nan)
+    updates = np.array(sorted(sums), np.float64)
+    table = np.array([sums[int(u)] for u in updates]).reshape(-1, 5)
+    kept, moved, new, dead = (100 * table[:, k] / np.maximum(table[:, 0], 1) for k in (1, 2, 3, 4))
+    return updates, kept, moved, new, dead
+
+
+def degrees(runs: Collection) -> Iterator[Figure]:
+    """Yield distributions of the hidden layers' in- and out-degrees at the start and the end."""
+    for env in runs.environments:
+        sparse = [g for g in runs.of_environment(env) if _is_sparse(g.runs[0])]
+        for network in ("actor", "critics"):
+            for layer, side, name in (
+                (0, "in", "1st hidden layer, in"),
+                (1, "out", "1st hidden layer, out"),
+                (1, "in", "2nd hidden layer, in"),
+            ):
+                counts = [
+                    (group.label, when, _degrees(group.runs[0], when, network, layer, side))
+                    for group in sparse
+                    for when in ("now", "initial")
+                ]
+                series = _distributions([c for c in counts if len(set(c[2])) > 1])
+                if series:
+                    title = f"{env}, {network}: {name}"
+                    file = f"degrees-{env}-{network}-{layer + 1}-{side}"
+                    yield LineChart(file, title, "connections", "% of neurons", series, True)
+
+
+def _degrees(run: FinishedRun, when: str, network: str, layer: int, side: str) -> list[int]:
+    """Return the degrees of a hidden layer's neurons in all members of a network."""
+    members = run.degrees[when][network]
+    return [d for m in members if layer < len(m) - 1 for d in m[layer][side]]
+
+
+def _distributions(counts: list[tuple[str, str, list[int]]]) -> list[Series]:
+    """Return the percentage of neurons by number of connections, in at most 24 common bins."""
+    if not counts:
+        return []
+    low, high = min(min(c) for *_, c in counts), max(max(c) for *_, c in counts)
+    width = max(1, -(-(high - low + 1) // 24))
+    bins = -(-(high - low + 1) // width)
+    centres: Array = low + width * (np.arange(bins, dtype=np.float64) + 0.5) - 0.5
+    series = []
+    for method, when, degrees_ in counts:
+        at = (np.asarray(degrees_) - low) // width
+        y = 100 * np.bincount(at, minlength=bins) / at.size
+        part, dashed = ("end", False) if when == "now" else ("start", True)
+        series.append(Series(method, centres, y, part=part, dashed=dashed))
+    return series
+
+
+def wiring(runs: Collection) -> Iterator[Figure]:
+    """Yield heat maps of the connections of each input of each network."""
+    for group in runs.groups:
+        run = group.runs[0]
+        if not _is_sparse(run):
+            continue
+        rows = []
+        for network, members in run.degrees["now"].items():
+            for member, layers in enumerate(members):
+                name = "actor" if network == "actor" else f"critic {member + 1}"
+                start = run.degrees["initial"][network][member][0]["out"]
+                rows.append((f"{name}, start", np.asarray(start, np.float64)))
+                rows.append((f"{name}, end", np.asarray(layers[0]["out"], np.float64)))
+        title = f"{group.env}, {group.label}"
+        name = f"wiring-{group.env}-{group.label}"
+        yield HeatMap(name, title, group.label, rows, "connections", "input")
+
+
+def _is_sparse(run: FinishedRun) -> bool:
+    """Return whether the degrees of a run are known and its first layer is not full."""
+    if not run.degrees:
+        return False
+    first = run.degrees["initial"]["actor"][0][0]
+    return int(sum(first["out"])) < len(first["out"]) * len(first["in"])
+
+
+def replay(runs: Collection) -> Iterator[Figure]:
+    """Yield replay size, policy distance and n of n-step targets of runs with a dynamic replay."""
+    for env in runs.environments:
+        dynamic = [g for g in runs.of_environment(env) if g.config.dynamic_buffer]
+        for column, y_label in (
+            ("replay_size", "transitions in the replay"),
+            ("policy_distance", "distance of the oldest actions"),
+            ("n_step", "n of the targets"),
+        ):
+            series = []
+            for group in dynamic:
+                rows = [row for row in group.runs[0].metrics if column in row]
+                x = np.array([row["env_step"] for row in rows])
+                y = np.array([row[column] for row in rows])
+                if x.size:
+                    series.append(Series(group.label, x, y))
+            if series:
+                yield LineChart(f"{column}-{env}", env, STEPS, y_label, series, True)

@@ -1,0 +1,9 @@
+"""The types of arrays and states that packages share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+State = dict[str, NDArray[np.generic] | int | float]  # all that an object's behaviour depends on
