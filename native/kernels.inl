@@ -44,8 +44,8 @@ SPARL_INLINE Narrow narrow(Vec v) { return narrow(v, std::make_index_sequence<kS
 // X[f][b] = from[b][f]
 // Tile     `lanes` samples x `lanes` features, transposed in registers: step S exchanges the
 //          off-diagonal S x S blocks of all squares of 2 S x 2 S.
-// Tail     the last tile overlaps the previous one; fewer features than lanes are copied one by one.
-// Rounding none.
+// Tail     the last tile overlaps the previous one; fewer features than lanes are copied one by
+// one. Rounding none.
 
 template <uint32_t S, uint32_t Second, size_t... I>
 SPARL_INLINE Vec exchanged(Vec a, Vec b, std::index_sequence<I...>) {

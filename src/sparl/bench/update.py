@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sparl.bench.timing import in_turns, seconds
+from sparl.bench.timing import medians, seconds
 from sparl.learner import SparseLearner
 from sparl.methods import preset
 from sparl.networks.adam import Adam
@@ -50,7 +50,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def _share(alone: Callable[[], object], both: Callable[[], object]) -> float:
-    took = in_turns(
+    took = medians(
         {"alone": partial(seconds, alone, 0.002), "both": partial(seconds, both, 0.002)}, 5
     )
     return took["alone"] / took["both"]
