@@ -7,10 +7,12 @@
 //     native_fuzz [SECONDS [SEED [CASE]]]     CASE: this one alone
 #include "dispatch.h"
 #include "flat.h"
+#include "magnitude_target.h"
+#include "n_step_windows.h"
 #include "network.h"
 #include "pattern_blocks.h"
-#include "threads.h"
-#include "windows.h"
+#include "squashed_normal.h"
+#include "thread_pool.h"
 #include <algorithm>
 #include <cfloat>
 #include <chrono>
@@ -166,8 +168,11 @@ void fuzz_network() {
     for (uint32_t l = 0; l < depth; l++)
       fits &= stack[l]->n_in == (l ? sizes[l] : layers[0][0]->n_in);
   std::shared_ptr<const Stack> stack;
-  const Output output = one_of({Output::linear, Output::tanh});
-  const bool rejected = rejects([&] { stack = std::make_shared<const Stack>(layers, output); });
+  const Activation output = one_of({Activation::none, Activation::tanh});
+  std::vector<Activation> activations(layers.empty() ? 0 : layers[0].size(), Activation::relu);
+  if (!activations.empty()) activations.back() = output;
+  const bool rejected =
+      rejects([&] { stack = std::make_shared<const Stack>(layers, activations); });
   check(rejected != fits, "a stack must be rejected if its layers do not fit");
   if (!stack) return;
 
@@ -181,27 +186,27 @@ void fuzz_network() {
   if (split) inputs.insert(inputs.begin(), {left.data(), split});
   Floats y(output_gradient.size()), gradient(parameters.size());
   Floats of_inputs(size_t(members) * batch * stack->gradient_inputs());
-  const Trace trace = stack->forward(parameters.data(), inputs, batch, y.data());
-  stack->outputs(parameters.data(), inputs, batch, y.data());
-  stack->gradient(parameters.data(), trace, output_gradient.data(), gradient.data(),
-                  once_in(2) ? of_inputs.data() : nullptr);
+  const Trace trace = stack->forward(*default_pool(), parameters.data(), inputs, batch, y.data());
+  stack->outputs(*default_pool(), parameters.data(), inputs, batch, y.data());
+  stack->gradient(*default_pool(), parameters.data(), trace, output_gradient.data(),
+                  gradient.data(), once_in(2) ? of_inputs.data() : nullptr);
   const auto member = uint32_t(below(members)), layer = uint32_t(below(depth));
   Floats dy(size_t(stack->layer(member, layer).n_out) * batch);
   Floats x(size_t(stack->layer(member, layer).n_in) * batch);
-  stack->gradient_factors(parameters.data(), trace, output_gradient.data(), member, layer,
-                          dy.data(), x.data());
-  if (n_out == 1 && output == Output::linear) {
+  stack->gradient_factors(*default_pool(), parameters.data(), trace, output_gradient.data(), member,
+                          layer, dy.data(), x.data());
+  if (n_out == 1 && output == Activation::none) {
     Floats value(batch), slope(size_t(batch) * stack->gradient_inputs());
     const auto from = uint32_t(below(members));
-    stack->value_and_input_gradient(parameters.data(), inputs, batch, from,
+    stack->value_and_input_gradient(*default_pool(), parameters.data(), inputs, batch, from,
                                     uint32_t(1 + below(members - from)), any_float(), value.data(),
                                     slope.data());
   }
   Floats m = any_floats(parameters.size()), v = any_floats(parameters.size());
   const uint64_t step = 1 + uint64_t(any_count());
   stack
-      ->adam_step(parameters.data(), trace, output_gradient.data(), m.data(), v.data(),
-                  adam_step(step ? step : 1, {1e-3, 0.9, 0.999, 1e-8, 2e-4}))
+      ->adam_step(*default_pool(), parameters.data(), trace, output_gradient.data(), m.data(),
+                  v.data(), adam_step(step ? step : 1, {1e-3, 0.9, 0.999, 1e-8, 2e-4}))
       .finish();
 }
 
@@ -235,6 +240,7 @@ void fuzz_windows() {
   for (int64_t age : ages) right &= age >= 0 && uint64_t(age) < size;
   const bool rejected = rejects([&] {
     Windows windows(
+        *default_pool(),
         {capacity, stride, n_obs, n_act, rows.data(), first, size, states_of.size(),
          states_of.data(), states.data()},
         known, count, ages.data(),
@@ -297,9 +303,10 @@ void fuzz_follower() {
   Floats target = any_floats(target_size);
   const Floats online = any_floats(online_size);
   const bool rejected = rejects([&] {
-    const Follower follower(pieces);
+    Follower follower(pieces);
     for (int i = 0; i < 2; i++)
-      follower.follow(target.data(), online.data(), one_of({0.0f, 0.005f, 1.0f})).finish();
+      follower.follow(*default_pool(), target.data(), online.data(), one_of({0.0f, 0.005f, 1.0f}))
+          .finish();
   });
   check(rejected != right, "a follower must be rejected if a piece contradicts itself");
 }
@@ -308,19 +315,19 @@ void fuzz_flat() {
   const size_t rows = below(20), n = 1 + below(20), size = rows * n;
   const Floats heads = any_floats(2 * size), noise = any_floats(size), slopes = any_floats(size);
   Floats action(size), density(rows), deviation(size), slope(size), back(2 * size);
-  squashed_normal(rows, n, heads.data(), noise.data(), once_in(2), action.data(), density.data(),
-                  deviation.data(), slope.data());
+  squashed_normal(*default_pool(), rows, n, heads.data(), noise.data(), once_in(2), action.data(),
+                  density.data(), deviation.data(), slope.data());
   squashed_normal_gradient(rows, n, action.data(), deviation.data(), noise.data(), slope.data(),
                            slopes.data(), any_float(), back.data());
   Floats target = any_floats(size);
-  follow(size, target.data(), noise.data(), any_float());
+  follow(*default_pool(), size, target.data(), noise.data(), any_float());
 }
 
 void fuzz_case() {
   random_bits.seed(seed * 1000003 + number);
   const auto isas = available_kernels();
   use_kernels(isas[below(isas.size())]->name);
-  if (once_in(50)) set_threads(uint32_t(1 + below(4)));
+  if (once_in(50)) set_default_threads(uint32_t(1 + below(4)));
   switch (below(6)) {
     case 0:
     case 1:
@@ -354,7 +361,7 @@ int main(int argc, char** argv) {
   } else {
     for (; passed() < seconds; number++) fuzz_case();
   }
-  set_threads(1);
+  set_default_threads(1);
   std::printf("%llu cases, %d failures\n", static_cast<unsigned long long>(number), failures);
   return failures ? 1 : 0;
 }
