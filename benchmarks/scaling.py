@@ -72,7 +72,7 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
     def flat(net: Network, members: int) -> float:
         """Return the seconds of the target update, every second update, divided among cores."""
         target, online = np.ones((2, members * net.parameters.size), np.float32)
-        update = seconds(lambda: _native.follow(target, online, 0.5), 0.01)
+        update = seconds(lambda: _native.soft_update(target, online, 0.5), 0.01)
         return update / 2 / cores + HANDOVER
 
     critics = (

@@ -1,4 +1,4 @@
-// Target updates, and SAC's head.
+// Bindings of target updates and of SAC's squashed Gaussian.
 #include "bindings.h"
 #include "flat.h"
 #include "magnitude_target.h"
@@ -11,15 +11,15 @@ using namespace nb::literals;
 namespace sparl {
 namespace {
 
-void bind_follow(Array target, ReadOnlyArray online, double tau, Pool pool) {
-  if (target.ndim() != 1) throw std::invalid_argument("follow: target must have one axis");
+void bind_soft_update(Array target, ReadOnlyArray online, double tau, Pool pool) {
+  if (target.ndim() != 1) throw std::invalid_argument("soft_update: target must have one axis");
   const size_t n = target.shape(0);
-  float* t = checked<float>(target, "follow: target", {n});
-  const float* o = checked<float>(online, "follow: online", {n});
-  check_disjoint("follow", {{"target", target}}, {{"online", online}});
+  float* t = checked<float>(target, "soft_update: target", {n});
+  const float* o = checked<float>(online, "soft_update: online", {n});
+  check_disjoint("soft_update", {{"target", target}}, {{"online", online}});
   const Pool threads = pool_or_default(std::move(pool));
   nb::gil_scoped_release release;
-  follow(*threads, n, t, o, float(tau));
+  soft_update(*threads, n, t, o, float(tau));
 }
 
 std::vector<uint32_t> copied(const std::optional<ReadOnlyArray>& array, const char* name,
@@ -29,40 +29,41 @@ std::vector<uint32_t> copied(const std::optional<ReadOnlyArray>& array, const ch
   return {data, data + size};
 }
 
-void new_follower(Follower* self,
-                  const std::vector<std::tuple<std::pair<size_t, size_t>, std::pair<size_t, size_t>,
-                                               std::optional<ReadOnlyArray>,
-                                               std::optional<ReadOnlyArray>, size_t>>& pieces) {
-  std::vector<Follower::Piece> list;
+void new_target_updater(
+    TargetUpdater* self,
+    const std::vector<
+        std::tuple<std::pair<size_t, size_t>, std::pair<size_t, size_t>,
+                   std::optional<ReadOnlyArray>, std::optional<ReadOnlyArray>, size_t>>& pieces) {
+  std::vector<TargetUpdater::Piece> list;
   for (const auto& [target, online, source, canonical, budget] : pieces) {
     if (target.first > target.second || online.first > online.second)
-      throw std::invalid_argument("follower: a piece ends before it starts");
+      throw std::invalid_argument("target updater: a piece ends before it starts");
     const size_t n = target.second - target.first;
     list.push_back({target.first, n, online.first, online.second - online.first,
-                    copied(source, "follower: source", n),
-                    copied(canonical, "follower: canonical", n), budget});
+                    copied(source, "target updater: source", n),
+                    copied(canonical, "target updater: canonical", n), budget});
   }
-  new (self) Follower(std::move(list));
+  new (self) TargetUpdater(std::move(list));
 }
 
-BoundPendingWork follower_follow(Follower& follower, Array target, ReadOnlyArray online, double tau,
-                                 Pool pool) {
+BoundPendingWork update_target(TargetUpdater& updater, Array target, ReadOnlyArray online,
+                               double tau, Pool pool) {
   if (target.ndim() != 1 || online.ndim() != 1)
-    throw std::invalid_argument("follow: target and online must have one axis");
-  if (target.shape(0) < follower.target_end() || online.shape(0) < follower.online_end())
+    throw std::invalid_argument("soft_update: target and online must have one axis");
+  if (target.shape(0) < updater.target_end() || online.shape(0) < updater.online_end())
     throw std::invalid_argument(
-        "follow: the pieces reach to " + std::to_string(follower.target_end()) + " and " +
-        std::to_string(follower.online_end()) + ", target has " + std::to_string(target.shape(0)) +
+        "soft_update: the pieces reach to " + std::to_string(updater.target_end()) + " and " +
+        std::to_string(updater.online_end()) + ", target has " + std::to_string(target.shape(0)) +
         " entries, online " + std::to_string(online.shape(0)));
-  float* t = checked<float>(target, "follow: target", {target.shape(0)});
-  const float* o = checked<float>(online, "follow: online", {online.shape(0)});
-  check_disjoint("follow", {{"target", target}}, {{"online", online}});
+  float* t = checked<float>(target, "soft_update: target", {target.shape(0)});
+  const float* o = checked<float>(online, "soft_update: online", {online.shape(0)});
+  check_disjoint("soft_update", {{"target", target}}, {{"online", online}});
   const Pool threads = pool_or_default(std::move(pool));
   const auto begin = [&] {
     nb::gil_scoped_release release;
-    return follower.follow(*threads, t, o, float(tau));
+    return updater.update(*threads, t, o, float(tau));
   };
-  return {{nb::find(follower)}, {nb::ndarray<>(target), nb::ndarray<>(online)}, begin()};
+  return {{nb::find(updater)}, {nb::ndarray<>(target), nb::ndarray<>(online)}, begin()};
 }
 
 nb::tuple bind_squashed_normal(ReadOnlyArray heads, ReadOnlyArray noise, bool smooth, Pool pool) {
@@ -104,38 +105,46 @@ FloatArray bind_squashed_normal_gradient(ReadOnlyArray action, ReadOnlyArray std
 } // namespace
 
 void bind_algorithms(nb::module_& m) {
-  m.def("follow", &bind_follow, "target"_a, "online"_a, "tau"_a, "pool"_a = nb::none(),
-        nb::sig("def follow(target: " FLOATS ", online: " FLOATS ", tau: float" POOL ") -> None"),
-        "target += tau * (online - target), in place.");
+  m.def("soft_update", &bind_soft_update, "target"_a, "online"_a, "tau"_a, "pool"_a = nb::none(),
+        nb::sig("def soft_update(target: " FLOATS ", online: " FLOATS ", tau: float" POOL
+                ") -> None"),
+        "Compute target += tau * (online - target) in place.");
 
-  nb::class_<Follower>(m, "Follower",
-                       "Target parameters that follow online ones of another layout.")
-      .def("__init__", &new_follower, "pieces"_a,
-           nb::sig("def __init__(self, pieces: collections.abc.Sequence[tuple[tuple[int, int], "
-                   "tuple[int, int], " INDICES " | None, " INDICES " | None, int]]) -> None"),
-           "pieces: (start, end) in the target, (start, end) in the online array, and for a layer\n"
-           "over a union of patterns: for each entry its slot in the online piece (their number:\n"
-           "none), for each entry its index in canonical order, and the budget.")
-      .def("follow", &follower_follow, "target"_a, "online"_a, "tau"_a, "pool"_a = nb::none(),
-           nb::sig("def follow(self, target: " FLOATS ", online: " FLOATS ", tau: float" POOL
+  nb::class_<TargetUpdater>(
+      m, "TargetUpdater",
+      "The soft update of target parameters whose layout differs from that of the online ones.")
+      .def(
+          "__init__", &new_target_updater, "pieces"_a,
+          nb::sig("def __init__(self, pieces: collections.abc.Sequence[tuple[tuple[int, int], "
+                  "tuple[int, int], " INDICES " | None, " INDICES " | None, int]]) -> None"),
+          "Plan the update.\n\n"
+          "Each piece is (start, end) in the target, (start, end) in the online array, and, for a\n"
+          "layer stored over a union of patterns, the slot of each entry in the online piece\n"
+          "(the piece's size if there is none), the index of each entry in canonical order, and\n"
+          "the largest number of entries that stay non-zero. Other pieces have None, None, 0.")
+      .def("update", &update_target, "target"_a, "online"_a, "tau"_a, "pool"_a = nb::none(),
+           nb::sig("def update(self, target: " FLOATS ", online: " FLOATS ", tau: float" POOL
                    ") -> PendingWork"),
-           "target += tau * (online - target), in place; then only the budget largest magnitudes\n"
-           "of a layer over a union stay non-zero. It may be pending when this returns.");
+           "Compute target += tau * (online - target) in place, then prune each layer stored over\n"
+           "a union to its budget of largest magnitudes. The update may be unfinished when this\n"
+           "function returns.");
 
   m.def("squashed_normal", &bind_squashed_normal, "heads"_a, "noise"_a, "smooth"_a,
         "pool"_a = nb::none(),
         nb::sig("def squashed_normal(heads: " FLOATS ", noise: " FLOATS ", smooth: bool" POOL
                 ") -> tuple[" FLOATS ", " FLOATS ", " FLOATS ", " FLOATS "]"),
-        "Actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std and its slope\n"
-        "[B, n], for heads [B, 2 n]; float32. smooth: log std by tanh, else clamped.");
+        "Compute actions of a squashed Gaussian for heads [B, 2 n]; all arrays are float32.\n\n"
+        "Returns the actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std\n"
+        "[B, n] and d log std / d head [B, n]. log std is bounded by a tanh if `smooth`, and\n"
+        "clamped otherwise.");
 
-  m.def(
-      "squashed_normal_gradient", &bind_squashed_normal_gradient, "action"_a, "std"_a, "noise"_a,
-      "slope"_a, "d_action"_a, "d_log_density"_a,
-      nb::sig("def squashed_normal_gradient(action: " FLOATS ", std: " FLOATS ", noise: " FLOATS
-              ", slope: " FLOATS ", d_action: " FLOATS ", d_log_density: float) -> " FLOATS),
-      "d L / d heads [B, 2 n] of what squashed_normal gave, all [B, n] but dL/dlog-density, which\n"
-      "is one number; float32.");
+  m.def("squashed_normal_gradient", &bind_squashed_normal_gradient, "action"_a, "std"_a, "noise"_a,
+        "slope"_a, "d_action"_a, "d_log_density"_a,
+        nb::sig("def squashed_normal_gradient(action: " FLOATS ", std: " FLOATS ", noise: " FLOATS
+                ", slope: " FLOATS ", d_action: " FLOATS ", d_log_density: float) -> " FLOATS),
+        "Return dL/dheads, float32 [B, 2 n], of a loss L of the outputs of squashed_normal.\n\n"
+        "All arguments are float32 [B, n] except d_log_density, dL/d(log-density), which is one\n"
+        "number for all samples.");
 }
 
 } // namespace sparl

@@ -21,7 +21,7 @@ void new_layer(Layer* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positio
 
 constexpr size_t kMostSamples = (1u << 28) - 1;
 
-// What a pass reads, joined along features.
+// The inputs of a pass, concatenated along features.
 struct Inputs {
   using Part = std::variant<const PackedInput*, ReadOnlyArray>;
   std::vector<Input> parts;
@@ -205,12 +205,14 @@ nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const T
 } // namespace
 
 void bind_network(nb::module_& m) {
-  nb::class_<Layer>(m, "Layer", "One layer's connections as the kernels walk them. Immutable.")
+  nb::class_<Layer>(m, "Layer",
+                    "The connections of one layer in the order of the kernels; immutable.")
       .def("__init__", &new_layer, "n_in"_a, "n_out"_a, "positions"_a, "first_gradient_input"_a = 0,
            nb::sig("def __init__(self, n_in: int, n_out: int, positions: " POSITIONS
                    ", first_gradient_input: int = 0) -> None"),
-           "positions: int64 [N], strictly ascending output * n_in + input. Inputs before\n"
-           "first_gradient_input are never differentiated.")
+           "Sort the connections at positions output * n_in + input, int64 [N], strictly "
+           "ascending.\n\n"
+           "Gradients are not computed for inputs before first_gradient_input.")
       .def_ro("n_in", &Layer::n_in)
       .def_ro("n_out", &Layer::n_out)
       .def_prop_ro("connections", &Layer::connections)
@@ -220,20 +222,21 @@ void bind_network(nb::module_& m) {
             return IndexArray(layer.canonical_index.data(), {layer.canonical_index.size()});
           },
           nb::for_getter(nb::sig("def canonical_index(self) -> " INDICES)),
-          "uint32 [N]: for each kernel slot, its index in canonical order.");
+          "Index of each kernel slot in canonical order, uint32 [N].");
 
-  nb::class_<PackedInput>(
-      m, "PackedInput", "Samples in the layout of the kernels, to be the input of several passes.")
+  nb::class_<PackedInput>(m, "PackedInput",
+                          "Samples in the layout of the kernels, packed once for several passes.")
       .def("__init__", &new_packed_input, "samples"_a,
            nb::sig("def __init__(self, samples: " FLOATS ") -> None"),
-           "samples: float32 [B, features].")
+           "Pack samples, float32 [B, features].")
       .def_ro("batch", &PackedInput::batch)
       .def_ro("features", &PackedInput::features);
 
-  nb::class_<Trace>(m, "Trace", "What a forward pass leaves for the backward passes.")
+  nb::class_<Trace>(m, "Trace", "The activations of a forward pass, which backward passes need.")
       .def_ro("batch", &Trace::batch);
 
-  nb::class_<Stack>(m, "Stack", "Layers after layers, for one or several members. Immutable.")
+  nb::class_<Stack>(m, "Stack",
+                    "A sequence of layers, for each of one or several members; immutable.")
       .def(nb::new_([](const std::vector<std::vector<std::shared_ptr<Layer>>>& members,
                        const std::vector<std::string>& activations) {
              std::vector<std::vector<std::shared_ptr<const Layer>>> layers;
@@ -247,7 +250,7 @@ void bind_network(nb::module_& m) {
              return std::make_shared<Stack>(std::move(layers), std::move(following));
            }),
            "members"_a, "activations"_a,
-           "activations: what follows each layer of a member: linear (nothing), relu or tanh.")
+           "Build the layers; the activation after each layer of a member is linear, relu or tanh.")
       .def_prop_ro("parameters", &Stack::parameters)
       .def(
           "blocks",
@@ -259,29 +262,32 @@ void bind_network(nb::module_& m) {
             return blocks;
           },
           "member"_a, "layer"_a,
-          "A layer's blocks of parameters: name, and start and end in the flat array.")
+          "Return the name, start and end of each block of a layer's parameters in the flat array.")
       .def("forward", &forward, "parameters"_a, "inputs"_a, "pool"_a = nb::none(),
            nb::sig("def forward(self, parameters: " FLOATS ", inputs: " INPUTS POOL
                    ") -> tuple[" FLOATS ", Trace]"),
-           "inputs: float32 [B, n_i], joined along features. Returns float32 [E, B, n_out] and a\n"
-           "Trace.")
+           "Compute the outputs, float32 [E, B, n_out], and a Trace for backward passes.\n\n"
+           "Inputs are float32 [B, n_i], concatenated along features.")
       .def("outputs", &outputs, "parameters"_a, "inputs"_a, "pool"_a = nb::none(),
            nb::sig("def outputs(self, parameters: " FLOATS ", inputs: " INPUTS POOL ") -> " FLOATS),
-           "What forward returns, without a Trace.")
+           "Compute the outputs of forward without a Trace.")
       .def("value_and_input_gradient", &value_and_input_gradient, "parameters"_a, "inputs"_a,
            "weight"_a, "member"_a = nb::none(), "pool"_a = nb::none(),
            nb::sig("def value_and_input_gradient(self, parameters: " FLOATS ", inputs: " INPUTS
                    ", weight: float, member: int | None = None" POOL ") -> tuple[" FLOATS
                    ", " FLOATS "]"),
-           "The smallest output of all members, or that of one, float32 [B, 1], and\n"
-           "d weight sum(it) / d inputs, float32 [B, differentiated inputs].")
+           "Compute the smallest output over all members, or the output of one member.\n\n"
+           "Returns this value, float32 [B, 1], and the gradient of weight * sum(value) with "
+           "respect\n"
+           "to the inputs from first_gradient_input on, float32 [B, inputs].")
       .def("gradient", &gradient, "parameters"_a, "trace"_a, "output_gradient"_a, "out"_a,
            "inputs"_a = false, "pool"_a = nb::none(),
            nb::sig("def gradient(self, parameters: " FLOATS
                    ", trace: Trace, output_gradient: " FLOATS ", out: " FLOATS
                    ", inputs: bool = False" POOL ") -> " FLOATS " | None"),
-           "Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].\n"
-           "With inputs, also returns the same / d inputs, float32 [E, B, differentiated inputs].")
+           "Write the gradient of sum(output * output_gradient) to out, float32 [parameters].\n\n"
+           "If `inputs` is set, return the gradient with respect to the inputs from\n"
+           "first_gradient_input on, float32 [E, B, inputs].")
       .def("adam_step", &bind_adam_step, "parameters"_a, "trace"_a, "output_gradient"_a, "m"_a,
            "v"_a, "step"_a, "learning_rate"_a, "beta1"_a, "beta2"_a, "epsilon"_a, "weight_decay"_a,
            "pool"_a = nb::none(),
@@ -289,16 +295,15 @@ void bind_network(nb::module_& m) {
                    ", trace: Trace, output_gradient: " FLOATS ", m: " FLOATS ", v: " FLOATS
                    ", step: int, learning_rate: float, beta1: float, beta2: float, "
                    "epsilon: float, weight_decay: float" POOL ") -> PendingWork"),
-           "One step of Adam down what gradient gives, with L2 in it, in place; step counts from "
-           "1.\n"
-           "It may be pending when this returns.")
+           "Apply one step of Adam in place, with L2 weight decay in the gradient.\n\n"
+           "`step` counts from 1. The step may be unfinished when this function returns.")
       .def("gradient_factors", &gradient_factors, "parameters"_a, "trace"_a, "output_gradient"_a,
            "member"_a, "layer"_a, "pool"_a = nb::none(),
            nb::sig("def gradient_factors(self, parameters: " FLOATS
                    ", trace: Trace, output_gradient: " FLOATS ", member: int, layer: int" POOL
                    ") -> tuple[" FLOATS ", " FLOATS "]"),
-           "dY float32 [n_out, B] and X float32 [n_in, B] of one layer: its weight gradient is\n"
-           "dY X^T, for connections that exist and for those that do not.");
+           "Return dY, float32 [n_out, B], and X, float32 [n_in, B], of one layer.\n\n"
+           "The dense weight gradient is dY X^T; it includes connections that do not exist.");
 }
 
 } // namespace sparl

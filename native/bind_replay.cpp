@@ -1,11 +1,11 @@
-// Replay windows, and the random ages at which they start.
+// Bindings of n-step windows over the replay ring, and of the random ages at which they start.
 #include "bindings.h"
 #include "n_step_windows.h"
 #include <numpy/random/bitgen.h>
 
 using namespace nb::literals;
 
-extern "C" { // NumPy's
+extern "C" { // from NumPy's random library
 void random_bounded_uint64_fill(bitgen_t*, uint64_t low, uint64_t range, intptr_t count,
                                 bool masked, uint64_t* to);
 }
@@ -37,7 +37,7 @@ std::pair<const int64_t*, const float*> checked_states(const ReadOnlyArray& stat
           checked<float>(states, "windows: states", {count, n_obs})};
 }
 
-// Windows that remember where they write, for the check of what finish() is given.
+// Windows with the memory that they write to, against which the arguments of finish() are checked.
 struct BoundWindows : Windows {
   BoundWindows(ThreadPool& pool, const RingView& ring, size_t known, size_t count,
                const int64_t* ages, const WindowArrays& to, std::vector<Region> written_)
@@ -55,7 +55,7 @@ void new_windows(BoundWindows* self, ReadOnlyArray rows, size_t n_obs, size_t n_
   if (ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
     throw std::invalid_argument("windows: ages and powers must have one axis, powers two entries");
   std::vector<Array> to;
-  if (!nb::try_cast(arrays, to)) throw nb::type_error("windows: what to fill must be arrays");
+  if (!nb::try_cast(arrays, to)) throw nb::type_error("windows: `to` must contain arrays");
   if (to.size() != 5 && to.size() != 7)
     throw std::invalid_argument("windows: " + std::to_string(to.size()) + " arrays to fill");
   const size_t count = ages.shape(0), n = powers.shape(0) - 1;
@@ -101,34 +101,36 @@ void finish_windows(BoundWindows& gather, ReadOnlyArray states_of, ReadOnlyArray
 void bind_replay(nb::module_& m) {
   m.def("integers", &integers, "bit_generator"_a, "below"_a, "count"_a,
         nb::sig("def integers(bit_generator: object, below: int, count: int) -> " POSITIONS),
-        "int64 [count] in [0, below): what NumPy's Generator over this bit generator would give.");
+        "Return int64 [count] in [0, below), the values of NumPy's Generator.integers.");
 
   nb::class_<BoundWindows>(
-      m, "Windows",
-      "n-step windows over a replay ring, gathered while the caller does something else.")
-      .def(
-          "__init__", &new_windows, nb::keep_alive<1, 2>(), nb::keep_alive<1, 8>(),
-          nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>(), nb::keep_alive<1, 11>(),
-          nb::keep_alive<1, 12>(), "rows"_a, "n_obs"_a, "n_act"_a, "first"_a, "size"_a, "known"_a,
-          "states_of"_a, "states"_a, "ages"_a, "powers"_a, "to"_a, "pool"_a = nb::none(),
-          nb::sig("def __init__(self, rows: " BYTES ", n_obs: int, n_act: int, first: int, "
-                  "size: int, known: int, states_of: " POSITIONS ", states: " FLOATS
-                  ", ages: " POSITIONS ", powers: " FLOATS ", to: tuple[" FLOATS ", ...]" POOL
-                  ") -> None"),
-          "rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,\n"
-          "whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.\n"
-          "to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state\n"
-          "reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their\n"
-          "discounts [B, n]. The first `known` transitions are there, the rest at finish.")
+      m, "Windows", "n-step windows over a replay ring, gathered concurrently with the caller.")
+      .def("__init__", &new_windows, nb::keep_alive<1, 2>(), nb::keep_alive<1, 8>(),
+           nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>(), nb::keep_alive<1, 11>(),
+           nb::keep_alive<1, 12>(), "rows"_a, "n_obs"_a, "n_act"_a, "first"_a, "size"_a, "known"_a,
+           "states_of"_a, "states"_a, "ages"_a, "powers"_a, "to"_a, "pool"_a = nb::none(),
+           nb::sig("def __init__(self, rows: " BYTES ", n_obs: int, n_act: int, first: int, "
+                   "size: int, known: int, states_of: " POSITIONS ", states: " FLOATS
+                   ", ages: " POSITIONS ", powers: " FLOATS ", to: tuple[" FLOATS ", ...]" POOL
+                   ") -> None"),
+           "Start to gather the windows that begin at these ages.\n\n"
+           "rows: uint8 [capacity, bytes of a row], see RingView.\n"
+           "states_of: int64 [k], ascending: transitions whose next states are stored separately.\n"
+           "states: float32 [k, n_obs], those states.\n"
+           "ages: int64 [B]. powers: float32 [n + 1], the powers of gamma.\n"
+           "to: float32 arrays to fill: observation [B, n_obs], action [B, n_act], reward [B, 1],\n"
+           "discount [B, 1] and next observation [B, n_obs]; optionally the states of the path\n"
+           "[B, n, n_obs] and their discounts [B, n].\n"
+           "known: transitions that are already in the ring; the others must be there at finish.")
       .def_prop_ro(
           "complete", [](const BoundWindows& windows) { return windows.complete(); },
-          "Whether no window reaches what is not there before finish.")
+          "Whether every window lies within the known transitions.")
       .def(
           "wait", [](BoundWindows& windows) { windows.wait(); },
-          nb::call_guard<nb::gil_scoped_release>(), "Return when the ring may change.")
+          nb::call_guard<nb::gil_scoped_release>(), "Block until the ring may be modified.")
       .def("finish", &finish_windows, "states_of"_a, "states"_a,
            nb::sig("def finish(self, states_of: " POSITIONS ", states: " FLOATS ") -> None"),
-           "Do what is left, with all transitions in the ring.");
+           "Gather the remaining windows; all transitions must be in the ring.");
 }
 
 } // namespace sparl

@@ -1,4 +1,4 @@
-// The module: instruction sets, the thread pool and benchmarks; only bind*.cpp know Python.
+// The module: instruction sets, the thread pool and benchmarks. Only bind*.cpp depend on Python.
 #include "bench.h"
 #include "bindings.h"
 #include "dispatch.h"
@@ -42,8 +42,8 @@ double bind_seconds(const Layer& layer, const std::string& kernel, uint32_t batc
 } // namespace
 
 NB_MODULE(_native, m) {
-  nb::set_leak_warnings(false); // objects alive at exit are the interpreter's business
-  m.doc() = "The sparse engine: arrays and loops. Use it through sparl.networks.";
+  nb::set_leak_warnings(false); // the interpreter need not destroy all objects at exit
+  m.doc() = "Kernels of sparse networks. Use them through sparl.networks.";
   const char* forced = std::getenv("SPARL_ISA");
   if (forced && *forced) {
     try {
@@ -53,7 +53,7 @@ NB_MODULE(_native, m) {
     }
   }
 
-  m.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use.");
+  m.def("isa", [] { return std::string(kernels().name); }, "Return the instruction set in use.");
   m.def(
       "available_isas",
       [] {
@@ -61,10 +61,12 @@ NB_MODULE(_native, m) {
         for (const Kernels* table : available_kernels()) names.emplace_back(table->name);
         return names;
       },
-      "Instruction sets that this build and this processor can run, best last.");
+      "Return the instruction sets of this build that this processor supports, fastest last.");
   m.def("use_isa", &use_kernels, "name"_a,
-        "Force an instruction set; ValueError if it cannot run.");
-  m.def("threads", [] { return default_pool()->threads(); }, "Threads of the default pool.");
+        "Use an instruction set; raises ValueError if it is not available.");
+  m.def(
+      "threads", [] { return default_pool()->threads(); },
+      "Return the number of threads of the default pool.");
   m.def(
       "set_threads",
       [](uint32_t count) {
@@ -75,36 +77,40 @@ NB_MODULE(_native, m) {
       },
       "count"_a, "Set the number of threads of the default pool; results do not depend on it.");
 
-  nb::class_<ThreadPool>(m, "Pool", "Threads for the functions that it is passed to.")
+  nb::class_<ThreadPool>(m, "Pool", "A thread pool for the functions that receive it.")
       .def(nb::new_([](uint32_t threads) {
              if (threads == 0 || threads > 1024)
                throw std::invalid_argument("pool: " + std::to_string(threads) +
                                            " threads, must be in [1, 1024]");
              return std::make_shared<ThreadPool>(threads);
            }),
-           "threads"_a, "threads: the caller's included. Results do not depend on their number.")
+           "threads"_a,
+           "Create a pool of so many threads, including the caller's; results do not depend on it.")
       .def_prop_ro("threads", &ThreadPool::threads);
 
   nb::class_<BoundPendingWork>(
-      m, "PendingWork", "Work that may not be finished yet; it keeps what it needs until then.")
+      m, "PendingWork",
+      "Work that may be unfinished; it keeps the objects that it uses alive until then.")
       .def("finish", &BoundPendingWork::finish,
-           "Return when all of it is done, with the caller's help; so does its destructor.");
+           "Complete the work, partly in the calling thread; the destructor calls this too.");
 
   m.def("find_sorted", &bind_find_sorted, "ascending"_a, "needles"_a,
         nb::sig("def find_sorted(ascending: " POSITIONS ", needles: " POSITIONS
                 ") -> tuple[" POSITIONS ", " FLAGS "]"),
-        "For each needle the first entry of `ascending` that is not below it, int64 [n], and\n"
-        "whether it is equal, bool [n]. Nearly linear where needles ascend too.");
+        "Find needles in an ascending array, in nearly linear time if the needles ascend too.\n\n"
+        "Returns for each needle the index of the first entry that is not less, int64 [n], and\n"
+        "whether this entry is equal, bool [n].");
 
   m.def("seconds_per_call", &bind_seconds<seconds_per_call>, "layer"_a, "kernel"_a, "batch"_a,
         "least"_a,
-        "Mean seconds of one call of a kernel (forward, input gradient, weight gradient) on one\n"
-        "thread, over at least so many seconds of calls.");
+        "Return the mean duration of one call of a kernel on one thread, in seconds.\n\n"
+        "kernel: forward, input gradient or weight gradient. least: seconds of calls to measure.");
   m.def("seconds_of_loads", &bind_seconds<seconds_of_loads>, "layer"_a, "kernel"_a, "batch"_a,
-        "least"_a, "The same for its loads of activations alone.");
+        "least"_a,
+        "Return the duration of the kernel's loads of activations alone, in seconds per call.");
   m.def("multiply_add_peak", &multiply_add_peak, "least"_a,
         nb::call_guard<nb::gil_scoped_release>(),
-        "Multiply-adds per second of one core with the instruction set in use.");
+        "Return the multiply-adds per second of one core with the instruction set in use.");
 
   bind_network(m);
   bind_algorithms(m);

@@ -1,7 +1,7 @@
-// What the binding files share: shapes, dtypes and contiguity are checked, nothing is converted,
-// and the interpreter's lock is released while the engine computes (not in the short find_sorted,
-// whose array another thread may write, and integers). A generator's own lock is not taken: nobody
-// else uses it.
+// Helpers of the binding files. A binding checks shapes, dtypes and contiguity, converts nothing,
+// and releases the interpreter's lock while the engine computes. find_sorted and integers keep the
+// lock: both are short, and another thread could write to the arrays of find_sorted. The lock of a
+// random generator is not acquired, because no other thread uses the generator.
 #pragma once
 #include "thread_pool.h"
 #include <algorithm>
@@ -27,7 +27,7 @@ namespace nb = nanobind;
 
 namespace sparl {
 
-// Each of these puts one idea's functions and classes into the module.
+// Each of these functions adds the functions and classes of one topic to the module.
 void bind_network(nb::module_&);
 void bind_algorithms(nb::module_&);
 void bind_replay(nb::module_&);
@@ -72,7 +72,7 @@ inline std::string dtype_text(nb::dlpack::dtype dtype) {
   }
 }
 
-// dtype T, C order and an aligned address, or an error that names the argument.
+// Throws an error that names the argument unless it has dtype T, C order and an aligned address.
 template <class T, class A>
 void check(const A& a, const char* name) {
   if (a.dtype() != nb::dtype<T>()) {
@@ -83,7 +83,7 @@ void check(const A& a, const char* name) {
                                                              : "int64";
     throw nb::type_error((std::string(name) + " must be " + wanted + ", is " + is).c_str());
   }
-  int64_t expected = a.size() ? 1 : 0; // an empty array's strides mean nothing
+  int64_t expected = a.size() ? 1 : 0; // the strides of an empty array are arbitrary
   for (size_t i = a.ndim(); expected && i-- > 0;) {
     if (a.shape(i) > 1 && a.stride(i) != expected)
       throw std::invalid_argument(std::string(name) + " must be contiguous in C order");
@@ -94,7 +94,7 @@ void check(const A& a, const char* name) {
                                 std::to_string(alignof(T)) + " bytes");
 }
 
-// The bytes of an argument.
+// The memory that an argument occupies.
 struct Region {
   const char* name;
   uintptr_t begin, end;
@@ -108,7 +108,8 @@ struct Region {
   }
 };
 
-// Nothing that a function writes may share memory with anything else that it is given.
+// Throws std::invalid_argument if an array that a function writes shares memory with another one
+// of its arguments.
 inline void check_disjoint(const char* function, const std::vector<Region>& written,
                            const std::vector<Region>& read) {
   const auto check_pair = [&](const Region& a, const Region& b) {
@@ -142,15 +143,15 @@ NewArray<T> new_array(const std::vector<size_t>& shape) {
   return NewArray<T>(data, shape.size(), shape.data(), owner);
 }
 
-// The pool that a caller passed, or the default one.
+// Returns the pool that the caller passed, or the default pool.
 using Pool = std::shared_ptr<ThreadPool>;
 inline Pool pool_or_default(Pool pool) { return pool ? std::move(pool) : default_pool(); }
 
-// Pending work, and what it needs until it is finished.
+// Pending work, with references to the objects and arrays that it uses until it is finished.
 struct BoundPendingWork {
   std::vector<nb::object> objects;
   std::vector<nb::ndarray<>> arrays;
-  PendingWork work; // the last member, as it must end before what it needs
+  PendingWork work; // the last member, so that it is destroyed before the objects that it uses
 
   void finish() {
     {

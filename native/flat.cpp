@@ -17,9 +17,9 @@ AdamStep adam_step(uint64_t step, const AdamSettings& s) {
   return scalars;
 }
 
-void follow(ThreadPool& pool, size_t n, float* target, const float* online, float tau) {
+void soft_update(ThreadPool& pool, size_t n, float* target, const float* online, float tau) {
   in_parts(pool, n, [&](size_t at, size_t count) {
-    kernels().follow(count, target + at, online + at, tau);
+    kernels().soft_update(count, target + at, online + at, tau);
   });
 }
 

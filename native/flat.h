@@ -1,4 +1,4 @@
-// Passes over flat arrays, cut among threads: target updates; and Adam's scalars.
+// Passes over flat arrays, divided among threads: the soft update; and the scalars of Adam.
 #pragma once
 #include "kernels.h"
 #include "thread_pool.h"
@@ -12,14 +12,14 @@ struct AdamSettings {
   double learning_rate, beta1, beta2, epsilon, weight_decay;
 };
 
-// The scalars of a step of Adam; `step` counts from 1. Kingma & Ba 2015, algorithm 1.
+// Returns the scalars of a step of Adam (Kingma & Ba 2015, algorithm 1); `step` counts from 1.
 AdamStep adam_step(uint64_t step, const AdamSettings&);
 
-// Calls body(first, count) for parts of [0, n), one for each thread as long as they are long
-// enough: a part stays in its thread's cache.
+// Calls body(first, count) for parts of [0, n): one per thread, so that a part stays in its
+// thread's cache, or fewer if the array is short.
 template <class Body>
 void in_parts(ThreadPool& pool, size_t n, const Body& body) {
-  constexpr size_t kLeast = 4096; // elements that are worth a thread
+  constexpr size_t kLeast = 4096; // elements per thread, at least
   const size_t parts = std::min<size_t>(pool.threads(), (n + kLeast - 1) / kLeast);
   pool.parallel_for(uint32_t(parts), [&](uint32_t i) {
     const size_t first = n * i / parts;
@@ -28,6 +28,6 @@ void in_parts(ThreadPool& pool, size_t n, const Body& body) {
 }
 
 // target = target + tau (online - target)
-void follow(ThreadPool&, size_t n, float* target, const float* online, float tau);
+void soft_update(ThreadPool&, size_t n, float* target, const float* online, float tau);
 
 } // namespace sparl

@@ -7,8 +7,8 @@
 //   beyond the batch are zero in gradients and have any finite value in activations.
 //   Connections are stored in kernel order: blocks of four rows; within a block, columns grouped
 //   by the rows that they connect to (the pattern, 1..15; a column whose pattern is rare in its
-//   block is in two groups, each with some of its rows); within a group, ascending columns;
-//   for a column, ascending rows. A value array has one float per connection in that order.
+//   block is in two groups, each with some of its rows); within a group, columns ascend; within a
+//   column, rows ascend. A value array has one float per connection in that order.
 //
 // The source, kernels.inl, is compiled once per instruction set; dispatch.cpp selects a table.
 #pragma once
@@ -34,7 +34,7 @@ struct BlocksView {
   const uint32_t* columns;
 };
 
-// What happens to a sum when it leaves the registers.
+// The function applied to a sum before it is stored.
 enum class Epilogue {
   none, // y = s
   relu, // y = s < 0 ? 0 : s            (NaN stays NaN)
@@ -60,8 +60,8 @@ struct Kernels {
   void (*unpack)(uint32_t batch, uint32_t features, const float* y, size_t stride, float* to);
 
   // Y[r][b] = epilogue(bias[r] + sum_c W[r][c] X[c][b]) for `samples` <= lanes max_vectors samples
-  // at x, y and gate. bias may be null. Each sum runs in kernel order, so a sample's result does
-  // not depend on the batch it sits in.
+  // at x, y and gate. bias may be null. Each sum is computed in kernel order, so a sample's result
+  // does not depend on the rest of the batch.
   void (*product)(const BlocksView&, const float* values, const float* bias, const float* x,
                   float* y, const float* gate, Epilogue, size_t stride, uint32_t samples);
 
@@ -87,12 +87,12 @@ struct Kernels {
   // p -= step_size m / (sqrt(v) / root_bias2 + epsilon)
   void (*adam)(size_t n, float* parameters, const float* gradient, float* m, float* v, AdamStep);
 
-  // target = target + tau (online - target), and online itself at tau = 1
-  void (*follow)(size_t n, float* target, const float* online, float tau);
+  // target = target + tau (online - target); an exact copy of online if tau = 1
+  void (*soft_update)(size_t n, float* target, const float* online, float tau);
 
-  // target[i] = target[i] + tau (online[index[i]] - target[i]), and online itself at tau = 1
-  void (*follow_gathered)(size_t n, float* target, const float* online, const uint32_t* index,
-                          float tau);
+  // target[i] = target[i] + tau (online[index[i]] - target[i]); an exact copy if tau = 1
+  void (*soft_update_gathered)(size_t n, float* target, const float* online, const uint32_t* index,
+                               float tau);
 
   // Writes the ascending indices i with |values[i]| <= limit (false for NaN), and returns their
   // number. out has n + kStrideStep entries.

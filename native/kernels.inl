@@ -43,9 +43,10 @@ SPARL_INLINE Narrow narrow(Vec v) { return narrow(v, std::make_index_sequence<kS
 // ---------------------------------------------------------------- pack
 // X[f][b] = from[b][f]
 // Tile     `lanes` samples x `lanes` features, transposed in registers: step S exchanges the
-//          off-diagonal S x S blocks of all squares of 2 S x 2 S.
-// Tail     the last tile overlaps the previous one; fewer features than lanes are copied one by
-// one. Rounding none.
+//          off-diagonal S x S blocks of every 2 S x 2 S block.
+// Tail     the last tile overlaps the previous one; if there are fewer features than lanes, the
+//          values are copied one by one.
+// Rounding none.
 
 template <uint32_t S, uint32_t Second, size_t... I>
 SPARL_INLINE Vec exchanged(Vec a, Vec b, std::index_sequence<I...>) {
@@ -101,8 +102,8 @@ void pack(uint32_t batch, uint32_t features, const float* from, float* x, size_t
 
 // ---------------------------------------------------------------- unpack
 // to[b][f] = y[f][b]
-// Tile, tail and rounding as of pack, whose inverse this is; what is read of y beyond
-// the batch is padding.
+// The inverse of pack, with the same tiles, tail and rounding. The values of y beyond the batch are
+// padding and are ignored.
 
 void unpack(uint32_t batch, uint32_t features, const float* y, size_t stride, float* to) {
   if (features < kLanes) {
@@ -235,17 +236,17 @@ void product(const BlocksView& m, const float* values, const float* bias, const 
 // ---------------------------------------------------------------- sums of lanes
 // Turns up to `kLanes` vectors into one vector of their lane sums by a tree of shuffles, in
 // registers, so a horizontal sum costs about three operations. The tree is the same for every
-// vector: the order of additions is fixed.
+// vector, so the order of additions is fixed.
 
 template <uint32_t Segment, uint32_t Half, size_t... I>
 SPARL_INLINE Vec halves(Vec a, Vec b, std::index_sequence<I...>) {
-  // lanes of (a, b), of each segment its first (Half = 0) or second (Half = 1) half
+  // Selects the first (Half = 0) or second (Half = 1) half of each segment of (a, b).
   return __builtin_shufflevector(
       a, b, (I / (Segment / 2) * Segment + Half * (Segment / 2) + I % (Segment / 2))...);
 }
 
 template <uint32_t Count, uint32_t Segment = 2>
-SPARL_INLINE Vec lane_sums(const Vec* v) { // in its first lanes those of v[0 .. Count)
+SPARL_INLINE Vec lane_sums(const Vec* v) { // lane i < Count: the sum of the lanes of v[i]
   constexpr auto lanes = std::make_index_sequence<kLanes>();
   constexpr uint32_t kHalf = kLanes / Segment; // vectors that fit into one half of the tree
   Vec a, b;
@@ -279,7 +280,7 @@ SPARL_INLINE void store_lane_sums(const Vec* v, float* out) { // out[i] = sum of
 // Loads    K + C per K C multiply-adds: .5 per multiply-add for full patterns. Accumulators never
 //          go through memory, because a 64-byte store takes as long as two multiply-adds.
 // Tail     the remaining columns form a narrower tile; a narrow last vector is added first, so that
-//          it takes only a narrow multiplication.
+//          it needs only a narrow multiplication.
 // Threads  the caller's: blocks are independent, and one thread sums each connection.
 // Rounding sums per lane over the batch in order, then the fixed tree of lane_sums.
 
@@ -474,7 +475,7 @@ void adam(size_t n, float* __restrict p, const float* __restrict gradient, float
   }
 }
 
-void follow(size_t n, float* __restrict target, const float* __restrict online, float tau) {
+void soft_update(size_t n, float* __restrict target, const float* __restrict online, float tau) {
   if (tau == 1.0f) {
     for (size_t i = 0; i < n; i++) target[i] = online[i];
   } else {
@@ -482,8 +483,8 @@ void follow(size_t n, float* __restrict target, const float* __restrict online, 
   }
 }
 
-void follow_gathered(size_t n, float* __restrict target, const float* __restrict online,
-                     const uint32_t* __restrict index, float tau) {
+void soft_update_gathered(size_t n, float* __restrict target, const float* __restrict online,
+                          const uint32_t* __restrict index, float tau) {
   if (tau == 1.0f) {
     for (size_t i = 0; i < n; i++) target[i] = online[index[i]];
   } else {
@@ -529,7 +530,7 @@ uint64_t multiply_adds(uint64_t times) {
 #pragma GCC unroll 16
     for (uint32_t i = 0; i < kChains; i++) {
       sum[i] = sum[i] * factor + factor;
-      asm volatile("" : "+" SPARL_VECTOR_REGISTER(sum[i])); // keeps the compiler from folding it
+      asm volatile("" : "+" SPARL_VECTOR_REGISTER(sum[i])); // prevents constant folding
     }
   }
   return times * kChains * kLanes;
@@ -563,10 +564,11 @@ void gather(size_t n, const float* __restrict values, const uint32_t* __restrict
   for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
 }
 
-const Kernels table = {SPARL_ISA_NAME,  kLanes,       kStep,     kMaxVectors,     pack,
-                       unpack,          product,      tanh_rows, weight_gradient, bias_gradient,
-                       squashed_normal, adam,         follow,    follow_gathered, collect_small,
-                       multiply_adds,   column_total, gather};
+const Kernels table = {
+    SPARL_ISA_NAME,  kLanes,       kStep,       kMaxVectors,          pack,
+    unpack,          product,      tanh_rows,   weight_gradient,      bias_gradient,
+    squashed_normal, adam,         soft_update, soft_update_gathered, collect_small,
+    multiply_adds,   column_total, gather};
 
 } // namespace
 

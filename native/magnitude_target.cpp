@@ -10,7 +10,7 @@
 namespace sparl {
 namespace {
 
-// Indices of the entries whose magnitude does not exceed the limit, ascending.
+// Writes the ascending indices of the entries whose magnitude does not exceed the limit to `small`.
 void collect_small(size_t n, const float* values, float limit, std::vector<uint32_t>& small) {
   small.resize(n + kStrideStep);
   small.resize(kernels().collect_small(n, values, limit, small.data()));
@@ -18,15 +18,16 @@ void collect_small(size_t n, const float* values, float limit, std::vector<uint3
 
 } // namespace
 
-Follower::Follower(std::vector<Piece> pieces) {
+TargetUpdater::TargetUpdater(std::vector<Piece> pieces) {
   for (Piece& piece : pieces) {
     target_end_ = std::max(target_end_, piece.target_at + piece.target_size);
     online_end_ = std::max(online_end_, piece.online_at + piece.online_size);
-    const std::string where = "follower: the piece at " + std::to_string(piece.target_at);
+    const std::string where = "target updater: the piece at " + std::to_string(piece.target_at);
     if (piece.source.empty() && piece.canonical.empty()) {
       if (piece.target_size != piece.online_size)
         throw std::invalid_argument(where + ": " + std::to_string(piece.target_size) +
-                                    " entries follow " + std::to_string(piece.online_size));
+                                    " entries for " + std::to_string(piece.online_size) +
+                                    " online ones");
       copies_.push_back(std::move(piece));
       continue;
     }
@@ -41,7 +42,7 @@ Follower::Follower(std::vector<Piece> pieces) {
                                     std::to_string(piece.online_size) + " online connections");
       if (piece.source[i] == piece.online_size) {
         leftovers_.back().push_back(i);
-        piece.source[i] = 0; // read, and not used
+        piece.source[i] = 0; // it is read, but not used
       }
     }
     layers_.push_back(std::move(piece));
@@ -49,33 +50,36 @@ Follower::Follower(std::vector<Piece> pieces) {
   }
 }
 
-PendingWork Follower::follow(ThreadPool& pool, float* target, const float* online, float tau) {
+PendingWork TargetUpdater::update(ThreadPool& pool, float* target, const float* online, float tau) {
   const Kernels& k = kernels();
   return PendingWork(pool, uint32_t(layers_.size() + copies_.size()), [=, &k](uint32_t i) {
-    if (i < layers_.size()) return follow_layer(i, target, online, tau);
+    if (i < layers_.size()) return update_layer(i, target, online, tau);
     const Piece& piece = copies_[i - layers_.size()];
-    k.follow(piece.target_size, target + piece.target_at, online + piece.online_at, tau);
+    k.soft_update(piece.target_size, target + piece.target_at, online + piece.online_at, tau);
   });
 }
 
-void Follower::follow_layer(size_t index, float* all_targets, const float* all_online, float tau) {
+void TargetUpdater::update_layer(size_t index, float* all_targets, const float* all_online,
+                                 float tau) {
   const Piece& piece = layers_[index];
   const std::vector<uint32_t>& leftovers = leftovers_[index];
   const size_t n = piece.target_size;
   float* target = all_targets + piece.target_at;
   thread_local std::vector<float> own_fading;
-  std::vector<float>& fading = own_fading; // the thread's own is looked up once
+  std::vector<float>& fading = own_fading; // one look-up of the thread-local variable
   fading.clear();
   for (uint32_t i : leftovers) fading.push_back(target[i]);
   if (leftovers.size() < n)
-    kernels().follow_gathered(n, target, all_online + piece.online_at, piece.source.data(), tau);
+    kernels().soft_update_gathered(n, target, all_online + piece.online_at, piece.source.data(),
+                                   tau);
   for (size_t k = 0; k < leftovers.size(); k++)
     target[leftovers[k]] = tau == 1.0f ? 0.0f : fading[k] + tau * (0.0f - fading[k]);
   if (n <= piece.budget) return;
   const size_t surplus = n - piece.budget;
 
-  // Only small ones can go. The last threshold, with a margin, tells which: 48 us for a layer of
-  // 34,300 entries of which 1,532 go, 300 us where all are looked at, as after a topology update.
+  // Only entries near the last threshold are candidates for pruning. For a layer of 34,300 entries
+  // of which 1,532 are pruned this takes 48 us; examining all entries, as after a topology update,
+  // takes 300 us.
   thread_local std::vector<uint32_t> own_small;
   std::vector<uint32_t>& small = own_small;
   collect_small(n, target, 1.1f * threshold_[index], small);
@@ -84,7 +88,8 @@ void Follower::follow_layer(size_t index, float* all_targets, const float* all_o
     std::iota(small.begin(), small.end(), 0u);
   }
 
-  // Magnitude and position in one integer: a non-negative float's bits ascend with its value.
+  // Magnitude and position in one integer: the bits of non-negative floats are ordered like their
+  // values.
   const auto key = [&](uint32_t i) {
     uint32_t bits;
     std::memcpy(&bits, &target[i], sizeof bits);

@@ -7,8 +7,7 @@
 namespace sparl {
 namespace {
 
-constexpr size_t kTogether = 32; // windows of one item
-constexpr size_t kAskedFor = 8;  // steps of a window; what follows comes by itself
+constexpr size_t kTogether = 32; // windows per work item
 
 enum Flag { kTerminated, kEpisodeEnd, kApart };
 
@@ -46,7 +45,7 @@ void check_ring(const RingView& ring, size_t known, size_t count, const int64_t*
 Windows::Windows(ThreadPool& pool, const RingView& ring, size_t known, size_t count,
                  const int64_t* ages, const WindowArrays& to)
     : ring_(ring), oldest_(0), ages_(ages), to_(to) {
-  check_ring(ring, known, count, ages); // a file may have supplied it
+  check_ring(ring, known, count, ages); // they may come from a file
   oldest_ = ring.first % ring.capacity;
   std::vector<uint32_t> early;
   for (uint32_t i = 0; i < count; i++)
@@ -54,7 +53,7 @@ Windows::Windows(ThreadPool& pool, const RingView& ring, size_t known, size_t co
   const auto items = uint32_t((early.size() + kTogether - 1) / kTogether);
   early_.emplace(pool, items, [this, early = std::move(early)](uint32_t item) {
     const size_t begin = item * kTogether, end = std::min(begin + kTogether, early.size());
-    for (size_t k = begin; k < end; k++) ask_for(size_t(ages_[early[k]]));
+    for (size_t k = begin; k < end; k++) prefetch(size_t(ages_[early[k]]));
     for (size_t k = begin; k < end; k++) window(early[k]);
   });
 }
@@ -75,8 +74,9 @@ const unsigned char* Windows::row(size_t age) const {
   return ring_.rows + (row < ring_.capacity ? row : row - ring_.capacity) * ring_.stride;
 }
 
-// A large ring lies in memory: all rows of some windows are asked for before the first is needed.
-void Windows::ask_for(size_t age) const {
+// A large ring does not fit into the caches, so all rows of several windows are prefetched before
+// the first is read.
+void Windows::prefetch(size_t age) const {
   const unsigned char* from = row(age);
   const unsigned char* end =
       std::min(from + (to_.n + 1) * ring_.stride, ring_.rows + ring_.capacity * ring_.stride);

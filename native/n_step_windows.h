@@ -1,4 +1,4 @@
-// n-step windows over a replay ring: what a batch is made of.
+// n-step windows over a replay ring, which form a batch.
 #pragma once
 #include "thread_pool.h"
 #include <cstddef>
@@ -10,9 +10,10 @@ namespace sparl {
 
 // A ring of `capacity` rows, each `stride` bytes: observation [n_obs], action [n_act] and reward,
 // float32, then three flags of a byte: terminated, episode_end, apart. Transitions are counted from
-// the first ever stored; those from `first` on, `size` of them, are alive, each in the row of its
-// count modulo `capacity`. The state that a transition reached is the next row's observation,
-// except where `apart` says that it is among `states`, by its count.
+// the first ever stored. Those with counts in [first, first + size) are stored, each in the row of
+// its count modulo `capacity`. The next state of a transition is the observation of the next row,
+// unless `apart` is set: then it is in `states`, at the index of the transition's count in
+// `states_of`.
 struct RingView {
   size_t capacity, stride, n_obs, n_act;
   const unsigned char* rows;
@@ -25,44 +26,46 @@ struct RingView {
   static size_t row_bytes(size_t n_obs, size_t n_act) { return 4 * (n_obs + n_act + 1) + 3; }
 };
 
-// Where windows of at most n steps go; one ends early, after m steps, at an episode's end or the
-// newest row. Paths have n places; m steps stand in the last ones, the first state n - m times
-// before them.
+// Where windows of at most n steps are written. A window ends after m < n steps at the end of an
+// episode or at the newest row. A path has n entries: the m steps fill the last ones, and the n - m
+// entries before them repeat the first state.
 struct WindowArrays {
   uint32_t n;
   const float* powers;         // [n + 1], of gamma
   float *observation, *action; // [count, n_obs], [count, n_act]: of the first row
   float* reward;               // [count]: sum_{k<m} powers[k] r_k, summed in this order
-  float* discount;             // [count]: powers[m], or 0 where its last state is terminal
+  float* discount;             // [count]: powers[m], or 0 if the last state is terminal
   float* reached;              // [count, n_obs]: after the last step
-  float* path;                 // [count, n, n_obs]: after each step; null: not wanted
-  float* path_discount;        // [count, n]: powers[k + 1] at the place of step k, 0 where that
-                               // reached a terminal state and where there is no step; or null
+  float* path;                 // [count, n, n_obs]: after each step; null: not written
+  float* path_discount;        // [count, n]: powers[k + 1] for step k, or 0 if it reached a
+                               // terminal state or does not exist; null like path
 };
 
 // Gathers the windows that start ages[i] transitions after the oldest, concurrently with its caller
-// until finish(). What it points to must stay.
+// until finish(). The arrays passed to the constructor must exist until then.
 class Windows {
  public:
-  // Only the first `known` transitions are there already: what reaches further waits for finish().
-  // Throws std::invalid_argument if the ring contradicts itself or an age is beyond it.
+  // Only the first `known` transitions are in the ring already; finish() gathers the windows that
+  // extend beyond them. Throws std::invalid_argument if the ring is inconsistent or an age is not
+  // less than its size.
   Windows(ThreadPool&, const RingView&, size_t known, size_t count, const int64_t* ages,
           const WindowArrays&);
-  bool complete() const { return late_.empty(); } // what is there is all that is needed
-  void wait(); // until the pending work is done: the ring may change then
-  // All transitions are there, and where their states are kept may have changed.
+  bool complete() const { return late_.empty(); } // no window is left to finish()
+  void wait();                                    // blocks until the ring may be modified
+  // Gathers the remaining windows. All transitions must be in the ring now; the arrays of separate
+  // states may have been reallocated since the constructor.
   void finish(size_t states_count, const int64_t* states_of, const float* states);
   Windows(const Windows&) = delete;
   size_t n_obs() const { return ring_.n_obs; }
 
  private:
   const unsigned char* row(size_t age) const;
-  void ask_for(size_t age) const;
+  void prefetch(size_t age) const;
   const void* reached(size_t age) const;
   void window(size_t i) const;
 
   RingView ring_;
-  size_t oldest_; // its row
+  size_t oldest_; // row of the oldest transition
   const int64_t* ages_;
   WindowArrays to_;
   std::vector<uint32_t> late_;

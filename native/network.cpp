@@ -16,12 +16,12 @@ struct FreeBuffer {
   size_t capacity;
 };
 
-// Of each thread, so that nothing is locked: not between threads, and not in the child of a fork.
+// One pool per thread, so that no lock is needed between threads or in the child of a fork.
 struct FreeBuffers {
   static constexpr size_t kKept = 32, kKeptFloats = size_t(16) << 20; // 64 MiB a thread
   std::vector<FreeBuffer> list;
   size_t floats = 0;
-  static thread_local bool ended; // the thread has; buffers that outlive it are freed
+  static thread_local bool ended; // the pool is destroyed; buffers that outlive it are freed
   FreeBuffers() { list.reserve(kKept); }
   ~FreeBuffers() {
     for (const FreeBuffer& free : list) std::free(free.data);
@@ -31,15 +31,15 @@ struct FreeBuffers {
 thread_local bool FreeBuffers::ended = false;
 thread_local FreeBuffers free_buffers;
 
-constexpr size_t kTileFloats = 65536;   // activations of a layer that stay in a second-level cache
+constexpr size_t kTileFloats = 65536;   // activations of a layer that fit into a second-level cache
 constexpr size_t kGathered = 8192;      // values per work item of a gather
 constexpr uint32_t kGradientBlocks = 8; // blocks of rows per work item of a weight gradient
 
-uint32_t share(const ThreadPool& pool, uint32_t members) { // of the threads, for each member
+uint32_t share(const ThreadPool& pool, uint32_t members) { // threads per member, rounded up
   return (pool.threads() + members - 1) / members;
 }
 
-// Samples of a tile, feature-major; zeros beyond the batch.
+// Packs the samples of a tile, feature-major, with zeros beyond the batch.
 void pack(const std::vector<Input>& inputs, uint32_t batch, uint32_t first, uint32_t size, float* x,
           size_t stride, const Kernels& k) {
   for (const Input& input : inputs) {
@@ -53,7 +53,7 @@ void pack(const std::vector<Input>& inputs, uint32_t batch, uint32_t first, uint
   }
 }
 
-// dL/d(pre-activation) from dL/dy, in place; y is what the activation gave.
+// Turns dL/dy into dL/d(pre-activation) in place; y is the output of the activation.
 void differentiate(Activation activation, uint32_t rows, const float* y, float* dy, size_t stride,
                    uint32_t samples) {
   for (uint32_t r = 0; r < rows; r++, y += stride, dy += stride)
@@ -93,7 +93,7 @@ size_t row_stride(uint32_t batch) {
 
 Buffer::Buffer(size_t floats) : capacity_((std::max<size_t>(floats, 1) + 15) / 16 * 16) {
   if (!FreeBuffers::ended) {
-    auto& list = free_buffers.list; // the latest first: it may still be in a cache
+    auto& list = free_buffers.list; // the newest first, as it may still be in a cache
     for (size_t i = list.size(); i-- > 0;)
       if (list[i].capacity == capacity_) {
         data_ = list[i].data;
@@ -115,7 +115,7 @@ Buffer::~Buffer() {
   auto& list = free_buffers.list;
   free_buffers.floats += capacity_;
   while (list.size() == FreeBuffers::kKept ||
-         free_buffers.floats > FreeBuffers::kKeptFloats) { // the oldest go
+         free_buffers.floats > FreeBuffers::kKeptFloats) { // free the oldest
     std::free(list.front().data);
     free_buffers.floats -= list.front().capacity;
     list.erase(list.begin());
@@ -154,7 +154,7 @@ Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members,
       if (l > 0 && stack[l]->n_in != stack[l - 1]->n_out)
         throw std::invalid_argument(
             "stack: layer " + std::to_string(l) + " takes " + std::to_string(stack[l]->n_in) +
-            " inputs, the layer before gives " + std::to_string(stack[l - 1]->n_out));
+            " inputs, the layer before has " + std::to_string(stack[l - 1]->n_out) + " outputs");
       if (stack[l]->n_in != layers_[0][l]->n_in || stack[l]->n_out != layers_[0][l]->n_out)
         throw std::invalid_argument("stack: members differ in the shape of layer " +
                                     std::to_string(l));
@@ -172,8 +172,8 @@ Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members,
 }
 
 template <class Out>
-float* Stack::walk(const Kernels& k, const float* parameters, uint32_t member, const float* x,
-                   const Out& out, size_t stride, uint32_t samples) const {
+float* Stack::forward_tile(const Kernels& k, const float* parameters, uint32_t member,
+                           const float* x, const Out& out, size_t stride, uint32_t samples) const {
   float* y = nullptr;
   for (uint32_t l = 0; l < depth(); l++) {
     y = out(l);
@@ -223,11 +223,12 @@ Stack::Transposed Stack::transposed(ThreadPool& pool, const Kernels& k, const fl
 }
 
 template <class X, class Dx>
-void Stack::walk_back(const Kernels& k, const Transposed& weights, uint32_t member, const float* dy,
-                      const X& x, const Dx& dx, size_t stride, uint32_t samples) const {
+void Stack::backward_tile(const Kernels& k, const Transposed& weights, uint32_t member,
+                          const float* dy, const X& x, const Dx& dx, size_t stride,
+                          uint32_t samples) const {
   for (uint32_t l = depth(); l-- > weights.first_layer;) {
     const Activation before = l > 0 ? activations_[l - 1] : Activation::none;
-    const bool gated = before == Activation::relu; // ReLU's derivative costs the product nothing
+    const bool gated = before == Activation::relu; // the product applies ReLU's derivative for free
     float* to = dx(l);
     k.product(layer(member, l).transposed.view(), weights.of(member, l), nullptr, dy, to,
               gated ? x(l) : nullptr, gated ? Epilogue::gate : Epilogue::none, stride, samples);
@@ -259,7 +260,7 @@ Trace Stack::forward(ThreadPool& pool, const float* parameters, const std::vecto
     const uint32_t member = item / tiles.count;
     const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
     const auto out = [&](uint32_t l) { return trace.output_of(member, l) + at; };
-    const float* y = walk(k, parameters, member, trace.input() + at, out, stride, size);
+    const float* y = forward_tile(k, parameters, member, trace.input() + at, out, stride, size);
     k.unpack(std::min(size, batch - at), n_out(), y, stride,
              output + (size_t(member) * batch + at) * n_out());
   });
@@ -274,10 +275,10 @@ void Stack::outputs(ThreadPool& pool, const float* parameters, const std::vector
   pool.parallel_for(members() * tiles.count, [&](uint32_t item) {
     const uint32_t member = item / tiles.count;
     const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
-    const Buffer buffer(2 * widest_ * stride); // the thread's last one, still in its caches
+    const Buffer buffer(2 * widest_ * stride); // the thread's last buffer, still in its caches
     const auto part = [&](uint32_t i) { return buffer.data() + (i % 2) * widest_ * stride; };
     pack(inputs, batch, at, size, part(1), stride, k);
-    const float* y = walk(k, parameters, member, part(1), part, stride, size);
+    const float* y = forward_tile(k, parameters, member, part(1), part, stride, size);
     k.unpack(std::min(size, batch - at), n_out(), y, stride,
              output + (size_t(member) * batch + at) * n_out());
   });
@@ -297,7 +298,7 @@ void Stack::value_and_input_gradient(ThreadPool& pool, const float* parameters,
     const uint32_t samples = std::min(size, batch - at);
     const Buffer buffer((n_in() + 2 * widest_) * stride + members * (member_size + dx_size));
     float* const x = buffer.data();
-    float* const dys = x + n_in() * stride; // of one layer, and of the next
+    float* const dys = x + n_in() * stride; // of two consecutive layers
     float* const inputs_dx = dys + 2 * widest_ * stride;
     float* const activations = inputs_dx + members * dx_size;
     const auto output_of = [&](uint32_t e, uint32_t l) {
@@ -306,7 +307,7 @@ void Stack::value_and_input_gradient(ThreadPool& pool, const float* parameters,
 
     pack(inputs, batch, at, size, x, stride, k);
     for (uint32_t e = 0; e < members; e++)
-      walk(
+      forward_tile(
           k, parameters, first_member + e, x, [&](uint32_t l) { return output_of(e, l); }, stride,
           size);
 
@@ -316,7 +317,7 @@ void Stack::value_and_input_gradient(ThreadPool& pool, const float* parameters,
       for (uint32_t e = 1; e < members; e++)
         if (!std::isnan(least) && !(least <= y(e)[b])) least = y(e)[b];
       for (uint32_t e = 0; e < members; e++) equal += y(e)[b] == least;
-      for (uint32_t e = 0; e < members; e++) // from here on dL/dy
+      for (uint32_t e = 0; e < members; e++) // replace y by dL/dy
         y(e)[b] = members == 1 ? weight : float(y(e)[b] == least) / equal * weight;
       value[at + b] = least;
     }
@@ -325,7 +326,7 @@ void Stack::value_and_input_gradient(ThreadPool& pool, const float* parameters,
       const auto dx = [&](uint32_t l) {
         return l > 0 ? dys + (l % 2) * widest_ * stride : inputs_dx + e * dx_size;
       };
-      walk_back(
+      backward_tile(
           k, weights, first_member + e, y(e), [&](uint32_t l) { return output_of(e, l - 1); }, dx,
           stride, size);
     }
@@ -338,8 +339,8 @@ void Stack::value_and_input_gradient(ThreadPool& pool, const float* parameters,
   });
 }
 
-// dL/d(pre-activation) of every layer, feature-major, member by member; with to_inputs the rows of
-// the differentiated inputs come first.
+// Returns dL/d(pre-activation) of every layer, feature-major, member by member. With to_inputs, the
+// rows of dL/d(input) precede those of each member.
 Buffer Stack::backpropagate(ThreadPool& pool, const float* parameters, const Trace& trace,
                             const float* output_gradient, bool to_inputs) const {
   const Kernels& k = *trace.kernels;
@@ -359,7 +360,7 @@ Buffer Stack::backpropagate(ThreadPool& pool, const float* parameters, const Tra
       differentiate(output_activation(), outputs, trace.output_of(member, depth() - 1) + at, dy,
                     stride, size);
     float* to = dy;
-    walk_back(
+    backward_tile(
         k, weights, member, dy, [&](uint32_t l) { return trace.output_of(member, l - 1) + at; },
         [&](uint32_t l) { return to -= layer(member, l).transposed.rows * stride; }, stride, size);
   });
@@ -431,7 +432,7 @@ PendingWork Stack::adam_step(ThreadPool& pool, float* parameters, const Trace& t
         const Rows& rows = all[i];
         const size_t weights = weights_of(rows), biases = biases_of(rows);
         thread_local std::vector<float> own_gradient;
-        std::vector<float>& gradient = own_gradient; // the thread's own is looked up once
+        std::vector<float>& gradient = own_gradient; // one look-up of the thread-local variable
         if (gradient.size() < weights + biases) gradient.resize(weights + biases);
         gradient_of(rows, trace, *dy, gradient.data(), gradient.data() + weights);
         const auto take = [&](size_t at, size_t n, const float* g) {

@@ -1,6 +1,6 @@
 // Forward and backward through a stack of layers, for one or several members (an ensemble) at
-// once. Parameters are one flat array: member by member, layer by layer, block by block; a layer
-// has a block of weights in kernel order and one of biases. An activation follows each layer.
+// once. Parameters are one flat array, ordered by member, layer and block; a layer has a block of
+// weights in kernel order and a block of biases. Each layer applies an activation to its sums.
 #pragma once
 #include "pattern_blocks.h"
 #include "thread_pool.h"
@@ -9,27 +9,27 @@
 
 namespace sparl {
 
-uint32_t padded_samples(uint32_t batch, const Kernels&); // a multiple of step
+uint32_t padded_samples(uint32_t batch, const Kernels&); // rounded up to a multiple of step
 
-// The samples of a pass, cut into tiles as evenly as vectors allow: as few as the kernels can take
-// and as keep the activations of the `widest` layer in the second-level cache, or as many as there
-// are `parts` to be had; of two vectors at least (a narrower tile shares a weight among too few
-// samples).
+// Divides the samples of a pass into tiles of nearly equal numbers of vectors. There are at least
+// `parts` tiles, one for each available thread, and enough of them that a tile does not exceed the
+// kernels' limit and the activations of the `widest` layer stay in the second-level cache. A tile
+// has at least two vectors if the batch allows: a narrower one loads a weight for too few samples.
 struct Tiles {
   uint32_t samples, vectors, count, lanes;
   Tiles(uint32_t padded, size_t widest, uint32_t parts, const Kernels&);
   uint32_t first(uint32_t tile) const;
   uint32_t size(uint32_t tile) const { return first(tile + 1) - first(tile); }
-  size_t stride() const; // floats of a row of the widest tile alone
+  size_t stride() const; // floats of a row of the widest tile
 };
 
-// Floats of a row of activations: an odd number of 64-byte lines, so that the rows of a wide batch
-// do not fall on the same cache sets.
+// Returns the floats of a row of activations: an odd number of 64-byte lines, so that the rows of a
+// large batch do not map to the same cache sets.
 size_t row_stride(uint32_t batch);
 
-// A 64-byte aligned array from the thread's pool of recycled ones, so a pass allocates nothing in
-// the long run. Only an array of the same size is used again: then the parts of it that a thread
-// works on stay the same, and with them the cache that holds them.
+// A 64-byte aligned array from a thread-local pool of recycled arrays, so repeated passes allocate
+// no memory. Only arrays of the same size are reused, so that each thread works on the same part of
+// the memory in every pass and finds it in its cache.
 class Buffer {
  public:
   explicit Buffer(size_t floats);
@@ -52,10 +52,10 @@ enum class Activation { none, relu, tanh };
 struct Input {
   const float* data; // [batch, features], row-major; packed: [features, stride]
   uint32_t features;
-  size_t stride = 0; // of what is packed, else 0
+  size_t stride = 0; // floats; 0 unless packed
 };
 
-// Samples in the layout of the kernels: packed once, it may be the input of any number of passes.
+// Samples in the layout of the kernels, packed once for any number of passes.
 struct PackedInput {
   uint32_t batch, features;
   Buffer values; // [features, row_stride(batch)], zeros beyond the batch
@@ -66,14 +66,14 @@ struct PackedInput {
 
 class Stack;
 
-// What a forward pass leaves behind: every layer's activations, feature-major.
+// The activations of every layer in a forward pass, feature-major; backward passes need them.
 struct Trace {
   std::shared_ptr<const Stack> stack;
-  const Kernels* kernels; // that made it, and that must read it: padding depends on their lanes
+  const Kernels* kernels; // backward passes must use the same ones: the padding depends on them
   uint32_t batch;
   Buffer activations;
 
-  uint32_t samples() const; // of the batch, rounded up to whole vectors; see kernels.h
+  uint32_t samples() const; // the batch rounded up to whole vectors; see kernels.h
   size_t stride() const;    // floats
   float* input() const { return activations.data(); }
   float* output_of(uint32_t member, uint32_t layer) const;
@@ -81,8 +81,8 @@ struct Trace {
 
 class Stack : public std::enable_shared_from_this<Stack> {
  public:
-  // members: equally shaped lists of layers; activations: what follows each of a member's layers.
-  // Throws std::invalid_argument if they do not fit.
+  // members: lists of layers of equal shapes; activations: of each of a member's layers. Throws
+  // std::invalid_argument if shapes or lengths do not match.
   Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members,
         std::vector<Activation> activations);
 
@@ -94,7 +94,7 @@ class Stack : public std::enable_shared_from_this<Stack> {
   uint32_t n_out() const { return layer(0, depth() - 1).n_out; }
   uint32_t gradient_inputs() const { return n_in() - layer(0, 0).first_gradient_input; }
   size_t parameters() const { return offsets_.back(); }
-  struct ParameterBlock { // named parameters of a layer, which lie together in the flat array
+  struct ParameterBlock { // named parameters of a layer, contiguous in the flat array
     const char* name;
     size_t first, size;
   };
@@ -103,33 +103,34 @@ class Stack : public std::enable_shared_from_this<Stack> {
   size_t biases_at(uint32_t member, uint32_t l) const {
     return weights_at(member, l) + layer(member, l).connections();
   }
-  size_t width() const { return width_; } // activations of one member, all layers, per sample
-  size_t rows_before(uint32_t l) const;   // of them, those of the layers before this one
+  size_t width() const { return width_; } // outputs of all layers of one member
+  size_t rows_before(uint32_t l) const;   // outputs of the layers before layer l
 
   // output: [members, batch, n_out], row-major.
   Trace forward(ThreadPool&, const float* parameters, const std::vector<Input>& inputs,
                 uint32_t batch, float* output) const;
 
-  // The same output, when nothing will go back: activations stay in caches.
+  // Computes the same output for inference only, so that the activations stay in caches.
   void outputs(ThreadPool&, const float* parameters, const std::vector<Input>& inputs,
                uint32_t batch, float* output) const;
 
-  // value: [batch], of each sample the smallest output of `members` members, which are linear and
-  // have one output; NaN where one is. input_gradient: [batch, gradient_inputs()] of weight
-  // sum(value); members that are equal share it. Both in one walk of each tile, through buffers of
-  // its own.
+  // value: [batch], the smallest output of `members` members for each sample, NaN if one of them is
+  // NaN; the network must have one linear output. input_gradient: [batch, gradient_inputs()], the
+  // gradient of weight sum(value); members with equal outputs share it equally. Each tile passes
+  // forward and backward at once, so that its activations stay in caches.
   void value_and_input_gradient(ThreadPool&, const float* parameters,
                                 const std::vector<Input>& inputs, uint32_t batch,
                                 uint32_t first_member, uint32_t members, float weight, float* value,
                                 float* input_gradient) const;
 
-  // gradient: [parameters()] of sum(output * output_gradient), in the order of the parameters. If
-  // input_gradient is not null: also that, [members, batch, gradient_inputs()], in the same pass.
+  // gradient: [parameters()], the gradient of sum(output * output_gradient), in the order of the
+  // parameters. input_gradient: [members, batch, gradient_inputs()], the gradient of the same sum;
+  // null: not computed.
   void gradient(ThreadPool&, const float* parameters, const Trace&, const float* output_gradient,
                 float* gradient, float* input_gradient = nullptr) const;
 
-  // One step of Adam down that gradient, m and v [parameters()]. Done at the latest when what it
-  // returns is finished; the arrays and the trace must last until then.
+  // Applies one step of Adam with this gradient; m and v are [parameters()]. The step is complete
+  // when the returned work is finished; the arrays and the trace must exist until then.
   PendingWork adam_step(ThreadPool&, float* parameters, const Trace&, const float* output_gradient,
                         float* m, float* v, const AdamStep&) const;
 
@@ -139,15 +140,15 @@ class Stack : public std::enable_shared_from_this<Stack> {
                         float* x) const;
 
  private:
-  // A tile of samples through all layers of a member; layer l writes to out(l), which must not be
-  // what it reads. Returns where the last layer wrote.
+  // Computes all layers of a member for a tile of samples. Layer l writes to out(l), which must
+  // differ from the array that it reads. Returns the output of the last layer.
   template <class Out>
-  float* walk(const Kernels&, const float* parameters, uint32_t member, const float* x,
-              const Out& out, size_t stride, uint32_t samples) const;
+  float* forward_tile(const Kernels&, const float* parameters, uint32_t member, const float* x,
+                      const Out& out, size_t stride, uint32_t samples) const;
 
-  // Weights in the order of the transposed patterns, of the layers from first_layer on.
+  // The weights of the layers from first_layer on, in the order of the transposed patterns.
   struct Transposed {
-    uint32_t first_member, first_layer, layers; // layers: of a member
+    uint32_t first_member, first_layer, layers; // layers: per member
     std::vector<size_t> at;
     Buffer values;
 
@@ -158,24 +159,25 @@ class Stack : public std::enable_shared_from_this<Stack> {
   Transposed transposed(ThreadPool&, const Kernels&, const float* parameters, uint32_t first_member,
                         uint32_t members, uint32_t first_layer) const;
 
-  // And back, from dL/d(pre-activation) of the last layer: dx(l) receives dL/d(pre-activation) of
-  // the layer before l, whose output is x(l); of the first layer, dL/d(input).
+  // Backpropagates dy, dL/d(pre-activation) of the last layer, through all layers of a member for a
+  // tile of samples. x(l) is the input of layer l. dx(l) receives dL/d(pre-activation) of the layer
+  // before l or, for the first layer, dL/d(input).
   template <class X, class Dx>
-  void walk_back(const Kernels&, const Transposed&, uint32_t member, const float* dy, const X& x,
-                 const Dx& dx, size_t stride, uint32_t samples) const;
+  void backward_tile(const Kernels&, const Transposed&, uint32_t member, const float* dy,
+                     const X& x, const Dx& dx, size_t stride, uint32_t samples) const;
 
   Buffer backpropagate(ThreadPool&, const float* parameters, const Trace&,
                        const float* output_gradient, bool to_inputs) const;
   // Blocks of rows of a layer: a work item of a gradient.
   struct Rows {
     uint32_t member, layer, first, last;
-    size_t dy_at; // where the layer's dL/d(pre-activation) begins in what backpropagate() gives
+    size_t dy_at; // index of the layer's dL/d(pre-activation) in the result of backpropagate()
 
     uint32_t row() const { return first * kBlockRows; }
   };
   std::vector<Rows> all_rows(const Trace&, bool to_inputs) const;
-  size_t weights_at(const Rows&) const; // where their weights begin in the flat array
-  size_t weights_of(const Rows&) const; // their number
+  size_t weights_at(const Rows&) const; // index of their first weight in the flat array
+  size_t weights_of(const Rows&) const; // number of their weights
   uint32_t biases_of(const Rows&) const;
   void gradient_of(const Rows&, const Trace&, const Buffer& dy, float* weights,
                    float* biases) const;
@@ -184,7 +186,7 @@ class Stack : public std::enable_shared_from_this<Stack> {
   std::vector<std::vector<std::shared_ptr<const Layer>>> layers_;
   std::vector<Activation> activations_; // of each layer
   std::vector<size_t> offsets_;
-  size_t width_ = 0, widest_ = 0; // of a member: all layers' outputs; the widest array
+  size_t width_ = 0, widest_ = 0; // outputs of all layers of a member; largest input or output
 };
 
 } // namespace sparl

@@ -6,7 +6,7 @@
 namespace sparl {
 namespace {
 
-// Columns and names of the connections by row: row r has entries [start[r], start[r + 1]).
+// Columns and identifiers of the connections by row: row r has entries [start[r], start[r + 1]).
 struct Rows {
   std::vector<uint32_t> start, column, name;
 };
@@ -16,7 +16,7 @@ struct Rows {
 // patterns that together form it.
 constexpr uint32_t kFewColumns = 3;
 
-// Builds the blocks of `rows`, and writes the name of the connection in each slot to `slots`.
+// Builds the blocks, and writes the identifier of the connection in each slot to `slots`.
 PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
                            std::vector<uint32_t>& slots) {
   struct Entry {
@@ -63,7 +63,7 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
       count[lowest] += count[p];
       count[p] = 0;
     }
-    // Counting sort by pattern, which keeps columns ascending.
+    // Counting sort by pattern; it is stable, so columns ascend.
     uint32_t column_at[16], slot_at[16];
     uint32_t columns_end = uint32_t(out.column.size()), slots_end = uint32_t(slots.size());
     for (uint32_t pattern = 1; pattern < 16; pattern++) {
@@ -116,7 +116,7 @@ void check_layer(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t
 Layer::Layer(uint32_t n_in_, uint32_t n_out_, const int64_t* positions, size_t count,
              uint32_t first_gradient_input_)
     : n_in(n_in_), n_out(n_out_), first_gradient_input(first_gradient_input_) {
-  check_layer(n_in, n_out, positions, count, first_gradient_input); // a file may have supplied them
+  check_layer(n_in, n_out, positions, count, first_gradient_input); // they may come from a file
   Rows by_output;
   by_output.start.assign(n_out + 1, 0);
   by_output.column.resize(count);

@@ -1,4 +1,4 @@
-// The blocks of a pattern and of its transpose. Immutable.
+// The blocks of a connectivity pattern and of its transpose; immutable.
 #pragma once
 #include "kernels.h"
 #include <vector>
@@ -20,14 +20,14 @@ struct PatternBlocks {
 // The connections of one layer. Canonical order is row-major: position = output n_in + input.
 struct Layer {
   uint32_t n_in, n_out;
-  uint32_t first_gradient_input;          // there are no gradients of earlier inputs
+  uint32_t first_gradient_input;          // earlier inputs have no gradients
   PatternBlocks forward;                  // rows are outputs
   PatternBlocks transposed;               // rows are inputs from first_gradient_input on
-  std::vector<uint32_t> canonical_index;  // [N] of each kernel slot
+  std::vector<uint32_t> canonical_index;  // [N], by kernel slot
   std::vector<uint32_t> transposed_slots; // kernel slot of each transposed slot
 
-  // positions: [count], strictly ascending, each below n_in n_out. Throws std::invalid_argument if
-  // they are not, or if there are no or too many inputs, outputs or connections.
+  // positions: [count], strictly ascending, each less than n_in n_out. Throws std::invalid_argument
+  // if they are not, or if the number of inputs, outputs or connections is out of range.
   Layer(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t count,
         uint32_t first_gradient_input);
 

@@ -1,7 +1,8 @@
-// SAC's head: what the policy's outputs become. Included by kernels.inl, whose vectors it uses.
+// SAC's squashed Gaussian policy. Included by kernels.inl, whose vector types it uses.
 //
-// log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|))), and the last logarithm, of 1 + z in
-// [1, 2], by its series in z / (2 + z) <= 1/3: seven terms, the eighth is below 2e-8 of the sum.
+// log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|))), where the last logarithm, of
+// 1 + z in [1, 2], is computed by seven terms of its series in z / (2 + z) <= 1/3; the eighth term
+// is below 2e-8 of the sum.
 
 SPARL_INLINE Vec log1p_of(Vec z) { // for z in [0, 1]
   const Vec t = z / (2.0f + z), square = t * t;
@@ -29,7 +30,7 @@ void squashed_normal(size_t n, const float* mean, const float* head, const float
     const Vec l = smooth ? 3.5f * (t + 1.0f) - 5.0f : clamped;
     const Vec sigma = exp_of(l), u = load(mean) + sigma * eps;
     const Vec size = u < 0.0f ? -u : u;
-    const Vec far = size > 43.0f ? Vec{} + 43.0f : size; // exp(-86) is nothing beside 1
+    const Vec far = size > 43.0f ? Vec{} + 43.0f : size; // 1 + exp(-86) rounds to 1
     const Vec squash = 2.0f * (0.693147181f - size - log1p_of(exp_of(-2.0f * far)));
     store(tanh_of(u), action);
     store(-0.5f * eps * eps - l - 0.918938533f - squash, log_density);

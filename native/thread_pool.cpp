@@ -29,14 +29,15 @@ int current_cpu() {
 #endif
 }
 
-// Looks between two pauses: where pauses follow each other more closely, a hypervisor takes the
-// processor away from what it believes to wait for a lock, for tens of microseconds.
-constexpr uint32_t kLooks = 64;
+// Polls between two pause instructions. If they are more frequent, a hypervisor assumes that the
+// thread waits for a lock and preempts it for tens of microseconds.
+constexpr uint32_t kPolls = 64;
 
 void wait_until(const std::atomic<uint32_t>& done, uint32_t count) {
   for (uint32_t spins = 1; done.load(std::memory_order_acquire) != count; spins++) {
-    if (spins % kLooks == 0) pause();
-    if (spins % (1024 * kLooks) == 0) std::this_thread::yield(); // the last item may wait for us
+    if (spins % kPolls == 0) pause();
+    // The thread of the last item may need this processor.
+    if (spins % (1024 * kPolls) == 0) std::this_thread::yield();
   }
 }
 
@@ -45,9 +46,9 @@ void wait_until(const std::atomic<uint32_t>& done, uint32_t count) {
 struct PendingWork::Items {
   std::function<void(uint32_t)> body;
   const uint32_t count;
-  std::atomic<uint64_t> left; // the first << 32 | behind the last
+  std::atomic<uint64_t> left; // items [first, end) as first << 32 | end
   std::atomic<uint32_t> done{0};
-  std::atomic<bool> released{false}; // the body
+  std::atomic<bool> released{false}; // whether the body was
 
   Items(std::function<void(uint32_t)> body_, uint32_t count_)
       : body(std::move(body_)), count(count_), left(count_) {}
@@ -57,7 +58,7 @@ struct PendingWork::Items {
     return range >> 32 < uint32_t(range);
   }
   bool all_done() const { return done.load(std::memory_order_acquire) == count; }
-  void take(bool from_first) noexcept { // until none is left
+  void take(bool from_first) noexcept { // computes items until none is left
     uint64_t range = left.load(std::memory_order_relaxed);
     while (range >> 32 < uint32_t(range)) {
       const uint64_t rest = from_first ? range + (uint64_t(1) << 32) : range - 1;
@@ -73,14 +74,15 @@ struct PendingWork::Items {
   }
 };
 
-// The items of a job are cut into one range for each thread, which takes from its own first and
-// then from the others': neighbouring items, which share data, mostly meet in one core's caches.
-// A worker that finds itself on the processor of the job's owner steps aside: schedulers place a
-// thread that wakes up near the one that woke it, and then leave both there for milliseconds.
+// The items of a job are divided into one range for each thread. A thread takes items from its own
+// range first and then from the others, so that neighbouring items, which share data, are mostly
+// computed on the same core. A worker on the processor of the job's owner moves to another one:
+// schedulers place a thread that wakes up near the thread that woke it, and leave both there for
+// milliseconds.
 // A job is published by raising the epoch in every range's ticket (epoch << 32 | next item). An
-// item is claimed by a compare-and-swap on a ticket. Before the fields of the next job are written
-// the tickets are closed, so a claim that succeeds proves that the fields read before it were
-// current. Between two jobs workers take pending work, the oldest first.
+// item is claimed by a compare-and-swap on a ticket. The tickets are closed before the fields of
+// the next job are written, so a successful claim proves that the fields read before it were
+// current. Between two jobs, workers compute pending work, the oldest first.
 class Workers {
  public:
   using Task = void (*)(const void* context, uint32_t item) noexcept;
@@ -92,7 +94,7 @@ class Workers {
 #endif
     try {
       for (uint32_t i = 0; i < count; i++) threads_.emplace_back([this, i] { work(i + 1); });
-    } catch (...) { // no more threads to be had: give back those there are
+    } catch (...) { // the system limits the number of threads: end those already started
       join();
       throw;
     }
@@ -112,7 +114,7 @@ class Workers {
     done_.store(0, std::memory_order_relaxed);
     owner_cpu_.store(current_cpu(), std::memory_order_relaxed);
     const uint64_t epoch = (ranges_[0].ticket.load(std::memory_order_relaxed) >> 32) + 1;
-    for (uint32_t r = size(); r-- > 0;) // the first one, which workers watch, is the last
+    for (uint32_t r = size(); r-- > 0;) // the first ticket last, because workers poll it
       ranges_[r].ticket.store(epoch << 32 | first_item(r, count), std::memory_order_seq_cst);
     wake();
     help(epoch, 0);
@@ -125,14 +127,14 @@ class Workers {
     owner_cpu_.store(current_cpu(), std::memory_order_relaxed);
     {
       std::lock_guard<std::mutex> lock(offers_mutex_);
-      forget_what_is_done();
+      forget_finished();
       offers_.push_back(std::move(items));
       offered_.store(true, std::memory_order_seq_cst);
     }
     wake();
   }
 
-  // All that was offered is done, and nothing more is taken or offered until release_offers().
+  // Completes all offered work, and prevents new offers until release_offers().
   void finish_offers() {
     offers_mutex_.lock();
     for (const auto& items : offers_) items->finish();
@@ -152,7 +154,7 @@ class Workers {
     std::shared_ptr<PendingWork::Items> items;
     {
       std::lock_guard<std::mutex> lock(offers_mutex_);
-      forget_what_is_done();
+      forget_finished();
       for (size_t i = 0; i < offers_.size() && !items; i++)
         if (offers_[i]->any_left()) items = offers_[i];
       if (!items) {
@@ -164,7 +166,7 @@ class Workers {
     items->take(false);
   }
 
-  void forget_what_is_done() { // and no more: a fork waits for what it finds here
+  void forget_finished() { // unfinished offers stay in the list, because a fork completes them
     offers_.erase(std::remove_if(offers_.begin(), offers_.end(),
                                  [](const auto& items) { return items->all_done(); }),
                   offers_.end());
@@ -180,7 +182,7 @@ class Workers {
   }
 
   static constexpr uint32_t kClosed = UINT32_MAX;
-  static constexpr auto kSpin = std::chrono::microseconds(300); // longer than a step of a simulator
+  static constexpr auto kSpin = std::chrono::microseconds(300); // longer than most simulator steps
 
   uint32_t first_item(uint32_t range, uint32_t count) const {
     return uint32_t(uint64_t(count) * range / size());
@@ -224,10 +226,10 @@ class Workers {
 #endif
   }
 
-  uint64_t wait(uint64_t seen) { // the next epoch after `seen`, or any once stopped
+  uint64_t wait(uint64_t seen) { // returns the next epoch after `seen`, or any epoch once stopped
     auto start = std::chrono::steady_clock::now();
     while (true) {
-      for (uint32_t i = 0; i < kLooks; i++) {
+      for (uint32_t i = 0; i < kPolls; i++) {
         const uint64_t epoch = ranges_[0].ticket.load(std::memory_order_acquire) >> 32;
         if (epoch != seen || stop_) return epoch;
       }
@@ -266,17 +268,17 @@ class Workers {
   std::atomic<uint32_t> count_{0};
   alignas(64) std::atomic<uint32_t> done_{0};
   std::mutex offers_mutex_;
-  std::vector<std::shared_ptr<PendingWork::Items>> offers_; // the first ones first
-  std::atomic<bool> offered_{false};                        // some of them may have items left
+  std::vector<std::shared_ptr<PendingWork::Items>> offers_; // the oldest first
+  std::atomic<bool> offered_{false};                        // whether offers may have items left
 };
 
-// Workers do not survive a fork: the child forgets them (its threads are gone, so joining them
-// would hang) and starts new ones when it first computes. Pending work is finished before the fork,
-// as no thread of the child would.
+// Worker threads do not exist in the child of a fork. Therefore the child abandons them (joining
+// them would hang) and starts new ones when it first computes. Pending work is completed before the
+// fork, because no thread of the child would complete it.
 struct AllPools {
-  std::mutex mutex; // of the list, and of starting workers
+  std::mutex mutex; // guards the list and the start of workers
   std::vector<ThreadPool*> pools;
-  std::mutex default_mutex; // locked before the other
+  std::mutex default_mutex; // must be locked before `mutex`
   std::shared_ptr<ThreadPool> default_pool;
 
   static AllPools& get() {
@@ -348,8 +350,8 @@ std::shared_ptr<ThreadPool> default_pool() {
 
 void set_default_threads(uint32_t threads) {
   if (default_pool()->threads() == threads) return;
-  auto pool =
-      std::make_shared<ThreadPool>(threads); // the one before ends once the lock is released
+  auto pool = std::make_shared<ThreadPool>(threads); // after the swap: the old pool, which must be
+                                                     // destroyed when the lock is released
   AllPools& all = AllPools::get();
   std::lock_guard<std::mutex> lock(all.default_mutex);
   std::swap(all.default_pool, pool);
@@ -366,7 +368,7 @@ PendingWork::PendingWork(ThreadPool& pool, uint32_t count, std::function<void(ui
 void PendingWork::finish() {
   if (!items_) return;
   items_->finish();
-  // The body is released here and not by the worker that releases the items last.
+  // The caller releases the body here; otherwise the worker that drops the last reference would.
   if (!items_->released.exchange(true)) items_->body = nullptr;
 }
 

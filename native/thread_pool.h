@@ -1,5 +1,5 @@
-// A pool of threads that is passed to the code that computes. Work items last microseconds, so idle
-// workers spin for a moment before they sleep.
+// A thread pool, passed to the functions that compute. Work items last microseconds, so idle
+// workers spin for a while before they sleep.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -13,16 +13,16 @@ class Workers;
 
 class ThreadPool {
  public:
-  explicit ThreadPool(uint32_t threads); // the caller included; at least 1
+  explicit ThreadPool(uint32_t threads); // including the caller; at least 1
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
   uint32_t threads() const { return threads_; }
 
-  // Calls body(item) for every item in [0, count), in any order on any thread, and returns when
-  // all are done. Items must not depend on each other; then results do not depend on the number
-  // of threads. A call from a second thread at the same time runs its items itself. Rethrows the
-  // first exception of an item once all are done.
+  // Calls body(item) for every item in [0, count), in any order on any thread, and returns when all
+  // calls have returned. Items must be independent; then results do not depend on the number of
+  // threads. If another thread is inside this function, the calling thread computes all of its
+  // items itself. Rethrows the first exception of an item after all items.
   template <class Body>
   void parallel_for(uint32_t count, const Body& body) {
     struct Context {
@@ -49,25 +49,26 @@ class ThreadPool {
   friend struct AllPools;
   using Task = void (*)(const void* context, uint32_t item) noexcept;
   void run_items(uint32_t count, Task task, const void* context);
-  Workers& workers(); // started at their first use, and in the child of a fork once more
+  Workers& workers(); // starts them at the first use, and again in the child of a fork
 
   const uint32_t threads_;
   std::atomic<Workers*> workers_{nullptr};
 };
 
-// The pool of callers that pass none: of one thread, unless set otherwise.
+// The pool used by callers that pass none; it has one thread unless set_default_threads changes it.
 std::shared_ptr<ThreadPool> default_pool();
 void set_default_threads(uint32_t threads);
 
-// Items that may still be computed when the constructor returns: idle workers take them from the
-// last one on, finish() from the first one on. With one thread the constructor computes them all.
+// Items that may be unfinished when the constructor returns. Idle workers compute them from the
+// last to the first, finish() from the first to the last. With one thread the constructor computes
+// all.
 class PendingWork {
  public:
   PendingWork(ThreadPool&, uint32_t count, std::function<void(uint32_t)> body); // must not throw
   PendingWork(PendingWork&&) = default;
   PendingWork& operator=(PendingWork&&) = delete;
   ~PendingWork() { finish(); }
-  void finish(); // returns when all are done; any thread may call it
+  void finish(); // completes all items; any thread may call it
 
   struct Items;
 

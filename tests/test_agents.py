@@ -84,7 +84,7 @@ class Quiet(Agent):
             )
             d_heads = np.concatenate([d_action * (1 - action**2), 0 * action], axis=1)
             self.learners["actor"].step(actor_trace, d_heads, self.updates)
-            self.targets["critics"].follow(self.settings.tau)
+            self.targets["critics"].soft_update(self.settings.tau)
         return {
             "critic_loss": float((error**2).mean()),
             "q": float(q.mean()),

@@ -80,7 +80,7 @@ def test_an_unknown_kernel_is_rejected(kernel: str, batch: int, says: str) -> No
 
 
 def test_the_parts_of_an_update_add_up_and_nothing_stays_patched() -> None:
-    before = [Network.forward, Adam.step, OwnPatternTarget.follow]
+    before = [Network.forward, Adam.step, OwnPatternTarget.soft_update]
     parts = update.split(
         "Pendulum-v1",
         1,
@@ -93,7 +93,7 @@ def test_the_parts_of_an_update_add_up_and_nothing_stays_patched() -> None:
     assert sum(parts.values()) == pytest.approx(total)
     assert all(parts[p] > 0 for p in parts if p != "target")
     assert parts["target"] == 0
-    assert [Network.forward, Adam.step, OwnPatternTarget.follow] == before
+    assert [Network.forward, Adam.step, OwnPatternTarget.soft_update] == before
 
 
 def test_the_lower_bound_is_multiply_adds_over_the_peak() -> None:

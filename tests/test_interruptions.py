@@ -30,7 +30,7 @@ FIELDS: dict[str, Any] = {
 }  # fmt: skip
 CALLS: list[tuple[type, str]] = [
     (Network, "forward"), (Network, "__call__"), (Network, "value_and_input_gradient"),
-    (Adam, "step"), (SharedPatternTarget, "follow"), (OwnPatternTarget, "follow"),
+    (Adam, "step"), (SharedPatternTarget, "soft_update"), (OwnPatternTarget, "soft_update"),
     (SparseLearner, "_propose"),
     (SparseLearner, "_rewire"),
 ]  # fmt: skip

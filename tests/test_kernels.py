@@ -581,12 +581,12 @@ def everything(p: Problem) -> list[bytes]:
         ).finish()
     results += [parameters, m, v]
     followed = gradient.copy()
-    _native.follow(followed, parameters, 0.25)
+    _native.soft_update(followed, parameters, 0.25)
     pruned = gradient.copy()
     slots = np.arange(gradient.size, dtype=np.uint32)
     budget = gradient.size * 3 // 4
     layer = ((0, slots.size), (0, slots.size), slots[::-1].copy(), slots, budget)
-    _native.Follower([layer]).follow(pruned, parameters, 0.25)
+    _native.TargetUpdater([layer]).update(pruned, parameters, 0.25)
     return [result.tobytes() for result in (*results, followed, pruned)]
 
 
@@ -847,7 +847,7 @@ def test_follow(isa: str, n: int, tau: float) -> None:
     rng = np.random.default_rng(n)
     target, online = normal(rng, n), normal(rng, n) * np.float32(1e3)
     got = misaligned(target)
-    _native.follow(got, misaligned(online), tau)
+    _native.soft_update(got, misaligned(online), tau)
     t, o = target.astype(np.float64), online.astype(np.float64)
     bound = 4 * EPS * (np.abs(t) + tau * (np.abs(t) + np.abs(o)))
     assert_within(got, Rounded(t + tau * (o - t), bound))
@@ -856,17 +856,17 @@ def test_follow(isa: str, n: int, tau: float) -> None:
 
 
 class Union(NamedTuple):
-    """A target layer over a union of patterns, as Follower takes it."""
+    """A target layer over a union of patterns, as TargetUpdater takes it."""
 
     target: Array
     online: Array
     source: NDArray[np.uint32]
     canonical: NDArray[np.uint32]
 
-    def follow(self, budget: int, tau: float) -> Array:
+    def soft_update(self, budget: int, tau: float) -> Array:
         target = misaligned(self.target)
         pieces = ((0, target.size), (0, self.online.size), self.source, self.canonical, budget)
-        _native.Follower([pieces]).follow(target, self.online, tau)
+        _native.TargetUpdater([pieces]).update(target, self.online, tau)
         return target
 
 
@@ -902,7 +902,7 @@ def test_follow_within_budget_moves_as_follow_does(isa: str, n: int) -> None:
     t = u.target.astype(np.float64)
     bound = 4 * EPS * (np.abs(t) + 0.25 * (np.abs(t) + np.abs(followed)))
     for budget in (n, n + 1, 2**40):
-        assert_within(u.follow(budget, 0.25), Rounded(t + 0.25 * (followed - t), bound))
+        assert_within(u.soft_update(budget, 0.25), Rounded(t + 0.25 * (followed - t), bound))
 
 
 @pytest.mark.parametrize("n", UNION_SIZES)
@@ -911,10 +911,10 @@ def test_the_largest_within_the_budget_stay_and_of_equals_the_later(
     isa: str, n: int, values: Callable[[Generator, int], Array]
 ) -> None:
     u = union(n, values=values)
-    moved = u.follow(n, 0.25)
+    moved = u.soft_update(n, 0.25)
     for surplus in sorted({1, n // 20, n // 3, n // 2 + 1, n - 1, n} - {0}):
         budget = n - surplus
-        assert np.array_equal(u.follow(budget, 0.25), kept(u, moved, budget)), surplus
+        assert np.array_equal(u.soft_update(budget, 0.25), kept(u, moved, budget)), surplus
 
 
 def test_a_sample_that_misleads_does_not_change_what_stays(isa: str) -> None:
@@ -925,24 +925,26 @@ def test_a_sample_that_misleads_does_not_change_what_stays(isa: str) -> None:
         u = u._replace(target=normal(np.random.default_rng(1), n) * np.float32(others))
         u.target[::8] = normal(np.random.default_rng(2), n // 8) * np.float32(sampled)
         for budget in (8000, 6000, 4500, 100):
-            assert np.array_equal(u.follow(budget, 0.0), kept(u, u.target, budget), equal_nan=True)
+            assert np.array_equal(
+                u.soft_update(budget, 0.0), kept(u, u.target, budget), equal_nan=True
+            )
 
 
 def test_pruning_does_not_hide_a_nan(isa: str) -> None:
     for n in (64, 20_011):
         u = union(n)
         u.target[n // 2] = np.nan
-        assert np.flatnonzero(np.isnan(u.follow(1, 0.25))).tolist() == [n // 2]
+        assert np.flatnonzero(np.isnan(u.soft_update(1, 0.25))).tolist() == [n // 2]
 
 
 @pytest.mark.parametrize("n", [64, 20_011])
 def test_follow_within_budget_copies_at_tau_1(isa: str, n: int) -> None:
-    """As follow does: t + 1 (o - t) is not o where t is large or o - t is rounded."""
+    """As soft_update does: t + 1 (o - t) is not o where t is large or o - t is rounded."""
     u = union(n)
     u.target[::3] *= np.float32(1e8)
     copy = np.append(u.online, np.float32(0))[u.source]
-    assert np.array_equal(u.follow(n, 1.0), copy)
-    assert np.array_equal(u.follow(n // 2, 1.0), kept(u, copy, n // 2))
+    assert np.array_equal(u.soft_update(n, 1.0), copy)
+    assert np.array_equal(u.soft_update(n // 2, 1.0), kept(u, copy, n // 2))
 
 
 # ---------------------------------------------------------------- at the door
@@ -976,7 +978,7 @@ def adam(p: Any = None, g: Any = None, m: Any = None, v: Any = None, step: int =
 def within(t: Any = None, o: Any = None, s: Any = None, c: Any = None, budget: int = 1) -> None:
     t, o = (zeros(3) if a is None else a for a in (t, o))
     s, c = (np.arange(3, dtype=np.uint32) if a is None else a for a in (s, c))
-    _native.Follower([((0, 3), (0, 3), s, c, budget)]).follow(t, o, 0.5)
+    _native.TargetUpdater([((0, 3), (0, 3), s, c, budget)]).update(t, o, 0.5)
 
 
 def windows(**other: Any) -> Any:
@@ -1114,11 +1116,13 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "adam axes": (lambda: adam(p=zeros(16, 1)), ValueError, r"has \(16, 1\)"),
     "adam frozen": (lambda: adam(p=FROZEN), TypeError, "adam_step"),
     "adam step": (lambda: adam(step=0), ValueError, "counts from 1"),
-    "follow": (
-        lambda: _native.follow(zeros(3), zeros(4), 0.5),
+    "soft_update": (
+        lambda: _native.soft_update(zeros(3), zeros(4), 0.5),
         ValueError, r"online must have shape \(3,\), has \(4,\)",
     ),
-    "follow frozen": (lambda: _native.follow(FROZEN, zeros(16), 0.5), TypeError, "follow"),
+    "soft_update frozen": (
+        lambda: _native.soft_update(FROZEN, zeros(16), 0.5), TypeError, "soft_update",
+    ),
     "budget source": (
         lambda: within(s=np.array([0, 4, 1], np.uint32)),
         ValueError, "source 4 of 3 online connections",

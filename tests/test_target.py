@@ -99,7 +99,7 @@ class DenseTarget:
             place: dense(online.state(), place, pattern.size) for place, pattern in online.layout
         }
 
-    def follow(self, tau: float) -> None:
+    def soft_update(self, tau: float) -> None:
         state = self.online.state()
         for place, pattern in self.online.layout:
             w, b = dense(state, place, pattern.size)
@@ -151,7 +151,7 @@ def assert_equals(
 
 # --- Own pattern: algorithm 3 ------------------------------------------------------------------
 
-EVENTS = st.lists(st.sampled_from(["learn", "evolve", "follow", "restore"]), max_size=30)
+EVENTS = st.lists(st.sampled_from(["learn", "evolve", "soft_update", "restore"]), max_size=30)
 
 
 @settings(deadline=None, max_examples=60)
@@ -174,8 +174,8 @@ def test_own_pattern_is_algorithm_3(seed: int, events: list[str]) -> None:
             wanted.online = online
         elif follows < 12:  # each takes one bit
             follows += 1
-            target.follow(0.5)
-            wanted.follow(0.5)
+            target.soft_update(0.5)
+            wanted.soft_update(0.5)
         assert_equals(target, wanted)
 
 
@@ -191,8 +191,8 @@ def test_own_pattern_over_a_long_run(seed: int, tau: float) -> None:
         learn(online, lambda count: 0.1 * rng.standard_normal(count, dtype=np.float32))
         if step % 12 == 1:
             evolve(online, rng, 0.1)
-        target.follow(tau)
-        wanted.follow(tau)
+        target.soft_update(tau)
+        wanted.soft_update(tau)
         assert_equals(target, wanted, tolerance=1e-5)
         leftovers += leftover(target)
     assert leftovers > 100
@@ -220,10 +220,10 @@ def test_a_leftover_fades_until_the_new_connection_is_larger() -> None:
     target = OwnPatternTarget(online)
     online.restore(state_of([0, 2], [0.5, 1.0]))
     for step in range(1, 6):
-        target.follow(0.125)
+        target.soft_update(0.125)
         assert_holds(target, [0, 1], [0.5, -0.25 * 0.875**step])
     for step in range(1, 4):
-        target.follow(0.125)
+        target.soft_update(0.125)
         assert_holds(target, [0, 2], [0.5, 1 - 0.875**step])
 
 
@@ -249,10 +249,10 @@ def test_leftovers_vanish_when_the_online_network_rests() -> None:
     target = OwnPatternTarget(online)
     evolve(online, rng)
     learn(online, draw)
-    target.follow(0.1)
+    target.soft_update(0.1)
     before = leftover(target)
     for _ in range(100):
-        target.follow(0.1)
+        target.soft_update(0.1)
     assert before > 100
     assert leftover(target) == 0
     existing = target.existing()
@@ -277,9 +277,9 @@ def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
     canonical = rng.permutation(n).astype(np.uint32)
     target = values.copy()
     source = np.arange(n, dtype=np.uint32)
-    follower = _native.Follower([((0, n), (0, n), source, canonical, budget)])
+    updater = _native.TargetUpdater([((0, n), (0, n), source, canonical, budget)])
     for scale in (1, 1000, 0.001, 1):  # what was looked at last misleads it too
-        follower.follow(target, values * np.float32(scale), 1.0)
+        updater.update(target, values * np.float32(scale), 1.0)
         wanted = values * np.float32(scale)
         wanted[np.lexsort((canonical, np.abs(wanted)))[: max(n - budget, 0)]] = 0
         np.testing.assert_array_equal(target, wanted)
@@ -287,7 +287,7 @@ def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
 
 @pytest.mark.parametrize("rule", [OwnPatternTarget, SharedPatternTarget])
 def test_tau_1_copies(rule: type[OwnPatternTarget] | type[SharedPatternTarget]) -> None:
-    """To the last bit, also the follow after an evolution, also weights of very unequal size."""
+    """The copy is exact, also after a topology update and for weights of very unequal size."""
     rng = np.random.default_rng(4)
     online = new_network(MEDIUM, rng, normal(rng))
     target = rule(online)
@@ -296,7 +296,7 @@ def test_tau_1_copies(rule: type[OwnPatternTarget] | type[SharedPatternTarget]) 
         online.parameters = np.float32(10) ** rng.uniform(-12, 2, online.parameters.size).astype(
             np.float32
         )
-        target.follow(1.0)
+        target.soft_update(1.0)
         existing, wanted = target.existing(), online.state()
         for name, value in wanted.items():
             np.testing.assert_array_equal(existing[name], value, err_msg=name)
@@ -309,7 +309,7 @@ def test_tau_0_changes_nothing() -> None:
     before = target.existing()
     evolve(online, rng)
     learn(online, normal(rng))
-    target.follow(0.0)
+    target.soft_update(0.0)
     assert_same_state(target.existing(), before)
 
 
@@ -336,9 +336,9 @@ def test_shared_pattern_follows_the_online_pattern(seed: int, events: list[str])
             wanted.online = online
         elif follows < 12:
             follows += 1
-            target.follow(0.5)
-            wanted.follow(0.5)
-            pattern = positions(online)  # taken at the follow, not before
+            target.soft_update(0.5)
+            wanted.soft_update(0.5)
+            pattern = positions(online)  # taken at the soft update, not before
         assert_equals(target, wanted)
         assert_same_state(positions(target.network), pattern)
 
@@ -350,7 +350,7 @@ def test_shared_pattern_takes_grown_connections_in_at_tau_times_their_weight() -
     before = dict(online.layout)
     evolve(online, rng)
     learn(online, normal(rng))
-    target.follow(0.25)
+    target.soft_update(0.25)
     total = 0
     for place, pattern in online.layout:
         grown = Rewiring(before[place], pattern).grown
@@ -380,7 +380,7 @@ def continued(online: Network, target: T) -> tuple[Network, T]:
     other = new_network(sizes, rng, normal(rng))
     other_target = type(target)(other)
     evolve(other, rng)
-    other_target.follow(0.5)
+    other_target.soft_update(0.5)
     other.restore(online.state())
     other_target.restore(target.state())
     return other, other_target
@@ -403,14 +403,14 @@ def test_a_target_continues_from_its_state_bit_for_bit(
     for _ in range(3):
         evolve(online, rng)
         learn(online, normal(rng))
-        target.follow(0.1)
+        target.soft_update(0.1)
     if behind:
         evolve(online, rng)
         evolve(online, rng)
     other, other_target = continued(online, target)
     for step in range(12):
-        target.follow(0.1)
-        other_target.follow(0.1)
+        target.soft_update(0.1)
+        other_target.soft_update(0.1)
         assert_same_state(other_target.existing(), target.existing())
         assert_same_state(other_target.state(), target.state())
         x = rng.standard_normal((3, online.layout.n_in), dtype=np.float32)

@@ -64,7 +64,7 @@ def steps_and_targets(threads: int) -> list[bytes]:
         if k % 2:
             note(adam.state())
         note(net.state())
-        target.follow(0.05)
+        target.soft_update(0.05)
         if k % 3:
             note(target.state())
         learn(net, adam, 100 + k)
@@ -109,7 +109,7 @@ def test_what_it_needs_is_kept_for_it() -> None:
         for _ in range(20):
             piece = ((0, n), (0, n), slots, slots, n // 2)
             target = np.linspace(-1, 1, n, dtype=np.float32)
-            begun = _native.Follower([piece]).follow(target, np.ones(n, np.float32), 0.5)
+            begun = _native.TargetUpdater([piece]).update(target, np.ones(n, np.float32), 0.5)
             gc.collect()
             np.zeros(n, np.float32)  # where freed memory would be used again
             begun.finish()
@@ -122,7 +122,9 @@ def test_what_it_needs_is_kept_for_it() -> None:
 def test_what_it_needed_is_released_once_it_has_finished() -> None:
     _native.set_threads(2)
     target = np.zeros(50, np.float32)
-    work = _native.Follower([((0, 50), (0, 50), None, None, 0)]).follow(target, target + 1, 0.5)
+    work = _native.TargetUpdater([((0, 50), (0, 50), None, None, 0)]).update(
+        target, target + 1, 0.5
+    )
     needed = weakref.ref(target)
     del target
     assert needed() is not None
@@ -138,7 +140,7 @@ def test_a_pool_computes_what_the_default_one_does() -> None:
         adam, target = Adam(net.layout, 1e-3, 1e-4, "mean"), OwnPatternTarget(net)
         for k in range(20):
             learn(net, adam, k)
-            target.follow(0.05)
+            target.soft_update(0.05)
         results.append(
             (net.parameters.tobytes(), adam.v.tobytes(), target.network.parameters.tobytes())
         )

@@ -1,4 +1,4 @@
-"""The sparse engine: arrays and loops. Use it through sparl.networks."""
+"""Kernels of sparse networks. Use them through sparl.networks."""
 
 from collections.abc import Sequence
 
@@ -7,18 +7,18 @@ import numpy.typing
 
 
 def isa() -> str:
-    """The instruction set in use."""
+    """Return the instruction set in use."""
 
 def available_isas() -> list[str]:
     """
-    Instruction sets that this build and this processor can run, best last.
+    Return the instruction sets of this build that this processor supports, fastest last.
     """
 
 def use_isa(name: str) -> None:
-    """Force an instruction set; ValueError if it cannot run."""
+    """Use an instruction set; raises ValueError if it is not available."""
 
 def threads() -> int:
-    """Threads of the default pool."""
+    """Return the number of threads of the default pool."""
 
 def set_threads(count: int) -> None:
     """
@@ -26,47 +26,59 @@ def set_threads(count: int) -> None:
     """
 
 class Pool:
-    """Threads for the functions that it is passed to."""
+    """A thread pool for the functions that receive it."""
 
     def __init__(self, threads: int) -> None:
-        """threads: the caller's included. Results do not depend on their number."""
+        """
+        Create a pool of so many threads, including the caller's; results do not depend on it.
+        """
 
     @property
     def threads(self) -> int: ...
 
 class PendingWork:
-    """Work that may not be finished yet; it keeps what it needs until then."""
+    """
+    Work that may be unfinished; it keeps the objects that it uses alive until then.
+    """
 
     def finish(self) -> None:
         """
-        Return when all of it is done, with the caller's help; so does its destructor.
+        Complete the work, partly in the calling thread; the destructor calls this too.
         """
 
 def find_sorted(ascending: numpy.typing.NDArray[numpy.int64], needles: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.bool_]]:
     """
-    For each needle the first entry of `ascending` that is not below it, int64 [n], and
-    whether it is equal, bool [n]. Nearly linear where needles ascend too.
+    Find needles in an ascending array, in nearly linear time if the needles ascend too.
+
+    Returns for each needle the index of the first entry that is not less, int64 [n], and
+    whether this entry is equal, bool [n].
     """
 
 def seconds_per_call(layer: Layer, kernel: str, batch: int, least: float) -> float:
     """
-    Mean seconds of one call of a kernel (forward, input gradient, weight gradient) on one
-    thread, over at least so many seconds of calls.
+    Return the mean duration of one call of a kernel on one thread, in seconds.
+
+    kernel: forward, input gradient or weight gradient. least: seconds of calls to measure.
     """
 
 def seconds_of_loads(layer: Layer, kernel: str, batch: int, least: float) -> float:
-    """The same for its loads of activations alone."""
+    """
+    Return the duration of the kernel's loads of activations alone, in seconds per call.
+    """
 
 def multiply_add_peak(least: float) -> float:
-    """Multiply-adds per second of one core with the instruction set in use."""
+    """
+    Return the multiply-adds per second of one core with the instruction set in use.
+    """
 
 class Layer:
-    """One layer's connections as the kernels walk them. Immutable."""
+    """The connections of one layer in the order of the kernels; immutable."""
 
     def __init__(self, n_in: int, n_out: int, positions: numpy.typing.NDArray[numpy.int64], first_gradient_input: int = 0) -> None:
         """
-        positions: int64 [N], strictly ascending output * n_in + input. Inputs before
-        first_gradient_input are never differentiated.
+        Sort the connections at positions output * n_in + input, int64 [N], strictly ascending.
+
+        Gradients are not computed for inputs before first_gradient_input.
         """
 
     @property
@@ -80,15 +92,13 @@ class Layer:
 
     @property
     def canonical_index(self) -> numpy.typing.NDArray[numpy.uint32]:
-        """uint32 [N]: for each kernel slot, its index in canonical order."""
+        """Index of each kernel slot in canonical order, uint32 [N]."""
 
 class PackedInput:
-    """
-    Samples in the layout of the kernels, to be the input of several passes.
-    """
+    """Samples in the layout of the kernels, packed once for several passes."""
 
     def __init__(self, samples: numpy.typing.NDArray[numpy.float32]) -> None:
-        """samples: float32 [B, features]."""
+        """Pack samples, float32 [B, features]."""
 
     @property
     def batch(self) -> int: ...
@@ -97,17 +107,17 @@ class PackedInput:
     def features(self) -> int: ...
 
 class Trace:
-    """What a forward pass leaves for the backward passes."""
+    """The activations of a forward pass, which backward passes need."""
 
     @property
     def batch(self) -> int: ...
 
 class Stack:
-    """Layers after layers, for one or several members. Immutable."""
+    """A sequence of layers, for each of one or several members; immutable."""
 
     def __init__(self, members: Sequence[Sequence[Layer]], activations: Sequence[str]) -> None:
         """
-        activations: what follows each layer of a member: linear (nothing), relu or tanh.
+        Build the layers; the activation after each layer of a member is linear, relu or tanh.
         """
 
     @property
@@ -115,98 +125,121 @@ class Stack:
 
     def blocks(self, member: int, layer: int) -> list[tuple[str, int, int]]:
         """
-        A layer's blocks of parameters: name, and start and end in the flat array.
+        Return the name, start and end of each block of a layer's parameters in the flat array.
         """
 
     def forward(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32] | PackedInput], pool: Pool | None = None) -> tuple[numpy.typing.NDArray[numpy.float32], Trace]:
         """
-        inputs: float32 [B, n_i], joined along features. Returns float32 [E, B, n_out] and a
-        Trace.
+        Compute the outputs, float32 [E, B, n_out], and a Trace for backward passes.
+
+        Inputs are float32 [B, n_i], concatenated along features.
         """
 
     def outputs(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32] | PackedInput], pool: Pool | None = None) -> numpy.typing.NDArray[numpy.float32]:
-        """What forward returns, without a Trace."""
+        """Compute the outputs of forward without a Trace."""
 
     def value_and_input_gradient(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32] | PackedInput], weight: float, member: int | None = None, pool: Pool | None = None) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
         """
-        The smallest output of all members, or that of one, float32 [B, 1], and
-        d weight sum(it) / d inputs, float32 [B, differentiated inputs].
+        Compute the smallest output over all members, or the output of one member.
+
+        Returns this value, float32 [B, 1], and the gradient of weight * sum(value) with respect
+        to the inputs from first_gradient_input on, float32 [B, inputs].
         """
 
     def gradient(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], out: numpy.typing.NDArray[numpy.float32], inputs: bool = False, pool: Pool | None = None) -> numpy.typing.NDArray[numpy.float32] | None:
         """
-        Writes d sum(output * output_gradient) / d parameters into out, float32 [parameters].
-        With inputs, also returns the same / d inputs, float32 [E, B, differentiated inputs].
+        Write the gradient of sum(output * output_gradient) to out, float32 [parameters].
+
+        If `inputs` is set, return the gradient with respect to the inputs from
+        first_gradient_input on, float32 [E, B, inputs].
         """
 
     def adam_step(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], m: numpy.typing.NDArray[numpy.float32], v: numpy.typing.NDArray[numpy.float32], step: int, learning_rate: float, beta1: float, beta2: float, epsilon: float, weight_decay: float, pool: Pool | None = None) -> PendingWork:
         """
-        One step of Adam down what gradient gives, with L2 in it, in place; step counts from 1.
-        It may be pending when this returns.
+        Apply one step of Adam in place, with L2 weight decay in the gradient.
+
+        `step` counts from 1. The step may be unfinished when this function returns.
         """
 
     def gradient_factors(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], member: int, layer: int, pool: Pool | None = None) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
         """
-        dY float32 [n_out, B] and X float32 [n_in, B] of one layer: its weight gradient is
-        dY X^T, for connections that exist and for those that do not.
+        Return dY, float32 [n_out, B], and X, float32 [n_in, B], of one layer.
+
+        The dense weight gradient is dY X^T; it includes connections that do not exist.
         """
 
-def follow(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float, pool: Pool | None = None) -> None:
-    """target += tau * (online - target), in place."""
+def soft_update(target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float, pool: Pool | None = None) -> None:
+    """Compute target += tau * (online - target) in place."""
 
-class Follower:
-    """Target parameters that follow online ones of another layout."""
+class TargetUpdater:
+    """
+    The soft update of target parameters whose layout differs from that of the online ones.
+    """
 
     def __init__(self, pieces: Sequence[tuple[tuple[int, int], tuple[int, int], numpy.typing.NDArray[numpy.uint32] | None, numpy.typing.NDArray[numpy.uint32] | None, int]]) -> None:
         """
-        pieces: (start, end) in the target, (start, end) in the online array, and for a layer
-        over a union of patterns: for each entry its slot in the online piece (their number:
-        none), for each entry its index in canonical order, and the budget.
+        Plan the update.
+
+        Each piece is (start, end) in the target, (start, end) in the online array, and, for a
+        layer stored over a union of patterns, the slot of each entry in the online piece
+        (the piece's size if there is none), the index of each entry in canonical order, and
+        the largest number of entries that stay non-zero. Other pieces have None, None, 0.
         """
 
-    def follow(self, target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float, pool: Pool | None = None) -> PendingWork:
+    def update(self, target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float, pool: Pool | None = None) -> PendingWork:
         """
-        target += tau * (online - target), in place; then only the budget largest magnitudes
-        of a layer over a union stay non-zero. It may be pending when this returns.
+        Compute target += tau * (online - target) in place, then prune each layer stored over
+        a union to its budget of largest magnitudes. The update may be unfinished when this
+        function returns.
         """
 
 def squashed_normal(heads: numpy.typing.NDArray[numpy.float32], noise: numpy.typing.NDArray[numpy.float32], smooth: bool, pool: Pool | None = None) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
     """
-    Actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std and its slope
-    [B, n], for heads [B, 2 n]; float32. smooth: log std by tanh, else clamped.
+    Compute actions of a squashed Gaussian for heads [B, 2 n]; all arrays are float32.
+
+    Returns the actions tanh(mean + std noise) [B, n], their log-densities [B, 1], std
+    [B, n] and d log std / d head [B, n]. log std is bounded by a tanh if `smooth`, and
+    clamped otherwise.
     """
 
 def squashed_normal_gradient(action: numpy.typing.NDArray[numpy.float32], std: numpy.typing.NDArray[numpy.float32], noise: numpy.typing.NDArray[numpy.float32], slope: numpy.typing.NDArray[numpy.float32], d_action: numpy.typing.NDArray[numpy.float32], d_log_density: float) -> numpy.typing.NDArray[numpy.float32]:
     """
-    d L / d heads [B, 2 n] of what squashed_normal gave, all [B, n] but dL/dlog-density, which
-    is one number; float32.
+    Return dL/dheads, float32 [B, 2 n], of a loss L of the outputs of squashed_normal.
+
+    All arguments are float32 [B, n] except d_log_density, dL/d(log-density), which is one
+    number for all samples.
     """
 
 def integers(bit_generator: object, below: int, count: int) -> numpy.typing.NDArray[numpy.int64]:
     """
-    int64 [count] in [0, below): what NumPy's Generator over this bit generator would give.
+    Return int64 [count] in [0, below), the values of NumPy's Generator.integers.
     """
 
 class Windows:
     """
-    n-step windows over a replay ring, gathered while the caller does something else.
+    n-step windows over a replay ring, gathered concurrently with the caller.
     """
 
     def __init__(self, rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: int, first: int, size: int, known: int, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32], ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], to: tuple[numpy.typing.NDArray[numpy.float32], ...], pool: Pool | None = None) -> None:
         """
-        rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,
-        whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.
-        to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state
-        reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their
-        discounts [B, n]. The first `known` transitions are there, the rest at finish.
+        Start to gather the windows that begin at these ages.
+
+        rows: uint8 [capacity, bytes of a row], see RingView.
+        states_of: int64 [k], ascending: transitions whose next states are stored separately.
+        states: float32 [k, n_obs], those states.
+        ages: int64 [B]. powers: float32 [n + 1], the powers of gamma.
+        to: float32 arrays to fill: observation [B, n_obs], action [B, n_act], reward [B, 1],
+        discount [B, 1] and next observation [B, n_obs]; optionally the states of the path
+        [B, n, n_obs] and their discounts [B, n].
+        known: transitions that are already in the ring; the others must be there at finish.
         """
 
     @property
     def complete(self) -> bool:
-        """Whether no window reaches what is not there before finish."""
+        """Whether every window lies within the known transitions."""
 
     def wait(self) -> None:
-        """Return when the ring may change."""
+        """Block until the ring may be modified."""
 
     def finish(self, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32]) -> None:
-        """Do what is left, with all transitions in the ring."""
+        """Gather the remaining windows; all transitions must be in the ring."""

@@ -221,13 +221,13 @@ def test_ten_updates_equal_those_of_the_core(method: str) -> None:
     assert twin.sparsity["critics"].topology_updates == 3  # updates 2, 6 and 10
     assert twin.sparsity["actor"].topology_updates == (3 if method == "DS-TD3" else 1)
 
-    for name, target, learner, follower in (
+    for name, target, learner, updater in (
         ("actor", nn.ModuleList([twin.actor_target]), agent.actor_learner, agent.actor_target),
         ("critics", twin.critics_target, agent.critics_learner, agent.critics_target),
     ):
         assert isinstance(learner, SparseLearner)
         optimizer, patterns = twin.optimizers[name], twin.sparsity[name].patterns
-        state, target_state = learner.network.state(), follower.existing()
+        state, target_state = learner.network.state(), updater.existing()
         adam = learner.adam.state()
         for place, pattern in learner.network.layout:
             (member, layer), key = place, "member{}.layer{}".format(*place)

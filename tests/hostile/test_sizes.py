@@ -309,8 +309,8 @@ def test_native_functions_reject_misaligned_arrays() -> None:
         lambda: stack.adam_step(misaligned(8), trace, d, m, v, *adam),
         lambda: stack.adam_step(p, trace, d, misaligned(8), v, *adam),
         lambda: stack.adam_step(p, trace, d, m, misaligned(8), *adam),
-        lambda: _native.follow(misaligned(8), p, 0.5),
-        lambda: _native.follow(p, misaligned(8), 0.5),
+        lambda: _native.soft_update(misaligned(8), p, 0.5),
+        lambda: _native.soft_update(p, misaligned(8), 0.5),
         lambda: _native.find_sorted(positions, np.zeros(1, np.int64)),
         lambda: _native.Layer(3, 2, positions),
     ]
@@ -323,7 +323,7 @@ def test_native_functions_reject_overlapping_arrays() -> None:
     stack, trace, d = native_pass()
     whole, p, m, v = floats(32), floats(8), floats(8), floats(8)
     adam = (1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
-    follower = _native.Follower([((0, 8), (0, 8), None, None, 0)])
+    updater = _native.TargetUpdater([((0, 8), (0, 8), None, None, 0)])
     inside = whole[3:11].reshape(1, 4, 2)
     calls: list[Callable[[], object]] = [
         lambda: stack.gradient(p, trace, d, p),
@@ -334,14 +334,14 @@ def test_native_functions_reject_overlapping_arrays() -> None:
         lambda: stack.adam_step(p, trace, d, m, m, *adam),
         lambda: stack.adam_step(whole[:8], trace, d, m, whole[4:12], *adam),
         lambda: stack.adam_step(whole[:8], trace, inside, m, v, *adam),
-        lambda: _native.follow(p, p, 0.5),
-        lambda: _native.follow(whole[:8], whole[7:15], 0.5),
-        lambda: follower.follow(p, p, 0.5),
+        lambda: _native.soft_update(p, p, 0.5),
+        lambda: _native.soft_update(whole[:8], whole[7:15], 0.5),
+        lambda: updater.update(p, p, 0.5),
     ]
     for call in calls:
         with pytest.raises(ValueError, match="must not overlap in memory"):
             call()
-    _native.follow(whole[:8], whole[8:16], 0.5)  # next to each other is not overlapping
+    _native.soft_update(whole[:8], whole[8:16], 0.5)  # next to each other is not overlapping
     stack.adam_step(whole[:8], trace, d, whole[8:16], whole[16:24], *adam).finish()
 
 

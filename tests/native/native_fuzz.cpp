@@ -1,8 +1,8 @@
 // Hostile content in every array that a file can supply, for the sanitizers: patterns' positions
 // and sizes (Layer, Stack), parameters, inputs, moments and steps (passes, Adam), replay rows,
-// counts, kept states and ages (Windows), targets over unions of patterns (Follower), positions
-// that are looked up (find_sorted), and the heads of a policy (squashed_normal). Arrays have
-// exactly the documented size. What contradicts itself must be rejected, and nothing else.
+// counts, kept states and ages (Windows), targets over unions of patterns (TargetUpdater),
+// positions that are looked up (find_sorted), and the heads of a policy (squashed_normal). Arrays
+// have exactly the documented size. What contradicts itself must be rejected, and nothing else.
 //
 //     native_fuzz [SECONDS [SEED [CASE]]]     CASE: this one alone
 #include "dispatch.h"
@@ -271,11 +271,11 @@ void fuzz_find_sorted() {
 // ---------------------------------------------------------------- flat arrays
 
 void fuzz_follower() {
-  std::vector<Follower::Piece> pieces;
+  std::vector<TargetUpdater::Piece> pieces;
   size_t target_size = 0, online_size = 0;
   bool right = true;
   for (uint64_t count = below(4); count; count--) {
-    Follower::Piece piece{};
+    TargetUpdater::Piece piece{};
     piece.target_at = target_size, piece.online_at = online_size;
     piece.target_size = below(once_in(10) ? 9000 : 200);
     piece.online_size = piece.target_size;
@@ -303,12 +303,12 @@ void fuzz_follower() {
   Floats target = any_floats(target_size);
   const Floats online = any_floats(online_size);
   const bool rejected = rejects([&] {
-    Follower follower(pieces);
+    TargetUpdater updater(pieces);
     for (int i = 0; i < 2; i++)
-      follower.follow(*default_pool(), target.data(), online.data(), one_of({0.0f, 0.005f, 1.0f}))
+      updater.update(*default_pool(), target.data(), online.data(), one_of({0.0f, 0.005f, 1.0f}))
           .finish();
   });
-  check(rejected != right, "a follower must be rejected if a piece contradicts itself");
+  check(rejected != right, "an updater must be rejected if a piece contradicts itself");
 }
 
 void fuzz_flat() {
@@ -320,7 +320,7 @@ void fuzz_flat() {
   squashed_normal_gradient(rows, n, action.data(), deviation.data(), noise.data(), slope.data(),
                            slopes.data(), any_float(), back.data());
   Floats target = any_floats(size);
-  follow(*default_pool(), size, target.data(), noise.data(), any_float());
+  soft_update(*default_pool(), size, target.data(), noise.data(), any_float());
 }
 
 void fuzz_case() {

@@ -167,8 +167,8 @@ struct Connection {
   uint32_t row, column;
 };
 
-// The connections in the order in which the kernels walk them; checks what the order promises.
-std::vector<Connection> walk(const PatternBlocks& m) {
+// The connections in the order in which the kernels read them; checks what the order promises.
+std::vector<Connection> in_kernel_order(const PatternBlocks& m) {
   std::vector<Connection> out;
   bool ordered = true, rows_exist = true;
   CHECK(m.block_count() == (m.rows + kBlockRows - 1) / kBlockRows);
@@ -205,7 +205,7 @@ void test_pattern_blocks(uint32_t n_in, uint32_t n_out, double density, uint32_t
   const auto layer = layer_of(n_in, n_out, positions, first);
   CHECK(layer->connections() == positions.size());
 
-  const auto forward = walk(layer->forward);
+  const auto forward = in_kernel_order(layer->forward);
   CHECK(forward.size() == positions.size());
   std::vector<int> seen(positions.size(), 0);
   bool consistent = true;
@@ -219,7 +219,7 @@ void test_pattern_blocks(uint32_t n_in, uint32_t n_out, double density, uint32_t
   CHECK(consistent);
   CHECK(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
 
-  const auto transposed = walk(layer->transposed);
+  const auto transposed = in_kernel_order(layer->transposed);
   CHECK(layer->transposed.rows == n_in - first);
   CHECK(transposed.size() == layer->transposed_slots.size());
   std::fill(seen.begin(), seen.end(), 0);
@@ -246,7 +246,7 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
   context = std::string(k.name) + " " + std::to_string(n_in) + " x " + std::to_string(n_out) +
             " at " + std::to_string(density) + ", " + std::to_string(batch) + " samples";
   const auto layer = layer_of(n_in, n_out, random_positions(n_in, n_out, density));
-  const auto order = walk(layer->forward);
+  const auto order = in_kernel_order(layer->forward);
   const size_t stride = (batch / kStrideStep + 1) * kStrideStep; // always room behind the batch
   const Floats values = random_floats(order.size()), bias = random_floats(n_out);
   Aligned x(n_in * stride), gate(n_out * stride), dy(n_out * stride);
@@ -380,8 +380,8 @@ void test_flat_kernels(const Kernels& k, size_t n) {
   for (auto& i : index) i = 1 + uint32_t(random_bits() % n);
   for (const float tau : {0.0f, 0.25f, 1.0f}) {
     Floats one_to_one = p0, gathered = p0;
-    k.follow(n, one_to_one.data() + 1, g.data() + 1, tau);
-    k.follow_gathered(n, gathered.data() + 1, g.data(), index.data(), tau);
+    k.soft_update(n, one_to_one.data() + 1, g.data() + 1, tau);
+    k.soft_update_gathered(n, gathered.data() + 1, g.data(), index.data(), tau);
     bool right = one_to_one[0] == p0[0] && gathered[0] == p0[0];
     for (size_t i = 1; i <= n; i++) {
       const auto moved = [&](double online) -> Real {
@@ -863,11 +863,11 @@ void test_thread_counts() {
   std::iota(slots.begin(), slots.end(), 0u);
   const auto run = [&] {
     auto out = net.everything();
-    Floats followed = p0, pruned = p0;
-    follow(*default_pool(), n, followed.data(), g.data(), 0.25f);
-    Follower({{0, n, 0, n, slots, slots, n / 2}})
-        .follow(*default_pool(), pruned.data(), g.data(), 0.25f);
-    for (Floats* result : {&followed, &pruned}) out.push_back(*result);
+    Floats updated = p0, pruned = p0;
+    soft_update(*default_pool(), n, updated.data(), g.data(), 0.25f);
+    TargetUpdater({{0, n, 0, n, slots, slots, n / 2}})
+        .update(*default_pool(), pruned.data(), g.data(), 0.25f);
+    for (Floats* result : {&updated, &pruned}) out.push_back(*result);
     return out;
   };
   set_threads(1);
@@ -1063,8 +1063,8 @@ void test_budget(size_t n, const std::function<float(size_t)>& value) {
   for (const float tau : {0.0f, 0.25f}) {
     const auto run = [&](size_t budget) {
       Floats out = target;
-      Follower({{0, n, 0, n_online, source, canonical, budget}})
-          .follow(*default_pool(), out.data(), online.data(), tau);
+      TargetUpdater({{0, n, 0, n_online, source, canonical, budget}})
+          .update(*default_pool(), out.data(), online.data(), tau);
       return out;
     };
     const Floats moved = run(n);
@@ -1107,16 +1107,16 @@ void test_threshold_of_the_step_before() {
   const size_t n = 5000, surplus = 300;
   std::vector<uint32_t> slots(n);
   std::iota(slots.begin(), slots.end(), 0u);
-  const auto follower = [&] {
-    return std::make_unique<Follower>(
-        std::vector<Follower::Piece>{{0, n, 0, n, slots, slots, n - surplus}});
+  const auto updater = [&] {
+    return std::make_unique<TargetUpdater>(
+        std::vector<TargetUpdater::Piece>{{0, n, 0, n, slots, slots, n - surplus}});
   };
-  const auto kept = follower();
+  const auto kept = updater();
   for (const float scale : {1.0f, 1e-3f, 1e3f, 1e3f, 0.0f, 1.0f}) {
     Floats target = random_floats(n, scale), wanted = target;
     const Floats online = random_floats(n, scale);
-    kept->follow(*default_pool(), target.data(), online.data(), 0.25f);
-    follower()->follow(*default_pool(), wanted.data(), online.data(), 0.25f);
+    kept->update(*default_pool(), target.data(), online.data(), 0.25f);
+    updater()->update(*default_pool(), wanted.data(), online.data(), 0.25f);
     CHECK(same(target, wanted));
   }
 }
@@ -1126,8 +1126,8 @@ void test_budget_copies_at_tau_1() {
   Floats target{1e8f, 0.3f, 0.7f, 5.0f};
   const Floats online{1.0f, 0.1f, 0.123456f};
   const std::vector<uint32_t> slots{0, 1, 2, 3};
-  Follower({{0, 4, 0, 3, slots, slots, 4}})
-      .follow(*default_pool(), target.data(), online.data(), 1.0f);
+  TargetUpdater({{0, 4, 0, 3, slots, slots, 4}})
+      .update(*default_pool(), target.data(), online.data(), 1.0f);
   CHECK(std::equal(online.begin(), online.end(), target.begin()));
   CHECK(target[3] == 0.0f);
 }

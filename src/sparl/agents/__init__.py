@@ -1,4 +1,4 @@
-"""Agents: act and update. They know nothing of topology, environments or logging."""
+"""Agents: algorithms that act and update, independent of topology, environments and logging."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ AGENTS: dict[str, type[Agent]] = {"TD3": TD3, "SAC": SAC}
 
 
 def settings_of(config: Any) -> Any:
-    """Return the settings of a configuration's agent: its fields that have their names."""
+    """Return the settings of a configuration's agent, copied from the fields of the same names."""
     kind = AGENTS[config.agent].settings_type
     return kind(**{name: getattr(config, name) for name in field_names(kind)})
 
 
 def roles_of(config: Any, n_obs: int = 1, n_act: int = 1) -> dict[str, NetworkRole]:
-    """Return the networks of a configuration's agent by name; only their sizes need the numbers."""
+    """Return the roles of the networks of a configuration's agent, by name.
+
+    Only the sizes of the networks depend on n_obs and n_act.
+    """
     return AGENTS[config.agent].network_roles(settings_of(config), n_obs, n_act)
 
 

@@ -1,4 +1,4 @@
-"""How an action follows from the outputs of an actor's network."""
+"""The last step from the outputs of an actor's network to an action."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sparl.types import Array
 
 @dataclass(frozen=True)
 class ActionHead:
-    """The last step from an actor's outputs to a noise-free action in [-1, 1].
+    """The function from an actor's outputs to a noise-free action in [-1, 1].
 
     Attributes:
-        output: activation of the network's last layer; agent files name the head by it.
-        outputs_per_action: outputs of the network for each number of an action; the first n_act of
-            them give the action.
-        activation: applied to those outputs.
-        formula: the same in words, for readers of an agent's file.
+        output: activation of the network's last layer; it identifies the head in agent files.
+        outputs_per_action: outputs of the network per entry of an action; the first n_act outputs
+            determine the action.
+        activation: the function applied to these outputs.
+        formula: the same function as text, for readers of an agent file.
     """
 
     output: Output

@@ -1,4 +1,4 @@
-"""What agents declare and have in common."""
+"""The base class of agents."""
 
 from __future__ import annotations
 
@@ -21,27 +21,33 @@ from sparl.types import Array, State
 
 
 class Learner(Protocol):
-    """Optimises one network, and changes its topology if it has been told to."""
+    """The optimiser of one network, which may also update its topology."""
 
     network: Network
 
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
-        """Learn from dL/d output of the traced pass; agent_update counts from 1."""
+        """Update the network once.
+
+        Args:
+            trace: of the forward pass that computed the outputs.
+            output_gradient: dL/d output.
+            agent_update: number of the agent's update, counted from 1.
+        """
 
     def state(self) -> State:
-        """Everything but the network itself."""
+        """Return everything that later results depend on, except the network itself."""
 
     def restore(self, state: State) -> None:
-        """Take over a state; the network has taken over its own before."""
+        """Restore a state; the network must have been restored before."""
 
     def most_connections(self) -> dict[Place, int]:
-        """Return the most connections of each layer whose number may change."""
+        """Return the largest number of connections of each layer whose number may change."""
 
     def longest(self) -> dict[str, int]:
         """Return the largest length of each array of the state whose length may change."""
 
     def check(self, state: State, updates: int) -> None:
-        """Check the counters of a state after so many updates of the agent.
+        """Check the counters of a state against the number of the agent's updates.
 
         Raises:
             ValueError: a counter contradicts the number of updates.
@@ -52,37 +58,38 @@ class _Part(Protocol):
     """An object of an agent that has a state."""
 
     def state(self) -> State:
-        """Everything that it depends on."""
+        """Return everything that later results depend on."""
 
     def restore(self, state: State) -> None:
-        """Take over a state."""
+        """Restore a state."""
 
 
 class Agent(ABC):
-    """An algorithm: what it declares about itself, how it acts and how it updates.
+    """An algorithm: its networks and settings, how it acts and how it updates.
 
-    The rest of the package asks an agent's class what it needs and never which class it is. A
-    new agent is a file with a subclass, its entry in `sparl.agents.AGENTS`, and its presets.
+    The rest of the package reads the attributes of an agent's class and never tests which class it
+    is. To add an agent, write a file with a subclass, and add it to `sparl.agents.AGENTS` and to
+    the presets.
 
     Args:
-        learners: of each network that `network_roles` names.
-        targets: of each network whose role has a target.
-        settings: of `settings_type`.
-        exploration_rng: stream of the actions taken.
-        target_rng: stream of the random numbers in the updates.
+        learners: the learner of each network in `network_roles`, by name.
+        targets: the target of each network whose role has one, by name.
+        settings: hyperparameters, of type `settings_type`.
+        exploration_rng: random stream of the actions taken in the environment.
+        target_rng: random stream of the updates.
 
     Attributes:
-        updates: how many there were.
+        updates: number of updates so far.
     """
 
     settings_type: ClassVar[type[Any]]
-    """A frozen dataclass; each of its fields is a field of a configuration, by name."""
+    """A frozen dataclass; a configuration has a field of the same name for each of its fields."""
     head: ClassVar[ActionHead]
-    """How actions follow from the outputs of the network "actor"."""
+    """The function from the outputs of the network "actor" to actions."""
     metrics: ClassVar[tuple[str, ...]] = ()
-    """What `update` returns besides critic_loss, actor_loss and q."""
+    """The names that `update` returns in addition to critic_loss, actor_loss and q."""
     reads_path: ClassVar[bool] = False
-    """Whether `update` reads the states within an n-step window, not only its last one."""
+    """Whether `update` reads every state within an n-step window, not only the last one."""
 
     def __init__(
         self,
@@ -103,7 +110,7 @@ class Agent(ABC):
     @classmethod
     @abstractmethod
     def network_roles(cls, settings: Any, n_obs: int, n_act: int) -> dict[str, NetworkRole]:
-        """Return what the algorithm asks of its networks, by name; "actor" is the policy's."""
+        """Return the role of each network by name; the policy is called "actor"."""
 
     @classmethod
     @abstractmethod
@@ -115,22 +122,22 @@ class Agent(ABC):
         Biases, activations, Adam, target updates and topology updates are not counted.
 
         Args:
-            settings: of the agent.
-            sizes: of its networks.
+            settings: hyperparameters of the agent.
+            sizes: sizes of its networks, by name.
             n_act: length of an action.
-            n_step: steps of the targets.
+            n_step: number of steps of the targets.
         """
 
     @abstractmethod
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the action to take in a state [n_obs], and the noise-free one, [n_act] each."""
+        """Return the action to take and the noise-free one, [n_act] each, in a state [n_obs]."""
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, float]:
-        """Update everything once from a batch.
+        """Update networks and targets once from a batch.
 
         Returns:
-            critic_loss, q, where due actor_loss, and `metrics`, by name.
+            critic_loss, q, actor_loss if the actor was updated, and `metrics`, by name.
         """
 
     @property
@@ -143,7 +150,7 @@ class Agent(ABC):
         return self.head(self.actor(observation), self.n_act)
 
     def parts(self) -> dict[str, _Part]:
-        """Return all that has a state, by name; a network comes before what belongs to it."""
+        """Return the objects that have a state, by name, each network before its learner and target."""
         return {
             **{name: learner.network for name, learner in self.learners.items()},
             **{f"{name}_learner": learner for name, learner in self.learners.items()},
@@ -153,7 +160,7 @@ class Agent(ABC):
         }
 
     def networks(self) -> dict[str, State]:
-        """Return the existing connections of all networks, and their values, by name."""
+        """Return the existing connections of all networks and their values, by name."""
         return {
             **{name: learner.network.state() for name, learner in self.learners.items()},
             **{f"{name}_target": target.existing() for name, target in self.targets.items()},
@@ -165,7 +172,7 @@ class Agent(ABC):
         return state | {name: part.state() for name, part in self.parts().items()}
 
     def restore(self, state: dict[str, State]) -> None:
-        """Take over a state of an agent of the same shapes."""
+        """Restore a state of an agent of the same shapes."""
         self.updates = int(state["agent"]["updates"])
         for name, part in self.parts().items():
             part.restore(state[name])
@@ -181,12 +188,12 @@ class Agent(ABC):
                     path = "member{}.layer{}.{}".format(*place, array)
                     if place in most:
                         longest[f"{name}/{path}"] = most[place]
-                    if name in self.targets:  # connections that the network dropped may be left
+                    if name in self.targets:  # it may keep connections that the network dropped
                         longest[f"{name}_target/{path}"] = 2 * most.get(place, pattern.connections)
         return longest
 
     def check(self, state: dict[str, State], updates: int) -> None:
-        """Check the counters of a state after so many updates.
+        """Check the counters of a state against the number of updates.
 
         Raises:
             ValueError: a counter contradicts the number of updates.
@@ -202,6 +209,9 @@ class Agent(ABC):
 
 
 def smallest(q: Array) -> Array:
-    """The smallest of an ensemble's outputs, float32 [B, 1] for [E, B, 1]; NaN where one is."""
+    """Return the smallest output of an ensemble, float32 [B, 1] for [E, B, 1].
+
+    The result is NaN where an output of a member is NaN.
+    """
     result: Array = functools.reduce(np.minimum, q)
     return result

@@ -1,4 +1,4 @@
-"""What an agent asks of its networks, and the sizes that they get."""
+"""The networks that an agent requires, and their sizes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Layers = tuple[tuple[tuple[int, int], int], ...]  # (n_in, n_out) and connection
 
 @dataclass(frozen=True)
 class NetworkRole:
-    """One network of an agent, as its algorithm asks for it.
+    """One network of an agent, as its algorithm requires it.
 
     Attributes:
-        n_in: inputs.
-        n_out: outputs of each member.
+        n_in: number of inputs.
+        n_out: number of outputs of each member.
         densities: the fields <densities>_densities and <densities>_sparsity of a configuration
-            say how many connections it has.
+            determine its number of connections.
         output: activation of the last layer.
-        members: networks of this kind, two critics for example.
-        ensemble: outputs have a leading axis of members, even for one.
-        target: a target network follows it.
+        members: number of networks of this kind, for example two critics.
+        ensemble: outputs have a leading axis of members, even if there is only one.
+        target: whether the network has a target network.
         update_period: updates of the agent per update of this network.
-        first_gradient_input: the input gradient is needed from this input on.
+        first_gradient_input: the gradient with respect to the inputs is needed from this one on.
     """
 
     n_in: int
@@ -52,7 +52,7 @@ class NetworkSize:
 
     @property
     def deep_connections(self) -> int:
-        """Weights of one member behind its first layer."""
+        """Weights of one member after its first layer."""
         return connections(self.layers[1:])
 
     @property
@@ -61,16 +61,16 @@ class NetworkSize:
         return self.role.members * self.connections
 
     def of_inputs(self, count: int) -> float:
-        """Weights of so many inputs in one member's first layer, in expectation."""
+        """Return the expected number of weights of `count` inputs in one member's first layer."""
         (n_in, _), first = self.layers[0]
         return first * count / n_in
 
     def densified(self) -> NetworkSize:
-        """The same layers with every connection."""
+        """Return the same layers with every connection."""
         layers = tuple((shape, shape[0] * shape[1]) for shape, _ in self.layers)
         return replace(self, layers=layers)
 
 
 def connections(layers: Layers) -> int:
-    """Weights of one network."""
+    """Return the number of weights of one network."""
     return sum(count for _, count in layers)

@@ -1,19 +1,19 @@
 """SAC: soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905, algorithm 1).
 
-DS-SAC (Sokar et al. 2021) and RLx2-SAC (Tan et al. 2023) are this file with other learners,
+DS-SAC (Sokar et al. 2021) and RLx2-SAC (Tan et al. 2023) use this file with other learners,
 targets and batches.
 
 Departures
-    * One formula serves every n: over a window of m steps the target adds the entropy of every
-      state reached, y = R + sum_k discount_k (-alpha log pi_k) + discount min_i Q_i'(s', a')
-      (Tan et al.); for n = 1 it is SAC's own.
-    * Actions live in [-1, 1] and are scaled at the environment. RLx2's code multiplies both heads
-      by the action bound before the tanh; here they are not.
-    * While collecting data the action is sampled, as the SAC paper says; RLx2's code takes the
-      mean.
-    * The temperature's loss is -alpha (log pi + target entropy), as in the paper, but Adam's
-      variable is log(alpha), as in RLx2's released code. (With log(alpha) in place of alpha in the
-      loss, a common variant, alpha falls about twice as fast at first.)
+    * Targets may have n steps (Tan et al.). Over a window of m <= n steps, the target adds the
+      entropy at every state reached: y = R + sum_k discount_k (-alpha log pi_k) + discount
+      min_i Q_i'(s', a'). For n = 1 this is the target of the SAC paper.
+    * Actions are in [-1, 1] and are scaled at the environment. RLx2's code multiplies the mean and
+      log_std by the action bound before the tanh; this file does not.
+    * The actions taken in the environment are sampled, as in the SAC paper. RLx2's code takes the
+      mean; the setting `collect` selects either.
+    * The loss of the temperature is -alpha (log pi + target entropy), as in the paper, but Adam
+      updates log(alpha), as in RLx2's released code. (In a common variant, log(alpha) replaces
+      alpha in the loss; alpha then decreases about twice as fast at first.)
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from sparl.types import Array, State
 
 @dataclass(frozen=True)
 class SACSettings:
-    """The numbers of the algorithm."""
+    """Hyperparameters of SAC."""
 
     critics: int = 2
     tau: float = 0.005
-    hard_target_every: int = 0  # updates between copies with tau = 1; 0: follow each update
-    alpha: float = 0.2  # temperature, or its first value where it is learned
-    learn_alpha: bool = False  # towards a target entropy of -n_act
-    learning_rate: float = 3e-4  # of the temperature
+    hard_target_every: int = 0  # updates between hard updates (tau = 1); 0: soft at every update
+    alpha: float = 0.2  # temperature, or its initial value if it is learned
+    learn_alpha: bool = False  # learn alpha for a target entropy of -n_act
+    learning_rate: float = 3e-4  # step size of the temperature
     log_std: LogStdRule = "clamp"
-    collect: str = "sample"  # or "mean"
+    collect: str = "sample"  # actions taken in the environment: "sample" or "mean"
 
 
-_LARGEST_LOG_ALPHA = 80.0  # whose exponential is a float32
+_LARGEST_LOG_ALPHA = 80.0  # its exponential is finite in float32
 
 
 class Temperature:
-    """alpha, fixed or learned by Adam on its logarithm towards a target entropy."""
+    """The temperature alpha: fixed, or learned for a target entropy by Adam on log(alpha)."""
 
     def __init__(self, settings: SACSettings, n_act: int) -> None:
         self.learned = settings.learn_alpha
@@ -64,14 +64,18 @@ class Temperature:
 
     @property
     def alpha(self) -> float:
-        """The temperature."""
+        """The temperature, the weight of the entropy."""
         return float(np.exp(self.log_alpha))
 
     def step(self, log_density: np.float32) -> None:
-        """Minimise -alpha (mean log pi + target entropy) by one step of Adam in log(alpha)."""
+        """Apply one step of Adam to log(alpha) for the loss -alpha (mean log pi + target entropy).
+
+        Args:
+            log_density: mean of log pi(a | s) over the batch.
+        """
         if not self.learned:
             return
-        # d/d log(alpha) of -exp(log alpha) c is -alpha c
+        # d/d log(alpha) [-exp(log(alpha)) c] = -alpha c
         gradient = -self.alpha * float(log_density + self.target_entropy)
         self.steps += 1
         self.m = 0.9 * self.m + 0.1 * gradient
@@ -80,14 +84,14 @@ class Temperature:
         self.log_alpha -= self.learning_rate * m_hat / (v_hat**0.5 + 1e-8)
 
     def state(self) -> State:
-        """All that is needed to go on."""
+        """Return everything that later results depend on."""
         return {"log_alpha": self.log_alpha, "m": self.m, "v": self.v, "steps": self.steps}
 
     def restore(self, state: State) -> None:
-        """Take over a state.
+        """Restore a state.
 
         Raises:
-            ValueError: a number that cannot be.
+            ValueError: a number is outside its range.
         """
         self.log_alpha, self.m, self.v = (float(state[k]) for k in ("log_alpha", "m", "v"))
         if not (abs(self.log_alpha) <= _LARGEST_LOG_ALPHA and self.v >= 0):
@@ -96,17 +100,17 @@ class Temperature:
 
     @staticmethod
     def check(state: State, updates: int) -> None:
-        """Check the counter of a state after so many updates of the agent.
+        """Check the step counter of a state against the number of the agent's updates.
 
         Raises:
-            ValueError: more steps than updates.
+            ValueError: there are more steps than updates.
         """
         if int(state["steps"]) > updates:
             raise ValueError(f"temperature: {state['steps']} steps in {updates} updates")
 
 
 class SAC(Agent):
-    """A stochastic actor, an ensemble of critics (two in the paper), and the critics' targets."""
+    """A stochastic actor, an ensemble of critics (two in the paper), and targets of the critics."""
 
     settings: SACSettings
     settings_type = SACSettings
@@ -124,10 +128,10 @@ class SAC(Agent):
 
     @classmethod
     def network_roles(cls, settings: SACSettings, n_obs: int, n_act: int) -> dict[str, NetworkRole]:
-        """Return pi(. | s) and Q_i(s, a).
+        """Return the roles of the actor, pi(. | s), and of the critics, Q_i(s, a).
 
-        The actor, [B, n_obs] -> [B, 2 n_act], gives means, then what log_std follows from; the
-        critics are [B, n_obs + n_act] -> [E, B, 1].
+        The actor maps [B, n_obs] to [B, 2 n_act]: the means, then the unbounded log_std. The
+        critics map [B, n_obs + n_act] to [E, B, 1].
         """
         actor = NetworkRole(n_obs, 2 * n_act, "actor", first_gradient_input=n_obs)
         critics = NetworkRole(
@@ -142,9 +146,10 @@ class SAC(Agent):
     ) -> float:
         """Count the multiply-adds of one update, per sample of the batch.
 
-        Counted: the actor's pass at each of the n states of a window, the target critics' pass,
-        the critics' pass and gradients, the actor's pass and gradients, and what they need of all
-        critics.
+        Counted are the actor's forward pass at each of the n states of a window, the forward pass
+        of the target critics, the forward pass and gradients of the critics, the forward pass and
+        gradients of the actor, and, for the latter, the forward pass of all critics and their
+        gradient with respect to the action.
         """
         actor, critic, n = sizes["actor"], sizes["critics"], settings.critics
         q, a = critic.connections, actor.connections
@@ -154,11 +159,11 @@ class SAC(Agent):
         return critic_update + actor_update
 
     def parts(self) -> dict[str, Any]:
-        """Return all that has a state, by name."""
+        """Return the objects that have a state, by name."""
         return {"temperature": self.temperature, **super().parts()}
 
     def check(self, state: dict[str, State], updates: int) -> None:
-        """Check the counters of a state after so many updates.
+        """Check the counters of a state against the number of updates.
 
         Raises:
             ValueError: a counter contradicts the number of updates.
@@ -167,29 +172,30 @@ class SAC(Agent):
         self.temperature.check(state["temperature"], updates)
 
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """The action to take in a state, [n_obs], and the noise-free one, [n_act] each."""
+        """Return the action to take and the noise-free one, [n_act] each, in a state [n_obs]."""
         heads = self.actor(observation[np.newaxis])
         drawn = self._draw(heads, self.exploration_rng)
         noise_free = np.tanh(heads[0, : self.n_act])
         return (noise_free if self.settings.collect == "mean" else drawn.action[0]), noise_free
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One update of critics, actor, temperature and targets.
+        """Update the critics, the actor, the temperature and the targets.
 
         Returns:
-            critic_loss, summed over the critics; q, their mean; actor_loss; alpha; entropy.
+            critic_loss, the sum of the critics' losses; q, the mean of their outputs; actor_loss;
+            alpha, as used in this update; and entropy, the mean of -log pi.
         """
         cfg = self.settings
         self.updates += 1
         alpha = np.float32(self.temperature.alpha)
         observation = PackedInput(batch.observation)
 
-        # a_k ~ pi(s_k) at every state reached in the window, the last one is s'
+        # Sample a_k ~ pi(s_k) at every state reached in the window; the last state is s'
         path_observation, path_discount = batch.path()
         size, n, n_obs = path_observation.shape
         path = self._draw(self.actor(path_observation.reshape(-1, n_obs)), self.target_rng)
         next_action = np.ascontiguousarray(path.action.reshape(size, n, -1)[:, -1])
-        # y = R + sum_k discount_k (-alpha log pi(a_k|s_k)) + discount min_i Q_i'(s', a')
+        # Target: y = R + sum_k discount_k (-alpha log pi(a_k|s_k)) + discount min_i Q_i'(s', a')
         entropy = -alpha * path.log_density.reshape(size, n)
         next_q = smallest(self.critics_target(batch.next_observation, next_action))
         soft = (path_discount * entropy).sum(axis=1, keepdims=True)
@@ -200,7 +206,7 @@ class SAC(Agent):
         error = q - y
         self.critics_learner.step(trace, error * np.float32(2 / size), self.updates)
 
-        # Actor: minimise mean (alpha log pi(a|s) - min_i Q_i(s, a)), a ~ pi(s)
+        # Actor: minimise mean (alpha log pi(a|s) - min_i Q_i(s, a)), a ~ pi(s) reparameterised
         heads, actor_trace = self.actor.forward(observation)
         drawn = self._draw(heads, self.target_rng)
         min_q, d_action = self.critics.value_and_input_gradient(
@@ -210,14 +216,14 @@ class SAC(Agent):
         self.actor_learner.step(actor_trace, d_heads, self.updates)
 
         # Temperature: minimise mean -alpha (log pi(a|s) + target entropy)
-        log_density = drawn.log_density.sum() / np.float32(size)  # mean() does more in Python
+        log_density = drawn.log_density.sum() / np.float32(size)  # faster than mean()
         self.temperature.step(log_density)
 
-        # Targets: theta' = tau theta + (1 - tau) theta', or a copy every so many updates
+        # Targets: theta' = tau theta + (1 - tau) theta', or a copy every hard_target_every updates
         if not cfg.hard_target_every:
-            self.critics_target.follow(cfg.tau)
+            self.critics_target.soft_update(cfg.tau)
         elif self.updates % cfg.hard_target_every == 0:
-            self.critics_target.follow(1.0)
+            self.critics_target.soft_update(1.0)
         return {
             "critic_loss": float(np.vdot(error, error)) / size,
             "q": float(q.sum()) / q.size,
@@ -227,6 +233,6 @@ class SAC(Agent):
         }
 
     def _draw(self, heads: Array, rng: Normals) -> Sample:
-        """Actions drawn, for the actor's heads [B, 2 n_act]."""
+        """Sample actions for the actor's outputs, [B, 2 n_act]."""
         noise = rng(len(heads), self.n_act)
         return sample(heads, noise, self.settings.log_std, self.actor.pool)

@@ -1,7 +1,7 @@
-"""The squashed Gaussian policy a = tanh(u), u ~ N(mean, std), with its gradients by hand.
+"""The squashed Gaussian policy a = tanh(u), u ~ N(mean, std), and its analytic gradients.
 
-Haarnoja et al. 2018, appendix C. Everything is elementwise over [B, n_act] but the log-density,
-which is summed over the action: [B, 1].
+See Haarnoja et al. 2018, appendix C. All operations are elementwise over [B, n_act] except the
+log-density, which is summed over the action: [B, 1].
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ LogStdRule = Literal["clamp", "tanh"]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Actions drawn, their log-densities, and what the gradient needs.
+    """Sampled actions, their log-densities, and the values that the gradient needs.
 
     Attributes:
         action: [B, n_act], in (-1, 1) up to rounding.
         log_density: [B, 1], log pi(a | s).
         noise: [B, n_act], the standard normal draws.
         std: [B, n_act].
-        slope: [B, n_act], d log_std / d head.
+        slope: [B, n_act], d log_std / d head; head is the unbounded log_std.
     """
 
     action: Array
@@ -37,37 +37,37 @@ class Sample:
 def sample(
     heads: Array, noise: Array, rule: LogStdRule, pool: _native.Pool | None = None
 ) -> Sample:
-    """A = tanh(mean + std eps) and log pi(a).
+    """Sample actions a = tanh(mean + std eps) and compute log pi(a).
 
-    log_std = min(max(head, -20), 2) ("clamp"), or -5 + 3.5 (tanh(head) + 1), between -5 and 2
-    ("tanh", RLx2).
+    log_std is min(max(head, -20), 2) for the rule "clamp". For the rule "tanh", from RLx2, it is
+    -5 + 3.5 (tanh(head) + 1), between -5 and 2.
 
     log pi(a) = sum_j [-eps_j^2 / 2 - log_std_j - log(2 pi) / 2 - log(1 - tanh(u_j)^2)], with
-    log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|))), which stays finite for any u.
+    log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|))), which is finite for every u.
 
     Args:
-        heads: [B, 2 n_act], the network's output: means, then what log_std follows from.
-        noise: [B, n_act], standard normal.
-        rule: how log_std follows from its head.
-        pool: the threads that compute; None: the default pool's.
+        heads: [B, 2 n_act], the network's output: the means, then the unbounded log_std.
+        noise: [B, n_act], eps, standard normal.
+        rule: how log_std is bounded.
+        pool: the thread pool; None: the default pool.
     """
     action, log_density, std, slope = _native.squashed_normal(heads, noise, rule == "tanh", pool)
     return Sample(action, log_density, noise, std, slope)
 
 
 def gradient(drawn: Sample, d_action: Array, d_log_density: float) -> Array:
-    """dL/d heads, [B, 2 n_act], with the noise held fixed (the reparameterisation trick).
+    """Compute dL/d heads, [B, 2 n_act], with the noise held fixed (the reparameterisation trick).
 
     d a / d u = 1 - a^2;  d log pi / d u = 2 a;  d u / d mean = 1;  d u / d log_std = std eps;
-    d log pi / d log_std = -1 besides what goes through u.
+    d log pi / d log_std = -1 in addition to its effect through u.
 
     Args:
-        drawn: from sample.
+        drawn: the value returned by sample.
         d_action: float32 [B, n_act], dL/d a.
-        d_log_density: dL/d log pi, the same for all.
+        d_log_density: dL/d log pi, the same for all samples.
 
     Raises:
-        ValueError, TypeError: shapes or dtypes do not fit.
+        ValueError, TypeError: shapes or dtypes do not match.
     """
     return _native.squashed_normal_gradient(
         drawn.action, drawn.std, drawn.noise, drawn.slope, d_action, d_log_density

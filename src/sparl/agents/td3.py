@@ -1,17 +1,17 @@
 """TD3: twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, algorithm 1).
 
-DS-TD3 and Static-TD3 (Sokar et al. 2021) are this file with other learners and targets: which
-connections exist, and how they change, is not an agent's business.
+DS-TD3 and Static-TD3 (Sokar et al. 2021) use this file with other learners and targets. The agent
+does not know which connections of its networks exist or when they change.
 
 Departures
-    From the TD3 paper, as its authors' later code and Sokar et al. have it:
-    * networks 256-256 (the paper: 400-300);
-    * L2 weight decay 2e-4 in the gradient of every parameter, biases included;
-    * the first 25,000 steps take uniformly random actions (the paper: 10,000 or 1,000).
+    From the TD3 paper, following its authors' later code and Sokar et al.:
+    * The hidden layers have 256 units each (the paper: 400 and 300).
+    * The gradient of every parameter, biases included, contains L2 weight decay of 2e-4.
+    * The first 25,000 steps take uniformly random actions (the paper: 10,000 or 1,000).
     From Sokar et al.'s released code:
-    * actions are in [-1, 1] everywhere here and are scaled at the environment; there the critic
-      sees them in the environment's units (Humanoid: within 0.4);
-    * the noise clip and all noises are in units of the scaled action.
+    * Actions are in [-1, 1] and are scaled at the environment. In the released code the critic
+      reads them in the environment's units (Humanoid: at most 0.4).
+    * The noise clip and all noises are in units of the action in [-1, 1].
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sparl.types import Array
 
 @dataclass(frozen=True)
 class TD3Settings:
-    """The numbers of the algorithm. Noises are in units of the action scaled to [-1, 1]."""
+    """Hyperparameters of TD3; noises are in units of the action in [-1, 1]."""
 
     critics: int = 2
     tau: float = 0.005
@@ -44,7 +44,7 @@ class TD3Settings:
 
 
 class TD3(Agent):
-    """An actor, an ensemble of critics (two in the paper), and a target of each."""
+    """A deterministic actor, an ensemble of critics (two in the paper), and a target of each."""
 
     settings: TD3Settings
     settings_type = TD3Settings
@@ -60,7 +60,10 @@ class TD3(Agent):
 
     @classmethod
     def network_roles(cls, settings: TD3Settings, n_obs: int, n_act: int) -> dict[str, NetworkRole]:
-        """Return pi(s), [B, n_obs] -> [B, n_act], and Q(s, a), [B, n_obs + n_act] -> [E, B, 1]."""
+        """Return the roles of the actor, pi(s), and of the critics, Q_i(s, a).
+
+        The actor maps [B, n_obs] to [B, n_act], the critics map [B, n_obs + n_act] to [E, B, 1].
+        """
         actor = NetworkRole(
             n_obs, n_act, "actor", "tanh", target=True, update_period=settings.policy_delay,
             first_gradient_input=n_obs,
@@ -77,10 +80,10 @@ class TD3(Agent):
     ) -> float:
         """Count the multiply-adds of one update, per sample of the batch.
 
-        Counted: both targets' passes, the critics' pass and gradients, and every policy_delay
-        updates the actor's pass and gradients and what they need of the first critic: its pass,
-        and its input gradient for the action alone. The leftovers (about 4 %) in DS's targets are
-        not.
+        Every update counts the forward passes of both targets and the forward pass and gradients
+        of the critics. Every policy_delay-th update adds the forward pass and gradients of the
+        actor, the forward pass of the first critic, and its gradient with respect to the action.
+        The leftover connections in DS's targets (about 4 %) are not counted.
         """
         actor, critic, n = sizes["actor"], sizes["critics"], settings.critics
         q, a = critic.connections, actor.connections
@@ -90,17 +93,18 @@ class TD3(Agent):
         return critic_update + actor_update / settings.policy_delay
 
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """The action to take in a state, [n_obs], and the noise-free one, [n_act] each."""
+        """Return the exploratory and the noise-free action, [n_act] each, in a state [n_obs]."""
         noise_free = self.actor(observation[np.newaxis])[0]
         # Exploration: a = clip(pi(s) + eps, -1, 1), eps ~ N(0, sigma)
         noise = self._noise(self.exploration_rng, noise_free, self.settings.exploration_noise)
         return _clip(noise_free + noise, 1), noise_free
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One update of the critics; every policy_delay-th also of the actor and the targets.
+        """Update the critics and, every policy_delay-th time, the actor and all targets.
 
         Returns:
-            critic_loss, summed over the critics; q, their mean; actor_loss, where due.
+            critic_loss, the sum of the critics' losses; q, the mean of their outputs; and
+            actor_loss, if the actor was updated.
         """
         cfg = self.settings
         self.updates += 1
@@ -112,7 +116,7 @@ class TD3(Agent):
         noise = self._noise(self.target_rng, next_action, cfg.target_noise)
         next_action = _clip(next_action + _clip(noise, cfg.noise_clip), 1)
 
-        # Clipped double Q: y = R + discount * min_i Q_i'(s', a')
+        # Clipped double Q-learning: y = R + discount * min_i Q_i'(s', a')
         next_q = smallest(self.critics_target(next_observation, next_action))
         y = batch.reward + batch.discount * next_q
 
@@ -126,7 +130,7 @@ class TD3(Agent):
         }
 
         if self.updates % cfg.policy_delay == 0:
-            # Actor: maximise mean Q_1(s, pi(s))
+            # Deterministic policy gradient: maximise mean Q_1(s, pi(s))
             action, actor_trace = self.actor.forward(observation)
             q1, d_action = self.critics.value_and_input_gradient(
                 observation, action, weight=-1 / len(action), member=0
@@ -134,9 +138,9 @@ class TD3(Agent):
             self.actor_learner.step(actor_trace, d_action, self.updates)
             record["actor_loss"] = -float(q1.sum()) / q1.size
 
-            # Targets: theta' = tau theta + (1 - tau) theta'
-            self.actor_target.follow(cfg.tau)
-            self.critics_target.follow(cfg.tau)
+            # Soft update of the targets: theta' = tau theta + (1 - tau) theta'
+            self.actor_target.soft_update(cfg.tau)
+            self.critics_target.soft_update(cfg.tau)
         return record
 
     @staticmethod

@@ -29,8 +29,8 @@ PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "forward": ((Network, "forward"), (Network, "__call__")),
     "gradients": (),
     "Adam": (),
-    "target": ((SharedPatternTarget, "follow"),),
-    "target rule": ((OwnPatternTarget, "follow"),),
+    "target": ((SharedPatternTarget, "soft_update"),),
+    "target rule": ((OwnPatternTarget, "soft_update"),),
     "evolution": ((SparseLearner, "_propose"), (SparseLearner, "_rewire")),
 }
 CONFIGURATIONS: dict[str, dict[str, Any]] = {

@@ -18,17 +18,19 @@ GrownMoments = Literal["factored", "mean", "zero"]
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015) with L2 in the gradient and bias correction by a global step.
+    """Adam (Kingma & Ba 2015) with L2 in the gradient; bias correction counts the network's steps.
 
     Args:
-        layout: of the parameters.
+        layout: layout of the parameters.
         learning_rate: step size.
-        weight_decay: L2 coefficient, added to the gradient of weights and biases alike.
-        grown_moments: second moment of a grown connection; the first is zero.
-            "factored": the mean of its output's connections times the mean of its input's, over
-            the layer's mean, the rank-one estimate of Adafactor (Shazeer & Stern 2018), so 0
-            where one of the two has been silent;
-            "mean": the layer's mean; "zero".
+        weight_decay: L2 coefficient; weight_decay times the parameter is added to the gradient of
+            weights and biases.
+        grown_moments: initial second moment of a grown connection; its first moment is 0.
+            "factored": the rank-one estimate of Adafactor (Shazeer & Stern 2018), the mean over
+            the connections of its output times the mean over those of its input, divided by the
+            layer's mean; it is 0 if one of the two means is 0.
+            "mean": the layer's mean.
+            "zero": 0.
     """
 
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
@@ -46,7 +48,7 @@ class Adam:
 
     @property
     def m(self) -> Array:
-        """First moments, float32 [layout.parameters], once nothing changes them any more."""
+        """First moments, float32 [layout.parameters], after pending work has finished."""
         return self._m.to_read()
 
     @m.setter
@@ -55,7 +57,7 @@ class Adam:
 
     @property
     def v(self) -> Array:
-        """Second moments, likewise."""
+        """Second moments, float32 [layout.parameters], after pending work has finished."""
         return self._v.to_read()
 
     @v.setter
@@ -63,11 +65,11 @@ class Adam:
         self._v = PendingArray(moments)
 
     def step(self, network: Network, trace: Trace, output_gradient: Array) -> None:
-        """One step of the network's parameters, in place, down their gradient.
+        """Update the network's parameters in place by one step.
 
         Args:
-            network: of this layout.
-            trace: of a forward pass with its parameters.
+            network: a network of this layout.
+            trace: trace of a forward pass with its current parameters.
             output_gradient: dL/d output, float32, of the output's shape.
 
         Raises:
@@ -81,13 +83,18 @@ class Adam:
         self.steps += 1
 
     def rewire(self, to: Layout, rewirings: Mapping[Place, Rewiring]) -> None:
-        """Move the moments to another layout; surviving connections keep theirs."""
+        """Move the moments to another layout; surviving connections keep their moments."""
         old, self.layout = self.layout, to
         self.m = old.carry(self.m, to, rewirings)
         self.v = old.carry(self.v, to, rewirings, grown=self._grown_v)
 
     def _grown_v(self, rewiring: Rewiring, v: Array) -> float | Array:
-        """What grown connections get, float32 [grown], from the layer's v in canonical order."""
+        """Return the second moments of grown connections, float32 [grown].
+
+        Args:
+            rewiring: change of the layer's pattern.
+            v: second moments of the layer before it, in canonical order.
+        """
         mean = float(v.mean(dtype=np.float64)) if v.size else 0.0
         if self.grown_moments == "zero" or mean == 0.0:
             return 0.0
@@ -99,7 +106,7 @@ class Adam:
         return (by_output * by_input / mean).astype(np.float32)
 
     def state(self) -> State:
-        """Moments in canonical order, and the number of steps."""
+        """Return the moments in canonical order and the number of steps."""
         state: State = {"steps": self.steps}
         for name, moments in (("m", self.m), ("v", self.v)):
             for key, value in self.layout.to_state(moments).items():
@@ -108,10 +115,11 @@ class Adam:
         return state
 
     def restore(self, state: State, layout: Layout) -> None:
-        """Take over a state whose moments belong to this layout.
+        """Restore a state whose moments belong to this layout.
 
         Raises:
-            KeyError, ValueError: something is missing, of another size, or cannot be.
+            KeyError: an entry is missing.
+            ValueError: an array has another size, or a second moment is negative.
         """
         self.layout = layout
         self.steps = int(state["steps"])
@@ -127,7 +135,7 @@ class Adam:
 def _means(
     values: Array, group: NDArray[np.int64], groups: int, empty: float
 ) -> NDArray[np.float64]:
-    """The mean of the values of each group, float64 [groups]; `empty` for a group of none."""
+    """Return the mean of the values of each group, float64 [groups]; `empty` for empty groups."""
     count = np.bincount(group, minlength=groups)
     total = np.bincount(group, weights=values, minlength=groups)
     return np.where(count > 0, total / np.maximum(count, 1), empty)

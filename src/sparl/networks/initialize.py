@@ -1,4 +1,4 @@
-"""Initial parameters."""
+"""Initialisation of parameters."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sparl.types import Array
 
 
 def uniform_fan_in(layout: Layout, rng: Generator) -> Array:
-    """Weights and biases uniform within 1/sqrt(n_in), n_in the layer's full number of inputs.
+    """Draw weights and biases uniformly within +-1/sqrt(n_in), n_in the dense layer's inputs.
 
-    The bound of TD3's released code (PyTorch's default for linear layers). A sparse layer draws
-    the same distribution for its existing connections and is not rescaled (Sokar et al. 2021).
+    This is the bound of TD3's released code (PyTorch's default for linear layers). The existing
+    connections of a sparse layer have the same distribution, without rescaling (Sokar et al. 2021).
 
     Returns:
         float32 [layout.parameters].
@@ -28,7 +28,11 @@ def uniform_fan_in(layout: Layout, rng: Generator) -> Array:
 
 
 def xavier_uniform(layout: Layout, rng: Generator) -> Array:
-    """Weights uniform within sqrt(6 / (n_in + n_out)), of the full layer; biases 0."""
+    """Draw weights uniformly within +-sqrt(6 / (n_in + n_out)) of the dense layer; biases are 0.
+
+    Returns:
+        float32 [layout.parameters].
+    """
     flat = np.zeros(layout.parameters, np.float32)
     for place, pattern in layout:
         bound = xavier_bound(pattern.n_in, pattern.n_out)
@@ -38,9 +42,12 @@ def xavier_uniform(layout: Layout, rng: Generator) -> Array:
 
 
 def orthogonal(layout: Layout, rng: Generator) -> Array:
-    """Matrices with orthonormal rows or columns (Saxe et al. 2014), existing connections kept.
+    """Draw matrices with orthonormal rows or columns (Saxe et al. 2014); biases are 0.
 
-    Biases are 0. Needs each matrix once in full, [n_out, n_in].
+    A layer gets the entries of a dense matrix [n_out, n_in] at its existing connections.
+
+    Returns:
+        float32 [layout.parameters].
     """
     flat = np.zeros(layout.parameters, np.float32)
     for place, pattern in layout:
@@ -50,17 +57,17 @@ def orthogonal(layout: Layout, rng: Generator) -> Array:
 
 
 def fan_in_bound(n_in: int, n_out: int) -> float:
-    """1/sqrt(n_in)."""
+    """Return 1 / sqrt(n_in)."""
     return float(1 / np.sqrt(n_in))
 
 
 def xavier_bound(n_in: int, n_out: int) -> float:
-    """sqrt(6 / (n_in + n_out))."""
+    """Return sqrt(6 / (n_in + n_out))."""
     return float(np.sqrt(6 / (n_in + n_out)))
 
 
 def orthogonal_matrix(n_in: int, n_out: int, rng: Generator) -> Array:
-    """float32 [n_out, n_in], uniform over matrices with orthonormal rows or columns."""
+    """Draw a uniform matrix with orthonormal rows or columns, float32 [n_out, n_in]."""
     tall = rng.standard_normal((max(n_in, n_out), min(n_in, n_out)))
     q, r = np.linalg.qr(tall)
     q = q * np.sign(np.diag(r))  # makes the distribution uniform

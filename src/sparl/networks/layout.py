@@ -1,4 +1,4 @@
-"""Layout: where the parameters of a network, or of an ensemble of networks, lie."""
+"""Layout: the order of the parameters of a network or of an ensemble in one flat array."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Place = tuple[int, int]  # (member of the ensemble, layer)
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Parameters of one kind of one layer, which lie together.
+    """Parameters of one kind in one layer, contiguous in the flat array.
 
     Attributes:
-        place: whose they are.
+        place: member and layer.
         name: "weight" or "bias".
-        where: in the flat array.
-        pattern: whose connections they belong to, one each; None: they are no connections.
+        where: slice of the flat array.
+        pattern: the connections, one parameter each; None: the parameters are not connections.
     """
 
     place: Place
@@ -49,23 +49,23 @@ class Block:
 
 
 class Layout:
-    """Where every parameter of an ensemble of networks of one spec lies in one flat array.
+    """The order of all parameters of an ensemble of networks of one spec in one flat array.
 
-    The flat array holds, member by member and layer by layer, the layer's blocks; those with a
-    pattern in kernel order. Immutable: a rewiring makes another layout that shares unchanged
-    layers.
+    The flat array contains the blocks of each layer, ordered by member and layer. Blocks with a
+    pattern are in kernel order. A layout is immutable: a rewiring creates another layout, which
+    shares the unchanged layers.
 
     Args:
-        spec: of each member.
-        patterns: of each layer that has one, for every member.
-        first_gradient_input: inputs before it are never differentiated.
-        share: a layout whose native layers are used again where the pattern is the same object.
+        spec: spec of each member.
+        patterns: pattern of each layer that has one, for every member.
+        first_gradient_input: gradients are not computed for inputs before this one.
+        share: a layout whose native layers are reused where the pattern is the same object.
 
     Attributes:
         blocks: all parameters, by key, in the order of the flat array.
 
     Raises:
-        ValueError: patterns do not fit the spec.
+        ValueError: a pattern is missing or does not have the shape of its layer.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Layout:
         self.first_gradient_input = first_gradient_input
         self.members = 1 + max((member for member, _ in patterns), default=-1)
         shared = share._layer_of if share else {}
-        # By pattern and first differentiated input: everything that a native layer depends on.
+        # A native layer depends only on the pattern and on the first input with a gradient.
         self._layer_of: dict[tuple[Pattern, int], _native.Layer] = {}
         for place, pattern in self:
             first = self._first_gradient_input(place)
@@ -98,7 +98,7 @@ class Layout:
         first_gradient_input: int = 0,
         share: Layout | None = None,
     ) -> Layout:
-        """The layout of multilayer perceptrons, from the patterns of each member's layers."""
+        """Return the layout of multilayer perceptrons from the patterns of each member's layers."""
         return cls(
             mlp([(p.n_in, p.n_out, p.connections) for p in members[0]], output),
             {
@@ -111,11 +111,11 @@ class Layout:
         )
 
     def with_patterns(self, patterns: Mapping[Place, Pattern], share: Layout) -> Layout:
-        """The layout of the same networks with other patterns."""
+        """Return the layout of the same networks with other patterns."""
         return Layout(self.spec, patterns, self.first_gradient_input, share)
 
     def _native_layers(self) -> list[list[_native.Layer]]:
-        """The layers of each member."""
+        """Return the native layers of each member."""
         layers: list[list[_native.Layer]] = []
         for member in range(self.members):
             layers.append([])
@@ -158,44 +158,44 @@ class Layout:
         return int(self.stack.parameters)
 
     def __iter__(self) -> Iterator[tuple[Place, Pattern]]:
-        """The patterns and their places; layers without a pattern are left out."""
+        """Iterate over the places and patterns of all layers that have a pattern."""
         return iter(self.patterns.items())
 
     def pattern(self, place: Place) -> Pattern:
-        """The pattern at a place."""
+        """Return the pattern at a place."""
         return self.patterns[place]
 
     def native(self, place: Place) -> _native.Layer:
-        """The native layer at a place."""
+        """Return the native layer at a place."""
         return self._layer_of[self.pattern(place), self._first_gradient_input(place)]
 
     def _first_gradient_input(self, place: Place) -> int:
         return 0 if place[1] else self.first_gradient_input
 
     def block(self, place: Place, name: str = "weight") -> Block:
-        """A block of the layer at a place."""
+        """Return a block of the layer at a place."""
         return self.blocks["member{}.layer{}.{}".format(*place, name)]
 
     def read(self, flat: Array, place: Place, name: str = "weight") -> Array:
-        """A copy of a block's values, of one with a pattern in canonical order."""
+        """Return a copy of a block's values, in canonical order if the block has a pattern."""
         return self.read_block(flat, self.block(place, name))
 
     def write(self, flat: Array, place: Place, values: Array, name: str = "weight") -> None:
-        """Put a block's values, of one with a pattern in canonical order, where they belong."""
+        """Write a block's values, given in canonical order if the block has a pattern."""
         self.write_block(flat, self.block(place, name), values)
 
     def read_block(self, flat: Array, block: Block) -> Array:
-        """As read."""
+        """Return a copy of a block's values; see read."""
         values = flat[block.where].copy()
         if block.pattern is not None:
             values[self.native(block.place).canonical_index] = flat[block.where]
         return values
 
     def write_block(self, flat: Array, block: Block, values: Array) -> None:
-        """As write.
+        """Write a block's values; see write.
 
         Raises:
-            ValueError: there are more or fewer values than parameters.
+            ValueError: the number of values differs from the number of parameters.
         """
         if np.shape(values) != (block.size,):
             raise ValueError(f"{block.key} has shape {np.shape(values)}, must have ({block.size},)")
@@ -204,7 +204,7 @@ class Layout:
         flat[block.where] = values
 
     def rewired(self, rewirings: Mapping[Place, Rewiring]) -> Layout:
-        """The layout with some layers' patterns replaced."""
+        """Return the layout with some layers' patterns replaced."""
         new = {place: rewiring.new for place, rewiring in rewirings.items()}
         return self.with_patterns({**self.patterns, **new}, share=self)
 
@@ -215,13 +215,17 @@ class Layout:
         rewirings: Mapping[Place, Rewiring],
         grown: Callable[[Rewiring, Array], float | Array] = lambda rewiring, old: 0.0,
     ) -> Array:
-        """A flat array of this layout in the order of another that came from these rewirings.
+        """Move the values of a flat array of this layout to another layout.
 
         Args:
             flat: float32 [parameters].
             to: the layout after the rewirings.
-            rewirings: what changed between the two layouts.
-            grown: from a layer's rewiring and old values, what its grown connections get.
+            rewirings: the differences between the two layouts.
+            grown: function of a layer's rewiring and old values that returns the values of its
+                grown connections.
+
+        Returns:
+            float32 [to.parameters]; surviving connections keep their values.
         """
         out = np.empty(to.parameters, np.float32)
         for key, block in self.blocks.items():
@@ -234,7 +238,7 @@ class Layout:
         return out
 
     def difference(self, to: Layout) -> dict[Place, Rewiring]:
-        """The rewirings that lead from this layout to another of the same spec."""
+        """Return the rewirings that turn this layout into another one of the same spec."""
         return {
             place: Rewiring(pattern, to.pattern(place))
             for place, pattern in self
@@ -242,7 +246,7 @@ class Layout:
         }
 
     def to_state(self, flat: Array) -> State:
-        """Patterns and parameters by name, in canonical order."""
+        """Return patterns and parameters by name, in canonical order."""
         state: State = {}
         for key, block in self.blocks.items():
             if block.pattern is not None:
@@ -251,11 +255,11 @@ class Layout:
         return state
 
     def from_state(self, state: State) -> tuple[Layout, Array]:
-        """The inverse of to_state, for networks of this spec; patterns may differ.
+        """Invert to_state for networks of this spec; patterns may differ from this layout's.
 
         Raises:
-            KeyError: something is missing.
-            ValueError: sizes or a pattern are wrong.
+            KeyError: an entry is missing.
+            ValueError: an array has the wrong size, or a pattern is invalid.
         """
         patterns = {}
         for block in self.blocks.values():

@@ -1,4 +1,4 @@
-"""Network: stores and computes existing connections, of one network or of an ensemble."""
+"""Network: parameters and passes of a sparse network or of an ensemble of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Input = Array | PackedInput
 
 @dataclass(eq=False, slots=True)
 class Trace:
-    """What a forward pass leaves for the backward passes of the network that made it.
+    """The activations of a forward pass, which backward passes need.
 
-    It belongs to the parameters and the topology of that pass. Using it once they have changed is
-    an error.
+    It is valid until the parameters or the topology of the network change; a later use raises
+    ValueError.
 
     Attributes:
-        network: that made it.
-        changes: of the network's parameters until then.
+        network: the network that computed the pass.
+        changes: number of changes of the network's parameters before the pass.
         native: the activations.
     """
 
@@ -35,16 +35,16 @@ class Trace:
 
 
 class Network:
-    """A network or an ensemble of equally shaped ones: stores and computes its connections.
+    """A network, or an ensemble of networks of equal shape, that stores only its connections.
 
     Args:
-        layout: where its parameters lie.
+        layout: the order of its parameters.
         parameters: float32 [layout.parameters].
         ensemble: outputs have a leading axis of members, [E, B, n_out]; else [B, n_out].
-        pool: the threads that compute; None: the default pool's.
+        pool: the thread pool; None: the default pool.
 
     Attributes:
-        pending: the parameters, and the work that may still write or read them.
+        pending: the parameters, with pending work that may still read or write them.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Network:
         self.layout = layout
         self.ensemble = ensemble
         self.pool = pool
-        self._changes = 0  # of the parameters
+        self._changes = 0  # number of changes of the parameters
         self.parameters = parameters
 
     @property
     def parameters(self) -> Array:
-        """Float32 [layout.parameters], once nothing changes them any more."""
+        """Parameters, float32 [layout.parameters], after pending work has finished."""
         return self.pending.to_read()
 
     @parameters.setter
@@ -72,46 +72,47 @@ class Network:
         self._changes += 1
 
     def forward(self, *inputs: Input) -> tuple[Array, Trace]:
-        """Compute outputs and keep what backward passes need.
+        """Compute outputs, and a trace for backward passes.
 
         Args:
-            inputs: float32 [B, n_i] each, joined along features.
+            inputs: float32 [B, n_i] each, concatenated along features.
 
         Returns:
-            float32 [E, B, n_out] for an ensemble, else [B, n_out].
+            The outputs, float32 [E, B, n_out] for an ensemble, else [B, n_out]; and the trace.
 
         Raises:
-            ValueError, TypeError: shapes, dtypes or memory order do not fit.
+            ValueError, TypeError: a shape, dtype or memory order does not match.
         """
         output, trace = self.layout.stack.forward(self.parameters, inputs, self.pool)
         return output if self.ensemble else output[0], Trace(self, self._changes, trace)
 
     def __call__(self, *inputs: Input) -> Array:
-        """The outputs alone, bit for bit those of forward."""
+        """Compute the outputs without a trace; they equal those of forward bit for bit."""
         output: Array = self.layout.stack.outputs(self.parameters, inputs, self.pool)
         return output if self.ensemble else output[0]
 
     def value_and_input_gradient(
         self, *inputs: Input, weight: float, member: int | None = None
     ) -> tuple[Array, Array]:
-        """The smallest output of an ensemble, or that of a member, and how it changes with inputs.
+        """Compute the smallest output of an ensemble, or a member's, and its input gradient.
 
-        Of members that are equal each has its share of the gradient. Both in one pass that leaves
-        no trace.
+        Members with equal outputs share the gradient equally. Both results come from one pass,
+        without a trace.
 
         Args:
-            inputs: float32 [B, n_i] each, joined along features.
-            weight: of the sum that is differentiated.
-            member: of an ensemble, this one alone.
+            inputs: float32 [B, n_i] each, concatenated along features.
+            weight: factor of the gradient.
+            member: use the output of this member of an ensemble; None: the smallest output.
 
         Returns:
-            value, float32 [B, 1], NaN where a member is, and d weight sum(value) / d inputs from
-            layout.first_gradient_input on, float32 [B, inputs].
+            value, float32 [B, 1], NaN where a member's output is NaN; and the gradient of
+            weight * sum(value) with respect to the inputs from layout.first_gradient_input on,
+            float32 [B, inputs].
 
         Raises:
-            ValueError: the network has not one linear output.
+            ValueError: the network does not have exactly one output, or it is not linear.
             IndexError: there is no such member.
-            ValueError, TypeError: inputs do not fit, as of forward.
+            ValueError, TypeError: inputs do not match; see forward.
         """
         stack = self.layout.stack
         return stack.value_and_input_gradient(self.parameters, inputs, weight, member, self.pool)
@@ -128,21 +129,21 @@ class Network:
         epsilon: float,
         weight_decay: float,
     ) -> None:
-        """One step of Adam, in place, which may be pending when this returns.
+        """Apply one step of Adam in place; it may be unfinished when this method returns.
 
         Args:
-            trace: of a forward pass with these parameters.
+            trace: trace of a forward pass with the current parameters.
             output_gradient: dL/d output, float32, of the output's shape.
-            moments: first and second, float32 [parameters], changed with the parameters.
-            step: counts from 1.
+            moments: first and second moments, float32 [parameters] each, updated in place.
+            step: number of the step, counted from 1.
             learning_rate: step size.
-            beta1: of the first moments.
-            beta2: of the second moments.
-            epsilon: added to the denominator.
-            weight_decay: L2 coefficient.
+            beta1: decay rate of the first moments.
+            beta2: decay rate of the second moments.
+            epsilon: constant added to the denominator.
+            weight_decay: L2 coefficient, added to the gradient.
 
         Raises:
-            ValueError: the trace does not belong to the network as it is.
+            ValueError: the trace does not belong to the current network.
         """
         native, changed = self._checked(trace), (self.pending, *moments)
         parameters, m, v = (array.to_write() for array in changed)
@@ -157,16 +158,18 @@ class Network:
     def gradient_factors(
         self, trace: Trace, output_gradient: Array, place: Place
     ) -> tuple[Array, Array]:
-        """DY float32 [n_out, B] and X float32 [n_in, B] of a layer; dL/dW = dY X^T, dense.
+        """Compute dY, float32 [n_out, B], and X, float32 [n_in, B], of a layer.
+
+        The dense weight gradient of the layer is dL/dW = dY X^T.
 
         Raises:
-            ValueError: as of adam_step.
+            ValueError: the trace does not belong to the current network.
         """
         d, native = _members(output_gradient), self._checked(trace)
         return self.layout.stack.gradient_factors(self.parameters, native, d, *place, self.pool)
 
     def _checked(self, trace: Trace) -> _native.Trace:
-        """What is in a trace, if it belongs to the network as it is."""
+        """Return the native trace; raise ValueError unless it belongs to the current network."""
         if trace.network is not self:
             raise ValueError("the trace comes from another network; run forward on this one")
         if trace.changes != self._changes:
@@ -177,15 +180,15 @@ class Network:
         return trace.native
 
     def copy(self) -> Network:
-        """Another network with the same layout and its own parameters."""
+        """Return a network with the same layout and a copy of the parameters."""
         return Network(self.layout, self.parameters.copy(), ensemble=self.ensemble, pool=self.pool)
 
     def state(self) -> State:
-        """Patterns, weights and biases in canonical order, by name."""
+        """Return patterns, weights and biases in canonical order, by name."""
         return self.layout.to_state(self.parameters)
 
     def restore(self, state: State) -> None:
-        """Take over a state; see Layout.from_state for errors."""
+        """Restore a state; see Layout.from_state for errors."""
         self.layout, self.parameters = self.layout.from_state(state)
 
 

@@ -1,4 +1,4 @@
-"""Arrays that work in the background may still write or read."""
+"""Arrays that pending work may still read or write."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from sparl.types import Array
 
 
 class PendingArray:
-    """A flat array, and the pending work on it: whoever asks for the array waits for that.
+    """A flat array with the pending work on it; accessors block until this work has finished.
 
-    An optimiser's step and a target's update may be unfinished when the call that began them
-    returns. Nobody else needs to know.
+    An optimiser step and a target update may be unfinished when the call that began them returns.
+    The code that accesses the array need not handle this.
     """
 
     def __init__(self, values: Array) -> None:
@@ -19,23 +19,23 @@ class PendingArray:
         self._reading: _native.PendingWork | None = None
 
     def to_read(self) -> Array:
-        """The array, once nothing writes to it any more."""
-        if work := self._writing:  # another thread may wait for it too
+        """Return the array after pending work has finished writing to it."""
+        if work := self._writing:  # another thread may call this at the same time
             work.finish()
             self._writing = None
         return self._values
 
     def to_write(self) -> Array:
-        """The array, once nothing writes to it or reads it any more."""
+        """Return the array after pending work has finished reading and writing it."""
         if work := self._reading:
             work.finish()
             self._reading = None
         return self.to_read()
 
     def written_by(self, work: _native.PendingWork) -> None:
-        """The array is ready when this work is finished."""
+        """Record that this work writes to the array."""
         self._writing = work
 
     def read_by(self, work: _native.PendingWork) -> None:
-        """The array may be written to when this work is finished."""
+        """Record that this work reads the array."""
         self._reading = work

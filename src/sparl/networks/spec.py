@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Activation = Literal["linear", "relu", "tanh"]  # "linear": none
+Activation = Literal["linear", "relu", "tanh"]  # "linear": no activation
 Output = Literal["linear", "tanh"]  # the activation of a multilayer perceptron's last layer
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Y = activation(W x + b).
+    """The layer y = activation(W x + b).
 
     Its parameters are the block "weight", which has a pattern, and the block "bias".
 
     Attributes:
         n_in: number of inputs.
         n_out: number of outputs.
-        connections: how many of the n_in n_out possible ones exist at first.
-        activation: what follows.
+        connections: initial number of connections, of n_in n_out possible ones.
+        activation: function applied to the sums.
     """
 
     n_in: int
@@ -31,7 +31,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A list of layers, each of which reads the outputs of the one before."""
+    """A sequence of layers, each of which reads the outputs of the previous one."""
 
     layers: tuple[Linear, ...]
 
@@ -47,15 +47,15 @@ class NetworkSpec:
 
     @property
     def connections(self) -> int:
-        """How many exist at first, in all layers."""
+        """Initial number of connections of all layers."""
         return sum(layer.connections for layer in self.layers)
 
 
 def mlp(layers: Sequence[tuple[int, int, int]], output: Output) -> NetworkSpec:
-    """A multilayer perceptron with ReLU between its layers.
+    """Return the spec of a multilayer perceptron with ReLU between its layers.
 
     Args:
-        layers: inputs, outputs and connections of each.
+        layers: inputs, outputs and connections of each layer.
         output: activation of the last layer.
     """
     last = len(layers) - 1

@@ -1,4 +1,4 @@
-"""Target networks: how they follow the online network, whose pattern changes."""
+"""Target networks: soft updates from an online network whose pattern changes."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from sparl.types import Array, State
 
 
 class Target(Protocol):
-    """A network that follows another."""
+    """A target network, a slowly changing copy of an online network."""
 
     network: Network
 
     def __call__(self, *inputs: Input) -> Array:
-        """Outputs, as Network gives them."""
+        """Compute the outputs; see Network."""
 
-    def follow(self, tau: float) -> None:
-        """Theta' = tau theta + (1 - tau) theta'; tau = 1 copies."""
+    def soft_update(self, tau: float) -> None:
+        """Compute theta' = tau theta + (1 - tau) theta'; tau = 1 copies the online network."""
 
     def existing(self) -> State:
-        """The connections that exist, and their values."""
+        """Return the existing connections and their values."""
 
     def state(self) -> State:
-        """Everything that later results depend on."""
+        """Return everything that later results depend on."""
 
     def restore(self, state: State) -> None:
-        """Take over a state; the online network has taken over its own before."""
+        """Restore a state; the online network must have been restored before."""
 
 
 class SharedPatternTarget:
-    """Takes the online network's pattern at each target update.
+    """A target that adopts the online network's pattern at each soft update.
 
-    A connection that the online network dropped does not exist in the target; one that it grew
-    enters at tau times its weight.
+    A connection that the online network dropped is removed from the target. A grown connection
+    enters with tau times its weight.
     """
 
     def __init__(self, online: Network) -> None:
@@ -51,14 +51,14 @@ class SharedPatternTarget:
         """Outputs, as Network gives them."""
         return self.network(*inputs)
 
-    def follow(self, tau: float) -> None:
-        """Theta' = tau theta + (1 - tau) theta', over the online network's pattern."""
+    def soft_update(self, tau: float) -> None:
+        """Compute theta' = tau theta + (1 - tau) theta' over the online network's pattern."""
         mine, layout = self.network, self.online.layout
         if mine.layout is not layout:
             rewirings = mine.layout.difference(layout)
             mine.parameters = mine.layout.carry(mine.parameters, layout, rewirings)
             mine.layout = layout
-        _native.follow(mine.pending.to_write(), self.online.parameters, tau, mine.pool)
+        _native.soft_update(mine.pending.to_write(), self.online.parameters, tau, mine.pool)
 
     def existing(self) -> State:
         """The connections that exist, and their values."""
@@ -69,56 +69,56 @@ class SharedPatternTarget:
         return self.network.state()
 
     def restore(self, state: State) -> None:
-        """Take over a state."""
+        """Restore a state."""
         self.network.restore(state)
 
 
-# A stretch of the target's parameters and what it follows: start and end in the target, start and
-# end in the online array; of a layer over a union also the slots to follow, the canonical index of
-# each entry, and the budget.
+# A piece of _native.TargetUpdater: start and end in the target's array, start and end in the online
+# array. A layer over a union also has, for each entry, its slot in the online layer and its
+# canonical index, and the budget.
 _Indices = NDArray[np.uint32] | None
 _Piece = tuple[tuple[int, int], tuple[int, int], _Indices, _Indices, int]
 
 
 class OwnPatternTarget:
-    """Keeps its own pattern, at the budget of the online network, by magnitude.
+    """A target with its own pattern, which keeps the largest magnitudes of each layer.
 
-    Sokar et al. 2021, algorithm 3: after theta' = tau theta + (1 - tau) theta', each layer with
-    more connections than the online layer loses those of smallest magnitude (ties: the lower
-    position goes). Leftovers of connections that the online network dropped fade out while new
-    ones grow in.
+    Sokar et al. 2021, algorithm 3: after theta' = tau theta + (1 - tau) theta', the connections of
+    smallest magnitude are removed from each layer that has more connections than the online layer;
+    among equal magnitudes those at lower positions are removed. The leftovers, connections that
+    the online network dropped, decay while the grown ones increase.
 
-    Stored over the union of the online pattern and the leftovers, rebuilt when the online
-    pattern changes; an entry of the union that was removed has the value 0.
+    The target is stored over the union of the online pattern and the leftovers. The union is
+    rebuilt when the online pattern changes. Removed connections have the value 0 in it.
     """
 
     def __init__(self, online: Network) -> None:
         self.online = online
         self.network = online.copy()
-        self._united_with: Layout | None = online.layout
-        self._follower = self._plan()
+        self._union_of: Layout | None = online.layout  # the online layout that the union includes
+        self._updater = self._plan()
 
     def __call__(self, *inputs: Input) -> Array:
         """Outputs, as Network gives them."""
         return self.network(*inputs)
 
-    def follow(self, tau: float) -> None:
-        """Move towards the online network, then keep the largest magnitudes of each layer."""
-        if self._united_with is not self.online.layout:
-            self._unite()
+    def soft_update(self, tau: float) -> None:
+        """Compute the soft update, then keep the largest magnitudes of each layer."""
+        if self._union_of is not self.online.layout:
+            self._rebuild_union()
         mine, online = self.network.pending, self.online.pending
-        work = self._follower.follow(mine.to_write(), online.to_read(), tau, self.network.pool)
+        work = self._updater.update(mine.to_write(), online.to_read(), tau, self.network.pool)
         mine.written_by(work)
         online.read_by(work)
 
-    def _unite(self) -> None:
-        """Rebuild the union of the online pattern and what exists here."""
+    def _rebuild_union(self) -> None:
+        """Store the target over the union of the online pattern and its own connections."""
         mine, online = self.network, self.online.layout
         patterns: dict[Place, Pattern] = {}
         for place, existing in self._existing_patterns():
             wanted = online.pattern(place)
             positions = union(existing.positions, wanted.positions)
-            # The online pattern itself where nothing is left over: then its layer is shared.
+            # Without leftovers, use the online pattern itself, so that its native layer is shared.
             patterns[place] = (
                 wanted
                 if positions.size == wanted.connections
@@ -128,18 +128,18 @@ class OwnPatternTarget:
         rewirings = mine.layout.difference(layout)
         mine.parameters = mine.layout.carry(mine.parameters, layout, rewirings)
         mine.layout = layout
-        self._united_with = online
-        self._follower = self._plan()
+        self._union_of = online
+        self._updater = self._plan()
 
     def _existing_patterns(self) -> Iterator[tuple[Place, Pattern]]:
-        """Each layer's connections: what a dense target would hold as non-zero."""
+        """Yield each layer's existing connections: the non-zero entries of a dense target."""
         for place, pattern in self.network.layout:
             values = self.network.layout.read(self.network.parameters, place)
             positions = pattern.positions[values != 0]
             yield place, Pattern(pattern.n_in, pattern.n_out, positions)
 
-    def _plan(self) -> _native.Follower:
-        """What follows what; neighbouring stretches that follow one to one become one."""
+    def _plan(self) -> _native.TargetUpdater:
+        """Plan the soft update; adjacent stretches stored in the same order are merged."""
         mine, theirs = self.network.layout, self.online.layout
         pieces: list[_Piece] = []
         for key, block in mine.blocks.items():
@@ -157,28 +157,28 @@ class OwnPatternTarget:
                         wanted.connections,
                     )
                 )
-        return _native.Follower(pieces)
+        return _native.TargetUpdater(pieces)
 
     def existing(self) -> State:
-        """The connections that exist, never more than the budget, and their values."""
+        """Return the existing connections, at most the budget of each layer, and their values."""
         mine = self.network
         layout = mine.layout.with_patterns(dict(self._existing_patterns()), share=mine.layout)
         rewirings = mine.layout.difference(layout)
         return layout.to_state(mine.layout.carry(mine.parameters, layout, rewirings))
 
     def state(self) -> State:
-        """Everything that later results depend on, the union with its zeros included."""
-        return {**self.network.state(), "behind": int(self._united_with is not self.online.layout)}
+        """Return everything that later results depend on, including the zeros of the union."""
+        return {**self.network.state(), "behind": int(self._union_of is not self.online.layout)}
 
     def restore(self, state: State) -> None:
-        """Take over a state."""
+        """Restore a state."""
         self.network.restore(state)
-        self._united_with = None if state["behind"] else self.online.layout
-        self._follower = _native.Follower([]) if state["behind"] else self._plan()
+        self._union_of = None if state["behind"] else self.online.layout
+        self._updater = _native.TargetUpdater([]) if state["behind"] else self._plan()
 
 
 def _add_stretch(pieces: list[_Piece], target: slice, online: slice) -> None:
-    """Follow one to one, as part of the piece before if that does the same."""
+    """Append a stretch stored in the same order; extend the last piece if it is one too."""
     starts = target.start, online.start
     if pieces and pieces[-1][2] is None:
         last = pieces.pop()
@@ -187,7 +187,7 @@ def _add_stretch(pieces: list[_Piece], target: slice, online: slice) -> None:
 
 
 def _sources(mine: Layout, theirs: Layout, place: Place) -> NDArray[np.uint32]:
-    """For each kernel slot of mine, that of the same connection in theirs, or their number."""
+    """Return the slot of each connection of `mine` in `theirs`, or their number if it has none."""
     slot = np.empty(theirs.pattern(place).connections, np.uint32)
     canonical = theirs.native(place).canonical_index
     slot[canonical] = np.arange(canonical.size, dtype=np.uint32)

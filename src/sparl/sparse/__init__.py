@@ -1,1 +1,1 @@
-"""Which connections exist, and how one set of them becomes another."""
+"""Connectivity patterns and their changes."""

@@ -1,4 +1,4 @@
-"""Pattern: which connections of a layer exist."""
+"""Pattern: the existing connections of a layer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Pattern:
         n_in: number of inputs.
         n_out: number of outputs.
         positions: int64 [N], strictly ascending; connection input -> output has the position
-            output * n_in + input. This row-major order is the canonical order of every array
-            of one value per connection.
+            output * n_in + input. Arrays with one value per connection are in this order, the
+            canonical (row-major) order.
 
     Raises:
         ValueError: positions out of range, out of order or repeated.
@@ -42,7 +42,7 @@ class Pattern:
 
     @classmethod
     def dense(cls, n_in: int, n_out: int) -> Pattern:
-        """Every connection."""
+        """Return the pattern with every connection."""
         return cls(n_in, n_out, np.arange(n_in * n_out, dtype=np.int64))
 
     @property
@@ -57,44 +57,44 @@ class Pattern:
 
     @property
     def density(self) -> float:
-        """N / (n_in n_out)."""
+        """Share of the possible connections that exist, N / (n_in n_out)."""
         return self.connections / self.size
 
     @cached_property
     def inputs(self) -> Positions:
-        """int64 [N]: the input of each connection."""
+        """The input of each connection, int64 [N]."""
         return self.positions % self.n_in
 
     @cached_property
     def outputs(self) -> Positions:
-        """int64 [N]: the output of each connection."""
+        """The output of each connection, int64 [N]."""
         return self.positions // self.n_in
 
     def same_as(self, other: Pattern) -> bool:
-        """Whether both have the same shape and connections."""
+        """Return whether both patterns have the same shape and connections."""
         return self is other or (
             (self.n_in, self.n_out) == (other.n_in, other.n_out)
             and np.array_equal(self.positions, other.positions)
         )
 
     def find(self, positions: Positions) -> tuple[Positions, NDArray[np.bool_]]:
-        """Where positions stand in this pattern.
+        """Find positions in this pattern.
 
         Returns:
-            int64 [len(positions)] index into this pattern's positions, meaningful where the
-            second array, bool [len(positions)], says that the connection exists.
+            Indices into this pattern's positions, int64 [len(positions)], and whether each
+            connection exists, bool [len(positions)]; an index is valid only if it does.
         """
         return _native.find_sorted(self.positions, positions)
 
     def overlap(self, other: Pattern) -> float:
-        """Share of this pattern's connections that exist in other; 1 for an empty pattern."""
+        """Return the share of this pattern's connections that exist in other; 1 if it is empty."""
         return float(other.find(self.positions)[1].mean()) if self.connections else 1.0
 
 
 def union(a: Positions, b: Positions) -> Positions:
-    """All positions of either, ascending, each once; both int64 and ascending.
+    """Return the union of two ascending arrays of positions, ascending and without duplicates.
 
-    Sorting two runs is a merge, many times faster than the hashing of numpy.union1d.
+    A stable sort merges the two ascending runs, which is many times faster than numpy.union1d.
     """
     merged = np.concatenate([a, b])
     merged.sort(kind="stable")

@@ -1,7 +1,7 @@
-"""The oracle: every kernel in a few lines of NumPy, in the precision of its inputs.
+"""Reference implementations of the kernels in NumPy, in the precision of their inputs.
 
-Weights are here a dense [n_out, n_in] matrix with zeros where there is no connection. Nothing
-in training imports this module.
+Weights are dense [n_out, n_in] matrices with zeros where there is no connection. Training does not
+import this module.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ Float = NDArray[np.float64]
 
 
 def to_dense(pattern: Pattern, values: NDArray[np.floating]) -> Float:
-    """[n_out, n_in] from one value per connection in canonical order."""
+    """Return [n_out, n_in] from one value per connection in canonical order."""
     dense = np.zeros(pattern.size)
     dense[pattern.positions] = values
     return dense.reshape(pattern.n_out, pattern.n_in)
 
 
 def from_dense(pattern: Pattern, dense: Float) -> Float:
-    """One value per connection, [N], from [n_out, n_in]."""
+    """Return one value per connection, [N], from [n_out, n_in]."""
     return dense.reshape(-1)[pattern.positions]
 
 
 def product(w: Float, bias: Float, x: Float) -> Float:
-    """Y = x W^T + b; x: [B, n_in], y: [B, n_out]."""
+    """Return y = x W^T + b, [B, n_out], for x [B, n_in]."""
     return x @ w.T + bias
 
 
 def weight_gradient(pattern: Pattern, dy: Float, x: Float) -> Float:
-    """G[k] = sum_b dy[b, output_k] x[b, input_k]; [N]."""
+    """Return g[k] = sum_b dy[b, output_k] x[b, input_k], [N]."""
     return from_dense(pattern, dy.T @ x)
 
 
 def input_gradient(w: Float, dy: Float) -> Float:
-    """Dx = dy W; [B, n_in]."""
+    """Return dx = dy W, [B, n_in]."""
     return dy @ w
 
 
 def relu(x: Float) -> Float:
-    """max(x, 0), NaN kept."""
+    """Return max(x, 0); NaN stays NaN."""
     return np.where(x < 0, 0, x)
 
 
@@ -50,7 +50,10 @@ def adam(
     p: Float, g: Float, m: Float, v: Float, step: int, lr: float, decay: float,
     beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8,
 ) -> tuple[Float, Float, Float]:  # fmt: skip
-    """One Adam step with L2 in the gradient (Kingma & Ba 2015, algorithm 1)."""
+    """Return p, m and v after one Adam step with L2 in the gradient.
+
+    See Kingma & Ba 2015, algorithm 1.
+    """
     g = g + decay * p
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2
@@ -59,7 +62,7 @@ def adam(
 
 
 def keep_largest(values: Float, count: int) -> Float:
-    """All but the count largest magnitudes set to 0; of equals the later positions stay."""
+    """Set all except the `count` largest magnitudes to 0; of equal ones the later ones are kept."""
     out = values.copy()
     order = np.argsort(np.abs(values.reshape(-1)), kind="stable")
     out.reshape(-1)[order[: max(values.size - count, 0)]] = 0

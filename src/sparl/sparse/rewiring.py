@@ -1,4 +1,4 @@
-"""Rewiring: the change of one layer's pattern, and the only code that moves values with it."""
+"""Rewiring: a change of one layer's pattern. Only this module moves values between patterns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparl.sparse.pattern import Pattern, Positions
 
 @dataclass(frozen=True, eq=False)
 class Rewiring:
-    """A layer goes from the old pattern to the new one."""
+    """The change of a layer from an old pattern to a new one."""
 
     old: Pattern
     new: Pattern
@@ -24,7 +24,7 @@ class Rewiring:
 
     @property
     def grown(self) -> Positions:
-        """int64: indices, in the new pattern, of connections that the old one lacked."""
+        """Indices, in the new pattern, of the connections that the old one lacks, int64."""
         return np.flatnonzero(~self._stayed[1])
 
     def carry(
@@ -34,11 +34,11 @@ class Rewiring:
 
         Args:
             values: float32 [N old].
-            grown: what connections that were not there get: one value for all, or float32
+            grown: values of the grown connections: one value for all, or float32
                 [len(self.grown)].
 
         Returns:
-            float32 [N new]; a position in both patterns keeps its value.
+            float32 [N new]; connections in both patterns keep their values.
 
         Raises:
             ValueError: values does not have one entry per old connection.
