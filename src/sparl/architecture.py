@@ -1,4 +1,4 @@
-"""How large a run's networks are: layers and connections, before any pattern is drawn."""
+"""The sizes of a run's networks: layers and connections, before patterns are drawn."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Architecture:
     """The networks of a run, by name.
 
     Attributes:
-        networks: their roles and sizes.
-        notes: what the user should be told.
+        networks: roles and sizes of the networks, by name.
+        notes: messages for the user.
     """
 
     networks: Mapping[str, NetworkSize]
@@ -28,27 +28,27 @@ class Architecture:
 
     @property
     def connections(self) -> int:
-        """Weights of all networks, targets not counted."""
+        """Number of weights of all networks, without targets."""
         return sum(network.of_all_members for network in self.networks.values())
 
     @property
     def stored_connections(self) -> int:
-        """Weights of all networks and their targets."""
+        """Number of weights of all networks and their targets."""
         return sum(
             network.of_all_members * (2 if network.role.target else 1)
             for network in self.networks.values()
         )
 
     def densified(self) -> Architecture:
-        """The same layers with every connection."""
+        """Return the same layers with every connection."""
         return Architecture({name: size.densified() for name, size in self.networks.items()})
 
 
 def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
-    """Work out which layers a run's networks have, and how many connections each.
+    """Compute the layers of a run's networks and their numbers of connections.
 
     Raises:
-        UsageError: a sparsity that cannot be met.
+        UsageError: a sparsity is impossible with these layers.
     """
     notes: list[str] = []
     roles = roles_of(config, n_obs, n_act)
@@ -76,7 +76,7 @@ def _layers(config: Config, role: NetworkRole, notes: list[str]) -> Layers:
 def _connections(
     config: Config, network: str, shapes: Sequence[Shape], notes: list[str]
 ) -> list[int]:
-    """Connections of each layer: densities, or lambdas, or a sparsity's share."""
+    """Return the connections of each layer, from densities, lambdas or a sparsity."""
     sizes = [n_in * n_out for n_in, n_out in shapes]
     densities = getattr(config, f"{network}_densities")
     sparsity = getattr(config, f"{network}_sparsity")
@@ -93,11 +93,11 @@ def _connections(
         for index, (w, size) in enumerate(zip(wanted, sizes, strict=True)):
             if w > size:
                 notes.append(
-                    f"{network} layer {index + 1}: its lambda asks for {w:.0f} of {size} "
+                    f"{network} layer {index + 1}: its lambda requests {w:.0f} of {size} "
                     "connections; the layer is dense"
                 )
         return counts
-    # Unless the output is to be sparse too, it stays as it is and the hidden layers share the rest.
+    # Unless sparse_output is set, the output layer is unchanged, and the others share the rest.
     thinned = len(shapes) if config.sparse_output else len(shapes) - 1
     fixed = counts[thinned:]
     room = sum(sizes[:thinned])
@@ -118,7 +118,7 @@ def _connections(
 
 
 def _narrow(layers: Layers, network: str, notes: list[str]) -> Layers:
-    """Dense layers of one width, with as many weights as nearly possible; biases not counted."""
+    """Return dense layers of one width whose number of weights is nearest to that of `layers`."""
     n_in, n_out, hidden = layers[0][0][0], layers[-1][0][1], len(layers) - 1
     wanted = connections(layers)
 

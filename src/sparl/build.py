@@ -1,6 +1,6 @@
-"""From a configuration to an agent: networks, optimisers, targets and topology, from one seed.
+"""Build an agent from a configuration: networks, optimisers, targets and topology.
 
-The only module that knows agents, networks and topology.
+Only this module depends on agents, networks and topology.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sparl.networks.initialize import (
 from sparl.networks.layout import Layout, Place
 from sparl.networks.network import Network, Pool
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
+from sparl.old_names import TOPOLOGY_STREAM
 from sparl.random_streams import stream
 from sparl.sparse.pattern import Pattern
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform, random_pattern
@@ -36,9 +37,12 @@ INITIAL_WEIGHTS = {"uniform": uniform_fan_in, "xavier": xavier_uniform, "orthogo
 
 
 def build_agent(config: Config, architecture: Architecture, pool: Pool | None = None) -> Agent:
-    """Build the agent of a run from its configuration; everything random follows its seed.
+    """Build the agent of a run; all random streams derive from the configuration's seed.
 
-    Its networks compute with the threads of the pool; None: of the default pool.
+    Args:
+        config: configuration of the run.
+        architecture: sizes of the networks.
+        pool: the thread pool of the networks; None: the default pool.
     """
     sizes = architecture.networks
     learners = {name: _learner(config, name, size, pool) for name, size in sizes.items()}
@@ -57,10 +61,10 @@ def build_agent(config: Config, architecture: Architecture, pool: Pool | None = 
 
 
 def schedule(config: Config, network: str) -> Schedule:
-    """Return when a network's topology changes. DS: updates 2, 1002, ... until it is frozen.
+    """Return the schedule of a network's topology updates; for DS 2, 1002, ... until frozen.
 
-    It does not change in the last freeze_fraction of the horizon. Updates begin after the warm-up;
-    on its own clock a network counts every update_period-th of them.
+    There are none in the last freeze_fraction of the horizon. Updates begin after the warm-up. The
+    clock "network" counts only every update_period-th of them.
     """
     every = config.rewire_every_updates
     if every == 0 or config.rewire not in ("both", network):
@@ -86,7 +90,7 @@ def _learner(config: Config, name: str, size: NetworkSize, pool: Pool | None) ->
         Adam(network.layout, config.learning_rate, config.weight_decay, config.grown_moments),
         TopologyMethod.named(config.drop, config.grow, config.density_schedule),
         schedule(config, name),
-        stream(config.seed, f"{name} evolution"),  # its name decides the numbers
+        stream(config.seed, f"{name} {TOPOLOGY_STREAM}"),
         skips_step=config.rewire_skips_step,
         update_period=size.role.update_period,
     )
@@ -115,7 +119,7 @@ def _network(config: Config, name: str, size: NetworkSize, pool: Pool | None) ->
 def _largest(
     config: Config, n_in: int, n_out: int, count: int, rng: Generator
 ) -> tuple[Pattern, Array]:
-    """The largest of a layer's initial weights: where they are, and they themselves."""
+    """Return the pattern and the values of the `count` largest initial weights of a layer."""
     if config.initial_weights == "orthogonal":
         matrix = orthogonal_matrix(n_in, n_out, rng)
         pattern = largest_of_matrix(matrix, count)

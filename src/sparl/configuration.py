@@ -1,4 +1,4 @@
-"""Config: every choice of a run. Frozen, plain values, one line each."""
+"""Config: all settings of a run, as a frozen dataclass of plain values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Config:
-    """Every choice of a run; `sparl.methods.preset` fills it for a method and an environment."""
+    """All settings of a run; `sparl.methods.preset` fills them for a method and an environment."""
 
     method: str = "DS-TD3"
     """Name of the method; see `sparl methods`."""
@@ -21,73 +21,74 @@ class Config:
     horizon_env_steps: int | None = None
     """Horizon of all schedules [environment steps]; None: steps."""
     stop_at: int | None = None
-    """Stop early, the horizon unchanged [environment steps]; None: at steps."""
+    """Stop at this step without changing the horizon [environment steps]; None: stop at steps."""
     run_dir: str | None = None
-    """Folder of the run; None: a new one under runs/."""
+    """Folder of the run; None: a new folder in runs/."""
     overwrite: bool = False
-    """Replace the run that run_dir holds."""
+    """Replace an existing run in run_dir."""
     resume: Literal["no", "auto"] = "no"
-    """auto: go on with the run that run_dir holds, if it holds one; may be called again."""
+    """auto: resume the run in run_dir if there is one, else start it."""
     checkpoint_every_env_steps: int = 50_000
-    """Steps between checkpoints [environment steps]; there is one when a signal stops it too."""
+    """Steps between checkpoints [environment steps]; a run stopped by a signal also writes one."""
     keep_checkpoint: bool = False
-    """Keep the last checkpoint of a finished run, so that it can be trained longer."""
+    """Keep the last checkpoint of a finished run, so that the run can be extended."""
     threads: int | None = None
-    """Threads at most, one where that is faster, and processes that play an evaluation; results do
-    not depend on it. None: all cores, at most 4."""
+    """Maximum number of threads (one is used where it is faster) and of processes of an evaluation;
+    results do not depend on it. None: all cores, at most 4."""
     tensorboard: bool = False
-    """Also write event files for TensorBoard into the run's folder (pip install
+    """Also write event files for TensorBoard to the run's folder (pip install
     'sparl[tensorboard]')."""
 
     settings: Literal["ds", "rlx2"] = "ds"
-    """Base settings of the preset: Sokar et al.'s, or RLx2's (learning rate, batch, ...)."""
+    """Base settings of the preset (learning rate, batch size, ...): Sokar et al.'s or RLx2's."""
     agent: str = "TD3"
-    """The algorithm underneath, TD3 or SAC; it follows from the method."""
+    """The algorithm, TD3 or SAC; determined by the method."""
 
     max_episode_steps: int | None = None
-    """Time limit [environment steps]; None: the environment's own."""
+    """Time limit of an episode [environment steps]; None: the environment's default."""
     contact_forces: Literal["zero", "live"] = "zero"
-    """Ant-v3, Humanoid-v3: contact forces in the observation, zero as presumably they were under
-    MuJoCo 2.0."""
+    """Ant-v3, Humanoid-v3: contact forces in the observation; zero, as they presumably were with
+    MuJoCo 2.0, or live."""
 
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers [units]."""
     lambda_1: float | None = None
-    """First layer: lambda_1 (n_in + n_out) connections; None: density 1."""
+    """The first layer has lambda_1 (n_in + n_out) connections; None: it is dense."""
     lambda_2: float | None = None
-    """Further hidden layers: lambda_2 (n_in + n_out) connections; None: density 1."""
+    """Each further hidden layer has lambda_2 (n_in + n_out) connections; None: they are dense."""
     actor_densities: tuple[float, ...] | None = None
     """Density of each layer of the actor [0-1], instead of the lambdas."""
     critic_densities: tuple[float, ...] | None = None
     """Density of each layer of the critics [0-1], instead of the lambdas."""
     actor_sparsity: float | None = None
-    """Share of the actor's weights left out [0-1], shared out by the allocation."""
+    """Share of the actor's weights that do not exist [0-1]; see allocation."""
     critic_sparsity: float | None = None
-    """Share of the critics' weights left out [0-1], shared out by the allocation."""
+    """Share of the critics' weights that do not exist [0-1]; see allocation."""
     allocation: Literal["scaled_lambdas", "erdos_renyi"] = "scaled_lambdas"
-    """How a sparsity is met: one factor on the hidden layers' lambdas, or ER over all matrices."""
+    """How a sparsity is distributed over layers: the hidden layers' lambdas times one factor, or
+    Erdos-Renyi."""
     sparse_output: bool = False
-    """Whether a sparsity also thins the output layers."""
+    """Whether a sparsity includes the output layers."""
     narrow: bool = False
-    """Dense networks, as narrow as the sparse ones have parameters (Tiny)."""
+    """Use dense networks, narrow enough to have as many weights as the sparse ones (Tiny)."""
     initial_topology: Literal["random", "largest_weights"] = "random"
-    """Which connections exist at first: random ones, or the largest initial weights."""
+    """Initial connections: random ones, or those with the largest initial weights."""
     initial_weights: Literal["uniform", "orthogonal", "xavier"] = "uniform"
-    """uniform: within 1/sqrt(n_in), biases too; orthogonal, Xavier-uniform: biases 0."""
+    """uniform: weights and biases within +-1/sqrt(n_in); orthogonal, xavier (uniform): biases 0."""
 
     rewire: Literal["both", "actor", "critics", "none"] = "both"
-    """Whose topology changes."""
+    """The networks whose topology changes."""
     rewire_every_updates: int = 0
     """Updates between topology updates; 0: the topology never changes."""
     rewire_first_update: int | None = None
-    """Update of the first topology update; None: after rewire_every_updates."""
+    """Update at which the topology first changes; None: rewire_every_updates."""
     rewire_fraction: float = 0.05
-    """Share of a layer's connections that a topology update moves; the first one's if annealed
-    [0-1]."""
+    """Share of a layer's connections that a topology update moves [0-1]; the initial share if
+    annealed."""
     rewire_schedule: Literal["constant", "cosine"] = "constant"
-    """The fraction over time: as it is, or annealed to 0 by a cosine."""
+    """The fraction over time: constant, or annealed to 0 by a cosine."""
     rewire_clock: Literal["agent", "network"] = "agent"
-    """Whose updates count: the agent's, or the network's own."""
+    """The updates that the schedule counts: those of the agent, or of the network."""
     rewire_skips_step: bool = False
     """The network takes no optimiser step on an update where its topology changes."""
     freeze_fraction: float = 0.05
@@ -99,13 +100,13 @@ class Config:
     """Registered rule for the connections to add: random, or gradient (RigL: where the loss has the
     largest gradient)."""
     density_schedule: str = "constant"
-    """Registered schedule of how many connections a layer has over time; constant: as many as at
-    the start."""
+    """Registered schedule of the number of connections of a layer over time."""
     grown_moments: Literal["factored", "mean", "zero"] = "factored"
-    """Second Adam moment of a grown connection: from the means of its input's and its output's
-    connections, the mean of its layer, or zero."""
+    """Initial second moment (Adam) of a grown connection: estimated from the means over the
+    connections of its input and of its output, the mean of its layer, or zero."""
     target_pattern: Literal["shared", "own"] = "shared"
-    """The targets' connections: the online network's, or their own by magnitude (DS alg. 3)."""
+    """The targets' connections: those of the online network, or the largest of their own (DS
+    algorithm 3)."""
 
     learning_rate: float = 1e-3
     """Adam's step size."""
@@ -114,62 +115,62 @@ class Config:
     batch_size: int = 100
     """Transitions per update."""
     replay_capacity: int = 1_000_000
-    """Transitions kept."""
+    """Maximum number of transitions in the replay."""
     warmup_env_steps: int = 25_000
-    """Steps with random actions and without updates [environment steps]."""
+    """Initial steps with random actions and without updates [environment steps]."""
     updates_per_env_step: int = 1
-    """Updates after each step once the warm-up is over."""
+    """Updates after each environment step, after the warm-up."""
     gamma: float = 0.99
     """Discount per environment step."""
     tau: float = 0.005
-    """Share of the online network that a target takes over at each target update."""
+    """Soft update: target = tau online + (1 - tau) target [0-1]."""
     critics: int = 2
-    """Critics; a target takes the smallest of their values."""
+    """Number of critics; a target uses the smallest of their values."""
     policy_delay: int = 2
-    """Updates of the critics per update of actor and targets."""
+    """Updates of the critics per update of the actor and the targets."""
     exploration_noise: float = 0.1
-    """Standard deviation [action scaled to -1..1]."""
+    """Standard deviation of the exploration noise [action scaled to -1..1]."""
     target_noise: float = 0.2
-    """Standard deviation of the target's smoothing noise [action scaled to -1..1]."""
+    """Standard deviation of the target policy smoothing noise [action scaled to -1..1]."""
     noise_clip: float = 0.5
     """Bound of the smoothing noise [action scaled to -1..1]."""
     alpha: float = 0.2
-    """SAC: temperature, the first one where it is learned."""
+    """SAC: temperature; the initial one if it is learned."""
     learn_alpha: bool = False
-    """SAC: learn the temperature, towards an entropy of -n_act."""
+    """SAC: learn the temperature for a target entropy of -n_act."""
     hard_target_every: int = 0
-    """SAC: updates between copies of the critics to their target; 0: follow with tau."""
+    """SAC: updates between copies of the critics to their target; 0: soft updates with tau."""
     log_std: Literal["clamp", "tanh"] = "clamp"
     """SAC: log standard deviation clamped to -20..2, or -5 + 3.5 (tanh(x) + 1)."""
     collect: Literal["sample", "mean"] = "sample"
-    """SAC: what is done while collecting data, a sampled action or the mean."""
+    """SAC: actions during training; sampled, or the mean."""
     warm_start: str | None = None
-    """Folder of a finished run whose policy acts during the warm-up, instead of random actions."""
+    """Folder of a finished run whose policy acts during the warm-up instead of random actions."""
     n_step: int = 1
     """Steps of the return in a target [environment steps]."""
     n_step_delay_updates: int = 0
-    """The first update whose target has n_step steps; those before have one."""
+    """The first update whose targets have n_step steps; earlier ones have one step."""
     dynamic_buffer: bool = False
     """Forget old transitions that the policy no longer resembles (RLx2)."""
     replay_minimum: int = 100_000
-    """Transitions that dynamic_buffer never goes below."""
+    """Minimum number of transitions that dynamic_buffer keeps."""
     replay_distance_threshold: float = 0.2
-    """Distance between policy and oldest transitions above which dynamic_buffer forgets [mean of
-    squared differences / 2, actions scaled to -1..1]."""
+    """dynamic_buffer forgets if the policy's distance from the oldest transitions is larger [mean
+    squared difference / 2, actions scaled to -1..1]."""
     replay_check_every_env_steps: int = 10_000
     """Steps between the checks of dynamic_buffer [environment steps]."""
     replay_probe_transitions: int | None = None
-    """Oldest transitions that a check compares with the policy; None: 8 x batch_size."""
+    """Number of oldest transitions that a check compares with the policy; None: 8 x batch_size."""
     replay_forget_until_below: bool = False
-    """Forget until the distance is below the threshold (RLx2's text), not once per check (its
-    code)."""
+    """Forget until the distance is below the threshold (RLx2's paper) instead of once per check
+    (its code)."""
 
     evaluate_every_env_steps: int = 5_000
-    """Steps between evaluations [environment steps]; there is one at step 0 too."""
+    """Steps between evaluations [environment steps]; the first one is at step 0."""
     evaluation_episodes: int = 10
-    """Episodes per evaluation, without noise, always from the same starts."""
+    """Noise-free episodes per evaluation, which always begin in the same states."""
     evaluation_seed: int = 100
-    """Episode i starts from (evaluation_seed, i)."""
+    """Seed of the evaluation; the seed of episode i is derived from (evaluation_seed, i)."""
 
     @property
     def horizon(self) -> int:
@@ -178,38 +179,38 @@ class Config:
 
     @property
     def end(self) -> int:
-        """Where the run stops [environment steps]."""
+        """Last step of the run [environment steps]."""
         return self.steps if self.stop_at is None else min(self.stop_at, self.steps)
 
     @property
     def replay_rows(self) -> int:
-        """Transitions that there is room for; no more than the run makes."""
+        """Capacity of the replay, at most the number of transitions of the run."""
         return min(self.replay_capacity, self.end)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields that are set, as plain values."""
+        """Return the fields that are not None, as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 FIELDS = {field.name: field for field in fields(Config)}
 
-# A run gives the same whatever they are.
+# Fields that do not influence the results of a run.
 WITHOUT_INFLUENCE = frozenset(
     {
         "run_dir", "overwrite", "resume", "checkpoint_every_env_steps", "keep_checkpoint",
         "threads", "tensorboard",
     }
 )  # fmt: skip
-# Which folder is written, and whether what it holds is replaced: no file that is read may say so.
+# Only the command line may choose the folder to write and whether to replace its content.
 COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
-# What may be another one when a run goes on.
+# Fields that may change when a run is resumed.
 CHANGEABLE = frozenset(
     {"checkpoint_every_env_steps", "keep_checkpoint", "stop_at", "tensorboard", "threads"}
 )
 
 
 def why_not_longer(config: Config) -> str:
-    """Why a run of more steps would not begin as this one, in words; "" if it would."""
+    """Return why a longer run would not begin with the steps of this one; "" if it would."""
     if config.rewire_every_updates and config.rewire != "none":
         return f"its topology changes on a schedule over {config.horizon:,} steps"
     if config.n_step > 1 and config.n_step_delay_updates:
@@ -218,7 +219,7 @@ def why_not_longer(config: Config) -> str:
 
 
 def differences(there: Config, here: Config) -> list[str]:
-    """What makes `here` another run than `there`, in words; where it stops does not."""
+    """Describe the fields in which two configurations are different runs, apart from their ends."""
     return [
         f"{name} is {getattr(there, name)} there and {getattr(here, name)} here"
         for name in FIELDS
@@ -228,7 +229,7 @@ def differences(there: Config, here: Config) -> list[str]:
 
 
 def _as_in_a_file(value: Any) -> Any:
-    """A text as a UTF-8 file holds it; elsewhere the same file name may be other characters."""
+    """Return a text as a UTF-8 file would return it, so that file names compare equal."""
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")

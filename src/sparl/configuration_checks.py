@@ -1,4 +1,4 @@
-"""Which values the fields of a configuration may have, and what to say of others."""
+"""Check the values of the fields of a configuration."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 }
 
 
-# [MODULE:][NAMESPACE/]NAME-vN, as Gymnasium has it, in ASCII; the name can be part of a file name.
+# Gymnasium's [MODULE:][NAMESPACE/]NAME-vN, in ASCII, because the name becomes part of file names.
 _ENVIRONMENT_ID = re.compile(
     r"(?:[a-z_]\w*(?:\.[a-z_]\w*)*:)?(?:[a-z0-9][\w-]*/)?[a-z0-9][\w.-]*", re.ASCII | re.IGNORECASE
 )
@@ -66,7 +66,7 @@ _LONGEST_ID = 160
 
 
 def wrong_values(config: Config) -> list[str]:
-    """Return what is wrong with the values of a configuration, in words."""
+    """Return a message for each invalid value of a configuration."""
     wrong = [text for name in FIELDS if (text := _wrong_value(name, getattr(config, name)))]
     if not 1 <= len(config.hidden) <= MOST_LAYERS or any(
         not 1 <= width < 2**28 for width in config.hidden
@@ -83,12 +83,12 @@ def wrong_values(config: Config) -> list[str]:
         ):
             wrong.append(f"{name} is {shown(densities)}, must be {layers} densities in [0, 1]")
     if config.resume == "auto" and (config.run_dir is None or config.overwrite):
-        wrong.append("resume auto needs a run_dir, and does not go with overwrite")
+        wrong.append("resume auto needs a run_dir, and cannot be combined with overwrite")
     return wrong
 
 
 def _wrong_value(name: str, value: Any) -> str:
-    """Return what is wrong with the value of a field, "" if nothing is."""
+    """Return a message if the value of a field is invalid, else ""."""
     if not isinstance(value, str):
         return _outside(name, value)
     if has_control_characters(value):
@@ -101,9 +101,9 @@ def _wrong_value(name: str, value: Any) -> str:
 
 
 def _outside(name: str, value: Any) -> str:
-    """What is wrong with a number, "" if it is within its range."""
+    """Return a message if a number is outside its range, else ""."""
     low, high, unit = _RANGES.get(name, (0, 0, ""))
-    if not unit or value is None or low <= value <= high:  # NaN is not
+    if not unit or value is None or low <= value <= high:  # false for NaN
         return ""
     return f"{name} is {shown(value)}, must be in [{low:g}, {high:g}] ({unit})"
 
@@ -112,10 +112,14 @@ _HINTS = get_type_hints(Config)
 
 
 def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Values from a file or a call, checked against types and ranges; lists become tuples.
+    """Check values from a file or a call against types and ranges, and convert lists to tuples.
+
+    Args:
+        values: values by the names of fields.
+        where: the file or function, for messages.
 
     Raises:
-        UsageError: with every unknown name (and the nearest known one) and every wrong value.
+        UsageError: names every unknown field, with the nearest known one, and every invalid value.
     """
     wrong = first_few([name for name in values if name not in FIELDS], _unknown_field)
     out: dict[str, Any] = {}
@@ -126,7 +130,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
         if isinstance(plain, float) and plain.is_integer() and not _fits(plain, _HINTS[name]):
             plain = int(plain)  # 1e6 environment steps
         if not _fits(plain, _HINTS[name]):
-            wrong.append(f"{name} is {shown(value)}, must be {type_in_words(FIELDS[name])}")
+            wrong.append(f"{name} is {shown(value)}, must be {type_text(FIELDS[name])}")
         elif text := _wrong_value(name, plain):
             wrong.append(text)
         out[name] = plain
@@ -142,20 +146,20 @@ _TYPES = {
 
 
 def _unknown_field(name: str) -> str:
-    """Say that there is no such field, and which one is nearest."""
+    """Return a message about an unknown field, with the nearest known one."""
     near = difflib.get_close_matches(name[:80], FIELDS, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"unknown field '{name[:80]}'{hint}"
 
 
-def type_in_words(field: Field[Any]) -> str:
-    """What a field's value must be, but for None."""
+def type_text(field: Field[Any]) -> str:
+    """Describe the type of a field's values, without None."""
     kind = str(field.type).removesuffix(" | None").replace("Literal", "one of ")
     return _TYPES.get(kind, kind)
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers, paths and lists as Python's own numbers, strings and tuples."""
+    """Convert NumPy numbers, paths and lists to Python numbers, strings and tuples."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, list | tuple):
@@ -164,7 +168,7 @@ def _plain(value: Any) -> Any:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a value is of a field's type; an int will do for a float."""
+    """Return whether a value is of a field's type; an int is accepted as a float."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         return value in arguments

@@ -1,4 +1,4 @@
-"""What a method costs: connections, bytes and floating-point operations, without training."""
+"""The cost of a method without training: connections, bytes and floating-point operations."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from sparl.architecture import Architecture, architecture
 from sparl.configuration import Config
 from sparl.methods import AGENT_PRESETS
 
-BYTES_WEIGHT = 4  # float32; the same for a gradient, a moment, a target's weight
+BYTES_WEIGHT = 4  # float32; also a gradient, a moment or a weight of a target
 BYTES_INDEX = 8  # int64 position in canonical order
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations of a whole training, a multiply-add counted as two."""
+    """Floating-point operations of a training; a multiply-add counts as two."""
 
     dense: float
     sparse: float
 
     @property
     def ratio(self) -> float:
-        """Sparse / dense."""
+        """Sparse divided by dense."""
         return self.sparse / self.dense
 
 
 def network_bytes(nets: Architecture, batch: int) -> int:
-    """Estimate what all networks of a run take while they train, targets and a batch included."""
+    """Estimate the bytes of all networks during training, including targets and a batch."""
     per_connection = 2 * BYTES_INDEX + 12 * 4  # patterns, blocks, values, moments, target
     total = 0
     for size in nets.networks.values():
@@ -39,10 +39,10 @@ def network_bytes(nets: Architecture, batch: int) -> int:
 
 
 def least_checkpoint_bytes(config: Config, nets: Architecture) -> int:
-    """Bytes of the state in a checkpoint, at least: patterns, values, moments, initial patterns."""
+    """Return a lower bound of the bytes of a checkpoint: patterns, values and moments."""
     per_connection, per_output = 2 * BYTES_INDEX + 3 * BYTES_WEIGHT, 3 * BYTES_WEIGHT
     if config.density_schedule != "constant":
-        per_connection = BYTES_INDEX  # all others may be gone
+        per_connection = BYTES_INDEX  # of the initial pattern; the density may fall to 0
     total = 0
     for size in nets.networks.values():
         outputs = sum(n_out for (_, n_out), _ in size.layers)
@@ -51,28 +51,28 @@ def least_checkpoint_bytes(config: Config, nets: Architecture) -> int:
 
 
 def paper_flops(nets: Architecture, batch: int, updates: int) -> float:
-    """Sokar et al.'s convention, 6 B T (2 Q + A / d).
+    """Count operations by Sokar et al.'s convention, 6 B T (2 Q + A / d).
 
-    Forward and backward as three passes of two operations per connection; target networks and
-    the actor's pass through the critic are not counted.
+    The forward and backward passes count as three passes of two operations per connection. Target
+    networks and the actor's pass through the critic are not counted.
     """
     passes = sum(n.of_all_members / n.role.update_period for n in nets.networks.values())
     return 6.0 * batch * updates * passes
 
 
 def counted_flops(config: Config, nets: Architecture, n_act: int, n_step: int) -> float:
-    """Operations of all updates of a training, as the agent counts them."""
+    """Count the operations of all updates of a training; see Agent.multiply_adds."""
     agent, settings = AGENTS[config.agent], settings_of(config)
     each = agent.multiply_adds(settings, nets.networks, n_act, n_step)
     return 2.0 * config.batch_size * config.steps * each
 
 
 def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
-    """Everything `sparl cost` prints, as plain values; a training of config.steps updates.
+    """Return all values that `sparl cost` prints, for a training of config.steps updates.
 
-    "dense" is the agent with every connection of its networks (for Tiny those of its sparse twin)
-    and one-step targets: the dense agent that the papers compare with. Where a density schedule
-    changes the number of connections, all figures are those of the start.
+    "dense" is the dense agent that the papers compare with: every connection of the networks (for
+    Tiny, of the sparse networks that it corresponds to) and one-step targets. If a density schedule
+    changes the number of connections, all values are those of the initial networks.
     """
     nets = architecture(config, n_obs, n_act)
     dense = architecture(replace(config, narrow=False), n_obs, n_act).densified()

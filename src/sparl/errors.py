@@ -1,4 +1,4 @@
-"""Errors that a user can cause or meet. The command line prints one line and returns a code."""
+"""Errors reported to the user. The command line prints each as one line and returns its code."""
 
 from __future__ import annotations
 

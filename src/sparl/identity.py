@@ -1,4 +1,4 @@
-"""Which run a configuration describes: its name, its identity, and the digest of that."""
+"""The name, identity and id of the run that a configuration describes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from sparl.labels import contradictions, value_text
 
 
 def run_name(config: Config) -> str:
-    """METHOD_ENV_seedN, one path component; of a contradicted method with those fields."""
+    """Return METHOD_ENV_seedN, one path component.
+
+    Fields that contradict the method's definition are appended to METHOD.
+    """
     method = config.method
     for name in contradictions(config):
         method += f"-{name}-{value_text(getattr(config, name))}"
@@ -20,11 +23,12 @@ def run_name(config: Config) -> str:
 
 
 def results_version(config: Config) -> int:
-    """Version of what a resolved configuration computes; two runs of different ones differ.
+    """Return the version of the results of a resolved configuration.
 
-    1 in sparl 0.1, whose runs do not record it. Raised to 2 in 0.2 for every configuration whose
-    results changed then: topology updates, narrow networks, the learned temperature, and the delay
-    of n-step targets.
+    Runs with different versions have different results. The version was 1 in sparl 0.1, whose runs
+    do not record it. It is 2 since sparl 0.2 for every configuration whose results changed then:
+    those with topology updates, narrow networks, a learned temperature, or a delay of n-step
+    targets.
     """
     delayed = config.n_step > 1 and config.n_step_delay_updates > 0
     learned = config.learn_alpha and "learn_alpha" in field_names(settings_of(config))
@@ -33,15 +37,15 @@ def results_version(config: Config) -> int:
 
 
 def identity(config: Config, version: int | None = None) -> dict[str, Any]:
-    """What two configurations must have in common for their runs to be the same run.
+    """Return the values that two configurations have in common if they describe the same run.
 
-    The resolved fields that differ from Config's defaults, and the version of what they compute:
-    so a field that is unknown to an old file takes its default. Where a run stops and the horizon
-    of its schedules count, however they were given; fields without influence on results do not.
+    These are the fields that differ from Config's defaults, and the version of the results. A field
+    that an old file does not contain has its default. The end of the run and the horizon of its
+    schedules are included whatever fields set them; fields without influence on results are not.
 
     Args:
-        config: resolved, as `preset` or a run's file gives it.
-        version: of the run, see `results_version`; None: today's.
+        config: a resolved configuration, from `preset` or a run's file.
+        version: version of the run's results, see `results_version`; None: the current one.
     """
     varying = {"steps", "horizon_env_steps", "stop_at"}
     fields = {
@@ -61,16 +65,16 @@ def identity(config: Config, version: int | None = None) -> dict[str, Any]:
 
 
 def _of_type(value: Any, kind: str) -> Any:
-    """The value with its numbers as floats where the field's type is one of floats."""
+    """Convert the numbers of a value to floats if its field has floats."""
     if "float" not in kind:
         return value
     return tuple(map(float, value)) if isinstance(value, tuple) else float(value)
 
 
 def run_id(config: Config, version: int | None = None) -> str:
-    """METHOD_ENV_seedN and eight digits of a digest of the run's identity; see `identity`.
+    """Return the run's name and eight digits of a digest of its identity; see `identity`.
 
-    The id is the same however the run is described: explicitly or by defaults.
+    The id does not depend on whether values are given explicitly or by default.
     """
     known = json.dumps(identity(config, version), sort_keys=True)
     return f"{run_name(config)}_{hashlib.sha256(known.encode()).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""What a configuration is called, and which of its fields contradict its method or do nothing."""
+"""Labels of configurations, and fields that contradict the method or have no effect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sparl.agents import AGENTS, field_names, settings_of
 from sparl.configuration import FIELDS, Config, why_not_longer
 from sparl.methods import find_method, preset
 
-# Fields that define a method where its preset sets them, and what of their value does.
+# Fields that set the number of connections.
 _DENSITY_FIELDS = (
     "lambda_1", "lambda_2", "actor_densities", "critic_densities", "actor_sparsity",
     "critic_sparsity",
@@ -16,12 +16,12 @@ _DENSITY_FIELDS = (
 
 
 def contradictions(config: Config) -> list[str]:
-    """Fields that contradict the definition of the configuration's method.
+    """Return the fields that contradict the definition of the configuration's method.
 
-    A dense method with missing connections, a static one whose topology changes, a dynamic one
-    whose topology never does, one with other rules, targets, returns or replay than the method
-    is defined by. Numbers such as periods, fractions and densities of a sparse method are its
-    settings, not its definition.
+    Examples are a dense method with missing connections, a static one whose topology changes, a
+    dynamic one whose topology never changes, and one whose rules, targets, returns or replay differ
+    from the definition. Periods, fractions and densities of a sparse method are settings and not
+    part of its definition.
     """
     base = preset(config.method, config.env, settings=config.settings)
     family = find_method(config.method).family
@@ -32,11 +32,11 @@ def contradictions(config: Config) -> list[str]:
     found = differ("target_pattern", "narrow", "dynamic_buffer")
     if (config.n_step > 1) != (base.n_step > 1):
         found.append("n_step")
-    if family.prefix == "SS-":  # the largest weights are what makes it another one than Static-
+    if family.prefix == "SS-":  # only the largest weights distinguish it from Static-
         found += differ("initial_topology")
     missing = [] if family.sparse else differ(*_DENSITY_FIELDS)
     full = _is_dense(base) and _is_dense(config) and config.density_schedule == "constant"
-    if missing or not full:  # else nothing can change
+    if missing or not full:  # otherwise the topology cannot change
         if topology_changes(config) != topology_changes(base):
             found += differ("rewire_every_updates", "rewire", "rewire_fraction", "freeze_fraction")
         elif topology_changes(config):
@@ -45,41 +45,41 @@ def contradictions(config: Config) -> list[str]:
 
 
 def topology_changes(config: Config) -> bool:
-    """Whether the schedule has a topology update that moves anything."""
+    """Return whether any scheduled topology update can move a connection."""
     scheduled = config.rewire_every_updates > 0 and config.rewire != "none"
     moves = config.rewire_fraction > 0 or config.density_schedule != "constant"
     return scheduled and moves and config.freeze_fraction < 1
 
 
 def _is_dense(config: Config) -> bool:
-    """Whether every connection exists, as far as the fields say."""
+    """Return whether the fields imply that every connection exists."""
     return config.narrow or all(getattr(config, name) is None for name in _DENSITY_FIELDS)
 
 
 def method_label(config: Config) -> str:
-    """The method, with the fields that contradict its definition, if there are any."""
+    """Return the method's name, with the fields that contradict its definition, if any."""
     fields = contradictions(config)
     return f"{config.method} ({fields_text(config, fields)})" if fields else config.method
 
 
 def fields_text(config: Config, names: Iterable[str]) -> str:
-    """Fields and their values in words: "n_step 1, grow random"."""
+    """Format fields and their values, for example "n_step 1, grow random"."""
     return ", ".join(f"{name} {value_text(getattr(config, name))}" for name in names)
 
 
 def value_text(value: object) -> str:
-    """Write a field's value as part of a name: tuples with hyphens, numbers in short."""
+    """Format a field's value as part of a name: tuples with hyphens, floats in short form."""
     if isinstance(value, tuple):
         return "-".join(value_text(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-# Every agent uses them, whether its own settings name them or not.
+# Every agent uses these fields, even if its settings do not contain them.
 _OF_EVERY_AGENT = {"learning_rate"}
 
 
 def without_effect(config: Config) -> list[str]:
-    """Fields that were set otherwise than the preset has them, and that change nothing."""
+    """Return a message for each field that differs from the preset but has no effect."""
     base = preset(config.method, config.env, settings=config.settings)
     mine = field_names(settings_of(config))
     of_agents = {name for kind in AGENTS.values() for name in field_names(kind.settings_type)}

@@ -1,4 +1,4 @@
-"""SparseLearner: optimises one network and changes which connections it has."""
+"""SparseLearner: optimises one network and updates its topology."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class TopologyUpdate:
     """One layer's part of one topology update: a line of topology.csv.
 
     Attributes:
-        agent_update: when, on the agent's clock.
-        member: of the ensemble.
-        layer: of the member.
-        connections: of the layer after the update.
+        agent_update: number of the agent's update.
+        member: index in the ensemble.
+        layer: index in the member.
+        connections: connections of the layer after the update.
         fraction: share of its connections that the schedule moves.
-        moved: connections dropped; as many are grown where the layer keeps its number.
-        dropped_live: of the dropped, those whose weight was not 0.
-        dropped_dead: of the dropped, those whose weight was exactly 0.
-        returned: of the dropped, those grown again at once.
-        initial_overlap: share of the connections that existed at the start.
+        moved: number of dropped connections; the same number is grown if the layer keeps its size.
+        dropped_live: dropped connections whose weight was not 0.
+        dropped_dead: dropped connections whose weight was exactly 0.
+        returned: dropped connections that grew again in the same update.
+        initial_overlap: share of the connections that existed at the start of the run.
     """
 
     agent_update: int
@@ -53,27 +53,27 @@ class TopologyUpdate:
 
 _COLUMNS = {field.name: field.type for field in fields(TopologyUpdate)}
 _PREFIX = "topology_updates."
-_MOST_UPDATES = 1 << 20  # layers' topology updates that are not yet recorded
+_MOST_UPDATES = 1 << 20  # maximum length of SparseLearner.topology_updates
 
 
 class SparseLearner:
-    """Optimises one network and updates its topology when its schedule says so.
+    """Optimises one network and updates its topology on a schedule.
 
-    Order: the optimiser's step, then the topology update (Sokar et al., algorithm 1), or the
-    topology update instead of the step (RLx2), where a connection moves at all. A topology update
-    that is due while the network does not learn (the policy delay) happens at its next step.
+    The topology update comes after the optimiser's step (Sokar et al., algorithm 1), or replaces it
+    if any connection moves (RLx2). If a topology update is due while the network is not updated
+    (policy delay), it happens at the network's next update.
 
     Args:
-        network: what learns.
+        network: the network.
         adam: its optimiser.
-        method: how connections are chosen.
-        schedule: when, and how many.
-        rng: the topology's stream.
-        skips_step: no optimiser step on an update where topology changes.
+        method: rules that choose connections.
+        schedule: times of the topology updates, and the share of connections to move.
+        rng: random stream of the topology.
+        skips_step: a topology update replaces the optimiser's step.
         update_period: updates of the agent per update of this network.
 
     Attributes:
-        topology_updates: those that have not been recorded; whoever records them clears the list.
+        topology_updates: updates that have not been recorded; the recorder clears the list.
     """
 
     def __init__(
@@ -101,11 +101,11 @@ class SparseLearner:
 
     @property
     def method(self) -> TopologyMethod:
-        """How connections are chosen; fixed, since the run records it by its rules' names."""
+        """Rules that choose connections; read-only, because the run records their names."""
         return self._method
 
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
-        """Learn from dL/d output of the traced pass; agent_update counts from 1."""
+        """Update the network once; see sparl.agents.agent.Learner."""
         self.own_updates += 1
         now = agent_update if self.schedule.clock == "agent" else self.own_updates
         due = self.schedule.due_until(now)
@@ -125,7 +125,7 @@ class SparseLearner:
         self._rewire(proposals, agent_update)
 
     def _gradients(self, trace: Trace, output_gradient: Array) -> dict[Place, FactoredGradient]:
-        """The dense gradients of the loss just taken, if a rule needs them."""
+        """Return the dense gradients of the current loss, if a rule needs them."""
         if GRADIENT not in self.method.needs:
             return {}
         network = self.network
@@ -137,7 +137,12 @@ class SparseLearner:
     def _propose(
         self, now: int, gradients: Mapping[Place, FactoredGradient]
     ) -> dict[Place, Proposal]:
-        """The change of each layer in which a connection moves, at this update of the clock."""
+        """Propose the change of each layer in which a connection moves.
+
+        Args:
+            now: number of the update on the schedule's clock.
+            gradients: dense gradients of the layers, if a rule needs them.
+        """
         proposals = {}
         network = self.network
         for place, pattern in network.layout:
@@ -150,7 +155,7 @@ class SparseLearner:
         return proposals
 
     def _progress(self, place: Place, pattern: Pattern, now: int) -> LayerProgress:
-        """What the density schedule is told of a layer."""
+        """Return the state of a layer for the density schedule."""
         initial = self._initial[place].connections
         schedule = self.schedule
         return LayerProgress(
@@ -159,7 +164,7 @@ class SparseLearner:
         )  # fmt: skip
 
     def _rewire(self, proposals: Mapping[Place, Proposal], agent_update: int) -> None:
-        """Carry out the changes, and record them."""
+        """Apply the proposed changes and record them."""
         if not proposals:
             return
         for place, proposal in proposals.items():
@@ -184,7 +189,7 @@ class SparseLearner:
         self.adam.rewire(new, rewirings)
 
     def state(self) -> State:
-        """Moments, counters, the topology's stream and the initial patterns."""
+        """Return moments, counters, the topology's random stream and the initial patterns."""
         state: State = {f"adam.{k}": v for k, v in self.adam.state().items()}
         state |= {f"rng.{k}": v for k, v in generator_state(self.rng).items()}
         state |= {"own_updates": self.own_updates, "due_seen": self._due_seen}
@@ -195,7 +200,7 @@ class SparseLearner:
         return state
 
     def restore(self, state: State) -> None:
-        """Take over a state; the network has taken over its own before."""
+        """Restore a state; the network must have been restored before."""
         parts: dict[str, State] = {"adam": {}, "rng": {}, "initial": {}, "topology_updates": {}}
         for key, value in state.items():
             part, _, rest = key.partition(".")
@@ -212,10 +217,10 @@ class SparseLearner:
             self._initial[member, layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
 
     def _check_moments(self, moments: State) -> None:
-        """Check that there is one of each kind for every connection of the network.
+        """Check that every connection of the network has a first and a second moment.
 
         Raises:
-            ValueError: there are more or fewer.
+            ValueError: their numbers differ.
         """
         for place, pattern in self.network.layout:
             for name in ("m", "v"):
@@ -227,7 +232,7 @@ class SparseLearner:
                     )
 
     def most_connections(self) -> dict[Place, int]:
-        """Return the most connections of each layer whose number may change."""
+        """Return the largest number of connections of each layer whose number may change."""
         if not self.method.changes_density or not self.schedule.every:
             return {}
         return {place: pattern.size for place, pattern in self.network.layout}
@@ -241,7 +246,7 @@ class SparseLearner:
         return longest
 
     def check(self, state: State, updates: int) -> None:
-        """Check the counters of a state after so many updates of the agent.
+        """Check the counters of a state against the number of the agent's updates.
 
         Raises:
             ValueError: a counter contradicts the number of updates.

@@ -1,9 +1,9 @@
-"""Methods: named presets of all choices, per environment.
+"""Methods: named presets of all settings, per environment.
 
 Sources: TD3, Fujimoto et al. 2018; SAC, Haarnoja et al. 2018; Static- and DS-, Sokar et al.,
 Dynamic Sparse Training for Deep Reinforcement Learning (arXiv 2106.04217 and its longer version);
-SS-, SET-, RigL-, RLx2- and Tiny-, Tan et al., RLx2 (ICLR 2023). Numbers are those of the papers'
-tables and texts; where a text is silent, of what its released code was built from.
+SS-, SET-, RigL-, RLx2- and Tiny-, Tan et al., RLx2 (ICLR 2023). Numbers are from the papers' tables
+and texts or, if a paper does not state them, from its released code.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class Family:
-    """How a method treats topology; with an agent it makes a method.
+    """The treatment of topology in a method; a family and an agent form a method.
 
     Attributes:
-        prefix: before the agent's name.
-        summary: one line.
+        prefix: the part of the method's name before the agent's.
+        summary: description in one line.
         source: paper and section.
-        settings: base settings.
-        fields: choices that differ from the settings.
-        sparse: takes the environment's densities.
+        settings: name of the base settings.
+        fields: values that differ from the base settings.
+        sparse: whether networks have the densities of the environment's preset.
     """
 
     prefix: str
@@ -41,7 +41,7 @@ class Family:
     sparse: bool = True
 
 
-_EVOLVING = {"rewire_every_updates": 10_000}
+_DYNAMIC = {"rewire_every_updates": 10_000}
 FAMILIES = (
     Family("", "dense networks", "", "ds", {}, False),
     Family(
@@ -62,14 +62,14 @@ FAMILIES = (
         "magnitude drop and random growth, annealed",
         "RLx2, baseline",
         "rlx2",
-        _EVOLVING,
+        _DYNAMIC,
     ),
     Family(
         "RigL-",
         "magnitude drop and gradient growth, annealed",
         "RLx2, baseline",
         "rlx2",
-        {**_EVOLVING, "grow": "gradient"},
+        {**_DYNAMIC, "grow": "gradient"},
     ),
     Family(
         "RLx2-",
@@ -77,7 +77,7 @@ FAMILIES = (
         "Tan et al. 2023, algorithm 1",
         "rlx2",
         {
-            **_EVOLVING,
+            **_DYNAMIC,
             "grow": "gradient",
             "n_step": 3,
             "n_step_delay_updates": 300_000,
@@ -96,7 +96,7 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Method:
-    """A preset: what it is, where it comes from, what it is made of."""
+    """A named preset: an agent and a family."""
 
     name: str
     agent: str
@@ -109,18 +109,18 @@ class Method:
 
     @property
     def aliases(self) -> list[str]:
-        """Other names of it."""
+        """Other names of the method."""
         return [alias for alias, name in ALIASES.items() if name == self.name]
 
 
 @dataclass(frozen=True)
 class AgentPreset:
-    """What the papers choose for one agent.
+    """The papers' settings of one agent.
 
     Attributes:
         source: paper of the dense agent.
-        ds: Sokar et al.'s settings, as far as they differ from Config's defaults.
-        ds_sparse: what of them differs for sparse methods.
+        ds: Sokar et al.'s settings that differ from Config's defaults.
+        ds_sparse: further differences of sparse methods.
         rlx2: Tan et al.'s settings.
         lambdas: Sokar et al.: (lambda_1, lambda_2) by task, chosen for the observations of -v3.
         sparsities: Tan et al., main table: (actor, critic) sparsity by task.
@@ -195,8 +195,8 @@ METHODS = {
 }
 ALIASES = {"StaticSparseTD3": "Static-TD3", "StaticSparseSAC": "Static-SAC"}
 
-# Observations and actions of the tasks whose newer versions have fewer observations: there the
-# density stays, since lambda would not mean it.
+# Observations and actions of the tasks whose newer versions have fewer observations. These versions
+# use the density of -v3, because the same lambda would give another density.
 _V3_SIZES = {"Ant": (111, 8), "Humanoid": (376, 17)}
 _UNKNOWN_DENSITY = 0.5  # ds: hidden layers, for an environment that the paper did not use
 _UNKNOWN_SPARSITIES = (0.90, 0.85)
@@ -205,10 +205,10 @@ _MUJOCO_VERSIONS = ("v3", "v4", "v5")
 
 
 def find_method(name: str) -> Method:
-    """The method of this name or alias.
+    """Return the method of a name or alias.
 
     Raises:
-        UsageError: unknown, with the nearest names.
+        UsageError: the name is unknown; the message has the nearest names.
     """
     name = ALIASES.get(name, name)
     if name not in METHODS:
@@ -220,10 +220,15 @@ def find_method(name: str) -> Method:
 
 
 def preset(method: str, env: str, **overrides: Any) -> Config:
-    """The configuration of a method in an environment, with some fields set otherwise.
+    """Return the configuration of a method in an environment.
+
+    Args:
+        method: name or alias of the method.
+        env: id of the environment.
+        overrides: values of fields that replace those of the preset.
 
     Raises:
-        UsageError: unknown method or settings.
+        UsageError: the method or the settings are unknown, or the agent is not the method's.
     """
     chosen = find_method(method)
     settings = overrides.get("settings", chosen.family.settings)
@@ -251,7 +256,7 @@ def _base_settings(method: Method, settings: str) -> Fields:
 
 
 def _density(method: Method, env: str, overrides: Fields) -> Fields:
-    """Return the fields that say how many connections a method has in an environment."""
+    """Return the fields that set the number of connections of a method in an environment."""
     if not method.family.sparse:
         return {}
     if overrides.get("settings", method.family.settings) == "rlx2":
@@ -262,13 +267,13 @@ def _density(method: Method, env: str, overrides: Fields) -> Fields:
 
 
 def check(config: Config) -> None:
-    """Raise UsageError unless a configuration could have been given on the command line.
+    """Check that the command line would accept a configuration.
 
-    Every configuration passes it before anything else uses it, wherever it comes from. Rules are
-    names by their grammar alone; that they are registered is checked where topology is built.
+    Every configuration is checked before it is used, whatever its source. Only the grammar of rule
+    names is checked here; whether the rules are registered is checked when topology is built.
 
     Raises:
-        UsageError: with all that is wrong, in one line.
+        UsageError: lists all errors in one line.
     """
     wrong = wrong_values(config)
     method = METHODS.get(config.method)
@@ -295,20 +300,20 @@ def config_of(fields: Mapping[str, Any], where: object) -> Config:
 
 
 def _task(env: str) -> tuple[str, str]:
-    """Name and version of one of the papers' MuJoCo tasks, else the id and nothing."""
+    """Return the name and version of a MuJoCo task; for other environments the id and ""."""
     name, _, version = env.rpartition("-")
     return (name, version) if version in _MUJOCO_VERSIONS else (env, "")
 
 
 def _lambdas(agent: str, env: str) -> Fields:
-    """The paper's lambdas; for an environment it did not use, those of HalfCheetah."""
+    """Return the paper's lambdas; for environments not in the paper, those of HalfCheetah."""
     lambdas = AGENT_PRESETS[agent].lambdas
     first, further = lambdas.get(_task(env)[0], lambdas["HalfCheetah"])
     return {"lambda_1": float(first), "lambda_2": float(further)}
 
 
 def _ds_densities(agent: str, env: str, hidden_layers: int) -> Fields:
-    """lambda_1 and lambda_2, or the densities that they meant."""
+    """Return lambda_1 and lambda_2, or the densities that they imply for version v3."""
     task, version = _task(env)
     lambdas = AGENT_PRESETS[agent].lambdas
     if task not in lambdas:
@@ -334,7 +339,7 @@ def _density_of_lambda(lam: float, n_in: int, width: int = 256) -> float:
 
 
 def _rlx2_sparsities(agent: str, env: str) -> Fields:
-    """Actor and critic sparsity."""
+    """Return the sparsities of actor and critic."""
     sparsities = AGENT_PRESETS[agent].sparsities
     actor, critic = sparsities.get(_task(env)[0], _UNKNOWN_SPARSITIES)
     return {"actor_sparsity": actor, "critic_sparsity": critic}

@@ -75,7 +75,7 @@ class Agent(ABC):
         learners: the learner of each network in `network_roles`, by name.
         targets: the target of each network whose role has one, by name.
         settings: hyperparameters, of type `settings_type`.
-        exploration_rng: random stream of the actions taken in the environment.
+        exploration_rng: random stream of the exploratory actions.
         target_rng: random stream of the updates.
 
     Attributes:
@@ -150,7 +150,7 @@ class Agent(ABC):
         return self.head(self.actor(observation), self.n_act)
 
     def parts(self) -> dict[str, _Part]:
-        """Return the objects that have a state, by name, each network before its learner and target."""
+        """Return all objects with a state, by name, each network before its learner and target."""
         return {
             **{name: learner.network for name, learner in self.learners.items()},
             **{f"{name}_learner": learner for name, learner in self.learners.items()},

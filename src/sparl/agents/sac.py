@@ -9,8 +9,8 @@ Departures
       min_i Q_i'(s', a'). For n = 1 this is the target of the SAC paper.
     * Actions are in [-1, 1] and are scaled at the environment. RLx2's code multiplies the mean and
       log_std by the action bound before the tanh; this file does not.
-    * The actions taken in the environment are sampled, as in the SAC paper. RLx2's code takes the
-      mean; the setting `collect` selects either.
+    * Actions in the environment are sampled during training, as in the SAC paper. RLx2's code uses
+      the mean; the setting `collect` selects one of them.
     * The loss of the temperature is -alpha (log pi + target entropy), as in the paper, but Adam
       updates log(alpha), as in RLx2's released code. (In a common variant, log(alpha) replaces
       alpha in the loss; alpha then decreases about twice as fast at first.)
@@ -45,7 +45,7 @@ class SACSettings:
     learn_alpha: bool = False  # learn alpha for a target entropy of -n_act
     learning_rate: float = 3e-4  # step size of the temperature
     log_std: LogStdRule = "clamp"
-    collect: str = "sample"  # actions taken in the environment: "sample" or "mean"
+    collect: str = "sample"  # actions during training: "sample" or "mean"
 
 
 _LARGEST_LOG_ALPHA = 80.0  # its exponential is finite in float32

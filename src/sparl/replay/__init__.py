@@ -1,1 +1,1 @@
-"""What an agent learns from."""
+"""Experience replay."""

@@ -1,4 +1,4 @@
-"""Batch: what an agent's update learns from."""
+"""Batch: the transitions of one update."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Batch:
     Attributes:
         observation: float32 [B, n_obs].
         action: float32 [B, n_act], in [-1, 1].
-        reward: float32 [B, 1]; over a window of m steps sum_{k<m} gamma^k r_{t+k}.
-        discount: float32 [B, 1]; gamma^m, or 0 where the last step was terminal.
+        reward: float32 [B, 1]; sum_{k<m} gamma^k r_{t+k} over a window of m steps.
+        discount: float32 [B, 1]; gamma^m, or 0 if the last state is terminal.
         next_observation: float32 [B, n_obs], after the last step.
-        path_observation: float32 [B, n, n_obs], the states reached, the last one is
-            next_observation; a window of m < n steps fills the last m, the others repeat its
-            first state. None for windows of one step, and where it was not asked for.
+        path_observation: float32 [B, n, n_obs], the states reached by the steps; the last one is
+            next_observation. A window of m < n steps fills the last m entries; the others repeat
+            its first state. None for windows of one step, and if not requested.
         path_discount: float32 [B, n]; gamma^{k+1} at the state reached after k + 1 steps, 0 at a
-            terminal state and where the window has no such step. None as above.
+            terminal state and at entries without a step. None like path_observation.
     """
 
     observation: Array
@@ -35,7 +35,7 @@ class Batch:
     path_discount: Array | None = None
 
     def path(self) -> tuple[Array, Array]:
-        """path_observation and path_discount, also of windows of one step."""
+        """Return path_observation and path_discount, also for windows of one step."""
         if self.path_observation is None or self.path_discount is None:
             return self.next_observation[:, np.newaxis], self.discount
         return self.path_observation, self.path_discount

@@ -1,4 +1,4 @@
-"""Dynamic-capacity replay: forget old transitions that the policy no longer resembles."""
+"""Dynamic-capacity replay: forget old transitions if the policy has changed too much."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sparl.types import Array
 
 @dataclass(frozen=True)
 class DynamicCapacity:
-    """RLx2's rule (Tan et al. 2023, section 4.2), as its released code applies it.
+    """RLx2's dynamic-capacity replay (Tan et al. 2023, section 4.2), as in its released code.
 
-    At each check: D = mean over the oldest `probe` transitions and the action's entries of
-    (pi(s) - a)^2 / 2, a the stored noise-free action, in [-1, 1]. If D > threshold and there are
-    more than `minimum` transitions, the oldest `share` are forgotten, never below `minimum`.
+    A check computes D, the mean of (pi(s) - a)^2 / 2 over the oldest `probe` transitions and the
+    entries of the action, where a is the stored noise-free action in [-1, 1]. If D > threshold, the
+    oldest `share` of the transitions is forgotten, but at least `minimum` transitions are kept.
 
     Attributes:
-        minimum: transitions that are always kept.
-        probe: oldest transitions that are compared with the policy.
-        threshold: of D.
-        until_below: forget again and again until D is at most the threshold, as the paper's text
-            says; the released code forgets once per check.
-        share: of the transitions, forgotten at a time.
+        minimum: number of transitions that are always kept.
+        probe: number of oldest transitions that are compared with the policy.
+        threshold: largest D without forgetting.
+        until_below: forget repeatedly until D is at most the threshold, as in the paper's text;
+            the released code forgets once per check.
+        share: share of the transitions that is forgotten at a time.
     """
 
     minimum: int
@@ -35,13 +35,13 @@ class DynamicCapacity:
     share: float = 0.1
 
     def distance(self, replay: RingBuffer, policy: Callable[[Array], Array]) -> float:
-        """D: how far the policy has moved from what it did in the oldest transitions."""
+        """Return D, the distance of the policy from the actions in the oldest transitions."""
         rows = replay.rows(np.arange(min(self.probe, replay.size)))
         difference = policy(replay.observation[rows]) - replay.noise_free_action[rows]
         return float((difference**2).mean() / 2)
 
     def apply(self, replay: RingBuffer, policy: Callable[[Array], Array]) -> float:
-        """Check once and forget where due; returns the D that the check began with."""
+        """Check once, forget if D exceeds the threshold, and return D before forgetting."""
         first = distance = self.distance(replay, policy)
         while distance > self.threshold:
             count = min(int(self.share * replay.size), replay.size - self.minimum)

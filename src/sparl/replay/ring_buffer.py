@@ -1,4 +1,4 @@
-"""Replay: the latest transitions, in arrays that are written round and round."""
+"""Replay: the latest transitions, in a ring buffer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sparl.types import Array, State
 
 
 def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -> int:
-    """Memory of a full RingBuffer, bytes, without the states at the ends of episodes."""
+    """Return the bytes of a full RingBuffer, without the states at the ends of episodes."""
     return capacity * (_row(n_obs, n_act).itemsize + (4 * n_act if keep_noise_free else 0))
 
 
 def _row(n_obs: int, n_act: int) -> np.dtype[np.void]:
-    """What a transition's row holds, in the order of native/n_step_windows.h: RingView."""
+    """Return the dtype of a transition's row; see RingView in native/n_step_windows.h."""
     return np.dtype(
         [
             ("observation", np.float32, (n_obs,)), ("action", np.float32, (n_act,)),
@@ -32,19 +32,19 @@ def _row(n_obs: int, n_act: int) -> np.dtype[np.void]:
 class RingBuffer:
     """The last `capacity` transitions, float32.
 
-    Arrays grow into memory as they fill. Transitions are counted from the first one ever stored;
-    those from `first` on, `size` of them, are alive: the oldest can be forgotten before the ring
-    overwrites them. Each observation is stored once: the state reached by a transition is the next
-    row's observation. At the end of an episode, where another state follows, and for the newest
-    transition, which none follows, it is stored apart.
+    The arrays use memory only as they fill. Transitions are counted from the first one ever stored;
+    those with counts in [first, first + size) are stored. The oldest can be forgotten before the
+    ring overwrites them. Each observation is stored once: the state reached by a transition is the
+    observation of the next row. At the end of an episode and for the newest transition, the next
+    row does not contain this state, so it is stored separately.
 
     Args:
-        capacity: transitions at most.
+        capacity: maximum number of transitions.
         n_obs: length of an observation.
         n_act: length of an action.
         gamma: discount per environment step.
         keep_noise_free: store the noise-free actions too, for DynamicCapacity.
-        pool: the threads that gather batches; None: the default pool's.
+        pool: the thread pool that gathers batches; None: the default pool.
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class RingBuffer:
         self.capacity = capacity
         self._pool = pool
         self.gamma = gamma
-        rows = np.zeros(capacity, _row(n_obs, n_act))  # so a window is one stretch of memory
+        rows = np.zeros(capacity, _row(n_obs, n_act))  # so that a window is contiguous
         self._bytes = rows.view(np.uint8).reshape(capacity, -1)
         self.observation, self.action = rows["observation"], rows["action"]
         self.reward, self.terminated = rows["reward"], rows["terminated"]
         self.episode_end, self.apart = rows["episode_end"], rows["apart"]
         self.keep_noise_free = keep_noise_free
         self.noise_free_action = np.zeros((capacity if keep_noise_free else 0, n_act), np.float32)
-        self._reached = StateQueue(n_obs)  # where `apart` says so, by count
+        self._reached = StateQueue(n_obs)  # states of the rows whose `apart` is set, by count
         self.first = 0
         self.size = 0
-        self._powers: dict[int, Array] = {}  # of gamma, by n_step
-        self._current: Array | None = None  # the state of the next transition; None: not known
+        self._powers: dict[int, Array] = {}  # powers of gamma, by n_step
+        self._current: Array | None = None  # state of the next transition; None: unknown
 
     @property
     def oldest(self) -> int:
@@ -80,11 +80,11 @@ class RingBuffer:
 
     @property
     def episode_over(self) -> bool:
-        """Whether the next transition begins an episode: `begin` must be called before `add`."""
+        """Whether the next transition begins an episode, so that `begin` must precede `add`."""
         return self._current is None
 
     def begin(self, observation: Array) -> None:
-        """Begin an episode in this state, [n_obs]; one that has not ended counts as truncated."""
+        """Begin an episode in this state, [n_obs]; an unfinished episode counts as truncated."""
         if self.size:
             self.episode_end[self._newest_row] = True
         self._current = np.array(observation, np.float32)
@@ -98,15 +98,15 @@ class RingBuffer:
         terminated: bool,
         truncated: bool,
     ) -> None:
-        """Store one step from the current state; the oldest transition goes if the ring is full.
+        """Store one step from the current state; a full ring forgets its oldest transition.
 
         Args:
             action: [n_act], in [-1, 1].
-            noise_free_action: [n_act], what the policy would have done without exploration.
-            reward: of the step.
+            noise_free_action: [n_act], the policy's action without exploration.
+            reward: reward of the step.
             reached: [n_obs], the state reached, also at the end of an episode.
-            terminated: the state reached is terminal; its value is 0.
-            truncated: the episode was cut off; the state reached keeps its value.
+            terminated: whether the state reached is terminal, so that its value is 0.
+            truncated: whether the episode was cut off; the state reached is not terminal.
 
         Raises:
             ValueError: the episode has ended, and no other one has begun.
@@ -115,7 +115,7 @@ class RingBuffer:
             raise ValueError("replay: no episode has begun; call begin(observation) first")
         count = self.first + self.size
         row = count % self.capacity
-        # The state reached by the transition before, unless an episode ended there, is this row's.
+        # Unless an episode ended, this row contains the state reached by the previous transition.
         if self.size and self.capacity > 1 and not self.episode_end[row - 1]:
             self.apart[row - 1] = False
             self._reached.drop_newest()
@@ -134,7 +134,7 @@ class RingBuffer:
         self._current = None if self.episode_end[row] else np.array(reached, np.float32)
 
     def forget(self, count: int) -> None:
-        """Forget the `count` oldest transitions, all if there are no more."""
+        """Forget the `count` oldest transitions, or all if there are fewer."""
         count = min(count, self.size)
         self.first += count
         self.size -= count
@@ -145,18 +145,18 @@ class RingBuffer:
         return (self.first + self.size - 1) % self.capacity
 
     def rows(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Array rows of transitions counted from the oldest."""
+        """Return the rows of transitions whose ages are counted from the oldest."""
         rows: NDArray[np.int64] = (self.oldest + ages) % self.capacity
         return rows
 
     def sample(self, batch_size: int, n_step: int, rng: Generator, paths: bool = True) -> Batch:
-        """Uniform with replacement.
+        """Sample a batch uniformly with replacement.
 
         Args:
-            batch_size: B.
-            n_step: steps per transition at most; see windows.
-            rng: the replay's stream.
-            paths: whether the states on the way are wanted too.
+            batch_size: number of transitions, B.
+            n_step: maximum number of steps per transition; see windows.
+            rng: random stream of the replay.
+            paths: whether the batch includes the states on the path.
 
         Raises:
             ValueError: the replay is empty.
@@ -167,11 +167,11 @@ class RingBuffer:
         return self.windows(ages, n_step, paths)
 
     def windows(self, ages: NDArray[np.int64], n_step: int, paths: bool = True) -> Batch:
-        """The transitions that start at these ages (0 is the oldest), n_step steps long.
+        """Return the windows of n_step steps that start at these ages (0 is the oldest).
 
-        A window ends early, after m < n_step steps, at a terminal state (discount 0), at a time
-        limit or at the newest transition (discount gamma^m, from the state reached); it never
-        runs on into another episode or across the ring's write position.
+        A window ends after m < n_step steps at a terminal state (discount 0), at a time limit, or
+        at the newest transition (discount gamma^m). It never continues into another episode or
+        across the ring's write position.
         """
         n_obs, n_act = self.observation.shape[1], self.action.shape[1]
         shapes: list[tuple[int, ...]] = [(n_obs,), (n_act,), (1,), (1,), (n_obs,)]
@@ -197,7 +197,7 @@ class RingBuffer:
         return [*names, *(["noise_free_action"] if self.keep_noise_free else [])]
 
     def transitions(self, begin: int, end: int) -> State:
-        """Those from `begin` to before `end`, counted from the first ever stored; all are alive.
+        """Return the transitions with counts in [begin, end), all of which must be stored.
 
         Returns:
             A copy of each array, and reached_apart, float32 [sum(apart), n_obs].
@@ -209,10 +209,10 @@ class RingBuffer:
         return part
 
     def append(self, part: State, skip: int = 0) -> None:
-        """Append what `transitions` returned, without its first `skip`.
+        """Append transitions that `transitions` returned, without the first `skip`.
 
         Raises:
-            ValueError: there are more than have room, or lengths disagree.
+            ValueError: there are more transitions than free rows, or lengths differ.
         """
         count = len(np.asarray(part["reward"])) - skip
         if not 0 <= count <= self.capacity - self.size:
@@ -227,19 +227,19 @@ class RingBuffer:
             self._reached.add(each, state)
         self.size += count
         newest = self._newest_row
-        goes_on = self.size and self.apart[newest] and not self.episode_end[newest]
-        self._current = self._reached.newest.copy() if goes_on else None
+        unfinished = self.size and self.apart[newest] and not self.episode_end[newest]
+        self._current = self._reached.newest.copy() if unfinished else None
 
     def clear(self, first: int) -> None:
-        """Hold nothing; the next transition is the one with this count."""
+        """Remove all transitions; the next one gets the count `first`."""
         self.first, self.size, self._current = first, 0, None
         self._reached = StateQueue(self.observation.shape[1])
 
     def state(self) -> State:
-        """Live transitions, oldest first."""
+        """Return the stored transitions, oldest first."""
         return {**self.transitions(self.first, self.first + self.size), "first": self.first}
 
     def restore(self, state: State) -> None:
-        """Take over a state of a replay of the same shapes."""
+        """Restore the state of a replay of the same shapes."""
         self.clear(int(state["first"]))
         self.append(state)

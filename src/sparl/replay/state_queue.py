@@ -1,4 +1,4 @@
-"""StateQueue: the states that a ring of transitions cannot find in its next row."""
+"""StateQueue: the states of a replay ring that are not the observation of the next row."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from sparl.types import Array
 
 
 class StateQueue:
-    """States with ascending numbers, float32 [n_obs] each: new ones at the end, old ones go first.
+    """A queue of states, float32 [n_obs] each, with ascending numbers.
 
-    Its arrays double when they are full of live states; else these move back to the beginning.
+    If the arrays are full when a state is added, the live states move to the beginning; the arrays
+    double if more than half of their entries are live.
     """
 
     def __init__(self, n_obs: int) -> None:
@@ -27,12 +28,12 @@ class StateQueue:
 
     @property
     def live(self) -> tuple[NDArray[np.int64], Array]:
-        """All numbers and their states."""
+        """All numbers and their states, int64 [k] and float32 [k, n_obs]."""
         live = slice(self._begin, self._end)
         return self._numbers[live], self._states[live]
 
     def add(self, number: int, state: Array) -> None:
-        """Put a state at the end."""
+        """Add a state at the end."""
         if self._end == len(self._numbers):
             numbers, states = self.live
             if 2 * len(numbers) > self._end:
@@ -44,16 +45,16 @@ class StateQueue:
         self._end += 1
 
     def drop_newest(self) -> None:
-        """Take back what was added last."""
+        """Remove the state that was added last."""
         self._end -= 1
 
     def drop_before(self, number: int) -> None:
-        """Forget what has a smaller number."""
+        """Remove all states with smaller numbers."""
         live = self._numbers[self._begin : self._end]
         if live.size and live[0] < number:
             self._begin += int(np.searchsorted(live, number))
 
     def of(self, numbers: NDArray[np.int64]) -> Array:
-        """The states of these numbers, which are all there; a copy."""
+        """Return a copy of the states of these numbers, all of which must be in the queue."""
         places = self._begin + np.searchsorted(self._numbers[self._begin : self._end], numbers)
         return self._states[places]

@@ -1,1 +1,1 @@
-"""How sparse connectivity is chosen and how it changes."""
+"""Sparse topology: densities, initial patterns, and drop and grow rules."""

@@ -92,5 +92,5 @@ def density_schedule(name: str) -> Callable[[ChooseDensity], DensitySchedule]:
 
 @density_schedule("constant")
 def constant(layer: LayerProgress) -> tuple[int, float]:
-    """Every layer keeps its number of connections (SET, DS, RigL, RLx2)."""
+    """Keep the number of connections of every layer (SET, DS, RigL, RLx2)."""
     return layer.connections, layer.fraction

@@ -127,7 +127,7 @@ def propose(
         layer: the layer before the update.
         fraction: share of its connections to move.
         rng: the topology's generator.
-        connections: the layer's connections after the update; None: as many as before.
+        connections: the layer's connections after the update; None: the number is unchanged.
 
     Returns:
         The update. None if nothing is dropped or grown, as in a dense layer that stays dense.

@@ -36,7 +36,7 @@ class Schedule:
         return self.fraction / 2 * (1 + math.cos(math.pi * self.progress_at(update)))
 
     def progress_at(self, update: int) -> float:
-        """How much of the schedule is over at this update, in [0, 1]."""
+        """Return the completed share of the schedule at an update, in [0, 1]."""
         return min(update / self.last, 1.0)
 
     def due_until(self, update: int) -> int:
