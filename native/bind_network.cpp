@@ -210,9 +210,9 @@ void bind_network(nb::module_& m) {
       .def("__init__", &new_layer, "n_in"_a, "n_out"_a, "positions"_a, "first_gradient_input"_a = 0,
            nb::sig("def __init__(self, n_in: int, n_out: int, positions: " POSITIONS
                    ", first_gradient_input: int = 0) -> None"),
-           "Sort the connections at positions output * n_in + input, int64 [N], strictly "
-           "ascending.\n\n"
-           "Gradients are not computed for inputs before first_gradient_input.")
+           "Sort connections for the kernels.\n\n"
+           "positions: int64 [N], strictly ascending, output * n_in + input of each connection.\n"
+           "first_gradient_input: gradients are not computed for inputs before this one.")
       .def_ro("n_in", &Layer::n_in)
       .def_ro("n_out", &Layer::n_out)
       .def_prop_ro("connections", &Layer::connections)
@@ -277,9 +277,8 @@ void bind_network(nb::module_& m) {
                    ", weight: float, member: int | None = None" POOL ") -> tuple[" FLOATS
                    ", " FLOATS "]"),
            "Compute the smallest output over all members, or the output of one member.\n\n"
-           "Returns this value, float32 [B, 1], and the gradient of weight * sum(value) with "
-           "respect\n"
-           "to the inputs from first_gradient_input on, float32 [B, inputs].")
+           "Returns this value, float32 [B, 1], and the gradient of weight * sum(value) with\n"
+           "respect to the inputs from first_gradient_input on, float32 [B, inputs].")
       .def("gradient", &gradient, "parameters"_a, "trace"_a, "output_gradient"_a, "out"_a,
            "inputs"_a = false, "pool"_a = nb::none(),
            nb::sig("def gradient(self, parameters: " FLOATS

@@ -11,10 +11,10 @@ namespace sparl {
 
 uint32_t padded_samples(uint32_t batch, const Kernels&); // rounded up to a multiple of step
 
-// Divides the samples of a pass into tiles of nearly equal numbers of vectors. There are at least
-// `parts` tiles, one for each available thread, and enough of them that a tile does not exceed the
-// kernels' limit and the activations of the `widest` layer stay in the second-level cache. A tile
-// has at least two vectors if the batch allows: a narrower one loads a weight for too few samples.
+// Divides the samples of a pass into tiles of nearly equal numbers of vectors. A tile is narrow
+// enough for the kernels and for the activations of the `widest` layer to stay in the second-level
+// cache. There are at least `parts` tiles, one for each available thread, unless a tile would then
+// have fewer than two vectors: it would load each weight for too few samples.
 struct Tiles {
   uint32_t samples, vectors, count, lanes;
   Tiles(uint32_t padded, size_t widest, uint32_t parts, const Kernels&);

@@ -5,9 +5,9 @@
 
 namespace sparl {
 
-// Computes `rows` actions of a squashed Gaussian; see the kernel for the formulas. heads [rows, 2
-// n] holds n means and n unbounded log standard deviations per row. log_density [rows] is summed
-// over the action.
+// Computes `rows` actions of a squashed Gaussian; see the kernel for the formulas. A row of heads,
+// [rows, 2 n], holds n means and n unbounded log standard deviations. log_density, [rows], is
+// summed over the action.
 void squashed_normal(ThreadPool&, size_t rows, size_t n, const float* heads, const float* noise,
                      bool smooth, float* action, float* log_density, float* std, float* slope);
 

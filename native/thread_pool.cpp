@@ -48,7 +48,7 @@ struct PendingWork::Items {
   const uint32_t count;
   std::atomic<uint64_t> left; // items [first, end) as first << 32 | end
   std::atomic<uint32_t> done{0};
-  std::atomic<bool> released{false}; // whether the body was
+  std::atomic<bool> released{false}; // whether `body` has been released
 
   Items(std::function<void(uint32_t)> body_, uint32_t count_)
       : body(std::move(body_)), count(count_), left(count_) {}
@@ -350,8 +350,8 @@ std::shared_ptr<ThreadPool> default_pool() {
 
 void set_default_threads(uint32_t threads) {
   if (default_pool()->threads() == threads) return;
-  auto pool = std::make_shared<ThreadPool>(threads); // after the swap: the old pool, which must be
-                                                     // destroyed when the lock is released
+  // Declared before the lock, so that the old pool, swapped into it, is destroyed after the unlock.
+  auto pool = std::make_shared<ThreadPool>(threads);
   AllPools& all = AllPools::get();
   std::lock_guard<std::mutex> lock(all.default_mutex);
   std::swap(all.default_pool, pool);

@@ -1169,7 +1169,7 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "windows powers": (lambda: windows(powers=zeros(1)), ValueError, "powers two entries"),
     "windows arrays": (lambda: windows(to=(zeros(1, 3),)), ValueError, "1 arrays to fill"),
     "windows a list": (lambda: windows(to=[zeros(1, 3)] * 5), TypeError, "incompatible"),
-    "windows no arrays": (lambda: windows(to=(1,) * 5), TypeError, "must be arrays"),
+    "windows no arrays": (lambda: windows(to=(1,) * 5), TypeError, "must contain arrays"),
     "windows action": (
         lambda: windows(to=(zeros(1, 3), zeros(1, 3), zeros(1, 1), zeros(1, 1), zeros(1, 3))),
         ValueError, r"action must have shape \(1, 2\), has \(1, 3\)",

@@ -343,7 +343,7 @@ def _take_values(words: list[str], most: int | None = None) -> list[str]:
 def _convert(
     option: _Option, words: Sequence[str], flag: str, given: dict[str, Any], errors: list[str]
 ) -> None:
-    """Convert the words of an option into `given`, or say in `errors` why that is not possible."""
+    """Convert the words of an option into `given`, or add a message to `errors`."""
     if not words:
         errors.append(f"{flag} needs a value")
         return
@@ -366,13 +366,13 @@ def _convert_positional(
 
 
 def _joined(errors: Sequence[str], program: str) -> str:
-    """Join the errors of a command line to one message."""
+    """Join the errors of a command line into one message."""
     what = f"{program.removeprefix('sparl ')}: {'; '.join(errors)}"
     return f"{what} (all options: {program} --help)"
 
 
 def _about_unknown(flag: str, known: Iterable[str]) -> str:
-    """Say that a flag is unknown, and which one to use."""
+    """Return a message about an unknown flag, with the flag to use instead."""
     plain = canonical(flag)
     if plain == "--import":
         return "--import is written before the command: sparl --import MODULE COMMAND"

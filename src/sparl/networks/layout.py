@@ -255,7 +255,7 @@ class Layout:
         return state
 
     def from_state(self, state: State) -> tuple[Layout, Array]:
-        """Invert to_state for networks of this spec; patterns may differ from this layout's.
+        """Return the layout and the flat array of a state from `to_state`; patterns may differ.
 
         Raises:
             KeyError: an entry is missing.

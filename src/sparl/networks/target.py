@@ -48,7 +48,7 @@ class SharedPatternTarget:
         self.network = online.copy()
 
     def __call__(self, *inputs: Input) -> Array:
-        """Outputs, as Network gives them."""
+        """Compute the outputs; see Network."""
         return self.network(*inputs)
 
     def soft_update(self, tau: float) -> None:
@@ -61,11 +61,11 @@ class SharedPatternTarget:
         _native.soft_update(mine.pending.to_write(), self.online.parameters, tau, mine.pool)
 
     def existing(self) -> State:
-        """The connections that exist, and their values."""
+        """Return the existing connections and their values."""
         return self.network.state()
 
     def state(self) -> State:
-        """Everything that later results depend on."""
+        """Return everything that later results depend on."""
         return self.network.state()
 
     def restore(self, state: State) -> None:
@@ -99,7 +99,7 @@ class OwnPatternTarget:
         self._updater = self._plan()
 
     def __call__(self, *inputs: Input) -> Array:
-        """Outputs, as Network gives them."""
+        """Compute the outputs; see Network."""
         return self.network(*inputs)
 
     def soft_update(self, tau: float) -> None:
