@@ -378,7 +378,7 @@ def test_read_only_places_and_files_in_the_way(tmp_path: Path, refused: Callable
     assert f"run folder {file} is a file; choose another --run-dir" in refused(2, *words, str(file))
     for place in (str(file / "below"), "/proc/sparl-run", "x" * 300):
         assert "cannot be written: " in refused(2, *words, place)
-    assert "must not hold control characters" in refused(2, *words, "a\0b")
+    assert "must not contain control characters" in refused(2, *words, "a\0b")
     assert file.read_text() == "mine"
 
 

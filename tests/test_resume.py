@@ -139,8 +139,8 @@ def test_a_signal_saves_and_says_how_to_go_on(
         assert f"{run}: already finished, 90 steps; cannot be" in capsys.readouterr().out
     assert main([*train, "--seed", "1", "--tau=0.5"]) == 2
     error = capsys.readouterr().err
-    assert "seed is 0 there and 1 here" in error
-    assert "tau is 0.005 there and 0.5 here" in error
+    assert "seed is 0 instead of 1" in error
+    assert "tau is 0.005 instead of 0.5" in error
 
 
 def test_a_run_that_stopped_early_goes_on_to_a_later_stop(tmp_path: Path) -> None:
@@ -621,7 +621,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_both_sides(
     file.write_text(file.read_text().replace("tau = 0.005", "tau = 0.5"))
     before = results(run.path)
     assert main(["resume", str(run.path)]) == 3
-    assert "of another configuration: tau is 0.005 there and 0.5 here" in capsys.readouterr().err
+    assert "of another configuration: tau is 0.005 instead of 0.5" in capsys.readouterr().err
     assert results(run.path) == before
 
 

@@ -218,13 +218,13 @@ def why_not_longer(config: Config) -> str:
     return ""
 
 
-def differences(there: Config, here: Config) -> list[str]:
+def differences(found: Config, wanted: Config) -> list[str]:
     """Describe the fields in which two configurations are different runs, apart from their ends."""
     return [
-        f"{name} is {getattr(there, name)} there and {getattr(here, name)} here"
+        f"{name} is {getattr(found, name)} instead of {getattr(wanted, name)}"
         for name in FIELDS
         if name not in WITHOUT_INFLUENCE | CHANGEABLE
-        and _as_in_a_file(getattr(there, name)) != _as_in_a_file(getattr(here, name))
+        and _as_in_a_file(getattr(found, name)) != _as_in_a_file(getattr(wanted, name))
     ]
 
 

@@ -92,7 +92,7 @@ def _wrong_value(name: str, value: Any) -> str:
     if not isinstance(value, str):
         return _outside(name, value)
     if has_control_characters(value):
-        return f"{name} is {value!r}, must not hold control characters"
+        return f"{name} is {value!r}, must not contain control characters"
     if name in ("drop", "grow", "density_schedule") and not is_rule_name(value):
         return f"{name} is {value!r}, must be a rule's name (letters, digits, _)"
     if name == "env" and not (len(value) <= _LONGEST_ID and _ENVIRONMENT_ID.fullmatch(value)):

@@ -7,6 +7,7 @@ Departures
     * Targets may have n steps (Tan et al.). Over a window of m <= n steps, the target adds the
       entropy at every state reached: y = R + sum_k discount_k (-alpha log pi_k) + discount
       min_i Q_i'(s', a'). For n = 1 this is the target of the SAC paper.
+    * The loss of a critic is (Q_i(s, a) - y)^2, without the paper's factor of 1/2.
     * Actions are in [-1, 1] and are scaled at the environment. RLx2's code multiplies the mean and
       log_std by the action bound before the tanh; this file does not.
     * Actions in the environment are sampled during training, as in the SAC paper. RLx2's code uses

@@ -8,6 +8,7 @@ Departures
     * The hidden layers have 256 units each (the paper: 400 and 300).
     * The gradient of every parameter, biases included, contains L2 weight decay of 2e-4.
     * The first 25,000 steps take uniformly random actions (the paper: 10,000 or 1,000).
+    * Actions with noise are clipped to [-1, 1]; algorithm 1 does not state this.
     From Sokar et al.'s released code:
     * Actions are in [-1, 1] and are scaled at the environment. In the released code the critic
       reads them in the environment's units (Humanoid: at most 0.4).
