@@ -225,7 +225,7 @@ def test_an_agents_manifest_that_lies_is_refused(
         (lambda m: m["state"]["counters"].update(env_step=-1), "out of range"),
         (lambda m: m["state"]["counters"].update(env_step=50_000), "step 50000 of 60"),
         (lambda m: m["state"].update(pickle="x"), "does not belong there"),
-        (lambda m: m["about"]["config"].update(env="Ant-v5"), "env is Ant-v5 there and Hopper"),
+        (lambda m: m["about"]["config"].update(env="Ant-v5"), "env is Ant-v5 instead of Hopper"),
         (lambda m: m["about"]["config"].update(hidden=[9]), "hidden is (9,) instead of (4,)"),
         (lambda m: m["about"].update(growing_files={"metrics.csv": 5}), "cannot be used"),
         (lambda m: m["about"].update(growing_files={"evaluations.csv": 10**9, "metrics.csv": 0,

@@ -76,9 +76,10 @@ class Layer:
 
     def __init__(self, n_in: int, n_out: int, positions: numpy.typing.NDArray[numpy.int64], first_gradient_input: int = 0) -> None:
         """
-        Sort the connections at positions output * n_in + input, int64 [N], strictly ascending.
+        Sort connections for the kernels.
 
-        Gradients are not computed for inputs before first_gradient_input.
+        positions: int64 [N], strictly ascending, output * n_in + input of each connection.
+        first_gradient_input: gradients are not computed for inputs before this one.
         """
 
     @property
@@ -142,8 +143,8 @@ class Stack:
         """
         Compute the smallest output over all members, or the output of one member.
 
-        Returns this value, float32 [B, 1], and the gradient of weight * sum(value) with respect
-        to the inputs from first_gradient_input on, float32 [B, inputs].
+        Returns this value, float32 [B, 1], and the gradient of weight * sum(value) with
+        respect to the inputs from first_gradient_input on, float32 [B, inputs].
         """
 
     def gradient(self, parameters: numpy.typing.NDArray[numpy.float32], trace: Trace, output_gradient: numpy.typing.NDArray[numpy.float32], out: numpy.typing.NDArray[numpy.float32], inputs: bool = False, pool: Pool | None = None) -> numpy.typing.NDArray[numpy.float32] | None:
