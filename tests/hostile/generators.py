@@ -89,7 +89,8 @@ def _command(rng: Generator, *names: str) -> tuple[tuple[str, ...], tuple[str, .
         "status": (("study", "status", "study.toml", "--folder", "target"), ()),
         "status archived": (("study", "status", "study.toml", "--archive", "target"), ()),
         "study": (("study", "run", "study.toml", "--folder", "target"), ("target",)),
-        "report study": (("report", "target", "study.toml", "--out", "out", "--tables-only"), ("out",)),
+        "report study": (("report", "target", "study.toml", "--out", "out", "--tables-only"),
+                         ("out",)),
         "archive into": (("archive", "finished", "--to", "target", "--commit", "abcdef0"),
                          ("target",)),
     }[name]  # fmt: skip
