@@ -1241,7 +1241,7 @@ def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.
         (
             [[some_layer(3, 2), some_layer(4, 1)]],
             "tanh",
-            "layer 1 takes 4 inputs, the layer before gives 2",
+            "layer 1 takes 4 inputs, the layer before has 2 outputs",
         ),
         ([[some_layer(3, 2)], [some_layer(4, 2)]], "tanh", "shape of layer 0"),
         ([[some_layer(3, 2)], [some_layer(3, 2), some_layer(2, 1)]], "tanh", "number of layers"),
