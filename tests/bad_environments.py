@@ -51,7 +51,7 @@ class Extreme(Good):
 
 
 class Forever(Good):
-    """Its episodes last for ever; says so by the file that MARK names."""
+    """Never ends an episode; creates the file named by MARK at step 100."""
 
     def step(self, action: NDArray[Any]) -> Any:
         if self.steps == 100 and "MARK" in os.environ:
@@ -80,7 +80,7 @@ class Prints(Walks):
 
 
 class Waits(Walks):
-    """Says at a step that it is there, by a file in the folder WAITS, and waits until that goes."""
+    """Create a file in the folder WAITS at step WAITS_AT, and wait until that folder is removed."""
 
     def step(self, action: NDArray[Any]) -> Any:
         folder = Path(os.environ.get("WAITS", os.devnull))
@@ -92,21 +92,21 @@ class Waits(Walks):
 
 
 class Reuses(Good):
-    """Hands out the same array again and again."""
+    """Returns the same array at every step."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.handed_out = np.zeros(3, np.float32)
+        self.reused = np.zeros(3, np.float32)
 
-    def _hand_out(self, returned: Any) -> Any:
-        self.handed_out[:] = returned[0]
-        return self.handed_out, *returned[1:]
+    def _reuse(self, returned: Any) -> Any:
+        self.reused[:] = returned[0]
+        return self.reused, *returned[1:]
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        return self._hand_out(super().reset(seed=seed))
+        return self._reuse(super().reset(seed=seed))
 
     def step(self, action: NDArray[Any]) -> Any:
-        return self._hand_out(super().step(action))
+        return self._reuse(super().step(action))
 
 
 class BadStep(Good):
@@ -163,11 +163,11 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
 
 
 def with_part(index: int, value: Any) -> Callable[[Any], Any]:
-    """The same but for one part: 0 observation, 1 reward, 2 terminated, 3 truncated."""
+    """Replace one part: 0 observation, 1 reward, 2 terminated, 3 truncated."""
     return lambda returned: (*returned[:index], value, *returned[index + 1 :])
 
 
-# Name, what a step returns instead, and what is said of it.
+# Name, the values that a step returns instead, and the message.
 STEPS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("Raises", raising(RuntimeError("it\nblew up")), "step raised RuntimeError: it blew up;"),
     ("Exits", raising(SystemExit(0)), "step raised SystemExit: 0;"),
@@ -201,7 +201,7 @@ RESETS: list[tuple[str, Callable[[Any], Any], str]] = [
         "reset returned observation[0] = nan",
     ),
 ]
-# What is refused at the start.
+# Spaces that are rejected before training.
 ACTIONS = {
     "Choice": Discrete(3), "Unbounded": Box(-np.inf, np.inf, (2,)),
     "HalfBounded": Box(0, np.inf, (2,)), "ActionMatrix": Box(-1, 1, (2, 2)),

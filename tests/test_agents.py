@@ -121,7 +121,7 @@ def test_an_agent_without_update_or_act_cannot_be_made() -> None:
 
 
 @pytest.mark.parametrize("method", ["Quiet", "DS-Quiet"])
-def test_an_agent_of_ones_own_trains_resumes_and_is_exported(method: str, tmp_path: Path) -> None:
+def test_a_custom_agent_trains_resumes_and_is_exported(method: str, tmp_path: Path) -> None:
     fields = {**SMALL, "env": "Hopper-v5", "rewire_every_updates": 20 * (method != "Quiet")}
     path = tmp_path / "whole"
     sparl.train(method, run_dir=str(path), **fields)
@@ -144,7 +144,7 @@ def test_an_agent_of_ones_own_trains_resumes_and_is_exported(method: str, tmp_pa
     assert main(["report", str(path), "--out", str(tmp_path / "report")]) == 0
 
 
-def test_its_cost_is_what_it_says() -> None:
+def test_the_pruned_cost_is_counted_as_documented() -> None:
     config = preset("Quiet", "Hopper-v5", hidden=(20, 12), batch_size=10, steps=1000)
     found = cost(config, 11, 3)
     actor, critic = 11 * 20 + 20 * 12 + 12 * 6, 14 * 20 + 20 * 12 + 12
@@ -181,7 +181,7 @@ def test_the_number_of_critics_is_a_setting(method: str, critics: int, tmp_path:
 
 
 @pytest.mark.parametrize("critics", ["0", "101", "two"])
-def test_a_number_of_critics_that_cannot_be_is_rejected(
+def test_an_invalid_number_of_critics_is_rejected(
     critics: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "--method", "TD3", "--critics", critics]) == 2

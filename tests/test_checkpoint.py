@@ -162,7 +162,7 @@ def files_of(folder: Path, step: int) -> list[Path]:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_whatever_operation_fails_the_checkpoint_before_is_untouched(
+def test_a_failed_file_operation_leaves_the_previous_checkpoint_unchanged(
     half: bool, tmp_path: Path
 ) -> None:
     """Every one of them once, from the first to the last; then it is tried again."""
@@ -197,7 +197,7 @@ def test_whatever_operation_fails_the_checkpoint_before_is_untouched(
     assert (n, disk.count) == (13, 12)
 
 
-def test_a_checkpoint_that_was_cut_off_anywhere_is_refused(folder: Path) -> None:
+def test_a_checkpoint_truncated_at_any_byte_is_rejected(folder: Path) -> None:
     for file in files_of(folder, 9):
         whole = file.read_bytes()
         for length in range(len(whole)):
@@ -215,7 +215,7 @@ def test_a_checkpoint_that_was_cut_off_anywhere_is_refused(folder: Path) -> None
     assert same(load(folder, 9), 9)
 
 
-def test_a_checkpoint_with_any_bit_flipped_is_refused(folder: Path) -> None:
+def test_a_checkpoint_with_any_flipped_bit_is_rejected(folder: Path) -> None:
     harmless = 0
     for file in files_of(folder, 9):
         whole = file.read_bytes()
@@ -233,7 +233,7 @@ def test_a_checkpoint_with_any_bit_flipped_is_refused(folder: Path) -> None:
     assert harmless < 10
 
 
-def test_files_of_another_checkpoint_are_refused(folder: Path) -> None:
+def test_files_of_another_checkpoint_are_rejected(folder: Path) -> None:
     """Each is whole, but they do not belong together."""
     for name, reason in ((STATE, "damaged"), (MANIFEST, "of step 4, in checkpoint-9")):
         here, there = (folder / f"checkpoint-{step}" / name for step in (9, 4))
@@ -247,7 +247,7 @@ def test_files_of_another_checkpoint_are_refused(folder: Path) -> None:
         load(folder, 9)
 
 
-def test_another_format_is_refused_with_both_versions(folder: Path) -> None:
+def test_another_format_is_rejected_with_both_versions(folder: Path) -> None:
     file = folder / "checkpoint-9" / MANIFEST
     content = {**json.loads(file.read_text()), "format": checkpoint.FORMAT + 1}
     del content["sha256"]
@@ -293,7 +293,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return results(run.path)
 
 
-def test_whatever_operation_fails_in_a_save_the_training_goes_on(
+def test_training_continues_after_any_file_operation_of_a_save_fails(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The checkpoint of step 20: every one of its operations, appended lines included."""
@@ -324,7 +324,7 @@ def test_whatever_operation_fails_in_a_save_the_training_goes_on(
 def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Lines of evaluations wait in memory meanwhile, and are not lost when there is room again."""
+    """Evaluations are kept in memory while the disk is full, and written once there is room."""
     original = Training.step
     disk = Disk(lambda count: full)
     full = False
@@ -389,7 +389,7 @@ DAMAGES: list[Callable[[Path], None]] = [flipped, cut, Path.unlink]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", [STATE, MANIFEST, REPLAY])
-def test_resume_falls_back_to_the_checkpoint_before_and_says_so(
+def test_resume_falls_back_to_the_previous_checkpoint_and_states_it(
     name: str,
     damage: Callable[[Path], None],
     tmp_path: Path,
@@ -409,7 +409,7 @@ def test_resume_falls_back_to_the_checkpoint_before_and_says_so(
     assert results(run.path) == undisturbed
 
 
-def test_where_no_checkpoint_is_whole_it_says_why_and_leaves_all_as_it_is(
+def test_a_run_without_a_valid_checkpoint_reports_why_and_is_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with stopped_at(33):

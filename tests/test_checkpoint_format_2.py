@@ -28,7 +28,7 @@ def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
 
     Args:
         checkpoint: its folder.
-        first: a number to put in the place of the first one.
+        first: a number that replaces the first one.
     """
     state, rows = {}, 0
     by_owner: dict[str, list[np.ndarray]] = {}
@@ -71,7 +71,7 @@ def test_it_resumes_bit_for_bit(stopped: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [-1.0, 1e300])
-def test_a_number_that_cannot_be_is_rejected(
+def test_an_invalid_number_is_rejected(
     stopped: Path, value: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rewrite(stopped / "checkpoint-190", first=value)

@@ -198,7 +198,9 @@ def test_evaluate_gives_the_returns_of_the_end_of_training(
     assert json.loads(capsys.readouterr().out)["returns"] != result["returns"][:1]
 
 
-def test_same_seed_same_run_whatever_the_threads(finished_run: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_run_for_any_number_of_threads(
+    finished_run: Path, tmp_path: Path
+) -> None:
     again, other = tmp_path / "again", tmp_path / "other"
     train = ["train", "--method", "DS-TD3", *SMALL]
     assert main([*train, "--threads", "2", "--run-dir", str(again)]) == 0
@@ -508,7 +510,7 @@ def test_a_study_imports_it_for_every_run(
         (["--import", "exits", "info"], "--import exits: cannot be imported (SystemExit: 0)"),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_one_line(
+def test_a_module_that_cannot_be_imported_is_reported_in_one_line(
     words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -563,7 +565,7 @@ def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-def test_output_that_cannot_be_written_is_one_line_and_does_not_end_a_training(
+def test_output_that_cannot_be_written_is_reported_in_one_line_and_does_not_end_a_training(
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
@@ -709,7 +711,9 @@ def test_a_folder_with_a_run_is_rejected_unless_overwritten(
     assert len(rows(run / "evaluations.csv")) == 4
 
 
-def test_bad_places_for_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_unusable_run_folders_are_rejected(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     file = tmp_path / "file"
     file.touch()
     assert "is a file" in error_line(capsys, 2, "train", *SMALL, "--run-dir", str(file))
@@ -849,7 +853,7 @@ def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
     assert "Traceback" not in wrong.stderr
 
 
-def test_ctrl_c_while_the_command_line_is_loaded_is_one_line(tmp_path: Path) -> None:
+def test_ctrl_c_while_the_command_line_is_loaded_prints_one_line(tmp_path: Path) -> None:
     """A library that it loads makes something else of KeyboardInterrupt."""
     (tmp_path / "tyro.py").write_text(
         "import signal\n"
@@ -871,7 +875,7 @@ def test_core_imports_no_other_framework() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_tensorboard_that_is_not_installed_is_one_line(
+def test_a_missing_tensorboard_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sparl.training.tensorboard.find_spec", lambda _: None)

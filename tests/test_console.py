@@ -59,7 +59,9 @@ def test_a_resumed_run_does_not_count_earlier_steps(
     assert "    100 steps/s     1:30 left" in capsys.readouterr().out
 
 
-def test_what_looks_like_markup_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_that_looks_like_markup_is_printed_unchanged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Folders may be called anything."""
     PlainConsole().print("runs/[t]1 [/x] :warning: of 1,000")
     assert capsys.readouterr().out == "runs/[t]1 [/x] :warning: of 1,000\n"

@@ -96,7 +96,7 @@ def test_ant_and_humanoid_keep_their_density_at_every_observation_size(
     )
 
 
-def test_an_environment_of_no_paper_has_half_of_its_hidden_connections() -> None:
+def test_an_environment_outside_the_papers_has_half_of_its_hidden_connections() -> None:
     assert counts(build("DS-TD3", "Pendulum-v1")) == ([384, 32768, 256], [512, 32768, 256])
     deep = build("Static-TD3", "Pendulum-v1", hidden=(10, 20, 30))
     assert counts(deep) == ([15, 100, 300, 30], [20, 100, 300, 30])
@@ -287,7 +287,7 @@ def test_costs_grow_with_batch_steps_and_the_actors_rate() -> None:
     assert every["counted"]["sparse"] > base["counted"]["sparse"]
 
 
-def test_what_cost_reports() -> None:
+def test_cost_reports_plain_values_under_fixed_names() -> None:
     """Names that scripts read from `sparl cost --json`; plain values throughout."""
     result = cheetah("DS-TD3")
     assert json.loads(json.dumps(result)) == result

@@ -93,7 +93,7 @@ def view(weights: list[float], size: int = 20) -> LayerView:
         (0.0, 20, 0, 10),  # until every connection exists
     ],
 )
-def test_a_layer_reaches_the_count_that_is_asked_for(
+def test_a_layer_reaches_the_requested_number_of_connections(
     fraction: float, wanted: int, dropped: int, grown: int
 ) -> None:
     layer = view([0.1 * (i + 1) for i in range(10)])
@@ -134,7 +134,7 @@ def test_a_full_layer_is_pruned_if_it_should_be() -> None:
 
 
 @pytest.mark.parametrize("wanted", [-1, 21])
-def test_a_count_that_cannot_be_is_an_error(wanted: int) -> None:
+def test_an_invalid_number_of_connections_raises_an_error(wanted: int) -> None:
     method = TopologyMethod(drop_smallest, grow_random)
     message = rf"density schedule: returned {wanted} connections.*\[0, 20\]"
     with pytest.raises(RuntimeError, match=message):

@@ -1,4 +1,4 @@
-"""Any Gymnasium task with flat Boxes works, in its own units; anything else is refused clearly."""
+"""Any Gymnasium task with flat Boxes works, in its own units; others raise a clear error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparl.training.interrupt import stop_on_signal
 
 
 class Toy(gymnasium.Env[Any, Any]):
-    """Returns what it is told to; remembers the action it got."""
+    """Returns the given values; records the action that it received."""
 
     observation_space = Box(-np.inf, np.inf, (3,), np.float64)
     action_space: Any = Box(np.array([-1.0, 0.0]), np.array([3.0, 0.5]), dtype=np.float64)
@@ -113,7 +113,7 @@ def test_contact_forces_are_zero_unless_live(task: str) -> None:
         ({"observation_space": Dict({"x": Box(0, 1, (4,))})}, "observation is Dict"),
     ],
 )
-def test_other_spaces_are_refused_with_what_is_supported(
+def test_unsupported_spaces_are_rejected_with_the_supported_ones(
     toy: str, monkeypatch: pytest.MonkeyPatch, spaces: dict[str, Any], what: str
 ) -> None:
     with_spaces(monkeypatch, **spaces)
@@ -139,7 +139,7 @@ def test_unknown_environment_offers_the_nearest() -> None:
         Environment("HalfCheeta-v5")
 
 
-def test_an_id_without_its_version_is_refused(toy: str) -> None:
+def test_an_id_without_its_version_is_rejected(toy: str) -> None:
     """It would mean another environment with another Gymnasium."""
     for env_id, meant in (("Toy", toy), ("HalfCheetah", "HalfCheetah-v5")):
         with pytest.raises(UsageError, match=f"{env_id} has no version; did you mean {meant}"):
@@ -204,7 +204,7 @@ def test_a_bad_step_names_environment_step_and_action(
         env.step(np.zeros(2, np.float32))
 
 
-def test_an_array_that_the_environment_uses_again_does_not_change_ours(toy: str) -> None:
+def test_an_array_that_the_environment_reuses_does_not_change_stored_values(toy: str) -> None:
     env = Environment(toy)
     env.reset(seed=0)
     bare: Any = env.gym.unwrapped

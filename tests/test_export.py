@@ -442,7 +442,7 @@ def test_names_must_be_c_names(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "'a-b' must be a C identifier" in capsys.readouterr().err
 
 
-def test_a_missing_extra_is_one_clear_line(
+def test_a_missing_extra_is_reported_in_one_line(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)

@@ -1,8 +1,8 @@
 """What can go wrong with a run, row by row, and what the user gets.
 
-Other rows are elsewhere: kills, signals and going on in test_resume.py and test_kill.py, disks that
+Other rows are elsewhere: kills, signals and resuming in test_resume.py and test_kill.py, disks that
 are full and files that are damaged in test_checkpoint_files.py, hostile files in
-test_hostile_files.py, studies beside failures in test_studies.py.
+test_hostile_files.py, failures within studies in test_studies.py.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def flags(**fields: Any) -> list[str]:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command that must be refused with a code, in one line."""
+    """Return a function that runs a command, expects an exit code and returns its one line."""
 
     def refused(code: int, *words: str) -> str:
         capsys.readouterr()
@@ -108,7 +108,7 @@ def test_a_bad_environment_is_named_and_nothing_of_it_is_learned(
         assert np.isfinite(values).all()
 
 
-def test_after_a_fault_the_run_goes_on_from_its_checkpoint(
+def test_after_a_fault_the_run_resumes_from_its_checkpoint(
     tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--env", "bad_environments:Raises-v0", "--run-dir", str(tmp_path / "run")]
@@ -118,7 +118,7 @@ def test_after_a_fault_the_run_goes_on_from_its_checkpoint(
     assert [step for step, _ in run.evaluations] == [0, 40, 80, 90]
 
 
-def test_an_array_that_is_used_again_makes_no_difference(tmp_path: Path) -> None:
+def test_an_environment_may_reuse_its_arrays(tmp_path: Path) -> None:
     first, second = (
         sparl.train("TD3", f"bad_environments:{name}-v0", quiet=True,
                     run_dir=tmp_path / name, **FIELDS_OF_RUNS)
@@ -132,7 +132,7 @@ def test_an_environment_that_cannot_be_closed_loses_nothing(tmp_path: Path) -> N
     assert main(["train", *words, *flags()]) == 0
 
 
-def test_an_episode_without_end_is_refused_unless_it_is_given_one(
+def test_an_episode_without_a_time_limit_is_rejected_unless_one_is_given(
     tmp_path: Path, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--env", "bad_environments:NoLimit-v0", "--run-dir", str(tmp_path / "run"), *flags()]
@@ -178,7 +178,7 @@ OBSERVATIONS = st.one_of(ANYTHING, st.lists(st.floats(width=32), min_size=3, max
 
 @given(st.one_of(ANYTHING, st.tuples(OBSERVATIONS, ANYTHING, ANYTHING, ANYTHING, st.just({}))))
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_whatever_a_step_returns_is_refused_or_sound(returned: Any) -> None:
+def test_any_value_returned_by_a_step_is_rejected_or_valid(returned: Any) -> None:
     environment = Environment("bad_environments:Good-v0")
     environment.reset(seed=0)
     environment.gym.unwrapped.step = lambda action: returned  # type: ignore[method-assign]
@@ -200,7 +200,7 @@ def test_whatever_a_step_returns_is_refused_or_sound(returned: Any) -> None:
     ("name", "what"),
     [*((n, "action") for n in bad.ACTIONS), *((n, "observation") for n in bad.OBSERVATIONS)],
 )
-def test_other_spaces_are_refused_at_the_start(
+def test_unsupported_spaces_are_rejected_at_the_start(
     name: str, what: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     run = tmp_path / "run"
@@ -256,7 +256,7 @@ def test_growth_by_a_gradient_that_is_not_finite_stops_the_run(
 
 @pytest.mark.parametrize(("method", "what", "poisoned"), NUMBERS)
 @pytest.mark.parametrize("at", [60, 90], ids=["in the middle", "at the end"])
-def test_what_is_not_finite_stops_the_run_within_an_update(
+def test_a_value_that_is_not_finite_stops_the_run_within_an_update(
     method: str, what: str, poisoned: Callable[[Training], None], at: int, tmp_path: Path,
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -311,7 +311,7 @@ def test_a_trained_agent_whose_weights_are_not_finite_is_named(
 # ----------------------- replay larger than memory
 
 
-def test_a_replay_that_does_not_fit_is_refused_with_one_that_does(
+def test_a_replay_that_exceeds_the_memory_is_rejected_with_a_capacity_that_fits(
     tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assemble, "memory_bytes", lambda: 10_000_000)
@@ -383,8 +383,8 @@ def test_read_only_places_and_files_in_the_way(tmp_path: Path, refused: Callable
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs users")
-def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
-    """In a process without rights, whoever runs the tests."""
+def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
+    """In a process without privileges, even if root runs the tests."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
     for parent in [closed, *closed.parents]:
@@ -392,7 +392,7 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
             parent.chmod(parent.stat().st_mode | 0o055)
     code = (
         "import os, sys\nfrom sparl.cli import main\n"
-        "assert main([*sys.argv[1:-1], os.devnull]) == 2\n"  # nothing is left to be imported
+        "assert main([*sys.argv[1:-1], os.devnull]) == 2\n"  # imports everything before
         "os.getuid() or os.setuid(65534)\nsys.exit(main(sys.argv[1:]))"
     )
     words = ["train", "--env", "Pendulum-v1", *flags(), "--run-dir"]
@@ -423,7 +423,7 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
         ("--run-dir", ["--run-dir needs a value"]),
     ],
 )  # fmt: skip
-def test_malformed_values_are_refused_all_at_once(
+def test_all_malformed_values_are_reported_at_once(
     words: str, says: list[str], refused: Callable[..., str]
 ) -> None:
     said = refused(2, "train", *words.split())
@@ -446,7 +446,7 @@ def test_malformed_values_are_refused_all_at_once(
         ("unset = ['steps']", ["unset is ['steps'], must be names"]),
     ],
 )  # fmt: skip
-def test_malformed_files_are_refused_all_at_once(
+def test_all_errors_of_malformed_files_are_reported_at_once(
     content: str, says: list[str], tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     file = tmp_path / "config.toml"
@@ -457,7 +457,7 @@ def test_malformed_files_are_refused_all_at_once(
     refused(2, "study", "run", str(file))
 
 
-def test_a_complaint_is_one_line_of_a_bearable_length(refused: Callable[..., str]) -> None:
+def test_an_error_message_is_one_line_of_limited_length(refused: Callable[..., str]) -> None:
     said = refused(2, "train", "--method", "\x1b[31m\n" + 9000 * "y")
     assert len(said) < 4000
     assert "unknown method '\\x1b[31m\\n" in said
@@ -476,7 +476,7 @@ VALUES = st.one_of(
     st.dictionaries(st.sampled_from([*FIELDS, "gama", "lambda3"]), VALUES, max_size=6),
 )
 @settings(deadline=None, max_examples=300)
-def test_whatever_a_configuration_says_is_refused_or_can_be_planned(
+def test_any_configuration_is_rejected_or_can_be_planned(
     method: str, fields: dict[str, Any]
 ) -> None:
     fields = {k: v for k, v in fields.items() if k not in ("method", "env")}
@@ -503,9 +503,7 @@ def test_whatever_a_configuration_says_is_refused_or_can_be_planned(
 @settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_whatever_stands_in_a_file_is_refused_or_read(
-    tmp_path: Path, fields: dict[str, Any]
-) -> None:
+def test_any_file_content_is_rejected_or_read(tmp_path: Path, fields: dict[str, Any]) -> None:
     from sparl.arguments import parse_config
 
     file = tmp_path / "config.toml"
@@ -535,7 +533,7 @@ def test_durations_do_not_follow_a_clock_that_is_set(
 # ----------------------- last line of a metrics file cut off
 
 
-def test_a_line_that_was_cut_off_is_left_out_and_written_again(
+def test_a_truncated_line_is_omitted_and_written_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fields = {"quiet": True, **FIELDS_OF_RUNS}
@@ -566,7 +564,7 @@ def _isa() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("what", ["instruction_set", "numpy", "mujoco"])
-def test_on_another_machine_it_goes_on_and_is_marked(
+def test_a_run_resumed_on_another_machine_is_marked(
     what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with stopped_at(33):
@@ -593,7 +591,7 @@ def test_on_another_machine_it_goes_on_and_is_marked(
 # ----------------------- one run of a study fails for ever
 
 
-def test_a_run_that_fails_for_ever_leaves_the_others_and_is_never_averaged_over(
+def test_a_run_that_always_fails_does_not_affect_the_others_and_is_not_averaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))

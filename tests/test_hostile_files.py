@@ -1,4 +1,4 @@
-"""Files that were made to hurt: refused with exit code 3, before anything is allocated for them."""
+"""Hostile files are rejected with exit code 3, before any memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def sha256(data: bytes) -> str:
 
 
 def sign_agent(run: Path, change: Callable[[Tree], object] = lambda manifest: None) -> None:
-    """Let agent.json fit the file beside it, and change it."""
+    """Make agent.json match its agent.safetensors, and change it."""
     manifest = json.loads((run / "agent.json").read_text())
     data = (run / "agent.safetensors").read_bytes()
     manifest["file"] |= {"bytes": len(data), "sha256": sha256(data)}
@@ -136,7 +136,7 @@ def commands(run: Path, place: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("change", HEADERS, ids=lambda change: change.__name__)
-def test_headers_that_lie_are_refused(
+def test_headers_with_false_values_are_rejected(
     place: str, change: Callable[[Tree], object], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, sign = PLACES[place]
@@ -156,7 +156,7 @@ def test_headers_that_lie_are_refused(
      (200_000).to_bytes(8, "little") + b"[" * 200_000, (4).to_bytes(8, "little") + b"null",
      (6).to_bytes(8, "little") + b'{"":1}', b"PK\x03\x04" + bytes(100), b"\x80\x04K\x01." * 9],
 )  # fmt: skip
-def test_what_is_no_safetensors_file_is_refused(
+def test_a_file_that_is_not_in_safetensors_format_is_rejected(
     place: str, data: bytes, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, sign = PLACES[place]
@@ -170,7 +170,7 @@ def test_what_is_no_safetensors_file_is_refused(
     "positions", [[0, 1, 2, 3, 10**6], [3, 2], [1, 1], [-1, 0], [0, 2**62]], ids=str
 )
 @pytest.mark.parametrize("place", PLACES)
-def test_patterns_that_lie_are_refused_before_the_engine_sees_them(
+def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
     place: str, positions: list[int], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, sign = PLACES[place]
@@ -204,7 +204,7 @@ def test_patterns_that_lie_are_refused_before_the_engine_sees_them(
         (lambda m: m.pop("policy"), "cannot be read"),
     ],
 )
-def test_an_agents_manifest_that_lies_is_refused(
+def test_an_agent_manifest_with_false_values_is_rejected(
     change: Callable[[Tree], object], says: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sign_agent(run, change)
@@ -232,15 +232,15 @@ def test_an_agents_manifest_that_lies_is_refused(
                                                     "topology.csv": 0}), "at the checkpoint"),
     ],
 )  # fmt: skip
-def test_a_checkpoints_manifest_that_lies_is_refused(
+def test_a_checkpoint_manifest_with_false_values_is_rejected(
     change: Callable[[Tree], object], says: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sign_checkpoint(run, change)
     assert says in refused(capsys, "resume", str(run))
-    assert main(["info", str(run)]) == 0  # it still says what there is
+    assert main(["info", str(run)]) == 0  # it still describes the run
 
 
-def test_an_agent_for_another_environment_is_refused(
+def test_an_agent_for_another_environment_is_rejected(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = run / "config.toml"
@@ -257,7 +257,7 @@ def test_an_agent_for_another_environment_is_refused(
              "config.toml"],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_links_pipes_and_folders_in_a_files_place_are_refused(
+def test_links_pipes_and_folders_instead_of_a_file_are_rejected(
     name: str, kind: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place, elsewhere = run / name, run.parent / "elsewhere"
@@ -283,7 +283,7 @@ def test_links_pipes_and_folders_in_a_files_place_are_refused(
      b"a,b\n" + b"1," * 100_000 + b"\n"],
     ids=range(11),
 )  # fmt: skip
-def test_whatever_reads_a_damaged_run_says_so_in_one_line(
+def test_every_command_reports_a_damaged_run_in_one_line(
     name: str, content: bytes, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / name).write_bytes(content)
@@ -302,7 +302,7 @@ def test_whatever_reads_a_damaged_run_says_so_in_one_line(
         assert said.count("\n") == (code != 0), said
         if words[0] == "info" and name in ("config.toml", "run.json"):
             assert "; restore the file from a copy, or train the run again" in said
-        if before != content:  # a run that went on
+        if before != content:  # a resumed run
             (run / name).write_bytes(content)
 
 
@@ -346,7 +346,7 @@ def bomb(run: Path, name: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
 @pytest.mark.parametrize("name", ["long files", "long headers", "many arrays", "huge shapes"])
-def test_a_refusal_takes_no_memory(name: str, run: Path, stopped: Path) -> None:
+def test_rejecting_a_file_takes_no_memory(name: str, run: Path, stopped: Path) -> None:
     bomb(run, name)
     done = subprocess.run([sys.executable, "-c", LIMITED, str(run), str(stopped)],
                           capture_output=True, text=True)  # fmt: skip

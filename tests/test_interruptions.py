@@ -79,7 +79,7 @@ def flat(agent: Any) -> list[Any]:
 def test_an_exception_before_or_after_any_call_of_an_update_corrupts_nothing(
     method: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Update 6 evolves; stopped at each of its calls it is made again."""
+    """Update 6 updates the topology; it is stopped at each of its calls and repeated."""
     agent, wanted = new_agent(method), new_agent(method)
     before: dict[str, Any] = {}
     for number, batch in enumerate(batches(7), 1):
@@ -150,7 +150,7 @@ def test_ctrl_c_at_any_instant_corrupts_nothing() -> None:
     assert flat(agent) == flat(wanted)
 
 
-def test_agents_that_learn_in_threads_of_their_own_do_not_disturb_each_other() -> None:
+def test_agents_that_learn_in_separate_threads_do_not_disturb_each_other() -> None:
     methods = ["DS-TD3", "DS-SAC", "DS-TD3"]
     todo = batches(30)
     wanted, agents = [new_agent(m) for m in methods], [new_agent(m) for m in methods]

@@ -1,6 +1,6 @@
 """The engine on every instruction set against the NumPy oracle, in float64.
 
-Tolerances are worked out, not chosen: every array of the oracle comes with a bound of what
+Tolerances are derived, not chosen: every array of the oracle comes with a bound of what
 float32 may make of it, nnz * eps * sum |w x| for each sum and carried on from layer to layer.
 """
 
@@ -422,7 +422,7 @@ def test_equal_members_share_the_input_gradient(isa: str) -> None:
 
 
 @pytest.mark.parametrize("member", [0, 1])
-def test_where_a_member_is_not_a_number_the_value_is_not_either(isa: str, member: int) -> None:
+def test_the_smallest_value_is_nan_if_any_members_value_is_nan(isa: str, member: int) -> None:
     p = problem(Case((4, 8, 1), 1, 100, members=2))
     x = np.abs(p.x)
     x[41, 2] = np.inf
@@ -512,7 +512,7 @@ def test_a_trace_of_other_kernels_gives_the_gradient_of_those_kernels() -> None:
     assert_within(wanted, p.gradient)
 
 
-def test_an_unknown_instruction_set_is_refused_by_name() -> None:
+def test_an_unknown_instruction_set_is_rejected_by_name() -> None:
     with pytest.raises(ValueError, match=r"'sse9'.*portable"):
         _native.use_isa("sse9")
 
@@ -647,7 +647,7 @@ def test_two_python_threads_at_once_get_the_results_of_one(isa: str) -> None:
 
 
 def run_script(script: str, timeout: float = 60) -> str:
-    """What a script prints, in a process of its own: it may hang or crash."""
+    """Return the output of a script in a separate process, since it may hang or crash."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, timeout=timeout
@@ -672,7 +672,7 @@ def compute(batch=256):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_forked_after_use_computes_with_threads_of_its_own() -> None:
+def test_a_child_forked_after_use_computes_with_its_own_threads() -> None:
     script = """
 import multiprocessing
 import warnings
@@ -702,7 +702,7 @@ for _ in range(3):
 @pytest.mark.parametrize(
     "call", ["forward(p, [x])", "outputs(p, [x])", "value_and_input_gradient(p, [x], 1.0)"]
 )
-def test_a_pass_that_memory_is_too_small_for_is_an_error(call: str, threads: int) -> None:
+def test_a_pass_that_exceeds_the_memory_raises_an_error(call: str, threads: int) -> None:
     script = f"""
 import os, resource
 import numpy as np
@@ -720,10 +720,10 @@ resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
 try:
     stack.{call}
 except MemoryError:
-    print("refused")
+    print("rejected")
 print("alive")
 """
-    assert run_script(script).splitlines() == ["refused", "alive"]
+    assert run_script(script).splitlines() == ["rejected", "alive"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits address space by RLIMIT_AS")
@@ -737,15 +737,15 @@ try:
     _native.set_threads(1000)
     compute()
 except Exception as error:
-    print("refused")
+    print("rejected")
 _native.set_threads(1)
 print(compute() == wanted)
 """
-    assert run_script(SMALL_STACK + script, timeout=10).splitlines() == ["refused", "True"]
+    assert run_script(SMALL_STACK + script, timeout=10).splitlines() == ["rejected", "True"]
 
 
 @pytest.mark.parametrize("name", ISAS)
-def test_the_environment_forces_an_instruction_set(name: str) -> None:
+def test_the_environment_variable_forces_an_instruction_set(name: str) -> None:
     script = f"""
 import os
 os.environ["SPARL_ISA"] = "{name}"
@@ -755,7 +755,7 @@ print(_native.isa())
     assert run_script(script) == f"{name}\n"
 
 
-def test_the_environment_cannot_force_what_does_not_exist() -> None:
+def test_the_environment_variable_cannot_force_an_unknown_instruction_set() -> None:
     script = """
 import os
 os.environ["SPARL_ISA"] = "sse9"
@@ -829,7 +829,7 @@ def test_adam_over_twenty_steps(isa: str, n: int, decay: float) -> None:
     assert np.median(p_bound) < 1e-4  # the bound says something: steps add up to about .2
 
 
-def test_adams_moments_take_over_one_minus_beta_of_a_gradient(isa: str) -> None:
+def test_adams_moments_weigh_a_gradient_by_one_minus_beta(isa: str) -> None:
     """1 - float32(.999) is not float32(1 - .999): with it every step would be 6e-6 too long."""
     p, m, v = np.zeros((3, 1), np.float32)
     adam_step(p, np.ones(1, np.float32), m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
@@ -907,7 +907,7 @@ def test_follow_within_budget_moves_as_follow_does(isa: str, n: int) -> None:
 
 @pytest.mark.parametrize("n", UNION_SIZES)
 @pytest.mark.parametrize("values", [normal, few_values])
-def test_the_largest_within_the_budget_stay_and_of_equals_the_later(
+def test_the_budget_keeps_the_largest_and_of_equal_ones_the_later(
     isa: str, n: int, values: Callable[[Generator, int], Array]
 ) -> None:
     u = union(n, values=values)
@@ -945,23 +945,23 @@ def test_follow_within_budget_copies_at_tau_1(isa: str, n: int) -> None:
     assert np.array_equal(u.follow(n // 2, 1.0), kept(u, copy, n // 2))
 
 
-# ---------------------------------------------------------------- at the door
+# ---------------------------------------------------------------- argument checks
 
 
 def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
     return np.zeros(shape, dtype)
 
 
-def door_stack() -> tuple[_native.Stack, Array, _native.Trace]:
+def small_stack() -> tuple[_native.Stack, Array, _native.Trace]:
     """Two members of 3 -> 2, and a trace of a batch of 5; 8 parameters each."""
     layers = [[_native.Layer(3, 2, np.arange(6))] for _ in range(2)]
     stack = mlp(layers, "linear")
     return stack, zeros(16), stack.forward(zeros(16), [zeros(5, 3)])[1]
 
 
-STACK, PARAMETERS, TRACE = door_stack()
+STACK, PARAMETERS, TRACE = small_stack()
 VALUE_STACK = _native.Stack([[_native.Layer(3, 1, np.arange(3))] for _ in range(2)], ["linear"])
-OTHER_STACK = door_stack()[0]
+OTHER_STACK = small_stack()[0]
 COLUMNS = np.asfortranarray(zeros(5, 3))
 FROZEN = zeros(16)
 FROZEN.flags.writeable = False
@@ -996,7 +996,7 @@ def squashed_gradient(**other: Any) -> Any:
     return _native.squashed_normal_gradient(**arrays, d_log_density=0.5)
 
 
-DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "forward features": (
         lambda: STACK.forward(PARAMETERS, [zeros(5, 2), zeros(5, 2)]),
         ValueError, "4 features, the network has 3",
@@ -1192,8 +1192,10 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "error", "says"), DOOR.values(), ids=DOOR.keys())
-def test_what_does_not_fit_is_refused_with_numbers(
+@pytest.mark.parametrize(
+    ("call", "error", "says"), ARGUMENT_ERRORS.values(), ids=ARGUMENT_ERRORS.keys()
+)
+def test_arguments_that_do_not_fit_are_rejected_with_numbers(
     call: Callable[[], Any], error: type[Exception], says: str | None
 ) -> None:
     with pytest.raises(error, match=says):
@@ -1215,7 +1217,7 @@ def test_what_does_not_fit_is_refused_with_numbers(
         (3, 2, np.arange(6)[::2], ValueError, "contiguous"),
     ],
 )  # fmt: skip
-def test_a_layer_refuses_positions_that_are_no_pattern(
+def test_a_layer_rejects_positions_that_do_not_form_a_pattern(
     n_in: int, n_out: int, positions: Any, error: type[Exception], says: str
 ) -> None:
     if isinstance(positions, list):
@@ -1245,30 +1247,30 @@ def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.
         ([[some_layer(3, 3), some_layer(3, 2, 1)]], "tanh", "undifferentiated"),
     ],
 )
-def test_a_stack_refuses_layers_that_do_not_fit(
+def test_a_stack_rejects_layers_that_do_not_fit_together(
     members: list[list[_native.Layer]], output: str, says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
         mlp(members, output)
 
 
-def test_a_stack_refuses_what_is_no_layer() -> None:
+def test_a_stack_rejects_objects_that_are_not_layers() -> None:
     script = """
 from sparl import _native
 try:
     _native.Stack([[None]], ["linear"])
 except (TypeError, ValueError):
-    print("refused")
+    print("rejected")
 """
-    assert run_script(script) == "refused\n"
+    assert run_script(script) == "rejected\n"
 
 
-def test_the_place_of_a_layer_that_is_not_there_is_refused() -> None:
+def test_the_offset_of_a_missing_layer_raises_an_error() -> None:
     script = """
 for place in ((0, 2), (1, 0)):
     try:
         print(place, "is at", stack.blocks(*place))
     except (IndexError, ValueError):
-        print("refused")
+        print("rejected")
 """
-    assert run_script(SMALL_STACK + script).splitlines() == ["refused"] * 2
+    assert run_script(SMALL_STACK + script).splitlines() == ["rejected"] * 2

@@ -1,4 +1,4 @@
-"""Real processes are killed, and what is left goes on to the very same end."""
+"""Real processes are killed, and the resumed runs end with the same results."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from children import hears, wait_until
 from resuming import results
 from sparl.training.checkpoint import Checkpoints, step_of
 
-# All that it has, in little: evolutions, own patterns of the targets, windows of three steps; an
-# interval of three steps between checkpoints lets most kills hit a save.
+# A small run with every feature: topology updates, own patterns of the targets, windows of three
+# steps. An interval of three steps between checkpoints lets most kills hit a save.
 FIELDS: dict[str, Any] = {
     "method": "DS-TD3", "env": "Hopper-v5", "steps": 90, "warmup_env_steps": 20, "threads": 1,
     "hidden": (8, 8), "batch_size": 4, "evaluate_every_env_steps": 30, "evaluation_episodes": 1,
@@ -65,7 +65,7 @@ def train(path: str) -> None:
 
 
 def train_to_operation(path: str, operation: int) -> None:
-    """The same, and the process is gone in the middle of a file operation of the fourth save."""
+    """Kill the process in the middle of a file operation of the fourth save."""
     from sparl.training.loop import Training
 
     os.fsync = lambda descriptor: None  # what a killed process wrote is there all the same
@@ -133,7 +133,7 @@ def test_runs_killed_at_random_instants_end_as_if_nothing_had_been(
     assert len(set(killed)) >= 10
 
 
-def test_a_run_killed_in_any_file_operation_of_a_save_goes_on(
+def test_a_run_killed_in_any_file_operation_of_a_save_is_resumed(
     start: Callable[..., BaseProcess],
     tmp_path: Path,
     undisturbed: dict[str, Any],

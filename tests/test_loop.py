@@ -179,7 +179,7 @@ def test_sac_has_no_policy_delay() -> None:
     assert lines("RLx2-SAC", policy_delay=4) == lines("RLx2-SAC")
 
 
-def test_what_changes_nothing_is_said() -> None:
+def test_fields_without_an_effect_are_noted() -> None:
     def of(method: str, **fields: Any) -> str:
         return "; ".join(without_effect(preset(method, "HalfCheetah-v5", **fields)))
 

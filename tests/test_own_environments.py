@@ -39,7 +39,7 @@ def test_the_summary_prints_the_command_that_knows_the_environment(
     assert f"{words.format('resume')} --stop-at 60 goes on bit for bit" in capsys.readouterr().out
 
 
-def test_nothing_need_be_imported_for_gymnasiums_own(
+def test_gymnasiums_own_environments_need_no_import(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tmp_path / "run", "Pendulum-v1")

@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_no_screen_is_one_line(
+def test_a_missing_screen_is_reported_in_one_line(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -39,7 +39,7 @@ def test_bad_numbers_are_rejected(run: Path, capsys: pytest.CaptureFixture[str])
     assert "must be at least 1; --seed" in capsys.readouterr().err
 
 
-def test_a_missing_extra_is_one_line(
+def test_a_missing_extra_is_reported_in_one_line(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
@@ -58,7 +58,7 @@ def hopper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_missing_display_is_one_line(hopper: Path) -> None:
+def test_a_missing_display_is_reported_in_one_line(hopper: Path) -> None:
     """Run in a separate process, which GLFW would abort."""
     done = run_with({"DISPLAY": ":99"}, "play", str(hopper))
     assert done.returncode == 2

@@ -55,13 +55,13 @@ def test_streams_are_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize("draws", [0, 1, 2, 7])
-def test_a_restored_stream_goes_on_as_the_first(draws: int) -> None:
+def test_a_restored_stream_continues_like_the_original(draws: int) -> None:
     """After an odd number of 32-bit draws half a 64-bit word waits; it must not be lost."""
     one, other = stream(1, "replay"), stream(9, "exploration")
     one.integers(2**32, size=draws, dtype=np.uint32)
     other.integers(2**32, size=3, dtype=np.uint32)
     state = json.loads(json.dumps(generator_state(one)))  # numbers alone, of any size
-    held = other  # whoever holds the generator sees it restored
+    held = other  # every holder of the generator sees it restored
     restore_generator(other, state)
     for _ in range(2):
         ahead = one.integers(2**32, size=5, dtype=np.uint32)

@@ -112,7 +112,7 @@ def test_a_batch_does_not_change_when_the_ring_is_overwritten() -> None:
     assert same(batch, again)
 
 
-def test_sampling_is_uniform_over_what_lives() -> None:
+def test_sampling_is_uniform_over_the_stored_transitions() -> None:
     replay = filled(10, 27)  # the oldest is in the middle of the arrays
     replay.forget(2)
     drawn = replay.sample(16_000, 1, rng(1)).observation[:, 0]
@@ -343,7 +343,7 @@ def test_adding_and_forgetting_against_a_queue(
 
 
 @pytest.mark.parametrize(("count", "forgotten"), [(0, 0), (5, 0), (8, 0), (21, 0), (21, 5)])
-def test_a_restored_replay_goes_on_as_the_first(count: int, forgotten: int) -> None:
+def test_a_restored_replay_continues_like_the_original(count: int, forgotten: int) -> None:
     one, other = filled(8, count, keep_noise_free=True), filled(8, 11, keep_noise_free=True)
     one.forget(forgotten)
     state = one.state()
@@ -461,7 +461,7 @@ def test_the_numbers_of_the_rule() -> None:
 def test_the_texts_rule_forgets_until_the_distance_is_below_the_threshold(
     minimum: int, left: int
 ) -> None:
-    """The oldest 300 of 1,000 are off by 1: a tenth of what there is goes until none of them is."""
+    """The oldest 300 of 1,000 differ by 1; tenths are removed until none of them is left."""
     replay = RingBuffer(1000, n_obs=1, n_act=1, gamma=GAMMA, keep_noise_free=True)
     for t in range(1000):
         act(replay, t, [float(t < 300)])

@@ -71,7 +71,7 @@ def test_unfinished_runs_are_said_and_not_counted(runs: Path) -> None:
     assert "ds-3: stopped by SIGTERM at step 200,000 of 200,000" in note
 
 
-def test_returns_beside_the_dense_agent_and_the_paper(runs: Path) -> None:
+def test_returns_are_compared_with_the_dense_agent_and_the_paper(runs: Path) -> None:
     rows = returns(collect([runs])).rows
     ours = row_of(rows, "DS-TD3")
     assert ours["mean_last_10"] == pytest.approx(2400)
@@ -154,7 +154,7 @@ def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
         assert str(tmp_path / "plan.json") in note
 
 
-def test_damaged_runs_leave_the_others_alone(tmp_path: Path) -> None:
+def test_damaged_runs_do_not_affect_the_others(tmp_path: Path) -> None:
     write_run(tmp_path / "good", "TD3", ENV, rising(1.0))
     for name, file, text in (
         ("a", "evaluations.csv", "env_step,updates,wall_seconds,mean\n1,2,3,x\n"),
@@ -353,7 +353,7 @@ def test_labels_say_what_differs() -> None:
     assert label(preset("DS-TD3", ENV, hidden=(32, 32))) == "DS-TD3 (hidden 32-32)"
 
 
-def test_what_all_runs_have_is_said_once(tmp_path: Path) -> None:
+def test_values_that_all_runs_share_are_stated_once(tmp_path: Path) -> None:
     for method, final in (("TD3", 100.0), ("DS-TD3", 90.0)):
         write_run(tmp_path / method, method, ENV, rising(final), hidden=(64, 64))
     write_run(tmp_path / "e", "DS-TD3", ENV, rising(1.0), hidden=(64, 64), rewire_fraction=0.2)
@@ -373,7 +373,7 @@ def test_runs_of_another_length_are_another_method(tmp_path: Path) -> None:
     assert labels == ["TD3, 100,000 of 100,000 steps", "TD3, 50,000 of 50,000 steps"]
 
 
-def test_a_run_that_was_stopped_and_went_on_to_the_end_is_a_seed_like_others(
+def test_a_stopped_and_resumed_run_counts_as_a_seed(
     tmp_path: Path,
 ) -> None:
     write_run(tmp_path / "0", "TD3", ENV, rising(1.0, 11), seed=0)
@@ -405,7 +405,7 @@ def test_report_writes_page_tables_and_figures(runs: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("missing", ["altair", "vl_convert"])
-def test_without_what_draws_there_are_tables(
+def test_a_report_without_the_drawing_extra_has_tables(
     missing: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -454,7 +454,9 @@ def test_heat_map_shows_every_input_at_the_start_and_the_end(runs: Path) -> None
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "file"])
-def test_nothing_to_report(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_runs_is_an_error(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     assert (
@@ -464,7 +466,7 @@ def test_nothing_to_report(what: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (tmp_path / "out").exists()
 
 
-def test_report_into_a_file_is_refused(
+def test_a_report_into_a_file_is_rejected(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out").write_text("mine")
@@ -525,7 +527,7 @@ def test_a_drawn_line_has_few_points_and_ends_where_it_ends(count: int) -> None:
         assert (values == wanted).all()
 
 
-def test_figures_are_described_in_words(runs: Path) -> None:
+def test_figures_have_a_text_description(runs: Path) -> None:
     found = figures_of(runs)
     text = found[f"learning-{ENV}"].description()
     assert text.startswith(f"{ENV}: return over environment steps. TD3: 0 at 0, 1,500 at 200,000 (")
@@ -584,7 +586,9 @@ def test_archive_copies_and_names_the_commit(runs: Path, tmp_path: Path) -> None
     assert "0123456789" in (to / "README.md").read_text()
 
 
-def test_archive_refuses(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_archiving_an_unsuitable_run_is_rejected(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     to, run = str(tmp_path / "results"), str(runs / "ds-1")
     knows = str(write_run(tmp_path / "knows", "TD3", ENV, rising(1.0), commit="abcdef1"))
     for code, words, text in (

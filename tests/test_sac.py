@@ -88,7 +88,7 @@ def test_log_density_stays_finite_and_exact_far_out() -> None:
 
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
 @pytest.mark.parametrize("column", [0, 1])
-def test_what_is_not_a_number_stays_one(rule: Rule, column: int) -> None:
+def test_a_nan_in_the_policys_output_stays_nan(rule: Rule, column: int) -> None:
     heads = np.zeros((2, 2), np.float32)
     heads[0, column] = np.nan
     drawn = sample(heads, np.ones((2, 1), np.float32), rule)

@@ -408,7 +408,9 @@ def test_dry_run_estimates_and_writes_nothing(
     assert not folder.exists()
 
 
-def test_one_run_is_not_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_run_is_reported_in_the_singular(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = study_file(tmp_path, SMALL.replace("seeds = 2", "seeds = 1"))
     assert main(["study", "status", str(path), "--folder", str(tmp_path / "runs")]) == 0
     assert "1 run: 1 waiting" in capsys.readouterr().out
@@ -441,7 +443,7 @@ def start_here(folder: Path, unit: Unit, *_: object) -> Any:
     return SimpleNamespace(returncode=code, poll=lambda: code, wait=lambda: code)
 
 
-def test_what_finishes_is_archived_at_once_and_never_done_again(
+def test_a_finished_run_is_archived_at_once_and_never_repeated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     with_commit: str,
 ) -> None:  # fmt: skip

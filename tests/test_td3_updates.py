@@ -2,7 +2,7 @@
 
 The reference keeps dense matrices and 0/1 masks and shares no code with sparl: forward pass,
 backpropagation, Adam, targets and topology are written out here from the papers' formulas. It is
-given the agent's initial parameters, the same target noise and, at an evolution, the positions
+given the agent's initial parameters, the same target noise and, at a topology update, the positions
 that the agent grew, which are random; everything else must come out the same.
 """
 
@@ -152,9 +152,9 @@ def keep_the_largest(w: Float, budget: int) -> Float:
 class Reference:
     """TD3 as the papers' algorithm boxes have it, in float64, dense."""
 
-    def __init__(self, config: Config, state: dict[str, State], last_evolution: int) -> None:
+    def __init__(self, config: Config, state: dict[str, State], last_topology_update: int) -> None:
         self.config = config
-        self.last_evolution = last_evolution
+        self.last_topology_update = last_topology_update
         self.updates = 0
         self.noise = stream(config.seed, "target noise")
         self.seen = {"noise clipped": 0, "action clipped": 0, "moved": 0, "pruned": 0}
@@ -200,7 +200,7 @@ class Reference:
             loss += ((out[-1] - y) ** 2).mean()
             q.append(out[-1].mean())
         record = {"critic_loss": loss, "q": float(np.mean(q))}
-        self._evolve("critics", self.critics, new_mask)
+        self._update_topology("critics", self.critics, new_mask)
 
         if self.updates % cfg.policy_delay == 0:
             # Actor: minimise -1/B sum_b Q_1(s, pi(s))
@@ -210,7 +210,7 @@ class Reference:
             gradients, _ = self.actor.backward(out, dx[:, N_OBS:])
             self.actor.adam(gradients, cfg.learning_rate, cfg.weight_decay)
             record["actor_loss"] = float(-q_out[-1].mean())
-            self._evolve("actor", [self.actor], new_mask)
+            self._update_topology("actor", [self.actor], new_mask)
             for mlp in (*self.critics, self.actor):
                 self._follow(mlp)
         return record
@@ -226,11 +226,13 @@ class Reference:
             layer.target_w = keep_the_largest(w, int(layer.mask.sum()))
             self.seen["pruned"] += int((w != 0).sum() - (layer.target_w != 0).sum())
 
-    def _evolve(self, name: str, members: list[Mlp], new_mask: Callable[[Place], Mask]) -> None:
-        """Evolutions are due at updates 2, 2 + e, ... and happen at the network's next step."""
+    def _update_topology(
+        self, name: str, members: list[Mlp], new_mask: Callable[[Place], Mask]
+    ) -> None:
+        """Update the topology if it was due, at 2, 2 + e, ..., since the network's last step."""
         cfg = self.config
         now = self.updates if cfg.rewire_clock == "agent" else members[0].step
-        end = min(now, self.last_evolution)
+        end = min(now, self.last_topology_update)
         due = len(range(2, end + 1, cfg.rewire_every_updates)) if cfg.rewire_every_updates else 0
         if due == self._done[name]:
             return
@@ -247,7 +249,7 @@ class Reference:
         assert count > 0
         old, kept = layer.mask, layer.mask & ~dropped
         assert (new & kept).sum() == kept.sum(), "a connection went that should have stayed"
-        assert (new & ~kept).sum() == count, "not as many grown as dropped"
+        assert (new & ~kept).sum() == count, "grown and dropped numbers differ"
         assert new.sum() == old.sum(), "the number of connections changed"
         grown = new & ~old
         grown_v = np.zeros_like(layer.w_v)
@@ -370,7 +372,7 @@ def assert_agrees(agent: TD3, reference: Reference) -> None:
 
 
 def run_both(
-    method: str, updates: int, *, last_evolution: int = 10**9, **fields: Any
+    method: str, updates: int, *, last_topology_update: int = 10**9, **fields: Any
 ) -> tuple[Reference, dict[str, list[int]]]:
     """Let both learn from the same batches; they must agree after every update.
 
@@ -378,7 +380,7 @@ def run_both(
         The reference, and the updates at which each network's pattern changed in the agent.
     """
     config, agent = new_agent(method, **fields)
-    reference = Reference(config, agent.state(), last_evolution)
+    reference = Reference(config, agent.state(), last_topology_update)
     changed: dict[str, list[int]] = {"actor": [], "critics": []}
     before = masks(agent)
     for batch in random_batches(config.seed, updates):
@@ -425,7 +427,7 @@ def test_the_target_takes_the_minimum_over_any_number_of_critics(
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_updates_of_ds_td3_through_evolutions(seed: int) -> None:
+def test_updates_of_ds_td3_across_topology_updates(seed: int) -> None:
     reference, changed = run_both("DS-TD3", 20, seed=seed, rewire_every_updates=4)
     assert changed == {"actor": [2, 6, 10, 14, 18], "critics": [2, 6, 10, 14, 18]}
     assert reference.seen["moved"] > 500
@@ -459,8 +461,10 @@ def test_updates_of_other_choices(fields: dict[str, Any]) -> None:
         (5, [5, 10, 15, 20, 25]),
     ],
 )
-def test_actor_and_critics_evolve_on_the_agents_clock(delay: int, actor: list[int]) -> None:
-    """A delay postpones an actor's evolution to its next step; it never skips one."""
+def test_actor_and_critics_update_topology_on_the_agents_clock(
+    delay: int, actor: list[int]
+) -> None:
+    """A delay postpones an actor's topology update to its next step; it never skips one."""
     _, changed = run_both("DS-TD3", 26, policy_delay=delay, rewire_every_updates=5, seed=3)
     assert changed == {"actor": actor, "critics": [2, 7, 12, 17, 22]}
 
@@ -482,19 +486,24 @@ def test_the_networks_own_clock_counts_its_own_updates() -> None:
     ],
 )
 @pytest.mark.parametrize("delay", [1, 2, 5])
-def test_the_freeze_stops_evolutions(
+def test_the_freeze_stops_topology_updates(
     warmup: int, freeze: float, last: int, count: int, delay: int
 ) -> None:
-    """Evolutions due at 2, 7, 12, 17 happen up to the freeze, as many whatever the delay."""
+    """Topology updates due at 2, 7, 12, 17 happen up to the freeze, for any delay."""
     fields = {"steps": 64, "warmup_env_steps": warmup, "freeze_fraction": freeze, "seed": 3}
     _, changed = run_both(
-        "DS-TD3", 20, last_evolution=last, rewire_every_updates=5, policy_delay=delay, **fields
+        "DS-TD3",
+        20,
+        last_topology_update=last,
+        rewire_every_updates=5,
+        policy_delay=delay,
+        **fields,
     )
     assert len(changed["actor"]) == len(changed["critics"]) == count
 
 
-def test_the_freeze_is_the_share_that_was_asked_for() -> None:
-    """20 % of 100 steps leave update 12, at step 20, its evolution, whatever 1 - 0.8 rounds to."""
+def test_the_freeze_lasts_for_the_requested_share_of_the_steps() -> None:
+    """With 20 % of 100 steps, update 12, at step 20, changes the topology despite rounding."""
     fields = {"steps": 100, "warmup_env_steps": 8, "freeze_fraction": 0.8}
-    _, changed = run_both("DS-TD3", 14, last_evolution=12, rewire_every_updates=5, **fields)
+    _, changed = run_both("DS-TD3", 14, last_topology_update=12, rewire_every_updates=5, **fields)
     assert changed == {"actor": [2, 8, 12], "critics": [2, 7, 12]}

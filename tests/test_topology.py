@@ -289,7 +289,7 @@ def test_a_registered_rule_trains_by_its_name_and_gets_the_gradient_it_needs() -
         ("mine", ("hessian",), "needs hessian; a rule can need gradient"),
     ],
 )
-def test_a_rule_that_cannot_be_registered_says_why(
+def test_registering_an_invalid_rule_raises_an_error_with_the_reason(
     name: str, needs: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
@@ -328,7 +328,7 @@ def test_dense_and_empty_layers_do_not_change(pattern: Pattern) -> None:
 
 
 @pytest.mark.parametrize("fraction", [-0.01, 1.01, float("nan")])
-def test_a_fraction_is_a_share(fraction: float) -> None:
+def test_a_fraction_outside_0_to_1_is_rejected(fraction: float) -> None:
     with pytest.raises(ValueError, match="fraction"):
         propose(SET, row([1, 2]), fraction, rng())
 
@@ -388,7 +388,7 @@ def test_distinct_integers_are_uniform_over_subsets(count: int) -> None:
 
 @many
 @given(st.integers(0, 400), st.data())
-def test_distinct_integers_are_exactly_as_many_and_ascend(
+def test_distinct_integers_have_the_requested_number_and_ascend(
     population: int, data: st.DataObject
 ) -> None:
     count = data.draw(st.integers(0, population))

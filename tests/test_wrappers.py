@@ -211,7 +211,7 @@ def train(folder: Path, **fields: Any) -> Run:
     )  # fmt: skip
 
 
-def test_a_run_with_stacked_frames_resumes_with_a_new_episode_and_says_so(
+def test_a_run_with_stacked_frames_resumes_with_a_new_episode_and_states_it(
     register: Callable[..., None], tmp_path: Path
 ) -> None:
     register(lambda env: wrappers.FrameStackObservation(env, 3), wrappers.FlattenObservation)

@@ -185,7 +185,7 @@ def test_ten_environments_without_scrolling_sideways(
     assert trouble == []
 
 
-def test_light_and_dark_have_colours_of_their_own(browser: Browser, report: Path) -> None:
+def test_light_and_dark_have_separate_colours(browser: Browser, report: Path) -> None:
     drawn = {}
     for scheme in ("light", "dark"):
         page, _ = opened(browser, report, 1400, scheme)

@@ -279,7 +279,7 @@ def test_calls_without_updates_use_up_no_schedule() -> None:
         assert sparsity.topology_updates == pytest.approx(20, abs=5)
 
 
-# --- Weights without topology, and refusals ---------------------------------------------------
+# --- Weights without topology, and rejections -------------------------------------------------
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -334,7 +334,7 @@ def check_equal(got: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_cannot_be_leaves_both_networks_as_they_were(algorithm: Any) -> None:
+def test_invalid_arguments_leave_both_networks_unchanged(algorithm: Any) -> None:
     model = new_model(algorithm)
     model.learn(60)
     before = snapshot(model)
@@ -494,7 +494,7 @@ def test_ds_updates_its_actors_topology_at_the_agents_updates() -> None:
     assert seen == {"actor": [2, 12, 22, 32], "critic": [2, 12, 22, 32]}
 
 
-def test_what_cannot_be_is_rejected_in_one_line() -> None:
+def test_invalid_arguments_are_rejected_in_one_line() -> None:
     with pytest.raises(UsageError, match="A2C, must be TD3, DDPG or SAC"):
         A2C("MlpPolicy", "Pendulum-v1", device="cpu").learn(10, callback=SparseTraining("DS"))
     other = {"net_arch": [8], "optimizer_class": torch.optim.RMSprop}

@@ -144,7 +144,7 @@ def test_results_do_not_depend_on_threads() -> None:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             y = layer(x)
-            assert _native.threads() == engine_threads  # nobody else's count changes
+            assert _native.threads() == engine_threads  # the engine's own count is unchanged
             found.append([y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])])
     finally:
         torch.set_num_threads(before)
@@ -229,7 +229,7 @@ def test_state_and_copies_carry_the_connections() -> None:
         (lambda layer: sparsify(nn.Sequential(layer), {"1": Pattern.dense(8, 8)}), "no Linear 1"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_rejected_in_one_line(use: Any, message: str) -> None:
+def test_invalid_arguments_are_rejected_in_one_line(use: Any, message: str) -> None:
     layer = SparseLinear(8, 8)
     before = layer.pattern
     with pytest.raises(UsageError, match=message) as error:

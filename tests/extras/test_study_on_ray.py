@@ -137,7 +137,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_no_cluster_there_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_cluster_is_reported_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(STUDY)
     words = [*IMPORT, "study", "run", str(path), "--folder", str(tmp_path / "runs")]

@@ -61,7 +61,7 @@ assert not {"torch", "tensorflow"} & sys.modules.keys()
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True)
 
 
-def test_a_run_that_went_back_has_no_double_points(tmp_path: Path) -> None:
+def test_a_run_resumed_from_an_earlier_checkpoint_has_no_duplicate_points(tmp_path: Path) -> None:
     from sparl.training.tensorboard import EventFile
 
     first = EventFile(tmp_path)

@@ -263,7 +263,7 @@ def test_ten_updates_equal_those_of_the_core(method: str) -> None:
         lambda p: torch.optim.AdamW(p, 0.01),
     ],
 )
-def test_what_is_absent_stays_zero_and_the_count_stays(
+def test_absent_connections_stay_zero_and_their_number_is_constant(
     model: nn.Module, method: Any, optimizer: Any
 ) -> None:
     optim = optimizer(model.parameters())
@@ -433,7 +433,7 @@ def test_each_optimizer_has_its_own_schedule_and_learning_rate(model: nn.Sequent
 
 
 @pytest.mark.parametrize("method", ["DS", "SET", "RigL"])
-def test_a_layer_without_gradient_is_left_alone(model: nn.Sequential, method: Any) -> None:
+def test_a_layer_without_a_gradient_is_unchanged(model: nn.Sequential, method: Any) -> None:
     optim = torch.optim.Adam(model.parameters(), 0.01)
     sparsity = DynamicSparsity(
         model, optim, method=method, density=0.2, schedule=EVERY_THIRD, quiet=True
@@ -624,7 +624,9 @@ def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
          "state: method is None, must be static"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_rejected_in_one_line(model: nn.Module, make: Any, message: str) -> None:
+def test_invalid_arguments_are_rejected_in_one_line(
+    model: nn.Module, make: Any, message: str
+) -> None:
     with pytest.raises(UsageError, match=message) as error:
         make(model, torch.optim.Adam(model.parameters()))
     assert "\n" not in str(error.value)

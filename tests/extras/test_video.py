@@ -64,7 +64,7 @@ def test_only_mp4_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         assert "must be an .mp4 file in an existing folder" in capsys.readouterr().err
 
 
-def test_without_its_display_a_video_is_drawn_headless(
+def test_a_video_is_drawn_without_a_display(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "environ", {**os.environ, "DISPLAY": ":99"})
@@ -74,7 +74,7 @@ def test_without_its_display_a_video_is_drawn_headless(
 
 
 @pytest.mark.parametrize("renderer", ["nonsense", "glfw"])
-def test_a_way_to_draw_that_is_not_there_is_one_line(
+def test_an_unavailable_renderer_is_reported_in_one_line(
     run: Path, tmp_path: Path, renderer: str
 ) -> None:
     kept = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}

@@ -4,9 +4,9 @@
     python tests/fuzz/loaders.py --cases 1000 --seed 7
 
 A case is a small valid run folder with a few changes: bytes, numbers and names in JSON, entries of
-arrays, offsets; digests are mended afterwards more often than not, so that what lies behind them is
-reached. Whatever is read must be refused by a SparlError or be fit for use. The files of a case
-that was not are kept in tests/fuzz/corpus, and tried by the tests from then on.
+arrays, offsets. Digests are usually recomputed afterwards, so that the later checks are reached.
+Every file must be rejected with a SparlError or be usable. The files of a case that fails are kept
+in tests/fuzz/corpus, and the tests try them from then on.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ gymnasium.register("Tells-v0", Walks, max_episode_steps=15)
 
 
 class Victim:
-    """A run that was stopped, its files, and what would go on with them."""
+    """A stopped run, its files, and the training that would resume it."""
 
     def __init__(self, name: str, folder: Path) -> None:
         method, env, fields = RUNS[name]

@@ -45,7 +45,7 @@ from sparl.studies.plan import read_studies, write_plan
 ROOM = 1 << 30  # bytes of address space that a case may take
 MEGABYTES = 300  # of memory
 SECONDS = 30  # that it may last, on a busy machine
-ALONE = 40  # one case in so many is run in a process of its own too
+ALONE = 40  # one case in this many also runs in a separate process
 CODES = (0, 2, 3, 4, 5, 6, 7)  # that a file may cause, and no signal
 SOURCES = str(Path(sparl.__file__).parent)
 STUDY = """
@@ -172,7 +172,7 @@ class TooLong(BaseException):
 
 
 def peak_megabytes() -> int:
-    """The most memory since it was last asked for."""
+    """Return the peak memory since the previous call."""
     (line,) = (
         line
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -201,7 +201,7 @@ class Sandbox:
         self.watch = Watch(root)
 
     def fill(self, case: Case) -> None:
-        """Make the canaries anew, and a case's files."""
+        """Recreate the canaries, and write a case's files."""
         shutil.rmtree(self.root / "up", ignore_errors=True)
         self.here.mkdir(parents=True)
         write(self.canaries / "run", self.specimens["stopped"])
@@ -267,7 +267,7 @@ class Sandbox:
                 env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return [f"it took more than {4 * SECONDS} s in a process of its own"]
+            return [f"it took more than {4 * SECONDS} s in a separate process"]
         said = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
         return self._check(case, before, done.returncode, *said)
 
@@ -369,7 +369,7 @@ def specimens(made: Path) -> dict[str, Files]:
 
 
 def no_trainings(*_: object) -> None:
-    """In the place of the processes of a study."""
+    """Replace the function that starts the processes of a study."""
 
 
 def run(options: argparse.Namespace, root: Path) -> int:

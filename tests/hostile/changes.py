@@ -65,7 +65,7 @@ def hostile_tree(tree: Any, rng: Generator) -> Any:
 
 
 def hostile(value: Any, rng: Generator) -> Any:
-    """A hostile value in the place of this one."""
+    """Return a hostile value that replaces this one."""
     if rng.random() < 0.1:
         value = NASTY[int(rng.integers(1, len(NASTY)))]  # but None, which TOML has not
     if isinstance(value, bool):
@@ -241,7 +241,7 @@ def signed(files: Files) -> Files:
 
 
 def _sign_segment(files: Files, entry: dict[str, Any]) -> None:
-    """Rename a segment after its content, and say so in its entry."""
+    """Rename a segment after its content, and update its entry."""
     old = [name for name in files if name.startswith("replay/") and entry["sha256"][:16] in name]
     for name in old:
         data = files.pop(name)

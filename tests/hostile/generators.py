@@ -54,7 +54,7 @@ class Case:
         words: of the command line, relative to the folder that holds `target`.
         writes: what the command may change there, by path; folders with all that is in them.
         rejected: the command must not accept it.
-        link: what is put in the place of what, see `put_link`; None: nothing is.
+        link: a path and its replacement, see `put_link`; None: no replacement.
     """
 
     files: Files
@@ -114,7 +114,7 @@ def config(specimens: dict[str, Files], rng: Generator) -> Case:
         if rng.random() < 0.5:  # an export is then checked in the environment
             files = without_observations(files)
             rejected |= words[0] == "export"
-    elif "c" in words and kind < 0.8:  # the text stands in a comment, and is compiled
+    elif "c" in words and kind < 0.8:  # the text is written into a comment and compiled
         content["env"] = TEXTS[0]
         rejected = True
     elif words[0] == "train" and kind < 0.5:
@@ -245,7 +245,7 @@ def archive(specimens: dict[str, Files], rng: Generator) -> Case:
 
 
 def links(specimens: dict[str, Files], rng: Generator) -> Case:
-    """Valid folders with a link or a special file in the place of something."""
+    """Valid folders in which a link or a special file replaces one entry."""
     kind = str(_pick(rng, "stopped", "stopped", "finished", "study", "archive"))
     files = {f"target/{name}": data for name, data in specimens[kind].items()}
     files["study.toml"] = specimens["study.toml"]["study.toml"]
@@ -276,7 +276,7 @@ KINDS: dict[str, Callable[[dict[str, Files], Generator], Case]] = {
 
 
 def put_link(here: Path, canaries: Path, name: str, how: str) -> None:
-    """Put a link or a special file in the place of a file or folder, which may not exist.
+    """Replace a file or folder, which may not exist, by a link or a special file.
 
     Args:
         here: the folder that holds `target`.

@@ -243,7 +243,7 @@ def test_a_step_that_is_not_an_integer_does_not_end_the_status_of_an_archive(
     assert archived_progress(kept, read_study(study).units[0]).env_step == 10_000
 
 
-def test_a_run_that_an_archive_holds_is_told_once(
+def test_an_already_archived_run_is_reported_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "run", "TD3", "Hopper-v3", [1, 2, 3], commit="0123456789")
@@ -370,7 +370,7 @@ def test_an_environment_that_sets_handlers_when_it_is_made_changes_no_stop(
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_an_exit_outside_the_environments_calls_is_no_success(
+def test_an_exit_outside_the_environments_calls_is_not_a_success(
     tmp_path: Path, register: Callable[[type], None], capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -423,7 +423,7 @@ def test_a_thread_that_never_ends_does_not_keep_a_finished_command(tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC, errno.ENOMEM])
-def test_what_the_system_has_no_more_of_is_exit_6(
+def test_an_exhausted_system_resource_exits_with_6(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def nothing_left() -> dict[str, str]:
@@ -437,14 +437,14 @@ def test_what_the_system_has_no_more_of_is_exit_6(
 
 
 @pytest.mark.parametrize("parent", ["abc", "9" * 5000, "-1", "1e3"])
-def test_a_parent_that_is_no_process_is_ignored(parent: str) -> None:
+def test_a_parent_id_of_no_process_is_ignored(parent: str) -> None:
     environment = {**os.environ, "SPARL_PARENT": parent}
     words = [sys.executable, "-m", "sparl", "--version"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_importing_where_the_folder_was_deleted_is_one_line(
+def test_importing_in_a_deleted_folder_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = tmp_path / "gone"

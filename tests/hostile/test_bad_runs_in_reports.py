@@ -184,7 +184,7 @@ def test_a_bad_run_in_an_archive_is_a_note(
     assert str(bad) in note
 
 
-def test_archiving_goes_on_after_a_bad_run(
+def test_archiving_continues_after_a_bad_run(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     DAMAGES["a mean that is NaN"](study / "run1")

@@ -64,7 +64,7 @@ def train(run: Path) -> int:
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("where", ["__init__", "reset", "step", "close", "observation_space"])
-def test_whatever_it_raises_is_exit_4_with_name_step_seed_and_action(
+def test_any_exception_of_an_environment_exits_with_4_and_names_step_seed_and_action(
     where: str, error: BaseException, tmp_path: Path,
     register: Callable[[type], None], capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -88,7 +88,9 @@ def test_whatever_it_raises_is_exit_4_with_name_step_seed_and_action(
         assert json.loads((run / "run.json").read_text())["state"] == "failed"
 
 
-def test_a_ctrl_c_of_the_users_own_is_130(tmp_path: Path, register: Callable[[type], None]) -> None:
+def test_ctrl_c_under_the_users_own_handler_exits_with_130(
+    tmp_path: Path, register: Callable[[type], None]
+) -> None:
     class Interrupted(bad.Good):
         def __init__(self) -> None:
             super().__init__()
@@ -291,7 +293,7 @@ def test_a_child_that_lives_on_does_not_keep_the_run_locked(
         assert main(["resume", str(run)]) == 0
     finally:
         for child in [int(pid) for pid in (tmp_path / "mark").read_text().split()]:
-            os.kill(child, signal.SIGTERM)  # for which they have no handler of ours
+            os.kill(child, signal.SIGTERM)  # for which they do not inherit sparl's handler
             assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
 
 
@@ -350,7 +352,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_starts_again(
 
 
 @pytest.mark.parametrize("harm", ["disk", "deleted"])
-def test_whether_there_ever_was_a_checkpoint_is_known(
+def test_a_run_starts_again_only_if_it_never_had_a_checkpoint(
     harm: str, tmp_path: Path, register: Callable[[type], None], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """A run that failed past the first due checkpoint starts again only if there never was one."""

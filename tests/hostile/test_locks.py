@@ -96,7 +96,7 @@ def disturbed(loss: Callable[[Path], None], run: Path) -> tuple[Any, Callable[[]
 @pytest.mark.parametrize(
     "next_write", ["--evaluate-every-env-steps=30", "--checkpoint-every-env-steps=30", "the end"]
 )
-def test_a_writer_whose_folder_is_no_longer_its_own_stops_and_writes_nothing(
+def test_a_writer_whose_folder_was_replaced_stops_and_writes_nothing(
     next_write: str, loss: Callable[[Path], None], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -178,7 +178,7 @@ def test_processes_and_threads_that_write_one_file_do_not_collide(tmp_path: Path
     assert (tmp_path / "plan.json").read_bytes() in (b"x" * 200, b"y" * 200)
 
 
-def test_what_a_killed_process_left_half_written_is_deleted(tmp_path: Path) -> None:
+def test_half_written_files_of_a_killed_process_are_deleted(tmp_path: Path) -> None:
     with stopped_at(33):
         run = sparl.train("TD3", "Pendulum-v1", run_dir=tmp_path / "run", **FIELDS).path
     mine = run / "notes.tmp-1-ab"
@@ -188,7 +188,9 @@ def test_what_a_killed_process_left_half_written_is_deleted(tmp_path: Path) -> N
     assert [path.name for path in run.glob("*.tmp*")] == [mine.name]
 
 
-def test_half_written_files_that_somebody_may_be_writing_stay_for_an_hour(tmp_path: Path) -> None:
+def test_half_written_files_that_another_process_may_be_writing_stay_for_an_hour(
+    tmp_path: Path,
+) -> None:
     old, new = (tmp_path / temporary_name("plan.json") for _ in range(2))
     for path in (old, new):
         path.write_bytes(b"half")
@@ -237,7 +239,7 @@ def test_two_studies_on_one_folder_do_every_run_once(tmp_path: Path) -> None:
     assert [path.name for path in folder.rglob("*.tmp*")] == []
 
 
-def test_a_run_that_another_process_began_and_finished_meanwhile_is_left_alone(
+def test_a_run_that_another_process_finishes_in_between_is_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process trains it after this one has looked whether there is a run."""
@@ -265,7 +267,7 @@ def test_two_studies_that_archive_one_run_do_it_once(tmp_path: Path) -> None:
     assert [path.name for path in places[0].parent.iterdir()] == ["TD3_seed0"]
 
 
-def test_an_archive_that_another_process_changes_is_waited_for(tmp_path: Path) -> None:
+def test_archiving_blocks_until_another_process_has_released_the_archive(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "TD3", "Pendulum-v1", [1.0] * 3, commit="0123456789")
     archive = Folder(tmp_path / "archive")
     archive.make()

@@ -182,7 +182,7 @@ def test_links_and_special_files_are_named_before_anything_is_written(
 
 @changes
 @pytest.mark.parametrize("name", ["evaluations.csv", "metrics.csv", "run.json", "config.toml"])
-def test_finished_runs_with_something_else_than_files_are_not_reported_or_archived(
+def test_finished_runs_with_special_files_are_not_reported_or_archived(
     name: str, change: Change, tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "runs" / "run", "TD3", "Pendulum-v1", [1.0] * 3)
@@ -276,7 +276,7 @@ def test_a_run_of_a_study_with_links_or_special_files_fails_alone(
 
 
 @changes
-def test_a_study_whose_plan_is_not_a_regular_file(
+def test_a_study_plan_that_is_not_a_regular_file_is_rejected(
     change: Change, study: Path, tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "runs" / "plan.json"
@@ -303,7 +303,7 @@ def finished(tmp_path: Path) -> Path:
                [".lock"]],
     ids="/".join,
 )  # fmt: skip
-def test_an_archive_is_written_into_alone(
+def test_archiving_writes_only_into_the_archive(
     inside: list[str], change: Change, finished: Path, tmp_path: Path, elsewhere: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -324,7 +324,7 @@ def test_an_archive_is_written_into_alone(
 @changes
 @pytest.mark.usefixtures("empty_drawings")
 @pytest.mark.parametrize("name", ["report.html", "README.md", "figures", "tables"])
-def test_a_report_is_written_into_its_folder_alone(
+def test_a_report_writes_only_into_its_own_folder(
     name: str, change: Change, finished: Path, tmp_path: Path, elsewhere: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -344,7 +344,7 @@ def test_a_report_is_written_into_its_folder_alone(
     "name", ["", ".", "..", "a/b", "/a", "a\0", "a\nb", "a\x1b[2J", "a\x7f", "a\x85", "é" * 128],
     ids=ascii,
 )  # fmt: skip
-def test_what_cannot_name_a_file(name: str, tmp_path: Path) -> None:
+def test_invalid_file_names_are_rejected(name: str, tmp_path: Path) -> None:
     assert why_no_name(name)
     folder = Folder(tmp_path)
     with pytest.raises(DataError, match="cannot name a folder in it: it "):
@@ -356,12 +356,12 @@ def test_what_cannot_name_a_file(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "...", "ALE:Pong-v5", "a b", "r\udcff", "é" * 127])
-def test_what_can_name_a_file(name: str) -> None:
+def test_valid_file_names_are_accepted(name: str) -> None:
     assert why_no_name(name) == ""
 
 
 @pytest.mark.parametrize("env", ["..", ".", "a\x1b[2Jb-v0", "x" * 300])
-def test_an_environments_name_is_no_way_out_of_an_archive(
+def test_the_name_of_an_environment_cannot_leave_an_archive(
     env: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = finished / "config.toml"
@@ -374,7 +374,7 @@ def test_an_environments_name_is_no_way_out_of_an_archive(
 
 
 @pytest.mark.parametrize("stem", ["..", "a\nb", "x" * 200 + "+" + "y" * 49])
-def test_a_study_files_name_is_no_way_out_of_runs(
+def test_the_name_of_a_study_file_cannot_leave_the_runs_folder(
     stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = tmp_path / "here"
@@ -391,7 +391,7 @@ def test_a_study_files_name_is_no_way_out_of_runs(
 
 
 @pytest.mark.parametrize("env", ["a\nb", "x" * 300])
-def test_a_studys_environment_that_cannot_name_a_folder(
+def test_an_environment_name_that_cannot_name_a_folder_is_rejected_in_a_study(
     env: str, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study.write_text(STUDY.replace('"Pendulum-v1"', json.dumps(env)))

@@ -40,7 +40,7 @@ def train_words(run: Path) -> list[str]:
     return ["train", "--env", "bad_environments:Waits-v0", "--run-dir", str(run), *FLAGS]
 
 
-def let_go(waits: Path) -> None:
+def end_wait(waits: Path) -> None:
     waits.rename(waits.with_name("waited"))
 
 
@@ -76,7 +76,7 @@ def test_signals_that_arrive_together_save_and_end_with_a_documented_code(
             process.send_signal(each)
         process.send_signal(signal.SIGCONT)
         time.sleep(0.2)
-        let_go(waits)
+        end_wait(waits)
         printed, error = process.communicate(timeout=60)
     assert process.returncode in [128 + each for each in signals]
     assert error == ""
@@ -91,12 +91,12 @@ def test_a_hang_up_is_ignored_under_nohup(tmp_path: Path, waits: Path) -> None:
         (run,) = waiting(waits, 1)
         assert not hears(run, signal.SIGHUP)
         process.send_signal(signal.SIGHUP)
-        let_go(waits)
+        end_wait(waits)
         printed, _ = process.communicate(timeout=60)
     assert process.returncode == 0, printed
 
 
-def test_a_terminal_that_is_closed_saves(tmp_path: Path, waits: Path) -> None:
+def test_closing_the_terminal_saves_the_run(tmp_path: Path, waits: Path) -> None:
     """It sends SIGHUP, and nothing can be printed any more."""
     run = tmp_path / "run"
     ours, theirs = os.openpty()
@@ -107,7 +107,7 @@ def test_a_terminal_that_is_closed_saves(tmp_path: Path, waits: Path) -> None:
         waiting(waits, 1)
         os.close(ours)
         process.send_signal(signal.SIGHUP)
-        let_go(waits)
+        end_wait(waits)
         assert process.wait(60) == 129
     assert list(run.glob("checkpoint-*"))
 
@@ -144,7 +144,7 @@ def test_no_run_outlives_its_study(
             time.sleep(0.5)
         # Each has learned that it is to stop; what it waits for comes after that.
         wait_until(lambda: not any(hears(run, signal.SIGTERM) for run in runs if alive(run)))
-        let_go(waits)
+        end_wait(waits)
         study.wait(60)
         wait_until(lambda: not any(alive(run) for run in runs))
         ended_by = -signals[-1] if signals[-1] is not signal.SIGHUP else 129
@@ -187,7 +187,7 @@ def test_the_hint_after_a_stop_repeats_every_option(
         waiting(waits, 1)
         study.send_signal(signal.SIGINT)
         time.sleep(0.5)
-        let_go(waits)
+        end_wait(waits)
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
     assert (

@@ -60,7 +60,7 @@ for words in json.loads(sys.argv[1]):
 
 
 def rejected_at_once(*commands: list[str]) -> str:
-    """Run commands that must reject a file without memory; return their complaints."""
+    """Run commands that must reject a file without allocating memory; return their messages."""
     done = subprocess.run([sys.executable, "-c", MEASURED, json.dumps(commands)],
                           capture_output=True, text=True, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -155,7 +155,7 @@ def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
         assert nets.networks["actor"].layers[0][0][1] == best
 
 
-def test_a_table_takes_no_memory_for_cells_that_are_not_there(run: Path) -> None:
+def test_a_table_takes_no_memory_for_missing_cells(run: Path) -> None:
     (run / "evaluations.csv").write_bytes(b"," * 100_000 + b"\n" + b"1\n" * 100_000)
     assert "line 2 has 1 cells, the header 100,001" in rejected_at_once(["info", str(run)])
 
@@ -163,7 +163,9 @@ def test_a_table_takes_no_memory_for_cells_that_are_not_there(run: Path) -> None
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS")
 @pytest.mark.parametrize("megabytes", [50, 200, 500])
 @pytest.mark.parametrize("command", ["train", "resume", "evaluate"])
-def test_too_little_address_space_is_one_line(command: str, megabytes: int, run: Path) -> None:
+def test_too_little_address_space_is_reported_in_one_line(
+    command: str, megabytes: int, run: Path
+) -> None:
     words = ["--env", ENV, "--run-dir", str(run / "new")] if command == "train" else [str(run)]
     done = subprocess.run(
         [sys.executable, "-m", "sparl", command, *words], capture_output=True, text=True,
@@ -271,7 +273,7 @@ def test_a_checkpoint_with_strange_arrays_is_rejected(
 
 
 @pytest.mark.parametrize("fields", [{"actor_sparsity": 1.0}, {"critic_sparsity": 1.0}])
-def test_a_network_without_connections_is_told(fields: Tree) -> None:
+def test_a_network_without_connections_is_noted(fields: Tree) -> None:
     notes = architecture(preset("RigL-TD3", ENV, **fields), 11, 3).notes
     name = next(iter(fields)).partition("_")[0]
     assert f"{name} layer 1 has no connections, so the {name} cannot learn" in " ".join(notes)

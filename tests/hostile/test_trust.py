@@ -242,7 +242,7 @@ def test_a_module_that_a_run_names_is_not_imported(
     assert "evil_module" not in sys.modules
 
 
-def test_what_the_user_imports_is_used(
+def test_a_module_that_the_user_imports_is_used(
     run: Path, module: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_fields(run, env="evil_module:Evil-v0")
@@ -337,7 +337,7 @@ def test_an_export_is_checked_on_kept_observations_without_the_environment(
 
 
 @pytest.mark.parametrize("rows", [0, -1, 10**9, True, "3", None])
-def test_kept_observations_that_lie_are_rejected(
+def test_kept_observations_with_false_values_are_rejected(
     rows: Any, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = json.loads((run / "agent.json").read_text())
@@ -359,7 +359,7 @@ def test_kept_observations_that_were_changed_are_rejected(
 
 
 @pytest.mark.parametrize("episodes", [1, 2, 3, 7])
-def test_the_kept_observations_are_some_of_those_that_the_policy_met(episodes: int) -> None:
+def test_the_kept_observations_are_a_sample_of_those_in_the_evaluations(episodes: int) -> None:
     seen: list[np.ndarray[Any, Any]] = []
 
     def policy(observation: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -1,6 +1,6 @@
 // The core's own tests, without Python: every kernel on every instruction set against naive loops
 // in double, on arrays of exactly the documented size, so that a sanitizer sees what is read or
-// written beyond them. Tolerances are worked out: nnz * eps * sum |w x| per sum, carried along.
+// written beyond them. Tolerances are derived: nnz * eps * sum |w x| per sum, propagated through the layers.
 #include "dispatch.h"
 #include "flat.h"
 #include "magnitude_target.h"
@@ -167,7 +167,7 @@ struct Connection {
   uint32_t row, column;
 };
 
-// The connections in the order in which the kernels walk them; checks what the order promises.
+// Return the connections in the order in which the kernels visit them; check that order.
 std::vector<Connection> walk(const PatternBlocks& m) {
   std::vector<Connection> out;
   bool ordered = true, rows_exist = true;
@@ -802,7 +802,7 @@ void test_network(const Shape& shape) {
                      output.data());
   CHECK(output == got[0]);
 
-  // And packed, alone and beside the other part.
+  // And packed, alone and together with the other part.
   const PackedInput packed(net.x.data(), shape.batch, n_in);
   net.stack->outputs(*default_pool(), net.parameters.data(), {packed.input()}, shape.batch,
                      output.data());
@@ -949,7 +949,7 @@ void test_pending_work() {
 }
 
 // Something long that one worker does keeps no other from what comes behind it.
-void test_a_long_item_holds_up_nobody() {
+void test_a_long_item_does_not_delay_the_others() {
   context = "a long item";
   set_threads(3);
   std::atomic<bool> second_ran{false}, in_time{false};
@@ -1146,7 +1146,7 @@ int main() {
   test_every_item_runs_once();
   test_items_that_throw();
   test_pending_work();
-  test_a_long_item_holds_up_nobody();
+  test_a_long_item_does_not_delay_the_others();
   test_windows();
   test_find_sorted();
 
