@@ -1,4 +1,4 @@
-"""Environments that do what they must not; `bad_environments:NAME-v0` for Gymnasium."""
+"""Environments that break Gymnasium's rules, registered as `bad_environments:NAME-v0`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sparl.random_streams import integer_seed
 
-AT = 30  # the step, counted over all episodes, from which on they do it
+AT = 30  # the first faulty step, counted over all episodes
 LIMIT = 20  # steps of an episode
 WAITS_AT = 140
 
@@ -60,7 +60,7 @@ class Forever(Good):
 
 
 class Walks(Good):
-    """Has a state of its own."""
+    """Can save and restore its state."""
 
     def get_state(self) -> dict[str, Any]:
         return {"place": self.place.copy(), "steps": self.steps}
@@ -70,7 +70,7 @@ class Walks(Good):
 
 
 class Prints(Walks):
-    """Prints more than a buffer holds, at once and to both streams."""
+    """Prints more than a buffer holds at every step, to both streams."""
 
     def step(self, action: NDArray[Any]) -> Any:
         print("printed by the environment " * 500)
@@ -110,7 +110,7 @@ class Reuses(Good):
 
 
 class BadStep(Good):
-    """From some step on it returns something else."""
+    """Returns another value from step AT on."""
 
     instead: ClassVar[Callable[[Any], Any]]
 
@@ -120,7 +120,7 @@ class BadStep(Good):
 
 
 class BadReset(Good):
-    """The same, when it is reset."""
+    """Returns another value from `reset`."""
 
     instead: ClassVar[Callable[[Any], Any]]
 
@@ -130,7 +130,7 @@ class BadReset(Good):
 
 
 class NeverTruncates(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
-    """Hides that the time is over."""
+    """Hides the time limit."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         gymnasium.utils.RecordConstructorArgs.__init__(self)
@@ -142,7 +142,7 @@ class NeverTruncates(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Reco
 
 
 class FailsForSeed1(Good):
-    """Cannot be trained in with seed 1, however often one tries."""
+    """Fails in every attempt to train with seed 1."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         if seed == integer_seed(1):

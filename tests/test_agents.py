@@ -1,4 +1,4 @@
-"""What an agent declares is all that the rest of the package asks of it."""
+"""A new agent needs only its declarations; the package works with it unchanged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class QuietSettings:
-    """Of an agent that has none of the settings of the others but one."""
+    """Settings of an agent that shares one field with the others."""
 
     tau: float = 0.005
 
@@ -94,7 +94,7 @@ class Quiet(Agent):
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register the agent and its presets: all that adding one takes."""
+    """Register the agent and its presets, which is all that a new agent needs."""
     from sparl import methods
 
     monkeypatch.setitem(AGENTS, "Quiet", Quiet)

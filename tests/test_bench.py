@@ -1,4 +1,4 @@
-"""Bench: its figures describe what it measured; the tests do not assert speed."""
+"""Bench: its figures describe the measurements; the tests do not assert speed."""
 
 from __future__ import annotations
 

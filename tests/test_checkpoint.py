@@ -1,4 +1,4 @@
-"""A checkpoint is there whole or not at all, whatever the disk does; damage is never loaded."""
+"""A checkpoint is complete or absent, even if the disk fails; damaged ones are never loaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPERATIONS = ("write", "fsync", "rename", "replace", "mkdir")
 
 
 class Disk:
-    """Counts the file operations that change a run's folder, and lets some of them fail.
+    """Count the file operations that change a run's folder, and make some of them fail.
 
     Args:
         fails: from the number of an operation, beginning with 1, whether it does.
@@ -74,7 +74,7 @@ def tree(step: int) -> dict[str, Any]:
 
 
 def replay_of(step: int) -> RingBuffer:
-    """As it is after so many steps; episodes of three."""
+    """Return a replay after this many steps, in episodes of three."""
     replay = RingBuffer(CAPACITY, 2, 1, 0.99)
     for k in range(step):
         state = np.full(2, k, np.float32)
@@ -143,7 +143,7 @@ def found(folder: Path) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A run's folder with checkpoints of steps 4 and 9; the replay's ring has gone round."""
+    """A run's folder with checkpoints of steps 4 and 9; the ring has wrapped around."""
     with Disk(lambda n: False).used():
         save(Checkpoints(tmp_path), 2, 4, 9)
     assert found(tmp_path) == ["checkpoint-9", "checkpoint-4"]
@@ -165,7 +165,7 @@ def files_of(folder: Path, step: int) -> list[Path]:
 def test_a_failed_file_operation_leaves_the_previous_checkpoint_unchanged(
     half: bool, tmp_path: Path
 ) -> None:
-    """Every one of them once, from the first to the last; then it is tried again."""
+    """Make each operation fail once, then save again."""
     for n in range(1, 100):
         folder = tmp_path / str(n)
         folder.mkdir()
@@ -234,7 +234,7 @@ def test_a_checkpoint_with_any_flipped_bit_is_rejected(folder: Path) -> None:
 
 
 def test_files_of_another_checkpoint_are_rejected(folder: Path) -> None:
-    """Each is whole, but they do not belong together."""
+    """Each file is valid, but they belong to different checkpoints."""
     for name, reason in ((STATE, "damaged"), (MANIFEST, "of step 4, in checkpoint-9")):
         here, there = (folder / f"checkpoint-{step}" / name for step in (9, 4))
         whole = here.read_bytes()
@@ -296,7 +296,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_training_continues_after_any_file_operation_of_a_save_fails(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The checkpoint of step 20: every one of its operations, appended lines included."""
+    """Each operation of the checkpoint of step 20 fails once, including appended lines."""
     original = Training._checkpoint
     fields = {**SMALL, "quiet": False}
     for n in range(1, 100):
@@ -361,7 +361,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
 def test_a_checkpoint_of_the_last_step_is_not_worth_a_run(
     tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be deleted a moment later."""
+    """The run deletes it immediately afterwards."""
     original = Checkpoints.save
 
     def save(self: Checkpoints, env_step: int, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Runs that version 0.2 began, whose checkpoints have format 2, are resumed."""
+"""Runs of version 0.2, whose checkpoints have format 2, are resumed."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def error_line(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str
     return error
 
 
-# ------------------------------------------------------------------ a run and what it leaves
+# ------------------------------------------------------------------ a run and its files
 
 
 def test_run_folder_holds_everything(finished_run: Path) -> None:
@@ -124,7 +124,7 @@ def test_degrees_at_the_start_and_at_the_end(finished_run: Path) -> None:
 def test_machine_knows_the_commit_of_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """And that what is done to the files later is not what runs."""
+    """The commit is read once per process, so that later commits are not recorded."""
 
     def commit() -> str:
         machine.commit.cache_clear()
@@ -161,7 +161,7 @@ def test_agent_file_holds_patterns_weights_targets_and_both_critics(finished_run
                 assert (np.diff(positions) > 0).all()
                 online = prefix.replace("_target", "")
                 assert positions.size <= arrays[f"{online}.positions"].size
-    # The actor's file, by hand: a dense product with what it says gives the agent's actions.
+    # A dense product with the arrays of the file gives the agent's actions.
     x = np.linspace(-1, 1, 3, dtype=np.float32)
     y = x.astype(np.float64)
     for layer, (n_in, n_out) in enumerate([(3, 16), (16, 16), (16, 1)]):
@@ -228,7 +228,7 @@ def test_python_train_stops_early_as_a_prefix_of_the_longer_run(
     )  # fmt: skip
     whole = [(int(r["env_step"]), float(r["mean"])) for r in rows(finished_run / "evaluations.csv")]
     assert list(run.evaluations[:2]) == whole[:2]
-    assert run.evaluations[-1][0] == 150  # what is saved has been evaluated
+    assert run.evaluations[-1][0] == 150  # the saved agent was evaluated
     assert run.final_return == run.evaluations[-1][1]
 
 
@@ -481,7 +481,7 @@ def test_a_module_registers_environments_for_a_command(
     assert main(["--import", a_module, *train, "--run-dir", "r"]) == 0
     assert "again: sparl --import its_module evaluate r\n" in capsys.readouterr().out
     assert sys.path == before
-    with pytest.raises(ModuleNotFoundError):  # the folder was searched for that import alone
+    with pytest.raises(ModuleNotFoundError):  # the folder was searched for that import only
         importlib.import_module("later")
     assert main(["--import=its_helper", "--import", a_module, "evaluate", "r"]) == 0
 
@@ -667,7 +667,7 @@ def test_a_wrong_command_line_is_explained_in_one_line(
 def test_files_of_another_kind_are_rejected_with_the_expected_kind(
     finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A file that is named in place of another one."""
+    """A file of another kind than the command expects."""
     config = finished_run / "config.toml"
     error = error_line(capsys, 2, "train", "--config", str(finished_run))
     assert f"{finished_run} is a folder, must be a TOML file; did you mean {config}?" in error
@@ -854,7 +854,7 @@ def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
 
 
 def test_ctrl_c_while_the_command_line_is_loaded_prints_one_line(tmp_path: Path) -> None:
-    """A library that it loads makes something else of KeyboardInterrupt."""
+    """A library that the command loads replaces KeyboardInterrupt by another exception."""
     (tmp_path / "tyro.py").write_text(
         "import signal\n"
         "try:\n    signal.raise_signal(signal.SIGINT)\n"

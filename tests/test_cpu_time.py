@@ -1,4 +1,4 @@
-"""CPU time: what is counted, and how it is kept over a run that is stopped and resumed."""
+"""CPU time: what it includes, and how a resumed run continues it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
 
 
 def compute(seconds: float) -> None:
-    """Use so much CPU time on this thread."""
+    """Use this much CPU time on this thread."""
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass

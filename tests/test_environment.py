@@ -140,7 +140,7 @@ def test_unknown_environment_offers_the_nearest() -> None:
 
 
 def test_an_id_without_its_version_is_rejected(toy: str) -> None:
-    """It would mean another environment with another Gymnasium."""
+    """Such an id would select another environment in another version of Gymnasium."""
     for env_id, meant in (("Toy", toy), ("HalfCheetah", "HalfCheetah-v5")):
         with pytest.raises(UsageError, match=f"{env_id} has no version; did you mean {meant}"):
             Environment(env_id)
@@ -157,7 +157,7 @@ def test_an_id_that_has_no_version_or_names_an_imported_module_is_taken() -> Non
 
 
 class Interrupted(Toy):
-    """Ctrl-C is pressed while it is made, and it makes of that what an extension module does."""
+    """Receives Ctrl-C while it is created, and replaces it by another exception."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Exports: the constants' coding, the compiled C against the policy, refusals, sizes."""
+"""Exports: the constants' coding, the compiled C against the policy, rejections, sizes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def compiled_actions(policy: Policy, observations: Array, tanh: Tanh = "tanhf") 
 
 
 def test_coding_by_hand() -> None:
-    pattern = Pattern(4, 3, np.array([1, 3, 8, 9, 11]))  # 1, 3 | none | 0, 1, 3
+    pattern = Pattern(4, 3, np.array([1, 3, 8, 9, 11]))  # inputs 1, 3 | none | 0, 1, 3
     coded = CodedLayer.of(Layer(pattern, np.ones(5, np.float32), np.zeros(3, np.float32)))
     assert coded.counts is not None
     assert coded.gaps is not None
@@ -265,11 +265,11 @@ def test_sizes_of_a_95_percent_sparse_actor() -> None:
     assert size == 3573 * 2 + (256 + 256 + 6) * 9 <= 12_000
 
 
-# ------------------------------------------------------------------ what the header says
+# ------------------------------------------------------------------ the header
 
 
 def described(env: str, **fields: Any) -> tuple[Environment, list[str]]:
-    """An environment, and what is said of it."""
+    """Return an environment and its description in the header."""
     environment = Environment(env, **fields)
     n_obs, n_act, scale = environment.n_obs, environment.n_act, environment.action_scale
     linear = layer(np.random.default_rng(0), n_obs, n_act, n_act)

@@ -1,4 +1,4 @@
-"""What can go wrong with a run, row by row, and what the user gets.
+"""Faults of a run, one section each, and the resulting messages and exit codes.
 
 Other rows are elsewhere: kills, signals and resuming in test_resume.py and test_kill.py, disks that
 are full and files that are damaged in test_checkpoint_files.py, hostile files in
@@ -74,7 +74,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
-    """All that are made from now on."""
+    """All trainings that are created from now on."""
     made: list[Training] = []
     original = Training.__init__
 
@@ -113,7 +113,7 @@ def test_after_a_fault_the_run_resumes_from_its_checkpoint(
 ) -> None:
     words = ["--env", "bad_environments:Raises-v0", "--run-dir", str(tmp_path / "run")]
     refused(4, "train", *words, *flags())
-    monkeypatch.setattr(bad, "AT", 10**6)  # it is mended
+    monkeypatch.setattr(bad, "AT", 10**6)  # the environment is repaired
     run = sparl.resume(tmp_path / "run")
     assert [step for step, _ in run.evaluations] == [0, 40, 80, 90]
 
@@ -155,7 +155,7 @@ def test_an_evaluation_without_end_can_be_stopped(command: str, tmp_path: Path) 
     mark = tmp_path / "mark"
     environment = {"PYTHONPATH": str(Path(__file__).parent), "MARK": str(mark)}
     with children.sparl(*words, env=environment) as process:
-        wait_until(lambda: mark.exists() or process.poll() is not None)  # it plays
+        wait_until(lambda: mark.exists() or process.poll() is not None)  # an episode is running
         process.send_signal(signal.SIGINT)
         if command == "train":  # the first one waits for the evaluation's end
             wait_until(lambda: not hears(process.pid, signal.SIGTERM))
@@ -530,7 +530,7 @@ def test_durations_do_not_follow_a_clock_that_is_set(
     assert 0 <= seconds[0] <= seconds[1] <= seconds[-1] <= run.seconds < 600
 
 
-# ----------------------- last line of a metrics file cut off
+# ----------------------- last line of a metrics file truncated
 
 
 def test_a_truncated_line_is_omitted_and_written_again(
@@ -588,7 +588,7 @@ def test_a_run_resumed_on_another_machine_is_marked(
     assert about["continued"] == [{"env_step": 33, "not_exact_because": [because]}]
 
 
-# ----------------------- one run of a study fails for ever
+# ----------------------- one run of a study always fails
 
 
 def test_a_run_that_always_fails_does_not_affect_the_others_and_is_not_averaged(

@@ -30,7 +30,7 @@ Tree = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped: it has an agent and a checkpoint."""
+    """A stopped run with an agent and a checkpoint."""
     path = tmp_path_factory.mktemp("runs") / "run"
     with stopped_at(37):
         sparl.train("DS-TD3", "Hopper-v5", run_dir=path, **FIELDS)
@@ -39,7 +39,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(stopped: Path, tmp_path: Path) -> Path:
-    """A copy of it to harm."""
+    """A copy of the run to damage."""
     shutil.copytree(stopped, tmp_path / "run")
     return tmp_path / "run"
 
@@ -58,7 +58,7 @@ def sign_agent(run: Path, change: Callable[[Tree], object] = lambda manifest: No
 
 
 def sign_checkpoint(run: Path, change: Callable[[Tree], object] = lambda manifest: None) -> None:
-    """The same for the checkpoint."""
+    """Make the manifest match the checkpoint's files, and change it."""
     path = run / CHECKPOINT / "manifest.json"
     manifest = json.loads(path.read_text())
     data = (run / CHECKPOINT / "state.safetensors").read_bytes()
@@ -127,7 +127,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str, code: int = 3) -> s
 
 
 def commands(run: Path, place: str) -> list[list[str]]:
-    """All that reads it."""
+    """Return the commands that read the run."""
     if place == "checkpoint":
         return [["resume", str(run)]]
     out = str(run / "out")
@@ -309,7 +309,7 @@ def test_every_command_reports_a_damaged_run_in_one_line(
 LIMITED = """
 import resource, sys
 from sparl.cli import main
-assert main(["evaluate", sys.argv[2], "--episodes", "1"]) == 0  # all is loaded
+assert main(["evaluate", sys.argv[2], "--episodes", "1"]) == 0  # all modules are loaded
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
@@ -320,7 +320,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) // 1024)
 
 
 def bomb(run: Path, name: str) -> None:
-    """Files of terabytes, as they say; they take no room on the disk."""
+    """Files that claim to have terabytes, without using disk space."""
     size = 1 << 42
     for file in ("agent.safetensors", f"{CHECKPOINT}/state.safetensors"):
         if name == "long files":
@@ -368,7 +368,7 @@ def everything():
     assert collect([run.path]).groups
 
 shutil.copytree(sys.argv[1], sys.argv[2])
-everything()                       # now all modules are there
+everything()                       # now all modules are loaded
 sys.argv[1] = sys.argv[2]
 seen = []
 watched = ("pickle.", "marshal.", "exec", "compile", "import", "code.", "ctypes.", "os.system")
@@ -384,7 +384,7 @@ print("events:", seen)
 
 
 def test_nothing_that_is_read_can_execute_code(run: Path) -> None:
-    """No event of Python's audit tells of code, and what could execute it is not called."""
+    """No audit event reports execution of code, and no function that could execute it is called."""
     words = [sys.executable, "-c", WITHOUT_CODE, str(run), str(run.with_name("copy"))]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

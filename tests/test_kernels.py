@@ -49,7 +49,7 @@ def isa(request: pytest.FixtureRequest) -> str:
 
 
 class Rounded(NamedTuple):
-    """What exact arithmetic gives, and how far from it float32 may be."""
+    """The exact result, and a bound of float32's error."""
 
     exact: Float
     bound: Float
@@ -72,7 +72,7 @@ def assert_within(got: Array, wanted: Rounded) -> None:
 
 
 class Backward(NamedTuple):
-    """Of each layer: d weights, d biases, and the factors dY and X; then d input."""
+    """Return for each layer d weights, d biases and the factors dY and X; then d input."""
 
     weights: list[Rounded]
     biases: list[Rounded]
@@ -90,7 +90,7 @@ class Member:
     output: str
 
     def forward(self, x: Rounded) -> list[Rounded]:
-        """The input, every hidden layer before its ReLU, the output after its activation."""
+        """Return the input, each hidden layer before its ReLU, and the activated output."""
         passed = [x]
         for layer, (pattern, bias) in enumerate(zip(self.patterns, self.biases, strict=True)):
             if layer:
@@ -109,7 +109,7 @@ class Member:
         return passed
 
     def backward(self, passed: list[Rounded], output_gradient: Rounded) -> Backward:
-        """The gradients of sum(output * output_gradient)."""
+        """Return the gradients of sum(output * output_gradient)."""
         batch = len(output_gradient.exact)
         dy = output_gradient
         if self.output == "tanh":
@@ -137,7 +137,7 @@ class Member:
             dx = reference.input_gradient(w, dy.exact)
             bound = summands * EPS * reference.input_gradient(np.abs(w), dy.most)
             bound += reference.input_gradient(np.abs(w), dy.bound)
-            if layer:  # the ReLU; where rounding may decide whether it is open, all may be lost
+            if layer:  # the ReLU; if rounding may change its sign, the bound is the whole value
                 undecided = (np.abs(before.exact) <= before.bound) & (before.bound > 0)
                 is_open = before.exact > 0
                 bound = np.where(undecided, np.abs(dx) + bound, np.where(is_open, bound, 0))
@@ -198,7 +198,7 @@ class Problem:
 
     @property
     def inputs(self) -> list[Array]:
-        """The input in several parts to be joined, where it has enough features."""
+        """Return the input in several parts, if it has enough features."""
         n = self.x.shape[1]
         cuts = [] if n < 3 else [1, 1 + n // 2]
         return [np.ascontiguousarray(part) for part in np.split(self.x, cuts, axis=1)]
@@ -363,7 +363,7 @@ def test_input_gradient(isa: str, case: Case) -> None:
 
 @pytest.mark.parametrize("case", [CASES[2], CASES[6], CASES[9], CASES[14]], ids=case_id)
 def test_factors_of_every_layers_weight_gradient(isa: str, case: Case) -> None:
-    """What RigL grows by: dY and X, feature by feature, of every layer of every member."""
+    """RigL grows by dY and X of every layer of every member, feature by feature."""
     p = problem(case)
     _, trace = p.run_forward()
     for m, backward in enumerate(p.backward):
@@ -452,7 +452,7 @@ def test_joined_inputs_are_one_input(isa: str) -> None:
 
 @pytest.mark.parametrize("output", ["linear", "tanh"])
 def test_the_oracles_gradient_by_central_differences(output: str) -> None:
-    """What the engine is compared with above is itself the derivative of the forward pass."""
+    """The oracle's gradient is the derivative of its forward pass."""
     p = problem(Case((5, 9, 8, 3), 0.5, 4, output=output))
     member, x, c = p.members[0], p.x.astype(np.float64), p.output_gradient[0].astype(np.float64)
     passed = member.forward(exactly(x))
@@ -502,7 +502,7 @@ def test_a_trace_is_not_disturbed_by_later_passes(isa: str) -> None:
 def test_a_trace_of_other_kernels_gives_the_gradient_of_those_kernels() -> None:
     """Fewer lanes leave less padding behind the batch than more lanes would read."""
     p = problem(Case((3, 4, 5), 1, 3))
-    for hostile in (np.inf, np.nan):  # what recycled memory may hold
+    for hostile in (np.inf, np.nan):  # as reused memory may contain
         p.stack.forward(p.parameters, [np.full((16, 3), hostile, np.float32)])
     _native.use_isa(ISAS[0])
     _, trace = p.run_forward()
@@ -517,7 +517,7 @@ def test_an_unknown_instruction_set_is_rejected_by_name() -> None:
         _native.use_isa("sse9")
 
 
-# ---------------------------------------------------------------- NaN is seen
+# ---------------------------------------------------------------- NaN propagates
 
 
 @pytest.mark.parametrize("density", [1, 0.3])
@@ -566,11 +566,11 @@ def test_nan_in_the_output_gradient_reaches_the_gradients(isa: str) -> None:
     assert list(np.isnan(dx[0]).any(axis=1)) == [False] * 32 + [True]
 
 
-# ---------------------------------------------------------------- the same bits, always
+# ---------------------------------------------------------------- bit-for-bit equality
 
 
 def everything(p: Problem) -> list[bytes]:
-    """The bytes of every result that threads could touch."""
+    """Return the bytes of every result that threads compute."""
     output, trace = p.run_forward()
     gradient = p.run_gradient(trace)
     results = [output, gradient, p.run_gradients()[1]]
@@ -775,14 +775,14 @@ FLAT_SIZES = [1, 3, 15, 16, 17, 8191, 8192, 8193, 20_011]
 
 
 def misaligned(values: Array) -> Array:
-    """The same values, not at the start of a vector; the engine gets any slice of an array."""
+    """Return a copy that is not aligned to a vector, since the engine accepts any slice."""
     out = np.empty(values.size + 1, np.float32)[1:]
     out[:] = values
     return out
 
 
 def adam_step(p: Array, g: Array, m: Array, v: Array, *numbers: Any) -> None:
-    """A step of n parameters: of an output layer whose only input is 1, so that dL/dw = dL/dy."""
+    """Step n parameters of an output layer whose only input is 1, so that dL/dw = dL/dy."""
     n = p.size
     stack = _native.Stack([[_native.Layer(1, n, np.arange(n), 1)]], ["linear"])
     whole = [misaligned(np.concatenate([part, np.zeros(n, np.float32)])) for part in (p, m, v)]
@@ -826,7 +826,7 @@ def test_adam_over_twenty_steps(isa: str, n: int, decay: float) -> None:
         assert_within(m32, Rounded(m, m_bound))
         assert_within(v32, Rounded(v, v_bound))
         assert_within(p32, Rounded(p, p_bound))
-    assert np.median(p_bound) < 1e-4  # the bound says something: steps add up to about .2
+    assert np.median(p_bound) < 1e-4  # the bound is tight: steps add up to about .2
 
 
 def test_adams_moments_weigh_a_gradient_by_one_minus_beta(isa: str) -> None:
@@ -856,7 +856,7 @@ def test_follow(isa: str, n: int, tau: float) -> None:
 
 
 class Union(NamedTuple):
-    """A target layer over a union of patterns, as Follower takes it."""
+    """Return a target layer over a union of patterns, as passed to Follower."""
 
     target: Array
     online: Array
@@ -880,23 +880,23 @@ def union(n: int, seed: int = 0, values: Callable[[Generator, int], Array] = nor
 
 
 def kept(u: Union, moved: Array, budget: int) -> Array:
-    """keep_largest of the oracle, which works in canonical order."""
+    """Apply the oracle's keep_largest, which uses canonical order."""
     in_order = np.empty_like(moved)
     in_order[u.canonical] = moved
     return reference.keep_largest(in_order, budget)[u.canonical]
 
 
 def few_values(rng: Generator, n: int) -> Array:
-    """Nothing but ties: -2, -1, 0, 1, 2."""
+    """Return values with many ties: -2, -1, 0, 1, 2."""
     return rng.integers(-2, 3, n).astype(np.float32)
 
 
-UNION_SIZES = [1, 7, 64, 4095, 4096, 4097, 20_011]  # below 4,096 nothing is guessed
+UNION_SIZES = [1, 7, 64, 4095, 4096, 4097, 20_011]  # below 4,096 the limit is not estimated
 
 
 @pytest.mark.parametrize("n", UNION_SIZES)
 def test_follow_within_budget_moves_as_follow_does(isa: str, n: int) -> None:
-    """With room for all: leftovers move towards 0."""
+    """If the budget admits all entries, leftovers move towards 0."""
     u = union(n)
     followed = np.append(u.online, np.float32(0))[u.source].astype(np.float64)
     t = u.target.astype(np.float64)
@@ -918,7 +918,7 @@ def test_the_budget_keeps_the_largest_and_of_equal_ones_the_later(
 
 
 def test_a_sample_that_misleads_does_not_change_what_stays(isa: str) -> None:
-    """The limit is guessed from every 8th of 8,192 entries: make these unlike all others."""
+    """The limit is estimated from every 8th of 8,192 entries: make these differ from all others."""
     n = 8192
     for sampled, others in ((1e-6, 1.0), (1.0, 1e-6), (0.0, 1.0), (np.nan, 1.0)):
         u = union(n)

@@ -60,7 +60,7 @@ def start() -> Iterator[Callable[..., BaseProcess]]:
 
 
 def train(path: str) -> None:
-    """What a scheduler calls again and again."""
+    """The command that a scheduler repeats."""
     sparl.train(**FIELDS, run_dir=path)
 
 
@@ -68,7 +68,7 @@ def train_to_operation(path: str, operation: int) -> None:
     """Kill the process in the middle of a file operation of the fourth save."""
     from sparl.training.loop import Training
 
-    os.fsync = lambda descriptor: None  # what a killed process wrote is there all the same
+    os.fsync = lambda descriptor: None  # the data of a killed process stays in the page cache
     original = Training._checkpoint
     count = 0
 
@@ -100,14 +100,14 @@ def train_to_operation(path: str, operation: int) -> None:
 
 
 def newest_checkpoint(run: Path) -> int:
-    """Its step, -1 if there is none."""
+    """Return the step of the newest checkpoint, -1 if there is none."""
     return max(map(step_of, Checkpoints(run).newest_first()), default=-1)
 
 
 def test_runs_killed_at_random_instants_end_as_if_nothing_had_been(
     start: Callable[..., BaseProcess], tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
-    """Some hundredths of a second at most after a checkpoint, or the start."""
+    """Kill at most some hundredths of a second after a checkpoint or the start."""
     rng = random.Random(SEED)
     killed: list[int] = []  # with which checkpoint
     runs = 0
@@ -187,7 +187,7 @@ def test_a_signal_saves_prints_the_command_and_ends(
 
 
 def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
-    """In the middle of an evaluation of a million episodes."""
+    """The signal arrives during an evaluation of a million episodes."""
     with children.sparl(*WORDS, "--evaluation-episodes", "1_000_000", cwd=tmp_path) as process:
         wait_for_line(process, "steps of warm-up")
         # The system's own handlers are back after the first one.

@@ -84,7 +84,7 @@ def flags(**fields: Any) -> list[str]:
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What a command that succeeds prints."""
+    """Return the output of a command, which must succeed."""
     capsys.readouterr()
     assert main(words) == 0
     return capsys.readouterr().out
@@ -98,7 +98,7 @@ def test_the_command_says_how_and_does_it(
     assert main([*train, "--keep-checkpoint"]) == 0
     capsys.readouterr()
     again = f"{run}: already finished, 90 steps; to train longer: sparl resume {run} --steps N\n"
-    # A scheduler that repeats the command without the flag takes nothing away.
+    # Repeating the command without the flag does not shorten the run.
     for words in (["resume", run], [*train, "--resume", "auto"], ["resume", run, "--steps", "90"]):
         assert main(words) == 0
         assert capsys.readouterr().out == again

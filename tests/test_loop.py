@@ -1,4 +1,4 @@
-"""The loop does what the configuration says: every choice reaches what it is for."""
+"""Every field of the configuration has its effect in the loop."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def advance(run: Training, steps: int) -> None:
 
 
 def spied(monkeypatch: pytest.MonkeyPatch, thing: Any, name: str) -> list[tuple[Any, ...]]:
-    """The arguments of every call from now on."""
+    """Record the arguments of every call from now on."""
     calls: list[tuple[Any, ...]] = []
     original = getattr(thing, name)
 
@@ -151,7 +151,7 @@ def test_evaluating_does_not_touch_training(new_run: NewRun) -> None:
     np.testing.assert_array_equal(seldom.agent.actor.parameters, often.agent.actor.parameters)
 
 
-# ------------------------------------------------------------------ what is said beforehand
+# ------------------------------------------------------------------ the printed plan
 
 
 def lines(method: str, **fields: Any) -> str:
@@ -172,7 +172,7 @@ def test_the_plan_says_what_will_happen() -> None:
     assert "from update 100 (step 25,050)" in twice
     assert "no update" in lines("TD3", steps=200)
     actor = next(line for line in lines("RLx2-TD3").splitlines() if line.startswith("actor"))
-    assert "update 10,000 (step 45,000)" in actor  # its own clock, every second update
+    assert "update 10,000 (step 45,000)" in actor  # the network's own clock, every second update
 
 
 def test_sac_has_no_policy_delay() -> None:

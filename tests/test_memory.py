@@ -99,7 +99,7 @@ def test_wide_sparse_agents_train_where_one_dense_copy_of_a_layer_does_not_fit()
 
 
 def test_growth_by_gradient_and_the_largest_initial_weights_are_streamed() -> None:
-    """RigL looks at the gradient of every position, but never at all of them at once.
+    """RigL uses the gradient of every position, but never stores all of them at once.
 
     A dense copy is 256 MB; the limit leaves 150 MiB.
     """
@@ -124,7 +124,7 @@ def test_growth_by_gradient_and_the_largest_initial_weights_are_streamed() -> No
 
 
 def test_passes_release_all_their_memory() -> None:
-    """Outputs of 4 MB, traces and gradients of as much: 100 passes would leave 1.6 GB behind."""
+    """Outputs, traces and gradients have 4 MB each; 100 passes would leak 1.6 GB."""
     script = """
 import os
 import numpy as np

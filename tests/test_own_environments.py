@@ -1,4 +1,4 @@
-"""Environments that a user registered: what is printed names the module that registers them."""
+"""Custom environments: printed commands name the module that registers them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_an_unknown_environment_of_a_run_names_the_command_that_imports_it(
         error = capsys.readouterr().err
         last = error.splitlines()[-1]
         assert f"sparl --import {named} {command} {run}" in last
-        assert last.count("--import") == 1  # one remedy, not that of every environment too
+        assert last.count("--import") == 1  # one remedy only
         assert "unknown environment 'Walks-v0'" in error
 
 

@@ -80,7 +80,7 @@ def test_a_missing_renderer_does_not_prevent_training(
 
 
 def run_with(more: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """A command with these environment variables, and no display but theirs."""
+    """Run a command with these environment variables and no other display."""
     kept = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
     return subprocess.run(
         [sys.executable, "-m", "sparl", *words], capture_output=True, text=True, check=False,

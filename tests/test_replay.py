@@ -1,4 +1,4 @@
-"""Replay: what goes in comes out, windows end where they must, and forgetting is for good."""
+"""Replay: stored transitions are returned, windows end correctly, deletion is final."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_an_episode_that_another_one_interrupts_was_truncated() -> None:
 
 @pytest.mark.parametrize("stored", ["apart", "in the next row"])
 def test_a_reset_to_the_very_state_that_was_reached_begins_an_episode(stored: str) -> None:
-    """Earlier versions stored that state once; what they stored is read, and means the same."""
+    """Files of earlier versions, which stored that state once, are read correctly."""
     replay, nothing = ring(6), np.zeros(1)
     for t in range(4):
         if replay.episode_over:
@@ -204,7 +204,7 @@ def test_replay_bytes_are_those_of_the_arrays(keep: bool) -> None:
 def test_each_observation_is_stored_once_and_no_state_is_lost(
     capacity: int, events: list[str]
 ) -> None:
-    """Against a plain list of transitions whose episodes run on from state to state."""
+    """Compare with a list of transitions of consecutive episodes."""
     replay, alive = ring(capacity), deque[tuple[float, float]](maxlen=capacity)
     now, ends = 0.0, 0
     for number, event in enumerate(events, 1):
@@ -235,7 +235,7 @@ def test_each_observation_is_stored_once_and_no_state_is_lost(
 
 
 def closed_form(events: list[Event], n: int) -> tuple[float, float, float]:
-    """Reward, discount and state reached of the window that starts with events[0]."""
+    """Return reward, discount and reached state of the window that starts with events[0]."""
     total = 0.0
     for k, event in enumerate(events[:n]):
         total += GAMMA**k * event.reward
@@ -260,7 +260,7 @@ def check_windows(replay: RingBuffer, alive: list[Event], n: int) -> None:
 @pytest.mark.parametrize("ending", ["terminal", "time limit", "newest"])
 @pytest.mark.parametrize("forget", [False, True])
 def test_three_step_targets_equal_their_closed_forms(ending: str, k: int, forget: bool) -> None:
-    """Rewards 2, 3, 5, then the event at step k; whatever lies around it must not leak in.
+    """Rewards 2, 3, 5, then the event at step k; neighbouring steps must have no effect.
 
     13 transitions before the window put it everywhere in a ring of 8, across its end too.
     """
@@ -323,7 +323,7 @@ operations = st.lists(
 def test_adding_and_forgetting_against_a_queue(
     capacity: int, done: list[tuple[float, str] | int], n_step: int
 ) -> None:
-    """Every window, after every operation: nothing forgotten or overwritten is ever served."""
+    """After every operation, no window contains deleted or overwritten transitions."""
     replay, alive = ring(capacity), deque[Event](maxlen=capacity)
     t = 0
     for operation in done:
@@ -372,7 +372,7 @@ def act(replay: RingBuffer, t: float, noise_free: list[float]) -> None:
 
 
 def distant(count: int, capacity: int = 4000) -> RingBuffer:
-    """A replay whose noise-free actions are all 1: at distance 1/2 of a policy that does 0."""
+    """Return a replay whose noise-free actions are all 1, at distance 1/2 of a policy of 0."""
     replay = ring(capacity, keep_noise_free=True)
     for t in range(count):
         act(replay, t, [1.0])
@@ -385,8 +385,8 @@ def still(observation: Array) -> Array:
 
 def test_the_distance_is_half_the_mean_squared_difference_of_noise_free_actions() -> None:
     replay = RingBuffer(10, n_obs=1, n_act=2, gamma=GAMMA, keep_noise_free=True)
-    act(replay, 0.0, [0.5, 0.0])  # the policy does (0, 0)
-    act(replay, 1.0, [0.0, 0.0])  # the policy does (1, -1)
+    act(replay, 0.0, [0.5, 0.0])  # the policy returns (0, 0)
+    act(replay, 1.0, [0.0, 0.0])  # the policy returns (1, -1)
 
     def policy(observation: Array) -> Array:
         return np.concatenate([observation, -observation], axis=1)
@@ -396,7 +396,7 @@ def test_the_distance_is_half_the_mean_squared_difference_of_noise_free_actions(
 
 @pytest.mark.parametrize("before", [0, 3500])
 def test_the_distance_is_measured_on_the_oldest_2048(before: int) -> None:
-    """Also where they lie across the ring's end."""
+    """The oldest transitions may also wrap around the ring's end."""
     replay = distant(before)
     replay.forget(before)
     for t in range(2048 + 900):
@@ -431,7 +431,7 @@ def test_a_tenth_is_forgotten_but_never_below_the_minimum(
     assert DynamicCapacity(minimum).apply(replay, still) == 0.5
     assert replay.size == left
     newest = everything(replay).observation[:, 0]
-    np.testing.assert_array_equal(newest, np.arange(size - left, size))  # the oldest went
+    np.testing.assert_array_equal(newest, np.arange(size - left, size))  # the oldest were deleted
 
 
 def test_only_a_distance_above_the_threshold_forgets() -> None:

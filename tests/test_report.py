@@ -1,4 +1,4 @@
-"""Reports: which runs are counted, what the tables say, pages that need nothing else."""
+"""Reports: the counted runs, the tables, and self-contained pages."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ENV = "HalfCheetah-v3"
 
 
 def rising(final: float, count: int = 41) -> list[float]:
-    """A curve that rises evenly for half its length and then stays."""
+    """Return a curve that rises linearly for half its length and is then constant."""
     half = count // 2
     return [final * min(k, half) / half for k in range(count)]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two dense runs, three DS-TD3 runs, one that was stopped, one RLx2-TD3."""
+    """Two dense runs, three DS-TD3 runs of which one was stopped, one RLx2-TD3 run."""
     path = tmp_path_factory.mktemp("runs")
     for seed, final in enumerate((1000.0, 2000.0)):
         write_run(path / f"dense-{seed}", "TD3", ENV, rising(final), seed=seed)
@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def figures_of(*paths: Path, shade: Shade = "interval") -> dict[str, Any]:
-    """All figures of the runs in these folders, by name."""
+    """Return all figures of the runs in these folders, by name."""
     found: list[Figure] = []
     for section in all_sections(collect(paths), shade):
         found += section.figures
@@ -86,7 +86,7 @@ def test_returns_are_compared_with_the_dense_agent_and_the_paper(runs: Path) -> 
     assert (ours["paper_mean"], ours["paper_std"], ours["paper_area"]) == (11460, 483, 1.956)
     assert ours["iqm_low"] <= ours["iqm"] <= ours["iqm_high"]
 
-    # No dense agent under the rlx2 settings is there: no percentage, whatever else is.
+    # Without a dense agent under the rlx2 settings there is no percentage.
     other = row_of(rows, "RLx2-TD3")
     assert other["percent_of_dense"] is None
     assert other["paper_percent_of_dense"] == 99.8
@@ -249,7 +249,7 @@ def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
 def test_percent_of_dense_is_over_the_evaluations_of_the_settings_paper(
     settings: str, last: int, tmp_path: Path
 ) -> None:
-    """41 evaluations rise to their end in 20 steps; the dense agent is at 1000 all the time."""
+    """41 evaluations rise for 20 steps; the dense agent is always at 1000."""
     write_run(tmp_path / "dense", "TD3", ENV, [1000.0] * 41, settings=settings)
     write_run(tmp_path / "ds", "DS-TD3", ENV, rising(2000.0), settings=settings)
     found = collect([tmp_path])
@@ -360,7 +360,7 @@ def test_values_that_all_runs_share_are_stated_once(tmp_path: Path) -> None:
     found = collect([tmp_path])
     assert found.labels == ["TD3", "DS-TD3", "DS-TD3 (rewire_fraction 0.2)"]
     assert found.notes == [f"all runs on {ENV}: hidden 64-64"]
-    # The dense agent is that of the same widths; what the paper prints is of others.
+    # The dense agent has the same widths; the paper's results are for other widths.
     row = row_of(returns(found).rows, "DS-TD3")
     assert row["percent_of_dense"] == pytest.approx(90)
     assert row["paper_mean"] is None

@@ -1,4 +1,4 @@
-"""A run that was stopped, any way at all, goes on as if it had not been."""
+"""A resumed run equals an undisturbed one, however it was stopped."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_run_stopped_early_can_be_resumed_to_a_later_stop(tmp_path: Path) -> N
 
 
 class Tells(PendulumEnv):
-    """Pendulum with a state of its own, which is made of other parts in other steps."""
+    """Pendulum with its own state, whose parts differ between steps."""
 
     pushes: Any = None
 
@@ -179,14 +179,14 @@ class Tells(PendulumEnv):
 
 
 class TellsTooMuch(Tells):
-    """Its state has a part that cannot be saved."""
+    """Has a state of which one part cannot be saved."""
 
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "rng": self.np_random}
 
 
 class OwnCheetah(HalfCheetahEnv):
-    """Who knows what it remembers besides the simulator's state."""
+    """May have more state than the simulator's."""
 
 
 def made(**fields: Any) -> Any:
@@ -206,7 +206,7 @@ def _environments() -> Iterator[None]:
 
 
 def mujoco_tasks() -> list[str]:
-    """All that this Gymnasium has and this MuJoCo runs."""
+    """Return the MuJoCo tasks of the installed Gymnasium."""
     found = []
     for name, spec in gymnasium.registry.items():
         if str(spec.entry_point).startswith("gymnasium.envs.mujoco.") and name[-2:] in ("v4", "v5"):
@@ -217,7 +217,7 @@ def mujoco_tasks() -> list[str]:
 
 
 def test_every_mujoco_task_of_gymnasium_resumes_bit_for_bit_from_any_state() -> None:
-    """Into an environment with another past, in the middle of an episode."""
+    """Restore into an environment with another history, in the middle of an episode."""
     tasks = mujoco_tasks()
     assert len(tasks) > 15
     for task in tasks:
@@ -358,7 +358,7 @@ def test_a_killed_or_failed_run_without_its_checkpoints_is_left_alone(
 def test_a_trained_agent_without_its_run_is_not_trained_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Published agents are such folders."""
+    """Published agents are folders of this kind."""
     run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL).path
     kept = {"config.toml", "agent.json", "agent.safetensors"}
     for file in run.iterdir():
@@ -372,7 +372,7 @@ def test_a_trained_agent_without_its_run_is_not_trained_over(
     said = capsys.readouterr().out
     assert "state: a trained agent alone\nenv step: 90\nsteps: 90\n" in said
     assert "continuation" not in said
-    assert "evaluation" not in said  # how many there were is not known
+    assert "evaluation" not in said  # their number is unknown
 
 
 def test_options_without_influence_on_results_may_change_on_resuming(
@@ -445,7 +445,7 @@ def test_the_warm_up_policy_is_not_needed_once_the_warm_up_has_ended(tmp_path: P
 
 
 def test_unrelated_files_in_a_run_folder_are_unchanged(tmp_path: Path) -> None:
-    """Other programs call their folders replay and checkpoint-500 too."""
+    """Other programs also use folder names such as replay and checkpoint-500."""
     run = tmp_path / "run"
     others = [run / "replay" / "game.bin", run / "checkpoint-500" / "model.bin"]
     for file in others:
@@ -626,7 +626,7 @@ def test_a_checkpoint_holds_only_what_came_since_the_one_before(tmp_path: Path) 
     assert training.replay.first == 1500
 
 
-# --- What does not belong together -------------------------------------------------------------
+# --- Files of different runs -----------------------------------------------------------------
 
 
 def test_a_checkpoint_of_another_configuration_is_rejected_with_both_values(
@@ -686,13 +686,13 @@ def test_other_versions_are_allowed_and_the_run_is_marked(
     assert main(["resume", str(run.path), "--stop-at", "90"]) == 0
     about = json.loads((run.path / "run.json").read_text())
     assert [each["env_step"] for each in about["continued"]] == [33, 50]
-    assert about["bit_exact"] is False  # once inexact, for ever so
+    assert about["bit_exact"] is False  # an inexact run is always marked
 
 
 def test_a_run_with_lost_table_lines_resumes_from_before_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The last line of a table may be cut off too: it is written again."""
+    """The last line of a table may also be truncated: it is written again."""
     whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
     with stopped_at(53):
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)

@@ -63,7 +63,7 @@ def test_erdos_renyi_per_layer_and_saturation() -> None:
     actor, critic = [(17, 256), (256, 256), (256, 6)], [(23, 256), (256, 256), (256, 1)]
     assert erdos_renyi_total(actor, 0.90) == [1950, 3657, 1536]
     assert erdos_renyi_total(critic, 0.85) == [3703, 6794, 256]
-    # Both critics together are the same as each alone.
+    # Both critics together have the sparsity of each.
     assert erdos_renyi_total(critic * 2, 0.85) == [3703, 6794, 256] * 2
     assert erdos_renyi_total(actor, 0.0) == [17 * 256, 256 * 256, 256 * 6]
 
@@ -227,7 +227,7 @@ def critic_loss_gradient(agent: Any, batch: Batch, y: Any) -> dict[tuple[int, in
 
 @pytest.mark.parametrize("method", ["RigL-TD3", "RigL-SAC"])
 def test_critics_grow_where_their_own_loss_is_steepest(method: str) -> None:
-    """RLx2's SAC adds the actor pass's gradient of the previous step; here it must not matter."""
+    """RLx2's SAC adds the previous actor pass's gradient; here it must have no effect."""
     config = small(method, gamma=0.0)
     agent = agent_of(config)
     stream = batches()

@@ -37,7 +37,7 @@ def log_std(head: Float, rule: Rule) -> tuple[Float, Float]:
 
 
 def draw(heads: Float, noise: Float, rule: Rule) -> Sample:
-    """What sample gives, in float64, by the formulas of its docstring."""
+    """Return the result of sample, in float64, by the formulas of its docstring."""
     n = noise.shape[1]
     log_sigma, slope = log_std(heads[:, n:], rule)
     u = heads[:, :n] + np.exp(log_sigma) * noise
@@ -49,7 +49,7 @@ def draw(heads: Float, noise: Float, rule: Rule) -> Sample:
 
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
 def test_log_density_is_that_of_the_squashed_gaussian(rule: Rule) -> None:
-    """Against the change of variables done naively in float64, where that is accurate."""
+    """Compare with the direct change of variables in float64, where that is accurate."""
     rng = np.random.default_rng(0)
     heads, eps = rng.normal(size=(50, 6)), rng.normal(size=(50, 3))
     sigma = np.exp(log_std(heads[:, 3:], rule)[0])

@@ -84,7 +84,7 @@ def test_an_agent_continues_bit_for_bit(method: str, stop: int, fields: dict[str
     for _ in range(stop):
         agent.update(new_batch(rng))
     other = new_agent(method, 5, **fields)
-    for _ in range(4):  # it has a past of its own
+    for _ in range(4):  # it has its own history
         other.update(new_batch(np.random.default_rng(2)))
     state = agent.state()
     other.restore(state)
@@ -108,7 +108,7 @@ def pattern_bytes(agent: TD3) -> bytes:
 
 
 def test_topology_updates_that_are_not_yet_recorded_are_part_of_the_state() -> None:
-    """Else a run that continues lacks them in its record, or has another life's."""
+    """Otherwise a resumed run would record none of them, or those of another run."""
     agent, other = new_agent("DS-TD3", 0), new_agent("DS-TD3", 5)
     rng = np.random.default_rng(1)
     for _ in range(6):
@@ -139,7 +139,7 @@ def test_a_state_does_not_change_with_its_agent() -> None:
 
 
 class ResumablePendulum(PendulumEnv):
-    """Pendulum with a state of its own."""
+    """Pendulum with its own state."""
 
     def get_state(self) -> NDArray[np.float64]:
         return np.array(self.state)
@@ -162,7 +162,7 @@ NewRun = Callable[..., Training]
 
 @pytest.fixture
 def new_run(tmp_path: Path) -> Iterator[NewRun]:
-    """Makes runs that have not begun."""
+    """Return a function that creates runs that have not begun."""
     made: list[Training] = []
 
     def make(method: str, env: str, seed: int = 0, **fields: Any) -> Training:
@@ -211,7 +211,7 @@ def advance(run: Training, steps: int) -> None:
 def test_a_run_continues_bit_for_bit(
     method: str, env: str, fields: dict[str, Any], new_run: NewRun
 ) -> None:
-    """From the warm-up and from the middle of a later episode, through ends of episodes."""
+    """Resume in the warm-up and in the middle of a later episode, across ends of episodes."""
     run, early, late = (new_run(method, env, **fields) for _ in range(3))
     begin(run)
     advance(run, 13)
@@ -252,7 +252,7 @@ def test_threads_do_not_change_results(new_run: NewRun) -> None:
 def test_no_transition_is_invented_when_the_state_of_an_environment_is_unknown(
     new_run: NewRun,
 ) -> None:
-    """Pendulum-v1 has no state to save. What was learned is exact, and the replay stays true."""
+    """Pendulum-v1 cannot save its state: the agent continues exactly, the replay is correct."""
     run, other = (new_run("DS-TD3", "Pendulum-v1") for _ in range(2))
     begin(run)
     advance(run, 50)

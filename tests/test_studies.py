@@ -1,4 +1,4 @@
-"""Studies: files and what they name, runs that are skipped, resumed, or fail alone."""
+"""Studies: files, names, and runs that are skipped, resumed or fail."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_two_studies_that_name_a_run_do_it_once() -> None:
 
 
 def test_versions_of_the_presets() -> None:
-    """Raised where results have changed since 0.1: a run of another version is another run."""
+    """The preset's version increases with its results; another version is another run."""
     kinds = ("DS", "SET", "RigL", "RLx2", "Tiny")
     changed = {f"{kind}-{agent}" for kind in kinds for agent in ("TD3", "SAC")}
     for settings, raised in (
@@ -243,7 +243,7 @@ def test_a_study_skips_finished_runs_and_continues_after_failures(
     good, bad = read_study(path).units
     folder = tmp_path / "runs"
     error = json.loads((folder / bad.id / "failure.json").read_text())["error"]
-    assert len(error) > 80  # and it is a line of its own, below the counts
+    assert len(error) > 80  # and it is a separate line below the counts
     assert f"1 failed\n{bad.id}: {error}\n" in printed
     assert progress(folder, good).state == "finished"
     failed = progress(folder, bad)
@@ -358,7 +358,7 @@ def test_a_killed_run_is_recorded_and_resumes_bit_for_bit(
 def test_a_study_waits_for_the_runs_of_a_lost_study(
     tmp_path: Path, waits: Path, undisturbed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The study is killed; a new one waits until the runs of the old one have saved and ended."""
+    """A study waits until the runs of a killed study have saved and ended."""
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
     units = read_study(path).units
     words = [*IMPORT, "study", "run", str(path), "--folder", str(folder), "--processes", "2"]
@@ -438,7 +438,7 @@ def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def start_here(folder: Path, unit: Unit, *_: object) -> Any:
-    """Train in this process what a study would train in another one."""
+    """Train a run of a study in this process."""
     code = main(words(folder, unit))
     return SimpleNamespace(returncode=code, poll=lambda: code, wait=lambda: code)
 
@@ -467,7 +467,7 @@ def test_a_finished_run_is_archived_at_once_and_never_repeated(
     assert not (other / "agent.json").exists()
     assert collect([archive]).groups[0].label == "DS-TD3"
 
-    # Another folder, another file that asks for the same runs in other words, and one run more.
+    # Another folder, another file that describes the same runs differently, and one more run.
     monkeypatch.setattr(execute, "start", lambda folder, unit, *_: started.append(unit.id))
     started: list[str] = []
     words_ = SMALL.replace("seeds = 2", "seeds = [1, 0]").replace("steps = 300", "steps = 400")
@@ -494,7 +494,7 @@ def test_a_run_that_finished_without_the_archive_is_archived_when_the_study_runs
     words_ = ["study", "run", str(path), "--folder", str(tmp_path / "runs")]
     assert main(words_) == 0
     archive = tmp_path / "archive"
-    # An interrupted copy, perhaps of another run, is no run and leaves nothing behind.
+    # An interrupted copy, perhaps of another run, is not a run and leaves no files.
     interrupted = archive / "Pendulum-v1" / "DS-TD3_seed3"
     shutil.copytree(next((tmp_path / "runs").glob("*/run.json")).parent, interrupted)
     (interrupted / "run.json").unlink()

@@ -32,7 +32,7 @@ MEDIUM: Sizes = ((23, 40, 300), (40, 30, 500), (30, 3, 90))
 
 
 def exact(rng: Generator) -> Draw:
-    """Numbers that halve exactly; zeros and equal magnitudes are common."""
+    """Return numbers that halve exactly, with many zeros and equal magnitudes."""
     return lambda count: (rng.integers(-16, 17, count) / 256).astype(np.float32)
 
 
@@ -57,7 +57,7 @@ def new_network(sizes: Sizes, rng: Generator, draw: Draw, members: int = 2) -> N
 
 
 def rewire(network: Network, rng: Generator, fraction: float = 0.3) -> None:
-    """Some connections of each layer that is not full go, as many come with weight 0."""
+    """Drop some connections of each layer that is not full, and grow the same number at weight 0."""
     rewirings = {}
     for place, pattern in network.layout:
         if pattern.connections == pattern.size:
@@ -75,7 +75,7 @@ def rewire(network: Network, rng: Generator, fraction: float = 0.3) -> None:
 
 
 def learn(network: Network, draw: Draw) -> None:
-    """Parameters move."""
+    """Change the parameters at random."""
     network.parameters += draw(network.parameters.size)
 
 
@@ -83,7 +83,7 @@ def learn(network: Network, draw: Draw) -> None:
 
 
 def dense(state: dict[str, Any], place: Place, size: int) -> tuple[Float, Float]:
-    """Weights at all positions, flat, and biases."""
+    """Return the weights at all positions, flat, and the biases."""
     key = "member{}.layer{}".format(*place)
     w = np.zeros(size)
     w[state[f"{key}.positions"]] = state[f"{key}.weight"]
@@ -109,7 +109,7 @@ class DenseTarget:
                 exists[pattern.positions] = True
                 old_w = np.where(exists, old_w, 0)
             new_w = tau * w + (1 - tau) * old_w
-            # Algorithm 3: over the budget, the smallest magnitudes go; of equals the first.
+            # Algorithm 3: drop the smallest magnitudes above the budget; of equal ones the first.
             surplus = max(int((new_w != 0).sum()) - pattern.connections, 0)
             existing = np.flatnonzero(new_w)
             order = existing[np.argsort(np.abs(new_w[existing]), kind="stable")]
@@ -199,7 +199,7 @@ def test_own_pattern_over_a_long_run(seed: int, tau: float) -> None:
 
 
 def leftover(target: OwnPatternTarget) -> int:
-    """The target's connections that the online network lacks."""
+    """Return the target's connections that the online network lacks."""
     existing = target.existing()
     return sum(
         np.setdiff1d(existing["member{}.layer{}.positions".format(*place)], pattern.positions).size
@@ -265,7 +265,7 @@ def test_leftovers_vanish_when_the_online_network_rests() -> None:
 @pytest.mark.parametrize("budget", [0, 1, 4000, 5119, 5120, 6000])
 @pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "misleading sample"])
 def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
-    """Many entries at once; the engine looks at a sample of them first, which may mislead it."""
+    """Many entries at once; the engine estimates the limit from a sample, which may mislead it."""
     rng = np.random.default_rng(8)
     n = 5120
     values = {
@@ -278,7 +278,7 @@ def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
     target = values.copy()
     source = np.arange(n, dtype=np.uint32)
     follower = _native.Follower([((0, n), (0, n), source, canonical, budget)])
-    for scale in (1, 1000, 0.001, 1):  # what was looked at last misleads it too
+    for scale in (1, 1000, 0.001, 1):  # the previous limit misleads it too
         follower.follow(target, values * np.float32(scale), 1.0)
         wanted = values * np.float32(scale)
         wanted[np.lexsort((canonical, np.abs(wanted)))[: max(n - budget, 0)]] = 0
@@ -287,7 +287,7 @@ def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
 
 @pytest.mark.parametrize("rule", [OwnPatternTarget, SharedPatternTarget])
 def test_tau_1_copies(rule: type[OwnPatternTarget] | type[SharedPatternTarget]) -> None:
-    """To the last bit, also after a topology update, also weights of very unequal size."""
+    """Copies are exact, also after a topology update and with weights of very unequal size."""
     rng = np.random.default_rng(4)
     online = new_network(MEDIUM, rng, normal(rng))
     target = rule(online)
@@ -338,7 +338,7 @@ def test_shared_pattern_equals_the_online_pattern(seed: int, events: list[str]) 
             follows += 1
             target.follow(0.5)
             wanted.follow(0.5)
-            pattern = positions(online)  # taken at the follow, not before
+            pattern = positions(online)  # read at the soft update, not before
         assert_equals(target, wanted)
         assert_same_state(positions(target.network), pattern)
 

@@ -69,7 +69,7 @@ class Mlp:
         self.nearest_kink = np.inf  # smallest |z| at a ReLU that is differentiated
 
     def forward(self, x: Float, target: bool = False) -> list[Float]:
-        """The input and every layer's output."""
+        """Return the input and every layer's output."""
         out = [x]
         for index, layer in enumerate(self.layers):
             w, b = (layer.target_w, layer.target_b) if target else (layer.w, layer.b)
@@ -83,7 +83,7 @@ class Mlp:
         return out
 
     def backward(self, out: list[Float], dy: Float) -> tuple[list[tuple[Float, Float]], Float]:
-        """dL/dW and dL/db of each layer, and dL/dx, from dL/dy."""
+        """Return dL/dW and dL/db of each layer, and dL/dx, from dL/dy."""
         gradients = []
         dz = dy * (1 - out[-1] ** 2) if self.tanh else dy
         for index in reversed(range(len(self.layers))):
@@ -111,7 +111,7 @@ class Mlp:
 
 
 def dropped_by_set(layer: Layer, fraction: float) -> Mask:
-    """All exact zeros; and of the others a fraction, of each sign, in proportion, nearest zero."""
+    """Drop all exact zeros, and a fraction of the others: of each sign those nearest zero."""
     w = layer.w.reshape(-1)
     existing: list[int] = np.flatnonzero(layer.mask.reshape(-1)).tolist()
     zeros = [i for i in existing if w[i] == 0]
@@ -125,7 +125,7 @@ def dropped_by_set(layer: Layer, fraction: float) -> Mask:
 
 
 def dropped_smallest(layer: Layer, fraction: float) -> Mask:
-    """The weights of smallest magnitude, their number rounded down."""
+    """Drop the weights of smallest magnitude, their number rounded down."""
     w = layer.w.reshape(-1)
     existing: list[int] = np.flatnonzero(layer.mask.reshape(-1)).tolist()
     count = int(fraction * len(existing))
@@ -142,7 +142,7 @@ DROP_RULES = {"nearest_zero_of_each_sign": dropped_by_set, "smallest": dropped_s
 
 
 def keep_the_largest(w: Float, budget: int) -> Float:
-    """All but the `budget` largest magnitudes become 0."""
+    """Set all but the `budget` largest magnitudes to 0."""
     order = np.argsort(np.abs(w.reshape(-1)), kind="stable")
     kept = w.reshape(-1).copy()
     kept[order[: max(w.size - budget, 0)]] = 0
@@ -150,7 +150,7 @@ def keep_the_largest(w: Float, budget: int) -> Float:
 
 
 class Reference:
-    """TD3 as the papers' algorithm boxes have it, in float64, dense."""
+    """TD3 as in the papers' algorithm boxes, in float64, dense."""
 
     def __init__(self, config: Config, state: dict[str, State], last_topology_update: int) -> None:
         self.config = config
@@ -169,7 +169,7 @@ class Reference:
         self._done = {"actor": 0, "critics": 0}
 
     def update(self, batch: Batch, new_mask: Callable[[Place], Mask]) -> dict[str, float]:
-        """One update; new_mask tells the agent's patterns after it, for what was grown."""
+        """Update once; new_mask returns the agent's new patterns, to copy what was grown."""
         cfg = self.config
         self.updates += 1
         s, a, r, discount, s2 = (
@@ -284,7 +284,7 @@ def read_layer(state: State, place: Place) -> tuple[Float, Float, Mask]:
 
 
 def moments(agent: TD3, networks: dict[str, State], moment: str) -> dict[str, State]:
-    """One moment of each network, in the form of the network's own state."""
+    """Return one moment of each network, in the form of the network's state."""
     learners = {"actor": agent.actor_learner, "critics": agent.critics_learner}
     states = {}
     for name, learner in learners.items():
@@ -306,7 +306,7 @@ def new_agent(method: str, **fields: Any) -> tuple[Config, TD3]:
 
 
 def random_batches(seed: int, count: int) -> list[Batch]:
-    """Transitions of one and of several steps, some of them terminal."""
+    """Return transitions of one and of several steps, some of them terminal."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> NDArray[np.float32]:
@@ -336,7 +336,7 @@ def masks(agent: TD3) -> dict[Place, Mask]:
 
 
 def assert_agrees(agent: TD3, reference: Reference) -> None:
-    """Patterns exactly; parameters, moments and targets within float32's rounding.
+    """Compare patterns exactly; parameters, moments and targets within float32's rounding.
 
     A parameter moves by about 1e-3 in an update, so an error of half a hundredth in a step fails.
     It cannot be less: Adam's first step divides a gradient, however near zero, by itself.
@@ -374,7 +374,7 @@ def assert_agrees(agent: TD3, reference: Reference) -> None:
 def run_both(
     method: str, updates: int, *, last_topology_update: int = 10**9, **fields: Any
 ) -> tuple[Reference, dict[str, list[int]]]:
-    """Let both learn from the same batches; they must agree after every update.
+    """Train both with the same batches; they must agree after every update.
 
     Returns:
         The reference, and the updates at which each network's pattern changed in the agent.
@@ -447,7 +447,7 @@ def test_updates_of_ds_td3_across_topology_updates(seed: int) -> None:
     ids=lambda fields: ",".join(fields),
 )
 def test_updates_of_other_choices(fields: dict[str, Any]) -> None:
-    """Every choice that changes an update, against the reference."""
+    """Compare every field that changes an update with the reference."""
     run_both("DS-TD3", 12, seed=1, rewire_every_updates=3, **fields)
 
 

@@ -111,7 +111,7 @@ def test_arguments_are_kept_alive_until_the_update_has_finished() -> None:
             target = np.linspace(-1, 1, n, dtype=np.float32)
             begun = _native.Follower([piece]).follow(target, np.ones(n, np.float32), 0.5)
             gc.collect()
-            np.zeros(n, np.float32)  # where freed memory would be used again
+            np.zeros(n, np.float32)  # would reuse freed memory
             begun.finish()
             begun.finish()
             kept.append(target.tobytes())

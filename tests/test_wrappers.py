@@ -1,4 +1,4 @@
-"""Wrappers that remember earlier episodes are rejected; all others work, resumed runs included."""
+"""Wrappers that remember earlier episodes are rejected; others work, also in resumed runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENV = "Wrapped-v0"
 
 
 class RunningMean(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Subtracts the mean of all observations since it was made."""
+    """Subtracts the mean of all observations since its creation."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -40,7 +40,7 @@ class RunningMean(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 class RewardsOfLastEpisode(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Divides rewards by the largest of the episode before."""
+    """Divides rewards by the largest reward of the previous episode."""
 
     divisor, largest = 1.0, 0.0
 
@@ -87,7 +87,7 @@ class NoiseSeededOnce(Noise):
 
 
 class SeededNoise(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Adds noise of the environment's own generator, which reset(seed) starts afresh."""
+    """Adds noise of the environment's generator, which reset(seed) seeds."""
 
     def observation(self, observation: Any) -> Any:
         return observation + self.np_random.normal(size=3)

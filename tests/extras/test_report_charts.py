@@ -1,4 +1,4 @@
-"""Figures as files, and what a stranger's text and numbers do in a chart."""
+"""Figures as files, and charts of untrusted texts and numbers."""
 
 from __future__ import annotations
 

@@ -40,13 +40,13 @@ def new_model(algorithm: Any, env: Any = "Pendulum-v1", **fields: Any) -> Any:
 
 
 def networks(model: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Name, network and target of each network that is made sparse."""
+    """Return name, network and target of each sparse network."""
     for name in ("actor", "critic"):
         yield name, getattr(model, name), getattr(model, f"{name}_target", None)
 
 
 def check_sparse(model: Any) -> None:
-    """What the model says its connections are is what its networks have."""
+    """Check that the connections stored in the model are those of its networks."""
     for name, network, target in networks(model):
         modules = dict(network.named_modules())
         targets = dict(target.named_modules()) if target is not None else {}
@@ -165,7 +165,7 @@ def test_a_checkpoint_continues_with_its_schedule(algorithm: Any, tmp_path: Path
         for counter in ("updates", "topology_updates"):
             kept = loaded.sparse_topology[name][counter]
             assert kept == model.sparse_topology[name][counter]
-    again = SparseTraining("RigL", 0.2, verbose=0)  # another training has a schedule of its own
+    again = SparseTraining("RigL", 0.2, verbose=0)  # another training has its own schedule
     loaded.learn(250, callback=again)
     for name, sparsity in again.sparsity.items():
         assert sparsity.schedule == whole.sparsity[name].schedule
@@ -258,9 +258,9 @@ def test_the_default_schedule_of_ds_gets_longer_with_each_call(
         period = updates[1] - updates[0]
         assert period == updates[-1] - updates[-2]
         assert {b - a for a, b in itertools.pairwise(updates)} <= {period, 2 * period}
-        assert updates[-1] > 650 - 10 - 2 * period  # 5 % of the first call stay without
+        assert updates[-1] > 650 - 10 - 2 * period  # none in the last 5 % of the first call
         assert {fraction for _, fraction in topology_updates} == {0.05}
-    del model.train  # what watches it
+    del model.train  # remove the observer
     model.save(tmp_path / "model.zip")
     loaded = algorithm.load(tmp_path / "model.zip", env=model.get_env())
     updates_before = loaded.sparse_topology["critic"]["topology_updates"]

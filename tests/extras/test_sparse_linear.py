@@ -1,4 +1,4 @@
-"""SparseLinear against nn.Linear with a mask."""
+"""SparseLinear compared with a masked nn.Linear."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _seeded() -> Any:
 
 
 def dense_pass(layer: SparseLinear, x: Tensor, dy: Tensor) -> list[Tensor]:
-    """Output and gradients of x, weight and bias by dense products in double precision."""
+    """Return output and gradients of x, weight and bias by dense products in double precision."""
     inputs = [x.detach().double().requires_grad_()]
     w = torch.zeros(layer.out_features, layer.in_features, dtype=torch.float64)
     w.view(-1)[layer.positions] = layer.weight.detach().double()

@@ -1,4 +1,4 @@
-"""Our statistics against rliable's."""
+"""The statistics compared with rliable's."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def parent(pid: int) -> int:
 
 
 def study_words(path: Path, folder: Path) -> list[str]:
-    """On a cluster of its own with two workers."""
+    """A study on a separate cluster with two workers."""
     return [
         *IMPORT,
         "study",
@@ -87,7 +87,7 @@ def test_another_worker_resumes_a_killed_workers_run_bit_for_bit(
 
 
 def test_a_stopped_study_stops_its_runs(tmp_path: Path, waits: Path) -> None:
-    """Also where its workers are born deaf to SIGINT, as jobs of a script are."""
+    """Also if its workers ignore SIGINT from their start, like jobs of a script."""
     path, folder = tmp_path / "study.toml", tmp_path / "runs"
     path.write_text(STUDY)
     units = read_study(path).units
@@ -186,7 +186,7 @@ print("task:", ray.get(ray.remote(num_cpus=0)(lambda: "executed").remote()))
 
 
 def client(address: str, **token: str) -> str:
-    """What a Ray client prints that executes a task on the cluster at an address."""
+    """Return the output of a Ray client that executes a task on the cluster at an address."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")} | token
     environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else 127.0.0.1 is another address
     done = subprocess.run(

@@ -85,7 +85,7 @@ def test_a_folder_of_any_bytes(tmp_path: Path) -> None:
     file.scalars(100, {"a/b": 1.0})
     file.close()
     (written,) = folder.iterdir()
-    written.rename(tmp_path / written.name)  # TensorBoard's reader takes UTF-8 alone
+    written.rename(tmp_path / written.name)  # TensorBoard's reader accepts only UTF-8
     reader = EventAccumulator(str(tmp_path))
     reader.Reload()
     assert [(s.step, s.value) for s in reader.Scalars("a/b")] == [(100, 1)]

@@ -54,7 +54,7 @@ def model() -> nn.Sequential:
 
 
 def learn(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> Iterator[Tensor]:
-    """Steps on random data; yields each loss after its step."""
+    """Train on random data; yield each loss after its step."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -70,7 +70,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> Non
 
 
 def absent_values(sparsity: DynamicSparsity) -> float:
-    """The largest magnitude, of weights and moments, where there is no connection."""
+    """Return the largest magnitude of weights and moments of absent connections."""
     return max(
         float((values.detach() * layer.absent).abs().max())
         for layer in sparsity.layers
@@ -145,7 +145,7 @@ class TorchTD3:
                         p_target.data.mul_(1 - cfg.tau).add_(p.data, alpha=cfg.tau)
 
     def step(self, name: str, loss: Tensor) -> None:
-        # The actor's loss leaves its gradients in the critics too: they must not count.
+        # The actor's loss leaves its gradients in the critics too: they must have no effect.
         self.optimizers[name].zero_grad()
         loss.backward()
         self.optimizers[name].step()
@@ -283,7 +283,7 @@ def test_absent_connections_stay_zero_and_their_number_is_constant(
 
 
 def test_ds_drops_all_dead_links_and_its_fraction_of_the_live_ones() -> None:
-    """Of a layer in which whole inputs are silent, as in the engine's own agents."""
+    """The layer has inputs that are always zero, which makes their links dead."""
     linear = nn.Linear(60, 50)
     optim = torch.optim.SGD(linear.parameters(), 1e-3)
     schedule = Schedule(first=1, every=1, last=1, fraction=0.1)
@@ -302,7 +302,7 @@ def test_ds_drops_all_dead_links_and_its_fraction_of_the_live_ones() -> None:
     live = old.connections - silent.size
     stayed = np.intersect1d(np.delete(old.positions, silent), sparsity.patterns[name].positions)
     assert sparsity.patterns[name].connections == old.connections
-    # All but those moved stay; a few of the moved may return by chance.
+    # All except those moved are kept; a few of the moved may return by chance.
     moved = int(0.1 * live + 0.5)
     assert live - moved <= stayed.size < live
     assert sparsity.moved > moved  # more than the fraction of the live ones: the dead links too
@@ -594,7 +594,9 @@ def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
     sparsity.remove()
     train(model, optim, 3)
     assert int((model[2].weight != 0).sum()) > sparsity.patterns["2"].connections
-    with pytest.warns(UserWarning, match="trained weights are set to zero"):  # it is free again
+    with pytest.warns(
+        UserWarning, match="trained weights are set to zero"
+    ):  # its layers can be used again
         DynamicSparsity(model, optim, method="static", density=0.1, quiet=True)
 
 

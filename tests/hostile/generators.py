@@ -33,7 +33,7 @@ from hostile.changes import (
 )
 
 CHECKPOINT = "checkpoint-37"
-# What commands make, replace, append to or delete in the folders that they are given.
+# Files that commands create, replace, append to or delete in the given folders.
 _WRITTEN = (
     "target/replay", f"target/{CHECKPOINT}", "target/evaluations.csv", "target/metrics.csv",
     "target/topology.csv", "target/export", "target/export/policy.npz", "target/.lock",
@@ -47,7 +47,7 @@ _NAMES = ("method", "env", "agent", "settings", "drop", "grow", "allocation", "r
 
 @dataclass(frozen=True)
 class Case:
-    """What is tried.
+    """One case.
 
     Attributes:
         files: of the folder `target`.
@@ -69,7 +69,7 @@ def _pick(rng: Generator, *choices: Any) -> Any:
 
 
 def _command(rng: Generator, *names: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Words of one of these commands on the run `target`, and what it may write."""
+    """Return one of these commands on the run `target`, and the paths that it may write."""
     name = str(_pick(rng, *names))
     return {
         "evaluate": (("evaluate", "target", "--episodes", "1"), ()),
@@ -99,7 +99,7 @@ def _of_run(files: Files) -> Files:
 
 
 def config(specimens: dict[str, Files], rng: Generator) -> Case:
-    """A configuration: of a run that is sent, and of the command line."""
+    """Generate a configuration, of a run and of the command line."""
     words, writes = _command(
         rng, "evaluate", "info", "resume", "export c", "export c", "export c", "export npz",
         "report", "archive", "train", "train to", "cost",
@@ -133,7 +133,7 @@ def config(specimens: dict[str, Files], rng: Generator) -> Case:
 
 
 def without_observations(files: Files) -> Files:
-    """The files of a run whose agent has no observations of its own, as an archive keeps it."""
+    """Return the files of a run without saved observations, as in an archive."""
     manifest = json.loads(files["agent.json"])
     manifest.pop("observations", None)
     kept = {name: data for name, data in files.items() if name != "observations.safetensors"}

@@ -1,4 +1,4 @@
-"""Attacks that a reader of the code tried and that once succeeded, one test each."""
+"""Attacks that once succeeded, one test each."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_an_environment_that_changes_the_directory_does_not_move_the_run(
 
 
 def wide(width: int) -> Policy:
-    """A policy whose layers are wide and have no connections: a small file in any format."""
+    """Return a policy with wide layers without connections, which is a small file in any format."""
     none = np.zeros(0, np.int64)
     layers = [
         Layer(Pattern(n_in, n_out, none), np.zeros(0, np.float32), np.zeros(n_out, np.float32))
@@ -223,7 +223,7 @@ def test_no_number_of_a_run_ends_the_status_of_its_study(
         run.write("run.json", b'{"state": "running"}')
         cells = [("env_step", "wall_seconds", "mean"), *rows]
         run.write("evaluations.csv", "".join(f"{','.join(row)}\n" for row in cells).encode())
-    for unit in units:  # each of them is the one that runs, and whose rate counts
+    for unit in units:  # each is in turn the one that runs, and whose rate counts
         running = Folder(runs.path).at(unit.id)
         assert running.lock(".lock")
         assert main(["study", "status", str(file), "--folder", str(runs.path)]) == 0

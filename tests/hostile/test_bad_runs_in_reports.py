@@ -30,7 +30,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(good: Path, tmp_path: Path) -> Path:
-    """A copy of them; run1 is to be harmed."""
+    """A copy of the runs; run1 is to be damaged."""
     shutil.copytree(good, tmp_path / "study")
     return tmp_path / "study"
 

@@ -1,4 +1,4 @@
-"""Environments that raise anything, return anything, or have worker processes of their own."""
+"""Environments that raise or return anything, or have worker processes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CannotBeShown(RuntimeError):
 
 
 class Cancelled(BaseException):
-    """Such as asyncio.CancelledError."""
+    """An exception like asyncio.CancelledError."""
 
 
 ERRORS = [
@@ -237,7 +237,7 @@ class SpawnedWorkers(Workers):
 def test_workers_of_an_environment_have_default_handlers(
     kind: type, tmp_path: Path, register: Callable[[type], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They end by SIGTERM when the environment is closed; training gives what it gives without."""
+    """SIGTERM ends them when the environment is closed; results do not change."""
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     register(kind)
     assert train(tmp_path / "run") == 0
@@ -253,7 +253,7 @@ def test_workers_of_an_environment_have_default_handlers(
 
 
 class Orphans(bad.Good):
-    """Forks a child in the middle of an episode that holds on to what it inherits."""
+    """Forks a child during an episode that keeps the inherited descriptors open."""
 
     def step(self, action: Any) -> Any:
         if self.steps == 5:

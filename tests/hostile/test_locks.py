@@ -1,4 +1,4 @@
-"""A lock holds a folder's name, and several processes work on one folder without collisions."""
+"""A lock protects a folder's path, and several processes use one folder without conflicts."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ LOSSES = [
 
 
 def disturbed(loss: Callable[[Path], None], run: Path) -> tuple[Any, Callable[[], Any]]:
-    """A step of a training that loses its folder behind step 25, and what was there then."""
+    """Return a step that loses the run's folder after step 25, and a getter of its content then."""
     original, there = Training.step, []
 
     def step(self: Training) -> None:
@@ -242,7 +242,7 @@ def test_two_studies_on_one_folder_do_every_run_once(tmp_path: Path) -> None:
 def test_a_run_that_another_process_finishes_in_between_is_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process trains it after this one has looked whether there is a run."""
+    """Another process trains the run after this one has checked that none exists."""
     run, original = tmp_path / "run", start.holds_run
 
     def holds_run(path: Path) -> bool:

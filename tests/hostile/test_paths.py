@@ -1,4 +1,4 @@
-"""Links, special files and names in a folder from a stranger: nothing outside changes or hangs."""
+"""Links, special files and names in an untrusted folder: nothing outside changes or hangs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ COMMIT = ["--commit", "0123456789"]
 
 
 class _Hangs(BaseException):
-    """No command catches it."""
+    """An exception that no command catches."""
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def _in_time() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped, with checkpoints, a replay, an agent and an export."""
+    """A stopped run with checkpoints, a replay, an agent and an export."""
     path = tmp_path_factory.mktemp("runs") / "run"
     with stopped_at(47):
         sparl.train("TD3", "Pendulum-v1", run_dir=path, **FIELDS)
@@ -100,7 +100,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 
 
 def to_link(place: Path, elsewhere: Path) -> None:
-    """Move it out of its folder, and leave a link."""
+    """Move a file out of its folder, and leave a link."""
     if place.exists():
         shutil.move(place, elsewhere / place.name)
     place.symlink_to(elsewhere / place.name)
@@ -126,7 +126,7 @@ def to_socket(place: Path, elsewhere: Path) -> None:
 
 
 def to_the_other_kind(place: Path, elsewhere: Path) -> None:
-    """A folder instead of a file, a file instead of a folder."""
+    """Replace a file by a folder, or a folder by a file."""
     was_folder = place.is_dir()
     removed(place)
     if was_folder:
@@ -149,7 +149,7 @@ changes = pytest.mark.parametrize("change", CHANGES, ids=lambda change: change._
 
 
 def said_by(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
-    """The one line of a command that must end with this exit code."""
+    """Run a command that must end with this exit code, and return its one line."""
     capsys.readouterr()
     assert main(words) == code
     said = capsys.readouterr().err
@@ -265,7 +265,7 @@ def test_a_run_of_a_study_with_links_or_special_files_fails_alone(
     words = [str(study), "--folder", str(folder)]
     code = main(["study", "run", *words, "--processes", "1"])
     printed = capsys.readouterr()
-    if name == "failure.json":  # the run itself is as it should be
+    if name == "failure.json":  # the run itself is valid
         assert code == 0
     else:
         assert code == 1

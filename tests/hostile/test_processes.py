@@ -1,4 +1,4 @@
-"""Signals of all kinds, and studies that end in every way: nothing is lost and nothing lives on."""
+"""Signals, and studies that end in any way: no results are lost, and no process survives."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def end_wait(waits: Path) -> None:
 
 
 def alive(process: int) -> bool:
-    """Whether a process runs; one that ended and was not waited for does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return "(zombie)" not in Path(f"/proc/{process}/status").read_text()
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def test_a_hang_up_is_ignored_under_nohup(tmp_path: Path, waits: Path) -> None:
 
 
 def test_closing_the_terminal_saves_the_run(tmp_path: Path, waits: Path) -> None:
-    """It sends SIGHUP, and nothing can be printed any more."""
+    """Closing a terminal sends SIGHUP, and output fails from then on."""
     run = tmp_path / "run"
     ours, theirs = os.openpty()
     with children.sparl(
@@ -133,7 +133,7 @@ def study_file(tmp_path: Path) -> Iterator[Path]:
 def test_no_run_outlives_its_study(
     signals: tuple[signal.Signals, ...], tmp_path: Path, waits: Path, study_file: Path
 ) -> None:
-    """They save and end; then the study can be resumed."""
+    """The runs save and end; then the study can be resumed."""
     folder = tmp_path / "runs"
     words = ["--import", "bad_environments", "study", "run", str(study_file)]
     words += ["--folder", str(folder), "--processes", "2"]
@@ -142,7 +142,7 @@ def test_no_run_outlives_its_study(
         for each in signals:
             study.send_signal(each)
             time.sleep(0.5)
-        # Each has learned that it is to stop; what it waits for comes after that.
+        # Each run knows that it must stop; only then does its wait end.
         wait_until(lambda: not any(hears(run, signal.SIGTERM) for run in runs if alive(run)))
         end_wait(waits)
         study.wait(60)
@@ -158,7 +158,7 @@ def test_no_run_outlives_its_study(
 def test_a_run_that_does_not_stop_is_killed(
     tmp_path: Path, waits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its environment hangs."""
+    """The environment of the run hangs."""
     (tmp_path / "impatient.py").write_text(
         "import sparl.training.interrupt as interrupt\ninterrupt._SAVE_SECONDS = 1\n"
     )

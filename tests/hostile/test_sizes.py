@@ -1,4 +1,4 @@
-"""Sizes and values in small files: nothing is allocated for what the bytes do not justify."""
+"""Sizes and values in small files: allocations are proportional to the size of the file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENV = "Hopper-v5"
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped: it has an agent and a checkpoint."""
+    """A stopped run with an agent and a checkpoint."""
     path = tmp_path_factory.mktemp("runs") / "run"
     with stopped_at(37):
         sparl.train("RLx2-SAC", ENV, run_dir=path, rewire_every_updates=5, **FIELDS)
@@ -40,7 +40,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(stopped: Path, tmp_path: Path) -> Path:
-    """A copy of it to harm."""
+    """A copy of the run to damage."""
     shutil.copytree(stopped, tmp_path / "run")
     return tmp_path / "run"
 
@@ -69,14 +69,14 @@ def rejected_at_once(*commands: list[str]) -> str:
     for line in lines:
         name, code, seconds, megabytes = line.split()
         assert code == "3", (name, done.stderr)
-        assert float(seconds) < 3, name  # of CPU time, with an environment made
+        assert float(seconds) < 3, name  # of CPU time, including the creation of an environment
         assert int(megabytes) < 100, name
     assert done.stderr.count("\n") == len(commands), done.stderr
     return done.stderr
 
 
 def write_agent(run: Path, layers: list[tuple[int, int]], **policy: Any) -> None:
-    """Replace the agent by an actor with these connections and outputs; files that fit."""
+    """Replace the agent by an actor with these connections and outputs, in matching files."""
     arrays = {}
     for index, (count, outputs) in enumerate(layers):
         name = f"actor.member0.layer{index}"
@@ -343,7 +343,7 @@ def test_native_functions_reject_overlapping_arrays() -> None:
     for call in calls:
         with pytest.raises(ValueError, match="must not overlap in memory"):
             call()
-    _native.follow(whole[:8], whole[8:16], 0.5)  # next to each other is not overlapping
+    _native.follow(whole[:8], whole[8:16], 0.5)  # adjacent arrays do not overlap
     stack.adam_step(whole[:8], trace, d, whole[8:16], whole[16:24], *adam).finish()
 
 

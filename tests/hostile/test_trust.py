@@ -1,4 +1,4 @@
-"""What a file says is data: it runs no code, imports nothing, and drives no terminal."""
+"""Files are data: they run no code, import nothing, and control no terminal."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A module that Python would find, and that leaves a file once it is imported."""
+    """Create a module that Python would find and that creates a file when it is imported."""
     (tmp_path / "evil_module.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -93,7 +93,7 @@ def set_fields(run: Path, **fields: Any) -> None:
 
 
 def commands(run: Path) -> dict[str, list[str]]:
-    """All that reads a run's configuration."""
+    """Return the commands that read a run's configuration."""
     out = str(run.parent / "out")
     return {
         "evaluate": ["evaluate", str(run)],
@@ -108,7 +108,7 @@ def commands(run: Path) -> dict[str, list[str]]:
 
 
 def rejected(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 3) -> str:
-    """Run a command that must fail, and return the one line that it says."""
+    """Run a command that must fail, and return its one line."""
     capsys.readouterr()
     assert main(words) == code
     said = capsys.readouterr().err
@@ -123,7 +123,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# ------------------------------------------------------------------ one gate in
+# ------------------------------------------------------------------ validation of input
 
 HOSTILE_FIELDS: list[dict[str, Any]] = [
     {"method": 'x */ static int x = system("touch owned"); /*'},
@@ -376,7 +376,7 @@ def test_the_kept_observations_are_a_sample_of_those_in_the_evaluations(episodes
     assert len(np.unique(found, axis=0)) == len(found)
 
 
-# ------------------------------------------------------------------ one gate out
+# ------------------------------------------------------------------ escaping of output
 
 TEXTS = [
     "x */ int main; /*", "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>',
