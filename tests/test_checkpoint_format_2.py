@@ -13,7 +13,7 @@ import sparl
 from resuming import results, stopped_at
 from sparl.cli import main
 from sparl.training.checkpoint import MANIFEST, STATE, _own_digest
-from sparl.training.checkpoint_format_2 import _COLUMNS
+from sparl.training.checkpoint_format_2 import _COLUMNS, _ROWS
 from sparl.training.tensors import digest, pack
 
 FIELDS = {
@@ -43,7 +43,7 @@ def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
             table = np.array(columns, np.float64).T.reshape(-1, len(_COLUMNS)).copy()
             if first is not None:
                 table.reshape(-1)[0] = first
-            state[f"{owner}evolutions"] = table
+            state[f"{owner}{_ROWS}"] = table
             rows += len(table)
     data = pack(state)
     (checkpoint / STATE).write_bytes(data)
@@ -76,6 +76,6 @@ def test_an_invalid_number_is_rejected(
 ) -> None:
     rewrite(stopped / "checkpoint-190", first=value)
     assert main(["resume", str(stopped)]) != 0
-    assert "checkpoint-190/manifest.json: cannot be used (ValueError: evolutions holds" in (
+    assert f"checkpoint-190/manifest.json: cannot be used (ValueError: {_ROWS} holds" in (
         capsys.readouterr().err
     )
