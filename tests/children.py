@@ -60,7 +60,7 @@ def wait_until(happened: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def hears(process: int, by: signal.Signals) -> bool:
+def has_handler(process: int, by: signal.Signals) -> bool:
     """Return whether a process has its own handler for a signal."""
     status = Path(f"/proc/{process}/status").read_text()
     (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))

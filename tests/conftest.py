@@ -24,7 +24,7 @@ def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_imported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def _forget_imported_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the modules of `--import` after each test, so that messages do not name them."""
     monkeypatch.setattr(user_modules, "_imported", [])
 

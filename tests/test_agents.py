@@ -111,7 +111,7 @@ def test_every_setting_of_an_agent_is_a_field_of_a_configuration(agent: str) -> 
     assert set(field_names(AGENTS[agent].settings_type)) <= FIELDS.keys()
 
 
-def test_an_agent_without_update_or_act_cannot_be_made() -> None:
+def test_an_agent_without_update_or_act_cannot_be_created() -> None:
     class Half(Agent):
         def act(self, observation: Array) -> tuple[Array, Array]:
             return observation, observation

@@ -113,7 +113,7 @@ def save(checkpoints: Checkpoints, *steps: int) -> None:
         checkpoints.save(step, tree(step), replay_of(step), {"by": "test"})
 
 
-def test_an_array_is_as_long_as_its_part_allows(tmp_path: Path) -> None:
+def test_an_array_longer_than_its_part_allows_is_rejected(tmp_path: Path) -> None:
     checkpoints, replay = Checkpoints(tmp_path), RingBuffer(CAPACITY, 2, 1, 0.99)
     save(checkpoints, 1)
     path, like = tmp_path / "checkpoint-1", tree(0)
@@ -125,7 +125,7 @@ def test_an_array_is_as_long_as_its_part_allows(tmp_path: Path) -> None:
             checkpoints.load(path, like, longest, replay)
 
 
-def test_a_part_of_any_names_is_checked_by_what_its_values_must_be(tmp_path: Path) -> None:
+def test_a_part_with_arbitrary_names_is_checked_by_the_types_of_its_values(tmp_path: Path) -> None:
     checkpoints, replay = Checkpoints(tmp_path), RingBuffer(CAPACITY, 2, 1, 0.99)
     like = {"sums": {ANY_NAME: (0.0, 0)}}
     for step, sums in enumerate([{}, {"q": (1.5, 2), "loss": (0.5, 1)}], 1):
@@ -358,7 +358,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
     assert results(run) == undisturbed
 
 
-def test_a_checkpoint_of_the_last_step_is_not_worth_a_run(
+def test_a_failed_checkpoint_of_the_last_step_does_not_fail_the_run(
     tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run deletes it immediately afterwards."""

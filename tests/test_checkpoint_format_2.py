@@ -63,7 +63,9 @@ def stopped(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_resumes_bit_for_bit(stopped: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_checkpoint_of_format_2_resumes_bit_for_bit(
+    stopped: Path, tmp_path: Path
+) -> None:
     sparl.train("DS-TD3", run_dir=str(tmp_path / "whole"), **FIELDS)
     assert rewrite(stopped / "checkpoint-190") > 0
     sparl.resume(stopped, quiet=True)

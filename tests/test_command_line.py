@@ -104,7 +104,7 @@ def test_run_folder_holds_everything(finished_run: Path) -> None:
     assert run["peak_memory_bytes"] > 1e7
 
 
-def test_degrees_at_the_start_and_at_the_end(finished_run: Path) -> None:
+def test_degrees_are_recorded_at_the_start_and_at_the_end(finished_run: Path) -> None:
     degrees = json.loads((finished_run / "degrees.json").read_text())
     arrays = safetensors.numpy.load_file(finished_run / "agent.safetensors")
     for network, members in (("actor", 1), ("critics", 2)):
@@ -823,7 +823,9 @@ def test_cost_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str]) -> N
     assert result["flops"]["paper"]["ratio"] == pytest.approx(0.4918, abs=5e-5)
 
 
-def test_info_and_methods(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_and_methods_print_their_tables(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["info", "--json"]) == 0
     assert "portable" in json.loads(capsys.readouterr().out)["instruction_sets"]
     assert main(["info", str(finished_run)]) == 0

@@ -237,7 +237,7 @@ def cheetah(method: str, **fields: Any) -> dict[str, Any]:
     return cost(preset(method, "HalfCheetah-v3", **fields), 17, 6)
 
 
-def test_the_costs_that_the_paper_prints() -> None:
+def test_costs_equal_those_in_the_paper() -> None:
     dense, sparse = cheetah("TD3"), cheetah("DS-TD3")
     assert (sparse["connections"], sparse["dense_connections"]) == (106_169, 214_784)
     assert dense["connections"] == dense["dense_connections"] == 214_784
@@ -397,7 +397,7 @@ def test_fields_given_win_over_the_preset() -> None:
     assert isinstance(config, Config)
 
 
-def test_names_and_aliases() -> None:
+def test_methods_are_found_by_name_and_alias() -> None:
     assert set(METHODS) >= {"TD3", "Static-TD3", "DS-TD3"}
     assert preset("StaticSparseTD3", "Ant-v3") == preset("Static-TD3", "Ant-v3")
     for name, method in {**{n: n for n in METHODS}, **ALIASES}.items():

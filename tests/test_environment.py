@@ -146,7 +146,7 @@ def test_an_id_without_its_version_is_rejected(toy: str) -> None:
             Environment(env_id)
 
 
-def test_an_id_that_has_no_version_or_names_an_imported_module_is_taken() -> None:
+def test_an_unversioned_id_and_an_id_of_an_imported_module_are_accepted() -> None:
     gymnasium.register("Unversioned", Toy, max_episode_steps=20)
     try:
         assert Environment("Unversioned").n_obs == 3

@@ -68,7 +68,7 @@ def compiled_actions(policy: Policy, observations: Array, tanh: Tanh = "tanhf") 
 # ------------------------------------------------------------------ coding
 
 
-def test_coding_by_hand() -> None:
+def test_coding_equals_a_table_computed_by_hand() -> None:
     pattern = Pattern(4, 3, np.array([1, 3, 8, 9, 11]))  # inputs 1, 3 | none | 0, 1, 3
     coded = CodedLayer.of(Layer(pattern, np.ones(5, np.float32), np.zeros(3, np.float32)))
     assert coded.counts is not None
@@ -91,7 +91,7 @@ def test_sixteen_bits_only_where_eight_do_not_suffice() -> None:
     assert kind(600, range(600)) == "dense"
 
 
-def test_eight_bit_weights_by_hand() -> None:
+def test_eight_bit_weights_equal_those_computed_by_hand() -> None:
     pattern = Pattern(3, 2, np.array([0, 1, 2]))  # the second output has none
     weight = np.array([-2.54, 0.011, 1.27], np.float32)
     quantised = Layer(pattern, weight, np.zeros(2, np.float32)).quantised()
@@ -127,7 +127,7 @@ def test_compiled_c_gives_the_policys_actions(
     assert exported.distances(actions, observations).max() < TOLERANCE
 
 
-def test_built_in_tanh() -> None:
+def test_the_built_in_tanh_is_accurate() -> None:
     identity = Layer(Pattern.dense(1, 1), np.ones(1, np.float32), np.zeros(1, np.float32))
     x = np.linspace(-12, 12, 20_001, dtype=np.float32)[:, None]
     actions = compiled_actions(Policy([identity], -np.ones(1), np.ones(1)), x, "built-in")
@@ -424,7 +424,7 @@ def test_options_of_c_are_rejected_for_other_formats(
     assert "need --format c" in capsys.readouterr().err
 
 
-def test_plain_arrays(run: Path) -> None:
+def test_exported_arrays_give_the_policys_actions(run: Path) -> None:
     assert main(["export", str(run), "--format", "npz", "--name", "mine"]) == 0
     data = (run / "export" / "mine.npz").read_bytes()
     agent = sparl.load(run)

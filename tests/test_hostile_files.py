@@ -117,7 +117,7 @@ HEADERS: list[Callable[[Tree], object]] = [
 ]  # fmt: skip
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: str, code: int = 3) -> str:
+def rejection(capsys: pytest.CaptureFixture[str], *words: str, code: int = 3) -> str:
     capsys.readouterr()
     assert main(words) == code
     said = capsys.readouterr().err
@@ -144,7 +144,7 @@ def test_headers_with_false_values_are_rejected(
     file.write_bytes(with_header(file.read_bytes(), change))
     sign(run)
     for words in commands(run, place):
-        assert str(file) in refused(capsys, *words)
+        assert str(file) in rejection(capsys, *words)
     assert not (run / "out").exists()
 
 
@@ -163,7 +163,7 @@ def test_a_file_that_is_not_in_safetensors_format_is_rejected(
     (run / name).write_bytes(data)
     sign(run)
     for words in commands(run, place):
-        assert str(run / name) in refused(capsys, *words)
+        assert str(run / name) in rejection(capsys, *words)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
     (run / name).write_bytes(safetensors.numpy.save(arrays))
     sign(run)
     for words in commands(run, place):
-        assert "ascend strictly within [0, " in refused(capsys, *words)
+        assert "ascend strictly within [0, " in rejection(capsys, *words)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_an_agent_manifest_with_false_values_is_rejected(
 ) -> None:
     sign_agent(run, change)
     for words in commands(run, "agent"):
-        assert says in refused(capsys, *words)
+        assert says in rejection(capsys, *words)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_checkpoint_manifest_with_false_values_is_rejected(
     change: Callable[[Tree], object], says: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sign_checkpoint(run, change)
-    assert says in refused(capsys, "resume", str(run))
+    assert says in rejection(capsys, "resume", str(run))
     assert main(["info", str(run)]) == 0  # it still describes the run
 
 
@@ -245,9 +245,9 @@ def test_an_agent_for_another_environment_is_rejected(
 ) -> None:
     config = run / "config.toml"
     config.write_text(config.read_text().replace("Hopper-v5", "Walker2d-v5"))
-    said = refused(capsys, "evaluate", str(run), code=2)
+    said = rejection(capsys, "evaluate", str(run), code=2)
     assert "has 11 observations and 3 actions, Walker2d-v5 has 17 and 6" in said
-    said = refused(capsys, "resume", str(run))
+    said = rejection(capsys, "resume", str(run))
     assert "actor/member0.layer0.positions is I64 [44], must be int64 [68]" in said
 
 
@@ -271,7 +271,7 @@ def test_links_pipes_and_folders_instead_of_a_file_are_rejected(
     else:
         place.mkdir()
     command = {"a": "evaluate", "c": "resume", "r": "resume", "e": "info"}[name[0]]
-    said = refused(capsys, command, str(run))
+    said = rejection(capsys, command, str(run))
     assert str(place) in said or f"{run}: no run here (no {name})" in said
 
 
@@ -404,12 +404,12 @@ def test_pickles_are_not_read_whatever_they_are_called(
         (run / file).write_bytes(pickle.dumps(Bomb()))
         sign(run)
         for words in commands(run, place):
-            refused(capsys, *words)
+            rejection(capsys, *words)
     for file in ("agent.json", f"{CHECKPOINT}/manifest.json"):
         (run / file).write_bytes(pickle.dumps(Bomb()))
-    refused(capsys, "evaluate", str(run))
-    refused(capsys, "resume", str(run))
+    rejection(capsys, "evaluate", str(run))
+    rejection(capsys, "resume", str(run))
     np.save(run / "agent.npy", np.array([Bomb()], object), allow_pickle=True)
     (run / "agent.npy").rename(run / CHECKPOINT / "state.safetensors")
-    refused(capsys, "resume", str(run))
+    rejection(capsys, "resume", str(run))
     assert not (run / "executed").exists()

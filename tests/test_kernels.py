@@ -32,7 +32,7 @@ ISAS = _native.available_isas()
 
 
 @pytest.fixture(autouse=True)
-def _engine_as_before() -> Iterator[None]:
+def _restore_engine() -> Iterator[None]:
     isa, threads = _native.isa(), _native.threads()
     yield
     _native.use_isa(isa)
@@ -917,7 +917,7 @@ def test_the_budget_keeps_the_largest_and_of_equal_ones_the_later(
         assert np.array_equal(u.follow(budget, 0.25), kept(u, moved, budget)), surplus
 
 
-def test_a_sample_that_misleads_does_not_change_what_stays(isa: str) -> None:
+def test_a_misleading_sample_does_not_change_the_kept_entries(isa: str) -> None:
     """The limit is estimated from every 8th of 8,192 entries: make these differ from all others."""
     n = 8192
     for sampled, others in ((1e-6, 1.0), (1.0, 1e-6), (0.0, 1.0), (np.nan, 1.0)):

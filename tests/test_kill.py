@@ -17,7 +17,7 @@ import pytest
 
 import children
 import sparl
-from children import hears, wait_until
+from children import has_handler, wait_until
 from resuming import results
 from sparl.training.checkpoint import Checkpoints, step_of
 
@@ -104,7 +104,7 @@ def newest_checkpoint(run: Path) -> int:
     return max(map(step_of, Checkpoints(run).newest_first()), default=-1)
 
 
-def test_runs_killed_at_random_instants_end_as_if_nothing_had_been(
+def test_runs_killed_at_random_times_end_with_the_results_of_undisturbed_ones(
     start: Callable[..., BaseProcess], tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     """Kill at most some hundredths of a second after a checkpoint or the start."""
@@ -191,9 +191,9 @@ def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
     with children.sparl(*WORDS, "--evaluation-episodes", "1_000_000", cwd=tmp_path) as process:
         wait_for_line(process, "steps of warm-up")
         # The system's own handlers are back after the first one.
-        wait_until(lambda: hears(process.pid, signal.SIGTERM))
+        wait_until(lambda: has_handler(process.pid, signal.SIGTERM))
         process.send_signal(signal.SIGINT)
-        wait_until(lambda: not hears(process.pid, signal.SIGTERM))
+        wait_until(lambda: not has_handler(process.pid, signal.SIGTERM))
         assert process.poll() is None  # it waits for the evaluation's end
         process.send_signal(signal.SIGINT)
         assert process.wait() == -signal.SIGINT

@@ -159,7 +159,7 @@ def lines(method: str, **fields: Any) -> str:
     return "\n".join(plan(config, architecture(config, 17, 6)))
 
 
-def test_the_plan_says_what_will_happen() -> None:
+def test_the_printed_plan_describes_the_run() -> None:
     text = lines("DS-TD3")
     assert "25,000 steps of warm-up" in text
     assert "925 topology updates of 5.0%" in text

@@ -34,7 +34,9 @@ def test_a_missing_screen_is_reported_in_one_line(
     assert error.count("\n") == 1
 
 
-def test_bad_numbers_are_rejected(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_number_of_episodes_is_rejected(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["play", str(run), "--episodes", "0"]) == 2
     assert "must be at least 1; --seed" in capsys.readouterr().err
 

@@ -298,7 +298,7 @@ def test_three_step_targets_equal_their_closed_forms(ending: str, k: int, forget
     ("terminated", "truncated", "discount"),
     [(True, False, 0.0), (False, True, GAMMA), (True, True, 0.0)],
 )
-def test_a_terminal_state_has_no_value_and_a_time_limit_keeps_it(
+def test_a_terminal_state_has_no_value_and_a_truncated_one_has(
     terminated: bool, truncated: bool, discount: float, n_step: int
 ) -> None:
     replay = ring(4)
@@ -441,7 +441,7 @@ def test_only_a_distance_above_the_threshold_forgets() -> None:
         assert replay.size == left
 
 
-def test_the_numbers_of_the_rule() -> None:
+def test_the_capacity_rule_has_the_numbers_of_the_configuration() -> None:
     config = preset("RLx2-TD3", "Ant-v3")
     assert (config.replay_check_every_env_steps, config.replay_distance_threshold) == (10_000, 0.2)
     rule = capacity_rule(config)
@@ -458,7 +458,7 @@ def test_the_numbers_of_the_rule() -> None:
 @pytest.mark.parametrize(
     ("minimum", "left"), [(10, 657), (700, 700)], ids=["until below", "until the minimum"]
 )
-def test_the_texts_rule_forgets_until_the_distance_is_below_the_threshold(
+def test_the_papers_rule_deletes_until_the_distance_is_below_the_threshold(
     minimum: int, left: int
 ) -> None:
     """The oldest 300 of 1,000 differ by 1; tenths are removed until none of them is left."""

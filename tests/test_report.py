@@ -62,7 +62,7 @@ def row_of(rows: list[Row], method: str) -> Row:
     return row
 
 
-def test_unfinished_runs_are_said_and_not_counted(runs: Path) -> None:
+def test_unfinished_runs_are_listed_and_not_counted(runs: Path) -> None:
     found = collect([runs])
     assert [(g.label, len(g.runs)) for g in found.groups] == [
         ("TD3", 2), ("DS-TD3", 3), ("RLx2-TD3", 1),
@@ -115,7 +115,7 @@ def test_a_dense_agent_of_zero_return_makes_no_percentages(tmp_path: Path) -> No
     assert main(words) == 0
 
 
-def test_missing_seeds_and_doubles_are_said(runs: Path, tmp_path: Path) -> None:
+def test_missing_seeds_and_duplicates_are_listed(runs: Path, tmp_path: Path) -> None:
     write_run(tmp_path / "a", "DS-TD3", ENV, rising(1.0))
     write_run(tmp_path / "b", "DS-TD3", ENV, rising(1.0))
     steps = {"steps": 200_000}
@@ -133,7 +133,7 @@ def test_missing_seeds_and_doubles_are_said(runs: Path, tmp_path: Path) -> None:
     assert f"none of 1 planned runs on {ENV} has finished: TD3 (hidden 8-8)" in notes
 
 
-def test_a_studys_file_says_what_was_planned(tmp_path: Path) -> None:
+def test_a_study_file_adds_its_missing_runs_to_the_notes(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "a", "TD3", ENV, rising(1.0))
     study = tmp_path / "table.toml"
     study.write_text(
@@ -216,7 +216,7 @@ def test_figures_are_not_drawn_from_damaged_files(
         ("topology.csv", "removed", "no topology update of the actor, but its connections changed"),
     ],
 )
-def test_records_that_are_not_whole_are_named_and_not_counted(
+def test_incomplete_records_are_named_and_not_counted(
     file: str, keep: float | str, said: str, tmp_path: Path
 ) -> None:
     run = write_run(tmp_path / "run", "DS-TD3", ENV, rising(1.0), commit="abcdef1")
@@ -260,7 +260,7 @@ def test_percent_of_dense_is_over_the_evaluations_of_the_settings_paper(
     assert all_together["mean_percent"] == pytest.approx(wanted)
 
 
-def test_final_returns_leave_out_the_untrained_agent_and_say_how_many_there_are(
+def test_final_returns_exclude_the_untrained_agent_and_state_their_number(
     tmp_path: Path,
 ) -> None:
     """Steps 0 to 10,000 are the untrained agent's; 7 evaluations follow."""
@@ -297,7 +297,7 @@ def test_a_run_that_never_learned_is_not_counted(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ time
 
 
-def test_cost_is_cpu_time_and_wall_time_says_when_it_was_under_load(tmp_path: Path) -> None:
+def test_cost_is_cpu_time_and_wall_time_is_marked_under_load(tmp_path: Path) -> None:
     # 41 evaluations: 401 seconds of wall clock.
     write_run(tmp_path / "alone", "TD3", ENV, rising(1.0), cpu=1.9)  # two threads
     write_run(tmp_path / "busy", "DS-TD3", ENV, rising(1.0), cpu=0.8)
@@ -328,7 +328,9 @@ def test_a_group_has_cpu_time_only_if_all_its_runs_have(tmp_path: Path) -> None:
         ((0.5, 0.5), "minutes of wall clock, measured under load"),
     ],
 )
-def test_figures_over_time(cpu: tuple[float, float], said: str, tmp_path: Path) -> None:
+def test_figures_over_time_label_cpu_time_and_wall_time(
+    cpu: tuple[float, float], said: str, tmp_path: Path
+) -> None:
     write_run(tmp_path / "old", "SAC", ENV, rising(1.0))
     found = figures_of(tmp_path)
     assert f"cpu-{ENV}" not in found
@@ -345,7 +347,7 @@ def test_figures_over_time(cpu: tuple[float, float], said: str, tmp_path: Path) 
 # ------------------------------------------------------------------ labels
 
 
-def test_labels_say_what_differs() -> None:
+def test_labels_name_the_fields_that_differ() -> None:
     assert label(preset("DS-TD3", ENV)) == "DS-TD3"
     assert label(preset("TD3", ENV, settings="rlx2")) == "TD3 (settings rlx2)"
     changed = preset("DS-TD3", ENV, rewire_every_updates=200, seed=3, threads=2)
@@ -516,7 +518,7 @@ def test_share_of_dead_links_is_drawn_where_it_was_recorded(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("count", [1, MOST_POINTS, MOST_POINTS + 1, 10_000])
-def test_a_drawn_line_has_few_points_and_ends_where_it_ends(count: int) -> None:
+def test_a_drawn_line_has_few_points_and_keeps_the_last_one(count: int) -> None:
     x = np.arange(float(count))
     series = Series("TD3", x, 2 * x, x - 1, x + 1).thinned()
     assert count // 50 <= series.x.size <= MOST_POINTS or series.x.size == count
@@ -538,7 +540,7 @@ def test_figures_have_a_text_description(runs: Path) -> None:
     assert "NaN at 0" in gap.description()
 
 
-def test_short_numbers() -> None:
+def test_numbers_are_shortened_to_four_digits() -> None:
     found = [short(v) for v in (0, 0.25, 1500, 25_000, 1_234_567, 2e9, -30_000, 1e-9)]
     assert found == [
         "0", "0.25", "1,500", "25,000", "1,235,000", "2,000,000,000", "-30,000", "0.000000001",

@@ -62,7 +62,7 @@ def fields_of(method: str) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _the_disk_need_not_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+def _skip_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -341,7 +341,7 @@ def test_a_run_without_its_checkpoints_is_not_overwritten(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("state", "env_step"), [("running", 0), ("failed", 53)])
-def test_a_killed_or_failed_run_without_its_checkpoints_is_left_alone(
+def test_a_killed_or_failed_run_without_its_checkpoints_is_unchanged(
     state: str, env_step: int, tmp_path: Path
 ) -> None:
     with stopped_at(53):
@@ -651,7 +651,7 @@ def change_manifest(checkpoint: Path, change: Callable[[dict[str, Any]], None]) 
     file.write_text(json.dumps(content))
 
 
-def test_a_field_that_came_since_is_what_it_is_by_default_and_an_unknown_one_is_named(
+def test_a_field_added_later_has_its_default_and_an_unknown_one_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)

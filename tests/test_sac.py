@@ -139,7 +139,7 @@ def test_the_gradient_is_that_of_numpy(rule: Rule) -> None:
     )
 
 
-def test_log_std_ranges() -> None:
+def test_log_std_stays_within_its_range() -> None:
     heads = np.array([[0.0, -100.0], [0.0, 0.0], [0.0, 100.0]], np.float32)
     noise = np.zeros((3, 1), np.float32)
     for rule, expected in (("clamp", [-20, 0, 2]), ("tanh", [-5, -1.5, 2])):
@@ -375,7 +375,7 @@ def test_entropy_raises_the_targets_of_a_spread_out_policy() -> None:
     assert record["q"] > 0.25
 
 
-def test_collecting_samples_or_takes_the_mean() -> None:
+def test_data_is_collected_with_samples_or_the_mean() -> None:
     observation = np.ones(N_OBS, np.float32)
     for collect in ("sample", "mean"):
         config = config_of("SAC", collect=collect)

@@ -47,7 +47,7 @@ def assert_same(got: Any, wanted: Any, where: str = "state") -> None:
 
 
 @pytest.fixture(autouse=True)
-def _threads_as_before() -> Iterator[None]:
+def _restore_threads() -> Iterator[None]:
     before = _native.threads()
     yield
     _native.set_threads(before)

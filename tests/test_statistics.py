@@ -47,7 +47,7 @@ def test_percent_of_a_baseline_that_is_not_positive() -> None:
     assert math.isnan(stat.percent_of(99.0, -5.0))
 
 
-def test_steps_to_reach() -> None:
+def test_steps_to_reach_a_return() -> None:
     steps, curve = [0, 10, 20, 30], [0.0, 4.0, 6.0, 8.0]
     assert stat.steps_to_reach(steps, curve, 5.0, window=1) == 20
     assert stat.steps_to_reach(steps, curve, 5.0, window=2) == 20

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import children
-from children import hears, wait_until, waiting
+from children import has_handler, wait_until, waiting
 from resuming import results
 from run_folders import write_run
 from sparl.architecture import architecture
@@ -143,7 +143,7 @@ def test_two_studies_that_name_a_run_do_it_once() -> None:
     assert ids[: len(read_study(table).units)] == named[: len(read_study(table).units)]
 
 
-def test_versions_of_the_presets() -> None:
+def test_presets_whose_results_changed_have_a_new_version() -> None:
     """The preset's version increases with its results; another version is another run."""
     kinds = ("DS", "SET", "RigL", "RLx2", "Tiny")
     changed = {f"{kind}-{agent}" for kind in kinds for agent in ("TD3", "SAC")}
@@ -265,7 +265,7 @@ def test_a_study_skips_finished_runs_and_continues_after_failures(
 
 
 @pytest.mark.parametrize("kind", ["text", "list", "nothing", "link", "pipe"])
-def test_a_damaged_failure_is_a_failure(kind: str, tmp_path: Path) -> None:
+def test_a_damaged_failure_file_counts_as_a_failure(kind: str, tmp_path: Path) -> None:
     unit = read_study(study_file(tmp_path, SMALL)).units[0]
     file = tmp_path / unit.id / "failure.json"
     file.parent.mkdir()
@@ -316,7 +316,7 @@ def test_a_stopped_study_resumes_bit_for_bit(
         (run,) = waiting(waits, 1)
         assert [progress(folder, u).state for u in units] == ["running", "waiting"]
         study.send_signal(signal.SIGINT)
-        wait_until(lambda: not hears(run, signal.SIGTERM))  # once it has received a signal
+        wait_until(lambda: not has_handler(run, signal.SIGTERM))  # once it has received a signal
         release(waits)
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
@@ -380,7 +380,7 @@ def test_a_study_waits_for_the_runs_of_a_lost_study(
     assert [results(folder / u.id) for u in units] == undisturbed
 
 
-def test_status_cuts_no_name_in_a_pipe(
+def test_status_truncates_no_name_in_a_pipe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -418,7 +418,9 @@ def test_one_run_is_reported_in_the_singular(
     assert "1 run to do, " in capsys.readouterr().out
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_folder_that_cannot_be_created_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
     path = study_file(tmp_path, SMALL)
     assert main(["study", "run", str(path), "--folder", str(tmp_path / "file" / "runs")]) == 2

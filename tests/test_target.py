@@ -57,7 +57,7 @@ def new_network(sizes: Sizes, rng: Generator, draw: Draw, members: int = 2) -> N
 
 
 def rewire(network: Network, rng: Generator, fraction: float = 0.3) -> None:
-    """Drop some connections of each layer that is not full, and grow the same number at weight 0."""
+    """Drop some connections of each layer that is not full, and grow the same number at 0."""
     rewirings = {}
     for place, pattern in network.layout:
         if pattern.connections == pattern.size:

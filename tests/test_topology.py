@@ -102,7 +102,9 @@ def test_set_drops_the_nearest_zero_of_each_sign(
         ([1, -0.0, 0, 1], 2, [1, 2]),
     ],
 )
-def test_the_smallest_are_dropped(weights: list[float], count: int, dropped: list[int]) -> None:
+def test_the_weights_of_smallest_magnitude_are_dropped(
+    weights: list[float], count: int, dropped: list[int]
+) -> None:
     assert sorted(drop_smallest(row(weights), count, rng())) == dropped
 
 
@@ -598,7 +600,7 @@ def test_ds_updates_topology_at_update_2_and_every_1000_until_the_last_twentieth
     assert NEVER.total == 0
 
 
-def test_a_part_of_a_longer_horizon_is_its_beginning() -> None:
+def test_a_longer_horizon_gives_the_schedule_of_the_longer_run() -> None:
     part = schedule(preset("DS-TD3", "Hopper-v3", horizon_env_steps=3_000_000), "actor")
     assert part == schedule(preset("DS-TD3", "Hopper-v3", steps=3_000_000), "actor")
     assert part.last_due == 2_825_000 - 998

@@ -157,7 +157,7 @@ def test_a_wrapper_that_remembers_earlier_episodes_is_rejected_before_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_wrapper_that_is_registered_with_the_environment_is_seen_too() -> None:
+def test_a_wrapper_registered_with_the_environment_is_detected_too() -> None:
     entry = "gymnasium.wrappers:NormalizeObservation"
     spec = WrapperSpec("NormalizeObservation", entry, {"epsilon": 1e-8})
     gymnasium.register(ENV, Good, max_episode_steps=20, additional_wrappers=(spec,))

@@ -448,7 +448,7 @@ def test_every_way_to_train_fills_the_schedule(environments: int, fields: dict[s
         assert sparsity.topology_updates == sparsity.schedule.total == pytest.approx(20, abs=8)
 
 
-def test_the_logger_tells_density_and_progress(tmp_path: Path) -> None:
+def test_the_logger_records_density_and_progress(tmp_path: Path) -> None:
     model = new_model(SAC)
     model.set_logger(configure(str(tmp_path), ["csv"]))
     model.learn(410, callback=SparseTraining("RigL", 0.1, verbose=0), log_interval=1)

@@ -152,7 +152,7 @@ def test_results_do_not_depend_on_threads() -> None:
         assert torch.equal(a, b)
 
 
-def test_conversion_both_ways() -> None:
+def test_layers_are_converted_in_both_directions() -> None:
     linear = nn.Linear(12, 9)
     with torch.no_grad():
         linear.weight[torch.rand(9, 12) < 0.7] = 0
@@ -184,7 +184,7 @@ def test_a_model_is_trained_masked_and_then_runs_on_the_engine() -> None:
     torch.testing.assert_close(model(x), expected)
 
 
-def test_it_learns_with_any_optimizer() -> None:
+def test_a_sparse_linear_layer_learns_with_any_optimizer() -> None:
     model = nn.Sequential(SparseLinear(4, 64, density=0.5), nn.ReLU(), SparseLinear(64, 1))
     optim = torch.optim.RMSprop(model.parameters(), 0.01)
     x = torch.randn(64, 4)

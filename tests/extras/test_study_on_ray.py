@@ -17,7 +17,7 @@ import pytest
 import ray
 
 import children
-from children import hears, wait_until, waiting
+from children import has_handler, wait_until, waiting
 from resuming import results
 from sparl.cli import main
 from sparl.studies.plan import read_study
@@ -94,7 +94,7 @@ def test_a_stopped_study_stops_its_runs(tmp_path: Path, waits: Path) -> None:
     with children.sparl(*study_words(path, folder), deaf=True) as study:
         runs = waiting(waits, 2)
         study.send_signal(signal.SIGINT)
-        wait_until(lambda: not any(hears(run, signal.SIGTERM) for run in runs))
+        wait_until(lambda: not any(has_handler(run, signal.SIGTERM) for run in runs))
         waits.rename(tmp_path / "waited")
         printed, _ = study.communicate(timeout=120)
     assert study.returncode == 130, printed
@@ -196,7 +196,7 @@ def client(address: str, **token: str) -> str:
     return done.stdout
 
 
-def test_a_local_cluster_is_for_its_study_alone(tmp_path: Path, waits: Path) -> None:
+def test_only_its_study_can_use_a_local_cluster(tmp_path: Path, waits: Path) -> None:
     """Nothing listens beyond loopback, and a client without the token cannot execute anything."""
     path = tmp_path / "study.toml"
     path.write_text(STUDY)
@@ -235,13 +235,17 @@ def test_no_run_outlives_a_study_on_ray_that_is_killed(tmp_path: Path, waits: Pa
     with children.sparl(*study_words(path, folder)) as study:
         runs = waiting(waits, 2)
         study.kill()
-        wait_until(lambda: not any(lives(run) and hears(run, signal.SIGTERM) for run in runs))
+        wait_until(
+            lambda: (
+                not any(process_exists(run) and has_handler(run, signal.SIGTERM) for run in runs)
+            )
+        )
         waits.rename(tmp_path / "waited")
-        wait_until(lambda: not any(map(lives, runs)))
+        wait_until(lambda: not any(map(process_exists, runs)))
     assert [progress(folder, unit).state for unit in read_study(path).units][2] == "waiting"
 
 
-def lives(process: int) -> bool:
+def process_exists(process: int) -> bool:
     return Path(f"/proc/{process}").exists()
 
 

@@ -76,7 +76,7 @@ def test_a_run_resumed_from_an_earlier_checkpoint_has_no_duplicate_points(tmp_pa
     assert [(s.step, s.value) for s in reader.Scalars("a/b")] == [(0, 1), (100, 1), (200, 2)]
 
 
-def test_a_folder_of_any_bytes(tmp_path: Path) -> None:
+def test_the_name_of_a_run_folder_may_contain_any_bytes(tmp_path: Path) -> None:
     from sparl.training.tensorboard import EventFile
 
     folder = tmp_path / "run \udcff"

@@ -95,7 +95,9 @@ def test_a_loaded_target_keeps_its_own_connections(model: nn.Sequential) -> None
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_zeros_that_do_not_fit_are_warned_of(model: nn.Sequential, method: Any) -> None:
+def test_zeros_that_do_not_match_the_density_cause_a_warning(
+    model: nn.Sequential, method: Any
+) -> None:
     optimizer = adam(model)
     attach(model, optimizer, method)
     train(model, optimizer, 5)
@@ -104,7 +106,7 @@ def test_zeros_that_do_not_fit_are_warned_of(model: nn.Sequential, method: Any) 
         attach(loaded, adam(loaded), method, density=0.1)
 
 
-def test_weights_that_do_not_belong_to_a_state_are_warned_of(model: nn.Sequential) -> None:
+def test_weights_that_do_not_match_a_state_cause_a_warning(model: nn.Sequential) -> None:
     dense = copy.deepcopy(model)
     state = attach(model, adam(model), "static").state_dict()
     with pytest.warns(UserWarning, match="load weights and topology of the same training"):

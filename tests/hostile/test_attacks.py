@@ -426,10 +426,10 @@ def test_a_thread_that_never_ends_does_not_keep_a_finished_command(tmp_path: Pat
 def test_an_exhausted_system_resource_exits_with_6(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def nothing_left() -> dict[str, str]:
+    def raise_error() -> dict[str, str]:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("sparl.training.machine.machine", nothing_left)
+    monkeypatch.setattr("sparl.training.machine.machine", raise_error)
     assert main(["info"]) == 6
     said = capsys.readouterr().err
     assert os.strerror(number) in said

@@ -271,7 +271,7 @@ class Orphans(bad.Good):
 
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("tensorboard", [False, True])
-def test_a_child_that_lives_on_does_not_keep_the_run_locked(
+def test_a_surviving_child_does_not_keep_the_run_locked(
     tensorboard: bool, tmp_path: Path, register: Callable[[type], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -307,7 +307,7 @@ class DiesOfCtrlC(bad.Good):
         return super().step(action)
 
 
-def test_a_fault_after_ctrl_c_is_not_the_environments(
+def test_a_fault_after_ctrl_c_is_not_attributed_to_the_environment(
     tmp_path: Path, register: Callable[[type], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     register(DiesOfCtrlC)

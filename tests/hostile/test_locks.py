@@ -113,7 +113,7 @@ def test_a_writer_whose_folder_was_replaced_stops_and_writes_nothing(
     assert contents(tmp_path) == then()
 
 
-def test_a_change_of_the_working_directory_is_no_loss(
+def test_a_change_of_the_working_directory_does_not_affect_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -53,7 +53,7 @@ class _Hangs(BaseException):
 
 
 @pytest.fixture(autouse=True)
-def _in_time() -> Iterator[None]:
+def _limit_time() -> Iterator[None]:
     """Opening a named pipe must not block until another process opens its other end."""
 
     def late(*_: object) -> None:
@@ -198,7 +198,7 @@ def test_finished_runs_with_special_files_are_not_reported_or_archived(
 
 @changes
 @pytest.mark.parametrize("name", ["export", "export/policy.npz"])
-def test_an_export_does_not_leave_the_run(
+def test_an_export_is_written_only_inside_the_run(
     name: str, change: Change, run: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(run / name, elsewhere)

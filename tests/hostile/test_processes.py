@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import children
-from children import hears, wait_until, waiting
+from children import has_handler, wait_until, waiting
 from sparl.studies.plan import read_study
 from sparl.studies.progress import progress
 
@@ -89,7 +89,7 @@ def test_a_hang_up_is_ignored_under_nohup(tmp_path: Path, waits: Path) -> None:
     words = ["nohup", sys.executable, "-m", "sparl", *train_words(tmp_path / "run")]
     with children.command(*words, stdin=subprocess.DEVNULL) as process:
         (run,) = waiting(waits, 1)
-        assert not hears(run, signal.SIGHUP)
+        assert not has_handler(run, signal.SIGHUP)
         process.send_signal(signal.SIGHUP)
         end_wait(waits)
         printed, _ = process.communicate(timeout=60)
@@ -143,7 +143,7 @@ def test_no_run_outlives_its_study(
             study.send_signal(each)
             time.sleep(0.5)
         # Each run knows that it must stop; only then does its wait end.
-        wait_until(lambda: not any(hears(run, signal.SIGTERM) for run in runs if alive(run)))
+        wait_until(lambda: not any(has_handler(run, signal.SIGTERM) for run in runs if alive(run)))
         end_wait(waits)
         study.wait(60)
         wait_until(lambda: not any(alive(run) for run in runs))

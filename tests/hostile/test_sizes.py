@@ -23,7 +23,7 @@ from sparl.architecture import architecture
 from sparl.errors import DataError
 from sparl.methods import preset
 from sparl.training.tensors import pack
-from test_hostile_files import CHECKPOINT, FIELDS, refused, sign_agent, sign_checkpoint
+from test_hostile_files import CHECKPOINT, FIELDS, rejection, sign_agent, sign_checkpoint
 
 Tree = dict[str, Any]
 ENV = "Hopper-v5"
@@ -248,7 +248,7 @@ def test_a_checkpoint_with_strange_values_is_rejected(
 ) -> None:
     tables = {path.name: path.read_bytes() for path in run.glob("*.csv")}
     sign_checkpoint(run, STRANGE[name])
-    assert CHECKPOINT in refused(capsys, "resume", str(run))
+    assert CHECKPOINT in rejection(capsys, "resume", str(run))
     assert tables == {path.name: path.read_bytes() for path in run.glob("*.csv")}
 
 
@@ -269,7 +269,7 @@ def test_a_checkpoint_with_strange_arrays_is_rejected(
     array.reshape(-1)[-1] = value
     path.write_bytes(pack({**arrays, name: array}))
     sign_checkpoint(run)
-    assert CHECKPOINT in refused(capsys, "resume", str(run))
+    assert CHECKPOINT in rejection(capsys, "resume", str(run))
 
 
 @pytest.mark.parametrize("fields", [{"actor_sparsity": 1.0}, {"critic_sparsity": 1.0}])

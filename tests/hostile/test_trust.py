@@ -386,7 +386,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
-def test_a_text_is_only_text_in_every_language(text: str) -> None:
+def test_text_is_escaped_in_every_output_format(text: str) -> None:
     comment = comment_text(text)
     assert comment.isascii()
     assert comment.isprintable()
@@ -421,7 +421,7 @@ def test_numbers_of_a_csv_file_stay_numbers() -> None:
     ["=1+1", "@x", "<script>alert(1)<", "| `x` [a](b:c)", f"a{CONTROL}b", "+x,y", '"><b>'],
     ids=ascii,
 )
-def test_a_folders_name_is_only_text_in_a_report(
+def test_the_name_of_a_folder_is_escaped_in_a_report(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("good", "bad"):
