@@ -321,7 +321,7 @@ def test_training_continues_after_any_file_operation_of_a_save_fails(
     assert n > 12
 
 
-def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
+def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Evaluations are kept in memory while the disk is full, and written once there is room."""

@@ -63,7 +63,7 @@ def error_line(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str
 # ------------------------------------------------------------------ a run and its files
 
 
-def test_run_folder_holds_everything(finished_run: Path) -> None:
+def test_a_run_folder_contains_all_documented_files(finished_run: Path) -> None:
     config = tomllib.loads((finished_run / "config.toml").read_text())
     assert config["hidden"] == [16, 16]
     assert config["actor_densities"] == [0.5, 0.5, 1.0]
@@ -121,7 +121,7 @@ def test_degrees_are_recorded_at_the_start_and_at_the_end(finished_run: Path) ->
             assert end[member][layer]["out"] == counts.tolist()
 
 
-def test_machine_knows_the_commit_of_a_checkout(
+def test_the_commit_of_a_checkout_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """The commit is read once per process, so that later commits are not recorded."""
@@ -232,7 +232,7 @@ def test_python_train_stops_early_as_a_prefix_of_the_longer_run(
     assert run.final_return == run.evaluations[-1][1]
 
 
-def test_progress_shows_what_was_promised(
+def test_progress_shows_the_documented_values(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["train", "--method", "DS-TD3", *SMALL, "--run-dir", str(tmp_path / "r")]) == 0
@@ -296,7 +296,7 @@ PAPERS_LINES: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("line", "method", "fields"), PAPERS_LINES)
-def test_papers_command_lines_set_the_method_and_these_fields_alone(
+def test_the_papers_command_lines_set_only_the_method_and_these_fields(
     line: str, method: str, fields: dict[str, Any]
 ) -> None:
     words = line.split()
@@ -365,7 +365,7 @@ def test_sparls_spelling_of_a_sparsity_needs_no_method() -> None:
         ("--method SS-TD3 --delta 100", "topology of SS-TD3 never changes"),
     ],
 )
-def test_released_flags_without_an_equivalent_say_what_to_use(
+def test_released_flags_without_an_equivalent_name_the_replacement(
     words: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert says in error_line(capsys, 2, "train", *words.split())
@@ -486,7 +486,7 @@ def test_a_module_registers_environments_for_a_command(
     assert main(["--import=its_helper", "--import", a_module, "evaluate", "r"]) == 0
 
 
-def test_a_study_imports_it_for_every_run(
+def test_a_study_imports_the_module_for_every_run(
     a_module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "study.toml").write_text(
@@ -776,9 +776,7 @@ def test_diverging_training_stops_with_exit_code_5(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_keeps_what_was_evaluated(
-    tmp_path: Path, number: signal.Signals, code: int
-) -> None:
+def test_a_signal_keeps_the_evaluations(tmp_path: Path, number: signal.Signals, code: int) -> None:
     run = tmp_path / "run"
     words = ["train", *SMALL, "--run-dir", str(run), "--steps", "10_000_000"]
     evaluations = run / "evaluations.csv"

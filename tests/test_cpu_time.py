@@ -56,7 +56,7 @@ def test_evaluations_and_run_record_cpu_time(tmp_path: Path) -> None:
     assert 0 < cpu[0] < cpu[-1] <= json.loads((run / "run.json").read_text())["cpu_seconds"]
 
 
-def test_cpu_time_continues_where_the_checkpoint_was(
+def test_cpu_time_continues_from_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = {"now": 500.0}

@@ -172,7 +172,7 @@ def test_a_layer_that_would_exceed_its_size_is_full_and_the_factor_solved_again(
     ]  # 2.5 each: the largest layer is rounded down
 
 
-def test_lambdas_are_scaled_before_they_are_cut_to_what_a_layer_holds() -> None:
+def test_lambdas_are_scaled_before_they_are_limited_to_the_size_of_a_layer() -> None:
     """One factor scales both lambdas, and only full layers are called dense.
 
     lambda_1 = 1000 asks for 273,000, lambda_2 = 64 for 32,768; the actor's hidden layers get
@@ -377,7 +377,7 @@ def test_lambdas_of_each_environment(task: str) -> None:
     assert dense.actor_densities is dense.critic_densities is None
 
 
-def test_methods_differ_in_topology_alone() -> None:
+def test_methods_differ_only_in_topology() -> None:
     """DS compares its three methods under equal settings."""
     configs = [asdict(preset(method, "HalfCheetah-v3")) for method in TOPOLOGY]
     differing = {

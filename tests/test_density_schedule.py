@@ -111,7 +111,7 @@ def test_a_layer_reaches_the_requested_number_of_connections(
     assert proposal.returned == len(set(range(dropped)) & set(new.positions.tolist()))
 
 
-def test_dead_links_go_first_and_count_towards_what_must_go() -> None:
+def test_dead_links_are_dropped_first_and_count_towards_the_required_number() -> None:
     layer = view([0.0, 0.0, 0.0, 1.0, -2.0, 3.0, -4.0])
     method = TopologyMethod(drop_nearest_zero_of_each_sign, grow_random)
     proposal = propose(method, layer, 0.0, np.random.default_rng(0), 4)

@@ -249,7 +249,7 @@ def test_a_restored_episode_ends_at_its_time_limit(env_id: str) -> None:
         assert [each.step(action).truncated for _ in range(9)] == [False] * 8 + [True]
 
 
-def test_an_episode_ends_at_its_time_limit_whatever_a_wrapper_says() -> None:
+def test_an_episode_ends_at_its_time_limit_even_if_a_wrapper_hides_it() -> None:
     importlib.import_module("bad_environments")
     env = Environment("NeverEnds-v0")
     env.reset(seed=0)

@@ -58,7 +58,7 @@ def test_own_loop_learns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda path: path.name)
-def test_shipped_agents_return_what_their_table_says(
+def test_shipped_agents_reach_the_returns_of_their_table(
     agent: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = (agent.parent / "README.md").read_text()

@@ -369,7 +369,7 @@ def test_the_header_says_that_contact_forces_are_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("int8", [False, True])
-def test_whole_episodes_through_the_compiled_c(
+def test_the_compiled_c_plays_complete_episodes(
     run: Path, tmp_path: Path, int8: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--int8"] if int8 else []

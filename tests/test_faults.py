@@ -330,7 +330,7 @@ def test_a_replay_that_exceeds_the_memory_is_rejected_with_a_capacity_that_fits(
     assert main([*words, "--replay-capacity", fits[1]]) == 0
 
 
-def test_memory_is_what_control_groups_and_ulimit_leave(tmp_path: Path) -> None:
+def test_available_memory_respects_control_groups_and_ulimit(tmp_path: Path) -> None:
     groups = tmp_path / "cgroup"
     groups.write_text("9:cpu:/\n5:memory:/job/1\n0::/user/session\n")
     for path, limit in {
@@ -425,7 +425,7 @@ def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
          ["learning_rate is inf, must be in [0, 1000] (step size)", "batch_size is -1",
           "threads is 0, must be in [1, 1024] (threads)"]),
         ("--drop largest", ["'nearest_zero_of_each_sign', 'smallest'"]),
-        ("--hidden", ["hidden is (), must be 1 to 100 widths"]),
+        ("--hidden", ["--hidden needs a value"]),
         ("--run-dir", ["--run-dir needs a value"]),
     ],
 )  # fmt: skip

@@ -391,9 +391,7 @@ def test_nothing_that_is_read_can_execute_code(run: Path) -> None:
     assert done.stdout.splitlines()[-1] == "events: []"
 
 
-def test_pickles_are_not_read_whatever_they_are_called(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pickles_are_not_read_under_any_name(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import pickle
 
     class Bomb:

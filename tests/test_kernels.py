@@ -343,7 +343,7 @@ def test_forward(isa: str, case: Case) -> None:
 
 
 @each_case
-def test_outputs_alone_are_those_of_forward_bit_for_bit(isa: str, case: Case) -> None:
+def test_outputs_without_a_trace_equal_those_of_forward_bit_for_bit(isa: str, case: Case) -> None:
     p = problem(case)
     np.testing.assert_array_equal(p.stack.outputs(p.parameters, p.inputs), p.run_forward()[0])
 

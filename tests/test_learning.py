@@ -166,7 +166,7 @@ def test_a_terminal_step_ends_the_sum(tmp_path: Path) -> None:
     assert values.mean() == pytest.approx(WITH_ENDS, rel=0.1)
 
 
-def test_a_time_limit_stored_as_an_end_gives_too_little(
+def test_a_time_limit_stored_as_a_terminal_state_gives_too_small_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first of these tests can fail: this is the error that it detects."""

@@ -89,7 +89,7 @@ def test_an_update_that_diverges_does_so_at_the_step_that_it_belongs_to(
         advance(run, 1)
 
 
-def test_warm_up_actions_are_uniform_and_stored_as_their_own_noise_free_ones(
+def test_warm_up_actions_are_uniform_and_stored_as_noise_free_actions(
     new_run: NewRun,
 ) -> None:
     run = new_run(warmup_env_steps=150, dynamic_buffer=True)
@@ -132,7 +132,7 @@ def test_warm_start_takes_the_actions_of_another_run(new_run: NewRun) -> None:
     np.testing.assert_array_equal(replay.action[:10], expected)
 
 
-def test_runs_of_other_seeds_start_elsewhere_and_evaluation_episodes_differ(
+def test_runs_of_different_seeds_and_evaluation_episodes_start_differently(
     new_run: NewRun,
 ) -> None:
     runs = [new_run(seed=seed, steps=20, warmup_env_steps=30) for seed in (0, 1, 0)]

@@ -177,7 +177,7 @@ print(large.size, resident() - before < 32 << 20)
     assert run_script(script) == ["50 True"]
 
 
-def test_freed_memory_goes_back_where_something_above_it_stays() -> None:
+def test_freed_memory_is_returned_to_the_system_below_live_allocations() -> None:
     script = """
 import os
 import numpy as np

@@ -43,7 +43,7 @@ def test_streams_of_a_seed_are_uncorrelated() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_stream_is_reproducible_whatever_others_have_drawn(seed: int) -> None:
+def test_a_stream_does_not_depend_on_draws_of_other_streams(seed: int) -> None:
     first = beginning(stream(seed, "replay"))
     stream(seed, "exploration").random(1000)
     assert beginning(stream(seed, "replay")) == first

@@ -128,7 +128,7 @@ def test_sampling_is_reproducible() -> None:
     assert not same(one, other)
 
 
-def test_an_episode_must_begin_before_its_first_step() -> None:
+def test_a_step_before_the_beginning_of_its_episode_raises_an_error() -> None:
     replay, nothing, states = ring(5), np.zeros(1), np.eye(2)
 
     def add(terminated: bool) -> None:
@@ -320,7 +320,7 @@ operations = st.lists(
 
 @many
 @given(st.integers(1, 9), operations, st.integers(1, 5))
-def test_adding_and_forgetting_against_a_queue(
+def test_adding_and_forgetting_equal_those_of_a_queue(
     capacity: int, done: list[tuple[float, str] | int], n_step: int
 ) -> None:
     """After every operation, no window contains deleted or overwritten transitions."""

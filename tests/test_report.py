@@ -105,7 +105,7 @@ def test_all_environments_together(runs: Path, tmp_path: Path) -> None:
     assert row["probability_of_improvement"] == pytest.approx(5 / 6 / 2)
 
 
-def test_a_dense_agent_of_zero_return_makes_no_percentages(tmp_path: Path) -> None:
+def test_no_percentages_are_computed_for_a_dense_agent_with_return_zero(tmp_path: Path) -> None:
     for method, final in (("TD3", 0.0), ("DS-TD3", -50.0)):
         write_run(tmp_path / method, method, ENV, rising(final))
     found = collect([tmp_path])
@@ -429,7 +429,7 @@ def test_a_report_without_the_drawing_extra_has_tables(
 
 
 @pytest.mark.usefixtures("empty_drawings")
-def test_figures_of_an_earlier_report_are_counted_and_left_alone(
+def test_figures_of_an_earlier_report_are_counted_and_not_changed(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     both, fresh = tmp_path / "both", tmp_path / "fresh"
@@ -508,7 +508,7 @@ def test_bands_are_intervals_unless_the_option_says_otherwise(runs: Path, tmp_pa
             assert note in (tmp_path / file).read_text()
 
 
-def test_share_of_dead_links_is_drawn_where_it_was_recorded(tmp_path: Path) -> None:
+def test_the_share_of_dead_links_is_drawn_if_it_was_recorded(tmp_path: Path) -> None:
     for name, dead in (("old", None), ("none", 0), ("some", 20)):
         write_run(tmp_path / name, "DS-TD3", ENV, rising(1.0), dead=dead)
     assert f"dead-{ENV}" not in figures_of(tmp_path / "old")

@@ -302,7 +302,7 @@ def remove_checkpoints(run: Path) -> None:
     ],
     ids=["whole", "cut", "no-replay", "none"],
 )  # fmt: skip
-def test_info_says_what_resume_does(
+def test_info_states_what_resume_does(
     harm: Callable[[Path], None], code: int, says: str,
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -355,7 +355,7 @@ def test_a_killed_or_failed_run_without_its_checkpoints_is_unchanged(
     assert results(run.path) == before
 
 
-def test_a_trained_agent_without_its_run_is_not_trained_over(
+def test_a_trained_agent_without_its_run_is_not_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Published agents are folders of this kind."""
@@ -601,7 +601,7 @@ def test_a_folder_without_a_run_is_rejected(tmp_path: Path) -> None:
         sparl.train("TD3", "Hopper-v5", resume="auto", **SMALL)
 
 
-def test_a_checkpoint_holds_only_what_came_since_the_one_before(tmp_path: Path) -> None:
+def test_a_checkpoint_stores_only_the_transitions_since_the_previous_one(tmp_path: Path) -> None:
     """Segments are shared, old ones go with the ring, and the folder stays near its size."""
     made: list[Training] = []
     original = Training.__init__

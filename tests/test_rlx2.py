@@ -226,7 +226,7 @@ def critic_loss_gradient(agent: Any, batch: Batch, y: Any) -> dict[tuple[int, in
 
 
 @pytest.mark.parametrize("method", ["RigL-TD3", "RigL-SAC"])
-def test_critics_grow_where_their_own_loss_is_steepest(method: str) -> None:
+def test_critics_grow_where_the_gradient_of_their_own_loss_is_largest(method: str) -> None:
     """RLx2's SAC adds the previous actor pass's gradient; here it must have no effect."""
     config = small(method, gamma=0.0)
     agent = agent_of(config)

@@ -63,7 +63,7 @@ def test_log_density_is_that_of_the_squashed_gaussian(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (300, 17)])
-def test_the_engine_draws_what_the_formulas_say(
+def test_the_engine_draws_by_the_documented_formulas(
     rule: Rule, scale: float, shape: tuple[int, int]
 ) -> None:
     rng = np.random.default_rng(1)

@@ -110,7 +110,7 @@ def test_the_weights_of_smallest_magnitude_are_dropped(
 
 @many
 @given(layers(), st.data())
-def test_drop_rules_against_sorting(layer: LayerView, data: st.DataObject) -> None:
+def test_drop_rules_equal_a_full_sort(layer: LayerView, data: st.DataObject) -> None:
     count = data.draw(st.integers(0, layer.pattern.connections))
     w = layer.weights
     order = np.argsort(np.abs(w), kind="stable")

@@ -130,7 +130,7 @@ def test_arguments_are_released_once_the_update_has_finished() -> None:
     assert needed() is None
 
 
-def test_a_pool_computes_what_the_default_one_does() -> None:
+def test_a_pool_computes_the_results_of_the_default_one() -> None:
     results = []
     for pool in (None, _native.Pool(1), _native.Pool(3)):
         net = network()

@@ -85,7 +85,7 @@ def test_a_training_stays_sparse_and_updates_its_topology(algorithm: Any, method
         assert topology["moved"] > 0 or method != "DS"  # SET and RigL end with a fraction of 0
 
 
-def test_growth_follows_the_critics_own_loss() -> None:
+def test_growth_uses_the_gradient_of_the_critics_own_loss() -> None:
     """DDPG has no noise in its target, so the test can compute the critic's gradient."""
     model = new_model(DDPG)
     batches, dense = [], []
@@ -268,7 +268,7 @@ def test_the_default_schedule_of_ds_gets_longer_with_each_call(
     assert loaded.sparse_topology["critic"]["topology_updates"] > updates_before
 
 
-def test_calls_without_updates_use_up_no_schedule() -> None:
+def test_calls_without_updates_do_not_advance_the_schedule() -> None:
     model = new_model(SAC)
     sparse = SparseTraining("SET", 0.2, verbose=0)
     for steps in (20, 30):

@@ -134,7 +134,7 @@ def by_torch_save(objects: Any) -> Any:
 )
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_copy_works_and_leaves_the_original_alone(
+def test_a_copy_works_and_does_not_change_the_original(
     model: nn.Sequential, duplicate: Any, order: Any, method: Any
 ) -> None:
     target, optimizer = copy.deepcopy(model), adam(model)

@@ -362,7 +362,7 @@ def test_accumulated_gradients_are_those_of_one_batch(model: nn.Module) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_clipping_sees_the_gradients_of_connections_alone(model: nn.Module) -> None:
+def test_clipping_sees_only_the_gradients_of_connections(model: nn.Module) -> None:
     optim = torch.optim.SGD(model.parameters(), 0.1)
     sparsity = DynamicSparsity(model, optim, method="static", density=0.1, quiet=True)
     (model(torch.randn(8, 6)) - 1).square().mean().backward()

@@ -113,7 +113,7 @@ def test_a_hard_link_in_a_run_is_not_written_through(
     assert outside.read_text() == "env_step\n" + "precious\n" * 100
 
 
-def test_a_hard_link_is_replaced_where_whole_files_are_written(tmp_path: Path) -> None:
+def test_a_hard_link_is_replaced_when_a_whole_file_is_written(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("precious")
     os.link(outside, tmp_path / "file")
@@ -125,7 +125,7 @@ def test_a_hard_link_is_replaced_where_whole_files_are_written(tmp_path: Path) -
 @pytest.mark.parametrize(
     "line", ['run_dir = "run"', "overwrite = true", 'run_dir = "run"\nresume = "auto"']
 )
-def test_a_configuration_file_does_not_say_what_is_written_or_replaced(
+def test_a_configuration_file_does_not_determine_what_is_written_or_replaced(
     line: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(run.parent)
@@ -211,7 +211,7 @@ def test_absent_connections_that_onnx_would_store_are_counted_first() -> None:
         [("0", "0", "1"), ("1", "1", "1e400")],
     ],
 )  # fmt: skip
-def test_no_number_of_a_run_ends_the_status_of_its_study(
+def test_no_invalid_number_of_a_run_ends_the_status_of_its_study(
     lines: list[tuple[str, str, str]], tmp_path: Path
 ) -> None:
     file = tmp_path / "study.toml"
@@ -256,7 +256,7 @@ def test_an_already_archived_run_is_reported_once(
 
 
 @pytest.mark.parametrize("text", ["x;=1+1", "x; @SUM(1)", 'x;"=1+1', " =1+1", "x;\uff1d1"])
-def test_no_spreadsheet_finds_a_formula_where_it_separates_cells_by_semicolons(text: str) -> None:
+def test_a_spreadsheet_that_splits_cells_at_semicolons_finds_no_formula(text: str) -> None:
     for cell in str(in_csv(text)).split(";"):
         assert cell.lstrip(" \"'")[:1] not in "=@\uff1d" or cell.lstrip(' "').startswith("'")
 
@@ -404,7 +404,7 @@ def test_an_exception_whose_class_has_no_name_is_a_fault(
     assert "step raised an exception: why" in capsys.readouterr().err
 
 
-def test_a_thread_that_never_ends_does_not_keep_a_finished_command(tmp_path: Path) -> None:
+def test_a_thread_that_never_ends_does_not_block_the_end_of_a_command(tmp_path: Path) -> None:
     (tmp_path / "threads.py").write_text(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
     )

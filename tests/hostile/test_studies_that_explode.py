@@ -67,7 +67,7 @@ print(code, seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - befor
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_study_that_explodes_is_rejected_at_once(name: str, tmp_path: Path) -> None:
+def test_a_study_with_too_many_runs_is_rejected_at_once(name: str, tmp_path: Path) -> None:
     text, named = FILES[name]
     path = tmp_path / "study.toml"
     path.write_text(text)

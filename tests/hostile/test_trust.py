@@ -589,7 +589,7 @@ def test_bad_runs_do_not_spoil_a_report(
         assert path.name in reported or f"{path}" in said
 
 
-def test_one_bad_run_does_not_keep_the_others_out_of_an_archive(
+def test_one_bad_run_does_not_prevent_archiving_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [
