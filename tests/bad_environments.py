@@ -1,4 +1,4 @@
-"""Environments that do what they must not; `bad_environments:NAME-v0` for Gymnasium."""
+"""Environments that break Gymnasium's rules, registered as `bad_environments:NAME-v0`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sparl.random_streams import integer_seed
 
-AT = 30  # the step, counted over all episodes, from which on they do it
+AT = 30  # the first faulty step, counted over all episodes
 LIMIT = 20  # steps of an episode
 WAITS_AT = 140
 
@@ -51,7 +51,7 @@ class Extreme(Good):
 
 
 class Forever(Good):
-    """Its episodes last for ever; says so by the file that MARK names."""
+    """Never ends an episode; creates the file named by MARK at step 100."""
 
     def step(self, action: NDArray[Any]) -> Any:
         if self.steps == 100 and "MARK" in os.environ:
@@ -60,7 +60,7 @@ class Forever(Good):
 
 
 class Walks(Good):
-    """Has a state of its own."""
+    """Can save and restore its state."""
 
     def get_state(self) -> dict[str, Any]:
         return {"place": self.place.copy(), "steps": self.steps}
@@ -70,7 +70,7 @@ class Walks(Good):
 
 
 class Prints(Walks):
-    """Prints more than a buffer holds, at once and to both streams."""
+    """Prints more than a buffer holds at every step, to both streams."""
 
     def step(self, action: NDArray[Any]) -> Any:
         print("printed by the environment " * 500)
@@ -80,7 +80,7 @@ class Prints(Walks):
 
 
 class Waits(Walks):
-    """Says at a step that it is there, by a file in the folder WAITS, and waits until that goes."""
+    """Create a file in the folder WAITS at step WAITS_AT, and wait until that folder is removed."""
 
     def step(self, action: NDArray[Any]) -> Any:
         folder = Path(os.environ.get("WAITS", os.devnull))
@@ -92,25 +92,25 @@ class Waits(Walks):
 
 
 class Reuses(Good):
-    """Hands out the same array again and again."""
+    """Returns the same array at every step."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.handed_out = np.zeros(3, np.float32)
+        self.reused = np.zeros(3, np.float32)
 
-    def _hand_out(self, returned: Any) -> Any:
-        self.handed_out[:] = returned[0]
-        return self.handed_out, *returned[1:]
+    def _reuse(self, returned: Any) -> Any:
+        self.reused[:] = returned[0]
+        return self.reused, *returned[1:]
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        return self._hand_out(super().reset(seed=seed))
+        return self._reuse(super().reset(seed=seed))
 
     def step(self, action: NDArray[Any]) -> Any:
-        return self._hand_out(super().step(action))
+        return self._reuse(super().step(action))
 
 
 class BadStep(Good):
-    """From some step on it returns something else."""
+    """Returns another value from step AT on."""
 
     instead: ClassVar[Callable[[Any], Any]]
 
@@ -120,7 +120,7 @@ class BadStep(Good):
 
 
 class BadReset(Good):
-    """The same, when it is reset."""
+    """Returns another value from `reset`."""
 
     instead: ClassVar[Callable[[Any], Any]]
 
@@ -130,7 +130,7 @@ class BadReset(Good):
 
 
 class NeverTruncates(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
-    """Hides that the time is over."""
+    """Hides the time limit."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         gymnasium.utils.RecordConstructorArgs.__init__(self)
@@ -142,7 +142,7 @@ class NeverTruncates(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Reco
 
 
 class FailsForSeed1(Good):
-    """Cannot be trained in with seed 1, however often one tries."""
+    """Fails in every attempt to train with seed 1."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         if seed == integer_seed(1):
@@ -163,11 +163,11 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
 
 
 def with_part(index: int, value: Any) -> Callable[[Any], Any]:
-    """The same but for one part: 0 observation, 1 reward, 2 terminated, 3 truncated."""
+    """Replace one part: 0 observation, 1 reward, 2 terminated, 3 truncated."""
     return lambda returned: (*returned[:index], value, *returned[index + 1 :])
 
 
-# Name, what a step returns instead, and what is said of it.
+# Name, the values that a step returns instead, and the message.
 STEPS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("Raises", raising(RuntimeError("it\nblew up")), "step raised RuntimeError: it blew up;"),
     ("Exits", raising(SystemExit(0)), "step raised SystemExit: 0;"),
@@ -201,7 +201,7 @@ RESETS: list[tuple[str, Callable[[Any], Any], str]] = [
         "reset returned observation[0] = nan",
     ),
 ]
-# What is refused at the start.
+# Spaces that are rejected before training.
 ACTIONS = {
     "Choice": Discrete(3), "Unbounded": Box(-np.inf, np.inf, (2,)),
     "HalfBounded": Box(0, np.inf, (2,)), "ActionMatrix": Box(-1, 1, (2, 2)),

@@ -1,4 +1,4 @@
-"""Processes of tests, which leave none behind whatever happens."""
+"""Processes that tests start, and that are always ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 def sparl(
     *words: str, deaf: bool = False, **how: Any
 ) -> AbstractContextManager[subprocess.Popen[str]]:
-    """`sparl WORDS`; see `command`."""
+    """Start `sparl WORDS`; see `command`."""
     return command(sys.executable, "-m", "sparl", *words, deaf=deaf, **how)
 
 
@@ -53,21 +53,21 @@ def command(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.
 
 
 def wait_until(happened: Callable[[], object]) -> None:
-    """Wait for something that a process does; a test that waits for ever fails."""
+    """Wait until a condition holds; fail after a time limit."""
     end = time.monotonic() + 120
     while not happened():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
 
 
-def hears(process: int, by: signal.Signals) -> bool:
-    """Whether a process has a handler of its own for a signal."""
+def has_handler(process: int, by: signal.Signals) -> bool:
+    """Return whether a process has its own handler for a signal."""
     status = Path(f"/proc/{process}/status").read_text()
     (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(caught, 16) >> (by - 1) & 1)
 
 
 def waiting(waits: Path, count: int) -> list[int]:
-    """The processes of so many runs on bad_environments:Waits-v0 that wait."""
+    """Return the ids of this many processes that wait in bad_environments:Waits-v0."""
     wait_until(lambda: len(list(waits.iterdir())) == count)
     return [int(path.name) for path in waits.iterdir()]

@@ -1,4 +1,4 @@
-"""What tests in several files need."""
+"""Fixtures of several test files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparl import user_modules
 
 @pytest.fixture
 def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that runs on bad_environments:Waits-v0 wait for to go."""
+    """The folder whose removal runs on bad_environments:Waits-v0 wait for."""
     folder = tmp_path / "waits"
     folder.mkdir()
     monkeypatch.setenv("WAITS", str(folder))
@@ -24,7 +24,7 @@ def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_imported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def _forget_imported_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the modules of `--import` after each test, so that messages do not name them."""
     monkeypatch.setattr(user_modules, "_imported", [])
 

@@ -1,4 +1,4 @@
-"""Runs that are stopped, and what is left of them."""
+"""Helpers that stop runs and read their results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLOCKS = ("wall_seconds", "cpu_seconds")
 
 @contextmanager
 def stopped_at(*env_steps: int, by: signal.Signals = signal.SIGTERM) -> Iterator[None]:
-    """Trainings get a signal right after each of these steps, whatever they do then."""
+    """Send every training a signal right after each of these steps."""
     original = Training.step
     waiting = set(env_steps)
 
@@ -35,7 +35,7 @@ def stopped_at(*env_steps: int, by: signal.Signals = signal.SIGTERM) -> Iterator
 
 
 def results(run: Path) -> dict[str, Any]:
-    """Everything that a run leaves and that no clock is in."""
+    """Return all results of a run, without recorded times."""
     left: dict[str, Any] = {
         name: (run / name).read_bytes() for name in ("agent.safetensors", "degrees.json")
     }

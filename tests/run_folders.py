@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, written in a moment."""
+"""Run folders like those of finished trainings, written without training."""
 
 from __future__ import annotations
 

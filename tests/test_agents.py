@@ -1,4 +1,4 @@
-"""What an agent declares is all that the rest of the package asks of it."""
+"""A new agent needs only its declarations; the package works with it unchanged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class QuietSettings:
-    """Of an agent that has none of the settings of the others but one."""
+    """Settings of an agent that shares one field with the others."""
 
     tau: float = 0.005
 
@@ -94,7 +94,7 @@ class Quiet(Agent):
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register the agent and its presets: all that adding one takes."""
+    """Register the agent and its presets, which is all that a new agent needs."""
     from sparl import methods
 
     monkeypatch.setitem(AGENTS, "Quiet", Quiet)
@@ -111,7 +111,7 @@ def test_every_setting_of_an_agent_is_a_field_of_a_configuration(agent: str) -> 
     assert set(field_names(AGENTS[agent].settings_type)) <= FIELDS.keys()
 
 
-def test_an_agent_without_update_or_act_cannot_be_made() -> None:
+def test_an_agent_without_update_or_act_cannot_be_created() -> None:
     class Half(Agent):
         def act(self, observation: Array) -> tuple[Array, Array]:
             return observation, observation
@@ -121,7 +121,7 @@ def test_an_agent_without_update_or_act_cannot_be_made() -> None:
 
 
 @pytest.mark.parametrize("method", ["Quiet", "DS-Quiet"])
-def test_an_agent_of_ones_own_trains_resumes_and_is_exported(method: str, tmp_path: Path) -> None:
+def test_a_custom_agent_trains_resumes_and_is_exported(method: str, tmp_path: Path) -> None:
     fields = {**SMALL, "env": "Hopper-v5", "rewire_every_updates": 20 * (method != "Quiet")}
     path = tmp_path / "whole"
     sparl.train(method, run_dir=str(path), **fields)
@@ -144,7 +144,7 @@ def test_an_agent_of_ones_own_trains_resumes_and_is_exported(method: str, tmp_pa
     assert main(["report", str(path), "--out", str(tmp_path / "report")]) == 0
 
 
-def test_its_cost_is_what_it_says() -> None:
+def test_the_pruned_cost_is_counted_as_documented() -> None:
     config = preset("Quiet", "Hopper-v5", hidden=(20, 12), batch_size=10, steps=1000)
     found = cost(config, 11, 3)
     actor, critic = 11 * 20 + 20 * 12 + 12 * 6, 14 * 20 + 20 * 12 + 12
@@ -181,7 +181,7 @@ def test_the_number_of_critics_is_a_setting(method: str, critics: int, tmp_path:
 
 
 @pytest.mark.parametrize("critics", ["0", "101", "two"])
-def test_a_number_of_critics_that_cannot_be_is_rejected(
+def test_an_invalid_number_of_critics_is_rejected(
     critics: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "--method", "TD3", "--critics", critics]) == 2

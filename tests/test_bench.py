@@ -1,4 +1,4 @@
-"""Bench: its figures describe what it measured; the tests do not assert speed."""
+"""Bench: its figures describe the measurements; the tests do not assert speed."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_the_lower_bound_is_multiply_adds_over_the_peak() -> None:
     assert found["evaluation"] == pytest.approx(2 * found["environment"])
 
 
-def test_the_fit_finds_what_grows() -> None:
+def test_the_fit_finds_the_cost_per_neuron_and_per_connection() -> None:
     sizes = [(2 * width, n) for width, n in growth.sizes(1_000_000)]
     rows: list[dict[str, Any]] = [
         {"neurons": m, "connections": n, "milliseconds": 3e-6 * m + 2e-6 * n} for m, n in sizes

@@ -1,4 +1,4 @@
-"""A checkpoint is there whole or not at all, whatever the disk does; damage is never loaded."""
+"""A checkpoint is complete or absent, even if the disk fails; damaged ones are never loaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPERATIONS = ("write", "fsync", "rename", "replace", "mkdir")
 
 
 class Disk:
-    """Counts the file operations that change a run's folder, and lets some of them fail.
+    """Count the file operations that change a run's folder, and make some of them fail.
 
     Args:
         fails: from the number of an operation, beginning with 1, whether it does.
@@ -74,7 +74,7 @@ def tree(step: int) -> dict[str, Any]:
 
 
 def replay_of(step: int) -> RingBuffer:
-    """As it is after so many steps; episodes of three."""
+    """Return a replay after this many steps, in episodes of three."""
     replay = RingBuffer(CAPACITY, 2, 1, 0.99)
     for k in range(step):
         state = np.full(2, k, np.float32)
@@ -113,7 +113,7 @@ def save(checkpoints: Checkpoints, *steps: int) -> None:
         checkpoints.save(step, tree(step), replay_of(step), {"by": "test"})
 
 
-def test_an_array_is_as_long_as_its_part_allows(tmp_path: Path) -> None:
+def test_an_array_longer_than_its_part_allows_is_rejected(tmp_path: Path) -> None:
     checkpoints, replay = Checkpoints(tmp_path), RingBuffer(CAPACITY, 2, 1, 0.99)
     save(checkpoints, 1)
     path, like = tmp_path / "checkpoint-1", tree(0)
@@ -125,7 +125,7 @@ def test_an_array_is_as_long_as_its_part_allows(tmp_path: Path) -> None:
             checkpoints.load(path, like, longest, replay)
 
 
-def test_a_part_of_any_names_is_checked_by_what_its_values_must_be(tmp_path: Path) -> None:
+def test_a_part_with_arbitrary_names_is_checked_by_the_types_of_its_values(tmp_path: Path) -> None:
     checkpoints, replay = Checkpoints(tmp_path), RingBuffer(CAPACITY, 2, 1, 0.99)
     like = {"sums": {ANY_NAME: (0.0, 0)}}
     for step, sums in enumerate([{}, {"q": (1.5, 2), "loss": (0.5, 1)}], 1):
@@ -143,7 +143,7 @@ def found(folder: Path) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A run's folder with checkpoints of steps 4 and 9; the replay's ring has gone round."""
+    """A run's folder with checkpoints of steps 4 and 9; the ring has wrapped around."""
     with Disk(lambda n: False).used():
         save(Checkpoints(tmp_path), 2, 4, 9)
     assert found(tmp_path) == ["checkpoint-9", "checkpoint-4"]
@@ -162,10 +162,10 @@ def files_of(folder: Path, step: int) -> list[Path]:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_whatever_operation_fails_the_checkpoint_before_is_untouched(
+def test_a_failed_file_operation_leaves_the_previous_checkpoint_unchanged(
     half: bool, tmp_path: Path
 ) -> None:
-    """Every one of them once, from the first to the last; then it is tried again."""
+    """Make each operation fail once, then save again."""
     for n in range(1, 100):
         folder = tmp_path / str(n)
         folder.mkdir()
@@ -197,7 +197,7 @@ def test_whatever_operation_fails_the_checkpoint_before_is_untouched(
     assert (n, disk.count) == (13, 12)
 
 
-def test_a_checkpoint_that_was_cut_off_anywhere_is_refused(folder: Path) -> None:
+def test_a_checkpoint_truncated_at_any_byte_is_rejected(folder: Path) -> None:
     for file in files_of(folder, 9):
         whole = file.read_bytes()
         for length in range(len(whole)):
@@ -215,7 +215,7 @@ def test_a_checkpoint_that_was_cut_off_anywhere_is_refused(folder: Path) -> None
     assert same(load(folder, 9), 9)
 
 
-def test_a_checkpoint_with_any_bit_flipped_is_refused(folder: Path) -> None:
+def test_a_checkpoint_with_any_flipped_bit_is_rejected(folder: Path) -> None:
     harmless = 0
     for file in files_of(folder, 9):
         whole = file.read_bytes()
@@ -233,8 +233,8 @@ def test_a_checkpoint_with_any_bit_flipped_is_refused(folder: Path) -> None:
     assert harmless < 10
 
 
-def test_files_of_another_checkpoint_are_refused(folder: Path) -> None:
-    """Each is whole, but they do not belong together."""
+def test_files_of_another_checkpoint_are_rejected(folder: Path) -> None:
+    """Each file is valid, but they belong to different checkpoints."""
     for name, reason in ((STATE, "damaged"), (MANIFEST, "of step 4, in checkpoint-9")):
         here, there = (folder / f"checkpoint-{step}" / name for step in (9, 4))
         whole = here.read_bytes()
@@ -247,7 +247,7 @@ def test_files_of_another_checkpoint_are_refused(folder: Path) -> None:
         load(folder, 9)
 
 
-def test_another_format_is_refused_with_both_versions(folder: Path) -> None:
+def test_another_format_is_rejected_with_both_versions(folder: Path) -> None:
     file = folder / "checkpoint-9" / MANIFEST
     content = {**json.loads(file.read_text()), "format": checkpoint.FORMAT + 1}
     del content["sha256"]
@@ -293,10 +293,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return results(run.path)
 
 
-def test_whatever_operation_fails_in_a_save_the_training_goes_on(
+def test_training_continues_after_any_file_operation_of_a_save_fails(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The checkpoint of step 20: every one of its operations, appended lines included."""
+    """Each operation of the checkpoint of step 20 fails once, including appended lines."""
     original = Training._checkpoint
     fields = {**SMALL, "quiet": False}
     for n in range(1, 100):
@@ -321,10 +321,10 @@ def test_whatever_operation_fails_in_a_save_the_training_goes_on(
     assert n > 12
 
 
-def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
+def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Lines of evaluations wait in memory meanwhile, and are not lost when there is room again."""
+    """Evaluations are kept in memory while the disk is full, and written once there is room."""
     original = Training.step
     disk = Disk(lambda count: full)
     full = False
@@ -358,10 +358,10 @@ def test_a_disk_that_stays_full_ends_the_run_with_its_last_checkpoint_whole(
     assert results(run) == undisturbed
 
 
-def test_a_checkpoint_of_the_last_step_is_not_worth_a_run(
+def test_a_failed_checkpoint_of_the_last_step_does_not_fail_the_run(
     tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be deleted a moment later."""
+    """The run deletes it immediately afterwards."""
     original = Checkpoints.save
 
     def save(self: Checkpoints, env_step: int, *arguments: Any) -> None:
@@ -389,7 +389,7 @@ DAMAGES: list[Callable[[Path], None]] = [flipped, cut, Path.unlink]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", [STATE, MANIFEST, REPLAY])
-def test_resume_falls_back_to_the_checkpoint_before_and_says_so(
+def test_resume_falls_back_to_the_previous_checkpoint_and_states_it(
     name: str,
     damage: Callable[[Path], None],
     tmp_path: Path,
@@ -409,7 +409,7 @@ def test_resume_falls_back_to_the_checkpoint_before_and_says_so(
     assert results(run.path) == undisturbed
 
 
-def test_where_no_checkpoint_is_whole_it_says_why_and_leaves_all_as_it_is(
+def test_a_run_without_a_valid_checkpoint_reports_why_and_is_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with stopped_at(33):

@@ -1,4 +1,4 @@
-"""Runs that version 0.2 began, whose checkpoints have format 2, are resumed."""
+"""Runs of version 0.2, whose checkpoints have format 2, are resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sparl
 from resuming import results, stopped_at
 from sparl.cli import main
 from sparl.training.checkpoint import MANIFEST, STATE, _own_digest
-from sparl.training.checkpoint_format_2 import _COLUMNS
+from sparl.training.checkpoint_format_2 import _COLUMNS, _ROWS
 from sparl.training.tensors import digest, pack
 
 FIELDS = {
@@ -28,7 +28,7 @@ def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
 
     Args:
         checkpoint: its folder.
-        first: a number to put in the place of the first one.
+        first: a number that replaces the first one.
     """
     state, rows = {}, 0
     by_owner: dict[str, list[np.ndarray]] = {}
@@ -43,7 +43,7 @@ def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
             table = np.array(columns, np.float64).T.reshape(-1, len(_COLUMNS)).copy()
             if first is not None:
                 table.reshape(-1)[0] = first
-            state[f"{owner}evolutions"] = table
+            state[f"{owner}{_ROWS}"] = table
             rows += len(table)
     data = pack(state)
     (checkpoint / STATE).write_bytes(data)
@@ -63,7 +63,9 @@ def stopped(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_resumes_bit_for_bit(stopped: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_checkpoint_of_format_2_resumes_bit_for_bit(
+    stopped: Path, tmp_path: Path
+) -> None:
     sparl.train("DS-TD3", run_dir=str(tmp_path / "whole"), **FIELDS)
     assert rewrite(stopped / "checkpoint-190") > 0
     sparl.resume(stopped, quiet=True)
@@ -71,11 +73,11 @@ def test_it_resumes_bit_for_bit(stopped: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [-1.0, 1e300])
-def test_a_number_that_cannot_be_is_rejected(
+def test_an_invalid_number_is_rejected(
     stopped: Path, value: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rewrite(stopped / "checkpoint-190", first=value)
     assert main(["resume", str(stopped)]) != 0
-    assert "checkpoint-190/manifest.json: cannot be used (ValueError: evolutions holds" in (
+    assert f"checkpoint-190/manifest.json: cannot be used (ValueError: {_ROWS} holds" in (
         capsys.readouterr().err
     )

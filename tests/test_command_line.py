@@ -60,10 +60,10 @@ def error_line(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str
     return error
 
 
-# ------------------------------------------------------------------ a run and what it leaves
+# ------------------------------------------------------------------ a run and its files
 
 
-def test_run_folder_holds_everything(finished_run: Path) -> None:
+def test_a_run_folder_contains_all_documented_files(finished_run: Path) -> None:
     config = tomllib.loads((finished_run / "config.toml").read_text())
     assert config["hidden"] == [16, 16]
     assert config["actor_densities"] == [0.5, 0.5, 1.0]
@@ -104,7 +104,7 @@ def test_run_folder_holds_everything(finished_run: Path) -> None:
     assert run["peak_memory_bytes"] > 1e7
 
 
-def test_degrees_at_the_start_and_at_the_end(finished_run: Path) -> None:
+def test_degrees_are_recorded_at_the_start_and_at_the_end(finished_run: Path) -> None:
     degrees = json.loads((finished_run / "degrees.json").read_text())
     arrays = safetensors.numpy.load_file(finished_run / "agent.safetensors")
     for network, members in (("actor", 1), ("critics", 2)):
@@ -121,10 +121,10 @@ def test_degrees_at_the_start_and_at_the_end(finished_run: Path) -> None:
             assert end[member][layer]["out"] == counts.tolist()
 
 
-def test_machine_knows_the_commit_of_a_checkout(
+def test_the_commit_of_a_checkout_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """And that what is done to the files later is not what runs."""
+    """The commit is read once per process, so that later commits are not recorded."""
 
     def commit() -> str:
         machine.commit.cache_clear()
@@ -161,7 +161,7 @@ def test_agent_file_holds_patterns_weights_targets_and_both_critics(finished_run
                 assert (np.diff(positions) > 0).all()
                 online = prefix.replace("_target", "")
                 assert positions.size <= arrays[f"{online}.positions"].size
-    # The actor's file, by hand: a dense product with what it says gives the agent's actions.
+    # A dense product with the arrays of the file gives the agent's actions.
     x = np.linspace(-1, 1, 3, dtype=np.float32)
     y = x.astype(np.float64)
     for layer, (n_in, n_out) in enumerate([(3, 16), (16, 16), (16, 1)]):
@@ -198,7 +198,9 @@ def test_evaluate_gives_the_returns_of_the_end_of_training(
     assert json.loads(capsys.readouterr().out)["returns"] != result["returns"][:1]
 
 
-def test_same_seed_same_run_whatever_the_threads(finished_run: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_run_for_any_number_of_threads(
+    finished_run: Path, tmp_path: Path
+) -> None:
     again, other = tmp_path / "again", tmp_path / "other"
     train = ["train", "--method", "DS-TD3", *SMALL]
     assert main([*train, "--threads", "2", "--run-dir", str(again)]) == 0
@@ -226,11 +228,11 @@ def test_python_train_stops_early_as_a_prefix_of_the_longer_run(
     )  # fmt: skip
     whole = [(int(r["env_step"]), float(r["mean"])) for r in rows(finished_run / "evaluations.csv")]
     assert list(run.evaluations[:2]) == whole[:2]
-    assert run.evaluations[-1][0] == 150  # what is saved has been evaluated
+    assert run.evaluations[-1][0] == 150  # the saved agent was evaluated
     assert run.final_return == run.evaluations[-1][1]
 
 
-def test_progress_shows_what_was_promised(
+def test_progress_shows_the_documented_values(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["train", "--method", "DS-TD3", *SMALL, "--run-dir", str(tmp_path / "r")]) == 0
@@ -294,7 +296,7 @@ PAPERS_LINES: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("line", "method", "fields"), PAPERS_LINES)
-def test_papers_command_lines_set_the_method_and_these_fields_alone(
+def test_the_papers_command_lines_set_only_the_method_and_these_fields(
     line: str, method: str, fields: dict[str, Any]
 ) -> None:
     words = line.split()
@@ -363,7 +365,7 @@ def test_sparls_spelling_of_a_sparsity_needs_no_method() -> None:
         ("--method SS-TD3 --delta 100", "topology of SS-TD3 never changes"),
     ],
 )
-def test_released_flags_without_an_equivalent_say_what_to_use(
+def test_released_flags_without_an_equivalent_name_the_replacement(
     words: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert says in error_line(capsys, 2, "train", *words.split())
@@ -479,12 +481,12 @@ def test_a_module_registers_environments_for_a_command(
     assert main(["--import", a_module, *train, "--run-dir", "r"]) == 0
     assert "again: sparl --import its_module evaluate r\n" in capsys.readouterr().out
     assert sys.path == before
-    with pytest.raises(ModuleNotFoundError):  # the folder was searched for that import alone
+    with pytest.raises(ModuleNotFoundError):  # the folder was searched for that import only
         importlib.import_module("later")
     assert main(["--import=its_helper", "--import", a_module, "evaluate", "r"]) == 0
 
 
-def test_a_study_imports_it_for_every_run(
+def test_a_study_imports_the_module_for_every_run(
     a_module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "study.toml").write_text(
@@ -508,7 +510,7 @@ def test_a_study_imports_it_for_every_run(
         (["--import", "exits", "info"], "--import exits: cannot be imported (SystemExit: 0)"),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_one_line(
+def test_a_module_that_cannot_be_imported_is_reported_in_one_line(
     words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -563,7 +565,7 @@ def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-def test_output_that_cannot_be_written_is_one_line_and_does_not_end_a_training(
+def test_output_that_cannot_be_written_is_reported_in_one_line_and_does_not_end_a_training(
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
@@ -665,7 +667,7 @@ def test_a_wrong_command_line_is_explained_in_one_line(
 def test_files_of_another_kind_are_rejected_with_the_expected_kind(
     finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A file that is named in place of another one."""
+    """A file of another kind than the command expects."""
     config = finished_run / "config.toml"
     error = error_line(capsys, 2, "train", "--config", str(finished_run))
     assert f"{finished_run} is a folder, must be a TOML file; did you mean {config}?" in error
@@ -709,7 +711,9 @@ def test_a_folder_with_a_run_is_rejected_unless_overwritten(
     assert len(rows(run / "evaluations.csv")) == 4
 
 
-def test_bad_places_for_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_unusable_run_folders_are_rejected(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     file = tmp_path / "file"
     file.touch()
     assert "is a file" in error_line(capsys, 2, "train", *SMALL, "--run-dir", str(file))
@@ -772,9 +776,7 @@ def test_diverging_training_stops_with_exit_code_5(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_keeps_what_was_evaluated(
-    tmp_path: Path, number: signal.Signals, code: int
-) -> None:
+def test_a_signal_keeps_the_evaluations(tmp_path: Path, number: signal.Signals, code: int) -> None:
     run = tmp_path / "run"
     words = ["train", *SMALL, "--run-dir", str(run), "--steps", "10_000_000"]
     evaluations = run / "evaluations.csv"
@@ -819,7 +821,9 @@ def test_cost_prints_the_papers_numbers(capsys: pytest.CaptureFixture[str]) -> N
     assert result["flops"]["paper"]["ratio"] == pytest.approx(0.4918, abs=5e-5)
 
 
-def test_info_and_methods(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_and_methods_print_their_tables(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["info", "--json"]) == 0
     assert "portable" in json.loads(capsys.readouterr().out)["instruction_sets"]
     assert main(["info", str(finished_run)]) == 0
@@ -849,8 +853,8 @@ def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
     assert "Traceback" not in wrong.stderr
 
 
-def test_ctrl_c_while_the_command_line_is_loaded_is_one_line(tmp_path: Path) -> None:
-    """A library that it loads makes something else of KeyboardInterrupt."""
+def test_ctrl_c_while_the_command_line_is_loaded_prints_one_line(tmp_path: Path) -> None:
+    """A library that the command loads replaces KeyboardInterrupt by another exception."""
     (tmp_path / "tyro.py").write_text(
         "import signal\n"
         "try:\n    signal.raise_signal(signal.SIGINT)\n"
@@ -871,7 +875,7 @@ def test_core_imports_no_other_framework() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_tensorboard_that_is_not_installed_is_one_line(
+def test_a_missing_tensorboard_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sparl.training.tensorboard.find_spec", lambda _: None)

@@ -1,4 +1,4 @@
-"""What a run says of its speed and of the time left."""
+"""The speed and the remaining time that a run prints."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_speed_is_that_of_late_and_the_time_left_waits_for_the_warm_up(
         if env_step % 1_000 == 0:
             seen[env_step] = evaluate(env_step)
         console.stepped(env_step)
-    assert 155 <= int(seen[1_000][0]) <= 167  # 6 s, the evaluation among them
+    assert 155 <= int(seen[1_000][0]) <= 167  # 6 s, including the evaluation
     assert seen[1_000][1] == "-:--"
     assert seen[2_000] == ("-", "-:--")
     for env_step in range(3_000, 20_001, 1_000):
@@ -59,7 +59,9 @@ def test_a_resumed_run_does_not_count_earlier_steps(
     assert "    100 steps/s     1:30 left" in capsys.readouterr().out
 
 
-def test_what_looks_like_markup_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """Folders may be called anything."""
+def test_text_that_looks_like_markup_is_printed_unchanged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The name of a folder can contain any character."""
     PlainConsole().print("runs/[t]1 [/x] :warning: of 1,000")
     assert capsys.readouterr().out == "runs/[t]1 [/x] :warning: of 1,000\n"

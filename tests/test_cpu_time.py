@@ -1,4 +1,4 @@
-"""CPU time: what is counted, and how it is kept over a run that is stopped and resumed."""
+"""CPU time: what it includes, and how a resumed run continues it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
 
 
 def compute(seconds: float) -> None:
-    """Use so much CPU time on this thread."""
+    """Use this much CPU time on this thread."""
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass
@@ -56,7 +56,7 @@ def test_evaluations_and_run_record_cpu_time(tmp_path: Path) -> None:
     assert 0 < cpu[0] < cpu[-1] <= json.loads((run / "run.json").read_text())["cpu_seconds"]
 
 
-def test_cpu_time_continues_where_the_checkpoint_was(
+def test_cpu_time_continues_from_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = {"now": 500.0}

@@ -30,7 +30,7 @@ SIZES = {
 
 
 def build(method: str, env: str, **fields: Any) -> Architecture:
-    """A method's layers; the configuration must be one that the command line accepts."""
+    """Return a method's layers; the command line must accept the configuration."""
     config = preset(method, env, **fields)
     check(config)
     return architecture(config, *SIZES[env])
@@ -96,7 +96,7 @@ def test_ant_and_humanoid_keep_their_density_at_every_observation_size(
     )
 
 
-def test_an_environment_of_no_paper_has_half_of_its_hidden_connections() -> None:
+def test_an_environment_outside_the_papers_has_half_of_its_hidden_connections() -> None:
     assert counts(build("DS-TD3", "Pendulum-v1")) == ([384, 32768, 256], [512, 32768, 256])
     deep = build("Static-TD3", "Pendulum-v1", hidden=(10, 20, 30))
     assert counts(deep) == ([15, 100, 300, 30], [20, 100, 300, 30])
@@ -127,7 +127,7 @@ def test_explicit_densities_are_taken_layer_by_layer() -> None:
 
 @pytest.mark.parametrize("env", ["HalfCheetah-v3", "Ant-v5", "Pendulum-v1"])
 def test_lambdas_that_are_given_are_never_ignored(env: str) -> None:
-    """Also where the preset itself works with densities."""
+    """Lambdas also replace the densities of a preset."""
     n_obs, n_act = SIZES[env]
     assert counts(build("DS-TD3", env, lambda_1=1.0, lambda_2=3.0)) == (
         [n_obs + 256, 3 * 512, 256 * n_act],
@@ -160,17 +160,20 @@ def test_a_sparsity_is_met_exactly_with_a_dense_output(env: str, sparsity: float
 
 
 def test_a_layer_that_would_exceed_its_size_is_full_and_the_factor_solved_again() -> None:
-    """Humanoid at 10 %: 149,530 - 4,352 hidden; the factor 2.04 of (38,552, 32,768) is too much."""
+    """Humanoid at 10 %: 149,530 - 4,352 hidden; 2.04 times (38,552, 32,768) exceeds a layer."""
     nets = build("DS-TD3", "Humanoid-v3", actor_sparsity=0.1)
     assert counts(nets)[0] == [145_178 - 65_536, 65_536, 4352]
     assert scaled([(2, 5), (10, 10)], [10, 20], 60) == [10, 50]
     assert scaled([(2, 5), (3, 4), (10, 10)], [10, 10, 10], 100) == [10, 12, 78]
     assert scaled([(2, 5), (10, 10)], [1, 2], 9) == [3, 6]
-    assert scaled([(2, 5), (10, 10)], [1, 1], 5) == [3, 2]  # 2.5 each: the largest gives way
+    assert scaled([(2, 5), (10, 10)], [1, 1], 5) == [
+        3,
+        2,
+    ]  # 2.5 each: the largest layer is rounded down
 
 
-def test_lambdas_are_scaled_before_they_are_cut_to_what_a_layer_holds() -> None:
-    """One factor on both lambdas, and what is called dense is dense.
+def test_lambdas_are_scaled_before_they_are_limited_to_the_size_of_a_layer() -> None:
+    """One factor scales both lambdas, and only full layers are called dense.
 
     lambda_1 = 1000 asks for 273,000, lambda_2 = 64 for 32,768; the actor's hidden layers get
     7,142 - 1,536 = 5,606. At that factor the first is over its 4,352.
@@ -198,11 +201,11 @@ def test_scaling_is_exact_and_by_one_factor(data: st.DataObject) -> None:
         return [min(factor * w, size) for w, size in zip(wanted, sizes, strict=True)]
 
     low, high = 0.0, 1e6
-    for _ in range(100):  # the factor at which the total is met
+    for _ in range(100):  # bisect for the factor that gives the total
         middle = (low + high) / 2
         low, high = (middle, high) if sum(at(middle)) < total else (low, middle)
     for n, ideal in zip(result, at(high), strict=True):
-        assert abs(n - ideal) <= 0.5 * len(shapes) + 0.5  # rounding, and what it leaves over
+        assert abs(n - ideal) <= 0.5 * len(shapes) + 0.5  # rounding and its remainder
     for impossible in (-1, sum(sizes) + 1):
         with pytest.raises(ValueError, match=f"{impossible} connections"):
             scaled(shapes, wanted, impossible)
@@ -234,7 +237,7 @@ def cheetah(method: str, **fields: Any) -> dict[str, Any]:
     return cost(preset(method, "HalfCheetah-v3", **fields), 17, 6)
 
 
-def test_the_costs_that_the_paper_prints() -> None:
+def test_costs_equal_those_in_the_paper() -> None:
     dense, sparse = cheetah("TD3"), cheetah("DS-TD3")
     assert (sparse["connections"], sparse["dense_connections"]) == (106_169, 214_784)
     assert dense["connections"] == dense["dense_connections"] == 214_784
@@ -287,7 +290,7 @@ def test_costs_grow_with_batch_steps_and_the_actors_rate() -> None:
     assert every["counted"]["sparse"] > base["counted"]["sparse"]
 
 
-def test_what_cost_reports() -> None:
+def test_cost_reports_plain_values_under_fixed_names() -> None:
     """Names that scripts read from `sparl cost --json`; plain values throughout."""
     result = cheetah("DS-TD3")
     assert json.loads(json.dumps(result)) == result
@@ -374,7 +377,7 @@ def test_lambdas_of_each_environment(task: str) -> None:
     assert dense.actor_densities is dense.critic_densities is None
 
 
-def test_methods_differ_in_topology_alone() -> None:
+def test_methods_differ_only_in_topology() -> None:
     """DS compares its three methods under equal settings."""
     configs = [asdict(preset(method, "HalfCheetah-v3")) for method in TOPOLOGY]
     differing = {
@@ -394,7 +397,7 @@ def test_fields_given_win_over_the_preset() -> None:
     assert isinstance(config, Config)
 
 
-def test_names_and_aliases() -> None:
+def test_methods_are_found_by_name_and_alias() -> None:
     assert set(METHODS) >= {"TD3", "Static-TD3", "DS-TD3"}
     assert preset("StaticSparseTD3", "Ant-v3") == preset("Static-TD3", "Ant-v3")
     for name, method in {**{n: n for n in METHODS}, **ALIASES}.items():

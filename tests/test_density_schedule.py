@@ -37,17 +37,17 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def schedules() -> Iterator[None]:
-    """Register the schedules as a user's module does, and forget them afterwards."""
+    """Register the schedules like a user's module, and unregister them afterwards."""
     before = dict(DENSITY_SCHEDULES)
 
     @density_schedule("linear_pruning")
     def prune(layer: LayerProgress) -> tuple[int, float]:
-        """To 40 % of the connections, along a line."""
+        """Decrease linearly to 40 % of the connections."""
         return round(layer.initial * (1 - 0.6 * layer.progress)), layer.fraction
 
     @density_schedule("linear_growth")
     def grow(layer: LayerProgress) -> tuple[int, float]:
-        """To every connection, along a line."""
+        """Increase linearly to all connections."""
         more = (layer.size - layer.initial) * layer.progress
         return layer.initial + round(more), layer.fraction
 
@@ -57,7 +57,7 @@ def schedules() -> Iterator[None]:
 
 
 def layers_of(run: Path, network: str = "actor") -> list[list[int]]:
-    """Connections of each layer of each member, from the agent's file."""
+    """Return the connections of each layer of each member, from the agent's file."""
     networks = json.loads((run / "agent.json").read_text())["networks"]
     return [[layer["connections"] for layer in member] for member in networks[network]]
 
@@ -87,13 +87,13 @@ def view(weights: list[float], size: int = 20) -> LayerView:
         (0.2, 10, 2, 2),  # as many as before
         (0.2, 9, 2, 1),
         (0.2, 8, 2, 0),
-        (0.2, 3, 7, 0),  # more must go than the fraction says
+        (0.2, 3, 7, 0),  # more must be dropped than the fraction gives
         (0.0, 0, 10, 0),
         (0.2, 14, 2, 6),
         (0.0, 20, 0, 10),  # until every connection exists
     ],
 )
-def test_a_layer_reaches_the_count_that_is_asked_for(
+def test_a_layer_reaches_the_requested_number_of_connections(
     fraction: float, wanted: int, dropped: int, grown: int
 ) -> None:
     layer = view([0.1 * (i + 1) for i in range(10)])
@@ -106,12 +106,12 @@ def test_a_layer_reaches_the_count_that_is_asked_for(
     assert new.connections == wanted
     assert proposal.dropped == dropped
     assert wanted == 10 - dropped + grown
-    # What stays is what is largest, whatever grew.
+    # The largest weights are kept, whatever grew.
     assert set(range(dropped, 10)) <= set(new.positions.tolist())
     assert proposal.returned == len(set(range(dropped)) & set(new.positions.tolist()))
 
 
-def test_dead_links_go_first_and_count_towards_what_must_go() -> None:
+def test_dead_links_are_dropped_first_and_count_towards_the_required_number() -> None:
     layer = view([0.0, 0.0, 0.0, 1.0, -2.0, 3.0, -4.0])
     method = TopologyMethod(drop_nearest_zero_of_each_sign, grow_random)
     proposal = propose(method, layer, 0.0, np.random.default_rng(0), 4)
@@ -134,7 +134,7 @@ def test_a_full_layer_is_pruned_if_it_should_be() -> None:
 
 
 @pytest.mark.parametrize("wanted", [-1, 21])
-def test_a_count_that_cannot_be_is_an_error(wanted: int) -> None:
+def test_an_invalid_number_of_connections_raises_an_error(wanted: int) -> None:
     method = TopologyMethod(drop_smallest, grow_random)
     message = rf"density schedule: returned {wanted} connections.*\[0, 20\]"
     with pytest.raises(RuntimeError, match=message):
@@ -207,7 +207,7 @@ def test_training_grows_a_layer_to_every_connection(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["DS-TD3", "RLx2-SAC"])
 @pytest.mark.parametrize("schedule", ["linear_pruning", "linear_growth"])
 def test_a_run_resumes_bit_for_bit(method: str, schedule: str, tmp_path: Path) -> None:
-    """It stops between topology updates, with lines of topology.csv that are not written yet."""
+    """Stop between topology updates, while lines of topology.csv are still in memory."""
     fields = {**SMALL, "env": "Hopper-v5", "density_schedule": schedule}
     sparl.train(method, run_dir=str(tmp_path / "whole"), **fields)
     with stopped_at(207):

@@ -29,7 +29,7 @@ NAME = b"r\xc3\xa9 '\xff"  # e with an accent in UTF-8, a quote, and a byte that
 
 
 def run_sparl(locale: dict[str, str], folder: Path, *words: str | bytes) -> bytes:
-    """What a command prints; it must succeed."""
+    """Return the output of a command, which must succeed."""
     done = subprocess.run(
         [sys.executable, "-m", "sparl", *words], cwd=folder, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **locale},

@@ -1,4 +1,4 @@
-"""Any Gymnasium task with flat Boxes works, in its own units; anything else is refused clearly."""
+"""Any Gymnasium task with flat Boxes works, in its own units; others raise a clear error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparl.training.interrupt import stop_on_signal
 
 
 class Toy(gymnasium.Env[Any, Any]):
-    """Returns what it is told to; remembers the action it got."""
+    """Returns the given values; records the action that it received."""
 
     observation_space = Box(-np.inf, np.inf, (3,), np.float64)
     action_space: Any = Box(np.array([-1.0, 0.0]), np.array([3.0, 0.5]), dtype=np.float64)
@@ -113,7 +113,7 @@ def test_contact_forces_are_zero_unless_live(task: str) -> None:
         ({"observation_space": Dict({"x": Box(0, 1, (4,))})}, "observation is Dict"),
     ],
 )
-def test_other_spaces_are_refused_with_what_is_supported(
+def test_unsupported_spaces_are_rejected_with_the_supported_ones(
     toy: str, monkeypatch: pytest.MonkeyPatch, spaces: dict[str, Any], what: str
 ) -> None:
     with_spaces(monkeypatch, **spaces)
@@ -139,14 +139,14 @@ def test_unknown_environment_offers_the_nearest() -> None:
         Environment("HalfCheeta-v5")
 
 
-def test_an_id_without_its_version_is_refused(toy: str) -> None:
-    """It would mean another environment with another Gymnasium."""
+def test_an_id_without_its_version_is_rejected(toy: str) -> None:
+    """Such an id would select another environment in another version of Gymnasium."""
     for env_id, meant in (("Toy", toy), ("HalfCheetah", "HalfCheetah-v5")):
         with pytest.raises(UsageError, match=f"{env_id} has no version; did you mean {meant}"):
             Environment(env_id)
 
 
-def test_an_id_that_has_no_version_or_names_an_imported_module_is_taken() -> None:
+def test_an_unversioned_id_and_an_id_of_an_imported_module_are_accepted() -> None:
     gymnasium.register("Unversioned", Toy, max_episode_steps=20)
     try:
         assert Environment("Unversioned").n_obs == 3
@@ -157,7 +157,7 @@ def test_an_id_that_has_no_version_or_names_an_imported_module_is_taken() -> Non
 
 
 class Interrupted(Toy):
-    """Ctrl-C is pressed while it is made, and it makes of that what an extension module does."""
+    """Receives Ctrl-C while it is created, and replaces it by another exception."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ def test_a_bad_step_names_environment_step_and_action(
         env.step(np.zeros(2, np.float32))
 
 
-def test_an_array_that_the_environment_uses_again_does_not_change_ours(toy: str) -> None:
+def test_an_array_that_the_environment_reuses_does_not_change_stored_values(toy: str) -> None:
     env = Environment(toy)
     env.reset(seed=0)
     bare: Any = env.gym.unwrapped
@@ -249,7 +249,7 @@ def test_a_restored_episode_ends_at_its_time_limit(env_id: str) -> None:
         assert [each.step(action).truncated for _ in range(9)] == [False] * 8 + [True]
 
 
-def test_an_episode_ends_at_its_time_limit_whatever_a_wrapper_says() -> None:
+def test_an_episode_ends_at_its_time_limit_even_if_a_wrapper_hides_it() -> None:
     importlib.import_module("bad_environments")
     env = Environment("NeverEnds-v0")
     env.reset(seed=0)

@@ -1,4 +1,4 @@
-"""Evaluation: the same episodes, whatever else is played."""
+"""Evaluation: an episode does not depend on the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_episode_does_not_depend_on_the_others() -> None:
                 result = evaluator.evaluate(hop)
         return result
 
-    many = evaluation(13, seed=100)  # more than are played at once
+    many = evaluation(13, seed=100)  # more than run at the same time
     assert len(set(many.lengths)) > 3
     assert evaluation(13, seed=100, times=2) == many
     for episodes in (1, 2, 5):

@@ -18,7 +18,7 @@ AGENTS = sorted((REPOSITORY / "results" / "agents").glob("*/"))
 
 
 def run(name: str, folder: Path, *arguments: str) -> str:
-    """What an example prints."""
+    """Return the output of an example."""
     done = subprocess.run(
         [sys.executable, "-W", "error", REPOSITORY / "examples" / name, *arguments],
         cwd=folder, capture_output=True, text=True, check=False,
@@ -39,7 +39,7 @@ def test_own_topology_method(tmp_path: Path) -> None:
     with (path / "topology.csv").open() as file:
         updated = {row["network"] for row in csv.DictReader(file)}
     assert updated == {"actor", "critics"}
-    # Connections went to those inputs that had the fewest: none is without any.
+    # Connections grow at the inputs with the fewest, so every input has some.
     degrees = json.loads((path / "degrees.json").read_text())
     fewest = {when: min(degrees[when]["actor"][0][1]["out"]) for when in ("initial", "now")}
     assert fewest["now"] > fewest["initial"]
@@ -58,7 +58,7 @@ def test_own_loop_learns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda path: path.name)
-def test_shipped_agents_return_what_their_table_says(
+def test_shipped_agents_reach_the_returns_of_their_table(
     agent: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = (agent.parent / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""Exports: the constants' coding, the compiled C against the policy, refusals, sizes."""
+"""Exports: the constants' coding, the compiled C against the policy, rejections, sizes."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def compiled_actions(policy: Policy, observations: Array, tanh: Tanh = "tanhf") 
 # ------------------------------------------------------------------ coding
 
 
-def test_coding_by_hand() -> None:
-    pattern = Pattern(4, 3, np.array([1, 3, 8, 9, 11]))  # 1, 3 | none | 0, 1, 3
+def test_coding_equals_a_table_computed_by_hand() -> None:
+    pattern = Pattern(4, 3, np.array([1, 3, 8, 9, 11]))  # inputs 1, 3 | none | 0, 1, 3
     coded = CodedLayer.of(Layer(pattern, np.ones(5, np.float32), np.zeros(3, np.float32)))
     assert coded.counts is not None
     assert coded.gaps is not None
@@ -91,7 +91,7 @@ def test_sixteen_bits_only_where_eight_do_not_suffice() -> None:
     assert kind(600, range(600)) == "dense"
 
 
-def test_eight_bit_weights_by_hand() -> None:
+def test_eight_bit_weights_equal_those_computed_by_hand() -> None:
     pattern = Pattern(3, 2, np.array([0, 1, 2]))  # the second output has none
     weight = np.array([-2.54, 0.011, 1.27], np.float32)
     quantised = Layer(pattern, weight, np.zeros(2, np.float32)).quantised()
@@ -127,7 +127,7 @@ def test_compiled_c_gives_the_policys_actions(
     assert exported.distances(actions, observations).max() < TOLERANCE
 
 
-def test_built_in_tanh() -> None:
+def test_the_built_in_tanh_is_accurate() -> None:
     identity = Layer(Pattern.dense(1, 1), np.ones(1, np.float32), np.zeros(1, np.float32))
     x = np.linspace(-12, 12, 20_001, dtype=np.float32)[:, None]
     actions = compiled_actions(Policy([identity], -np.ones(1), np.ones(1)), x, "built-in")
@@ -265,11 +265,11 @@ def test_sizes_of_a_95_percent_sparse_actor() -> None:
     assert size == 3573 * 2 + (256 + 256 + 6) * 9 <= 12_000
 
 
-# ------------------------------------------------------------------ what the header says
+# ------------------------------------------------------------------ the header
 
 
 def described(env: str, **fields: Any) -> tuple[Environment, list[str]]:
-    """An environment, and what is said of it."""
+    """Return an environment and its description in the header."""
     environment = Environment(env, **fields)
     n_obs, n_act, scale = environment.n_obs, environment.n_act, environment.action_scale
     linear = layer(np.random.default_rng(0), n_obs, n_act, n_act)
@@ -369,7 +369,7 @@ def test_the_header_says_that_contact_forces_are_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("int8", [False, True])
-def test_whole_episodes_through_the_compiled_c(
+def test_the_compiled_c_plays_complete_episodes(
     run: Path, tmp_path: Path, int8: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--int8"] if int8 else []
@@ -424,7 +424,7 @@ def test_options_of_c_are_rejected_for_other_formats(
     assert "need --format c" in capsys.readouterr().err
 
 
-def test_plain_arrays(run: Path) -> None:
+def test_exported_arrays_give_the_policys_actions(run: Path) -> None:
     assert main(["export", str(run), "--format", "npz", "--name", "mine"]) == 0
     data = (run / "export" / "mine.npz").read_bytes()
     agent = sparl.load(run)
@@ -442,7 +442,7 @@ def test_names_must_be_c_names(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "'a-b' must be a C identifier" in capsys.readouterr().err
 
 
-def test_a_missing_extra_is_one_clear_line(
+def test_a_missing_extra_is_reported_in_one_line(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)

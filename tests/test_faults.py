@@ -1,8 +1,8 @@
-"""What can go wrong with a run, row by row, and what the user gets.
+"""Faults of a run, one section each, and the resulting messages and exit codes.
 
-Other rows are elsewhere: kills, signals and going on in test_resume.py and test_kill.py, disks that
+Other rows are elsewhere: kills, signals and resuming in test_resume.py and test_kill.py, disks that
 are full and files that are damaged in test_checkpoint_files.py, hostile files in
-test_hostile_files.py, studies beside failures in test_studies.py.
+test_hostile_files.py, failures within studies in test_studies.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hypothesis.extra import numpy as arrays
 import bad_environments as bad
 import children
 import sparl
-from children import hears, wait_until
+from children import has_handler, wait_until
 from resuming import results, stopped_at
 from sparl import _native
 from sparl.architecture import architecture
@@ -58,10 +58,10 @@ def flags(**fields: Any) -> list[str]:
 
 
 @pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command that must be refused with a code, in one line."""
+def error_line(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return a function that runs a command, expects an exit code and returns its one line."""
 
-    def refused(code: int, *words: str) -> str:
+    def error_line(code: int, *words: str) -> str:
         capsys.readouterr()
         assert main(words) == code
         said = capsys.readouterr().err
@@ -69,12 +69,12 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         assert said.startswith("sparl: ")
         return said
 
-    return refused
+    return error_line
 
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
-    """All that are made from now on."""
+    """All trainings that are created from now on."""
     made: list[Training] = []
     original = Training.__init__
 
@@ -91,11 +91,11 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
 
 
 @pytest.mark.parametrize(("name", "says"), [(n, says) for n, _, says in bad.STEPS + bad.RESETS])
-def test_a_bad_environment_is_named_and_nothing_of_it_is_learned(
-    name: str, says: str, tmp_path: Path, refused: Callable[..., str], trainings: list[Training]
+def test_an_invalid_environment_is_named_and_its_values_are_not_stored(
+    name: str, says: str, tmp_path: Path, error_line: Callable[..., str], trainings: list[Training]
 ) -> None:
     env, run = f"bad_environments:{name}-v0", tmp_path / "run"
-    said = refused(4, "train", "--env", env, "--run-dir", str(run), *flags())
+    said = error_line(4, "train", "--env", env, "--run-dir", str(run), *flags())
     assert f"environment {env}: " in said
     assert says in said
     assert re.search(r"; at step \d+ of episode \d+ after reset\(seed=\d+\)", said)
@@ -108,17 +108,17 @@ def test_a_bad_environment_is_named_and_nothing_of_it_is_learned(
         assert np.isfinite(values).all()
 
 
-def test_after_a_fault_the_run_goes_on_from_its_checkpoint(
-    tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+def test_after_a_fault_the_run_resumes_from_its_checkpoint(
+    tmp_path: Path, error_line: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--env", "bad_environments:Raises-v0", "--run-dir", str(tmp_path / "run")]
-    refused(4, "train", *words, *flags())
-    monkeypatch.setattr(bad, "AT", 10**6)  # it is mended
+    error_line(4, "train", *words, *flags())
+    monkeypatch.setattr(bad, "AT", 10**6)  # the environment is repaired
     run = sparl.resume(tmp_path / "run")
     assert [step for step, _ in run.evaluations] == [0, 40, 80, 90]
 
 
-def test_an_array_that_is_used_again_makes_no_difference(tmp_path: Path) -> None:
+def test_an_environment_may_reuse_its_arrays(tmp_path: Path) -> None:
     first, second = (
         sparl.train("TD3", f"bad_environments:{name}-v0", quiet=True,
                     run_dir=tmp_path / name, **FIELDS_OF_RUNS)
@@ -132,11 +132,13 @@ def test_an_environment_that_cannot_be_closed_loses_nothing(tmp_path: Path) -> N
     assert main(["train", *words, *flags()]) == 0
 
 
-def test_an_episode_without_end_is_refused_unless_it_is_given_one(
-    tmp_path: Path, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
+def test_an_episode_without_a_time_limit_is_rejected_unless_one_is_given(
+    tmp_path: Path, error_line: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--env", "bad_environments:NoLimit-v0", "--run-dir", str(tmp_path / "run"), *flags()]
-    assert "has no time limit; give one with --max-episode-steps N" in refused(2, "train", *words)
+    assert "has no time limit; give one with --max-episode-steps N" in error_line(
+        2, "train", *words
+    )
     assert main(["train", *words, "--max-episode-steps", "15"]) == 0
     note = "an episode of bad_environments:Forever-v0 may last 1,000,000,000 steps"
     assert note in Environment("bad_environments:Forever-v0").notes[0]
@@ -155,10 +157,10 @@ def test_an_evaluation_without_end_can_be_stopped(command: str, tmp_path: Path) 
     mark = tmp_path / "mark"
     environment = {"PYTHONPATH": str(Path(__file__).parent), "MARK": str(mark)}
     with children.sparl(*words, env=environment) as process:
-        wait_until(lambda: mark.exists() or process.poll() is not None)  # it plays
+        wait_until(lambda: mark.exists() or process.poll() is not None)  # an episode is running
         process.send_signal(signal.SIGINT)
         if command == "train":  # the first one waits for the evaluation's end
-            wait_until(lambda: not hears(process.pid, signal.SIGTERM))
+            wait_until(lambda: not has_handler(process.pid, signal.SIGTERM))
             process.send_signal(signal.SIGINT)
         assert "Traceback" not in process.communicate(timeout=60)[0]
     assert process.returncode in (130, -signal.SIGINT)
@@ -178,7 +180,7 @@ OBSERVATIONS = st.one_of(ANYTHING, st.lists(st.floats(width=32), min_size=3, max
 
 @given(st.one_of(ANYTHING, st.tuples(OBSERVATIONS, ANYTHING, ANYTHING, ANYTHING, st.just({}))))
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_whatever_a_step_returns_is_refused_or_sound(returned: Any) -> None:
+def test_any_value_returned_by_a_step_is_rejected_or_valid(returned: Any) -> None:
     environment = Environment("bad_environments:Good-v0")
     environment.reset(seed=0)
     environment.gym.unwrapped.step = lambda action: returned  # type: ignore[method-assign]
@@ -200,12 +202,12 @@ def test_whatever_a_step_returns_is_refused_or_sound(returned: Any) -> None:
     ("name", "what"),
     [*((n, "action") for n in bad.ACTIONS), *((n, "observation") for n in bad.OBSERVATIONS)],
 )
-def test_other_spaces_are_refused_at_the_start(
-    name: str, what: str, tmp_path: Path, refused: Callable[..., str]
+def test_unsupported_spaces_are_rejected_at_the_start(
+    name: str, what: str, tmp_path: Path, error_line: Callable[..., str]
 ) -> None:
     run = tmp_path / "run"
     env = f"bad_environments:{name}-v0"
-    said = refused(2, "train", "--env", env, "--run-dir", str(run), *flags())
+    said = error_line(2, "train", "--env", env, "--run-dir", str(run), *flags())
     assert f"environment {env}: {what} is " in said
     assert "supported: a flat Box observation (one axis) and a bounded Box action" in said
     assert not run.exists()
@@ -244,9 +246,9 @@ NUMBERS: list[tuple[str, str, Callable[[Training], None]]] = [
 
 @pytest.mark.parametrize("method", ["RigL-TD3", "RLx2-SAC"])
 def test_growth_by_a_gradient_that_is_not_finite_stops_the_run(
-    method: str, tmp_path: Path, refused: Callable[..., str]
+    method: str, tmp_path: Path, error_line: Callable[..., str]
 ) -> None:
-    said = refused(
+    said = error_line(
         5, "train", "--method", method, "--env", "bad_environments:Extreme-v0",
         "--run-dir", str(tmp_path / "run"), *flags(rewire_every_updates=1, n_step=1),
     )  # fmt: skip
@@ -256,9 +258,9 @@ def test_growth_by_a_gradient_that_is_not_finite_stops_the_run(
 
 @pytest.mark.parametrize(("method", "what", "poisoned"), NUMBERS)
 @pytest.mark.parametrize("at", [60, 90], ids=["in the middle", "at the end"])
-def test_what_is_not_finite_stops_the_run_within_an_update(
+def test_a_value_that_is_not_finite_stops_the_run_within_an_update(
     method: str, what: str, poisoned: Callable[[Training], None], at: int, tmp_path: Path,
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch,
+    error_line: Callable[..., str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if at == 90 and what in ("rewards", "alpha"):
         pytest.skip("no update comes after it")
@@ -272,7 +274,7 @@ def test_what_is_not_finite_stops_the_run_within_an_update(
     monkeypatch.setattr(Training, "step", step)
     run = tmp_path / "run"
     env = ("--env", "bad_environments:Good-v0")
-    said = refused(5, "train", "--method", method, *env, "--run-dir", str(run), *flags(seed=3))
+    said = error_line(5, "train", "--method", method, *env, "--run-dir", str(run), *flags(seed=3))
     steps = re.search(r"diverged at step (\d+) \(update \d+\): ", said)
     assert steps is not None, said
     assert int(steps[1]) in (at, at + 1)
@@ -292,7 +294,7 @@ def info(run: Path) -> str:
 
 
 def test_a_trained_agent_whose_weights_are_not_finite_is_named(
-    tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, error_line: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
     words = ["--env", "bad_environments:Good-v0", "--run-dir", str(run), *flags()]
@@ -305,30 +307,30 @@ def test_a_trained_agent_whose_weights_are_not_finite_is_named(
 
     monkeypatch.setattr(Training, "_check_finite", too_late)
     assert main(["train", *words]) == 0
-    assert "holds a value that is NaN or infinite" in refused(3, "evaluate", str(run))
+    assert "holds a value that is NaN or infinite" in error_line(3, "evaluate", str(run))
 
 
 # ----------------------- replay larger than memory
 
 
-def test_a_replay_that_does_not_fit_is_refused_with_one_that_does(
-    tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+def test_a_replay_that_exceeds_the_memory_is_rejected_with_a_capacity_that_fits(
+    tmp_path: Path, error_line: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assemble, "memory_bytes", lambda: 10_000_000)
     words = ["train", "--env", "bad_environments:Good-v0", "--run-dir", str(tmp_path / "run")]
     words += [*flags(), "--steps", "1_000_000", "--stop-at", "1_000_000"]
-    said = refused(6, *words)
+    said = error_line(6, *words)
     fits = re.search(r"--replay-capacity (\d+) would fit", said)
     assert fits is not None, said
     one_more = str(int(fits[1]) + 1)
-    refused(6, *words, "--replay-capacity", one_more)
+    error_line(6, *words, "--replay-capacity", one_more)
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(Training, "run", Training.close)
     monkeypatch.setattr("sparl.cli._exit_code", lambda run: 0)
     assert main([*words, "--replay-capacity", fits[1]]) == 0
 
 
-def test_memory_is_what_control_groups_and_ulimit_leave(tmp_path: Path) -> None:
+def test_available_memory_respects_control_groups_and_ulimit(tmp_path: Path) -> None:
     groups = tmp_path / "cgroup"
     groups.write_text("9:cpu:/\n5:memory:/job/1\n0::/user/session\n")
     for path, limit in {
@@ -352,7 +354,9 @@ def test_memory_is_what_control_groups_and_ulimit_leave(tmp_path: Path) -> None:
 # ----------------------- two processes on one run folder; read-only folder; path is a file
 
 
-def test_two_processes_on_one_run_folder(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_a_run_folder_in_use_by_another_process_is_rejected(
+    tmp_path: Path, error_line: Callable[..., str]
+) -> None:
     with stopped_at(33):
         run = sparl.train("TD3", "bad_environments:Good-v0", quiet=True,
                           run_dir=tmp_path / "run", **FIELDS_OF_RUNS).path  # fmt: skip
@@ -365,26 +369,28 @@ def test_two_processes_on_one_run_folder(tmp_path: Path, refused: Callable[..., 
         [*train, "--run-dir", str(run), "--resume", "auto"],
         [*train, "--run-dir", str(run), "--overwrite"],
     ):
-        assert f"run folder {run} is in use by another process" in refused(7, *words)
+        assert f"run folder {run} is in use by another process" in error_line(7, *words)
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
     folder.close()
     assert main(["resume", str(run)]) == 0
 
 
-def test_read_only_places_and_files_in_the_way(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_unwritable_run_folders_are_errors(tmp_path: Path, error_line: Callable[..., str]) -> None:
     words = ["train", "--env", "Pendulum-v1", *flags(), "--run-dir"]
     file = tmp_path / "file"
     file.write_text("mine")
-    assert f"run folder {file} is a file; choose another --run-dir" in refused(2, *words, str(file))
+    assert f"run folder {file} is a file; choose another --run-dir" in error_line(
+        2, *words, str(file)
+    )
     for place in (str(file / "below"), "/proc/sparl-run", "x" * 300):
-        assert "cannot be written: " in refused(2, *words, place)
-    assert "must not contain control characters" in refused(2, *words, "a\0b")
+        assert "cannot be written: " in error_line(2, *words, place)
+    assert "must not contain control characters" in error_line(2, *words, "a\0b")
     assert file.read_text() == "mine"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs users")
-def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
-    """In a process without rights, whoever runs the tests."""
+def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
+    """In a process without privileges, even if root runs the tests."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
     for parent in [closed, *closed.parents]:
@@ -392,7 +398,7 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
             parent.chmod(parent.stat().st_mode | 0o055)
     code = (
         "import os, sys\nfrom sparl.cli import main\n"
-        "assert main([*sys.argv[1:-1], os.devnull]) == 2\n"  # nothing is left to be imported
+        "assert main([*sys.argv[1:-1], os.devnull]) == 2\n"  # imports everything before
         "os.getuid() or os.setuid(65534)\nsys.exit(main(sys.argv[1:]))"
     )
     words = ["train", "--env", "Pendulum-v1", *flags(), "--run-dir"]
@@ -423,10 +429,10 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
         ("--run-dir", ["--run-dir needs a value"]),
     ],
 )  # fmt: skip
-def test_malformed_values_are_refused_all_at_once(
-    words: str, says: list[str], refused: Callable[..., str]
+def test_all_malformed_values_are_reported_at_once(
+    words: str, says: list[str], error_line: Callable[..., str]
 ) -> None:
-    said = refused(2, "train", *words.split())
+    said = error_line(2, "train", *words.split())
     assert [text for text in says if text not in said] == []
 
 
@@ -446,19 +452,19 @@ def test_malformed_values_are_refused_all_at_once(
         ("unset = ['steps']", ["unset is ['steps'], must be names"]),
     ],
 )  # fmt: skip
-def test_malformed_files_are_refused_all_at_once(
-    content: str, says: list[str], tmp_path: Path, refused: Callable[..., str]
+def test_all_errors_of_malformed_files_are_reported_at_once(
+    content: str, says: list[str], tmp_path: Path, error_line: Callable[..., str]
 ) -> None:
     file = tmp_path / "config.toml"
     file.write_text(content)
-    said = refused(2, "train", "--config", str(file))
+    said = error_line(2, "train", "--config", str(file))
     assert str(file) in said
     assert [text for text in says if text not in said] == []
-    refused(2, "study", "run", str(file))
+    error_line(2, "study", "run", str(file))
 
 
-def test_a_complaint_is_one_line_of_a_bearable_length(refused: Callable[..., str]) -> None:
-    said = refused(2, "train", "--method", "\x1b[31m\n" + 9000 * "y")
+def test_an_error_message_is_one_line_of_limited_length(error_line: Callable[..., str]) -> None:
+    said = error_line(2, "train", "--method", "\x1b[31m\n" + 9000 * "y")
     assert len(said) < 4000
     assert "unknown method '\\x1b[31m\\n" in said
 
@@ -476,7 +482,7 @@ VALUES = st.one_of(
     st.dictionaries(st.sampled_from([*FIELDS, "gama", "lambda3"]), VALUES, max_size=6),
 )
 @settings(deadline=None, max_examples=300)
-def test_whatever_a_configuration_says_is_refused_or_can_be_planned(
+def test_any_configuration_is_rejected_or_can_be_planned(
     method: str, fields: dict[str, Any]
 ) -> None:
     fields = {k: v for k, v in fields.items() if k not in ("method", "env")}
@@ -503,9 +509,7 @@ def test_whatever_a_configuration_says_is_refused_or_can_be_planned(
 @settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_whatever_stands_in_a_file_is_refused_or_read(
-    tmp_path: Path, fields: dict[str, Any]
-) -> None:
+def test_any_file_content_is_rejected_or_read(tmp_path: Path, fields: dict[str, Any]) -> None:
     from sparl.arguments import parse_config
 
     file = tmp_path / "config.toml"
@@ -532,10 +536,10 @@ def test_durations_do_not_follow_a_clock_that_is_set(
     assert 0 <= seconds[0] <= seconds[1] <= seconds[-1] <= run.seconds < 600
 
 
-# ----------------------- last line of a metrics file cut off
+# ----------------------- last line of a metrics file truncated
 
 
-def test_a_line_that_was_cut_off_is_left_out_and_written_again(
+def test_a_truncated_line_is_omitted_and_written_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fields = {"quiet": True, **FIELDS_OF_RUNS}
@@ -566,7 +570,7 @@ def _isa() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("what", ["instruction_set", "numpy", "mujoco"])
-def test_on_another_machine_it_goes_on_and_is_marked(
+def test_a_run_resumed_on_another_machine_is_marked(
     what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with stopped_at(33):
@@ -590,10 +594,10 @@ def test_on_another_machine_it_goes_on_and_is_marked(
     assert about["continued"] == [{"env_step": 33, "not_exact_because": [because]}]
 
 
-# ----------------------- one run of a study fails for ever
+# ----------------------- one run of a study always fails
 
 
-def test_a_run_that_fails_for_ever_leaves_the_others_and_is_never_averaged_over(
+def test_a_run_that_always_fails_does_not_affect_the_others_and_is_not_averaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))

@@ -10,7 +10,7 @@ import pytest
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
-def test_damaged_and_hostile_files_are_refused_or_fit_for_use() -> None:
+def test_damaged_and_hostile_files_are_rejected_or_usable() -> None:
     """Whatever was ever found, and some hundred cases more; in a process of bounded memory."""
     fuzzer = Path(__file__).parent / "fuzz" / "loaders.py"
     words = [sys.executable, str(fuzzer), "--cases", "250", "--seconds", "280"]

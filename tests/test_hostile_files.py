@@ -1,4 +1,4 @@
-"""Files that were made to hurt: refused with exit code 3, before anything is allocated for them."""
+"""Hostile files are rejected with exit code 3, before any memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Tree = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped: it has an agent and a checkpoint."""
+    """A stopped run with an agent and a checkpoint."""
     path = tmp_path_factory.mktemp("runs") / "run"
     with stopped_at(37):
         sparl.train("DS-TD3", "Hopper-v5", run_dir=path, **FIELDS)
@@ -39,7 +39,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(stopped: Path, tmp_path: Path) -> Path:
-    """A copy of it to harm."""
+    """A copy of the run to damage."""
     shutil.copytree(stopped, tmp_path / "run")
     return tmp_path / "run"
 
@@ -49,7 +49,7 @@ def sha256(data: bytes) -> str:
 
 
 def sign_agent(run: Path, change: Callable[[Tree], object] = lambda manifest: None) -> None:
-    """Let agent.json fit the file beside it, and change it."""
+    """Make agent.json match its agent.safetensors, and change it."""
     manifest = json.loads((run / "agent.json").read_text())
     data = (run / "agent.safetensors").read_bytes()
     manifest["file"] |= {"bytes": len(data), "sha256": sha256(data)}
@@ -58,7 +58,7 @@ def sign_agent(run: Path, change: Callable[[Tree], object] = lambda manifest: No
 
 
 def sign_checkpoint(run: Path, change: Callable[[Tree], object] = lambda manifest: None) -> None:
-    """The same for the checkpoint."""
+    """Make the manifest match the checkpoint's files, and change it."""
     path = run / CHECKPOINT / "manifest.json"
     manifest = json.loads(path.read_text())
     data = (run / CHECKPOINT / "state.safetensors").read_bytes()
@@ -117,7 +117,7 @@ HEADERS: list[Callable[[Tree], object]] = [
 ]  # fmt: skip
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: str, code: int = 3) -> str:
+def rejection(capsys: pytest.CaptureFixture[str], *words: str, code: int = 3) -> str:
     capsys.readouterr()
     assert main(words) == code
     said = capsys.readouterr().err
@@ -127,7 +127,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str, code: int = 3) -> s
 
 
 def commands(run: Path, place: str) -> list[list[str]]:
-    """All that reads it."""
+    """Return the commands that read the run."""
     if place == "checkpoint":
         return [["resume", str(run)]]
     out = str(run / "out")
@@ -136,7 +136,7 @@ def commands(run: Path, place: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("change", HEADERS, ids=lambda change: change.__name__)
-def test_headers_that_lie_are_refused(
+def test_headers_with_false_values_are_rejected(
     place: str, change: Callable[[Tree], object], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, sign = PLACES[place]
@@ -144,7 +144,7 @@ def test_headers_that_lie_are_refused(
     file.write_bytes(with_header(file.read_bytes(), change))
     sign(run)
     for words in commands(run, place):
-        assert str(file) in refused(capsys, *words)
+        assert str(file) in rejection(capsys, *words)
     assert not (run / "out").exists()
 
 
@@ -156,21 +156,21 @@ def test_headers_that_lie_are_refused(
      (200_000).to_bytes(8, "little") + b"[" * 200_000, (4).to_bytes(8, "little") + b"null",
      (6).to_bytes(8, "little") + b'{"":1}', b"PK\x03\x04" + bytes(100), b"\x80\x04K\x01." * 9],
 )  # fmt: skip
-def test_what_is_no_safetensors_file_is_refused(
+def test_a_file_that_is_not_in_safetensors_format_is_rejected(
     place: str, data: bytes, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, sign = PLACES[place]
     (run / name).write_bytes(data)
     sign(run)
     for words in commands(run, place):
-        assert str(run / name) in refused(capsys, *words)
+        assert str(run / name) in rejection(capsys, *words)
 
 
 @pytest.mark.parametrize(
     "positions", [[0, 1, 2, 3, 10**6], [3, 2], [1, 1], [-1, 0], [0, 2**62]], ids=str
 )
 @pytest.mark.parametrize("place", PLACES)
-def test_patterns_that_lie_are_refused_before_the_engine_sees_them(
+def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
     place: str, positions: list[int], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, sign = PLACES[place]
@@ -184,7 +184,7 @@ def test_patterns_that_lie_are_refused_before_the_engine_sees_them(
     (run / name).write_bytes(safetensors.numpy.save(arrays))
     sign(run)
     for words in commands(run, place):
-        assert "ascend strictly within [0, " in refused(capsys, *words)
+        assert "ascend strictly within [0, " in rejection(capsys, *words)
 
 
 @pytest.mark.parametrize(
@@ -204,12 +204,12 @@ def test_patterns_that_lie_are_refused_before_the_engine_sees_them(
         (lambda m: m.pop("policy"), "cannot be read"),
     ],
 )
-def test_an_agents_manifest_that_lies_is_refused(
+def test_an_agent_manifest_with_false_values_is_rejected(
     change: Callable[[Tree], object], says: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sign_agent(run, change)
     for words in commands(run, "agent"):
-        assert says in refused(capsys, *words)
+        assert says in rejection(capsys, *words)
 
 
 @pytest.mark.parametrize(
@@ -232,22 +232,22 @@ def test_an_agents_manifest_that_lies_is_refused(
                                                     "topology.csv": 0}), "at the checkpoint"),
     ],
 )  # fmt: skip
-def test_a_checkpoints_manifest_that_lies_is_refused(
+def test_a_checkpoint_manifest_with_false_values_is_rejected(
     change: Callable[[Tree], object], says: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sign_checkpoint(run, change)
-    assert says in refused(capsys, "resume", str(run))
-    assert main(["info", str(run)]) == 0  # it still says what there is
+    assert says in rejection(capsys, "resume", str(run))
+    assert main(["info", str(run)]) == 0  # it still describes the run
 
 
-def test_an_agent_for_another_environment_is_refused(
+def test_an_agent_for_another_environment_is_rejected(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = run / "config.toml"
     config.write_text(config.read_text().replace("Hopper-v5", "Walker2d-v5"))
-    said = refused(capsys, "evaluate", str(run), code=2)
+    said = rejection(capsys, "evaluate", str(run), code=2)
     assert "has 11 observations and 3 actions, Walker2d-v5 has 17 and 6" in said
-    said = refused(capsys, "resume", str(run))
+    said = rejection(capsys, "resume", str(run))
     assert "actor/member0.layer0.positions is I64 [44], must be int64 [68]" in said
 
 
@@ -257,7 +257,7 @@ def test_an_agent_for_another_environment_is_refused(
              "config.toml"],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_links_pipes_and_folders_in_a_files_place_are_refused(
+def test_links_pipes_and_folders_instead_of_a_file_are_rejected(
     name: str, kind: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place, elsewhere = run / name, run.parent / "elsewhere"
@@ -271,7 +271,7 @@ def test_links_pipes_and_folders_in_a_files_place_are_refused(
     else:
         place.mkdir()
     command = {"a": "evaluate", "c": "resume", "r": "resume", "e": "info"}[name[0]]
-    said = refused(capsys, command, str(run))
+    said = rejection(capsys, command, str(run))
     assert str(place) in said or f"{run}: no run here (no {name})" in said
 
 
@@ -283,7 +283,7 @@ def test_links_pipes_and_folders_in_a_files_place_are_refused(
      b"a,b\n" + b"1," * 100_000 + b"\n"],
     ids=range(11),
 )  # fmt: skip
-def test_whatever_reads_a_damaged_run_says_so_in_one_line(
+def test_every_command_reports_a_damaged_run_in_one_line(
     name: str, content: bytes, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / name).write_bytes(content)
@@ -302,14 +302,14 @@ def test_whatever_reads_a_damaged_run_says_so_in_one_line(
         assert said.count("\n") == (code != 0), said
         if words[0] == "info" and name in ("config.toml", "run.json"):
             assert "; restore the file from a copy, or train the run again" in said
-        if before != content:  # a run that went on
+        if before != content:  # a resumed run
             (run / name).write_bytes(content)
 
 
 LIMITED = """
 import resource, sys
 from sparl.cli import main
-assert main(["evaluate", sys.argv[2], "--episodes", "1"]) == 0  # all is loaded
+assert main(["evaluate", sys.argv[2], "--episodes", "1"]) == 0  # all modules are loaded
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
@@ -320,7 +320,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) // 1024)
 
 
 def bomb(run: Path, name: str) -> None:
-    """Files of terabytes, as they say; they take no room on the disk."""
+    """Files that claim to have terabytes, without using disk space."""
     size = 1 << 42
     for file in ("agent.safetensors", f"{CHECKPOINT}/state.safetensors"):
         if name == "long files":
@@ -346,7 +346,7 @@ def bomb(run: Path, name: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
 @pytest.mark.parametrize("name", ["long files", "long headers", "many arrays", "huge shapes"])
-def test_a_refusal_takes_no_memory(name: str, run: Path, stopped: Path) -> None:
+def test_rejecting_a_file_takes_no_memory(name: str, run: Path, stopped: Path) -> None:
     bomb(run, name)
     done = subprocess.run([sys.executable, "-c", LIMITED, str(run), str(stopped)],
                           capture_output=True, text=True)  # fmt: skip
@@ -368,7 +368,7 @@ def everything():
     assert collect([run.path]).groups
 
 shutil.copytree(sys.argv[1], sys.argv[2])
-everything()                       # now all modules are there
+everything()                       # now all modules are loaded
 sys.argv[1] = sys.argv[2]
 seen = []
 watched = ("pickle.", "marshal.", "exec", "compile", "import", "code.", "ctypes.", "os.system")
@@ -384,16 +384,14 @@ print("events:", seen)
 
 
 def test_nothing_that_is_read_can_execute_code(run: Path) -> None:
-    """No event of Python's audit tells of code, and what could execute it is not called."""
+    """No audit event reports execution of code, and no function that could execute it is called."""
     words = [sys.executable, "-c", WITHOUT_CODE, str(run), str(run.with_name("copy"))]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "events: []"
 
 
-def test_pickles_are_not_read_whatever_they_are_called(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pickles_are_not_read_under_any_name(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import pickle
 
     class Bomb:
@@ -404,12 +402,12 @@ def test_pickles_are_not_read_whatever_they_are_called(
         (run / file).write_bytes(pickle.dumps(Bomb()))
         sign(run)
         for words in commands(run, place):
-            refused(capsys, *words)
+            rejection(capsys, *words)
     for file in ("agent.json", f"{CHECKPOINT}/manifest.json"):
         (run / file).write_bytes(pickle.dumps(Bomb()))
-    refused(capsys, "evaluate", str(run))
-    refused(capsys, "resume", str(run))
+    rejection(capsys, "evaluate", str(run))
+    rejection(capsys, "resume", str(run))
     np.save(run / "agent.npy", np.array([Bomb()], object), allow_pickle=True)
     (run / "agent.npy").rename(run / CHECKPOINT / "state.safetensors")
-    refused(capsys, "resume", str(run))
+    rejection(capsys, "resume", str(run))
     assert not (run / "executed").exists()

@@ -1,4 +1,4 @@
-"""What happens to the engine when Python stops in the middle, forks, or calls from many threads."""
+"""The engine when Python is interrupted, forks, or calls from several threads."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def batches(count: int) -> list[Batch]:
 
 
 def flat(agent: Any) -> list[Any]:
-    """Everything that an agent is, to compare."""
+    """Return the complete state of an agent, for comparison."""
 
     def leaves(tree: Any) -> Iterator[Any]:
         for name, value in sorted(tree.items()):
@@ -79,7 +79,7 @@ def flat(agent: Any) -> list[Any]:
 def test_an_exception_before_or_after_any_call_of_an_update_corrupts_nothing(
     method: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Update 6 evolves; stopped at each of its calls it is made again."""
+    """Update 6 updates the topology; it is stopped at each of its calls and repeated."""
     agent, wanted = new_agent(method), new_agent(method)
     before: dict[str, Any] = {}
     for number, batch in enumerate(batches(7), 1):
@@ -123,7 +123,7 @@ def test_an_exception_before_or_after_any_call_of_an_update_corrupts_nothing(
 
 
 def test_ctrl_c_at_any_instant_corrupts_nothing() -> None:
-    """Python's own handler, in the midst of updates, again and again."""
+    """Interrupt updates repeatedly, with Python's own handler."""
     agent, wanted = new_agent("DS-TD3"), new_agent("DS-TD3")
     todo = batches(40)
     for batch in todo:
@@ -134,7 +134,7 @@ def test_ctrl_c_at_any_instant_corrupts_nothing() -> None:
     try:
         while done < len(todo):
             try:
-                attempts += 1  # every eighth has the time that it takes
+                attempts += 1  # every eighth attempt is not interrupted
                 signal.setitimer(signal.ITIMER_REAL, 3e-5 * (attempts % 8) or 10)
                 agent.update(todo[done])
                 signal.setitimer(signal.ITIMER_REAL, 0)
@@ -150,7 +150,7 @@ def test_ctrl_c_at_any_instant_corrupts_nothing() -> None:
     assert flat(agent) == flat(wanted)
 
 
-def test_agents_that_learn_in_threads_of_their_own_do_not_disturb_each_other() -> None:
+def test_agents_that_learn_in_separate_threads_do_not_disturb_each_other() -> None:
     methods = ["DS-TD3", "DS-SAC", "DS-TD3"]
     todo = batches(30)
     wanted, agents = [new_agent(m) for m in methods], [new_agent(m) for m in methods]
@@ -175,7 +175,7 @@ def test_agents_that_learn_in_threads_of_their_own_do_not_disturb_each_other() -
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 def test_a_forked_child_trains_as_its_parent_does(tmp_path: Path) -> None:
-    """After the engine was used; both end with the same run."""
+    """Fork after using the engine; both processes give the same run."""
     fields = {**FIELDS, "steps": 80, "warmup_env_steps": 20, "evaluation_episodes": 1,
               "evaluate_every_env_steps": 40, "quiet": True, "threads": 2}  # fmt: skip
     wanted = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "wanted", **fields)

@@ -1,6 +1,6 @@
 """The engine on every instruction set against the NumPy oracle, in float64.
 
-Tolerances are worked out, not chosen: every array of the oracle comes with a bound of what
+Tolerances are derived, not chosen: every array of the oracle comes with a bound of what
 float32 may make of it, nnz * eps * sum |w x| for each sum and carried on from layer to layer.
 """
 
@@ -32,7 +32,7 @@ ISAS = _native.available_isas()
 
 
 @pytest.fixture(autouse=True)
-def _engine_as_before() -> Iterator[None]:
+def _restore_engine() -> Iterator[None]:
     isa, threads = _native.isa(), _native.threads()
     yield
     _native.use_isa(isa)
@@ -49,7 +49,7 @@ def isa(request: pytest.FixtureRequest) -> str:
 
 
 class Rounded(NamedTuple):
-    """What exact arithmetic gives, and how far from it float32 may be."""
+    """The exact result, and a bound of float32's error."""
 
     exact: Float
     bound: Float
@@ -72,7 +72,7 @@ def assert_within(got: Array, wanted: Rounded) -> None:
 
 
 class Backward(NamedTuple):
-    """Of each layer: d weights, d biases, and the factors dY and X; then d input."""
+    """Return for each layer d weights, d biases and the factors dY and X; then d input."""
 
     weights: list[Rounded]
     biases: list[Rounded]
@@ -90,7 +90,7 @@ class Member:
     output: str
 
     def forward(self, x: Rounded) -> list[Rounded]:
-        """The input, every hidden layer before its ReLU, the output after its activation."""
+        """Return the input, each hidden layer before its ReLU, and the activated output."""
         passed = [x]
         for layer, (pattern, bias) in enumerate(zip(self.patterns, self.biases, strict=True)):
             if layer:
@@ -109,7 +109,7 @@ class Member:
         return passed
 
     def backward(self, passed: list[Rounded], output_gradient: Rounded) -> Backward:
-        """The gradients of sum(output * output_gradient)."""
+        """Return the gradients of sum(output * output_gradient)."""
         batch = len(output_gradient.exact)
         dy = output_gradient
         if self.output == "tanh":
@@ -137,7 +137,7 @@ class Member:
             dx = reference.input_gradient(w, dy.exact)
             bound = summands * EPS * reference.input_gradient(np.abs(w), dy.most)
             bound += reference.input_gradient(np.abs(w), dy.bound)
-            if layer:  # the ReLU; where rounding may decide whether it is open, all may be lost
+            if layer:  # the ReLU; if rounding may change its sign, the bound is the whole value
                 undecided = (np.abs(before.exact) <= before.bound) & (before.bound > 0)
                 is_open = before.exact > 0
                 bound = np.where(undecided, np.abs(dx) + bound, np.where(is_open, bound, 0))
@@ -198,7 +198,7 @@ class Problem:
 
     @property
     def inputs(self) -> list[Array]:
-        """The input in several parts to be joined, where it has enough features."""
+        """Return the input in several parts, if it has enough features."""
         n = self.x.shape[1]
         cuts = [] if n < 3 else [1, 1 + n // 2]
         return [np.ascontiguousarray(part) for part in np.split(self.x, cuts, axis=1)]
@@ -343,7 +343,7 @@ def test_forward(isa: str, case: Case) -> None:
 
 
 @each_case
-def test_outputs_alone_are_those_of_forward_bit_for_bit(isa: str, case: Case) -> None:
+def test_outputs_without_a_trace_equal_those_of_forward_bit_for_bit(isa: str, case: Case) -> None:
     p = problem(case)
     np.testing.assert_array_equal(p.stack.outputs(p.parameters, p.inputs), p.run_forward()[0])
 
@@ -363,7 +363,7 @@ def test_input_gradient(isa: str, case: Case) -> None:
 
 @pytest.mark.parametrize("case", [CASES[2], CASES[6], CASES[9], CASES[14]], ids=case_id)
 def test_factors_of_every_layers_weight_gradient(isa: str, case: Case) -> None:
-    """What RigL grows by: dY and X, feature by feature, of every layer of every member."""
+    """RigL grows by dY and X of every layer of every member, feature by feature."""
     p = problem(case)
     _, trace = p.run_forward()
     for m, backward in enumerate(p.backward):
@@ -422,7 +422,7 @@ def test_equal_members_share_the_input_gradient(isa: str) -> None:
 
 
 @pytest.mark.parametrize("member", [0, 1])
-def test_where_a_member_is_not_a_number_the_value_is_not_either(isa: str, member: int) -> None:
+def test_the_smallest_value_is_nan_if_any_members_value_is_nan(isa: str, member: int) -> None:
     p = problem(Case((4, 8, 1), 1, 100, members=2))
     x = np.abs(p.x)
     x[41, 2] = np.inf
@@ -452,7 +452,7 @@ def test_joined_inputs_are_one_input(isa: str) -> None:
 
 @pytest.mark.parametrize("output", ["linear", "tanh"])
 def test_the_oracles_gradient_by_central_differences(output: str) -> None:
-    """What the engine is compared with above is itself the derivative of the forward pass."""
+    """The oracle's gradient is the derivative of its forward pass."""
     p = problem(Case((5, 9, 8, 3), 0.5, 4, output=output))
     member, x, c = p.members[0], p.x.astype(np.float64), p.output_gradient[0].astype(np.float64)
     passed = member.forward(exactly(x))
@@ -502,7 +502,7 @@ def test_a_trace_is_not_disturbed_by_later_passes(isa: str) -> None:
 def test_a_trace_of_other_kernels_gives_the_gradient_of_those_kernels() -> None:
     """Fewer lanes leave less padding behind the batch than more lanes would read."""
     p = problem(Case((3, 4, 5), 1, 3))
-    for hostile in (np.inf, np.nan):  # what recycled memory may hold
+    for hostile in (np.inf, np.nan):  # as reused memory may contain
         p.stack.forward(p.parameters, [np.full((16, 3), hostile, np.float32)])
     _native.use_isa(ISAS[0])
     _, trace = p.run_forward()
@@ -512,12 +512,12 @@ def test_a_trace_of_other_kernels_gives_the_gradient_of_those_kernels() -> None:
     assert_within(wanted, p.gradient)
 
 
-def test_an_unknown_instruction_set_is_refused_by_name() -> None:
+def test_an_unknown_instruction_set_is_rejected_by_name() -> None:
     with pytest.raises(ValueError, match=r"'sse9'.*portable"):
         _native.use_isa("sse9")
 
 
-# ---------------------------------------------------------------- NaN is seen
+# ---------------------------------------------------------------- NaN propagates
 
 
 @pytest.mark.parametrize("density", [1, 0.3])
@@ -566,11 +566,11 @@ def test_nan_in_the_output_gradient_reaches_the_gradients(isa: str) -> None:
     assert list(np.isnan(dx[0]).any(axis=1)) == [False] * 32 + [True]
 
 
-# ---------------------------------------------------------------- the same bits, always
+# ---------------------------------------------------------------- bit-for-bit equality
 
 
 def everything(p: Problem) -> list[bytes]:
-    """The bytes of every result that threads could touch."""
+    """Return the bytes of every result that threads compute."""
     output, trace = p.run_forward()
     gradient = p.run_gradient(trace)
     results = [output, gradient, p.run_gradients()[1]]
@@ -647,7 +647,7 @@ def test_two_python_threads_at_once_get_the_results_of_one(isa: str) -> None:
 
 
 def run_script(script: str, timeout: float = 60) -> str:
-    """What a script prints, in a process of its own: it may hang or crash."""
+    """Return the output of a script in a separate process, since it may hang or crash."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, timeout=timeout
@@ -672,7 +672,7 @@ def compute(batch=256):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_forked_after_use_computes_with_threads_of_its_own() -> None:
+def test_a_child_forked_after_use_computes_with_its_own_threads() -> None:
     script = """
 import multiprocessing
 import warnings
@@ -702,7 +702,7 @@ for _ in range(3):
 @pytest.mark.parametrize(
     "call", ["forward(p, [x])", "outputs(p, [x])", "value_and_input_gradient(p, [x], 1.0)"]
 )
-def test_a_pass_that_memory_is_too_small_for_is_an_error(call: str, threads: int) -> None:
+def test_a_pass_that_exceeds_the_memory_raises_an_error(call: str, threads: int) -> None:
     script = f"""
 import os, resource
 import numpy as np
@@ -720,10 +720,10 @@ resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
 try:
     stack.{call}
 except MemoryError:
-    print("refused")
+    print("rejected")
 print("alive")
 """
-    assert run_script(script).splitlines() == ["refused", "alive"]
+    assert run_script(script).splitlines() == ["rejected", "alive"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits address space by RLIMIT_AS")
@@ -737,15 +737,15 @@ try:
     _native.set_threads(1000)
     compute()
 except Exception as error:
-    print("refused")
+    print("rejected")
 _native.set_threads(1)
 print(compute() == wanted)
 """
-    assert run_script(SMALL_STACK + script, timeout=10).splitlines() == ["refused", "True"]
+    assert run_script(SMALL_STACK + script, timeout=10).splitlines() == ["rejected", "True"]
 
 
 @pytest.mark.parametrize("name", ISAS)
-def test_the_environment_forces_an_instruction_set(name: str) -> None:
+def test_the_environment_variable_forces_an_instruction_set(name: str) -> None:
     script = f"""
 import os
 os.environ["SPARL_ISA"] = "{name}"
@@ -755,7 +755,7 @@ print(_native.isa())
     assert run_script(script) == f"{name}\n"
 
 
-def test_the_environment_cannot_force_what_does_not_exist() -> None:
+def test_the_environment_variable_cannot_force_an_unknown_instruction_set() -> None:
     script = """
 import os
 os.environ["SPARL_ISA"] = "sse9"
@@ -775,14 +775,14 @@ FLAT_SIZES = [1, 3, 15, 16, 17, 8191, 8192, 8193, 20_011]
 
 
 def misaligned(values: Array) -> Array:
-    """The same values, not at the start of a vector; the engine gets any slice of an array."""
+    """Return a copy that is not aligned to a vector, since the engine accepts any slice."""
     out = np.empty(values.size + 1, np.float32)[1:]
     out[:] = values
     return out
 
 
 def adam_step(p: Array, g: Array, m: Array, v: Array, *numbers: Any) -> None:
-    """A step of n parameters: of an output layer whose only input is 1, so that dL/dw = dL/dy."""
+    """Step n parameters of an output layer whose only input is 1, so that dL/dw = dL/dy."""
     n = p.size
     stack = _native.Stack([[_native.Layer(1, n, np.arange(n), 1)]], ["linear"])
     whole = [misaligned(np.concatenate([part, np.zeros(n, np.float32)])) for part in (p, m, v)]
@@ -826,10 +826,10 @@ def test_adam_over_twenty_steps(isa: str, n: int, decay: float) -> None:
         assert_within(m32, Rounded(m, m_bound))
         assert_within(v32, Rounded(v, v_bound))
         assert_within(p32, Rounded(p, p_bound))
-    assert np.median(p_bound) < 1e-4  # the bound says something: steps add up to about .2
+    assert np.median(p_bound) < 1e-4  # the bound is tight: steps add up to about .2
 
 
-def test_adams_moments_take_over_one_minus_beta_of_a_gradient(isa: str) -> None:
+def test_adams_moments_weigh_a_gradient_by_one_minus_beta(isa: str) -> None:
     """1 - float32(.999) is not float32(1 - .999): with it every step would be 6e-6 too long."""
     p, m, v = np.zeros((3, 1), np.float32)
     adam_step(p, np.ones(1, np.float32), m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
@@ -856,7 +856,7 @@ def test_follow(isa: str, n: int, tau: float) -> None:
 
 
 class Union(NamedTuple):
-    """A target layer over a union of patterns, as TargetUpdater takes it."""
+    """Return a target layer over a union of patterns, as passed to TargetUpdater."""
 
     target: Array
     online: Array
@@ -880,23 +880,23 @@ def union(n: int, seed: int = 0, values: Callable[[Generator, int], Array] = nor
 
 
 def kept(u: Union, moved: Array, budget: int) -> Array:
-    """keep_largest of the oracle, which works in canonical order."""
+    """Apply the oracle's keep_largest, which uses canonical order."""
     in_order = np.empty_like(moved)
     in_order[u.canonical] = moved
     return reference.keep_largest(in_order, budget)[u.canonical]
 
 
 def few_values(rng: Generator, n: int) -> Array:
-    """Nothing but ties: -2, -1, 0, 1, 2."""
+    """Return values with many ties: -2, -1, 0, 1, 2."""
     return rng.integers(-2, 3, n).astype(np.float32)
 
 
-UNION_SIZES = [1, 7, 64, 4095, 4096, 4097, 20_011]  # below 4,096 nothing is guessed
+UNION_SIZES = [1, 7, 64, 4095, 4096, 4097, 20_011]  # below 4,096 the limit is not estimated
 
 
 @pytest.mark.parametrize("n", UNION_SIZES)
 def test_follow_within_budget_moves_as_follow_does(isa: str, n: int) -> None:
-    """With room for all: leftovers move towards 0."""
+    """If the budget admits all entries, leftovers move towards 0."""
     u = union(n)
     followed = np.append(u.online, np.float32(0))[u.source].astype(np.float64)
     t = u.target.astype(np.float64)
@@ -907,7 +907,7 @@ def test_follow_within_budget_moves_as_follow_does(isa: str, n: int) -> None:
 
 @pytest.mark.parametrize("n", UNION_SIZES)
 @pytest.mark.parametrize("values", [normal, few_values])
-def test_the_largest_within_the_budget_stay_and_of_equals_the_later(
+def test_the_budget_keeps_the_largest_and_of_equal_ones_the_later(
     isa: str, n: int, values: Callable[[Generator, int], Array]
 ) -> None:
     u = union(n, values=values)
@@ -917,8 +917,8 @@ def test_the_largest_within_the_budget_stay_and_of_equals_the_later(
         assert np.array_equal(u.soft_update(budget, 0.25), kept(u, moved, budget)), surplus
 
 
-def test_a_sample_that_misleads_does_not_change_what_stays(isa: str) -> None:
-    """The limit is guessed from every 8th of 8,192 entries: make these unlike all others."""
+def test_a_misleading_sample_does_not_change_the_kept_entries(isa: str) -> None:
+    """The limit is estimated from every 8th of 8,192 entries: make these differ from all others."""
     n = 8192
     for sampled, others in ((1e-6, 1.0), (1.0, 1e-6), (0.0, 1.0), (np.nan, 1.0)):
         u = union(n)
@@ -947,23 +947,23 @@ def test_follow_within_budget_copies_at_tau_1(isa: str, n: int) -> None:
     assert np.array_equal(u.soft_update(n // 2, 1.0), kept(u, copy, n // 2))
 
 
-# ---------------------------------------------------------------- at the door
+# ---------------------------------------------------------------- argument checks
 
 
 def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
     return np.zeros(shape, dtype)
 
 
-def door_stack() -> tuple[_native.Stack, Array, _native.Trace]:
+def small_stack() -> tuple[_native.Stack, Array, _native.Trace]:
     """Two members of 3 -> 2, and a trace of a batch of 5; 8 parameters each."""
     layers = [[_native.Layer(3, 2, np.arange(6))] for _ in range(2)]
     stack = mlp(layers, "linear")
     return stack, zeros(16), stack.forward(zeros(16), [zeros(5, 3)])[1]
 
 
-STACK, PARAMETERS, TRACE = door_stack()
+STACK, PARAMETERS, TRACE = small_stack()
 VALUE_STACK = _native.Stack([[_native.Layer(3, 1, np.arange(3))] for _ in range(2)], ["linear"])
-OTHER_STACK = door_stack()[0]
+OTHER_STACK = small_stack()[0]
 COLUMNS = np.asfortranarray(zeros(5, 3))
 FROZEN = zeros(16)
 FROZEN.flags.writeable = False
@@ -998,7 +998,7 @@ def squashed_gradient(**other: Any) -> Any:
     return _native.squashed_normal_gradient(**arrays, d_log_density=0.5)
 
 
-DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "forward features": (
         lambda: STACK.forward(PARAMETERS, [zeros(5, 2), zeros(5, 2)]),
         ValueError, "4 features, the network has 3",
@@ -1196,8 +1196,10 @@ DOOR: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "error", "says"), DOOR.values(), ids=DOOR.keys())
-def test_what_does_not_fit_is_refused_with_numbers(
+@pytest.mark.parametrize(
+    ("call", "error", "says"), ARGUMENT_ERRORS.values(), ids=ARGUMENT_ERRORS.keys()
+)
+def test_arguments_that_do_not_fit_are_rejected_with_numbers(
     call: Callable[[], Any], error: type[Exception], says: str | None
 ) -> None:
     with pytest.raises(error, match=says):
@@ -1219,7 +1221,7 @@ def test_what_does_not_fit_is_refused_with_numbers(
         (3, 2, np.arange(6)[::2], ValueError, "contiguous"),
     ],
 )  # fmt: skip
-def test_a_layer_refuses_positions_that_are_no_pattern(
+def test_a_layer_rejects_positions_that_do_not_form_a_pattern(
     n_in: int, n_out: int, positions: Any, error: type[Exception], says: str
 ) -> None:
     if isinstance(positions, list):
@@ -1249,30 +1251,30 @@ def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.
         ([[some_layer(3, 3), some_layer(3, 2, 1)]], "tanh", "undifferentiated"),
     ],
 )
-def test_a_stack_refuses_layers_that_do_not_fit(
+def test_a_stack_rejects_layers_that_do_not_fit_together(
     members: list[list[_native.Layer]], output: str, says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
         mlp(members, output)
 
 
-def test_a_stack_refuses_what_is_no_layer() -> None:
+def test_a_stack_rejects_objects_that_are_not_layers() -> None:
     script = """
 from sparl import _native
 try:
     _native.Stack([[None]], ["linear"])
 except (TypeError, ValueError):
-    print("refused")
+    print("rejected")
 """
-    assert run_script(script) == "refused\n"
+    assert run_script(script) == "rejected\n"
 
 
-def test_the_place_of_a_layer_that_is_not_there_is_refused() -> None:
+def test_the_offset_of_a_missing_layer_raises_an_error() -> None:
     script = """
 for place in ((0, 2), (1, 0)):
     try:
         print(place, "is at", stack.blocks(*place))
     except (IndexError, ValueError):
-        print("refused")
+        print("rejected")
 """
-    assert run_script(SMALL_STACK + script).splitlines() == ["refused"] * 2
+    assert run_script(SMALL_STACK + script).splitlines() == ["rejected"] * 2

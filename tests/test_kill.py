@@ -1,4 +1,4 @@
-"""Real processes are killed, and what is left goes on to the very same end."""
+"""Real processes are killed, and the resumed runs end with the same results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import pytest
 
 import children
 import sparl
-from children import hears, wait_until
+from children import has_handler, wait_until
 from resuming import results
 from sparl.training.checkpoint import Checkpoints, step_of
 
-# All that it has, in little: evolutions, own patterns of the targets, windows of three steps; an
-# interval of three steps between checkpoints lets most kills hit a save.
+# A small run with every feature: topology updates, own patterns of the targets, windows of three
+# steps. An interval of three steps between checkpoints lets most kills hit a save.
 FIELDS: dict[str, Any] = {
     "method": "DS-TD3", "env": "Hopper-v5", "steps": 90, "warmup_env_steps": 20, "threads": 1,
     "hidden": (8, 8), "batch_size": 4, "evaluate_every_env_steps": 30, "evaluation_episodes": 1,
@@ -60,15 +60,15 @@ def start() -> Iterator[Callable[..., BaseProcess]]:
 
 
 def train(path: str) -> None:
-    """What a scheduler calls again and again."""
+    """The command that a scheduler repeats."""
     sparl.train(**FIELDS, run_dir=path)
 
 
 def train_to_operation(path: str, operation: int) -> None:
-    """The same, and the process is gone in the middle of a file operation of the fourth save."""
+    """Kill the process in the middle of a file operation of the fourth save."""
     from sparl.training.loop import Training
 
-    os.fsync = lambda descriptor: None  # what a killed process wrote is there all the same
+    os.fsync = lambda descriptor: None  # the data of a killed process stays in the page cache
     original = Training._checkpoint
     count = 0
 
@@ -100,14 +100,14 @@ def train_to_operation(path: str, operation: int) -> None:
 
 
 def newest_checkpoint(run: Path) -> int:
-    """Its step, -1 if there is none."""
+    """Return the step of the newest checkpoint, -1 if there is none."""
     return max(map(step_of, Checkpoints(run).newest_first()), default=-1)
 
 
-def test_runs_killed_at_random_instants_end_as_if_nothing_had_been(
+def test_runs_killed_at_random_times_end_with_the_results_of_undisturbed_ones(
     start: Callable[..., BaseProcess], tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
-    """Some hundredths of a second at most after a checkpoint, or the start."""
+    """Kill at most some hundredths of a second after a checkpoint or the start."""
     rng = random.Random(SEED)
     killed: list[int] = []  # with which checkpoint
     runs = 0
@@ -133,7 +133,7 @@ def test_runs_killed_at_random_instants_end_as_if_nothing_had_been(
     assert len(set(killed)) >= 10
 
 
-def test_a_run_killed_in_any_file_operation_of_a_save_goes_on(
+def test_a_run_killed_in_any_file_operation_of_a_save_is_resumed(
     start: Callable[..., BaseProcess],
     tmp_path: Path,
     undisturbed: dict[str, Any],
@@ -187,13 +187,13 @@ def test_a_signal_saves_prints_the_command_and_ends(
 
 
 def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
-    """In the middle of an evaluation of a million episodes."""
+    """The signal arrives during an evaluation of a million episodes."""
     with children.sparl(*WORDS, "--evaluation-episodes", "1_000_000", cwd=tmp_path) as process:
         wait_for_line(process, "steps of warm-up")
         # The system's own handlers are back after the first one.
-        wait_until(lambda: hears(process.pid, signal.SIGTERM))
+        wait_until(lambda: has_handler(process.pid, signal.SIGTERM))
         process.send_signal(signal.SIGINT)
-        wait_until(lambda: not hears(process.pid, signal.SIGTERM))
+        wait_until(lambda: not has_handler(process.pid, signal.SIGTERM))
         assert process.poll() is None  # it waits for the evaluation's end
         process.send_signal(signal.SIGINT)
         assert process.wait() == -signal.SIGINT

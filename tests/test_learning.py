@@ -1,4 +1,4 @@
-"""Whole runs learn: a point finds the origin, and values converge to what they must be."""
+"""Complete runs learn: a point finds the origin, and values converge to the exact ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ StepResult = tuple[Observation, float, bool, bool, dict[str, Any]]
 
 
 class Point(gymnasium.Env[Observation, NDArray[np.float32]]):
-    """A point in the plane is pushed by the action and pays its squared distance from 0."""
+    """The action moves a point in the plane; the reward is minus its squared distance from 0."""
 
     observation_space = Box(-2, 2, (2,), np.float32)
     action_space = Box(-1, 1, (2,), np.float32)
@@ -45,7 +45,7 @@ class Point(gymnasium.Env[Observation, NDArray[np.float32]]):
 
 
 class Endless(gymnasium.Env[Observation, NDArray[np.float32]]):
-    """Pays 1 for ever, whatever happens; what is seen is noise.
+    """Returns a reward of 1 at every step; observations are noise.
 
     Args:
         terminates_at: call this step of an episode terminal; 0: never.
@@ -74,7 +74,7 @@ class Endless(gymnasium.Env[Observation, NDArray[np.float32]]):
 
 @pytest.fixture(autouse=True, scope="module")
 def _environments() -> Iterator[None]:
-    """The ids of this file's environments, as long as it is tested."""
+    """Register this file's environments while its tests run."""
     ids = {
         "Point-v0": (lambda **_: Point(), 50),
         "Endless-v0": (lambda **_: Endless(), EPISODE),
@@ -119,7 +119,7 @@ def test_a_point_finds_the_origin(method: str, tmp_path: Path) -> None:
 def test_a_point_flees_the_origin_when_the_policy_gradient_is_turned_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test above can fail: the actor's gradient comes only from the critic's."""
+    """The test above can fail, because the actor's gradient comes only from the critic."""
     right = Network.value_and_input_gradient
 
     def wrong(self: Network, *inputs: Array, weight: float, member: int) -> tuple[Array, Array]:
@@ -166,10 +166,10 @@ def test_a_terminal_step_ends_the_sum(tmp_path: Path) -> None:
     assert values.mean() == pytest.approx(WITH_ENDS, rel=0.1)
 
 
-def test_a_time_limit_stored_as_an_end_gives_too_little(
+def test_a_time_limit_stored_as_a_terminal_state_gives_too_small_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first of these tests can fail: this is the mistake that it looks for."""
+    """The first of these tests can fail: this is the error that it detects."""
     right = RingBuffer.add
 
     def wrong(

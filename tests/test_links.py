@@ -34,3 +34,10 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
         if not there.exists() or (place and place not in headings(there)):
             broken.append(link)
     assert broken == []
+
+
+def test_every_test_that_security_md_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text()))
+    sources = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    assert named
+    assert named - set(re.findall(r"def (test_\w+)", sources)) == set()

@@ -1,4 +1,4 @@
-"""Runs that are trained longer than they were asked to."""
+"""Runs that are trained longer than originally configured."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
         ("Static-TD3", {"horizon_env_steps": 500, "freeze_fraction": 0.5}),
     ],
 )
-def test_a_run_that_is_trained_longer_is_one_of_that_many_steps(
+def test_a_run_trained_longer_equals_a_run_of_that_length(
     method: str, fields: dict[str, Any], tmp_path: Path
 ) -> None:
     fields = {**SMALL, **fields}
@@ -47,7 +47,7 @@ def test_a_run_that_is_trained_longer_is_one_of_that_many_steps(
     for steps in (91, 140):
         run = sparl.resume(run, steps=steps, quiet=True)
         assert run.evaluations[-1][0] == steps
-    with stopped_at(150):  # and the checkpoint is still of the shorter run when it goes on
+    with stopped_at(150):  # the checkpoint still belongs to the shorter run on resuming
         sparl.resume(run, steps=201, quiet=True)
     run = sparl.resume(run, quiet=True)
     assert run.config.steps == 201
@@ -56,7 +56,7 @@ def test_a_run_that_is_trained_longer_is_one_of_that_many_steps(
     assert json.loads((run.path / "run.json").read_text())["bit_exact"]
 
 
-def test_a_longer_run_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path: Path) -> None:
+def test_a_longer_run_killed_before_its_first_checkpoint_is_resumed(tmp_path: Path) -> None:
     whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "w", **SMALL | {"steps": 150})
     run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", keep_checkpoint=True, **SMALL)
     killed_at_120 = (
@@ -84,13 +84,13 @@ def flags(**fields: Any) -> list[str]:
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What a command that succeeds prints."""
+    """Return the output of a command, which must succeed."""
     capsys.readouterr()
     assert main(words) == 0
     return capsys.readouterr().out
 
 
-def test_the_command_says_how_and_does_it(
+def test_the_printed_command_extends_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(tmp_path / "run")
@@ -98,7 +98,7 @@ def test_the_command_says_how_and_does_it(
     assert main([*train, "--keep-checkpoint"]) == 0
     capsys.readouterr()
     again = f"{run}: already finished, 90 steps; to train longer: sparl resume {run} --steps N\n"
-    # A scheduler that repeats the command without the flag takes nothing away.
+    # Repeating the command without the flag does not shorten the run.
     for words in (["resume", run], [*train, "--resume", "auto"], ["resume", run, "--steps", "90"]):
         assert main(words) == 0
         assert capsys.readouterr().out == again
@@ -121,7 +121,7 @@ def test_the_command_says_how_and_does_it(
          "its targets become 3-step ones with time"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_trained_longer_names_the_flag_or_the_schedule(
+def test_a_run_that_cannot_be_trained_longer_names_the_flag_or_the_schedule(
     fields: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -140,7 +140,7 @@ def test_what_cannot_be_trained_longer_names_the_flag_or_the_schedule(
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
-def test_fewer_steps_are_refused_and_a_damaged_checkpoint_changes_nothing(tmp_path: Path) -> None:
+def test_fewer_steps_are_rejected_and_a_damaged_checkpoint_changes_nothing(tmp_path: Path) -> None:
     run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path, keep_checkpoint=True, **SMALL).path
     with pytest.raises(UsageError, match="is a run of 90 steps, --steps is 50; to stop earlier"):
         sparl.resume(run, steps=50)

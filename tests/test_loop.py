@@ -1,4 +1,4 @@
-"""The loop does what the configuration says: every choice reaches what it is for."""
+"""Every field of the configuration has its effect in the loop."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def advance(run: Training, steps: int) -> None:
 
 
 def spied(monkeypatch: pytest.MonkeyPatch, thing: Any, name: str) -> list[tuple[Any, ...]]:
-    """The arguments of every call from now on."""
+    """Record the arguments of every call from now on."""
     calls: list[tuple[Any, ...]] = []
     original = getattr(thing, name)
 
@@ -89,7 +89,7 @@ def test_an_update_that_diverges_does_so_at_the_step_that_it_belongs_to(
         advance(run, 1)
 
 
-def test_warm_up_actions_are_uniform_and_stored_as_their_own_noise_free_ones(
+def test_warm_up_actions_are_uniform_and_stored_as_noise_free_actions(
     new_run: NewRun,
 ) -> None:
     run = new_run(warmup_env_steps=150, dynamic_buffer=True)
@@ -132,7 +132,7 @@ def test_warm_start_takes_the_actions_of_another_run(new_run: NewRun) -> None:
     np.testing.assert_array_equal(replay.action[:10], expected)
 
 
-def test_runs_of_other_seeds_start_elsewhere_and_evaluation_episodes_differ(
+def test_runs_of_different_seeds_and_evaluation_episodes_start_differently(
     new_run: NewRun,
 ) -> None:
     runs = [new_run(seed=seed, steps=20, warmup_env_steps=30) for seed in (0, 1, 0)]
@@ -151,7 +151,7 @@ def test_evaluating_does_not_touch_training(new_run: NewRun) -> None:
     np.testing.assert_array_equal(seldom.agent.actor.parameters, often.agent.actor.parameters)
 
 
-# ------------------------------------------------------------------ what is said beforehand
+# ------------------------------------------------------------------ the printed plan
 
 
 def lines(method: str, **fields: Any) -> str:
@@ -159,7 +159,7 @@ def lines(method: str, **fields: Any) -> str:
     return "\n".join(plan(config, architecture(config, 17, 6)))
 
 
-def test_the_plan_says_what_will_happen() -> None:
+def test_the_printed_plan_describes_the_run() -> None:
     text = lines("DS-TD3")
     assert "25,000 steps of warm-up" in text
     assert "925 topology updates of 5.0%" in text
@@ -172,14 +172,14 @@ def test_the_plan_says_what_will_happen() -> None:
     assert "from update 100 (step 25,050)" in twice
     assert "no update" in lines("TD3", steps=200)
     actor = next(line for line in lines("RLx2-TD3").splitlines() if line.startswith("actor"))
-    assert "update 10,000 (step 45,000)" in actor  # its own clock, every second update
+    assert "update 10,000 (step 45,000)" in actor  # the network's own clock, every second update
 
 
 def test_sac_has_no_policy_delay() -> None:
     assert lines("RLx2-SAC", policy_delay=4) == lines("RLx2-SAC")
 
 
-def test_what_changes_nothing_is_said() -> None:
+def test_fields_without_an_effect_are_noted() -> None:
     def of(method: str, **fields: Any) -> str:
         return "; ".join(without_effect(preset(method, "HalfCheetah-v5", **fields)))
 

@@ -25,7 +25,7 @@ from sparl.build import build_agent
 
 method, width, room, updates, fields = sys.argv[1], *map(json.loads, sys.argv[2:])
 
-def refused(dtype):
+def exceeds_memory(dtype):
     try:
         np.empty((width, width), dtype)
     except MemoryError:
@@ -35,7 +35,7 @@ def refused(dtype):
 used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 limit = used + room * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-print("refused: a dense copy", refused(np.float32), "a mask", refused(np.bool_))
+print("does not fit: a dense copy", exceeds_memory(np.float32), "a mask", exceeds_memory(np.bool_))
 
 n_obs, n_act, batch = 17, 6, 16
 densities = (0.0005, 0.0005, 1.0)
@@ -59,7 +59,7 @@ for _ in range(updates):
 assert agent.act(normal(n_obs)[0])[0].shape == (n_act,)
 for name in ("actor", "critics"):
     updates = agent.learners[name].topology_updates
-    print(name, "evolved at updates", *sorted({each.agent_update for each in updates}))
+    print(name, "topology changed at updates", *sorted({each.agent_update for each in updates}))
     target, online = getattr(agent, f"{name}_target").network, getattr(agent, name)
     print(name, "has leftovers:", target.layout.connections > online.layout.connections)
 print("networks:", *agent.networks())
@@ -81,25 +81,25 @@ def run_script(script: str, *arguments: str) -> list[str]:
 
 
 def test_wide_sparse_agents_train_where_one_dense_copy_of_a_layer_does_not_fit() -> None:
-    """Two evolutions and target updates on own patterns, acting and saving included.
+    """Two topology updates and target updates on own patterns, acting and saving included.
 
     A dense copy is 1.6 GB and a mask of one byte per position 400 MB; the limit leaves 300 MiB to
     networks of 0.76 million connections, their moments and their targets.
     """
     fields = json.dumps({"rewire_every_updates": 2})
     assert run_script(TRAIN_WITHIN_LIMIT, "DS-TD3", "20000", "300", "4", fields) == [
-        "refused: a dense copy True a mask True",
+        "does not fit: a dense copy True a mask True",
         "connections: 170 200000 120000 230 200000 20000",
-        "actor evolved at updates 2 4",
+        "actor topology changed at updates 2 4",
         "actor has leftovers: True",
-        "critics evolved at updates 2 4",
+        "critics topology changed at updates 2 4",
         "critics has leftovers: True",
         "networks: actor critics actor_target critics_target",
     ]
 
 
 def test_growth_by_gradient_and_the_largest_initial_weights_are_streamed() -> None:
-    """RigL looks at the gradient of every position, but never at all of them at once.
+    """RigL uses the gradient of every position, but never stores all of them at once.
 
     A dense copy is 256 MB; the limit leaves 150 MiB.
     """
@@ -113,18 +113,18 @@ def test_growth_by_gradient_and_the_largest_initial_weights_are_streamed() -> No
         }
     )
     assert run_script(TRAIN_WITHIN_LIMIT, "RigL-TD3", "8000", "150", "2", fields) == [
-        "refused: a dense copy True a mask False",
+        "does not fit: a dense copy True a mask False",
         "connections: 68 32000 48000 92 32000 8000",
-        "actor evolved at updates 2",
+        "actor topology changed at updates 2",
         "actor has leftovers: False",
-        "critics evolved at updates",
+        "critics topology changed at updates",
         "critics has leftovers: False",
         "networks: actor critics actor_target critics_target",
     ]
 
 
-def test_passes_give_back_all_their_memory() -> None:
-    """Outputs of 4 MB, traces and gradients of as much: 100 passes would leave 1.6 GB behind."""
+def test_passes_release_all_their_memory() -> None:
+    """Outputs, traces and gradients have 4 MB each; 100 passes would leak 1.6 GB."""
     script = """
 import os
 import numpy as np
@@ -155,7 +155,7 @@ print((resident(100) - before) // 2**20)
 
 
 def test_a_cleared_ring_takes_no_memory() -> None:
-    """A run that goes on clears its ring, of 1.5 GB here, and fills in what was stored of it."""
+    """A resumed run clears its ring, of 1.5 GB here, and restores the stored part."""
     script = """
 import os
 import numpy as np
@@ -177,7 +177,7 @@ print(large.size, resident() - before < 32 << 20)
     assert run_script(script) == ["50 True"]
 
 
-def test_freed_memory_goes_back_where_something_above_it_stays() -> None:
+def test_freed_memory_is_returned_to_the_system_below_live_allocations() -> None:
     script = """
 import os
 import numpy as np

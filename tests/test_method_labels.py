@@ -1,4 +1,4 @@
-"""A run whose fields contradict its method's definition is named for what it is."""
+"""The label of a run names fields that contradict its method's definition."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ def test_the_label_is_in_the_folder_the_record_the_console_and_the_report(
     assert json.loads((run.path / "agent.json").read_text())["method"] == name
     assert main(["info", str(run.path)]) == 0
     assert f"method: {name}" in capsys.readouterr().out
-    # Also where all runs on the environment have the field.
+    # Also if all runs on the environment have the field.
     assert main(["report", "--tables-only", str(run.path), "--out", str(tmp_path / "report")]) == 0
     assert f"| {name}" in (tmp_path / "report" / "README.md").read_text()
 
 
 def test_runs_of_two_versions_are_not_averaged(tmp_path: Path) -> None:
-    """A run that records no version is of version 1, whose DS was another one."""
+    """A run without a recorded version has version 1, in which DS was different."""
     for seed, version in ((0, 2), (1, 1), (2, 2)):
         path = write_run(
             tmp_path / str(seed), "DS-TD3", "HalfCheetah-v3", [0.0, 10.0 * seed], seed=seed

@@ -1,4 +1,4 @@
-"""Networks and layouts: activations, blocks, which traces may be used, which layers are shared."""
+"""Networks and layouts: activations, blocks, valid traces, shared layers."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_inputs_of_different_batches_are_an_error() -> None:
 @pytest.mark.parametrize("hidden", ["linear", "relu", "tanh"])
 @pytest.mark.parametrize("output", ["linear", "relu", "tanh"])
 def test_any_activation_may_follow_any_layer(hidden: Activation, output: Activation) -> None:
-    """Against finite differences of the network's own output."""
+    """Compare with finite differences of the network's own output."""
     rng = np.random.default_rng(1)
     layers = Linear(4, 6, 24, hidden), Linear(6, 5, 30, hidden), Linear(5, 2, 10, output)
     spec = NetworkSpec(layers)
@@ -160,7 +160,7 @@ def test_any_activation_may_follow_any_layer(hidden: Activation, output: Activat
     d = rng.standard_normal((BATCH, 2), dtype=np.float32)
 
     def loss(parameters: Array) -> float:
-        """By a dense network in double precision."""
+        """Compute the output with a dense network in double precision."""
         y = x.astype(np.float64)
         for place, pattern in layout:
             w = layout.read(parameters, place).reshape(pattern.n_out, pattern.n_in)

@@ -1,4 +1,4 @@
-"""Environments that a user registered: what is printed names the module that registers them."""
+"""Custom environments: printed commands name the module that registers them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_summary_prints_the_command_that_knows_the_environment(
     assert f"{words.format('resume')} --stop-at 60 goes on bit for bit" in capsys.readouterr().out
 
 
-def test_nothing_need_be_imported_for_gymnasiums_own(
+def test_gymnasiums_own_environments_need_no_import(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tmp_path / "run", "Pendulum-v1")
@@ -88,7 +88,7 @@ def test_an_unknown_environment_of_a_run_names_the_command_that_imports_it(
         error = capsys.readouterr().err
         last = error.splitlines()[-1]
         assert f"sparl --import {named} {command} {run}" in last
-        assert last.count("--import") == 1  # one remedy, not that of every environment too
+        assert last.count("--import") == 1  # one remedy only
         assert "unknown environment 'Walks-v0'" in error
 
 

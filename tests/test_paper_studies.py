@@ -1,4 +1,4 @@
-"""The studies that repeat the papers' tables and figures hold what the papers show."""
+"""The studies of the papers' tables and figures contain the papers' runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STUDIES = Path(__file__).parents[1] / "studies"
 
 
 def configurations(name: str) -> list[Config]:
-    """Of the study's runs on HalfCheetah with seed 0."""
+    """Return the study's configurations on HalfCheetah with seed 0."""
     every = [unit.config for unit in read_study(STUDIES / f"{name}.toml").units]
     return [config for config in every if (config.seed, config.env[:4]) == (0, "Half")]
 

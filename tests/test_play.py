@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_no_screen_is_one_line(
+def test_a_missing_screen_is_reported_in_one_line(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -34,12 +34,14 @@ def test_no_screen_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_bad_numbers_are_rejected(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_number_of_episodes_is_rejected(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["play", str(run), "--episodes", "0"]) == 2
     assert "must be at least 1; --seed" in capsys.readouterr().err
 
 
-def test_a_missing_extra_is_one_line(
+def test_a_missing_extra_is_reported_in_one_line(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
@@ -58,7 +60,7 @@ def hopper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_missing_display_is_one_line(hopper: Path) -> None:
+def test_a_missing_display_is_reported_in_one_line(hopper: Path) -> None:
     """Run in a separate process, which GLFW would abort."""
     done = run_with({"DISPLAY": ":99"}, "play", str(hopper))
     assert done.returncode == 2
@@ -80,7 +82,7 @@ def test_a_missing_renderer_does_not_prevent_training(
 
 
 def run_with(more: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """A command with these environment variables, and no display but theirs."""
+    """Run a command with these environment variables and no other display."""
     kept = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
     return subprocess.run(
         [sys.executable, "-m", "sparl", *words], capture_output=True, text=True, check=False,

@@ -24,7 +24,7 @@ NAMES = [
     "actor topology", "actor weights", f"actor {TOPOLOGY_STREAM}",
     "critics topology", "critics weights", f"critics {TOPOLOGY_STREAM}",
 ]  # fmt: skip
-SEEDS = [0, 1, 2**32, 2**32 + 1, 2**63 - 1]  # all that a configuration allows
+SEEDS = [0, 1, 2**32, 2**32 + 1, 2**63 - 1]  # the range that a configuration allows
 
 
 def beginning(rng: Generator) -> tuple[int, ...]:
@@ -43,25 +43,25 @@ def test_streams_of_a_seed_are_uncorrelated() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_stream_is_reproducible_whatever_others_have_drawn(seed: int) -> None:
+def test_a_stream_does_not_depend_on_draws_of_other_streams(seed: int) -> None:
     first = beginning(stream(seed, "replay"))
     stream(seed, "exploration").random(1000)
     assert beginning(stream(seed, "replay")) == first
 
 
 def test_streams_are_the_same_on_every_machine() -> None:
-    """Python's own hash of a name would differ between processes."""
+    """Streams do not use Python's hash of a name, which differs between processes."""
     assert stream(3, "replay").integers(1000, size=4).tolist() == [89, 323, 14, 995]
 
 
 @pytest.mark.parametrize("draws", [0, 1, 2, 7])
-def test_a_restored_stream_goes_on_as_the_first(draws: int) -> None:
-    """After an odd number of 32-bit draws half a 64-bit word waits; it must not be lost."""
+def test_a_restored_stream_continues_like_the_original(draws: int) -> None:
+    """After an odd number of 32-bit draws, half a 64-bit word is stored and must be kept."""
     one, other = stream(1, "replay"), stream(9, "exploration")
     one.integers(2**32, size=draws, dtype=np.uint32)
     other.integers(2**32, size=3, dtype=np.uint32)
     state = json.loads(json.dumps(generator_state(one)))  # numbers alone, of any size
-    held = other  # whoever holds the generator sees it restored
+    held = other  # every holder of the generator sees it restored
     restore_generator(other, state)
     for _ in range(2):
         ahead = one.integers(2**32, size=5, dtype=np.uint32)
@@ -100,7 +100,7 @@ def test_normals_are_those_of_the_generator_and_continue_from_their_state() -> N
 
 @pytest.mark.parametrize("below", [1, 2, 1000, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**62])
 def test_native_integers_are_those_of_the_generator(below: int) -> None:
-    """After an odd number of 32-bit draws half a 64-bit word waits for both."""
+    """After an odd number of 32-bit draws, both have stored half a 64-bit word."""
     one, other = stream(4, "replay"), stream(4, "replay")
     for count in (3, 0, 1, 257):
         given = _native.integers(one.bit_generator, below, count)

@@ -1,4 +1,4 @@
-"""Replay: what goes in comes out, windows end where they must, and forgetting is for good."""
+"""Replay: stored transitions are returned, windows end correctly, deletion is final."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_batch_does_not_change_when_the_ring_is_overwritten() -> None:
     assert same(batch, again)
 
 
-def test_sampling_is_uniform_over_what_lives() -> None:
+def test_sampling_is_uniform_over_the_stored_transitions() -> None:
     replay = filled(10, 27)  # the oldest is in the middle of the arrays
     replay.forget(2)
     drawn = replay.sample(16_000, 1, rng(1)).observation[:, 0]
@@ -128,7 +128,7 @@ def test_sampling_is_reproducible() -> None:
     assert not same(one, other)
 
 
-def test_an_episode_must_begin_before_its_first_step() -> None:
+def test_a_step_before_the_beginning_of_its_episode_raises_an_error() -> None:
     replay, nothing, states = ring(5), np.zeros(1), np.eye(2)
 
     def add(terminated: bool) -> None:
@@ -157,7 +157,7 @@ def test_an_episode_that_another_one_interrupts_was_truncated() -> None:
 
 @pytest.mark.parametrize("stored", ["apart", "in the next row"])
 def test_a_reset_to_the_very_state_that_was_reached_begins_an_episode(stored: str) -> None:
-    """Earlier versions stored that state once; what they stored is read, and means the same."""
+    """Files of earlier versions, which stored that state once, are read correctly."""
     replay, nothing = ring(6), np.zeros(1)
     for t in range(4):
         if replay.episode_over:
@@ -204,7 +204,7 @@ def test_replay_bytes_are_those_of_the_arrays(keep: bool) -> None:
 def test_each_observation_is_stored_once_and_no_state_is_lost(
     capacity: int, events: list[str]
 ) -> None:
-    """Against a plain list of transitions whose episodes run on from state to state."""
+    """Compare with a list of transitions of consecutive episodes."""
     replay, alive = ring(capacity), deque[tuple[float, float]](maxlen=capacity)
     now, ends = 0.0, 0
     for number, event in enumerate(events, 1):
@@ -235,7 +235,7 @@ def test_each_observation_is_stored_once_and_no_state_is_lost(
 
 
 def closed_form(events: list[Event], n: int) -> tuple[float, float, float]:
-    """Reward, discount and state reached of the window that starts with events[0]."""
+    """Return reward, discount and reached state of the window that starts with events[0]."""
     total = 0.0
     for k, event in enumerate(events[:n]):
         total += GAMMA**k * event.reward
@@ -260,7 +260,7 @@ def check_windows(replay: RingBuffer, alive: list[Event], n: int) -> None:
 @pytest.mark.parametrize("ending", ["terminal", "time limit", "newest"])
 @pytest.mark.parametrize("forget", [False, True])
 def test_three_step_targets_equal_their_closed_forms(ending: str, k: int, forget: bool) -> None:
-    """Rewards 2, 3, 5, then the event at step k; whatever lies around it must not leak in.
+    """Rewards 2, 3, 5, then the event at step k; neighbouring steps must have no effect.
 
     13 transitions before the window put it everywhere in a ring of 8, across its end too.
     """
@@ -298,7 +298,7 @@ def test_three_step_targets_equal_their_closed_forms(ending: str, k: int, forget
     ("terminated", "truncated", "discount"),
     [(True, False, 0.0), (False, True, GAMMA), (True, True, 0.0)],
 )
-def test_a_terminal_state_has_no_value_and_a_time_limit_keeps_it(
+def test_a_terminal_state_has_no_value_and_a_truncated_one_has(
     terminated: bool, truncated: bool, discount: float, n_step: int
 ) -> None:
     replay = ring(4)
@@ -320,10 +320,10 @@ operations = st.lists(
 
 @many
 @given(st.integers(1, 9), operations, st.integers(1, 5))
-def test_adding_and_forgetting_against_a_queue(
+def test_adding_and_forgetting_equal_those_of_a_queue(
     capacity: int, done: list[tuple[float, str] | int], n_step: int
 ) -> None:
-    """Every window, after every operation: nothing forgotten or overwritten is ever served."""
+    """After every operation, no window contains deleted or overwritten transitions."""
     replay, alive = ring(capacity), deque[Event](maxlen=capacity)
     t = 0
     for operation in done:
@@ -343,7 +343,7 @@ def test_adding_and_forgetting_against_a_queue(
 
 
 @pytest.mark.parametrize(("count", "forgotten"), [(0, 0), (5, 0), (8, 0), (21, 0), (21, 5)])
-def test_a_restored_replay_goes_on_as_the_first(count: int, forgotten: int) -> None:
+def test_a_restored_replay_continues_like_the_original(count: int, forgotten: int) -> None:
     one, other = filled(8, count, keep_noise_free=True), filled(8, 11, keep_noise_free=True)
     one.forget(forgotten)
     state = one.state()
@@ -372,7 +372,7 @@ def act(replay: RingBuffer, t: float, noise_free: list[float]) -> None:
 
 
 def distant(count: int, capacity: int = 4000) -> RingBuffer:
-    """A replay whose noise-free actions are all 1: at distance 1/2 of a policy that does 0."""
+    """Return a replay whose noise-free actions are all 1, at distance 1/2 of a policy of 0."""
     replay = ring(capacity, keep_noise_free=True)
     for t in range(count):
         act(replay, t, [1.0])
@@ -385,8 +385,8 @@ def still(observation: Array) -> Array:
 
 def test_the_distance_is_half_the_mean_squared_difference_of_noise_free_actions() -> None:
     replay = RingBuffer(10, n_obs=1, n_act=2, gamma=GAMMA, keep_noise_free=True)
-    act(replay, 0.0, [0.5, 0.0])  # the policy does (0, 0)
-    act(replay, 1.0, [0.0, 0.0])  # the policy does (1, -1)
+    act(replay, 0.0, [0.5, 0.0])  # the policy returns (0, 0)
+    act(replay, 1.0, [0.0, 0.0])  # the policy returns (1, -1)
 
     def policy(observation: Array) -> Array:
         return np.concatenate([observation, -observation], axis=1)
@@ -396,7 +396,7 @@ def test_the_distance_is_half_the_mean_squared_difference_of_noise_free_actions(
 
 @pytest.mark.parametrize("before", [0, 3500])
 def test_the_distance_is_measured_on_the_oldest_2048(before: int) -> None:
-    """Also where they lie across the ring's end."""
+    """The oldest transitions may also wrap around the ring's end."""
     replay = distant(before)
     replay.forget(before)
     for t in range(2048 + 900):
@@ -431,7 +431,7 @@ def test_a_tenth_is_forgotten_but_never_below_the_minimum(
     assert DynamicCapacity(minimum).apply(replay, still) == 0.5
     assert replay.size == left
     newest = everything(replay).observation[:, 0]
-    np.testing.assert_array_equal(newest, np.arange(size - left, size))  # the oldest went
+    np.testing.assert_array_equal(newest, np.arange(size - left, size))  # the oldest were deleted
 
 
 def test_only_a_distance_above_the_threshold_forgets() -> None:
@@ -441,7 +441,7 @@ def test_only_a_distance_above_the_threshold_forgets() -> None:
         assert replay.size == left
 
 
-def test_the_numbers_of_the_rule() -> None:
+def test_the_capacity_rule_has_the_numbers_of_the_configuration() -> None:
     config = preset("RLx2-TD3", "Ant-v3")
     assert (config.replay_check_every_env_steps, config.replay_distance_threshold) == (10_000, 0.2)
     rule = capacity_rule(config)
@@ -458,10 +458,10 @@ def test_the_numbers_of_the_rule() -> None:
 @pytest.mark.parametrize(
     ("minimum", "left"), [(10, 657), (700, 700)], ids=["until below", "until the minimum"]
 )
-def test_the_texts_rule_forgets_until_the_distance_is_below_the_threshold(
+def test_the_papers_rule_deletes_until_the_distance_is_below_the_threshold(
     minimum: int, left: int
 ) -> None:
-    """The oldest 300 of 1,000 are off by 1: a tenth of what there is goes until none of them is."""
+    """The oldest 300 of 1,000 differ by 1; tenths are removed until none of them is left."""
     replay = RingBuffer(1000, n_obs=1, n_act=1, gamma=GAMMA, keep_noise_free=True)
     for t in range(1000):
         act(replay, t, [float(t < 300)])

@@ -1,4 +1,4 @@
-"""Reports: which runs are counted, what the tables say, pages that need nothing else."""
+"""Reports: the counted runs, the tables, and self-contained pages."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ENV = "HalfCheetah-v3"
 
 
 def rising(final: float, count: int = 41) -> list[float]:
-    """A curve that rises evenly for half its length and then stays."""
+    """Return a curve that rises linearly for half its length and is then constant."""
     half = count // 2
     return [final * min(k, half) / half for k in range(count)]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two dense runs, three DS-TD3 runs, one that was stopped, one RLx2-TD3."""
+    """Two dense runs, three DS-TD3 runs of which one was stopped, one RLx2-TD3 run."""
     path = tmp_path_factory.mktemp("runs")
     for seed, final in enumerate((1000.0, 2000.0)):
         write_run(path / f"dense-{seed}", "TD3", ENV, rising(final), seed=seed)
@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def figures_of(*paths: Path, shade: Shade = "interval") -> dict[str, Any]:
-    """All figures of the runs in these folders, by name."""
+    """Return all figures of the runs in these folders, by name."""
     found: list[Figure] = []
     for section in all_sections(collect(paths), shade):
         found += section.figures
@@ -62,7 +62,7 @@ def row_of(rows: list[Row], method: str) -> Row:
     return row
 
 
-def test_unfinished_runs_are_said_and_not_counted(runs: Path) -> None:
+def test_unfinished_runs_are_listed_and_not_counted(runs: Path) -> None:
     found = collect([runs])
     assert [(g.label, len(g.runs)) for g in found.groups] == [
         ("TD3", 2), ("DS-TD3", 3), ("RLx2-TD3", 1),
@@ -71,7 +71,7 @@ def test_unfinished_runs_are_said_and_not_counted(runs: Path) -> None:
     assert "ds-3: stopped by SIGTERM at step 200,000 of 200,000" in note
 
 
-def test_returns_beside_the_dense_agent_and_the_paper(runs: Path) -> None:
+def test_returns_are_compared_with_the_dense_agent_and_the_paper(runs: Path) -> None:
     rows = returns(collect([runs])).rows
     ours = row_of(rows, "DS-TD3")
     assert ours["mean_last_10"] == pytest.approx(2400)
@@ -86,7 +86,7 @@ def test_returns_beside_the_dense_agent_and_the_paper(runs: Path) -> None:
     assert (ours["paper_mean"], ours["paper_std"], ours["paper_area"]) == (11460, 483, 1.956)
     assert ours["iqm_low"] <= ours["iqm"] <= ours["iqm_high"]
 
-    # No dense agent under the rlx2 settings is there: no percentage, whatever else is.
+    # Without a dense agent under the rlx2 settings there is no percentage.
     other = row_of(rows, "RLx2-TD3")
     assert other["percent_of_dense"] is None
     assert other["paper_percent_of_dense"] == 99.8
@@ -105,7 +105,7 @@ def test_all_environments_together(runs: Path, tmp_path: Path) -> None:
     assert row["probability_of_improvement"] == pytest.approx(5 / 6 / 2)
 
 
-def test_a_dense_agent_of_zero_return_makes_no_percentages(tmp_path: Path) -> None:
+def test_no_percentages_are_computed_for_a_dense_agent_with_return_zero(tmp_path: Path) -> None:
     for method, final in (("TD3", 0.0), ("DS-TD3", -50.0)):
         write_run(tmp_path / method, method, ENV, rising(final))
     found = collect([tmp_path])
@@ -115,7 +115,7 @@ def test_a_dense_agent_of_zero_return_makes_no_percentages(tmp_path: Path) -> No
     assert main(words) == 0
 
 
-def test_missing_seeds_and_doubles_are_said(runs: Path, tmp_path: Path) -> None:
+def test_missing_seeds_and_duplicates_are_listed(runs: Path, tmp_path: Path) -> None:
     write_run(tmp_path / "a", "DS-TD3", ENV, rising(1.0))
     write_run(tmp_path / "b", "DS-TD3", ENV, rising(1.0))
     steps = {"steps": 200_000}
@@ -133,7 +133,7 @@ def test_missing_seeds_and_doubles_are_said(runs: Path, tmp_path: Path) -> None:
     assert f"none of 1 planned runs on {ENV} has finished: TD3 (hidden 8-8)" in notes
 
 
-def test_a_studys_file_says_what_was_planned(tmp_path: Path) -> None:
+def test_a_study_file_adds_its_missing_runs_to_the_notes(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "a", "TD3", ENV, rising(1.0))
     study = tmp_path / "table.toml"
     study.write_text(
@@ -154,7 +154,7 @@ def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
         assert str(tmp_path / "plan.json") in note
 
 
-def test_damaged_runs_leave_the_others_alone(tmp_path: Path) -> None:
+def test_damaged_runs_do_not_affect_the_others(tmp_path: Path) -> None:
     write_run(tmp_path / "good", "TD3", ENV, rising(1.0))
     for name, file, text in (
         ("a", "evaluations.csv", "env_step,updates,wall_seconds,mean\n1,2,3,x\n"),
@@ -216,7 +216,7 @@ def test_figures_are_not_drawn_from_damaged_files(
         ("topology.csv", "removed", "no topology update of the actor, but its connections changed"),
     ],
 )
-def test_records_that_are_not_whole_are_named_and_not_counted(
+def test_incomplete_records_are_named_and_not_counted(
     file: str, keep: float | str, said: str, tmp_path: Path
 ) -> None:
     run = write_run(tmp_path / "run", "DS-TD3", ENV, rising(1.0), commit="abcdef1")
@@ -249,7 +249,7 @@ def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
 def test_percent_of_dense_is_over_the_evaluations_of_the_settings_paper(
     settings: str, last: int, tmp_path: Path
 ) -> None:
-    """41 evaluations rise to their end in 20 steps; the dense agent is at 1000 all the time."""
+    """41 evaluations rise for 20 steps; the dense agent is always at 1000."""
     write_run(tmp_path / "dense", "TD3", ENV, [1000.0] * 41, settings=settings)
     write_run(tmp_path / "ds", "DS-TD3", ENV, rising(2000.0), settings=settings)
     found = collect([tmp_path])
@@ -260,7 +260,7 @@ def test_percent_of_dense_is_over_the_evaluations_of_the_settings_paper(
     assert all_together["mean_percent"] == pytest.approx(wanted)
 
 
-def test_final_returns_leave_out_the_untrained_agent_and_say_how_many_there_are(
+def test_final_returns_exclude_the_untrained_agent_and_state_their_number(
     tmp_path: Path,
 ) -> None:
     """Steps 0 to 10,000 are the untrained agent's; 7 evaluations follow."""
@@ -297,7 +297,7 @@ def test_a_run_that_never_learned_is_not_counted(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ time
 
 
-def test_cost_is_cpu_time_and_wall_time_says_when_it_was_under_load(tmp_path: Path) -> None:
+def test_cost_is_cpu_time_and_wall_time_is_marked_under_load(tmp_path: Path) -> None:
     # 41 evaluations: 401 seconds of wall clock.
     write_run(tmp_path / "alone", "TD3", ENV, rising(1.0), cpu=1.9)  # two threads
     write_run(tmp_path / "busy", "DS-TD3", ENV, rising(1.0), cpu=0.8)
@@ -328,7 +328,9 @@ def test_a_group_has_cpu_time_only_if_all_its_runs_have(tmp_path: Path) -> None:
         ((0.5, 0.5), "minutes of wall clock, measured under load"),
     ],
 )
-def test_figures_over_time(cpu: tuple[float, float], said: str, tmp_path: Path) -> None:
+def test_figures_over_time_label_cpu_time_and_wall_time(
+    cpu: tuple[float, float], said: str, tmp_path: Path
+) -> None:
     write_run(tmp_path / "old", "SAC", ENV, rising(1.0))
     found = figures_of(tmp_path)
     assert f"cpu-{ENV}" not in found
@@ -345,7 +347,7 @@ def test_figures_over_time(cpu: tuple[float, float], said: str, tmp_path: Path) 
 # ------------------------------------------------------------------ labels
 
 
-def test_labels_say_what_differs() -> None:
+def test_labels_name_the_fields_that_differ() -> None:
     assert label(preset("DS-TD3", ENV)) == "DS-TD3"
     assert label(preset("TD3", ENV, settings="rlx2")) == "TD3 (settings rlx2)"
     changed = preset("DS-TD3", ENV, rewire_every_updates=200, seed=3, threads=2)
@@ -353,14 +355,14 @@ def test_labels_say_what_differs() -> None:
     assert label(preset("DS-TD3", ENV, hidden=(32, 32))) == "DS-TD3 (hidden 32-32)"
 
 
-def test_what_all_runs_have_is_said_once(tmp_path: Path) -> None:
+def test_values_that_all_runs_share_are_stated_once(tmp_path: Path) -> None:
     for method, final in (("TD3", 100.0), ("DS-TD3", 90.0)):
         write_run(tmp_path / method, method, ENV, rising(final), hidden=(64, 64))
     write_run(tmp_path / "e", "DS-TD3", ENV, rising(1.0), hidden=(64, 64), rewire_fraction=0.2)
     found = collect([tmp_path])
     assert found.labels == ["TD3", "DS-TD3", "DS-TD3 (rewire_fraction 0.2)"]
     assert found.notes == [f"all runs on {ENV}: hidden 64-64"]
-    # The dense agent is that of the same widths; what the paper prints is of others.
+    # The dense agent has the same widths; the paper's results are for other widths.
     row = row_of(returns(found).rows, "DS-TD3")
     assert row["percent_of_dense"] == pytest.approx(90)
     assert row["paper_mean"] is None
@@ -373,7 +375,7 @@ def test_runs_of_another_length_are_another_method(tmp_path: Path) -> None:
     assert labels == ["TD3, 100,000 of 100,000 steps", "TD3, 50,000 of 50,000 steps"]
 
 
-def test_a_run_that_was_stopped_and_went_on_to_the_end_is_a_seed_like_others(
+def test_a_stopped_and_resumed_run_counts_as_a_seed(
     tmp_path: Path,
 ) -> None:
     write_run(tmp_path / "0", "TD3", ENV, rising(1.0, 11), seed=0)
@@ -405,7 +407,7 @@ def test_report_writes_page_tables_and_figures(runs: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("missing", ["altair", "vl_convert"])
-def test_without_what_draws_there_are_tables(
+def test_a_report_without_the_drawing_extra_has_tables(
     missing: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -427,7 +429,7 @@ def test_without_what_draws_there_are_tables(
 
 
 @pytest.mark.usefixtures("empty_drawings")
-def test_figures_of_an_earlier_report_are_counted_and_left_alone(
+def test_figures_of_an_earlier_report_are_counted_and_not_changed(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     both, fresh = tmp_path / "both", tmp_path / "fresh"
@@ -454,7 +456,9 @@ def test_heat_map_shows_every_input_at_the_start_and_the_end(runs: Path) -> None
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "file"])
-def test_nothing_to_report(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_runs_is_an_error(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     assert (
@@ -464,7 +468,7 @@ def test_nothing_to_report(what: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (tmp_path / "out").exists()
 
 
-def test_report_into_a_file_is_refused(
+def test_a_report_into_a_file_is_rejected(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out").write_text("mine")
@@ -504,7 +508,7 @@ def test_bands_are_intervals_unless_the_option_says_otherwise(runs: Path, tmp_pa
             assert note in (tmp_path / file).read_text()
 
 
-def test_share_of_dead_links_is_drawn_where_it_was_recorded(tmp_path: Path) -> None:
+def test_the_share_of_dead_links_is_drawn_if_it_was_recorded(tmp_path: Path) -> None:
     for name, dead in (("old", None), ("none", 0), ("some", 20)):
         write_run(tmp_path / name, "DS-TD3", ENV, rising(1.0), dead=dead)
     assert f"dead-{ENV}" not in figures_of(tmp_path / "old")
@@ -514,7 +518,7 @@ def test_share_of_dead_links_is_drawn_where_it_was_recorded(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("count", [1, MOST_POINTS, MOST_POINTS + 1, 10_000])
-def test_a_drawn_line_has_few_points_and_ends_where_it_ends(count: int) -> None:
+def test_a_drawn_line_has_few_points_and_keeps_the_last_one(count: int) -> None:
     x = np.arange(float(count))
     series = Series("TD3", x, 2 * x, x - 1, x + 1).thinned()
     assert count // 50 <= series.x.size <= MOST_POINTS or series.x.size == count
@@ -525,7 +529,7 @@ def test_a_drawn_line_has_few_points_and_ends_where_it_ends(count: int) -> None:
         assert (values == wanted).all()
 
 
-def test_figures_are_described_in_words(runs: Path) -> None:
+def test_figures_have_a_text_description(runs: Path) -> None:
     found = figures_of(runs)
     text = found[f"learning-{ENV}"].description()
     assert text.startswith(f"{ENV}: return over environment steps. TD3: 0 at 0, 1,500 at 200,000 (")
@@ -536,7 +540,7 @@ def test_figures_are_described_in_words(runs: Path) -> None:
     assert "NaN at 0" in gap.description()
 
 
-def test_short_numbers() -> None:
+def test_numbers_are_shortened_to_four_digits() -> None:
     found = [short(v) for v in (0, 0.25, 1500, 25_000, 1_234_567, 2e9, -30_000, 1e-9)]
     assert found == [
         "0", "0.25", "1,500", "25,000", "1,235,000", "2,000,000,000", "-30,000", "0.000000001",
@@ -584,7 +588,9 @@ def test_archive_copies_and_names_the_commit(runs: Path, tmp_path: Path) -> None
     assert "0123456789" in (to / "README.md").read_text()
 
 
-def test_archive_refuses(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_archiving_an_unsuitable_run_is_rejected(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     to, run = str(tmp_path / "results"), str(runs / "ds-1")
     knows = str(write_run(tmp_path / "knows", "TD3", ENV, rising(1.0), commit="abcdef1"))
     for code, words, text in (

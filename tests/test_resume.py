@@ -1,4 +1,4 @@
-"""A run that was stopped, any way at all, goes on as if it had not been."""
+"""A resumed run equals an undisturbed one, however it was stopped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import version
@@ -41,14 +43,14 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def evolving(method: str) -> dict[str, Any]:
-    """Evolutions every 7 updates, where the method has any."""
-    evolves = method.startswith(("DS", "RLx2", "RigL", "SET"))
-    return {"rewire_every_updates": 7, "rewire_first_update": 2} if evolves else {}
+def topology_fields(method: str) -> dict[str, Any]:
+    """Return settings for a topology update every 7 updates, if the method has any."""
+    dynamic = method.startswith(("DS", "RLx2", "RigL", "SET"))
+    return {"rewire_every_updates": 7, "rewire_first_update": 2} if dynamic else {}
 
 
 def fields_of(method: str) -> dict[str, Any]:
-    fields = {**SMALL, **evolving(method)}
+    fields = {**SMALL, **topology_fields(method)}
     if method.startswith("RLx2"):
         fields |= {"n_step_delay_updates": 15, "replay_minimum": 30, "replay_capacity": 64}
         fields |= {"replay_check_every_env_steps": 10, "replay_distance_threshold": 0.0}
@@ -60,7 +62,7 @@ def fields_of(method: str) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _the_disk_need_not_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+def _skip_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -69,11 +71,11 @@ PAIRS = [(method, f"{TASKS[index % 5]}-v5") for index, method in enumerate(METHO
 PAIRS += [(method, f"{task}-v5") for method in ("DS-TD3", "RLx2-SAC") for task in TASKS]
 PAIRS += [("RLx2-TD3", "Ant-v3")]
 
-# Update n is at step 20 + n, evolutions are updates 2, 9, 16, ...; the replay shrinks every ten
+# Update n is at step 20 + n, topology updates happen at 2, 9, 16, ...; the replay shrinks every ten
 # steps, an episode lasts at most 25.
 STOPS = {
     7: "in the warm-up",
-    21: "right before an evolution",
+    21: "right before a topology update",
     22: "right after one",
     29: "after one that the targets, which follow every second update, have not yet seen",
     40: "at an evaluation, and after a shrink; targets are of three steps by now",
@@ -84,7 +86,7 @@ STOPS = {
 
 
 @pytest.mark.parametrize(("method", "env"), sorted(set(PAIRS)))
-def test_every_method_goes_on_bit_for_bit_on_every_task(
+def test_every_method_resumes_bit_for_bit_on_every_task(
     method: str, env: str, tmp_path: Path
 ) -> None:
     fields = fields_of(method)
@@ -97,7 +99,7 @@ def test_every_method_goes_on_bit_for_bit_on_every_task(
             run = sparl.resume(run)
     assert run.stopped_by is None
     left = results(run.path)
-    if evolving(method):
+    if topology_fields(method):
         updates = {int(row["agent_update"]) for row in left["topology.csv"]}
         assert {2, 9} <= updates or method.startswith("RLx2")  # whose clock is the network's
     if method.startswith("RLx2"):
@@ -108,13 +110,13 @@ def test_every_method_goes_on_bit_for_bit_on_every_task(
     about = json.loads((run.path / "run.json").read_text())
     assert [each["env_step"] for each in about["continued"]] == early
     assert about["bit_exact"]
-    assert not list(run.path.glob("checkpoint-*"))  # nothing is left to do
+    assert not list(run.path.glob("checkpoint-*"))  # the run has finished
 
 
 @pytest.mark.parametrize(
     ("by", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
 )
-def test_a_signal_saves_and_says_how_to_go_on(
+def test_a_signal_saves_the_run_and_prints_the_resume_command(
     by: signal.Signals, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -143,7 +145,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert "tau is 0.005 instead of 0.5" in error
 
 
-def test_a_run_that_stopped_early_goes_on_to_a_later_stop(tmp_path: Path) -> None:
+def test_a_run_stopped_early_can_be_resumed_to_a_later_stop(tmp_path: Path) -> None:
     whole = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
     for stop_at in (33, 70, None):
         run = sparl.train(
@@ -155,7 +157,7 @@ def test_a_run_that_stopped_early_goes_on_to_a_later_stop(tmp_path: Path) -> Non
 
 
 class Tells(PendulumEnv):
-    """Pendulum with a state of its own, which is made of other parts in other steps."""
+    """Pendulum with its own state, whose parts differ between steps."""
 
     pushes: Any = None
 
@@ -177,18 +179,18 @@ class Tells(PendulumEnv):
 
 
 class TellsTooMuch(Tells):
-    """Its state has a part that cannot be saved."""
+    """Has a state of which one part cannot be saved."""
 
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "rng": self.np_random}
 
 
 class OwnCheetah(HalfCheetahEnv):
-    """Who knows what it remembers besides the simulator's state."""
+    """May have more state than the simulator's."""
 
 
 def made(**fields: Any) -> Any:
-    """Tells, in a wrapper that nothing is known of."""
+    """Has a state, in an unknown wrapper."""
     return gymnasium.wrappers.DelayObservation(Tells(**fields), delay=2)
 
 
@@ -204,7 +206,7 @@ def _environments() -> Iterator[None]:
 
 
 def mujoco_tasks() -> list[str]:
-    """All that this Gymnasium has and this MuJoCo runs."""
+    """Return the MuJoCo tasks of the installed Gymnasium."""
     found = []
     for name, spec in gymnasium.registry.items():
         if str(spec.entry_point).startswith("gymnasium.envs.mujoco.") and name[-2:] in ("v4", "v5"):
@@ -214,8 +216,8 @@ def mujoco_tasks() -> list[str]:
     return found
 
 
-def test_every_mujoco_task_of_gymnasium_goes_on_bit_for_bit_from_any_state() -> None:
-    """Into an environment with another past, in the middle of an episode."""
+def test_every_mujoco_task_of_gymnasium_resumes_bit_for_bit_from_any_state() -> None:
+    """Restore into an environment with another history, in the middle of an episode."""
     tasks = mujoco_tasks()
     assert len(tasks) > 15
     for task in tasks:
@@ -239,7 +241,7 @@ def test_every_mujoco_task_of_gymnasium_goes_on_bit_for_bit_from_any_state() -> 
 
 
 @pytest.mark.usefixtures("_environments")
-def test_an_environment_with_a_state_of_its_own_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_an_environment_with_its_own_state_resumes_bit_for_bit(tmp_path: Path) -> None:
     whole = sparl.train("TD3", "Tells-v0", run_dir=tmp_path / "whole", **SMALL)
     stops = range(28, 37)  # in each of its kinds of states
     with stopped_at(*stops):
@@ -251,7 +253,7 @@ def test_an_environment_with_a_state_of_its_own_goes_on_bit_for_bit(tmp_path: Pa
 
 @pytest.mark.usefixtures("_environments")
 @pytest.mark.parametrize("env", ["Pendulum-v1", "TellsTooMuch-v0", "Wrapped-v0", "OwnCheetah-v0"])
-def test_where_the_state_cannot_be_saved_it_says_so_and_the_run_is_marked(
+def test_a_run_whose_environment_cannot_save_its_state_is_marked_as_inexact(
     env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with stopped_at(33):
@@ -300,7 +302,7 @@ def remove_checkpoints(run: Path) -> None:
     ],
     ids=["whole", "cut", "no-replay", "none"],
 )  # fmt: skip
-def test_info_says_what_resume_does(
+def test_info_states_what_resume_does(
     harm: Callable[[Path], None], code: int, says: str,
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -318,7 +320,7 @@ def without_checkpoints(run: Path) -> Path:
     return run
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
     whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
     with stopped_at(23):
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
@@ -329,7 +331,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path:
     assert results(sparl.resume(run).path) == results(whole.path)
 
 
-def test_where_checkpoints_were_taken_away_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_a_run_without_its_checkpoints_is_not_overwritten(tmp_path: Path) -> None:
     with stopped_at(53):
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
     before = results(without_checkpoints(run.path))
@@ -339,7 +341,7 @@ def test_where_checkpoints_were_taken_away_nothing_is_overwritten(tmp_path: Path
 
 
 @pytest.mark.parametrize(("state", "env_step"), [("running", 0), ("failed", 53)])
-def test_a_killed_or_failed_run_without_its_checkpoints_is_left_alone(
+def test_a_killed_or_failed_run_without_its_checkpoints_is_unchanged(
     state: str, env_step: int, tmp_path: Path
 ) -> None:
     with stopped_at(53):
@@ -353,10 +355,10 @@ def test_a_killed_or_failed_run_without_its_checkpoints_is_left_alone(
     assert results(run.path) == before
 
 
-def test_a_trained_agent_without_its_run_is_not_trained_over(
+def test_a_trained_agent_without_its_run_is_not_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Published agents are such folders."""
+    """Published agents are folders of this kind."""
     run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL).path
     kept = {"config.toml", "agent.json", "agent.safetensors"}
     for file in run.iterdir():
@@ -370,10 +372,10 @@ def test_a_trained_agent_without_its_run_is_not_trained_over(
     said = capsys.readouterr().out
     assert "state: a trained agent alone\nenv step: 90\nsteps: 90\n" in said
     assert "continuation" not in said
-    assert "evaluation" not in said  # how many there were is not known
+    assert "evaluation" not in said  # their number is unknown
 
 
-def test_what_has_no_influence_may_change_when_a_run_goes_on(
+def test_options_without_influence_on_results_may_change_on_resuming(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
@@ -400,7 +402,7 @@ def test_what_has_no_influence_may_change_when_a_run_goes_on(
     assert results(run.path) == results(whole.path)
 
 
-def test_event_files_can_be_switched_on_and_off_when_a_run_goes_on(
+def test_event_files_can_be_switched_on_and_off_when_a_run_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with stopped_at(33):
@@ -419,7 +421,7 @@ def test_event_files_can_be_switched_on_and_off_when_a_run_goes_on(
     assert not list(run.path.glob("events*"))
 
 
-def test_a_scheduler_that_asks_for_less_than_there_is_gets_it(
+def test_a_stop_step_that_has_already_passed_changes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with stopped_at(53):
@@ -430,7 +432,7 @@ def test_a_scheduler_that_asks_for_less_than_there_is_gets_it(
     assert sparl.resume(run).evaluations[-1][0] == 90  # nothing was changed by that
 
 
-def test_a_policy_to_start_from_is_not_asked_for_when_the_warm_up_is_over(tmp_path: Path) -> None:
+def test_the_warm_up_policy_is_not_needed_once_the_warm_up_has_ended(tmp_path: Path) -> None:
     teacher = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "teacher", **SMALL)
     fields = {**SMALL, "warm_start": str(teacher.path)}
     whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "whole", **fields)
@@ -442,8 +444,8 @@ def test_a_policy_to_start_from_is_not_asked_for_when_the_warm_up_is_over(tmp_pa
     assert results(sparl.resume(run).path) == results(whole.path)
 
 
-def test_other_things_in_a_folder_are_left_alone(tmp_path: Path) -> None:
-    """Other programs call their folders replay and checkpoint-500 too."""
+def test_unrelated_files_in_a_run_folder_are_unchanged(tmp_path: Path) -> None:
+    """Other programs also use folder names such as replay and checkpoint-500."""
     run = tmp_path / "run"
     others = [run / "replay" / "game.bin", run / "checkpoint-500" / "model.bin"]
     for file in others:
@@ -516,7 +518,7 @@ def _broken_at_65(step: Any) -> Any:
     return broken
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
     with stopped_at(33):
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
     folder = RunFolder.open(run.path)
@@ -557,7 +559,7 @@ def test_a_training_that_cannot_begin_leaves_nothing_open(
     assert closed == made
 
 
-def test_a_run_folder_lasts_with_those_that_it_is_in(
+def test_a_new_run_folder_and_its_parents_are_flushed_to_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed = set()
@@ -567,24 +569,39 @@ def test_a_run_folder_lasts_with_those_that_it_is_in(
     assert {folder.stat().st_ino for folder in (tmp_path, *path.parents[:2], path)} <= flushed
 
 
-def test_who_only_asks_whether_a_run_is_in_use_keeps_nobody_out(
+def test_asking_whether_a_run_is_in_use_locks_no_process_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A process can lock a run during and after the question, and is reported while it does."""
     folder, asking = RunFolder(tmp_path), (tmp_path / ".lock").open("w")
-    fcntl.flock(asking, fcntl.LOCK_SH)
+    fcntl.flock(asking, fcntl.LOCK_SH)  # as `in_use` of another process does for a moment
     monkeypatch.setattr("time.sleep", lambda _: asking.close())
     folder.lock()
+    assert asking.closed
     folder.close()
+    assert not folder.in_use()
+    script = (
+        "import sys, pathlib; from sparl.training.run_folder import RunFolder\n"
+        "RunFolder(pathlib.Path(sys.argv[1])).lock(); print('locked', flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, tmp_path], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        assert folder.in_use()
+        other.communicate("\n")
+    assert other.returncode == 0
+    assert not folder.in_use()
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no run here"):
         sparl.resume(tmp_path)
     with pytest.raises(UsageError, match="resume auto needs a run_dir"):
         sparl.train("TD3", "Hopper-v5", resume="auto", **SMALL)
 
 
-def test_a_checkpoint_holds_only_what_came_since_the_one_before(tmp_path: Path) -> None:
+def test_a_checkpoint_stores_only_the_transitions_since_the_previous_one(tmp_path: Path) -> None:
     """Segments are shared, old ones go with the ring, and the folder stays near its size."""
     made: list[Training] = []
     original = Training.__init__
@@ -609,10 +626,10 @@ def test_a_checkpoint_holds_only_what_came_since_the_one_before(tmp_path: Path) 
     assert training.replay.first == 1500
 
 
-# --- What does not belong together -------------------------------------------------------------
+# --- Files of different runs -----------------------------------------------------------------
 
 
-def test_a_checkpoint_of_another_configuration_is_refused_with_both_sides(
+def test_a_checkpoint_of_another_configuration_is_rejected_with_both_values(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with stopped_at(33):
@@ -634,7 +651,7 @@ def change_manifest(checkpoint: Path, change: Callable[[dict[str, Any]], None]) 
     file.write_text(json.dumps(content))
 
 
-def test_a_field_that_came_since_is_what_it_is_by_default_and_an_unknown_one_is_named(
+def test_a_field_added_later_has_its_default_and_an_unknown_one_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
@@ -669,13 +686,13 @@ def test_other_versions_are_allowed_and_the_run_is_marked(
     assert main(["resume", str(run.path), "--stop-at", "90"]) == 0
     about = json.loads((run.path / "run.json").read_text())
     assert [each["env_step"] for each in about["continued"]] == [33, 50]
-    assert about["bit_exact"] is False  # once inexact, for ever so
+    assert about["bit_exact"] is False  # an inexact run is always marked
 
 
-def test_where_lines_of_a_table_were_lost_it_goes_on_from_before_them(
+def test_a_run_with_lost_table_lines_resumes_from_before_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The last line of a table may be cut off too: it is written again."""
+    """The last line of a table may also be truncated: it is written again."""
     whole = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
     with stopped_at(53):
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)

@@ -63,7 +63,7 @@ def test_erdos_renyi_per_layer_and_saturation() -> None:
     actor, critic = [(17, 256), (256, 256), (256, 6)], [(23, 256), (256, 256), (256, 1)]
     assert erdos_renyi_total(actor, 0.90) == [1950, 3657, 1536]
     assert erdos_renyi_total(critic, 0.85) == [3703, 6794, 256]
-    # Both critics together are the same as each alone.
+    # Both critics together have the sparsity of each.
     assert erdos_renyi_total(critic * 2, 0.85) == [3703, 6794, 256] * 2
     assert erdos_renyi_total(actor, 0.0) == [17 * 256, 256 * 256, 256 * 6]
 
@@ -226,8 +226,8 @@ def critic_loss_gradient(agent: Any, batch: Batch, y: Any) -> dict[tuple[int, in
 
 
 @pytest.mark.parametrize("method", ["RigL-TD3", "RigL-SAC"])
-def test_critics_grow_where_their_own_loss_is_steepest(method: str) -> None:
-    """RLx2's SAC adds the actor pass's gradient of the previous step; here it must not matter."""
+def test_critics_grow_where_the_gradient_of_their_own_loss_is_largest(method: str) -> None:
+    """RLx2's SAC adds the previous actor pass's gradient; here it must have no effect."""
     config = small(method, gamma=0.0)
     agent = agent_of(config)
     stream = batches()
@@ -243,7 +243,7 @@ def test_critics_grow_where_their_own_loss_is_steepest(method: str) -> None:
         batch.next_observation, batch.path_observation, np.zeros((16, 1), np.float32),
     )  # fmt: skip
     gradient = critic_loss_gradient(agent, batch, batch.reward.astype(np.float64))
-    agent.update(batch)  # update 4: the critics evolve; y = reward, since nothing is discounted
+    agent.update(batch)  # update 4 rewires the critics; y = reward, since the discount is 0
     changed = 0
     for place, old in before.items():
         new = agent.critics.layout.pattern(place)
@@ -317,7 +317,7 @@ def test_a_network_in_which_no_connection_moves_never_skips_a_step(fields: dict[
 
 
 @pytest.mark.parametrize("delay", [1, 2, 3, 4, 5])
-def test_each_network_evolves_on_its_own_clock(delay: int) -> None:
+def test_each_network_updates_its_topology_on_its_own_clock(delay: int) -> None:
     config = small("SET-TD3", policy_delay=delay)
     agent = agent_of(config)
     assert isinstance(agent, TD3)
@@ -329,7 +329,7 @@ def test_each_network_evolves_on_its_own_clock(delay: int) -> None:
     assert actor == set(range(4 * delay, 41, 4 * delay))
 
 
-def test_one_network_can_stay_as_it_is() -> None:
+def test_one_network_can_keep_its_topology() -> None:
     for rewire, moves in (
         ("actor", (True, False)),
         ("critics", (False, True)),

@@ -37,7 +37,7 @@ def log_std(head: Float, rule: Rule) -> tuple[Float, Float]:
 
 
 def draw(heads: Float, noise: Float, rule: Rule) -> Sample:
-    """What sample gives, in float64, by the formulas of its docstring."""
+    """Return the result of sample, in float64, by the formulas of its docstring."""
     n = noise.shape[1]
     log_sigma, slope = log_std(heads[:, n:], rule)
     u = heads[:, :n] + np.exp(log_sigma) * noise
@@ -49,7 +49,7 @@ def draw(heads: Float, noise: Float, rule: Rule) -> Sample:
 
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
 def test_log_density_is_that_of_the_squashed_gaussian(rule: Rule) -> None:
-    """Against the change of variables done naively in float64, where that is accurate."""
+    """Compare with the direct change of variables in float64, where that is accurate."""
     rng = np.random.default_rng(0)
     heads, eps = rng.normal(size=(50, 6)), rng.normal(size=(50, 3))
     sigma = np.exp(log_std(heads[:, 3:], rule)[0])
@@ -63,7 +63,7 @@ def test_log_density_is_that_of_the_squashed_gaussian(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (300, 17)])
-def test_the_engine_draws_what_the_formulas_say(
+def test_the_engine_draws_by_the_documented_formulas(
     rule: Rule, scale: float, shape: tuple[int, int]
 ) -> None:
     rng = np.random.default_rng(1)
@@ -88,7 +88,7 @@ def test_log_density_stays_finite_and_exact_far_out() -> None:
 
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
 @pytest.mark.parametrize("column", [0, 1])
-def test_what_is_not_a_number_stays_one(rule: Rule, column: int) -> None:
+def test_a_nan_in_the_policys_output_stays_nan(rule: Rule, column: int) -> None:
     heads = np.zeros((2, 2), np.float32)
     heads[0, column] = np.nan
     drawn = sample(heads, np.ones((2, 1), np.float32), rule)
@@ -139,7 +139,7 @@ def test_the_gradient_is_that_of_numpy(rule: Rule) -> None:
     )
 
 
-def test_log_std_ranges() -> None:
+def test_log_std_stays_within_its_range() -> None:
     heads = np.array([[0.0, -100.0], [0.0, 0.0], [0.0, 100.0]], np.float32)
     noise = np.zeros((3, 1), np.float32)
     for rule, expected in (("clamp", [-20, 0, 2]), ("tanh", [-5, -1.5, 2])):
@@ -375,7 +375,7 @@ def test_entropy_raises_the_targets_of_a_spread_out_policy() -> None:
     assert record["q"] > 0.25
 
 
-def test_collecting_samples_or_takes_the_mean() -> None:
+def test_data_is_collected_with_samples_or_the_mean() -> None:
     observation = np.ones(N_OBS, np.float32)
     for collect in ("sample", "mean"):
         config = config_of("SAC", collect=collect)

@@ -47,7 +47,7 @@ def assert_same(got: Any, wanted: Any, where: str = "state") -> None:
 
 
 @pytest.fixture(autouse=True)
-def _threads_as_before() -> Iterator[None]:
+def _restore_threads() -> Iterator[None]:
     before = _native.threads()
     yield
     _native.set_threads(before)
@@ -57,9 +57,9 @@ def _threads_as_before() -> Iterator[None]:
 
 
 def new_agent(method: str, seed: int, **fields: Any) -> TD3:
-    # Evolutions for the methods whose topology changes, every three updates.
-    evolving = {"rewire_every_updates": 3} if method == "DS-TD3" else {}
-    config = preset(method, "Pendulum-v1", seed=seed, **TINY, **evolving, **fields)
+    # A topology update every three updates, for the methods whose topology changes.
+    dynamic = {"rewire_every_updates": 3} if method == "DS-TD3" else {}
+    config = preset(method, "Pendulum-v1", seed=seed, **TINY, **dynamic, **fields)
     agent = build_agent(config, architecture(config, N_OBS, N_ACT))
     assert isinstance(agent, TD3)
     return agent
@@ -78,13 +78,13 @@ def new_batch(rng: np.random.Generator) -> Batch:
 @pytest.mark.parametrize("stop", [0, 1, 2, 3, 7])
 @pytest.mark.parametrize("method", METHODS)
 def test_an_agent_continues_bit_for_bit(method: str, stop: int, fields: dict[str, Any]) -> None:
-    """Stops before, at and after evolutions, with the targets behind their networks or not."""
+    """Stop before, at and after topology updates, with targets that are up to date or not."""
     agent = new_agent(method, 0, **fields)
     rng = np.random.default_rng(1)
     for _ in range(stop):
         agent.update(new_batch(rng))
     other = new_agent(method, 5, **fields)
-    for _ in range(4):  # it has a past of its own
+    for _ in range(4):  # it has its own history
         other.update(new_batch(np.random.default_rng(2)))
     state = agent.state()
     other.restore(state)
@@ -98,17 +98,17 @@ def test_an_agent_continues_bit_for_bit(method: str, stop: int, fields: dict[str
         observation = batch.observation[0]
         assert_same(other.act(observation), agent.act(observation))
         patterns.append(pattern_bytes(agent))
-    evolutions = sum(stop < update <= stop + 10 for update in range(2, 18, 3))
-    assert len(set(patterns)) == (1 + evolutions if method == "DS-TD3" else 1)
+    topology_updates = sum(stop < update <= stop + 10 for update in range(2, 18, 3))
+    assert len(set(patterns)) == (1 + topology_updates if method == "DS-TD3" else 1)
 
 
 def pattern_bytes(agent: TD3) -> bytes:
-    """One of the patterns of the critics, which evolve first."""
+    """Return one pattern of the critics, which change first."""
     return np.asarray(agent.networks()["critics"]["member0.layer1.positions"]).tobytes()
 
 
-def test_evolutions_that_are_not_yet_recorded_are_part_of_the_state() -> None:
-    """Else a run that continues lacks them in its record, or has another life's."""
+def test_topology_updates_that_are_not_yet_recorded_are_part_of_the_state() -> None:
+    """Otherwise a resumed run would record none of them, or those of another run."""
     agent, other = new_agent("DS-TD3", 0), new_agent("DS-TD3", 5)
     rng = np.random.default_rng(1)
     for _ in range(6):
@@ -139,7 +139,7 @@ def test_a_state_does_not_change_with_its_agent() -> None:
 
 
 class ResumablePendulum(PendulumEnv):
-    """Pendulum with a state of its own."""
+    """Pendulum with its own state."""
 
     def get_state(self) -> NDArray[np.float64]:
         return np.array(self.state)
@@ -162,14 +162,14 @@ NewRun = Callable[..., Training]
 
 @pytest.fixture
 def new_run(tmp_path: Path) -> Iterator[NewRun]:
-    """Makes runs that have not begun."""
+    """Return a function that creates runs that have not begun."""
     made: list[Training] = []
 
     def make(method: str, env: str, seed: int = 0, **fields: Any) -> Training:
-        evolving = {"rewire_every_updates": 7} if method == "DS-TD3" else {}
+        dynamic = {"rewire_every_updates": 7} if method == "DS-TD3" else {}
         config = preset(
             method, env, seed=seed, run_dir=str(tmp_path / str(len(made))), steps=400,
-            warmup_env_steps=20, **{**TINY, **evolving, **fields},
+            warmup_env_steps=20, **{**TINY, **dynamic, **fields},
         )  # fmt: skip
         made.append(Training(config, quiet=True))
         return made[-1]
@@ -204,14 +204,14 @@ def advance(run: Training, steps: int) -> None:
     [
         ("ResumablePendulum-v0", {}),
         ("HalfCheetah-v5", {"max_episode_steps": 30}),
-        ("Hopper-v5", {}),  # falls: episodes end by themselves
+        ("Hopper-v5", {}),  # it falls, so episodes terminate
     ],
 )
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_continues_bit_for_bit(
     method: str, env: str, fields: dict[str, Any], new_run: NewRun
 ) -> None:
-    """From the warm-up and from the middle of a later episode, through ends of episodes."""
+    """Resume in the warm-up and in the middle of a later episode, across ends of episodes."""
     run, early, late = (new_run(method, env, **fields) for _ in range(3))
     begin(run)
     advance(run, 13)
@@ -249,10 +249,10 @@ def test_threads_do_not_change_results(new_run: NewRun) -> None:
     assert_same(states[1], states[0])
 
 
-def test_where_an_environment_cannot_tell_its_state_no_transition_is_made_up(
+def test_no_transition_is_invented_when_the_state_of_an_environment_is_unknown(
     new_run: NewRun,
 ) -> None:
-    """Pendulum-v1 has no state to save. What was learned is exact, and the replay stays true."""
+    """Pendulum-v1 cannot save its state: the agent continues exactly, the replay is correct."""
     run, other = (new_run("DS-TD3", "Pendulum-v1") for _ in range(2))
     begin(run)
     advance(run, 50)
@@ -273,5 +273,5 @@ def test_where_an_environment_cannot_tell_its_state_no_transition_is_made_up(
         np.testing.assert_allclose(reached[row], expected, atol=1e-4)
     begins = int(np.flatnonzero(replay.episode_end[:90])[-1] + 1) if replay.episode_end.any() else 0
     assert other.episode_return == pytest.approx(replay.reward[begins:90].sum(), rel=1e-5)
-    goes_on = ~replay.episode_end[:89]
-    np.testing.assert_array_equal(replay.observation[1:90][goes_on], reached[:89][goes_on])
+    continues = ~replay.episode_end[:89]
+    np.testing.assert_array_equal(replay.observation[1:90][continues], reached[:89][continues])

@@ -30,7 +30,7 @@ def test_final_return_takes_the_last_or_all() -> None:
 
 
 @pytest.mark.parametrize("last", [0, -1])
-def test_final_return_of_nothing_is_refused(last: int) -> None:
+def test_final_return_without_evaluations_raises_an_error(last: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         stat.final_return([1.0], last)
     with pytest.raises(ValueError, match="no value"):
@@ -47,7 +47,7 @@ def test_percent_of_a_baseline_that_is_not_positive() -> None:
     assert math.isnan(stat.percent_of(99.0, -5.0))
 
 
-def test_steps_to_reach() -> None:
+def test_steps_to_reach_a_return() -> None:
     steps, curve = [0, 10, 20, 30], [0.0, 4.0, 6.0, 8.0]
     assert stat.steps_to_reach(steps, curve, 5.0, window=1) == 20
     assert stat.steps_to_reach(steps, curve, 5.0, window=2) == 20
@@ -102,7 +102,7 @@ def test_probability_of_improvement_counts_pairs() -> None:
 
 
 @given(SCORES)
-def test_probability_of_improvement_over_oneself_is_half(scores: list[np.ndarray]) -> None:
+def test_probability_of_improvement_over_itself_is_half(scores: list[np.ndarray]) -> None:
     assert stat.probability_of_improvement(scores, scores) == pytest.approx(0.5)
 
 

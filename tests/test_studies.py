@@ -1,4 +1,4 @@
-"""Studies: files and what they name, runs that are skipped, resumed, or fail alone."""
+"""Studies: files, names, and runs that are skipped, resumed or fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import children
-from children import hears, wait_until, waiting
+from children import has_handler, wait_until, waiting
 from resuming import results
 from run_folders import write_run
 from sparl.architecture import architecture
@@ -143,8 +143,8 @@ def test_two_studies_that_name_a_run_do_it_once() -> None:
     assert ids[: len(read_study(table).units)] == named[: len(read_study(table).units)]
 
 
-def test_versions_of_the_presets() -> None:
-    """Raised where results have changed since 0.1: a run of another version is another run."""
+def test_presets_whose_results_changed_have_a_new_version() -> None:
+    """The preset's version increases with its results; another version is another run."""
     kinds = ("DS", "SET", "RigL", "RLx2", "Tiny")
     changed = {f"{kind}-{agent}" for kind in kinds for agent in ("TD3", "SAC")}
     for settings, raised in (
@@ -243,7 +243,7 @@ def test_a_study_skips_finished_runs_and_continues_after_failures(
     good, bad = read_study(path).units
     folder = tmp_path / "runs"
     error = json.loads((folder / bad.id / "failure.json").read_text())["error"]
-    assert len(error) > 80  # and it is a line of its own, below the counts
+    assert len(error) > 80  # and it is a separate line below the counts
     assert f"1 failed\n{bad.id}: {error}\n" in printed
     assert progress(folder, good).state == "finished"
     failed = progress(folder, bad)
@@ -265,7 +265,7 @@ def test_a_study_skips_finished_runs_and_continues_after_failures(
 
 
 @pytest.mark.parametrize("kind", ["text", "list", "nothing", "link", "pipe"])
-def test_a_damaged_failure_is_a_failure(kind: str, tmp_path: Path) -> None:
+def test_a_damaged_failure_file_counts_as_a_failure(kind: str, tmp_path: Path) -> None:
     unit = read_study(study_file(tmp_path, SMALL)).units[0]
     file = tmp_path / unit.id / "failure.json"
     file.parent.mkdir()
@@ -316,7 +316,7 @@ def test_a_stopped_study_resumes_bit_for_bit(
         (run,) = waiting(waits, 1)
         assert [progress(folder, u).state for u in units] == ["running", "waiting"]
         study.send_signal(signal.SIGINT)
-        wait_until(lambda: not hears(run, signal.SIGTERM))  # once it has received a signal
+        wait_until(lambda: not has_handler(run, signal.SIGTERM))  # once it has received a signal
         release(waits)
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
@@ -358,7 +358,7 @@ def test_a_killed_run_is_recorded_and_resumes_bit_for_bit(
 def test_a_study_waits_for_the_runs_of_a_lost_study(
     tmp_path: Path, waits: Path, undisturbed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The study is killed; a new one waits until the runs of the old one have saved and ended."""
+    """A study waits until the runs of a killed study have saved and ended."""
     path, folder = study_file(tmp_path, LONG), tmp_path / "runs"
     units = read_study(path).units
     words = [*IMPORT, "study", "run", str(path), "--folder", str(folder), "--processes", "2"]
@@ -380,7 +380,7 @@ def test_a_study_waits_for_the_runs_of_a_lost_study(
     assert [results(folder / u.id) for u in units] == undisturbed
 
 
-def test_status_cuts_no_name_in_a_pipe(
+def test_status_truncates_no_name_in_a_pipe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -408,7 +408,9 @@ def test_dry_run_estimates_and_writes_nothing(
     assert not folder.exists()
 
 
-def test_one_run_is_not_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_run_is_reported_in_the_singular(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = study_file(tmp_path, SMALL.replace("seeds = 2", "seeds = 1"))
     assert main(["study", "status", str(path), "--folder", str(tmp_path / "runs")]) == 0
     assert "1 run: 1 waiting" in capsys.readouterr().out
@@ -416,7 +418,9 @@ def test_one_run_is_not_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "1 run to do, " in capsys.readouterr().out
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_folder_that_cannot_be_created_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
     path = study_file(tmp_path, SMALL)
     assert main(["study", "run", str(path), "--folder", str(tmp_path / "file" / "runs")]) == 2
@@ -436,12 +440,12 @@ def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def start_here(folder: Path, unit: Unit, *_: object) -> Any:
-    """Train in this process what a study would train in another one."""
+    """Train a run of a study in this process."""
     code = main(words(folder, unit))
     return SimpleNamespace(returncode=code, poll=lambda: code, wait=lambda: code)
 
 
-def test_what_finishes_is_archived_at_once_and_never_done_again(
+def test_a_finished_run_is_archived_at_once_and_never_repeated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     with_commit: str,
 ) -> None:  # fmt: skip
@@ -465,7 +469,7 @@ def test_what_finishes_is_archived_at_once_and_never_done_again(
     assert not (other / "agent.json").exists()
     assert collect([archive]).groups[0].label == "DS-TD3"
 
-    # Another folder, another file that asks for the same runs in other words, and one run more.
+    # Another folder, another file that describes the same runs differently, and one more run.
     monkeypatch.setattr(execute, "start", lambda folder, unit, *_: started.append(unit.id))
     started: list[str] = []
     words_ = SMALL.replace("seeds = 2", "seeds = [1, 0]").replace("steps = 300", "steps = 400")
@@ -492,7 +496,7 @@ def test_a_run_that_finished_without_the_archive_is_archived_when_the_study_runs
     words_ = ["study", "run", str(path), "--folder", str(tmp_path / "runs")]
     assert main(words_) == 0
     archive = tmp_path / "archive"
-    # An interrupted copy, perhaps of another run, is no run and leaves nothing behind.
+    # An interrupted copy, perhaps of another run, is not a run and leaves no files.
     interrupted = archive / "Pendulum-v1" / "DS-TD3_seed3"
     shutil.copytree(next((tmp_path / "runs").glob("*/run.json")).parent, interrupted)
     (interrupted / "run.json").unlink()

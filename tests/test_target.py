@@ -1,4 +1,4 @@
-"""Target networks against their rules computed densely, in float64, over several evolutions.
+"""Target networks against their rules computed densely, in float64, over several topology updates.
 
 Where a test asks for equality, weights are multiples of 1/256 and tau is 1/2: then every number
 is exact in float32, ties are frequent, and no rounding can hide a difference.
@@ -32,7 +32,7 @@ MEDIUM: Sizes = ((23, 40, 300), (40, 30, 500), (30, 3, 90))
 
 
 def exact(rng: Generator) -> Draw:
-    """Numbers that halve exactly; zeros and equal magnitudes are common."""
+    """Return numbers that halve exactly, with many zeros and equal magnitudes."""
     return lambda count: (rng.integers(-16, 17, count) / 256).astype(np.float32)
 
 
@@ -56,8 +56,8 @@ def new_network(sizes: Sizes, rng: Generator, draw: Draw, members: int = 2) -> N
     return Network(layout, draw(layout.parameters), ensemble=members > 1)
 
 
-def evolve(network: Network, rng: Generator, fraction: float = 0.3) -> None:
-    """Some connections of each layer that is not full go, as many come with weight 0."""
+def rewire(network: Network, rng: Generator, fraction: float = 0.3) -> None:
+    """Drop some connections of each layer that is not full, and grow the same number at 0."""
     rewirings = {}
     for place, pattern in network.layout:
         if pattern.connections == pattern.size:
@@ -75,7 +75,7 @@ def evolve(network: Network, rng: Generator, fraction: float = 0.3) -> None:
 
 
 def learn(network: Network, draw: Draw) -> None:
-    """Parameters move."""
+    """Change the parameters at random."""
     network.parameters += draw(network.parameters.size)
 
 
@@ -83,7 +83,7 @@ def learn(network: Network, draw: Draw) -> None:
 
 
 def dense(state: dict[str, Any], place: Place, size: int) -> tuple[Float, Float]:
-    """Weights at all positions, flat, and biases."""
+    """Return the weights at all positions, flat, and the biases."""
     key = "member{}.layer{}".format(*place)
     w = np.zeros(size)
     w[state[f"{key}.positions"]] = state[f"{key}.weight"]
@@ -109,7 +109,7 @@ class DenseTarget:
                 exists[pattern.positions] = True
                 old_w = np.where(exists, old_w, 0)
             new_w = tau * w + (1 - tau) * old_w
-            # Algorithm 3: over the budget, the smallest magnitudes go; of equals the first.
+            # Algorithm 3: drop the smallest magnitudes above the budget; of equal ones the first.
             surplus = max(int((new_w != 0).sum()) - pattern.connections, 0)
             existing = np.flatnonzero(new_w)
             order = existing[np.argsort(np.abs(new_w[existing]), kind="stable")]
@@ -151,13 +151,13 @@ def assert_equals(
 
 # --- Own pattern: algorithm 3 ------------------------------------------------------------------
 
-EVENTS = st.lists(st.sampled_from(["learn", "evolve", "soft_update", "restore"]), max_size=30)
+EVENTS = st.lists(st.sampled_from(["learn", "rewire", "soft_update", "restore"]), max_size=30)
 
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), events=EVENTS)
 def test_own_pattern_is_algorithm_3(seed: int, events: list[str]) -> None:
-    """Any order of learning, evolving, following and continuing elsewhere, number for number."""
+    """Any order of learning, rewiring, soft updates and restoring, number for number."""
     rng = np.random.default_rng(seed)
     draw = exact(rng)
     online = new_network(SMALL, rng, draw)
@@ -167,8 +167,8 @@ def test_own_pattern_is_algorithm_3(seed: int, events: list[str]) -> None:
     for event in events:
         if event == "learn":
             learn(online, draw)
-        elif event == "evolve":
-            evolve(online, rng)
+        elif event == "rewire":
+            rewire(online, rng)
         elif event == "restore":
             online, target = continued(online, target)
             wanted.online = online
@@ -190,7 +190,7 @@ def test_own_pattern_over_a_long_run(seed: int, tau: float) -> None:
     for step in range(60):
         learn(online, lambda count: 0.1 * rng.standard_normal(count, dtype=np.float32))
         if step % 12 == 1:
-            evolve(online, rng, 0.1)
+            rewire(online, rng, 0.1)
         target.soft_update(tau)
         wanted.soft_update(tau)
         assert_equals(target, wanted, tolerance=1e-5)
@@ -199,7 +199,7 @@ def test_own_pattern_over_a_long_run(seed: int, tau: float) -> None:
 
 
 def leftover(target: OwnPatternTarget) -> int:
-    """The target's connections that the online network lacks."""
+    """Return the target's connections that the online network lacks."""
     existing = target.existing()
     return sum(
         np.setdiff1d(existing["member{}.layer{}.positions".format(*place)], pattern.positions).size
@@ -210,7 +210,7 @@ def leftover(target: OwnPatternTarget) -> int:
 def test_a_leftover_fades_until_the_new_connection_is_larger() -> None:
     """Worked by hand: one output, four inputs, two connections, tau = 1/8.
 
-    The online network drops input 1 at -0.25 and grows input 2, which stands at 1. The leftover
+    The online network drops input 1 at -0.25 and grows input 2, whose target is 1. The leftover
     shrinks by 7/8 each time and the new one starts over at 1/8, being the smallest, until the
     leftover is smaller: (7/8)^6 / 4 = 0.112.
     """
@@ -247,7 +247,7 @@ def test_leftovers_vanish_when_the_online_network_rests() -> None:
     draw = normal(rng)
     online = new_network(MEDIUM, rng, draw)
     target = OwnPatternTarget(online)
-    evolve(online, rng)
+    rewire(online, rng)
     learn(online, draw)
     target.soft_update(0.1)
     before = leftover(target)
@@ -265,7 +265,7 @@ def test_leftovers_vanish_when_the_online_network_rests() -> None:
 @pytest.mark.parametrize("budget", [0, 1, 4000, 5119, 5120, 6000])
 @pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "misleading sample"])
 def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
-    """Many entries at once; the engine looks at a sample of them first, which may mislead it."""
+    """Many entries at once; the engine estimates the limit from a sample, which may mislead it."""
     rng = np.random.default_rng(8)
     n = 5120
     values = {
@@ -278,7 +278,7 @@ def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
     target = values.copy()
     source = np.arange(n, dtype=np.uint32)
     updater = _native.TargetUpdater([((0, n), (0, n), source, canonical, budget)])
-    for scale in (1, 1000, 0.001, 1):  # what was looked at last misleads it too
+    for scale in (1, 1000, 0.001, 1):  # the previous limit misleads it too
         updater.update(target, values * np.float32(scale), 1.0)
         wanted = values * np.float32(scale)
         wanted[np.lexsort((canonical, np.abs(wanted)))[: max(n - budget, 0)]] = 0
@@ -287,12 +287,12 @@ def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
 
 @pytest.mark.parametrize("rule", [OwnPatternTarget, SharedPatternTarget])
 def test_tau_1_copies(rule: type[OwnPatternTarget] | type[SharedPatternTarget]) -> None:
-    """The copy is exact, also after a topology update and for weights of very unequal size."""
+    """Copies are exact, also after a topology update and with weights of very unequal size."""
     rng = np.random.default_rng(4)
     online = new_network(MEDIUM, rng, normal(rng))
     target = rule(online)
     for _ in range(3):
-        evolve(online, rng)
+        rewire(online, rng)
         online.parameters = np.float32(10) ** rng.uniform(-12, 2, online.parameters.size).astype(
             np.float32
         )
@@ -307,7 +307,7 @@ def test_tau_0_changes_nothing() -> None:
     online = new_network(MEDIUM, rng, normal(rng))
     target = OwnPatternTarget(online)
     before = target.existing()
-    evolve(online, rng)
+    rewire(online, rng)
     learn(online, normal(rng))
     target.soft_update(0.0)
     assert_same_state(target.existing(), before)
@@ -318,7 +318,7 @@ def test_tau_0_changes_nothing() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), events=EVENTS)
-def test_shared_pattern_follows_the_online_pattern(seed: int, events: list[str]) -> None:
+def test_shared_pattern_equals_the_online_pattern(seed: int, events: list[str]) -> None:
     rng = np.random.default_rng(seed)
     draw = exact(rng)
     online = new_network(SMALL, rng, draw)
@@ -329,8 +329,8 @@ def test_shared_pattern_follows_the_online_pattern(seed: int, events: list[str])
     for event in events:
         if event == "learn":
             learn(online, draw)
-        elif event == "evolve":
-            evolve(online, rng)
+        elif event == "rewire":
+            rewire(online, rng)
         elif event == "restore":
             online, target = continued(online, target)
             wanted.online = online
@@ -338,17 +338,17 @@ def test_shared_pattern_follows_the_online_pattern(seed: int, events: list[str])
             follows += 1
             target.soft_update(0.5)
             wanted.soft_update(0.5)
-            pattern = positions(online)  # taken at the soft update, not before
+            pattern = positions(online)  # read at the soft update, not before
         assert_equals(target, wanted)
         assert_same_state(positions(target.network), pattern)
 
 
-def test_shared_pattern_takes_grown_connections_in_at_tau_times_their_weight() -> None:
+def test_shared_pattern_adds_grown_connections_at_tau_times_their_weight() -> None:
     rng = np.random.default_rng(6)
     online = new_network(SMALL, rng, normal(rng))
     target = SharedPatternTarget(online)
     before = dict(online.layout)
-    evolve(online, rng)
+    rewire(online, rng)
     learn(online, normal(rng))
     target.soft_update(0.25)
     total = 0
@@ -374,12 +374,12 @@ T = TypeVar("T", bound=OwnPatternTarget | SharedPatternTarget)
 
 
 def continued(online: Network, target: T) -> tuple[Network, T]:
-    """Both, taken over by networks that began otherwise."""
+    """Restore both states into networks that began otherwise."""
     rng = np.random.default_rng(99)
     sizes = tuple((p.n_in, p.n_out, p.connections) for (m, _), p in online.layout if m == 0)
     other = new_network(sizes, rng, normal(rng))
     other_target = type(target)(other)
-    evolve(other, rng)
+    rewire(other, rng)
     other_target.soft_update(0.5)
     other.restore(online.state())
     other_target.restore(target.state())
@@ -393,7 +393,7 @@ def assert_same_state(got: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rule", [OwnPatternTarget, SharedPatternTarget])
-@pytest.mark.parametrize("behind", [False, True], ids=["followed", "evolved but not followed"])
+@pytest.mark.parametrize("behind", [False, True], ids=["just updated", "rewired since the update"])
 def test_a_target_continues_from_its_state_bit_for_bit(
     rule: type[OwnPatternTarget] | type[SharedPatternTarget], behind: bool
 ) -> None:
@@ -401,12 +401,12 @@ def test_a_target_continues_from_its_state_bit_for_bit(
     online = new_network(MEDIUM, rng, normal(rng))
     target = rule(online)
     for _ in range(3):
-        evolve(online, rng)
+        rewire(online, rng)
         learn(online, normal(rng))
         target.soft_update(0.1)
     if behind:
-        evolve(online, rng)
-        evolve(online, rng)
+        rewire(online, rng)
+        rewire(online, rng)
     other, other_target = continued(online, target)
     for step in range(12):
         target.soft_update(0.1)
@@ -418,5 +418,5 @@ def test_a_target_continues_from_its_state_bit_for_bit(
         seed = 100 + step
         for network in (online, other):
             if step % 5 == 2:
-                evolve(network, np.random.default_rng(seed))
+                rewire(network, np.random.default_rng(seed))
             learn(network, normal(np.random.default_rng(seed)))

@@ -2,7 +2,7 @@
 
 The reference keeps dense matrices and 0/1 masks and shares no code with sparl: forward pass,
 backpropagation, Adam, targets and topology are written out here from the papers' formulas. It is
-given the agent's initial parameters, the same target noise and, at an evolution, the positions
+given the agent's initial parameters, the same target noise and, at a topology update, the positions
 that the agent grew, which are random; everything else must come out the same.
 """
 
@@ -69,7 +69,7 @@ class Mlp:
         self.nearest_kink = np.inf  # smallest |z| at a ReLU that is differentiated
 
     def forward(self, x: Float, target: bool = False) -> list[Float]:
-        """The input and every layer's output."""
+        """Return the input and every layer's output."""
         out = [x]
         for index, layer in enumerate(self.layers):
             w, b = (layer.target_w, layer.target_b) if target else (layer.w, layer.b)
@@ -83,7 +83,7 @@ class Mlp:
         return out
 
     def backward(self, out: list[Float], dy: Float) -> tuple[list[tuple[Float, Float]], Float]:
-        """dL/dW and dL/db of each layer, and dL/dx, from dL/dy."""
+        """Return dL/dW and dL/db of each layer, and dL/dx, from dL/dy."""
         gradients = []
         dz = dy * (1 - out[-1] ** 2) if self.tanh else dy
         for index in reversed(range(len(self.layers))):
@@ -111,7 +111,7 @@ class Mlp:
 
 
 def dropped_by_set(layer: Layer, fraction: float) -> Mask:
-    """All exact zeros; and of the others a fraction, of each sign, in proportion, nearest zero."""
+    """Drop all exact zeros, and a fraction of the others: of each sign those nearest zero."""
     w = layer.w.reshape(-1)
     existing: list[int] = np.flatnonzero(layer.mask.reshape(-1)).tolist()
     zeros = [i for i in existing if w[i] == 0]
@@ -125,7 +125,7 @@ def dropped_by_set(layer: Layer, fraction: float) -> Mask:
 
 
 def dropped_smallest(layer: Layer, fraction: float) -> Mask:
-    """The weights of smallest magnitude, their number rounded down."""
+    """Drop the weights of smallest magnitude, their number rounded down."""
     w = layer.w.reshape(-1)
     existing: list[int] = np.flatnonzero(layer.mask.reshape(-1)).tolist()
     count = int(fraction * len(existing))
@@ -142,7 +142,7 @@ DROP_RULES = {"nearest_zero_of_each_sign": dropped_by_set, "smallest": dropped_s
 
 
 def keep_the_largest(w: Float, budget: int) -> Float:
-    """All but the `budget` largest magnitudes become 0."""
+    """Set all but the `budget` largest magnitudes to 0."""
     order = np.argsort(np.abs(w.reshape(-1)), kind="stable")
     kept = w.reshape(-1).copy()
     kept[order[: max(w.size - budget, 0)]] = 0
@@ -150,11 +150,11 @@ def keep_the_largest(w: Float, budget: int) -> Float:
 
 
 class Reference:
-    """TD3 as the papers' algorithm boxes have it, in float64, dense."""
+    """TD3 as in the papers' algorithm boxes, in float64, dense."""
 
-    def __init__(self, config: Config, state: dict[str, State], last_evolution: int) -> None:
+    def __init__(self, config: Config, state: dict[str, State], last_topology_update: int) -> None:
         self.config = config
-        self.last_evolution = last_evolution
+        self.last_topology_update = last_topology_update
         self.updates = 0
         self.noise = stream(config.seed, "target noise")
         self.seen = {"noise clipped": 0, "action clipped": 0, "moved": 0, "pruned": 0}
@@ -169,7 +169,7 @@ class Reference:
         self._done = {"actor": 0, "critics": 0}
 
     def update(self, batch: Batch, new_mask: Callable[[Place], Mask]) -> dict[str, float]:
-        """One update; new_mask tells the agent's patterns after it, for what was grown."""
+        """Update once; new_mask returns the agent's new patterns, to copy what was grown."""
         cfg = self.config
         self.updates += 1
         s, a, r, discount, s2 = (
@@ -200,7 +200,7 @@ class Reference:
             loss += ((out[-1] - y) ** 2).mean()
             q.append(out[-1].mean())
         record = {"critic_loss": loss, "q": float(np.mean(q))}
-        self._evolve("critics", self.critics, new_mask)
+        self._update_topology("critics", self.critics, new_mask)
 
         if self.updates % cfg.policy_delay == 0:
             # Actor: minimise -1/B sum_b Q_1(s, pi(s))
@@ -210,7 +210,7 @@ class Reference:
             gradients, _ = self.actor.backward(out, dx[:, N_OBS:])
             self.actor.adam(gradients, cfg.learning_rate, cfg.weight_decay)
             record["actor_loss"] = float(-q_out[-1].mean())
-            self._evolve("actor", [self.actor], new_mask)
+            self._update_topology("actor", [self.actor], new_mask)
             for mlp in (*self.critics, self.actor):
                 self._follow(mlp)
         return record
@@ -226,11 +226,13 @@ class Reference:
             layer.target_w = keep_the_largest(w, int(layer.mask.sum()))
             self.seen["pruned"] += int((w != 0).sum() - (layer.target_w != 0).sum())
 
-    def _evolve(self, name: str, members: list[Mlp], new_mask: Callable[[Place], Mask]) -> None:
-        """Evolutions are due at updates 2, 2 + e, ... and happen at the network's next step."""
+    def _update_topology(
+        self, name: str, members: list[Mlp], new_mask: Callable[[Place], Mask]
+    ) -> None:
+        """Update the topology if it was due, at 2, 2 + e, ..., since the network's last step."""
         cfg = self.config
         now = self.updates if cfg.rewire_clock == "agent" else members[0].step
-        end = min(now, self.last_evolution)
+        end = min(now, self.last_topology_update)
         due = len(range(2, end + 1, cfg.rewire_every_updates)) if cfg.rewire_every_updates else 0
         if due == self._done[name]:
             return
@@ -247,7 +249,7 @@ class Reference:
         assert count > 0
         old, kept = layer.mask, layer.mask & ~dropped
         assert (new & kept).sum() == kept.sum(), "a connection went that should have stayed"
-        assert (new & ~kept).sum() == count, "not as many grown as dropped"
+        assert (new & ~kept).sum() == count, "grown and dropped numbers differ"
         assert new.sum() == old.sum(), "the number of connections changed"
         grown = new & ~old
         grown_v = np.zeros_like(layer.w_v)
@@ -282,7 +284,7 @@ def read_layer(state: State, place: Place) -> tuple[Float, Float, Mask]:
 
 
 def moments(agent: TD3, networks: dict[str, State], moment: str) -> dict[str, State]:
-    """One moment of each network, in the form of the network's own state."""
+    """Return one moment of each network, in the form of the network's state."""
     learners = {"actor": agent.actor_learner, "critics": agent.critics_learner}
     states = {}
     for name, learner in learners.items():
@@ -304,7 +306,7 @@ def new_agent(method: str, **fields: Any) -> tuple[Config, TD3]:
 
 
 def random_batches(seed: int, count: int) -> list[Batch]:
-    """Transitions of one and of several steps, some of them terminal."""
+    """Return transitions of one and of several steps, some of them terminal."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> NDArray[np.float32]:
@@ -334,7 +336,7 @@ def masks(agent: TD3) -> dict[Place, Mask]:
 
 
 def assert_agrees(agent: TD3, reference: Reference) -> None:
-    """Patterns exactly; parameters, moments and targets within float32's rounding.
+    """Compare patterns exactly; parameters, moments and targets within float32's rounding.
 
     A parameter moves by about 1e-3 in an update, so an error of half a hundredth in a step fails.
     It cannot be less: Adam's first step divides a gradient, however near zero, by itself.
@@ -370,15 +372,15 @@ def assert_agrees(agent: TD3, reference: Reference) -> None:
 
 
 def run_both(
-    method: str, updates: int, *, last_evolution: int = 10**9, **fields: Any
+    method: str, updates: int, *, last_topology_update: int = 10**9, **fields: Any
 ) -> tuple[Reference, dict[str, list[int]]]:
-    """Let both learn from the same batches; they must agree after every update.
+    """Train both with the same batches; they must agree after every update.
 
     Returns:
         The reference, and the updates at which each network's pattern changed in the agent.
     """
     config, agent = new_agent(method, **fields)
-    reference = Reference(config, agent.state(), last_evolution)
+    reference = Reference(config, agent.state(), last_topology_update)
     changed: dict[str, list[int]] = {"actor": [], "critics": []}
     before = masks(agent)
     for batch in random_batches(config.seed, updates):
@@ -425,7 +427,7 @@ def test_the_target_takes_the_minimum_over_any_number_of_critics(
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_updates_of_ds_td3_through_evolutions(seed: int) -> None:
+def test_updates_of_ds_td3_across_topology_updates(seed: int) -> None:
     reference, changed = run_both("DS-TD3", 20, seed=seed, rewire_every_updates=4)
     assert changed == {"actor": [2, 6, 10, 14, 18], "critics": [2, 6, 10, 14, 18]}
     assert reference.seen["moved"] > 500
@@ -445,7 +447,7 @@ def test_updates_of_ds_td3_through_evolutions(seed: int) -> None:
     ids=lambda fields: ",".join(fields),
 )
 def test_updates_of_other_choices(fields: dict[str, Any]) -> None:
-    """Every choice that changes an update, against the reference."""
+    """Compare every field that changes an update with the reference."""
     run_both("DS-TD3", 12, seed=1, rewire_every_updates=3, **fields)
 
 
@@ -459,8 +461,10 @@ def test_updates_of_other_choices(fields: dict[str, Any]) -> None:
         (5, [5, 10, 15, 20, 25]),
     ],
 )
-def test_actor_and_critics_evolve_on_the_agents_clock(delay: int, actor: list[int]) -> None:
-    """A delay postpones an actor's evolution to its next step; it never skips one."""
+def test_actor_and_critics_update_topology_on_the_agents_clock(
+    delay: int, actor: list[int]
+) -> None:
+    """A delay postpones an actor's topology update to its next step; it never skips one."""
     _, changed = run_both("DS-TD3", 26, policy_delay=delay, rewire_every_updates=5, seed=3)
     assert changed == {"actor": actor, "critics": [2, 7, 12, 17, 22]}
 
@@ -482,19 +486,24 @@ def test_the_networks_own_clock_counts_its_own_updates() -> None:
     ],
 )
 @pytest.mark.parametrize("delay", [1, 2, 5])
-def test_the_freeze_stops_evolutions(
+def test_the_freeze_stops_topology_updates(
     warmup: int, freeze: float, last: int, count: int, delay: int
 ) -> None:
-    """Evolutions due at 2, 7, 12, 17 happen up to the freeze, as many whatever the delay."""
+    """Topology updates due at 2, 7, 12, 17 happen up to the freeze, for any delay."""
     fields = {"steps": 64, "warmup_env_steps": warmup, "freeze_fraction": freeze, "seed": 3}
     _, changed = run_both(
-        "DS-TD3", 20, last_evolution=last, rewire_every_updates=5, policy_delay=delay, **fields
+        "DS-TD3",
+        20,
+        last_topology_update=last,
+        rewire_every_updates=5,
+        policy_delay=delay,
+        **fields,
     )
     assert len(changed["actor"]) == len(changed["critics"]) == count
 
 
-def test_the_freeze_is_the_share_that_was_asked_for() -> None:
-    """20 % of 100 steps leave update 12, at step 20, its evolution, whatever 1 - 0.8 rounds to."""
+def test_the_freeze_lasts_for_the_requested_share_of_the_steps() -> None:
+    """With 20 % of 100 steps, update 12, at step 20, changes the topology despite rounding."""
     fields = {"steps": 100, "warmup_env_steps": 8, "freeze_fraction": 0.8}
-    _, changed = run_both("DS-TD3", 14, last_evolution=12, rewire_every_updates=5, **fields)
+    _, changed = run_both("DS-TD3", 14, last_topology_update=12, rewire_every_updates=5, **fields)
     assert changed == {"actor": [2, 8, 12], "critics": [2, 7, 12]}

@@ -1,4 +1,4 @@
-"""A change of topology keeps its promises: when, how many, which go and come, what stays."""
+"""Topology updates: their times, numbers, dropped, grown and kept connections."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rng(seed: int = 0) -> Generator:
 
 
 def row(weights: list[float], free: int = 8) -> LayerView:
-    """A layer of one output whose first inputs are connected, with these weights."""
+    """Return a layer of one output whose first inputs have these weights."""
     n = len(weights)
     pattern = Pattern(n + free, 1, np.arange(n, dtype=np.int64))
     return LayerView(pattern, np.array(weights, np.float32))
@@ -57,7 +57,7 @@ def row(weights: list[float], free: int = 8) -> LayerView:
 
 @st.composite
 def layers(draw: st.DrawFn) -> LayerView:
-    """Small layers, empty and full ones too, with ties and exact zeros of both signs."""
+    """Draw small layers, also empty and full ones, with ties and exact zeros of both signs."""
     n_in, n_out = draw(st.integers(1, 9)), draw(st.integers(1, 9))
     count = draw(st.integers(0, n_in * n_out))
     pattern = random_pattern(n_in, n_out, count, rng(draw(st.integers(0, 99))))
@@ -67,12 +67,12 @@ def layers(draw: st.DrawFn) -> LayerView:
 
 
 def live_part(layer: LayerView) -> LayerView:
-    """The connections whose weight is not 0."""
+    """Return the connections whose weight is not 0."""
     alive, p = layer.weights != 0, layer.pattern
     return LayerView(Pattern(p.n_in, p.n_out, p.positions[alive]), layer.weights[alive])
 
 
-# --- Which go --------------------------------------------------------------------------------
+# --- Dropping --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,15 @@ def test_set_drops_the_nearest_zero_of_each_sign(
         ([1, -0.0, 0, 1], 2, [1, 2]),
     ],
 )
-def test_the_smallest_are_dropped(weights: list[float], count: int, dropped: list[int]) -> None:
+def test_the_weights_of_smallest_magnitude_are_dropped(
+    weights: list[float], count: int, dropped: list[int]
+) -> None:
     assert sorted(drop_smallest(row(weights), count, rng())) == dropped
 
 
 @many
 @given(layers(), st.data())
-def test_drop_rules_against_sorting(layer: LayerView, data: st.DataObject) -> None:
+def test_drop_rules_equal_a_full_sort(layer: LayerView, data: st.DataObject) -> None:
     count = data.draw(st.integers(0, layer.pattern.connections))
     w = layer.weights
     order = np.argsort(np.abs(w), kind="stable")
@@ -127,7 +129,7 @@ def test_drop_rules_against_sorting(layer: LayerView, data: st.DataObject) -> No
             assert abs(len(gone) - count * len(mine) / w.size) < 1
 
 
-# --- How many --------------------------------------------------------------------------------
+# --- Numbers ---------------------------------------------------------------------------------
 
 
 @many
@@ -200,7 +202,7 @@ def test_dead_links_are_dropped_in_addition_to_the_fraction_of_live_ones(
         return
     assert proposal is not None
     assert (proposal.dropped_live, proposal.dropped_dead) == (live, dead)
-    # So few cannot return by chance.
+    # This few cannot be explained by connections that return by chance.
     assert proposal.rewiring.grown.size == live + dead
 
 
@@ -270,7 +272,9 @@ def test_a_registered_rule_trains_by_its_name_and_gets_the_gradient_it_needs() -
     gradient = np.arange(12, dtype=np.float32)[::-1].reshape(1, 12)
     proposal = propose(method, replace(layer, gradient=gradient), 0.5, rng())
     assert proposal is not None
-    assert {0, 1} <= set(proposal.rewiring.new.positions.tolist())  # the steepest stay
+    assert {0, 1} <= set(
+        proposal.rewiring.new.positions.tolist()
+    )  # those of largest gradient are kept
     config = preset("SET-TD3", "Pendulum-v1", drop="flattest", rewire_every_updates=1)
     agent = build_agent(config, architecture(config, 3, 1))
     trace = agent.actor.forward(np.ones((2, 3), np.float32))[1]
@@ -289,7 +293,7 @@ def test_a_registered_rule_trains_by_its_name_and_gets_the_gradient_it_needs() -
         ("mine", ("hessian",), "needs hessian; a rule can need gradient"),
     ],
 )
-def test_a_rule_that_cannot_be_registered_says_why(
+def test_registering_an_invalid_rule_raises_an_error_with_the_reason(
     name: str, needs: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
@@ -328,7 +332,7 @@ def test_dense_and_empty_layers_do_not_change(pattern: Pattern) -> None:
 
 
 @pytest.mark.parametrize("fraction", [-0.01, 1.01, float("nan")])
-def test_a_fraction_is_a_share(fraction: float) -> None:
+def test_a_fraction_outside_0_to_1_is_rejected(fraction: float) -> None:
     with pytest.raises(ValueError, match="fraction"):
         propose(SET, row([1, 2]), fraction, rng())
 
@@ -353,7 +357,7 @@ def test_a_broken_grow_rule_is_caught(chosen: list[int]) -> None:
         propose(method, row([4, 3, 2, 1]), 0.5, rng())
 
 
-# --- Which come ------------------------------------------------------------------------------
+# --- Growing ---------------------------------------------------------------------------------
 
 
 def chi_square(observed: list[int]) -> float:
@@ -362,7 +366,7 @@ def chi_square(observed: list[int]) -> float:
 
 
 def test_growth_is_uniform_over_all_free_positions_and_those_just_dropped() -> None:
-    """12 of 30 connected, 4 dropped: each of the 22 free positions is as likely as another."""
+    """12 of 30 connected, 4 dropped: all 22 free positions are equally likely."""
     pattern = random_pattern(6, 5, 12, rng(1))
     layer = LayerView(pattern, np.arange(1, 13, dtype=np.float32))
     kept = set(pattern.positions[4:].tolist())
@@ -378,7 +382,7 @@ def test_growth_is_uniform_over_all_free_positions_and_those_just_dropped() -> N
 
 @pytest.mark.parametrize("count", [1, 3, 4, 6], ids=lambda c: f"{c} of 6")
 def test_distinct_integers_are_uniform_over_subsets(count: int) -> None:
-    """Up to half are drawn, more are what is left out: both ways."""
+    """Up to half are drawn; for more, the complement is drawn. Test both."""
     stream = rng(3)
     drawn = Counter(tuple(distinct_integers(6, count, stream).tolist()) for _ in range(6000))
     subsets = list(itertools.combinations(range(6), count))
@@ -388,7 +392,7 @@ def test_distinct_integers_are_uniform_over_subsets(count: int) -> None:
 
 @many
 @given(st.integers(0, 400), st.data())
-def test_distinct_integers_are_exactly_as_many_and_ascend(
+def test_distinct_integers_have_the_requested_number_and_ascend(
     population: int, data: st.DataObject
 ) -> None:
     count = data.draw(st.integers(0, population))
@@ -428,7 +432,7 @@ def test_drawing_does_not_list_the_population() -> None:
     assert peak_bytes(lambda: propose(SET, layer, 0.5, rng())) < 1e6
 
 
-# --- What is carried -------------------------------------------------------------------------
+# --- Kept values -----------------------------------------------------------------------------
 
 
 def pattern_of(positions: list[int], n_in: int = 4, n_out: int = 3) -> Pattern:
@@ -455,13 +459,13 @@ def test_patterns_may_be_empty_or_of_other_sizes() -> None:
 
 
 def regrow_first(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
-    """The lowest free position of layers here was just dropped: it returns; others are new."""
+    """Grow the lowest free position, which was just dropped, and the highest ones."""
     free = np.setdiff1d(np.arange(kept.size), kept.positions)
     return np.concatenate([free[:1], free[free.size - count + 1 :]])
 
 
 def values(layout: Layout, flat: Values, place: Place) -> dict[int, float]:
-    """A layer's values by position."""
+    """Return a layer's values by position."""
     positions = layout.pattern(place).positions.tolist()
     return dict(zip(positions, layout.read(flat, place).tolist(), strict=True))
 
@@ -487,7 +491,7 @@ def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
     first = np.setdiff1d(np.arange(old.size), old.positions)[0]
     weights = layout.read(parameters, place).copy()
     returning = int(np.flatnonzero(old.positions < first)[0])
-    weights[returning] = 1e-6  # the first of all to go
+    weights[returning] = 1e-6  # the first to be dropped
     layout.write(parameters, place, weights)
 
     method = TopologyMethod(drop_smallest, regrow_first)
@@ -551,7 +555,7 @@ def test_second_moments_of_grown_connections_come_from_their_neurons(
 
 
 def test_a_weight_of_zero_is_a_connection_that_learns() -> None:
-    """Zero is a value: it is stored, differentiated and updated; absence stays absence."""
+    """A weight of zero is stored, differentiated and updated; absent connections stay absent."""
     layout = Layout.mlp([[pattern_of([0, 3], n_in=2, n_out=2)]], "linear")
     network = Network(layout, np.zeros(layout.parameters, np.float32))
     adam = Adam(layout, 0.5, 0.0, "mean")
@@ -563,7 +567,7 @@ def test_a_weight_of_zero_is_a_connection_that_learns() -> None:
     assert weights == pytest.approx([-0.5, -0.5], rel=1e-4)  # a step of the learning rate
 
 
-# --- When ------------------------------------------------------------------------------------
+# --- Schedule ---------------------------------------------------------------------------------
 
 
 @many
@@ -596,7 +600,7 @@ def test_ds_updates_topology_at_update_2_and_every_1000_until_the_last_twentieth
     assert NEVER.total == 0
 
 
-def test_a_part_of_a_longer_horizon_is_its_beginning() -> None:
+def test_a_longer_horizon_gives_the_schedule_of_the_longer_run() -> None:
     part = schedule(preset("DS-TD3", "Hopper-v3", horizon_env_steps=3_000_000), "actor")
     assert part == schedule(preset("DS-TD3", "Hopper-v3", steps=3_000_000), "actor")
     assert part.last_due == 2_825_000 - 998
@@ -611,7 +615,7 @@ def test_a_part_of_a_longer_horizon_is_its_beginning() -> None:
         ({"freeze_fraction": 1.0}, 0),
         ({"steps": 20_000}, 188),
         ({"horizon_env_steps": 20_000}, 188),
-        ({"stop_at": 5_000}, 93),  # where a run stops is not the schedule's business
+        ({"stop_at": 5_000}, 93),  # the schedule does not depend on where a run stops
         ({"warmup_env_steps": 2_000}, 75),
         ({"updates_per_env_step": 2}, 185),
         ({"rewire_clock": "network"}, 47),
@@ -636,11 +640,11 @@ def test_the_fraction_and_the_clock_reach_the_schedule() -> None:
     )
 
 
-# --- How a run starts ------------------------------------------------------------------------
+# --- Initial topology ------------------------------------------------------------------------
 
 
 def hidden_patterns(seed: int) -> list[Pattern]:
-    """The 256x256 patterns of the actor and both critics; every layer's count is checked."""
+    """Return the 256x256 patterns of actor and critics; check every layer's count."""
     config = preset("DS-TD3", "HalfCheetah-v3", seed=seed)
     nets = architecture(config, 17, 6)
     agent = build_agent(config, nets)
@@ -689,7 +693,9 @@ def test_initial_weights_do_not_depend_on_the_kernels_order() -> None:
     wide = [[random_pattern(60, 8, 240, rng(1)), random_pattern(8, 5, 20, rng(1))]]
     layout = Layout.mlp(wide, "linear")
     native = layout.native((0, 0))
-    assert (native.canonical_index != np.arange(native.connections)).any()  # else nothing is shown
+    assert (
+        native.canonical_index != np.arange(native.connections)
+    ).any()  # otherwise the test shows nothing
     flat = uniform_fan_in(layout, rng(8))
     stream = rng(8)
     for place, pattern in layout:

@@ -1,4 +1,4 @@
-"""What goes on beside its caller is waited for by whoever needs it, and changes no result."""
+"""Work that runs concurrently with its caller blocks accessors until it ends; results are equal."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def one_thread_afterwards() -> Iterator[None]:
 
 
 def steps_and_targets(threads: int) -> list[bytes]:
-    """Everything, asked for as soon as it was begun, in another order each time."""
+    """Access every result as soon as it was started, in a different order each time."""
     _native.set_threads(threads)
     net = network()
     adam, target = Adam(net.layout, 1e-3, 1e-4, "mean"), OwnPatternTarget(net)
@@ -85,7 +85,7 @@ def test_results_are_those_of_one_thread() -> None:
         assert steps_and_targets(threads) == wanted
 
 
-def test_several_python_threads_may_wait_for_the_same() -> None:
+def test_several_python_threads_may_wait_for_the_same_update() -> None:
     wanted: list[bytes] = []
     for threads in (1, 2):
         _native.set_threads(threads)
@@ -100,7 +100,7 @@ def test_several_python_threads_may_wait_for_the_same() -> None:
     assert wanted[0] == wanted[1]
 
 
-def test_what_it_needs_is_kept_for_it() -> None:
+def test_arguments_are_kept_alive_until_the_update_has_finished() -> None:
     n = 50_000
     slots = np.arange(n, dtype=np.uint32)
     kept = []
@@ -111,7 +111,7 @@ def test_what_it_needs_is_kept_for_it() -> None:
             target = np.linspace(-1, 1, n, dtype=np.float32)
             begun = _native.TargetUpdater([piece]).update(target, np.ones(n, np.float32), 0.5)
             gc.collect()
-            np.zeros(n, np.float32)  # where freed memory would be used again
+            np.zeros(n, np.float32)  # would reuse freed memory
             begun.finish()
             begun.finish()
             kept.append(target.tobytes())
@@ -119,7 +119,7 @@ def test_what_it_needs_is_kept_for_it() -> None:
     assert np.count_nonzero(np.frombuffer(kept[0], np.float32)) == n // 2
 
 
-def test_what_it_needed_is_released_once_it_has_finished() -> None:
+def test_arguments_are_released_once_the_update_has_finished() -> None:
     _native.set_threads(2)
     target = np.zeros(50, np.float32)
     work = _native.TargetUpdater([((0, 50), (0, 50), None, None, 0)]).update(
@@ -132,7 +132,7 @@ def test_what_it_needed_is_released_once_it_has_finished() -> None:
     assert needed() is None
 
 
-def test_a_pool_computes_what_the_default_one_does() -> None:
+def test_a_pool_computes_the_results_of_the_default_one() -> None:
     results = []
     for pool in (None, _native.Pool(1), _native.Pool(3)):
         net = network()

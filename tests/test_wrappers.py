@@ -1,4 +1,4 @@
-"""Wrappers that remember earlier episodes are rejected; all others work, resumed runs included."""
+"""Wrappers that remember earlier episodes are rejected; others work, also in resumed runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENV = "Wrapped-v0"
 
 
 class RunningMean(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Subtracts the mean of all observations since it was made."""
+    """Subtracts the mean of all observations since its creation."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -40,7 +40,7 @@ class RunningMean(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 class RewardsOfLastEpisode(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Divides rewards by the largest of the episode before."""
+    """Divides rewards by the largest reward of the previous episode."""
 
     divisor, largest = 1.0, 0.0
 
@@ -87,7 +87,7 @@ class NoiseSeededOnce(Noise):
 
 
 class SeededNoise(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Adds noise of the environment's own generator, which reset(seed) starts afresh."""
+    """Adds noise of the environment's generator, which reset(seed) seeds."""
 
     def observation(self, observation: Any) -> Any:
         return observation + self.np_random.normal(size=3)
@@ -157,7 +157,7 @@ def test_a_wrapper_that_remembers_earlier_episodes_is_rejected_before_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_wrapper_that_is_registered_with_the_environment_is_seen_too() -> None:
+def test_a_wrapper_registered_with_the_environment_is_detected_too() -> None:
     entry = "gymnasium.wrappers:NormalizeObservation"
     spec = WrapperSpec("NormalizeObservation", entry, {"epsilon": 1e-8})
     gymnasium.register(ENV, Good, max_episode_steps=20, additional_wrappers=(spec,))
@@ -211,7 +211,7 @@ def train(folder: Path, **fields: Any) -> Run:
     )  # fmt: skip
 
 
-def test_a_run_with_stacked_frames_resumes_with_a_new_episode_and_says_so(
+def test_a_run_with_stacked_frames_resumes_with_a_new_episode_and_states_it(
     register: Callable[..., None], tmp_path: Path
 ) -> None:
     register(lambda env: wrappers.FrameStackObservation(env, 3), wrappers.FlattenObservation)

@@ -1,4 +1,4 @@
-"""The docs' examples of PyTorch and Stable-Baselines3, and examples/, in their shortest form."""
+"""The examples of docs/ with PyTorch and Stable-Baselines3, and examples/, shortened."""
 
 from __future__ import annotations
 

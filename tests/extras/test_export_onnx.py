@@ -33,7 +33,7 @@ def test_same_actions_for_any_batch(
         assert actions == pytest.approx(agent.predict(observations), abs=1e-6)
 
 
-def test_wrong_weights_are_not_written(
+def test_an_export_with_wrong_weights_is_not_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sparl.train(

@@ -1,4 +1,4 @@
-"""Figures as files, and what a stranger's text and numbers do in a chart."""
+"""Figures as files, and charts of untrusted texts and numbers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def texts(svg: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n], ids=ascii)
-def test_a_name_is_only_text_in_a_drawing(name: str) -> None:
+def test_a_name_is_escaped_in_a_drawing(name: str) -> None:
     shown = name.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e").replace("\udcff", "\\udcff")
     for figure, count in ((line_chart(name), 2), (heat_map(name), 1)):  # title, and legend of lines
         found = texts(charts.svg(figure, ["TD3", name]))
@@ -143,7 +143,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_a_name_is_only_text_in_the_page(name: str, tmp_path: Path, browser: Browser) -> None:
+def test_a_name_is_escaped_in_the_page(name: str, tmp_path: Path, browser: Browser) -> None:
     """Chromium opens a page whose method and environment have a hostile name, and hovers."""
     write_run(tmp_path / "run", "TD3", ENV, [1.0, 2.0])
     runs = collect([tmp_path])

@@ -46,7 +46,7 @@ def browser() -> Iterator[Browser]:
 def opened(
     browser: Browser, report: Path, width: int, scheme: str = "light"
 ) -> tuple[Page, list[str]]:
-    """The page, and everything that went wrong or over the network."""
+    """Open the page; record errors and network requests."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))
@@ -59,7 +59,7 @@ def opened(
 
 
 def all_drawn(page: Page) -> None:
-    """Open what is closed, and scroll until every figure is drawn."""
+    """Open all sections, and scroll until every figure is drawn."""
     for details in page.locator("details").all():
         details.evaluate("tag => tag.open = true")
     for chart in page.locator(".chart").all():
@@ -120,7 +120,9 @@ def test_the_keyboard_reaches_switches_links_sections_and_tables(
     assert lines(figure).count() == 2
     kinds = [tag.split()[0] for tag in reached[:-1]]
     assert [kinds.count(kind) for kind in ("INPUT", "DIV", "SUMMARY")] == [3, 3, 3]
-    assert not [tag for tag in reached[:-1] if tag.endswith("none")]  # each shows its focus
+    assert not [
+        tag for tag in reached[:-1] if tag.endswith("none")
+    ]  # each shows that it has the focus
     assert trouble == []
 
 
@@ -185,7 +187,7 @@ def test_ten_environments_without_scrolling_sideways(
     assert trouble == []
 
 
-def test_light_and_dark_have_colours_of_their_own(browser: Browser, report: Path) -> None:
+def test_light_and_dark_have_separate_colours(browser: Browser, report: Path) -> None:
     drawn = {}
     for scheme in ("light", "dark"):
         page, _ = opened(browser, report, 1400, scheme)

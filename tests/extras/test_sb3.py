@@ -40,13 +40,13 @@ def new_model(algorithm: Any, env: Any = "Pendulum-v1", **fields: Any) -> Any:
 
 
 def networks(model: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Name, network and target of each network that is made sparse."""
+    """Return name, network and target of each sparse network."""
     for name in ("actor", "critic"):
         yield name, getattr(model, name), getattr(model, f"{name}_target", None)
 
 
 def check_sparse(model: Any) -> None:
-    """What the model says its connections are is what its networks have."""
+    """Check that the connections stored in the model are those of its networks."""
     for name, network, target in networks(model):
         modules = dict(network.named_modules())
         targets = dict(target.named_modules()) if target is not None else {}
@@ -85,7 +85,7 @@ def test_a_training_stays_sparse_and_updates_its_topology(algorithm: Any, method
         assert topology["moved"] > 0 or method != "DS"  # SET and RigL end with a fraction of 0
 
 
-def test_growth_follows_the_critics_own_loss() -> None:
+def test_growth_uses_the_gradient_of_the_critics_own_loss() -> None:
     """DDPG has no noise in its target, so the test can compute the critic's gradient."""
     model = new_model(DDPG)
     batches, dense = [], []
@@ -165,7 +165,7 @@ def test_a_checkpoint_continues_with_its_schedule(algorithm: Any, tmp_path: Path
         for counter in ("updates", "topology_updates"):
             kept = loaded.sparse_topology[name][counter]
             assert kept == model.sparse_topology[name][counter]
-    again = SparseTraining("RigL", 0.2, verbose=0)  # another training has a schedule of its own
+    again = SparseTraining("RigL", 0.2, verbose=0)  # another training has its own schedule
     loaded.learn(250, callback=again)
     for name, sparsity in again.sparsity.items():
         assert sparsity.schedule == whole.sparsity[name].schedule
@@ -258,9 +258,9 @@ def test_the_default_schedule_of_ds_gets_longer_with_each_call(
         period = updates[1] - updates[0]
         assert period == updates[-1] - updates[-2]
         assert {b - a for a, b in itertools.pairwise(updates)} <= {period, 2 * period}
-        assert updates[-1] > 650 - 10 - 2 * period  # 5 % of the first call stay without
+        assert updates[-1] > 650 - 10 - 2 * period  # none in the last 5 % of the first call
         assert {fraction for _, fraction in topology_updates} == {0.05}
-    del model.train  # what watches it
+    del model.train  # remove the observer
     model.save(tmp_path / "model.zip")
     loaded = algorithm.load(tmp_path / "model.zip", env=model.get_env())
     updates_before = loaded.sparse_topology["critic"]["topology_updates"]
@@ -268,7 +268,7 @@ def test_the_default_schedule_of_ds_gets_longer_with_each_call(
     assert loaded.sparse_topology["critic"]["topology_updates"] > updates_before
 
 
-def test_calls_without_updates_use_up_no_schedule() -> None:
+def test_calls_without_updates_do_not_advance_the_schedule() -> None:
     model = new_model(SAC)
     sparse = SparseTraining("SET", 0.2, verbose=0)
     for steps in (20, 30):
@@ -279,7 +279,7 @@ def test_calls_without_updates_use_up_no_schedule() -> None:
         assert sparsity.topology_updates == pytest.approx(20, abs=5)
 
 
-# --- Weights without topology, and refusals ---------------------------------------------------
+# --- Weights without topology, and rejections -------------------------------------------------
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -334,7 +334,7 @@ def check_equal(got: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_cannot_be_leaves_both_networks_as_they_were(algorithm: Any) -> None:
+def test_invalid_arguments_leave_both_networks_unchanged(algorithm: Any) -> None:
     model = new_model(algorithm)
     model.learn(60)
     before = snapshot(model)
@@ -448,7 +448,7 @@ def test_every_way_to_train_fills_the_schedule(environments: int, fields: dict[s
         assert sparsity.topology_updates == sparsity.schedule.total == pytest.approx(20, abs=8)
 
 
-def test_the_logger_tells_density_and_progress(tmp_path: Path) -> None:
+def test_the_logger_records_density_and_progress(tmp_path: Path) -> None:
     model = new_model(SAC)
     model.set_logger(configure(str(tmp_path), ["csv"]))
     model.learn(410, callback=SparseTraining("RigL", 0.1, verbose=0), log_interval=1)
@@ -494,7 +494,7 @@ def test_ds_updates_its_actors_topology_at_the_agents_updates() -> None:
     assert seen == {"actor": [2, 12, 22, 32], "critic": [2, 12, 22, 32]}
 
 
-def test_what_cannot_be_is_rejected_in_one_line() -> None:
+def test_invalid_arguments_are_rejected_in_one_line() -> None:
     with pytest.raises(UsageError, match="A2C, must be TD3, DDPG or SAC"):
         A2C("MlpPolicy", "Pendulum-v1", device="cpu").learn(10, callback=SparseTraining("DS"))
     other = {"net_arch": [8], "optimizer_class": torch.optim.RMSprop}

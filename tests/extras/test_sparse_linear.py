@@ -1,4 +1,4 @@
-"""SparseLinear against nn.Linear with a mask."""
+"""SparseLinear compared with a masked nn.Linear."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _seeded() -> Any:
 
 
 def dense_pass(layer: SparseLinear, x: Tensor, dy: Tensor) -> list[Tensor]:
-    """Output and gradients of x, weight and bias by dense products in double precision."""
+    """Return output and gradients of x, weight and bias by dense products in double precision."""
     inputs = [x.detach().double().requires_grad_()]
     w = torch.zeros(layer.out_features, layer.in_features, dtype=torch.float64)
     w.view(-1)[layer.positions] = layer.weight.detach().double()
@@ -144,7 +144,7 @@ def test_results_do_not_depend_on_threads() -> None:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             y = layer(x)
-            assert _native.threads() == engine_threads  # nobody else's count changes
+            assert _native.threads() == engine_threads  # the engine's own count is unchanged
             found.append([y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])])
     finally:
         torch.set_num_threads(before)
@@ -152,7 +152,7 @@ def test_results_do_not_depend_on_threads() -> None:
         assert torch.equal(a, b)
 
 
-def test_conversion_both_ways() -> None:
+def test_layers_are_converted_in_both_directions() -> None:
     linear = nn.Linear(12, 9)
     with torch.no_grad():
         linear.weight[torch.rand(9, 12) < 0.7] = 0
@@ -184,7 +184,7 @@ def test_a_model_is_trained_masked_and_then_runs_on_the_engine() -> None:
     torch.testing.assert_close(model(x), expected)
 
 
-def test_it_learns_with_any_optimizer() -> None:
+def test_a_sparse_linear_layer_learns_with_any_optimizer() -> None:
     model = nn.Sequential(SparseLinear(4, 64, density=0.5), nn.ReLU(), SparseLinear(64, 1))
     optim = torch.optim.RMSprop(model.parameters(), 0.01)
     x = torch.randn(64, 4)
@@ -229,7 +229,7 @@ def test_state_and_copies_carry_the_connections() -> None:
         (lambda layer: sparsify(nn.Sequential(layer), {"1": Pattern.dense(8, 8)}), "no Linear 1"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_rejected_in_one_line(use: Any, message: str) -> None:
+def test_invalid_arguments_are_rejected_in_one_line(use: Any, message: str) -> None:
     layer = SparseLinear(8, 8)
     before = layer.pattern
     with pytest.raises(UsageError, match=message) as error:

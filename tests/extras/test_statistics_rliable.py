@@ -1,4 +1,4 @@
-"""Our statistics against rliable's."""
+"""The statistics compared with rliable's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _scores(seed: int, runs: int, tasks: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("runs", "tasks"), [(1, 1), (3, 5), (5, 4), (8, 3), (10, 1)])
-def test_aggregates(runs: int, tasks: int) -> None:
+def test_aggregates_equal_those_of_rliable(runs: int, tasks: int) -> None:
     x = _scores(runs, runs, tasks)
     assert stat.interquartile_mean(list(x.T)) == pytest.approx(metrics.aggregate_iqm(x))
     assert stat.mean_score(list(x.T)) == pytest.approx(metrics.aggregate_mean(x))

@@ -17,7 +17,7 @@ import pytest
 import ray
 
 import children
-from children import hears, wait_until, waiting
+from children import has_handler, wait_until, waiting
 from resuming import results
 from sparl.cli import main
 from sparl.studies.plan import read_study
@@ -48,7 +48,7 @@ def parent(pid: int) -> int:
 
 
 def study_words(path: Path, folder: Path) -> list[str]:
-    """On a cluster of its own with two workers."""
+    """A study on a separate cluster with two workers."""
     return [
         *IMPORT,
         "study",
@@ -87,14 +87,14 @@ def test_another_worker_resumes_a_killed_workers_run_bit_for_bit(
 
 
 def test_a_stopped_study_stops_its_runs(tmp_path: Path, waits: Path) -> None:
-    """Also where its workers are born deaf to SIGINT, as jobs of a script are."""
+    """Also if its workers ignore SIGINT from their start, like jobs of a script."""
     path, folder = tmp_path / "study.toml", tmp_path / "runs"
     path.write_text(STUDY)
     units = read_study(path).units
     with children.sparl(*study_words(path, folder), deaf=True) as study:
         runs = waiting(waits, 2)
         study.send_signal(signal.SIGINT)
-        wait_until(lambda: not any(hears(run, signal.SIGTERM) for run in runs))
+        wait_until(lambda: not any(has_handler(run, signal.SIGTERM) for run in runs))
         waits.rename(tmp_path / "waited")
         printed, _ = study.communicate(timeout=120)
     assert study.returncode == 130, printed
@@ -137,7 +137,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_no_cluster_there_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_cluster_is_reported_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(STUDY)
     words = [*IMPORT, "study", "run", str(path), "--folder", str(tmp_path / "runs")]
@@ -186,7 +186,7 @@ print("task:", ray.get(ray.remote(num_cpus=0)(lambda: "executed").remote()))
 
 
 def client(address: str, **token: str) -> str:
-    """What a Ray client prints that executes a task on the cluster at an address."""
+    """Return the output of a Ray client that executes a task on the cluster at an address."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")} | token
     environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else 127.0.0.1 is another address
     done = subprocess.run(
@@ -196,7 +196,7 @@ def client(address: str, **token: str) -> str:
     return done.stdout
 
 
-def test_a_local_cluster_is_for_its_study_alone(tmp_path: Path, waits: Path) -> None:
+def test_only_its_study_can_use_a_local_cluster(tmp_path: Path, waits: Path) -> None:
     """Nothing listens beyond loopback, and a client without the token cannot execute anything."""
     path = tmp_path / "study.toml"
     path.write_text(STUDY)
@@ -235,13 +235,17 @@ def test_no_run_outlives_a_study_on_ray_that_is_killed(tmp_path: Path, waits: Pa
     with children.sparl(*study_words(path, folder)) as study:
         runs = waiting(waits, 2)
         study.kill()
-        wait_until(lambda: not any(lives(run) and hears(run, signal.SIGTERM) for run in runs))
+        wait_until(
+            lambda: (
+                not any(process_exists(run) and has_handler(run, signal.SIGTERM) for run in runs)
+            )
+        )
         waits.rename(tmp_path / "waited")
-        wait_until(lambda: not any(map(lives, runs)))
+        wait_until(lambda: not any(map(process_exists, runs)))
     assert [progress(folder, unit).state for unit in read_study(path).units][2] == "waiting"
 
 
-def lives(process: int) -> bool:
+def process_exists(process: int) -> bool:
     return Path(f"/proc/{process}").exists()
 
 

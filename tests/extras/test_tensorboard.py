@@ -61,7 +61,7 @@ assert not {"torch", "tensorflow"} & sys.modules.keys()
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True)
 
 
-def test_a_run_that_went_back_has_no_double_points(tmp_path: Path) -> None:
+def test_a_run_resumed_from_an_earlier_checkpoint_has_no_duplicate_points(tmp_path: Path) -> None:
     from sparl.training.tensorboard import EventFile
 
     first = EventFile(tmp_path)
@@ -76,7 +76,7 @@ def test_a_run_that_went_back_has_no_double_points(tmp_path: Path) -> None:
     assert [(s.step, s.value) for s in reader.Scalars("a/b")] == [(0, 1), (100, 1), (200, 2)]
 
 
-def test_a_folder_of_any_bytes(tmp_path: Path) -> None:
+def test_the_name_of_a_run_folder_may_contain_any_bytes(tmp_path: Path) -> None:
     from sparl.training.tensorboard import EventFile
 
     folder = tmp_path / "run \udcff"
@@ -85,7 +85,7 @@ def test_a_folder_of_any_bytes(tmp_path: Path) -> None:
     file.scalars(100, {"a/b": 1.0})
     file.close()
     (written,) = folder.iterdir()
-    written.rename(tmp_path / written.name)  # TensorBoard's reader takes UTF-8 alone
+    written.rename(tmp_path / written.name)  # TensorBoard's reader accepts only UTF-8
     reader = EventAccumulator(str(tmp_path))
     reader.Reload()
     assert [(s.step, s.value) for s in reader.Scalars("a/b")] == [(100, 1)]

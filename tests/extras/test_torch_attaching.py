@@ -79,7 +79,7 @@ def test_zeros_of_loaded_weights_are_kept(
         assert kept >= existing
 
 
-def test_a_loaded_target_keeps_the_connections_of_its_own(model: nn.Sequential) -> None:
+def test_a_loaded_target_keeps_its_own_connections(model: nn.Sequential) -> None:
     target, optimizer = copy.deepcopy(model), adam(model)
     attach(model, optimizer, "DS", target=target)
     for _ in range(4):
@@ -95,7 +95,9 @@ def test_a_loaded_target_keeps_the_connections_of_its_own(model: nn.Sequential) 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_zeros_that_do_not_fit_are_warned_of(model: nn.Sequential, method: Any) -> None:
+def test_zeros_that_do_not_match_the_density_cause_a_warning(
+    model: nn.Sequential, method: Any
+) -> None:
     optimizer = adam(model)
     attach(model, optimizer, method)
     train(model, optimizer, 5)
@@ -104,14 +106,14 @@ def test_zeros_that_do_not_fit_are_warned_of(model: nn.Sequential, method: Any) 
         attach(loaded, adam(loaded), method, density=0.1)
 
 
-def test_weights_that_do_not_belong_to_a_state_are_warned_of(model: nn.Sequential) -> None:
+def test_weights_that_do_not_match_a_state_cause_a_warning(model: nn.Sequential) -> None:
     dense = copy.deepcopy(model)
     state = attach(model, adam(model), "static").state_dict()
     with pytest.warns(UserWarning, match="load weights and topology of the same training"):
         attach(dense, adam(dense), "static", state=state)
 
 
-def test_a_zero_in_a_dense_initialisation_is_none_of_them(model: nn.Sequential) -> None:
+def test_zeros_of_a_dense_initialisation_are_not_connections(model: nn.Sequential) -> None:
     with torch.no_grad():
         model[2].weight[3, 4] = 0
     attach(model, adam(model), "static")  # warnings are errors
@@ -132,7 +134,7 @@ def by_torch_save(objects: Any) -> Any:
 )
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_copy_works_and_leaves_the_original_alone(
+def test_a_copy_works_and_does_not_change_the_original(
     model: nn.Sequential, duplicate: Any, order: Any, method: Any
 ) -> None:
     target, optimizer = copy.deepcopy(model), adam(model)
@@ -167,7 +169,7 @@ def test_a_copy_without_its_optimizer_raises_an_error(model: nn.Sequential) -> N
         alone.load_state_dict(alone.state_dict())
 
 
-def test_a_removed_one_is_copied_as_such(model: nn.Sequential) -> None:
+def test_a_copy_of_a_removed_optimizer_is_removed_too(model: nn.Sequential) -> None:
     optimizer = adam(model)
     sparsity = attach(model, optimizer)
     sparsity.remove()
@@ -180,7 +182,7 @@ def test_a_removed_one_is_copied_as_such(model: nn.Sequential) -> None:
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_one_whose_optimizer_no_longer_exists_blocks_nothing(
+def test_a_sparsity_whose_optimizer_no_longer_exists_blocks_nothing(
     model: nn.Sequential, held: bool
 ) -> None:
     optimizer = adam(model)
@@ -214,7 +216,7 @@ def test_an_optimizer_in_a_cycle_of_references_is_collected_too(model: nn.Sequen
         gc.enable()
 
 
-def test_an_existing_optimizer_keeps_it_alive(model: nn.Sequential) -> None:
+def test_an_existing_optimizer_keeps_its_sparsity_alive(model: nn.Sequential) -> None:
     optimizer = adam(model)
     attach(model, optimizer, "static")
     gc.collect()
@@ -267,7 +269,7 @@ def test_steps_within_the_backward_pass_work_in_either_order(
         check_equal(one, other)
 
 
-def test_a_hook_that_frees_gradients_is_not_in_the_way(model: nn.Sequential) -> None:
+def test_a_hook_that_frees_gradients_does_not_interfere(model: nn.Sequential) -> None:
     kept = {}
 
     def free(parameter: torch.Tensor) -> None:

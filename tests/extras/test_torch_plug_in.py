@@ -54,7 +54,7 @@ def model() -> nn.Sequential:
 
 
 def learn(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> Iterator[Tensor]:
-    """Steps on random data; yields each loss after its step."""
+    """Train on random data; yield each loss after its step."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -70,7 +70,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> Non
 
 
 def absent_values(sparsity: DynamicSparsity) -> float:
-    """The largest magnitude, of weights and moments, where there is no connection."""
+    """Return the largest magnitude of weights and moments of absent connections."""
     return max(
         float((values.detach() * layer.absent).abs().max())
         for layer in sparsity.layers
@@ -145,7 +145,7 @@ class TorchTD3:
                         p_target.data.mul_(1 - cfg.tau).add_(p.data, alpha=cfg.tau)
 
     def step(self, name: str, loss: Tensor) -> None:
-        # The actor's loss leaves its gradients in the critics too: they must not count.
+        # The actor's loss leaves its gradients in the critics too: they must have no effect.
         self.optimizers[name].zero_grad()
         loss.backward()
         self.optimizers[name].step()
@@ -263,7 +263,7 @@ def test_ten_updates_equal_those_of_the_core(method: str) -> None:
         lambda p: torch.optim.AdamW(p, 0.01),
     ],
 )
-def test_what_is_absent_stays_zero_and_the_count_stays(
+def test_absent_connections_stay_zero_and_their_number_is_constant(
     model: nn.Module, method: Any, optimizer: Any
 ) -> None:
     optim = optimizer(model.parameters())
@@ -283,7 +283,7 @@ def test_what_is_absent_stays_zero_and_the_count_stays(
 
 
 def test_ds_drops_all_dead_links_and_its_fraction_of_the_live_ones() -> None:
-    """Of a layer in which whole inputs are silent, as in the engine's own agents."""
+    """The layer has inputs that are always zero, which makes their links dead."""
     linear = nn.Linear(60, 50)
     optim = torch.optim.SGD(linear.parameters(), 1e-3)
     schedule = Schedule(first=1, every=1, last=1, fraction=0.1)
@@ -302,7 +302,7 @@ def test_ds_drops_all_dead_links_and_its_fraction_of_the_live_ones() -> None:
     live = old.connections - silent.size
     stayed = np.intersect1d(np.delete(old.positions, silent), sparsity.patterns[name].positions)
     assert sparsity.patterns[name].connections == old.connections
-    # All but those moved stay; a few of the moved may return by chance.
+    # All except those moved are kept; a few of the moved may return by chance.
     moved = int(0.1 * live + 0.5)
     assert live - moved <= stayed.size < live
     assert sparsity.moved > moved  # more than the fraction of the live ones: the dead links too
@@ -362,7 +362,7 @@ def test_accumulated_gradients_are_those_of_one_batch(model: nn.Module) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_clipping_sees_the_gradients_of_connections_alone(model: nn.Module) -> None:
+def test_clipping_sees_only_the_gradients_of_connections(model: nn.Module) -> None:
     optim = torch.optim.SGD(model.parameters(), 0.1)
     sparsity = DynamicSparsity(model, optim, method="static", density=0.1, quiet=True)
     (model(torch.randn(8, 6)) - 1).square().mean().backward()
@@ -433,7 +433,7 @@ def test_each_optimizer_has_its_own_schedule_and_learning_rate(model: nn.Sequent
 
 
 @pytest.mark.parametrize("method", ["DS", "SET", "RigL"])
-def test_a_layer_without_gradient_is_left_alone(model: nn.Sequential, method: Any) -> None:
+def test_a_layer_without_a_gradient_is_unchanged(model: nn.Sequential, method: Any) -> None:
     optim = torch.optim.Adam(model.parameters(), 0.01)
     sparsity = DynamicSparsity(
         model, optim, method=method, density=0.2, schedule=EVERY_THIRD, quiet=True
@@ -594,7 +594,9 @@ def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
     sparsity.remove()
     train(model, optim, 3)
     assert int((model[2].weight != 0).sum()) > sparsity.patterns["2"].connections
-    with pytest.warns(UserWarning, match="trained weights are set to zero"):  # it is free again
+    with pytest.warns(
+        UserWarning, match="trained weights are set to zero"
+    ):  # its layers can be used again
         DynamicSparsity(model, optim, method="static", density=0.1, quiet=True)
 
 
@@ -624,7 +626,9 @@ def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
          "state: method is None, must be static"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_rejected_in_one_line(model: nn.Module, make: Any, message: str) -> None:
+def test_invalid_arguments_are_rejected_in_one_line(
+    model: nn.Module, make: Any, message: str
+) -> None:
     with pytest.raises(UsageError, match=message) as error:
         make(model, torch.optim.Adam(model.parameters()))
     assert "\n" not in str(error.value)

@@ -35,7 +35,7 @@ def new_model(seed: int) -> nn.Sequential:
 
 
 def train(ddp: nn.Module, optimizer: torch.optim.Optimizer, rank: int, steps: int = STEPS) -> None:
-    """Steps on data of each rank's own."""
+    """Train on separate data for each rank."""
     generator = torch.Generator().manual_seed(rank)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -66,7 +66,7 @@ def attached(rank: int) -> None:
                 model if inner else ddp, optimizer, method=method, density=0.2, seed=rank,  # type: ignore[arg-type]
                 schedule=None if method == "static" else SCHEDULES[rank], quiet=True,
             )  # fmt: skip
-            assert list(sparsity.patterns) == ["0", "2", "4"]  # whatever the model is wrapped in
+            assert list(sparsity.patterns) == ["0", "2", "4"]  # for any wrapper of the model
             check_same_on_all_ranks(model, sparsity)
             train(ddp, optimizer, rank)
             assert sparsity.topology_updates == (0 if method == "static" else 3)
@@ -88,7 +88,7 @@ def clipped(rank: int) -> None:
 
 
 def resumed(rank: int) -> None:
-    """A state of the first rank's, another one of the second's."""
+    """The ranks load different states."""
     states = []
     for seed in (rank, 5):
         other = new_model(seed)
@@ -127,7 +127,7 @@ def wrapped_afterwards(rank: int) -> None:
 
 
 def alone(rank: int) -> None:
-    """Without DistributedDataParallel each rank trains what it wants, as often as it wants."""
+    """Without DistributedDataParallel, ranks may train different models."""
     if rank == 0:
         model = new_model(rank)
         optimizer = torch.optim.SGD(model.parameters(), 0.1)

@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # imageio's reader leaves its pipes open.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_best_and_worst_side_by_side(
+def test_a_video_shows_the_best_and_the_worst_episode_side_by_side(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -58,13 +58,15 @@ def test_best_and_worst_side_by_side(
     assert not list(tmp_path.glob("*.tmp*"))
 
 
-def test_only_mp4_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_videos_are_written_only_as_mp4(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in (tmp_path / "clip.gif", tmp_path / "missing" / "clip.mp4"):
         assert main(["play", str(run), "--video", str(path)]) == 2
         assert "must be an .mp4 file in an existing folder" in capsys.readouterr().err
 
 
-def test_without_its_display_a_video_is_drawn_headless(
+def test_a_video_is_drawn_without_a_display(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "environ", {**os.environ, "DISPLAY": ":99"})
@@ -74,7 +76,7 @@ def test_without_its_display_a_video_is_drawn_headless(
 
 
 @pytest.mark.parametrize("renderer", ["nonsense", "glfw"])
-def test_a_way_to_draw_that_is_not_there_is_one_line(
+def test_an_unavailable_renderer_is_reported_in_one_line(
     run: Path, tmp_path: Path, renderer: str
 ) -> None:
     kept = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}

@@ -1,12 +1,12 @@
-"""Damaged and hostile files against everything that reads them.
+"""Run everything that reads files on damaged and hostile files.
 
-    python tests/fuzz/loaders.py --seconds 600        # look for something new
+    python tests/fuzz/loaders.py --seconds 600        # generate new cases
     python tests/fuzz/loaders.py --cases 1000 --seed 7
 
 A case is a small valid run folder with a few changes: bytes, numbers and names in JSON, entries of
-arrays, offsets; digests are mended afterwards more often than not, so that what lies behind them is
-reached. Whatever is read must be refused by a SparlError or be fit for use. The files of a case
-that was not are kept in tests/fuzz/corpus, and tried by the tests from then on.
+arrays, offsets. Digests are usually recomputed afterwards, so that the later checks are reached.
+Every file must be rejected with a SparlError or be usable. The files of a case that fails are kept
+in tests/fuzz/corpus, and the tests try them from then on.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ gymnasium.register("Tells-v0", Walks, max_episode_steps=15)
 
 
 class Victim:
-    """A run that was stopped, its files, and what would go on with them."""
+    """A stopped run, its files, and the training that would resume it."""
 
     def __init__(self, name: str, folder: Path) -> None:
         method, env, fields = RUNS[name]
-        # By its name alone: what is kept of it says nothing of this machine's folders.
+        # A relative name, so that stored cases contain no path of this machine.
         with contextlib.chdir(folder.parent), stopped_at(37):
             run = sparl.train(method, env, run_dir=folder.name, quiet=True, **FIELDS, **fields)
         self.path = folder
@@ -99,7 +99,7 @@ class Victim:
             (self.path / name).write_bytes(data)
 
     def try_all(self) -> None:
-        """Everything that reads a run's folder."""
+        """Run everything that reads a run's folder."""
         for attempt in (self.try_agent, self.try_checkpoint, self.try_others):
             with contextlib.suppress(SparlError):
                 attempt()
@@ -126,7 +126,7 @@ class Victim:
 
 
 def changed(files: Files, rng: Generator) -> Files:
-    """The files with one to three changes."""
+    """Return the files with one to three changes."""
     files, names = dict(files), sorted(files)
     if rng.random() < 0.4:  # reports read what has finished, and no checkpoint
         files["run.json"] = files["run.json"].replace(b"stopped by SIGTERM", b"finished")
@@ -159,7 +159,7 @@ def _alarm(*_: object) -> None:
 
 @contextlib.contextmanager
 def limits() -> Iterator[None]:
-    """Bounds memory from here on, and the time of what is inside."""
+    """Limit memory from here on, and the time of the block."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     most = pages * os.sysconf("SC_PAGE_SIZE") + ROOM
@@ -173,7 +173,7 @@ def limits() -> Iterator[None]:
 
 
 def attempt(victim: Victim, files: Files) -> str:
-    """Try files; what went wrong, "" if nothing did."""
+    """Try files; return a description of the failure, or ""."""
     victim.write(files)
     signal.alarm(SECONDS)
     try:
@@ -186,7 +186,7 @@ def attempt(victim: Victim, files: Files) -> str:
 
 
 def corpus() -> Iterator[tuple[str, str, Files]]:
-    """Name, victim and files of every case that was found."""
+    """Return name, victim and files of every stored case."""
     for case in sorted(CORPUS.iterdir()):
         files = {str(p.relative_to(case)): p.read_bytes() for p in case.rglob("*") if p.is_file()}
         yield case.name, case.name.rsplit("-", 1)[0], files

@@ -1,7 +1,7 @@
-"""Hostile files against the commands that read them, and what a file must never cause.
+"""Run commands on hostile files, and check that no file causes a forbidden effect.
 
-    python tests/hostile/campaign.py --seconds 600              # look for something new
-    python tests/hostile/campaign.py --seed 3 --case 17         # one case again
+    python tests/hostile/campaign.py --seconds 600              # generate new cases
+    python tests/hostile/campaign.py --seed 3 --case 17         # repeat one case
 
 A case is the folder `target`, made by one of `generators.KINDS`, and a command. After it: nothing
 outside of what the command may write was created, changed or removed; nothing was imported or
@@ -42,11 +42,11 @@ from sparl.cli import main
 from sparl.studies import command as study_command
 from sparl.studies.plan import read_studies, write_plan
 
-ROOM = 1 << 30  # bytes of address space that a case may take
-MEGABYTES = 300  # of memory
-SECONDS = 30  # that it may last, on a busy machine
-ALONE = 40  # one case in so many is run in a process of its own too
-CODES = (0, 2, 3, 4, 5, 6, 7)  # that a file may cause, and no signal
+ROOM = 1 << 30  # bytes of address space per case
+MEGABYTES = 300  # memory limit per case
+SECONDS = 30  # time limit per case, on a busy machine
+ALONE = 40  # one case in this many also runs in a separate process
+CODES = (0, 2, 3, 4, 5, 6, 7)  # exit codes that a file may cause
 SOURCES = str(Path(sparl.__file__).parent)
 STUDY = """
 environments = ["Pendulum-v1"]
@@ -68,11 +68,11 @@ critic_densities = [0.5, 1.0]
 CANARY = f"from pathlib import Path\nPath(__file__).with_name('{OWNED}').touch()\n"
 
 
-# ------------------------------------------------------------------ what is watched
+# ------------------------------------------------------------------ watched events
 
 
 class Watch:
-    """What Python does while a case runs that no file may cause.
+    """Events of Python during a case that no file may cause.
 
     Attributes:
         seen: what it did.
@@ -127,14 +127,14 @@ class Watch:
         return ""
 
     def _outside(self, path: Any) -> str:
-        """The path, if it is an absolute one outside of the sandbox; the others are compared."""
+        """Return the path if it is absolute and outside the sandbox; others are compared later."""
         text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
         inside = text.startswith((self._root, "/dev/", "/proc/self/"))
         return text if text.startswith("/") and not inside else ""
 
 
 def state_of(root: Path) -> dict[str, tuple[Any, ...]]:
-    """Every file, folder and link below a folder: kind, identity, size, time, and a link's goal."""
+    """Return kind, identity, size, time and link target of everything below a folder."""
     found = {}
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
@@ -172,7 +172,7 @@ class TooLong(BaseException):
 
 
 def peak_megabytes() -> int:
-    """The most memory since it was last asked for."""
+    """Return the peak memory since the previous call."""
     (line,) = (
         line
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -186,7 +186,7 @@ def peak_megabytes() -> int:
 
 
 class Sandbox:
-    """A folder with the specimens, canaries, and the folder in which cases are tried."""
+    """A folder with the specimens, the canaries and the folder in which cases run."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.here, self.canaries = root, root / "up" / "here", root / "up" / "next"
@@ -201,7 +201,7 @@ class Sandbox:
         self.watch = Watch(root)
 
     def fill(self, case: Case) -> None:
-        """Make the canaries anew, and a case's files."""
+        """Recreate the canaries, and write a case's files."""
         shutil.rmtree(self.root / "up", ignore_errors=True)
         self.here.mkdir(parents=True)
         write(self.canaries / "run", self.specimens["stopped"])
@@ -213,7 +213,7 @@ class Sandbox:
             put_link(self.here, self.canaries, *case.link)
 
     def attempt(self, seed: int, number: int) -> str:
-        """Try a case; what went wrong, "" if nothing did."""
+        """Run a case; return a description of the failure, or ""."""
         rng = np.random.default_rng([seed, number])
         kind = list(KINDS)[number % len(KINDS)]
         case = KINDS[kind](self.specimens, rng)
@@ -267,7 +267,7 @@ class Sandbox:
                 env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return [f"it took more than {4 * SECONDS} s in a process of its own"]
+            return [f"it took more than {4 * SECONDS} s in a separate process"]
         said = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
         return self._check(case, before, done.returncode, *said)
 
@@ -302,12 +302,12 @@ class Sandbox:
 
 
 def _plain(line: str) -> bool:
-    """Whether a terminal shows a line, and obeys nothing in it."""
+    """Return whether a line contains nothing that controls a terminal."""
     return not re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", line)
 
 
 def _active(place: Path) -> list[str]:
-    """Texts of a case that are more than a text in what was written."""
+    """Return texts of a case that are more than plain text in written files."""
     found = []
     for path in [place, *place.rglob("*")] if not place.is_symlink() else []:
         if path.suffix not in (".html", ".svg", ".md", ".csv") or not path.is_file():
@@ -342,7 +342,7 @@ def read(folder: Path) -> Files:
 
 
 def specimens(made: Path) -> dict[str, Files]:
-    """Valid folders: a run that was stopped, a finished one, a study and an archive."""
+    """Create valid folders: a stopped run, a finished run, a study and an archive."""
     made.mkdir()
     file = made / "study.toml"
     file.write_text(STUDY)
@@ -353,7 +353,7 @@ def specimens(made: Path) -> dict[str, Files]:
     fields = {**study.units[0].fields, "threads": 1}
     with stopped_at(37):
         sparl.train(run_dir=made / "stopped", quiet=True, **fields)
-    for path in made.rglob("run.json"):  # does not say from which commit the tests are run
+    for path in made.rglob("run.json"):  # remove the commit of the tests
         about = json.loads(path.read_text())
         about["versions"].pop("commit", None)
         path.write_text(json.dumps(about))
@@ -369,11 +369,11 @@ def specimens(made: Path) -> dict[str, Files]:
 
 
 def no_trainings(*_: object) -> None:
-    """In the place of the processes of a study."""
+    """Replace the function that starts the processes of a study."""
 
 
 def run(options: argparse.Namespace, root: Path) -> int:
-    """Try cases until the time is over; returns the number of kinds of trouble."""
+    """Run cases until the time is over; return the number of kinds of failure."""
     sys.dont_write_bytecode = True
     study_command.execute = no_trainings  # type: ignore[assignment]
     sandbox = Sandbox(root)
@@ -397,7 +397,7 @@ def run(options: argparse.Namespace, root: Path) -> int:
 
 
 def check_valid(sandbox: Sandbox) -> None:
-    """The commands accept the specimens, and that is no trouble."""
+    """Check that the commands accept the specimens without a failure."""
     run = {f"target/{name}": data for name, data in sandbox.specimens["finished"].items()}
     for words, writes in (
         (("evaluate", "target"), ()), (("info", "target"), ()), (("resume", "target"), ("target",)),
@@ -416,7 +416,7 @@ def check_valid(sandbox: Sandbox) -> None:
 
 
 def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line and run."""
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--cases", type=int, default=10**9)

@@ -27,8 +27,8 @@ NASTY: list[Any] = [
 ]  # fmt: skip
 
 
-# Texts that hurt where they are taken for more than a text: a path, a module, a C comment, HTML, a
-# formula, Markdown, a shell's word, what a terminal obeys. MARK is in no valid file.
+# Texts that do harm if they are interpreted as a path, a module, a C comment, HTML, a formula,
+# Markdown, a shell's word or a terminal's control sequence. MARK is in no valid file.
 MODULE, MARK, OWNED = "canary_module", "canary-mark", "owned"
 TEXTS: list[str] = [
     "x */ extern int system(const char *); "
@@ -47,7 +47,7 @@ _REAL = [0.0, -0.0, -1.0, 0.5, 2.0, 1e308, -1e308, 5e-324, float("nan"), float("
 
 
 def hostile_tree(tree: Any, rng: Generator) -> Any:
-    """A copy of a tree with one to three hostile values, mostly of the type of those before."""
+    """Return a copy of a tree with one to three hostile values, mostly of the same type."""
     tree = copy.deepcopy(tree)
     for _ in range(1 + int(rng.integers(3))):
         paths = [path for path in _nodes(tree) if path]
@@ -65,9 +65,9 @@ def hostile_tree(tree: Any, rng: Generator) -> Any:
 
 
 def hostile(value: Any, rng: Generator) -> Any:
-    """A hostile value in the place of this one."""
+    """Return a hostile value that replaces this one."""
     if rng.random() < 0.1:
-        value = NASTY[int(rng.integers(1, len(NASTY)))]  # but None, which TOML has not
+        value = NASTY[int(rng.integers(1, len(NASTY)))]  # except None, which TOML lacks
     if isinstance(value, bool):
         return not value
     choices: list[Any] = [value]
@@ -109,7 +109,7 @@ def _nodes(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed_tree(tree: Any, rng: Generator) -> Any:
-    """A tree with one node replaced, moved by one, renamed or taken away."""
+    """Return a tree with one node replaced, moved by one, renamed or removed."""
     paths = list(_nodes(tree))
     path = paths[int(rng.integers(len(paths)))]
     if not path:
@@ -193,7 +193,7 @@ def tensors_file(data: bytes, rng: Generator) -> bytes:
 
 
 def lines(data: bytes, rng: Generator) -> bytes:
-    """TOML or CSV: a value replaced, or a line gone, doubled or moved."""
+    """Change TOML or CSV: replace a value, or remove, duplicate or move a line."""
     lines = data.split(b"\n")
     at = int(rng.integers(len(lines)))
     kind = int(rng.integers(4))
@@ -215,7 +215,7 @@ def lines(data: bytes, rng: Generator) -> bytes:
 
 
 def signed(files: Files) -> Files:
-    """With sizes and digests that fit, so far as there is a place for them."""
+    """Recompute sizes and digests, where they have a place."""
     files = dict(files)
     for name in [name for name in files if name.endswith(".json")]:
         folder, _, base = name.rpartition("/")
@@ -241,7 +241,7 @@ def signed(files: Files) -> Files:
 
 
 def _sign_segment(files: Files, entry: dict[str, Any]) -> None:
-    """Rename a segment after its content, and say so in its entry."""
+    """Rename a segment after its content, and update its entry."""
     old = [name for name in files if name.startswith("replay/") and entry["sha256"][:16] in name]
     for name in old:
         data = files.pop(name)

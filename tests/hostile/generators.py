@@ -33,7 +33,7 @@ from hostile.changes import (
 )
 
 CHECKPOINT = "checkpoint-37"
-# What commands make, replace, append to or delete in the folders that they are given.
+# Files that commands create, replace, append to or delete in the given folders.
 _WRITTEN = (
     "target/replay", f"target/{CHECKPOINT}", "target/evaluations.csv", "target/metrics.csv",
     "target/topology.csv", "target/export", "target/export/policy.npz", "target/.lock",
@@ -47,14 +47,14 @@ _NAMES = ("method", "env", "agent", "settings", "drop", "grow", "allocation", "r
 
 @dataclass(frozen=True)
 class Case:
-    """What is tried.
+    """One case.
 
     Attributes:
         files: of the folder `target`.
         words: of the command line, relative to the folder that holds `target`.
         writes: what the command may change there, by path; folders with all that is in them.
         rejected: the command must not accept it.
-        link: what is put in the place of what, see `put_link`; None: nothing is.
+        link: a path and its replacement, see `put_link`; None: no replacement.
     """
 
     files: Files
@@ -69,7 +69,7 @@ def _pick(rng: Generator, *choices: Any) -> Any:
 
 
 def _command(rng: Generator, *names: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Words of one of these commands on the run `target`, and what it may write."""
+    """Return one of these commands on the run `target`, and the paths that it may write."""
     name = str(_pick(rng, *names))
     return {
         "evaluate": (("evaluate", "target", "--episodes", "1"), ()),
@@ -101,7 +101,7 @@ def _of_run(files: Files) -> Files:
 
 
 def config(specimens: dict[str, Files], rng: Generator) -> Case:
-    """A configuration: of a run that is sent, and of the command line."""
+    """Generate a configuration, of a run and of the command line."""
     words, writes = _command(
         rng, "evaluate", "info", "resume", "export c", "export c", "export c", "export npz",
         "report", "archive", "train", "train to", "cost",
@@ -116,7 +116,7 @@ def config(specimens: dict[str, Files], rng: Generator) -> Case:
         if rng.random() < 0.5:  # an export is then checked in the environment
             files = without_observations(files)
             rejected |= words[0] == "export"
-    elif "c" in words and kind < 0.8:  # the text stands in a comment, and is compiled
+    elif "c" in words and kind < 0.8:  # the text is written into a comment and compiled
         content["env"] = TEXTS[0]
         rejected = True
     elif words[0] == "train" and kind < 0.5:
@@ -135,7 +135,7 @@ def config(specimens: dict[str, Files], rng: Generator) -> Case:
 
 
 def without_observations(files: Files) -> Files:
-    """The files of a run whose agent has no observations of its own, as an archive keeps it."""
+    """Return the files of a run without saved observations, as in an archive."""
     manifest = json.loads(files["agent.json"])
     manifest.pop("observations", None)
     kept = {name: data for name, data in files.items() if name != "observations.safetensors"}
@@ -247,7 +247,7 @@ def archive(specimens: dict[str, Files], rng: Generator) -> Case:
 
 
 def links(specimens: dict[str, Files], rng: Generator) -> Case:
-    """Valid folders with a link or a special file in the place of something."""
+    """Valid folders in which a link or a special file replaces one entry."""
     kind = str(_pick(rng, "stopped", "stopped", "finished", "study", "archive"))
     files = {f"target/{name}": data for name, data in specimens[kind].items()}
     files["study.toml"] = specimens["study.toml"]["study.toml"]
@@ -278,7 +278,7 @@ KINDS: dict[str, Callable[[dict[str, Files], Generator], Case]] = {
 
 
 def put_link(here: Path, canaries: Path, name: str, how: str) -> None:
-    """Put a link or a special file in the place of a file or folder, which may not exist.
+    """Replace a file or folder, which may not exist, by a link or a special file.
 
     Args:
         here: the folder that holds `target`.

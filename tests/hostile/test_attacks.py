@@ -1,4 +1,4 @@
-"""Attacks that a reader of the code tried and that once succeeded, one test each."""
+"""Attacks that once succeeded, one test each."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_hard_link_in_a_run_is_not_written_through(
     assert outside.read_text() == "env_step\n" + "precious\n" * 100
 
 
-def test_a_hard_link_is_replaced_where_whole_files_are_written(tmp_path: Path) -> None:
+def test_a_hard_link_is_replaced_when_a_whole_file_is_written(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("precious")
     os.link(outside, tmp_path / "file")
@@ -125,7 +125,7 @@ def test_a_hard_link_is_replaced_where_whole_files_are_written(tmp_path: Path) -
 @pytest.mark.parametrize(
     "line", ['run_dir = "run"', "overwrite = true", 'run_dir = "run"\nresume = "auto"']
 )
-def test_a_configuration_file_does_not_say_what_is_written_or_replaced(
+def test_a_configuration_file_does_not_determine_what_is_written_or_replaced(
     line: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(run.parent)
@@ -163,7 +163,7 @@ def test_an_environment_that_changes_the_directory_does_not_move_the_run(
 
 
 def wide(width: int) -> Policy:
-    """A policy whose layers are wide and have no connections: a small file in any format."""
+    """Return a policy with wide layers without connections, which is a small file in any format."""
     none = np.zeros(0, np.int64)
     layers = [
         Layer(Pattern(n_in, n_out, none), np.zeros(0, np.float32), np.zeros(n_out, np.float32))
@@ -211,7 +211,7 @@ def test_absent_connections_that_onnx_would_store_are_counted_first() -> None:
         [("0", "0", "1"), ("1", "1", "1e400")],
     ],
 )  # fmt: skip
-def test_no_number_of_a_run_ends_the_status_of_its_study(
+def test_no_invalid_number_of_a_run_ends_the_status_of_its_study(
     lines: list[tuple[str, str, str]], tmp_path: Path
 ) -> None:
     file = tmp_path / "study.toml"
@@ -223,7 +223,7 @@ def test_no_number_of_a_run_ends_the_status_of_its_study(
         run.write("run.json", b'{"state": "running"}')
         cells = [("env_step", "wall_seconds", "mean"), *rows]
         run.write("evaluations.csv", "".join(f"{','.join(row)}\n" for row in cells).encode())
-    for unit in units:  # each of them is the one that runs, and whose rate counts
+    for unit in units:  # each is in turn the one that runs, and whose rate counts
         running = Folder(runs.path).at(unit.id)
         assert running.lock(".lock")
         assert main(["study", "status", str(file), "--folder", str(runs.path)]) == 0
@@ -243,7 +243,7 @@ def test_a_step_that_is_not_an_integer_does_not_end_the_status_of_an_archive(
     assert archived_progress(kept, read_study(study).units[0]).env_step == 10_000
 
 
-def test_a_run_that_an_archive_holds_is_told_once(
+def test_an_already_archived_run_is_reported_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "run", "TD3", "Hopper-v3", [1, 2, 3], commit="0123456789")
@@ -256,7 +256,7 @@ def test_a_run_that_an_archive_holds_is_told_once(
 
 
 @pytest.mark.parametrize("text", ["x;=1+1", "x; @SUM(1)", 'x;"=1+1', " =1+1", "x;\uff1d1"])
-def test_no_spreadsheet_finds_a_formula_where_it_separates_cells_by_semicolons(text: str) -> None:
+def test_a_spreadsheet_that_splits_cells_at_semicolons_finds_no_formula(text: str) -> None:
     for cell in str(in_csv(text)).split(";"):
         assert cell.lstrip(" \"'")[:1] not in "=@\uff1d" or cell.lstrip(' "').startswith("'")
 
@@ -370,7 +370,7 @@ def test_an_environment_that_sets_handlers_when_it_is_made_changes_no_stop(
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_an_exit_outside_the_environments_calls_is_no_success(
+def test_an_exit_outside_the_environments_calls_is_not_a_success(
     tmp_path: Path, register: Callable[[type], None], capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -404,7 +404,7 @@ def test_an_exception_whose_class_has_no_name_is_a_fault(
     assert "step raised an exception: why" in capsys.readouterr().err
 
 
-def test_a_thread_that_never_ends_does_not_keep_a_finished_command(tmp_path: Path) -> None:
+def test_a_thread_that_never_ends_does_not_block_the_end_of_a_command(tmp_path: Path) -> None:
     (tmp_path / "threads.py").write_text(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
     )
@@ -423,13 +423,13 @@ def test_a_thread_that_never_ends_does_not_keep_a_finished_command(tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC, errno.ENOMEM])
-def test_what_the_system_has_no_more_of_is_exit_6(
+def test_an_exhausted_system_resource_exits_with_6(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def nothing_left() -> dict[str, str]:
+    def raise_error() -> dict[str, str]:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("sparl.training.machine.machine", nothing_left)
+    monkeypatch.setattr("sparl.training.machine.machine", raise_error)
     assert main(["info"]) == 6
     said = capsys.readouterr().err
     assert os.strerror(number) in said
@@ -437,14 +437,14 @@ def test_what_the_system_has_no_more_of_is_exit_6(
 
 
 @pytest.mark.parametrize("parent", ["abc", "9" * 5000, "-1", "1e3"])
-def test_a_parent_that_is_no_process_is_ignored(parent: str) -> None:
+def test_a_parent_id_of_no_process_is_ignored(parent: str) -> None:
     environment = {**os.environ, "SPARL_PARENT": parent}
     words = [sys.executable, "-m", "sparl", "--version"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_importing_where_the_folder_was_deleted_is_one_line(
+def test_importing_in_a_deleted_folder_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = tmp_path / "gone"

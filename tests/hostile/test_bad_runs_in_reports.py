@@ -30,7 +30,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(good: Path, tmp_path: Path) -> Path:
-    """A copy of them; run1 is to be harmed."""
+    """A copy of the runs; run1 is to be damaged."""
     shutil.copytree(good, tmp_path / "study")
     return tmp_path / "study"
 
@@ -130,7 +130,7 @@ def printed_report(study: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_bad_run_is_a_note_and_the_others_are_reported(
+def test_a_bad_run_is_listed_in_a_note_and_the_others_are_reported(
     name: str, study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     DAMAGES[name](study / "run1")
@@ -143,7 +143,7 @@ def test_a_bad_run_is_a_note_and_the_others_are_reported(
     assert [run.config.seed for run in group.runs] == [0, 2]
 
 
-def test_a_bad_run_that_is_alone_is_an_error(
+def test_a_report_of_a_single_bad_run_is_an_error(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     DAMAGES["an unknown method"](study / "run1")
@@ -156,7 +156,7 @@ def test_a_bad_run_that_is_alone_is_an_error(
 @pytest.mark.parametrize(
     "content", [b"null", b"[" * 100_000, b'{"runs": 5}', b"\xff"], ids=range(4)
 )
-def test_a_damaged_plan_is_a_note(
+def test_a_damaged_plan_is_listed_in_a_note(
     content: bytes, study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (study / PLAN).write_bytes(content)
@@ -165,7 +165,7 @@ def test_a_damaged_plan_is_a_note(
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_bad_run_in_an_archive_is_a_note(
+def test_a_bad_run_in_an_archive_is_listed_in_a_note(
     name: str, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from sparl.archive.archive import Archive
@@ -184,7 +184,7 @@ def test_a_bad_run_in_an_archive_is_a_note(
     assert str(bad) in note
 
 
-def test_archiving_goes_on_after_a_bad_run(
+def test_archiving_continues_after_a_bad_run(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     DAMAGES["a mean that is NaN"](study / "run1")

@@ -1,4 +1,4 @@
-"""Environments that raise anything, return anything, or have worker processes of their own."""
+"""Environments that raise or return anything, or have worker processes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CannotBeShown(RuntimeError):
 
 
 class Cancelled(BaseException):
-    """Such as asyncio.CancelledError."""
+    """An exception like asyncio.CancelledError."""
 
 
 ERRORS = [
@@ -64,7 +64,7 @@ def train(run: Path) -> int:
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("where", ["__init__", "reset", "step", "close", "observation_space"])
-def test_whatever_it_raises_is_exit_4_with_name_step_seed_and_action(
+def test_any_exception_of_an_environment_exits_with_4_and_names_step_seed_and_action(
     where: str, error: BaseException, tmp_path: Path,
     register: Callable[[type], None], capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -88,7 +88,9 @@ def test_whatever_it_raises_is_exit_4_with_name_step_seed_and_action(
         assert json.loads((run / "run.json").read_text())["state"] == "failed"
 
 
-def test_a_ctrl_c_of_the_users_own_is_130(tmp_path: Path, register: Callable[[type], None]) -> None:
+def test_ctrl_c_under_the_users_own_handler_exits_with_130(
+    tmp_path: Path, register: Callable[[type], None]
+) -> None:
     class Interrupted(bad.Good):
         def __init__(self) -> None:
             super().__init__()
@@ -128,7 +130,7 @@ def step_with(part: int, value: Any) -> Any:
     "reward",
     [
         0.5, Decimal("0.5"), Fraction(1, 2), np.float16(0.5), np.longdouble(0.5), "0.5",
-        np.array(0.5), np.array([0.5]), np.array([[0.5]]), np.array([Decimal("0.5")]), Floatable(),
+        np.array(0.5), np.array([0.5]), np.array([[0.5]]), np.array([Decimal("0.5")]), pytest.param(Floatable(), id="float()"),
     ],
     ids=repr,
 )  # fmt: skip
@@ -235,7 +237,7 @@ class SpawnedWorkers(Workers):
 def test_workers_of_an_environment_have_default_handlers(
     kind: type, tmp_path: Path, register: Callable[[type], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They end by SIGTERM when the environment is closed; training gives what it gives without."""
+    """SIGTERM ends them when the environment is closed; results do not change."""
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     register(kind)
     assert train(tmp_path / "run") == 0
@@ -251,7 +253,7 @@ def test_workers_of_an_environment_have_default_handlers(
 
 
 class Orphans(bad.Good):
-    """Forks a child in the middle of an episode that holds on to what it inherits."""
+    """Forks a child during an episode that keeps the inherited descriptors open."""
 
     def step(self, action: Any) -> Any:
         if self.steps == 5:
@@ -269,7 +271,7 @@ class Orphans(bad.Good):
 
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("tensorboard", [False, True])
-def test_a_child_that_lives_on_does_not_keep_the_run_locked(
+def test_a_surviving_child_does_not_keep_the_run_locked(
     tensorboard: bool, tmp_path: Path, register: Callable[[type], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -291,7 +293,7 @@ def test_a_child_that_lives_on_does_not_keep_the_run_locked(
         assert main(["resume", str(run)]) == 0
     finally:
         for child in [int(pid) for pid in (tmp_path / "mark").read_text().split()]:
-            os.kill(child, signal.SIGTERM)  # for which they have no handler of ours
+            os.kill(child, signal.SIGTERM)  # for which they do not inherit sparl's handler
             assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
 
 
@@ -305,7 +307,7 @@ class DiesOfCtrlC(bad.Good):
         return super().step(action)
 
 
-def test_a_fault_after_ctrl_c_is_not_the_environments(
+def test_a_fault_after_ctrl_c_is_not_attributed_to_the_environment(
     tmp_path: Path, register: Callable[[type], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     register(DiesOfCtrlC)
@@ -350,7 +352,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_starts_again(
 
 
 @pytest.mark.parametrize("harm", ["disk", "deleted"])
-def test_whether_there_ever_was_a_checkpoint_is_known(
+def test_a_run_starts_again_only_if_it_never_had_a_checkpoint(
     harm: str, tmp_path: Path, register: Callable[[type], None], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """A run that failed past the first due checkpoint starts again only if there never was one."""

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
 def test_no_generated_file_reaches_beyond_its_folder() -> None:
-    """Thirty cases of each kind; in a process of its own, as an audit hook stays for ever."""
+    """Run 30 cases of each kind in a separate process, since an audit hook cannot be removed."""
     campaign = Path(__file__).with_name("campaign.py")
     words = [sys.executable, str(campaign), "--cases", "210", "--seconds", "900"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=1200)

@@ -1,4 +1,4 @@
-"""A lock holds a folder's name, and several processes work on one folder without collisions."""
+"""A lock protects a folder's path, and several processes use one folder without conflicts."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ LOSSES = [
 
 
 def disturbed(loss: Callable[[Path], None], run: Path) -> tuple[Any, Callable[[], Any]]:
-    """A step of a training that loses its folder behind step 25, and what was there then."""
+    """Return a step that loses the run's folder after step 25, and a getter of its content then."""
     original, there = Training.step, []
 
     def step(self: Training) -> None:
@@ -96,7 +96,7 @@ def disturbed(loss: Callable[[Path], None], run: Path) -> tuple[Any, Callable[[]
 @pytest.mark.parametrize(
     "next_write", ["--evaluate-every-env-steps=30", "--checkpoint-every-env-steps=30", "the end"]
 )
-def test_a_writer_whose_folder_is_no_longer_its_own_stops_and_writes_nothing(
+def test_a_writer_whose_folder_was_replaced_stops_and_writes_nothing(
     next_write: str, loss: Callable[[Path], None], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -113,7 +113,7 @@ def test_a_writer_whose_folder_is_no_longer_its_own_stops_and_writes_nothing(
     assert contents(tmp_path) == then()
 
 
-def test_a_change_of_the_working_directory_is_no_loss(
+def test_a_change_of_the_working_directory_does_not_affect_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -178,7 +178,7 @@ def test_processes_and_threads_that_write_one_file_do_not_collide(tmp_path: Path
     assert (tmp_path / "plan.json").read_bytes() in (b"x" * 200, b"y" * 200)
 
 
-def test_what_a_killed_process_left_half_written_is_deleted(tmp_path: Path) -> None:
+def test_half_written_files_of_a_killed_process_are_deleted(tmp_path: Path) -> None:
     with stopped_at(33):
         run = sparl.train("TD3", "Pendulum-v1", run_dir=tmp_path / "run", **FIELDS).path
     mine = run / "notes.tmp-1-ab"
@@ -188,7 +188,9 @@ def test_what_a_killed_process_left_half_written_is_deleted(tmp_path: Path) -> N
     assert [path.name for path in run.glob("*.tmp*")] == [mine.name]
 
 
-def test_half_written_files_that_somebody_may_be_writing_stay_for_an_hour(tmp_path: Path) -> None:
+def test_half_written_files_that_another_process_may_be_writing_stay_for_an_hour(
+    tmp_path: Path,
+) -> None:
     old, new = (tmp_path / temporary_name("plan.json") for _ in range(2))
     for path in (old, new):
         path.write_bytes(b"half")
@@ -237,10 +239,10 @@ def test_two_studies_on_one_folder_do_every_run_once(tmp_path: Path) -> None:
     assert [path.name for path in folder.rglob("*.tmp*")] == []
 
 
-def test_a_run_that_another_process_began_and_finished_meanwhile_is_left_alone(
+def test_a_run_that_another_process_finishes_in_between_is_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process trains it after this one has looked whether there is a run."""
+    """Another process trains the run after this one has checked that none exists."""
     run, original = tmp_path / "run", start.holds_run
 
     def holds_run(path: Path) -> bool:
@@ -265,7 +267,7 @@ def test_two_studies_that_archive_one_run_do_it_once(tmp_path: Path) -> None:
     assert [path.name for path in places[0].parent.iterdir()] == ["TD3_seed0"]
 
 
-def test_an_archive_that_another_process_changes_is_waited_for(tmp_path: Path) -> None:
+def test_archiving_blocks_until_another_process_has_released_the_archive(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "TD3", "Pendulum-v1", [1.0] * 3, commit="0123456789")
     archive = Folder(tmp_path / "archive")
     archive.make()

@@ -1,4 +1,4 @@
-"""Links, special files and names in a folder from a stranger: nothing outside changes or hangs."""
+"""Links, special files and names in an untrusted folder: nothing outside changes or hangs."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ COMMIT = ["--commit", "0123456789"]
 
 
 class _Hangs(BaseException):
-    """No command catches it."""
+    """An exception that no command catches."""
 
 
 @pytest.fixture(autouse=True)
-def _in_time() -> Iterator[None]:
+def _limit_time() -> Iterator[None]:
     """Opening a named pipe must not block until another process opens its other end."""
 
     def late(*_: object) -> None:
@@ -68,7 +68,7 @@ def _in_time() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped, with checkpoints, a replay, an agent and an export."""
+    """A stopped run with checkpoints, a replay, an agent and an export."""
     path = tmp_path_factory.mktemp("runs") / "run"
     with stopped_at(47):
         sparl.train("TD3", "Pendulum-v1", run_dir=path, **FIELDS)
@@ -100,7 +100,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 
 
 def to_link(place: Path, elsewhere: Path) -> None:
-    """Move it out of its folder, and leave a link."""
+    """Move a file out of its folder, and leave a link."""
     if place.exists():
         shutil.move(place, elsewhere / place.name)
     place.symlink_to(elsewhere / place.name)
@@ -126,7 +126,7 @@ def to_socket(place: Path, elsewhere: Path) -> None:
 
 
 def to_the_other_kind(place: Path, elsewhere: Path) -> None:
-    """A folder instead of a file, a file instead of a folder."""
+    """Replace a file by a folder, or a folder by a file."""
     was_folder = place.is_dir()
     removed(place)
     if was_folder:
@@ -149,7 +149,7 @@ changes = pytest.mark.parametrize("change", CHANGES, ids=lambda change: change._
 
 
 def said_by(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
-    """The one line of a command that must end with this exit code."""
+    """Run a command that must end with this exit code, and return its one line."""
     capsys.readouterr()
     assert main(words) == code
     said = capsys.readouterr().err
@@ -182,7 +182,7 @@ def test_links_and_special_files_are_named_before_anything_is_written(
 
 @changes
 @pytest.mark.parametrize("name", ["evaluations.csv", "metrics.csv", "run.json", "config.toml"])
-def test_finished_runs_with_something_else_than_files_are_not_reported_or_archived(
+def test_finished_runs_with_special_files_are_not_reported_or_archived(
     name: str, change: Change, tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "runs" / "run", "TD3", "Pendulum-v1", [1.0] * 3)
@@ -198,7 +198,7 @@ def test_finished_runs_with_something_else_than_files_are_not_reported_or_archiv
 
 @changes
 @pytest.mark.parametrize("name", ["export", "export/policy.npz"])
-def test_an_export_does_not_leave_the_run(
+def test_an_export_is_written_only_inside_the_run(
     name: str, change: Change, run: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(run / name, elsewhere)
@@ -265,7 +265,7 @@ def test_a_run_of_a_study_with_links_or_special_files_fails_alone(
     words = [str(study), "--folder", str(folder)]
     code = main(["study", "run", *words, "--processes", "1"])
     printed = capsys.readouterr()
-    if name == "failure.json":  # the run itself is as it should be
+    if name == "failure.json":  # the run itself is valid
         assert code == 0
     else:
         assert code == 1
@@ -276,7 +276,7 @@ def test_a_run_of_a_study_with_links_or_special_files_fails_alone(
 
 
 @changes
-def test_a_study_whose_plan_is_not_a_regular_file(
+def test_a_study_plan_that_is_not_a_regular_file_is_rejected(
     change: Change, study: Path, tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "runs" / "plan.json"
@@ -303,7 +303,7 @@ def finished(tmp_path: Path) -> Path:
                [".lock"]],
     ids="/".join,
 )  # fmt: skip
-def test_an_archive_is_written_into_alone(
+def test_archiving_writes_only_into_the_archive(
     inside: list[str], change: Change, finished: Path, tmp_path: Path, elsewhere: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -324,7 +324,7 @@ def test_an_archive_is_written_into_alone(
 @changes
 @pytest.mark.usefixtures("empty_drawings")
 @pytest.mark.parametrize("name", ["report.html", "README.md", "figures", "tables"])
-def test_a_report_is_written_into_its_folder_alone(
+def test_a_report_writes_only_into_its_own_folder(
     name: str, change: Change, finished: Path, tmp_path: Path, elsewhere: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -344,7 +344,7 @@ def test_a_report_is_written_into_its_folder_alone(
     "name", ["", ".", "..", "a/b", "/a", "a\0", "a\nb", "a\x1b[2J", "a\x7f", "a\x85", "é" * 128],
     ids=ascii,
 )  # fmt: skip
-def test_what_cannot_name_a_file(name: str, tmp_path: Path) -> None:
+def test_invalid_file_names_are_rejected(name: str, tmp_path: Path) -> None:
     assert why_no_name(name)
     folder = Folder(tmp_path)
     with pytest.raises(DataError, match="cannot name a folder in it: it "):
@@ -356,12 +356,12 @@ def test_what_cannot_name_a_file(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "...", "ALE:Pong-v5", "a b", "r\udcff", "é" * 127])
-def test_what_can_name_a_file(name: str) -> None:
+def test_valid_file_names_are_accepted(name: str) -> None:
     assert why_no_name(name) == ""
 
 
 @pytest.mark.parametrize("env", ["..", ".", "a\x1b[2Jb-v0", "x" * 300])
-def test_an_environments_name_is_no_way_out_of_an_archive(
+def test_the_name_of_an_environment_cannot_leave_an_archive(
     env: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = finished / "config.toml"
@@ -374,7 +374,7 @@ def test_an_environments_name_is_no_way_out_of_an_archive(
 
 
 @pytest.mark.parametrize("stem", ["..", "a\nb", "x" * 200 + "+" + "y" * 49])
-def test_a_study_files_name_is_no_way_out_of_runs(
+def test_the_name_of_a_study_file_cannot_leave_the_runs_folder(
     stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = tmp_path / "here"
@@ -391,7 +391,7 @@ def test_a_study_files_name_is_no_way_out_of_runs(
 
 
 @pytest.mark.parametrize("env", ["a\nb", "x" * 300])
-def test_a_studys_environment_that_cannot_name_a_folder(
+def test_an_environment_name_that_cannot_name_a_folder_is_rejected_in_a_study(
     env: str, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study.write_text(STUDY.replace('"Pendulum-v1"', json.dumps(env)))

@@ -1,4 +1,4 @@
-"""Signals of all kinds, and studies that end in every way: nothing is lost and nothing lives on."""
+"""Signals, and studies that end in any way: no results are lost, and no process survives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import children
-from children import hears, wait_until, waiting
+from children import has_handler, wait_until, waiting
 from sparl.studies.plan import read_study
 from sparl.studies.progress import progress
 
@@ -40,12 +40,12 @@ def train_words(run: Path) -> list[str]:
     return ["train", "--env", "bad_environments:Waits-v0", "--run-dir", str(run), *FLAGS]
 
 
-def let_go(waits: Path) -> None:
+def end_wait(waits: Path) -> None:
     waits.rename(waits.with_name("waited"))
 
 
 def alive(process: int) -> bool:
-    """Whether a process runs; one that ended and was not waited for does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return "(zombie)" not in Path(f"/proc/{process}/status").read_text()
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def test_signals_that_arrive_together_save_and_end_with_a_documented_code(
             process.send_signal(each)
         process.send_signal(signal.SIGCONT)
         time.sleep(0.2)
-        let_go(waits)
+        end_wait(waits)
         printed, error = process.communicate(timeout=60)
     assert process.returncode in [128 + each for each in signals]
     assert error == ""
@@ -89,15 +89,15 @@ def test_a_hang_up_is_ignored_under_nohup(tmp_path: Path, waits: Path) -> None:
     words = ["nohup", sys.executable, "-m", "sparl", *train_words(tmp_path / "run")]
     with children.command(*words, stdin=subprocess.DEVNULL) as process:
         (run,) = waiting(waits, 1)
-        assert not hears(run, signal.SIGHUP)
+        assert not has_handler(run, signal.SIGHUP)
         process.send_signal(signal.SIGHUP)
-        let_go(waits)
+        end_wait(waits)
         printed, _ = process.communicate(timeout=60)
     assert process.returncode == 0, printed
 
 
-def test_a_terminal_that_is_closed_saves(tmp_path: Path, waits: Path) -> None:
-    """It sends SIGHUP, and nothing can be printed any more."""
+def test_closing_the_terminal_saves_the_run(tmp_path: Path, waits: Path) -> None:
+    """Closing a terminal sends SIGHUP, and output fails from then on."""
     run = tmp_path / "run"
     ours, theirs = os.openpty()
     with children.sparl(
@@ -107,7 +107,7 @@ def test_a_terminal_that_is_closed_saves(tmp_path: Path, waits: Path) -> None:
         waiting(waits, 1)
         os.close(ours)
         process.send_signal(signal.SIGHUP)
-        let_go(waits)
+        end_wait(waits)
         assert process.wait(60) == 129
     assert list(run.glob("checkpoint-*"))
 
@@ -133,7 +133,7 @@ def study_file(tmp_path: Path) -> Iterator[Path]:
 def test_no_run_outlives_its_study(
     signals: tuple[signal.Signals, ...], tmp_path: Path, waits: Path, study_file: Path
 ) -> None:
-    """They save and end; then the study can be resumed."""
+    """The runs save and end; then the study can be resumed."""
     folder = tmp_path / "runs"
     words = ["--import", "bad_environments", "study", "run", str(study_file)]
     words += ["--folder", str(folder), "--processes", "2"]
@@ -142,9 +142,9 @@ def test_no_run_outlives_its_study(
         for each in signals:
             study.send_signal(each)
             time.sleep(0.5)
-        # Each has learned that it is to stop; what it waits for comes after that.
-        wait_until(lambda: not any(hears(run, signal.SIGTERM) for run in runs if alive(run)))
-        let_go(waits)
+        # Each run knows that it must stop; only then does its wait end.
+        wait_until(lambda: not any(has_handler(run, signal.SIGTERM) for run in runs if alive(run)))
+        end_wait(waits)
         study.wait(60)
         wait_until(lambda: not any(alive(run) for run in runs))
         ended_by = -signals[-1] if signals[-1] is not signal.SIGHUP else 129
@@ -158,7 +158,7 @@ def test_no_run_outlives_its_study(
 def test_a_run_that_does_not_stop_is_killed(
     tmp_path: Path, waits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its environment hangs."""
+    """The environment of the run hangs."""
     (tmp_path / "impatient.py").write_text(
         "import sparl.training.interrupt as interrupt\ninterrupt._SAVE_SECONDS = 1\n"
     )
@@ -187,7 +187,7 @@ def test_the_hint_after_a_stop_repeats_every_option(
         waiting(waits, 1)
         study.send_signal(signal.SIGINT)
         time.sleep(0.5)
-        let_go(waits)
+        end_wait(waits)
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
     assert (

@@ -1,4 +1,4 @@
-"""Sizes and values in small files: nothing is allocated for what the bytes do not justify."""
+"""Sizes and values in small files: allocations are proportional to the size of the file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sparl.architecture import architecture
 from sparl.errors import DataError
 from sparl.methods import preset
 from sparl.training.tensors import pack
-from test_hostile_files import CHECKPOINT, FIELDS, refused, sign_agent, sign_checkpoint
+from test_hostile_files import CHECKPOINT, FIELDS, rejection, sign_agent, sign_checkpoint
 
 Tree = dict[str, Any]
 ENV = "Hopper-v5"
@@ -31,7 +31,7 @@ ENV = "Hopper-v5"
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped: it has an agent and a checkpoint."""
+    """A stopped run with an agent and a checkpoint."""
     path = tmp_path_factory.mktemp("runs") / "run"
     with stopped_at(37):
         sparl.train("RLx2-SAC", ENV, run_dir=path, rewire_every_updates=5, **FIELDS)
@@ -40,7 +40,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(stopped: Path, tmp_path: Path) -> Path:
-    """A copy of it to harm."""
+    """A copy of the run to damage."""
     shutil.copytree(stopped, tmp_path / "run")
     return tmp_path / "run"
 
@@ -60,7 +60,7 @@ for words in json.loads(sys.argv[1]):
 
 
 def rejected_at_once(*commands: list[str]) -> str:
-    """Run commands that must reject a file without memory; return their complaints."""
+    """Run commands that must reject a file without allocating memory; return their messages."""
     done = subprocess.run([sys.executable, "-c", MEASURED, json.dumps(commands)],
                           capture_output=True, text=True, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -69,14 +69,14 @@ def rejected_at_once(*commands: list[str]) -> str:
     for line in lines:
         name, code, seconds, megabytes = line.split()
         assert code == "3", (name, done.stderr)
-        assert float(seconds) < 3, name  # of CPU time, with an environment made
+        assert float(seconds) < 3, name  # of CPU time, including the creation of an environment
         assert int(megabytes) < 100, name
     assert done.stderr.count("\n") == len(commands), done.stderr
     return done.stderr
 
 
 def write_agent(run: Path, layers: list[tuple[int, int]], **policy: Any) -> None:
-    """Replace the agent by an actor with these connections and outputs; files that fit."""
+    """Replace the agent by an actor with these connections and outputs, in matching files."""
     arrays = {}
     for index, (count, outputs) in enumerate(layers):
         name = f"actor.member0.layer{index}"
@@ -155,7 +155,7 @@ def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
         assert nets.networks["actor"].layers[0][0][1] == best
 
 
-def test_a_table_takes_no_memory_for_cells_that_are_not_there(run: Path) -> None:
+def test_a_table_takes_no_memory_for_missing_cells(run: Path) -> None:
     (run / "evaluations.csv").write_bytes(b"," * 100_000 + b"\n" + b"1\n" * 100_000)
     assert "line 2 has 1 cells, the header 100,001" in rejected_at_once(["info", str(run)])
 
@@ -163,7 +163,9 @@ def test_a_table_takes_no_memory_for_cells_that_are_not_there(run: Path) -> None
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS")
 @pytest.mark.parametrize("megabytes", [50, 200, 500])
 @pytest.mark.parametrize("command", ["train", "resume", "evaluate"])
-def test_too_little_address_space_is_one_line(command: str, megabytes: int, run: Path) -> None:
+def test_too_little_address_space_is_reported_in_one_line(
+    command: str, megabytes: int, run: Path
+) -> None:
     words = ["--env", ENV, "--run-dir", str(run / "new")] if command == "train" else [str(run)]
     done = subprocess.run(
         [sys.executable, "-m", "sparl", command, *words], capture_output=True, text=True,
@@ -246,7 +248,7 @@ def test_a_checkpoint_with_strange_values_is_rejected(
 ) -> None:
     tables = {path.name: path.read_bytes() for path in run.glob("*.csv")}
     sign_checkpoint(run, STRANGE[name])
-    assert CHECKPOINT in refused(capsys, "resume", str(run))
+    assert CHECKPOINT in rejection(capsys, "resume", str(run))
     assert tables == {path.name: path.read_bytes() for path in run.glob("*.csv")}
 
 
@@ -267,11 +269,11 @@ def test_a_checkpoint_with_strange_arrays_is_rejected(
     array.reshape(-1)[-1] = value
     path.write_bytes(pack({**arrays, name: array}))
     sign_checkpoint(run)
-    assert CHECKPOINT in refused(capsys, "resume", str(run))
+    assert CHECKPOINT in rejection(capsys, "resume", str(run))
 
 
 @pytest.mark.parametrize("fields", [{"actor_sparsity": 1.0}, {"critic_sparsity": 1.0}])
-def test_a_network_without_connections_is_told(fields: Tree) -> None:
+def test_a_network_without_connections_is_noted(fields: Tree) -> None:
     notes = architecture(preset("RigL-TD3", ENV, **fields), 11, 3).notes
     name = next(iter(fields)).partition("_")[0]
     assert f"{name} layer 1 has no connections, so the {name} cannot learn" in " ".join(notes)
@@ -341,7 +343,7 @@ def test_native_functions_reject_overlapping_arrays() -> None:
     for call in calls:
         with pytest.raises(ValueError, match="must not overlap in memory"):
             call()
-    _native.soft_update(whole[:8], whole[8:16], 0.5)  # next to each other is not overlapping
+    _native.soft_update(whole[:8], whole[8:16], 0.5)  # adjacent arrays do not overlap
     stack.adam_step(whole[:8], trace, d, whole[8:16], whole[16:24], *adam).finish()
 
 

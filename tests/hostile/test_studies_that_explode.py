@@ -1,4 +1,4 @@
-"""Study files that are small and would explode: rejected at once, without memory, in one line."""
+"""Small study files that describe too many runs are rejected at once, without memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIELDS = ("learning_rate", "weight_decay", "gamma", "tau", "exploration_noise", 
 GRID = "[grid]\n" + "".join(f"{name} = [{','.join(['0.1'] * 20)}]\n" for name in FIELDS)
 BIG = "0x" + "f" * 100_000  # an integer that Python does not print
 
-# What the file holds, and what the message must name.
+# The content of the file, and what the message must name.
 FILES = {
     "a grid of 20^7": (STUDY + GRID, "2560000000 runs"),
     "10^10 seeds": (STUDY.replace("2", "10_000_000_000"), "10000000000 runs"),
@@ -67,7 +67,7 @@ print(code, seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - befor
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_study_that_explodes_is_rejected_at_once(name: str, tmp_path: Path) -> None:
+def test_a_study_with_too_many_runs_is_rejected_at_once(name: str, tmp_path: Path) -> None:
     text, named = FILES[name]
     path = tmp_path / "study.toml"
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""What a file says is data: it runs no code, imports nothing, and drives no terminal."""
+"""Files are data: they run no code, import nothing, and control no terminal."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A module that Python would find, and that leaves a file once it is imported."""
+    """Create a module that Python would find and that creates a file when it is imported."""
     (tmp_path / "evil_module.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -93,7 +93,7 @@ def set_fields(run: Path, **fields: Any) -> None:
 
 
 def commands(run: Path) -> dict[str, list[str]]:
-    """All that reads a run's configuration."""
+    """Return the commands that read a run's configuration."""
     out = str(run.parent / "out")
     return {
         "evaluate": ["evaluate", str(run)],
@@ -108,7 +108,7 @@ def commands(run: Path) -> dict[str, list[str]]:
 
 
 def rejected(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 3) -> str:
-    """Run a command that must fail, and return the one line that it says."""
+    """Run a command that must fail, and return its one line."""
     capsys.readouterr()
     assert main(words) == code
     said = capsys.readouterr().err
@@ -123,7 +123,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# ------------------------------------------------------------------ one gate in
+# ------------------------------------------------------------------ validation of input
 
 HOSTILE_FIELDS: list[dict[str, Any]] = [
     {"method": 'x */ static int x = system("touch owned"); /*'},
@@ -242,7 +242,7 @@ def test_a_module_that_a_run_names_is_not_imported(
     assert "evil_module" not in sys.modules
 
 
-def test_what_the_user_imports_is_used(
+def test_a_module_that_the_user_imports_is_used(
     run: Path, module: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_fields(run, env="evil_module:Evil-v0")
@@ -337,7 +337,7 @@ def test_an_export_is_checked_on_kept_observations_without_the_environment(
 
 
 @pytest.mark.parametrize("rows", [0, -1, 10**9, True, "3", None])
-def test_kept_observations_that_lie_are_rejected(
+def test_kept_observations_with_false_values_are_rejected(
     rows: Any, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = json.loads((run / "agent.json").read_text())
@@ -359,7 +359,7 @@ def test_kept_observations_that_were_changed_are_rejected(
 
 
 @pytest.mark.parametrize("episodes", [1, 2, 3, 7])
-def test_the_kept_observations_are_some_of_those_that_the_policy_met(episodes: int) -> None:
+def test_the_kept_observations_are_a_sample_of_those_in_the_evaluations(episodes: int) -> None:
     seen: list[np.ndarray[Any, Any]] = []
 
     def policy(observation: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -376,7 +376,7 @@ def test_the_kept_observations_are_some_of_those_that_the_policy_met(episodes: i
     assert len(np.unique(found, axis=0)) == len(found)
 
 
-# ------------------------------------------------------------------ one gate out
+# ------------------------------------------------------------------ escaping of output
 
 TEXTS = [
     "x */ int main; /*", "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>',
@@ -386,7 +386,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
-def test_a_text_is_only_text_in_every_language(text: str) -> None:
+def test_text_is_escaped_in_every_output_format(text: str) -> None:
     comment = comment_text(text)
     assert comment.isascii()
     assert comment.isprintable()
@@ -421,7 +421,7 @@ def test_numbers_of_a_csv_file_stay_numbers() -> None:
     ["=1+1", "@x", "<script>alert(1)<", "| `x` [a](b:c)", f"a{CONTROL}b", "+x,y", '"><b>'],
     ids=ascii,
 )
-def test_a_folders_name_is_only_text_in_a_report(
+def test_the_name_of_a_folder_is_escaped_in_a_report(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("good", "bad"):
@@ -589,7 +589,7 @@ def test_bad_runs_do_not_spoil_a_report(
         assert path.name in reported or f"{path}" in said
 
 
-def test_one_bad_run_does_not_keep_the_others_out_of_an_archive(
+def test_one_bad_run_does_not_prevent_archiving_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [

@@ -1,10 +1,10 @@
 // Hostile content in every array that a file can supply, for the sanitizers: patterns' positions
 // and sizes (Layer, Stack), parameters, inputs, moments and steps (passes, Adam), replay rows,
-// counts, kept states and ages (Windows), targets over unions of patterns (TargetUpdater),
-// positions that are looked up (find_sorted), and the heads of a policy (squashed_normal). Arrays
-// have exactly the documented size. What contradicts itself must be rejected, and nothing else.
+// counts, kept states and ages (Windows), targets over unions of patterns (TargetUpdater), positions
+// that are looked up (find_sorted), and the heads of a policy (squashed_normal). Arrays have
+// exactly the documented size. Contradictory content must be rejected, and nothing else.
 //
-//     native_fuzz [SECONDS [SEED [CASE]]]     CASE: this one alone
+//     native_fuzz [SECONDS [SEED [CASE]]]     CASE: only this one
 #include "dispatch.h"
 #include "flat.h"
 #include "magnitude_target.h"
@@ -96,7 +96,7 @@ int64_t any_count() {
                           INT64_MAX, INT64_MIN, int64_t(below(100)), int64_t(random_bits())});
 }
 
-// Swaps, repeats or replaces some entries, or none.
+// Swap, repeat or replace some entries, or none.
 void harm(Counts& values) {
   if (values.empty()) return;
   for (uint64_t times = below(3); times; times--) {

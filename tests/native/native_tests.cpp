@@ -1,6 +1,6 @@
 // The core's own tests, without Python: every kernel on every instruction set against naive loops
-// in double, on arrays of exactly the documented size, so that a sanitizer sees what is read or
-// written beyond them. Tolerances are worked out: nnz * eps * sum |w x| per sum, carried along.
+// in double, on arrays of exactly the documented size, so that a sanitizer detects accesses beyond
+// them. Tolerances are derived: nnz * eps * sum |w x| per sum, propagated through the layers.
 #include "dispatch.h"
 #include "flat.h"
 #include "magnitude_target.h"
@@ -71,7 +71,7 @@ void parallel_for(uint32_t count, const Body& body) {
 using Floats = std::vector<float>;
 using Positions = std::vector<int64_t>;
 
-// Floats aligned as activations are, and nothing behind them; all `fill` at first.
+// Floats aligned like activations, without padding at the end; initially all `fill`.
 class Aligned {
  public:
   explicit Aligned(size_t n, float fill = 0.0f)
@@ -131,7 +131,7 @@ bool same(const Floats& a, const Floats& b) {
                     [](float x, float y) { return bits(x) == bits(y); });
 }
 
-// What exact arithmetic gives, and how far from it float may be.
+// The exact result, and a bound of float's error.
 struct Real {
   double value = 0, bound = 0;
   double most() const { return std::fabs(value) + bound; }
@@ -148,7 +148,7 @@ bool near(const Floats& got, const Reals& wanted) {
   return true;
 }
 
-// A sum of products in progress: what it is, what it is made of, and what its terms bring along.
+// A sum of products in progress: its value, its magnitude, and the error of its terms.
 struct Sum {
   double value = 0, size = 0, carried = 0;
   uint32_t terms = 1;
@@ -167,7 +167,7 @@ struct Connection {
   uint32_t row, column;
 };
 
-// The connections in the order in which the kernels read them; checks what the order promises.
+// Return the connections in the order in which the kernels visit them; check that order.
 std::vector<Connection> in_kernel_order(const PatternBlocks& m) {
   std::vector<Connection> out;
   bool ordered = true, rows_exist = true;
@@ -351,7 +351,7 @@ void test_relu_keeps_nan(const Kernels& k) {
 void test_flat_kernels(const Kernels& k, size_t n) {
   context = std::string(k.name) + " " + std::to_string(n) + " floats";
   const double eps = FLT_EPSILON;
-  // The values lie behind one float: a slice of an array need not start where a vector does.
+  // The values start one float later, since a slice of an array need not be aligned to a vector.
   const Floats p0 = random_floats(n + 1), g = random_floats(n + 1), m0 = random_floats(n + 1);
   Floats v0 = random_floats(n + 1);
   for (float& v : v0) v = std::fabs(v) + 0.01f;
@@ -401,7 +401,7 @@ void test_flat_kernels(const Kernels& k, size_t n) {
   CHECK(right);
 }
 
-// Bias corrections and the scalars of the kernel, over steps; 0.9 and 0.999 are no floats.
+// Bias corrections and the scalars of the kernel, over steps; 0.9 and 0.999 are not floats.
 void test_adam() {
   context = std::string(kernels().name) + " adam";
   Floats p{1.0f}, m{0.0f}, v{0.0f};
@@ -422,8 +422,8 @@ void test_adam() {
   }
 }
 
-// Actions of a squashed Gaussian by the formulas, in double: whole vectors, tails, and rows that do
-// not begin where a vector does.
+// Actions of a squashed Gaussian by the formulas, in double: whole vectors, tails, and rows that
+// are not aligned to a vector.
 void test_squashed_normal() {
   for (const size_t rows : {1u, 3u, 100u, 1200u})
     for (const size_t n : {1u, 6u, 17u})
@@ -453,8 +453,8 @@ void test_squashed_normal() {
       }
 }
 
-// n-step windows against one transition at a time, in a ring that has gone round; the newest
-// transitions come while the others are gathered.
+// n-step windows against one transition at a time, in a ring that has wrapped around; the
+// newest transitions are stored while the others are gathered.
 void test_windows() {
   for (const uint32_t count : {1u, 3u})
     for (const size_t capacity : {1u, 2u, 7u, 50u, 200u})
@@ -775,12 +775,12 @@ void test_network(const Shape& shape) {
   CHECK(got[2] == got[1] && near(got[3], Naive::joined(naive.input_gradient)));
   CHECK(got[7] == got[0]);
 
-  // A step while the gradient is summed, as one after it.
+  // A step during the summation of the gradient equals one after it.
   Floats p = net.parameters, m(p.size()), v(p.size());
   kernels().adam(p.size(), p.data(), got[1].data(), m.data(), v.data(), adam_step(1, kAdam));
   CHECK(got[4] == p && got[5] == m && got[6] == v);
 
-  // One sample alone.
+  // A single sample.
   const uint32_t at = shape.batch / 2, outputs = shape.sizes.back(), n_in = shape.sizes.front();
   Floats alone(shape.members * outputs);
   net.stack->forward(*default_pool(), net.parameters.data(),
@@ -802,7 +802,7 @@ void test_network(const Shape& shape) {
                      output.data());
   CHECK(output == got[0]);
 
-  // And packed, alone and beside the other part.
+  // And packed, alone and together with the other part.
   const PackedInput packed(net.x.data(), shape.batch, n_in);
   net.stack->outputs(*default_pool(), net.parameters.data(), {packed.input()}, shape.batch,
                      output.data());
@@ -880,7 +880,7 @@ void test_thread_counts() {
   set_threads(1);
 }
 
-// Jobs of all sizes, one right after the other: no item is lost, repeated, or of another job.
+// Consecutive jobs of all sizes: no item is lost, repeated, or taken from another job.
 void test_every_item_runs_once() {
   for (const uint32_t count : {1u, 2u, 4u}) {
     context = "items with " + std::to_string(count) + " threads";
@@ -897,7 +897,7 @@ void test_every_item_runs_once() {
   set_threads(1);
 }
 
-// What items throw reaches the caller, once all are done; the next job knows nothing of it.
+// An exception of an item reaches the caller once all are done; the next job is not affected.
 void test_items_that_throw() {
   for (const uint32_t count : {1u, 2u, 4u}) {
     context = "items that throw with " + std::to_string(count) + " threads";
@@ -919,7 +919,7 @@ void test_items_that_throw() {
   set_threads(1);
 }
 
-// Pending work is done once, whatever is done in between.
+// Pending work is done exactly once, even if other work is done in between.
 void test_pending_work() {
   for (const uint32_t count : {1u, 2u, 4u}) {
     context = "pending work with " + std::to_string(count) + " threads";
@@ -948,8 +948,8 @@ void test_pending_work() {
   set_threads(1);
 }
 
-// Something long that one worker does keeps no other from what comes behind it.
-void test_a_long_item_holds_up_nobody() {
+// A long item of one worker does not keep the others from the items after it.
+void test_a_long_item_does_not_delay_the_others() {
   context = "a long item";
   set_threads(3);
   std::atomic<bool> second_ran{false}, in_time{false};
@@ -1016,7 +1016,7 @@ void test_concurrent_callers() {
   set_threads(1);
 }
 
-// A fork may come while another thread computes; the child has to find no lock held for ever.
+// A fork may happen while another thread computes; the child must not find a lock held.
 void test_fork_while_others_compute() {
   context = "fork";
   set_threads(1);
@@ -1101,7 +1101,7 @@ void test_budgets() {
   }
 }
 
-// The threshold of the step before, whatever it was, changes no result.
+// The threshold of the previous step does not change a result.
 void test_threshold_of_the_step_before() {
   context = std::string(kernels().name) + " threshold of the step before";
   const size_t n = 5000, surplus = 300;
@@ -1146,7 +1146,7 @@ int main() {
   test_every_item_runs_once();
   test_items_that_throw();
   test_pending_work();
-  test_a_long_item_holds_up_nobody();
+  test_a_long_item_does_not_delay_the_others();
   test_windows();
   test_find_sorted();
 
