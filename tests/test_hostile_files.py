@@ -216,7 +216,7 @@ def test_an_agents_manifest_that_lies_is_refused(
     ("change", "says"),
     [
         (lambda m: m.update(format=4), "format 4, this version reads 2 and 3"),
-        (lambda m: m.update(env_step=38), "of step 38, in checkpoint-37"),
+        (lambda m: m.update(env_step=38), "env_step is 38, but the folder is checkpoint-37"),
         (lambda m: m["file"].update(bytes=1 << 62), "bytes, should be 4611686018427387904"),
         (lambda m: m["replay"].update(size=1 << 61), "the replay at 2305843009213693952"),
         (lambda m: m["replay"]["segments"][0].update(end=1 << 61), "transitions 0 to"),

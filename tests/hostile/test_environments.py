@@ -336,7 +336,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_starts_again(
     assert json.loads((run / "run.json").read_text())["env_step"] == 25
     capsys.readouterr()
     assert main(["info", str(run)]) == 0
-    assert "begins anew" in capsys.readouterr().out
+    assert "starts again at step 0: there is no checkpoint" in capsys.readouterr().out
     monkeypatch.setenv("MENDED", "1")
     words = ["train", "--env", ENV, "--run-dir", str(run), *FLAGS, "--resume", "auto"]
     assert main(["resume", str(run)] if again == "resume" else words) == 0

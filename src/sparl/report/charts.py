@@ -1,9 +1,9 @@
 """Figures drawn with Vega-Altair: specifications for the page, and SVG and PNG files.
 
 Needs `pip install 'sparl[report]'`. A specification holds expressions and field names, which Vega
-interprets; these are fixed texts of this module. Names of methods and environments may come from
-anybody: they are only in data, values of parameters and titles, which Vega draws as they are.
-Numbers that are not finite become null, which is a gap in a line.
+interprets; these are fixed texts of this module. Names of methods and environments are not trusted:
+they appear only in data, values of parameters and titles, which Vega draws without interpreting
+them. Numbers that are not finite become null, which is a gap in a line.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _colour(*, legend: bool = False) -> alt.Color:
 
 
 def _finished(chart: Any) -> Spec:
-    """Return a chart's specification, whose rows are joined with what is known of their series."""
+    """Return a chart's specification, whose rows are joined with the fields of their series."""
     known = ["method", "m", "part", "dashed", "again"]
     source = alt.LookupData(alt.NamedData("series"), key="s", fields=known)
     chart = chart.transform_lookup("s", from_=source).transform_filter(

@@ -146,13 +146,13 @@ def _count_others(folder: Folder, written: Container[str]) -> None:
 
 
 def _with_file_names(section: Section) -> Section:
-    """Names of figures as they can stand in a link."""
+    """Return a section whose figures have names that are valid in links."""
     figures = [replace(f, name=_file_name(f.name)) for f in section.figures]
     return replace(section, figures=figures)
 
 
 def _file_name(name: str) -> str:
-    """A name of word characters, short enough for any file system."""
+    """Return a name of word characters that is short enough for any file system."""
     text = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)
     if len(text) <= _LONGEST_NAME:
         return text
@@ -175,14 +175,14 @@ def archive(args: list[str]) -> int:
     """`sparl archive`."""
     options = parse_options(ArchiveOptions, args, "sparl archive")
     check_archive(options.to)
-    troubles: list[SparlError] = []
+    errors: list[SparlError] = []
     for run in options.runs:
         try:
             into = archive_run(run, options.to, options.commit)
         except SparlError as error:  # the other runs are archived all the same
-            troubles.append(error)
+            errors.append(error)
         else:
             PlainConsole().print(f"{run} -> {into}")
-    if troubles:
-        raise type(troubles[0])("; ".join(map(str, troubles)))
+    if errors:
+        raise type(errors[0])("; ".join(map(str, errors)))
     return 0

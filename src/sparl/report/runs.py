@@ -29,7 +29,8 @@ from sparl.training.tasks import notes_of
 Array = NDArray[np.float64]
 # What may differ between runs that are averaged.
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
-# What a label need not say: the method and environment stand beside it, lengths where they differ.
+# Fields that a label omits: reports show the method and environment next to it, and lengths where
+# they differ.
 _UNSAID = _OF_ONE_RUN | {"method", "env", "agent", "steps", "stop_at", "horizon_env_steps"}
 
 
@@ -38,9 +39,9 @@ class Group:
     """Runs of one configuration that differ in their seeds.
 
     Attributes:
-        label: method, and what was set otherwise than its preset has it.
+        label: the method and the fields that differ from its preset.
         runs: the finished ones, by seed.
-        planned: how many a study asked for; as many as there are for runs without one.
+        planned: number of seeds that a study plans; without a study, the number of runs.
     """
 
     label: str
@@ -110,11 +111,11 @@ class Collection:
         return list(dict.fromkeys(group.label for group in self.groups))
 
     def of_environment(self, env: str) -> list[Group]:
-        """The groups of one environment."""
+        """Return the groups of one environment."""
         return [group for group in self.groups if group.env == env]
 
     def dense(self, group: Group) -> Group | None:
-        """The dense agent that a group is measured against: same environment, settings, length."""
+        """Return the dense group with the same environment, settings and length as a group."""
         wanted = group.config
         for other in self.of_environment(group.env):
             config = other.config
@@ -157,7 +158,7 @@ def collect(paths: Iterable[str | Path]) -> Collection:
                 continue
             runs.append(run)
             notes += [
-                f"{run.path}: the run went on {how_it_was_resumed(each)}"
+                f"{run.path}: the run was resumed {how_it_was_resumed(each)}"
                 for each in run.about.get("continued", [])
                 if each["not_exact_because"]
             ]
@@ -247,7 +248,7 @@ def _methods() -> list[str]:
 
 
 def _about_environment(run: FinishedRun) -> list[str]:
-    """What differs from the papers' environment, or what the run noted of its own."""
+    """Return the differences from the papers' environment, or the run's notes on its own one."""
     noted: list[str] = run.about.get("environment", {}).get("notes", [])
     if not noted:
         return []
@@ -256,7 +257,7 @@ def _about_environment(run: FinishedRun) -> list[str]:
 
 
 def _without_seed(config: Config) -> Config:
-    """What seeds have in common; a run that went on to its end is one that never stopped."""
+    """Return a configuration without its seed; a stop that was resumed makes no difference."""
     same = {name: getattr(Config, name) for name in _OF_ONE_RUN}
     return replace(config, stop_at=None if config.end == config.steps else config.end, **same)
 
@@ -289,7 +290,7 @@ def _settings(config: Config) -> set[str]:
 
 
 def label(config: Config, unsaid: Container[str] = (), version: int | None = None) -> str:
-    """The method, and what was set otherwise than its preset has it, but for some fields.
+    """Return the method and the fields that differ from its preset, except some fields.
 
     Args:
         config: of the run.

@@ -1,4 +1,4 @@
-"""Checkpoints of format 2, as version 0.2 wrote them, read as those of today.
+"""Convert checkpoints of format 2, which version 0.2 wrote, to the current format.
 
 There, the topology updates that were not yet recorded are one float64 row each, in an array
 named "evolutions"; today each of their fields is an array.
@@ -22,7 +22,7 @@ _LARGEST = 1 << 53  # float64 holds every integer up to it
 
 
 def expected_then(expected: Mapping[str, Expected]) -> dict[str, Expected]:
-    """Return what a file of format 2 must hold where today's would hold `expected`."""
+    """Return the arrays of a file of format 2 that correspond to the current ones `expected`."""
     then = {}
     for path, each in expected.items():
         owner, separator, _ = path.partition("topology_updates.")
@@ -35,7 +35,7 @@ def expected_then(expected: Mapping[str, Expected]) -> dict[str, Expected]:
 
 
 def as_today(arrays: Arrays) -> Arrays:
-    """Return the arrays of a file of format 2 by today's names.
+    """Return the arrays of a file of format 2 by their current names.
 
     Raises:
         ValueError: a number is outside the range of its column.

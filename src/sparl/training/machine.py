@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""Describe the machine and the versions that a run uses."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def versions() -> dict[str, str]:
 
 
 def made_with() -> dict[str, str]:
-    """What results depend on besides a run's configuration."""
+    """Return everything besides a run's configuration that its results depend on."""
     libc = " ".join(platform.libc_ver())
     return {"instruction_set": _native.isa(), "libc": libc, **versions()}
 
 
 @cache
 def commit() -> str:
-    """The commit that this code was built from, or is checked out at; "" if nobody knows.
+    """Return the commit that this code was built from or is checked out at; "" if unknown.
 
     Ends in -dirty where files differed from it. What is done to the files after the first call is
     not what this process runs.

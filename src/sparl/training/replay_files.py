@@ -1,4 +1,4 @@
-"""ReplayFiles: the replay's transitions in files that the checkpoints of a run share.
+"""Store the replay's transitions in files that the checkpoints of a run share.
 
 A transition that another one follows never changes, so it is written once, with its neighbours, to
 a file named after what is in it: RUN/replay/<begin>-<end>-<digest>.safetensors.
@@ -18,13 +18,13 @@ from sparl.training.folder import Folder
 from sparl.training.tensors import Expected, digest, largest, pack, read_verified, split, unpack
 
 REPLAY = "replay"
-SEGMENT = 65_536  # transitions in a file, at most
+SEGMENT = 65_536  # maximum number of transitions in a file
 _SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp.*)?")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A file of transitions, counted from the first ever stored; `end` is behind the last."""
+    """A file of the transitions begin to end - 1, counted from the first that was ever stored."""
 
     begin: int
     end: int
@@ -54,12 +54,12 @@ class ReplayFiles:
         self._folder = run.at(REPLAY)
 
     def write(self, replay: RingBuffer, before: Sequence[Segment]) -> list[Segment]:
-        """Write the transitions that no file holds, but for the newest, which may still change.
+        """Write the transitions that no file holds, except the newest, which may still change.
 
-        Short files are joined to longer ones, so that there are few.
+        Short files are merged into longer ones, so that their number stays small.
 
         Args:
-            replay: whose transitions they are.
+            replay: the replay.
             before: the files of an earlier checkpoint.
 
         Returns:
@@ -88,7 +88,7 @@ class ReplayFiles:
         return segments
 
     def read(self, segment: Segment, replay: RingBuffer) -> None:
-        """Append the transitions in a file to a replay, without those that it has forgotten.
+        """Append the transitions in a file to a replay, except those that it has dropped.
 
         Raises:
             DataError: the file is missing or damaged.
@@ -99,7 +99,7 @@ class ReplayFiles:
         replay.append(dict(part), skip=max(replay.first - segment.begin, 0))
 
     def prune(self, kept: Container[str]) -> None:
-        """Delete the files that are named as ours and whose names are not among these."""
+        """Delete the segments' files whose names are not among these; keep all other files."""
         for name in self._names():
             if _SEGMENT_NAME.fullmatch(name) and name not in kept:
                 with suppress(OSError, DataError):
@@ -124,7 +124,7 @@ def expected_part(replay: RingBuffer, rows: int) -> dict[str, Expected]:
 
 
 def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segment]:
-    """The replay's files, which must hold what is alive without a gap.
+    """Parse the list of the replay's files, which must cover its transitions without a gap.
 
     Raises:
         KeyError, TypeError, ValueError: they do not.
@@ -140,7 +140,7 @@ def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segme
         if not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
             raise ValueError("a segment's numbers are out of range")
         if not re.fullmatch("[0-9a-f]{64}", segment.sha256):
-            raise ValueError("a segment's digest is none")
+            raise ValueError("a segment's digest is not a SHA-256 in hexadecimal")
         joined = segment.begin == end or (segment is segments[0] and segment.begin < end)
         if not joined or not 0 < segment.rows <= SEGMENT or segment.end <= first:
             raise ValueError(f"transitions {segment.begin} to {segment.end} after {end}")
