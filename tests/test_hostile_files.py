@@ -222,7 +222,7 @@ def test_an_agents_manifest_that_lies_is_refused(
         (lambda m: m["replay"]["segments"][0].update(end=1 << 61), "transitions 0 to"),
         (lambda m: m["replay"]["segments"][0].update(sha256="../" * 22), "digest"),
         (lambda m: m["replay"]["segments"].append({}), "cannot be used"),
-        (lambda m: m["state"]["counters"].update(env_step=-1), "out of range"),
+        (lambda m: m["state"]["counters"].update(env_step=-1), "must be at least 0"),
         (lambda m: m["state"]["counters"].update(env_step=50_000), "step 50000 of 60"),
         (lambda m: m["state"].update(pickle="x"), "does not belong there"),
         (lambda m: m["about"]["config"].update(env="Ant-v5"), "env is Ant-v5 there and Hopper"),

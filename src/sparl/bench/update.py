@@ -86,7 +86,7 @@ def _gradients_share(_: Adam, network: Network, trace: Trace, output_gradient: A
     return min(_share(alone, both), 1.0)
 
 
-# Methods whose time is divided between two parts, and what finds the share of the first.
+# Methods whose time is divided between two parts, and the function that measures the first's share.
 DIVIDED: tuple[tuple[type, str, str, str, Callable[..., float]], ...] = (
     (Network, "value_and_input_gradient", "forward", "gradients", _forward_share),
     (Adam, "step", "gradients", "Adam", _gradients_share),

@@ -71,7 +71,7 @@ def steps_to_reach(
         env_steps: of each evaluation, ascending [environment steps].
         curve: float [K].
         goal: a return.
-        window: evaluations averaged; no step before there are as many is looked at.
+        window: number of evaluations that are averaged; steps with fewer are skipped.
 
     Returns:
         The step of the window's last evaluation; None if it never happens.

@@ -22,7 +22,7 @@ class Table:
     Attributes:
         name: of its file.
         title: of its section.
-        note: what a reader must know, one paragraph.
+        note: a paragraph that explains the table.
         columns: heading, and the text of a row's cell; the first two are text, the rest numbers.
         rows: plain values; None for an empty cell.
     """

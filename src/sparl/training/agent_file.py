@@ -124,7 +124,7 @@ class TrainedAgent:
         self.manifest = manifest
         self.env_step = manifest["env_step"]
         if type(self.env_step) is not int or self.env_step < 0:
-            raise ValueError(f"env_step {str(self.env_step)[:80]}")
+            raise ValueError(f"env_step is {str(self.env_step)[:80]}, must be a count")
         self.actor = actor
         policy = manifest["policy"]
         self._scale = ActionScale(
@@ -134,16 +134,19 @@ class TrainedAgent:
         )
         low, high = self._scale.low, self._scale.high
         if low.ndim != 1 or low.shape != high.shape or not np.isfinite([low, high]).all():
-            raise ValueError("action_low and action_high must be equally many finite numbers")
+            raise ValueError("action_low and action_high must be finite numbers, as many of each")
         if not (low < high).all():
             raise ValueError("action_low must be below action_high")
         self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
         self._head = HEADS[policy["output_activation"]]
         if actor.layout.n_out != self.n_act * self._head.outputs_per_action:
-            raise ValueError(f"{actor.layout.n_out} outputs for {self.n_act} actions")
+            raise ValueError(
+                f"the actor has {actor.layout.n_out} outputs, must have "
+                f"{self._head.outputs_per_action} for each of {self.n_act} actions"
+            )
 
     def policy(self, observation: Array) -> Array:
-        """Actions in [-1, 1], float32 [B, n_act], for float32 [B, n_obs]."""
+        """Return actions in [-1, 1], float32 [B, n_act], for observations, float32 [B, n_obs]."""
         return self._head(self.actor(observation), self.n_act)
 
     def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[Any]:
@@ -174,7 +177,9 @@ def _action_dtype(policy: dict[str, Any]) -> str:
     """Return the dtype of an agent's actions; float32 if the manifest does not name one."""
     name = policy.get("action_dtype", "float32")
     if name not in _ACTION_DTYPES:
-        raise ValueError(f"action_dtype {str(name)[:80]}")
+        raise ValueError(
+            f"action_dtype is {str(name)[:80]}, must be one of {', '.join(_ACTION_DTYPES)}"
+        )
     return str(name)
 
 
@@ -226,7 +231,7 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
     with _whole(Path(path)):
         rows = about["rows"]
         if type(rows) is not int or not 0 < rows <= MOST_OBSERVATIONS:
-            raise ValueError(f"{str(rows)[:30]} observations")
+            raise ValueError(f"{str(rows)[:30]} observations, must be 1 to {MOST_OBSERVATIONS:,}")
         expected = {_OBSERVATIONS: Expected(np.dtype(np.float32), (rows, agent.n_obs))}
         data = RunFolder.open(path).files.read(OBSERVATIONS, largest(expected))
         if digest(data) != about["sha256"]:
@@ -288,7 +293,10 @@ def _expected(networks: Any) -> dict[str, Expected]:
                 for field, dtype in _DTYPES.items():
                     length = layer["outputs"] if field == "bias" else layer["connections"]
                     if type(length) is not int or not 0 <= length < 1 << 32:
-                        raise ValueError(f"{network}, layer {index}: {field} of {length}")
+                        raise ValueError(
+                            f"{network}, layer {index}: the length of {field} is {length}, must be "
+                            "at least 0 and below 2^32"
+                        )
                     name = f"{network}.member{member}.layer{index}.{field}"
                     expected[name] = Expected(np.dtype(dtype), (length,))
     return expected

@@ -278,7 +278,7 @@ def read_manifest(checkpoint: Folder) -> Tree:
             "started it"
         )
     if content.pop("sha256", None) != _own_digest(content):
-        raise DataError(f"{where}: damaged (its SHA-256 is not the one that it names)")
+        raise DataError(f"{where}: damaged (its SHA-256 is not the one that it contains)")
     step = content.get("env_step")
     if type(step) is not int or checkpoint.path.name != _name(step):
         raise DataError(
@@ -311,9 +311,9 @@ def _check_tree(found: Any, like: Any, where: str) -> None:
     elif type(found) is not type(like):
         raise ValueError(f"{where} is {str(found)[:40]}, must be of type {type(like).__name__}")
     elif isinstance(found, int) and not 0 <= found < 1 << 128:
-        raise ValueError(f"{where} is {str(found)[:60]}, out of range")
+        raise ValueError(f"{where} is {str(found)[:60]}, must be at least 0 and below 2^128")
     elif isinstance(found, float) and not isfinite(found):
-        raise ValueError(f"{where} is {found}")
+        raise ValueError(f"{where} is {found}, must be finite")
 
 
 def no_checkpoint(errors: Sequence[str]) -> DataError:

@@ -1,7 +1,7 @@
 """Convert checkpoints of format 2, which version 0.2 wrote, to the current format.
 
-There, the topology updates that were not yet recorded are one float64 row each, in an array
-named "evolutions"; today each of their fields is an array.
+In format 2 the topology updates that were not yet recorded are the float64 rows of one array; in
+the current format each of their fields is a separate array.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sparl.old_names import TOPOLOGY_ROWS as _ROWS
 from sparl.training.tensors import Arrays, Expected
 
-_ROWS = "evolutions"
 _COLUMNS = (
     "agent_update", "member", "layer", "connections", "fraction", "moved", "dropped_live",
     "dropped_dead", "returned", "initial_overlap",

@@ -94,7 +94,9 @@ def _array(words: dict[str, Any]) -> Any:
     if _ARRAY not in words:
         return words
     if words[_ARRAY] not in _DTYPES:
-        raise ValueError(f"an array of dtype {str(words[_ARRAY])[:40]}")
+        raise ValueError(
+            f"an array has dtype {str(words[_ARRAY])[:40]}, must be one of {', '.join(_DTYPES)}"
+        )
     return np.array(words["values"], words[_ARRAY]).reshape(words["shape"])[()]
 
 

@@ -67,8 +67,8 @@ class GrowingFiles:
             length = lengths[name]
             if type(length) is not int or not 0 <= length <= size[name]:
                 raise DataError(
-                    f"{self._files.path / name}: {size[name]:,} bytes, {str(length)[:30]} at the "
-                    "checkpoint"
+                    f"{self._files.path / name}: {size[name]:,} bytes, but "
+                    f"{str(length)[:30]} at the checkpoint"
                 )
         for name in self._names:
             if size[name] > lengths[name]:

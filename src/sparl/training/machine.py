@@ -16,7 +16,7 @@ from sparl import _native
 
 
 def machine() -> dict[str, Any]:
-    """CPU, cores, instruction set, system."""
+    """Return the CPU, the number of cores, the instruction set and the operating system."""
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what results depend on."""
+    """Return the versions of the software that results depend on."""
     names = ("sparl", "numpy", "gymnasium", "mujoco", "safetensors")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found, "commit": commit()}
@@ -65,7 +65,7 @@ def cpu_seconds() -> float:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -16,6 +16,7 @@ from sparl.errors import DataError
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.folder import Folder
 from sparl.training.tensors import Expected, digest, largest, pack, read_verified, split, unpack
+from sparl.wording import shown
 
 REPLAY = "replay"
 SEGMENT = 65_536  # maximum number of transitions in a file
@@ -113,7 +114,7 @@ class ReplayFiles:
 
 
 def expected_part(replay: RingBuffer, rows: int) -> dict[str, Expected]:
-    """Return what RingBuffer.transitions returns for so many rows."""
+    """Return the dtypes and shapes of the arrays that RingBuffer.transitions returns."""
     arrays, _ = split(dict(replay.transitions(replay.first, replay.first)))
     return {
         name: Expected(array.dtype, (rows, *array.shape[1:]))
@@ -127,10 +128,13 @@ def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segme
     """Parse the list of the replay's files, which must cover its transitions without a gap.
 
     Raises:
-        KeyError, TypeError, ValueError: they do not.
+        KeyError, TypeError, ValueError: the list is malformed or has a gap.
     """
     if not all(type(n) is int and 0 <= n < 1 << 62 for n in (first, size)) or size > capacity:
-        raise ValueError(f"{str(size)[:30]} transitions from {str(first)[:30]} on")
+        raise ValueError(
+            f"the replay has {str(size)[:30]} transitions from {str(first)[:30]} on, must have at "
+            f"most {capacity}, and start at a count"
+        )
     if not isinstance(listed, list):
         raise ValueError("segments must be a list")
     segments = [Segment(**entry) for entry in listed]
@@ -138,13 +142,20 @@ def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segme
     for segment in segments:
         numbers = (segment.begin, segment.end, segment.bytes)
         if not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
-            raise ValueError("a segment's numbers are out of range")
+            raise ValueError(
+                f"a segment has begin, end and bytes {shown(numbers)}, must be counts below 2^62"
+            )
         if not re.fullmatch("[0-9a-f]{64}", segment.sha256):
             raise ValueError("a segment's digest is not a SHA-256 in hexadecimal")
         joined = segment.begin == end or (segment is segments[0] and segment.begin < end)
         if not joined or not 0 < segment.rows <= SEGMENT or segment.end <= first:
-            raise ValueError(f"transitions {segment.begin} to {segment.end} after {end}")
+            raise ValueError(
+                f"a segment holds transitions {segment.begin} to {segment.end}, must hold at most "
+                f"{SEGMENT:,} that continue at {end}"
+            )
         end = segment.end
     if end != first + max(size - 1, 0):
-        raise ValueError(f"the segments end at {end}, the replay at {first + size}")
+        raise ValueError(
+            f"the segments end at {end}, must end at {first + size} as the replay does"
+        )
     return segments

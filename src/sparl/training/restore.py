@@ -141,9 +141,14 @@ def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agen
     """
     env_step, episodes = state["counters"]["env_step"], state["counters"]["episodes"]
     if not 0 <= env_step <= config.steps or episodes > env_step:
-        raise ValueError(f"step {env_step} of {config.steps}, {episodes} episodes")
+        raise ValueError(
+            f"env_step is {env_step}, must be at most {config.steps} and at least the number of "
+            f"episodes, {episodes}"
+        )
     if replay.first + replay.size != env_step:
-        raise ValueError(f"{replay.first + replay.size} transitions in {env_step} steps")
+        raise ValueError(
+            f"the replay has stored {replay.first + replay.size} transitions, must be {env_step}"
+        )
     updates = max(env_step - config.warmup_env_steps, 0) * config.updates_per_env_step
     agent.check(state["agent"], updates)
 
@@ -155,5 +160,7 @@ def _duration(value: Any) -> float:
         ValueError, TypeError: the value is not a duration.
     """
     if not 0 <= float(value) < _LONGEST_RUN:
-        raise ValueError(f"{value} seconds")
+        raise ValueError(
+            f"a duration is {value} s, must be at least 0 and below {_LONGEST_RUN:g} s"
+        )
     return float(value)

@@ -211,11 +211,11 @@ class RunFolder:
         return config_of(fields_of(parse_toml(data, path, "configuration"), path), path)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a whole file."""
+        """Replace a file atomically."""
         self.files.write(name, data)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a whole JSON file."""
+        """Replace a JSON file atomically."""
         self.write(name, (json.dumps(content, indent=2) + "\n").encode())
 
     def read_json(self, name: str, most: int = _JSON_BYTES) -> dict[str, Any]:
@@ -337,7 +337,9 @@ def check_continued(entries: Iterable[Any]) -> None:
             or type(entry["env_step"]) is not int
             or not _texts(entry["not_exact_because"])
         ):
-            raise ValueError(f"continued holds {shown(entry)}")
+            raise ValueError(
+                f"continued holds {shown(entry)}, must hold env_step and not_exact_because"
+            )
 
 
 def _texts(value: object) -> bool:

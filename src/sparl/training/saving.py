@@ -1,4 +1,4 @@
-"""CheckpointSaver: saves the checkpoints of a run, and retries what could not be written."""
+"""Save the checkpoints of a run, and tolerate single failures."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def _resume(folder: RunFolder, config: Config, before: Config, *, quiet: bool) -
 
 
 def _check_longer(folder: RunFolder, before: Config, steps: int) -> None:
-    """Raise UsageError unless a run of so many steps would have begun exactly like this one."""
+    """Raise UsageError unless a run of `steps` steps would have begun exactly like this one."""
     if steps < before.steps:
         raise UsageError(
             f"{folder.path} is a run of {before.steps:,} steps, --steps is {steps:,}; to stop "
