@@ -19,7 +19,7 @@ from sparl.identity import results_version
 from sparl.labels import contradictions, fields_text
 from sparl.methods import AGENT_PRESETS, preset
 from sparl.studies.plan import PLAN, read_plan, read_study
-from sparl.training.record import how_it_was_resumed
+from sparl.training.record import resumption_text
 from sparl.training.run_folder import (
     CONFIG,
     RUN,
@@ -158,7 +158,7 @@ def collect(paths: Iterable[str | Path]) -> Collection:
                 continue
             runs.append(run)
             notes += [
-                f"{run.path}: the run was resumed {how_it_was_resumed(each)}"
+                f"{run.path}: the run was resumed {resumption_text(each)}"
                 for each in run.about.get("continued", [])
                 if each["not_exact_because"]
             ]

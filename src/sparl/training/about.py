@@ -13,7 +13,7 @@ from sparl.errors import DataError, UnknownEnvironment
 from sparl.labels import method_label
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
-from sparl.training.record import how_exactly, how_it_was_resumed, not_exact_because
+from sparl.training.record import exactness_text, not_exact_because, resumption_text
 from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
 from sparl.user_modules import command_line
 
@@ -59,7 +59,7 @@ def about_run(path: str | Path) -> dict[str, Any]:
         }
     continued = about.pop("continued", [])
     content["times_continued"] = len(continued) or None
-    content["continued"] = [how_it_was_resumed(e) for e in continued if e["not_exact_because"]]
+    content["continued"] = [resumption_text(e) for e in continued if e["not_exact_because"]]
     content |= {name: value for name, value in about.items() if name not in content}
     content["evaluations"] = None if alone and not rows else len(rows)
     content["last_evaluation"] = last
@@ -80,7 +80,7 @@ def _continuation(folder: RunFolder, config: Config) -> str:
     command = command_line(folder.environment_module(), "resume", folder.path, longer)
     for path in checkpoints.newest_first():
         try:
-            manifest = checkpoints.look(path)
+            manifest = checkpoints.checked_manifest(path)
             state, about = manifest["state"], manifest["about"]
             because = not_exact_because(config.env, state["environment"], about["made_with"])
         except DataError as error:
@@ -89,7 +89,7 @@ def _continuation(folder: RunFolder, config: Config) -> str:
             errors.append(f"{path}: cannot be used ({type(error).__name__}: {error})")
         else:
             since = f"; from {path.name}, since {'; '.join(errors)}" if errors else ""
-            return f"{command} continues {how_exactly(because)}{since}"
+            return f"{command} continues {exactness_text(because)}{since}"
     if errors:
         return f"no checkpoint can be used: {'; '.join(errors)}"
     reason = folder.why_not_restarted(config)

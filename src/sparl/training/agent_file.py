@@ -190,7 +190,7 @@ def load_agent(path: str | Path) -> TrainedAgent:
         DataError: the agent is missing, damaged, or of another format.
     """
     folder = RunFolder.open(path)
-    with _whole(folder.path):
+    with _damage_reported(folder.path):
         manifest, arrays = _read(folder)
         return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
 
@@ -204,7 +204,7 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
         DataError: the agent is missing, damaged, or of another format.
         ResourceError: the files cannot be written.
     """
-    with _whole(folder.path):
+    with _damage_reported(folder.path):
         manifest, arrays = _read(folder)
         data = pack({name: a for name, a in arrays.items() if name.startswith("actor.")})
         manifest["networks"] = {"actor": manifest["networks"]["actor"]}
@@ -228,7 +228,7 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
     if about is None:
         return None
     where = Path(path) / OBSERVATIONS
-    with _whole(Path(path)):
+    with _damage_reported(Path(path)):
         rows = about["rows"]
         if type(rows) is not int or not 0 < rows <= MOST_OBSERVATIONS:
             raise ValueError(f"{str(rows)[:30]} observations, must be 1 to {MOST_OBSERVATIONS:,}")
@@ -243,7 +243,7 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
+def _damage_reported(path: Path) -> Iterator[None]:
     """Report errors caused by a damaged manifest as DataError."""
     try:
         yield

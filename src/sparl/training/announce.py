@@ -9,7 +9,7 @@ from sparl.errors import EnvironmentFault
 from sparl.labels import method_label, without_effect
 from sparl.training.assemble import Parts
 from sparl.training.plan import connections_text, plan
-from sparl.training.record import how_it_was_resumed
+from sparl.training.record import resumption_text
 from sparl.training.tasks import module_of
 from sparl.user_modules import command_line
 
@@ -22,7 +22,7 @@ def announce(run: Parts) -> None:
     if run.record.continued:
         last = run.record.continued[-1]
         tell = run.console.warn if last["not_exact_because"] else say
-        tell(f"resuming {how_it_was_resumed(last)}")
+        tell(f"resuming {resumption_text(last)}")
     say(
         f"{method_label(config)} on {config.env}: {connections_text(run.architecture)}, "
         f"{_native.isa()}, {run.threads} threads, run {run.folder.path}"

@@ -101,7 +101,7 @@ def _parts(
     n_obs, n_act = environment.n_obs, environment.n_act
     nets = architecture(config, n_obs, n_act)
     if folder is not None:
-        Checkpoints(folder.files).check_hold(least_checkpoint_bytes(config, nets))
+        Checkpoints(folder.files).check_state_size(least_checkpoint_bytes(config, nets))
     _check_memory(config, nets, n_obs, n_act)
     cores = available_cores()
     threads = config.threads or min(cores, 4)

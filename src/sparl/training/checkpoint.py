@@ -46,7 +46,7 @@ KEPT = 2  # checkpoints
 _MANIFEST_BYTES = 1 << 24
 _NAME = re.compile(r"checkpoint-([0-9]{1,15})")
 _NAME_OR_TEMPORARY = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
-_NOT_AS_WRITTEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+_DAMAGE_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
 class Checkpoints:
@@ -147,7 +147,7 @@ class Checkpoints:
         except DataError:
             return False
 
-    def check_hold(self, least: int) -> None:
+    def check_state_size(self, least: int) -> None:
         """Check that some checkpoint's state has at least `least` bytes, if there is a checkpoint.
 
         This is called before networks are allocated: a damaged configuration can claim any size,
@@ -159,7 +159,7 @@ class Checkpoints:
         errors = []
         for path in self.newest_first():
             try:
-                size = self.look(path)["file"]["bytes"]
+                size = self.checked_manifest(path)["file"]["bytes"]
             except DataError as error:
                 errors.append(str(error))
                 continue
@@ -172,7 +172,7 @@ class Checkpoints:
         if errors:
             raise no_checkpoint(errors)
 
-    def look(self, path: Path) -> Tree:
+    def checked_manifest(self, path: Path) -> Tree:
         """Return a checkpoint's manifest after checking that its files exist with the right sizes.
 
         The files' contents are not read.
@@ -188,7 +188,7 @@ class Checkpoints:
                 replay["segments"], replay["first"], replay["size"], capacity=replay["size"]
             ):
                 files[REPLAY, segment.name] = segment.bytes
-        except _NOT_AS_WRITTEN as error:
+        except _DAMAGE_ERRORS as error:
             raise _cannot_be_used(path / MANIFEST, error) from None
         for (folder, file), size in files.items():
             inside = self.files.at(folder)
@@ -228,7 +228,7 @@ class Checkpoints:
                 name: Expected.like(array, longest.get(name)) for name, array in arrays.items()
             }
             if manifest["format"] == 2:
-                expected = checkpoint_format_2.expected_then(expected)
+                expected = checkpoint_format_2.expected_of_format_2(expected)
             newest = expected_part(replay, min(size, 1))
             expected |= {f"newest/{name}": each for name, each in newest.items()}
             found = manifest["state"]
@@ -240,7 +240,7 @@ class Checkpoints:
             )
             arrays = unpack(data, expected, path / STATE)
             if manifest["format"] == 2:
-                arrays = checkpoint_format_2.as_today(arrays)
+                arrays = checkpoint_format_2.from_format_2(arrays)
             state = join(arrays, {**found, "newest": {}})
             replay.clear(first)
             for segment in segments:
@@ -254,7 +254,7 @@ class Checkpoints:
             about = manifest["about"]
             if not isinstance(about, dict):
                 raise ValueError("about must be an object")
-        except _NOT_AS_WRITTEN as error:
+        except _DAMAGE_ERRORS as error:
             raise _cannot_be_used(where, error) from None
         self._kept = [(int(manifest["env_step"]), segments)]
         return state, about

@@ -21,7 +21,7 @@ _SHARES = ("fraction", "initial_overlap")
 _LARGEST = 1 << 53  # float64 holds every integer up to it
 
 
-def expected_then(expected: Mapping[str, Expected]) -> dict[str, Expected]:
+def expected_of_format_2(expected: Mapping[str, Expected]) -> dict[str, Expected]:
     """Return the arrays of a file of format 2 that correspond to the current ones `expected`."""
     then = {}
     for path, each in expected.items():
@@ -34,7 +34,7 @@ def expected_then(expected: Mapping[str, Expected]) -> dict[str, Expected]:
     return then
 
 
-def as_today(arrays: Arrays) -> Arrays:
+def from_format_2(arrays: Arrays) -> Arrays:
     """Return the arrays of a file of format 2 by their current names.
 
     Raises:

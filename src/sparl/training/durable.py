@@ -59,7 +59,7 @@ def _directory() -> Path | None:
         return None
 
 
-def why_no_name(name: str) -> str:
+def why_invalid_name(name: str) -> str:
     """Explain why a string cannot name a file or folder; "" if it can."""
     if name in ("", ".", ".."):
         return "it is empty, '.' or '..'"

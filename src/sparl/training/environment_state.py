@@ -73,7 +73,7 @@ def has_own_state(bare: Any) -> bool:
 
 def to_text(own: Any) -> str:
     """Convert a state to JSON; "" unless it consists of dicts of arrays, numbers and strings."""
-    text = json.dumps(own, default=_words_of_array) if _can_be_saved(own) else ""
+    text = json.dumps(own, default=_encoded) if _can_be_saved(own) else ""
     return text if len(text) <= _OWN_BYTES else ""
 
 
@@ -83,21 +83,21 @@ def from_text(text: str) -> Any:
     Raises:
         ValueError, TypeError, KeyError: to_text did not write the text.
     """
-    return json.loads(text, object_hook=_array)
+    return json.loads(text, object_hook=_decoded)
 
 
-def _words_of_array(array: NDArray[Any] | np.generic) -> dict[str, Any]:
+def _encoded(array: NDArray[Any] | np.generic) -> dict[str, Any]:
     return {_ARRAY: array.dtype.name, "shape": array.shape, "values": array.ravel().tolist()}
 
 
-def _array(words: dict[str, Any]) -> Any:
-    if _ARRAY not in words:
-        return words
-    if words[_ARRAY] not in _DTYPES:
+def _decoded(encoded: dict[str, Any]) -> Any:
+    if _ARRAY not in encoded:
+        return encoded
+    if encoded[_ARRAY] not in _DTYPES:
         raise ValueError(
-            f"an array has dtype {str(words[_ARRAY])[:40]}, must be one of {', '.join(_DTYPES)}"
+            f"an array has dtype {str(encoded[_ARRAY])[:40]}, must be one of {', '.join(_DTYPES)}"
         )
-    return np.array(words["values"], words[_ARRAY]).reshape(words["shape"])[()]
+    return np.array(encoded["values"], encoded[_ARRAY]).reshape(encoded["shape"])[()]
 
 
 def _can_be_saved(own: Any) -> bool:

@@ -26,7 +26,7 @@ from sparl.training.durable import (
     require,
     require_one_name,
     temporary_name,
-    why_no_name,
+    why_invalid_name,
 )
 from sparl.training.forked_children import close_in_children
 from sparl.training.held_lock import HeldLock
@@ -72,7 +72,7 @@ class Folder:
         Raises:
             DataError: the name is not one path component.
         """
-        because = why_no_name(name)
+        because = why_invalid_name(name)
         if because:
             raise DataError(f"{self.path}: {name[:80]!r} cannot name a folder in it: {because}")
         inner = Folder(self.path / name)
@@ -229,7 +229,7 @@ class Folder:
             _write_bytes(descriptor, data)
             os.fsync(descriptor)
 
-    def write_behind(self, name: str, length: int, data: bytes) -> None:
+    def truncate_and_append(self, name: str, length: int, data: bytes) -> None:
         """Truncate a file to `length` bytes and append `data`; create it if it does not exist.
 
         Raises:
@@ -240,7 +240,7 @@ class Folder:
             os.lseek(descriptor, length, os.SEEK_SET)
             _write_bytes(descriptor, data)
 
-    def cut(self, name: str, length: int) -> None:
+    def truncate(self, name: str, length: int) -> None:
         """Truncate a file to `length` bytes.
 
         Raises:
@@ -423,7 +423,7 @@ class Folder:
 
     def _check(self, name: str, folder: int) -> None:
         """Raise DataError unless the name is one path component, and free or a regular file's."""
-        because = why_no_name(name)
+        because = why_invalid_name(name)
         if because:
             raise DataError(f"{self.path}: {name[:80]!r} cannot name a file in it: {because}")
         with suppress(FileNotFoundError):

@@ -73,7 +73,7 @@ class GrowingFiles:
         for name in self._names:
             if size[name] > lengths[name]:
                 try:
-                    self._files.cut(name, lengths[name])
+                    self._files.truncate(name, lengths[name])
                 except OSError as error:
                     raise self._cannot_write(name, error) from None
             self._written[name] = lengths[name]
@@ -93,6 +93,6 @@ class GrowingFiles:
         if not data:
             return
         length = self._length(name)
-        self._files.write_behind(name, length, data)
+        self._files.truncate_and_append(name, length, data)
         self._written[name] = length + len(data)
         del self._waiting[name]

@@ -37,7 +37,7 @@ def _group_limits(
     return limits
 
 
-def give_freed_memory_back() -> None:
+def return_freed_memory() -> None:
     """Return freed memory that glibc keeps to the system; after large arrays it is much."""
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

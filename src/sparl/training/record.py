@@ -246,14 +246,14 @@ def not_exact_because(
     ]
 
 
-def how_exactly(because: Sequence[str]) -> str:
+def exactness_text(because: Sequence[str]) -> str:
     """Describe how exactly a run is resumed, given the reasons against an exact continuation."""
     return f"not exactly: {'; '.join(because)}" if because else "bit for bit"
 
 
-def how_it_was_resumed(continued: Mapping[str, Any]) -> str:
+def resumption_text(continued: Mapping[str, Any]) -> str:
     """Describe an entry of `continued`."""
-    return f"at step {continued['env_step']:,}, {how_exactly(continued['not_exact_because'])}"
+    return f"at step {continued['env_step']:,}, {exactness_text(continued['not_exact_because'])}"
 
 
 class Averages:

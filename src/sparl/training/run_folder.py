@@ -31,7 +31,7 @@ from sparl.configuration import COMMAND_LINE_ONLY, FIELDS, Config
 from sparl.errors import DataError, ResourceError, RunExists, RunInUse, UsageError
 from sparl.identity import run_name
 from sparl.methods import config_of
-from sparl.training.durable import is_temporary, user_path, why_no_name
+from sparl.training.durable import is_temporary, user_path, why_invalid_name
 from sparl.training.folder import Folder
 from sparl.training.growing_files import GrowingFiles
 from sparl.training.texts import parse_json
@@ -54,7 +54,7 @@ RESTORE = "restore the file from a copy, or train the run again with --overwrite
 
 
 @contextmanager
-def _advised() -> Iterator[None]:
+def _remedy_added() -> Iterator[None]:
     """Add the remedy to errors about a run's own file."""
     try:
         yield
@@ -199,7 +199,7 @@ class RunFolder:
         fields["unset"] = [n for n in FIELDS if n not in config.as_dict() and n not in omitted]
         self.write(CONFIG, toml_bytes(fields))
 
-    @_advised()
+    @_remedy_added()
     def config(self) -> Config:
         """Read the run's configuration.
 
@@ -226,7 +226,7 @@ class RunFolder:
         """
         return parse_json(self.files.read(name, most), self.path / name)
 
-    @_advised()
+    @_remedy_added()
     def run(self) -> dict[str, Any]:
         """Read run.json; return an empty dict if the run was killed before the file was written.
 
@@ -373,7 +373,7 @@ def _free_path(config: Config) -> Path:
         UsageError: a folder cannot have that name.
     """
     name = run_name(config)
-    because = why_no_name(name)
+    because = why_invalid_name(name)
     if because:
         raise UsageError(
             f"{name[:80]!r} cannot name a run's folder: {because}; choose a folder with --run-dir"

@@ -11,7 +11,7 @@ from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
 from sparl.training.machine import made_with
-from sparl.training.memory import give_freed_memory_back
+from sparl.training.memory import return_freed_memory
 from sparl.training.record import Record
 from sparl.training.run_folder import RunFolder
 from sparl.training.tasks import module_of
@@ -68,7 +68,7 @@ class CheckpointSaver:
             self._failures = 0
             self._note_first(env_step, updates)
         finally:
-            give_freed_memory_back()
+            return_freed_memory()
 
     def _about(self) -> Tree:
         return {
