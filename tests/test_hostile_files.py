@@ -223,7 +223,7 @@ def test_an_agents_manifest_that_lies_is_refused(
         (lambda m: m["replay"]["segments"][0].update(sha256="../" * 22), "digest"),
         (lambda m: m["replay"]["segments"].append({}), "cannot be used"),
         (lambda m: m["state"]["counters"].update(env_step=-1), "must be at least 0"),
-        (lambda m: m["state"]["counters"].update(env_step=50_000), "env_step is 50000, must be at most 60"),
+        (lambda m: m["state"]["counters"].update(env_step=50_000), "is 50000, must be at most 60"),
         (lambda m: m["state"].update(pickle="x"), "does not belong there"),
         (lambda m: m["about"]["config"].update(env="Ant-v5"), "env is Ant-v5 there and Hopper"),
         (lambda m: m["about"]["config"].update(hidden=[9]), "hidden is (9,) there and (4,) here"),
