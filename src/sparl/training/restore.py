@@ -130,7 +130,7 @@ def _check_configuration(config: Config, path: Path, about: Tree) -> None:
         saved = replace(saved, steps=config.steps)
     other = differences(saved, config)
     if other:
-        raise DataError(f"{path}: written with another configuration: {'; '.join(other)}")
+        raise DataError(f"{path}: written by a run of another configuration: {'; '.join(other)}")
 
 
 def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agent) -> None:
