@@ -183,7 +183,7 @@ STEPS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("Texts", with_part(0, ["a", "b", "c"]), "shape (3,) and dtype <U1, must be (3,) and real"),
     ("Complex", with_part(0, np.ones(3) * 1j), "dtype complex128, must be (3,) and real"),
     ("Objects", with_part(0, [1, None, 2]), "dtype object, must be (3,) and real"),
-    ("Ragged", with_part(0, [[1], [2, 3], 4]), "an observation that is no array ("),
+    ("Ragged", with_part(0, [[1], [2, 3], 4]), "an observation that is not an array ("),
     ("NaNReward", with_part(1, float("nan")), "the reward nan, must be a finite float32"),
     ("HugeReward", with_part(1, -1e39), "the reward -1e+39, must be a finite float32"),
     ("NoReward", with_part(1, None), "the reward None, must be a finite float32"),

@@ -92,5 +92,5 @@ def test_another_dtype_in_an_agent_file_is_an_error(box: Box, run: Path) -> None
     manifest = json.loads((run / "agent.json").read_text())
     manifest["policy"]["action_dtype"] = "object"
     (run / "agent.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="action_dtype object"):
+    with pytest.raises(DataError, match="action_dtype is object"):
         sparl.load(run)

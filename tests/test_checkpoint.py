@@ -235,7 +235,10 @@ def test_a_checkpoint_with_any_flipped_bit_is_rejected(folder: Path) -> None:
 
 def test_files_of_another_checkpoint_are_rejected(folder: Path) -> None:
     """Each file is valid, but they belong to different checkpoints."""
-    for name, reason in ((STATE, "damaged"), (MANIFEST, "of step 4, in checkpoint-9")):
+    for name, reason in (
+        (STATE, "damaged"),
+        (MANIFEST, "env_step is 4, but the folder is checkpoint-9"),
+    ):
         here, there = (folder / f"checkpoint-{step}" / name for step in (9, 4))
         whole = here.read_bytes()
         here.write_bytes(there.read_bytes())
@@ -422,7 +425,9 @@ def test_a_run_without_a_valid_checkpoint_reports_why_and_is_unchanged(
     assert line.startswith("sparl: ")
     assert "checkpoint-33/state.safetensors: damaged" in line
     assert "checkpoint-30/state.safetensors: damaged" in line
-    assert line.endswith("there is no other checkpoint; sparl train with --overwrite begins anew")
+    assert line.endswith(
+        "there is no other checkpoint; to start the run again, use sparl train with --overwrite"
+    )
     assert {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()} == before
     shutil.rmtree(run.path / REPLAY)
     assert main(["resume", str(run.path)]) == 3

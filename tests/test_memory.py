@@ -181,7 +181,7 @@ def test_freed_memory_is_returned_to_the_system_below_live_allocations() -> None
     script = """
 import os
 import numpy as np
-from sparl.training.memory import give_freed_memory_back
+from sparl.training.memory import return_freed_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -189,7 +189,7 @@ def resident():
 arrays = [np.ones(10_000, np.uint8) for _ in range(10_000)]  # 100 MB
 del arrays[:-1]
 before = resident()
-give_freed_memory_back()
+return_freed_memory()
 print((before - resident()) // 2**20)
 """
     (given,) = run_script(script)

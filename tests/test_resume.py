@@ -133,7 +133,7 @@ def test_a_signal_saves_the_run_and_prints_the_resume_command(
     assert main(["info", str(run)]) == 0
     said = capsys.readouterr().out
     assert f"state: stopped by {by.name}\nenv step: 33\nsteps: 90\nlast checkpoint: 33\n" in said
-    assert f"continuation: sparl resume {run} goes on bit for bit\n" in said
+    assert f"continuation: sparl resume {run} continues bit for bit\n" in said
     assert main(["resume", str(run)]) == 0
     assert "resuming at step 33, bit for bit" in capsys.readouterr().out
     for again in (train, ["resume", str(run)]):
@@ -261,7 +261,7 @@ def test_a_run_whose_environment_cannot_save_its_state_is_marked_as_inexact(
     capsys.readouterr()
     assert main(["info", str(run.path)]) == 0
     command = "sparl resume" if env == "Pendulum-v1" else f"sparl --import {__name__} resume"
-    assert f"continuation: {command} {run.path} goes on not exactly" in capsys.readouterr().out
+    assert f"continuation: {command} {run.path} continues not exactly" in capsys.readouterr().out
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr().err
     because = f"{env} cannot save its state, so a new episode begins"
@@ -272,7 +272,7 @@ def test_a_run_whose_environment_cannot_save_its_state_is_marked_as_inexact(
     assert main(["info", str(run.path)]) == 0
     assert f"continued: at step 33, not exactly: {because}" in capsys.readouterr().out
     notes = collect([tmp_path]).notes
-    assert [note for note in notes if "run went on at step 33, not exactly" in note]
+    assert [note for note in notes if "run was resumed at step 33, not exactly" in note]
 
 
 def cut_the_newest(run: Path) -> None:
@@ -293,12 +293,12 @@ def remove_checkpoints(run: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "code", "says"),
     [
-        (lambda run: None, 0, "sparl resume {run} goes on bit for bit\n"),
-        (cut_the_newest, 0, "sparl resume {run} goes on bit for bit; from checkpoint-30, since "
+        (lambda run: None, 0, "sparl resume {run} continues bit for bit\n"),
+        (cut_the_newest, 0, "sparl resume {run} continues bit for bit; from checkpoint-30, since "
                             "{run}/checkpoint-33/state.safetensors: "),
         (remove_replay, 3, "no checkpoint can be used: {run}/replay/0-"),
-        (remove_checkpoints, 3, "cannot go on: {run}: failed at step 33, and its checkpoints are "
-                                "gone; "),
+        (remove_checkpoints, 3, "cannot be resumed: {run}: failed at step 33, and its checkpoints "
+                                "are missing; "),
     ],
     ids=["whole", "cut", "no-replay", "none"],
 )  # fmt: skip
@@ -366,7 +366,7 @@ def test_a_trained_agent_without_its_run_is_not_overwritten(
             file.unlink()
     before = (run / "agent.safetensors").read_bytes()
     assert main(["resume", str(run)]) == 3
-    assert "a trained agent without its run" in capsys.readouterr().err
+    assert "a trained agent without the files of its run" in capsys.readouterr().err
     assert (run / "agent.safetensors").read_bytes() == before
     assert main(["info", str(run)]) == 0
     said = capsys.readouterr().out
@@ -498,7 +498,7 @@ def test_an_agent_that_is_older_than_the_run_is_used_with_a_warning(
         assert "agent saved at step 33" in said.out
         assert said.err == (
             f"warning: {path}: the agent is of step 33, the newest checkpoint of step 60; "
-            f"sparl resume {path} goes on from there, and writes the agent anew\n"
+            f"sparl resume {path} continues from there and writes a newer agent when it ends\n"
         )
     assert main(["evaluate", path, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["env_step"] == 33
@@ -680,7 +680,7 @@ def test_other_versions_are_allowed_and_the_run_is_marked(
         patch.setattr(machine, "versions", lambda: versions)
         assert main(["info", str(run.path)]) == 0
         because = f"not exactly: numpy is now 9.9, was {np.__version__}"
-        assert f"sparl resume {run.path} goes on {because}\n" in capsys.readouterr().out
+        assert f"sparl resume {run.path} continues {because}\n" in capsys.readouterr().out
         assert main(["resume", str(run.path), "--stop-at", "50"]) == 0
     assert f"warning: resuming at step 33, {because}\n" in capsys.readouterr().err
     assert main(["resume", str(run.path), "--stop-at", "90"]) == 0

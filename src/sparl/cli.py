@@ -264,7 +264,7 @@ def evaluate(args: list[str]) -> int:
     """Run `sparl evaluate`."""
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
     from sparl.labels import method_label
-    from sparl.training.about import environment_importable, warn_if_behind
+    from sparl.training.about import environment_importable, warn_if_outdated
     from sparl.training.agent_file import load_agent
     from sparl.training.environment import make_environment
     from sparl.training.evaluate import Evaluator
@@ -273,7 +273,7 @@ def evaluate(args: list[str]) -> int:
     folder = RunFolder.open(options.run)
     config = folder.config()
     agent = load_agent(options.run)
-    warn_if_behind(agent, options.run)
+    warn_if_outdated(agent, options.run)
     try:
         with environment_importable(folder, "evaluate"):
             environment = make_environment(config)

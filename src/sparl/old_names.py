@@ -12,6 +12,9 @@ from typing import Any
 # Keys of DynamicSparsity.state_dict, and of `sparse_topology` in a Stable-Baselines3 model.
 TOPOLOGY_STATE = {"evolutions": "topology_updates"}
 
+# Array in checkpoints of format 2; see `sparl.training.checkpoint_format_2`.
+TOPOLOGY_ROWS = "evolutions"
+
 # Streams are seeded by their names, so the streams of topology updates keep theirs: "actor
 # evolution" and "critics evolution".
 TOPOLOGY_STREAM = "evolution"

@@ -130,7 +130,8 @@ def step_with(part: int, value: Any) -> Any:
     "reward",
     [
         0.5, Decimal("0.5"), Fraction(1, 2), np.float16(0.5), np.longdouble(0.5), "0.5",
-        np.array(0.5), np.array([0.5]), np.array([[0.5]]), np.array([Decimal("0.5")]), pytest.param(Floatable(), id="float()"),
+        np.array(0.5), np.array([0.5]), np.array([[0.5]]), np.array([Decimal("0.5")]),
+        pytest.param(Floatable(), id="Floatable()"),
     ],
     ids=repr,
 )  # fmt: skip
@@ -338,7 +339,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_starts_again(
     assert json.loads((run / "run.json").read_text())["env_step"] == 25
     capsys.readouterr()
     assert main(["info", str(run)]) == 0
-    assert "begins anew" in capsys.readouterr().out
+    assert "starts again at step 0: there is no checkpoint" in capsys.readouterr().out
     monkeypatch.setenv("MENDED", "1")
     words = ["train", "--env", ENV, "--run-dir", str(run), *FLAGS, "--resume", "auto"]
     assert main(["resume", str(run)] if again == "resume" else words) == 0

@@ -20,7 +20,7 @@ from sparl.cli import main
 from sparl.errors import DataError
 from sparl.studies.plan import read_study
 from sparl.studies.progress import progress
-from sparl.training.durable import why_no_name
+from sparl.training.durable import why_invalid_name
 from sparl.training.folder import Folder
 
 FIELDS: dict[str, Any] = {
@@ -345,7 +345,7 @@ def test_a_report_writes_only_into_its_own_folder(
     ids=ascii,
 )  # fmt: skip
 def test_invalid_file_names_are_rejected(name: str, tmp_path: Path) -> None:
-    assert why_no_name(name)
+    assert why_invalid_name(name)
     folder = Folder(tmp_path)
     with pytest.raises(DataError, match="cannot name a folder in it: it "):
         folder.at(name)
@@ -357,7 +357,7 @@ def test_invalid_file_names_are_rejected(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a", "...", "ALE:Pong-v5", "a b", "r\udcff", "é" * 127])
 def test_valid_file_names_are_accepted(name: str) -> None:
-    assert why_no_name(name) == ""
+    assert why_invalid_name(name) == ""
 
 
 @pytest.mark.parametrize("env", ["..", ".", "a\x1b[2Jb-v0", "x" * 300])

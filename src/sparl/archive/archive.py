@@ -19,7 +19,7 @@ from sparl.archive.finished_run import FinishedRun
 from sparl.errors import DataError, ResourceError, UsageError
 from sparl.identity import run_name
 from sparl.training.agent_file import load_agent, save_actor
-from sparl.training.durable import why_no_name
+from sparl.training.durable import why_invalid_name
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.folder import Folder
@@ -192,7 +192,7 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
         DataError: the environment's name is not a valid folder name.
     """
     env = finished.config.env.replace("/", "-")
-    because = why_no_name(env)
+    because = why_invalid_name(env)
     if because:
         raise DataError(
             f"{finished.path}: its environment {env[:80]!r} cannot name a folder: {because}"

@@ -1,1 +1,1 @@
-"""Bench: how fast this machine runs what sparl is made of, and what it is measured against."""
+"""Measure the speed of sparl's parts on this machine, and of other libraries for comparison."""

@@ -23,7 +23,7 @@ from sparl.training.loop import Training
 from sparl.types import Array
 
 # What an update is made of, and the methods in which it happens; the rest is Python and NumPy.
-# What happens within other parts' methods is told from them by DIVIDED.
+# A part that happens within another part's methods is separated from it by DIVIDED.
 PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "sampling": ((RingBuffer, "sample"),),
     "forward": ((Network, "forward"), (Network, "__call__")),
@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "Adam": (),
     "target": ((SharedPatternTarget, "soft_update"),),
     "target rule": ((OwnPatternTarget, "soft_update"),),
-    "evolution": ((SparseLearner, "_propose"), (SparseLearner, "_rewire")),
+    "topology update": ((SparseLearner, "_propose"), (SparseLearner, "_rewire")),
 }
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "DS-TD3": {"method": "DS-TD3"},
@@ -59,7 +59,7 @@ def _share(alone: Callable[[], object], both: Callable[[], object]) -> float:
 def _forward_share(
     network: Network, *inputs: Array, weight: float, member: int | None = None
 ) -> float:
-    """Which part of the time of a value and its input gradient the outputs alone take.
+    """Return the share of the outputs in the time of a value and its input gradient.
 
     Of one member: all members' outputs over their number.
     """
@@ -71,7 +71,7 @@ def _forward_share(
 
 
 def _gradients_share(_: Adam, network: Network, trace: Trace, output_gradient: Array) -> float:
-    """Which part of the time of a step of Adam the gradient alone takes."""
+    """Return the share of the gradient in the time of a step of Adam."""
     stack, parameters = network.layout.stack, network.parameters.copy()
     gradient, m, v = np.zeros((3, parameters.size), np.float32)
     d = output_gradient.reshape(network.layout.members, trace.native.batch, -1)
@@ -86,7 +86,7 @@ def _gradients_share(_: Adam, network: Network, trace: Trace, output_gradient: A
     return min(_share(alone, both), 1.0)
 
 
-# Methods whose time is divided between two parts, and what finds the share of the first.
+# Methods whose time is divided between two parts, and the function that measures the first's share.
 DIVIDED: tuple[tuple[type, str, str, str, Callable[..., float]], ...] = (
     (Network, "value_and_input_gradient", "forward", "gradients", _forward_share),
     (Adam, "step", "gradients", "Adam", _gradients_share),
@@ -137,14 +137,15 @@ def _clocks(spent: dict[str, float], shares: dict[int, float]) -> Iterator[None]
 def split(
     env: str, threads: int, fields: dict[str, Any], *, updates: int, repetitions: int
 ) -> dict[str, float]:
-    """Microseconds of each part of an update, its evolutions included in proportion.
+    """Measure each part of an update [microseconds], topology updates included in proportion.
 
     Args:
         env: the environment whose shapes the networks have.
-        threads: of the engine; with several, what goes on later counts where it is waited for.
+        threads: of the engine; with several, work that runs concurrently counts for the part that
+            blocks until it has finished.
         fields: of the configuration, the method included.
         updates: in one repetition.
-        repetitions: of which the median is taken.
+        repetitions: the median over these is returned.
     """
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:

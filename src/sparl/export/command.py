@@ -22,7 +22,7 @@ from sparl.export.c_source import Tanh, c_source
 from sparl.export.policy import Policy
 from sparl.export.task import describe
 from sparl.labels import method_label
-from sparl.training.about import environment_importable, warn_if_behind
+from sparl.training.about import environment_importable, warn_if_outdated
 from sparl.training.agent_file import TrainedAgent, load_agent, load_observations
 from sparl.training.durable import user_path
 from sparl.training.environment import Environment, make_environment
@@ -72,7 +72,7 @@ def export(args: list[str]) -> int:
     folder = RunFolder.open(options.run)
     config = folder.config()
     agent = load_agent(options.run)
-    warn_if_behind(agent, options.run)
+    warn_if_outdated(agent, options.run)
     policy = Policy.of(agent)
     observations = load_observations(agent, options.run)
     with _known_environment(config, policy, folder, needed=observations is None) as environment:

@@ -19,7 +19,7 @@ from sparl.labels import method_label
 from sparl.play.camera import track_body
 from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
-from sparl.training.about import environment_importable, warn_if_behind
+from sparl.training.about import environment_importable, warn_if_outdated
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.durable import user_path
 from sparl.training.environment import make_environment
@@ -47,7 +47,7 @@ def play(args: list[str]) -> int:
     folder = RunFolder.open(options.run)
     config = folder.config()
     agent = load_agent(options.run)
-    warn_if_behind(agent, options.run)
+    warn_if_outdated(agent, options.run)
     episodes = config.evaluation_episodes if options.episodes is None else options.episodes
     seed = config.evaluation_seed if options.seed is None else options.seed
     if episodes < 1 or seed < 0:

@@ -1,1 +1,1 @@
-"""Reports: what runs came to, as statistics, tables and pictures."""
+"""Report the results of runs as statistics, tables and figures."""

@@ -1,9 +1,9 @@
 """Figures drawn with Vega-Altair: specifications for the page, and SVG and PNG files.
 
 Needs `pip install 'sparl[report]'`. A specification holds expressions and field names, which Vega
-interprets; these are fixed texts of this module. Names of methods and environments may come from
-anybody: they are only in data, values of parameters and titles, which Vega draws as they are.
-Numbers that are not finite become null, which is a gap in a line.
+interprets; these are fixed texts of this module. Names of methods and environments are not trusted:
+they appear only in data, values of parameters and titles, which Vega draws without interpreting
+them. Numbers that are not finite become null, which is a gap in a line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def page_spec(figure: Figure, methods: Sequence[str]) -> Spec:
     """Return the specification of a figure for the page: as wide as its container, with tooltips.
 
     Args:
-        figure: what it shows.
+        figure: the data and labels of the figure.
         methods: all methods of the report, in the order of their colours.
     """
     fit = {"type": "fit-x", "contains": "padding"}
@@ -70,12 +70,12 @@ def javascript() -> str:
 
 
 def page_config() -> Spec:
-    """Return how charts look within the page."""
+    """Return the configuration of charts on the page."""
     return config(VARIABLES) | {"background": None, "font": "system-ui"}
 
 
 def config(colours: Mapping[str, str]) -> Spec:
-    """Return how charts look in these colours."""
+    """Return the configuration of charts in these colours."""
     texts = {"labelColor": colours["soft"], "titleColor": colours["soft"]}
     return {
         "aria": False,  # the page and README.md describe each figure in words
@@ -150,8 +150,8 @@ def _line_chart(
             name="pointed", on="pointerover", clear="pointerout", empty=False
         )
         seen = alt.condition(pointed, alt.value(0.6), alt.value(0))
-        # Large enough to be met with a pointer near the line. Vega-Lite can find the nearest point
-        # instead, but its tooltip then says "undefined" for texts.
+        # The points are large, so that a pointer near the line hits one. Vega-Lite can find the
+        # nearest point instead, but its tooltip then shows "undefined" for strings.
         points = base.mark_circle(size=200).encode(y=y, opacity=seen, tooltip=tips)
         layers.append(points.add_params(pointed))
     return _finished(alt.layer(*layers, height=HEIGHT))
@@ -189,7 +189,7 @@ def _colour(*, legend: bool = False) -> alt.Color:
 
 
 def _finished(chart: Any) -> Spec:
-    """Return a chart's specification, whose rows are joined with what is known of their series."""
+    """Return a chart's specification, whose rows are joined with the fields of their series."""
     known = ["method", "m", "part", "dashed", "again"]
     source = alt.LookupData(alt.NamedData("series"), key="s", fields=known)
     chart = chart.transform_lookup("s", from_=source).transform_filter(
@@ -244,19 +244,19 @@ def _series_row(number: int, method: str, methods: Sequence[str]) -> Spec:
 
 
 def _number(value: float) -> float | None:
-    """Return a number with five significant digits as JSON can hold it."""
+    """Round a number to five significant digits; None, JSON's null, if it is not finite."""
     return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 class Formats(NamedTuple):
-    """How numbers are written, in the notation of d3."""
+    """Number formats in the notation of d3."""
 
     axis: str
     tooltip: str
 
 
 def _formats(values: Sequence[Array]) -> Formats:
-    """Return formats for numbers of this size."""
+    """Return formats for numbers of this magnitude."""
     sizes = [np.abs(v[np.isfinite(v)]) for v in values]
     largest = max((float(v.max()) for v in sizes if v.size), default=0.0)
     return Formats("~s" if largest >= 1e4 else ",.4~r", ".4~s" if largest >= 1e9 else ",.5~r")

@@ -1,4 +1,4 @@
-"""`sparl report` and `sparl archive`."""
+"""Run `sparl report` and `sparl archive`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sparl.training.folder import Folder
 from sparl.wording import counted
 
 FIGURES, TABLES = "figures", "tables"
-_LONGEST_NAME = 150  # characters of a figure's name
+_LONGEST_NAME = 150  # maximum length of a figure's name [characters]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ReportOptions:
 
 
 def report(args: list[str]) -> int:
-    """`sparl report`."""
+    """Run `sparl report`."""
     options = parse_options(ReportOptions, args, "sparl report")
     if options.png and options.tables_only:
         raise UsageError("report: --png and --tables-only exclude each other")
@@ -110,7 +110,7 @@ def write_report(
 
 
 def _charts() -> ModuleType:
-    """Return the module that draws, which needs packages that are optional."""
+    """Import the module that draws the figures; it needs optional packages."""
     try:
         from sparl.report import charts
     except ImportError as error:
@@ -122,7 +122,7 @@ def _charts() -> ModuleType:
 
 
 def _write(folder: Folder, files: Mapping[str, str | bytes]) -> None:
-    """Write files into a folder, which is made if it does not exist.
+    """Write files into a folder, which is created if it does not exist.
 
     Raises:
         ResourceError: a file cannot be written.
@@ -138,7 +138,7 @@ def _write(folder: Folder, files: Mapping[str, str | bytes]) -> None:
 
 
 def _count_others(folder: Folder, written: Container[str]) -> None:
-    """Say how many files of an earlier report a folder holds."""
+    """Print how many files a folder holds that do not belong to this report."""
     others = [name for name in folder.names() if "." in name and name not in written]
     if others:
         left = counted(len(others), "file")
@@ -146,13 +146,13 @@ def _count_others(folder: Folder, written: Container[str]) -> None:
 
 
 def _with_file_names(section: Section) -> Section:
-    """Names of figures as they can stand in a link."""
+    """Return a section whose figures have names that are valid in links."""
     figures = [replace(f, name=_file_name(f.name)) for f in section.figures]
     return replace(section, figures=figures)
 
 
 def _file_name(name: str) -> str:
-    """A name of word characters, short enough for any file system."""
+    """Return a name of word characters that is short enough for any file system."""
     text = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)
     if len(text) <= _LONGEST_NAME:
         return text
@@ -172,17 +172,17 @@ class ArchiveOptions:
 
 
 def archive(args: list[str]) -> int:
-    """`sparl archive`."""
+    """Run `sparl archive`."""
     options = parse_options(ArchiveOptions, args, "sparl archive")
     check_archive(options.to)
-    troubles: list[SparlError] = []
+    errors: list[SparlError] = []
     for run in options.runs:
         try:
             into = archive_run(run, options.to, options.commit)
         except SparlError as error:  # the other runs are archived all the same
-            troubles.append(error)
+            errors.append(error)
         else:
             PlainConsole().print(f"{run} -> {into}")
-    if troubles:
-        raise type(troubles[0])("; ".join(map(str, troubles)))
+    if errors:
+        raise type(errors[0])("; ".join(map(str, errors)))
     return 0

@@ -1,6 +1,6 @@
 """Escape text from files for each language that a report is written in.
 
-Names of folders and everything that the files of a run say may come from anybody.
+Names of folders and the content of a run's files are not trusted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a figure shows, as numbers and labels; `charts.py` draws it."""
+"""The numbers and labels that a figure shows; `charts.py` draws them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-MOST_POINTS = 250  # of a drawn line
+MOST_POINTS = 250  # maximum number of points of a drawn line
 STEPS = "environment steps"  # the label of their axis
 
 
@@ -63,7 +63,7 @@ class Figure:
     title: str
 
     def description(self) -> str:
-        """Return what the figure shows in words, for readers who do not see it."""
+        """Describe the figure as text, for readers who cannot see it."""
         raise NotImplementedError
 
 
@@ -106,7 +106,7 @@ class HeatMap(Figure):
         method: the method that it belongs to.
         rows: name and float [columns] of each row; rows may differ in length.
         unit: of a cell, in the plural.
-        column: what a column is.
+        column: the meaning of a column.
     """
 
     method: str

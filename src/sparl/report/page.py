@@ -15,12 +15,12 @@ from sparl.report.runs import Collection
 from sparl.report.table import Table
 from sparl.wording import counted
 
-CLIPS = "*.mp4"  # in a run's folder, from sparl play --video
-CLIP_BYTES = 5_000_000  # a larger one is not in the page
+CLIPS = "*.mp4"  # videos in a run's folder, recorded by sparl play --video
+CLIP_BYTES = 5_000_000  # a larger video is left out of the page
 _TITLE = "Sparse reinforcement learning: results"
 # Sections that are closed until the reader opens them.
 _CLOSED = {"Degrees", "What the networks look at", "Runs"}
-# The page loads nothing and makes no code from text, whatever the files of a run contain.
+# The page loads no resources and executes no strings, even if the files of a run are hostile.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data:; media-src data:"
@@ -35,7 +35,7 @@ class Page:
     """An HTML page.
 
     Args:
-        runs: what it is about.
+        runs: the runs that it reports.
         specs: the Vega-Lite specification of each figure, by the figure's name.
         config: how charts look, for Vega-Lite.
     """
@@ -50,8 +50,8 @@ class Page:
         """Return the page.
 
         Args:
-            tables: returns, all environments together, costs and runs, as far as they have rows.
-            sections: figures that belong together.
+            tables: the tables of returns, all environments together, costs and runs that have rows.
+            sections: the figures, by section.
             javascript: a script that defines vegaEmbed.
         """
         of = {table.name: self._table(table) for table in tables}
@@ -174,8 +174,8 @@ def markdown(
     """Return the learning curves, the tables and the notes as Markdown.
 
     Args:
-        runs: what it is about.
-        tables: all of them.
+        runs: the runs that it reports.
+        tables: all tables.
         sections: figures that belong together; the first ones are shown; none without drawings.
         figures: the folder of the drawings, relative to the Markdown file.
     """

@@ -1,4 +1,4 @@
-"""What the papers print, to stand beside our own runs.
+"""The results that the papers print, for comparison with sparl's runs.
 
 DS: Sokar et al., Dynamic Sparse Training for Deep Reinforcement Learning (arXiv 2106.04217 v1; its
 longer version where the first has none), mean and standard deviation of the last 10 evaluations of
@@ -70,10 +70,12 @@ PAPER_LAST = {"ds": 10, "rlx2": 30}
 
 
 def printed(config: Config) -> Printed:
-    """What the method's paper prints for the task, whatever its version here."""
+    """Return the result that the method's paper prints for the task, in any version of the task."""
     task = config.env.rpartition("-")[0]
     if config.settings == "ds":
-        target = "hard" if config.hard_target_every else "soft"  # where the paper tells them apart
+        target = (
+            "hard" if config.hard_target_every else "soft"
+        )  # where the paper distinguishes them
         figures = _DS.get(config.method) or _DS.get(f"{config.method}, {target} target", {})
         return figures.get(task, Printed())
     row = _RLX2.get((config.agent, task), ())

@@ -1,4 +1,4 @@
-"""The figures of a report, from what the runs recorded."""
+"""Construct the figures of a report from the records of runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Section:
 
 
 def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
-    """Return every section that has a figure; `shade` is what the bands of return curves show."""
+    """Return every section that has a figure; `shade` names the statistic shown as a band."""
     sections = [
         Section(
             "Learning curves",
@@ -116,7 +116,7 @@ def _minutes(group: Group, clock: str) -> Array:
 
 
 def _load(groups: Sequence[Group]) -> str:
-    """Return what an axis of wall-clock time says about the load of the machine."""
+    """Return the remark on the machine's load for the label of a wall-clock time axis."""
     loaded = [run.under_load for group in groups for run in group.runs]
     if any(loaded):
         return ", measured under load" if all(loaded) else ", some runs measured under load"

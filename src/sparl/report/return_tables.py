@@ -16,7 +16,7 @@ from sparl.report.table import NONE, Row, Table, if_fewer, number
 
 
 def returns(runs: Collection) -> Table:
-    """Final returns, beside what the papers print."""
+    """Return the table of final returns, next to those that the papers print."""
     rows = []
     for group in runs.groups:
         config, curves = group.config, group.stacked("returns")

@@ -1,4 +1,4 @@
-"""Runs as a report reads them, and which of them belong together."""
+"""Read the runs of a report, and group those that differ only in their seeds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sparl.identity import results_version
 from sparl.labels import contradictions, fields_text
 from sparl.methods import AGENT_PRESETS, preset
 from sparl.studies.plan import PLAN, read_plan, read_study
-from sparl.training.record import how_it_was_resumed
+from sparl.training.record import resumption_text
 from sparl.training.run_folder import (
     CONFIG,
     RUN,
@@ -27,9 +27,10 @@ from sparl.training.run_folder import (
 from sparl.training.tasks import notes_of
 
 Array = NDArray[np.float64]
-# What may differ between runs that are averaged.
+# Fields that may differ between runs that are averaged.
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
-# What a label need not say: the method and environment stand beside it, lengths where they differ.
+# Fields that a label omits: reports show the method and environment next to it, and lengths where
+# they differ.
 _UNSAID = _OF_ONE_RUN | {"method", "env", "agent", "steps", "stop_at", "horizon_env_steps"}
 
 
@@ -38,9 +39,9 @@ class Group:
     """Runs of one configuration that differ in their seeds.
 
     Attributes:
-        label: method, and what was set otherwise than its preset has it.
+        label: the method and the fields that differ from its preset.
         runs: the finished ones, by seed.
-        planned: how many a study asked for; as many as there are for runs without one.
+        planned: number of seeds that a study plans; without a study, the number of runs.
     """
 
     label: str
@@ -59,7 +60,7 @@ class Group:
 
     @cached_property
     def env_steps(self) -> Array:
-        """Of the evaluations that all runs have [environment steps]."""
+        """Steps of the evaluations that all runs have [environment steps]."""
         return self.runs[0].env_steps[: min(run.env_steps.size for run in self.runs)]
 
     @property
@@ -68,18 +69,18 @@ class Group:
         return all(run.cpu_seconds is not None for run in self.runs)
 
     def stacked(self, name: str) -> Array:
-        """returns, updates, seconds or cpu_seconds of all runs, float [runs, K]."""
+        """Stack returns, updates, seconds or cpu_seconds of all runs, float [runs, K]."""
         return np.stack([getattr(run, name)[: self.env_steps.size] for run in self.runs])
 
     @cached_property
     def cost(self) -> dict[str, Any] | None:
-        """What `sparl cost` says; None where no run recorded the sizes of its environment."""
+        """The result of `sparl cost`; None if no run recorded the sizes of its environment."""
         sizes = next((run.sizes for run in self.runs if run.sizes), None)
         return cost(self.config, *sizes) if sizes else None
 
     @property
     def flops_per_update(self) -> float | None:
-        """Every multiply-add of an update as two operations."""
+        """Operations of an update; a multiply-add counts as two."""
         if self.cost is None:
             return None
         return float(self.cost["flops"]["counted"]["sparse"] / self.cost["updates"])
@@ -87,7 +88,7 @@ class Group:
 
 @dataclass
 class Collection:
-    """Everything a report is about.
+    """The runs of a report.
 
     Attributes:
         groups: by environment, then in the order of the methods.
@@ -110,11 +111,11 @@ class Collection:
         return list(dict.fromkeys(group.label for group in self.groups))
 
     def of_environment(self, env: str) -> list[Group]:
-        """The groups of one environment."""
+        """Return the groups of one environment."""
         return [group for group in self.groups if group.env == env]
 
     def dense(self, group: Group) -> Group | None:
-        """The dense agent that a group is measured against: same environment, settings, length."""
+        """Return the dense group with the same environment, settings and length as a group."""
         wanted = group.config
         for other in self.of_environment(group.env):
             config = other.config
@@ -129,10 +130,10 @@ class Collection:
 
 
 def collect(paths: Iterable[str | Path]) -> Collection:
-    """All runs in these folders and the folders within them, grouped.
+    """Read and group all runs in these folders and their subfolders.
 
     Args:
-        paths: folders, and files of studies: what they name is planned, wherever it was run.
+        paths: folders, and files of studies; the runs that these name count as planned.
 
     Raises:
         DataError: a path is neither, or there is no finished run anywhere.
@@ -157,7 +158,7 @@ def collect(paths: Iterable[str | Path]) -> Collection:
                 continue
             runs.append(run)
             notes += [
-                f"{run.path}: the run went on {how_it_was_resumed(each)}"
+                f"{run.path}: the run was resumed {resumption_text(each)}"
                 for each in run.about.get("continued", [])
                 if each["not_exact_because"]
             ]
@@ -175,7 +176,7 @@ def collect(paths: Iterable[str | Path]) -> Collection:
 def _grouped(
     runs: Sequence[FinishedRun], planned: Sequence[Config], notes: list[str]
 ) -> Collection:
-    """Runs by what they have in common; one run per seed."""
+    """Group runs that differ only in their seeds; keep one run per seed."""
     by_setting: dict[_Setting, dict[int, FinishedRun]] = {}  # and by seed
     notes += dict.fromkeys(note for run in runs for note in _about_environment(run))
     for run in runs:
@@ -247,7 +248,7 @@ def _methods() -> list[str]:
 
 
 def _about_environment(run: FinishedRun) -> list[str]:
-    """What differs from the papers' environment, or what the run noted of its own."""
+    """Return the differences from the papers' environment, or the run's notes on its own one."""
     noted: list[str] = run.about.get("environment", {}).get("notes", [])
     if not noted:
         return []
@@ -256,18 +257,18 @@ def _about_environment(run: FinishedRun) -> list[str]:
 
 
 def _without_seed(config: Config) -> Config:
-    """What seeds have in common; a run that went on to its end is one that never stopped."""
+    """Return a configuration without its seed; a stop that was resumed makes no difference."""
     same = {name: getattr(Config, name) for name in _OF_ONE_RUN}
     return replace(config, stop_at=None if config.end == config.steps else config.end, **same)
 
 
-_Setting = tuple[Config, int]  # without its seed, and the version of what it computes
+_Setting = tuple[Config, int]  # a configuration without its seed, and its results' version
 
 
 def _common(settings: Iterable[Config]) -> dict[str, set[str]]:
-    """For each environment, fields that all have alike, and otherwise than their presets.
+    """Return the fields in which all runs of an environment differ from their presets alike.
 
-    Fields that contradict a method's definition are not among them: they stay in its label.
+    Fields that contradict a method's definition are excluded: they remain in its label.
     """
     of: dict[str, list[Config]] = {}
     for config in settings:
@@ -289,12 +290,12 @@ def _settings(config: Config) -> set[str]:
 
 
 def label(config: Config, unsaid: Container[str] = (), version: int | None = None) -> str:
-    """The method, and what was set otherwise than its preset has it, but for some fields.
+    """Return the method and the fields that differ from its preset, except some fields.
 
     Args:
         config: of the run.
         unsaid: fields that the label leaves out.
-        version: of what the run computed; said where it is not today's.
+        version: the version of the run's results; the label names it if it is not the current one.
     """
     usual = preset(config.method, config.env).settings
     parts = [f"settings {config.settings}"] if config.settings != usual else []
@@ -306,7 +307,7 @@ def label(config: Config, unsaid: Container[str] = (), version: int | None = Non
 
 
 def differences(config: Config) -> list[str]:
-    """Fields that are not as the method's preset under these settings has them."""
+    """Return the fields that differ from the method's preset under these settings."""
     base = preset(config.method, config.env, settings=config.settings)
     names = [n for n in FIELDS if n not in _UNSAID]
     return [n for n in names if getattr(config, n) != getattr(base, n)]

@@ -28,7 +28,7 @@ class Interval(NamedTuple):
 
 
 def mean_and_std(values: ArrayLike) -> tuple[float, float]:
-    """Mean and standard deviation over runs, as the papers print them.
+    """Return the mean and standard deviation over runs, as the papers print them.
 
     The deviation divides by n - 1 (neither paper says which); NaN for a single run.
 
@@ -40,7 +40,7 @@ def mean_and_std(values: ArrayLike) -> tuple[float, float]:
 
 
 def final_return(curve: ArrayLike, last: int = 10) -> float:
-    """Mean of the last evaluations: 10 in DS's tables, 30 in RLx2's; of all if there are fewer.
+    """Return the mean of the last evaluations (DS: 10, RLx2: 30), or of all if there are fewer.
 
     Raises:
         ValueError: no evaluation, or last below 1.
@@ -51,19 +51,19 @@ def final_return(curve: ArrayLike, last: int = 10) -> float:
 
 
 def learning_curve_area(curve: ArrayLike) -> float:
-    """The sum of all evaluations / 1e6, as DS prints it (201 evaluations of 1M steps)."""
+    """Return the sum of all evaluations / 1e6, as DS prints it (201 evaluations of 1M steps)."""
     return float(_filled(curve).sum() / 1e6)
 
 
 def percent_of(value: float, baseline: float) -> float:
-    """A return in percent of the dense agent's, RLx2's measure; NaN unless that is above 0."""
+    """Return a return in percent of the dense agent's (RLx2); NaN unless the latter is above 0."""
     return 100.0 * value / baseline if baseline > 0 else float("nan")
 
 
 def steps_to_reach(
     env_steps: Sequence[int], curve: ArrayLike, goal: float, window: int = 10
 ) -> int | None:
-    """The first step at which the mean of `window` evaluations is at least the goal.
+    """Return the first step at which the mean of `window` evaluations reaches the goal.
 
     DS compares steps to a baseline's final return; with window 10 both sides are means of 10.
 
@@ -71,7 +71,7 @@ def steps_to_reach(
         env_steps: of each evaluation, ascending [environment steps].
         curve: float [K].
         goal: a return.
-        window: evaluations averaged; no step before there are as many is looked at.
+        window: number of evaluations that are averaged; steps with fewer are skipped.
 
     Returns:
         The step of the window's last evaluation; None if it never happens.
@@ -85,7 +85,7 @@ def steps_to_reach(
 
 
 def interquartile_mean(scores: Scores) -> float:
-    """Mean of the middle half of all runs of all tasks (rliable, section 4.3).
+    """Return the mean of the middle half of all runs of all tasks (rliable, section 4.3).
 
     As there, floor(n / 4) values are left out at each end.
     """
@@ -95,7 +95,7 @@ def interquartile_mean(scores: Scores) -> float:
 
 
 def mean_score(scores: Scores) -> float:
-    """Mean over tasks of each task's mean over runs."""
+    """Return the mean over tasks of each task's mean over runs."""
     return float(np.mean([_filled(s).mean() for s in scores]))
 
 
@@ -142,7 +142,7 @@ def curve_interval(curves: Array, rng: Generator, *, resamples: int = 1000) -> A
 
 
 def probability_of_improvement(scores: Scores, over: Scores) -> float:
-    """Mean over tasks of P(a run of the first > a run of the second), ties half (rliable, 4.3).
+    """Return the mean over tasks of P(run of first > run of second), ties half (rliable, 4.3).
 
     Raises:
         ValueError: not the same number of tasks.

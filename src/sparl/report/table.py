@@ -22,9 +22,9 @@ class Table:
     Attributes:
         name: of its file.
         title: of its section.
-        note: what a reader must know, one paragraph.
+        note: a paragraph that explains the table.
         columns: heading, and the text of a row's cell; the first two are text, the rest numbers.
-        rows: plain values, None where there is none.
+        rows: plain values; None for an empty cell.
     """
 
     name: str
@@ -34,23 +34,23 @@ class Table:
     rows: list[Row]
 
     def cells(self) -> list[list[str]]:
-        """The texts of all rows; columns in which no row has anything are left out."""
+        """Return the texts of all rows, without columns that are empty in every row."""
         shown = self.shown()
         return [[text(row) for _, text in shown] for row in self.rows]
 
     def shown(self) -> list[tuple[str, Callable[[Row], str]]]:
-        """The columns in which some row has something."""
+        """Return the columns that are not empty in every row."""
         return [(h, f) for h, f in self.columns if any(f(row) != NONE for row in self.rows)]
 
     def markdown(self) -> str:
-        """A Markdown table."""
+        """Format the rows as a Markdown table."""
         heads = [heading for heading, _ in self.shown()]
         cells = [[in_markdown(cell) for cell in row] for row in self.cells()]
         lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)], *cells]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
     def csv(self) -> str:
-        """The plain values, in full precision."""
+        """Format the plain values as CSV, in full precision."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -21,7 +21,7 @@ from sparl.studies.execute import execute
 from sparl.studies.plan import Study, Unit, read_studies, write_plan
 from sparl.studies.progress import Progress, archived_progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
-from sparl.training.durable import user_path, why_no_name
+from sparl.training.durable import user_path, why_invalid_name
 from sparl.training.machine import available_cores, commit
 from sparl.user_modules import is_imported, named_module, sparl_command
 from sparl.wording import counted, shell_word
@@ -105,10 +105,10 @@ def run(args: list[str]) -> int:
     console.print(f"{counted(len(every), 'run')} in {runs.folder}, {len(todo)} to do")
     with _Watch(console, runs) as watch:
         if options.ray is None:
-            stopped = execute(runs.folder, todo, processes, watch.look, runs.keep)
+            stopped = execute(runs.folder, todo, processes, watch.wait, runs.keep)
         else:
             stopped = execute_on_ray(
-                runs.folder, todo, options.ray, processes, watch.look, runs.keep
+                runs.folder, todo, options.ray, processes, watch.wait, runs.keep
             )
     runs.archive_finished()  # includes runs that another study finished
     every = runs.progress()
@@ -210,7 +210,7 @@ def _default_folder(study: Study) -> Path:
     Raises:
         UsageError: the study's name is not a valid folder name.
     """
-    because = why_no_name(study.name)
+    because = why_invalid_name(study.name)
     if because:
         raise UsageError(
             f"study: {study.name[:80]!r} cannot name the folder of its runs: {because}; name a "
@@ -238,7 +238,7 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def look(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Wait, and periodically show the progress.
 
         Args:

@@ -25,7 +25,7 @@ def execute(
     folder: Path,
     units: Sequence[Unit],
     processes: int,
-    look: Callable[[float], None],
+    wait: Callable[[float], None],
     finished: Callable[[Unit], None],
 ) -> signal.Signals | None:
     """Train all units; a failure is recorded and does not affect the others.
@@ -36,7 +36,7 @@ def execute(
         folder: folder of the study.
         units: the units, in the order in which they are started.
         processes: maximum number of simultaneous runs.
-        look: called repeatedly with the seconds it should wait.
+        wait: called repeatedly with the seconds it should wait.
         finished: called after a run has finished, while others remain.
 
     Returns:
@@ -55,7 +55,7 @@ def execute(
                         record_loss(folder, unit, str(error))
                 while ended:  # after the next run was started, because archiving takes time
                     finished(ended.pop())
-                look(POLL_SECONDS)
+                wait(POLL_SECONDS)
                 for unit, process in list(running.items()):
                     if process.poll() is None:
                         continue

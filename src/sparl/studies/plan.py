@@ -28,7 +28,7 @@ from sparl.configuration_checks import typed_fields
 from sparl.errors import DataError, UsageError
 from sparl.identity import run_id
 from sparl.methods import check, find_method, preset
-from sparl.training.durable import why_no_name
+from sparl.training.durable import why_invalid_name
 from sparl.training.folder import Folder
 from sparl.training.run_folder import RunFolder
 from sparl.training.toml_files import load_toml
@@ -68,7 +68,7 @@ class Unit:
         config = preset(values.pop("method"), values.pop("env"), **values)
         check(config)
         name = run_id(config)
-        because = why_no_name(name)
+        because = why_invalid_name(name)
         if because:
             raise UsageError(f"{name[:80]!r} cannot name a run's folder: {because}")
         return cls(name, fields, config)

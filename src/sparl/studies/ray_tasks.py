@@ -35,7 +35,7 @@ ATTEMPTS = 10  # retries of a run whose worker is lost repeatedly
 
 def execute_on_ray(
     folder: Path, units: Sequence[Unit], address: str, processes: int,
-    look: Callable[[float], None], finished: Callable[[Unit], None],
+    wait: Callable[[float], None], finished: Callable[[Unit], None],
 ) -> signal.Signals | None:  # fmt: skip
     """Train all units as Ray tasks of one core; if a worker is lost, another resumes its run.
 
@@ -44,7 +44,7 @@ def execute_on_ray(
         units: the units to train.
         address: address of a running cluster, or "local" to start one for this study.
         processes: number of simultaneous runs on a local cluster.
-        look: called repeatedly with the seconds it should wait.
+        wait: called repeatedly with the seconds it should wait.
         finished: called when a run has finished.
 
     Returns:
@@ -87,7 +87,7 @@ def execute_on_ray(
         waiting = {task.remote(where, unit, *launch): unit for unit in units}
         with stop_on_signal() as stop:
             while waiting and stop.signal is None:
-                look(POLL_SECONDS)
+                wait(POLL_SECONDS)
                 done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
                 for reference in done:
                     unit = waiting.pop(reference)

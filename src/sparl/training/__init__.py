@@ -1,1 +1,1 @@
-"""Runs: one configuration, one seed, one folder."""
+"""Train runs; a run is one configuration with one seed, in one folder."""

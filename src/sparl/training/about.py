@@ -1,4 +1,4 @@
-"""What `sparl info RUN` says of a run."""
+"""Describe a run, for `sparl info RUN`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sparl.errors import DataError, UnknownEnvironment
 from sparl.labels import method_label
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
-from sparl.training.record import how_exactly, how_it_was_resumed, not_exact_because
+from sparl.training.record import exactness_text, not_exact_because, resumption_text
 from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
 from sparl.user_modules import command_line
 
 
 def about_run(path: str | Path) -> dict[str, Any]:
-    """State, step, last checkpoint, whether its continuations were and would be exact, and more.
+    """Return a run's state, step, last checkpoint, how exactly it was and can be resumed, and more.
 
     Raises:
-        DataError: no run, or a file of it is damaged.
+        DataError: there is no run, or one of its files is damaged.
     """
     folder = RunFolder.open(path)
     config, about = folder.config(), folder.run()
@@ -44,7 +44,7 @@ def about_run(path: str | Path) -> dict[str, Any]:
         evaluated = [int(last["env_step"])] if last else []
     except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError(f"{folder.path / EVALUATIONS}: its last line is damaged") from None
-    # run.json is of the beginning or the end; what else there is may be newer.
+    # run.json was written at the start or the end of the run; the other files may be newer.
     found = [step_of(checkpoint) for checkpoint in Checkpoints(folder.path).newest_first()]
     steps = [about.get("env_step", 0), *found[:1], *evaluated]
     if alone:
@@ -59,7 +59,7 @@ def about_run(path: str | Path) -> dict[str, Any]:
         }
     continued = about.pop("continued", [])
     content["times_continued"] = len(continued) or None
-    content["continued"] = [how_it_was_resumed(e) for e in continued if e["not_exact_because"]]
+    content["continued"] = [resumption_text(e) for e in continued if e["not_exact_because"]]
     content |= {name: value for name, value in about.items() if name not in content}
     content["evaluations"] = None if alone and not rows else len(rows)
     content["last_evaluation"] = last
@@ -67,8 +67,8 @@ def about_run(path: str | Path) -> dict[str, Any]:
 
 
 def _continuation(folder: RunFolder, config: Config) -> str:
-    """How the run would go on from its newest checkpoint."""
-    checkpoints, troubles = Checkpoints(folder.path), []
+    """Describe how the run would be resumed from its newest usable checkpoint."""
+    checkpoints, errors = Checkpoints(folder.path), []
     longer = ""
     if config.end < config.steps:
         longer = f"--stop-at {config.steps}"
@@ -77,28 +77,30 @@ def _continuation(folder: RunFolder, config: Config) -> str:
         if schedule:
             return f"cannot be trained longer: {schedule}"
         longer = "--steps N"
-    words = command_line(folder.environment_module(), "resume", folder.path, longer)
+    command = command_line(folder.environment_module(), "resume", folder.path, longer)
     for path in checkpoints.newest_first():
         try:
-            manifest = checkpoints.look(path)
+            manifest = checkpoints.checked_manifest(path)
             state, about = manifest["state"], manifest["about"]
             because = not_exact_because(config.env, state["environment"], about["made_with"])
         except DataError as error:
-            troubles.append(str(error))
+            errors.append(str(error))
         except (KeyError, TypeError, AttributeError) as error:
-            troubles.append(f"{path}: cannot be used ({type(error).__name__}: {error})")
+            errors.append(f"{path}: cannot be used ({type(error).__name__}: {error})")
         else:
-            since = f"; from {path.name}, since {'; '.join(troubles)}" if troubles else ""
-            return f"{words} goes on {how_exactly(because)}{since}"
-    if troubles:
-        return f"no checkpoint can be used: {'; '.join(troubles)}"
-    gone = folder.why_not_anew(config)
-    return f"cannot go on: {gone}" if gone else f"{words} begins anew: there is no checkpoint"
+            since = f"; from {path.name}, since {'; '.join(errors)}" if errors else ""
+            return f"{command} continues {exactness_text(because)}{since}"
+    if errors:
+        return f"no checkpoint can be used: {'; '.join(errors)}"
+    reason = folder.why_not_restarted(config)
+    if reason:
+        return f"cannot be resumed: {reason}"
+    return f"{command} starts again at step 0: there is no checkpoint"
 
 
 @contextmanager
 def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
-    """Say how to import a run's environment, for a block that makes it and may not know it.
+    """Add to an unknown environment's error how to import it, for a block that makes it.
 
     Raises:
         DataError: instead of UnknownEnvironment.
@@ -112,14 +114,14 @@ def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
         ) from None
 
 
-def warn_if_behind(agent: TrainedAgent, path: str | Path) -> None:
-    """Say it where the run has come further than its agent: an agent is written at an end only."""
+def warn_if_outdated(agent: TrainedAgent, path: str | Path) -> None:
+    """Warn if the run has a newer checkpoint: the agent is written only when a run ends."""
     folder = RunFolder.open(path)
     found = Checkpoints(folder.path).newest_first()
     if found and step_of(found[0]) > agent.env_step:
         resume = command_line(folder.environment_module(), "resume", path)
-        goes_on = "it goes on" if folder.in_use() else f"{resume} goes on from there"
+        remedy = "the run continues" if folder.in_use() else f"{resume} continues from there"
         PlainConsole(stderr=True).print(
             f"warning: {path}: the agent is of step {agent.env_step:,}, the newest checkpoint of "
-            f"step {step_of(found[0]):,}; {goes_on}, and writes the agent anew"
+            f"step {step_of(found[0]):,}; {remedy} and writes a newer agent when it ends"
         )

@@ -1,4 +1,4 @@
-"""ActionScale: from actions in [-1, 1] to those of an environment."""
+"""Scale actions in [-1, 1] to the bounds of an environment."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sparl.types import Array
 
 
 class ActionScale:
-    """From [-1, 1] to [low, high], entry by entry; rounded to a dtype, and never beyond either.
+    """A linear map from [-1, 1] to [low, high] per entry; rounding never leaves the bounds.
 
     Args:
-        low: float64 [n_act].
-        high: float64 [n_act].
-        dtype: of the actions that it gives, a real one.
+        low: lower bounds, float64 [n_act].
+        high: upper bounds, float64 [n_act].
+        dtype: the dtype of scaled actions, a floating-point type.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ActionScale:
         self._same = bool((low == -1).all() and (high == 1).all())
 
     def __call__(self, action: Array) -> NDArray[Any]:
-        """Actions in the environment's units, [..., n_act] of the dtype."""
+        """Return actions in the environment's units, [..., n_act] of the dtype."""
         if self._same:
             return action.astype(self.dtype)
         scaled = (self._middle + self._reach * action).astype(self.dtype)
@@ -38,7 +38,7 @@ class ActionScale:
 
 
 def rounded_within(bound: NDArray[Any], inside: float, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Bounds rounded to a dtype, towards the inside where that is not exact."""
+    """Round bounds to a dtype, towards `inside` where they are not representable."""
     with np.errstate(over="ignore"):
         rounded = bound.astype(dtype)
     beyond = rounded < bound if inside > 0 else rounded > bound

@@ -1,6 +1,6 @@
-"""The agent's files: every network's existing connections and values, and how to act with them.
+"""Read and write an agent's files: the connections and values of every network, and how to act.
 
-safetensors for arrays, JSON for the rest; nothing here can execute code when it is read.
+Arrays are stored as safetensors, the rest as JSON; reading these files cannot execute code.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def save_agent(
     """Write agent.safetensors and observations.safetensors, and then agent.json.
 
     Args:
-        folder: of the run.
-        networks: from Agent.networks().
-        environment: whose observations and actions it is for.
-        about: what else the manifest should say.
-        observations: float32 [B, n_obs], of an evaluation; exports are checked on them.
-        head: how actions follow from the actor's outputs.
+        folder: the folder of the run.
+        networks: the result of Agent.networks().
+        environment: the environment whose observations and actions the agent is for.
+        about: further content of the manifest.
+        observations: float32 [B, n_obs], from an evaluation; exports are checked on them.
+        head: converts the actor's outputs to actions.
     """
     data = pack(
         {
@@ -113,8 +113,8 @@ class TrainedAgent:
     """A trained agent, ready to act.
 
     Attributes:
-        manifest: what agent.json says.
-        env_step: of its training [environment steps].
+        manifest: the content of agent.json.
+        env_step: the environment step of its training.
         actor: the policy's network.
         n_obs: length of an observation.
         n_act: length of an action.
@@ -124,7 +124,7 @@ class TrainedAgent:
         self.manifest = manifest
         self.env_step = manifest["env_step"]
         if type(self.env_step) is not int or self.env_step < 0:
-            raise ValueError(f"env_step {str(self.env_step)[:80]}")
+            raise ValueError(f"env_step is {str(self.env_step)[:80]}, must be a count")
         self.actor = actor
         policy = manifest["policy"]
         self._scale = ActionScale(
@@ -134,16 +134,19 @@ class TrainedAgent:
         )
         low, high = self._scale.low, self._scale.high
         if low.ndim != 1 or low.shape != high.shape or not np.isfinite([low, high]).all():
-            raise ValueError("action_low and action_high must be equally many finite numbers")
+            raise ValueError("action_low and action_high must be finite numbers, as many of each")
         if not (low < high).all():
             raise ValueError("action_low must be below action_high")
         self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
         self._head = HEADS[policy["output_activation"]]
         if actor.layout.n_out != self.n_act * self._head.outputs_per_action:
-            raise ValueError(f"{actor.layout.n_out} outputs for {self.n_act} actions")
+            raise ValueError(
+                f"the actor has {actor.layout.n_out} outputs, must have "
+                f"{self._head.outputs_per_action} for each of {self.n_act} actions"
+            )
 
     def policy(self, observation: Array) -> Array:
-        """Actions in [-1, 1], float32 [B, n_act], for float32 [B, n_obs]."""
+        """Return actions in [-1, 1], float32 [B, n_act], for observations, float32 [B, n_obs]."""
         return self._head(self.actor(observation), self.n_act)
 
     def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[Any]:
@@ -171,35 +174,37 @@ class TrainedAgent:
 
 
 def _action_dtype(policy: dict[str, Any]) -> str:
-    """The dtype of an agent's actions; files that do not name one are of float32."""
+    """Return the dtype of an agent's actions; float32 if the manifest does not name one."""
     name = policy.get("action_dtype", "float32")
     if name not in _ACTION_DTYPES:
-        raise ValueError(f"action_dtype {str(name)[:80]}")
+        raise ValueError(
+            f"action_dtype is {str(name)[:80]}, must be one of {', '.join(_ACTION_DTYPES)}"
+        )
     return str(name)
 
 
 def load_agent(path: str | Path) -> TrainedAgent:
-    """The agent of a run folder.
+    """Load the agent of a run folder.
 
     Raises:
-        DataError: missing, damaged, or of another format.
+        DataError: the agent is missing, damaged, or of another format.
     """
     folder = RunFolder.open(path)
-    with _whole(folder.path):
+    with _damage_reported(folder.path):
         manifest, arrays = _read(folder)
         return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
 
 
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
-    """Write a run's actor alone into another folder: enough to act, to evaluate and to export.
+    """Write only a run's actor into another folder: it suffices to act, evaluate and export.
 
-    Its export is checked in the environment, as observations are not copied.
+    Observations are not copied, so an export is checked in the environment.
 
     Raises:
         DataError: the agent is missing, damaged, or of another format.
-        ResourceError: it cannot be written.
+        ResourceError: the files cannot be written.
     """
-    with _whole(folder.path):
+    with _damage_reported(folder.path):
         manifest, arrays = _read(folder)
         data = pack({name: a for name, a in arrays.items() if name.startswith("actor.")})
         manifest["networks"] = {"actor": manifest["networks"]["actor"]}
@@ -210,23 +215,23 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
 
 
 def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
-    """The observations that training kept with an agent, float32 [B, n_obs]; None: it kept none.
+    """Load the observations that training kept with an agent, float32 [B, n_obs], if it kept any.
 
     Args:
-        agent: from load_agent.
-        path: its run folder.
+        agent: the result of load_agent.
+        path: the run folder of the agent.
 
     Raises:
-        DataError: missing or damaged.
+        DataError: the file is missing or damaged.
     """
     about = agent.manifest.get("observations")
     if about is None:
         return None
     where = Path(path) / OBSERVATIONS
-    with _whole(Path(path)):
+    with _damage_reported(Path(path)):
         rows = about["rows"]
         if type(rows) is not int or not 0 < rows <= MOST_OBSERVATIONS:
-            raise ValueError(f"{str(rows)[:30]} observations")
+            raise ValueError(f"{str(rows)[:30]} observations, must be 1 to {MOST_OBSERVATIONS:,}")
         expected = {_OBSERVATIONS: Expected(np.dtype(np.float32), (rows, agent.n_obs))}
         data = RunFolder.open(path).files.read(OBSERVATIONS, largest(expected))
         if digest(data) != about["sha256"]:
@@ -238,8 +243,8 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    """What a damaged manifest leads to is a DataError."""
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Report errors caused by a damaged manifest as DataError."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -247,16 +252,16 @@ def _whole(path: Path) -> Iterator[None]:
 
 
 def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
-    """The manifest of a run's agent, and its arrays, verified.
+    """Read and verify the manifest and the arrays of a run's agent.
 
     Raises:
-        DataError: missing, damaged, or of another format.
+        DataError: the agent is missing, damaged, or of another format.
         KeyError, TypeError, ValueError, AttributeError, OverflowError: the manifest is damaged.
     """
     if not folder.files.has(AGENT_MANIFEST):
         raise DataError(
             f"{folder.path / AGENT_MANIFEST}: missing; a run writes its agent when it ends or is "
-            "stopped, and one that was killed goes on with sparl resume"
+            "stopped; to resume one that was killed, use sparl resume"
         )
     manifest = folder.read_json(AGENT_MANIFEST, _MANIFEST_BYTES)
     if manifest.get("format") != FORMAT:
@@ -276,10 +281,10 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
 
 
 def _expected(networks: Any) -> dict[str, Expected]:
-    """The arrays that the manifest names.
+    """Return the expected dtypes and shapes of the arrays that the manifest names.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: it is not a manifest's list of networks.
+        AttributeError, KeyError, TypeError, ValueError: `networks` is malformed.
     """
     expected = {}
     for network, members in networks.items():
@@ -288,14 +293,17 @@ def _expected(networks: Any) -> dict[str, Expected]:
                 for field, dtype in _DTYPES.items():
                     length = layer["outputs"] if field == "bias" else layer["connections"]
                     if type(length) is not int or not 0 <= length < 1 << 32:
-                        raise ValueError(f"{network}, layer {index}: {field} of {length}")
+                        raise ValueError(
+                            f"{network}, layer {index}: the length of {field} is {length}, must be "
+                            "at least 0 and below 2^32"
+                        )
                     name = f"{network}.member{member}.layer{index}.{field}"
                     expected[name] = Expected(np.dtype(dtype), (length,))
     return expected
 
 
 def _network(manifest: dict[str, Any], arrays: Arrays, name: str) -> Network:
-    """One network out of the files; patterns are checked before the engine sees them."""
+    """Construct one network; its patterns are checked before they are passed to the engine."""
     policy = manifest["policy"]
     patterns, state = [], {}
     for member, layers in enumerate(manifest["networks"][name]):

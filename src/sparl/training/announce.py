@@ -1,4 +1,4 @@
-"""What a run tells its user: what it will do, and what became of it."""
+"""Report a run's schedule and its outcome to the user."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from sparl.errors import EnvironmentFault
 from sparl.labels import method_label, without_effect
 from sparl.training.assemble import Parts
 from sparl.training.plan import connections_text, plan
-from sparl.training.record import how_it_was_resumed
+from sparl.training.record import resumption_text
 from sparl.training.tasks import module_of
 from sparl.user_modules import command_line
 
 
 def announce(run: Parts) -> None:
-    """Say what will happen, before it does."""
+    """Report the environment, the networks and the schedule before training starts."""
     config, say = run.config, run.console.say
     for note in (*run.environment.notes, *run.architecture.notes, *without_effect(config)):
         say(f"note: {note}")
     if run.record.continued:
         last = run.record.continued[-1]
         tell = run.console.warn if last["not_exact_because"] else say
-        tell(f"resuming {how_it_was_resumed(last)}")
+        tell(f"resuming {resumption_text(last)}")
     say(
         f"{method_label(config)} on {config.env}: {connections_text(run.architecture)}, "
         f"{_native.isa()}, {run.threads} threads, run {run.folder.path}"
@@ -38,13 +38,13 @@ def announce(run: Parts) -> None:
 
 
 def report_end(run: Parts, state: str, env_step: int, updates: int) -> None:
-    """Say what became of a run.
+    """Report the outcome of a run.
 
     Args:
-        run: that ended.
-        state: "finished", or what stopped it.
-        env_step: where it ended.
-        updates: of the agent.
+        run: the parts of the run that ended.
+        state: "finished", or the cause of the stop.
+        env_step: the environment step at which it ended.
+        updates: number of updates of the agent.
     """
     config, say, seconds = run.config, run.console.say, run.record.seconds
     say("")
@@ -63,7 +63,7 @@ def report_end(run: Parts, state: str, env_step: int, updates: int) -> None:
 
 
 def warn_not_saved(run: Parts, error: EnvironmentFault, stopped_by: signal.Signals) -> None:
-    """Say that an environment failed after a signal, so that the run could not be saved."""
+    """Warn that an environment failed after a signal, so that the run could not be saved."""
     run.console.warn(
         f"{error}; this was after {stopped_by.name}, so nothing was saved since the last "
         f"checkpoint; to resume from there: {_command(run, 'resume')}"

@@ -1,4 +1,4 @@
-"""Assembling a run: everything that the training loop works with, made from a configuration."""
+"""Construct from a configuration everything that the training loop works with."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from sparl.training.wrappers import reject_lasting_state
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of.
+    """The parts of a run.
 
     Attributes:
-        config: its configuration.
-        threads: that compute.
-        folder: where it is written, locked.
-        environment: where the agent is trained.
-        evaluator: plays evaluation episodes in environments of its own.
-        architecture: sizes of the networks.
-        agent: what is trained.
-        warmup: gives the actions before the agent learns.
-        replay: what the agent learns from.
-        capacity_rule: what the replay forgets, if its capacity is dynamic.
-        record: writes the growing files.
+        config: the configuration.
+        threads: number of threads that compute.
+        folder: the locked folder that the run is written to.
+        environment: the environment in which the agent is trained.
+        evaluator: plays evaluation episodes in separate environments.
+        architecture: the sizes of the networks.
+        agent: the agent that is trained.
+        warmup: chooses the actions before the agent learns.
+        replay: the transitions that the agent learns from.
+        capacity_rule: decides which transitions the replay drops, if its capacity is dynamic.
+        record: writes the CSV files that grow during training.
         saver: writes checkpoints.
-        console: what the user sees.
+        console: shows progress to the user.
         opened: closes the environments, the record and the folder.
     """
 
@@ -69,15 +69,15 @@ class Parts:
 
 
 def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = None) -> Parts:
-    """Make the parts of a run; nothing stays open where one of them cannot be made.
+    """Construct the parts of a run; if one of them fails, close those that were opened.
 
     Args:
-        config: of the run.
+        config: the run's configuration.
         quiet: print nothing.
-        folder: of the run to resume, locked; None: create a new one.
+        folder: the locked folder of the run to resume; None creates a new one.
 
     Raises:
-        SparlError: a subclass for each kind of trouble.
+        SparlError: a part cannot be constructed; the subclass names the kind of error.
     """
     check(config)
     if config.tensorboard:
@@ -101,11 +101,11 @@ def _parts(
     n_obs, n_act = environment.n_obs, environment.n_act
     nets = architecture(config, n_obs, n_act)
     if folder is not None:
-        Checkpoints(folder.files).check_hold(least_checkpoint_bytes(config, nets))
+        Checkpoints(folder.files).check_state_size(least_checkpoint_bytes(config, nets))
     _check_memory(config, nets, n_obs, n_act)
     cores = available_cores()
     threads = config.threads or min(cores, 4)
-    threads = min(threads, cores) if folder else threads  # it may have begun on a larger machine
+    threads = min(threads, cores) if folder else threads  # it may have started on a larger machine
     pool = _native.Pool(threads)
     agent = build_agent(config, nets, pool)
     replay = RingBuffer(
@@ -133,7 +133,7 @@ def _evaluator(config: Config) -> Evaluator:
 
 
 def capacity_rule(config: Config) -> DynamicCapacity:
-    """The rule of the dynamic replay that a configuration describes."""
+    """Return the rule by which the configured dynamic replay changes its capacity."""
     return DynamicCapacity(
         config.replay_minimum,
         config.replay_probe_transitions or 8 * config.batch_size,
@@ -143,10 +143,10 @@ def capacity_rule(config: Config) -> DynamicCapacity:
 
 
 def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) -> None:
-    """Reject a run that cannot fit into memory, before anything is allocated for it.
+    """Reject a run that does not fit into memory, before anything is allocated for it.
 
     Raises:
-        ResourceError: with the bytes, and the replay that would fit.
+        ResourceError: it does not fit; the message gives the sizes and a replay that would fit.
     """
     available = int(0.9 * memory_bytes())
     capacity = config.replay_rows

@@ -1,12 +1,12 @@
-"""Checkpoints: all that is needed to resume a run, committed whole or not at all.
+"""Checkpoints: everything that is needed to resume a run, committed atomically.
 
-RUN/checkpoint-<step>/state.safetensors   every array but the replay's
+RUN/checkpoint-<step>/state.safetensors   every array except the replay's
 RUN/checkpoint-<step>/manifest.json       everything else, and sizes and digests of all files
 RUN/replay/<begin>-<end>-<digest>.safetensors   transitions, see replay_files.py
 
-A checkpoint is written under a temporary name, every file is flushed to the disk, the manifest
-last, and then the folder is renamed; only after that is an older one deleted. The newest
-transition, which may still change, is in the checkpoint's own file.
+A checkpoint is written under a temporary name. Every file is flushed to the disk, the manifest
+last, and then the folder is renamed; only after that is an older checkpoint deleted. The newest
+transition, which may still change, is stored in the checkpoint's state file.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ STATE, MANIFEST = "state.safetensors", "manifest.json"
 KEPT = 2  # checkpoints
 _MANIFEST_BYTES = 1 << 24
 _NAME = re.compile(r"checkpoint-([0-9]{1,15})")
-_OURS = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
-_NOT_AS_WRITTEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+_NAME_OR_TEMPORARY = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
+_DAMAGE_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
 class Checkpoints:
-    """The checkpoints of one run's folder, which this process has locked."""
+    """The checkpoints in a run's folder; only the process that has locked it writes them."""
 
     def __init__(self, place: Path | Folder) -> None:
         self.files = Folder.of(place)
@@ -60,22 +60,22 @@ class Checkpoints:
 
     @property
     def last_step(self) -> int | None:
-        """Step of the newest checkpoint that was written or loaded here."""
+        """Step of the newest checkpoint that this object wrote or loaded; None if there is none."""
         return self._kept[-1][0] if self._kept else None
 
     def save(self, env_step: int, state: Tree, replay: RingBuffer, about: Tree) -> None:
-        """Commit a checkpoint, then delete what is no longer needed.
+        """Commit a checkpoint, then delete older ones that are no longer needed.
 
         Args:
-            env_step: its step.
-            state: nested; arrays, numbers, texts and None.
-            replay: its transitions are written to the shared files.
-            about: what else the manifest should say.
+            env_step: the environment step of the checkpoint.
+            state: nested dicts of arrays, numbers, strings and None.
+            replay: the replay, whose transitions are written to the shared files.
+            about: further content of the manifest.
 
         Raises:
-            ResourceError: it could not be written; those before are as they were.
-            DataError: a link or a special file is in the place of one of its files or folders.
-            RunInUse: the run's folder is no longer the one that was locked.
+            ResourceError: the checkpoint could not be written; earlier ones are unchanged.
+            DataError: one of its files or folders is a link or a special file.
+            RunInUse: the run's folder was replaced after it was locked.
         """
         temporary = temporary_name(_name(env_step))
         try:
@@ -109,20 +109,20 @@ class Checkpoints:
         self._prune()
 
     def _commit(self, temporary: str, final: str) -> None:
-        if self.files.has_folder(final):  # damaged, else we would have gone on from it
+        if self.files.has_folder(final):  # a damaged checkpoint: the run resumed from an older one
             self.files.rename(final, f"{temporary}-old")
         self.files.rename(temporary, final)
         self.files.sync()
 
     def _prune(self) -> None:
-        """Delete what no kept checkpoint needs; what cannot be deleted is tried again next time.
+        """Delete what no kept checkpoint needs; retry failed deletions the next time.
 
-        Only files that are named as ours: a folder may hold other things.
+        Only names that sparl gives are deleted: a user may keep other files in the folder.
         """
         kept = {_name(step) for step, _ in self._kept}
         files = {segment.name for _, segments in self._kept for segment in segments}
         for name in self.files.names():
-            if _OURS.fullmatch(name) and name not in kept:
+            if _NAME_OR_TEMPORARY.fullmatch(name) and name not in kept:
                 self.files.remove_folder(name, (STATE, MANIFEST))
         self._replay.prune(files)
 
@@ -133,7 +133,7 @@ class Checkpoints:
         self.files.remove_folder(REPLAY)
 
     def newest_first(self) -> list[Path]:
-        """The folders of what was committed, damaged ones too; links are none."""
+        """Return the folders of committed checkpoints, damaged ones included, but no links."""
         found = [
             (int(match[1]), self.folder / name)
             for name in self.files.names()
@@ -147,36 +147,38 @@ class Checkpoints:
         except DataError:
             return False
 
-    def check_hold(self, least: int) -> None:
-        """Check that a checkpoint has a state of so many bytes at least, or that there is none.
+    def check_state_size(self, least: int) -> None:
+        """Check that some checkpoint's state has at least `least` bytes, if there is a checkpoint.
 
-        Called before networks are allocated: a configuration can claim any size, but a checkpoint
-        of such networks holds so many bytes.
+        This is called before networks are allocated: a damaged configuration can claim any size,
+        but a checkpoint of such networks cannot be smaller than `least`.
 
         Raises:
-            DataError: with what is wrong with each of the checkpoints.
+            DataError: no checkpoint qualifies; the message gives the reason for each.
         """
-        troubles = []
+        errors = []
         for path in self.newest_first():
             try:
-                size = self.look(path)["file"]["bytes"]
+                size = self.checked_manifest(path)["file"]["bytes"]
             except DataError as error:
-                troubles.append(str(error))
+                errors.append(str(error))
                 continue
             if size >= least:
                 return
-            troubles.append(
+            errors.append(
                 f"{path / STATE}: {size:,} bytes, but networks of the size in the configuration "
                 f"take at least {least:,}"
             )
-        if troubles:
-            raise no_checkpoint(troubles)
+        if errors:
+            raise no_checkpoint(errors)
 
-    def look(self, path: Path) -> Tree:
-        """A checkpoint's manifest, where all files are there, of its sizes; they are not read.
+    def checked_manifest(self, path: Path) -> Tree:
+        """Return a checkpoint's manifest after checking that its files exist with the right sizes.
+
+        The files' contents are not read.
 
         Raises:
-            DataError: one is missing or of another size, or the manifest cannot be used.
+            DataError: a file is missing or has another size, or the manifest cannot be used.
         """
         manifest = self._manifest(path)
         try:
@@ -186,7 +188,7 @@ class Checkpoints:
                 replay["segments"], replay["first"], replay["size"], capacity=replay["size"]
             ):
                 files[REPLAY, segment.name] = segment.bytes
-        except _NOT_AS_WRITTEN as error:
+        except _DAMAGE_ERRORS as error:
             raise _cannot_be_used(path / MANIFEST, error) from None
         for (folder, file), size in files.items():
             inside = self.files.at(folder)
@@ -202,19 +204,19 @@ class Checkpoints:
     def load(
         self, path: Path, like: Tree, longest: Mapping[str, int], replay: RingBuffer
     ) -> tuple[Tree, Tree]:
-        """Read a checkpoint, and fill the replay from it.
+        """Read a checkpoint, and replace the content of the replay.
 
         Args:
-            path: its folder.
-            like: a state of the same run: names, dtypes and shapes must be these.
-            longest: the largest length of each array whose length may be another one, by path.
-            replay: empty or not; of the same run.
+            path: the checkpoint's folder.
+            like: a template: the state must have its names, dtypes and shapes.
+            longest: the maximum length of each array whose length may differ, by path.
+            replay: the replay of the same run; its present content is discarded.
 
         Returns:
-            The state, and what save got as `about`.
+            The state, and the `about` that was passed to save.
 
         Raises:
-            DataError: damaged, of another format, or not of such a run.
+            DataError: the checkpoint is damaged, has another format, or does not match `like`.
         """
         where = path / MANIFEST
         manifest = self._manifest(path)
@@ -226,7 +228,7 @@ class Checkpoints:
                 name: Expected.like(array, longest.get(name)) for name, array in arrays.items()
             }
             if manifest["format"] == 2:
-                expected = checkpoint_format_2.expected_then(expected)
+                expected = checkpoint_format_2.expected_of_format_2(expected)
             newest = expected_part(replay, min(size, 1))
             expected |= {f"newest/{name}": each for name, each in newest.items()}
             found = manifest["state"]
@@ -238,21 +240,21 @@ class Checkpoints:
             )
             arrays = unpack(data, expected, path / STATE)
             if manifest["format"] == 2:
-                arrays = checkpoint_format_2.as_today(arrays)
+                arrays = checkpoint_format_2.from_format_2(arrays)
             state = join(arrays, {**found, "newest": {}})
             replay.clear(first)
             for segment in segments:
                 self._replay.read(segment, replay)
             tail = state.pop("newest")
             if size and not tail["apart"][0]:
-                raise ValueError("the newest transition's next state is not there")
+                raise ValueError("the newest transition has no next state")
             replay.append(tail)
             if replay.size != size:
                 raise ValueError(f"the replay has {replay.size} transitions, not {size}")
             about = manifest["about"]
             if not isinstance(about, dict):
                 raise ValueError("about must be an object")
-        except _NOT_AS_WRITTEN as error:
+        except _DAMAGE_ERRORS as error:
             raise _cannot_be_used(where, error) from None
         self._kept = [(int(manifest["env_step"]), segments)]
         return state, about
@@ -262,10 +264,10 @@ class Checkpoints:
 
 
 def read_manifest(checkpoint: Folder) -> Tree:
-    """A checkpoint's manifest, its digest verified.
+    """Read a checkpoint's manifest and verify its digest.
 
     Raises:
-        DataError: missing, damaged or of another format.
+        DataError: the manifest is missing, damaged or of another format.
     """
     where = checkpoint.path / MANIFEST
     content = parse_json(checkpoint.read(MANIFEST, _MANIFEST_BYTES), where)
@@ -273,21 +275,23 @@ def read_manifest(checkpoint: Folder) -> Tree:
         raise DataError(
             f"{where}: format {str(content.get('format'))[:20]}, this version reads "
             f"{' and '.join(map(str, READABLE))}; finish the run with the version of sparl that "
-            "began it"
+            "started it"
         )
     if content.pop("sha256", None) != _own_digest(content):
-        raise DataError(f"{where}: damaged (its SHA-256 is not the one that it names)")
+        raise DataError(f"{where}: damaged (its SHA-256 is not the one that it contains)")
     step = content.get("env_step")
     if type(step) is not int or checkpoint.path.name != _name(step):
-        raise DataError(f"{where}: of step {str(step)[:20]}, in {checkpoint.path.name}")
+        raise DataError(
+            f"{where}: env_step is {str(step)[:20]}, but the folder is {checkpoint.path.name}"
+        )
     return content
 
 
 def _check_tree(found: Any, like: Any, where: str) -> None:
-    """Numbers and texts where `like` has them; counts not negative, numbers finite.
+    """Check that a tree has the structure and types of `like`, finite floats and valid counts.
 
     Raises:
-        ValueError: with the first that is otherwise.
+        ValueError: names the first value that differs.
     """
     if isinstance(like, dict):
         if not isinstance(found, dict):
@@ -307,16 +311,16 @@ def _check_tree(found: Any, like: Any, where: str) -> None:
     elif type(found) is not type(like):
         raise ValueError(f"{where} is {str(found)[:40]}, must be of type {type(like).__name__}")
     elif isinstance(found, int) and not 0 <= found < 1 << 128:
-        raise ValueError(f"{where} is {str(found)[:60]}, out of range")
+        raise ValueError(f"{where} is {str(found)[:60]}, must be at least 0 and below 2^128")
     elif isinstance(found, float) and not isfinite(found):
-        raise ValueError(f"{where} is {found}")
+        raise ValueError(f"{where} is {found}, must be finite")
 
 
-def no_checkpoint(troubles: Sequence[str]) -> DataError:
-    """Return the error that no checkpoint can be used, from what is wrong with each."""
+def no_checkpoint(errors: Sequence[str]) -> DataError:
+    """Return the error that no checkpoint can be used, given the error of each."""
     return DataError(
-        f"{'; '.join(troubles)}; there is no other checkpoint; sparl train with --overwrite "
-        "begins anew"
+        f"{'; '.join(errors)}; there is no other checkpoint; to start the run again, use sparl "
+        "train with --overwrite"
     )
 
 
@@ -333,5 +337,5 @@ def _name(env_step: int) -> str:
 
 
 def step_of(path: Path) -> int:
-    """The step that a checkpoint's folder is named after."""
+    """Return the step in the name of a checkpoint's folder."""
     return int(path.name.rpartition("-")[2])

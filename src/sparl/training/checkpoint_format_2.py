@@ -1,7 +1,7 @@
-"""Checkpoints of format 2, as version 0.2 wrote them, read as those of today.
+"""Convert checkpoints of format 2, which version 0.2 wrote, to the current format.
 
-There, the topology updates that were not yet recorded are one float64 row each, in an array
-named "evolutions"; today each of their fields is an array.
+In format 2 the topology updates that were not yet recorded are the float64 rows of one array; in
+the current format each of their fields is a separate array.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sparl.old_names import TOPOLOGY_ROWS as _ROWS
 from sparl.training.tensors import Arrays, Expected
 
-_ROWS = "evolutions"
 _COLUMNS = (
     "agent_update", "member", "layer", "connections", "fraction", "moved", "dropped_live",
     "dropped_dead", "returned", "initial_overlap",
@@ -21,8 +21,8 @@ _SHARES = ("fraction", "initial_overlap")
 _LARGEST = 1 << 53  # float64 holds every integer up to it
 
 
-def expected_then(expected: Mapping[str, Expected]) -> dict[str, Expected]:
-    """Return what a file of format 2 must hold where today's would hold `expected`."""
+def expected_of_format_2(expected: Mapping[str, Expected]) -> dict[str, Expected]:
+    """Return the arrays of a file of format 2 that correspond to the current ones `expected`."""
     then = {}
     for path, each in expected.items():
         owner, separator, _ = path.partition("topology_updates.")
@@ -34,8 +34,8 @@ def expected_then(expected: Mapping[str, Expected]) -> dict[str, Expected]:
     return then
 
 
-def as_today(arrays: Arrays) -> Arrays:
-    """Return the arrays of a file of format 2 by today's names.
+def from_format_2(arrays: Arrays) -> Arrays:
+    """Return the arrays of a file of format 2 by their current names.
 
     Raises:
         ValueError: a number is outside the range of its column.

@@ -1,4 +1,4 @@
-"""What a training run shows: a live line on a terminal, one line per evaluation anywhere."""
+"""Show the progress of a run: a line per evaluation, and on a terminal a live line."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class RunConsole:
     Args:
         end: where the run stops [environment steps].
         connections: text for the networks' connections.
-        warmup: length of the warm-up, whose speed tells nothing of the time left.
+        warmup: length of the warm-up [steps]; the speed is measured again from its end.
         quiet: show nothing.
     """
 
     refresh_seconds = 0.5
-    remember_seconds = 60.0  # of which the speed is the mean, evaluations included
+    remember_seconds = 60.0  # half-life of the average speed, evaluations included
 
     def __init__(self, end: int, connections: str, warmup: int = 0, *, quiet: bool = False) -> None:
         self._console = PlainConsole(quiet=quiet)
@@ -49,26 +49,26 @@ class RunConsole:
         self._live.stop()
 
     def say(self, text: str) -> None:
-        """A line of text."""
+        """Print a line of text."""
         try:
             self._console.print(text)
-        except OSError:  # nobody reads or keeps this; the training continues
+        except OSError:  # the output is closed or full; training continues
             self._console.quiet = True
             send_nowhere(sys.stdout)
 
     def warn(self, text: str) -> None:
-        """A warning, on standard error; above the live line where there is one."""
+        """Print a warning to standard error, above the live line if there is one."""
         if not self._quiet:
             with suppress(OSError):  # as in say
                 Escaping(sys.stderr).write(f"warning: {visible(text)}\n")
 
     def begin(self, env_step: int) -> None:
-        """Measure speed from now and this step on."""
+        """Start to measure the speed, at this step."""
         self._last = (time.monotonic(), env_step)
-        self._seconds = self._steps = 0.0  # of late
+        self._seconds = self._steps = 0.0  # exponentially weighted sums
 
     def stepped(self, env_step: int) -> None:
-        """Called after a step; looks at the clock and shows progress now and then."""
+        """Show progress if the refresh interval has passed; call this after every step."""
         if time.monotonic() - self._last[0] < self.refresh_seconds:
             return
         self._measure(env_step)
@@ -76,7 +76,7 @@ class RunConsole:
             self._live.update(self._line(env_step), refresh=True)
 
     def _measure(self, env_step: int) -> None:
-        """Count in what happened since the last time; what is long past counts less and less."""
+        """Update the average speed, in which older steps have exponentially smaller weights."""
         then, before = self._last
         if before < self._warmup <= env_step:
             self.begin(env_step)
@@ -88,7 +88,7 @@ class RunConsole:
         self._last = (now, env_step)
 
     def evaluated(self, env_step: int, evaluation: Evaluation) -> None:
-        """A line for an evaluation."""
+        """Print a line for an evaluation."""
         self._measure(env_step)
         self._return = f"{evaluation.mean:,.1f}"
         self.say(

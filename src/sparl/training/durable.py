@@ -1,4 +1,4 @@
-"""Names and kinds of files, and folders that survive a crash; `sparl.training.folder` opens them.
+"""Check names and kinds of files, and create folders so that they survive a crash.
 
 Every write, fsync, rename and mkdir of a run goes through os, so that tests can make each fail.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sparl.errors import DataError
 
-NAME_BYTES = 255  # of a name, at most
+NAME_BYTES = 255  # maximum length of a name
 FILE, FOLDER = "a regular file", "a folder"
 _KINDS = {
     stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link",
@@ -24,13 +24,13 @@ _KINDS = {
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """The path that a user or a file means: "~" is the home folder.
+    """Resolve a path that a user or a file names: "~" is the home folder.
 
     A path in a file is UTF-8, and bytes that are not UTF-8 are surrogates (PEP 383). The same
-    bytes name the file here, whatever the encoding of this system's file names is.
+    bytes name the file on this system, independently of its encoding of file names.
     """
-    text = os.path.expanduser(path)  # noqa: PTH111  pathlib's raises where there is no such user
-    with suppress(UnicodeEncodeError):  # a surrogate that stands for no byte: no file has that name
+    text = os.path.expanduser(path)  # noqa: PTH111  pathlib's raises if the user does not exist
+    with suppress(UnicodeEncodeError):  # a surrogate that encodes no byte: no file has that name
         text = os.fsdecode(text.encode("utf-8", "surrogateescape"))
     if _started_in is not None and _directory() != _started_in:
         return _started_in / text
@@ -42,7 +42,7 @@ _started_in: Path | None = None  # the directory that relative paths of the comm
 
 @contextmanager
 def paths_start_here() -> Iterator[None]:
-    """Let relative paths of the user start from here, wherever code in the block moves to."""
+    """Resolve the user's relative paths from here, even if the block changes the directory."""
     global _started_in
     before, _started_in = _started_in, _directory()
     try:
@@ -52,15 +52,15 @@ def paths_start_here() -> Iterator[None]:
 
 
 def _directory() -> Path | None:
-    """The working directory; None: it was deleted."""
+    """Return the working directory; None if it was deleted."""
     try:
         return Path.cwd()
     except FileNotFoundError:
         return None
 
 
-def why_no_name(name: str) -> str:
-    """Why a text cannot name a file or folder, in words; "" if it can."""
+def why_invalid_name(name: str) -> str:
+    """Explain why a string cannot name a file or folder; "" if it can."""
     if name in ("", ".", ".."):
         return "it is empty, '.' or '..'"
     if "/" in name:
@@ -75,10 +75,10 @@ def why_no_name(name: str) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that a user names, and those that it is in, so that they survive a crash.
+    """Create a folder that a user names, and its parents, so that they survive a crash.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
     path.mkdir(parents=True, exist_ok=True)
@@ -91,12 +91,12 @@ def make_folder(path: Path) -> None:
 
 
 def temporary_name(name: str) -> str:
-    """A name for what becomes `name` when it is whole, unique to process and thread."""
+    """Return a unique name for a file that is renamed to `name` when it is complete."""
     return f"{name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def is_temporary(name: str, of: str) -> bool:
-    """Whether a name is one that `temporary_name` gives, or that version 0.2 gave."""
+    """Return whether `temporary_name` or version 0.2 could have given this name for `of`."""
     return name == f"{of}.tmp" or name.startswith(f"{of}.tmp-")
 
 
@@ -109,7 +109,7 @@ def require(path: Path, about: os.stat_result, wanted: str) -> None:
 
 
 def require_one_name(path: Path, about: os.stat_result) -> None:
-    """Raise DataError if a file that is to be changed has other names, perhaps somebody else's."""
+    """Raise DataError if a file that is to be changed has several names (hard links)."""
     if about.st_nlink > 1:
         raise DataError(
             f"{path}: a hard link, and writing to it would change the file under its other names "

@@ -1,4 +1,4 @@
-"""Ending a run: the agent is written, run.json says how it ended, and so does the console."""
+"""End a run: write the agent, and record the outcome in run.json and on the console."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sparl.types import Array
 
 
 def write_results(run: Parts, state: str, env_step: int, observations: Array | None) -> None:
-    """Write what a run leaves, and report it.
+    """Write the results of a run, and report them.
 
     Args:
-        run: what it is made of.
-        state: "finished", or what stopped it.
-        env_step: where it ended.
-        observations: of the last evaluation, on which exports are checked.
+        run: the parts of the run.
+        state: "finished", or the cause of the stop.
+        env_step: the environment step at which it ended.
+        observations: observations of the last evaluation, on which exports are checked.
 
     Raises:
-        ResourceError: something cannot be written.
+        ResourceError: a file cannot be written.
     """
     config, agent = run.config, run.agent
     about = {"method": method_label(config), "env": config.env, "env_step": env_step}
@@ -35,24 +35,31 @@ def write_results(run: Parts, state: str, env_step: int, observations: Array | N
     run.folder.growing.flush()
     run.record.run(state, env_step, agent.updates)
     if env_step == config.steps and not config.keep_checkpoint:
-        run.saver.checkpoints.remove_all()  # nothing is left to do
+        run.saver.checkpoints.remove_all()  # a finished run is not resumed
     report_end(run, state, env_step, agent.updates)
 
 
 def report_failure(
     run: Parts, error: Exception | SystemExit, stopped_by: signal.Signals | None, env_step: int
 ) -> signal.Signals:
-    """Write that a run failed, and raise the error again; return the signal that caused it instead.
+    """Record that a run failed and raise the error again, unless a signal caused the failure.
 
-    Ctrl-C reaches the worker processes of an environment, too, and may end them first.
+    Ctrl-C also reaches the worker processes of an environment, and may end them before the run has
+    been saved.
+
+    Returns:
+        The signal that caused the failure.
 
     Raises:
-        EnvironmentFault: instead of SystemExit.
+        EnvironmentFault: the error was SystemExit.
+        Exception: the error itself, if no signal caused it.
     """
     if not isinstance(error, EnvironmentFault) or stopped_by is None:
         with suppress(SparlError):
             run.record.run("failed", env_step, run.agent.updates)
-        if isinstance(error, SystemExit):  # of a signal handler of the environment's, for example
+        if isinstance(
+            error, SystemExit
+        ):  # raised by a signal handler of the environment, for example
             raise EnvironmentFault(
                 f"environment {run.config.env}: SystemExit: {error}, raised by other code while "
                 f"the run was at step {env_step}, perhaps by its handler of a signal"

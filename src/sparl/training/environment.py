@@ -1,4 +1,4 @@
-"""Environment: any Gymnasium task with a flat Box observation and a bounded Box action.
+"""Adapt Gymnasium environments with a flat Box observation and a bounded Box action.
 
 Inside sparl, actions are in [-1, 1] and observations are float32; both are converted here. The
 values returned by the environment are checked before an agent learns from them.
@@ -41,7 +41,7 @@ SUPPORTED = (
 )
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_LONG = 100_000  # steps of an episode that evaluation may wait for without a word
+_LONG = 100_000  # steps; a longer time limit is noted, because evaluation plays whole episodes
 
 
 class Step(NamedTuple):
@@ -58,18 +58,18 @@ class Environment:
 
     Args:
         env_id: Gymnasium id, or one of the five MuJoCo tasks' -v3 ids.
-        max_episode_steps: time limit; None: the environment's own.
+        max_episode_steps: time limit; None keeps the environment's own.
         contact_forces: "zero" or "live", for Ant-v3 and Humanoid-v3.
-        render_mode: Gymnasium's: None, "human" (a window) or "rgb_array" (pictures).
+        render_mode: Gymnasium's render mode: None, "human" (a window) or "rgb_array" (pictures).
 
     Attributes:
         n_obs: length of an observation.
         n_act: length of an action.
-        notes: what the user should be told of this environment.
+        notes: remarks on this environment for the user.
 
     Raises:
         UsageError: unknown id, unsupported spaces, no time limit, or running statistics.
-        EnvironmentFault: the environment cannot be made.
+        EnvironmentFault: the environment cannot be constructed.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Environment:
         self._episodes = 0  # since then
 
     def _read_spaces(self, max_episode_steps: int | None) -> None:
-        """Set what depends on the spaces and the time limit.
+        """Set the attributes that depend on the spaces and the time limit.
 
         Raises:
             UsageError: unsupported spaces, no time limit, or running statistics.
@@ -123,7 +123,7 @@ class Environment:
         if limit > _LONG:
             self.notes.append(
                 f"an episode of {env_id} may last {limit:,} steps, and evaluation waits for its "
-                "end; --max-episode-steps N makes it shorter"
+                "end; to shorten it, use --max-episode-steps N"
             )
         self._limit = limit
         self.n_obs, self.n_act = observation.shape[0], action.shape[0]
@@ -134,14 +134,14 @@ class Environment:
         )
 
     def scale(self, action: Array) -> NDArray[Any]:
-        """An action of [-1, 1], [..., n_act], in the environment's own units."""
+        """Convert actions in [-1, 1], [..., n_act], to the environment's units."""
         return self.action_scale(action)
 
     def reset(self, seed: int | None = None) -> Array:
-        """Start an episode; with a seed, always the same one.
+        """Start an episode; the same seed always starts the same episode.
 
         Raises:
-            EnvironmentFault: it raised an exception, or returned an invalid value.
+            EnvironmentFault: the environment raised an exception or returned an invalid value.
         """
         self._episode_steps = 0
         self._episodes += 1
@@ -158,10 +158,10 @@ class Environment:
             return self._observation(observation, "reset")
 
     def step(self, action: Array) -> Step:
-        """Take an action of [-1, 1], float32 [n_act].
+        """Take an action in [-1, 1], float32 [n_act].
 
         Raises:
-            EnvironmentFault: it raised an exception, or returned an invalid value.
+            EnvironmentFault: the environment raised an exception or returned an invalid value.
         """
         self._episode_steps += 1
         with _faults(lambda what: self._fault(what, action), "step"):
@@ -192,7 +192,7 @@ class Environment:
         return Step(checked, number, bool(terminated), bool(truncated))
 
     def close(self) -> None:
-        """Release the simulator; its complaints would come too late to matter."""
+        """Release the simulator; ignore its errors, because its results are no longer needed."""
         try:
             self.gym.close()
         except KeyboardInterrupt:
@@ -205,7 +205,8 @@ class Environment:
             array = np.asarray(observation)
         except Exception as error:
             raise self._fault(
-                f"{where} returned an observation that is no array ({name_and_text(error)})", action
+                f"{where} returned an observation that is not an array ({name_and_text(error)})",
+                action,
             ) from None
         if array.shape != (self.n_obs,) or array.dtype.kind not in "fiub":
             raise self._fault(
@@ -232,14 +233,14 @@ class Environment:
         )
 
     def state(self) -> State | None:
-        """Everything the next steps depend on, or None where the environment cannot tell.
+        """Return the state that the next steps depend on; None if the environment cannot give it.
 
-        The random stream and the counters, and, of Gymnasium's MuJoCo tasks, the simulator's
-        state; of others what their get_state returns, "" if it is not made of arrays, numbers and
-        texts.
+        It consists of the random stream, the counters, and the simulator's state for Gymnasium's
+        MuJoCo tasks. For other tasks it has the result of their get_state instead, or "" if that
+        holds anything other than arrays, numbers and strings.
 
         Raises:
-            EnvironmentFault: get_state raised.
+            EnvironmentFault: get_state raised an exception.
         """
         bare: Any = self.gym.unwrapped
         if not wrappers_have_no_state(self.gym) or not isinstance(bare.np_random, Generator):
@@ -256,13 +257,13 @@ class Environment:
         return None
 
     def restore(self, state: State | None) -> bool:
-        """Continue from a state, in an environment that was reset once.
+        """Continue from a state; the environment must have been reset once.
 
         Returns:
-            Whether it continues; False: the state tells nothing, and the new episode begins.
+            Whether the state was restored; if it does not suffice, the episode of the reset begins.
 
         Raises:
-            EnvironmentFault: set_state raised.
+            EnvironmentFault: set_state raised an exception.
         """
         if not can_be_resumed(state):
             return False
@@ -280,13 +281,13 @@ class Environment:
 
 
 def make_environment(config: Config, render_mode: str | None = None) -> Environment:
-    """The environment of a configuration."""
+    """Construct the environment of a configuration."""
     return Environment(config.env, config.max_episode_steps, config.contact_forces, render_mode)
 
 
 @contextmanager
 def _faults(fault: Callable[[str], EnvironmentFault], what: str) -> Iterator[None]:
-    """Report whatever the environment's own code raises in the block, but for Ctrl-C.
+    """Report any exception of the environment's code in the block, except KeyboardInterrupt.
 
     Raises:
         EnvironmentFault: instead of any other exception, SystemExit and GeneratorExit included.
@@ -300,7 +301,7 @@ def _faults(fault: Callable[[str], EnvironmentFault], what: str) -> Iterator[Non
 
 
 def _number(reward: Any) -> float:
-    """A reward as a float; NaN if float() does not accept it."""
+    """Convert a reward to a float; NaN if float() does not accept it."""
     if isinstance(reward, np.ndarray | np.generic) and reward.size == 1:
         if np.ma.is_masked(reward):
             return math.nan

@@ -1,4 +1,4 @@
-"""The state of an environment in the middle of an episode: what can be saved of it, and how."""
+"""Save and restore the state of an environment in the middle of an episode, where possible."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _OWN_BYTES = 1 << 23
 
 
 def can_be_resumed(state: State | None) -> TypeGuard[State]:
-    """Whether an environment can be resumed from what Environment.state returned."""
+    """Return whether an environment can be resumed from a result of Environment.state."""
     return state is not None and state.get("own") != ""
 
 
 def wrappers_have_no_state(env: gymnasium.Env[Any, Any]) -> bool:
-    """Whether no wrapper has a state, but for one time limit, whose steps Environment counts."""
+    """Return whether no wrapper has a state, except one TimeLimit; Environment counts its steps."""
     others = [wrapper for wrapper in wrappers_of(env) if not is_memoryless(wrapper)]
     return not others or (len(others) == 1 and type(others[0]) is TimeLimit)
 
 
 def is_mujoco(bare: Any) -> bool:
-    """Whether the simulator's state is all there is; who writes another task may add to it."""
+    """Return whether the simulator's state is complete; only Gymnasium's own tasks guarantee it."""
     return type(bare).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(bare, "data")
 
 
 def mujoco_state(bare: Any) -> State:
-    """The integration state of Gymnasium's MuJoCo tasks, and positions that rewards depend on."""
+    """Return the integration state of a MuJoCo task, and the positions that rewards depend on."""
     import mujoco
 
     size = mujoco.mj_stateSize(bare.model, mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -47,7 +47,7 @@ def mujoco_state(bare: Any) -> State:
 
 
 def restore_mujoco(bare: Any, state: State) -> None:
-    """Restore what mujoco_state returned.
+    """Restore a result of mujoco_state.
 
     Raises:
         ValueError: a number is larger than MuJoCo allows.
@@ -62,7 +62,7 @@ def restore_mujoco(bare: Any, state: State) -> None:
 
 
 def has_own_state(bare: Any) -> bool:
-    """Whether there is a pair get_state() and set_state(state); MuJoCo's is of two arguments."""
+    """Return whether there are get_state() and set_state(state); MuJoCo's takes two arguments."""
     try:
         inspect.signature(bare.get_state).bind()
         inspect.signature(bare.set_state).bind(None)
@@ -72,30 +72,32 @@ def has_own_state(bare: Any) -> bool:
 
 
 def to_text(own: Any) -> str:
-    """A state as JSON, "" if it has more than arrays, numbers and texts, in dicts by name."""
-    text = json.dumps(own, default=_words_of_array) if _can_be_saved(own) else ""
+    """Convert a state to JSON; "" unless it consists of dicts of arrays, numbers and strings."""
+    text = json.dumps(own, default=_encoded) if _can_be_saved(own) else ""
     return text if len(text) <= _OWN_BYTES else ""
 
 
 def from_text(text: str) -> Any:
-    """The inverse of to_text.
+    """Invert to_text.
 
     Raises:
-        ValueError, TypeError, KeyError: the text was not written by it.
+        ValueError, TypeError, KeyError: to_text did not write the text.
     """
-    return json.loads(text, object_hook=_array)
+    return json.loads(text, object_hook=_decoded)
 
 
-def _words_of_array(array: NDArray[Any] | np.generic) -> dict[str, Any]:
+def _encoded(array: NDArray[Any] | np.generic) -> dict[str, Any]:
     return {_ARRAY: array.dtype.name, "shape": array.shape, "values": array.ravel().tolist()}
 
 
-def _array(words: dict[str, Any]) -> Any:
-    if _ARRAY not in words:
-        return words
-    if words[_ARRAY] not in _DTYPES:
-        raise ValueError(f"an array of dtype {str(words[_ARRAY])[:40]}")
-    return np.array(words["values"], words[_ARRAY]).reshape(words["shape"])[()]
+def _decoded(encoded: dict[str, Any]) -> Any:
+    if _ARRAY not in encoded:
+        return encoded
+    if encoded[_ARRAY] not in _DTYPES:
+        raise ValueError(
+            f"an array has dtype {str(encoded[_ARRAY])[:40]}, must be one of {', '.join(_DTYPES)}"
+        )
+    return np.array(encoded["values"], encoded[_ARRAY]).reshape(encoded["shape"])[()]
 
 
 def _can_be_saved(own: Any) -> bool:

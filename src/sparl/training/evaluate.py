@@ -1,4 +1,4 @@
-"""Evaluation: episodes without noise, always from the same starts."""
+"""Evaluate policies in noise-free episodes that always start from the same states."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from sparl.types import Array
 
 Policy = Callable[[Array], Array]  # float32 [B, n_obs] -> [B, n_act] in [-1, 1], row by row
 
-CONCURRENT_EPISODES = 10  # at most
-OBSERVATIONS = 1000  # kept of an evaluation, at most
-_OBSERVATION_BYTES = 1 << 24  # that they may take as float64
+CONCURRENT_EPISODES = 10  # maximum number of episodes that are played concurrently
+OBSERVATIONS = 1000  # maximum number of observations that an evaluation keeps
+_OBSERVATION_BYTES = 1 << 24  # maximum size of these observations as float64
 
 
 class Episode(NamedTuple):
-    """An episode that was played.
+    """A completed episode.
 
     Attributes:
-        total: its undiscounted return.
-        length: its environment steps.
-        observations: float32 [B, n_obs], those that are kept of it.
+        total: the undiscounted return.
+        length: the number of environment steps.
+        observations: the observations that were kept, float32 [B, n_obs].
     """
 
     total: float
@@ -36,12 +36,12 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Undiscounted return and length [environment steps] of each episode.
+    """The results of an evaluation.
 
     Attributes:
-        returns: of each episode.
-        lengths: of each episode [environment steps].
-        observations: float32 [B, n_obs], at most OBSERVATIONS of those that the policy met.
+        returns: undiscounted return of each episode.
+        lengths: length of each episode [environment steps].
+        observations: observations that the policy met, at most OBSERVATIONS; float32 [B, n_obs].
     """
 
     returns: tuple[float, ...]
@@ -50,7 +50,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, episodes: Mapping[int, Episode]) -> Evaluation:
-        """Put together the episodes of an evaluation, given by their numbers."""
+        """Combine the episodes of an evaluation, given by their numbers."""
         ordered = [episodes[number] for number in sorted(episodes)]
         return cls(
             tuple(episode.total for episode in ordered),
@@ -70,14 +70,14 @@ class Evaluation:
 
 
 class Evaluator:
-    """Plays several evaluation episodes at once, none of which depends on the others.
+    """Plays several independent evaluation episodes concurrently.
 
-    Episode i starts from (seed, i) whatever was played before. One pass of the policy serves all
-    episodes that are being played.
+    Episode i always starts from the seed (seed, i), independently of earlier episodes. One forward
+    pass of the policy computes the actions of all concurrent episodes.
 
     Args:
-        make: makes an environment; called when one is first needed.
-        episodes: how many to play.
+        make: constructs an environment; called when one is first needed.
+        episodes: number of episodes.
         seed: the evaluation seed.
     """
 
@@ -91,7 +91,7 @@ class Evaluator:
         """Play all episodes.
 
         Raises:
-            EnvironmentFault: an environment raised, or returned what it must not.
+            EnvironmentFault: an environment raised an exception or returned an invalid value.
             Diverged: an action is not finite.
         """
         while len(self._environments) < min(self.episodes, CONCURRENT_EPISODES):
@@ -115,7 +115,9 @@ class Evaluator:
     def _begin(self, environment: Environment, number: int) -> _Playing:
         observation = environment.reset(seed=integer_seed(self.seed, number))
         most = min(OBSERVATIONS, max(2, _OBSERVATION_BYTES // (8 * environment.n_obs)))
-        episodes = min(self.episodes, most // 2)  # the first ones, of which observations are kept
+        episodes = min(
+            self.episodes, most // 2
+        )  # observations are kept of this many, the first ones
         rows = most // episodes // 2 * 2 if number < episodes else 0
         return _Playing(number, environment, observation, rows)
 
@@ -127,13 +129,13 @@ class Evaluator:
 
 
 class _Playing:
-    """An episode that is being played.
+    """An episode in progress.
 
     Args:
-        number: of the episode.
-        environment: that was reset for it.
-        observation: from the reset.
-        rows: observations to keep at most; an even number.
+        number: the number of the episode.
+        environment: the environment, which was reset for the episode.
+        observation: the observation that the reset returned.
+        rows: maximum number of observations to keep; an even number.
     """
 
     def __init__(
@@ -161,26 +163,26 @@ class _Playing:
 
 
 def _every(steps: int, rows: int) -> int:
-    """Return the distance of the observations that are kept once an episode has so many steps."""
+    """Return the interval at which observations are kept in an episode of `steps` steps so far."""
     return 1 << (steps // rows).bit_length()
 
 
 def _count_kept(length: int, rows: int) -> int:
-    """Return how many observations are kept of an episode of so many steps."""
+    """Return how many observations are kept of an episode of `length` steps."""
     return -(-length // _every(length - 1, rows))
 
 
 def _remember(rows: Array, step: int, observation: Array) -> None:
-    """Keep every observation of an episode, or every 2nd, 4th, ... where there are too many.
+    """Keep every observation of an episode, or every 2nd, 4th, ... if there are too many.
 
     Args:
-        rows: those that are kept, an even number.
-        step: of the observation in its episode; called for every step, from 0 on.
-        observation: to keep, if its turn has come.
+        rows: the observations that are kept; an even number.
+        step: the step of the observation in its episode; this is called for every step from 0 on.
+        observation: the observation, which is kept if `step` is a multiple of the interval.
     """
     every = _every(step, len(rows))
     if step % every:
         return
-    if every > 1 and 2 * step == every * len(rows):  # all are full: keep half as many from here on
+    if every > 1 and 2 * step == every * len(rows):  # all rows are full: keep every second one
         rows[: len(rows) // 2] = rows[::2].copy()
     rows[step // every] = observation

@@ -1,10 +1,10 @@
-"""Folders of ours: the only place where what is in them is opened, written, renamed and deleted.
+"""Safe access to the folders that sparl writes: only this module opens and changes their content.
 
-Run folders, studies and archives travel between people, so what is in one is not trusted. The user
-names the folder itself, which may be a link. Below it every name is one path component, no link is
-followed, and only regular files and folders are opened: each level is opened relative to the one
-above (openat with O_NOFOLLOW). A file that has a second name elsewhere (a hard link) is read, but
-never changed in place.
+Run folders, studies and archives are exchanged between people, so their content is not trusted. The
+user names the folder itself, which may be a link. Below it every name is one path component, no
+link is followed, and only regular files and folders are opened: each level is opened relative to
+the one above (openat with O_NOFOLLOW). A file with several names (hard links) is read, but never
+changed in place.
 """
 
 from __future__ import annotations
@@ -26,63 +26,63 @@ from sparl.training.durable import (
     require,
     require_one_name,
     temporary_name,
-    why_no_name,
+    why_invalid_name,
 )
 from sparl.training.forked_children import close_in_children
 from sparl.training.held_lock import HeldLock
 from sparl.training.memory import memory_bytes
 
-_ATTEMPTS = 10  # at locking a file that is replaced in the meantime
-_STALE_SECONDS = 3600  # after which nobody is still writing a temporary file
+_ATTEMPTS = 10  # at locking a file that other processes keep replacing
+_STALE_SECONDS = 3600  # a temporary file older than this was left by a killed process
 
 
 class Folder:
-    """A folder of ours. Within it no link is followed and no special file is opened.
+    """A folder that sparl writes. No link in it is followed, and no special file is opened.
 
-    Every method raises DataError, with the path, where something else than a regular file or a
-    folder is found. After `lock` every method checks first that the folder at this path, and the
-    lock file in it, are still those that were locked, and raises RunInUse if they are not; nothing
-    is then read or written in the folder that has taken its place.
+    Every method raises DataError, with the path, if it finds anything other than a regular file or
+    a folder. After `lock`, every method first checks that the folder at this path and its lock file
+    are still those that were locked, and raises RunInUse if they were replaced; the replacement is
+    neither read nor written.
 
     Attributes:
-        path: of the folder.
+        path: the path, as the user named it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Name a folder that need not exist.
 
         Args:
-            path: as the user named it; it may be a link.
+            path: the path, as the user named it; it may be a link.
         """
         self.path = Path(path)
         self._absolute = self.path  # an environment may change the working directory
-        with suppress(FileNotFoundError):  # that is deleted
+        with suppress(FileNotFoundError):  # the working directory was deleted
             self._absolute = self.path.absolute()
         self._parent: Folder | None = None
         self._held: HeldLock | None = None
 
     @classmethod
     def of(cls, place: str | os.PathLike[str] | Folder) -> Folder:
-        """The folder itself, or that of a path which the user named."""
+        """Return a Folder unchanged, and the Folder of a path that the user named."""
         return place if isinstance(place, Folder) else cls(place)
 
     def at(self, name: str) -> Folder:
-        """A folder in this one, which need not exist.
+        """Return a folder in this one; it need not exist.
 
         Raises:
             DataError: the name is not one path component.
         """
-        because = why_no_name(name)
+        because = why_invalid_name(name)
         if because:
             raise DataError(f"{self.path}: {name[:80]!r} cannot name a folder in it: {because}")
         inner = Folder(self.path / name)
         inner._parent = self
         return inner
 
-    # ------------------------------------------------------------------ looking
+    # ------------------------------------------------------------------ inspecting
 
     def names(self) -> list[str]:
-        """What is in it, sorted; nothing if it does not exist or cannot be read."""
+        """Return the sorted names in the folder; none if it does not exist or cannot be read."""
         try:
             with self._opened() as folder:
                 return sorted(os.listdir(folder))  # noqa: PTH208  of a descriptor
@@ -90,15 +90,15 @@ class Folder:
             return []
 
     def has(self, name: str) -> bool:
-        """Whether there is a regular file of this name."""
+        """Return whether there is a regular file of this name."""
         return self._about(name, FILE) is not None
 
     def has_folder(self, name: str) -> bool:
-        """Whether there is a folder of this name."""
+        """Return whether there is a folder of this name."""
         return self._about(name, FOLDER) is not None
 
     def size(self, name: str) -> int:
-        """Bytes of a file; 0 if it does not exist."""
+        """Return the size of a file [bytes]; 0 if it does not exist."""
         about = self._about(name, FILE)
         return 0 if about is None else about.st_size
 
@@ -122,10 +122,10 @@ class Folder:
     # ------------------------------------------------------------------ reading
 
     def read(self, name: str, most: int) -> bytes:
-        """Read a file of at most so many bytes; nothing is allocated for a larger one.
+        """Read a file of at most `most` bytes; nothing is allocated for a larger one.
 
         Raises:
-            DataError: missing, no regular file, larger, or it cannot be read.
+            DataError: it is missing, larger or not a regular file, or cannot be read.
         """
         path = self.path / name
         with self._read(name) as (descriptor, size):
@@ -138,10 +138,10 @@ class Folder:
             return _read_bytes(descriptor, size)
 
     def read_end(self, name: str, most: int) -> bytes:
-        """Read the last bytes of a file, at most so many.
+        """Read the last bytes of a file, at most `most`.
 
         Raises:
-            DataError: missing, no regular file, or it cannot be read.
+            DataError: it is missing or not a regular file, or cannot be read.
         """
         with self._read(name) as (descriptor, size):
             os.lseek(descriptor, max(size - most, 0), os.SEEK_SET)
@@ -149,7 +149,7 @@ class Folder:
 
     @contextmanager
     def _read(self, name: str) -> Iterator[tuple[int, int]]:
-        """Descriptor and bytes of a file."""
+        """Open a file for reading; yield its descriptor and its size [bytes]."""
         path = self.path / name
         try:
             with self._file(name, os.O_RDONLY) as descriptor:
@@ -163,10 +163,10 @@ class Folder:
     # ------------------------------------------------------------------ writing
 
     def make(self) -> None:
-        """Make the folder if it does not exist, and those that it is in.
+        """Create the folder and its parents where they do not exist.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
         if self._parent is None:
             make_folder(self._absolute)
@@ -176,13 +176,13 @@ class Folder:
             os.mkdir(self.path.name, dir_fd=parent)
             os.fsync(parent)
         with self._opened():
-            pass  # it is a folder
+            pass  # raises DataError if the name is taken by something other than a folder
 
     def make_new(self, name: str) -> Folder:
-        """Make a folder in this one that does not exist.
+        """Create a folder in this one that does not exist yet.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
         inner = self.at(name)
         with self._opened() as folder:
@@ -190,7 +190,7 @@ class Folder:
         return inner
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file so that it is there completely or not at all, and flush it to the disk.
+        """Replace a file atomically and flush it to the disk.
 
         Raises:
             ResourceError: the disk is full, or the file cannot be written.
@@ -202,7 +202,7 @@ class Folder:
             raise ResourceError(f"cannot write {self.path / name}: {error.strerror}") from None
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file so that it is there completely or not at all; `sync` makes that last.
+        """Replace a file atomically; `sync` makes the replacement survive a crash.
 
         Raises:
             OSError: the disk is full, or the file cannot be written.
@@ -220,7 +220,7 @@ class Folder:
                 raise
 
     def create(self, name: str, data: bytes) -> None:
-        """Write and flush a file that does not exist; after an error it may be there in part.
+        """Write and flush a file that does not exist yet; an error may leave it incomplete.
 
         Raises:
             OSError: the disk is full, or the file cannot be written.
@@ -229,8 +229,8 @@ class Folder:
             _write_bytes(descriptor, data)
             os.fsync(descriptor)
 
-    def write_behind(self, name: str, length: int, data: bytes) -> None:
-        """Cut a file to this length and write behind it; a new file if it does not exist.
+    def truncate_and_append(self, name: str, length: int, data: bytes) -> None:
+        """Truncate a file to `length` bytes and append `data`; create it if it does not exist.
 
         Raises:
             OSError: the disk is full, or the file cannot be written.
@@ -240,18 +240,18 @@ class Folder:
             os.lseek(descriptor, length, os.SEEK_SET)
             _write_bytes(descriptor, data)
 
-    def cut(self, name: str, length: int) -> None:
-        """Cut a file to this length.
+    def truncate(self, name: str, length: int) -> None:
+        """Truncate a file to `length` bytes.
 
         Raises:
-            OSError: it cannot be cut.
+            OSError: it cannot be truncated.
         """
         with self._file(name, os.O_WRONLY) as descriptor:
             os.ftruncate(descriptor, length)
 
     @contextmanager
     def appending(self, name: str) -> Iterator[int]:
-        """The descriptor of a file that grows, for a process that prints into it.
+        """Open a file for appending; yield its descriptor, for the output of a process.
 
         Raises:
             OSError: it cannot be opened.
@@ -260,16 +260,16 @@ class Folder:
             yield descriptor
 
     def new_file(self, name: str) -> BinaryIO:
-        """Open a file that does not exist, to be written and closed by the caller.
+        """Open a new file, which the caller writes and closes.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
         with self._opened() as folder:
             return os.fdopen(self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder), "wb")
 
     def flush(self, name: str) -> None:
-        """Have a file on the disk.
+        """Flush a file to the disk.
 
         Raises:
             OSError: the disk is full.
@@ -278,7 +278,7 @@ class Folder:
             os.fsync(descriptor)
 
     def sync(self) -> None:
-        """Have what was renamed and made in it on the disk.
+        """Flush the folder itself to the disk: the files created and renamed in it.
 
         Raises:
             OSError: the disk is full.
@@ -289,7 +289,7 @@ class Folder:
     # ------------------------------------------------------------------ renaming and deleting
 
     def rename(self, old: str, new: str) -> None:
-        """Give a folder in it another name.
+        """Rename a folder in this one.
 
         Raises:
             OSError: it cannot be renamed.
@@ -308,7 +308,7 @@ class Folder:
                 os.unlink(name, dir_fd=folder)
 
     def remove_folder(self, name: str, files: tuple[str, ...] = ()) -> None:
-        """Delete a folder in it, after these files of that; what cannot be deleted stays."""
+        """Delete these files of a folder, and then the folder; ignore what cannot be deleted."""
         with suppress(OSError, DataError):
             inner = self.at(name)
             for file in files:
@@ -318,7 +318,10 @@ class Folder:
                 os.rmdir(name, dir_fd=folder)
 
     def _remove_stale(self, name: str, temporary: str, folder: int) -> None:
-        """Delete what killed processes left of the same file long ago, by the disk's own clock."""
+        """Delete old temporary files of the same file, which killed processes left.
+
+        Their age is measured by the clock of the file system, which may be another machine's.
+        """
         now = os.stat(temporary, dir_fd=folder, follow_symlinks=False).st_mtime
         for other in os.listdir(folder):
             if other != temporary and is_temporary(other, name):
@@ -333,7 +336,7 @@ class Folder:
         """Lock a file in the folder until `unlock` or the end of this process.
 
         Returns:
-            Whether it is locked; another process may have locked it.
+            Whether the lock was acquired; False if another process holds it.
 
         Raises:
             OSError: the file cannot be opened.
@@ -353,16 +356,16 @@ class Folder:
                 finally:
                     if self._held is None:
                         held.close()
-        return False  # other processes replace it again and again
+        return False  # other processes keep replacing it
 
     def unlock(self) -> None:
-        """Let another process have it."""
+        """Release the lock."""
         if self._held is not None:
             self._held.close()
             self._held = None
 
     def locked_elsewhere(self, name: str) -> bool:
-        """Whether a process holds the lock; see `lock`."""
+        """Return whether a process holds the lock; see `lock`."""
         try:
             with self._file(name, os.O_RDONLY) as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -376,7 +379,7 @@ class Folder:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        """A descriptor of the folder.
+        """Open the folder; yield its descriptor.
 
         Raises:
             OSError: it does not exist or cannot be read.
@@ -396,7 +399,7 @@ class Folder:
 
     @contextmanager
     def _file(self, name: str, flags: int) -> Iterator[int]:
-        """A descriptor of a file in the folder."""
+        """Open a file in the folder; yield its descriptor."""
         with self._opened() as folder:
             descriptor = self._open(name, flags, folder)
         try:
@@ -406,7 +409,7 @@ class Folder:
 
     def _open(self, name: str, flags: int, folder: int) -> int:
         self._check(name, folder)
-        flags |= os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe must not block
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK  # opening a named pipe must not block
         descriptor = os.open(name, flags, 0o666, dir_fd=folder)
         try:
             about = os.fstat(descriptor)
@@ -419,8 +422,8 @@ class Folder:
         return descriptor
 
     def _check(self, name: str, folder: int) -> None:
-        """The name is one path component, and nothing but a regular file has it."""
-        because = why_no_name(name)
+        """Raise DataError unless the name is one path component, and free or a regular file's."""
+        because = why_invalid_name(name)
         if because:
             raise DataError(f"{self.path}: {name[:80]!r} cannot name a file in it: {because}")
         with suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
-"""What children that are forked from this process must not keep.
+"""Close locks in child processes that are forked from this one.
 
-An environment may fork. With the descriptor of a lock in a child, a run's folder would stay locked
-for as long as the child lives.
+An environment may fork. A child that kept the descriptor of a lock would keep the run's folder
+locked until the child ends.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Protocol
 
 
 class HasDescriptors(Protocol):
-    """Something whose close() closes its descriptors; it may be called again."""
+    """An object whose close() closes its descriptors and may be called repeatedly."""
 
     def close(self) -> None:
-        """Close them."""
+        """Close the descriptors."""
 
 
-_ours: weakref.WeakSet[HasDescriptors] = weakref.WeakSet()
+_registered: weakref.WeakSet[HasDescriptors] = weakref.WeakSet()
 
 
-def close_in_children(ours: HasDescriptors) -> None:
-    """Close this in every child that any code forks from now on."""
-    _ours.add(ours)
+def close_in_children(descriptors: HasDescriptors) -> None:
+    """Close the descriptors in every child process that any code forks from now on."""
+    _registered.add(descriptors)
 
 
-def _close_ours() -> None:
-    for each in list(_ours):
+def _close_registered() -> None:
+    for each in list(_registered):
         each.close()
 
 
-os.register_at_fork(after_in_child=_close_ours)
+os.register_at_fork(after_in_child=_close_registered)

@@ -1,4 +1,4 @@
-"""GrowingFiles: the CSV files that grow while a run is trained, and shrink to its checkpoint."""
+"""Append to CSV files during a run, and truncate them to a checkpoint when it is resumed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class GrowingFiles:
     """The growing CSV files of a run's folder.
 
     Args:
-        files: the folder.
-        names: of the files.
+        files: the folder that holds them.
+        names: the names of the files.
     """
 
     def __init__(self, files: Folder, names: Sequence[str]) -> None:
         self._files = files
         self._names = names
-        self._written: dict[str, int] = {}  # bytes of each file that are certainly there
-        self._waiting: dict[str, bytes] = {}  # lines that the disk did not accept
+        self._written: dict[str, int] = {}  # bytes of each file that are known to be written
+        self._waiting: dict[str, bytes] = {}  # lines that could not be written yet
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
-        """Add a line to a file; the first one writes the header.
+        """Add a line to a file; the first call writes the header.
 
-        If the disk does not accept the line, it is written later, and `flush` reports the error.
+        If the line cannot be written, it is retried later, and `flush` reports the error.
         """
         line = io.StringIO()
         writer = csv.DictWriter(line, list(row), lineterminator="\n")
@@ -41,10 +41,10 @@ class GrowingFiles:
             self._write_waiting(name)
 
     def flush(self) -> dict[str, int]:
-        """Flush the files to the disk; return the bytes of each.
+        """Flush the files to the disk, and return the length of each [bytes].
 
         Raises:
-            ResourceError: they cannot be written.
+            ResourceError: a file cannot be written.
         """
         for name in self._names:
             try:
@@ -56,24 +56,24 @@ class GrowingFiles:
         return {name: self._length(name) for name in self._names}
 
     def rewind(self, lengths: Mapping[str, int]) -> None:
-        """Cut the files to these lengths [bytes], all or none of them.
+        """Truncate the files to these lengths [bytes]; change none if one is too short.
 
         Raises:
-            DataError: one is shorter than that.
-            ResourceError: they cannot be written.
+            DataError: a file is shorter than its length.
+            ResourceError: a file cannot be written.
         """
         size = {name: self._files.size(name) for name in self._names}
         for name in self._names:
             length = lengths[name]
             if type(length) is not int or not 0 <= length <= size[name]:
                 raise DataError(
-                    f"{self._files.path / name}: {size[name]:,} bytes, {str(length)[:30]} at the "
-                    "checkpoint"
+                    f"{self._files.path / name}: {size[name]:,} bytes, but "
+                    f"{str(length)[:30]} at the checkpoint"
                 )
         for name in self._names:
             if size[name] > lengths[name]:
                 try:
-                    self._files.cut(name, lengths[name])
+                    self._files.truncate(name, lengths[name])
                 except OSError as error:
                     raise self._cannot_write(name, error) from None
             self._written[name] = lengths[name]
@@ -88,11 +88,11 @@ class GrowingFiles:
         return self._written[name]
 
     def _write_waiting(self, name: str) -> None:
-        """Write the lines that wait, over what an earlier attempt may have written in part."""
+        """Write the waiting lines, overwriting what a failed attempt may have written in part."""
         data = self._waiting.get(name, b"")
         if not data:
             return
         length = self._length(name)
-        self._files.write_behind(name, length, data)
+        self._files.truncate_and_append(name, length, data)
         self._written[name] = length + len(data)
         del self._waiting[name]

@@ -1,4 +1,4 @@
-"""HeldLock: a lock file, and the folder that it is in, for as long as this process holds them."""
+"""Hold a lock file and its folder open, and detect whether they have been replaced."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from sparl.errors import RunInUse
 
 
 class HeldLock:
-    """A folder and a lock file in it, both open, as they were locked."""
+    """The open descriptors of a folder and of the locked file in it."""
 
     def __init__(self, path: Path, folder: int, name: str, lock: int) -> None:
         self._path = path
         self.folder, self._name, self.lock = folder, name, lock
 
     def replaced(self) -> bool:
-        """Whether another folder or lock file, or none, is there by now.
+        """Return whether the folder or its lock file was replaced or deleted.
 
         Raises:
-            OSError: it cannot be found out.
+            OSError: their state cannot be determined.
         """
         try:
             folder, own_lock = os.fstat(self.folder), os.fstat(self.lock)
-        except OSError:  # closed: by whoever closes all descriptors, and in a child by us
+        except OSError:  # closed by other code, or by sparl in a forked child
             return True
         try:
             here = self._path.stat()
@@ -34,7 +34,7 @@ class HeldLock:
         return not (os.path.samestat(here, folder) and os.path.samestat(lock, own_lock))
 
     def check(self) -> None:
-        """Raise RunInUse if it was replaced."""
+        """Raise RunInUse if the folder or its lock file was replaced."""
         if self.replaced():
             raise RunInUse(
                 f"{self._path}: the folder or its {self._name} was deleted, moved or replaced "
@@ -44,7 +44,7 @@ class HeldLock:
             )
 
     def close(self) -> None:
-        """Close both; a process that has closed them has lost the folder, see `check`."""
+        """Close both descriptors; `check` raises RunInUse from then on."""
         descriptors = self.folder, self.lock
         self.folder = self.lock = -1
         for descriptor in descriptors:

@@ -1,7 +1,7 @@
-"""Stopping on a signal, without losing what was done, and ending when the parent process has ended.
+"""Stop on a signal without losing work, and end when the parent process has ended.
 
-A child that is forked meanwhile, for example by an environment with worker processes, gets back the
-handlers from before: with ours it would note a signal and never end.
+A child process that is forked while these handlers are active, for example by an environment with
+worker processes, gets the previous handlers: with sparl's it would note a signal and never end.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 TOGETHER_SECONDS = 0.1  # signals that arrive within this time are one request to stop
 PARENT = "SPARL_PARENT"  # environment variable: the process that this one must not outlive
 _PARENT_POLL_SECONDS = 1.0
-_SAVE_SECONDS = 60.0  # for saving after the parent has ended
+_SAVE_SECONDS = 60.0  # time to save after the parent has ended
 
 Handler = Callable[[int, FrameType | None], Any]
 
 
 class Stop:
-    """Whether a signal asked to stop."""
+    """The signal that requested a stop; None until one arrives."""
 
     signal: signal.Signals | None = None
 
 
-_before: list[dict[int, Any]] = []  # the handlers that ours replaced, outermost block first
+_before: list[dict[int, Any]] = []  # the replaced handlers of each active block, outermost first
 _stops: list[Stop] = []  # of the blocks of stop_on_signal() that are active
 
 
@@ -50,8 +50,8 @@ def stop_on_signal() -> Iterator[Stop]:
         if stop.signal is not None:
             return
         stop.signal = signal.Signals(number)
-        # Others that arrived in the same instant are noted now; later Python would report them
-        # as errors, because they would no longer have a handler.
+        # Handle signals that arrived at the same instant now; later Python would report them as
+        # errors, because they would no longer have a handler.
         signal.raise_signal(number)
         time.sleep(TOGETHER_SECONDS)
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -70,9 +70,9 @@ def stop_on_signal() -> Iterator[Stop]:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Undo what other code in the block makes of the signals that ask this process to stop.
+    """Restore the handlers of SIGINT, SIGTERM and SIGHUP if code in the block replaces them.
 
-    For environments: a training stops and saves however often one of them is made.
+    Environments may install handlers when they are constructed; training must still stop and save.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -89,10 +89,10 @@ def handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def interrupt_held() -> Iterator[None]:
-    """Let the first Ctrl-C take effect behind the block; a second one ends the process as usual.
+    """Defer the first Ctrl-C to the end of the block; a second one ends the process as usual.
 
-    For code of others that would swallow KeyboardInterrupt, or die of it: an extension module that
-    is imported makes an ImportError of it, a callback of C++ ends the process.
+    This is for third-party code that does not survive KeyboardInterrupt: an extension module that
+    is being imported turns it into an ImportError, and a C++ callback ends the process.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -115,13 +115,13 @@ def interrupt_held() -> Iterator[None]:
 
 @contextmanager
 def _handlers(handlers: Mapping[int, Handler]) -> Iterator[None]:
-    """Use these handlers of signals in the block, in this process alone."""
+    """Use these signal handlers in the block, but not in processes that are forked in it."""
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     _before.append(before)
     try:
         yield
     finally:
-        with suppress(ValueError):  # in a child that was forked in the block
+        with suppress(ValueError):  # already removed in a child that was forked in the block
             _before.remove(before)
         _restore(before)
 
@@ -141,12 +141,12 @@ os.register_at_fork(after_in_child=_restore_in_child)
 
 
 def end_with_parent() -> None:
-    """Stop as by SIGTERM when the process that the environment variable PARENT names has ended.
+    """Send SIGTERM to this process when the parent that the variable PARENT names has ended.
 
-    A process of a study calls this: the study may be killed. What has not stopped by itself after
-    another minute is killed.
+    The processes of a study call this, because the study itself may be killed. A process that has
+    not ended after another minute is killed.
     """
-    parent = os.environ.pop(PARENT, "")  # not for the processes that this one starts
+    parent = os.environ.pop(PARENT, "")  # removed, so that child processes do not inherit it
     if re.fullmatch("[0-9]{1,10}", parent):
         threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
 

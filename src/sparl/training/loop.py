@@ -1,7 +1,7 @@
 """The training loop: act, step, store, update, evaluate, record, checkpoint. Read this page first.
 
-What else happens to a run has pages of its own: `assemble` makes its parts, `restore` resumes it
-from a checkpoint, `announce` tells its user about it, and `ending` writes its results.
+Other modules handle the rest of a run: `assemble` constructs its parts, `restore` resumes it from a
+checkpoint, `announce` reports it to the user, and `ending` writes its results.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from sparl.types import Array
 
 
 class Training:
-    """One run.
+    """The training of one run.
 
     Args:
-        config: its choices.
+        config: the run's configuration.
         quiet: print nothing.
-        folder: of the run to resume, locked; None: create a new one.
+        folder: the locked folder of the run to resume; None creates a new one.
 
     Attributes:
-        env_step: environment steps so far.
-        episodes: episodes that have ended.
+        env_step: number of environment steps so far.
+        episodes: number of episodes that have ended.
         episode_return: undiscounted return of the current episode so far.
-        observation: float32 [n_obs], the current one.
+        observation: the current observation, float32 [n_obs].
     """
 
     def __init__(
@@ -56,10 +56,11 @@ class Training:
         self._evaluation_observations: Array | None = None
 
     def run(self) -> Run:
-        """Train to the end, or until a signal asks to stop.
+        """Train to the end, or until a signal requests a stop.
 
         Raises:
-            EnvironmentFault, Diverged, ResourceError: what was evaluated so far is kept.
+            EnvironmentFault, Diverged, ResourceError: training failed; the evaluations so far are
+                kept.
         """
         stop = Stop()
         try:
@@ -97,7 +98,7 @@ class Training:
             self.console.stepped(self.env_step)
 
     def begin_episode(self, seed: int | None = None) -> None:
-        """Reset the environment; with a seed, always to the same state."""
+        """Reset the environment; the same seed always gives the same state."""
         self.observation = self.environment.reset(seed=seed)
         self.replay.begin(self.observation)
 
@@ -119,7 +120,7 @@ class Training:
         self._forget()
 
     def _act(self) -> tuple[Array, Array]:
-        """The action to take, and the same without exploration noise."""
+        """Return the action to take, and the same action without exploration noise."""
         if self.env_step < self.config.warmup_env_steps:
             action = self.warmup.act(self.observation)
             return action, action
@@ -129,12 +130,12 @@ class Training:
         return action, noise_free
 
     def update(self) -> None:
-        """Sample a batch, and let the agent learn from it."""
+        """Sample a batch and update the agent with it."""
         config = self.config
         batch = self.replay.sample(
             config.batch_size, self._n_step(), self.replay_rng, paths=self.agent.reads_path
         )
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
+        with np.errstate(over="ignore", invalid="ignore"):  # non-finite values are reported below
             try:
                 values = self.agent.update(batch)
             except FloatingPointError as error:
@@ -144,7 +145,7 @@ class Training:
         self.record.averages.add(values)
 
     def _n_step(self) -> int:
-        """Steps of the next update's targets; updates count from 1."""
+        """Return the number of steps in the next update's targets; updates count from 1."""
         delayed = self.agent.updates + 1 < self.config.n_step_delay_updates
         return 1 if delayed else self.config.n_step
 
@@ -155,7 +156,7 @@ class Training:
         self.begin_episode()
 
     def _forget(self) -> None:
-        """Let a dynamic replay forget what the policy no longer resembles, when that is due."""
+        """Let a dynamic replay drop transitions of outdated policies, at each scheduled check."""
         config = self.config
         if config.dynamic_buffer and self.env_step % config.replay_check_every_env_steps == 0:
             distance = self.capacity_rule.apply(self.replay, self.agent.policy)
@@ -169,7 +170,7 @@ class Training:
         )
 
     def _evaluate(self) -> None:
-        """Evaluate, and record what happened since the last time."""
+        """Evaluate the policy, and record the result and the metrics since the last evaluation."""
         try:
             result = self.evaluator.evaluate(self.agent.policy)
         except Diverged as error:
@@ -180,7 +181,7 @@ class Training:
         self.console.evaluated(self.env_step, result)
 
     def _record(self) -> None:
-        """Write metrics and topology updates since the last time."""
+        """Write the metrics and topology updates since the last call."""
         counts = {
             "episodes": self.episodes, "replay_size": self.replay.size, "n_step": self._n_step(),
         }  # fmt: skip
@@ -188,10 +189,10 @@ class Training:
         self.record.topology(self.env_step, self.agent)
 
     def _checkpoint(self, *, last: bool = False) -> None:
-        """Commit a checkpoint, unless there is one of this step; see CheckpointSaver.save.
+        """Commit a checkpoint unless this step already has one; see CheckpointSaver.save.
 
         Raises:
-            Diverged: a weight is not finite; the last finite checkpoint is kept.
+            Diverged: a weight is not finite; the last checkpoint with finite weights is kept.
         """
         if self.saver.checkpoints.last_step != self.env_step:
             self._check_finite()
@@ -205,21 +206,24 @@ class Training:
                     raise self._diverged(f"{name}.{part} is not finite")
 
     def _save_last(self, stop: Stop, stopped_by: signal.Signals | None) -> None:
-        """Save what the loop left; a signal during the last step is too late to stop anything."""
+        """Save a last checkpoint if needed, and evaluate a run that was not stopped.
+
+        A signal that arrives during the last step does not count as a stop.
+        """
         if self.env_step < self.config.steps or self.config.keep_checkpoint or stop.signal:
             self._checkpoint(last=True)
         if stopped_by is None and self.record.last_evaluated != self.env_step:
             self._evaluate()
 
     def _finish(self, stopped_by: signal.Signals | None) -> None:
-        if self.record.last_evaluated != self.env_step:  # else the evaluation has recorded it
+        if self.record.last_evaluated != self.env_step:  # otherwise the evaluation recorded it
             self._record()
         self._check_finite()
         state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
         write_results(self.parts, state, self.env_step, self._evaluation_observations)
 
     def state(self) -> Tree:
-        """Everything that the rest of the run depends on but the replay, which has its own."""
+        """Return all state that the rest of the run depends on, except the replay's."""
         counters = ("env_step", "episodes", "episode_return")
         return {
             "agent": self.agent.state(),
@@ -232,7 +236,7 @@ class Training:
         }
 
     def restore(self, state: Tree) -> None:
-        """Restore the state of a run of the same configuration, after its replay."""
+        """Restore the state of a run with the same configuration; restore its replay first."""
         self.agent.restore(state["agent"])
         restore_generator(self.replay_rng, state["replay_rng"])
         self.warmup.restore(state["warmup_rng"])

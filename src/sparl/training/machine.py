@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""Describe the machine and the versions that a run uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparl import _native
 
 
 def machine() -> dict[str, Any]:
-    """CPU, cores, instruction set, system."""
+    """Return the CPU, the number of cores, the instruction set and the operating system."""
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
@@ -26,21 +26,21 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what results depend on."""
+    """Return the versions of the software that results depend on."""
     names = ("sparl", "numpy", "gymnasium", "mujoco", "safetensors")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found, "commit": commit()}
 
 
 def made_with() -> dict[str, str]:
-    """What results depend on besides a run's configuration."""
+    """Return everything besides a run's configuration that its results depend on."""
     libc = " ".join(platform.libc_ver())
     return {"instruction_set": _native.isa(), "libc": libc, **versions()}
 
 
 @cache
 def commit() -> str:
-    """The commit that this code was built from, or is checked out at; "" if nobody knows.
+    """Return the commit that this code was built from or is checked out at; "" if unknown.
 
     Ends in -dirty where files differed from it. What is done to the files after the first call is
     not what this process runs.
@@ -65,7 +65,7 @@ def cpu_seconds() -> float:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much was used."""
+"""Measure the memory that this process may use and has used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def memory_bytes() -> int:
-    """Memory that this process may use: what there is, its control groups' and its own limit."""
+    """Return the memory that this process may use [bytes]: the machine's, or a lower limit."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_group_limits()]
     own, _ = resource.getrlimit(resource.RLIMIT_AS)
     return min([*limits, own] if own != resource.RLIM_INFINITY else limits)
@@ -19,7 +19,7 @@ def memory_bytes() -> int:
 def _group_limits(
     root: Path = Path("/sys/fs/cgroup"), of: Path = Path("/proc/self/cgroup")
 ) -> list[int]:
-    """The memory limits of this process's control groups, versions 1 and 2."""
+    """Return the memory limits of this process's control groups, versions 1 and 2 [bytes]."""
     limits = []
     with suppress(OSError):
         for line in os.fsdecode(of.read_bytes()).splitlines():
@@ -37,12 +37,12 @@ def _group_limits(
     return limits
 
 
-def give_freed_memory_back() -> None:
-    """Return to the system what glibc keeps of freed memory, which after large arrays is much."""
+def return_freed_memory() -> None:
+    """Return freed memory that glibc keeps to the system; after large arrays it is much."""
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that this process has held (its largest resident set)."""
+    """Return the maximum resident set size of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

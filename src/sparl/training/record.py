@@ -1,4 +1,4 @@
-"""What a run writes while it is trained."""
+"""Record a run while it is trained: run.json, CSV files, degrees.json and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Record:
     """The growing files of a run's folder, and the metrics since their last line.
 
     Args:
-        folder: where they are.
-        config: of the run.
-        architecture: its networks.
-        environment: of the run.
-        threads: that the engine may use.
+        folder: the folder of the run.
+        config: the configuration of the run.
+        architecture: the architecture of its networks.
+        environment: the environment of the run.
+        threads: number of threads that the engine may use.
     """
 
     def __init__(
@@ -65,14 +65,16 @@ class Record:
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
         self._events = EventFile(folder.files) if config.tensorboard else None
-        self.continued: list[dict[str, Any]] = []  # where it was resumed, and why not exactly
-        self.had_checkpoint = False  # whether any was committed, whatever became of it
+        self.continued: list[dict[str, Any]] = []  # where the run was resumed, and why not exactly
+        self.had_checkpoint = (
+            False  # whether a checkpoint was ever committed, even if it was deleted
+        )
         self._started = time.monotonic()
         self._cpu_started = cpu_seconds()
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time of the run, up to the checkpoint that it was resumed from and since."""
+        """Wall-clock time of the run; work after the checkpoint that was resumed is not counted."""
         return time.monotonic() - self._started
 
     @property
@@ -86,7 +88,7 @@ class Record:
         return self.evaluations[-1][0]
 
     def resume(self, seconds: float, cpu: float, continued: list[dict[str, Any]]) -> None:
-        """Restore what a checkpoint says; the growing files have been rewound to it.
+        """Restore the record from a checkpoint, after the CSV files were truncated to it.
 
         Args:
             seconds: wall-clock time up to the checkpoint.
@@ -149,7 +151,7 @@ class Record:
         )
 
     def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> None:
-        """Add a line to metrics.csv: these counts, and means since the line before."""
+        """Add a line to metrics.csv: these counts, and the means since the previous line."""
         means = self.averages.take()
         names = ["critic_loss", "actor_loss", "q", "episode_return"]
         names += AGENTS[self.config.agent].metrics
@@ -179,10 +181,10 @@ class Record:
             learner.topology_updates.clear()
 
     def degrees(self, agent: Agent) -> None:
-        """Write degrees.json: connections of every neuron at the first call, and now.
+        """Write degrees.json: the connections of every neuron at the first call and at this one.
 
-        For each network, member and layer: `out`, how many connections leave each input, and
-        `in`, how many reach each output.
+        For each network, member and layer, `out` counts the connections that leave each input, and
+        `in` those that reach each output.
         """
         layouts = {name: learner.network.layout for name, learner in agent.learners.items()}
         now: dict[str, list[list[dict[str, list[int]]]]] = {
@@ -199,10 +201,9 @@ class Record:
             ]
             for network, layout in layouts.items()
         }
-        there = self.folder.files.has(DEGREES)
-        initial = (
-            self.folder.read_json(DEGREES, DEGREES_BYTES).get("initial", now) if there else now
-        )
+        initial = now
+        if self.folder.files.has(DEGREES):
+            initial = self.folder.read_json(DEGREES, DEGREES_BYTES).get("initial", now)
         content = {"initial": initial, "now": now}
         self.folder.write(DEGREES, json.dumps(content, separators=(",", ":")).encode())
 
@@ -212,7 +213,7 @@ class Record:
             self._events.close()
 
     def _show(self, env_step: int, values: Mapping[str, float]) -> None:
-        """Give values to TensorBoard, if somebody asked for it."""
+        """Write values to the TensorBoard event file, if the configuration requests one."""
         if self._events is not None:
             self._events.scalars(env_step, values)
 
@@ -225,14 +226,14 @@ class Record:
 
 
 def not_exact_because(
-    env: str, environment: dict[str, Any] | None, there: Mapping[str, Any]
+    env: str, environment: dict[str, Any] | None, saved_with: Mapping[str, Any]
 ) -> list[str]:
-    """Why a run cannot be resumed bit for bit from a checkpoint, in words; nothing if it can.
+    """Return the reasons why a run cannot be resumed bit for bit from a checkpoint.
 
     Args:
         env: the environment's id.
         environment: its state in the checkpoint.
-        there: what the checkpoint was made with.
+        saved_with: the machine and versions that wrote the checkpoint; see made_with.
     """
     because = []
     if not can_be_resumed(environment):
@@ -240,29 +241,29 @@ def not_exact_because(
     here = made_with()
     return because + [
         f"{name} is now {here.get(name)}, was {value}"
-        for name, value in there.items()
+        for name, value in saved_with.items()
         if value != here.get(name)
     ]
 
 
-def how_exactly(because: Sequence[str]) -> str:
-    """How exactly a run is resumed, in words."""
+def exactness_text(because: Sequence[str]) -> str:
+    """Describe how exactly a run is resumed, given the reasons against an exact continuation."""
     return f"not exactly: {'; '.join(because)}" if because else "bit for bit"
 
 
-def how_it_was_resumed(continued: Mapping[str, Any]) -> str:
-    """An entry of `continued` in words."""
-    return f"at step {continued['env_step']:,}, {how_exactly(continued['not_exact_because'])}"
+def resumption_text(continued: Mapping[str, Any]) -> str:
+    """Describe an entry of `continued`."""
+    return f"at step {continued['env_step']:,}, {exactness_text(continued['not_exact_because'])}"
 
 
 class Averages:
-    """Means of what was recorded since they were last taken."""
+    """Means of the values recorded since the means were last taken."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, int]] = {}
 
     def add(self, values: dict[str, float]) -> None:
-        """Count these values in."""
+        """Add values to the means."""
         for name, value in values.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + value, count + 1)
@@ -274,18 +275,18 @@ class Averages:
         return means
 
     def state(self) -> dict[str, tuple[float, int]]:
-        """Sums and counts."""
+        """Return the sums and counts."""
         return dict(self._sums)
 
     def expected_state(self) -> dict[str, tuple[float, int]]:
-        """Return what a state is like: sums and counts, by any names."""
+        """Return a template of the state: sums and counts, with any names."""
         return {ANY_NAME: (0.0, 0)}
 
     def restore(self, state: dict[str, tuple[float, int]]) -> None:
         """Restore a state.
 
         Raises:
-            ValueError: a mean of nothing.
+            ValueError: a count is less than 1.
         """
         if any(count < 1 for _, count in state.values()):
             raise ValueError("recorded counts must be at least 1")

@@ -1,4 +1,4 @@
-"""ReplayFiles: the replay's transitions in files that the checkpoints of a run share.
+"""Store the replay's transitions in files that the checkpoints of a run share.
 
 A transition that another one follows never changes, so it is written once, with its neighbours, to
 a file named after what is in it: RUN/replay/<begin>-<end>-<digest>.safetensors.
@@ -16,15 +16,16 @@ from sparl.errors import DataError
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.folder import Folder
 from sparl.training.tensors import Expected, digest, largest, pack, read_verified, split, unpack
+from sparl.wording import shown
 
 REPLAY = "replay"
-SEGMENT = 65_536  # transitions in a file, at most
+SEGMENT = 65_536  # maximum number of transitions in a file
 _SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp.*)?")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A file of transitions, counted from the first ever stored; `end` is behind the last."""
+    """A file of the transitions begin to end - 1, counted from the first that was ever stored."""
 
     begin: int
     end: int
@@ -54,12 +55,12 @@ class ReplayFiles:
         self._folder = run.at(REPLAY)
 
     def write(self, replay: RingBuffer, before: Sequence[Segment]) -> list[Segment]:
-        """Write the transitions that no file holds, but for the newest, which may still change.
+        """Write the transitions that no file holds, except the newest, which may still change.
 
-        Short files are joined to longer ones, so that there are few.
+        Short files are merged into longer ones, so that their number stays small.
 
         Args:
-            replay: whose transitions they are.
+            replay: the replay.
             before: the files of an earlier checkpoint.
 
         Returns:
@@ -88,7 +89,7 @@ class ReplayFiles:
         return segments
 
     def read(self, segment: Segment, replay: RingBuffer) -> None:
-        """Append the transitions in a file to a replay, without those that it has forgotten.
+        """Append the transitions in a file to a replay, except those that it has dropped.
 
         Raises:
             DataError: the file is missing or damaged.
@@ -99,7 +100,7 @@ class ReplayFiles:
         replay.append(dict(part), skip=max(replay.first - segment.begin, 0))
 
     def prune(self, kept: Container[str]) -> None:
-        """Delete the files that are named as ours and whose names are not among these."""
+        """Delete the segments' files whose names are not among these; keep all other files."""
         for name in self._names():
             if _SEGMENT_NAME.fullmatch(name) and name not in kept:
                 with suppress(OSError, DataError):
@@ -113,7 +114,7 @@ class ReplayFiles:
 
 
 def expected_part(replay: RingBuffer, rows: int) -> dict[str, Expected]:
-    """Return what RingBuffer.transitions returns for so many rows."""
+    """Return the dtypes and shapes of the arrays that RingBuffer.transitions returns."""
     arrays, _ = split(dict(replay.transitions(replay.first, replay.first)))
     return {
         name: Expected(array.dtype, (rows, *array.shape[1:]))
@@ -124,13 +125,16 @@ def expected_part(replay: RingBuffer, rows: int) -> dict[str, Expected]:
 
 
 def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segment]:
-    """The replay's files, which must hold what is alive without a gap.
+    """Parse the list of the replay's files, which must cover its transitions without a gap.
 
     Raises:
-        KeyError, TypeError, ValueError: they do not.
+        KeyError, TypeError, ValueError: the list is malformed or has a gap.
     """
     if not all(type(n) is int and 0 <= n < 1 << 62 for n in (first, size)) or size > capacity:
-        raise ValueError(f"{str(size)[:30]} transitions from {str(first)[:30]} on")
+        raise ValueError(
+            f"the replay has {str(size)[:30]} transitions from {str(first)[:30]} on, must have at "
+            f"most {capacity}, and start at a count"
+        )
     if not isinstance(listed, list):
         raise ValueError("segments must be a list")
     segments = [Segment(**entry) for entry in listed]
@@ -138,13 +142,20 @@ def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segme
     for segment in segments:
         numbers = (segment.begin, segment.end, segment.bytes)
         if not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
-            raise ValueError("a segment's numbers are out of range")
+            raise ValueError(
+                f"a segment has begin, end and bytes {shown(numbers)}, must be counts below 2^62"
+            )
         if not re.fullmatch("[0-9a-f]{64}", segment.sha256):
-            raise ValueError("a segment's digest is none")
+            raise ValueError("a segment's digest is not a SHA-256 in hexadecimal")
         joined = segment.begin == end or (segment is segments[0] and segment.begin < end)
         if not joined or not 0 < segment.rows <= SEGMENT or segment.end <= first:
-            raise ValueError(f"transitions {segment.begin} to {segment.end} after {end}")
+            raise ValueError(
+                f"a segment holds transitions {segment.begin} to {segment.end}, must hold at most "
+                f"{SEGMENT:,} that continue at {end}"
+            )
         end = segment.end
     if end != first + max(size - 1, 0):
-        raise ValueError(f"the segments end at {end}, the replay at {first + size}")
+        raise ValueError(
+            f"the segments end at {end}, must end at {first + size} as the replay does"
+        )
     return segments

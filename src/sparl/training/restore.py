@@ -1,4 +1,4 @@
-"""Resuming a run: from its newest checkpoint that is whole, or from the start."""
+"""Resume a run from its newest complete checkpoint, or start it again if it never had one."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ _LONGEST_RUN = 1e12  # seconds
 
 
 def restore_newest(training: Training) -> None:
-    """Restore a run from its newest checkpoint that is whole, or start it again if it has none.
+    """Restore a run from its newest complete checkpoint, or start it again if it never had one.
 
     Raises:
-        DataError: there are checkpoints, and none can be used; or there were some.
+        DataError: no checkpoint can be used, or all of them were deleted.
     """
     training.environment.reset(seed=integer_seed(training.config.seed))
-    expected, troubles = expected_state(training), list[str]()
+    expected, errors = expected_state(training), list[str]()
     for path in training.saver.checkpoints.newest_first():
         try:
             restore_checkpoint(training, path, *expected)
         except DataError as error:
-            troubles.append(str(error))
+            errors.append(str(error))
             continue
-        for trouble in troubles:
-            training.console.warn(f"{trouble}; resuming from {path.name}")
+        for message in errors:
+            training.console.warn(f"{message}; resuming from {path.name}")
         break
     else:
-        if troubles:
-            raise no_checkpoint(troubles)
+        if errors:
+            raise no_checkpoint(errors)
         _start_again(training)
     if training.env_step < training.config.warmup_env_steps:
         training.warmup.load_policy()
 
 
 def expected_state(training: Training) -> tuple[Tree, dict[str, int]]:
-    """Return what the state of a run must be like, and the largest length of what varies.
+    """Return a template of a run's state, and the maximum lengths of its resizable arrays.
 
     Returns:
-        A state with the names, dtypes, shapes and types; and the largest length of each array
-        whose length may change, by its path in the state.
+        A state with the expected names, dtypes, shapes and types; and the maximum length of each
+        array whose length may change, by its path in the state.
     """
     like = {**training.state(), "recorded": training.record.averages.expected_state()}
     return like, {f"agent/{path}": length for path, length in training.agent.longest().items()}
@@ -63,12 +63,12 @@ def _start_again(training: Training) -> None:
     """Prepare a run that ended before its first checkpoint to start at step 0.
 
     Raises:
-        DataError: it had a checkpoint, which is gone.
+        DataError: the run had a checkpoint, which was deleted.
     """
     folder = training.folder
-    gone = folder.why_not_anew(training.config)
-    if gone:
-        raise DataError(gone)
+    because = folder.why_not_restarted(training.config)
+    if because:
+        raise DataError(because)
     about = folder.run()
     ended = "ended" if about.get("state") != "failed" else f"failed at step {about['env_step']:,}"
     training.console.say(f"the run {ended} before its first checkpoint; it starts again at step 0")
@@ -81,13 +81,13 @@ def restore_checkpoint(
     """Restore a run from a checkpoint.
 
     Args:
-        training: an assembled run of the same configuration.
+        training: an assembled run with the same configuration.
         path: the checkpoint's folder.
-        like: what its state must be like, see expected_state.
-        longest: the largest length of what may be of another length, see expected_state.
+        like: the template of its state; see expected_state.
+        longest: the maximum lengths of resizable arrays; see expected_state.
 
     Raises:
-        DataError: it cannot be used.
+        DataError: the checkpoint cannot be used.
     """
     state, about = training.saver.checkpoints.load(path, like, longest, training.replay)
     with _damage_reported(path):
@@ -104,7 +104,7 @@ def restore_checkpoint(
 
 @contextmanager
 def _damage_reported(path: Path) -> Iterator[None]:
-    """Report what is wrong with values of a checkpoint as DataError."""
+    """Report errors caused by a checkpoint's values as DataError."""
     try:
         yield
     except (
@@ -114,43 +114,53 @@ def _damage_reported(path: Path) -> Iterator[None]:
 
 
 def _check_configuration(config: Config, path: Path, about: Tree) -> None:
-    """Check that a checkpoint is of a run with this configuration; fields may have been added.
+    """Check that a checkpoint belongs to a run with this configuration.
+
+    Fields that the checkpoint's version did not have take their defaults.
 
     Raises:
-        DataError: it is not, or it has a field or a value that this version does not know.
+        DataError: the configurations differ, or the checkpoint has a field or a value that this
+            version does not support.
     """
     try:
-        there = config_of(about["config"], path)
+        saved = config_of(about["config"], path)
     except UsageError as error:
         raise DataError(f"{error}; it was written by sparl {about['made_with']['sparl']}") from None
-    if there.steps < config.steps and not why_not_longer(there):  # trained longer
-        there = replace(there, steps=config.steps)
-    other = differences(there, config)
+    if saved.steps < config.steps and not why_not_longer(saved):  # the run was extended
+        saved = replace(saved, steps=config.steps)
+    other = differences(saved, config)
     if other:
-        raise DataError(f"{path}: of another configuration: {'; '.join(other)}")
+        raise DataError(f"{path}: written by a run of another configuration: {'; '.join(other)}")
 
 
 def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agent) -> None:
-    """Check the counters of a checkpoint: all follow from the step, or are bounded by it.
+    """Check a checkpoint's counters: the step determines or bounds each of them.
 
     Raises:
-        ValueError: one contradicts the step.
+        ValueError: a counter contradicts the step.
     """
     env_step, episodes = state["counters"]["env_step"], state["counters"]["episodes"]
     if not 0 <= env_step <= config.steps or episodes > env_step:
-        raise ValueError(f"step {env_step} of {config.steps}, {episodes} episodes")
+        raise ValueError(
+            f"env_step is {env_step}, must be at most {config.steps} and at least the number of "
+            f"episodes, {episodes}"
+        )
     if replay.first + replay.size != env_step:
-        raise ValueError(f"{replay.first + replay.size} transitions in {env_step} steps")
+        raise ValueError(
+            f"the replay has stored {replay.first + replay.size} transitions, must be {env_step}"
+        )
     updates = max(env_step - config.warmup_env_steps, 0) * config.updates_per_env_step
     agent.check(state["agent"], updates)
 
 
 def _duration(value: Any) -> float:
-    """Return the seconds in a checkpoint.
+    """Return a duration in a checkpoint [seconds].
 
     Raises:
-        ValueError, TypeError: they are none.
+        ValueError, TypeError: the value is not a duration.
     """
     if not 0 <= float(value) < _LONGEST_RUN:
-        raise ValueError(f"{value} seconds")
+        raise ValueError(
+            f"a duration is {value} s, must be at least 0 and below {_LONGEST_RUN:g} s"
+        )
     return float(value)

@@ -1,4 +1,4 @@
-"""Run: what a training leaves."""
+"""Run: the results of a training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparl.configuration import Config
 
 @dataclass(frozen=True)
 class Run:
-    """What a training leaves.
+    """The results of a training.
 
     Attributes:
         path: the run's folder.

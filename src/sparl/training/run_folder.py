@@ -5,12 +5,12 @@ run.json           state, machine, versions, environment, schedule, result
 evaluations.csv    env_step, updates, wall_seconds, cpu_seconds (threads and worker processes
                    included), mean, std, each episode's return and length
 metrics.csv        training metrics, averaged since the line before
-topology.csv       every evolution of every layer
+topology.csv       every topology update of every layer
 degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
-agent.json         what is in it, its digest, and how to act with it
-observations.safetensors   of the last evaluation, for the check of exports
-checkpoint-<step>  what is needed to resume the run; its transitions are in replay, see
+agent.json         the content and digest of agent.safetensors, and how to act with the agent
+observations.safetensors   observations of the last evaluation, on which exports are checked
+checkpoint-<step>  the state from which the run can be resumed; its transitions are in replay/, see
                    checkpoint.py and replay_files.py
 """
 
@@ -31,7 +31,7 @@ from sparl.configuration import COMMAND_LINE_ONLY, FIELDS, Config
 from sparl.errors import DataError, ResourceError, RunExists, RunInUse, UsageError
 from sparl.identity import run_name
 from sparl.methods import config_of
-from sparl.training.durable import is_temporary, user_path, why_no_name
+from sparl.training.durable import is_temporary, user_path, why_invalid_name
 from sparl.training.folder import Folder
 from sparl.training.growing_files import GrowingFiles
 from sparl.training.texts import parse_json
@@ -45,17 +45,17 @@ GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
 OBSERVATIONS = "observations.safetensors"
 LOCK = ".lock"
-_JSON_BYTES, CSV_BYTES = 1 << 22, 1 << 30  # of a file that is read, at most
+_JSON_BYTES, CSV_BYTES = 1 << 22, 1 << 30  # maximum size of a file that is read
 DEGREES_BYTES = 1 << 28
 FILES = (CONFIG, RUN, *GROWING, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS)
 FOLDERS = re.compile("replay|checkpoint-[0-9]+")
-# What to do about a damaged file.
+# The remedy that errors about a damaged file name.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
 
 
 @contextmanager
-def _advised() -> Iterator[None]:
-    """Complaints about a run's own file say what to do."""
+def _remedy_added() -> Iterator[None]:
+    """Add the remedy to errors about a run's own file."""
     try:
         yield
     except (DataError, UsageError) as error:
@@ -63,12 +63,12 @@ def _advised() -> Iterator[None]:
 
 
 class RunFolder:
-    """The folder of one run. One process at a time writes to it.
+    """The folder of one run. Only one process at a time writes to it.
 
     Attributes:
-        files: what is in it.
-        path: of the folder.
-        growing: its CSV files.
+        files: gives access to the folder's files.
+        path: the path of the folder.
+        growing: the CSV files that grow during training.
     """
 
     def __init__(self, place: Path | Folder) -> None:
@@ -78,13 +78,13 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
-        """Make the folder of a new run, lock it and write the configuration.
+        """Create the folder of a new run, lock it and write the configuration.
 
         Raises:
-            RunExists: it holds a run.
-            UsageError: it is a file, or cannot be written.
-            RunInUse: another process works on it.
-            DataError: a link or a special file is in the place of a file or folder of a run.
+            RunExists: the folder already holds a run.
+            UsageError: the path is a file, or the folder cannot be written.
+            RunInUse: another process has locked the folder.
+            DataError: one of the run's files or folders is a link or a special file.
         """
         from sparl.training.checkpoint import Checkpoints  # late: it loads the engine
 
@@ -122,10 +122,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """An existing run, to read from.
+        """Open the folder of an existing run for reading.
 
         Raises:
-            DataError: there is no run.
+            DataError: the folder does not hold a run.
         """
         folder = cls(Path(path))
         if not folder.files.has(CONFIG):
@@ -133,15 +133,15 @@ class RunFolder:
         return folder
 
     def lock(self) -> None:
-        """Keep other processes out, until close or this process's end.
+        """Lock the folder against other processes until `close` or the end of this process.
 
-        From now on every access to `files` raises RunInUse if the folder or its lock file is no
-        longer the one that was locked.
+        Every later access to `files` raises RunInUse if the folder or its lock file has been
+        replaced since.
 
         Raises:
-            RunInUse: another process works on it.
-            UsageError: it cannot be written.
-            DataError: a link or a special file is in the place of a file or folder of a run.
+            RunInUse: another process has locked the folder.
+            UsageError: the folder cannot be written.
+            DataError: one of the run's files or folders is a link or a special file.
         """
         for waits in (0.05, 0.05, 0.1, None):
             try:
@@ -155,7 +155,7 @@ class RunFolder:
                 raise RunInUse(
                     f"run folder {self.path} is in use by another process; wait until it has ended"
                 )
-            time.sleep(waits)  # in_use() of another process holds it for a moment
+            time.sleep(waits)  # in_use() of another process holds the lock for a moment
         try:
             self._tidy()
         except DataError:
@@ -163,10 +163,10 @@ class RunFolder:
             raise
 
     def _tidy(self) -> None:
-        """Delete what a killed process left half-written.
+        """Delete the temporary files of killed processes, and check the files that exist.
 
         Raises:
-            DataError: a link or a special file is in the place of a file or folder of a run.
+            DataError: one of the run's files or folders is a link or a special file.
         """
         for name in FILES:
             self.files.has(name)
@@ -180,58 +180,58 @@ class RunFolder:
                     self.files.remove(name)
 
     def in_use(self) -> bool:
-        """Whether a process works on it."""
+        """Return whether a process has locked the folder."""
         return self.files.locked_elsewhere(LOCK)
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Release the lock."""
         self.files.unlock()
 
     def write_config(self, config: Config) -> None:
-        """Write the configuration, so that the file repeats the run.
+        """Write the configuration to a file with which the run can be repeated.
 
         Raises:
             ResourceError: it cannot be written.
         """
-        unsaid = COMMAND_LINE_ONLY
-        fields = {k: v for k, v in config.as_dict().items() if k not in unsaid}
-        # TOML has no word for None: such fields are named.
-        fields["unset"] = [n for n in FIELDS if n not in config.as_dict() and n not in unsaid]
+        omitted = COMMAND_LINE_ONLY
+        fields = {k: v for k, v in config.as_dict().items() if k not in omitted}
+        # TOML cannot represent None, so the fields that are None are listed by name.
+        fields["unset"] = [n for n in FIELDS if n not in config.as_dict() and n not in omitted]
         self.write(CONFIG, toml_bytes(fields))
 
-    @_advised()
+    @_remedy_added()
     def config(self) -> Config:
-        """The configuration of the run.
+        """Read the run's configuration.
 
         Raises:
-            DataError: the file is damaged, or no file.
+            DataError: the file is damaged or not a regular file.
         """
         path = self.path / CONFIG
         data = self.files.read(CONFIG, TOML_BYTES)
         return config_of(fields_of(parse_toml(data, path, "configuration"), path), path)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a whole file."""
+        """Replace a file atomically."""
         self.files.write(name, data)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a whole JSON file."""
+        """Replace a JSON file atomically."""
         self.write(name, (json.dumps(content, indent=2) + "\n").encode())
 
     def read_json(self, name: str, most: int = _JSON_BYTES) -> dict[str, Any]:
-        """Read a JSON object from a file of at most so many bytes.
+        """Read a JSON object from a file of at most `most` bytes.
 
         Raises:
             DataError: missing or damaged.
         """
         return parse_json(self.files.read(name, most), self.path / name)
 
-    @_advised()
+    @_remedy_added()
     def run(self) -> dict[str, Any]:
-        """What run.json says; nothing where the run was killed before it began.
+        """Read run.json; return an empty dict if the run was killed before the file was written.
 
         Raises:
-            DataError: it is damaged.
+            DataError: the file is damaged.
         """
         if not self.files.has(RUN):
             return {}
@@ -257,7 +257,7 @@ class RunFolder:
         return about
 
     def environment_module(self) -> str:
-        """The module that registered the run's environment, as its files say; "" if they do not."""
+        """Return the module that registered the run's environment; "" if no file names it."""
         try:
             module = named_module(self.config().env)
             module = module or str(self.run().get("environment", {}).get("module", ""))
@@ -265,40 +265,41 @@ class RunFolder:
             return ""
         return module if all(part.isidentifier() for part in module.split(".")) else ""
 
-    def why_not_anew(self, config: Config) -> str:
-        """Why a run without a checkpoint cannot begin anew, in words; "" if nothing would be lost.
+    def why_not_restarted(self, config: Config) -> str:
+        """Explain why a run without a checkpoint must not start again; "" if nothing would be lost.
 
         Raises:
-            DataError: a file of it is damaged.
+            DataError: one of the run's files is damaged.
         """
         about = self.run()
         env_step, state = about.get("env_step", 0), about.get("state", "running")
         reached = max([env_step, *(step for step, _ in read_evaluations(self))])
         due = reached > config.checkpoint_every_env_steps or bool(about.get("continued"))
-        never = about.get("had_checkpoint") is False  # None: of version 0.2, which did not write it
+        never = about.get("had_checkpoint") is False  # version 0.2 did not write it: None
         if state not in ("running", "failed") or (
             not never and (due or (state == "running" and env_step))
         ):
             return (
-                f"{self.path}: {state} at step {reached}, and its checkpoints are gone; sparl "
-                "train with --overwrite begins anew"
+                f"{self.path}: {state} at step {reached}, and its checkpoints are missing; to "
+                "start the run again, use sparl train with --overwrite"
             )
         if not about and self.files.has(AGENT):
             return (
-                f"{self.path}: a trained agent without its run; sparl train with another --run-dir "
-                "trains one anew"
+                f"{self.path}: holds a trained agent without the files of its run; to train a new "
+                "agent, use sparl train with another --run-dir"
             )
         return ""
 
     def rows(self, name: str, *, whole: bool = False) -> list[dict[str, str]]:
-        """The complete lines of a CSV file; one that was cut off is left out.
+        """Read the complete lines of a CSV file; a line that is cut off is left out.
 
         Args:
-            name: the file.
-            whole: nobody writes to it any more, so a line that was cut off is damage.
+            name: the name of the file.
+            whole: no process writes to the file any more, so that a line that is cut off is an
+                error.
 
         Raises:
-            DataError: it cannot be read, or is not whole.
+            DataError: the file cannot be read, or its last line is cut off although `whole`.
         """
         path = self.path / name
         if not self.files.has(name):
@@ -324,10 +325,10 @@ class RunFolder:
 
 
 def check_continued(entries: Iterable[Any]) -> None:
-    """Check what a file says of where a run was resumed, and why not exactly.
+    """Check a file's entries about where a run was resumed, and why not exactly.
 
     Raises:
-        ValueError: an entry is something else.
+        ValueError: an entry has another form.
     """
     for entry in entries:
         if (
@@ -336,7 +337,9 @@ def check_continued(entries: Iterable[Any]) -> None:
             or type(entry["env_step"]) is not int
             or not _texts(entry["not_exact_because"])
         ):
-            raise ValueError(f"continued holds {shown(entry)}")
+            raise ValueError(
+                f"continued holds {shown(entry)}, must hold env_step and not_exact_because"
+            )
 
 
 def _texts(value: object) -> bool:
@@ -344,7 +347,7 @@ def _texts(value: object) -> bool:
 
 
 def holds_run(path: str | Path) -> bool:
-    """Whether there is a run."""
+    """Return whether a folder holds a run."""
     try:
         return (Path(path) / CONFIG).is_file()
     except (OSError, ValueError):
@@ -352,7 +355,7 @@ def holds_run(path: str | Path) -> bool:
 
 
 def read_evaluations(folder: RunFolder) -> list[tuple[int, float]]:
-    """(environment step, mean return) of each evaluation.
+    """Read the environment step and the mean return of each evaluation.
 
     Raises:
         DataError: the file is damaged.
@@ -364,16 +367,16 @@ def read_evaluations(folder: RunFolder) -> list[tuple[int, float]]:
 
 
 def _free_path(config: Config) -> Path:
-    """runs/METHOD_ENV_seedN, with a number appended if that exists.
+    """Return runs/METHOD_ENV_seedN, with a number appended if that path exists.
 
     Raises:
-        UsageError: the name cannot be a folder's.
+        UsageError: a folder cannot have that name.
     """
     name = run_name(config)
-    because = why_no_name(name)
+    because = why_invalid_name(name)
     if because:
         raise UsageError(
-            f"{name[:80]!r} cannot name a run's folder: {because}; name a folder with --run-dir"
+            f"{name[:80]!r} cannot name a run's folder: {because}; choose a folder with --run-dir"
         )
     runs = user_path("runs")
     path, count = runs / name, 1

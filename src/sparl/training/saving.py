@@ -1,4 +1,4 @@
-"""CheckpointSaver: saves the checkpoints of a run, and retries what could not be written."""
+"""Save the checkpoints of a run, and tolerate single failures."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
 from sparl.training.machine import made_with
-from sparl.training.memory import give_freed_memory_back
+from sparl.training.memory import return_freed_memory
 from sparl.training.record import Record
 from sparl.training.run_folder import RunFolder
 from sparl.training.tasks import module_of
 from sparl.training.tensors import Tree
 from sparl.user_modules import command_line
 
-_FAILURES = 3  # in a row that end the run
+_FAILURES = 3  # consecutive failures that end the run
 
 
 class CheckpointSaver:
     """Saves the checkpoints of a run. A failure is a warning; the third in a row ends the run.
 
     Args:
-        config: of the run.
-        folder: of the run.
-        record: of the run; a checkpoint holds its clocks and the lengths of its files.
-        console: where a failure is reported.
+        config: the configuration of the run.
+        folder: the folder of the run.
+        record: the record of the run; a checkpoint stores its clocks and the lengths of its files.
+        console: reports failures.
 
     Attributes:
-        checkpoints: those of the folder.
+        checkpoints: the checkpoints in the folder.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class CheckpointSaver:
         """Commit a checkpoint.
 
         Args:
-            env_step: its step.
-            updates: of the agent so far.
-            state: of everything but the replay.
-            replay: of the run.
-            last: no other attempt follows.
+            env_step: the environment step of the checkpoint.
+            updates: number of updates of the agent so far.
+            state: all state of the run except the replay.
+            replay: the replay of the run.
+            last: whether this is the last attempt.
 
         Raises:
-            ResourceError: it could not be written, this was the last attempt or the third failure
-                in a row, and training is not over.
+            ResourceError: the checkpoint could not be written although training is not over, and
+                this was the last attempt or the third consecutive failure.
         """
         try:
             self.checkpoints.save(env_step, state, replay, self._about())
@@ -68,7 +68,7 @@ class CheckpointSaver:
             self._failures = 0
             self._note_first(env_step, updates)
         finally:
-            give_freed_memory_back()
+            return_freed_memory()
 
     def _about(self) -> Tree:
         return {
@@ -90,7 +90,7 @@ class CheckpointSaver:
             self._console.warn(f"{error}; training continues, and it is tried again")
 
     def _note_first(self, env_step: int, updates: int) -> None:
-        """Have run.json say that there was a checkpoint."""
+        """Record in run.json that there was a checkpoint."""
         if not self._record.had_checkpoint:
             self._record.had_checkpoint = True
             with suppress(ResourceError):

@@ -1,4 +1,4 @@
-"""Starting a run, and resuming one."""
+"""Start or resume a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def train(config: Config, *, quiet: bool = False) -> Run:
     """Train in a new run folder; with resume "auto", resume the run that run_dir holds.
 
     Raises:
-        SparlError: a subclass for each kind of trouble.
+        SparlError: the run cannot be trained; the subclass names the kind of error.
     """
     check(config)
     if config.resume == "auto" and config.run_dir is not None:
@@ -34,7 +34,7 @@ def train(config: Config, *, quiet: bool = False) -> Run:
             return resume(path, wanted=config, quiet=quiet)
         try:
             training = Training(config, quiet=quiet)
-        except RunExists:  # another process has begun it, and ended, in the meantime
+        except RunExists:  # another process started the run, and ended, since the check above
             if not holds_run(path):
                 raise
             return resume(path, wanted=config, quiet=quiet)
@@ -45,21 +45,21 @@ def train(config: Config, *, quiet: bool = False) -> Run:
 def resume(
     path: str | Path, *, wanted: Config | None = None, quiet: bool = False, **changes: Any
 ) -> Run:
-    """Resume a run from its last checkpoint to its end; a finished one is left as it is.
+    """Resume a run from its last checkpoint; leave a finished run unchanged.
 
     Args:
         path: the run's folder.
-        wanted: the configuration that it must be of, and where to stop; None: its own.
+        wanted: the configuration that the run must have, and its new end; None keeps its own.
         quiet: print nothing.
-        changes: fields of its configuration, from CHANGEABLE, that are to be others from now on;
-            and steps, to train longer.
+        changes: new values of the configuration's fields in CHANGEABLE, and of steps, to train
+            longer.
 
     Raises:
-        UsageError: it is a run of another configuration, a change would alter its results, or it
+        UsageError: the run has another configuration, a change would alter its results, or it
             cannot be trained longer.
-        RunInUse: another process works on it.
-        DataError: no run, or no checkpoint that can be used.
-        SparlError: what can go wrong while training.
+        RunInUse: another process has locked the run's folder.
+        DataError: there is no run, or no checkpoint can be used.
+        SparlError: training failed.
     """
     changeable = CHANGEABLE | {"steps"}
     if not changes.keys() <= changeable:
@@ -81,10 +81,10 @@ def resume(
 def _configuration(
     folder: RunFolder, before: Config, wanted: Config | None, changes: dict[str, Any]
 ) -> Config:
-    """Return the configuration from now on of a run that is resumed; see `resume`.
+    """Return the configuration of a run after it is resumed; see `resume`.
 
     Raises:
-        UsageError: it would be another run, or it cannot be trained longer.
+        UsageError: its results would differ, or the run cannot be trained longer.
     """
     if changes.get("steps", before.steps) != before.steps:
         _check_longer(folder, before, changes["steps"])
@@ -102,7 +102,7 @@ def _configuration(
 
 
 def _resume(folder: RunFolder, config: Config, before: Config, *, quiet: bool) -> Run:
-    """Resume a run whose configuration was `before`; it is written if that has changed."""
+    """Resume a run whose configuration was `before`; write the configuration if it changed."""
     with environment_importable(folder, "resume"):
         training = Training(config, quiet=quiet, folder=folder)
     with closing(training):
@@ -117,24 +117,24 @@ def _resume(folder: RunFolder, config: Config, before: Config, *, quiet: bool) -
         return training.run()
 
 
-def _check_longer(folder: RunFolder, there: Config, steps: int) -> None:
-    """Raise UsageError unless a run of so many steps would have begun like this one."""
-    if steps < there.steps:
+def _check_longer(folder: RunFolder, before: Config, steps: int) -> None:
+    """Raise UsageError unless a run of `steps` steps would have begun exactly like this one."""
+    if steps < before.steps:
         raise UsageError(
-            f"{folder.path} is a run of {there.steps:,} steps, --steps is {steps:,}; to stop "
+            f"{folder.path} is a run of {before.steps:,} steps, --steps is {steps:,}; to stop "
             "earlier: --stop-at"
         )
-    because = _not_longer_because(folder, there)
+    because = _not_longer_because(folder, before)
     if because:
         raise UsageError(f"{folder.path} cannot be trained longer: {because}")
 
 
-def _not_longer_because(folder: RunFolder, there: Config) -> str:
-    """Why a run cannot be trained longer, and what to do, in words; "" if it can."""
-    because = why_not_longer(there)
+def _not_longer_because(folder: RunFolder, config: Config) -> str:
+    """Explain why a run cannot be trained longer, and the remedy; "" if it can."""
+    because = why_not_longer(config)
     if because:
         return (
-            f"{because}; plan for it with sparl train --steps N --stop-at {there.steps}, which "
+            f"{because}; plan for it with sparl train --steps N --stop-at {config.steps}, which "
             "stops early in a run of N steps"
         )
     if folder.run().get("state") == "finished" and not Checkpoints(folder.files).newest_first():
@@ -143,13 +143,13 @@ def _not_longer_because(folder: RunFolder, there: Config) -> str:
 
 
 def _already(folder: RunFolder, config: Config) -> str:
-    """Why nothing is left to do, in words; "" if something is."""
+    """Explain why the run needs no further training; "" if it does."""
     checkpoints = Checkpoints(folder.files)
     about, found = folder.run(), checkpoints.newest_first()
     if about.get("state") == "finished" and about["env_step"] >= config.end:
         if about["env_step"] == config.steps:
             if not folder.config().keep_checkpoint:
-                checkpoints.remove_all()  # it was killed in the middle of that
+                checkpoints.remove_all()  # a process was killed while it deleted them
             because = _not_longer_because(folder, config)
             longer = (
                 f"cannot be trained longer: {because}"
@@ -167,5 +167,5 @@ def _already(folder: RunFolder, config: Config) -> str:
 
 
 def _resume_command(folder: RunFolder, options: str) -> str:
-    """The command line that resumes a run."""
+    """Return the command line that resumes a run."""
     return command_line(folder.environment_module(), "resume", folder.path, options)

@@ -1,4 +1,4 @@
-"""Tasks: Gymnasium environments by id, those of the papers included."""
+"""Make Gymnasium environments by their ids, including those of the papers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CONTACT_FORCES = 84
 
 
 class ZeroContactForces(gymnasium.ObservationWrapper[NDArray[Any], NDArray[Any], NDArray[Any]]):
-    """The observation of Ant-v3 or Humanoid-v3 with contact forces of zero."""
+    """Sets the contact forces in observations of Ant-v3 or Humanoid-v3 to zero."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], *, append: bool) -> None:
         super().__init__(env)
@@ -40,7 +40,7 @@ class ZeroContactForces(gymnasium.ObservationWrapper[NDArray[Any], NDArray[Any],
         self.observation_space = Box(-np.inf, np.inf, (n_obs,), np.float64)
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
-        """The same with 84 zeros at its end."""
+        """Return the observation with 84 zeros as its last entries."""
         if self._append:
             return np.concatenate([observation, np.zeros(_CONTACT_FORCES)])
         observation[-_CONTACT_FORCES:] = 0.0
@@ -50,14 +50,14 @@ class ZeroContactForces(gymnasium.ObservationWrapper[NDArray[Any], NDArray[Any],
 def make_task(
     env_id: str, max_episode_steps: int | None, contact_forces: str, render_mode: str | None
 ) -> gymnasium.Env[Any, Any]:
-    """The Gymnasium environment of an id, -v3 ids included.
+    """Make the Gymnasium environment of an id; -v3 ids are supported.
 
     Of an id MODULE:ID the module must have been imported: the id may come from a file.
 
     Raises:
         UnknownEnvironment: the id is not known, or its module is not imported.
-        UsageError: what it needs is not installed.
-        EnvironmentFault: the environment cannot be made.
+        UsageError: a package that the environment needs is not installed.
+        EnvironmentFault: the environment cannot be constructed.
     """
     module = named_module(env_id)
     if module and not is_imported(module):
@@ -98,13 +98,13 @@ def make_task(
 
 
 def _import_mujoco() -> Any:
-    """MuJoCo, whatever MUJOCO_GL says.
+    """Import MuJoCo, even if MUJOCO_GL is set to an invalid value.
 
-    MuJoCo cannot be imported while MUJOCO_GL names a way to draw that it does not know or that is
-    not installed. Whatever then draws will fail; what draws nothing need not.
+    MuJoCo cannot be imported while MUJOCO_GL names a renderer that is unknown or not installed.
+    With rendering disabled instead, only code that renders fails.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: MuJoCo is not installed.
     """
     wanted = os.environ.get("MUJOCO_GL")
     try:
@@ -121,7 +121,7 @@ def _import_mujoco() -> Any:
 
 
 def module_of(env_id: str) -> str:
-    """The module that must be imported before Gymnasium knows an id; "" for Gymnasium's own ids.
+    """Return the module that registers an id; "" for the ids that Gymnasium itself registers.
 
     It is taken from the id itself (MODULE:ID), or is the one where the environment's class or
     function is defined: "__main__" for a script.
@@ -139,7 +139,7 @@ def module_of(env_id: str) -> str:
 
 @contextmanager
 def _model_warnings_ignored() -> Iterator[None]:
-    """MuJoCo's remarks on the tasks' own model files, which no user can heed."""
+    """Suppress MuJoCo's remarks on the tasks' own model files, which no user can act on."""
     try:
         mujoco = _import_mujoco()
     except ImportError:
@@ -154,7 +154,7 @@ def _model_warnings_ignored() -> Iterator[None]:
 
 
 def _unknown(env_id: str, error: Exception) -> tuple[str, str]:
-    """Say why Gymnasium does not know an id, and what to do."""
+    """Return why Gymnasium does not know an id, and the remedy."""
     known = [*gymnasium.registry, *_V3]
     lower = {name.lower(): name for name in known}
     near = [lower[n] for n in difflib.get_close_matches(env_id.lower(), lower, cutoff=0.7)]
@@ -171,7 +171,7 @@ def _unknown(env_id: str, error: Exception) -> tuple[str, str]:
 
 
 def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> list[str]:
-    """What differs from the environment that the papers call by this id.
+    """Return the differences from the environment that the papers call by this id.
 
     Args:
         env_id: Gymnasium's.

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written while a run goes on; without TensorFlow or PyTorch."""
+"""Write TensorBoard event files during a run, without TensorFlow or PyTorch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparl.training.forked_children import close_in_children
 
 
 def require_tensorboard() -> None:
-    """Say early what is missing.
+    """Check that TensorBoard is installed, before a run starts.
 
     Raises:
         UsageError: TensorBoard is not installed.
@@ -47,7 +47,7 @@ class EventFile:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        if not self._begun:  # what an earlier file has from this step on is void
+        if not self._begun:  # tells readers to discard an earlier file's values from this step on
             begin = SessionLog(status=SessionLog.START)
             self._add(Event(wall_time=time.time(), step=env_step, session_log=begin))
             self._begun = True

@@ -1,4 +1,4 @@
-"""Arrays in safetensors files: the one writer and the one reader of agents and checkpoints.
+"""Read and write arrays as safetensors; all agents and checkpoints use this module.
 
 What is read is compared with what is expected, name by name, before an array is made of it.
 """
@@ -31,12 +31,12 @@ ANY_NAME = "*"  # the one name in a dict of an expected state that may have any 
 
 @dataclass(frozen=True)
 class Expected:
-    """What an array must be.
+    """The dtype and shape that an array must have.
 
     Attributes:
-        dtype: exactly.
-        shape: exactly, but for the first axis where `most` is given.
-        most: the first axis may have any length up to this one.
+        dtype: the exact dtype.
+        shape: the exact shape, except the length of the first axis if `most` is given.
+        most: the maximum length of the first axis; None requires the length in `shape`.
     """
 
     dtype: np.dtype[Any]
@@ -45,7 +45,7 @@ class Expected:
 
     @classmethod
     def like(cls, array: NDArray[Any], most: int | None = None) -> Expected:
-        """Another array's dtype and shape."""
+        """Expect the dtype and shape of another array."""
         return cls(array.dtype, array.shape, most)
 
     @property
@@ -55,7 +55,7 @@ class Expected:
         return self.dtype.itemsize * prod(shape)
 
     def fits(self, dtype: object, shape: object) -> bool:
-        """Whether a header's words for dtype and shape are as expected."""
+        """Return whether a header's dtype and shape are as expected."""
         if not isinstance(dtype, str) or _NAMES.get(dtype) != self.dtype.type:
             return False
         if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
@@ -68,21 +68,21 @@ class Expected:
 
 
 def largest(expected: Mapping[str, Expected]) -> int:
-    """Bytes of the largest file that can hold what is expected."""
+    """Return the maximum size of a file that holds the expected arrays [bytes]."""
     return _HEADER_BYTES + 8 + sum(each.bytes for each in expected.values())
 
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """The bytes of a safetensors file."""
+    """Serialize arrays to the bytes of a safetensors file."""
     data: bytes = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
     return data
 
 
 def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arrays:
-    """The arrays of a safetensors file, if they are exactly those expected.
+    """Return the arrays of a safetensors file, which must be exactly those expected.
 
     Raises:
-        DataError: with the first thing that is not as expected.
+        DataError: the file is damaged or differs from `expected`.
     """
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(_HEADER_BYTES, len(data) - 8):
@@ -117,10 +117,10 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
 
 
 def read_verified(folder: Folder, name: str, about: Any, most: int) -> bytes:
-    """A file's bytes, if its size and digest are as the manifest says.
+    """Read a file whose size and digest must be those in the manifest.
 
     Raises:
-        DataError: they are not, or it would be larger than what it should hold.
+        DataError: the size or digest differs, or the size is larger than `most`.
     """
     path, size = folder.path / name, about["bytes"]
     if type(size) is not int or not 0 <= size <= most:
@@ -134,12 +134,12 @@ def read_verified(folder: Folder, name: str, about: Any, most: int) -> bytes:
 
 
 def digest(data: bytes) -> str:
-    """SHA-256, hexadecimal."""
+    """Return the SHA-256 of data in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def split(state: Tree, prefix: str = "") -> tuple[Arrays, Tree]:
-    """A nested state as its arrays by path ("a/b/c"), and the rest of the tree."""
+    """Split a nested state into its arrays by path ("a/b/c") and the rest of the tree."""
     arrays: Arrays = {}
     rest: Tree = {}
     for name, value in state.items():
@@ -154,7 +154,7 @@ def split(state: Tree, prefix: str = "") -> tuple[Arrays, Tree]:
 
 
 def join(arrays: Mapping[str, NDArray[Any]], rest: Tree) -> Tree:
-    """The inverse of split; `rest` is changed and returned."""
+    """Invert split; `rest` is modified and returned."""
     for path, array in arrays.items():
         *folders, name = path.split("/")
         tree = rest

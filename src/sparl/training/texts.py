@@ -1,4 +1,4 @@
-"""Strings in files: data from anybody, which later is printed or written elsewhere."""
+"""Check strings in files: the data is not trusted, and is later printed or written elsewhere."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sparl.wording import has_control_characters
 
 
 def parse_json(data: bytes, path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file that was read.
+    """Parse the content of a JSON file, which must be an object.
 
     Raises:
-        DataError: not a JSON object, or a string in it holds control characters.
+        DataError: it is not a JSON object, or a string in it holds control characters.
     """
     try:
         content = json.loads(data)

@@ -1,4 +1,4 @@
-"""TOML files: of configurations, and of studies."""
+"""Read and write TOML files: configurations and studies."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sparl.training.durable import user_path
 from sparl.training.texts import check_texts
 from sparl.wording import shown
 
-TOML_BYTES = 1 << 19  # of a file that is read, at most
-_PARTS = 16  # of a dotted key, at most
+TOML_BYTES = 1 << 19  # maximum size of a file that is read
+_PARTS = 16  # maximum number of parts of a dotted key
 # Strings and comments, also unterminated ones; what remains of a file holds its keys.
 _STRINGS = re.compile(
     r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5})?|\'\'\'(?:[^']|'(?!\'\'))*+(?:'{3,5})?'''
@@ -30,53 +30,53 @@ _OTHER_FORMS = (".yaml", ".yml", ".json")
 
 
 def toml_bytes(content: Mapping[str, Any]) -> bytes:
-    """The content as a TOML file; bytes of a path that are not UTF-8 stay as they are."""
+    """Serialize content as TOML; bytes of a path that are not UTF-8 are preserved."""
     return tomli_w.dumps(content).encode("utf-8", "surrogateescape")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The fields of a configuration file that a user names; arrays become tuples.
+    """Read the fields of a configuration file that a user names; arrays become tuples.
 
     Raises:
-        UsageError: missing, not TOML, unknown fields or wrong types, or a field that only the
-            command line may set.
+        UsageError: the file is missing or not TOML, or has an unknown field, a value of a wrong
+            type, or a field that only the command line may set.
     """
     found = fields_of(load_toml(path, "configuration"), path)
     for name in COMMAND_LINE_ONLY:
         if name in found:
             raise UsageError(
-                f"configuration file {path}: {name} cannot be set in a file, which may be from "
-                "somebody else: only the command line says which folder is written and what is "
-                f"replaced there (--{name.replace('_', '-')})"
+                f"configuration file {path}: {name} cannot be set in a file, because a file from "
+                "other people could then choose the folder that is written or replaced; use "
+                f"--{name.replace('_', '-')} on the command line"
             )
     return found
 
 
 def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A configuration's fields, from a TOML file's content; arrays become tuples.
+    """Return a configuration's fields from the content of a TOML file; arrays become tuples.
 
     Raises:
-        UsageError: unknown fields or wrong types.
+        UsageError: a field is unknown, or a value has a wrong type.
     """
     unset = content.pop("unset", [])
     fields = typed_fields(content, str(path))
     optional = {name for name in FIELDS if getattr(Config, name) is None}
     if not isinstance(unset, list) or not all(isinstance(u, str) and u in optional for u in unset):
         raise UsageError(
-            f"{path}: unset is {shown(unset)}, must be names of fields that can be unset"
+            f"{path}: unset is {shown(unset)}, must be a list of names of optional fields"
         )
     return {**fields, **dict.fromkeys(unset)}
 
 
 def load_toml(path: Path, kind: str) -> dict[str, Any]:
-    """The content of a TOML file that a user names; a pipe will do.
+    """Read a TOML file that a user names; a named pipe is accepted.
 
     Args:
         path: the file.
-        kind: what it is, for the user.
+        kind: what errors call the file: "configuration" or "study".
 
     Raises:
-        UsageError: missing, empty, too large or not TOML.
+        UsageError: the file is missing, empty, too large or not TOML.
     """
     try:
         with user_path(path).open("rb") as file:
@@ -94,10 +94,10 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
 
 
 def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
-    """The content of a TOML file that was read.
+    """Parse the content of a TOML file.
 
     Raises:
-        UsageError: empty, too large or not TOML.
+        UsageError: the file is empty, too large or not TOML.
     """
     try:
         if len(data) > TOML_BYTES:
@@ -119,10 +119,10 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
 
 
 def _check_dotted_keys(text: str) -> None:
-    """Reject keys of many parts, a.b.c...: tomllib takes time and memory by their square.
+    """Reject long dotted keys (a.b.c...): tomllib's time and memory are quadratic in their length.
 
     Raises:
-        ValueError: with the line.
+        ValueError: there is one; the message gives its line.
     """
     keys = _STRINGS.sub(lambda found: "s" + "\n" * found[0].count("\n"), text)
     long = _LONG_KEY.search(keys)

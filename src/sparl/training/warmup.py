@@ -1,4 +1,4 @@
-"""Warmup: the actions of a run's first steps, before the agent learns."""
+"""Choose the actions of a run's first steps, before the agent learns."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Warmup:
         self._policy = agent.policy
 
     def act(self, observation: Array) -> Array:
-        """Return the action to take in a state: float32 [n_act] in [-1, 1] for [n_obs]."""
+        """Return the action for an observation [n_obs]: float32 [n_act], in [-1, 1]."""
         if self._policy is not None:
             action: Array = self._policy(observation[np.newaxis])[0]
             return action
         return self._rng.uniform(-1, 1, self._environment.n_act).astype(np.float32)
 
     def state(self) -> State:
-        """The state of the random stream."""
+        """Return the state of the random stream."""
         return generator_state(self._rng)
 
     def restore(self, state: State) -> None:

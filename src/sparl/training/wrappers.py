@@ -1,4 +1,4 @@
-"""Wrappers around an environment: which are memoryless, and which remember earlier episodes.
+"""Distinguish memoryless wrappers of environments from those that remember earlier episodes.
 
 Training and evaluation use separate copies of an environment. What a wrapper remembers of earlier
 episodes, such as running statistics, differs between the copies: a policy would be evaluated and
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sparl.training.environment import Environment
 
 COMPARED_STEPS = 10
-STEPS_BETWEEN = 1_000  # at most, of the episode in between, which should come to its end
+STEPS_BETWEEN = 1_000  # maximum length of the episode in between, which should normally end
 
 # By exact type: a subclass may add a state.
 _MEMORYLESS = (
@@ -42,14 +42,14 @@ AnyWrapper = gymnasium.Wrapper[Any, Any, Any, Any]
 
 
 def wrappers_of(env: gymnasium.Env[Any, Any]) -> Iterator[AnyWrapper]:
-    """The wrappers of an environment, from the outermost to the innermost."""
+    """Iterate over the wrappers of an environment, from the outermost to the innermost."""
     while isinstance(env, gymnasium.Wrapper):
         yield env
         env = env.env
 
 
 def is_memoryless(wrapper: AnyWrapper) -> bool:
-    """Whether a wrapper is known to have no state."""
+    """Return whether a wrapper is known to have no state."""
     return type(wrapper) in _MEMORYLESS
 
 
@@ -57,7 +57,7 @@ def reject_running_statistics(env_id: str, env: gymnasium.Env[Any, Any]) -> None
     """Reject Gymnasium's wrappers that normalise by statistics over all episodes so far.
 
     Raises:
-        UsageError: there is one.
+        UsageError: the environment has such a wrapper.
     """
     for wrapper in wrappers_of(env):
         if isinstance(wrapper, _RUNNING_STATISTICS) and wrapper.update_running_mean:
@@ -75,7 +75,7 @@ def reject_lasting_state(make: Callable[[], Environment]) -> None:
         make: makes a copy of the environment.
 
     Raises:
-        UsageError: there is such a wrapper.
+        UsageError: the environment has such a wrapper.
     """
     with closing(make()) as environment:
         suspects = [
@@ -95,7 +95,7 @@ def reject_lasting_state(make: Callable[[], Environment]) -> None:
             with closing(make()) as fresh:
                 if _Player(fresh).play(seed=0, steps=COMPARED_STEPS) != first:
                     return
-        except EnvironmentFault:  # training will meet and report it
+        except EnvironmentFault:  # training will meet the same fault and report it
             return
         raise _rejection(environment.env_id, suspects)
 
@@ -123,7 +123,7 @@ class _Player:
         bare.step = self._recorded(bare.step, slice(4))
 
     def play(self, seed: int, steps: int) -> list[tuple[bool, Any]]:
-        """The events of an episode, or of its first steps."""
+        """Play the first `steps` steps of an episode and return their events."""
         self._events = []
         rng = np.random.default_rng(seed)
         self._events.append((False, _frozen(self._environment.reset(seed=seed))))
@@ -136,7 +136,7 @@ class _Player:
         return self._events
 
     def _recorded(self, call: Callable[..., Any], compared: slice) -> Callable[..., Any]:
-        """The call, with events for its arguments and this part of what it returns."""
+        """Wrap a call so that its arguments and the slice `compared` of its result are recorded."""
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             self._events.append((False, _frozen([*args, kwargs])))
@@ -148,7 +148,7 @@ class _Player:
 
 
 def _frozen(value: Any) -> Any:
-    """A copy of a value that can be compared, bit for bit."""
+    """Return a copy of a value that compares equal only to bit-identical values."""
     if isinstance(value, dict):
         return {key: _frozen(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -158,7 +158,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _wrappers_differ(first: list[tuple[bool, Any]], again: list[tuple[bool, Any]]) -> bool:
-    """Whether two records differ, and the first difference is not the environment's own."""
+    """Return whether two records differ, and the environment did not cause the first difference."""
     for before, now in zip_longest(first, again):
         if before != now:
             return not (before and now and before[0] and now[0])
