@@ -3,8 +3,6 @@
 #include "thread_pool.h"
 #include <cstddef>
 #include <cstdint>
-#include <optional>
-#include <vector>
 
 namespace sparl {
 
@@ -40,33 +38,9 @@ struct WindowArrays {
                                // reached a terminal state and where there is no step; or null
 };
 
-// Gathers the windows that start ages[i] transitions after the oldest, concurrently with its caller
-// until finish(). What it points to must stay.
-class Windows {
- public:
-  // Only the first `known` transitions are there already: what reaches further waits for finish().
-  // Throws std::invalid_argument if the ring contradicts itself or an age is beyond it.
-  Windows(ThreadPool&, const RingView&, size_t known, size_t count, const int64_t* ages,
-          const WindowArrays&);
-  bool complete() const { return late_.empty(); } // what is there is all that is needed
-  void wait(); // until the pending work is done: the ring may change then
-  // All transitions are there, and where their states are kept may have changed.
-  void finish(size_t states_count, const int64_t* states_of, const float* states);
-  Windows(const Windows&) = delete;
-  size_t n_obs() const { return ring_.n_obs; }
-
- private:
-  const unsigned char* row(size_t age) const;
-  void ask_for(size_t age) const;
-  const void* reached(size_t age) const;
-  void window(size_t i) const;
-
-  RingView ring_;
-  size_t oldest_; // its row
-  const int64_t* ages_;
-  WindowArrays to_;
-  std::vector<uint32_t> late_;
-  std::optional<PendingWork> early_;
-};
+// Gathers the windows that start ages[i] transitions after the oldest. Throws std::invalid_argument
+// if the ring contradicts itself or an age is beyond it.
+void gather_windows(ThreadPool&, const RingView&, size_t count, const int64_t* ages,
+                    const WindowArrays& to);
 
 } // namespace sparl

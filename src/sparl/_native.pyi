@@ -187,26 +187,13 @@ def integers(bit_generator: object, below: int, count: int) -> numpy.typing.NDAr
     int64 [count] in [0, below): what NumPy's Generator over this bit generator would give.
     """
 
-class Windows:
+def gather_windows(rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: int, first: int, size: int, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32], ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], to: tuple[numpy.typing.NDArray[numpy.float32], ...], pool: Pool | None = None) -> None:
     """
-    n-step windows over a replay ring, gathered while the caller does something else.
+    Gather n-step windows of a replay ring.
+
+    rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,
+    whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.
+    to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state
+    reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their
+    discounts [B, n].
     """
-
-    def __init__(self, rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: int, first: int, size: int, known: int, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32], ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], to: tuple[numpy.typing.NDArray[numpy.float32], ...], pool: Pool | None = None) -> None:
-        """
-        rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,
-        whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.
-        to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state
-        reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their
-        discounts [B, n]. The first `known` transitions are there, the rest at finish.
-        """
-
-    @property
-    def complete(self) -> bool:
-        """Whether no window reaches what is not there before finish."""
-
-    def wait(self) -> None:
-        """Return when the ring may change."""
-
-    def finish(self, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32]) -> None:
-        """Do what is left, with all transitions in the ring."""

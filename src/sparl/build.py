@@ -25,6 +25,7 @@ from sparl.networks.initialize import (
 from sparl.networks.layout import Layout, Place
 from sparl.networks.network import Network, Pool
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
+from sparl.old_names import TOPOLOGY_STREAM
 from sparl.random_streams import stream
 from sparl.sparse.pattern import Pattern
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform, random_pattern
@@ -86,7 +87,7 @@ def _learner(config: Config, name: str, size: NetworkSize, pool: Pool | None) ->
         Adam(network.layout, config.learning_rate, config.weight_decay, config.grown_moments),
         TopologyMethod.named(config.drop, config.grow, config.density_schedule),
         schedule(config, name),
-        stream(config.seed, f"{name} evolution"),  # its name decides the numbers
+        stream(config.seed, f"{name} {TOPOLOGY_STREAM}"),
         skips_step=config.rewire_skips_step,
         update_period=size.role.update_period,
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparl.archive.finished_run import FinishedRun
 from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
@@ -18,15 +17,15 @@ from sparl.errors import DataError
 from sparl.identity import results_version
 from sparl.labels import contradictions, fields_text
 from sparl.methods import AGENT_PRESETS, preset
-from sparl.studies.plan import PLAN, read_plan, read_study
+from sparl.studies.study import PLAN, read_plan, read_study
 from sparl.training.record import how_it_was_resumed
 from sparl.training.run_folder import (
     CONFIG,
     RUN,
 )
 from sparl.training.tasks import notes_of
+from sparl.types import Float64Array
 
-Array = NDArray[np.float64]
 # What may differ between runs that are averaged.
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
 # What a label need not say: the method and environment stand beside it, lengths where they differ.
@@ -58,7 +57,7 @@ class Group:
         return self.config.env
 
     @cached_property
-    def env_steps(self) -> Array:
+    def env_steps(self) -> Float64Array:
         """Of the evaluations that all runs have [environment steps]."""
         return self.runs[0].env_steps[: min(run.env_steps.size for run in self.runs)]
 
@@ -67,7 +66,7 @@ class Group:
         """Whether all runs recorded their CPU time."""
         return all(run.cpu_seconds is not None for run in self.runs)
 
-    def stacked(self, name: str) -> Array:
+    def stacked(self, name: str) -> Float64Array:
         """returns, updates, seconds or cpu_seconds of all runs, float [runs, K]."""
         return np.stack([getattr(run, name)[: self.env_steps.size] for run in self.runs])
 
@@ -282,10 +281,6 @@ def _common(settings: Iterable[Config]) -> dict[str, set[str]]:
         }
         for env, configs in of.items()
     }
-
-
-def _settings(config: Config) -> set[str]:
-    return set(differences(config)) - set(contradictions(config))
 
 
 def label(config: Config, unsaid: Container[str] = (), version: int | None = None) -> str:

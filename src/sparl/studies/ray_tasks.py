@@ -21,8 +21,8 @@ from typing import Any
 
 from sparl.errors import UsageError
 from sparl.studies.execute import start
-from sparl.studies.plan import Unit
 from sparl.studies.progress import progress
+from sparl.studies.study import Unit
 from sparl.studies.unit import IN_USE, record_end, record_loss
 from sparl.training.interrupt import stop_on_signal
 from sparl.user_modules import imported_modules

@@ -20,7 +20,7 @@ from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, SparlError, UsageError
 from sparl.training.action_scale import ActionScale, rounded_within
 from sparl.training.environment_state import (
-    State,
+    EnvironmentState,
     can_be_resumed,
     from_text,
     has_own_state,
@@ -231,7 +231,7 @@ class Environment:
             f"{self._episodes} after reset(seed={self._seed}){taken}"
         )
 
-    def state(self) -> State | None:
+    def state(self) -> EnvironmentState | None:
         """Everything the next steps depend on, or None where the environment cannot tell.
 
         The random stream and the counters, and, of Gymnasium's MuJoCo tasks, the simulator's
@@ -245,7 +245,9 @@ class Environment:
         if not wrappers_have_no_state(self.gym) or not isinstance(bare.np_random, Generator):
             return None
         steps = self._episode_steps
-        state: State = {"elapsed": steps}  # the same under the name that earlier versions read
+        state: EnvironmentState = {
+            "elapsed": steps
+        }  # the same under the name that earlier versions read
         state |= {"episode_steps": steps, "episodes": self._episodes, "seed": self._seed}
         state["np_random"] = bare.np_random.bit_generator.state
         if is_mujoco(bare):
@@ -255,7 +257,7 @@ class Environment:
                 return state | {"own": to_text(bare.get_state())}
         return None
 
-    def restore(self, state: State | None) -> bool:
+    def restore(self, state: EnvironmentState | None) -> bool:
         """Continue from a state, in an environment that was reset once.
 
         Returns:

@@ -1,7 +1,6 @@
 """The oracle: every kernel in a few lines of NumPy, in the precision of its inputs.
 
-Weights are here a dense [n_out, n_in] matrix with zeros where there is no connection. Nothing
-in training imports this module.
+Weights are here a dense [n_out, n_in] matrix with zeros where there is no connection.
 """
 
 from __future__ import annotations
