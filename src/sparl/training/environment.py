@@ -246,9 +246,9 @@ class Environment:
             return None
         steps = self._episode_steps
         state: EnvironmentState = {
-            "elapsed": steps
-        }  # the same under the name that earlier versions read
-        state |= {"episode_steps": steps, "episodes": self._episodes, "seed": self._seed}
+            "elapsed": steps,  # the same under the name that earlier versions read
+            "episode_steps": steps, "episodes": self._episodes, "seed": self._seed,
+        }  # fmt: skip
         state["np_random"] = bare.np_random.bit_generator.state
         if is_mujoco(bare):
             return state | mujoco_state(bare)
