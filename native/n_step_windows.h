@@ -24,7 +24,7 @@ struct RingView {
 };
 
 // Where windows of at most n steps go; one ends early, after m steps, at an episode's end or the
-// newest row. Paths have n places; m steps stand in the last ones, the first state n - m times
+// newest row. Paths have n places; m steps fill the last ones, the first state n - m times
 // before them.
 struct WindowArrays {
   uint32_t n;

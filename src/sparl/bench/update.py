@@ -46,7 +46,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 def _updates(training: Training, number: int) -> dict[str, float]:
     """Return the seconds of each part, and of all, in so many updates under the profiler."""
-    # It is told of calls of Python's functions alone: few in an update, so it costs little time.
+    # Without builtins it counts calls of Python functions only. An update has few of them.
     profiler = cProfile.Profile(builtins=False)
     start = time.perf_counter()
     with profiler:
@@ -67,11 +67,11 @@ def split(
     """Return the microseconds of each part of an update, topology updates in proportion.
 
     Args:
-        env: the environment whose shapes the networks have.
-        threads: of the engine; with several, what goes on later counts where it is waited for.
-        fields: of the configuration, the method included.
-        updates: in one repetition.
-        repetitions: of which the median is taken.
+        env: environment that determines the shapes of the networks.
+        threads: of the engine; with several, pending work counts in the part that finishes it.
+        fields: fields of the configuration, including the method.
+        updates: number of updates in a repetition.
+        repetitions: number of repetitions; each result is their median.
     """
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -104,7 +104,7 @@ def _connected_ray(address: str, processes: int) -> Any:
     options: dict[str, Any] = local if address == LOCAL else {}
     try:
         # Ray's workers import modules from the working directory of this call first, but a study's
-        # folder is untrusted. Each run is told its working directory.
+        # folder is untrusted. Each run receives its working directory.
         with contextlib.chdir("/"):
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:

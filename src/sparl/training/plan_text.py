@@ -1,4 +1,4 @@
-"""What a run will do, in words, before it does it."""
+"""Describe the schedules and sizes of a run before it starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparl.wording import counted
 
 
 def plan_text(config: Config, nets: Architecture) -> list[str]:
-    """What the schedules will do, in words."""
+    """Describe what the schedules do, and when, one line each."""
     warmup, end, per_step = config.warmup_env_steps, config.end, config.updates_per_env_step
     until = f"until step {end:,} of a horizon of {config.horizon:,}"
     if warmup >= end:
@@ -53,5 +53,5 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
 
 
 def connections_text(nets: Architecture) -> str:
-    """How many connections of how many the networks have, targets not counted."""
+    """Describe how many connections the networks have, without targets."""
     return f"{nets.connections:,} of {nets.densified().connections:,} connections"
