@@ -11,7 +11,7 @@ import numpy as np
 from sparl.agents import roles_of
 from sparl.architecture import architecture
 from sparl.archive.records import (
-    Row,
+    NumberRow,
     check_about,
     check_degrees,
     check_steps,
@@ -68,8 +68,8 @@ class FinishedRun:
     seconds: Float64Array
     cpu_seconds: Float64Array | None
     returns: Float64Array
-    metrics: list[Row]
-    topology: dict[str, list[Row]]
+    metrics: list[NumberRow]
+    topology: dict[str, list[NumberRow]]
     degrees: dict[str, Any]
 
     @classmethod

@@ -22,7 +22,7 @@ from sparl.old_names import TOPOLOGY_STATE, current
 from sparl.random_streams import restore_generator, stream
 from sparl.sparse.pattern import Pattern
 from sparl.topology.schedule import Schedule
-from sparl.torch.layers import MaskedLinear, Modules, Row, connections, survey
+from sparl.torch.layers import MaskedLinear, Modules, SurveyRow, connections, survey
 from sparl.torch.targets import TargetRule, TrackedTarget, track
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SavedTopology:
 class Attachment:
     """The layers, the number of connections of each, and the target's layers."""
 
-    rows: list[Row]
+    rows: list[SurveyRow]
     layers: list[MaskedLinear]
     counts: dict[str, int]
     targets: list[TrackedTarget]
