@@ -419,7 +419,7 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
          ["learning_rate is inf, must be in [0, 1000] (step size)", "batch_size is -1",
           "threads is 0, must be in [1, 1024] (threads)"]),
         ("--drop largest", ["'nearest_zero_of_each_sign', 'smallest'"]),
-        ("--hidden", ["hidden is (), must be 1 to 100 widths"]),
+        ("--hidden", ["--hidden needs a value"]),
         ("--run-dir", ["--run-dir needs a value"]),
     ],
 )  # fmt: skip

@@ -588,8 +588,8 @@ def test_archive_refuses(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     to, run = str(tmp_path / "results"), str(runs / "ds-1")
     knows = str(write_run(tmp_path / "knows", "TD3", ENV, rising(1.0), commit="abcdef1"))
     for code, words, text in (
-        (2, [run], "name it: --commit SHA"),
-        (2, [run, "--commit", "latest"], "name it: --commit SHA"),
+        (2, [run], "name it with --commit SHA"),
+        (2, [run, "--commit", "latest"], "name it with --commit SHA"),
         (2, [knows, "--commit", "1234567"], "made from commit abcdef1"),
         (3, [str(runs / "ds-3"), "--commit", "1234567"], "stopped by SIGTERM"),
         (3, [str(tmp_path)], "no run here"),

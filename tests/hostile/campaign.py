@@ -403,7 +403,7 @@ def check_valid(sandbox: Sandbox) -> None:
         (("evaluate", "target"), ()), (("info", "target"), ()), (("resume", "target"), ("target",)),
         (("export", "target", "--format", "c", "--out", "out"), ("out",)),
         (("export", "target", "--format", "npz", "--out", "out"), ("out",)),
-        (("report", "target", "--out", "out"), ("out",)),
+        (("report", "target", "--out", "out", "--tables-only"), ("out",)),
         (("archive", "target", "--to", "out", "--commit", "abcdef0"), ("out",)),
         (("cost", "--config", "target/config.toml"), ()),
         (("train", "--config", "target/config.toml", "--run-dir", "out"), ("out",)),
