@@ -29,6 +29,7 @@ lint: $(VENV)/installed-dev  ## check style, spelling, import rules and the form
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/python .ci/plain_english.py
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror native/*.h native/*.inl native/*.cpp tests/native/*.cpp
 

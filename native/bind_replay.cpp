@@ -29,41 +29,33 @@ NewArray<int64_t> integers(const nb::object& bit_generator, int64_t below, size_
   return drawn;
 }
 
-std::pair<const int64_t*, const float*> checked_states(const ReadOnlyArray& states_of,
-                                                       const ReadOnlyArray& states, size_t n_obs) {
-  if (states_of.ndim() != 1) throw std::invalid_argument("windows: states_of must have one axis");
-  const size_t count = states_of.shape(0);
-  return {checked<int64_t>(states_of, "windows: states_of", {count}),
-          checked<float>(states, "windows: states", {count, n_obs})};
-}
-
-// Windows with the memory that they write to, against which the arguments of finish() are checked.
-struct BoundWindows : Windows {
-  BoundWindows(ThreadPool& pool, const RingView& ring, size_t known, size_t count,
-               const int64_t* ages, const WindowArrays& to, std::vector<Region> written_)
-      : Windows(pool, ring, known, count, ages, to), written(std::move(written_)) {}
-  std::vector<Region> written;
-};
-
-void new_windows(BoundWindows* self, ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first,
-                 size_t size, size_t known, ReadOnlyArray states_of, ReadOnlyArray states,
-                 ReadOnlyArray ages, ReadOnlyArray powers, nb::tuple arrays, Pool pool) {
+void gather(ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first, size_t size,
+            ReadOnlyArray states_of, ReadOnlyArray states, ReadOnlyArray ages, ReadOnlyArray powers,
+            nb::tuple arrays, Pool pool) {
   if (rows.ndim() != 2 || rows.shape(0) == 0)
     throw std::invalid_argument("windows: rows must have two axes and at least one row");
   const size_t capacity = rows.shape(0), stride = rows.shape(1);
   const auto* bytes = checked<uint8_t>(rows, "windows: rows", {capacity, stride});
   if (ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
     throw std::invalid_argument("windows: ages and powers must have one axis, powers two entries");
+  if (states_of.ndim() != 1) throw std::invalid_argument("windows: states_of must have one axis");
   std::vector<Array> to;
   if (!nb::try_cast(arrays, to)) throw nb::type_error("windows: `to` must contain arrays");
   if (to.size() != 5 && to.size() != 7)
     throw std::invalid_argument("windows: " + std::to_string(to.size()) + " arrays to fill");
-  const size_t count = ages.shape(0), n = powers.shape(0) - 1;
+  const size_t count = ages.shape(0), n = powers.shape(0) - 1, states_count = states_of.shape(0);
   const int64_t* from = checked<int64_t>(ages, "windows: ages", {count});
-  const auto [number, kept] = checked_states(states_of, states, n_obs);
   const bool paths = to.size() == 7;
-  const RingView ring{capacity,           stride, n_obs, n_act, bytes, first, size,
-                      states_of.shape(0), number, kept};
+  const RingView ring{capacity,
+                      stride,
+                      n_obs,
+                      n_act,
+                      bytes,
+                      first,
+                      size,
+                      states_count,
+                      checked<int64_t>(states_of, "windows: states_of", {states_count}),
+                      checked<float>(states, "windows: states", {states_count, n_obs})};
   const WindowArrays into{
       uint32_t(n),
       checked<float>(powers, "windows: powers", {n + 1}),
@@ -86,14 +78,7 @@ void new_windows(BoundWindows* self, ReadOnlyArray rows, size_t n_obs, size_t n_
                   {"powers", powers}});
   const Pool threads = pool_or_default(std::move(pool));
   nb::gil_scoped_release release;
-  new (self) BoundWindows(*threads, ring, known, count, from, into, std::move(written));
-}
-
-void finish_windows(BoundWindows& gather, ReadOnlyArray states_of, ReadOnlyArray states) {
-  const auto [number, kept] = checked_states(states_of, states, gather.n_obs());
-  check_disjoint("windows", gather.written, {{"states_of", states_of}, {"states", states}});
-  nb::gil_scoped_release release;
-  gather.finish(states_of.shape(0), number, kept);
+  gather_windows(*threads, ring, count, from, into);
 }
 
 } // namespace
@@ -103,34 +88,17 @@ void bind_replay(nb::module_& m) {
         nb::sig("def integers(bit_generator: object, below: int, count: int) -> " POSITIONS),
         "Return int64 [count] in [0, below), the values of NumPy's Generator.integers.");
 
-  nb::class_<BoundWindows>(
-      m, "Windows", "n-step windows over a replay ring, gathered concurrently with the caller.")
-      .def("__init__", &new_windows, nb::keep_alive<1, 2>(), nb::keep_alive<1, 8>(),
-           nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>(), nb::keep_alive<1, 11>(),
-           nb::keep_alive<1, 12>(), "rows"_a, "n_obs"_a, "n_act"_a, "first"_a, "size"_a, "known"_a,
-           "states_of"_a, "states"_a, "ages"_a, "powers"_a, "to"_a, "pool"_a = nb::none(),
-           nb::sig("def __init__(self, rows: " BYTES ", n_obs: int, n_act: int, first: int, "
-                   "size: int, known: int, states_of: " POSITIONS ", states: " FLOATS
-                   ", ages: " POSITIONS ", powers: " FLOATS ", to: tuple[" FLOATS ", ...]" POOL
-                   ") -> None"),
-           "Start to gather the windows that begin at these ages.\n\n"
-           "rows: uint8 [capacity, bytes of a row], see RingView.\n"
-           "states_of: int64 [k], ascending: transitions whose next states are stored separately.\n"
-           "states: float32 [k, n_obs], those states.\n"
-           "ages: int64 [B]. powers: float32 [n + 1], the powers of gamma.\n"
-           "to: float32 arrays to fill: observation [B, n_obs], action [B, n_act], reward [B, 1],\n"
-           "discount [B, 1] and next observation [B, n_obs]; optionally the states of the path\n"
-           "[B, n, n_obs] and their discounts [B, n].\n"
-           "known: transitions that are already in the ring; the others must be there at finish.")
-      .def_prop_ro(
-          "complete", [](const BoundWindows& windows) { return windows.complete(); },
-          "Whether every window lies within the known transitions.")
-      .def(
-          "wait", [](BoundWindows& windows) { windows.wait(); },
-          nb::call_guard<nb::gil_scoped_release>(), "Block until the ring may be modified.")
-      .def("finish", &finish_windows, "states_of"_a, "states"_a,
-           nb::sig("def finish(self, states_of: " POSITIONS ", states: " FLOATS ") -> None"),
-           "Gather the remaining windows; all transitions must be in the ring.");
+  m.def("gather_windows", &gather, "rows"_a, "n_obs"_a, "n_act"_a, "first"_a, "size"_a,
+        "states_of"_a, "states"_a, "ages"_a, "powers"_a, "to"_a, "pool"_a = nb::none(),
+        nb::sig("def gather_windows(rows: " BYTES ", n_obs: int, n_act: int, first: int, "
+                "size: int, states_of: " POSITIONS ", states: " FLOATS ", ages: " POSITIONS
+                ", powers: " FLOATS ", to: tuple[" FLOATS ", ...]" POOL ") -> None"),
+        "Gather n-step windows of a replay ring.\n\n"
+        "rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,\n"
+        "whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.\n"
+        "to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state\n"
+        "reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their\n"
+        "discounts [B, n].");
 }
 
 } // namespace sparl

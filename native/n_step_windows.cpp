@@ -7,7 +7,7 @@
 namespace sparl {
 namespace {
 
-constexpr size_t kTogether = 32; // windows per work item
+constexpr size_t kWindowsPerItem = 32;
 
 enum Flag { kTerminated, kEpisodeEnd, kApart };
 
@@ -25,14 +25,13 @@ void copy(const void* from, size_t floats, float* to) {
   std::memcpy(to, from, floats * sizeof(float));
 }
 
-void check_ring(const RingView& ring, size_t known, size_t count, const int64_t* ages) {
+void check_ring(const RingView& ring, size_t count, const int64_t* ages) {
   const size_t needed = RingView::row_bytes(ring.n_obs, ring.n_act);
   if (ring.stride < needed)
     throw std::invalid_argument("windows: rows of " + std::to_string(ring.stride) + " bytes, " +
                                 std::to_string(needed) + " are needed");
-  if (ring.capacity == 0 || ring.size > ring.capacity || known > ring.size)
-    throw std::invalid_argument("windows: size " + std::to_string(ring.size) + " with " +
-                                std::to_string(known) + " known in a ring of " +
+  if (ring.capacity == 0 || ring.size > ring.capacity)
+    throw std::invalid_argument("windows: size " + std::to_string(ring.size) + " in a ring of " +
                                 std::to_string(ring.capacity));
   for (size_t i = 0; i < count; i++)
     if (ages[i] < 0 || size_t(ages[i]) >= ring.size)
@@ -40,34 +39,27 @@ void check_ring(const RingView& ring, size_t known, size_t count, const int64_t*
                                   std::to_string(ring.size) + " transitions");
 }
 
-} // namespace
+class Windows {
+ public:
+  Windows(const RingView& ring, const int64_t* ages, const WindowArrays& to)
+      : ring_(ring), oldest_(ring.first % ring.capacity), ages_(ages), to_(to) {}
 
-Windows::Windows(ThreadPool& pool, const RingView& ring, size_t known, size_t count,
-                 const int64_t* ages, const WindowArrays& to)
-    : ring_(ring), oldest_(0), ages_(ages), to_(to) {
-  check_ring(ring, known, count, ages); // they may come from a file
-  oldest_ = ring.first % ring.capacity;
-  std::vector<uint32_t> early;
-  for (uint32_t i = 0; i < count; i++)
-    (known == ring.size || size_t(ages[i]) + to.n < known ? early : late_).push_back(i);
-  const auto items = uint32_t((early.size() + kTogether - 1) / kTogether);
-  early_.emplace(pool, items, [this, early = std::move(early)](uint32_t item) {
-    const size_t begin = item * kTogether, end = std::min(begin + kTogether, early.size());
-    for (size_t k = begin; k < end; k++) prefetch(size_t(ages_[early[k]]));
-    for (size_t k = begin; k < end; k++) window(early[k]);
-  });
-}
+  void gather(size_t begin, size_t end) const {
+    for (size_t i = begin; i < end; i++) prefetch(size_t(ages_[i]));
+    for (size_t i = begin; i < end; i++) window(i);
+  }
 
-void Windows::wait() { early_->finish(); }
+ private:
+  const unsigned char* row(size_t age) const;
+  void prefetch(size_t age) const;
+  const void* reached(size_t age) const;
+  void window(size_t i) const;
 
-void Windows::finish(size_t states_count, const int64_t* states_of, const float* states) {
-  wait();
-  ring_.states_count = states_count;
-  ring_.states_of = states_of;
-  ring_.states = states;
-  for (uint32_t i : late_) window(i);
-  late_.clear();
-}
+  const RingView& ring_;
+  size_t oldest_; // its row
+  const int64_t* ages_;
+  const WindowArrays& to_;
+};
 
 const unsigned char* Windows::row(size_t age) const {
   const size_t row = oldest_ + age;
@@ -116,6 +108,19 @@ void Windows::window(size_t i) const {
     to_.path_discount[place] = k < missing ? 0.0f : k + 1 < to_.n ? to_.powers[step + 1] : last;
     copy(reached(age + step), n_obs, to_.path + place * n_obs);
   }
+}
+
+} // namespace
+
+void gather_windows(ThreadPool& pool, const RingView& ring, size_t count, const int64_t* ages,
+                    const WindowArrays& to) {
+  check_ring(ring, count, ages); // a file may have supplied it
+  const Windows windows(ring, ages, to);
+  const size_t items = (count + kWindowsPerItem - 1) / kWindowsPerItem;
+  pool.parallel_for(uint32_t(items), [&](uint32_t item) {
+    const size_t begin = item * kWindowsPerItem;
+    windows.gather(begin, std::min(begin + kWindowsPerItem, count));
+  });
 }
 
 } // namespace sparl

@@ -3,8 +3,6 @@
 #include "thread_pool.h"
 #include <cstddef>
 #include <cstdint>
-#include <optional>
-#include <vector>
 
 namespace sparl {
 
@@ -41,35 +39,9 @@ struct WindowArrays {
                                // terminal state or does not exist; null like path
 };
 
-// Gathers the windows that start ages[i] transitions after the oldest, concurrently with its caller
-// until finish(). The arrays passed to the constructor must exist until then.
-class Windows {
- public:
-  // Only the first `known` transitions are in the ring already; finish() gathers the windows that
-  // extend beyond them. Throws std::invalid_argument if the ring is inconsistent or an age is not
-  // less than its size.
-  Windows(ThreadPool&, const RingView&, size_t known, size_t count, const int64_t* ages,
-          const WindowArrays&);
-  bool complete() const { return late_.empty(); } // no window is left to finish()
-  void wait();                                    // blocks until the ring may be modified
-  // Gathers the remaining windows. All transitions must be in the ring now; the arrays of separate
-  // states may have been reallocated since the constructor.
-  void finish(size_t states_count, const int64_t* states_of, const float* states);
-  Windows(const Windows&) = delete;
-  size_t n_obs() const { return ring_.n_obs; }
-
- private:
-  const unsigned char* row(size_t age) const;
-  void prefetch(size_t age) const;
-  const void* reached(size_t age) const;
-  void window(size_t i) const;
-
-  RingView ring_;
-  size_t oldest_; // row of the oldest transition
-  const int64_t* ages_;
-  WindowArrays to_;
-  std::vector<uint32_t> late_;
-  std::optional<PendingWork> early_;
-};
+// Gathers the windows that start ages[i] transitions after the oldest. Throws std::invalid_argument
+// if the ring contradicts itself or an age is beyond it.
+void gather_windows(ThreadPool&, const RingView&, size_t count, const int64_t* ages,
+                    const WindowArrays& to);
 
 } // namespace sparl

@@ -17,9 +17,6 @@ from sparl.bench import command, growth, kernels, peers, update
 from sparl.bench.timing import medians
 from sparl.bench.training import floor
 from sparl.cli import main
-from sparl.networks.adam import Adam
-from sparl.networks.network import Network
-from sparl.networks.target import OwnPatternTarget
 
 
 def test_contestants_are_interleaved_and_give_their_medians() -> None:
@@ -79,8 +76,7 @@ def test_an_unknown_kernel_is_rejected(kernel: str, batch: int, says: str) -> No
         _native.seconds_of_loads(layer, kernel, batch, 1e-6)
 
 
-def test_the_parts_of_an_update_add_up_and_nothing_stays_patched() -> None:
-    before = [Network.forward, Adam.step, OwnPatternTarget.soft_update]
+def test_the_parts_of_an_update_add_up() -> None:
     parts = update.split(
         "Pendulum-v1",
         1,
@@ -93,7 +89,6 @@ def test_the_parts_of_an_update_add_up_and_nothing_stays_patched() -> None:
     assert sum(parts.values()) == pytest.approx(total)
     assert all(parts[p] > 0 for p in parts if p != "target")
     assert parts["target"] == 0
-    assert [Network.forward, Adam.step, OwnPatternTarget.soft_update] == before
 
 
 def test_the_lower_bound_is_multiply_adds_over_the_peak() -> None:

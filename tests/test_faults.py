@@ -40,7 +40,7 @@ from sparl.methods import METHODS, check, preset
 from sparl.training import assemble, machine, memory
 from sparl.training.environment import Environment
 from sparl.training.loop import Training
-from sparl.training.plan import plan
+from sparl.training.plan_text import plan_text
 from sparl.training.run_folder import RunFolder
 
 FIELDS_OF_RUNS: dict[str, Any] = {
@@ -502,7 +502,7 @@ def test_any_configuration_is_rejected_or_can_be_planned(
         0 <= count <= n_in * n_out
         for (n_in, n_out), count in nets.networks["actor"].layers + nets.networks["critics"].layers
     )
-    assert plan(config, nets)
+    assert plan_text(config, nets)
 
 
 @given(st.dictionaries(st.sampled_from([*FIELDS, "gama"]), VALUES, max_size=5))

@@ -21,10 +21,10 @@ import pytest
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+import reference
+from reference import Float
 from sparl import _native
-from sparl.sparse import reference
 from sparl.sparse.pattern import Pattern
-from sparl.sparse.reference import Float
 
 Array = NDArray[np.float32]
 EPS = float(np.finfo(np.float32).eps)
@@ -843,7 +843,7 @@ def test_adams_moments_weigh_a_gradient_by_one_minus_beta(isa: str) -> None:
 
 @pytest.mark.parametrize("n", FLAT_SIZES)
 @pytest.mark.parametrize("tau", [0.0, 0.005, 0.5, 1.0])
-def test_follow(isa: str, n: int, tau: float) -> None:
+def test_soft_update(isa: str, n: int, tau: float) -> None:
     rng = np.random.default_rng(n)
     target, online = normal(rng, n), normal(rng, n) * np.float32(1e3)
     got = misaligned(target)
@@ -981,15 +981,15 @@ def within(t: Any = None, o: Any = None, s: Any = None, c: Any = None, budget: i
     _native.TargetUpdater([((0, 3), (0, 3), s, c, budget)]).update(t, o, 0.5)
 
 
-def windows(**other: Any) -> Any:
+def windows(**other: Any) -> None:
     n = len(other.get("ages", [0]))
     arguments: dict[str, Any] = {
         "rows": zeros(5, 28, dtype=np.uint8), "n_obs": 3, "n_act": 2, "first": 0, "size": 4,
-        "known": 4, "states_of": np.zeros(0, np.int64), "states": zeros(0, 3), "powers": zeros(3),
+        "states_of": np.zeros(0, np.int64), "states": zeros(0, 3), "powers": zeros(3),
         "to": (zeros(n, 3), zeros(n, 2), zeros(n, 1), zeros(n, 1), zeros(n, 3)), **other,
     }  # fmt: skip
     arguments["ages"] = np.array(arguments.get("ages", [0]), np.int64)
-    return _native.Windows(**arguments)
+    _native.gather_windows(**arguments)
 
 
 def squashed_gradient(**other: Any) -> Any:
@@ -1152,8 +1152,7 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "windows age": (lambda: windows(ages=[4]), ValueError, "age 4 of 4 transitions"),
     "windows negative age": (lambda: windows(ages=[-1]), ValueError, "age -1 of 4 transitions"),
-    "windows size": (lambda: windows(size=6), ValueError, "size 6 with 4 known in a ring of 5"),
-    "windows known": (lambda: windows(known=5), ValueError, "size 4 with 5 known in a ring of 5"),
+    "windows size": (lambda: windows(size=6), ValueError, "size 6 in a ring of 5"),
     "windows rows": (
         lambda: windows(rows=zeros(5, 26, dtype=np.uint8)), ValueError,
         "rows of 26 bytes, 27 are needed",
@@ -1173,10 +1172,6 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "windows action": (
         lambda: windows(to=(zeros(1, 3), zeros(1, 3), zeros(1, 1), zeros(1, 1), zeros(1, 3))),
         ValueError, r"action must have shape \(1, 2\), has \(1, 3\)",
-    ),
-    "windows finish": (
-        lambda: windows().finish(np.zeros(1, np.int64), zeros(0, 3)), ValueError,
-        r"states must have shape \(1, 3\)",
     ),
     "integers below": (
         lambda: _native.integers(np.random.PCG64(0), 0, 3), ValueError, "integers: below 0",

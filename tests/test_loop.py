@@ -15,7 +15,7 @@ from sparl.errors import Diverged
 from sparl.labels import without_effect
 from sparl.methods import METHODS, preset
 from sparl.training.loop import Training
-from sparl.training.plan import plan
+from sparl.training.plan_text import plan_text
 
 NewRun = Callable[..., Training]
 SMALL = {
@@ -156,7 +156,7 @@ def test_evaluating_does_not_touch_training(new_run: NewRun) -> None:
 
 def lines(method: str, **fields: Any) -> str:
     config = preset(method, "HalfCheetah-v5", **fields)
-    return "\n".join(plan(config, architecture(config, 17, 6)))
+    return "\n".join(plan_text(config, architecture(config, 17, 6)))
 
 
 def test_the_printed_plan_describes_the_run() -> None:

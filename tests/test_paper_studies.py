@@ -9,7 +9,7 @@ import pytest
 from sparl.configuration import Config
 from sparl.methods import preset
 from sparl.report.runs import label
-from sparl.studies.plan import read_study
+from sparl.studies.study import read_study
 
 STUDIES = Path(__file__).parents[1] / "studies"
 

@@ -25,8 +25,8 @@ from sparl.methods import METHODS, preset
 from sparl.report.runs import collect
 from sparl.studies import execute
 from sparl.studies.command import RunOptions, _again
-from sparl.studies.plan import Unit, read_studies, read_study
 from sparl.studies.progress import Progress, progress
+from sparl.studies.study import Unit, read_studies, read_study
 from sparl.studies.unit import words
 from sparl.training.run_folder import RunFolder
 from sparl.training.start import train

@@ -212,10 +212,10 @@ class Reference:
             record["actor_loss"] = float(-q_out[-1].mean())
             self._update_topology("actor", [self.actor], new_mask)
             for mlp in (*self.critics, self.actor):
-                self._follow(mlp)
+                self._soft_update(mlp)
         return record
 
-    def _follow(self, mlp: Mlp) -> None:
+    def _soft_update(self, mlp: Mlp) -> None:
         tau = self.config.tau
         for layer in mlp.layers:
             layer.target_b = tau * layer.b + (1 - tau) * layer.target_b

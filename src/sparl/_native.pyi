@@ -216,31 +216,13 @@ def integers(bit_generator: object, below: int, count: int) -> numpy.typing.NDAr
     Return int64 [count] in [0, below), the values of NumPy's Generator.integers.
     """
 
-class Windows:
+def gather_windows(rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: int, first: int, size: int, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32], ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], to: tuple[numpy.typing.NDArray[numpy.float32], ...], pool: Pool | None = None) -> None:
     """
-    n-step windows over a replay ring, gathered concurrently with the caller.
+    Gather n-step windows of a replay ring.
+
+    rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,
+    whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.
+    to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state
+    reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their
+    discounts [B, n].
     """
-
-    def __init__(self, rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: int, first: int, size: int, known: int, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32], ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], to: tuple[numpy.typing.NDArray[numpy.float32], ...], pool: Pool | None = None) -> None:
-        """
-        Start to gather the windows that begin at these ages.
-
-        rows: uint8 [capacity, bytes of a row], see RingView.
-        states_of: int64 [k], ascending: transitions whose next states are stored separately.
-        states: float32 [k, n_obs], those states.
-        ages: int64 [B]. powers: float32 [n + 1], the powers of gamma.
-        to: float32 arrays to fill: observation [B, n_obs], action [B, n_act], reward [B, 1],
-        discount [B, 1] and next observation [B, n_obs]; optionally the states of the path
-        [B, n, n_obs] and their discounts [B, n].
-        known: transitions that are already in the ring; the others must be there at finish.
-        """
-
-    @property
-    def complete(self) -> bool:
-        """Whether every window lies within the known transitions."""
-
-    def wait(self) -> None:
-        """Block until the ring may be modified."""
-
-    def finish(self, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32]) -> None:
-        """Gather the remaining windows; all transitions must be in the ring."""

@@ -124,6 +124,21 @@ def check_threads(threads: int | None) -> None:
         )
 
 
+def episodes_and_seed(config: Config, episodes: int | None, seed: int | None) -> tuple[int, int]:
+    """Return how many episodes to play, and their seed; by default those of the training.
+
+    Raises:
+        UsageError: a number is too small.
+    """
+    episodes = config.evaluation_episodes if episodes is None else episodes
+    seed = config.evaluation_seed if seed is None else seed
+    if episodes < 1 or seed < 0:
+        raise UsageError(
+            f"--episodes is {episodes}, must be at least 1; --seed is {seed}, must be at least 0"
+        )
+    return episodes, seed
+
+
 def named(args: Sequence[str]) -> set[str]:
     """Return the fields that the flags of a command line name."""
     flags = [canonical(word)[2:] for word in split_values(args) if word.startswith("--")]

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.table import Table
 
-from sparl.arguments import RunPath, check_threads, named, parse_config, parse_options
+from sparl.arguments import (
+    RunPath,
+    check_threads,
+    episodes_and_seed,
+    named,
+    parse_config,
+    parse_options,
+)
 from sparl.console import PlainConsole, escape_unencodable_output
 from sparl.errors import DataError, SparlError, UsageError
 from sparl.spellings import canonical, split_values
@@ -286,12 +293,7 @@ def evaluate(args: list[str]) -> int:
             f"{config.env} has {environment.n_obs} and {environment.n_act}; evaluate it in the "
             "version of the environment that it was trained in"
         )
-    episodes = config.evaluation_episodes if options.episodes is None else options.episodes
-    seed = config.evaluation_seed if options.seed is None else options.seed
-    if episodes < 1 or seed < 0:
-        raise UsageError(
-            f"--episodes is {episodes}, must be at least 1; --seed is {seed}, must be at least 0"
-        )
+    episodes, seed = episodes_and_seed(config, options.episodes, options.seed)
     evaluator = Evaluator(lambda: make_environment(config), episodes, seed)
     try:
         result = evaluator.evaluate(agent.policy)

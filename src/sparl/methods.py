@@ -234,11 +234,8 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
     settings = overrides.get("settings", chosen.family.settings)
     if settings not in ("ds", "rlx2"):
         raise UsageError(f"settings is {settings!r}, must be 'ds' or 'rlx2'")
-    agent = chosen.agent
-    if overrides.get("agent", agent) != agent:
-        raise UsageError(f"agent is {overrides['agent']!r}, but {chosen.name} is a {agent}")
     values = (  # later ones take precedence
-        {"method": chosen.name, "env": env, "settings": settings, "agent": agent}
+        {"method": chosen.name, "env": env, "settings": settings, "agent": chosen.agent}
         | _base_settings(chosen, settings)
         | chosen.family.fields
         | _density(chosen, env, overrides)

@@ -6,4 +6,5 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
 State = dict[str, NDArray[np.generic] | int | float]  # all that an object's behaviour depends on

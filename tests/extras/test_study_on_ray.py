@@ -20,8 +20,8 @@ import children
 from children import has_handler, wait_until, waiting
 from resuming import results
 from sparl.cli import main
-from sparl.studies.plan import read_study
 from sparl.studies.progress import progress
+from sparl.studies.study import read_study
 from sparl.training.start import train
 from sparl.user_modules import import_module_of
 

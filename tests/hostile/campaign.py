@@ -40,7 +40,7 @@ from hostile.generators import KINDS, Case, put_link
 from resuming import stopped_at
 from sparl.cli import main
 from sparl.studies import command as study_command
-from sparl.studies.plan import read_studies, write_plan
+from sparl.studies.study import read_studies, write_plan
 
 ROOM = 1 << 30  # bytes of address space per case
 MEGABYTES = 300  # memory limit per case

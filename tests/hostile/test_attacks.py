@@ -27,8 +27,8 @@ from sparl.export.arrays import npz
 from sparl.export.policy import Layer, Policy
 from sparl.report.escape import in_csv
 from sparl.sparse.pattern import Pattern
-from sparl.studies.plan import read_study
 from sparl.studies.progress import archived_progress
+from sparl.studies.study import read_study
 from sparl.training.agent_file import load_agent
 from sparl.training.folder import Folder
 from sparl.training.loop import Training

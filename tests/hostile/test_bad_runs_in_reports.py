@@ -13,7 +13,7 @@ import pytest
 from run_folders import write_run
 from sparl.cli import main
 from sparl.report.runs import collect
-from sparl.studies.plan import PLAN
+from sparl.studies.study import PLAN
 
 Damage = Callable[[Path], object]
 

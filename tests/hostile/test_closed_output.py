@@ -11,7 +11,7 @@ import pytest
 
 import children
 from resuming import results
-from sparl.studies.plan import read_study
+from sparl.studies.study import read_study
 
 ENV = "bad_environments:Prints-v0"
 SMALL = [

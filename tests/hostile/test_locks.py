@@ -19,7 +19,7 @@ from run_folders import write_run
 from sparl.archive.archive import Archive
 from sparl.cli import main
 from sparl.errors import RunInUse
-from sparl.studies.plan import read_study
+from sparl.studies.study import read_study
 from sparl.training import start
 from sparl.training.durable import temporary_name
 from sparl.training.folder import Folder

@@ -18,8 +18,8 @@ from resuming import stopped_at
 from run_folders import write_run
 from sparl.cli import main
 from sparl.errors import DataError
-from sparl.studies.plan import read_study
 from sparl.studies.progress import progress
+from sparl.studies.study import read_study
 from sparl.training.durable import why_invalid_name
 from sparl.training.folder import Folder
 

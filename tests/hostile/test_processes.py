@@ -14,8 +14,8 @@ import pytest
 
 import children
 from children import has_handler, wait_until, waiting
-from sparl.studies.plan import read_study
 from sparl.studies.progress import progress
+from sparl.studies.study import read_study
 
 FIELDS = {
     "steps": 300, "warmup-env-steps": 50, "evaluate-every-env-steps": 100,

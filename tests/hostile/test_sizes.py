@@ -347,8 +347,8 @@ def test_native_functions_reject_overlapping_arrays() -> None:
     stack.adam_step(whole[:8], trace, d, whole[8:16], whole[16:24], *adam).finish()
 
 
-def windows(**changed: np.ndarray[Any, Any]) -> _native.Windows:
-    """Windows over a ring of 4 transitions with observations of 2 and actions of 1."""
+def gather_windows(**changed: np.ndarray[Any, Any]) -> None:
+    """Gather windows of a ring of 4 transitions with observations of 2 and actions of 1."""
     arrays = {"rows": np.zeros((4, 20), np.uint8), "states_of": np.zeros(0, np.int64),
               "states": np.zeros((0, 2), np.float32), "ages": np.zeros(3, np.int64),
               "powers": np.ones(2, np.float32), "observation": np.zeros((3, 2), np.float32),
@@ -356,8 +356,8 @@ def windows(**changed: np.ndarray[Any, Any]) -> _native.Windows:
               "discount": np.zeros((3, 1), np.float32),
               "reached": np.zeros((3, 2), np.float32)} | changed  # fmt: skip
     to = tuple(arrays[name] for name in ("observation", "action", "reward", "discount", "reached"))
-    return _native.Windows(
-        arrays["rows"], 2, 1, 0, 4, 4, arrays["states_of"], arrays["states"], arrays["ages"],
+    _native.gather_windows(
+        arrays["rows"], 2, 1, 0, 4, arrays["states_of"], arrays["states"], arrays["ages"],
         arrays["powers"], to,
     )  # fmt: skip
 
@@ -366,16 +366,14 @@ def test_windows_reject_overlapping_and_misaligned_arrays() -> None:
     shared = np.zeros((3, 2), np.float32)
     rows = np.zeros((4, 20), np.uint8)
     into_rows = rows.reshape(-1)[:24].view(np.float32).reshape(3, 2)
-    windows().wait()
+    gather_windows()
     for changed in (
         {"observation": shared, "reached": shared},
         {"rows": rows, "reached": into_rows},
+        {"states_of": np.zeros(1, np.int64), "states": shared[:1], "reached": shared},
         {"action": shared.reshape(-1)[:3].reshape(3, 1), "reward": shared.reshape(-1)[2:5, None]},
     ):
         with pytest.raises(ValueError, match="must not overlap in memory"):
-            windows(**changed)
+            gather_windows(**changed)
     with pytest.raises(ValueError, match="windows: reached must be aligned to 4 bytes"):
-        windows(reached=misaligned(6).reshape(3, 2))
-    gathered = windows(reached=shared)
-    with pytest.raises(ValueError, match="must not overlap in memory"):
-        gathered.finish(np.array([0], np.int64), shared[:1])
+        gather_windows(reached=misaligned(6).reshape(3, 2))

@@ -86,7 +86,7 @@ def test_a_study_with_too_many_runs_is_rejected_at_once(name: str, tmp_path: Pat
 
 
 def test_a_study_may_have_many_runs(tmp_path: Path) -> None:
-    from sparl.studies.plan import MOST_RUNS, read_plan, read_study, write_plan
+    from sparl.studies.study import MOST_RUNS, read_plan, read_study, write_plan
 
     path = tmp_path / "study.toml"
     path.write_text(STUDY.replace("2", str(MOST_RUNS)))

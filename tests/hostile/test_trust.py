@@ -466,7 +466,7 @@ def test_a_failure_that_an_environment_words_is_shown_escaped(
     Path("s.toml").write_text(
         'methods = ["TD3"]\nenvironments = ["Pendulum-v1"]\nseeds = 1\n[fields]\nsteps = 20\n'
     )
-    from sparl.studies.plan import read_study
+    from sparl.studies.study import read_study
 
     (unit,) = read_study(Path("s.toml")).units
     folder = Path("runs/s") / unit.id

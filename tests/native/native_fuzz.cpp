@@ -1,8 +1,8 @@
 // Hostile content in every array that a file can supply, for the sanitizers: patterns' positions
 // and sizes (Layer, Stack), parameters, inputs, moments and steps (passes, Adam), replay rows,
-// counts, kept states and ages (Windows), targets over unions of patterns (TargetUpdater), positions
-// that are looked up (find_sorted), and the heads of a policy (squashed_normal). Arrays have
-// exactly the documented size. Contradictory content must be rejected, and nothing else.
+// counts, kept states and ages (gather_windows), targets over unions of patterns (TargetUpdater),
+// positions that are looked up (find_sorted), and the heads of a policy (squashed_normal). Arrays
+// have exactly the documented size. Contradictory content must be rejected, and nothing else.
 //
 //     native_fuzz [SECONDS [SEED [CASE]]]     CASE: only this one
 #include "dispatch.h"
@@ -216,7 +216,7 @@ void fuzz_windows() {
   const size_t n_obs = 1 + below(5), n_act = 1 + below(3), capacity = below(30);
   const size_t stride = RingView::row_bytes(n_obs, n_act) + below(6) - (once_in(20) ? 1 : 0);
   const size_t size = once_in(20) ? below(40) : below(capacity + 1);
-  const size_t known = once_in(2) ? size : below(size + 2), count = below(70);
+  const size_t count = below(70);
   const auto n = uint32_t(1 + below(9));
   std::vector<unsigned char> rows(capacity * stride); // flags of any value, NaN as rewards
   for (unsigned char& byte : rows) byte = (unsigned char)(once_in(3) ? random_bits() : below(2));
@@ -235,19 +235,16 @@ void fuzz_windows() {
   Floats observation(count * n_obs), action(count * n_act), reward(count), discount(count);
   Floats reached(count * n_obs), path(count * n * n_obs), path_discount(count * n);
   const bool paths = once_in(2);
-  bool right =
-      capacity && size <= capacity && known <= size && stride >= RingView::row_bytes(n_obs, n_act);
+  bool right = capacity && size <= capacity && stride >= RingView::row_bytes(n_obs, n_act);
   for (int64_t age : ages) right &= age >= 0 && uint64_t(age) < size;
   const bool rejected = rejects([&] {
-    Windows windows(
+    gather_windows(
         *default_pool(),
         {capacity, stride, n_obs, n_act, rows.data(), first, size, states_of.size(),
          states_of.data(), states.data()},
-        known, count, ages.data(),
+        count, ages.data(),
         {n, powers.data(), observation.data(), action.data(), reward.data(), discount.data(),
          reached.data(), paths ? path.data() : nullptr, paths ? path_discount.data() : nullptr});
-    windows.wait();
-    windows.finish(states_of.size(), states_of.data(), states.data());
   });
   check(rejected != right, "windows must be rejected if an age or a size is outside of the ring");
 }

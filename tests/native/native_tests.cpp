@@ -453,94 +453,89 @@ void test_squashed_normal() {
       }
 }
 
-// n-step windows against one transition at a time, in a ring that has wrapped around; the
-// newest transitions are stored while the others are gathered.
+// n-step windows against one transition at a time, in a ring that has wrapped around.
 void test_windows() {
   for (const uint32_t count : {1u, 3u})
     for (const size_t capacity : {1u, 2u, 7u, 50u, 200u})
-      for (const uint32_t n : {1u, 3u, 8u})
-        for (const size_t unknown : {0u, 1u, 5u}) {
-          context = "windows of " + std::to_string(n) + " in " + std::to_string(capacity) + ", " +
-                    std::to_string(unknown) + " unknown, " + std::to_string(count) + " threads";
-          set_threads(count);
-          const size_t n_obs = 3, n_act = 2, size = capacity - capacity / 4;
-          const size_t known = size - std::min(size, unknown), stride = 28;
-          const uint64_t first = 3 * capacity + capacity / 2;
-          std::vector<unsigned char> rows(capacity * stride);
-          const auto row = [&](size_t age) {
-            return rows.data() + (first + age) % capacity * stride;
-          };
-          std::vector<int64_t> states_of;
-          Floats states;
-          const auto add = [&](size_t age) {
-            const Floats values = random_floats(n_obs + n_act + 1);
-            std::memcpy(row(age), values.data(), values.size() * sizeof(float));
-            unsigned char* flags = row(age) + values.size() * sizeof(float);
-            flags[0] = random_bits() % 5 == 0;
-            flags[1] = flags[0] || random_bits() % 5 == 0;
-            flags[2] = age + 1 == size || flags[1];
-            if (!flags[2]) return;
-            states_of.push_back(int64_t(first + age));
-            for (float value : random_floats(n_obs)) states.push_back(value);
-          };
-          for (size_t age = 0; age < known; age++) add(age);
-          std::vector<int64_t> ages(size);
-          std::iota(ages.begin(), ages.end(), 0);
-          Floats powers(n + 1);
-          for (uint32_t k = 0; k <= n; k++) powers[k] = float(std::pow(0.9, k));
-          Floats observation(size * n_obs), action(size * n_act), reward(size), discount(size);
-          Floats reached(size * n_obs), path(size * n * n_obs), path_discount(size * n);
-          Windows gather(*default_pool(),
-                         {capacity, stride, n_obs, n_act, rows.data(), first, size,
-                          states_of.size(), states_of.data(), states.data()},
-                         known, size, ages.data(),
-                         {n, powers.data(), observation.data(), action.data(), reward.data(),
-                          discount.data(), reached.data(), path.data(), path_discount.data()});
-          gather.wait();
-          for (size_t age = known; age < size; age++) add(age);
-          gather.finish(states_of.size(), states_of.data(), states.data());
+      for (const uint32_t n : {1u, 3u, 8u}) {
+        context = "windows of " + std::to_string(n) + " in " + std::to_string(capacity) + ", " +
+                  std::to_string(count) + " threads";
+        set_threads(count);
+        const size_t n_obs = 3, n_act = 2, size = capacity - capacity / 4;
+        const size_t stride = 28;
+        const uint64_t first = 3 * capacity + capacity / 2;
+        std::vector<unsigned char> rows(capacity * stride);
+        const auto row = [&](size_t age) {
+          return rows.data() + (first + age) % capacity * stride;
+        };
+        std::vector<int64_t> states_of;
+        Floats states;
+        const auto add = [&](size_t age) {
+          const Floats values = random_floats(n_obs + n_act + 1);
+          std::memcpy(row(age), values.data(), values.size() * sizeof(float));
+          unsigned char* flags = row(age) + values.size() * sizeof(float);
+          flags[0] = random_bits() % 5 == 0;
+          flags[1] = flags[0] || random_bits() % 5 == 0;
+          flags[2] = age + 1 == size || flags[1];
+          if (!flags[2]) return;
+          states_of.push_back(int64_t(first + age));
+          for (float value : random_floats(n_obs)) states.push_back(value);
+        };
+        for (size_t age = 0; age < size; age++) add(age);
+        std::vector<int64_t> ages(size);
+        std::iota(ages.begin(), ages.end(), 0);
+        Floats powers(n + 1);
+        for (uint32_t k = 0; k <= n; k++) powers[k] = float(std::pow(0.9, k));
+        Floats observation(size * n_obs), action(size * n_act), reward(size), discount(size);
+        Floats reached(size * n_obs), path(size * n * n_obs), path_discount(size * n);
+        gather_windows(*default_pool(),
+                       {capacity, stride, n_obs, n_act, rows.data(), first, size, states_of.size(),
+                        states_of.data(), states.data()},
+                       size, ages.data(),
+                       {n, powers.data(), observation.data(), action.data(), reward.data(),
+                        discount.data(), reached.data(), path.data(), path_discount.data()});
 
-          const auto number = [&](size_t age, size_t i) {
-            float value;
-            std::memcpy(&value, row(age) + i * sizeof(float), sizeof value);
-            return value;
-          };
-          const auto flag = [&](size_t age, size_t i) { return row(age)[24 + i] != 0; };
-          const auto state = [&](size_t age, size_t i) { // reached by that transition
-            if (!flag(age, 2)) return number(age + 1, i);
-            const auto at = std::find(states_of.begin(), states_of.end(), int64_t(first + age));
-            return states[size_t(at - states_of.begin()) * n_obs + i];
-          };
-          bool right = true;
-          for (size_t age = 0; age < size; age++) {
-            float total = 0;
-            size_t m = 0, last = 0;
-            do {
-              last = age + m;
-              total += powers[m] * number(last, n_obs + n_act);
-              m++;
-            } while (m < n && !flag(last, 1) && age + m < size);
-            right &= near(reward[age], {total, 1e-5});
-            right &= discount[age] == (flag(last, 0) ? 0.0f : powers[m]);
-            for (size_t i = 0; i < n_act; i++)
-              right &= action[age * n_act + i] == number(age, n_obs + i);
-            for (size_t i = 0; i < n_obs; i++) {
-              right &= observation[age * n_obs + i] == number(age, i);
-              right &= reached[age * n_obs + i] == state(last, i);
-              for (size_t k = 0; k < n; k++) {
-                const size_t step = k < n - m ? 0 : k - (n - m);
-                right &= path[(age * n + k) * n_obs + i] == state(age + step, i);
-              }
-            }
+        const auto number = [&](size_t age, size_t i) {
+          float value;
+          std::memcpy(&value, row(age) + i * sizeof(float), sizeof value);
+          return value;
+        };
+        const auto flag = [&](size_t age, size_t i) { return row(age)[24 + i] != 0; };
+        const auto state = [&](size_t age, size_t i) { // reached by that transition
+          if (!flag(age, 2)) return number(age + 1, i);
+          const auto at = std::find(states_of.begin(), states_of.end(), int64_t(first + age));
+          return states[size_t(at - states_of.begin()) * n_obs + i];
+        };
+        bool right = true;
+        for (size_t age = 0; age < size; age++) {
+          float total = 0;
+          size_t m = 0, last = 0;
+          do {
+            last = age + m;
+            total += powers[m] * number(last, n_obs + n_act);
+            m++;
+          } while (m < n && !flag(last, 1) && age + m < size);
+          right &= near(reward[age], {total, 1e-5});
+          right &= discount[age] == (flag(last, 0) ? 0.0f : powers[m]);
+          for (size_t i = 0; i < n_act; i++)
+            right &= action[age * n_act + i] == number(age, n_obs + i);
+          for (size_t i = 0; i < n_obs; i++) {
+            right &= observation[age * n_obs + i] == number(age, i);
+            right &= reached[age * n_obs + i] == state(last, i);
             for (size_t k = 0; k < n; k++) {
-              const float wanted = k < n - m   ? 0.0f
-                                   : k + 1 < n ? powers[k + 1 - (n - m)]
-                                               : discount[age];
-              right &= path_discount[age * n + k] == wanted;
+              const size_t step = k < n - m ? 0 : k - (n - m);
+              right &= path[(age * n + k) * n_obs + i] == state(age + step, i);
             }
           }
-          CHECK(right);
+          for (size_t k = 0; k < n; k++) {
+            const float wanted = k < n - m   ? 0.0f
+                                 : k + 1 < n ? powers[k + 1 - (n - m)]
+                                             : discount[age];
+            right &= path_discount[age * n + k] == wanted;
+          }
         }
+        CHECK(right);
+      }
   set_threads(1);
 }
 

@@ -38,6 +38,14 @@ class NetworkRole:
     first_gradient_input: int = 0
 
 
+def critics_role(n_obs: int, n_act: int, members: int) -> NetworkRole:
+    """Return the role of an ensemble of Q(s, a), [B, n_obs + n_act] -> [E, B, 1], with targets."""
+    return NetworkRole(
+        n_obs + n_act, 1, "critic", members=members, ensemble=True, target=True,
+        first_gradient_input=n_obs,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class NetworkSize:
     """A network's role, and the layers of each of its members."""

@@ -27,7 +27,7 @@ import numpy as np
 
 from sparl.agents.action_head import SQUASHED_MEAN
 from sparl.agents.agent import Agent, smallest
-from sparl.agents.network_role import NetworkRole, NetworkSize
+from sparl.agents.network_role import NetworkRole, NetworkSize, critics_role
 from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradient, sample
 from sparl.networks.network import PackedInput
 from sparl.random_streams import Normals
@@ -135,11 +135,7 @@ class SAC(Agent):
         critics map [B, n_obs + n_act] to [E, B, 1].
         """
         actor = NetworkRole(n_obs, 2 * n_act, "actor", first_gradient_input=n_obs)
-        critics = NetworkRole(
-            n_obs + n_act, 1, "critic", members=settings.critics, ensemble=True, target=True,
-            first_gradient_input=n_obs,
-        )  # fmt: skip
-        return {"actor": actor, "critics": critics}
+        return {"actor": actor, "critics": critics_role(n_obs, n_act, settings.critics)}
 
     @classmethod
     def multiply_adds(

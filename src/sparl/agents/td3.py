@@ -25,7 +25,7 @@ import numpy as np
 
 from sparl.agents.action_head import DETERMINISTIC
 from sparl.agents.agent import Agent, smallest
-from sparl.agents.network_role import NetworkRole, NetworkSize
+from sparl.agents.network_role import NetworkRole, NetworkSize, critics_role
 from sparl.networks.network import PackedInput
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
@@ -69,11 +69,7 @@ class TD3(Agent):
             n_obs, n_act, "actor", "tanh", target=True, update_period=settings.policy_delay,
             first_gradient_input=n_obs,
         )  # fmt: skip
-        critics = NetworkRole(
-            n_obs + n_act, 1, "critic", members=settings.critics, ensemble=True, target=True,
-            first_gradient_input=n_obs,
-        )  # fmt: skip
-        return {"actor": actor, "critics": critics}
+        return {"actor": actor, "critics": critics_role(n_obs, n_act, settings.critics)}
 
     @classmethod
     def multiply_adds(

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparl.agents import roles_of
 from sparl.architecture import architecture
 from sparl.archive.records import (
-    Row,
+    NumberRow,
     check_about,
     check_degrees,
     check_steps,
@@ -33,10 +32,10 @@ from sparl.training.run_folder import (
     TOPOLOGY,
     RunFolder,
 )
+from sparl.types import Float64Array
 from sparl.user_modules import command_line
 
 _DEGREES_BASE, _DEGREES_PER_UNIT = 1 << 22, 200  # size limit of degrees.json [bytes]
-Array = NDArray[np.float64]
 REPLAY = ("replay_size", "policy_distance", "n_step")
 TOPOLOGY_UPDATE = ("agent_update", "connections", "initial_overlap", "moved", "returned")
 DEAD = "dropped_dead"  # a column of topology.csv that runs of version 0.1 lack
@@ -64,13 +63,13 @@ class FinishedRun:
     path: Path
     config: Config
     about: dict[str, Any]
-    env_steps: Array
-    updates: Array
-    seconds: Array
-    cpu_seconds: Array | None
-    returns: Array
-    metrics: list[Row]
-    topology: dict[str, list[Row]]
+    env_steps: Float64Array
+    updates: Float64Array
+    seconds: Float64Array
+    cpu_seconds: Float64Array | None
+    returns: Float64Array
+    metrics: list[NumberRow]
+    topology: dict[str, list[NumberRow]]
     degrees: dict[str, Any]
 
     @classmethod
@@ -153,7 +152,7 @@ class FinishedRun:
         return (n_obs, n_in - n_obs) if n_in > n_obs else None
 
     @property
-    def trained_returns(self) -> Array:
+    def trained_returns(self) -> Float64Array:
         """Mean returns of the evaluations after the first update."""
         return self.returns[self.updates > 0]
 

@@ -9,7 +9,7 @@ from typing import Any
 from sparl.errors import DataError
 from sparl.training.run_folder import EVALUATIONS, METRICS, RESTORE, TOPOLOGY
 
-Row = dict[str, float]
+NumberRow = dict[str, float]
 _MOST = 1e100  # largest accepted number; sums and products of such numbers are finite
 _COUNTS = ("env_step", "agent_update", "updates", "wall_seconds", "cpu_seconds")
 _AT_LEAST = dict.fromkeys((*_COUNTS, "connections"), 0)
@@ -18,7 +18,7 @@ _AT_MOST = dict.fromkeys(_COUNTS, 1e12)
 
 def numbers(
     path: Path, rows: Iterable[Mapping[str, Any]], needed: Sequence[str], others: Sequence[str] = ()
-) -> list[Row]:
+) -> list[NumberRow]:
     """Convert some columns to finite numbers.
 
     Args:
@@ -30,7 +30,7 @@ def numbers(
     Raises:
         DataError: a number is missing, malformed or out of range.
     """
-    read: list[Row] = []
+    read: list[NumberRow] = []
     for line, row in enumerate(rows, 2):
         wanted = [*needed, *(name for name in others if row.get(name))]
         for name in wanted:
@@ -46,8 +46,8 @@ def numbers(
 
 
 def check_whole(
-    path: Path, env_step: int, evaluations: Sequence[Row], metrics: Sequence[Row],
-    topology: Mapping[str, Sequence[Row]], degrees: Mapping[str, Any],
+    path: Path, env_step: int, evaluations: Sequence[NumberRow], metrics: Sequence[NumberRow],
+    topology: Mapping[str, Sequence[NumberRow]], degrees: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Check that the records of a finished run reach its last step.
 
@@ -71,7 +71,7 @@ def check_whole(
             )
 
 
-def check_steps(path: Path, evaluations: Sequence[Row], every: int) -> None:
+def check_steps(path: Path, evaluations: Sequence[NumberRow], every: int) -> None:
     """Check that there is an evaluation at each multiple of `every` steps and at the end.
 
     A report compares the evaluations of several runs by their number.
@@ -88,7 +88,7 @@ def check_steps(path: Path, evaluations: Sequence[Row], every: int) -> None:
             )
 
 
-def check_trained(path: Path, evaluations: Sequence[Row], warmup_env_steps: int) -> None:
+def check_trained(path: Path, evaluations: Sequence[NumberRow], warmup_env_steps: int) -> None:
     """Check that a trained agent was evaluated, that is, after at least one update.
 
     Raises:

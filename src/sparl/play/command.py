@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from sparl.arguments import RunPath, parse_options
+from sparl.arguments import RunPath, episodes_and_seed, parse_options
 from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
@@ -48,12 +48,7 @@ def play(args: list[str]) -> int:
     config = folder.config()
     agent = load_agent(options.run)
     warn_if_outdated(agent, options.run)
-    episodes = config.evaluation_episodes if options.episodes is None else options.episodes
-    seed = config.evaluation_seed if options.seed is None else options.seed
-    if episodes < 1 or seed < 0:
-        raise UsageError(
-            f"--episodes is {episodes}, must be at least 1; --seed is {seed}, must be at least 0"
-        )
+    episodes, seed = episodes_and_seed(config, options.episodes, options.seed)
     PlainConsole().print(
         f"{method_label(config)} on {config.env}, agent saved at step {agent.env_step:,}"
     )

@@ -178,11 +178,10 @@ class RingBuffer:
         if paths and n_step > 1:
             shapes += [(n_step, n_obs), (n_step,)]
         arrays = tuple(np.empty((len(ages), *shape), np.float32) for shape in shapes)
-        reached = self._reached.live
-        _native.Windows(
-            self._bytes, n_obs, n_act, self.first, self.size, self.size, *reached, ages,
+        _native.gather_windows(
+            self._bytes, n_obs, n_act, self.first, self.size, *self._reached.live, ages,
             self._powers_of(n_step), arrays, self._pool,
-        ).finish(*reached)  # fmt: skip
+        )  # fmt: skip
         return Batch(*arrays)
 
     def _powers_of(self, n_step: int) -> Array:

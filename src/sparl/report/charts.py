@@ -19,7 +19,8 @@ import vl_convert
 
 from sparl.report.colours import LIGHT, METHOD_COLOURS, VARIABLES
 from sparl.report.escape import in_chart
-from sparl.report.figures import Array, Figure, HeatMap, LineChart, methods_of
+from sparl.report.figures import Figure, HeatMap, LineChart, methods_of
+from sparl.types import Float64Array
 
 Spec = dict[str, Any]
 HEIGHT = 230  # of a line chart's plot [pixels]
@@ -255,7 +256,7 @@ class Formats(NamedTuple):
     tooltip: str
 
 
-def _formats(values: Sequence[Array]) -> Formats:
+def _formats(values: Sequence[Float64Array]) -> Formats:
     """Return formats for numbers of this magnitude."""
     sizes = [np.abs(v[np.isfinite(v)]) for v in values]
     largest = max((float(v.max()) for v in sizes if v.size), default=0.0)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from sparl.types import Float64Array
+
 MOST_POINTS = 250  # maximum number of points of a drawn line
 STEPS = "environment steps"  # the label of their axis
 
@@ -28,10 +28,10 @@ class Series:
     """
 
     method: str
-    x: Array
-    y: Array
-    low: Array | None = None
-    high: Array | None = None
+    x: Float64Array
+    y: Float64Array
+    low: Float64Array | None = None
+    high: Float64Array | None = None
     part: str = ""
     dashed: bool = False
 
@@ -110,7 +110,7 @@ class HeatMap(Figure):
     """
 
     method: str
-    rows: list[tuple[str, Array]]
+    rows: list[tuple[str, Float64Array]]
     unit: str
     column: str
 

@@ -10,14 +10,15 @@ from sparl.archive.finished_run import FinishedRun
 from sparl.report import statistics as stat
 from sparl.report.papers import PAPER_LAST
 from sparl.report.runs import Collection, Group
+from sparl.types import Float64Array
 
 
-def final(group: Group, last: int = 10) -> stat.Array:
+def final(group: Group, last: int = 10) -> Float64Array:
     """Return each run's mean over the last evaluations after its first update, float [runs]."""
     return np.array([stat.final_return(run.trained_returns, last) for run in group.runs])
 
 
-def final_as_in_paper(group: Group) -> stat.Array:
+def final_as_in_paper(group: Group) -> Float64Array:
     """Return each run's final return over as many evaluations as its settings' paper takes."""
     return final(group, PAPER_LAST[group.config.settings])
 
@@ -37,7 +38,7 @@ def scores(runs: Collection) -> dict[str, list[tuple[Group, Group]]]:
     return {k: v for k, v in found.items() if any(g is not d for g, d in v)}
 
 
-def normalized(pairs: Sequence[tuple[Group, Group]]) -> list[stat.Array]:
+def normalized(pairs: Sequence[tuple[Group, Group]]) -> list[Float64Array]:
     """Final returns in percent of the dense agent's mean, one float [runs] per environment."""
     return [
         100 * final_as_in_paper(group) / float(final_as_in_paper(dense).mean())

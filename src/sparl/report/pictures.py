@@ -10,10 +10,11 @@ import numpy as np
 
 from sparl.random_streams import stream
 from sparl.report import statistics as stat
-from sparl.report.figures import STEPS, Array, Figure, LineChart, Series
+from sparl.report.figures import STEPS, Figure, LineChart, Series
 from sparl.report.final_returns import normalized, scores
 from sparl.report.runs import Collection, Group
 from sparl.report.topology_pictures import degrees, replay, topology, wiring
+from sparl.types import Float64Array
 
 Shade = Literal["interval", "std"]
 _SHADES = {
@@ -91,14 +92,14 @@ def learning_curves(runs: Collection, shade: Shade) -> Iterator[Figure]:
 def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
     """Yield the mean return over FLOPs, CPU time and wall-clock time."""
 
-    def flops(group: Group) -> Array | None:
+    def flops(group: Group) -> Float64Array | None:
         each = group.flops_per_update
         return None if each is None else each * group.stacked("updates").mean(axis=0)
 
-    def cpu(group: Group) -> Array | None:
+    def cpu(group: Group) -> Float64Array | None:
         return _minutes(group, "cpu_seconds") if group.has_cpu_seconds else None
 
-    def wall(group: Group) -> Array:
+    def wall(group: Group) -> Float64Array:
         return _minutes(group, "seconds")
 
     for env in runs.environments:
@@ -110,7 +111,7 @@ def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
         yield from _curves(groups, "time", label, wall, shade)
 
 
-def _minutes(group: Group, clock: str) -> Array:
+def _minutes(group: Group, clock: str) -> Float64Array:
     """Return a clock's reading at each evaluation, averaged over the runs [minutes]."""
     return np.asarray(group.stacked(clock).mean(axis=0) / 60, np.float64)
 
@@ -125,7 +126,7 @@ def _load(groups: Sequence[Group]) -> str:
 
 
 def _curves(
-    groups: Sequence[Group], name: str, x_label: str, x: Callable[[Group], Array | None],
+    groups: Sequence[Group], name: str, x_label: str, x: Callable[[Group], Float64Array | None],
     shade: Shade,
 ) -> Iterator[Figure]:  # fmt: skip
     """Yield the mean return of those groups of one environment for which `x` gives an axis."""
@@ -143,7 +144,7 @@ def _curves(
         yield LineChart(f"{name}-{env}", env, x_label, "return", series)
 
 
-def _band(curves: Array, shade: Shade) -> tuple[Array, Array]:
+def _band(curves: Float64Array, shade: Shade) -> tuple[Float64Array, Float64Array]:
     """Return the lower and the upper edge of the band around a mean curve, float [K] each."""
     if shade == "std":
         mean, std = curves.mean(axis=0), curves.std(axis=0, ddof=1)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparl.archive.finished_run import FinishedRun
 from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
@@ -18,15 +17,15 @@ from sparl.errors import DataError
 from sparl.identity import results_version
 from sparl.labels import contradictions, fields_text
 from sparl.methods import AGENT_PRESETS, preset
-from sparl.studies.plan import PLAN, read_plan, read_study
+from sparl.studies.study import PLAN, read_plan, read_study
 from sparl.training.record import resumption_text
 from sparl.training.run_folder import (
     CONFIG,
     RUN,
 )
 from sparl.training.tasks import notes_of
+from sparl.types import Float64Array
 
-Array = NDArray[np.float64]
 # Fields that may differ between runs that are averaged.
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
 # Fields that a label omits: reports show the method and environment next to it, and lengths where
@@ -59,7 +58,7 @@ class Group:
         return self.config.env
 
     @cached_property
-    def env_steps(self) -> Array:
+    def env_steps(self) -> Float64Array:
         """Steps of the evaluations that all runs have [environment steps]."""
         return self.runs[0].env_steps[: min(run.env_steps.size for run in self.runs)]
 
@@ -68,7 +67,7 @@ class Group:
         """Whether all runs recorded their CPU time."""
         return all(run.cpu_seconds is not None for run in self.runs)
 
-    def stacked(self, name: str) -> Array:
+    def stacked(self, name: str) -> Float64Array:
         """Stack returns, updates, seconds or cpu_seconds of all runs, float [runs, K]."""
         return np.stack([getattr(run, name)[: self.env_steps.size] for run in self.runs])
 
@@ -177,17 +176,8 @@ def _grouped(
     runs: Sequence[FinishedRun], planned: Sequence[Config], notes: list[str]
 ) -> Collection:
     """Group runs that differ only in their seeds; keep one run per seed."""
-    by_setting: dict[_Setting, dict[int, FinishedRun]] = {}  # and by seed
     notes += dict.fromkeys(note for run in runs for note in _about_environment(run))
-    for run in runs:
-        setting = _without_seed(run.config), run.about.get("preset", 1)
-        seeds = by_setting.setdefault(setting, {})
-        if run.config.seed in seeds:
-            notes.append(
-                f"not counted: {run.path}, as {seeds[run.config.seed].path} is the same run"
-            )
-        else:
-            seeds[run.config.seed] = run
+    by_setting = _by_setting(runs, notes)
     wanted: dict[_Setting, set[int]] = {}
     for config in planned:
         setting = _without_seed(config), results_version(config)
@@ -217,25 +207,45 @@ def _grouped(
             "fewer seeds than planned have finished, and the figures are of those alone: "
             + ", ".join(fewer)
         )
-    missing: dict[tuple[str, int], list[str]] = {}
-    for setting, seeds_ in wanted.items():
-        if setting not in by_setting:
-            config = setting[0]
-            name = label(config, common.get(config.env, set()))
-            missing.setdefault((config.env, len(seeds_)), []).append(name)
-    notes += [
-        f"none of {count} planned runs on {env} has finished: {', '.join(names)}"
-        for (env, count), names in missing.items()
+    missing = {setting: seeds for setting, seeds in wanted.items() if setting not in by_setting}
+    notes += _notes_of_missing(missing, common)
+    return Collection(sorted(groups, key=_place), notes, common)
+
+
+def _by_setting(
+    runs: Sequence[FinishedRun], notes: list[str]
+) -> dict[_Setting, dict[int, FinishedRun]]:
+    """Return the runs by setting and by seed; others of the same setting and seed are noted."""
+    by_setting: dict[_Setting, dict[int, FinishedRun]] = {}  # and by seed
+    for run in runs:
+        setting = _without_seed(run.config), run.about.get("preset", 1)
+        seeds = by_setting.setdefault(setting, {})
+        if run.config.seed in seeds:
+            notes.append(
+                f"not counted: {run.path}, as {seeds[run.config.seed].path} is the same run"
+            )
+        else:
+            seeds[run.config.seed] = run
+    return by_setting
+
+
+def _notes_of_missing(missing: dict[_Setting, set[int]], common: dict[str, set[str]]) -> list[str]:
+    """Name the planned settings of which no run has finished; missing: their seeds."""
+    names: dict[tuple[str, int], list[str]] = {}
+    for (config, _), seeds in missing.items():
+        name = label(config, common.get(config.env, set()))
+        names.setdefault((config.env, len(seeds)), []).append(name)
+    return [
+        f"none of {count} planned runs on {env} has finished: {', '.join(labels)}"
+        for (env, count), labels in names.items()
     ]
-    order = {name: i for i, name in enumerate(_ENVIRONMENTS)}
 
-    def place(group: Group) -> tuple[int, str, int, str]:
-        config = group.config
-        task = config.env.rpartition("-")[0]
-        rank = _methods().index(config.method)
-        return (order.get(task, len(order)), config.env, rank, group.label)
 
-    return Collection(sorted(groups, key=place), notes, common)
+def _place(group: Group) -> tuple[int, str, int, str]:
+    """Return the sort key of a group: the papers' environments first, in the order of tables."""
+    env, task = group.config.env, group.config.env.rpartition("-")[0]
+    rank = _ENVIRONMENTS.index(task) if task in _ENVIRONMENTS else len(_ENVIRONMENTS)
+    return rank, env, _methods().index(group.config.method), group.label
 
 
 _ENVIRONMENTS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
@@ -283,10 +293,6 @@ def _common(settings: Iterable[Config]) -> dict[str, set[str]]:
         }
         for env, configs in of.items()
     }
-
-
-def _settings(config: Config) -> set[str]:
-    return set(differences(config)) - set(contradictions(config))
 
 
 def label(config: Config, unsaid: Container[str] = (), version: int | None = None) -> str:

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
-Scores = Sequence[Array]
+from sparl.types import Float64Array
+
+Scores = Sequence[Float64Array]
 
 
 class Interval(NamedTuple):
@@ -125,7 +126,7 @@ def stratified_bootstrap(
     return Interval(statistic(scores), float(low), float(high))
 
 
-def curve_interval(curves: Array, rng: Generator, *, resamples: int = 1000) -> Array:
+def curve_interval(curves: Float64Array, rng: Generator, *, resamples: int = 1000) -> Float64Array:
     """Percentile 95 % interval of the mean curve over runs.
 
     Args:
@@ -154,7 +155,7 @@ def probability_of_improvement(scores: Scores, over: Scores) -> float:
     return float(np.mean(chances))
 
 
-def performance_profile(scores: Scores, thresholds: ArrayLike) -> Array:
+def performance_profile(scores: Scores, thresholds: ArrayLike) -> Float64Array:
     """Share of runs whose score is above each threshold, mean over tasks (rliable, section 4.2).
 
     Args:
@@ -169,7 +170,7 @@ def performance_profile(scores: Scores, thresholds: ArrayLike) -> Array:
     return np.asarray(np.mean(shares, axis=0), np.float64)
 
 
-def _filled(values: ArrayLike) -> Array:
+def _filled(values: ArrayLike) -> Float64Array:
     x = np.asarray(values, np.float64)
     if x.size == 0:
         raise ValueError("no value")

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from sparl.archive.finished_run import DEAD, FinishedRun
-from sparl.report.figures import STEPS, Array, Figure, HeatMap, LineChart, Series
+from sparl.report.figures import STEPS, Figure, HeatMap, LineChart, Series
 from sparl.report.runs import Collection
+from sparl.types import Float64Array
 
 
 def topology(runs: Collection) -> Iterator[Figure]:
@@ -41,7 +42,7 @@ def topology(runs: Collection) -> Iterator[Figure]:
             yield LineChart(f"dead-{env}", env, "updates", "% dead links", dead, True)
 
 
-def _topology_updates(run: FinishedRun, network: str) -> tuple[Array, Array, Array, Array, Array]:
+def _topology_updates(run: FinishedRun, network: str) -> tuple[Float64Array, ...]:
     """Return the updates, and in percent of the connections: initial, moved, new and dead ones.
 
     New connections are the moved ones without those that return at once. The share of dead links is
@@ -96,7 +97,7 @@ def _distributions(counts: list[tuple[str, str, list[int]]]) -> list[Series]:
     low, high = min(min(c) for *_, c in counts), max(max(c) for *_, c in counts)
     width = max(1, -(-(high - low + 1) // 24))
     bins = -(-(high - low + 1) // width)
-    centres: Array = low + width * (np.arange(bins, dtype=np.float64) + 0.5) - 0.5
+    centres: Float64Array = low + width * (np.arange(bins, dtype=np.float64) + 0.5) - 0.5
     series = []
     for method, when, degrees_ in counts:
         at = (np.asarray(degrees_) - low) // width

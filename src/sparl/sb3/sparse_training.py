@@ -15,8 +15,14 @@ from sparl.errors import UsageError
 from sparl.methods import preset
 from sparl.old_names import TOPOLOGY_STATE, current
 from sparl.topology.schedule import Schedule
+from sparl.torch.attachment import (
+    METHOD_PRESETS,
+    Attachment,
+    MethodName,
+    check_method,
+    plan_attachment,
+)
 from sparl.torch.dynamic_sparsity import DynamicSparsity
-from sparl.torch.plan import METHODS, Method, Plan, plan
 
 NETWORKS = ("actor", "critic")
 MIN_TOPOLOGY_UPDATES = 20  # of a default schedule, however short the training
@@ -60,7 +66,7 @@ class SparseTraining(BaseCallback):
 
     def __init__(
         self,
-        method: Method,
+        method: MethodName,
         density: float | Mapping[str, float] = 0.1,
         *,
         schedule: Schedule | None = None,
@@ -68,12 +74,11 @@ class SparseTraining(BaseCallback):
         verbose: int = 1,
     ) -> None:
         super().__init__(verbose)
-        if method not in METHODS:
-            raise UsageError(f"method is '{method}', must be one of {', '.join(METHODS)}")
+        check_method(method)
         densities = density if isinstance(density, Mapping) else dict.fromkeys(NETWORKS, density)
         if set(densities) != set(NETWORKS):
             raise UsageError(f"density names {', '.join(densities)}, must name actor and critic")
-        self.method: Method = method
+        self.method: MethodName = method
         self.densities = {name: float(densities[name]) for name in NETWORKS}
         self.schedule = schedule
         self.seed = seed
@@ -104,7 +109,7 @@ class SparseTraining(BaseCallback):
         found = [DynamicSparsity.of(arguments[name]["optimizer"]) for name in NETWORKS]
         left = [sparsity for sparsity in found if sparsity]  # from an interrupted training
         # Both networks are checked before either is changed.
-        _check_not_shared(*(plan(**arguments[name], replaced=left) for name in NETWORKS))
+        _check_not_shared(*(plan_attachment(**arguments[name], replaced=left) for name in NETWORKS))
         for sparsity in left:
             sparsity.remove()
         for offset, name in enumerate(NETWORKS):
@@ -185,7 +190,7 @@ class SparseTraining(BaseCallback):
 
     def _default(self, to_come: int, delay: int) -> Schedule:
         """Return the preset's schedule for this training, in updates of its clock."""
-        config = preset(METHODS[self.method], "")
+        config = preset(METHOD_PRESETS[self.method], "")
         own = delay if config.rewire_clock == "network" else 1
         every = max(1, min(config.rewire_every_updates, to_come // own // MIN_TOPOLOGY_UPDATES))
         return Schedule(
@@ -241,7 +246,7 @@ def _keeping_hook(callback: SparseTraining, name: str) -> Any:
     return keep
 
 
-def _check_not_shared(actor: Plan, critic: Plan) -> None:
+def _check_not_shared(actor: Attachment, critic: Attachment) -> None:
     """Check that actor and critic have no Linear layer in common.
 
     Raises:

@@ -18,9 +18,9 @@ from sparl.console import PlainConsole
 from sparl.errors import SparlError, UsageError
 from sparl.studies.estimate import estimates
 from sparl.studies.execute import execute
-from sparl.studies.plan import Study, Unit, read_studies, write_plan
 from sparl.studies.progress import Progress, archived_progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
+from sparl.studies.study import Study, Unit, read_studies, write_plan
 from sparl.training.durable import user_path, why_invalid_name
 from sparl.training.machine import available_cores, commit
 from sparl.user_modules import is_imported, named_module, sparl_command

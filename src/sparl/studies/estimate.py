@@ -11,7 +11,7 @@ from pathlib import Path
 from sparl.configuration import Config
 from sparl.cost import network_bytes
 from sparl.replay.ring_buffer import replay_bytes
-from sparl.studies.plan import Unit
+from sparl.studies.study import Unit
 from sparl.training.loop import Training
 
 TRIAL_STEPS = 100

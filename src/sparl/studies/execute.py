@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sparl.errors import ResourceError, SparlError
-from sparl.studies.plan import Unit
 from sparl.studies.progress import progress
+from sparl.studies.study import Unit
 from sparl.studies.unit import IN_USE, OUTPUT, record_end, record_loss, words
 from sparl.training.folder import Folder
 from sparl.training.interrupt import PARENT, stop_on_signal

@@ -12,12 +12,12 @@ from rich.table import Table
 
 from sparl.archive.records import numbers
 from sparl.errors import DataError
-from sparl.studies.plan import Unit
+from sparl.studies.study import Unit
 from sparl.training.folder import Folder
 from sparl.training.run_folder import EVALUATIONS, RUN, RunFolder
 from sparl.wording import counted
 
-State = Literal["waiting", "running", "stopped", "failed", "finished"]
+UnitState = Literal["waiting", "running", "stopped", "failed", "finished"]
 _OF_EVALUATION = ("env_step", "wall_seconds", "mean")
 FAILURE = "failure.json"  # why the last attempt ended: exit code and last line
 
@@ -36,7 +36,7 @@ class Progress:
     """
 
     unit: Unit
-    state: State
+    state: UnitState
     env_step: int = 0
     rate: float = 0.0
     last_return: float | None = None
@@ -78,7 +78,7 @@ def archived_progress(path: Path, unit: Unit) -> Progress:
     return Progress(unit, "finished", int(last["env_step"]), last_return=last["mean"])
 
 
-def _state(run: RunFolder, recorded: object) -> tuple[State, str]:
+def _state(run: RunFolder, recorded: object) -> tuple[UnitState, str]:
     """Return a run's state and, if it failed, the error.
 
     Args:

@@ -21,8 +21,8 @@ from typing import Any
 
 from sparl.errors import UsageError
 from sparl.studies.execute import start
-from sparl.studies.plan import Unit
 from sparl.studies.progress import progress
+from sparl.studies.study import Unit
 from sparl.studies.unit import IN_USE, record_end, record_loss
 from sparl.training.interrupt import stop_on_signal
 from sparl.user_modules import imported_modules
@@ -54,33 +54,11 @@ def execute_on_ray(
         UsageError: Ray is not installed or too old, there is no cluster at the address, or a
             local cluster would be unprotected.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address == LOCAL:
-        _protect_local_cluster()
-    try:
-        import ray
-    except ImportError:
-        raise UsageError("study: --ray needs Ray: pip install 'sparl[ray]'") from None
+    ray = _connected_ray(address, processes)
     where = folder.resolve()
-    _check_version(ray.__version__)
-    _check_address(address)
-    local: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False}
-    options: dict[str, Any] = local if address == LOCAL else {}
-    try:
-        # Ray's workers import modules from the working directory of this call first, but a study's
-        # folder is untrusted. The runs receive their working directory below.
-        with contextlib.chdir("/"):
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"study: no Ray cluster at {address}: {reason} (if the cluster requires a token, set "
-            "RAY_AUTH_MODE=token here too)"
-        ) from None
     try:
         if address == LOCAL:
-            node: Any = ray.util
-            _check_loopback(node.get_node_ip_address())
+            _check_loopback(ray.util.get_node_ip_address())
         # Ray restarts a task when its worker dies; the unit then resumes from its checkpoint.
         task = ray.remote(num_cpus=1, max_retries=ATTEMPTS)(_unit)
         launch = imported_modules(), Path.cwd(), os.environ.get("PYTHONPATH", "")
@@ -105,6 +83,37 @@ def execute_on_ray(
             return stop.signal
     finally:
         ray.shutdown()
+
+
+def _connected_ray(address: str, processes: int) -> Any:
+    """Import Ray and connect it to a cluster, which is started for "local".
+
+    Raises:
+        UsageError: see execute_on_ray.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == LOCAL:
+        _protect_local_cluster()
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("study: --ray needs Ray: pip install 'sparl[ray]'") from None
+    _check_version(ray.__version__)
+    _check_address(address)
+    local: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False}
+    options: dict[str, Any] = local if address == LOCAL else {}
+    try:
+        # Ray's workers import modules from the working directory of this call first, but a study's
+        # folder is untrusted. Each run receives its working directory.
+        with contextlib.chdir("/"):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"study: no Ray cluster at {address}: {reason} (if the cluster requires a token, set "
+            "RAY_AUTH_MODE=token here too)"
+        ) from None
+    return ray
 
 
 def _protect_local_cluster() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sparl.console import PlainConsole
 from sparl.errors import DataError, ResourceError, SparlError
-from sparl.studies.plan import Unit
 from sparl.studies.progress import FAILURE
+from sparl.studies.study import Unit
 from sparl.training.folder import Folder
 from sparl.training.toml_files import toml_bytes
 from sparl.wording import visible

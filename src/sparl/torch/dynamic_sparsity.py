@@ -23,8 +23,16 @@ from sparl.topology.layer_view import LayerView
 from sparl.topology.propose import TopologyMethod, propose
 from sparl.topology.rules import GRADIENT
 from sparl.topology.schedule import NEVER, Schedule
+from sparl.torch.attachment import (
+    METHOD_PRESETS,
+    Attachment,
+    MethodName,
+    SavedTopology,
+    attached,
+    parse_state,
+    plan_attachment,
+)
 from sparl.torch.layers import MaskedLinear, Modules, to_numpy
-from sparl.torch.plan import METHODS, Method, Plan, SavedTopology, attached, parse_state, plan
 from sparl.torch.ranks import of_first_rank, wrapper_of
 from sparl.torch.targets import TargetRule
 from sparl.wording import counted
@@ -88,7 +96,7 @@ class DynamicSparsity:
         modules: Modules,
         optimizer: torch.optim.Optimizer,
         *,
-        method: Method,
+        method: MethodName,
         density: float | Mapping[str, float] = 0.1,
         schedule: Schedule | None = None,
         target: Modules | None = None,
@@ -97,12 +105,12 @@ class DynamicSparsity:
         state: Mapping[str, Any] | None = None,
         quiet: bool = False,
     ) -> None:
-        planned = plan(
+        attachment = plan_attachment(
             modules, optimizer, method=method, density=density, schedule=schedule,
             target=target, target_rule=target_rule, state=state,
         )  # fmt: skip
-        choices = preset(METHODS[method], "")
-        self.method: Method = method
+        choices = preset(METHOD_PRESETS[method], "")
+        self.method: MethodName = method
         self.schedule = schedule or NEVER
         self._rule = TopologyMethod.named(choices.drop, choices.grow)
         self._skips_step = choices.rewire_skips_step
@@ -110,12 +118,13 @@ class DynamicSparsity:
         self._withheld: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._updates_after_step = False
 
-        self._rows, self.layers, self._targets = planned.rows, planned.layers, planned.targets
+        self._rows, self.layers = attachment.rows, attachment.layers
+        self._targets = attachment.targets
         self._optimizer = weakref.ref(optimizer)
         self._handles: list[Any] = []
         self._wrapper_checked = False
-        saved = self._first_topology(planned, choices.initial_topology)
-        _warn_of_lost_weights(planned, saved)
+        saved = self._first_topology(attachment, choices.initial_topology)
+        _warn_of_lost_weights(attachment, saved)
         self._restore(saved)
         if state is None:
             for tracked in self._targets:
@@ -124,12 +133,12 @@ class DynamicSparsity:
         if not quiet:
             PlainConsole().print(self.table())
 
-    def _first_topology(self, planned: Plan, choice: str) -> SavedTopology:
+    def _first_topology(self, attachment: Attachment, choice: str) -> SavedTopology:
         """Return the initial topology; under DistributedDataParallel, that of the first rank."""
-        saved = planned.saved
+        saved = attachment.saved
         if saved is None:
             patterns = {
-                layer.name: self._initial(layer, planned.counts[layer.name], choice)
+                layer.name: self._initial(layer, attachment.counts[layer.name], choice)
                 for layer in self.layers
             }
             saved = SavedTopology(patterns, updates=0, topology_updates=0, moved=0, rng=self._rng)
@@ -399,15 +408,15 @@ class DynamicSparsity:
             layer.set_pattern(saved.patterns[layer.name], of_layer, grown=False)
 
 
-def _warn_of_lost_weights(planned: Plan, saved: SavedTopology) -> None:
+def _warn_of_lost_weights(attachment: Attachment, saved: SavedTopology) -> None:
     """Warn if weights were trained with other connections than these."""
     lost = []
-    for layer in planned.layers:
+    for layer in attachment.layers:
         values = to_numpy(layer.weight).reshape(-1)
         count = int(np.count_nonzero(values))
         lossless = np.count_nonzero(values[saved.patterns[layer.name].positions]) == count
         was_dense = values.size - count <= values.size // FEW_ZEROS
-        if not lossless and (planned.saved is not None or not was_dense):
+        if not lossless and (attachment.saved is not None or not was_dense):
             wanted = saved.patterns[layer.name].connections
             lost.append(f"{layer.name} ({count:,} weights for {wanted:,} connections)")
     if lost:

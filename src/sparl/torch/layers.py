@@ -85,7 +85,7 @@ def to_numpy(values: torch.Tensor) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Row:
+class SurveyRow:
     """A layer with weights, and the reason why it is not sparse, if there is one."""
 
     name: str
@@ -111,7 +111,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
-def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[Row]:
+def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[SurveyRow]:
     """List every module with weights once, and whether it can be sparse.
 
     Raises:
@@ -147,7 +147,7 @@ def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[Row]:
             reason = "dense, not in this optimizer"
         for parameter in own:
             owners.setdefault(id(parameter), name)
-        rows.append(Row(name, module, reason))
+        rows.append(SurveyRow(name, module, reason))
     return rows
 
 

@@ -38,12 +38,8 @@ def about_run(path: str | Path) -> dict[str, Any]:
     elif state == "running" and not folder.in_use():
         state = "killed"
     rows = folder.rows(EVALUATIONS)
-    try:
-        kinds = {"env_step": int, "mean": float, "std": float}
-        last = {name: kind(rows[-1][name]) for name, kind in kinds.items()} if rows else None
-        evaluated = [int(last["env_step"])] if last else []
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise DataError(f"{folder.path / EVALUATIONS}: its last line is damaged") from None
+    last = _last_evaluation(folder, rows)
+    evaluated = [int(last["env_step"])] if last else []
     # run.json was written at the start or the end of the run; the other files may be newer.
     found = [step_of(checkpoint) for checkpoint in Checkpoints(folder.path).newest_first()]
     steps = [about.get("env_step", 0), *found[:1], *evaluated]
@@ -64,6 +60,19 @@ def about_run(path: str | Path) -> dict[str, Any]:
     content["evaluations"] = None if alone and not rows else len(rows)
     content["last_evaluation"] = last
     return {name: value for name, value in content.items() if value not in (None, [])}
+
+
+def _last_evaluation(folder: RunFolder, rows: list[dict[str, str]]) -> dict[str, float] | None:
+    """Return step, mean and standard deviation of the last evaluation; None if there is none.
+
+    Raises:
+        DataError: its line is damaged.
+    """
+    try:
+        kinds = {"env_step": int, "mean": float, "std": float}
+        return {name: kind(rows[-1][name]) for name, kind in kinds.items()} if rows else None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise DataError(f"{folder.path / EVALUATIONS}: its last line is damaged") from None
 
 
 def _continuation(folder: RunFolder, config: Config) -> str:

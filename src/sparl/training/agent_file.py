@@ -75,21 +75,27 @@ def save_agent(
             "format": FORMAT,
             **about,
             "hidden_activation": "relu",
-            "policy": {
-                "network": "actor",
-                "output_activation": head.output,
-                "actions": head.formula,
-                "observations": environment.n_obs,
-                "action_low": environment.action_scale.low.tolist(),
-                "action_high": environment.action_scale.high.tolist(),
-                "action_dtype": environment.action_scale.dtype.name,
-            },
+            "policy": _policy(environment, head),
             "networks": {name: _shapes(state) for name, state in networks.items()},
             "positions": "output * inputs + input, ascending; one weight each, in this order",
             "file": _file(AGENT, data),
             **kept,
         },
     )
+
+
+def _policy(environment: Environment, head: ActionHead) -> dict[str, Any]:
+    """Describe how the actor's outputs become actions of the environment."""
+    scale = environment.action_scale
+    return {
+        "network": "actor",
+        "output_activation": head.output,
+        "actions": head.formula,
+        "observations": environment.n_obs,
+        "action_low": scale.low.tolist(),
+        "action_high": scale.high.tolist(),
+        "action_dtype": scale.dtype.name,
+    }
 
 
 def _file(name: str, data: bytes) -> dict[str, Any]:

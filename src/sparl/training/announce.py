@@ -8,7 +8,7 @@ from sparl import _native
 from sparl.errors import EnvironmentFault
 from sparl.labels import method_label, without_effect
 from sparl.training.assemble import Parts
-from sparl.training.plan import connections_text, plan
+from sparl.training.plan_text import connections_text, plan_text
 from sparl.training.record import resumption_text
 from sparl.training.tasks import module_of
 from sparl.user_modules import command_line
@@ -27,7 +27,7 @@ def announce(run: Parts) -> None:
         f"{method_label(config)} on {config.env}: {connections_text(run.architecture)}, "
         f"{_native.isa()}, {run.threads} threads, run {run.folder.path}"
     )
-    for line in plan(config, run.architecture):
+    for line in plan_text(config, run.architecture):
         say(line)
     if config.end <= config.warmup_env_steps:
         run.console.warn(

@@ -22,7 +22,7 @@ from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import interrupt_held
 from sparl.training.machine import available_cores
 from sparl.training.memory import memory_bytes
-from sparl.training.plan import connections_text
+from sparl.training.plan_text import connections_text
 from sparl.training.record import Record
 from sparl.training.run_folder import RunFolder
 from sparl.training.saving import CheckpointSaver

@@ -218,46 +218,66 @@ class Checkpoints:
         Raises:
             DataError: the checkpoint is damaged, has another format, or does not match `like`.
         """
-        where = path / MANIFEST
         manifest = self._manifest(path)
         try:
             first, size = manifest["replay"]["first"], manifest["replay"]["size"]
             segments = segments_of(manifest["replay"]["segments"], first, size, replay.capacity)
-            arrays, rest = split(like)
-            expected = {
-                name: Expected.like(array, longest.get(name)) for name, array in arrays.items()
-            }
-            if manifest["format"] == 2:
-                expected = checkpoint_format_2.expected_of_format_2(expected)
             newest = expected_part(replay, min(size, 1))
-            expected |= {f"newest/{name}": each for name, each in newest.items()}
-            found = manifest["state"]
-            if not isinstance(found, dict) or found.pop("newest") != {}:
-                raise ValueError("newest must be arrays")
-            _check_tree(found, rest, "state")
-            data = read_verified(
-                self.files.at(path.name), STATE, manifest["file"], largest(expected)
-            )
-            arrays = unpack(data, expected, path / STATE)
-            if manifest["format"] == 2:
-                arrays = checkpoint_format_2.from_format_2(arrays)
-            state = join(arrays, {**found, "newest": {}})
-            replay.clear(first)
-            for segment in segments:
-                self._replay.read(segment, replay)
-            tail = state.pop("newest")
-            if size and not tail["apart"][0]:
-                raise ValueError("the newest transition has no next state")
-            replay.append(tail)
-            if replay.size != size:
-                raise ValueError(f"the replay has {replay.size} transitions, not {size}")
+            state = self._state(path, manifest, like, longest, newest)
+            self._fill(replay, first, size, segments, state.pop("newest"))
             about = manifest["about"]
             if not isinstance(about, dict):
                 raise ValueError("about must be an object")
         except _DAMAGE_ERRORS as error:
-            raise _cannot_be_used(where, error) from None
+            raise _cannot_be_used(path / MANIFEST, error) from None
         self._kept = [(int(manifest["env_step"]), segments)]
         return state, about
+
+    def _state(
+        self,
+        path: Path,
+        manifest: Tree,
+        like: Tree,
+        longest: Mapping[str, int],
+        newest: Mapping[str, Expected],
+    ) -> Tree:
+        """Read the state of a checkpoint, with the newest transition under "newest".
+
+        Raises:
+            DataError and _DAMAGE_ERRORS: the state is damaged or does not match `like`.
+        """
+        arrays, rest = split(like)
+        expected = {name: Expected.like(array, longest.get(name)) for name, array in arrays.items()}
+        if manifest["format"] == 2:
+            expected = checkpoint_format_2.expected_of_format_2(expected)
+        expected |= {f"newest/{name}": each for name, each in newest.items()}
+        found = manifest["state"]
+        if not isinstance(found, dict) or found.pop("newest") != {}:
+            raise ValueError("newest must be arrays")
+        _check_tree(found, rest, "state")
+        data = read_verified(self.files.at(path.name), STATE, manifest["file"], largest(expected))
+        arrays = unpack(data, expected, path / STATE)
+        if manifest["format"] == 2:
+            arrays = checkpoint_format_2.from_format_2(arrays)
+        return join(arrays, {**found, "newest": {}})
+
+    def _fill(
+        self, replay: RingBuffer, first: int, size: int, segments: list[Segment], newest: Tree
+    ) -> None:
+        """Fill the replay with the transitions in these files and the newest one.
+
+        Raises:
+            DataError: a file is missing or damaged.
+            ValueError: the transitions are not those that the manifest announces.
+        """
+        replay.clear(first)
+        for segment in segments:
+            self._replay.read(segment, replay)
+        if size and not newest["apart"][0]:
+            raise ValueError("the newest transition has no next state")
+        replay.append(newest)
+        if replay.size != size:
+            raise ValueError(f"the replay has {replay.size} transitions, not {size}")
 
     def _manifest(self, path: Path) -> Tree:
         return read_manifest(self.files.at(path.name))

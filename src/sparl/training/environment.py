@@ -20,7 +20,7 @@ from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, SparlError, UsageError
 from sparl.training.action_scale import ActionScale, rounded_within
 from sparl.training.environment_state import (
-    State,
+    EnvironmentState,
     can_be_resumed,
     from_text,
     has_own_state,
@@ -232,7 +232,7 @@ class Environment:
             f"{self._episodes} after reset(seed={self._seed}){taken}"
         )
 
-    def state(self) -> State | None:
+    def state(self) -> EnvironmentState | None:
         """Return the state that the next steps depend on; None if the environment cannot give it.
 
         It consists of the random stream, the counters, and the simulator's state for Gymnasium's
@@ -246,8 +246,10 @@ class Environment:
         if not wrappers_have_no_state(self.gym) or not isinstance(bare.np_random, Generator):
             return None
         steps = self._episode_steps
-        state: State = {"elapsed": steps}  # the same under the name that earlier versions read
-        state |= {"episode_steps": steps, "episodes": self._episodes, "seed": self._seed}
+        state: EnvironmentState = {
+            "elapsed": steps,  # the same under the name that earlier versions read
+            "episode_steps": steps, "episodes": self._episodes, "seed": self._seed,
+        }  # fmt: skip
         state["np_random"] = bare.np_random.bit_generator.state
         if is_mujoco(bare):
             return state | mujoco_state(bare)
@@ -256,7 +258,7 @@ class Environment:
                 return state | {"own": to_text(bare.get_state())}
         return None
 
-    def restore(self, state: State | None) -> bool:
+    def restore(self, state: EnvironmentState | None) -> bool:
         """Continue from a state; the environment must have been reset once.
 
         Returns:

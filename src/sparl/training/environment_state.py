@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from sparl.training.wrappers import is_memoryless, wrappers_of
 
-State = dict[str, Any]
+EnvironmentState = dict[str, Any]
 
 _ARRAY = "__array__"  # marks an array in the text of an environment's own state
 _DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
 _OWN_BYTES = 1 << 23
 
 
-def can_be_resumed(state: State | None) -> TypeGuard[State]:
+def can_be_resumed(state: EnvironmentState | None) -> TypeGuard[EnvironmentState]:
     """Return whether an environment can be resumed from a result of Environment.state."""
     return state is not None and state.get("own") != ""
 
@@ -36,7 +36,7 @@ def is_mujoco(bare: Any) -> bool:
     return type(bare).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(bare, "data")
 
 
-def mujoco_state(bare: Any) -> State:
+def mujoco_state(bare: Any) -> EnvironmentState:
     """Return the integration state of a MuJoCo task, and the positions that rewards depend on."""
     import mujoco
 
@@ -46,7 +46,7 @@ def mujoco_state(bare: Any) -> State:
     return {"physics": physics, "xpos": bare.data.xpos.copy(), "xipos": bare.data.xipos.copy()}
 
 
-def restore_mujoco(bare: Any, state: State) -> None:
+def restore_mujoco(bare: Any, state: EnvironmentState) -> None:
     """Restore a result of mujoco_state.
 
     Raises:

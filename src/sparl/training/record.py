@@ -22,7 +22,7 @@ from sparl.training.environment_state import can_be_resumed
 from sparl.training.evaluate import Evaluation
 from sparl.training.machine import cpu_seconds, machine, made_with, versions
 from sparl.training.memory import peak_memory_bytes
-from sparl.training.plan import plan
+from sparl.training.plan_text import plan_text
 from sparl.training.run_folder import (
     DEGREES,
     DEGREES_BYTES,
@@ -127,7 +127,7 @@ class Record:
                 },
                 "method": method_label(self.config),
                 "preset": results_version(self.config),
-                "schedule": plan(self.config, self.architecture),
+                "schedule": plan_text(self.config, self.architecture),
             },
         )
 

@@ -74,10 +74,26 @@ def make_task(
         options["max_episode_steps"] = max_episode_steps
     if env_id == "Ant-v3" and contact_forces == "live":
         options["use_contact_forces"] = True
+    env = _make(env_id, registered, options)
+    made = env.spec.id if env.spec is not None else registered
+    if made != registered:  # the newest that is installed here
+        env.close()
+        raise UsageError(f"environment {env_id} has no version; did you mean {made}?")
+    if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
+        env = ZeroContactForces(env, append=env_id == "Ant-v3")
+    return env
+
+
+def _make(env_id: str, registered: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    """Make the environment that Gymnasium knows as `registered`, and the user as `env_id`.
+
+    Raises:
+        UnknownEnvironment, UsageError, EnvironmentFault: see make_task.
+    """
     with interrupt_held(), handlers_kept(), warnings.catch_warnings(), _model_warnings_ignored():
         warnings.simplefilter("ignore")  # -v4 is deprecated, and here on purpose
         try:
-            env = gymnasium.make(registered, **options)
+            env: gymnasium.Env[Any, Any] = gymnasium.make(registered, **options)
         except gymnasium.error.DependencyNotInstalled as error:
             raise UsageError(f"environment {env_id}: {name_and_text(error)}") from None
         except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
@@ -88,12 +104,6 @@ def make_task(
             raise EnvironmentFault(
                 f"environment {env_id} cannot be made: {name_and_text(error)}"
             ) from None
-    made = env.spec.id if env.spec is not None else registered
-    if made != registered:  # the newest that is installed here
-        env.close()
-        raise UsageError(f"environment {env_id} has no version; did you mean {made}?")
-    if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
-        env = ZeroContactForces(env, append=env_id == "Ant-v3")
     return env
 
 

@@ -90,6 +90,8 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{kind} file {path} cannot be read: {reason}") from None
+    if len(data) > TOML_BYTES:
+        raise UsageError(f"{kind} file {path} has more than {TOML_BYTES:,} bytes")
     return parse_toml(data, path, kind)
 
 
@@ -97,11 +99,9 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
     """Parse the content of a TOML file.
 
     Raises:
-        UsageError: the file is empty, too large or not TOML.
+        UsageError: the file is empty or not TOML.
     """
     try:
-        if len(data) > TOML_BYTES:
-            raise ValueError(f"more than {TOML_BYTES:,} bytes")
         text = data.decode("utf-8", "surrogateescape")
         _check_dotted_keys(text)
         content = tomllib.loads(text)

@@ -22,14 +22,14 @@ from sparl.old_names import TOPOLOGY_STATE, current
 from sparl.random_streams import restore_generator, stream
 from sparl.sparse.pattern import Pattern
 from sparl.topology.schedule import Schedule
-from sparl.torch.layers import MaskedLinear, Modules, Row, connections, survey
+from sparl.torch.layers import MaskedLinear, Modules, SurveyRow, connections, survey
 from sparl.torch.targets import TargetRule, TrackedTarget, track
 
 if TYPE_CHECKING:
     from sparl.torch.dynamic_sparsity import DynamicSparsity
 
-Method = Literal["static", "DS", "SET", "RigL"]
-METHODS = {"static": "Static-TD3", "DS": "DS-TD3", "SET": "SET-TD3", "RigL": "RigL-TD3"}
+MethodName = Literal["static", "DS", "SET", "RigL"]
+METHOD_PRESETS = {"static": "Static-TD3", "DS": "DS-TD3", "SET": "SET-TD3", "RigL": "RigL-TD3"}
 
 # Optimizers whose state consists of step counts and tensors of the weights' shapes.
 OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
@@ -50,17 +50,17 @@ class SavedTopology:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Attachment:
     """The layers, the number of connections of each, and the target's layers."""
 
-    rows: list[Row]
+    rows: list[SurveyRow]
     layers: list[MaskedLinear]
     counts: dict[str, int]
     targets: list[TrackedTarget]
     saved: SavedTopology | None
 
 
-def plan(
+def plan_attachment(
     modules: Modules,
     optimizer: torch.optim.Optimizer,
     *,
@@ -71,7 +71,7 @@ def plan(
     target_rule: TargetRule | None = None,
     state: Mapping[str, Any] | None = None,
     replaced: Collection[DynamicSparsity] = (),
-) -> Plan:
+) -> Attachment:
     """Check the arguments of DynamicSparsity without changing anything.
 
     Objects in `replaced` will be removed before; their optimizers and layers are available.
@@ -89,10 +89,18 @@ def plan(
     _check_free(optimizer, layers, replaced)
     shapes = {layer.name: (layer.pattern.n_in, layer.pattern.n_out) for layer in layers}
     counts = connections(shapes, density)
-    rule = target_rule or preset(METHODS[method], "").target_pattern
+    rule = target_rule or preset(METHOD_PRESETS[method], "").target_pattern
     targets = [] if target is None else track(layers, target, rule)
     saved = None if state is None else parse_state(state, method, layers)
-    return Plan(rows, layers, counts, targets, saved)
+    return Attachment(rows, layers, counts, targets, saved)
+
+
+def check_method(method: str) -> None:
+    """Raise UsageError if there is no such method."""
+    if method not in METHOD_PRESETS:
+        near = difflib.get_close_matches(str(method), METHOD_PRESETS, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"method is '{method}', must be one of {', '.join(METHOD_PRESETS)}{hint}")
 
 
 def _check(optimizer: torch.optim.Optimizer, method: str, schedule: Schedule | None) -> None:
@@ -101,10 +109,7 @@ def _check(optimizer: torch.optim.Optimizer, method: str, schedule: Schedule | N
         raise UsageError(
             f"DynamicSparsity: optimizer is {type(optimizer).__name__}, must be one of {known}"
         )
-    if method not in METHODS:
-        near = difflib.get_close_matches(str(method), METHODS, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"method is '{method}', must be one of {', '.join(METHODS)}{hint}")
+    check_method(method)
     if method != "static" and schedule is None:
         raise UsageError(
             f"DynamicSparsity: {method} needs a schedule, for example "

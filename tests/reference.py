@@ -1,7 +1,6 @@
 """Reference implementations of the kernels in NumPy, in the precision of their inputs.
 
-Weights are dense [n_out, n_in] matrices with zeros where there is no connection. Training does not
-import this module.
+Weights are dense [n_out, n_in] matrices with zeros where there is no connection.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from sparl.configuration import Config
 from sparl.wording import counted
 
 
-def plan(config: Config, nets: Architecture) -> list[str]:
+def plan_text(config: Config, nets: Architecture) -> list[str]:
     """Return a sentence for each schedule of a run."""
     warmup, end, per_step = config.warmup_env_steps, config.end, config.updates_per_env_step
     until = f"until step {end:,} of a horizon of {config.horizon:,}"
