@@ -121,6 +121,7 @@ def test_an_agent_without_update_or_act_cannot_be_created() -> None:
 
 
 @pytest.mark.parametrize("method", ["Quiet", "DS-Quiet"])
+@pytest.mark.slow
 def test_a_custom_agent_trains_resumes_and_is_exported(method: str, tmp_path: Path) -> None:
     fields = {**SMALL, "env": "Hopper-v5", "rewire_every_updates": 20 * (method != "Quiet")}
     path = tmp_path / "whole"
@@ -164,6 +165,7 @@ def test_settings_of_other_agents_change_nothing_and_are_named() -> None:
 
 @pytest.mark.parametrize("critics", [1, 3])
 @pytest.mark.parametrize("method", ["DS-TD3", "RLx2-SAC"])
+@pytest.mark.slow
 def test_the_number_of_critics_is_a_setting(method: str, critics: int, tmp_path: Path) -> None:
     fields = {**SMALL, "env": "Hopper-v5", "critics": critics, "rewire_every_updates": 20}
     sparl.train(method, run_dir=str(tmp_path / "whole"), **fields)

@@ -197,6 +197,7 @@ def test_a_failed_file_operation_leaves_the_previous_checkpoint_unchanged(
     assert (n, disk.count) == (13, 12)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_truncated_at_any_byte_is_rejected(folder: Path) -> None:
     for file in files_of(folder, 9):
         whole = file.read_bytes()
@@ -215,6 +216,7 @@ def test_a_checkpoint_truncated_at_any_byte_is_rejected(folder: Path) -> None:
     assert same(load(folder, 9), 9)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_any_flipped_bit_is_rejected(folder: Path) -> None:
     harmless = 0
     for file in files_of(folder, 9):
@@ -296,6 +298,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return results(run.path)
 
 
+@pytest.mark.slow
 def test_training_continues_after_any_file_operation_of_a_save_fails(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,8 @@ from sparl.console import PlainConsole
 from sparl.training.run_folder import RunFolder
 from sparl.wording import shell_word
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "--env", "Pendulum-v1", "--method", "TD3", "--hidden", "8", "--warmup-env-steps", "60",
     "--evaluate-every-env-steps", "50", "--evaluation-episodes", "1", "--threads", "1",

@@ -180,6 +180,7 @@ OBSERVATIONS = st.one_of(ANYTHING, st.lists(st.floats(width=32), min_size=3, max
 
 @given(st.one_of(ANYTHING, st.tuples(OBSERVATIONS, ANYTHING, ANYTHING, ANYTHING, st.just({}))))
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
 def test_any_value_returned_by_a_step_is_rejected_or_valid(returned: Any) -> None:
     environment = Environment("bad_environments:Good-v0")
     environment.reset(seed=0)
@@ -449,7 +450,7 @@ def test_all_malformed_values_are_reported_at_once(
          ["did you mean learning_rate?", "steps is 1.5, must be an integer",
           "tau is nan, must be in", "batch_size is 0, must be in", "seed is datetime.date"]),
         ("[seed]\nx = 1", ["seed is {'x': 1}, must be an integer"]),
-        ("unset = ['steps']", ["unset is ['steps'], must be names"]),
+        ("unset = ['steps']", ["unset is ['steps'], must be a list of names"]),
     ],
 )  # fmt: skip
 def test_all_errors_of_malformed_files_are_reported_at_once(
@@ -597,6 +598,7 @@ def test_a_run_resumed_on_another_machine_is_marked(
 # ----------------------- one run of a study always fails
 
 
+@pytest.mark.slow
 def test_a_run_that_always_fails_does_not_affect_the_others_and_is_not_averaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,8 @@ import sparl
 from resuming import stopped_at
 from sparl.cli import main
 
+pytestmark = pytest.mark.slow
+
 FIELDS: dict[str, Any] = {
     "steps": 60, "hidden": (4,), "batch_size": 4, "warmup_env_steps": 10, "evaluation_episodes": 1,
     "evaluate_every_env_steps": 30, "threads": 1, "quiet": True,

@@ -21,6 +21,8 @@ from children import has_handler, wait_until
 from resuming import results
 from sparl.training.checkpoint import Checkpoints, step_of
 
+pytestmark = pytest.mark.slow
+
 # A small run with every feature: topology updates, own patterns of the targets, windows of three
 # steps. An interval of three steps between checkpoints lets most kills hit a save.
 FIELDS: dict[str, Any] = {

@@ -37,6 +37,7 @@ SMALL: dict[str, Any] = {
         ("Static-TD3", {"horizon_env_steps": 500, "freeze_fraction": 0.5}),
     ],
 )
+@pytest.mark.slow
 def test_a_run_trained_longer_equals_a_run_of_that_length(
     method: str, fields: dict[str, Any], tmp_path: Path
 ) -> None:

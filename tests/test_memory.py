@@ -98,6 +98,7 @@ def test_wide_sparse_agents_train_where_one_dense_copy_of_a_layer_does_not_fit()
     ]
 
 
+@pytest.mark.slow
 def test_growth_by_gradient_and_the_largest_initial_weights_are_streamed() -> None:
     """RigL uses the gradient of every position, but never stores all of them at once.
 

@@ -70,6 +70,7 @@ def test_a_missing_display_is_reported_in_one_line(hopper: Path) -> None:
 
 @pytest.mark.parametrize("env", ["Hopper-v5", "Pendulum-v1"])
 @pytest.mark.parametrize("renderer", ["nonsense", "osmesa", "egl"])
+@pytest.mark.slow
 def test_a_missing_renderer_does_not_prevent_training(
     env: str, renderer: str, tmp_path: Path
 ) -> None:

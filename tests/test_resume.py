@@ -70,6 +70,7 @@ def _skip_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
 PAIRS = [(method, f"{TASKS[index % 5]}-v5") for index, method in enumerate(METHODS)]
 PAIRS += [(method, f"{task}-v5") for method in ("DS-TD3", "RLx2-SAC") for task in TASKS]
 PAIRS += [("RLx2-TD3", "Ant-v3")]
+FAST = {"DS-TD3", "RLx2-SAC"}  # methods whose pairs are not slow tests, on Hopper
 
 # Update n is at step 20 + n, topology updates happen at 2, 9, 16, ...; the replay shrinks every ten
 # steps, an episode lasts at most 25.
@@ -85,7 +86,15 @@ STOPS = {
 }
 
 
-@pytest.mark.parametrize(("method", "env"), sorted(set(PAIRS)))
+@pytest.mark.parametrize(
+    ("method", "env"),
+    [
+        pytest.param(
+            method, env, marks=() if method in FAST and env == "Hopper-v5" else pytest.mark.slow
+        )
+        for method, env in sorted(set(PAIRS))
+    ],
+)
 def test_every_method_resumes_bit_for_bit_on_every_task(
     method: str, env: str, tmp_path: Path
 ) -> None:

@@ -32,6 +32,8 @@ from sparl.training.run_folder import RunFolder
 from sparl.training.start import train
 from sparl.user_modules import import_module_of
 
+pytestmark = pytest.mark.slow
+
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
 SIZES = {
     "HalfCheetah": (17, 6), "Hopper": (11, 3), "Walker2d": (17, 6), "Ant": (111, 8),

@@ -100,6 +100,7 @@ def test_several_python_threads_may_wait_for_the_same_update() -> None:
     assert wanted[0] == wanted[1]
 
 
+@pytest.mark.slow
 def test_arguments_are_kept_alive_until_the_update_has_finished() -> None:
     n = 50_000
     slots = np.arange(n, dtype=np.uint32)

@@ -33,6 +33,8 @@ from sparl.training.agent_file import load_agent
 from sparl.training.folder import Folder
 from sparl.training.loop import Training
 
+pytestmark = pytest.mark.slow
+
 ENV = "Attacks-v0"
 FIELDS: dict[str, Any] = {
     "steps": 60, "hidden": (4,), "batch_size": 4, "warmup_env_steps": 10, "evaluation_episodes": 1,

@@ -15,6 +15,8 @@ from sparl.cli import main
 from sparl.report.runs import collect
 from sparl.studies.study import PLAN
 
+pytestmark = pytest.mark.slow
+
 Damage = Callable[[Path], object]
 
 

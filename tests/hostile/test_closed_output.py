@@ -13,6 +13,8 @@ import children
 from resuming import results
 from sparl.studies.study import read_study
 
+pytestmark = pytest.mark.slow
+
 ENV = "bad_environments:Prints-v0"
 SMALL = [
     "--env", ENV, "--method", "DS-TD3", "--hidden", "8", "--steps", "60", "--batch-size", "8",

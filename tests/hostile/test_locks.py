@@ -26,6 +26,8 @@ from sparl.training.folder import Folder
 from sparl.training.loop import Training
 from sparl.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 FIELDS: dict[str, Any] = {
     "steps": 60, "hidden": (4,), "batch_size": 4, "warmup_env_steps": 10, "evaluation_episodes": 1,
     "threads": 1, "quiet": True,

@@ -17,6 +17,8 @@ from children import has_handler, wait_until, waiting
 from sparl.studies.progress import progress
 from sparl.studies.study import read_study
 
+pytestmark = pytest.mark.slow
+
 FIELDS = {
     "steps": 300, "warmup-env-steps": 50, "evaluate-every-env-steps": 100,
     "evaluation-episodes": 1, "hidden": 8, "batch-size": 8, "threads": 1,

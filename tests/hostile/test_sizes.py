@@ -25,6 +25,8 @@ from sparl.methods import preset
 from sparl.training.tensors import pack
 from test_hostile_files import CHECKPOINT, FIELDS, rejection, sign_agent, sign_checkpoint
 
+pytestmark = pytest.mark.slow
+
 Tree = dict[str, Any]
 ENV = "Hopper-v5"
 

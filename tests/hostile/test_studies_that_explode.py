@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 STUDY = 'methods = ["TD3"]\nenvironments = ["Pendulum-v1"]\nseeds = 2\n'
 FIELDS = ("learning_rate", "weight_decay", "gamma", "tau", "exploration_noise", "target_noise",
           "noise_clip")  # fmt: skip

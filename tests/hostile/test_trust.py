@@ -566,6 +566,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("file", sorted({name.split()[0] for name in DAMAGE}))
+@pytest.mark.slow
 def test_bad_runs_do_not_spoil_a_report(
     file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
