@@ -142,7 +142,7 @@ def test_a_custom_agent_trains_resumes_and_is_exported(method: str, tmp_path: Pa
     action = sparl.load(path).predict(np.zeros(11, np.float32))
     assert action.shape == (3,)
     assert main(["export", str(path), "--format", "npz"]) == 0
-    assert main(["report", str(path), "--out", str(tmp_path / "report")]) == 0
+    assert main(["report", str(path), "--out", str(tmp_path / "report"), "--tables-only"]) == 0
 
 
 def test_the_pruned_cost_is_counted_as_documented() -> None:
@@ -179,7 +179,12 @@ def test_the_number_of_critics_is_a_setting(method: str, critics: int, tmp_path:
     config = preset(method, "Hopper-v5", critics=critics)
     assert cost(config, 11, 3)["networks"]["critic"]["copies"] == critics
     assert architecture(config, 11, 3).networks["critics"].role.members == critics
-    assert main(["report", str(tmp_path / "whole"), "--out", str(tmp_path / "report")]) == 0
+    assert (
+        main(
+            ["report", str(tmp_path / "whole"), "--out", str(tmp_path / "report"), "--tables-only"]
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("critics", ["0", "101", "two"])
