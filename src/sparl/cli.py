@@ -84,11 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _exit_code_of(args: list[str], debug: bool) -> int:
-    """Run a command; turn an exception into one line and an exit code.
+    """Run a command; turn an exception into a one-line message and an exit code.
 
     Args:
         args: the command and its options.
-        debug: let exceptions propagate.
+        debug: whether exceptions propagate.
     """
     try:
         return _dispatch(args)
@@ -126,7 +126,7 @@ def _unexpected(error: BaseException, debug: bool) -> int:
 
     Args:
         error: the exception.
-        debug: raise it instead.
+        debug: whether to raise the exception instead.
     """
     if debug:
         raise error
@@ -166,7 +166,7 @@ def _dispatch(args: list[str]) -> int:
 
 
 def _command(args: Sequence[str]) -> str:
-    """Return the command, which follows every --import; "" if there is none."""
+    """Return the command, which is the word after all --import flags; "" if there is none."""
     words = iter(args)
     for word in words:
         if word == "--import":
@@ -183,7 +183,7 @@ def _import_user_modules(args: list[str]) -> list[str]:
         The command and its options.
 
     Raises:
-        UsageError: a module cannot be imported, or its name is missing.
+        UsageError: if a module cannot be imported or the name of a module is missing.
     """
     while args and args[0].partition("=")[0] == "--import":
         _, equals, name = args[0].partition("=")
@@ -474,7 +474,7 @@ def archive(args: list[str]) -> int:
 
 def bench(args: list[str]) -> int:
     """Run `sparl bench`."""
-    # NumPy computes on one core. Its libraries read these variables when they are loaded.
+    # These variables limit NumPy to one core; its libraries read them when they are loaded.
     for library in ("OPENBLAS", "MKL", "OMP"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     from sparl.bench.command import bench as run

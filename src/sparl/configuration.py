@@ -184,7 +184,7 @@ class Config:
 
     @property
     def replay_rows(self) -> int:
-        """Capacity of the replay, at most the number of transitions of the run."""
+        """Capacity of the replay buffer, at most the number of transitions of the run."""
         return min(self.replay_capacity, self.end)
 
     def as_dict(self) -> dict[str, Any]:
@@ -210,7 +210,7 @@ CHANGEABLE = frozenset(
 
 
 def why_not_longer(config: Config) -> str:
-    """Return why a longer run would not begin with the steps of this one; "" if it would."""
+    """Return the reason that a longer run would not begin with the same steps; "" if it would."""
     if config.rewire_every_updates and config.rewire != "none":
         return f"its topology changes on a schedule over {config.horizon:,} steps"
     if config.n_step > 1 and config.n_step_delay_updates:
@@ -219,7 +219,7 @@ def why_not_longer(config: Config) -> str:
 
 
 def differences(found: Config, wanted: Config) -> list[str]:
-    """Describe the fields in which two configurations are different runs, apart from their ends."""
+    """Describe the fields, except the end, whose values make two configurations different runs."""
     return [
         f"{name} is {getattr(found, name)} instead of {getattr(wanted, name)}"
         for name in FIELDS
@@ -229,7 +229,7 @@ def differences(found: Config, wanted: Config) -> list[str]:
 
 
 def _as_in_a_file(value: Any) -> Any:
-    """Return a text as a UTF-8 file would return it, so that file names compare equal."""
+    """Return a text as if it had been read from a UTF-8 file, so that file names compare equal."""
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
