@@ -50,8 +50,9 @@ _THOUSANDS = {"": 1, "k": 1_000, "K": 1_000, "M": 1_000_000}
 
 
 def parse_config(args: Sequence[str], program: str) -> Config:
-    """Build a configuration from flags, a --config file and the preset, in this order of precedence.
+    """Build a configuration from flags, a --config file and the preset.
 
+    If several of these set a field, the first one takes precedence.
     Raises:
         UsageError: if the command line has errors; the message lists all of them.
     """
@@ -271,7 +272,7 @@ class _Option:
             if word not in get_args(self.kind):
                 raise ValueError(word)
             return word
-        # Only the fields of a run have short forms: counts of steps, updates, transitions and units.
+        # Only fields of a run have short forms: counts of steps, updates, transitions and units.
         short = self.kind is int and self.name in FIELDS
         return self.kind(_expanded_integer(word) if short else word)
 

@@ -155,7 +155,7 @@ def _value(flag: str, remaining: Iterator[str]) -> str:
 
 
 def _check_frequency(flag: str, value: str) -> None:
-    """Raise UsageError unless the flag sets one update per step, as for SAC in sparl."""
+    """Raise UsageError unless the value is 1, because sparl's SAC updates at every update."""
     if value != "1":
         instead = {
             "--actor-update-frequency": "SAC's actor is updated at every update; TD3's every "
