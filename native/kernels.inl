@@ -134,7 +134,7 @@ void unpack(uint32_t batch, uint32_t features, const float* y, size_t stride, fl
 //          density .5, and 1 load at density .05.
 // Tail     rows beyond the last are not in any pattern and are not stored; T and Tail are template
 //          arguments, so that the last tile of a batch can be narrower.
-// Threads  created by the caller; tiles are independent.
+// Threads  the caller may divide tiles among threads, because tiles are independent.
 // Rounding one fused multiply-add per connection, in kernel order, starting from the bias.
 
 template <uint32_t T, bool Tail, uint32_t Pattern>
@@ -281,7 +281,7 @@ SPARL_INLINE void store_lane_sums(const Vec* v, float* out) { // out[i] = sum of
 //          go through memory, because a 64-byte store takes as long as two multiply-adds.
 // Tail     the remaining columns form a narrower tile; a narrow last vector is added first, so that
 //          a narrow multiplication suffices for this vector.
-// Threads  created by the caller; blocks are independent, and one thread sums each connection.
+// Threads  the caller may divide blocks among threads; one thread computes each connection's sum.
 // Rounding each lane sums over the batch in order; then the fixed tree of lane_sums adds the lanes.
 
 template <size_t... I>

@@ -298,7 +298,7 @@ void Stack::value_and_input_gradient(ThreadPool& pool, const float* parameters,
     const uint32_t samples = std::min(size, batch - at);
     const Buffer buffer((n_in() + 2 * widest_) * stride + members * (member_size + dx_size));
     float* const x = buffer.data();
-    float* const dys = x + n_in() * stride; // dL/dy of two consecutive layers
+    float* const dys = x + n_in() * stride; // gradients of two consecutive layers
     float* const inputs_dx = dys + 2 * widest_ * stride;
     float* const activations = inputs_dx + members * dx_size;
     const auto output_of = [&](uint32_t e, uint32_t l) {

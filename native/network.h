@@ -12,9 +12,9 @@ namespace sparl {
 uint32_t padded_samples(uint32_t batch, const Kernels&); // rounded up to a multiple of step
 
 // Divides the samples of a pass into tiles with nearly equal numbers of vectors. A tile is narrow
-// enough for the kernels, and the activations of the `widest` layer fit into the second-level cache.
-// There are at least `parts` tiles, one for each available thread, unless a tile would then have
-// fewer than two vectors and each weight would be loaded for too few samples.
+// enough for the kernels, and the activations of the `widest` layer fit into the second-level
+// cache. There are at least `parts` tiles, one for each available thread, unless a tile would then
+// have fewer than two vectors, so that each weight would be loaded for too few samples.
 struct Tiles {
   uint32_t samples, vectors, count, lanes;
   Tiles(uint32_t padded, size_t widest, uint32_t parts, const Kernels&);

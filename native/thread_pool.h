@@ -65,7 +65,7 @@ void set_default_threads(uint32_t threads);
 // constructor computes all items.
 class PendingWork {
  public:
-  PendingWork(ThreadPool&, uint32_t count, std::function<void(uint32_t)> body); // no exceptions
+  PendingWork(ThreadPool&, uint32_t count, std::function<void(uint32_t)> body); // body: noexcept
   PendingWork(PendingWork&&) = default;
   PendingWork& operator=(PendingWork&&) = delete;
   ~PendingWork() { finish(); }

@@ -249,7 +249,7 @@ class SparseLearner:
         """Check the counters of a state against the number of the agent's updates.
 
         Raises:
-            ValueError: a counter contradicts the number of updates.
+            ValueError: if a counter contradicts the number of updates.
         """
         own, steps, due = (int(state[k]) for k in ("own_updates", "adam.steps", "due_seen"))
         if own != updates // self.update_period or steps > own or due > updates:
@@ -272,7 +272,7 @@ def _from_columns(columns: State) -> list[TopologyUpdate]:
     """Return the topology updates from whose fields `_columns` built the arrays.
 
     Raises:
-        KeyError: a column is missing.
+        KeyError: if a column is missing.
         ValueError: if a number is negative, a share exceeds 1, or the columns differ in length.
     """
     arrays = {name: np.asarray(columns[name]) for name in _COLUMNS}

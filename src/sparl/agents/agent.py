@@ -50,7 +50,7 @@ class Learner(Protocol):
         """Check the counters of a state against the number of the agent's updates.
 
         Raises:
-            ValueError: a counter contradicts the number of updates.
+            ValueError: if a counter contradicts the number of updates.
         """
 
 
@@ -199,7 +199,7 @@ class Agent(ABC):
         """Check the counters of a state against the number of updates.
 
         Raises:
-            ValueError: a counter contradicts the number of updates.
+            ValueError: if a counter contradicts the number of updates.
         """
         found = state["agent"]["updates"]
         if found != updates:

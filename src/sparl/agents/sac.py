@@ -104,7 +104,7 @@ class Temperature:
         """Check the step counter of a state against the number of the agent's updates.
 
         Raises:
-            ValueError: there are more steps than updates.
+            ValueError: if there are more steps than updates.
         """
         if int(state["steps"]) > updates:
             raise ValueError(f"temperature: {state['steps']} steps in {updates} updates")
@@ -163,7 +163,7 @@ class SAC(Agent):
         """Check the counters of a state against the number of updates.
 
         Raises:
-            ValueError: a counter contradicts the number of updates.
+            ValueError: if a counter contradicts the number of updates.
         """
         super().check(state, updates)
         self.temperature.check(state["temperature"], updates)

@@ -67,7 +67,7 @@ def gradient(drawn: Sample, d_action: Array, d_log_density: float) -> Array:
         d_log_density: dL/d log pi, the same for all samples.
 
     Raises:
-        ValueError, TypeError: shapes or dtypes do not match.
+        ValueError, TypeError: if shapes or dtypes do not match.
     """
     return _native.squashed_normal_gradient(
         drawn.action, drawn.std, drawn.noise, drawn.slope, d_action, d_log_density

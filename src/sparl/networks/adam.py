@@ -121,7 +121,7 @@ class Adam:
         """Restore a state whose moments belong to this layout.
 
         Raises:
-            KeyError: an entry is missing.
+            KeyError: if an entry is missing.
             ValueError: if an array has the wrong size or a second moment is negative.
         """
         self.layout = layout

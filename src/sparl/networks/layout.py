@@ -65,7 +65,7 @@ class Layout:
         blocks: all parameters, by key, in the order of the flat array.
 
     Raises:
-        ValueError: a pattern is missing or does not have the shape of its layer.
+        ValueError: if a pattern is missing or does not have the shape of its layer.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Layout:
         """Write a block's values; see write.
 
         Raises:
-            ValueError: the number of values differs from the number of parameters.
+            ValueError: if the number of values differs from the number of parameters.
         """
         if np.shape(values) != (block.size,):
             raise ValueError(f"{block.key} has shape {np.shape(values)}, must have ({block.size},)")
@@ -260,8 +260,8 @@ class Layout:
         The patterns of the state may differ from those of this layout.
 
         Raises:
-            KeyError: an entry is missing.
-            ValueError: an array has the wrong size, or a pattern is invalid.
+            KeyError: if an entry is missing.
+            ValueError: if an array has the wrong size, or a pattern is invalid.
         """
         patterns = {}
         for block in self.blocks.values():

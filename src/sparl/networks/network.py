@@ -81,7 +81,7 @@ class Network:
             The outputs, float32 [E, B, n_out] for an ensemble, else [B, n_out]; and the trace.
 
         Raises:
-            ValueError, TypeError: a shape, dtype or memory order does not match.
+            ValueError, TypeError: if a shape, dtype or memory order does not match.
         """
         output, trace = self.layout.stack.forward(self.parameters, inputs, self.pool)
         return output if self.ensemble else output[0], Trace(self, self._changes, trace)
@@ -144,7 +144,7 @@ class Network:
             weight_decay: L2 coefficient, added to the gradient.
 
         Raises:
-            ValueError: the trace does not belong to the current network.
+            ValueError: if the trace does not belong to the current network.
         """
         native, changed = self._checked(trace), (self.pending, *moments)
         parameters, m, v = (array.to_write() for array in changed)
@@ -164,7 +164,7 @@ class Network:
         The dense weight gradient of the layer is their product, dL/dW = dY X^T.
 
         Raises:
-            ValueError: the trace does not belong to the current network.
+            ValueError: if the trace does not belong to the current network.
         """
         d, native = _members(output_gradient), self._checked(trace)
         return self.layout.stack.gradient_factors(self.parameters, native, d, *place, self.pool)
