@@ -53,6 +53,7 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     """Build a configuration from flags, a --config file and the preset.
 
     If several of these set a field, the first one takes precedence.
+
     Raises:
         UsageError: if the command line has errors; the message lists all of them.
     """

@@ -130,7 +130,7 @@ class Agent(ABC):
 
     @abstractmethod
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the action to take in a state [n_obs] and the noise-free action, [n_act] each."""
+        """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, float]:

@@ -169,7 +169,7 @@ class SAC(Agent):
         self.temperature.check(state["temperature"], updates)
 
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the action to take in a state [n_obs] and the noise-free action, [n_act] each."""
+        """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""
         heads = self.actor(observation[np.newaxis])
         drawn = self._draw(heads, self.exploration_rng)
         noise_free = np.tanh(heads[0, : self.n_act])
