@@ -1,4 +1,4 @@
-// Selects the kernels, either once by the processor's instruction sets, or by name.
+// Selects the kernels, based on the processor's instruction sets or by name.
 #pragma once
 #include "kernels.h"
 #include <string>

@@ -369,7 +369,7 @@ PendingWork::PendingWork(ThreadPool& pool, uint32_t count, std::function<void(ui
 void PendingWork::finish() {
   if (!items_) return;
   items_->finish();
-  // The caller releases the body here; otherwise the worker that drops the last reference would.
+  // The caller releases the body here, so that no worker does so by dropping the last reference.
   if (!items_->released.exchange(true)) items_->body = nullptr;
 }
 

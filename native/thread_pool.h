@@ -62,10 +62,10 @@ void set_default_threads(uint32_t threads);
 
 // Work items that may be unfinished when the constructor returns. Idle workers compute the items
 // from last to first; finish() computes them from first to last. If the pool has one thread, the
-// constructor computes all items.
+// constructor computes all items. `body` must not throw.
 class PendingWork {
  public:
-  PendingWork(ThreadPool&, uint32_t count, std::function<void(uint32_t)> body); // body: noexcept
+  PendingWork(ThreadPool&, uint32_t count, std::function<void(uint32_t)> body);
   PendingWork(PendingWork&&) = default;
   PendingWork& operator=(PendingWork&&) = delete;
   ~PendingWork() { finish(); }

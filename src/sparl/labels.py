@@ -32,7 +32,7 @@ def contradictions(config: Config) -> list[str]:
     found = differ("target_pattern", "narrow", "dynamic_buffer")
     if (config.n_step > 1) != (base.n_step > 1):
         found.append("n_step")
-    if family.prefix == "SS-":  # only the largest weights distinguish it from Static-
+    if family.prefix == "SS-":  # unlike Static-, SS- keeps the largest weights
         found += differ("initial_topology")
     missing = [] if family.sparse else differ(*_DENSITY_FIELDS)
     full = _is_dense(base) and _is_dense(config) and config.density_schedule == "constant"

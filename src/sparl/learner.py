@@ -232,7 +232,7 @@ class SparseLearner:
                     )
 
     def most_connections(self) -> dict[Place, int]:
-        """Return the maximum number of connections of each layer in which it may change."""
+        """Return the maximum connection count of each layer whose connection count may change."""
         if not self.method.changes_density or not self.schedule.every:
             return {}
         return {place: pattern.size for place, pattern in self.network.layout}

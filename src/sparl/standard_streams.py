@@ -43,7 +43,7 @@ class Unfailing:
         """Write a text; after an error, discard it."""
         try:
             return self._stream.write(text)
-        except (OSError, ValueError) as error:  # ValueError: an environment has closed it
+        except (OSError, ValueError) as error:  # ValueError: the stream was closed
             self._lose(error)
             return len(text)
 

@@ -41,7 +41,7 @@ class Learner(Protocol):
         """Restore a state; the network must already have been restored."""
 
     def most_connections(self) -> dict[Place, int]:
-        """Return the maximum number of connections of each layer in which it may change."""
+        """Return the maximum connection count of each layer whose connection count may change."""
 
     def longest(self) -> dict[str, int]:
         """Return the maximum length of each state array whose length may change."""

@@ -72,7 +72,7 @@ class NetworkSize:
         return self.role.members * self.connections
 
     def of_inputs(self, count: int) -> float:
-        """Return the expected number of weights that connect `count` inputs of one member."""
+        """Return the expected number of first-layer weights of one member from `count` inputs."""
         (n_in, _), first = self.layers[0]
         return first * count / n_in
 

@@ -41,8 +41,8 @@ class SACSettings:
 
     critics: int = 2
     tau: float = 0.005
-    hard_target_every: int = 0  # updates between hard updates (tau = 1); 0: soft at every update
-    alpha: float = 0.2  # temperature, or its initial value if it is learned
+    hard_target_every: int = 0  # period of hard updates (tau = 1); 0: always soft updates
+    alpha: float = 0.2  # temperature; the initial value if learn_alpha is set
     learn_alpha: bool = False  # learn alpha for a target entropy of -n_act
     learning_rate: float = 3e-4  # step size of the temperature
     log_std: LogStdRule = "clamp"

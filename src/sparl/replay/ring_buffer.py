@@ -61,7 +61,7 @@ class RingBuffer:
         self.capacity = capacity
         self._pool = pool
         self.gamma = gamma
-        rows = np.zeros(capacity, _row(n_obs, n_act))  # a window is contiguous
+        rows = np.zeros(capacity, _row(n_obs, n_act))  # windows are contiguous in memory
         self._bytes = rows.view(np.uint8).reshape(capacity, -1)
         self.observation, self.action = rows["observation"], rows["action"]
         self.reward, self.terminated = rows["reward"], rows["terminated"]

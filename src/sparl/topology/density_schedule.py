@@ -28,7 +28,7 @@ class LayerProgress:
         connections: number of connections before the update.
         size: number of positions, the maximum number of connections.
         progress: completed share of the schedule of topology updates, in [0, 1].
-        fraction: share of the connections to move, as the configuration and its annealing set it.
+        fraction: share of the connections that the configuration moves, after any annealing.
     """
 
     initial: int

@@ -73,7 +73,11 @@ class DropRule:
         return self.choose(layer, count, rng)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Copy a registered rule by its name: its function's name now refers to the rule."""
+        """Copy a registered rule by its name.
+
+        The function of the rule cannot be pickled, because its name in the module refers to the
+        rule.
+        """
         if DROP_RULES.get(self.name) is self:
             return registered_rule, ("drop", self.name)
         declared = self.name, self.needs, self.removes_dead_links, self.rounding
