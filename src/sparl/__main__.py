@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _without_threads(code: int) -> int:
-    """Return the exit code, or end the process if third-party threads would keep it alive."""
+    """Return the exit code; end the process instead if third-party threads would keep it alive."""
     end = time.monotonic() + _THREADS_SECONDS
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:

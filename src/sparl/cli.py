@@ -214,13 +214,13 @@ def train(args: list[str]) -> int:
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """Resume a run from its last checkpoint; the result is that of an uninterrupted run."""
+    """Resume a run from its last checkpoint, with the same result as an uninterrupted run."""
 
     run: RunPath
     """Folder of the run."""
     steps: int | None = None
-    """Extend the run to this total [environment steps]; for runs that kept their checkpoint and
-    whose topology and n-step targets do not change with time. None: unchanged."""
+    """Extend the run to this total [environment steps]; only for runs that kept their checkpoint
+    and whose topology and n-step targets do not change over time. None: unchanged."""
     stop_at: int | None = None
     """Stop at this step [environment steps]; None: unchanged."""
     threads: int | None = None
@@ -262,7 +262,7 @@ class EvaluateOptions:
     episodes: int | None = None
     """Number of episodes; None: the number used in training."""
     seed: int | None = None
-    """Evaluation seed; None: that of the training, which gives the same returns."""
+    """Evaluation seed; None: the seed used in training, which gives the same returns."""
     json: bool = False
     """Print JSON."""
 
@@ -316,7 +316,7 @@ def evaluate(args: list[str]) -> int:
 
 @dataclass(frozen=True)
 class InfoOptions:
-    """Describe this machine and what sparl uses of it, or a run."""
+    """Describe this machine and the resources that sparl uses, or describe a run."""
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """Folder of a run."""

@@ -175,7 +175,7 @@ class Agent(ABC):
         return state | {name: part.state() for name, part in self.parts().items()}
 
     def restore(self, state: dict[str, State]) -> None:
-        """Restore the state of an agent whose networks have the same shapes."""
+        """Restore a state; the networks must have the same shapes as when it was saved."""
         self.updates = int(state["agent"]["updates"])
         for name, part in self.parts().items():
             part.restore(state[name])

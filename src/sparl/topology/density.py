@@ -16,7 +16,7 @@ def erdos_renyi_total(shapes: Sequence[Shape], sparsity: float) -> list[int]:
     """Distribute connections by the Erdos-Renyi rule (Evci et al. 2020; RLx2).
 
     density_l = eps (n_in + n_out) / (n_in n_out), where eps is such that all layers together keep
-    (1 - sparsity) of their weights. A layer whose density would exceed 1 is dense, and eps is
+    (1 - sparsity) of their weights. A layer whose density would exceed 1 becomes dense, and eps is
     computed again for the other layers. A layer of n weights then has n - int(sparsity_l n)
     connections, as in RLx2's released code.
     """
@@ -40,7 +40,7 @@ def erdos_renyi_total(shapes: Sequence[Shape], sparsity: float) -> list[int]:
 def scaled(shapes: Sequence[Shape], wanted: Sequence[float], total: int) -> list[int]:
     """Scale `wanted` by one factor so that the connections add up to `total`.
 
-    A layer that would exceed its size is dense, and the factor is computed again for the other
+    A layer that would exceed its size becomes dense, and the factor is computed again for the other
     layers. The rounding error is added to the largest layer that has room for it.
 
     Args:

@@ -181,7 +181,7 @@ def unregistered(kind: str, name: str, rules: Mapping[str, object]) -> str:
 
 
 class _Registered(Protocol):
-    """A rule or density schedule, with the function that it was defined by."""
+    """A rule or density schedule, with the function that defines it."""
 
     @property
     def choose(self) -> Callable[..., object]: ...
