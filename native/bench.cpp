@@ -13,7 +13,7 @@ double now() {
 
 template <class Call>
 double mean_seconds(double least, const Call& call) {
-  call(); // caches and pages
+  call(); // brings data into caches and maps pages
   for (uint32_t times = 1;; times *= 2) {
     const double start = now();
     for (uint32_t i = 0; i < times; i++) call();
@@ -75,7 +75,7 @@ double seconds_of_loads(const Layer& layer, Timed what, uint32_t batch, double l
   const Buffer x = filled(std::max(layer.n_in, layer.n_out) * stride);
   const Tiles tiles(samples, std::max(layer.n_in, layer.n_out), 1, k);
   return mean_seconds(least, [&] {
-    if (what == Timed::weight_gradient) { // which takes all samples at once
+    if (what == Timed::weight_gradient) { // this kernel takes all samples at once
       k.column_total(columns, blocks.columns, x.data(), stride, samples);
       return;
     }

@@ -6,16 +6,16 @@ namespace sparl {
 
 enum class Timed { forward, input_gradient, weight_gradient };
 
-// Returns the mean duration of one call on one thread, over at least `least` seconds of calls. Each
+// Returns the mean duration of one call on one thread, measured for at least `least` seconds. Each
 // measurement allocates new arrays with values of order one.
 double seconds_per_call(const Layer&, Timed, uint32_t batch, double least);
 
-// Returns the multiply-adds per second of one core with the current instruction set, in independent
-// chains in registers.
+// Returns the multiply-adds per second of one core with the current instruction set, measured on
+// independent chains of operations in registers.
 double multiply_add_peak(double least);
 
-// Returns the duration of the kernel's loads of activations only, whole vectors in the same order
-// and from the same tiles. It is an approximate lower bound of a kernel's duration.
+// Returns the duration of only the loads of activations by a kernel: whole vectors, in the same
+// order and from the same tiles. This duration is an approximate lower bound for the whole kernel.
 double seconds_of_loads(const Layer&, Timed, uint32_t batch, double least);
 
 } // namespace sparl

@@ -1,4 +1,4 @@
-// Bindings of target updates and of SAC's squashed Gaussian.
+// Bindings of target updates and of SAC's squashed Gaussian policy.
 #include "bindings.h"
 #include "flat.h"
 #include "magnitude_target.h"

@@ -1,4 +1,4 @@
-// Bindings of n-step windows over the replay ring, and of the random ages at which they start.
+// Bindings of n-step windows over the ring of a replay buffer, and of random window starts.
 #include "bindings.h"
 #include "n_step_windows.h"
 #include <numpy/random/bitgen.h>

@@ -1,7 +1,7 @@
 // Helpers of the binding files. A binding checks shapes, dtypes and contiguity, converts nothing,
-// and releases the interpreter's lock while the engine computes. find_sorted and integers keep the
-// lock: both are short, and another thread could write to the arrays of find_sorted. The lock of a
-// random generator is not acquired, because no other thread uses the generator.
+// and releases the interpreter's lock while the engine computes. find_sorted and integers keep that
+// lock, because they are short and another thread could write to the arrays of find_sorted. The
+// lock of a random generator is not acquired, because no other thread uses the generator.
 #pragma once
 #include "thread_pool.h"
 #include <algorithm>
@@ -108,8 +108,8 @@ struct Region {
   }
 };
 
-// Throws std::invalid_argument if an array that a function writes shares memory with another one
-// of its arguments.
+// Throws std::invalid_argument if an array that a function writes shares memory with another
+// argument of the function.
 inline void check_disjoint(const char* function, const std::vector<Region>& written,
                            const std::vector<Region>& read) {
   const auto check_pair = [&](const Region& a, const Region& b) {
@@ -147,7 +147,7 @@ NewArray<T> new_array(const std::vector<size_t>& shape) {
 using Pool = std::shared_ptr<ThreadPool>;
 inline Pool pool_or_default(Pool pool) { return pool ? std::move(pool) : default_pool(); }
 
-// Pending work, with references to the objects and arrays that it uses until it is finished.
+// Pending work, with references to the objects and arrays that the work uses until it is finished.
 struct BoundPendingWork {
   std::vector<nb::object> objects;
   std::vector<nb::ndarray<>> arrays;

@@ -1,4 +1,4 @@
-// Selects the kernels: once, by the processor's instruction sets, or by name.
+// Selects the kernels, based on the processor's instruction sets or by name.
 #pragma once
 #include "kernels.h"
 #include <string>
@@ -10,8 +10,8 @@ std::vector<const Kernels*> available_kernels(); // the fastest last; never empt
 
 const Kernels& kernels(); // the table in use
 
-// Throws std::invalid_argument, which lists the available kernels, if this processor or binary
-// lacks the named ones. Must not be called while another thread computes.
+// Selects kernels by name. Throws std::invalid_argument, with a list of the available kernels, if
+// this processor or binary lacks the named ones. Must not be called while another thread computes.
 void use_kernels(const std::string& name);
 
 } // namespace sparl

@@ -1,4 +1,4 @@
-// Passes over flat arrays, divided among threads: the soft update; and the scalars of Adam.
+// The soft update of a flat array, which is divided among threads, and the scalars of Adam.
 #pragma once
 #include "kernels.h"
 #include "thread_pool.h"
@@ -15,11 +15,11 @@ struct AdamSettings {
 // Returns the scalars of a step of Adam (Kingma & Ba 2015, algorithm 1); `step` counts from 1.
 AdamStep adam_step(uint64_t step, const AdamSettings&);
 
-// Calls body(first, count) for parts of [0, n): one per thread, so that a part stays in its
-// thread's cache, or fewer if the array is short.
+// Calls body(first, count) for parts of [0, n). There is one part per thread, so that a part stays
+// in the cache of its thread, or fewer parts if the array is short.
 template <class Body>
 void in_parts(ThreadPool& pool, size_t n, const Body& body) {
-  constexpr size_t kLeast = 4096; // elements per thread, at least
+  constexpr size_t kLeast = 4096; // minimum number of elements per thread
   const size_t parts = std::min<size_t>(pool.threads(), (n + kLeast - 1) / kLeast);
   pool.parallel_for(uint32_t(parts), [&](uint32_t i) {
     const size_t first = n * i / parts;

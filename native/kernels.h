@@ -5,12 +5,13 @@
 //   of 16, 64-byte aligned). Kernels process samples in vectors of `lanes` floats, the last of
 //   which may be narrower: `samples` is the batch rounded up to a multiple of `step`. The samples
 //   beyond the batch are zero in gradients and have any finite value in activations.
-//   Connections are stored in kernel order: blocks of four rows; within a block, columns grouped
-//   by the rows that they connect to (the pattern, 1..15; a column whose pattern is rare in its
-//   block is in two groups, each with some of its rows); within a group, columns ascend; within a
-//   column, rows ascend. A value array has one float per connection in that order.
+//   Connections are stored in kernel order: in blocks of four rows; within a block, in groups of
+//   columns that connect to the same rows (the pattern, 1..15; a column whose pattern is rare in
+//   its block is in two groups, each with some of the column's rows); within a group, by ascending
+//   column; within a column, by ascending row. A value array has one float per connection in kernel
+//   order.
 //
-// The source, kernels.inl, is compiled once per instruction set; dispatch.cpp selects a table.
+// kernels.inl is compiled once per instruction set; dispatch.cpp selects the resulting table.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -20,7 +21,7 @@ namespace sparl {
 inline constexpr uint32_t kBlockRows = 4;   // rows that share the loads of a block
 inline constexpr uint32_t kStrideStep = 16; // floats: the widest vector
 
-// The first entries of a block in each of the three arrays; blocks[count] marks the end.
+// Indices of a block's first entries in the three arrays; blocks[block_count] marks the end.
 struct Block {
   uint32_t group, column, value;
 };
@@ -28,7 +29,7 @@ struct Block {
 // A connectivity pattern in the form that the kernels read; pattern_blocks.h owns the arrays.
 struct BlocksView {
   uint32_t rows;          // rows of the product
-  uint32_t block_count;   // ceil(rows / 4)
+  uint32_t block_count;   // ceil(rows / kBlockRows)
   const Block* blocks;    // [block_count + 1]
   const uint32_t* groups; // number of columns << 4 | pattern
   const uint32_t* columns;
@@ -52,7 +53,7 @@ struct Kernels {
   uint32_t step;        // floats in the narrowest vector: lanes, or half of them
   uint32_t max_vectors; // widest batch tile of `product`, in vectors
 
-  // X[f][b] = from[b][f] for b < batch, and 0 up to `samples`; `from` is row-major.
+  // X[f][b] = from[b][f] for b < batch, and 0 for batch <= b < samples; `from` is row-major.
   void (*pack)(uint32_t batch, uint32_t features, const float* from, float* x, size_t stride,
                uint32_t samples);
 
@@ -69,7 +70,7 @@ struct Kernels {
   void (*tanh_rows)(uint32_t rows, float* y, size_t stride, uint32_t samples);
 
   // G[k] = sum_b dY[row_k][b] X[column_k][b] for the connections of blocks [first, last), in
-  // kernel order; `gradient` has one entry for each of them.
+  // kernel order; `gradient` has one entry for each of these connections.
   void (*weight_gradient)(const BlocksView&, uint32_t first, uint32_t last, const float* dy,
                           const float* x, size_t stride, uint32_t samples, float* gradient);
 
@@ -94,15 +95,16 @@ struct Kernels {
   void (*soft_update_gathered)(size_t n, float* target, const float* online, const uint32_t* index,
                                float tau);
 
-  // Writes the ascending indices i with |values[i]| <= limit (false for NaN), and returns their
-  // number. out has n + kStrideStep entries.
+  // Writes in ascending order the indices i with |values[i]| <= limit (false for NaN) to `out`, and
+  // returns their number. `out` has room for n + kStrideStep entries.
   size_t (*collect_small)(size_t n, const float* values, float limit, uint32_t* out);
 
-  // Executes `times` rounds of independent multiply-adds in registers; returns their number,
-  // counting lanes.
+  // Executes `times` rounds of independent multiply-adds in registers, and returns the number of
+  // multiply-adds of all lanes.
   uint64_t (*multiply_adds)(uint64_t times);
 
-  // Returns the sum of the whole vectors of X[column] for `count` columns, the loads of a product.
+  // Returns the sum over the whole vectors of X[column] for `count` columns, which takes the same
+  // loads as a product.
   float (*column_total)(size_t count, const uint32_t* columns, const float* x, size_t stride,
                         uint32_t samples);
 
@@ -110,7 +112,7 @@ struct Kernels {
   void (*gather)(size_t n, const float* values, const uint32_t* index, float* out);
 };
 
-// The tables in this binary; null if they are not available for the architecture.
+// The kernel tables in this binary. A table is null if the architecture does not support it.
 const Kernels* kernels_portable();
 const Kernels* kernels_avx2();
 const Kernels* kernels_avx512();

@@ -1,8 +1,8 @@
-// The kernels, written in GCC/Clang vector extensions. A file that includes this defines
+// The kernels, written with GCC/Clang vector extensions. A file that includes this one defines
 //   SPARL_LANES      floats per vector (4, 8, 16)
 //   SPARL_REGISTERS  vector registers (16, 32)
-//   SPARL_NAME       the table's function, kernels_<isa>
-//   SPARL_ISA_NAME   its name as a string
+//   SPARL_NAME       the function that returns the kernel table, kernels_<isa>
+//   SPARL_ISA_NAME   the name of the instruction set, as a string
 // Everything is in an anonymous namespace and uses no inline library function, so that the linker
 // cannot use code of one instruction set in another.
 #include "kernels.h"
@@ -128,13 +128,13 @@ void unpack(uint32_t batch, uint32_t features, const float* y, size_t stride, fl
 
 // ---------------------------------------------------------------- product
 // Y[r][b] = epilogue(bias[r] + sum_c W[r][c] X[c][b])
-// Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 where there are 16); with
-//          Tail a narrow vector behind them.
-// Loads    one vector per column and T; shared by the pattern's rows: .5 per multiply-add at
-//          density .5, 1 at .05.
+// Tile     4 rows x T vectors of samples held in registers, T <= 4 (2 with 16 registers); if Tail
+//          is set, a narrow vector follows them.
+// Loads    one vector per column and T, shared by the pattern's rows: .5 loads per multiply-add at
+//          density .5, and 1 load at density .05.
 // Tail     rows beyond the last are not in any pattern and are not stored; T and Tail are template
 //          arguments, so that the last tile of a batch can be narrower.
-// Threads  the caller's: tiles are independent.
+// Threads  the caller may divide tiles among threads, because tiles are independent.
 // Rounding one fused multiply-add per connection, in kernel order, starting from the bias.
 
 template <uint32_t T, bool Tail, uint32_t Pattern>
@@ -234,8 +234,8 @@ void product(const BlocksView& m, const float* values, const float* bias, const 
 }
 
 // ---------------------------------------------------------------- sums of lanes
-// Turns up to `kLanes` vectors into one vector of their lane sums by a tree of shuffles, in
-// registers, so a horizontal sum costs about three operations. The tree is the same for every
+// Reduces up to `kLanes` vectors to one vector of their lane sums by a tree of shuffles in
+// registers, so that a horizontal sum costs about three operations. The tree is the same for every
 // vector, so the order of additions is fixed.
 
 template <uint32_t Segment, uint32_t Half, size_t... I>
@@ -280,9 +280,9 @@ SPARL_INLINE void store_lane_sums(const Vec* v, float* out) { // out[i] = sum of
 // Loads    K + C per K C multiply-adds: .5 per multiply-add for full patterns. Accumulators never
 //          go through memory, because a 64-byte store takes as long as two multiply-adds.
 // Tail     the remaining columns form a narrower tile; a narrow last vector is added first, so that
-//          it needs only a narrow multiplication.
-// Threads  the caller's: blocks are independent, and one thread sums each connection.
-// Rounding sums per lane over the batch in order, then the fixed tree of lane_sums.
+//          a narrow multiplication suffices for this vector.
+// Threads  the caller may divide blocks among threads; one thread computes each connection's sum.
+// Rounding each lane sums over the batch in order; then the fixed tree of lane_sums adds the lanes.
 
 template <size_t... I>
 SPARL_INLINE Vec widened(Narrow v, std::index_sequence<I...>) { // padded with zeros
@@ -408,9 +408,10 @@ void bias_gradient(uint32_t rows, const float* dy, size_t stride, uint32_t sampl
 }
 
 // ---------------------------------------------------------------- tanh
-// y = tanh(y): an odd polynomial below .625, otherwise 1 - 2 / (exp(2|y|) + 1), with exp as a power
-// of two times a polynomial (coefficients: Cephes, tanhf and expf). Within 1.3 units in the last
-// place of float32 everywhere; NaN gives NaN, infinities give +-1.
+// y = tanh(y), computed as an odd polynomial for |y| < .625, and otherwise as
+// 1 - 2 / (exp(2|y|) + 1), where exp is a power of two times a polynomial (coefficients from tanhf
+// and expf of Cephes). The error is at most 1.3 units in the last place of float32; tanh of NaN is
+// NaN, and tanh of infinities is +-1.
 
 typedef int32_t Lanes __attribute__((vector_size(4 * SPARL_LANES), may_alias));
 
@@ -462,8 +463,8 @@ void tanh_rows(uint32_t rows, float* y, size_t stride, uint32_t samples) {
 #include "squashed_normal.inl"
 
 // ---------------------------------------------------------------- flat passes
-// Element by element, vectorised by the compiler. There is no reordering, so that results do not
-// depend on how an array is divided among threads.
+// These loops process arrays element by element, and the compiler vectorises them. Operations are
+// not reordered, so that results do not depend on how an array is divided among threads.
 
 void adam(size_t n, float* __restrict p, const float* __restrict gradient, float* __restrict m,
           float* __restrict v, AdamStep s) {
@@ -495,7 +496,7 @@ void soft_update_gathered(size_t n, float* __restrict target, const float* __res
 size_t collect_small(size_t n, const float* values, float limit, uint32_t* out) {
   size_t found = 0, i = 0;
 #if defined(__AVX512F__)
-  // Intrinsics, because vector extensions cannot compress lanes under a mask.
+  // This code uses intrinsics, because vector extensions cannot compress lanes under a mask.
   const __m512 most = _mm512_set1_ps(limit);
   __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (; i + 16 <= n; i += 16) {

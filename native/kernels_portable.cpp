@@ -1,4 +1,4 @@
-// The specification: four lanes and only the architecture's baseline instructions.
+// The reference kernels: four lanes, and only baseline instructions of the architecture.
 #define SPARL_LANES 4
 #define SPARL_REGISTERS 16
 #define SPARL_NAME kernels_portable

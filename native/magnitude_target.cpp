@@ -42,7 +42,7 @@ TargetUpdater::TargetUpdater(std::vector<Piece> pieces) {
                                     std::to_string(piece.online_size) + " online connections");
       if (piece.source[i] == piece.online_size) {
         leftovers_.back().push_back(i);
-        piece.source[i] = 0; // it is read, but not used
+        piece.source[i] = 0; // this value is read, but not used
       }
     }
     layers_.push_back(std::move(piece));
@@ -78,8 +78,8 @@ void TargetUpdater::update_layer(size_t index, float* all_targets, const float* 
   const size_t surplus = n - piece.budget;
 
   // The entries below the last threshold, with a margin of 10 %, are the candidates for pruning.
-  // For a layer of 34,300 entries of which 1,532 are pruned this takes 48 us; examining all
-  // entries, as after a topology update, takes 300 us.
+  // For a layer of 34,300 entries of which 1,532 are pruned, pruning from these candidates takes
+  // 48 us; examining all entries, as after a topology update, takes 300 us.
   thread_local std::vector<uint32_t> own_small;
   std::vector<uint32_t>& small = own_small;
   collect_small(n, target, 1.1f * threshold_[index], small);
@@ -88,8 +88,8 @@ void TargetUpdater::update_layer(size_t index, float* all_targets, const float* 
     std::iota(small.begin(), small.end(), 0u);
   }
 
-  // Magnitude and position in one integer: the bits of non-negative floats are ordered like their
-  // values.
+  // A key combines magnitude and position in one integer, because the bits of non-negative floats
+  // are ordered like their values.
   const auto key = [&](uint32_t i) {
     uint32_t bits;
     std::memcpy(&bits, &target[i], sizeof bits);

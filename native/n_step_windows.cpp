@@ -56,7 +56,7 @@ class Windows {
   void window(size_t i) const;
 
   const RingView& ring_;
-  size_t oldest_; // its row
+  size_t oldest_; // row of the oldest transition
   const int64_t* ages_;
   const WindowArrays& to_;
 };
@@ -67,7 +67,7 @@ const unsigned char* Windows::row(size_t age) const {
 }
 
 // A large ring does not fit into the caches, so all rows of several windows are prefetched before
-// the first is read.
+// the first row is read.
 void Windows::prefetch(size_t age) const {
   const unsigned char* from = row(age);
   const unsigned char* end =
@@ -91,7 +91,7 @@ void Windows::window(size_t i) const {
   copy(at, n_obs, to_.observation + i * n_obs);
   copy(at + 4 * n_obs, n_act, to_.action + i * n_act);
   float total = reward(ring_, at);
-  uint32_t m = 1; // steps
+  uint32_t m = 1; // number of steps
   for (; m < to_.n && !flag(ring_, at, kEpisodeEnd) && age + m < ring_.size; m++) {
     at = row(age + m);
     total += to_.powers[m] * reward(ring_, at);
@@ -114,7 +114,7 @@ void Windows::window(size_t i) const {
 
 void gather_windows(ThreadPool& pool, const RingView& ring, size_t count, const int64_t* ages,
                     const WindowArrays& to) {
-  check_ring(ring, count, ages); // a file may have supplied it
+  check_ring(ring, count, ages); // the ring may come from a file
   const Windows windows(ring, ages, to);
   const size_t items = (count + kWindowsPerItem - 1) / kWindowsPerItem;
   pool.parallel_for(uint32_t(items), [&](uint32_t item) {

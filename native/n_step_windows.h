@@ -1,4 +1,4 @@
-// n-step windows over a replay ring, which form a batch.
+// Gathers a batch of n-step windows from the ring of a replay buffer.
 #pragma once
 #include "thread_pool.h"
 #include <cstddef>
@@ -6,12 +6,13 @@
 
 namespace sparl {
 
-// A ring of `capacity` rows, each `stride` bytes: observation [n_obs], action [n_act] and reward,
-// float32, then three flags of a byte: terminated, episode_end, apart. Transitions are counted from
-// the first ever stored. Those with counts in [first, first + size) are stored, each in the row of
+// A ring of `capacity` rows of `stride` bytes each. A row contains the observation [n_obs], the
+// action [n_act] and the reward, all float32, and three flags of one byte each: terminated,
+// episode_end and apart. Transitions have counts, starting at the first transition ever stored. The
+// ring contains the transitions with counts in [first, first + size); the row of a transition is
 // its count modulo `capacity`. The next state of a transition is the observation of the next row,
-// unless `apart` is set: then it is in `states`, at the index of the transition's count in
-// `states_of`.
+// unless `apart` is set. In that case the next state is in `states`, at the index at which
+// `states_of` has the count of the transition.
 struct RingView {
   size_t capacity, stride, n_obs, n_act;
   const unsigned char* rows;
@@ -24,23 +25,23 @@ struct RingView {
   static size_t row_bytes(size_t n_obs, size_t n_act) { return 4 * (n_obs + n_act + 1) + 3; }
 };
 
-// Where windows of at most n steps are written. A window ends after m < n steps at the end of an
-// episode or at the newest row. A path has n entries: the m steps fill the last ones, and the n - m
-// entries before them repeat the first state.
+// The arrays to which windows of at most n steps are written. A window ends after m < n steps at
+// the end of an episode or at the newest row. A path has n entries: the m steps fill the last m
+// entries, and the n - m entries before them repeat the first state.
 struct WindowArrays {
   uint32_t n;
-  const float* powers;         // [n + 1], of gamma
-  float *observation, *action; // [count, n_obs], [count, n_act]: of the first row
+  const float* powers;         // [n + 1], the powers of gamma
+  float *observation, *action; // [count, n_obs], [count, n_act]: those of the first row
   float* reward;               // [count]: sum_{k<m} powers[k] r_k, summed in this order
   float* discount;             // [count]: powers[m], or 0 if the last state is terminal
-  float* reached;              // [count, n_obs]: after the last step
-  float* path;                 // [count, n, n_obs]: after each step; null: not written
+  float* reached;              // [count, n_obs]: the state after the last step
+  float* path;                 // [count, n, n_obs]: the state after each step; null: not written
   float* path_discount;        // [count, n]: powers[k + 1] for step k, or 0 if it reached a
                                // terminal state or does not exist; null like path
 };
 
-// Gathers the windows that start ages[i] transitions after the oldest. Throws std::invalid_argument
-// if the ring contradicts itself or an age is beyond it.
+// Gathers the windows that start ages[i] transitions after the oldest one. Throws
+// std::invalid_argument if the ring is inconsistent or an age is not less than its size.
 void gather_windows(ThreadPool&, const RingView&, size_t count, const int64_t* ages,
                     const WindowArrays& to);
 

@@ -16,9 +16,9 @@ struct FreeBuffer {
   size_t capacity;
 };
 
-// One pool per thread, so that no lock is needed between threads or in the child of a fork.
+// There is one pool per thread, so that no lock is needed between threads or after a fork.
 struct FreeBuffers {
-  static constexpr size_t kKept = 32, kKeptFloats = size_t(16) << 20; // 64 MiB a thread
+  static constexpr size_t kKept = 32, kKeptFloats = size_t(16) << 20; // 64 MiB per thread
   std::vector<FreeBuffer> list;
   size_t floats = 0;
   static thread_local bool ended; // the pool is destroyed; buffers that outlive it are freed
@@ -39,7 +39,7 @@ uint32_t share(const ThreadPool& pool, uint32_t members) { // threads per member
   return (pool.threads() + members - 1) / members;
 }
 
-// Packs the samples of a tile, feature-major, with zeros beyond the batch.
+// Packs the samples of a tile in feature-major order, with zeros beyond the batch.
 void pack(const std::vector<Input>& inputs, uint32_t batch, uint32_t first, uint32_t size, float* x,
           size_t stride, const Kernels& k) {
   for (const Input& input : inputs) {
@@ -93,7 +93,7 @@ size_t row_stride(uint32_t batch) {
 
 Buffer::Buffer(size_t floats) : capacity_((std::max<size_t>(floats, 1) + 15) / 16 * 16) {
   if (!FreeBuffers::ended) {
-    auto& list = free_buffers.list; // the newest first, as it may still be in a cache
+    auto& list = free_buffers.list; // try the newest first, which may still be in a cache
     for (size_t i = list.size(); i-- > 0;)
       if (list[i].capacity == capacity_) {
         data_ = list[i].data;
@@ -298,7 +298,7 @@ void Stack::value_and_input_gradient(ThreadPool& pool, const float* parameters,
     const uint32_t samples = std::min(size, batch - at);
     const Buffer buffer((n_in() + 2 * widest_) * stride + members * (member_size + dx_size));
     float* const x = buffer.data();
-    float* const dys = x + n_in() * stride; // of two consecutive layers
+    float* const dys = x + n_in() * stride; // gradients of two consecutive layers
     float* const inputs_dx = dys + 2 * widest_ * stride;
     float* const activations = inputs_dx + members * dx_size;
     const auto output_of = [&](uint32_t e, uint32_t l) {
@@ -339,8 +339,8 @@ void Stack::value_and_input_gradient(ThreadPool& pool, const float* parameters,
   });
 }
 
-// Returns dL/d(pre-activation) of every layer, feature-major, member by member. With to_inputs, the
-// rows of dL/d(input) precede those of each member.
+// Returns dL/d(pre-activation) of every layer, feature-major, member by member. If to_inputs is
+// set, the rows of each member are preceded by those of its dL/d(input).
 Buffer Stack::backpropagate(ThreadPool& pool, const float* parameters, const Trace& trace,
                             const float* output_gradient, bool to_inputs) const {
   const Kernels& k = *trace.kernels;

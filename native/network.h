@@ -11,25 +11,25 @@ namespace sparl {
 
 uint32_t padded_samples(uint32_t batch, const Kernels&); // rounded up to a multiple of step
 
-// Divides the samples of a pass into tiles of nearly equal numbers of vectors. A tile is narrow
-// enough for the kernels and for the activations of the `widest` layer to stay in the second-level
+// Divides the samples of a pass into tiles with nearly equal numbers of vectors. A tile is narrow
+// enough for the kernels, and the activations of the `widest` layer fit into the second-level
 // cache. There are at least `parts` tiles, one for each available thread, unless a tile would then
-// have fewer than two vectors: it would load each weight for too few samples.
+// have fewer than two vectors, so that each weight would be loaded for too few samples.
 struct Tiles {
   uint32_t samples, vectors, count, lanes;
   Tiles(uint32_t padded, size_t widest, uint32_t parts, const Kernels&);
   uint32_t first(uint32_t tile) const;
   uint32_t size(uint32_t tile) const { return first(tile + 1) - first(tile); }
-  size_t stride() const; // floats of a row of the widest tile
+  size_t stride() const; // floats per row of the widest tile
 };
 
-// Returns the floats of a row of activations: an odd number of 64-byte lines, so that the rows of a
-// large batch do not map to the same cache sets.
+// Returns the number of floats in a row of activations. A row is an odd number of 64-byte lines, so
+// that the rows of a large batch do not map to the same cache sets.
 size_t row_stride(uint32_t batch);
 
 // A 64-byte aligned array from a thread-local pool of recycled arrays, so repeated passes allocate
-// no memory. Only arrays of the same size are reused, so that each thread works on the same part of
-// the memory in every pass and finds it in its cache.
+// no memory. Only arrays of the same size are reused, so that each thread works on the same memory
+// in every pass and finds that memory in its cache.
 class Buffer {
  public:
   explicit Buffer(size_t floats);
@@ -69,7 +69,7 @@ class Stack;
 // The activations of every layer in a forward pass, feature-major; backward passes need them.
 struct Trace {
   std::shared_ptr<const Stack> stack;
-  const Kernels* kernels; // backward passes must use the same ones: the padding depends on them
+  const Kernels* kernels; // backward passes must use the same kernels, which determine the padding
   uint32_t batch;
   Buffer activations;
 
@@ -81,8 +81,8 @@ struct Trace {
 
 class Stack : public std::enable_shared_from_this<Stack> {
  public:
-  // members: lists of layers of equal shapes; activations: of each of a member's layers. Throws
-  // std::invalid_argument if shapes or lengths do not match.
+  // members: the layers of each member, with the same shapes in all members; activations: the
+  // activation of each layer. Throws std::invalid_argument if shapes or lengths do not match.
   Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members,
         std::vector<Activation> activations);
 
@@ -110,14 +110,15 @@ class Stack : public std::enable_shared_from_this<Stack> {
   Trace forward(ThreadPool&, const float* parameters, const std::vector<Input>& inputs,
                 uint32_t batch, float* output) const;
 
-  // Computes the same output for inference only, so that the activations stay in caches.
+  // Computes the same output, for inference only. The activations stay in caches.
   void outputs(ThreadPool&, const float* parameters, const std::vector<Input>& inputs,
                uint32_t batch, float* output) const;
 
-  // value: [batch], the smallest output of `members` members for each sample, NaN if one of them is
-  // NaN; the network must have one linear output. input_gradient: [batch, gradient_inputs()], the
-  // gradient of weight sum(value); members with equal outputs share it equally. Each tile passes
-  // forward and backward at once, so that its activations stay in caches.
+  // value: [batch], the smallest output of `members` members for each sample, or NaN if one of the
+  // outputs is NaN; the network must have one linear output. input_gradient: [batch,
+  // gradient_inputs()], the gradient of weight sum(value); members with equal outputs share the
+  // gradient equally. The backward pass of a tile immediately follows its forward pass, so that the
+  // activations stay in caches.
   void value_and_input_gradient(ThreadPool&, const float* parameters,
                                 const std::vector<Input>& inputs, uint32_t batch,
                                 uint32_t first_member, uint32_t members, float weight, float* value,
@@ -129,12 +130,14 @@ class Stack : public std::enable_shared_from_this<Stack> {
   void gradient(ThreadPool&, const float* parameters, const Trace&, const float* output_gradient,
                 float* gradient, float* input_gradient = nullptr) const;
 
-  // Applies one step of Adam with this gradient; m and v are [parameters()]. The step is complete
-  // when the returned work is finished; the arrays and the trace must exist until then.
+  // Computes the gradient as above and applies one step of Adam; m and v are [parameters()]. The
+  // step is complete when the returned work is finished. Until then, the arrays and the trace must
+  // exist.
   PendingWork adam_step(ThreadPool&, float* parameters, const Trace&, const float* output_gradient,
                         float* m, float* v, const AdamStep&) const;
 
-  // The factors of one layer's weight gradient, dW = dY X^T: dy [n_out, batch], x [n_in, batch].
+  // Computes the factors of one layer's weight gradient dW = dY X^T: dy [n_out, batch] and
+  // x [n_in, batch].
   void gradient_factors(ThreadPool&, const float* parameters, const Trace&,
                         const float* output_gradient, uint32_t member, uint32_t layer, float* dy,
                         float* x) const;
@@ -168,7 +171,7 @@ class Stack : public std::enable_shared_from_this<Stack> {
 
   Buffer backpropagate(ThreadPool&, const float* parameters, const Trace&,
                        const float* output_gradient, bool to_inputs) const;
-  // Blocks of rows of a layer: a work item of a gradient.
+  // Some blocks of rows of a layer, which form a work item of a gradient.
   struct Rows {
     uint32_t member, layer, first, last;
     size_t dy_at; // index of the layer's dL/d(pre-activation) in the result of backpropagate()
@@ -176,15 +179,15 @@ class Stack : public std::enable_shared_from_this<Stack> {
     uint32_t row() const { return first * kBlockRows; }
   };
   std::vector<Rows> all_rows(const Trace&, bool to_inputs) const;
-  size_t weights_at(const Rows&) const; // index of their first weight in the flat array
-  size_t weights_of(const Rows&) const; // number of their weights
+  size_t weights_at(const Rows&) const; // index of the rows' first weight in the flat array
+  size_t weights_of(const Rows&) const; // number of weights of the rows
   uint32_t biases_of(const Rows&) const;
   void gradient_of(const Rows&, const Trace&, const Buffer& dy, float* weights,
                    float* biases) const;
   void unpack_inputs(ThreadPool&, const Trace&, const Buffer& gradients, float* result) const;
 
   std::vector<std::vector<std::shared_ptr<const Layer>>> layers_;
-  std::vector<Activation> activations_; // of each layer
+  std::vector<Activation> activations_; // one per layer
   std::vector<size_t> offsets_;
   size_t width_ = 0, widest_ = 0; // outputs of all layers of a member; largest input or output
 };

@@ -6,14 +6,14 @@
 namespace sparl {
 namespace {
 
-// Columns and identifiers of the connections by row: row r has entries [start[r], start[r + 1]).
+// The columns and identifiers of connections, by row: row r has entries [start[r], start[r + 1]).
 struct Rows {
   std::vector<uint32_t> start, column, name;
 };
 
 // The branches of a group take about as long as three columns of a narrow tile. Therefore, if at
-// most this many columns of a block have a pattern, they are stored in the groups of two other
-// patterns that together form it.
+// most kFewColumns columns of a block have a pattern, these columns are stored in the groups of two
+// other patterns whose union is that pattern.
 constexpr uint32_t kFewColumns = 3;
 
 // Builds the blocks, and writes the identifier of the connection in each slot to `slots`.
@@ -32,7 +32,7 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
   for (uint32_t first = 0; first < rows; first += kBlockRows) {
     out.block.push_back(
         {uint32_t(out.group.size()), uint32_t(out.column.size()), uint32_t(slots.size())});
-    // Merge the block's rows by column; the columns of each row ascend.
+    // Merge the block's rows by column, which is possible because the columns of each row ascend.
     const uint32_t height = std::min(kBlockRows, rows - first);
     uint32_t at[kBlockRows];
     for (uint32_t r = 0; r < height; r++) at[r] = from.start[first + r];
@@ -50,7 +50,7 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
         }
       entries.push_back(entry);
     }
-    // The columns of a pattern are stored under the pattern itself or under its two parts.
+    // The columns of a pattern are stored under the pattern itself or under two parts of it.
     uint32_t count[16] = {}, first_part[16], other_part[16] = {};
     for (const Entry& entry : entries) count[entry.pattern]++;
     for (uint32_t p = 0; p < 16; p++) first_part[p] = p;
@@ -63,7 +63,7 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
       count[lowest] += count[p];
       count[p] = 0;
     }
-    // Counting sort by pattern; it is stable, so columns ascend.
+    // Sort by pattern with a counting sort, which is stable, so that columns ascend.
     uint32_t column_at[16], slot_at[16];
     uint32_t columns_end = uint32_t(out.column.size()), slots_end = uint32_t(slots.size());
     for (uint32_t pattern = 1; pattern < 16; pattern++) {
@@ -116,7 +116,7 @@ void check_layer(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t
 Layer::Layer(uint32_t n_in_, uint32_t n_out_, const int64_t* positions, size_t count,
              uint32_t first_gradient_input_)
     : n_in(n_in_), n_out(n_out_), first_gradient_input(first_gradient_input_) {
-  check_layer(n_in, n_out, positions, count, first_gradient_input); // they may come from a file
+  check_layer(n_in, n_out, positions, count, first_gradient_input); // positions may be from a file
   Rows by_output;
   by_output.start.assign(n_out + 1, 0);
   by_output.column.resize(count);

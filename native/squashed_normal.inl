@@ -1,8 +1,8 @@
-// SAC's squashed Gaussian policy. Included by kernels.inl, whose vector types it uses.
+// SAC's squashed Gaussian policy. kernels.inl includes this file and defines its vector types.
 //
 // log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|))), where the last logarithm, of
-// 1 + z in [1, 2], is computed by seven terms of its series in z / (2 + z) <= 1/3; the eighth term
-// is below 2e-8 of the sum.
+// 1 + z in [1, 2], is computed with seven terms of its series in z / (2 + z) <= 1/3; the eighth
+// term is less than 2e-8 of the sum.
 
 SPARL_INLINE Vec log1p_of(Vec z) { // for z in [0, 1]
   const Vec t = z / (2.0f + z), square = t * t;

@@ -29,8 +29,8 @@ int current_cpu() {
 #endif
 }
 
-// Polls between two pause instructions. If they are more frequent, a hypervisor assumes that the
-// thread waits for a lock and preempts it for tens of microseconds.
+// Number of polls between two pause instructions. If pauses are more frequent, a hypervisor assumes
+// that the thread waits for a lock and preempts the thread for tens of microseconds.
 constexpr uint32_t kPolls = 64;
 
 void wait_until(const std::atomic<uint32_t>& done, uint32_t count) {
@@ -58,7 +58,7 @@ struct PendingWork::Items {
     return range >> 32 < uint32_t(range);
   }
   bool all_done() const { return done.load(std::memory_order_acquire) == count; }
-  void take(bool from_first) noexcept { // computes items until none is left
+  void take(bool from_first) noexcept { // computes items until none are left
     uint64_t range = left.load(std::memory_order_relaxed);
     while (range >> 32 < uint32_t(range)) {
       const uint64_t rest = from_first ? range + (uint64_t(1) << 32) : range - 1;
@@ -75,14 +75,14 @@ struct PendingWork::Items {
 };
 
 // The items of a job are divided into one range for each thread. A thread takes items from its own
-// range first and then from the others, so that neighbouring items, which share data, are mostly
-// computed on the same core. A worker on the processor of the job's owner moves to another one:
-// schedulers place a thread that wakes up near the thread that woke it, and leave both there for
-// milliseconds.
+// range first and then from the other ranges, so that neighbouring items, which share data, are
+// mostly computed on the same core. A worker on the processor of the job's owner moves to another
+// processor, because a scheduler places a thread that wakes up near the thread that woke it, and
+// leaves both threads there for milliseconds.
 // A job is published by raising the epoch in every range's ticket (epoch << 32 | next item). An
 // item is claimed by a compare-and-swap on a ticket. The tickets are closed before the fields of
-// the next job are written, so a successful claim proves that the fields read before it were
-// current. Between two jobs, workers compute pending work, the oldest first.
+// the next job are written, so a successful claim proves that the fields read before the claim were
+// current. Between two jobs, workers compute pending work, starting with the oldest.
 class Workers {
  public:
   using Task = void (*)(const void* context, uint32_t item) noexcept;
@@ -114,7 +114,7 @@ class Workers {
     done_.store(0, std::memory_order_relaxed);
     owner_cpu_.store(current_cpu(), std::memory_order_relaxed);
     const uint64_t epoch = (ranges_[0].ticket.load(std::memory_order_relaxed) >> 32) + 1;
-    for (uint32_t r = size(); r-- > 0;) // the first ticket last, because workers poll it
+    for (uint32_t r = size(); r-- > 0;) // the first ticket last, because workers poll that one
       ranges_[r].ticket.store(epoch << 32 | first_item(r, count), std::memory_order_seq_cst);
     wake();
     help(epoch, 0);
@@ -272,9 +272,9 @@ class Workers {
   std::atomic<bool> offered_{false};                        // whether offers may have items left
 };
 
-// Worker threads do not exist in the child of a fork. Therefore the child abandons them (joining
-// them would hang) and starts new ones when it first computes. Pending work is completed before the
-// fork, because no thread of the child would complete it.
+// Worker threads do not exist in the child of a fork. Therefore the child abandons these workers
+// (joining them would hang) and starts new workers when it first computes. Pending work is
+// completed before the fork, because no thread of the child would complete that work.
 struct AllPools {
   std::mutex mutex; // guards the list and the start of workers
   std::vector<ThreadPool*> pools;
@@ -350,7 +350,8 @@ std::shared_ptr<ThreadPool> default_pool() {
 
 void set_default_threads(uint32_t threads) {
   if (default_pool()->threads() == threads) return;
-  // Declared before the lock, so that the old pool, swapped into it, is destroyed after the unlock.
+  // `pool` is declared before the lock. The old pool is swapped into `pool`, and is therefore
+  // destroyed after the unlock.
   auto pool = std::make_shared<ThreadPool>(threads);
   AllPools& all = AllPools::get();
   std::lock_guard<std::mutex> lock(all.default_mutex);
@@ -368,7 +369,7 @@ PendingWork::PendingWork(ThreadPool& pool, uint32_t count, std::function<void(ui
 void PendingWork::finish() {
   if (!items_) return;
   items_->finish();
-  // The caller releases the body here; otherwise the worker that drops the last reference would.
+  // The caller releases the body here, so that no worker does so by dropping the last reference.
   if (!items_->released.exchange(true)) items_->body = nullptr;
 }
 

@@ -1,5 +1,5 @@
-// A thread pool, passed to the functions that compute. Work items last microseconds, so idle
-// workers spin for a while before they sleep.
+// A thread pool, which functions that compute take as an argument. Work items last microseconds, so
+// idle workers spin for a while before they sleep.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -13,16 +13,16 @@ class Workers;
 
 class ThreadPool {
  public:
-  explicit ThreadPool(uint32_t threads); // including the caller; at least 1
+  explicit ThreadPool(uint32_t threads); // threads includes the caller and is at least 1
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
   uint32_t threads() const { return threads_; }
 
   // Calls body(item) for every item in [0, count), in any order on any thread, and returns when all
-  // calls have returned. Items must be independent; then results do not depend on the number of
+  // calls have returned. Items must be independent, so that results do not depend on the number of
   // threads. If another thread is inside this function, the calling thread computes all of its
-  // items itself. Rethrows the first exception of an item after all items.
+  // items itself. If items throw, the first exception is rethrown after all items have ended.
   template <class Body>
   void parallel_for(uint32_t count, const Body& body) {
     struct Context {
@@ -49,22 +49,23 @@ class ThreadPool {
   friend struct AllPools;
   using Task = void (*)(const void* context, uint32_t item) noexcept;
   void run_items(uint32_t count, Task task, const void* context);
-  Workers& workers(); // starts them at the first use, and again in the child of a fork
+  Workers& workers(); // starts the workers at the first use, and again in the child of a fork
 
   const uint32_t threads_;
   std::atomic<Workers*> workers_{nullptr};
 };
 
-// The pool used by callers that pass none; it has one thread unless set_default_threads changes it.
+// The pool for calls without a pool argument. The default pool has one thread unless
+// set_default_threads changes that number.
 std::shared_ptr<ThreadPool> default_pool();
 void set_default_threads(uint32_t threads);
 
-// Items that may be unfinished when the constructor returns. Idle workers compute them from the
-// last to the first, finish() from the first to the last. With one thread the constructor computes
-// all.
+// Work items that may be unfinished when the constructor returns. Idle workers compute the items
+// from last to first; finish() computes them from first to last. If the pool has one thread, the
+// constructor computes all items. `body` must not throw.
 class PendingWork {
  public:
-  PendingWork(ThreadPool&, uint32_t count, std::function<void(uint32_t)> body); // must not throw
+  PendingWork(ThreadPool&, uint32_t count, std::function<void(uint32_t)> body);
   PendingWork(PendingWork&&) = default;
   PendingWork& operator=(PendingWork&&) = delete;
   ~PendingWork() { finish(); }
@@ -73,7 +74,7 @@ class PendingWork {
   struct Items;
 
  private:
-  std::shared_ptr<Items> items_; // null once moved from
+  std::shared_ptr<Items> items_; // null after this object has been moved from
 };
 
 } // namespace sparl

@@ -25,14 +25,15 @@ def train(
         method: a name that `sparl methods` lists.
         env: a Gymnasium id with a flat Box observation and a bounded Box action; MODULE:ID imports
             MODULE first.
-        quiet: print nothing.
+        quiet: whether to suppress all output.
         fields: any field of sparl.configuration.Config, for example seed, steps or run_dir.
 
     Returns:
         The run: its folder, configuration and evaluations.
 
     Raises:
-        sparl.errors.SparlError: a subclass for each kind of error, with a message of one line.
+        sparl.errors.SparlError: if the run fails; each kind of error is a subclass, with a one-line
+            message.
         KeyboardInterrupt: after Ctrl-C, once the run is saved in its folder.
     """
     from sparl.configuration_checks import typed_fields
@@ -51,15 +52,16 @@ def resume(run: str | Path | Run, *, quiet: bool = False, **changes: Any) -> Run
 
     Args:
         run: a run folder, or the value returned by `train`.
-        quiet: print nothing.
+        quiet: whether to suppress all output.
         changes: new values of stop_at, threads, checkpoint_every_env_steps, keep_checkpoint or
             tensorboard; or steps, to extend the run.
 
     Returns:
-        The run, with the results of an uninterrupted one.
+        The run, whose results are those of an uninterrupted run.
 
     Raises:
-        sparl.errors.SparlError: a subclass for each kind of error, with a message of one line.
+        sparl.errors.SparlError: if the run fails; each kind of error is a subclass, with a one-line
+            message.
         KeyboardInterrupt: after Ctrl-C; the run can be resumed again.
     """
     from sparl.configuration_checks import typed_fields
@@ -75,7 +77,7 @@ def load(run: str | Path | Run) -> TrainedAgent:
         run: a run folder, or the value returned by `train`.
 
     Raises:
-        sparl.errors.DataError: the agent is missing, damaged, or of another format.
+        sparl.errors.DataError: if the agent is missing or damaged, or has an unsupported format.
     """
     from sparl.training.agent_file import load_agent
 

@@ -1,7 +1,7 @@
 """Entry point of the command `sparl` and of `python -m sparl`.
 
-Loading the command line takes time and opens files. Therefore standard streams are opened, the
-parent process is watched and Ctrl-C is handled before that.
+Loading the command line takes time and opens files. Therefore, before it is loaded, standard
+streams are opened, the parent process is watched and Ctrl-C is handled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from sparl.standard_streams import open_closed_streams
 from sparl.training.interrupt import end_with_parent, interrupt_held
 
-# Minimum address space of a process; with less, libraries abort it without an exception.
+# Minimum address space of a process; with less, libraries abort the process without an exception.
 _LEAST_ADDRESS_SPACE = 768 << 20
 _THREADS_SECONDS = 5.0  # grace period for threads of an environment after a command
 
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _without_threads(code: int) -> int:
-    """Return the exit code, or end the process if threads of other code would keep it alive."""
+    """Return the exit code; end the process instead if third-party threads would keep it alive."""
     end = time.monotonic() + _THREADS_SECONDS
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:

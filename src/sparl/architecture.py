@@ -40,7 +40,7 @@ class Architecture:
         )
 
     def densified(self) -> Architecture:
-        """Return the same layers with every connection."""
+        """Return a copy in which every possible connection exists."""
         return Architecture({name: size.densified() for name, size in self.networks.items()})
 
 
@@ -48,7 +48,7 @@ def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
     """Compute the layers of a run's networks and their numbers of connections.
 
     Raises:
-        UsageError: a sparsity is impossible with these layers.
+        UsageError: if a sparsity is impossible with these layers.
     """
     notes: list[str] = []
     roles = roles_of(config, n_obs, n_act)
@@ -76,7 +76,7 @@ def _layers(config: Config, role: NetworkRole, notes: list[str]) -> Layers:
 def _connections(
     config: Config, network: str, shapes: Sequence[Shape], notes: list[str]
 ) -> list[int]:
-    """Return the connections of each layer, from densities, lambdas or a sparsity."""
+    """Return the number of connections of each layer, from densities, lambdas or a sparsity."""
     sizes = [n_in * n_out for n_in, n_out in shapes]
     densities = getattr(config, f"{network}_densities")
     sparsity = getattr(config, f"{network}_sparsity")
@@ -97,7 +97,8 @@ def _connections(
                     "connections; the layer is dense"
                 )
         return counts
-    # Unless sparse_output is set, the output layer is unchanged, and the others share the rest.
+    # Unless sparse_output is set, the output layer does not change, and the other layers share the
+    # remaining connections.
     thinned = len(shapes) if config.sparse_output else len(shapes) - 1
     fixed = counts[thinned:]
     room = sum(sizes[:thinned])

@@ -50,10 +50,12 @@ _THOUSANDS = {"": 1, "k": 1_000, "K": 1_000, "M": 1_000_000}
 
 
 def parse_config(args: Sequence[str], program: str) -> Config:
-    """Build a configuration from flags, a --config file and the preset, in this precedence.
+    """Build a configuration from flags, a --config file and the preset.
+
+    If several of these set a field, the first one takes precedence.
 
     Raises:
-        UsageError: names every error of the command line.
+        UsageError: if the command line has errors; the message lists all of them.
     """
     typed = split_values(args)
     words, path = _take(typed, "--config")
@@ -96,10 +98,11 @@ def parse_config(args: Sequence[str], program: str) -> Config:
 
 
 def _frozen_share(early_stop: str, config: Config, chosen: Mapping[str, Any]) -> float:
-    """Convert DS's steps without topology updates before the end to a share of the horizon.
+    """Convert the number of final steps without topology updates (DS) to a share of the horizon.
 
     Raises:
-        UsageError: not a number of steps within the horizon, or the share is given too.
+        UsageError: if the value is not a number of steps within the horizon, or if the share is
+            given too.
     """
     flag = "--ann_earlyStopTopologyChange"
     steps = _expanded_integer(early_stop).replace("_", "")
@@ -125,10 +128,10 @@ def check_threads(threads: int | None) -> None:
 
 
 def episodes_and_seed(config: Config, episodes: int | None, seed: int | None) -> tuple[int, int]:
-    """Return how many episodes to play, and their seed; by default those of the training.
+    """Return the number of episodes to play and their seed, by default those used in training.
 
     Raises:
-        UsageError: a number is too small.
+        UsageError: if a number is too small.
     """
     episodes = config.evaluation_episodes if episodes is None else episodes
     seed = config.evaluation_seed if seed is None else seed
@@ -140,16 +143,17 @@ def episodes_and_seed(config: Config, episodes: int | None, seed: int | None) ->
 
 
 def named(args: Sequence[str]) -> set[str]:
-    """Return the fields that the flags of a command line name."""
+    """Return the names of the fields that the flags of a command line set."""
     flags = [canonical(word)[2:] for word in split_values(args) if word.startswith("--")]
     return {flag.removeprefix("no-").replace("-", "_") for flag in flags}
 
 
 def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
-    """Return the method, environment or settings, and remove it from the file's fields.
+    """Return the method, environment or settings, and remove that field from the file's fields.
 
     Raises:
-        UsageError: flag and file disagree, although the file fixes what depends on the value.
+        UsageError: if the flag and the file disagree, because other fields of the file depend on
+            the value.
     """
     in_file = from_file.pop(name, None)
     if flag is not None and in_file is not None and flag != in_file:
@@ -171,7 +175,7 @@ _TRAIN_HELP = (
 
 
 def _take(words: list[str], flag: str) -> tuple[list[str], str | None]:
-    """Remove a flag and its value; return the other words, and the last value if repeated."""
+    """Remove a flag and its value; return the other words and the flag's last value."""
     rest, value = [], None
     remaining = iter(words)
     for word in remaining:
@@ -188,7 +192,7 @@ def parse_options(options: type[T], args: Sequence[str], program: str) -> T:
     """Parse the options of a command.
 
     Raises:
-        UsageError: names every unknown, missing and wrong option.
+        UsageError: if an option is unknown, missing or wrong; the message lists all such options.
     """
     given, errors = _parse(options, split_values(args), program)
     # A required argument may have been typed after a wrong flag.
@@ -211,16 +215,16 @@ def _user_paths(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Option:
-    """A field of an options class, as the command line takes it.
+    """A field of an options class, as an option of the command line.
 
     Attributes:
-        name: of the field.
+        name: name of the field.
         kind: type of one value: int, float, bool, str, Path or a Literal.
-        optional: "None" is a value too.
-        repeated: the option takes one or more values.
-        positional: the value is given without a flag.
-        required: the field has no default.
-        metavar: how help texts call the value.
+        optional: whether "None" is a valid value.
+        repeated: whether the option takes one or more values.
+        positional: whether the value is given without a flag.
+        required: whether the field has no default.
+        metavar: name of the value in help texts.
     """
 
     name: str
@@ -238,14 +242,14 @@ class _Option:
 
     @property
     def described(self) -> str:
-        """What a message calls a missing option."""
+        """The option's name in messages about a missing option."""
         if self.positional:
             return self.metavar
         return f"{self.flag} ({self.expected})"
 
     @property
     def expected(self) -> str:
-        """What a value must be."""
+        """A description of the valid values."""
         if get_origin(self.kind) is Literal:
             return f"one of {', '.join(map(repr, get_args(self.kind)))}"
         singular, plural = {
@@ -254,10 +258,10 @@ class _Option:
         return plural if self.repeated else singular
 
     def value(self, words: Sequence[str]) -> Any:
-        """Convert the words that follow the flag, or those of a positional argument.
+        """Convert the words that follow the flag or that form a positional argument.
 
         Raises:
-            ValueError: a word is not of the option's type.
+            ValueError: if a word does not have the option's type.
         """
         if self.repeated:
             return tuple(map(self._converted, words))
@@ -269,7 +273,7 @@ class _Option:
             if word not in get_args(self.kind):
                 raise ValueError(word)
             return word
-        # Short forms are for a run's fields: counts of steps, updates, transitions and units.
+        # Only fields of a run have short forms: counts of steps, updates, transitions and units.
         short = self.kind is int and self.name in FIELDS
         return self.kind(_expanded_integer(word) if short else word)
 
@@ -287,9 +291,10 @@ def _option(name: str, hint: Any, required: bool) -> _Option:
     """Describe a field.
 
     Args:
-        name: of the field.
-        hint: its type: Annotated with tyro's markers, a union with None, a tuple, or plain.
-        required: the field has no default.
+        name: name of the field.
+        hint: type hint of the field: Annotated with tyro's markers, a union with None, a tuple, or
+            a plain type.
+        required: whether the field has no default.
     """
     marks: tuple[Any, ...] = ()
     if get_origin(hint) is Annotated:
@@ -309,16 +314,16 @@ def _option(name: str, hint: Any, required: bool) -> _Option:
 def _parse(
     options: type[DataclassInstance], args: Sequence[str], program: str, **of_help: Any
 ) -> tuple[dict[str, Any], list[str]]:
-    """Convert words to the fields that they set, and describe every wrong one.
+    """Convert words to the values of the fields that they set, and describe every wrong word.
 
     Args:
         options: the class whose fields are the options.
-        args: the words, each value a word of its own.
-        program: the command, for its help.
+        args: the words; each value is a separate word.
+        program: the command, which the help names.
         of_help: further arguments of `tyro.cli`, which prints the help.
 
     Raises:
-        SystemExit: the help was printed.
+        SystemExit: after the help has been printed.
     """
     if {"-h", "--help"}.intersection(args):
         tyro.cli(options, args=["--help"], prog=program, **of_help)
@@ -348,7 +353,7 @@ def _parse(
 
 
 def _take_values(words: list[str], most: int | None = None) -> list[str]:
-    """Remove and return the words before the next flag, at most so many."""
+    """Remove and return the words before the next flag, at most `most` of them."""
     count = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
     count = count if most is None else min(count, most)
     values, words[:count] = words[:count], []
@@ -371,7 +376,7 @@ def _convert(
 def _convert_positional(
     options: type[DataclassInstance], words: list[str], given: dict[str, Any], errors: list[str]
 ) -> None:
-    """Convert the words without a flag; those that no positional option takes are errors."""
+    """Convert the words without a flag; a word that no positional option takes is an error."""
     for option in _options(options):
         if option.positional and words:
             values = words if option.repeated else words[:1]
@@ -392,7 +397,7 @@ def _about_unknown(flag: str, known: Iterable[str]) -> str:
     if plain == "--import":
         return "--import is written before the command: sparl --import MODULE COMMAND"
     hint = HINTS.get(plain, "")
-    # A hint suits the commands that take the flags it names.
+    # Show a hint only for commands that accept every flag that the hint names.
     if hint and set(re.findall(r"--[a-z][a-z-]*", hint)) <= set(known):
         return f"unknown option {flag} ({hint})"
     near = difflib.get_close_matches(plain[2:], [each[2:] for each in known], n=1)

@@ -61,10 +61,11 @@ def build_agent(config: Config, architecture: Architecture, pool: Pool | None = 
 
 
 def schedule(config: Config, network: str) -> Schedule:
-    """Return the schedule of a network's topology updates; for DS 2, 1002, ... until frozen.
+    """Return the schedule of a network's topology updates, for example 2, 1002, ... for DS.
 
-    There are none in the last freeze_fraction of the horizon. Updates begin after the warm-up. The
-    clock "network" counts only every update_period-th of them.
+    There are no topology updates in the last freeze_fraction of the horizon. The agent's updates
+    begin after the warm-up. The clock "network" counts only every update_period-th of these
+    updates.
     """
     every = config.rewire_every_updates
     if every == 0 or config.rewire not in ("both", network):

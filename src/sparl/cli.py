@@ -84,11 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _exit_code_of(args: list[str], debug: bool) -> int:
-    """Run a command; turn an exception into one line and an exit code.
+    """Run a command; turn an exception into a one-line message and an exit code.
 
     Args:
         args: the command and its options.
-        debug: let exceptions propagate.
+        debug: whether exceptions propagate.
     """
     try:
         return _dispatch(args)
@@ -126,7 +126,7 @@ def _unexpected(error: BaseException, debug: bool) -> int:
 
     Args:
         error: the exception.
-        debug: raise it instead.
+        debug: whether to raise the exception instead.
     """
     if debug:
         raise error
@@ -166,7 +166,7 @@ def _dispatch(args: list[str]) -> int:
 
 
 def _command(args: Sequence[str]) -> str:
-    """Return the command, which follows every --import; "" if there is none."""
+    """Return the command, which is the word after all --import flags; "" if there is none."""
     words = iter(args)
     for word in words:
         if word == "--import":
@@ -183,7 +183,7 @@ def _import_user_modules(args: list[str]) -> list[str]:
         The command and its options.
 
     Raises:
-        UsageError: a module cannot be imported, or its name is missing.
+        UsageError: if a module cannot be imported or the name of a module is missing.
     """
     while args and args[0].partition("=")[0] == "--import":
         _, equals, name = args[0].partition("=")
@@ -214,13 +214,13 @@ def train(args: list[str]) -> int:
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """Resume a run from its last checkpoint; the result is that of an uninterrupted run."""
+    """Resume a run from its last checkpoint, with the same result as an uninterrupted run."""
 
     run: RunPath
     """Folder of the run."""
     steps: int | None = None
-    """Extend the run to this total [environment steps]; for runs that kept their checkpoint and
-    whose topology and n-step targets do not change with time. None: unchanged."""
+    """Extend the run to this total [environment steps]; only for runs that kept their checkpoint
+    and whose topology and n-step targets do not change over time. None: unchanged."""
     stop_at: int | None = None
     """Stop at this step [environment steps]; None: unchanged."""
     threads: int | None = None
@@ -262,7 +262,7 @@ class EvaluateOptions:
     episodes: int | None = None
     """Number of episodes; None: the number used in training."""
     seed: int | None = None
-    """Evaluation seed; None: that of the training, which gives the same returns."""
+    """Evaluation seed; None: the seed used in training, which gives the same returns."""
     json: bool = False
     """Print JSON."""
 
@@ -316,7 +316,7 @@ def evaluate(args: list[str]) -> int:
 
 @dataclass(frozen=True)
 class InfoOptions:
-    """Describe this machine and what sparl uses of it, or a run."""
+    """Describe this machine and the resources that sparl uses, or describe a run."""
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """Folder of a run."""
@@ -474,7 +474,7 @@ def archive(args: list[str]) -> int:
 
 def bench(args: list[str]) -> int:
     """Run `sparl bench`."""
-    # NumPy computes on one core. Its libraries read these variables when they are loaded.
+    # These variables limit NumPy to one core; its libraries read them when they are loaded.
     for library in ("OPENBLAS", "MKL", "OMP"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     from sparl.bench.command import bench as run

@@ -27,7 +27,7 @@ class Config:
     overwrite: bool = False
     """Replace an existing run in run_dir."""
     resume: Literal["no", "auto"] = "no"
-    """auto: resume the run in run_dir if there is one, else start it."""
+    """auto: resume the run in run_dir if there is one, else start a run."""
     checkpoint_every_env_steps: int = 50_000
     """Steps between checkpoints [environment steps]; a run stopped by a signal also writes one."""
     keep_checkpoint: bool = False
@@ -53,9 +53,9 @@ class Config:
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers [units]."""
     lambda_1: float | None = None
-    """The first layer has lambda_1 (n_in + n_out) connections; None: it is dense."""
+    """The first layer has lambda_1 (n_in + n_out) connections; None: a dense layer."""
     lambda_2: float | None = None
-    """Each further hidden layer has lambda_2 (n_in + n_out) connections; None: they are dense."""
+    """Each further hidden layer has lambda_2 (n_in + n_out) connections; None: dense layers."""
     actor_densities: tuple[float, ...] | None = None
     """Density of each layer of the actor [0-1], instead of the lambdas."""
     critic_densities: tuple[float, ...] | None = None
@@ -65,16 +65,16 @@ class Config:
     critic_sparsity: float | None = None
     """Share of the critics' weights that do not exist [0-1]; see allocation."""
     allocation: Literal["scaled_lambdas", "erdos_renyi"] = "scaled_lambdas"
-    """How a sparsity is distributed over layers: the hidden layers' lambdas times one factor, or
-    Erdos-Renyi."""
+    """How a sparsity is distributed over layers: by scaling the hidden layers' lambdas, or by the
+    Erdos-Renyi rule."""
     sparse_output: bool = False
     """Whether a sparsity includes the output layers."""
     narrow: bool = False
-    """Use dense networks, narrow enough to have as many weights as the sparse ones (Tiny)."""
+    """Use narrow dense networks with as many weights as the sparse networks (Tiny)."""
     initial_topology: Literal["random", "largest_weights"] = "random"
-    """Initial connections: random ones, or those with the largest initial weights."""
+    """Initial connections: random connections, or the connections with the largest weights."""
     initial_weights: Literal["uniform", "orthogonal", "xavier"] = "uniform"
-    """uniform: weights and biases within +-1/sqrt(n_in); orthogonal, xavier (uniform): biases 0."""
+    """uniform: weights and biases within +-1/sqrt(n_in); orthogonal or xavier: zero biases."""
 
     rewire: Literal["both", "actor", "critics", "none"] = "both"
     """The networks whose topology changes."""
@@ -86,16 +86,16 @@ class Config:
     """Share of a layer's connections that a topology update moves [0-1]; the initial share if
     annealed."""
     rewire_schedule: Literal["constant", "cosine"] = "constant"
-    """The fraction over time: constant, or annealed to 0 by a cosine."""
+    """The fraction over time: constant, or annealed to 0 along a cosine."""
     rewire_clock: Literal["agent", "network"] = "agent"
-    """The updates that the schedule counts: those of the agent, or of the network."""
+    """Whether the schedule counts the updates of the agent or of the network."""
     rewire_skips_step: bool = False
-    """The network takes no optimiser step on an update where its topology changes."""
+    """Skip the optimiser step of a network in an update that changes the network's topology."""
     freeze_fraction: float = 0.05
-    """Share of the horizon, at its end, without topology updates [0-1]."""
+    """Share of the horizon, at the end of a run, without topology updates [0-1]."""
     drop: str = "nearest_zero_of_each_sign"
-    """Registered rule for the connections to remove: nearest_zero_of_each_sign (DS: the weakest of
-    each sign, and all dead links), or smallest (RigL, RLx2)."""
+    """Registered rule for the connections to remove: nearest_zero_of_each_sign (DS: the weakest
+    connections of each sign, and all dead links), or smallest (RigL, RLx2)."""
     grow: str = "random"
     """Registered rule for the connections to add: random, or gradient (RigL: where the loss has the
     largest gradient)."""
@@ -103,10 +103,10 @@ class Config:
     """Registered schedule of the number of connections of a layer over time."""
     grown_moments: Literal["factored", "mean", "zero"] = "factored"
     """Initial second moment (Adam) of a grown connection: estimated from the means over the
-    connections of its input and of its output, the mean of its layer, or zero."""
+    connections of the input neuron and of the output neuron, the mean of the layer, or zero."""
     target_pattern: Literal["shared", "own"] = "shared"
-    """The targets' connections: those of the online network, or the largest of their own (DS
-    algorithm 3)."""
+    """The connections of a target: the same as in the online network, or the target's own largest
+    connections (DS algorithm 3)."""
 
     learning_rate: float = 1e-3
     """Adam's step size."""
@@ -115,7 +115,7 @@ class Config:
     batch_size: int = 100
     """Transitions per update."""
     replay_capacity: int = 1_000_000
-    """Maximum number of transitions in the replay."""
+    """Maximum number of transitions in the replay buffer."""
     warmup_env_steps: int = 25_000
     """Initial steps with random actions and without updates [environment steps]."""
     updates_per_env_step: int = 1
@@ -125,7 +125,7 @@ class Config:
     tau: float = 0.005
     """Soft update: target = tau online + (1 - tau) target [0-1]."""
     critics: int = 2
-    """Number of critics; a target uses the smallest of their values."""
+    """Number of critics; a target value uses the smallest of the critics' values."""
     policy_delay: int = 2
     """Updates of the critics per update of the actor and the targets."""
     exploration_noise: float = 0.1
@@ -135,38 +135,38 @@ class Config:
     noise_clip: float = 0.5
     """Bound of the smoothing noise [action scaled to -1..1]."""
     alpha: float = 0.2
-    """SAC: temperature; the initial one if it is learned."""
+    """SAC: temperature; the initial temperature if learn_alpha is set."""
     learn_alpha: bool = False
     """SAC: learn the temperature for a target entropy of -n_act."""
     hard_target_every: int = 0
-    """SAC: updates between copies of the critics to their target; 0: soft updates with tau."""
+    """SAC: updates between copies of the critics to the target; 0: soft updates with tau."""
     log_std: Literal["clamp", "tanh"] = "clamp"
     """SAC: log standard deviation clamped to -20..2, or -5 + 3.5 (tanh(x) + 1)."""
     collect: Literal["sample", "mean"] = "sample"
-    """SAC: actions during training; sampled, or the mean."""
+    """SAC: whether actions during training are sampled or are the mean."""
     warm_start: str | None = None
     """Folder of a finished run whose policy acts during the warm-up instead of random actions."""
     n_step: int = 1
     """Steps of the return in a target [environment steps]."""
     n_step_delay_updates: int = 0
-    """The first update whose targets have n_step steps; earlier ones have one step."""
+    """First update whose targets have n_step steps; earlier targets have one step."""
     dynamic_buffer: bool = False
     """Forget old transitions that the policy no longer resembles (RLx2)."""
     replay_minimum: int = 100_000
     """Minimum number of transitions that dynamic_buffer keeps."""
     replay_distance_threshold: float = 0.2
-    """dynamic_buffer forgets if the policy's distance from the oldest transitions is larger [mean
+    """Distance of the policy from the oldest transitions above which dynamic_buffer forgets [mean
     squared difference / 2, actions scaled to -1..1]."""
     replay_check_every_env_steps: int = 10_000
     """Steps between the checks of dynamic_buffer [environment steps]."""
     replay_probe_transitions: int | None = None
-    """Number of oldest transitions that a check compares with the policy; None: 8 x batch_size."""
+    """Number of the oldest transitions that a check examines; None: 8 x batch_size."""
     replay_forget_until_below: bool = False
     """Forget until the distance is below the threshold (RLx2's paper) instead of once per check
-    (its code)."""
+    (RLx2's code)."""
 
     evaluate_every_env_steps: int = 5_000
-    """Steps between evaluations [environment steps]; the first one is at step 0."""
+    """Steps between evaluations [environment steps]; the first evaluation is at step 0."""
     evaluation_episodes: int = 10
     """Noise-free episodes per evaluation, which always begin in the same states."""
     evaluation_seed: int = 100
@@ -184,7 +184,7 @@ class Config:
 
     @property
     def replay_rows(self) -> int:
-        """Capacity of the replay, at most the number of transitions of the run."""
+        """Capacity of the replay buffer, at most the number of transitions of the run."""
         return min(self.replay_capacity, self.end)
 
     def as_dict(self) -> dict[str, Any]:
@@ -210,7 +210,7 @@ CHANGEABLE = frozenset(
 
 
 def why_not_longer(config: Config) -> str:
-    """Return why a longer run would not begin with the steps of this one; "" if it would."""
+    """Return the reason that a longer run would not begin with the same steps; "" if it would."""
     if config.rewire_every_updates and config.rewire != "none":
         return f"its topology changes on a schedule over {config.horizon:,} steps"
     if config.n_step > 1 and config.n_step_delay_updates:
@@ -219,7 +219,7 @@ def why_not_longer(config: Config) -> str:
 
 
 def differences(found: Config, wanted: Config) -> list[str]:
-    """Describe the fields in which two configurations are different runs, apart from their ends."""
+    """Describe the fields, except the end, whose values make two configurations different runs."""
     return [
         f"{name} is {getattr(found, name)} instead of {getattr(wanted, name)}"
         for name in FIELDS
@@ -229,7 +229,7 @@ def differences(found: Config, wanted: Config) -> list[str]:
 
 
 def _as_in_a_file(value: Any) -> Any:
-    """Return a text as a UTF-8 file would return it, so that file names compare equal."""
+    """Return a text as if it had been read from a UTF-8 file, so that file names compare equal."""
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")

@@ -88,7 +88,7 @@ def wrong_values(config: Config) -> list[str]:
 
 
 def _wrong_value(name: str, value: Any) -> str:
-    """Return a message if the value of a field is invalid, else ""."""
+    """Return an error message if the value of a field is invalid, else ""."""
     if not isinstance(value, str):
         return _outside(name, value)
     if has_control_characters(value):
@@ -101,7 +101,7 @@ def _wrong_value(name: str, value: Any) -> str:
 
 
 def _outside(name: str, value: Any) -> str:
-    """Return a message if a number is outside its range, else ""."""
+    """Return an error message if a number is outside its range, else ""."""
     low, high, unit = _RANGES.get(name, (0, 0, ""))
     if not unit or value is None or low <= value <= high:  # false for NaN
         return ""
@@ -115,11 +115,12 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Check values from a file or a call against types and ranges, and convert lists to tuples.
 
     Args:
-        values: values by the names of fields.
-        where: the file or function, for messages.
+        values: values, by field name.
+        where: the file or function that messages name.
 
     Raises:
-        UsageError: names every unknown field, with the nearest known one, and every invalid value.
+        UsageError: if there are unknown fields or invalid values; the message lists all of them,
+            with the nearest known name for each unknown field.
     """
     wrong = first_few([name for name in values if name not in FIELDS], _unknown_field)
     out: dict[str, Any] = {}
@@ -146,7 +147,7 @@ _TYPES = {
 
 
 def _unknown_field(name: str) -> str:
-    """Return a message about an unknown field, with the nearest known one."""
+    """Return a message about an unknown field, with the nearest known name."""
     near = difflib.get_close_matches(name[:80], FIELDS, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"unknown field '{name[:80]}'{hint}"
@@ -168,7 +169,7 @@ def _plain(value: Any) -> Any:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Return whether a value is of a field's type; an int is accepted as a float."""
+    """Return whether a value has a field's type; an int is accepted as a float."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         return value in arguments

@@ -31,7 +31,7 @@ class PlainConsole(Console):
             self.width = _WIDE  # a table in a pipe or a file is not wrapped
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """Convert a text as Rich does, so that its width is that of the visible characters."""
+        """Convert a text as Rich does, so that its width is the number of visible characters."""
         return super().render_str(visible(text), **how)
 
     def render(
@@ -51,7 +51,7 @@ class PlainConsole(Console):
         self._file = new_file
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raise instead of ending the process, as Rich would, because a training must continue."""
+        """Raise an exception; Rich would end the process, but a training must continue."""
         raise BrokenPipeError
 
 
@@ -62,7 +62,7 @@ class Escaping:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text as a stream does, escaping what its encoding lacks."""
+        """Write a text; escape the characters that the stream's encoding lacks."""
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -71,9 +71,10 @@ class Escaping:
 
 
 def escape_unencodable_output() -> None:
-    """Make standard output escape what it cannot encode, for all code of this process.
+    """Make standard output escape the characters that it cannot encode.
 
-    For sparl's own process: what environments print and the help texts bypass PlainConsole.
+    Call this only in sparl's own process, where it also affects the help texts and the output of
+    environments, which bypass PlainConsole.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -16,19 +16,19 @@ BYTES_INDEX = 8  # int64 position in canonical order
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations of a training; a multiply-add counts as two."""
+    """Floating-point operations of a training; a multiply-add counts as two operations."""
 
     dense: float
     sparse: float
 
     @property
     def ratio(self) -> float:
-        """Sparse divided by dense."""
+        """The sparse operations divided by the dense operations."""
         return self.sparse / self.dense
 
 
 def network_bytes(nets: Architecture, batch: int) -> int:
-    """Estimate the bytes of all networks during training, including targets and a batch."""
+    """Estimate the size in bytes of all networks during training, with targets and a batch."""
     per_connection = 2 * BYTES_INDEX + 12 * 4  # patterns, blocks, values, moments, target
     total = 0
     for size in nets.networks.values():
@@ -39,10 +39,10 @@ def network_bytes(nets: Architecture, batch: int) -> int:
 
 
 def least_checkpoint_bytes(config: Config, nets: Architecture) -> int:
-    """Return a lower bound of the bytes of a checkpoint: patterns, values and moments."""
+    """Return a lower bound on the size in bytes of a checkpoint: patterns, values and moments."""
     per_connection, per_output = 2 * BYTES_INDEX + 3 * BYTES_WEIGHT, 3 * BYTES_WEIGHT
     if config.density_schedule != "constant":
-        per_connection = BYTES_INDEX  # of the initial pattern; the density may fall to 0
+        per_connection = BYTES_INDEX  # only the initial pattern, as the density may fall to 0
     total = 0
     for size in nets.networks.values():
         outputs = sum(n_out for (_, n_out), _ in size.layers)
@@ -70,9 +70,10 @@ def counted_flops(config: Config, nets: Architecture, n_act: int, n_step: int) -
 def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
     """Return all values that `sparl cost` prints, for a training of config.steps updates.
 
-    "dense" is the dense agent that the papers compare with: every connection of the networks (for
-    Tiny, of the sparse networks that it corresponds to) and one-step targets. If a density schedule
-    changes the number of connections, all values are those of the initial networks.
+    "dense" is the dense agent that the papers compare with. It has one-step targets and every
+    connection of the networks (for Tiny, of the sparse networks that the narrow networks replace).
+    If a density schedule changes the number of connections, all values are for the initial
+    networks.
     """
     nets = architecture(config, n_obs, n_act)
     dense = architecture(replace(config, narrow=False), n_obs, n_act).densified()

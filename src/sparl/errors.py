@@ -1,10 +1,10 @@
-"""Errors reported to the user. The command line prints each as one line and returns its code."""
+"""Errors reported to the user. For each, the command line prints a line and returns a code."""
 
 from __future__ import annotations
 
 
 class SparlError(Exception):
-    """Base class. The message names the value, the rule and the remedy in one line."""
+    """The base class. In one line, a message names the value, the rule and how to fix the error."""
 
     exit_code = 1
 
@@ -19,7 +19,7 @@ class UnknownEnvironment(UsageError):
     """No imported module has registered an environment's id with Gymnasium.
 
     Attributes:
-        problem: the message without the remedy.
+        problem: the part of the message that does not explain how to fix the error.
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
@@ -32,7 +32,7 @@ class RunExists(UsageError):
 
 
 class DataError(SparlError):
-    """A file of a run is missing, damaged or of another format."""
+    """A file of a run is missing or damaged, or has an unsupported format."""
 
     exit_code = 3
 

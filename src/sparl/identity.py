@@ -12,7 +12,7 @@ from sparl.labels import contradictions, value_text
 
 
 def run_name(config: Config) -> str:
-    """Return METHOD_ENV_seedN, one path component.
+    """Return METHOD_ENV_seedN, which is a single path component.
 
     Fields that contradict the method's definition are appended to METHOD.
     """
@@ -25,10 +25,10 @@ def run_name(config: Config) -> str:
 def results_version(config: Config) -> int:
     """Return the version of the results of a resolved configuration.
 
-    Runs with different versions have different results. The version was 1 in sparl 0.1, whose runs
-    do not record it. It is 2 since sparl 0.2 for every configuration whose results changed then:
-    those with topology updates, narrow networks, a learned temperature, or a delay of n-step
-    targets.
+    Runs with different versions have different results. Every run of sparl 0.1 has version 1, which
+    its files do not record. Since sparl 0.2, the version is 2 for every configuration whose results
+    changed in that release: those with topology updates, narrow networks, a learned temperature, or
+    a delay of n-step targets.
     """
     delayed = config.n_step > 1 and config.n_step_delay_updates > 0
     learned = config.learn_alpha and "learn_alpha" in field_names(settings_of(config))
@@ -39,13 +39,14 @@ def results_version(config: Config) -> int:
 def identity(config: Config, version: int | None = None) -> dict[str, Any]:
     """Return the values that two configurations have in common if they describe the same run.
 
-    These are the fields that differ from Config's defaults, and the version of the results. A field
-    that an old file does not contain has its default. The end of the run and the horizon of its
-    schedules are included whatever fields set them; fields without influence on results are not.
+    These values are the fields that differ from Config's defaults, and the version of the results.
+    A field that an old file does not contain has its default. The end of the run and the horizon of
+    its schedules are always included, whichever fields set them; fields without influence on the
+    results are not included.
 
     Args:
-        config: a resolved configuration, from `preset` or a run's file.
-        version: version of the run's results, see `results_version`; None: the current one.
+        config: a resolved configuration, from `preset` or from a run's file.
+        version: version of the run's results, see `results_version`; None: the current version.
     """
     varying = {"steps", "horizon_env_steps", "stop_at"}
     fields = {
@@ -65,14 +66,14 @@ def identity(config: Config, version: int | None = None) -> dict[str, Any]:
 
 
 def _of_type(value: Any, kind: str) -> Any:
-    """Convert the numbers of a value to floats if its field has floats."""
+    """Convert the numbers in a field's value to floats if the field has type float."""
     if "float" not in kind:
         return value
     return tuple(map(float, value)) if isinstance(value, tuple) else float(value)
 
 
 def run_id(config: Config, version: int | None = None) -> str:
-    """Return the run's name and eight digits of a digest of its identity; see `identity`.
+    """Return the run's name followed by eight digits of a digest of its `identity`.
 
     The id does not depend on whether values are given explicitly or by default.
     """

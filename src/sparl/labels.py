@@ -18,10 +18,10 @@ _DENSITY_FIELDS = (
 def contradictions(config: Config) -> list[str]:
     """Return the fields that contradict the definition of the configuration's method.
 
-    Examples are a dense method with missing connections, a static one whose topology changes, a
-    dynamic one whose topology never changes, and one whose rules, targets, returns or replay differ
-    from the definition. Periods, fractions and densities of a sparse method are settings and not
-    part of its definition.
+    Examples are a dense method with missing connections, a static method whose topology changes, a
+    dynamic method whose topology never changes, and a method whose rules, targets, returns or
+    replay buffer differ from the definition. The periods, fractions and densities of a sparse
+    method are settings and not part of its definition.
     """
     base = preset(config.method, config.env, settings=config.settings)
     family = find_method(config.method).family
@@ -32,7 +32,7 @@ def contradictions(config: Config) -> list[str]:
     found = differ("target_pattern", "narrow", "dynamic_buffer")
     if (config.n_step > 1) != (base.n_step > 1):
         found.append("n_step")
-    if family.prefix == "SS-":  # only the largest weights distinguish it from Static-
+    if family.prefix == "SS-":  # unlike Static-, SS- keeps the largest weights
         found += differ("initial_topology")
     missing = [] if family.sparse else differ(*_DENSITY_FIELDS)
     full = _is_dense(base) and _is_dense(config) and config.density_schedule == "constant"
@@ -57,7 +57,7 @@ def _is_dense(config: Config) -> bool:
 
 
 def method_label(config: Config) -> str:
-    """Return the method's name, with the fields that contradict its definition, if any."""
+    """Return the method's name, followed by any fields that contradict the definition."""
     fields = contradictions(config)
     return f"{config.method} ({fields_text(config, fields)})" if fields else config.method
 
@@ -74,7 +74,7 @@ def value_text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-# Every agent uses these fields, even if its settings do not contain them.
+# Every agent uses these fields, even if the agent's settings do not contain them.
 _OF_EVERY_AGENT = {"learning_rate"}
 
 

@@ -24,19 +24,19 @@ from sparl.types import Array, State
 
 @dataclass(frozen=True)
 class TopologyUpdate:
-    """One layer's part of one topology update: a line of topology.csv.
+    """The part of a topology update that concerns one layer: a line of topology.csv.
 
     Attributes:
         agent_update: number of the agent's update.
         member: index in the ensemble.
         layer: index in the member.
         connections: connections of the layer after the update.
-        fraction: share of its connections that the schedule moves.
+        fraction: share of the layer's connections that the schedule moves.
         moved: number of dropped connections; the same number is grown if the layer keeps its size.
         dropped_live: dropped connections whose weight was not 0.
         dropped_dead: dropped connections whose weight was exactly 0.
         returned: dropped connections that grew again in the same update.
-        initial_overlap: share of the connections that existed at the start of the run.
+        initial_overlap: share of the connections that already existed at the start of the run.
     """
 
     agent_update: int
@@ -59,17 +59,17 @@ _MOST_UPDATES = 1 << 20  # maximum length of SparseLearner.topology_updates
 class SparseLearner:
     """Optimises one network and updates its topology on a schedule.
 
-    The topology update comes after the optimiser's step (Sokar et al., algorithm 1), or replaces it
-    if any connection moves (RLx2). If a topology update is due while the network is not updated
-    (policy delay), it happens at the network's next update.
+    The topology update follows the optimiser's step (Sokar et al., algorithm 1), or replaces the
+    step if any connection moves (RLx2). A topology update that is due while the network is not
+    updated (policy delay) happens at the network's next update.
 
     Args:
         network: the network.
-        adam: its optimiser.
-        method: rules that choose connections.
+        adam: the optimiser of the network.
+        method: the rules that choose connections.
         schedule: times of the topology updates, and the share of connections to move.
         rng: random stream of the topology.
-        skips_step: a topology update replaces the optimiser's step.
+        skips_step: whether a topology update replaces the optimiser's step.
         update_period: updates of the agent per update of this network.
 
     Attributes:
@@ -101,7 +101,7 @@ class SparseLearner:
 
     @property
     def method(self) -> TopologyMethod:
-        """Rules that choose connections; read-only, because the run records their names."""
+        """The rules that choose connections; read-only, because the run records their names."""
         return self._method
 
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
@@ -125,7 +125,7 @@ class SparseLearner:
         self._rewire(proposals, agent_update)
 
     def _gradients(self, trace: Trace, output_gradient: Array) -> dict[Place, FactoredGradient]:
-        """Return the dense gradients of the current loss, if a rule needs them."""
+        """Return the dense gradients of the current loss if a rule needs them."""
         if GRADIENT not in self.method.needs:
             return {}
         network = self.network
@@ -200,7 +200,7 @@ class SparseLearner:
         return state
 
     def restore(self, state: State) -> None:
-        """Restore a state; the network must have been restored before."""
+        """Restore a state; the network must already have been restored."""
         parts: dict[str, State] = {"adam": {}, "rng": {}, "initial": {}, "topology_updates": {}}
         for key, value in state.items():
             part, _, rest = key.partition(".")
@@ -220,7 +220,7 @@ class SparseLearner:
         """Check that every connection of the network has a first and a second moment.
 
         Raises:
-            ValueError: their numbers differ.
+            ValueError: if the number of moments differs from the number of connections.
         """
         for place, pattern in self.network.layout:
             for name in ("m", "v"):
@@ -232,13 +232,13 @@ class SparseLearner:
                     )
 
     def most_connections(self) -> dict[Place, int]:
-        """Return the largest number of connections of each layer whose number may change."""
+        """Return the maximum connection count of each layer whose connection count may change."""
         if not self.method.changes_density or not self.schedule.every:
             return {}
         return {place: pattern.size for place, pattern in self.network.layout}
 
     def longest(self) -> dict[str, int]:
-        """Return the largest length of each array of the state whose length may change."""
+        """Return the maximum length of each state array whose length may change."""
         longest = {f"{_PREFIX}{name}": _MOST_UPDATES for name in _COLUMNS}
         for place, most in self.most_connections().items():
             layer = "member{}.layer{}".format(*place)
@@ -249,7 +249,7 @@ class SparseLearner:
         """Check the counters of a state against the number of the agent's updates.
 
         Raises:
-            ValueError: a counter contradicts the number of updates.
+            ValueError: if a counter contradicts the number of updates.
         """
         own, steps, due = (int(state[k]) for k in ("own_updates", "adam.steps", "due_seen"))
         if own != updates // self.update_period or steps > own or due > updates:
@@ -260,7 +260,7 @@ class SparseLearner:
 
 
 def _columns(updates: Sequence[TopologyUpdate]) -> dict[str, NDArray[np.generic]]:
-    """Return int64 or float64 [updates] for each field."""
+    """Return an array, int64 or float64 [updates], for each field."""
     rows = [astuple(update) for update in updates]
     return {
         name: np.array([row[i] for row in rows], np.int64 if kind == "int" else np.float64)
@@ -269,11 +269,11 @@ def _columns(updates: Sequence[TopologyUpdate]) -> dict[str, NDArray[np.generic]
 
 
 def _from_columns(columns: State) -> list[TopologyUpdate]:
-    """Return the inverse of _columns.
+    """Return the topology updates from whose fields `_columns` built the arrays.
 
     Raises:
-        KeyError: a column is missing.
-        ValueError: a number is negative, a share exceeds 1, or the columns differ in length.
+        KeyError: if a column is missing.
+        ValueError: if a number is negative, a share exceeds 1, or the columns differ in length.
     """
     arrays = {name: np.asarray(columns[name]) for name in _COLUMNS}
     for name, values in arrays.items():

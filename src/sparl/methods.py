@@ -26,11 +26,11 @@ class Family:
 
     Attributes:
         prefix: the part of the method's name before the agent's.
-        summary: description in one line.
-        source: paper and section.
+        summary: one-line description.
+        source: paper and section that define the family.
         settings: name of the base settings.
         fields: values that differ from the base settings.
-        sparse: whether networks have the densities of the environment's preset.
+        sparse: whether the networks have the densities of the environment's preset.
     """
 
     prefix: str
@@ -104,7 +104,7 @@ class Method:
 
     @property
     def source(self) -> str:
-        """Paper and section."""
+        """The paper and section that define the method."""
         return self.family.source or AGENT_PRESETS[self.agent].source
 
     @property
@@ -122,10 +122,11 @@ class AgentPreset:
         ds: Sokar et al.'s settings that differ from Config's defaults.
         ds_sparse: further differences of sparse methods.
         rlx2: Tan et al.'s settings.
-        lambdas: Sokar et al.: (lambda_1, lambda_2) by task, chosen for the observations of -v3.
-        sparsities: Tan et al., main table: (actor, critic) sparsity by task.
-        published_costs: Tan et al., main table: size with targets, train FLOPs and test FLOPs by
-            task, each relative to dense.
+        lambdas: (lambda_1, lambda_2) by task, from Sokar et al., who chose the values for the
+            observations of -v3.
+        sparsities: (actor, critic) sparsity by task, from the main table of Tan et al.
+        published_costs: size with targets, training FLOPs and test FLOPs by task, each relative to
+            the dense agent, from the main table of Tan et al.
     """
 
     source: str
@@ -137,7 +138,7 @@ class AgentPreset:
     published_costs: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
-_RLX2: Fields = {  # of every agent
+_RLX2: Fields = {  # for every agent
     "learning_rate": 3e-4, "batch_size": 256, "weight_decay": 0.0, "steps": 3_000_000,
     "allocation": "erdos_renyi", "sparse_output": True, "initial_topology": "largest_weights",
     "rewire_fraction": 0.5, "rewire_schedule": "cosine", "rewire_clock": "network",
@@ -195,8 +196,9 @@ METHODS = {
 }
 ALIASES = {"StaticSparseTD3": "Static-TD3", "StaticSparseSAC": "Static-SAC"}
 
-# Observations and actions of the tasks whose newer versions have fewer observations. These versions
-# use the density of -v3, because the same lambda would give another density.
+# Lengths of observations and actions in -v3 of the tasks whose newer versions have shorter
+# observations. The newer versions use the density of -v3, because the same lambda would give them a
+# different density.
 _V3_SIZES = {"Ant": (111, 8), "Humanoid": (376, 17)}
 _UNKNOWN_DENSITY = 0.5  # ds: hidden layers, for an environment that the paper did not use
 _UNKNOWN_SPARSITIES = (0.90, 0.85)
@@ -205,10 +207,10 @@ _MUJOCO_VERSIONS = ("v3", "v4", "v5")
 
 
 def find_method(name: str) -> Method:
-    """Return the method of a name or alias.
+    """Return the method with a name or alias.
 
     Raises:
-        UsageError: the name is unknown; the message has the nearest names.
+        UsageError: if the name is unknown; the message suggests the nearest names.
     """
     name = ALIASES.get(name, name)
     if name not in METHODS:
@@ -225,10 +227,10 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
     Args:
         method: name or alias of the method.
         env: id of the environment.
-        overrides: values of fields that replace those of the preset.
+        overrides: field values that replace those of the preset.
 
     Raises:
-        UsageError: the method or the settings are unknown, or the agent is not the method's.
+        UsageError: if the method or the settings are unknown, or if the method has another agent.
     """
     chosen = find_method(method)
     settings = overrides.get("settings", chosen.family.settings)
@@ -266,11 +268,12 @@ def _density(method: Method, env: str, overrides: Fields) -> Fields:
 def check(config: Config) -> None:
     """Check that the command line would accept a configuration.
 
-    Every configuration is checked before it is used, whatever its source. Only the grammar of rule
-    names is checked here; whether the rules are registered is checked when topology is built.
+    Every configuration is checked before it is used, whatever its source. This function checks only
+    the syntax of rule names; whether the rules are registered is checked when the topology is
+    built.
 
     Raises:
-        UsageError: lists all errors in one line.
+        UsageError: if the configuration has errors; the message lists all of them in one line.
     """
     wrong = wrong_values(config)
     method = METHODS.get(config.method)
@@ -283,10 +286,10 @@ def check(config: Config) -> None:
 
 
 def config_of(fields: Mapping[str, Any], where: object) -> Config:
-    """Return the configuration that the fields in a file describe; others have their defaults.
+    """Return the configuration that the fields in a file describe; other fields have defaults.
 
     Raises:
-        UsageError: unknown fields, or values that the command line would not accept.
+        UsageError: if a field is unknown or the command line would not accept its value.
     """
     config = Config(**typed_fields(dict(fields), str(where)))
     try:
@@ -297,13 +300,13 @@ def config_of(fields: Mapping[str, Any], where: object) -> Config:
 
 
 def _task(env: str) -> tuple[str, str]:
-    """Return the name and version of a MuJoCo task; for other environments the id and ""."""
+    """Return the name and version of a MuJoCo task, or the id and "" for other environments."""
     name, _, version = env.rpartition("-")
     return (name, version) if version in _MUJOCO_VERSIONS else (env, "")
 
 
 def _lambdas(agent: str, env: str) -> Fields:
-    """Return the paper's lambdas; for environments not in the paper, those of HalfCheetah."""
+    """Return the paper's lambdas, or those of HalfCheetah for environments not in the paper."""
     lambdas = AGENT_PRESETS[agent].lambdas
     first, further = lambdas.get(_task(env)[0], lambdas["HalfCheetah"])
     return {"lambda_1": float(first), "lambda_2": float(further)}

@@ -1,7 +1,7 @@
-"""Names of earlier versions that files and random streams still use.
+"""Names from earlier versions that files and random streams still use.
 
-Every file written since commit e589736 is still read: its names are translated on reading. A name
-that is not listed has not changed.
+Every file written since commit e589736 can still be read: the old names in a file are translated
+when the file is read. A name that is not listed here has not changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TOPOLOGY_STATE = {"evolutions": "topology_updates"}
 # Array in checkpoints of format 2; see `sparl.training.checkpoint_format_2`.
 TOPOLOGY_ROWS = "evolutions"
 
-# Streams are seeded by their names, so the streams of topology updates keep theirs: "actor
+# Streams are seeded by their names, so the streams of topology updates keep their old names: "actor
 # evolution" and "critics evolution".
 TOPOLOGY_STREAM = "evolution"
 
@@ -24,7 +24,7 @@ def current(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
     """Return values from a file with the current names as keys.
 
     Args:
-        values: the values by the names in the file, old or current.
+        values: the values, by the names in the file, which may be old or current.
         names: a table of this module, from old to current names.
     """
     return {names.get(name, name): value for name, value in values.items()}

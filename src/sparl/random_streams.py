@@ -12,7 +12,7 @@ from sparl.types import State
 
 
 def stream(seed: int, name: str) -> Generator:
-    """Create the generator of a name, independent of those of other names and seeds."""
+    """Create the generator with a name, independent of generators with other names or seeds."""
     return Generator(PCG64(SeedSequence([seed, zlib.crc32(name.encode())])))
 
 
@@ -43,7 +43,7 @@ def restore_generator(rng: Generator, state: State) -> None:
 
 
 class Normals:
-    """Standard normal numbers of a generator.
+    """Draws standard normal numbers from a generator.
 
     Args:
         rng: the generator, for the exclusive use of this object.
@@ -53,7 +53,7 @@ class Normals:
         self._rng = rng
 
     def __call__(self, *shape: int) -> NDArray[np.float32]:
-        """Draw the next numbers, float32 of this shape."""
+        """Draw the next numbers, a float32 array of this shape."""
         return self._rng.standard_normal(shape, dtype=np.float32)
 
     def state(self) -> State:

@@ -1,7 +1,7 @@
-"""Translate the flags of the papers' released codes, and suggest replacements for other tools'.
+"""Translate the flags of the papers' released code, and suggest replacements for other flags.
 
-Sources: `main.py` of Sokar et al. (DS), and `train.py` of Tan et al. (RLx2), one for TD3 and one
-for SAC. The tables spell flags in their canonical form, with hyphens instead of underscores.
+Sources: `main.py` of Sokar et al. (DS), and the two scripts `train.py` of Tan et al. (RLx2), for
+TD3 and for SAC. The tables spell flags in canonical form, with hyphens instead of underscores.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from sparl.errors import UsageError
 from sparl.methods import find_method
 
-# Released flags, and the flags of sparl with the same meaning and unit.
+# Flags of the released code, and the flags of sparl with the same meaning and unit.
 _SAME = {
     "--policy": "--method",
     "--start-timesteps": "--warmup-env-steps",
@@ -41,7 +41,8 @@ _STATIC = {"--static-actor": "actor", "--static-critic": "critics"}
 EARLY_STOP = "--ann-earlyStopTopologyChange"  # environment steps; see arguments.py
 _EVERY_UPDATE = ("--actor-update-frequency", "--critic-target-update-frequency")
 
-# Flags of RLx2's scripts alone. The scripts do not name the method: TD3 and SAC have one each.
+# Flags that only RLx2's scripts have. The scripts do not name the method: TD3 and SAC have separate
+# scripts.
 _RLX2 = {
     "--nstep", "--delay-nstep", "--use-dynamic-buffer", "--buffer-max-size", "--buffer-min-size",
     "--buffer-threshold", "--buffer-adjustment-interval", "--delta", "--zeta", "--random-grow",
@@ -50,7 +51,7 @@ _RLX2 = {
 }  # fmt: skip
 _RLX2_WITH_UNDERSCORE = {"--actor_sparsity", "--critic_sparsity"}
 
-# Flags that a released code ignores for methods of this kind and that sparl would apply.
+# Flags that the released code ignores for methods of this kind, but that sparl would apply.
 _OF_SPARSE_METHODS = {"--ann-epsilonHid1", "--ann-epsilonHid2"}
 _OF_CHANGING_TOPOLOGY = {
     "--ann-setZeta", "--ann-ascTopologyChangePeriod", EARLY_STOP, "--delta", "--zeta",
@@ -66,7 +67,7 @@ _SPARSITY = (
 )
 _SEVERAL = "a run has one seed, --seed; use a study for several seeds: sparl study run FILE"
 _FOLDER = "--run-dir sets the run's folder"
-# What to use instead of flags without an equivalent and flags of other tools.
+# Replacements for flags without an equivalent and for flags of other tools.
 HINTS = {
     "--save-model": _SAVED,
     "--save-model-period": "--checkpoint-every-env-steps sets the steps between checkpoints",
@@ -110,19 +111,19 @@ def split_values(args: Sequence[str]) -> list[str]:
 def canonical(word: str) -> str:
     """Return a flag with hyphens instead of underscores, and any other word unchanged.
 
-    Messages show a flag as the user typed it; it is looked up in this form.
+    Messages show a flag as the user typed it; the tables are searched for its canonical form.
     """
     return word.replace("_", "-") if word.startswith("--") else word
 
 
 def translated(words: Sequence[str]) -> list[str]:
-    """Replace released flags with sparl's.
+    """Replace flags of the released code with flags of sparl.
 
     Args:
-        words: the command line, each value a word of its own.
+        words: the command line; each value is a separate word.
 
     Raises:
-        UsageError: a flag without its value, or with a value that has no equivalent in sparl.
+        UsageError: if the value of a flag is missing or has no equivalent in sparl.
     """
     flags = list(map(canonical, words))
     fixed = [_STATIC[flag] for flag in flags if flag in _STATIC]
@@ -154,7 +155,7 @@ def _value(flag: str, remaining: Iterator[str]) -> str:
 
 
 def _check_frequency(flag: str, value: str) -> None:
-    """Raise UsageError unless a network is updated at every update, as SAC's are here."""
+    """Raise UsageError unless the value is 1, because sparl's SAC updates at every update."""
     if value != "1":
         instead = {
             "--actor-update-frequency": "SAC's actor is updated at every update; TD3's every "
@@ -178,7 +179,7 @@ def check_method_is_named(args: Sequence[str]) -> None:
 
 
 def check_flags_suit_method(words: Sequence[str], method: str) -> None:
-    """Raise UsageError for a flag that the released code ignores and that sparl would apply."""
+    """Raise UsageError for a flag that the released code ignores but that sparl would apply."""
     chosen = find_method(method)
     family = chosen.family
     dense = not family.sparse

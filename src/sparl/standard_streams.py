@@ -1,4 +1,4 @@
-"""Keep working while standard output or error is closed, full or a broken pipe."""
+"""Streams that keep the process working when standard output or error is closed or fails."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import IO, Any
 def open_closed_streams() -> None:
     """Open closed standard descriptors on the null device.
 
-    Otherwise the next file to be opened, a run's for example, would get the descriptor of standard
-    output, and everything printed would be written into it. Call this before opening any file.
+    Otherwise the next file to be opened, for example a file of a run, would get the descriptor of
+    standard output, and all printed text would be written to this file. Call this function before
+    opening any file.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is `descriptor`
             os.set_inheritable(descriptor, True)
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
@@ -28,7 +29,7 @@ def open_closed_streams() -> None:
 
 
 class Unfailing:
-    """A text stream that discards all output from the first write error on.
+    """A text stream that discards all output after the first write error.
 
     Attributes:
         lost: the first write error; None: nothing was lost.
@@ -39,15 +40,15 @@ class Unfailing:
         self.lost: OSError | ValueError | None = None
 
     def write(self, text: str) -> int:
-        """Write a text, or discard it after an error."""
+        """Write a text; after an error, discard it."""
         try:
             return self._stream.write(text)
-        except (OSError, ValueError) as error:  # ValueError: an environment has closed it
+        except (OSError, ValueError) as error:  # ValueError: the stream was closed
             self._lose(error)
             return len(text)
 
     def flush(self) -> None:
-        """Write buffered text, or discard it after an error."""
+        """Write buffered text; after an error, discard it."""
         try:
             self._stream.flush()
         except (OSError, ValueError) as error:
@@ -63,10 +64,10 @@ class Unfailing:
 
 @contextmanager
 def unfailing_streams() -> Iterator[Unfailing]:
-    """Make standard output and error unfailing in the block.
+    """Make standard output and standard error unfailing within the context.
 
     Yields:
-        Standard output.
+        The stream that replaces standard output.
     """
     before = sys.stdout, sys.stderr
     output, errors = Unfailing(sys.stdout), Unfailing(sys.stderr)

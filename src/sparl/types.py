@@ -1,4 +1,4 @@
-"""The types of arrays and states that packages share."""
+"""The types of arrays and states that the packages share."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
-State = dict[str, NDArray[np.generic] | int | float]  # all that an object's behaviour depends on
+State = dict[str, NDArray[np.generic] | int | float]  # complete state of an object

@@ -23,7 +23,7 @@ def import_user_module(name: str) -> None:
     """Import a module that `--import` names, from the current folder or Python's search path.
 
     Raises:
-        UsageError: it cannot be imported.
+        UsageError: if the module cannot be imported.
     """
     _import(name, f"--import {name}")
     _imported.append(name)
@@ -35,7 +35,7 @@ def import_module_of(env_id: str) -> None:
     An ID without a module imports nothing.
 
     Raises:
-        UsageError: it cannot be imported.
+        UsageError: if the module cannot be imported.
     """
     module = named_module(env_id)
     if module:
@@ -43,7 +43,7 @@ def import_module_of(env_id: str) -> None:
 
 
 def named_module(env_id: str) -> str:
-    """Return MODULE of an environment's id MODULE:ID, "" for an ID without a module."""
+    """Return MODULE of an environment's id MODULE:ID, or "" for an id without a module."""
     return env_id.rpartition(":")[0]
 
 
@@ -56,8 +56,8 @@ def _import(name: str, origin: str) -> None:
     """Import a module; the current folder is on the search path during this import only.
 
     Args:
-        name: of the module.
-        origin: the words in which the user named it, for messages.
+        name: name of the module.
+        origin: the words with which the user named the module, for messages.
     """
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(f"{origin}: must be the name of a module, such as my_rules")
@@ -90,12 +90,12 @@ def import_flags(modules: Sequence[str]) -> list[str]:
 
 
 def sparl_command(words: str, module: str = "") -> str:
-    """Return the command line that a user types for a command, with every import it needs.
+    """Return the command line that a user types for a command, with all required imports.
 
     Args:
         words: the command and its options.
-        module: the module that registers the environment, imported or not; "__main__": a script,
-            for which the user has to name a module instead.
+        module: the module that registers the environment, whether or not it is imported;
+            "__main__" stands for a script, which the user has to replace with a module.
     """
     modules = [name for name in imported_modules() if name != module]
     if module:
@@ -111,7 +111,7 @@ def command_line(module: str, command: str, run: str | os.PathLike[str], options
     Args:
         module: the module that registers the run's environment; see
             `sparl.training.tasks.module_of`.
-        command: evaluate, for example.
+        command: name of the command, for example evaluate.
         run: the run's folder.
         options: options of the command.
     """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 
 class _Short(reprlib.Repr):
-    """Representations of at most about 100 characters, whatever a value's size and depth."""
+    """Formats a value in at most about 100 characters, whatever its size and depth."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -17,7 +17,7 @@ class _Short(reprlib.Repr):
         self.maxstring = self.maxother = 80
 
     def repr_int(self, x: int, level: int) -> str:
-        """Format an integer by its size if it is long; Python rejects more than 4,300 digits."""
+        """Format a long integer by its size, because Python rejects more than 4,300 digits."""
         return repr(x) if x.bit_length() <= 256 else f"an integer of {x.bit_length():,} bits"
 
 
@@ -39,7 +39,7 @@ def counted(number: int, one: str) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """Return an exception's message in one line; "" if it has none, or its __str__ raises."""
+    """Return an exception's message in one line; "" if it is empty or cannot be obtained."""
     try:
         return " ".join(str(error).split())
     except KeyboardInterrupt:
@@ -59,7 +59,7 @@ def name_and_text(error: BaseException) -> str:
 
 
 def first_few(names: Sequence[str], describe: Callable[[str], str], most: int = 5) -> list[str]:
-    """Describe the first names and count the others, as a file may contain any number of them."""
+    """Describe the first names and count the others, because there may be any number of names."""
     first = [describe(name) for name in names[:most]]
     return [*first, f"and {len(names) - most:,} more"] if len(names) > most else first
 

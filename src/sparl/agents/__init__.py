@@ -14,19 +14,22 @@ AGENTS: dict[str, type[Agent]] = {"TD3": TD3, "SAC": SAC}
 
 
 def settings_of(config: Any) -> Any:
-    """Return the settings of a configuration's agent, copied from the fields of the same names."""
+    """Return the settings of the agent that a configuration selects.
+
+    Each setting is copied from the configuration's field of the same name.
+    """
     kind = AGENTS[config.agent].settings_type
     return kind(**{name: getattr(config, name) for name in field_names(kind)})
 
 
 def roles_of(config: Any, n_obs: int = 1, n_act: int = 1) -> dict[str, NetworkRole]:
-    """Return the roles of the networks of a configuration's agent, by name.
+    """Return the role of each network of the agent that a configuration selects, by name.
 
-    Only the sizes of the networks depend on n_obs and n_act.
+    n_obs and n_act affect only the sizes of the networks.
     """
     return AGENTS[config.agent].network_roles(settings_of(config), n_obs, n_act)
 
 
 def field_names(settings: Any) -> list[str]:
-    """Return the names of the fields of an agent's settings, or of their type."""
+    """Return the field names of an agent's settings or of a settings class."""
     return [field.name for field in fields(settings)]

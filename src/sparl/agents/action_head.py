@@ -1,4 +1,4 @@
-"""The last step from the outputs of an actor's network to an action."""
+"""The function that maps the outputs of an actor network to an action."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class ActionHead:
     """The function from an actor's outputs to a noise-free action in [-1, 1].
 
     Attributes:
-        output: activation of the network's last layer; it identifies the head in agent files.
-        outputs_per_action: outputs of the network per entry of an action; the first n_act outputs
-            determine the action.
+        output: activation of the network's last layer, which identifies the head in agent files.
+        outputs_per_action: number of network outputs for each entry of an action; the first n_act
+            outputs determine the action.
         activation: the function applied to these outputs.
         formula: the same function as text, for readers of an agent file.
     """

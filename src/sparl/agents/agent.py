@@ -29,8 +29,8 @@ class Learner(Protocol):
         """Update the network once.
 
         Args:
-            trace: of the forward pass that computed the outputs.
-            output_gradient: dL/d output.
+            trace: trace of the forward pass that computed the outputs.
+            output_gradient: gradient of the loss with respect to the outputs.
             agent_update: number of the agent's update, counted from 1.
         """
 
@@ -38,24 +38,24 @@ class Learner(Protocol):
         """Return everything that later results depend on, except the network itself."""
 
     def restore(self, state: State) -> None:
-        """Restore a state; the network must have been restored before."""
+        """Restore a state; the network must already have been restored."""
 
     def most_connections(self) -> dict[Place, int]:
-        """Return the largest number of connections of each layer whose number may change."""
+        """Return the maximum connection count of each layer whose connection count may change."""
 
     def longest(self) -> dict[str, int]:
-        """Return the largest length of each array of the state whose length may change."""
+        """Return the maximum length of each state array whose length may change."""
 
     def check(self, state: State, updates: int) -> None:
         """Check the counters of a state against the number of the agent's updates.
 
         Raises:
-            ValueError: a counter contradicts the number of updates.
+            ValueError: if a counter contradicts the number of updates.
         """
 
 
 class _Part(Protocol):
-    """An object of an agent that has a state."""
+    """A component of an agent that has a state."""
 
     def state(self) -> State:
         """Return everything that later results depend on."""
@@ -65,11 +65,11 @@ class _Part(Protocol):
 
 
 class Agent(ABC):
-    """An algorithm: its networks and settings, how it acts and how it updates.
+    """An algorithm, with its networks, its settings, and the rules by which it acts and learns.
 
-    The rest of the package reads the attributes of an agent's class and never tests which class it
-    is. To add an agent, write a file with a subclass, and add it to `sparl.agents.AGENTS` and to
-    the presets.
+    The rest of the package reads the attributes of an agent's class and never tests for a specific
+    class. To add an agent, write a file with a subclass, and add the subclass to
+    `sparl.agents.AGENTS` and to the presets.
 
     Args:
         learners: the learner of each network in `network_roles`, by name.
@@ -83,7 +83,7 @@ class Agent(ABC):
     """
 
     settings_type: ClassVar[type[Any]]
-    """A frozen dataclass; a configuration has a field of the same name for each of its fields."""
+    """A frozen dataclass; `Config` has a field of the same name for each of these fields."""
     head: ClassVar[ActionHead]
     """The function from the outputs of the network "actor" to actions."""
     metrics: ClassVar[tuple[str, ...]] = ()
@@ -123,18 +123,18 @@ class Agent(ABC):
 
         Args:
             settings: hyperparameters of the agent.
-            sizes: sizes of its networks, by name.
+            sizes: sizes of the agent's networks, by name.
             n_act: length of an action.
             n_step: number of steps of the targets.
         """
 
     @abstractmethod
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the action to take and the noise-free one, [n_act] each, in a state [n_obs]."""
+        """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, float]:
-        """Update networks and targets once from a batch.
+        """Update the networks and targets once, using a batch.
 
         Returns:
             critic_loss, q, actor_loss if the actor was updated, and `metrics`, by name.
@@ -146,11 +146,14 @@ class Agent(ABC):
         return self.actor.layout.n_out // self.head.outputs_per_action
 
     def policy(self, observation: Array) -> Array:
-        """Return noise-free actions, float32 [B, n_act] in [-1, 1], for float32 [B, n_obs]."""
+        """Return noise-free actions, float32 [B, n_act], for observations, float32 [B, n_obs].
+
+        The entries of an action are in [-1, 1].
+        """
         return self.head(self.actor(observation), self.n_act)
 
     def parts(self) -> dict[str, _Part]:
-        """Return all objects with a state, by name, each network before its learner and target."""
+        """Return all components, by name; each network precedes its learner and target."""
         return {
             **{name: learner.network for name, learner in self.learners.items()},
             **{f"{name}_learner": learner for name, learner in self.learners.items()},
@@ -160,25 +163,25 @@ class Agent(ABC):
         }
 
     def networks(self) -> dict[str, State]:
-        """Return the existing connections of all networks and their values, by name."""
+        """Return the existing connections and the parameters of all networks, by name."""
         return {
             **{name: learner.network.state() for name, learner in self.learners.items()},
             **{f"{name}_target": target.existing() for name, target in self.targets.items()},
         }
 
     def state(self) -> dict[str, State]:
-        """Return everything that an update or an action depends on, by part."""
+        """Return everything that an update or an action depends on, by component."""
         state: dict[str, State] = {"agent": {"updates": self.updates}}
         return state | {name: part.state() for name, part in self.parts().items()}
 
     def restore(self, state: dict[str, State]) -> None:
-        """Restore a state of an agent of the same shapes."""
+        """Restore a state; the networks must have the same shapes as when it was saved."""
         self.updates = int(state["agent"]["updates"])
         for name, part in self.parts().items():
             part.restore(state[name])
 
     def longest(self) -> dict[str, int]:
-        """Return the largest length of each array of the state whose length may change, by path."""
+        """Return the maximum length of each state array whose length may change, by path."""
         longest: dict[str, int] = {}
         for name, learner in self.learners.items():
             longest |= {f"{name}_learner/{array}": n for array, n in learner.longest().items()}
@@ -188,7 +191,7 @@ class Agent(ABC):
                     path = "member{}.layer{}.{}".format(*place, array)
                     if place in most:
                         longest[f"{name}/{path}"] = most[place]
-                    if name in self.targets:  # it may keep connections that the network dropped
+                    if name in self.targets:  # a target may keep dropped connections
                         longest[f"{name}_target/{path}"] = 2 * most.get(place, pattern.connections)
         return longest
 
@@ -196,7 +199,7 @@ class Agent(ABC):
         """Check the counters of a state against the number of updates.
 
         Raises:
-            ValueError: a counter contradicts the number of updates.
+            ValueError: if a counter contradicts the number of updates.
         """
         found = state["agent"]["updates"]
         if found != updates:
@@ -209,9 +212,9 @@ class Agent(ABC):
 
 
 def smallest(q: Array) -> Array:
-    """Return the smallest output of an ensemble, float32 [B, 1] for [E, B, 1].
+    """Return the minimum over the members of an ensemble, float32 [B, 1], for q [E, B, 1].
 
-    The result is NaN where an output of a member is NaN.
+    An entry of the result is NaN if the output of any member is NaN.
     """
     result: Array = functools.reduce(np.minimum, q)
     return result

@@ -1,4 +1,4 @@
-"""The networks that an agent requires, and their sizes."""
+"""The networks that an agent requires, and the sizes of these networks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Layers = tuple[tuple[tuple[int, int], int], ...]  # (n_in, n_out) and connection
 
 @dataclass(frozen=True)
 class NetworkRole:
-    """One network of an agent, as its algorithm requires it.
+    """A network that an agent's algorithm requires.
 
     Attributes:
         n_in: number of inputs.
         n_out: number of outputs of each member.
-        densities: the fields <densities>_densities and <densities>_sparsity of a configuration
-            determine its number of connections.
+        densities: prefix of the configuration fields that determine the number of connections,
+            <densities>_densities and <densities>_sparsity.
         output: activation of the last layer.
         members: number of networks of this kind, for example two critics.
-        ensemble: outputs have a leading axis of members, even if there is only one.
+        ensemble: whether outputs have a leading axis of members, even for a single member.
         target: whether the network has a target network.
         update_period: updates of the agent per update of this network.
-        first_gradient_input: the gradient with respect to the inputs is needed from this one on.
+        first_gradient_input: index of the first input whose gradient is required.
     """
 
     n_in: int
@@ -39,7 +39,10 @@ class NetworkRole:
 
 
 def critics_role(n_obs: int, n_act: int, members: int) -> NetworkRole:
-    """Return the role of an ensemble of Q(s, a), [B, n_obs + n_act] -> [E, B, 1], with targets."""
+    """Return the role of an ensemble of critics Q(s, a) that have targets.
+
+    The ensemble maps [B, n_obs + n_act] to [E, B, 1].
+    """
     return NetworkRole(
         n_obs + n_act, 1, "critic", members=members, ensemble=True, target=True,
         first_gradient_input=n_obs,
@@ -55,26 +58,26 @@ class NetworkSize:
 
     @property
     def connections(self) -> int:
-        """Weights of one member."""
+        """Number of weights of one member."""
         return connections(self.layers)
 
     @property
     def deep_connections(self) -> int:
-        """Weights of one member after its first layer."""
+        """Number of weights of one member in the layers after the first."""
         return connections(self.layers[1:])
 
     @property
     def of_all_members(self) -> int:
-        """Weights of all members."""
+        """Number of weights of all members."""
         return self.role.members * self.connections
 
     def of_inputs(self, count: int) -> float:
-        """Return the expected number of weights of `count` inputs in one member's first layer."""
+        """Return the expected number of first-layer weights of one member from `count` inputs."""
         (n_in, _), first = self.layers[0]
         return first * count / n_in
 
     def densified(self) -> NetworkSize:
-        """Return the same layers with every connection."""
+        """Return a copy in which every possible connection exists."""
         layers = tuple((shape, shape[0] * shape[1]) for shape, _ in self.layers)
         return replace(self, layers=layers)
 

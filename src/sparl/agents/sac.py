@@ -1,6 +1,6 @@
 """SAC: soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905, algorithm 1).
 
-DS-SAC (Sokar et al. 2021) and RLx2-SAC (Tan et al. 2023) use this file with other learners,
+DS-SAC (Sokar et al. 2021) and RLx2-SAC (Tan et al. 2023) use this file with different learners,
 targets and batches.
 
 Departures
@@ -11,7 +11,7 @@ Departures
     * Actions are in [-1, 1] and are scaled at the environment. RLx2's code multiplies the mean and
       log_std by the action bound before the tanh; this file does not.
     * Actions in the environment are sampled during training, as in the SAC paper. RLx2's code uses
-      the mean; the setting `collect` selects one of them.
+      the mean; the setting `collect` selects one of the two.
     * The loss of the temperature is -alpha (log pi + target entropy), as in the paper, but Adam
       updates log(alpha), as in RLx2's released code. (In a common variant, log(alpha) replaces
       alpha in the loss; alpha then decreases about twice as fast at first.)
@@ -41,15 +41,15 @@ class SACSettings:
 
     critics: int = 2
     tau: float = 0.005
-    hard_target_every: int = 0  # updates between hard updates (tau = 1); 0: soft at every update
-    alpha: float = 0.2  # temperature, or its initial value if it is learned
+    hard_target_every: int = 0  # period of hard updates (tau = 1); 0: always soft updates
+    alpha: float = 0.2  # temperature; the initial value if learn_alpha is set
     learn_alpha: bool = False  # learn alpha for a target entropy of -n_act
     learning_rate: float = 3e-4  # step size of the temperature
     log_std: LogStdRule = "clamp"
     collect: str = "sample"  # actions during training: "sample" or "mean"
 
 
-_LARGEST_LOG_ALPHA = 80.0  # its exponential is finite in float32
+_LARGEST_LOG_ALPHA = 80.0  # exp(80) is finite in float32
 
 
 class Temperature:
@@ -92,7 +92,7 @@ class Temperature:
         """Restore a state.
 
         Raises:
-            ValueError: a number is outside its range.
+            ValueError: if log_alpha or its second moment is out of range.
         """
         self.log_alpha, self.m, self.v = (float(state[k]) for k in ("log_alpha", "m", "v"))
         if not (abs(self.log_alpha) <= _LARGEST_LOG_ALPHA and self.v >= 0):
@@ -104,7 +104,7 @@ class Temperature:
         """Check the step counter of a state against the number of the agent's updates.
 
         Raises:
-            ValueError: there are more steps than updates.
+            ValueError: if there are more steps than updates.
         """
         if int(state["steps"]) > updates:
             raise ValueError(f"temperature: {state['steps']} steps in {updates} updates")
@@ -143,10 +143,10 @@ class SAC(Agent):
     ) -> float:
         """Count the multiply-adds of one update, per sample of the batch.
 
-        Counted are the actor's forward pass at each of the n states of a window, the forward pass
-        of the target critics, the forward pass and gradients of the critics, the forward pass and
-        gradients of the actor, and, for the latter, the forward pass of all critics and their
-        gradient with respect to the action.
+        The count includes the actor's forward pass at each of the n states of a window, the forward
+        pass of the target critics, and the forward passes and gradients of the critics and of the
+        actor. The actor's gradient also requires the forward pass of all critics and their gradient
+        with respect to the action; both are counted.
         """
         actor, critic, n = sizes["actor"], sizes["critics"], settings.critics
         q, a = critic.connections, actor.connections
@@ -163,13 +163,13 @@ class SAC(Agent):
         """Check the counters of a state against the number of updates.
 
         Raises:
-            ValueError: a counter contradicts the number of updates.
+            ValueError: if a counter contradicts the number of updates.
         """
         super().check(state, updates)
         self.temperature.check(state["temperature"], updates)
 
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the action to take and the noise-free one, [n_act] each, in a state [n_obs]."""
+        """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""
         heads = self.actor(observation[np.newaxis])
         drawn = self._draw(heads, self.exploration_rng)
         noise_free = np.tanh(heads[0, : self.n_act])

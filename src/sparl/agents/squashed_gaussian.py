@@ -1,7 +1,7 @@
 """The squashed Gaussian policy a = tanh(u), u ~ N(mean, std), and its analytic gradients.
 
-See Haarnoja et al. 2018, appendix C. All operations are elementwise over [B, n_act] except the
-log-density, which is summed over the action: [B, 1].
+See Haarnoja et al. 2018, appendix C. All operations are elementwise over [B, n_act], except that
+the log-density is summed over the entries of an action, which gives [B, 1].
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def sample(
     log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|))), which is finite for every u.
 
     Args:
-        heads: [B, 2 n_act], the network's output: the means, then the unbounded log_std.
-        noise: [B, n_act], eps, standard normal.
-        rule: how log_std is bounded.
+        heads: [B, 2 n_act], the network's outputs: the means, then the unbounded log_std.
+        noise: [B, n_act], the standard normal draws eps.
+        rule: the rule that bounds log_std.
         pool: the thread pool; None: the default pool.
     """
     action, log_density, std, slope = _native.squashed_normal(heads, noise, rule == "tanh", pool)
@@ -59,7 +59,7 @@ def gradient(drawn: Sample, d_action: Array, d_log_density: float) -> Array:
     """Compute dL/d heads, [B, 2 n_act], with the noise held fixed (the reparameterisation trick).
 
     d a / d u = 1 - a^2;  d log pi / d u = 2 a;  d u / d mean = 1;  d u / d log_std = std eps;
-    d log pi / d log_std = -1 in addition to its effect through u.
+    d log pi / d log_std = -1 in addition to the effect of log_std through u.
 
     Args:
         drawn: the value returned by sample.
@@ -67,7 +67,7 @@ def gradient(drawn: Sample, d_action: Array, d_log_density: float) -> Array:
         d_log_density: dL/d log pi, the same for all samples.
 
     Raises:
-        ValueError, TypeError: shapes or dtypes do not match.
+        ValueError, TypeError: if shapes or dtypes do not match.
     """
     return _native.squashed_normal_gradient(
         drawn.action, drawn.std, drawn.noise, drawn.slope, d_action, d_log_density

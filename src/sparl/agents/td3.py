@@ -1,7 +1,7 @@
 """TD3: twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, algorithm 1).
 
-DS-TD3 and Static-TD3 (Sokar et al. 2021) use this file with other learners and targets. The agent
-does not know which connections of its networks exist or when they change.
+DS-TD3 and Static-TD3 (Sokar et al. 2021) use this file with different learners and targets. The
+agent does not know which connections of its networks exist or when the connections change.
 
 Departures
     From the TD3 paper, following its authors' later code and Sokar et al.:
@@ -11,7 +11,7 @@ Departures
     * Actions with noise are clipped to [-1, 1]; algorithm 1 does not state this.
     From Sokar et al.'s released code:
     * Actions are in [-1, 1] and are scaled at the environment. In the released code the critic
-      reads them in the environment's units (Humanoid: at most 0.4).
+      reads actions in the environment's units (Humanoid: at most 0.4).
     * The noise clip and all noises are in units of the action in [-1, 1].
 """
 
@@ -45,7 +45,7 @@ class TD3Settings:
 
 
 class TD3(Agent):
-    """A deterministic actor, an ensemble of critics (two in the paper), and a target of each."""
+    """A deterministic actor, an ensemble of critics (two in the paper), and targets of both."""
 
     settings: TD3Settings
     settings_type = TD3Settings
@@ -77,9 +77,10 @@ class TD3(Agent):
     ) -> float:
         """Count the multiply-adds of one update, per sample of the batch.
 
-        Every update counts the forward passes of both targets and the forward pass and gradients
+        Every update includes the forward passes of both targets and the forward pass and gradients
         of the critics. Every policy_delay-th update adds the forward pass and gradients of the
-        actor, the forward pass of the first critic, and its gradient with respect to the action.
+        actor, the forward pass of the first critic, and the gradient of that critic with respect to
+        the action.
         The leftover connections in DS's targets (about 4 %) are not counted.
         """
         actor, critic, n = sizes["actor"], sizes["critics"], settings.critics
@@ -90,7 +91,7 @@ class TD3(Agent):
         return critic_update + actor_update / settings.policy_delay
 
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the exploratory and the noise-free action, [n_act] each, in a state [n_obs]."""
+        """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""
         noise_free = self.actor(observation[np.newaxis])[0]
         # Exploration: a = clip(pi(s) + eps, -1, 1), eps ~ N(0, sigma)
         noise = self._noise(self.exploration_rng, noise_free, self.settings.exploration_noise)

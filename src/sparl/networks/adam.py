@@ -18,17 +18,19 @@ GrownMoments = Literal["factored", "mean", "zero"]
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015) with L2 in the gradient; bias correction counts the network's steps.
+    """Adam (Kingma & Ba 2015) with L2 weight decay added to the gradient.
+
+    Bias correction uses the step count of the network, also for grown connections.
 
     Args:
         layout: layout of the parameters.
         learning_rate: step size.
         weight_decay: L2 coefficient; weight_decay times the parameter is added to the gradient of
             weights and biases.
-        grown_moments: initial second moment of a grown connection; its first moment is 0.
-            "factored": the rank-one estimate of Adafactor (Shazeer & Stern 2018), the mean over
-            the connections of its output times the mean over those of its input, divided by the
-            layer's mean; it is 0 if one of the two means is 0.
+        grown_moments: initial second moment of a grown connection; the first moment is 0.
+            "factored": the rank-one estimate of Adafactor (Shazeer & Stern 2018): the mean over
+            the connections of the output neuron times the mean over the connections of the input
+            neuron, divided by the layer's mean. The estimate is 0 if one of the two means is 0.
             "mean": the layer's mean.
             "zero": 0.
     """
@@ -48,7 +50,7 @@ class Adam:
 
     @property
     def m(self) -> Array:
-        """First moments, float32 [layout.parameters], after pending work has finished."""
+        """First moments, float32 [layout.parameters]; access blocks until pending work is done."""
         return self._m.to_read()
 
     @m.setter
@@ -57,7 +59,7 @@ class Adam:
 
     @property
     def v(self) -> Array:
-        """Second moments, float32 [layout.parameters], after pending work has finished."""
+        """Second moments, float32 [layout.parameters]; access blocks until pending work is done."""
         return self._v.to_read()
 
     @v.setter
@@ -68,13 +70,14 @@ class Adam:
         """Update the network's parameters in place by one step.
 
         Args:
-            network: a network of this layout.
-            trace: trace of a forward pass with its current parameters.
-            output_gradient: dL/d output, float32, of the output's shape.
+            network: a network with the layout of this optimiser.
+            trace: trace of a forward pass with the network's current parameters.
+            output_gradient: gradient of the loss with respect to the output, float32, with the
+                output's shape.
 
         Raises:
-            ValueError: the trace comes from another network, or from before a topology update or an
-                optimiser step.
+            ValueError: if the trace comes from another network, or if the network has changed since
+                the forward pass.
         """
         network.adam_step(
             trace, output_gradient, (self._m, self._v), self.steps + 1,
@@ -93,7 +96,7 @@ class Adam:
 
         Args:
             rewiring: change of the layer's pattern.
-            v: second moments of the layer before it, in canonical order.
+            v: second moments of the layer before the change, in canonical order.
         """
         mean = float(v.mean(dtype=np.float64)) if v.size else 0.0
         if self.grown_moments == "zero" or mean == 0.0:
@@ -118,8 +121,8 @@ class Adam:
         """Restore a state whose moments belong to this layout.
 
         Raises:
-            KeyError: an entry is missing.
-            ValueError: an array has another size, or a second moment is negative.
+            KeyError: if an entry is missing.
+            ValueError: if an array has the wrong size or a second moment is negative.
         """
         self.layout = layout
         self.steps = int(state["steps"])
@@ -135,7 +138,7 @@ class Adam:
 def _means(
     values: Array, group: NDArray[np.int64], groups: int, empty: float
 ) -> NDArray[np.float64]:
-    """Return the mean of the values of each group, float64 [groups]; `empty` for empty groups."""
+    """Return the mean value of each group, float64 [groups]; the mean of no values is `empty`."""
     count = np.bincount(group, minlength=groups)
     total = np.bincount(group, weights=values, minlength=groups)
     return np.where(count > 0, total / np.maximum(count, 1), empty)

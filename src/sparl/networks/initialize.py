@@ -10,10 +10,11 @@ from sparl.types import Array
 
 
 def uniform_fan_in(layout: Layout, rng: Generator) -> Array:
-    """Draw weights and biases uniformly within +-1/sqrt(n_in), n_in the dense layer's inputs.
+    """Draw weights and biases uniformly from [-1/sqrt(n_in), 1/sqrt(n_in)].
 
-    This is the bound of TD3's released code (PyTorch's default for linear layers). The existing
-    connections of a sparse layer have the same distribution, without rescaling (Sokar et al. 2021).
+    n_in is the number of inputs of the layer, whatever its density. TD3's released code has the
+    same bound (PyTorch's default for linear layers). The weights of a sparse layer are not rescaled
+    (Sokar et al. 2021).
 
     Returns:
         float32 [layout.parameters].
@@ -28,7 +29,9 @@ def uniform_fan_in(layout: Layout, rng: Generator) -> Array:
 
 
 def xavier_uniform(layout: Layout, rng: Generator) -> Array:
-    """Draw weights uniformly within +-sqrt(6 / (n_in + n_out)) of the dense layer; biases are 0.
+    """Draw weights uniformly from [-b, b], where b = sqrt(6 / (n_in + n_out)); biases are 0.
+
+    n_in and n_out are the sizes of the layer, whatever its density.
 
     Returns:
         float32 [layout.parameters].
@@ -44,7 +47,8 @@ def xavier_uniform(layout: Layout, rng: Generator) -> Array:
 def orthogonal(layout: Layout, rng: Generator) -> Array:
     """Draw matrices with orthonormal rows or columns (Saxe et al. 2014); biases are 0.
 
-    A layer gets the entries of a dense matrix [n_out, n_in] at its existing connections.
+    The weights of a sparse layer are the entries of a dense matrix [n_out, n_in] at the positions
+    of the existing connections.
 
     Returns:
         float32 [layout.parameters].
@@ -67,7 +71,7 @@ def xavier_bound(n_in: int, n_out: int) -> float:
 
 
 def orthogonal_matrix(n_in: int, n_out: int, rng: Generator) -> Array:
-    """Draw a uniform matrix with orthonormal rows or columns, float32 [n_out, n_in]."""
+    """Draw a uniformly distributed matrix with orthonormal rows or columns, [n_out, n_in]."""
     tall = rng.standard_normal((max(n_in, n_out), min(n_in, n_out)))
     q, r = np.linalg.qr(tall)
     q = q * np.sign(np.diag(r))  # makes the distribution uniform

@@ -24,7 +24,7 @@ class Block:
         place: member and layer.
         name: "weight" or "bias".
         where: slice of the flat array.
-        pattern: the connections, one parameter each; None: the parameters are not connections.
+        pattern: the connections to which the parameters belong; None for biases.
     """
 
     place: Place
@@ -39,7 +39,7 @@ class Block:
 
     @property
     def key(self) -> str:
-        """The block's own name in states and files."""
+        """The name of the block in states and files."""
         return f"{self.layer_key}.{self.name}"
 
     @property
@@ -49,23 +49,23 @@ class Block:
 
 
 class Layout:
-    """The order of all parameters of an ensemble of networks of one spec in one flat array.
+    """The order, in one flat array, of all parameters of an ensemble of networks with one spec.
 
     The flat array contains the blocks of each layer, ordered by member and layer. Blocks with a
-    pattern are in kernel order. A layout is immutable: a rewiring creates another layout, which
-    shares the unchanged layers.
+    pattern are in kernel order. A layout is immutable: a rewiring creates a new layout, which
+    shares the unchanged layers with the old one.
 
     Args:
         spec: spec of each member.
-        patterns: pattern of each layer that has one, for every member.
-        first_gradient_input: gradients are not computed for inputs before this one.
+        patterns: pattern of each layer of every member.
+        first_gradient_input: index of the first input whose gradient is computed.
         share: a layout whose native layers are reused where the pattern is the same object.
 
     Attributes:
         blocks: all parameters, by key, in the order of the flat array.
 
     Raises:
-        ValueError: a pattern is missing or does not have the shape of its layer.
+        ValueError: if a pattern is missing or does not have the shape of its layer.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Layout:
         )
 
     def with_patterns(self, patterns: Mapping[Place, Pattern], share: Layout) -> Layout:
-        """Return the layout of the same networks with other patterns."""
+        """Return the layout of the same networks with new patterns."""
         return Layout(self.spec, patterns, self.first_gradient_input, share)
 
     def _native_layers(self) -> list[list[_native.Layer]]:
@@ -139,17 +139,17 @@ class Layout:
 
     @property
     def n_in(self) -> int:
-        """Inputs of each member."""
+        """Number of inputs of each member."""
         return self.spec.n_in
 
     @property
     def n_out(self) -> int:
-        """Outputs of each member."""
+        """Number of outputs of each member."""
         return self.spec.n_out
 
     @property
     def connections(self) -> int:
-        """Existing connections of all members."""
+        """Number of existing connections of all members."""
         return sum(pattern.connections for _, pattern in self)
 
     @property
@@ -195,7 +195,7 @@ class Layout:
         """Write a block's values; see write.
 
         Raises:
-            ValueError: the number of values differs from the number of parameters.
+            ValueError: if the number of values differs from the number of parameters.
         """
         if np.shape(values) != (block.size,):
             raise ValueError(f"{block.key} has shape {np.shape(values)}, must have ({block.size},)")
@@ -204,7 +204,7 @@ class Layout:
         flat[block.where] = values
 
     def rewired(self, rewirings: Mapping[Place, Rewiring]) -> Layout:
-        """Return the layout with some layers' patterns replaced."""
+        """Return a layout in which the rewirings have replaced the patterns of some layers."""
         new = {place: rewiring.new for place, rewiring in rewirings.items()}
         return self.with_patterns({**self.patterns, **new}, share=self)
 
@@ -221,8 +221,8 @@ class Layout:
             flat: float32 [parameters].
             to: the layout after the rewirings.
             rewirings: the differences between the two layouts.
-            grown: function of a layer's rewiring and old values that returns the values of its
-                grown connections.
+            grown: function that maps a layer's rewiring and old values to the values of the grown
+                connections.
 
         Returns:
             float32 [to.parameters]; surviving connections keep their values.
@@ -238,7 +238,7 @@ class Layout:
         return out
 
     def difference(self, to: Layout) -> dict[Place, Rewiring]:
-        """Return the rewirings that turn this layout into another one of the same spec."""
+        """Return the rewirings that turn this layout into `to`, which has the same spec."""
         return {
             place: Rewiring(pattern, to.pattern(place))
             for place, pattern in self
@@ -246,7 +246,7 @@ class Layout:
         }
 
     def to_state(self, flat: Array) -> State:
-        """Return patterns and parameters by name, in canonical order."""
+        """Return the patterns and parameters by name; weights are in canonical order."""
         state: State = {}
         for key, block in self.blocks.items():
             if block.pattern is not None:
@@ -255,11 +255,13 @@ class Layout:
         return state
 
     def from_state(self, state: State) -> tuple[Layout, Array]:
-        """Return the layout and the flat array of a state from `to_state`; patterns may differ.
+        """Return the layout and the flat array that a state from `to_state` describes.
+
+        The patterns of the state may differ from those of this layout.
 
         Raises:
-            KeyError: an entry is missing.
-            ValueError: an array has the wrong size, or a pattern is invalid.
+            KeyError: if an entry is missing.
+            ValueError: if an array has the wrong size, or a pattern is invalid.
         """
         patterns = {}
         for block in self.blocks.values():

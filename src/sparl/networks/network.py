@@ -1,4 +1,4 @@
-"""Network: parameters and passes of a sparse network or of an ensemble of them."""
+"""Network: the parameters, forward pass and backward pass of a sparse network or ensemble."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Input = Array | PackedInput
 class Trace:
     """The activations of a forward pass, which backward passes need.
 
-    It is valid until the parameters or the topology of the network change; a later use raises
-    ValueError.
+    A trace is valid until the parameters or the topology of the network change; using it later
+    raises ValueError.
 
     Attributes:
-        network: the network that computed the pass.
+        network: the network that executed the pass.
         changes: number of changes of the network's parameters before the pass.
         native: the activations.
     """
@@ -38,13 +38,13 @@ class Network:
     """A network, or an ensemble of networks of equal shape, that stores only its connections.
 
     Args:
-        layout: the order of its parameters.
+        layout: the order of the parameters.
         parameters: float32 [layout.parameters].
-        ensemble: outputs have a leading axis of members, [E, B, n_out]; else [B, n_out].
+        ensemble: whether outputs have a leading axis of members: [E, B, n_out], else [B, n_out].
         pool: the thread pool; None: the default pool.
 
     Attributes:
-        pending: the parameters, with pending work that may still read or write them.
+        pending: the parameters, together with the pending work that may still access them.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Network:
 
     @property
     def parameters(self) -> Array:
-        """Parameters, float32 [layout.parameters], after pending work has finished."""
+        """Parameters, float32 [layout.parameters]; access blocks until pending work is done."""
         return self.pending.to_read()
 
     @parameters.setter
@@ -81,23 +81,23 @@ class Network:
             The outputs, float32 [E, B, n_out] for an ensemble, else [B, n_out]; and the trace.
 
         Raises:
-            ValueError, TypeError: a shape, dtype or memory order does not match.
+            ValueError, TypeError: if a shape, dtype or memory order does not match.
         """
         output, trace = self.layout.stack.forward(self.parameters, inputs, self.pool)
         return output if self.ensemble else output[0], Trace(self, self._changes, trace)
 
     def __call__(self, *inputs: Input) -> Array:
-        """Compute the outputs without a trace; they equal those of forward bit for bit."""
+        """Compute the outputs without a trace; they are bitwise equal to those of `forward`."""
         output: Array = self.layout.stack.outputs(self.parameters, inputs, self.pool)
         return output if self.ensemble else output[0]
 
     def value_and_input_gradient(
         self, *inputs: Input, weight: float, member: int | None = None
     ) -> tuple[Array, Array]:
-        """Compute the smallest output of an ensemble, or a member's, and its input gradient.
+        """Compute the smallest output of an ensemble or the output of one member, and its gradient.
 
-        Members with equal outputs share the gradient equally. Both results come from one pass,
-        without a trace.
+        The gradient is with respect to the inputs. Members with equal outputs share it equally.
+        Both results are computed in one pass, without a trace.
 
         Args:
             inputs: float32 [B, n_i] each, concatenated along features.
@@ -105,14 +105,14 @@ class Network:
             member: use the output of this member of an ensemble; None: the smallest output.
 
         Returns:
-            value, float32 [B, 1], NaN where a member's output is NaN; and the gradient of
+            value, float32 [B, 1], which is NaN where a member's output is NaN; and the gradient of
             weight * sum(value) with respect to the inputs from layout.first_gradient_input on,
             float32 [B, inputs].
 
         Raises:
-            ValueError: the network does not have exactly one output, or it is not linear.
-            IndexError: there is no such member.
-            ValueError, TypeError: inputs do not match; see forward.
+            ValueError: if the network does not have exactly one output, or if it is not linear.
+            IndexError: if there is no such member.
+            ValueError, TypeError: if `forward` would not accept the inputs.
         """
         stack = self.layout.stack
         return stack.value_and_input_gradient(self.parameters, inputs, weight, member, self.pool)
@@ -129,11 +129,12 @@ class Network:
         epsilon: float,
         weight_decay: float,
     ) -> None:
-        """Apply one step of Adam in place; it may be unfinished when this method returns.
+        """Apply one step of Adam in place; the step may still be pending when the method returns.
 
         Args:
             trace: trace of a forward pass with the current parameters.
-            output_gradient: dL/d output, float32, of the output's shape.
+            output_gradient: gradient of the loss with respect to the output, float32, with the
+                output's shape.
             moments: first and second moments, float32 [parameters] each, updated in place.
             step: number of the step, counted from 1.
             learning_rate: step size.
@@ -143,7 +144,7 @@ class Network:
             weight_decay: L2 coefficient, added to the gradient.
 
         Raises:
-            ValueError: the trace does not belong to the current network.
+            ValueError: if the trace does not belong to the current network.
         """
         native, changed = self._checked(trace), (self.pending, *moments)
         parameters, m, v = (array.to_write() for array in changed)
@@ -158,18 +159,18 @@ class Network:
     def gradient_factors(
         self, trace: Trace, output_gradient: Array, place: Place
     ) -> tuple[Array, Array]:
-        """Compute dY, float32 [n_out, B], and X, float32 [n_in, B], of a layer.
+        """Compute the factors dY, float32 [n_out, B], and X, float32 [n_in, B], of a layer.
 
-        The dense weight gradient of the layer is dL/dW = dY X^T.
+        The dense weight gradient of the layer is their product, dL/dW = dY X^T.
 
         Raises:
-            ValueError: the trace does not belong to the current network.
+            ValueError: if the trace does not belong to the current network.
         """
         d, native = _members(output_gradient), self._checked(trace)
         return self.layout.stack.gradient_factors(self.parameters, native, d, *place, self.pool)
 
     def _checked(self, trace: Trace) -> _native.Trace:
-        """Return the native trace; raise ValueError unless it belongs to the current network."""
+        """Return the native trace; raise ValueError if the trace is foreign or outdated."""
         if trace.network is not self:
             raise ValueError("the trace comes from another network; run forward on this one")
         if trace.changes != self._changes:
@@ -184,11 +185,11 @@ class Network:
         return Network(self.layout, self.parameters.copy(), ensemble=self.ensemble, pool=self.pool)
 
     def state(self) -> State:
-        """Return patterns, weights and biases in canonical order, by name."""
+        """Return the patterns, weights and biases, by name; weights are in canonical order."""
         return self.layout.to_state(self.parameters)
 
     def restore(self, state: State) -> None:
-        """Restore a state; see Layout.from_state for errors."""
+        """Restore a state; `Layout.from_state` describes the errors that can occur."""
         self.layout, self.parameters = self.layout.from_state(state)
 
 

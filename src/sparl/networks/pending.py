@@ -9,8 +9,8 @@ from sparl.types import Array
 class PendingArray:
     """A flat array with the pending work on it; accessors block until this work has finished.
 
-    An optimiser step and a target update may be unfinished when the call that began them returns.
-    The code that accesses the array need not handle this.
+    An optimiser step or a target update may be unfinished when the call that began it returns. Code
+    that accesses the array through this class need not handle pending work itself.
     """
 
     def __init__(self, values: Array) -> None:
@@ -20,7 +20,7 @@ class PendingArray:
 
     def to_read(self) -> Array:
         """Return the array after pending work has finished writing to it."""
-        if work := self._writing:  # another thread may call this at the same time
+        if work := self._writing:  # another thread may call this method at the same time
             work.finish()
             self._writing = None
         return self._values

@@ -1,4 +1,4 @@
-"""NetworkSpec: the layers of a network, without values."""
+"""NetworkSpec: the layers of a network, without parameter values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Output = Literal["linear", "tanh"]  # the activation of a multilayer perceptron'
 class Linear:
     """The layer y = activation(W x + b).
 
-    Its parameters are the block "weight", which has a pattern, and the block "bias".
+    The parameters of a layer are the block "weight", which has a pattern, and the block "bias".
 
     Attributes:
         n_in: number of inputs.
         n_out: number of outputs.
-        connections: initial number of connections, of n_in n_out possible ones.
-        activation: function applied to the sums.
+        connections: initial number of connections, at most n_in n_out.
+        activation: function applied to W x + b.
     """
 
     n_in: int
@@ -55,7 +55,7 @@ def mlp(layers: Sequence[tuple[int, int, int]], output: Output) -> NetworkSpec:
     """Return the spec of a multilayer perceptron with ReLU between its layers.
 
     Args:
-        layers: inputs, outputs and connections of each layer.
+        layers: numbers of inputs, outputs and connections of each layer.
         output: activation of the last layer.
     """
     last = len(layers) - 1

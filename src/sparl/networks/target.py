@@ -33,14 +33,14 @@ class Target(Protocol):
         """Return everything that later results depend on."""
 
     def restore(self, state: State) -> None:
-        """Restore a state; the online network must have been restored before."""
+        """Restore a state; the online network must already have been restored."""
 
 
 class SharedPatternTarget:
     """A target that adopts the online network's pattern at each soft update.
 
-    A connection that the online network dropped is removed from the target. A grown connection
-    enters with tau times its weight.
+    A connection that the online network has dropped is removed from the target. A connection that
+    the online network has grown starts with tau times its online weight.
     """
 
     def __init__(self, online: Network) -> None:
@@ -73,9 +73,9 @@ class SharedPatternTarget:
         self.network.restore(state)
 
 
-# A piece of _native.TargetUpdater: start and end in the target's array, start and end in the online
-# array. A layer over a union also has, for each entry, its slot in the online layer and its
-# canonical index, and the budget.
+# A piece of _native.TargetUpdater: its start and end in the target's array and in the online array.
+# For a layer stored over a union, the piece also has the online slot of each entry, the canonical
+# index of each entry, and the budget of the layer.
 _Indices = NDArray[np.uint32] | None
 _Piece = tuple[tuple[int, int], tuple[int, int], _Indices, _Indices, int]
 
@@ -83,13 +83,14 @@ _Piece = tuple[tuple[int, int], tuple[int, int], _Indices, _Indices, int]
 class OwnPatternTarget:
     """A target with its own pattern, which keeps the largest magnitudes of each layer.
 
-    Sokar et al. 2021, algorithm 3: after theta' = tau theta + (1 - tau) theta', the connections of
-    smallest magnitude are removed from each layer that has more connections than the online layer;
-    among equal magnitudes those at lower positions are removed. The leftovers, connections that
-    the online network dropped, decay while the grown ones increase.
+    This is algorithm 3 of Sokar et al. 2021. After theta' = tau theta + (1 - tau) theta', each
+    layer with more connections than the online layer loses the connections of smallest magnitude;
+    among equal magnitudes, those at lower positions are removed first. The leftovers are the
+    target's connections that the online network has dropped: they decay while the grown
+    connections increase.
 
     The target is stored over the union of the online pattern and the leftovers. The union is
-    rebuilt when the online pattern changes. Removed connections have the value 0 in it.
+    rebuilt when the online pattern changes. In the union, removed connections have the value 0.
     """
 
     def __init__(self, online: Network) -> None:
@@ -112,7 +113,7 @@ class OwnPatternTarget:
         online.read_by(work)
 
     def _rebuild_union(self) -> None:
-        """Store the target over the union of the online pattern and its own connections."""
+        """Store the target over the union of the online pattern and the target's connections."""
         mine, online = self.network, self.online.layout
         patterns: dict[Place, Pattern] = {}
         for place, existing in self._existing_patterns():
@@ -132,14 +133,14 @@ class OwnPatternTarget:
         self._updater = self._plan()
 
     def _existing_patterns(self) -> Iterator[tuple[Place, Pattern]]:
-        """Yield each layer's existing connections: the non-zero entries of a dense target."""
+        """Yield each layer's existing connections, which are those with a non-zero value."""
         for place, pattern in self.network.layout:
             values = self.network.layout.read(self.network.parameters, place)
             positions = pattern.positions[values != 0]
             yield place, Pattern(pattern.n_in, pattern.n_out, positions)
 
     def _plan(self) -> _native.TargetUpdater:
-        """Plan the soft update; adjacent stretches stored in the same order are merged."""
+        """Plan the soft update; adjacent stretches that need no reordering are merged."""
         mine, theirs = self.network.layout, self.online.layout
         pieces: list[_Piece] = []
         for key, block in mine.blocks.items():
@@ -160,7 +161,7 @@ class OwnPatternTarget:
         return _native.TargetUpdater(pieces)
 
     def existing(self) -> State:
-        """Return the existing connections, at most the budget of each layer, and their values."""
+        """Return the existing connections and their values; no layer exceeds its budget."""
         mine = self.network
         layout = mine.layout.with_patterns(dict(self._existing_patterns()), share=mine.layout)
         rewirings = mine.layout.difference(layout)
@@ -178,7 +179,7 @@ class OwnPatternTarget:
 
 
 def _add_stretch(pieces: list[_Piece], target: slice, online: slice) -> None:
-    """Append a stretch stored in the same order; extend the last piece if it is one too."""
+    """Append a stretch that both arrays store in the same order, or extend the last stretch."""
     starts = target.start, online.start
     if pieces and pieces[-1][2] is None:
         last = pieces.pop()
@@ -187,7 +188,10 @@ def _add_stretch(pieces: list[_Piece], target: slice, online: slice) -> None:
 
 
 def _sources(mine: Layout, theirs: Layout, place: Place) -> NDArray[np.uint32]:
-    """Return the slot of each connection of `mine` in `theirs`, or their number if it has none."""
+    """Return the slot in `theirs` of each connection of `mine`.
+
+    For a connection that `theirs` lacks, the entry is the number of connections of `theirs`.
+    """
     slot = np.empty(theirs.pattern(place).connections, np.uint32)
     canonical = theirs.native(place).canonical_index
     slot[canonical] = np.arange(canonical.size, dtype=np.uint32)

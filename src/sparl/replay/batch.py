@@ -20,10 +20,10 @@ class Batch:
         discount: float32 [B, 1]; gamma^m, or 0 if the last state is terminal.
         next_observation: float32 [B, n_obs], after the last step.
         path_observation: float32 [B, n, n_obs], the states reached by the steps; the last one is
-            next_observation. A window of m < n steps fills the last m entries; the others repeat
-            its first state. None for windows of one step, and if not requested.
+            next_observation. A window of m < n steps fills the last m entries; the other entries
+            repeat its first state. None if windows have one step or paths were not requested.
         path_discount: float32 [B, n]; gamma^{k+1} at the state reached after k + 1 steps, 0 at a
-            terminal state and at entries without a step. None like path_observation.
+            terminal state and at entries without a step. None if path_observation is None.
     """
 
     observation: Array

@@ -1,4 +1,4 @@
-"""Replay: the latest transitions, in a ring buffer."""
+"""RingBuffer: a replay buffer of the latest transitions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparl.types import Array, State
 
 
 def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -> int:
-    """Return the bytes of a full RingBuffer, without the states at the ends of episodes."""
+    """Return the size in bytes of a full RingBuffer, without the states that end episodes."""
     return capacity * (_row(n_obs, n_act).itemsize + (4 * n_act if keep_noise_free else 0))
 
 
@@ -30,20 +30,21 @@ def _row(n_obs: int, n_act: int) -> np.dtype[np.void]:
 
 
 class RingBuffer:
-    """The last `capacity` transitions, float32.
+    """A replay buffer of the last `capacity` transitions, in float32.
 
-    The arrays use memory only as they fill. Transitions are counted from the first one ever stored;
-    those with counts in [first, first + size) are stored. The oldest can be forgotten before the
-    ring overwrites them. Each observation is stored once: the state reached by a transition is the
-    observation of the next row. At the end of an episode and for the newest transition, the next
-    row does not contain this state, so it is stored separately.
+    The arrays occupy memory only as they fill. Transitions are numbered by a count that starts at
+    the first transition ever stored; the buffer contains those with counts in
+    [first, first + size). The oldest transitions can be forgotten before the ring overwrites them.
+    Each observation is stored once: the state that a transition reaches is the observation of the
+    next row. At the end of an episode and for the newest transition, the next row does not contain
+    this state, so the state is stored separately.
 
     Args:
         capacity: maximum number of transitions.
         n_obs: length of an observation.
         n_act: length of an action.
         gamma: discount per environment step.
-        keep_noise_free: store the noise-free actions too, for DynamicCapacity.
+        keep_noise_free: whether to store the noise-free actions too, for DynamicCapacity.
         pool: the thread pool that gathers batches; None: the default pool.
     """
 
@@ -60,7 +61,7 @@ class RingBuffer:
         self.capacity = capacity
         self._pool = pool
         self.gamma = gamma
-        rows = np.zeros(capacity, _row(n_obs, n_act))  # so that a window is contiguous
+        rows = np.zeros(capacity, _row(n_obs, n_act))  # windows are contiguous in memory
         self._bytes = rows.view(np.uint8).reshape(capacity, -1)
         self.observation, self.action = rows["observation"], rows["action"]
         self.reward, self.terminated = rows["reward"], rows["terminated"]
@@ -75,7 +76,7 @@ class RingBuffer:
 
     @property
     def oldest(self) -> int:
-        """Row of the oldest transition."""
+        """Index of the row of the oldest transition."""
         return self.first % self.capacity
 
     @property
@@ -98,18 +99,18 @@ class RingBuffer:
         terminated: bool,
         truncated: bool,
     ) -> None:
-        """Store one step from the current state; a full ring forgets its oldest transition.
+        """Store one step from the current state; a full buffer forgets its oldest transition.
 
         Args:
             action: [n_act], in [-1, 1].
             noise_free_action: [n_act], the policy's action without exploration.
             reward: reward of the step.
-            reached: [n_obs], the state reached, also at the end of an episode.
-            terminated: whether the state reached is terminal, so that its value is 0.
-            truncated: whether the episode was cut off; the state reached is not terminal.
+            reached: [n_obs], the state that the step reached, also at the end of an episode.
+            terminated: whether the reached state is terminal, so that its value is 0.
+            truncated: whether the episode was cut off in a state that is not terminal.
 
         Raises:
-            ValueError: the episode has ended, and no other one has begun.
+            ValueError: if the episode has ended and the next one has not begun.
         """
         if self._current is None:
             raise ValueError("replay: no episode has begun; call begin(observation) first")
@@ -145,7 +146,7 @@ class RingBuffer:
         return (self.first + self.size - 1) % self.capacity
 
     def rows(self, ages: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the rows of transitions whose ages are counted from the oldest."""
+        """Return the row indices of the transitions with these ages (0 is the oldest)."""
         rows: NDArray[np.int64] = (self.oldest + ages) % self.capacity
         return rows
 
@@ -154,12 +155,12 @@ class RingBuffer:
 
         Args:
             batch_size: number of transitions, B.
-            n_step: maximum number of steps per transition; see windows.
-            rng: random stream of the replay.
-            paths: whether the batch includes the states on the path.
+            n_step: maximum number of steps per transition; see `windows`.
+            rng: random stream of the replay buffer.
+            paths: whether the batch includes the states on the path of each window.
 
         Raises:
-            ValueError: the replay is empty.
+            ValueError: if the buffer is empty.
         """
         if self.size == 0:
             raise ValueError("replay: nothing to sample from")
@@ -167,7 +168,7 @@ class RingBuffer:
         return self.windows(ages, n_step, paths)
 
     def windows(self, ages: NDArray[np.int64], n_step: int, paths: bool = True) -> Batch:
-        """Return the windows of n_step steps that start at these ages (0 is the oldest).
+        """Return the windows of up to n_step steps that start at these ages (0 is the oldest).
 
         A window ends after m < n_step steps at a terminal state (discount 0), at a time limit, or
         at the newest transition (discount gamma^m). It never continues into another episode or
@@ -199,7 +200,8 @@ class RingBuffer:
         """Return the transitions with counts in [begin, end), all of which must be stored.
 
         Returns:
-            A copy of each array, and reached_apart, float32 [sum(apart), n_obs].
+            A copy of the transitions' rows of each array, and the separately stored states,
+            reached_apart, float32 [sum(apart), n_obs].
         """
         counts = np.arange(begin, end)
         rows = self.rows(counts - self.first)
@@ -208,10 +210,11 @@ class RingBuffer:
         return part
 
     def append(self, part: State, skip: int = 0) -> None:
-        """Append transitions that `transitions` returned, without the first `skip`.
+        """Append all but the first `skip` of the transitions that `transitions` returned.
 
         Raises:
-            ValueError: there are more transitions than free rows, or lengths differ.
+            ValueError: if there are more transitions than free rows, or if the arrays differ in
+                length.
         """
         count = len(np.asarray(part["reward"])) - skip
         if not 0 <= count <= self.capacity - self.size:
@@ -230,7 +233,7 @@ class RingBuffer:
         self._current = self._reached.newest.copy() if unfinished else None
 
     def clear(self, first: int) -> None:
-        """Remove all transitions; the next one gets the count `first`."""
+        """Remove all transitions; the next transition will have the count `first`."""
         self.first, self.size, self._current = first, 0, None
         self._reached = StateQueue(self.observation.shape[1])
 
@@ -239,6 +242,6 @@ class RingBuffer:
         return {**self.transitions(self.first, self.first + self.size), "first": self.first}
 
     def restore(self, state: State) -> None:
-        """Restore the state of a replay of the same shapes."""
+        """Restore the state of a replay buffer whose arrays have the same shapes."""
         self.clear(int(state["first"]))
         self.append(state)

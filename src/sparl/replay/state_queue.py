@@ -1,4 +1,4 @@
-"""StateQueue: the states of a replay ring that are not the observation of the next row."""
+"""StateQueue: the states that a replay buffer stores apart from its rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class StateQueue:
     """A queue of states, float32 [n_obs] each, with ascending numbers.
 
     If the arrays are full when a state is added, the live states move to the beginning; the arrays
-    double if more than half of their entries are live.
+    double in length if more than half of the entries are live.
     """
 
     def __init__(self, n_obs: int) -> None:
@@ -28,7 +28,7 @@ class StateQueue:
 
     @property
     def live(self) -> tuple[NDArray[np.int64], Array]:
-        """All numbers and their states, int64 [k] and float32 [k, n_obs]."""
+        """The numbers and the states in the queue, int64 [k] and float32 [k, n_obs]."""
         live = slice(self._begin, self._end)
         return self._numbers[live], self._states[live]
 
@@ -49,12 +49,12 @@ class StateQueue:
         self._end -= 1
 
     def drop_before(self, number: int) -> None:
-        """Remove all states with smaller numbers."""
+        """Remove all states whose numbers are less than `number`."""
         live = self._numbers[self._begin : self._end]
         if live.size and live[0] < number:
             self._begin += int(np.searchsorted(live, number))
 
     def of(self, numbers: NDArray[np.int64]) -> Array:
-        """Return a copy of the states of these numbers, all of which must be in the queue."""
+        """Return a copy of the states with these numbers, all of which must be in the queue."""
         places = self._begin + np.searchsorted(self._numbers[self._begin : self._end], numbers)
         return self._states[places]

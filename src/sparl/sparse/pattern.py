@@ -25,7 +25,7 @@ class Pattern:
             canonical (row-major) order.
 
     Raises:
-        ValueError: positions out of range, out of order or repeated.
+        ValueError: if positions are out of range, out of order or repeated, or not int64 [N].
     """
 
     n_in: int
@@ -62,12 +62,12 @@ class Pattern:
 
     @cached_property
     def inputs(self) -> Positions:
-        """The input of each connection, int64 [N]."""
+        """The input neuron of each connection, int64 [N]."""
         return self.positions % self.n_in
 
     @cached_property
     def outputs(self) -> Positions:
-        """The output of each connection, int64 [N]."""
+        """The output neuron of each connection, int64 [N]."""
         return self.positions // self.n_in
 
     def same_as(self, other: Pattern) -> bool:
@@ -82,12 +82,12 @@ class Pattern:
 
         Returns:
             Indices into this pattern's positions, int64 [len(positions)], and whether each
-            connection exists, bool [len(positions)]; an index is valid only if it does.
+            connection exists, bool [len(positions)]; indices of other connections are invalid.
         """
         return _native.find_sorted(self.positions, positions)
 
     def overlap(self, other: Pattern) -> float:
-        """Return the share of this pattern's connections that exist in other; 1 if it is empty."""
+        """Return the share of this pattern's connections that exist in other; 1 if none."""
         return float(other.find(self.positions)[1].mean()) if self.connections else 1.0
 
 

@@ -24,7 +24,7 @@ class Rewiring:
 
     @property
     def grown(self) -> Positions:
-        """Indices, in the new pattern, of the connections that the old one lacks, int64."""
+        """Indices into the new pattern of the connections that the old pattern lacks, int64."""
         return np.flatnonzero(~self._stayed[1])
 
     def carry(
@@ -33,15 +33,16 @@ class Rewiring:
         """Move one value per connection, in canonical order, from the old pattern to the new.
 
         Args:
-            values: float32 [N old].
-            grown: values of the grown connections: one value for all, or float32
+            values: float32, one value per connection of the old pattern.
+            grown: values of the grown connections, either one value for all or float32
                 [len(self.grown)].
 
         Returns:
-            float32 [N new]; connections in both patterns keep their values.
+            float32, one value per connection of the new pattern; connections in both patterns keep
+            their values.
 
         Raises:
-            ValueError: values does not have one entry per old connection.
+            ValueError: if `values` does not have one entry per connection of the old pattern.
         """
         if values.shape != (self.old.connections,):
             raise ValueError(

@@ -8,17 +8,17 @@ Shape = tuple[int, int]  # (n_in, n_out)
 
 
 def round_half_up(x: float) -> int:
-    """Round x >= 0 to the nearest integer, halves upwards."""
+    """Round x >= 0 to the nearest integer; halves are rounded up."""
     return int(x + 0.5)
 
 
 def erdos_renyi_total(shapes: Sequence[Shape], sparsity: float) -> list[int]:
-    """Distribute connections by Erdos-Renyi for a total sparsity (Evci et al. 2020; RLx2).
+    """Distribute connections by the Erdos-Renyi rule (Evci et al. 2020; RLx2).
 
-    density_l = eps (n_in + n_out) / (n_in n_out), with eps such that all layers together keep
-    (1 - sparsity) of their weights. A layer whose density would exceed 1 is dense, and eps is
-    computed again for the others. A layer then has n - int(sparsity_l n) connections, rounded as in
-    RLx2's released code.
+    density_l = eps (n_in + n_out) / (n_in n_out), where eps is such that all layers together keep
+    (1 - sparsity) of their weights. A layer whose density would exceed 1 becomes dense, and eps is
+    computed again for the other layers. A layer of n weights then has n - int(sparsity_l n)
+    connections, as in RLx2's released code.
     """
     sizes = [n_in * n_out for n_in, n_out in shapes]
     total = (1 - sparsity) * sum(sizes)
@@ -40,16 +40,16 @@ def erdos_renyi_total(shapes: Sequence[Shape], sparsity: float) -> list[int]:
 def scaled(shapes: Sequence[Shape], wanted: Sequence[float], total: int) -> list[int]:
     """Scale `wanted` by one factor so that the connections add up to `total`.
 
-    A layer that would exceed its size is dense, and the factor is computed again for the others.
-    The rounding error is added to the largest layer that can take it.
+    A layer that would exceed its size becomes dense, and the factor is computed again for the other
+    layers. The rounding error is added to the largest layer that has room for it.
 
     Args:
         shapes: shapes of the layers.
-        wanted: connections of each layer before scaling, positive.
-        total: connections of all layers together.
+        wanted: number of connections of each layer before scaling; must be positive.
+        total: number of connections of all layers together.
 
     Raises:
-        ValueError: total is negative or exceeds the size of the layers.
+        ValueError: if total is negative or exceeds the total size of the layers.
     """
     sizes = [n_in * n_out for n_in, n_out in shapes]
     if not 0 <= total <= sum(sizes):

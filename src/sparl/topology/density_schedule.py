@@ -1,4 +1,4 @@
-"""Density schedules: the connections of a layer after an update, and the fraction that moves.
+"""Density schedules: the number of connections of a layer, and the fraction that moves.
 
 A schedule is a function. A decorator registers it, so that a configuration can name it:
 
@@ -6,7 +6,8 @@ A schedule is a function. A decorator registers it, so that a configuration can 
     def halve(layer):
         return round(layer.initial * (1 - layer.progress / 2)), layer.fraction
 
-Its name is recorded and its module is imported like those of a rule; see `sparl.topology.rules`.
+The name of a schedule is recorded, and its module is imported, as for a rule; see
+`sparl.topology.rules`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ class LayerProgress:
     """The state of a layer at a topology update.
 
     Attributes:
-        initial: connections at the start of the run.
-        connections: connections before the update.
+        initial: number of connections at the start of the run.
+        connections: number of connections before the update.
         size: number of positions, the maximum number of connections.
         progress: completed share of the schedule of topology updates, in [0, 1].
-        fraction: share of the connections that the configuration moves, annealed or not.
+        fraction: share of the connections that the configuration moves, after any annealing.
     """
 
     initial: int
@@ -41,18 +42,18 @@ class ChooseDensity(Protocol):
     """Chooses the number of connections of a layer."""
 
     def __call__(self, layer: LayerProgress) -> tuple[int, float]:
-        """Return the connections of the layer after this update, and the fraction that moves."""
+        """Return the number of connections after this update, and the fraction that moves."""
 
 
 @dataclass(frozen=True)
 class DensitySchedule:
-    """A density schedule: the function and the name by which it is registered."""
+    """A density schedule: the function and the name under which it is registered."""
 
     choose: ChooseDensity
     name: str = ""
 
     def __call__(self, layer: LayerProgress) -> tuple[int, float]:
-        """Return the connections of the layer after this update, and the fraction that moves."""
+        """Return the number of connections after this update, and the fraction that moves."""
         return self.choose(layer)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -66,10 +67,10 @@ DENSITY_SCHEDULES: dict[str, DensitySchedule] = {}
 
 
 def registered_density_schedule(name: str) -> DensitySchedule:
-    """Return the density schedule of a name.
+    """Return the density schedule that is registered under a name.
 
     Raises:
-        KeyError: no schedule is registered by this name.
+        KeyError: if no schedule is registered under this name.
     """
     return DENSITY_SCHEDULES[name]
 
@@ -78,7 +79,7 @@ def density_schedule(name: str) -> Callable[[ChooseDensity], DensitySchedule]:
     """Register a function as the density schedule of this name.
 
     Raises:
-        UsageError: the name is taken or not an identifier.
+        UsageError: if the name is in use or is not an identifier.
     """
 
     def register(choose: ChooseDensity) -> DensitySchedule:

@@ -16,27 +16,29 @@ from sparl.topology.rules import Indices, drop_rule
 def round_down(x: float) -> int:
     """Round x >= 0 down to an integer.
 
-    A product such as 0.57 x 100, which is 56.99999999999999 in binary, is rounded to 57.
+    A product such as 0.57 x 100, whose floating-point value is 56.99999999999999, becomes 57.
     """
     return math.floor(round(x, 9))
 
 
 @drop_rule("smallest", rounding=round_down)
 def drop_smallest(layer: LayerView, count: int, rng: Generator) -> Indices:
-    """Drop the `count` weights of smallest magnitude, ties by canonical position (RigL, RLx2).
+    """Drop the `count` weights of smallest magnitude (RigL, RLx2).
 
-    The count is floor(zeta N) of all N connections, as in RLx2's released code.
+    Ties are broken by canonical position. For N connections, the count is floor(zeta N), as in
+    RLx2's released code.
     """
     return _smallest(np.abs(layer.weights), count)
 
 
 @drop_rule("nearest_zero_of_each_sign", removes_dead_links=True)
 def drop_nearest_zero_of_each_sign(layer: LayerView, count: int, rng: Generator) -> Indices:
-    """Drop the weights nearest zero of each sign, as in DS (SET's rule, Mocanu et al. 2018).
+    """Drop the positive and the negative weights nearest zero, as in DS and SET.
 
-    The count is round(eta L) of the L live connections. It is divided between positive and
-    negative weights in proportion to their numbers. Ties are broken by canonical position. Dead
-    links, whose weight is exactly 0, are removed in addition, before this rule is called.
+    See Mocanu et al. 2018. For L live connections, the count is round(eta L). The count is divided
+    between positive and negative weights in proportion to their numbers. Ties are broken by
+    canonical position. Dead links, whose weight is exactly 0, are also removed, before this rule is
+    called.
     """
     w = layer.weights
     positive, negative = np.flatnonzero(w > 0), np.flatnonzero(w < 0)
@@ -50,7 +52,7 @@ def drop_nearest_zero_of_each_sign(layer: LayerView, count: int, rng: Generator)
 
 
 def _smallest(values: NDArray[np.float32], count: int) -> Indices:
-    """Return the indices of the `count` smallest values, ties by index, in linear time."""
+    """Return the indices of the `count` smallest values in linear time; ties by index."""
     if count <= 0:
         return np.empty(0, np.int64)
     threshold = np.partition(values, count - 1)[count - 1]

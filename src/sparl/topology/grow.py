@@ -13,19 +13,19 @@ from sparl.topology.rules import GRADIENT, grow_rule
 
 @grow_rule("random")
 def grow_random(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
-    """Grow uniformly at all free positions, including those just dropped (Mocanu et al. 2018)."""
+    """Grow at random free positions, which include those just dropped (Mocanu et al. 2018)."""
     return random_free_positions(kept, count, rng)
 
 
 @grow_rule("gradient", needs={GRADIENT})
 def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Positions:
-    """Grow where |dL/dw| is largest (RigL, Evci et al. 2020), ties by canonical position.
+    """Grow where |dL/dw| is largest (RigL, Evci et al. 2020); ties are broken by position.
 
     The dense gradient is computed in chunks of rows, and only the best `count` positions so far
-    are kept, so that memory is proportional to the number of connections at any width.
+    are kept, so that memory is proportional to the number of connections for layers of any width.
 
     Raises:
-        FloatingPointError: a gradient is not finite.
+        FloatingPointError: if a gradient is not finite.
     """
     if layer.gradient is None:
         raise ValueError("grow_largest_gradient: the layer has no gradient")
@@ -52,7 +52,10 @@ CHUNK_VALUES = 1 << 20  # maximum entries of the dense gradient in memory
 
 
 def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Return ascending indices of the `count` largest values (all if fewer), ties by index."""
+    """Return the ascending indices of the `count` largest values; ties are broken by index.
+
+    If there are fewer values, all indices are returned.
+    """
     if values.size <= count:
         return np.arange(values.size)
     threshold = np.partition(values, values.size - count)[values.size - count]
@@ -64,19 +67,21 @@ def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
 def random_free_positions(kept: Pattern, count: int, rng: Generator) -> Positions:
     """Draw `count` distinct free positions uniformly, without listing all free positions.
 
-    Memory is proportional to the kept connections and the count. The free position of a rank is
-    the rank plus the number of kept positions before it.
+    Memory is proportional to the number of kept connections plus the count. The free position with
+    a given rank is the rank plus the number of kept positions before that free position.
     """
     ranks = distinct_integers(kept.size - kept.connections, count, rng)
-    free_before = kept.positions - np.arange(kept.connections)  # free positions before each kept
+    free_before = kept.positions - np.arange(kept.connections)  # before each kept position
     return ranks + np.searchsorted(free_before, ranks, side="right")
 
 
 def distinct_integers(population: int, count: int, rng: Generator) -> Positions:
-    """Draw `count` distinct integers of [0, population) uniformly, ascending, in O(count) memory.
+    """Draw `count` distinct integers from [0, population) uniformly, in ascending order.
+
+    Memory is O(count).
 
     Raises:
-        ValueError: count exceeds population.
+        ValueError: if count exceeds population.
     """
     if count > population:
         raise ValueError(f"{count} distinct integers, must be at most the population {population}")

@@ -22,21 +22,21 @@ def largest_of_uniform(
     """Draw the largest weights of a uniform initialisation.
 
     RLx2's released code draws all n_in n_out weights and keeps those of largest magnitude. This
-    function draws from the same distribution without the other weights: positions are uniform, and
-    magnitudes are the largest order statistics of n_in n_out uniform draws, in descending order.
+    function draws from the same distribution, but draws only the weights that are kept: positions
+    are uniform, and magnitudes are the largest order statistics of n_in n_out uniform draws.
 
     Args:
         n_in: number of inputs.
         n_out: number of outputs.
         connections: number of weights to keep.
-        bound: weights are uniform in [-bound, bound].
-        rng: the generator.
+        bound: bound of the initial weights, which are uniform in [-bound, bound].
+        rng: the random generator.
 
     Returns:
-        The pattern, and its weights, float32 [connections].
+        The pattern and the weights of its connections, float32 [connections].
     """
     pattern = random_pattern(n_in, n_out, connections, rng)
-    # The largest of k uniforms on [0, 1] is u^(1/k); given it, the others are uniform below it.
+    # The maximum of k uniforms on [0, 1] is u^(1/k); the other k - 1 are uniform below the maximum.
     remaining = n_in * n_out - np.arange(connections)
     magnitudes = bound * np.exp(np.cumsum(np.log1p(-rng.random(connections)) / remaining))
     rng.shuffle(magnitudes)
@@ -45,7 +45,10 @@ def largest_of_uniform(
 
 
 def largest_of_matrix(matrix: NDArray[np.float32], connections: int) -> Pattern:
-    """Keep the `connections` largest magnitudes of a matrix [n_out, n_in], ties by position."""
+    """Return the pattern of the `connections` largest magnitudes in a matrix [n_out, n_in].
+
+    Ties are broken by position.
+    """
     magnitudes = np.abs(matrix).reshape(-1)
     order = np.argsort(-magnitudes, kind="stable")[:connections]
     n_out, n_in = matrix.shape

@@ -12,10 +12,10 @@ from sparl.sparse.pattern import Pattern
 
 
 class DenseGradient(Protocol):
-    """dL/dW of all positions, existing or not, computed row by row."""
+    """The gradient dL/dW at all positions, connected or not, computed by rows."""
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
-        """Compute some rows: float32 [rows, n_in]."""
+        """Compute the rows of a slice, float32 [rows, n_in]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class FactoredGradient:
     """dL/dW = dY X^T, whose rows are computed on access.
 
     Attributes:
-        dy: float32 [n_out, B], the gradient of the loss to the layer's sums.
+        dy: float32 [n_out, B], the gradient of the loss with respect to the pre-activations.
         x: float32 [n_in, B], the layer's inputs.
     """
 
@@ -31,19 +31,19 @@ class FactoredGradient:
     x: NDArray[np.float32]
 
     def __getitem__(self, rows: slice) -> NDArray[np.float32]:
-        """Compute some rows: float32 [rows, n_in]."""
+        """Compute the rows of a slice, float32 [rows, n_in]."""
         return self.dy[rows] @ self.x.T
 
 
 @dataclass(frozen=True, eq=False)
 class LayerView:
-    """A layer's pattern, weights and, for rules that need it, gradient.
+    """A layer's pattern and weights, and its gradient for rules that need one.
 
     Attributes:
         pattern: the existing connections.
         weights: float32 [N], in canonical order.
-        gradient: gradient of the current loss, for rules that need it; an array float32
-            [n_out, n_in] is accepted. None for other rules.
+        gradient: dense gradient of the current loss, for rules that need one; a float32 array
+            [n_out, n_in] is accepted too. None for other rules.
     """
 
     pattern: Pattern

@@ -1,4 +1,4 @@
-"""Compute topology updates of one layer and enforce their invariants."""
+"""Compute the topology updates of one layer and enforce the invariants of an update."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class TopologyMethod:
     """A drop rule, a grow rule and a density schedule.
 
     Attributes:
-        drop: a registered rule or a function. A function declares no needs, and its count is
-            round(fraction N) of all N connections.
-        grow: a registered rule or a function.
+        drop: a registered rule or a plain function. A plain function declares no requirements, and
+            for N connections its count is round(fraction N).
+        grow: a registered rule or a plain function.
         density: a registered density schedule.
     """
 
@@ -45,7 +45,7 @@ class TopologyMethod:
         """Look up registered rules and a density schedule by their names.
 
         Raises:
-            UsageError: one of them is not registered; the message says how to register it.
+            UsageError: if a name is not registered; the message explains how to register it.
         """
         wrong = wrong_rules(drop, grow, density)
         if wrong:
@@ -64,7 +64,7 @@ class TopologyMethod:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the rules read in addition to pattern and weights."""
+        """The data that the rules read in addition to the pattern and the weights."""
         grow = self.grow if isinstance(self.grow, GrowRule) else GrowRule(self.grow)
         return self.drop_rule.needs | grow.needs
 
@@ -84,10 +84,10 @@ class Proposal:
     """A topology update of one layer.
 
     Attributes:
-        rewiring: from the old pattern to the new one.
-        dropped_live: connections dropped whose weight was not 0.
-        dropped_dead: connections dropped whose weight was exactly 0.
-        fraction: requested share of the connections to move.
+        rewiring: change from the old pattern to the new one.
+        dropped_live: number of dropped connections whose weight was not 0.
+        dropped_dead: number of dropped connections whose weight was exactly 0.
+        fraction: share of the connections that was to be moved.
     """
 
     rewiring: Rewiring
@@ -116,26 +116,26 @@ def propose(
 ) -> Proposal | None:
     """Drop a fraction of a layer's connections, and grow others up to the requested number.
 
-    The drop rule declares how the count is rounded and whether it removes dead links. If it does,
+    The drop rule declares how the count is rounded and whether dead links are removed. If they are,
     the fraction applies to the L live connections, and all dead links are dropped in addition;
-    otherwise it applies to all N connections. More are dropped if the layer would otherwise exceed
-    the requested number. There are always enough free positions after the drop. A position that is
-    dropped and grown again is in both patterns and keeps its values.
+    otherwise the fraction applies to all N connections. More connections are dropped if the layer
+    would otherwise exceed the requested number. There are always enough free positions after the
+    drop. A connection that is dropped and grown again is in both patterns and keeps its values.
 
     Args:
         method: the rules that choose connections.
         layer: the layer before the update.
-        fraction: share of its connections to move.
-        rng: the topology's generator.
-        connections: the layer's connections after the update; None: the number is unchanged.
+        fraction: share of the layer's connections to move.
+        rng: random generator of the topology.
+        connections: number of connections after the update; None: the number is unchanged.
 
     Returns:
-        The update. None if nothing is dropped or grown, as in a dense layer that stays dense.
+        The update, or None if nothing is dropped or grown, as in a dense layer that stays dense.
 
     Raises:
-        ValueError: the fraction is outside [0, 1].
-        RuntimeError: a rule returned a wrong number of connections, one of them twice, or a
-            position that is not free; or a density schedule returned an invalid number.
+        ValueError: if the fraction is outside [0, 1].
+        RuntimeError: if a rule returned the wrong number of connections, the same connection twice,
+            or a position that is not free; or if a density schedule returned an invalid number.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"propose: fraction is {fraction}, must be in [0, 1]")
@@ -172,7 +172,7 @@ def propose(
 def _grown(
     rule: ChooseGrown, layer: LayerView, kept: Pattern, count: int, rng: Generator
 ) -> Pattern:
-    """Add `count` connections to those that were kept."""
+    """Return the kept pattern with `count` connections added."""
     if not count:
         return kept
     grown = rule(layer, kept, count, rng)

@@ -6,8 +6,9 @@ A rule is a function. A decorator registers it, so that a configuration can name
     def drop_random(layer, count, rng):
         return rng.choice(layer.pattern.connections, size=count, replace=False)
 
-The name is recorded in every run that uses the rule. The user imports the rule's module, by
-`sparl --import MODULE ...` or `import MODULE` in Python; a name in a file never imports anything.
+The name is recorded in every run that uses the rule. The user imports the rule's module, with
+`sparl --import MODULE ...` or with `import MODULE` in Python; a name that is read from a file never
+causes an import.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sparl.topology.rule_names import is_rule_name
 
 Indices = NDArray[np.int64]
 GRADIENT = "gradient"  # the dense gradient of the current loss, in layer.gradient
-NEEDS = frozenset({GRADIENT})  # everything that a rule can need
+NEEDS = frozenset({GRADIENT})  # all data that a rule can require
 
 
 class ChooseDropped(Protocol):
@@ -52,12 +53,13 @@ class DropRule:
 
     Attributes:
         choose: the function; see ChooseDropped.
-        name: the name by which the rule is registered.
-        needs: what the rule reads in addition to pattern and weights, a subset of NEEDS.
-        removes_dead_links: every connection whose weight is exactly 0 is removed before the rule
-            is called. The rule then sees only live connections, and the fraction is relative to
-            their number.
-        rounding: rounds fraction x connections to an integer.
+        name: the name under which the rule is registered.
+        needs: the data that the rule reads in addition to the pattern and the weights, a subset of
+            NEEDS.
+        removes_dead_links: whether every connection whose weight is exactly 0 is removed before the
+            rule is called. If so, the rule sees only live connections, and the fraction is relative
+            to the number of live connections.
+        rounding: function that rounds the product of fraction and connections to an integer.
     """
 
     choose: ChooseDropped
@@ -71,7 +73,11 @@ class DropRule:
         return self.choose(layer, count, rng)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Copy a registered rule by its name, because its module binds the rule to that name."""
+        """Copy a registered rule by its name.
+
+        The function of the rule cannot be pickled, because its name in the module refers to the
+        rule.
+        """
         if DROP_RULES.get(self.name) is self:
             return registered_rule, ("drop", self.name)
         declared = self.name, self.needs, self.removes_dead_links, self.rounding
@@ -84,8 +90,9 @@ class GrowRule:
 
     Attributes:
         choose: the function; see ChooseGrown.
-        name: the name by which the rule is registered.
-        needs: what the rule reads in addition to pattern and weights, a subset of NEEDS.
+        name: the name under which the rule is registered.
+        needs: the data that the rule reads in addition to the pattern and the weights, a subset of
+            NEEDS.
     """
 
     choose: ChooseGrown
@@ -108,10 +115,10 @@ GROW_RULES: dict[str, GrowRule] = {}
 
 
 def registered_rule(kind: str, name: str) -> DropRule | GrowRule:
-    """Return the drop or grow rule of a name.
+    """Return the drop or grow rule that is registered under a name.
 
     Raises:
-        KeyError: no rule is registered by this name.
+        KeyError: if no rule is registered under this name.
     """
     return DROP_RULES[name] if kind == "drop" else GROW_RULES[name]
 
@@ -126,7 +133,7 @@ def drop_rule(
     """Register a function as the drop rule of this name; see DropRule for the arguments.
 
     Raises:
-        UsageError: the name is in use or not an identifier, or a need is unknown.
+        UsageError: if the name is in use or is not an identifier, or if a requirement is unknown.
     """
 
     def register(choose: ChooseDropped) -> DropRule:
@@ -142,7 +149,7 @@ def grow_rule(name: str, *, needs: Collection[str] = ()) -> Callable[[ChooseGrow
     """Register a function as the grow rule of this name; see GrowRule for the arguments.
 
     Raises:
-        UsageError: the name is in use or not an identifier, or a need is unknown.
+        UsageError: if the name is in use or is not an identifier, or if a requirement is unknown.
     """
 
     def register(choose: ChooseGrown) -> GrowRule:
@@ -158,7 +165,7 @@ def unregistered(kind: str, name: str, rules: Mapping[str, object]) -> str:
     """Return a message that lists the registered rules; "" if the name is registered.
 
     Args:
-        kind: the field of a configuration: "drop", "grow" or "density_schedule".
+        kind: the configuration field that names the rule: "drop", "grow" or "density_schedule".
         name: name of the rule.
         rules: the registered rules.
     """
@@ -174,7 +181,7 @@ def unregistered(kind: str, name: str, rules: Mapping[str, object]) -> str:
 
 
 class _Registered(Protocol):
-    """A rule or schedule, which has the function that chooses."""
+    """A rule or density schedule, with the function that defines it."""
 
     @property
     def choose(self) -> Callable[..., object]: ...
@@ -186,10 +193,10 @@ def check_registration(
     rules: Mapping[str, _Registered],
     choose: Callable[..., object],
 ) -> None:
-    """Check that a function can be registered by a name.
+    """Check that a function can be registered under a name.
 
     Raises:
-        UsageError: the name is taken or not an identifier, or a need is unknown.
+        UsageError: if the name is in use or is not an identifier, or if a requirement is unknown.
     """
     if not is_rule_name(name):
         raise UsageError(f"rule name {name!r}, must be letters, digits and underscores")
@@ -206,5 +213,5 @@ def check_registration(
 
 
 def _same_source(a: Callable[..., object], b: Callable[..., object]) -> bool:
-    """Return whether both are the same function, defined twice if a module or cell ran again."""
+    """Return whether two functions have one definition, as if a module or cell ran twice."""
     return (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)

@@ -6,20 +6,20 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Clock = Literal["agent", "network"]  # counts the agent's updates or the network's
+Clock = Literal["agent", "network"]  # whose updates are counted
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Topology updates at updates first, first + every, ... up to last; none if every is 0.
+    """Schedules topology updates at the updates first, first + every, and so on up to last.
 
     Attributes:
-        first: update of the first topology update, counted from 1 on the clock.
-        every: updates between topology updates; 0 means never.
-        last: there is no topology update after this update.
-        fraction: share of a layer's connections that moves; zeta_0 if it is annealed.
-        clock: the updates that are counted.
-        annealed: the fraction decays to 0 at `last` by a cosine.
+        first: number of the update with the first topology update, counted from 1 on the clock.
+        every: number of updates from one topology update to the next; 0: no topology updates.
+        last: number of the update after which there is no topology update.
+        fraction: share of a layer's connections that moves; zeta_0 if the share is annealed.
+        clock: whether the updates of the agent or those of the network are counted.
+        annealed: whether the fraction decays to 0 at `last` along a cosine.
     """
 
     first: int
@@ -30,7 +30,7 @@ class Schedule:
     annealed: bool = False
 
     def fraction_at(self, update: int) -> float:
-        """Return the fraction at an update; annealed: zeta_0 / 2 (1 + cos(pi t / T_end))."""
+        """Return the fraction at an update t; zeta_0 / 2 (1 + cos(pi t / T_end)) if annealed."""
         if not self.annealed:
             return self.fraction
         return self.fraction / 2 * (1 + math.cos(math.pi * self.progress_at(update)))
@@ -53,7 +53,7 @@ class Schedule:
 
     @property
     def last_due(self) -> int | None:
-        """Update of the last topology update; None if there is none."""
+        """Number of the update with the last topology update; None if there is none."""
         return self.first + (self.total - 1) * self.every if self.total else None
 
 
