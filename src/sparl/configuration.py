@@ -33,8 +33,7 @@ class Config:
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run, so that the run can be extended."""
     threads: int | None = None
-    """Maximum number of threads (one is used where it is faster) and of processes of an evaluation;
-    results do not depend on it. None: all cores, at most 4."""
+    """Number of threads that compute; results do not depend on it. None: all cores, at most 4."""
     tensorboard: bool = False
     """Also write event files for TensorBoard to the run's folder (pip install
     'sparl[tensorboard]')."""

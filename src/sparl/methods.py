@@ -230,7 +230,7 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
         overrides: field values that replace those of the preset.
 
     Raises:
-        UsageError: if the method or the settings are unknown, or if the method has another agent.
+        UsageError: if the method or the settings are unknown.
     """
     chosen = find_method(method)
     settings = overrides.get("settings", chosen.family.settings)
