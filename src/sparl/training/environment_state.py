@@ -26,13 +26,13 @@ def can_be_resumed(state: EnvironmentState | None) -> TypeGuard[EnvironmentState
 
 
 def wrappers_have_no_state(env: gymnasium.Env[Any, Any]) -> bool:
-    """Return whether no wrapper has a state, except one TimeLimit; Environment counts its steps."""
+    """Return whether all wrappers are stateless, except one TimeLimit, which can be restored."""
     others = [wrapper for wrapper in wrappers_of(env) if not is_memoryless(wrapper)]
     return not others or (len(others) == 1 and type(others[0]) is TimeLimit)
 
 
 def is_mujoco(bare: Any) -> bool:
-    """Return whether the simulator's state is complete; only Gymnasium's own tasks guarantee it."""
+    """Return whether this is one of Gymnasium's MuJoCo tasks, whose simulator state is complete."""
     return type(bare).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(bare, "data")
 
 
@@ -81,7 +81,7 @@ def from_text(text: str) -> Any:
     """Invert to_text.
 
     Raises:
-        ValueError, TypeError, KeyError: to_text did not write the text.
+        ValueError, TypeError, KeyError: if the text was not written by to_text.
     """
     return json.loads(text, object_hook=_decoded)
 
