@@ -1,4 +1,4 @@
-"""Archive the small files of finished runs, unchanged, and find archived runs again.
+"""Copy the small files of finished runs to an archive, and find archived runs.
 
 ARCHIVE/ENV/METHOD_seedN/    the run's records, copied from its folder
     run.json                 with the commit and, if the actor is kept, its return
@@ -38,7 +38,7 @@ from sparl.training.run_folder import (
 )
 
 KEPT = (CONFIG, EVALUATIONS, METRICS, TOPOLOGY, DEGREES)
-ACTOR_EPISODES = 100  # for measuring the return of a kept actor
+ACTOR_EPISODES = 100  # number of episodes for the return of a kept actor
 POLL_SECONDS = 0.1
 
 
@@ -75,7 +75,7 @@ class Archive:
         archive = cls(path)
         for found in sorted(path.glob(f"*/*/{CONFIG}")):
             if not (found.parent / RUN).exists():
-                continue  # an interrupted copy, or a trained agent alone
+                continue  # an interrupted copy, or only a trained agent
             try:
                 archive.runs.setdefault(FinishedRun.read(found.parent).id, found.parent)
             except DataError as error:
@@ -83,7 +83,7 @@ class Archive:
         return archive
 
     def add(self, run: Path, *, with_actor: bool) -> Path:
-        """Archive a finished run, unless the archive contains it.
+        """Archive a finished run unless the archive already contains the run.
 
         Args:
             run: folder of the run.
@@ -93,10 +93,10 @@ class Archive:
             The run's folder in the archive.
 
         Raises:
-            SparlError: see `archive_run`; or an evaluation failed.
+            SparlError: if an evaluation failed, and as described for `archive_run`.
         """
         known = FinishedRun.read(run).id
-        self.runs |= Archive.read(self.path).runs  # another study may have archived it
+        self.runs |= Archive.read(self.path).runs  # another study may have added the run
         if known not in self.runs:
             try:
                 self.runs[known] = archive_run(run, self.path, None, with_actor=with_actor)
@@ -119,13 +119,13 @@ def actor_return(run: Path) -> dict[str, Any]:
 def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = False) -> Path:
     """Copy a finished run's records into a new folder of the archive.
 
-    Files are copied byte for byte, except run.json, which receives the commit if it is missing,
-    and the actor's return if the actor is kept.
+    Files are copied byte for byte, except run.json, to which a missing commit is added and, if the
+    actor is kept, the actor's return.
 
     Args:
         run: the run's folder.
         to: the archive.
-        commit: commit of the code that trained the run, if the run does not record it.
+        commit: the commit of the code that trained the run, if run.json does not record the commit.
         with_actor: also keep the actor, with its return.
 
     Returns:
@@ -201,7 +201,7 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
     inside, count = archive.at(env), 1
     into = inside.at(name)
     evaluations = source.files.read(EVALUATIONS, CSV_BYTES)
-    while into.has(RUN):  # written last, so a folder without it is an interrupted copy
+    while into.has(RUN):  # run.json is written last; a folder without it is an interrupted copy
         if into.read(EVALUATIONS, CSV_BYTES) == evaluations:
             raise AlreadyArchived(f"{into.path}: this run is already archived", into.path)
         count += 1

@@ -1,4 +1,4 @@
-"""Check the records that reports read; they may be damaged or come from an untrusted source."""
+"""Check the records that reports read, which may be damaged or come from an untrusted source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def numbers(
 
     Args:
         path: the CSV file, for messages.
-        rows: its lines.
+        rows: the lines of the file.
         needed: columns that must have a number in every line.
         others: columns that may be missing and may have empty cells, which are left out.
 
@@ -105,7 +105,7 @@ def check_about(path: Path, about: Mapping[str, Any]) -> None:
     """Check the types of the machine, versions and environment in run.json.
 
     Raises:
-        DataError: a value has another type.
+        DataError: if a value has the wrong type.
     """
     versions, machine = about.get("versions", {}), about.get("machine", {})
     texts = {name: versions.get(name, "") for name in ("commit", "sparl", "mujoco")}
@@ -130,11 +130,11 @@ def check_degrees(path: Path, degrees: Mapping[str, Any], networks: Sequence[str
 
     Args:
         path: the file, for messages.
-        degrees: its content; see `Record.degrees`.
+        degrees: the content of the file; see `Record.degrees`.
         networks: names of the agent's networks.
 
     Raises:
-        DataError: it does not.
+        DataError: if the networks at the start and at the end differ, or the file is damaged.
     """
     try:
         initial, now = (_sizes(degrees[when], networks) for when in ("initial", "now"))
@@ -147,7 +147,7 @@ def check_degrees(path: Path, degrees: Mapping[str, Any], networks: Sequence[str
 def _sizes(
     networks: Mapping[str, Any], names: Sequence[str]
 ) -> dict[str, list[list[tuple[int, int]]]]:
-    """Return inputs and outputs of each layer of each member of each network."""
+    """Return the numbers of inputs and outputs of all layers, for each member of a network."""
     if networks.keys() != set(names):
         raise ValueError
     return {

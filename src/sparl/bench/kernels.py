@@ -27,7 +27,7 @@ def peak() -> float:
 def roofline(
     layer: _native.Layer, kernel: str, batch: int, peak_gflops: float, least: float
 ) -> float:
-    """Estimate a lower bound of a kernel's time [us]: multiply-adds at the peak, or its loads.
+    """Estimate a lower bound of a kernel's time [us]: multiply-adds at the peak, or loads.
 
     The activations of a column are loaded once for a block of four rows, in the order of the
     pattern, from whichever cache contains them. Weights, indices, sums over lanes, branches and

@@ -8,7 +8,7 @@ import warnings
 
 
 def has_screen() -> bool:
-    """Return whether MuJoCo can open a window; the display may not exist or deny access."""
+    """Return whether MuJoCo can open a window; the display may be missing or deny access."""
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         return False
     try:

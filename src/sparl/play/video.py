@@ -99,7 +99,7 @@ def _write(path: Path, recordings: list[_Recording]) -> int:
 
 
 class _Recording:
-    """An episode, frame by frame; its last frame repeats after its end.
+    """An episode, frame by frame; the last frame repeats after the episode's end.
 
     Args:
         config: configuration of the agent's training.
@@ -135,7 +135,7 @@ class _Recording:
         name = self.environment.env_id
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # GLFW warns about errors that it also raises
+                warnings.simplefilter("ignore")  # GLFW also raises the errors it warns about
                 drawn: Any = self.environment.gym.render()
         except KeyboardInterrupt:
             raise

@@ -1,7 +1,7 @@
 """Train the runs of a study as tasks of a Ray cluster; all machines must see the study's folder.
 
-Processes of an existing cluster have another working directory and another PYTHONPATH than the
-study. Runs use those of the study, so that they find the same modules.
+Processes of an existing cluster differ from the study in their working directory and PYTHONPATH.
+Runs use the working directory and PYTHONPATH of the study, and therefore find the same modules.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def execute_on_ray(
         units: the units to train.
         address: address of a running cluster, or "local" to start one for this study.
         processes: number of simultaneous runs on a local cluster.
-        wait: called repeatedly with the seconds it should wait.
+        wait: called repeatedly with the number of seconds to wait.
         finished: called when a run has finished.
 
     Returns:
@@ -120,8 +120,8 @@ def _protect_local_cluster() -> None:
     """Configure Ray to start clusters that listen on loopback only and require a token.
 
     Ray reads these environment variables when it is imported. RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER
-    defaults to 0 on macOS and Windows, where it keeps other machines from connecting; it does the
-    same on Linux.
+    defaults to 0 on macOS and Windows, where it keeps other machines from connecting; the
+    value 0 has the same effect on Linux.
 
     Raises:
         UsageError: RAY_AUTH_MODE disables tokens.
@@ -134,7 +134,7 @@ def _protect_local_cluster() -> None:
         )
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        # Without it, Ray would store a token in the home directory.
+        # Without this variable, Ray would store a token in the home directory.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 

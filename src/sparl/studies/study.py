@@ -36,7 +36,7 @@ from sparl.wording import first_few, shown
 
 PLAN = "plan.json"  # lists the runs of a study's folder
 PLAN_BYTES = 1 << 25  # maximum size of that file
-MOST_RUNS = 10_000  # in a study
+MOST_RUNS = 10_000  # maximum number of runs in a study
 _WHERE = ("methods", "environments", "seeds")
 _KEYS = (*_WHERE, "fields", "grid", "variants")
 # Fields that the study sets for each run.
@@ -48,7 +48,7 @@ class Unit:
     """One run of a study.
 
     Attributes:
-        id: the name of its folder; stable, see `sparl.identity.run_id`.
+        id: the stable name of the run's folder; see `sparl.identity.run_id`.
         fields: method, env, seed and every field that the study sets.
         config: the configuration that the fields resolve to.
     """
@@ -79,7 +79,7 @@ class Study:
     """The runs of one or several study files.
 
     Attributes:
-        name: name of the file without its suffix; names of several files are joined by "+".
+        name: name of the file without its suffix; the names of several files are joined by "+".
         units: the runs, each once, file by file. Within a file they are ordered by seed, so that
             an interrupted study has runs of every configuration.
     """
@@ -100,7 +100,7 @@ def read_studies(paths: Sequence[Path]) -> Study:
     """Read the runs of several files in order, each run once.
 
     Raises:
-        UsageError: names every error of a file.
+        UsageError: if a file is invalid; the message lists every error of the file.
     """
     studies = [read_study(path) for path in paths]
     units: dict[str, Unit] = {}
@@ -115,7 +115,7 @@ def read_study(path: Path) -> Study:
     """Read a study's file.
 
     Raises:
-        UsageError: names every error of the file.
+        UsageError: if the file is invalid; the message lists every error.
     """
     content = load_toml(path, "study")
     _check_keys(content, path)
@@ -171,7 +171,7 @@ def read_plan(folder: Path) -> list[Config]:
     """Read the configurations of the runs that a study's folder lists.
 
     Raises:
-        DataError: the list is damaged, or from a version with other fields.
+        DataError: if the list is damaged, or was written by a version with other fields.
     """
     where = folder / PLAN
     try:

@@ -41,11 +41,11 @@ SUPPORTED = (
 )
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_LONG = 100_000  # environment steps; for a longer time limit the user is told that evaluations are long
+_LONG = 100_000  # environment steps; a longer time limit slows evaluation, which the user is told
 
 
 class Step(NamedTuple):
-    """What a step returns: observation float32 [n_obs], and whether and how the episode ended."""
+    """The result of a step; the observation is float32 [n_obs]."""
 
     observation: Array
     reward: float

@@ -62,7 +62,7 @@ def restore_mujoco(bare: Any, state: EnvironmentState) -> None:
 
 
 def has_own_state(bare: Any) -> bool:
-    """Return whether there are get_state() and set_state(state); MuJoCo's takes two arguments."""
+    """Return whether an environment has the methods get_state() and set_state(state)."""
     try:
         inspect.signature(bare.get_state).bind()
         inspect.signature(bare.set_state).bind(None)

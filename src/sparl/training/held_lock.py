@@ -20,7 +20,7 @@ class HeldLock:
         """Return whether the folder or its lock file was replaced or deleted.
 
         Raises:
-            OSError: their state cannot be determined.
+            OSError: if the state of the folder or the file cannot be determined.
         """
         try:
             folder, own_lock = os.fstat(self.folder), os.fstat(self.lock)

@@ -1,4 +1,4 @@
-"""Resume a run from its newest complete checkpoint, or start it again if it never had one."""
+"""Resume a run from its newest complete checkpoint, or restart it if it never had a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_RUN = 1e12  # seconds
 
 
 def restore_newest(training: Training) -> None:
-    """Restore a run from its newest complete checkpoint, or start it again if it never had one.
+    """Restore a run from its newest complete checkpoint, or restart it if it never had a checkpoint.
 
     Raises:
         DataError: no checkpoint can be used, or all of them were deleted.
@@ -83,7 +83,7 @@ def restore_checkpoint(
     Args:
         training: an assembled run with the same configuration.
         path: the checkpoint's folder.
-        like: the template of its state; see expected_state.
+        like: the template of the run's state; see expected_state.
         longest: the maximum lengths of resizable arrays; see expected_state.
 
     Raises:
@@ -116,7 +116,7 @@ def _damage_reported(path: Path) -> Iterator[None]:
 def _check_configuration(config: Config, path: Path, about: Tree) -> None:
     """Check that a checkpoint belongs to a run with this configuration.
 
-    Fields that the checkpoint's version did not have take their defaults.
+    Fields that the version that wrote the checkpoint did not have take their defaults.
 
     Raises:
         DataError: the configurations differ, or the checkpoint has a field or a value that this

@@ -4,12 +4,12 @@ config.toml        every field of the configuration, as resolved
 run.json           state, machine, versions, environment, schedule, result
 evaluations.csv    env_step, updates, wall_seconds, cpu_seconds (threads and worker processes
                    included), mean, std, each episode's return and length
-metrics.csv        training metrics, averaged since the line before
+metrics.csv        training metrics, averaged since the previous line
 topology.csv       every topology update of every layer
 degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         the content and digest of agent.safetensors, and how to act with the agent
-observations.safetensors   observations of the last evaluation, on which exports are checked
+observations.safetensors   observations of the last evaluation, used to check exports
 checkpoint-<step>  the state from which the run can be resumed; its transitions are in replay/, see
                    checkpoint.py and replay_files.py
 """
@@ -49,13 +49,13 @@ _JSON_BYTES, CSV_BYTES = 1 << 22, 1 << 30  # maximum size of a file that is read
 DEGREES_BYTES = 1 << 28
 FILES = (CONFIG, RUN, *GROWING, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS)
 FOLDERS = re.compile("replay|checkpoint-[0-9]+")
-# The remedy that errors about a damaged file name.
+# The remedy that is given in errors about a damaged file.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
 
 
 @contextmanager
 def _remedy_added() -> Iterator[None]:
-    """Add the remedy to errors about a run's own file."""
+    """Add the remedy RESTORE to errors about the files of a run."""
     try:
         yield
     except (DataError, UsageError) as error:
@@ -86,7 +86,7 @@ class RunFolder:
             RunInUse: another process has locked the folder.
             DataError: one of the run's files or folders is a link or a special file.
         """
-        from sparl.training.checkpoint import Checkpoints  # late: it loads the engine
+        from sparl.training.checkpoint import Checkpoints  # here because it loads the engine
 
         path = user_path(config.run_dir) if config.run_dir else _free_path(config)
         folder = cls(path)
@@ -191,7 +191,7 @@ class RunFolder:
         """Write the configuration to a file with which the run can be repeated.
 
         Raises:
-            ResourceError: it cannot be written.
+            ResourceError: if the file cannot be written.
         """
         omitted = COMMAND_LINE_ONLY
         fields = {k: v for k, v in config.as_dict().items() if k not in omitted}
@@ -222,7 +222,7 @@ class RunFolder:
         """Read a JSON object from a file of at most `most` bytes.
 
         Raises:
-            DataError: missing or damaged.
+            DataError: if the file is missing or damaged.
         """
         return parse_json(self.files.read(name, most), self.path / name)
 
@@ -266,7 +266,7 @@ class RunFolder:
         return module if all(part.isidentifier() for part in module.split(".")) else ""
 
     def why_not_restarted(self, config: Config) -> str:
-        """Explain why a run without a checkpoint must not start again; "" if nothing would be lost.
+        """Return why restarting a run without a checkpoint would lose data; "" if it would not.
 
         Raises:
             DataError: one of the run's files is damaged.
@@ -275,7 +275,7 @@ class RunFolder:
         env_step, state = about.get("env_step", 0), about.get("state", "running")
         reached = max([env_step, *(step for step, _ in read_evaluations(self))])
         due = reached > config.checkpoint_every_env_steps or bool(about.get("continued"))
-        never = about.get("had_checkpoint") is False  # version 0.2 did not write it: None
+        never = about.get("had_checkpoint") is False  # None in files of version 0.2
         if state not in ("running", "failed") or (
             not never and (due or (state == "running" and env_step))
         ):
@@ -291,15 +291,15 @@ class RunFolder:
         return ""
 
     def rows(self, name: str, *, whole: bool = False) -> list[dict[str, str]]:
-        """Read the complete lines of a CSV file; a line that is cut off is left out.
+        """Read the complete lines of a CSV file; omit a line that is incomplete.
 
         Args:
             name: the name of the file.
-            whole: no process writes to the file any more, so that a line that is cut off is an
-                error.
+            whole: whether the file must be complete, because no process writes to the file any
+                more.
 
         Raises:
-            DataError: the file cannot be read, or its last line is cut off although `whole`.
+            DataError: if the file cannot be read, or `whole` is true and a line is incomplete.
         """
         path = self.path / name
         if not self.files.has(name):
@@ -325,10 +325,10 @@ class RunFolder:
 
 
 def check_continued(entries: Iterable[Any]) -> None:
-    """Check a file's entries about where a run was resumed, and why not exactly.
+    """Check the entries of a file that state where and how exactly a run was resumed.
 
     Raises:
-        ValueError: an entry has another form.
+        ValueError: if an entry is malformed.
     """
     for entry in entries:
         if (
