@@ -69,7 +69,7 @@ class Archive:
         """Read the runs of an archive's folder, which need not exist yet.
 
         Raises:
-            DataError: `path` is a file.
+            DataError: if `path` is a file.
         """
         check_archive(path)
         archive = cls(path)
@@ -132,11 +132,11 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
         The new folder.
 
     Raises:
-        DataError: the run is unfinished or damaged, or a file or folder of the archive is a link
+        DataError: if the run is unfinished or damaged, or a file or folder of the archive is a link
             or a special file.
-        AlreadyArchived: the archive already contains the run.
-        UsageError: the commit is unknown, or differs from the recorded one.
-        ResourceError: a file cannot be written.
+        AlreadyArchived: if the archive already contains the run.
+        UsageError: if the commit is unknown, or differs from the recorded one.
+        ResourceError: if a file cannot be written.
     """
     finished = FinishedRun.read(run)
     about = finished.about
@@ -188,8 +188,8 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
     """Choose ENV/METHOD_seedN, with a number appended if another run has that folder.
 
     Raises:
-        AlreadyArchived: the archive contains this run.
-        DataError: the environment's name is not a valid folder name.
+        AlreadyArchived: if the archive contains this run.
+        DataError: if the environment's name is not a valid folder name.
     """
     env = finished.config.env.replace("/", "-")
     because = why_invalid_name(env)
@@ -213,7 +213,7 @@ def check_archive(path: Path) -> None:
     """Check that an archive's folder exists or can be created.
 
     Raises:
-        DataError: `path` is a file.
+        DataError: if `path` is a file.
     """
     if path.exists() and not path.is_dir():
         raise DataError(f"{path}: not a folder")

@@ -77,7 +77,7 @@ class FinishedRun:
         """Read a run's folder.
 
         Raises:
-            DataError: the run is unfinished or damaged.
+            DataError: if the run is unfinished or damaged.
         """
         try:
             run = cls._read(path)
@@ -158,7 +158,7 @@ class FinishedRun:
 
     @property
     def under_load(self) -> bool:
-        """Whether the run's wall-clock time is more than 20 % above its CPU time; False if unknown."""
+        """Whether wall-clock time is more than 20 % above CPU time; False if unknown."""
         if self.cpu_seconds is None:
             return False
         return bool(self.seconds[-1] > UNDER_LOAD * self.cpu_seconds[-1])

@@ -28,7 +28,7 @@ def numbers(
         others: columns that may be missing and may have empty cells, which are left out.
 
     Raises:
-        DataError: a number is missing, malformed or out of range.
+        DataError: if a number is missing, malformed or out of range.
     """
     read: list[NumberRow] = []
     for line, row in enumerate(rows, 2):
@@ -55,7 +55,7 @@ def check_whole(
     layer that a topology update changed. See `FinishedRun` for the arguments.
 
     Raises:
-        DataError: records are missing.
+        DataError: if records are missing.
     """
     for name, rows in ((EVALUATIONS, evaluations), (METRICS, metrics)):
         if not rows or rows[-1]["env_step"] != env_step:
@@ -77,7 +77,7 @@ def check_steps(path: Path, evaluations: Sequence[NumberRow], every: int) -> Non
     A report compares the evaluations of several runs by their number.
 
     Raises:
-        DataError: an evaluation is missing or at another step.
+        DataError: if an evaluation is missing or at another step.
     """
     for index, row in enumerate(evaluations):
         last = index == len(evaluations) - 1
@@ -92,7 +92,7 @@ def check_trained(path: Path, evaluations: Sequence[NumberRow], warmup_env_steps
     """Check that a trained agent was evaluated, that is, after at least one update.
 
     Raises:
-        DataError: all evaluations came before the first update.
+        DataError: if all evaluations came before the first update.
     """
     if not any(row["updates"] for row in evaluations):
         raise DataError(

@@ -85,7 +85,7 @@ PEERS: dict[str, Callable[[str, int], float]] = {
 _PACKAGES = {
     "Stable-Baselines3 TD3": ("stable-baselines3",),
     "SBX TD3": ("sbx-rl",),
-    "RLtools TD3": ("rltools", "mkl", "mkl-include"),  # without MKL, RLtools multiplies in plain loops
+    "RLtools TD3": ("rltools", "mkl", "mkl-include"),  # RLtools is slow without MKL
 }
 
 

@@ -54,7 +54,8 @@ def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, flo
     """Return a lower bound of the time per environment step on one core [ms].
 
     Returns:
-        "update": the update's multiply-adds at the core's peak; "environment": a step of the simulator;
+        "update": the multiply-adds of an update at the core's peak; "environment": one simulator
+        step;
         "evaluation": ten episodes of maximum length per 5,000 steps.
     """
     config = preset(env=env, **fields)

@@ -55,8 +55,8 @@ def record(
         Lines to print for the user.
 
     Raises:
-        UsageError: `path` is not an MP4 file, or the environment cannot render images.
-        ResourceError: the file cannot be written.
+        UsageError: if `path` is not an MP4 file, or the environment cannot render images.
+        ResourceError: if the file cannot be written.
     """
     if path.suffix != ".mp4" or not path.parent.is_dir():
         raise UsageError(f"play: --video {path} must be an .mp4 file in an existing folder")

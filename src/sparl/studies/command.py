@@ -208,7 +208,7 @@ def _default_folder(study: Study) -> Path:
     """Return runs/NAME.
 
     Raises:
-        UsageError: the study's name is not a valid folder name.
+        UsageError: if the study's name is not a valid folder name.
     """
     because = why_invalid_name(study.name)
     if because:

@@ -106,8 +106,8 @@ def start(
         python_path: directories to search for modules before those of PYTHONPATH.
 
     Raises:
-        DataError: the run's folder or file is a link or a special file.
-        ResourceError: a file cannot be written.
+        DataError: if the run's folder or file is a link or a special file.
+        ResourceError: if a file cannot be written.
     """
     paths = [path for path in (python_path, os.environ.get("PYTHONPATH")) if path]
     # -P keeps Python from importing modules from the working directory, which is untrusted.

@@ -51,7 +51,7 @@ def execute_on_ray(
         The signal that stopped the study; None if all units ran.
 
     Raises:
-        UsageError: Ray is not installed or too old, there is no cluster at the address, or a
+        UsageError: if Ray is not installed or too old, there is no cluster at the address, or a
             local cluster would be unprotected.
     """
     ray = _connected_ray(address, processes)
@@ -89,7 +89,7 @@ def _connected_ray(address: str, processes: int) -> Any:
     """Import Ray and connect it to a cluster, which is started for "local".
 
     Raises:
-        UsageError: see execute_on_ray.
+        UsageError: as described for execute_on_ray.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address == LOCAL:
@@ -124,7 +124,7 @@ def _protect_local_cluster() -> None:
     value 0 has the same effect on Linux.
 
     Raises:
-        UsageError: RAY_AUTH_MODE disables tokens.
+        UsageError: if RAY_AUTH_MODE disables tokens.
     """
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode.lower() != "token":
@@ -161,7 +161,7 @@ def _check_address(address: str) -> None:
     """Check that a process listens at HOST:PORT; Ray itself would wait for minutes.
 
     Raises:
-        UsageError: no process listens there.
+        UsageError: if no process listens there.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():

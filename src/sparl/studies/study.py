@@ -62,7 +62,7 @@ class Unit:
         """Create the run that these fields describe.
 
         Raises:
-            UsageError: a field is invalid, or the run's name is not a valid folder name.
+            UsageError: if a field is invalid, or the run's name is not a valid folder name.
         """
         values = dict(fields)
         config = preset(values.pop("method"), values.pop("env"), **values)
@@ -155,8 +155,8 @@ def write_plan(folder: Path, study: Study) -> None:
     """List a study's runs in its folder, so that a report can name those that are missing.
 
     Raises:
-        UsageError: the folder cannot be created.
-        ResourceError: the file cannot be written.
+        UsageError: if the folder cannot be created.
+        ResourceError: if the file cannot be written.
     """
     files = Folder(folder)
     try:

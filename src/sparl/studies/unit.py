@@ -30,8 +30,8 @@ def words(folder: Path, unit: Unit) -> list[str]:
     """Write a unit's fields to its folder, and return the `sparl` command that trains it.
 
     Raises:
-        DataError: the run's folder or file is a link or a special file.
-        ResourceError: the file cannot be written.
+        DataError: if the run's folder or file is a link or a special file.
+        ResourceError: if the file cannot be written.
     """
     run = Folder(folder).at(unit.id)
     try:

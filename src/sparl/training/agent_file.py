@@ -208,7 +208,7 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
-        ResourceError: the files cannot be written.
+        ResourceError: if the files cannot be written.
     """
     with _damage_reported(folder.path):
         manifest, arrays = _read(folder)
@@ -228,7 +228,7 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
         path: the run folder of the agent.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: if the file is missing or damaged.
     """
     about = agent.manifest.get("observations")
     if about is None:
@@ -262,7 +262,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
-        KeyError, TypeError, ValueError, AttributeError, OverflowError: the manifest is damaged.
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: if the manifest is damaged.
     """
     if not folder.files.has(AGENT_MANIFEST):
         raise DataError(
@@ -290,7 +290,7 @@ def _expected(networks: Any) -> dict[str, Expected]:
     """Return the expected dtypes and shapes of the arrays that the manifest names.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: `networks` is malformed.
+        AttributeError, KeyError, TypeError, ValueError: if `networks` is malformed.
     """
     expected = {}
     for network, members in networks.items():

@@ -105,7 +105,8 @@ def _parts(
     _check_memory(config, nets, n_obs, n_act)
     cores = available_cores()
     threads = config.threads or min(cores, 4)
-    threads = min(threads, cores) if folder else threads  # a larger machine may have begun
+    # A resumed run may have started on a machine with more cores.
+    threads = min(threads, cores) if folder else threads
     pool = _native.Pool(threads)
     agent = build_agent(config, nets, pool)
     replay = RingBuffer(

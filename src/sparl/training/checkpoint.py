@@ -73,9 +73,9 @@ class Checkpoints:
             about: further entries of the manifest.
 
         Raises:
-            ResourceError: the checkpoint could not be written; earlier ones are unchanged.
+            ResourceError: if the checkpoint could not be written; earlier ones are unchanged.
             DataError: if a file or folder of the checkpoint is a link or a special file.
-            RunInUse: the run's folder was replaced after it was locked.
+            RunInUse: if the run's folder was replaced after it was locked.
         """
         temporary = temporary_name(_name(env_step))
         try:
@@ -245,7 +245,7 @@ class Checkpoints:
         """Read the state of a checkpoint, with the newest transition under "newest".
 
         Raises:
-            DataError and _DAMAGE_ERRORS: the state is damaged or does not match `like`.
+            DataError and _DAMAGE_ERRORS: if the state is damaged or does not match `like`.
         """
         arrays, rest = split(like)
         expected = {name: Expected.like(array, longest.get(name)) for name, array in arrays.items()}
@@ -268,8 +268,8 @@ class Checkpoints:
         """Fill the replay buffer with the transitions in these files and the newest transition.
 
         Raises:
-            DataError: a file is missing or damaged.
-            ValueError: the transitions are not those that the manifest announces.
+            DataError: if a file is missing or damaged.
+            ValueError: if the transitions are not those that the manifest announces.
         """
         replay.clear(first)
         for segment in segments:

@@ -38,7 +38,7 @@ def from_format_2(arrays: Arrays) -> Arrays:
     """Convert the arrays of a format-2 file to the names and dtypes of the current format.
 
     Raises:
-        ValueError: a number is outside the range of its column.
+        ValueError: if a number is outside the range of its column.
     """
     now = {}
     for path, array in arrays.items():

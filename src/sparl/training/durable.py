@@ -37,7 +37,7 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     return Path(text)
 
 
-_started_in: Path | None = None  # the directory that contains relative paths
+_started_in: Path | None = None  # the base directory of relative paths
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def write_results(run: Parts, state: str, env_step: int, observations: Array | N
         observations: observations of the last evaluation, which are used to check exports.
 
     Raises:
-        ResourceError: a file cannot be written.
+        ResourceError: if a file cannot be written.
     """
     config, agent = run.config, run.agent
     about = {"method": method_label(config), "env": config.env, "env_step": env_step}
@@ -52,7 +52,7 @@ def report_failure(
 
     Raises:
         EnvironmentFault: if the error was SystemExit.
-        Exception: the error itself, if no signal caused it.
+        Exception: if the error itself, if no signal caused it.
     """
     if not isinstance(error, EnvironmentFault) or stopped_by is None:
         with suppress(SparlError):

@@ -70,7 +70,7 @@ class Environment:
     Raises:
         UsageError: if the id is unknown, a space is not supported, there is no time limit, or a
             wrapper keeps running statistics.
-        EnvironmentFault: the environment cannot be constructed.
+        EnvironmentFault: if the environment cannot be constructed.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Environment:
         """Start an episode; the same seed always starts the same episode.
 
         Raises:
-            EnvironmentFault: the environment raised an exception or returned an invalid value.
+            EnvironmentFault: if the environment raised an exception or returned an invalid value.
         """
         self._episode_steps = 0
         self._episodes += 1
@@ -163,7 +163,7 @@ class Environment:
         """Take an action in [-1, 1], float32 [n_act].
 
         Raises:
-            EnvironmentFault: the environment raised an exception or returned an invalid value.
+            EnvironmentFault: if the environment raised an exception or returned an invalid value.
         """
         self._episode_steps += 1
         with _faults(lambda what: self._fault(what, action), "step"):
@@ -242,7 +242,7 @@ class Environment:
         the simulator's state, or "" if the result is not made of arrays, numbers and strings.
 
         Raises:
-            EnvironmentFault: get_state raised an exception.
+            EnvironmentFault: if get_state raised an exception.
         """
         bare: Any = self.gym.unwrapped
         if not wrappers_have_no_state(self.gym) or not isinstance(bare.np_random, Generator):
@@ -267,7 +267,7 @@ class Environment:
             Whether the state was restored. If not, the episode that the reset started continues.
 
         Raises:
-            EnvironmentFault: set_state raised an exception.
+            EnvironmentFault: if set_state raised an exception.
         """
         if not can_be_resumed(state):
             return False

@@ -50,7 +50,7 @@ def restore_mujoco(bare: Any, state: EnvironmentState) -> None:
     """Restore a result of mujoco_state.
 
     Raises:
-        ValueError: a number is larger than MuJoCo allows.
+        ValueError: if a number is larger than MuJoCo allows.
     """
     import mujoco
 

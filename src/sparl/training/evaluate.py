@@ -91,8 +91,8 @@ class Evaluator:
         """Play all episodes.
 
         Raises:
-            EnvironmentFault: an environment raised an exception or returned an invalid value.
-            Diverged: an action is not finite.
+            EnvironmentFault: if an environment raised an exception or returned an invalid value.
+            Diverged: if an action is not finite.
         """
         while len(self._environments) < min(self.episodes, CONCURRENT_EPISODES):
             self._environments.append(self._make())

@@ -193,7 +193,7 @@ class Folder:
         """Replace a file atomically and flush it to the disk.
 
         Raises:
-            ResourceError: the disk is full, or the file cannot be written.
+            ResourceError: if the disk is full, or the file cannot be written.
         """
         try:
             self.put(name, data)
@@ -205,7 +205,7 @@ class Folder:
         """Replace a file atomically; `sync` makes the replacement survive a crash.
 
         Raises:
-            OSError: the disk is full, or the file cannot be written.
+            OSError: if the disk is full, or the file cannot be written.
         """
         temporary = temporary_name(name)
         with self._opened() as folder:
@@ -223,7 +223,7 @@ class Folder:
         """Create, write and flush a new file; after an error the file may be incomplete.
 
         Raises:
-            OSError: the disk is full, or the file cannot be written.
+            OSError: if the disk is full, or the file cannot be written.
         """
         with self._file(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
             _write_bytes(descriptor, data)
@@ -233,7 +233,7 @@ class Folder:
         """Truncate a file to `length` bytes and append `data`; create it if it does not exist.
 
         Raises:
-            OSError: the disk is full, or the file cannot be written.
+            OSError: if the disk is full, or the file cannot be written.
         """
         with self._file(name, os.O_WRONLY | os.O_CREAT) as descriptor:
             os.ftruncate(descriptor, length)
@@ -272,7 +272,7 @@ class Folder:
         """Flush a file to the disk.
 
         Raises:
-            OSError: the disk is full.
+            OSError: if the disk is full.
         """
         with self._file(name, os.O_WRONLY) as descriptor:
             os.fsync(descriptor)
@@ -281,7 +281,7 @@ class Folder:
         """Flush the folder itself to the disk, so that new and renamed files survive a crash.
 
         Raises:
-            OSError: the disk is full.
+            OSError: if the disk is full.
         """
         with self._opened() as folder:
             os.fsync(folder)
@@ -339,7 +339,7 @@ class Folder:
             Whether the lock was acquired; False if another process holds it.
 
         Raises:
-            OSError: the file cannot be opened.
+            OSError: if the file cannot be opened.
         """
         for _ in range(_ATTEMPTS):
             with self._opened() as folder:

@@ -44,7 +44,7 @@ class GrowingFiles:
         """Flush the files to the disk, and return the length of each [bytes].
 
         Raises:
-            ResourceError: a file cannot be written.
+            ResourceError: if a file cannot be written.
         """
         for name in self._names:
             try:
@@ -60,7 +60,7 @@ class GrowingFiles:
 
         Raises:
             DataError: if a file is shorter than the given length.
-            ResourceError: a file cannot be written.
+            ResourceError: if a file cannot be written.
         """
         size = {name: self._files.size(name) for name in self._names}
         for name in self._names:

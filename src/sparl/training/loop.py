@@ -59,8 +59,8 @@ class Training:
         """Train to the end, or until a signal requests a stop.
 
         Raises:
-            EnvironmentFault, Diverged, ResourceError: training failed; the evaluations so far are
-                kept.
+            EnvironmentFault, Diverged, ResourceError: if training failed; the evaluations so far
+                are kept.
         """
         stop = Stop()
         try:
@@ -192,7 +192,7 @@ class Training:
         """Commit a checkpoint unless this step already has one; see CheckpointSaver.save.
 
         Raises:
-            Diverged: a weight is not finite; the last checkpoint with finite weights is kept.
+            Diverged: if a weight is not finite; the last checkpoint with finite weights is kept.
         """
         if self.saver.checkpoints.last_step != self.env_step:
             self._check_finite()
@@ -236,7 +236,7 @@ class Training:
         }
 
     def restore(self, state: Tree) -> None:
-        """Restore the state of a run with the same configuration; restore the replay buffer first."""
+        """Restore the state of a run with the same configuration, after its replay buffer."""
         self.agent.restore(state["agent"])
         restore_generator(self.replay_rng, state["replay_rng"])
         self.warmup.restore(state["warmup_rng"])

@@ -96,7 +96,7 @@ class Record:
             continued: where and how exactly the run was resumed.
 
         Raises:
-            DataError: the evaluations cannot be read.
+            DataError: if the evaluations cannot be read.
         """
         self._started = time.monotonic() - seconds
         self._cpu_started = cpu_seconds() - cpu
@@ -247,7 +247,7 @@ def not_exact_because(
 
 
 def exactness_text(because: Sequence[str]) -> str:
-    """Describe how exactly a run is resumed, given the reasons why the continuation is not exact."""
+    """Describe how exactly a run is resumed, given the reasons why it is not exact."""
     return f"not exactly: {'; '.join(because)}" if because else "bit for bit"
 
 
@@ -286,7 +286,7 @@ class Averages:
         """Restore a state.
 
         Raises:
-            ValueError: a count is less than 1.
+            ValueError: if a count is less than 1.
         """
         if any(count < 1 for _, count in state.values()):
             raise ValueError("recorded counts must be at least 1")

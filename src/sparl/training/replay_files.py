@@ -92,7 +92,7 @@ class ReplayFiles:
         """Append the transitions in a file to a replay buffer, except those that were dropped.
 
         Raises:
-            DataError: the file is missing or damaged.
+            DataError: if the file is missing or damaged.
         """
         expected = expected_part(replay, segment.rows)
         data = read_verified(self._folder, segment.name, asdict(segment), largest(expected))
@@ -128,7 +128,7 @@ def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segme
     """Parse a list of segments, which must cover the replay buffer's transitions without a gap.
 
     Raises:
-        KeyError, TypeError, ValueError: the list is malformed or has a gap.
+        KeyError, TypeError, ValueError: if the list is malformed or has a gap.
     """
     if not all(type(n) is int and 0 <= n < 1 << 62 for n in (first, size)) or size > capacity:
         raise ValueError(

@@ -24,10 +24,10 @@ _LONGEST_RUN = 1e12  # seconds
 
 
 def restore_newest(training: Training) -> None:
-    """Restore a run from its newest complete checkpoint, or restart it if it never had a checkpoint.
+    """Restore a run from its newest complete checkpoint, or restart a run that never had one.
 
     Raises:
-        DataError: no checkpoint can be used, or all of them were deleted.
+        DataError: if no checkpoint can be used, or all of them were deleted.
     """
     training.environment.reset(seed=integer_seed(training.config.seed))
     expected, errors = expected_state(training), list[str]()
@@ -63,7 +63,7 @@ def _start_again(training: Training) -> None:
     """Prepare a run that ended before its first checkpoint to start at step 0.
 
     Raises:
-        DataError: the run had a checkpoint, which was deleted.
+        DataError: if the run had a checkpoint, which was deleted.
     """
     folder = training.folder
     because = folder.why_not_restarted(training.config)
@@ -87,7 +87,7 @@ def restore_checkpoint(
         longest: the maximum lengths of resizable arrays; see expected_state.
 
     Raises:
-        DataError: the checkpoint cannot be used.
+        DataError: if the checkpoint cannot be used.
     """
     state, about = training.saver.checkpoints.load(path, like, longest, training.replay)
     with _damage_reported(path):
@@ -119,7 +119,7 @@ def _check_configuration(config: Config, path: Path, about: Tree) -> None:
     Fields that the version that wrote the checkpoint did not have take their defaults.
 
     Raises:
-        DataError: the configurations differ, or the checkpoint has a field or a value that this
+        DataError: if the configurations differ, or the checkpoint has a field or a value that this
             version does not support.
     """
     try:
@@ -137,7 +137,7 @@ def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agen
     """Check a checkpoint's counters: the step determines or bounds each of them.
 
     Raises:
-        ValueError: a counter contradicts the step.
+        ValueError: if a counter contradicts the step.
     """
     env_step, episodes = state["counters"]["env_step"], state["counters"]["episodes"]
     if not 0 <= env_step <= config.steps or episodes > env_step:
@@ -157,7 +157,7 @@ def _duration(value: Any) -> float:
     """Return a duration in a checkpoint [seconds].
 
     Raises:
-        ValueError, TypeError: the value is not a duration.
+        ValueError, TypeError: if the value is not a duration.
     """
     if not 0 <= float(value) < _LONGEST_RUN:
         raise ValueError(

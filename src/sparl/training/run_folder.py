@@ -81,10 +81,10 @@ class RunFolder:
         """Create the folder of a new run, lock it and write the configuration.
 
         Raises:
-            RunExists: the folder already holds a run.
-            UsageError: the path is a file, or the folder cannot be written.
-            RunInUse: another process has locked the folder.
-            DataError: one of the run's files or folders is a link or a special file.
+            RunExists: if the folder already holds a run.
+            UsageError: if the path is a file, or the folder cannot be written.
+            RunInUse: if another process has locked the folder.
+            DataError: if one of the run's files or folders is a link or a special file.
         """
         from sparl.training.checkpoint import Checkpoints  # here because it loads the engine
 
@@ -125,7 +125,7 @@ class RunFolder:
         """Open the folder of an existing run for reading.
 
         Raises:
-            DataError: the folder does not hold a run.
+            DataError: if the folder does not hold a run.
         """
         folder = cls(Path(path))
         if not folder.files.has(CONFIG):
@@ -139,9 +139,9 @@ class RunFolder:
         replaced since.
 
         Raises:
-            RunInUse: another process has locked the folder.
-            UsageError: the folder cannot be written.
-            DataError: one of the run's files or folders is a link or a special file.
+            RunInUse: if another process has locked the folder.
+            UsageError: if the folder cannot be written.
+            DataError: if one of the run's files or folders is a link or a special file.
         """
         for waits in (0.05, 0.05, 0.1, None):
             try:
@@ -166,7 +166,7 @@ class RunFolder:
         """Delete the temporary files of killed processes, and check the files that exist.
 
         Raises:
-            DataError: one of the run's files or folders is a link or a special file.
+            DataError: if one of the run's files or folders is a link or a special file.
         """
         for name in FILES:
             self.files.has(name)
@@ -204,7 +204,7 @@ class RunFolder:
         """Read the run's configuration.
 
         Raises:
-            DataError: the file is damaged or not a regular file.
+            DataError: if the file is damaged or not a regular file.
         """
         path = self.path / CONFIG
         data = self.files.read(CONFIG, TOML_BYTES)
@@ -231,7 +231,7 @@ class RunFolder:
         """Read run.json; return an empty dict if the run was killed before the file was written.
 
         Raises:
-            DataError: the file is damaged.
+            DataError: if the file is damaged.
         """
         if not self.files.has(RUN):
             return {}
@@ -269,7 +269,7 @@ class RunFolder:
         """Return why restarting a run without a checkpoint would lose data; "" if it would not.
 
         Raises:
-            DataError: one of the run's files is damaged.
+            DataError: if one of the run's files is damaged.
         """
         about = self.run()
         env_step, state = about.get("env_step", 0), about.get("state", "running")
@@ -358,7 +358,7 @@ def read_evaluations(folder: RunFolder) -> list[tuple[int, float]]:
     """Read the environment step and the mean return of each evaluation.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: if the file is damaged.
     """
     try:
         return [(int(row["env_step"]), float(row["mean"])) for row in folder.rows(EVALUATIONS)]
@@ -370,7 +370,7 @@ def _free_path(config: Config) -> Path:
     """Return runs/METHOD_ENV_seedN, with a number appended if that path exists.
 
     Raises:
-        UsageError: a folder cannot have that name.
+        UsageError: if a folder cannot have that name.
     """
     name = run_name(config)
     because = why_invalid_name(name)

@@ -22,7 +22,7 @@ _FAILURES = 3  # consecutive failures that end the run
 
 
 class CheckpointSaver:
-    """Saves the checkpoints of a run. A failure causes a warning; the third consecutive one ends the run.
+    """Saves the checkpoints of a run; the third consecutive failure ends the run.
 
     Args:
         config: the configuration of the run.
@@ -56,7 +56,7 @@ class CheckpointSaver:
             last: whether this is the last attempt.
 
         Raises:
-            ResourceError: the checkpoint could not be written although training is not over, and
+            ResourceError: if the checkpoint could not be written although training is not over, and
                 this was the last attempt or the third consecutive failure.
         """
         try:

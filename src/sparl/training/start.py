@@ -25,7 +25,7 @@ def train(config: Config, *, quiet: bool = False) -> Run:
     """Train in a new run folder; with resume "auto", resume the run that run_dir holds.
 
     Raises:
-        SparlError: the run cannot be trained; the subclass names the kind of error.
+        SparlError: if the run cannot be trained; the subclass names the kind of error.
     """
     check(config)
     if config.resume == "auto" and config.run_dir is not None:
@@ -49,7 +49,8 @@ def resume(
 
     Args:
         path: the run's folder.
-        wanted: the configuration that the run must have, with its new end; None keeps the run's own.
+        wanted: the configuration that the run must have, with its new end; None keeps the
+            run's own configuration.
         quiet: print nothing.
         changes: new values of the configuration's fields in CHANGEABLE, and of steps, to train
             longer.
@@ -57,9 +58,9 @@ def resume(
     Raises:
         UsageError: if the run has a different configuration, a change would alter its results, or
             the run cannot be trained longer.
-        RunInUse: another process has locked the run's folder.
-        DataError: there is no run, or no checkpoint can be used.
-        SparlError: training failed.
+        RunInUse: if another process has locked the run's folder.
+        DataError: if there is no run, or no checkpoint can be used.
+        SparlError: if training failed.
     """
     changeable = CHANGEABLE | {"steps"}
     if not changes.keys() <= changeable:

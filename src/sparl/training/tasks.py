@@ -55,9 +55,9 @@ def make_task(
     For an id MODULE:ID, the module must already be imported, because the id may come from a file.
 
     Raises:
-        UnknownEnvironment: the id is not known, or its module is not imported.
-        UsageError: a package that the environment needs is not installed.
-        EnvironmentFault: the environment cannot be constructed.
+        UnknownEnvironment: if the id is not known, or its module is not imported.
+        UsageError: if a package that the environment needs is not installed.
+        EnvironmentFault: if the environment cannot be constructed.
     """
     module = named_module(env_id)
     if module and not is_imported(module):
@@ -88,7 +88,7 @@ def _make(env_id: str, registered: str, options: dict[str, Any]) -> gymnasium.En
     """Make the environment that Gymnasium knows as `registered`, and the user as `env_id`.
 
     Raises:
-        UnknownEnvironment, UsageError, EnvironmentFault: see make_task.
+        UnknownEnvironment, UsageError, EnvironmentFault: as described for make_task.
     """
     with interrupt_held(), handlers_kept(), warnings.catch_warnings(), _model_warnings_ignored():
         warnings.simplefilter("ignore")  # -v4 is deprecated but used on purpose
@@ -114,7 +114,7 @@ def _import_mujoco() -> Any:
     With rendering disabled instead, only code that renders fails.
 
     Raises:
-        ImportError: MuJoCo is not installed.
+        ImportError: if MuJoCo is not installed.
     """
     wanted = os.environ.get("MUJOCO_GL")
     try:
@@ -133,7 +133,7 @@ def _import_mujoco() -> Any:
 def module_of(env_id: str) -> str:
     """Return the module that registers an id; "" for the ids that Gymnasium itself registers.
 
-    The module is named in the id itself (MODULE:ID), or is the module that defines the environment's
+    This is the module named in the id itself (MODULE:ID), or the one that defines the environment's
     class or function: "__main__" for a script.
     """
     named = named_module(env_id)
@@ -149,7 +149,7 @@ def module_of(env_id: str) -> str:
 
 @contextmanager
 def _model_warnings_ignored() -> Iterator[None]:
-    """Suppress MuJoCo's warnings about the tasks' model files, which users cannot change."""
+    """Suppress MuJoCo's warnings about model files, which users cannot change."""
     try:
         mujoco = _import_mujoco()
     except ImportError:

@@ -17,7 +17,7 @@ def require_tensorboard() -> None:
     """Check that TensorBoard is installed, before a run starts.
 
     Raises:
-        UsageError: TensorBoard is not installed.
+        UsageError: if TensorBoard is not installed.
     """
     if find_spec("tensorboard") is None:
         raise UsageError("--tensorboard needs TensorBoard: pip install 'sparl[tensorboard]'")

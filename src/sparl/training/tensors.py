@@ -82,7 +82,7 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
     """Return the arrays of a safetensors file, which must be exactly those expected.
 
     Raises:
-        DataError: the file is damaged or differs from `expected`.
+        DataError: if the file is damaged or differs from `expected`.
     """
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(_HEADER_BYTES, len(data) - 8):
@@ -120,7 +120,7 @@ def read_verified(folder: Folder, name: str, about: Any, most: int) -> bytes:
     """Read a file whose size and digest must be those in the manifest.
 
     Raises:
-        DataError: the size or digest differs, or the size is larger than `most`.
+        DataError: if the size or digest differs, or the size is larger than `most`.
     """
     path, size, data = folder.path / name, about["bytes"], folder.read(name, most)
     if len(data) != size:

@@ -56,7 +56,7 @@ def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """Return a configuration's fields from the content of a TOML file; arrays become tuples.
 
     Raises:
-        UsageError: a field is unknown, or a value has the wrong type.
+        UsageError: if a field is unknown, or a value has the wrong type.
     """
     unset = content.pop("unset", [])
     fields = typed_fields(content, str(path))
@@ -76,7 +76,7 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
         kind: what errors call the file: "configuration" or "study".
 
     Raises:
-        UsageError: the file is missing, empty, too large or not TOML.
+        UsageError: if the file is missing, empty, too large or not TOML.
     """
     try:
         with user_path(path).open("rb") as file:
@@ -99,7 +99,7 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
     """Parse the content of a TOML file.
 
     Raises:
-        UsageError: the file is empty or not TOML.
+        UsageError: if the file is empty or not TOML.
     """
     try:
         text = data.decode("utf-8", "surrogateescape")

@@ -57,7 +57,7 @@ def reject_running_statistics(env_id: str, env: gymnasium.Env[Any, Any]) -> None
     """Reject Gymnasium's wrappers that normalise with statistics of all episodes so far.
 
     Raises:
-        UsageError: the environment has such a wrapper.
+        UsageError: if the environment has such a wrapper.
     """
     for wrapper in wrappers_of(env):
         if isinstance(wrapper, _RUNNING_STATISTICS) and wrapper.update_running_mean:
@@ -76,7 +76,7 @@ def reject_lasting_state(make: Callable[[], Environment]) -> None:
         make: makes a copy of the environment.
 
     Raises:
-        UsageError: the environment has such a wrapper.
+        UsageError: if the environment has such a wrapper.
     """
     with closing(make()) as environment:
         suspects = [
