@@ -56,7 +56,7 @@ class Archive:
 
     Attributes:
         path: the archive's folder.
-        runs: the folder of each run by its id; see `sparl.identity.run_id`.
+        runs: the folders of the runs by run id; see `sparl.identity.run_id`.
         notes: folders that could not be read, with the reasons.
     """
 
@@ -87,7 +87,7 @@ class Archive:
 
         Args:
             run: folder of the run.
-            with_actor: also keep its actor, with its return over ACTOR_EPISODES episodes.
+            with_actor: also keep the actor and its return over ACTOR_EPISODES episodes.
 
         Returns:
             The run's folder in the archive.
@@ -126,7 +126,7 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
         run: the run's folder.
         to: the archive.
         commit: the commit of the code that trained the run, if run.json does not record the commit.
-        with_actor: also keep the actor, with its return.
+        with_actor: also keep the actor and its return.
 
     Returns:
         The new folder.

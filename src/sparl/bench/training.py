@@ -1,4 +1,4 @@
-"""Measure whole training, including evaluations, and a lower bound of its time."""
+"""Measure the speed of training, including evaluations, and a lower bound of the training time."""
 
 from __future__ import annotations
 

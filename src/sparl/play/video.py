@@ -159,7 +159,7 @@ class _Recording:
 
 
 def _release(error: BaseException) -> None:
-    """Release a partly created renderer; suppress the error that its destructor would print."""
+    """Release a partly created renderer; suppress the error that the destructor would print."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         traceback.clear_frames(error.__traceback__)
@@ -168,7 +168,7 @@ def _release(error: BaseException) -> None:
 
 
 def _choose_renderer() -> None:
-    """Select an off-screen renderer of MuJoCo before its first image if there is no screen."""
+    """Without a screen, select an off-screen renderer before MuJoCo's first image."""
     if sys.platform == "linux" and "MUJOCO_GL" not in os.environ and not has_screen():
         os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "osmesa"
 

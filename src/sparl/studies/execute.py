@@ -102,8 +102,8 @@ def start(
         folder: folder of the study.
         unit: the unit to train.
         modules: modules that the process imports first.
-        directory: working directory of the process; None means that of this process.
-        python_path: directories to search for modules before those of PYTHONPATH.
+        directory: working directory of the process; None means this process's directory.
+        python_path: directories that are searched for modules before PYTHONPATH.
 
     Raises:
         DataError: if the run's folder or file is a link or a special file.

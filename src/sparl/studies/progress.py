@@ -122,7 +122,7 @@ def table(every: Sequence[Progress]) -> Group:
 
 
 def _left(every: Sequence[Progress]) -> str:
-    """Format the time left at the total rate of the running runs; "" if it is unknown."""
+    """Format the time left at the total rate of the active runs; "" if the rate is unknown."""
     rate = sum(p.rate for p in every if p.state == "running")
     steps = sum(p.unit.config.end - p.env_step for p in every if p.state != "finished")
     if not rate or not steps:

@@ -37,7 +37,7 @@ def execute_on_ray(
     folder: Path, units: Sequence[Unit], address: str, processes: int,
     wait: Callable[[float], None], finished: Callable[[Unit], None],
 ) -> signal.Signals | None:  # fmt: skip
-    """Train all units as Ray tasks of one core; if a worker is lost, another resumes its run.
+    """Train all units as Ray tasks of one core; another worker resumes the run of a lost one.
 
     Args:
         folder: folder of the study; the same path on every machine.
@@ -181,10 +181,10 @@ def _unit(
         folder: folder of the study.
         unit: the unit to train.
         modules: modules that the process imports first.
-        directory: where the study was started; not used on a machine that does not have it.
+        directory: where the study was started; ignored on machines without this directory.
         python_path: PYTHONPATH of the study.
     """
-    # Ray cancels a task by SIGINT, which a worker ignores if its parent process ignored it.
+    # Ray cancels a task by SIGINT, which workers ignore if their parent process ignored SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     while (state := progress(folder, unit).state) != "finished":
         if state != "running":

@@ -59,7 +59,7 @@ class Unit:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Unit:
-        """Create the run that these fields describe.
+        """Create the run that the fields describe.
 
         Raises:
             UsageError: if a field is invalid, or the run's name is not a valid folder name.
@@ -152,7 +152,7 @@ def _instead_of(key: str) -> str:
 
 
 def write_plan(folder: Path, study: Study) -> None:
-    """List a study's runs in its folder, so that a report can name those that are missing.
+    """List a study's runs in its folder, so that a report can name missing runs.
 
     Raises:
         UsageError: if the folder cannot be created.

@@ -75,7 +75,7 @@ class Checkpoints:
         Raises:
             ResourceError: if the checkpoint could not be written; earlier ones are unchanged.
             DataError: if a file or folder of the checkpoint is a link or a special file.
-            RunInUse: if the run's folder was replaced after it was locked.
+            RunInUse: if the run's folder was replaced after the folder was locked.
         """
         temporary = temporary_name(_name(env_step))
         try:
@@ -269,7 +269,7 @@ class Checkpoints:
 
         Raises:
             DataError: if a file is missing or damaged.
-            ValueError: if the transitions are not those that the manifest announces.
+            ValueError: if the transitions differ from those in the manifest.
         """
         replay.clear(first)
         for segment in segments:

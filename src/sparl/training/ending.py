@@ -52,7 +52,7 @@ def report_failure(
 
     Raises:
         EnvironmentFault: if the error was SystemExit.
-        Exception: if the error itself, if no signal caused it.
+        Exception: the original error, if no signal caused that error.
     """
     if not isinstance(error, EnvironmentFault) or stopped_by is None:
         with suppress(SparlError):

@@ -41,7 +41,7 @@ SUPPORTED = (
 )
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_LONG = 100_000  # environment steps; a longer time limit slows evaluation, which the user is told
+_LONG = 100_000  # environment steps; above this limit the user is warned of slow evaluation
 
 
 class Step(NamedTuple):
@@ -194,7 +194,7 @@ class Environment:
         return Step(checked, number, bool(terminated), bool(truncated))
 
     def close(self) -> None:
-        """Release the simulator; ignore its errors, because its results are no longer needed."""
+        """Release the simulator; ignore errors, because no results are needed any more."""
         try:
             self.gym.close()
         except KeyboardInterrupt:

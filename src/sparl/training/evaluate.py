@@ -17,7 +17,7 @@ Policy = Callable[[Array], Array]  # float32 [B, n_obs] -> [B, n_act] in [-1, 1]
 
 CONCURRENT_EPISODES = 10  # maximum number of episodes that are played concurrently
 OBSERVATIONS = 1000  # maximum number of observations that an evaluation keeps
-_OBSERVATION_BYTES = 1 << 24  # maximum size of these observations as float64
+_OBSERVATION_BYTES = 1 << 24  # maximum size of the kept observations as float64
 
 
 class Episode(NamedTuple):
@@ -177,7 +177,7 @@ def _remember(rows: Array, step: int, observation: Array) -> None:
 
     Args:
         rows: the kept observations; the number of rows is even.
-        step: the step of the observation in its episode; this is called for every step from 0 on.
+        step: the step of the observation in its episode; the function is called for every step from 0.
         observation: the observation, which is kept if `step` is a multiple of the interval.
     """
     every = _every(step, len(rows))

@@ -45,14 +45,14 @@ class Folder:
     neither read nor written.
 
     Attributes:
-        path: the path, as the user named it.
+        path: the path as given by the user.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Create an object for a folder, which need not exist.
 
         Args:
-            path: the path, as the user named it; it may be a link.
+            path: the path as given by the user, which may be a link.
         """
         self.path = Path(path)
         self._absolute = self.path  # an environment may change the working directory
@@ -230,7 +230,7 @@ class Folder:
             os.fsync(descriptor)
 
     def truncate_and_append(self, name: str, length: int, data: bytes) -> None:
-        """Truncate a file to `length` bytes and append `data`; create it if it does not exist.
+        """Truncate a file to `length` bytes and append `data`; create a missing file.
 
         Raises:
             OSError: if the disk is full, or the file cannot be written.

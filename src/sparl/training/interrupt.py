@@ -154,7 +154,7 @@ def end_with_parent() -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_SECONDS)
-    if not any(stop.signal for stop in _stops):  # a second SIGTERM would end it before it has saved
+    if not any(stop.signal for stop in _stops):  # a second SIGTERM would prevent saving
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_SAVE_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)

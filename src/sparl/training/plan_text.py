@@ -1,4 +1,4 @@
-"""Describe the schedules of a run before it starts."""
+"""Describe the schedules of a run before training starts."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Record:
     Args:
         folder: the folder of the run.
         config: the configuration of the run.
-        architecture: the architecture of its networks.
+        architecture: the architecture of the agent's networks.
         environment: the environment of the run.
         threads: number of threads that the engine may use.
     """
@@ -67,7 +67,7 @@ class Record:
         self._events = EventFile(folder.files) if config.tensorboard else None
         self.continued: list[dict[str, Any]] = []  # where and how exactly the run was resumed
         self.had_checkpoint = (
-            False  # whether a checkpoint was ever committed, even if it was deleted
+            False  # whether the run has ever had a checkpoint
         )
         self._started = time.monotonic()
         self._cpu_started = cpu_seconds()
@@ -247,7 +247,7 @@ def not_exact_because(
 
 
 def exactness_text(because: Sequence[str]) -> str:
-    """Describe how exactly a run is resumed, given the reasons why it is not exact."""
+    """Describe how exactly a run is resumed, given the reasons against exactness."""
     return f"not exactly: {'; '.join(because)}" if because else "bit for bit"
 
 

@@ -136,7 +136,7 @@ class RunFolder:
         """Lock the folder against other processes until `close` or the end of this process.
 
         Every later access to `files` raises RunInUse if the folder or its lock file has been
-        replaced since.
+        replaced after this call.
 
         Raises:
             RunInUse: if another process has locked the folder.
@@ -266,7 +266,7 @@ class RunFolder:
         return module if all(part.isidentifier() for part in module.split(".")) else ""
 
     def why_not_restarted(self, config: Config) -> str:
-        """Return why restarting a run without a checkpoint would lose data; "" if it would not.
+        """Return the reason not to restart a run without a checkpoint; "" if nothing is lost.
 
         Raises:
             DataError: if one of the run's files is damaged.

@@ -59,7 +59,7 @@ def resume(
         UsageError: if the run has a different configuration, a change would alter its results, or
             the run cannot be trained longer.
         RunInUse: if another process has locked the run's folder.
-        DataError: if there is no run, or no checkpoint can be used.
+        DataError: if the folder holds no run, or no checkpoint can be used.
         SparlError: if training failed.
     """
     changeable = CHANGEABLE | {"steps"}
