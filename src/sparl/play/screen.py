@@ -16,7 +16,7 @@ def has_screen() -> bool:
     except ImportError:
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the return values of GLFW suffice
+        warnings.simplefilter("ignore")  # GLFW also returns its errors
         try:
             return bool(glfw.init()) and bool(glfw.get_primary_monitor())
         finally:

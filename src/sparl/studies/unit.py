@@ -22,7 +22,7 @@ from sparl.wording import visible
 FIELDS_FILE = "asked.toml"  # the fields that the study sets
 OUTPUT = "output.txt"  # the output of the training
 IN_USE = 7  # exit code: another process is using the folder
-TAIL_BYTES = 1 << 16  # size of the end of the output, in which the last line is searched
+TAIL_BYTES = 1 << 16  # size of the part of the output that is searched for the last line
 NO_FAILURE = (0, IN_USE, 129, 130, 143)  # finished, in use, or stopped by a signal
 
 

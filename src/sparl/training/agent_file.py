@@ -103,7 +103,7 @@ def _file(name: str, data: bytes) -> dict[str, Any]:
 
 
 def _shapes(state: State) -> list[list[dict[str, int]]]:
-    """Return the numbers of connections and outputs of each layer, for each member."""
+    """Return the numbers of connections and outputs of each layer of each member."""
     members: dict[int, list[dict[str, int]]] = {}
     for name, value in state.items():
         if name.endswith(".weight"):

@@ -148,7 +148,7 @@ class Checkpoints:
             return False
 
     def check_state_size(self, least: int) -> None:
-        """If there are checkpoints, check that the state of one has at least `least` bytes.
+        """If there are checkpoints, check that the state of one has `least` bytes or more.
 
         This is called before networks are allocated: a damaged configuration can claim any size,
         but a checkpoint of networks of that size cannot be smaller than `least`.

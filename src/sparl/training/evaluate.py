@@ -177,7 +177,7 @@ def _remember(rows: Array, step: int, observation: Array) -> None:
 
     Args:
         rows: the kept observations; the number of rows is even.
-        step: the step of the observation in its episode; the function is called for every step from 0.
+        step: the step of the observation in its episode; this function is called at every step.
         observation: the observation, which is kept if `step` is a multiple of the interval.
     """
     every = _every(step, len(rows))

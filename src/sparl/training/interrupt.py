@@ -17,9 +17,9 @@ from types import FrameType
 from typing import Any
 
 TOGETHER_SECONDS = 0.1  # signals that arrive within this time count as one request to stop
-PARENT = "SPARL_PARENT"  # environment variable: id of the parent, which no child outlives
+PARENT = "SPARL_PARENT"  # environment variable with the process id of the parent
 _PARENT_POLL_SECONDS = 1.0
-_SAVE_SECONDS = 60.0  # time to save after the parent has ended
+_SAVE_SECONDS = 60.0  # time for saving after the parent has ended
 
 Handler = Callable[[int, FrameType | None], Any]
 

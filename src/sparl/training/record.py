@@ -66,9 +66,7 @@ class Record:
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
         self._events = EventFile(folder.files) if config.tensorboard else None
         self.continued: list[dict[str, Any]] = []  # where and how exactly the run was resumed
-        self.had_checkpoint = (
-            False  # whether the run has ever had a checkpoint
-        )
+        self.had_checkpoint = False  # whether the run has ever had a checkpoint
         self._started = time.monotonic()
         self._cpu_started = cpu_seconds()
 

@@ -291,15 +291,15 @@ class RunFolder:
         return ""
 
     def rows(self, name: str, *, whole: bool = False) -> list[dict[str, str]]:
-        """Read the complete lines of a CSV file; omit a line that is incomplete.
+        """Read the lines of a CSV file, except an incomplete last line.
 
         Args:
             name: the name of the file.
-            whole: whether the file must be complete, because no process writes to the file any
-                more.
+            whole: whether an incomplete last line is an error; True if no process writes to the
+                file any more.
 
         Raises:
-            DataError: if the file cannot be read, or `whole` is true and a line is incomplete.
+            DataError: if the file cannot be read, or `whole` is True and the last line is incomplete.
         """
         path = self.path / name
         if not self.files.has(name):

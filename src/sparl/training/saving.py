@@ -18,7 +18,7 @@ from sparl.training.tasks import module_of
 from sparl.training.tensors import Tree
 from sparl.user_modules import command_line
 
-_FAILURES = 3  # consecutive failures that end the run
+_FAILURES = 3  # number of consecutive failures that ends the run
 
 
 class CheckpointSaver:
