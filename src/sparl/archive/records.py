@@ -49,7 +49,7 @@ def check_whole(
     path: Path, env_step: int, evaluations: Sequence[NumberRow], metrics: Sequence[NumberRow],
     topology: Mapping[str, Sequence[NumberRow]], degrees: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Check that the records of a finished run reach its last step.
+    """Check that the records of a finished run reach the run's last step.
 
     A run writes an evaluation and metrics at its last step, and a line of topology.csv for each
     layer that a topology update changed. See `FinishedRun` for the arguments.
@@ -74,7 +74,7 @@ def check_whole(
 def check_steps(path: Path, evaluations: Sequence[NumberRow], every: int) -> None:
     """Check that there is an evaluation at each multiple of `every` steps and at the end.
 
-    A report compares the evaluations of several runs by their number.
+    A report matches the evaluations of several runs by index.
 
     Raises:
         DataError: if an evaluation is missing or at another step.

@@ -34,7 +34,7 @@ def measure(width: int, connections: int, *, repetitions: int, least: float) -> 
     """Measure an update of a layer of equal widths: forward pass, gradient and Adam's step.
 
     Returns:
-        width, neurons (of both sides), connections, milliseconds, and bytes of parameters,
+        width, neurons (inputs and outputs), connections, milliseconds, and bytes of parameters,
         moments, pattern and activations.
     """
     pattern = random_pattern(width, width, connections, stream(0, "bench"))

@@ -1,4 +1,4 @@
-"""Measure the training speed of other libraries that are installed; none of them is imported.
+"""Measure the training speed of other installed libraries, without importing the libraries.
 
 Each peer trains TD3 with a dense 256-256 network, batch 256 and one update per step, without
 evaluations, in a separate process. Environment variables limit its number of threads.

@@ -88,7 +88,7 @@ def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, flo
 def all_trainings(
     env: str, peak_gflops: float, *, repetitions: int, against: list[str]
 ) -> list[dict[str, Any]]:
-    """Measure every configuration and the peers, interleaved, and the lower bounds."""
+    """Measure all configurations and peers in interleaved repetitions, and the lower bounds."""
     contestants: dict[str, Callable[[], float]] = {}
     for name, fields in CONFIGURATIONS.items():
         for threads in (1, 2):

@@ -174,7 +174,7 @@ def _choose_renderer() -> None:
 
 
 def _disable_shadows(environment: Environment) -> None:
-    """Disable MuJoCo's shadows and reflections, with which software renderers take 3x as long."""
+    """Disable MuJoCo's shadows and reflections, which triple the time of software rendering."""
     model: Any = getattr(environment.gym.unwrapped, "model", None)
     if hasattr(model, "light_castshadow"):
         model.light_castshadow[:] = 0

@@ -61,7 +61,7 @@ def progress(folder: Path, unit: Unit) -> Progress:
         if len(points) == 2 and points[1][1] > points[0][1]:
             rate = max(points[1][0] - points[0][0], 0) / (points[1][1] - points[0][1])
     except DataError:
-        about = {}  # the file is being written or is damaged, which training reports
+        about = {}  # run.json is being written or is damaged, which training reports
     state, error = _state(run, about.get("state"))
     return Progress(unit, state, env_step, rate, last, error)
 
@@ -105,7 +105,7 @@ def table(every: Sequence[Progress]) -> Group:
     }
     active = [p for p in every if p.state not in ("waiting", "finished")]
     shown = Table(box=None, pad_edge=False)
-    shown.add_column("run", overflow="fold")  # no name is cut
+    shown.add_column("run", overflow="fold")  # do not truncate names
     for column in ("state", "steps", "steps/s", "return"):
         shown.add_column(column, justify="right")
     for p in active:

@@ -35,7 +35,7 @@ from sparl.training.toml_files import load_toml
 from sparl.wording import first_few, shown
 
 PLAN = "plan.json"  # lists the runs of a study's folder
-PLAN_BYTES = 1 << 25  # maximum size of that file
+PLAN_BYTES = 1 << 25  # maximum size of plan.json
 MOST_RUNS = 10_000  # maximum number of runs in a study
 _WHERE = ("methods", "environments", "seeds")
 _KEYS = (*_WHERE, "fields", "grid", "variants")
@@ -243,7 +243,7 @@ def _check_number_of_runs(number: int, where: object) -> None:
 def _seeds(value: Any, path: Path) -> Sequence[int]:
     """Return the seeds 0 to n - 1 for a number n, or the listed seeds."""
     if type(value) is int and value > 0:
-        return range(min(value, 10**18))  # len() of a longer one raises
+        return range(min(value, 10**18))  # len() of a longer range fails
     if isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value):
         return value
     raise UsageError(

@@ -24,7 +24,7 @@ class HeldLock:
         """
         try:
             folder, own_lock = os.fstat(self.folder), os.fstat(self.lock)
-        except OSError:  # closed by other code, or by sparl in a forked child
+        except OSError:  # a descriptor was closed by other code, or by sparl in a forked child
             return True
         try:
             here = self._path.stat()

@@ -27,7 +27,7 @@ def restore_newest(training: Training) -> None:
     """Restore a run from its newest complete checkpoint, or restart a run that never had one.
 
     Raises:
-        DataError: if no checkpoint can be used, or all of them were deleted.
+        DataError: if no checkpoint can be used, or all checkpoints were deleted.
     """
     training.environment.reset(seed=integer_seed(training.config.seed))
     expected, errors = expected_state(training), list[str]()

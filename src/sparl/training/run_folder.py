@@ -86,7 +86,7 @@ class RunFolder:
             RunInUse: if another process has locked the folder.
             DataError: if one of the run's files or folders is a link or a special file.
         """
-        from sparl.training.checkpoint import Checkpoints  # here because it loads the engine
+        from sparl.training.checkpoint import Checkpoints  # late import: loads the engine
 
         path = user_path(config.run_dir) if config.run_dir else _free_path(config)
         folder = cls(path)
@@ -295,11 +295,12 @@ class RunFolder:
 
         Args:
             name: the name of the file.
-            whole: whether an incomplete last line is an error; True if no process writes to the
+    X
                 file any more.
 
         Raises:
-            DataError: if the file cannot be read, or `whole` is True and the last line is incomplete.
+            DataError: if the file cannot be read, or if `whole` is True and the last line is
+                incomplete.
         """
         path = self.path / name
         if not self.files.has(name):

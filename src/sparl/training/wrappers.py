@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sparl.training.environment import Environment
 
 COMPARED_STEPS = 10
-STEPS_BETWEEN = 1_000  # maximum length of the episode in between, which should normally end
+STEPS_BETWEEN = 1_000  # maximum length of the episode between the two that are compared
 
 # By exact type: a subclass may add a state.
 _MEMORYLESS = (
