@@ -100,7 +100,7 @@ class Archive:
         if known not in self.runs:
             try:
                 self.runs[known] = archive_run(run, self.path, None, with_actor=with_actor)
-            except AlreadyArchived as already:  # another process was faster
+            except AlreadyArchived as already:  # another process archived the run first
                 self.runs[known] = already.path
         return self.runs[known]
 

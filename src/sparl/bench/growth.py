@@ -58,7 +58,7 @@ def measure(width: int, connections: int, *, repetitions: int, least: float) -> 
 
 
 def fit(rows: list[dict[str, Any]], of: str) -> dict[str, float]:
-    """Fit rows[of] = a neurons + b connections.
+    """Fit rows[of] = a * neurons + b * connections.
 
     Minimises squared relative errors, so that small networks count as much as large ones.
 

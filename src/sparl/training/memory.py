@@ -29,7 +29,7 @@ def _group_limits(
             top = root / controllers
             group = top / path.lstrip("/")
             name = "memory.limit_in_bytes" if controllers else "memory.max"
-            for folder in (group, *group.parents):  # each may set a limit
+            for folder in (group, *group.parents):  # each group may set a limit
                 with suppress(OSError, ValueError):  # "max" means no limit
                     limits.append(int((folder / name).read_text()))
                 if folder == top:

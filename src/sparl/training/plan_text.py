@@ -53,5 +53,5 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
 
 
 def connections_text(nets: Architecture) -> str:
-    """Return the networks' connections as "N of M connections"; without target networks."""
+    """Return the networks' connections as "N of M connections", without target networks."""
     return f"{nets.connections:,} of {nets.densified().connections:,} connections"

@@ -295,7 +295,7 @@ class RunFolder:
 
         Args:
             name: the name of the file.
-    X
+            whole: whether an incomplete last line is an error; True if no process writes to the
                 file any more.
 
         Raises:

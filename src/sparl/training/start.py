@@ -34,7 +34,7 @@ def train(config: Config, *, quiet: bool = False) -> Run:
             return resume(path, wanted=config, quiet=quiet)
         try:
             training = Training(config, quiet=quiet)
-        except RunExists:  # another process started the run, and ended, since the check above
+        except RunExists:  # another process started and ended the run after the check above
             if not holds_run(path):
                 raise
             return resume(path, wanted=config, quiet=quiet)
