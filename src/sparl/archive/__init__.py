@@ -1,1 +1,1 @@
-"""Archives: finished runs, kept and recognised."""
+"""Archives of finished runs."""

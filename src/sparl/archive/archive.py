@@ -1,4 +1,4 @@
-"""Archive the small files of finished runs, unchanged, and find archived runs again.
+"""Copy the small files of finished runs to an archive, and find archived runs.
 
 ARCHIVE/ENV/METHOD_seedN/    the run's records, copied from its folder
     run.json                 with the commit and, if the actor is kept, its return
@@ -38,7 +38,7 @@ from sparl.training.run_folder import (
 )
 
 KEPT = (CONFIG, EVALUATIONS, METRICS, TOPOLOGY, DEGREES)
-ACTOR_EPISODES = 100  # for measuring the return of a kept actor
+ACTOR_EPISODES = 100  # number of episodes for the return of a kept actor
 POLL_SECONDS = 0.1
 
 
@@ -56,7 +56,7 @@ class Archive:
 
     Attributes:
         path: the archive's folder.
-        runs: the folder of each run by its id; see `sparl.identity.run_id`.
+        runs: the folders of the runs by run id; see `sparl.identity.run_id`.
         notes: folders that could not be read, with the reasons.
     """
 
@@ -69,13 +69,13 @@ class Archive:
         """Read the runs of an archive's folder, which need not exist yet.
 
         Raises:
-            DataError: `path` is a file.
+            DataError: if `path` is a file.
         """
         check_archive(path)
         archive = cls(path)
         for found in sorted(path.glob(f"*/*/{CONFIG}")):
             if not (found.parent / RUN).exists():
-                continue  # an interrupted copy, or a trained agent alone
+                continue  # an interrupted copy, or only a trained agent
             try:
                 archive.runs.setdefault(FinishedRun.read(found.parent).id, found.parent)
             except DataError as error:
@@ -83,24 +83,24 @@ class Archive:
         return archive
 
     def add(self, run: Path, *, with_actor: bool) -> Path:
-        """Archive a finished run, unless the archive contains it.
+        """Archive a finished run unless the archive already contains the run.
 
         Args:
             run: folder of the run.
-            with_actor: also keep its actor, with its return over ACTOR_EPISODES episodes.
+            with_actor: also keep the actor and its return over ACTOR_EPISODES episodes.
 
         Returns:
             The run's folder in the archive.
 
         Raises:
-            SparlError: see `archive_run`; or an evaluation failed.
+            SparlError: if an evaluation failed, and as described for `archive_run`.
         """
         known = FinishedRun.read(run).id
-        self.runs |= Archive.read(self.path).runs  # another study may have archived it
+        self.runs |= Archive.read(self.path).runs  # another study may have added the run
         if known not in self.runs:
             try:
                 self.runs[known] = archive_run(run, self.path, None, with_actor=with_actor)
-            except AlreadyArchived as already:  # another process was faster
+            except AlreadyArchived as already:  # another process archived the run first
                 self.runs[known] = already.path
         return self.runs[known]
 
@@ -119,24 +119,24 @@ def actor_return(run: Path) -> dict[str, Any]:
 def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = False) -> Path:
     """Copy a finished run's records into a new folder of the archive.
 
-    Files are copied byte for byte, except run.json, which receives the commit if it is missing,
-    and the actor's return if the actor is kept.
+    Files are copied byte for byte, except run.json, to which a missing commit is added and, if the
+    actor is kept, the actor's return.
 
     Args:
         run: the run's folder.
         to: the archive.
-        commit: commit of the code that trained the run, if the run does not record it.
-        with_actor: also keep the actor, with its return.
+        commit: the commit of the code that trained the run, if run.json does not record the commit.
+        with_actor: also keep the actor and its return.
 
     Returns:
         The new folder.
 
     Raises:
-        DataError: the run is unfinished or damaged, or a file or folder of the archive is a link
+        DataError: if the run is unfinished or damaged, or a file or folder of the archive is a link
             or a special file.
-        AlreadyArchived: the archive already contains the run.
-        UsageError: the commit is unknown, or differs from the recorded one.
-        ResourceError: a file cannot be written.
+        AlreadyArchived: if the archive already contains the run.
+        UsageError: if the commit is unknown, or differs from the recorded one.
+        ResourceError: if a file cannot be written.
     """
     finished = FinishedRun.read(run)
     about = finished.about
@@ -188,8 +188,8 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
     """Choose ENV/METHOD_seedN, with a number appended if another run has that folder.
 
     Raises:
-        AlreadyArchived: the archive contains this run.
-        DataError: the environment's name is not a valid folder name.
+        AlreadyArchived: if the archive contains this run.
+        DataError: if the environment's name is not a valid folder name.
     """
     env = finished.config.env.replace("/", "-")
     because = why_invalid_name(env)
@@ -201,7 +201,7 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
     inside, count = archive.at(env), 1
     into = inside.at(name)
     evaluations = source.files.read(EVALUATIONS, CSV_BYTES)
-    while into.has(RUN):  # written last, so a folder without it is an interrupted copy
+    while into.has(RUN):  # run.json is written last; a folder without it is an interrupted copy
         if into.read(EVALUATIONS, CSV_BYTES) == evaluations:
             raise AlreadyArchived(f"{into.path}: this run is already archived", into.path)
         count += 1
@@ -213,7 +213,7 @@ def check_archive(path: Path) -> None:
     """Check that an archive's folder exists or can be created.
 
     Raises:
-        DataError: `path` is a file.
+        DataError: if `path` is a file.
     """
     if path.exists() and not path.is_dir():
         raise DataError(f"{path}: not a folder")

@@ -1,4 +1,4 @@
-"""Read and check a finished run for reports and archives; its files are untrusted."""
+"""Read and check the untrusted files of a finished run, for reports and archives."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class FinishedRun:
 
     Attributes:
         path: the run's folder.
-        config: its configuration.
-        about: run.json.
+        config: the configuration of the run.
+        about: the content of run.json.
         env_steps: step of each evaluation [environment steps].
         updates: number of updates before each evaluation.
         seconds: wall-clock time of each evaluation since the start [s].
@@ -57,7 +57,7 @@ class FinishedRun:
         returns: mean return of each evaluation.
         metrics: lines of metrics.csv: env_step and the recorded columns of REPLAY.
         topology: lines of topology.csv by network: TOPOLOGY_UPDATE and, if recorded, DEAD.
-        degrees: degrees.json; empty if it was not recorded.
+        degrees: the content of degrees.json; empty if the file was not recorded.
     """
 
     path: Path
@@ -77,14 +77,14 @@ class FinishedRun:
         """Read a run's folder.
 
         Raises:
-            DataError: the run is unfinished or damaged.
+            DataError: if the run is unfinished or damaged.
         """
         try:
             run = cls._read(path)
             run.id  # noqa: B018  raises if the method or the settings do not exist
         except DataError:
             raise
-        except Exception as error:  # one run must not spoil a report or an archive
+        except Exception as error:  # one damaged run must not end a report
             text = " ".join(str(error).split())[:500]
             raise DataError(f"{path}: cannot be read ({type(error).__name__}: {text})") from None
         return run
@@ -141,7 +141,7 @@ class FinishedRun:
 
     @property
     def sizes(self) -> tuple[int, int] | None:
-        """Lengths of an observation and of an action; None if they were not recorded."""
+        """Lengths of an observation and of an action; None if the lengths were not recorded."""
         environment = self.about.get("environment", {})
         if "observations" in environment:
             return environment["observations"], environment["actions"]
@@ -158,7 +158,7 @@ class FinishedRun:
 
     @property
     def under_load(self) -> bool:
-        """Whether its wall-clock time exceeds its CPU time by more than 20 %; False if unknown."""
+        """Whether wall-clock time is more than 20 % above CPU time; False if unknown."""
         if self.cpu_seconds is None:
             return False
         return bool(self.seconds[-1] > UNDER_LOAD * self.cpu_seconds[-1])

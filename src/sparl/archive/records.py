@@ -1,4 +1,4 @@
-"""Check the records that reports read; they may be damaged or come from an untrusted source."""
+"""Check the records that reports read, which may be damaged or come from an untrusted source."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def numbers(
 
     Args:
         path: the CSV file, for messages.
-        rows: its lines.
+        rows: the lines of the file.
         needed: columns that must have a number in every line.
         others: columns that may be missing and may have empty cells, which are left out.
 
     Raises:
-        DataError: a number is missing, malformed or out of range.
+        DataError: if a number is missing, malformed or out of range.
     """
     read: list[NumberRow] = []
     for line, row in enumerate(rows, 2):
@@ -49,13 +49,13 @@ def check_whole(
     path: Path, env_step: int, evaluations: Sequence[NumberRow], metrics: Sequence[NumberRow],
     topology: Mapping[str, Sequence[NumberRow]], degrees: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Check that the records of a finished run reach its last step.
+    """Check that the records of a finished run reach the run's last step.
 
     A run writes an evaluation and metrics at its last step, and a line of topology.csv for each
     layer that a topology update changed. See `FinishedRun` for the arguments.
 
     Raises:
-        DataError: records are missing.
+        DataError: if records are missing.
     """
     for name, rows in ((EVALUATIONS, evaluations), (METRICS, metrics)):
         if not rows or rows[-1]["env_step"] != env_step:
@@ -74,10 +74,10 @@ def check_whole(
 def check_steps(path: Path, evaluations: Sequence[NumberRow], every: int) -> None:
     """Check that there is an evaluation at each multiple of `every` steps and at the end.
 
-    A report compares the evaluations of several runs by their number.
+    A report matches the evaluations of several runs by index.
 
     Raises:
-        DataError: an evaluation is missing or at another step.
+        DataError: if an evaluation is missing or at another step.
     """
     for index, row in enumerate(evaluations):
         last = index == len(evaluations) - 1
@@ -92,7 +92,7 @@ def check_trained(path: Path, evaluations: Sequence[NumberRow], warmup_env_steps
     """Check that a trained agent was evaluated, that is, after at least one update.
 
     Raises:
-        DataError: all evaluations came before the first update.
+        DataError: if all evaluations came before the first update.
     """
     if not any(row["updates"] for row in evaluations):
         raise DataError(
@@ -105,7 +105,7 @@ def check_about(path: Path, about: Mapping[str, Any]) -> None:
     """Check the types of the machine, versions and environment in run.json.
 
     Raises:
-        DataError: a value has another type.
+        DataError: if a value has the wrong type.
     """
     versions, machine = about.get("versions", {}), about.get("machine", {})
     texts = {name: versions.get(name, "") for name in ("commit", "sparl", "mujoco")}
@@ -130,11 +130,11 @@ def check_degrees(path: Path, degrees: Mapping[str, Any], networks: Sequence[str
 
     Args:
         path: the file, for messages.
-        degrees: its content; see `Record.degrees`.
+        degrees: the content of the file; see `Record.degrees`.
         networks: names of the agent's networks.
 
     Raises:
-        DataError: it does not.
+        DataError: if the networks at the start and at the end differ, or the file is damaged.
     """
     try:
         initial, now = (_sizes(degrees[when], networks) for when in ("initial", "now"))
@@ -147,7 +147,7 @@ def check_degrees(path: Path, degrees: Mapping[str, Any], networks: Sequence[str
 def _sizes(
     networks: Mapping[str, Any], names: Sequence[str]
 ) -> dict[str, list[list[tuple[int, int]]]]:
-    """Return inputs and outputs of each layer of each member of each network."""
+    """Return the numbers of inputs and outputs of all layers, for each member of a network."""
     if networks.keys() != set(names):
         raise ValueError
     return {

@@ -53,7 +53,7 @@ def bench(args: list[str]) -> int:
         raise UsageError("bench: --against needs a peer; install one (see --help)")
     _check_files(options)
     if {"update", "training"} & set(options.only):
-        Environment(options.env).close()  # raises errors before the measurements
+        Environment(options.env).close()  # reports errors before the measurements
     peak = kernels.peak()
     result: dict[str, Any] = {"machine": machine(), "versions": versions(), "peak_gflops": peak}
     say = PlainConsole().print
@@ -124,7 +124,7 @@ def _check_files(options: BenchOptions) -> None:
 
 
 def _kernel_line(row: dict[str, Any] | None, peak: float) -> str:
-    """Format a row of the kernels: GFLOP/s on stored weights, percent of peak / of roofline."""
+    """Format a row of the kernels: GFLOP/s on stored weights, and percent of peak and roofline."""
     if row is None:
         head = f"{'layer':>10} {'batch':>5} {'density':>7}"
         heads = "".join(f"{name:>24}" for name in kernels.KERNELS)

@@ -24,7 +24,7 @@ PER_NEURON = 32
 
 
 def sizes(largest: int) -> list[tuple[int, int]]:
-    """Return (width, connections) at a fixed width and at a fixed number per neuron."""
+    """Return (width, connections) pairs of fixed width, and of fixed connections per neuron."""
     counts = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
     fixed = [(FIXED_WIDTH, n) for n in counts if n <= largest]
     return fixed + [(n // PER_NEURON, n) for n in counts if n <= largest]
@@ -34,7 +34,7 @@ def measure(width: int, connections: int, *, repetitions: int, least: float) -> 
     """Measure an update of a layer of equal widths: forward pass, gradient and Adam's step.
 
     Returns:
-        width, neurons (of both sides), connections, milliseconds, and bytes of parameters,
+        width, neurons (inputs and outputs), connections, milliseconds, and bytes of parameters,
         moments, pattern and activations.
     """
     pattern = random_pattern(width, width, connections, stream(0, "bench"))
@@ -58,12 +58,12 @@ def measure(width: int, connections: int, *, repetitions: int, least: float) -> 
 
 
 def fit(rows: list[dict[str, Any]], of: str) -> dict[str, float]:
-    """Fit rows[of] = a neurons + b connections.
+    """Fit rows[of] = a * neurons + b * connections.
 
     Minimises squared relative errors, so that small networks count as much as large ones.
 
     Returns:
-        a and b as "per_neuron" and "per_connection", and the "largest_deviation", relative.
+        a and b as "per_neuron" and "per_connection", and the relative "largest_deviation".
     """
     terms = np.array([[row["neurons"], row["connections"]] for row in rows], np.float64)
     values = np.array([row[of] for row in rows], np.float64)

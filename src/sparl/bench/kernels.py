@@ -1,4 +1,4 @@
-"""Time the kernels on one core, compared with NumPy's dense and SciPy's CSR product."""
+"""Time the kernels on one core, and NumPy's dense and SciPy's CSR product for comparison."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def peak() -> float:
 def roofline(
     layer: _native.Layer, kernel: str, batch: int, peak_gflops: float, least: float
 ) -> float:
-    """Estimate a lower bound of a kernel's time [us]: multiply-adds at the peak, or its loads.
+    """Estimate a lower bound of a kernel's time [us]: multiply-adds at the peak, or loads.
 
     The activations of a column are loaded once for a block of four rows, in the order of the
     pattern, from whichever cache contains them. Weights, indices, sums over lanes, branches and
@@ -89,7 +89,7 @@ def measure(
 
 
 def all_kernels(peak_gflops: float, *, quick: bool) -> Iterator[dict[str, Any]]:
-    """Measure every shape, batch and density; with `quick` only 256x256, for a shorter time."""
+    """Measure every shape, batch and density; with `quick`, only 256x256 and more briefly."""
     for shape in SHAPES if not quick else ((256, 256),):
         for batch in BATCHES:
             for density in DENSITIES:
@@ -100,6 +100,6 @@ def all_kernels(peak_gflops: float, *, quick: bool) -> Iterator[dict[str, Any]]:
 
 
 def gflops(row: dict[str, Any], contestant: str) -> float:
-    """Return the rate on stored weights: 2 connections batch / time."""
+    """Return the rate on stored weights: 2 * connections * batch / time."""
     work = 2e-9 * row["connections"] * row["batch"]
     return float(work / (1e-6 * row["microseconds"][contestant]))

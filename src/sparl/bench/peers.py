@@ -1,4 +1,4 @@
-"""Measure the training speed of other libraries that are installed; none of them is imported.
+"""Measure the training speed of other installed libraries, without importing the libraries.
 
 Each peer trains TD3 with a dense 256-256 network, batch 256 and one update per step, without
 evaluations, in a separate process. Environment variables limit its number of threads.
@@ -85,7 +85,7 @@ PEERS: dict[str, Callable[[str, int], float]] = {
 _PACKAGES = {
     "Stable-Baselines3 TD3": ("stable-baselines3",),
     "SBX TD3": ("sbx-rl",),
-    "RLtools TD3": ("rltools", "mkl", "mkl-include"),  # without MKL it multiplies in plain loops
+    "RLtools TD3": ("rltools", "mkl", "mkl-include"),  # RLtools is slow without MKL
 }
 
 

@@ -1,4 +1,4 @@
-"""Measure whole training, including evaluations, and a lower bound of its time."""
+"""Measure the speed of training, including evaluations, and a lower bound of the training time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ WARMUP, SPAN = 2_000, 5_000  # environment steps without updates, and measured s
 def steps_per_second(env: str, threads: int, fields: dict[str, Any]) -> float:
     """Measure environment steps per second of a training process with evaluations.
 
-    Measures from the evaluation at step 5,000 to that at step 10,000, by the run's recorded times.
+    The measurement lasts from the evaluation at step 5,000 to the one at step 10,000 and uses the
+    times that the run recorded.
     """
     options = {
         "env": env, "threads": threads, "steps": 2 * SPAN, "horizon_env_steps": 1_000_000,
@@ -53,7 +54,8 @@ def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, flo
     """Return a lower bound of the time per environment step on one core [ms].
 
     Returns:
-        "update": its multiply-adds at the core's peak; "environment": a step of the simulator;
+        "update": the multiply-adds of an update at the core's peak; "environment": one simulator
+        step;
         "evaluation": ten episodes of maximum length per 5,000 steps.
     """
     config = preset(env=env, **fields)
@@ -86,7 +88,7 @@ def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, flo
 def all_trainings(
     env: str, peak_gflops: float, *, repetitions: int, against: list[str]
 ) -> list[dict[str, Any]]:
-    """Measure every configuration and the peers, interleaved, and the lower bounds."""
+    """Measure all configurations and peers in interleaved repetitions, and the lower bounds."""
     contestants: dict[str, Callable[[], float]] = {}
     for name, fields in CONFIGURATIONS.items():
         for threads in (1, 2):

@@ -18,7 +18,7 @@ from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.loop import Training
 
-# What an update is made of, and the functions in which it happens; the rest is Python and NumPy.
+# The parts of an update and the functions that execute each; the rest is Python and NumPy.
 PARTS: dict[str, tuple[Callable[..., Any], ...]] = {
     "sampling": (RingBuffer.sample,),
     "forward": (Network.forward, Network.__call__),
@@ -45,8 +45,8 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def _updates(training: Training, number: int) -> dict[str, float]:
-    """Return the seconds of each part, and of all, in so many updates under the profiler."""
-    # Without builtins it counts calls of Python functions only. An update has few of them.
+    """Profile `number` updates, and return the seconds of each part and in total."""
+    # Without builtins, the profiler counts only calls of Python functions, which are few.
     profiler = cProfile.Profile(builtins=False)
     start = time.perf_counter()
     with profiler:
@@ -68,7 +68,7 @@ def split(
 
     Args:
         env: environment that determines the shapes of the networks.
-        threads: of the engine; with several, pending work counts in the part that finishes it.
+        threads: threads of the engine; pending work counts in the part that completes the work.
         fields: fields of the configuration, including the method.
         updates: number of updates in a repetition.
         repetitions: number of repetitions; each result is their median.

@@ -67,7 +67,7 @@ def _show(config: Config, agent: TrainedAgent, episodes: int, seed: int) -> None
     """Show episodes in the simulator's window.
 
     Raises:
-        UsageError: there is no screen, or the environment cannot open a window.
+        UsageError: if there is no screen, or the environment cannot open a window.
     """
     named = [name for name in ("DISPLAY", "WAYLAND_DISPLAY") if name in os.environ]
     if sys.platform == "linux" and not named:

@@ -8,7 +8,7 @@ import warnings
 
 
 def has_screen() -> bool:
-    """Return whether MuJoCo can open a window; the display may not exist or deny access."""
+    """Return whether MuJoCo can open a window; the display may be missing or deny access."""
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         return False
     try:
@@ -16,7 +16,7 @@ def has_screen() -> bool:
     except ImportError:
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # GLFW's warnings repeat its return values
+        warnings.simplefilter("ignore")  # GLFW also returns its errors
         try:
             return bool(glfw.init()) and bool(glfw.get_primary_monitor())
         finally:

@@ -55,8 +55,8 @@ def record(
         Lines to print for the user.
 
     Raises:
-        UsageError: `path` is not an MP4 file, or the environment cannot render images.
-        ResourceError: the file cannot be written.
+        UsageError: if `path` is not an MP4 file, or the environment cannot render images.
+        ResourceError: if the file cannot be written.
     """
     if path.suffix != ".mp4" or not path.parent.is_dir():
         raise UsageError(f"play: --video {path} must be an .mp4 file in an existing folder")
@@ -99,7 +99,7 @@ def _write(path: Path, recordings: list[_Recording]) -> int:
 
 
 class _Recording:
-    """An episode, frame by frame; its last frame repeats after its end.
+    """An episode, frame by frame; the last frame repeats after the episode's end.
 
     Args:
         config: configuration of the agent's training.
@@ -135,7 +135,7 @@ class _Recording:
         name = self.environment.env_id
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # GLFW warns about errors that it also raises
+                warnings.simplefilter("ignore")  # GLFW also raises the errors it warns about
                 drawn: Any = self.environment.gym.render()
         except KeyboardInterrupt:
             raise
@@ -159,7 +159,7 @@ class _Recording:
 
 
 def _release(error: BaseException) -> None:
-    """Release a partly created renderer; suppress the error that its destructor would print."""
+    """Release a partly created renderer; suppress the error that the destructor would print."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         traceback.clear_frames(error.__traceback__)
@@ -168,13 +168,13 @@ def _release(error: BaseException) -> None:
 
 
 def _choose_renderer() -> None:
-    """Select an off-screen renderer of MuJoCo before its first image if there is no screen."""
+    """Without a screen, select an off-screen renderer before MuJoCo's first image."""
     if sys.platform == "linux" and "MUJOCO_GL" not in os.environ and not has_screen():
         os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "osmesa"
 
 
 def _disable_shadows(environment: Environment) -> None:
-    """Disable MuJoCo's shadows and reflections, with which software renderers take 3x as long."""
+    """Disable MuJoCo's shadows and reflections, which triple the time of software rendering."""
     model: Any = getattr(environment.gym.unwrapped, "model", None)
     if hasattr(model, "light_castshadow"):
         model.light_castshadow[:] = 0

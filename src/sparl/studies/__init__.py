@@ -1,1 +1,1 @@
-"""Studies: train the runs that one file names, each in its own folder."""
+"""Studies: sets of runs that are described in a file and trained in separate folders."""

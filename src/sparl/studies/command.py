@@ -30,7 +30,7 @@ USAGE = "usage: sparl study run FILE... | status FILE...        sparl study run 
 
 
 def study(args: list[str]) -> int:
-    """Run `sparl study`."""
+    """Run the command `sparl study`."""
     commands = {"run": run, "status": status}
     if not args or args[0] not in commands:
         if args and args[0] in ("-h", "--help", "help"):
@@ -110,7 +110,7 @@ def run(args: list[str]) -> int:
             stopped = execute_on_ray(
                 runs.folder, todo, options.ray, processes, watch.wait, runs.keep
             )
-    runs.archive_finished()  # includes runs that another study finished
+    runs.archive_finished()  # including runs that another study finished
     every = runs.progress()
     console.print(table(every))
     if stopped is not None:
@@ -208,7 +208,7 @@ def _default_folder(study: Study) -> Path:
     """Return runs/NAME.
 
     Raises:
-        UsageError: the study's name is not a valid folder name.
+        UsageError: if the study's name is not a valid folder name.
     """
     because = why_invalid_name(study.name)
     if because:

@@ -15,7 +15,7 @@ from sparl.studies.study import Unit
 from sparl.training.loop import Training
 
 TRIAL_STEPS = 100
-# Python, NumPy, Gymnasium, MuJoCo and the buffers of checkpoints; measured over 1M steps.
+# Memory of Python, NumPy, Gymnasium, MuJoCo and checkpoint buffers, measured over 1M steps.
 PROCESS_BYTES = 165_000_000
 
 
@@ -31,7 +31,7 @@ def estimates(units: Mapping[Unit, int]) -> tuple[dict[str, Estimate], int]:
     """Estimate the remaining time and the memory of each unit.
 
     Args:
-        units: the units, and the step from which each is trained [environment steps].
+        units: for each unit, the environment step from which it is trained.
 
     Returns:
         The estimates by unit id, and the number of trials. Units that differ only in their seeds
@@ -49,9 +49,9 @@ def estimates(units: Mapping[Unit, int]) -> tuple[dict[str, Estimate], int]:
 
 
 def _trial(config: Config) -> Estimate:
-    """Measure steps with updates and one evaluation of the untrained agent.
+    """Measure training steps with updates, and one evaluation of the untrained agent.
 
-    Evaluations of a trained agent take longer in tasks where an untrained one falls immediately.
+    Evaluations of a trained agent take longer in tasks where an untrained agent falls immediately.
     """
     with tempfile.TemporaryDirectory() as folder:
         short = replace(

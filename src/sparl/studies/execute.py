@@ -36,11 +36,12 @@ def execute(
         folder: folder of the study.
         units: the units, in the order in which they are started.
         processes: maximum number of simultaneous runs.
-        wait: called repeatedly with the seconds it should wait.
+        wait: called repeatedly with the number of seconds to wait.
         finished: called after a run has finished, while others remain.
 
     Returns:
-        The signal that stopped the study, after every run has saved and ended; None if all ran.
+        The signal that stopped the study, after every run has saved its state and ended; None if
+        all units were trained.
     """
     waiting = list(units)
     ended: list[Unit] = []
@@ -53,7 +54,7 @@ def execute(
                         running[unit] = start(folder, unit, imported_modules())
                     except SparlError as error:
                         record_loss(folder, unit, str(error))
-                while ended:  # after the next run was started, because archiving takes time
+                while ended:  # called after the next run was started, because archiving takes time
                     finished(ended.pop())
                 wait(POLL_SECONDS)
                 for unit, process in list(running.items()):
@@ -75,7 +76,7 @@ def execute(
 
 
 def _take(folder: Path, waiting: list[Unit]) -> Unit | None:
-    """Remove and return the first unit that can be trained; finished ones are removed too."""
+    """Remove and return the first unit that can be trained; finished units are removed too."""
     for unit in list(waiting):
         state = progress(folder, unit).state
         if state == "running":
@@ -101,12 +102,12 @@ def start(
         folder: folder of the study.
         unit: the unit to train.
         modules: modules that the process imports first.
-        directory: working directory of the process; None: that of this process.
-        python_path: directories to search for modules before those of PYTHONPATH.
+        directory: working directory of the process; None means this process's directory.
+        python_path: directories that are searched for modules before PYTHONPATH.
 
     Raises:
-        DataError: the run's folder or file is a link or a special file.
-        ResourceError: a file cannot be written.
+        DataError: if the run's folder or file is a link or a special file.
+        ResourceError: if a file cannot be written.
     """
     paths = [path for path in (python_path, os.environ.get("PYTHONPATH")) if path]
     # -P keeps Python from importing modules from the working directory, which is untrusted.
@@ -130,7 +131,7 @@ def start(
 
 @contextmanager
 def _output(folder: Path, unit: Unit) -> Iterator[int]:
-    """Open the file that receives the output of a run's process; yields its descriptor."""
+    """Open the file that receives the output of a run's process; yield its descriptor."""
     run = Folder(folder).at(unit.id)
     with ExitStack() as opened:
         try:

@@ -19,7 +19,7 @@ from sparl.wording import counted
 
 UnitState = Literal["waiting", "running", "stopped", "failed", "finished"]
 _OF_EVALUATION = ("env_step", "wall_seconds", "mean")
-FAILURE = "failure.json"  # why the last attempt ended: exit code and last line
+FAILURE = "failure.json"  # the exit code and last output line of the last failed attempt
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Progress:
 
     Attributes:
         unit: the run.
-        state: "waiting" has not started; "stopped" is resumed when the study runs again.
+        state: "waiting" if not started yet; a "stopped" run is resumed with the study.
         env_step: step of the last evaluation [environment steps].
         rate: speed between the last two evaluations [environment steps / s]; 0 if unknown.
         last_return: mean return of the last evaluation; None before the first one.
@@ -61,7 +61,7 @@ def progress(folder: Path, unit: Unit) -> Progress:
         if len(points) == 2 and points[1][1] > points[0][1]:
             rate = max(points[1][0] - points[0][0], 0) / (points[1][1] - points[0][1])
     except DataError:
-        about = {}  # being written, or damaged; training the run reports a damaged file
+        about = {}  # run.json is being written or is damaged, which training reports
     state, error = _state(run, about.get("state"))
     return Progress(unit, state, env_step, rate, last, error)
 
@@ -83,7 +83,7 @@ def _state(run: RunFolder, recorded: object) -> tuple[UnitState, str]:
 
     Args:
         run: the run's folder.
-        recorded: the state in run.json; None if there is none.
+        recorded: the state in run.json; None if no state is recorded.
     """
     if recorded == "finished":
         return "finished", ""
@@ -105,7 +105,7 @@ def table(every: Sequence[Progress]) -> Group:
     }
     active = [p for p in every if p.state not in ("waiting", "finished")]
     shown = Table(box=None, pad_edge=False)
-    shown.add_column("run", overflow="fold")  # no name is cut
+    shown.add_column("run", overflow="fold")  # do not truncate names
     for column in ("state", "steps", "steps/s", "return"):
         shown.add_column(column, justify="right")
     for p in active:
@@ -115,14 +115,14 @@ def table(every: Sequence[Progress]) -> Group:
             "-" if p.last_return is None else f"{p.last_return:,.1f}",
         )  # fmt: skip
     text = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    # Not in the table, which would wrap them.
+    # These lines are not in the table, which would wrap them.
     lines = [f"{counted(len(every), 'run')}: {text}{_left(every)}"]
     lines += [f"{p.unit.id}: {p.error}" for p in every if p.error]
     return Group(*([shown] if active else []), *lines)
 
 
 def _left(every: Sequence[Progress]) -> str:
-    """Format the time left at the total rate of the running runs; "" if it is unknown."""
+    """Format the time left at the total rate of the active runs; "" if the rate is unknown."""
     rate = sum(p.rate for p in every if p.state == "running")
     steps = sum(p.unit.config.end - p.env_step for p in every if p.state != "finished")
     if not rate or not steps:

@@ -1,7 +1,7 @@
 """Train the runs of a study as tasks of a Ray cluster; all machines must see the study's folder.
 
-Processes of an existing cluster have another working directory and another PYTHONPATH than the
-study. Runs use those of the study, so that they find the same modules.
+Processes of an existing cluster differ from the study in their working directory and PYTHONPATH.
+Runs use the working directory and PYTHONPATH of the study, and therefore find the same modules.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def execute_on_ray(
     folder: Path, units: Sequence[Unit], address: str, processes: int,
     wait: Callable[[float], None], finished: Callable[[Unit], None],
 ) -> signal.Signals | None:  # fmt: skip
-    """Train all units as Ray tasks of one core; if a worker is lost, another resumes its run.
+    """Train all units as Ray tasks of one core; another worker resumes the run of a lost one.
 
     Args:
         folder: folder of the study; the same path on every machine.
         units: the units to train.
         address: address of a running cluster, or "local" to start one for this study.
         processes: number of simultaneous runs on a local cluster.
-        wait: called repeatedly with the seconds it should wait.
+        wait: called repeatedly with the number of seconds to wait.
         finished: called when a run has finished.
 
     Returns:
         The signal that stopped the study; None if all units ran.
 
     Raises:
-        UsageError: Ray is not installed or too old, there is no cluster at the address, or a
+        UsageError: if Ray is not installed or too old, there is no cluster at the address, or a
             local cluster would be unprotected.
     """
     ray = _connected_ray(address, processes)
@@ -89,7 +89,7 @@ def _connected_ray(address: str, processes: int) -> Any:
     """Import Ray and connect it to a cluster, which is started for "local".
 
     Raises:
-        UsageError: see execute_on_ray.
+        UsageError: as described for execute_on_ray.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address == LOCAL:
@@ -120,11 +120,11 @@ def _protect_local_cluster() -> None:
     """Configure Ray to start clusters that listen on loopback only and require a token.
 
     Ray reads these environment variables when it is imported. RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER
-    defaults to 0 on macOS and Windows, where it keeps other machines from connecting; it does the
-    same on Linux.
+    defaults to 0 on macOS and Windows, where it keeps other machines from connecting; the
+    value 0 has the same effect on Linux.
 
     Raises:
-        UsageError: RAY_AUTH_MODE disables tokens.
+        UsageError: if RAY_AUTH_MODE disables tokens.
     """
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode.lower() != "token":
@@ -134,7 +134,7 @@ def _protect_local_cluster() -> None:
         )
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        # Without it, Ray would store a token in the home directory.
+        # Without this variable, Ray would store a token in the home directory.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
@@ -161,7 +161,7 @@ def _check_address(address: str) -> None:
     """Check that a process listens at HOST:PORT; Ray itself would wait for minutes.
 
     Raises:
-        UsageError: no process listens there.
+        UsageError: if no process listens there.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
@@ -181,10 +181,10 @@ def _unit(
         folder: folder of the study.
         unit: the unit to train.
         modules: modules that the process imports first.
-        directory: where the study was started; not used on a machine that does not have it.
+        directory: where the study was started; ignored on machines without this directory.
         python_path: PYTHONPATH of the study.
     """
-    # Ray cancels a task by SIGINT, which a worker ignores if its parent process ignored it.
+    # Ray cancels a task by SIGINT, which workers ignore if their parent process ignored SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     while (state := progress(folder, unit).state) != "finished":
         if state != "running":

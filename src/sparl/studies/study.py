@@ -35,8 +35,8 @@ from sparl.training.toml_files import load_toml
 from sparl.wording import first_few, shown
 
 PLAN = "plan.json"  # lists the runs of a study's folder
-PLAN_BYTES = 1 << 25  # maximum size of that file
-MOST_RUNS = 10_000  # in a study
+PLAN_BYTES = 1 << 25  # maximum size of plan.json
+MOST_RUNS = 10_000  # maximum number of runs in a study
 _WHERE = ("methods", "environments", "seeds")
 _KEYS = (*_WHERE, "fields", "grid", "variants")
 # Fields that the study sets for each run.
@@ -48,7 +48,7 @@ class Unit:
     """One run of a study.
 
     Attributes:
-        id: the name of its folder; stable, see `sparl.identity.run_id`.
+        id: the stable name of the run's folder; see `sparl.identity.run_id`.
         fields: method, env, seed and every field that the study sets.
         config: the configuration that the fields resolve to.
     """
@@ -59,10 +59,10 @@ class Unit:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Unit:
-        """Create the run that these fields describe.
+        """Create the run that the fields describe.
 
         Raises:
-            UsageError: a field is invalid, or the run's name is not a valid folder name.
+            UsageError: if a field is invalid, or the run's name is not a valid folder name.
         """
         values = dict(fields)
         config = preset(values.pop("method"), values.pop("env"), **values)
@@ -79,7 +79,7 @@ class Study:
     """The runs of one or several study files.
 
     Attributes:
-        name: name of the file without its suffix; names of several files are joined by "+".
+        name: name of the file without its suffix; the names of several files are joined by "+".
         units: the runs, each once, file by file. Within a file they are ordered by seed, so that
             an interrupted study has runs of every configuration.
     """
@@ -100,7 +100,7 @@ def read_studies(paths: Sequence[Path]) -> Study:
     """Read the runs of several files in order, each run once.
 
     Raises:
-        UsageError: names every error of a file.
+        UsageError: if a file is invalid; the message lists every error of the file.
     """
     studies = [read_study(path) for path in paths]
     units: dict[str, Unit] = {}
@@ -115,7 +115,7 @@ def read_study(path: Path) -> Study:
     """Read a study's file.
 
     Raises:
-        UsageError: names every error of the file.
+        UsageError: if the file is invalid; the message lists every error.
     """
     content = load_toml(path, "study")
     _check_keys(content, path)
@@ -152,11 +152,11 @@ def _instead_of(key: str) -> str:
 
 
 def write_plan(folder: Path, study: Study) -> None:
-    """List a study's runs in its folder, so that a report can name those that are missing.
+    """List a study's runs in its folder, so that a report can name missing runs.
 
     Raises:
-        UsageError: the folder cannot be created.
-        ResourceError: the file cannot be written.
+        UsageError: if the folder cannot be created.
+        ResourceError: if the file cannot be written.
     """
     files = Folder(folder)
     try:
@@ -171,7 +171,7 @@ def read_plan(folder: Path) -> list[Config]:
     """Read the configurations of the runs that a study's folder lists.
 
     Raises:
-        DataError: the list is damaged, or from a version with other fields.
+        DataError: if the list is damaged, or was written by a version with other fields.
     """
     where = folder / PLAN
     try:
@@ -243,7 +243,7 @@ def _check_number_of_runs(number: int, where: object) -> None:
 def _seeds(value: Any, path: Path) -> Sequence[int]:
     """Return the seeds 0 to n - 1 for a number n, or the listed seeds."""
     if type(value) is int and value > 0:
-        return range(min(value, 10**18))  # len() of a longer one raises
+        return range(min(value, 10**18))  # len() of a longer range fails
     if isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value):
         return value
     raise UsageError(

@@ -1,7 +1,7 @@
-"""The unit of every study: the idempotent `sparl train --run-dir D --resume auto`.
+"""A unit of a study: one idempotent call of `sparl train --run-dir D --resume auto`.
 
-It may be run any number of times, from any machine that sees the folder: a finished run is not
-changed, a stopped one is resumed from its last checkpoint.
+A unit may be executed any number of times, on any machine that can access the folder: a finished
+run is not changed, and a stopped run is resumed from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sparl.wording import visible
 FIELDS_FILE = "asked.toml"  # the fields that the study sets
 OUTPUT = "output.txt"  # the output of the training
 IN_USE = 7  # exit code: another process is using the folder
-TAIL_BYTES = 1 << 16  # end of the output that is searched for its last line
+TAIL_BYTES = 1 << 16  # size of the part of the output that is searched for the last line
 NO_FAILURE = (0, IN_USE, 129, 130, 143)  # finished, in use, or stopped by a signal
 
 
@@ -30,8 +30,8 @@ def words(folder: Path, unit: Unit) -> list[str]:
     """Write a unit's fields to its folder, and return the `sparl` command that trains it.
 
     Raises:
-        DataError: the run's folder or file is a link or a special file.
-        ResourceError: the file cannot be written.
+        DataError: if the run's folder or file is a link or a special file.
+        ResourceError: if the file cannot be written.
     """
     run = Folder(folder).at(unit.id)
     try:
@@ -46,7 +46,7 @@ def words(folder: Path, unit: Unit) -> list[str]:
 
 
 def record_end(folder: Path, unit: Unit, exit_code: int) -> None:
-    """Record the failure of a unit, or delete the record of an earlier one.
+    """Record the failure of a unit, or delete the record of an earlier failure.
 
     Args:
         folder: folder of the study.

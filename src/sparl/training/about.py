@@ -19,10 +19,10 @@ from sparl.user_modules import command_line
 
 
 def about_run(path: str | Path) -> dict[str, Any]:
-    """Return a run's state, step, last checkpoint, how exactly it was and can be resumed, and more.
+    """Return a run's state, step and last checkpoint, how exactly the run can be resumed, and more.
 
     Raises:
-        DataError: there is no run, or one of its files is damaged.
+        DataError: if the folder holds no run, or a file of the run is damaged.
     """
     folder = RunFolder.open(path)
     config, about = folder.config(), folder.run()
@@ -63,10 +63,10 @@ def about_run(path: str | Path) -> dict[str, Any]:
 
 
 def _last_evaluation(folder: RunFolder, rows: list[dict[str, str]]) -> dict[str, float] | None:
-    """Return step, mean and standard deviation of the last evaluation; None if there is none.
+    """Return the last evaluation's step, mean and standard deviation; None before the first one.
 
     Raises:
-        DataError: its line is damaged.
+        DataError: if the line of the evaluation is damaged.
     """
     try:
         kinds = {"env_step": int, "mean": float, "std": float}
@@ -81,7 +81,7 @@ def _continuation(folder: RunFolder, config: Config) -> str:
     longer = ""
     if config.end < config.steps:
         longer = f"--stop-at {config.steps}"
-    elif folder.run().get("state") == "finished":  # and its checkpoint was kept
+    elif folder.run().get("state") == "finished":  # the checkpoint of a finished run was kept
         schedule = why_not_longer(config)
         if schedule:
             return f"cannot be trained longer: {schedule}"
@@ -109,10 +109,10 @@ def _continuation(folder: RunFolder, config: Config) -> str:
 
 @contextmanager
 def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
-    """Add to an unknown environment's error how to import it, for a block that makes it.
+    """Explain in the error about an unknown environment how to import the environment.
 
     Raises:
-        DataError: instead of UnknownEnvironment.
+        DataError: if the block raises UnknownEnvironment.
     """
     try:
         yield
@@ -124,7 +124,7 @@ def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
 
 
 def warn_if_outdated(agent: TrainedAgent, path: str | Path) -> None:
-    """Warn if the run has a newer checkpoint: the agent is written only when a run ends."""
+    """Warn if a checkpoint is newer than the agent, which is written only when a run ends."""
     folder = RunFolder.open(path)
     found = Checkpoints(folder.path).newest_first()
     if found and step_of(found[0]) > agent.env_step:

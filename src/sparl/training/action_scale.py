@@ -11,7 +11,7 @@ from sparl.types import Array
 
 
 class ActionScale:
-    """A linear map from [-1, 1] to [low, high] per entry; rounding never leaves the bounds.
+    """A linear map from [-1, 1] to [low, high] for each entry; the result is never out of bounds.
 
     Args:
         low: lower bounds, float64 [n_act].
@@ -29,7 +29,7 @@ class ActionScale:
         self._same = bool((low == -1).all() and (high == 1).all())
 
     def __call__(self, action: Array) -> NDArray[Any]:
-        """Return actions in the environment's units, [..., n_act] of the dtype."""
+        """Return the actions in the environment's units, as an array [..., n_act] of the dtype."""
         if self._same:
             return action.astype(self.dtype)
         scaled = (self._middle + self._reach * action).astype(self.dtype)

@@ -1,4 +1,4 @@
-"""Read and write an agent's files: the connections and values of every network, and how to act.
+"""Read and write the files of an agent: its networks, and how their outputs become actions.
 
 Arrays are stored as safetensors, the rest as JSON; reading these files cannot execute code.
 """
@@ -29,10 +29,10 @@ from sparl.wording import shown
 
 FORMAT = 1
 _MANIFEST_BYTES = 1 << 20
-# Inputs that an agent of any size may have. A layer takes memory for every input, connected or not,
-# so further inputs must be justified by the size of the file.
+# Maximum number of inputs that is accepted for a file of any size. A layer uses memory for every
+# input, connected or not, so an agent with more inputs must have a correspondingly large file.
 _INPUTS = 1 << 16
-_OBSERVATIONS = "observations"  # the array's name
+_OBSERVATIONS = "observations"  # name of the array in its file
 _ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
 _DTYPES = {"positions": np.int64, "weight": np.float32, "bias": np.float32}
 
@@ -50,9 +50,9 @@ def save_agent(
     Args:
         folder: the folder of the run.
         networks: the result of Agent.networks().
-        environment: the environment whose observations and actions the agent is for.
-        about: further content of the manifest.
-        observations: float32 [B, n_obs], from an evaluation; exports are checked on them.
+        environment: the environment in which the agent was trained.
+        about: further entries of the manifest.
+        observations: observations of an evaluation, float32 [B, n_obs], for checking exports.
         head: converts the actor's outputs to actions.
     """
     data = pack(
@@ -103,7 +103,7 @@ def _file(name: str, data: bytes) -> dict[str, Any]:
 
 
 def _shapes(state: State) -> list[list[dict[str, int]]]:
-    """For each member, its layers' connections and outputs."""
+    """Return the numbers of connections and outputs of each layer of each member."""
     members: dict[int, list[dict[str, int]]] = {}
     for name, value in state.items():
         if name.endswith(".weight"):
@@ -120,7 +120,7 @@ class TrainedAgent:
 
     Attributes:
         manifest: the content of agent.json.
-        env_step: the environment step of its training.
+        env_step: the environment step at which the agent was saved.
         actor: the policy's network.
         n_obs: length of an observation.
         n_act: length of an action.
@@ -152,20 +152,20 @@ class TrainedAgent:
             )
 
     def policy(self, observation: Array) -> Array:
-        """Return actions in [-1, 1], float32 [B, n_act], for observations, float32 [B, n_obs]."""
+        """Return actions in [-1, 1] (float32 [B, n_act]) for observations (float32 [B, n_obs])."""
         return self._head(self.actor(observation), self.n_act)
 
     def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[Any]:
-        """Noise-free actions in the environment's own units, never beyond its bounds.
+        """Return noise-free actions in the environment's units, within its action bounds.
 
         Args:
-            observation: [n_obs] or [B, n_obs], any real dtype.
+            observation: one observation [n_obs] or a batch [B, n_obs], of any real dtype.
 
         Returns:
-            [n_act] or [B, n_act], of the dtype of the environment's actions.
+            Actions [n_act] or [B, n_act] with the dtype of the environment's actions.
 
         Raises:
-            ValueError: another shape.
+            ValueError: if the observation has the wrong shape.
         """
         x = np.ascontiguousarray(observation, np.float32)
         if x.ndim not in (1, 2) or x.shape[-1] != self.n_obs:
@@ -193,7 +193,7 @@ def load_agent(path: str | Path) -> TrainedAgent:
     """Load the agent of a run folder.
 
     Raises:
-        DataError: the agent is missing, damaged, or of another format.
+        DataError: if the agent is missing or damaged, or its format is not supported.
     """
     folder = RunFolder.open(path)
     with _damage_reported(folder.path):
@@ -202,13 +202,13 @@ def load_agent(path: str | Path) -> TrainedAgent:
 
 
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
-    """Write only a run's actor into another folder: it suffices to act, evaluate and export.
+    """Copy only the actor of a run to another folder, for acting, evaluation and export.
 
-    Observations are not copied, so an export is checked in the environment.
+    The observations are not copied, so exports of the copy are checked in the environment.
 
     Raises:
-        DataError: the agent is missing, damaged, or of another format.
-        ResourceError: the files cannot be written.
+        DataError: if the agent is missing or damaged, or its format is not supported.
+        ResourceError: if the files cannot be written.
     """
     with _damage_reported(folder.path):
         manifest, arrays = _read(folder)
@@ -221,14 +221,14 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
 
 
 def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
-    """Load the observations that training kept with an agent, float32 [B, n_obs], if it kept any.
+    """Load the observations saved with an agent (float32 [B, n_obs]); None if there are none.
 
     Args:
         agent: the result of load_agent.
         path: the run folder of the agent.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: if the file is missing or damaged.
     """
     about = agent.manifest.get("observations")
     if about is None:
@@ -261,8 +261,8 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     """Read and verify the manifest and the arrays of a run's agent.
 
     Raises:
-        DataError: the agent is missing, damaged, or of another format.
-        KeyError, TypeError, ValueError, AttributeError, OverflowError: the manifest is damaged.
+        DataError: if the agent is missing or damaged, or its format is not supported.
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: if the manifest is damaged.
     """
     if not folder.files.has(AGENT_MANIFEST):
         raise DataError(
@@ -290,7 +290,7 @@ def _expected(networks: Any) -> dict[str, Expected]:
     """Return the expected dtypes and shapes of the arrays that the manifest names.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: `networks` is malformed.
+        AttributeError, KeyError, TypeError, ValueError: if `networks` is malformed.
     """
     expected = {}
     for network, members in networks.items():
@@ -309,7 +309,7 @@ def _expected(networks: Any) -> dict[str, Expected]:
 
 
 def _network(manifest: dict[str, Any], arrays: Arrays, name: str) -> Network:
-    """Construct one network; its patterns are checked before they are passed to the engine."""
+    """Construct a network, after checking the connectivity patterns that the engine receives."""
     policy = manifest["policy"]
     patterns, state = [], {}
     for member, layers in enumerate(manifest["networks"][name]):

@@ -43,7 +43,7 @@ def report_end(run: Parts, state: str, env_step: int, updates: int) -> None:
     Args:
         run: the parts of the run that ended.
         state: "finished", or the cause of the stop.
-        env_step: the environment step at which it ended.
+        env_step: the environment step at which the run ended.
         updates: number of updates of the agent.
     """
     config, say, seconds = run.config, run.console.say, run.record.seconds

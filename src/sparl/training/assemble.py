@@ -1,4 +1,4 @@
-"""Construct from a configuration everything that the training loop works with."""
+"""Construct everything that the training loop needs from a configuration."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Parts:
 
     Attributes:
         config: the configuration.
-        threads: number of threads that compute.
+        threads: number of compute threads.
         folder: the locked folder that the run is written to.
         environment: the environment in which the agent is trained.
         evaluator: plays evaluation episodes in separate environments.
         architecture: the sizes of the networks.
         agent: the agent that is trained.
         warmup: chooses the actions before the agent learns.
-        replay: the transitions that the agent learns from.
-        capacity_rule: decides which transitions the replay drops, if its capacity is dynamic.
+        replay: the replay buffer from which the agent learns.
+        capacity_rule: decides which transitions a replay buffer of dynamic capacity drops.
         record: writes the CSV files that grow during training.
         saver: writes checkpoints.
         console: shows progress to the user.
@@ -69,7 +69,7 @@ class Parts:
 
 
 def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = None) -> Parts:
-    """Construct the parts of a run; if one of them fails, close those that were opened.
+    """Construct the parts of a run; after an error, close the parts that are already open.
 
     Args:
         config: the run's configuration.
@@ -77,7 +77,7 @@ def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = 
         folder: the locked folder of the run to resume; None creates a new one.
 
     Raises:
-        SparlError: a part cannot be constructed; the subclass names the kind of error.
+        SparlError: if a part cannot be constructed; the subclass indicates the kind of error.
     """
     check(config)
     if config.tensorboard:
@@ -105,7 +105,8 @@ def _parts(
     _check_memory(config, nets, n_obs, n_act)
     cores = available_cores()
     threads = config.threads or min(cores, 4)
-    threads = min(threads, cores) if folder else threads  # it may have started on a larger machine
+    # A resumed run may have started on a machine with more cores.
+    threads = min(threads, cores) if folder else threads
     pool = _native.Pool(threads)
     agent = build_agent(config, nets, pool)
     replay = RingBuffer(
@@ -133,7 +134,7 @@ def _evaluator(config: Config) -> Evaluator:
 
 
 def capacity_rule(config: Config) -> DynamicCapacity:
-    """Return the rule by which the configured dynamic replay changes its capacity."""
+    """Return the rule that changes the capacity of the configured dynamic replay buffer."""
     return DynamicCapacity(
         config.replay_minimum,
         config.replay_probe_transitions or 8 * config.batch_size,
@@ -143,10 +144,11 @@ def capacity_rule(config: Config) -> DynamicCapacity:
 
 
 def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) -> None:
-    """Reject a run that does not fit into memory, before anything is allocated for it.
+    """Reject a run that does not fit into memory, before memory is allocated.
 
     Raises:
-        ResourceError: it does not fit; the message gives the sizes and a replay that would fit.
+        ResourceError: if the run does not fit; the message gives the sizes, and the size of a
+            replay buffer that would fit.
     """
     available = int(0.9 * memory_bytes())
     capacity = config.replay_rows

@@ -1,7 +1,7 @@
 """Checkpoints: everything that is needed to resume a run, committed atomically.
 
-RUN/checkpoint-<step>/state.safetensors   every array except the replay's
-RUN/checkpoint-<step>/manifest.json       everything else, and sizes and digests of all files
+RUN/checkpoint-<step>/state.safetensors   all arrays except those of the replay buffer
+RUN/checkpoint-<step>/manifest.json       everything else, and the size and digest of each file
 RUN/replay/<begin>-<end>-<digest>.safetensors   transitions, see replay_files.py
 
 A checkpoint is written under a temporary name. Every file is flushed to the disk, the manifest
@@ -42,7 +42,7 @@ from sparl.training.texts import parse_json
 FORMAT = 3
 READABLE = (2, FORMAT)
 STATE, MANIFEST = "state.safetensors", "manifest.json"
-KEPT = 2  # checkpoints
+KEPT = 2  # number of checkpoints
 _MANIFEST_BYTES = 1 << 24
 _NAME = re.compile(r"checkpoint-([0-9]{1,15})")
 _NAME_OR_TEMPORARY = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
@@ -50,7 +50,7 @@ _DAMAGE_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, O
 
 
 class Checkpoints:
-    """The checkpoints in a run's folder; only the process that has locked it writes them."""
+    """The checkpoints in the folder of a run, written by the process that locked the folder."""
 
     def __init__(self, place: Path | Folder) -> None:
         self.files = Folder.of(place)
@@ -69,13 +69,13 @@ class Checkpoints:
         Args:
             env_step: the environment step of the checkpoint.
             state: nested dicts of arrays, numbers, strings and None.
-            replay: the replay, whose transitions are written to the shared files.
-            about: further content of the manifest.
+            replay: the replay buffer, whose transitions are written to the shared files.
+            about: further entries of the manifest.
 
         Raises:
-            ResourceError: the checkpoint could not be written; earlier ones are unchanged.
-            DataError: one of its files or folders is a link or a special file.
-            RunInUse: the run's folder was replaced after it was locked.
+            ResourceError: if the checkpoint could not be written; earlier ones are unchanged.
+            DataError: if a file or folder of the checkpoint is a link or a special file.
+            RunInUse: if the run's folder was replaced after the folder was locked.
         """
         temporary = temporary_name(_name(env_step))
         try:
@@ -115,9 +115,9 @@ class Checkpoints:
         self.files.sync()
 
     def _prune(self) -> None:
-        """Delete what no kept checkpoint needs; retry failed deletions the next time.
+        """Delete files that no kept checkpoint needs; the next call retries failed deletions.
 
-        Only names that sparl gives are deleted: a user may keep other files in the folder.
+        Only files with names that sparl assigns are deleted: users may keep other files there.
         """
         kept = {_name(step) for step, _ in self._kept}
         files = {segment.name for _, segments in self._kept for segment in segments}
@@ -127,13 +127,13 @@ class Checkpoints:
         self._replay.prune(files)
 
     def remove_all(self) -> None:
-        """Delete every checkpoint and the replay's files."""
+        """Delete all checkpoints and the files of the replay buffer."""
         self._kept = []
         self._prune()
         self.files.remove_folder(REPLAY)
 
     def newest_first(self) -> list[Path]:
-        """Return the folders of committed checkpoints, damaged ones included, but no links."""
+        """Return the folders of committed checkpoints, including damaged ones but no links."""
         found = [
             (int(match[1]), self.folder / name)
             for name in self.files.names()
@@ -148,13 +148,13 @@ class Checkpoints:
             return False
 
     def check_state_size(self, least: int) -> None:
-        """Check that some checkpoint's state has at least `least` bytes, if there is a checkpoint.
+        """If there are checkpoints, check that the state of one has `least` bytes or more.
 
         This is called before networks are allocated: a damaged configuration can claim any size,
-        but a checkpoint of such networks cannot be smaller than `least`.
+        but a checkpoint of networks of that size cannot be smaller than `least`.
 
         Raises:
-            DataError: no checkpoint qualifies; the message gives the reason for each.
+            DataError: if all checkpoints are too small or damaged; the message gives the reasons.
         """
         errors = []
         for path in self.newest_first():
@@ -178,7 +178,7 @@ class Checkpoints:
         The files' contents are not read.
 
         Raises:
-            DataError: a file is missing or has another size, or the manifest cannot be used.
+            DataError: if a file is missing or has the wrong size, or the manifest cannot be used.
         """
         manifest = self._manifest(path)
         try:
@@ -204,19 +204,20 @@ class Checkpoints:
     def load(
         self, path: Path, like: Tree, longest: Mapping[str, int], replay: RingBuffer
     ) -> tuple[Tree, Tree]:
-        """Read a checkpoint, and replace the content of the replay.
+        """Read a checkpoint, and replace the content of the replay buffer.
 
         Args:
             path: the checkpoint's folder.
-            like: a template: the state must have its names, dtypes and shapes.
+            like: a template whose names, dtypes and shapes the state must have.
             longest: the maximum length of each array whose length may differ, by path.
-            replay: the replay of the same run; its present content is discarded.
+            replay: the replay buffer of the same run; its current content is discarded.
 
         Returns:
             The state, and the `about` that was passed to save.
 
         Raises:
-            DataError: the checkpoint is damaged, has another format, or does not match `like`.
+            DataError: if the checkpoint is damaged, has an unsupported format, or does not match
+                `like`.
         """
         manifest = self._manifest(path)
         try:
@@ -244,7 +245,7 @@ class Checkpoints:
         """Read the state of a checkpoint, with the newest transition under "newest".
 
         Raises:
-            DataError and _DAMAGE_ERRORS: the state is damaged or does not match `like`.
+            DataError and _DAMAGE_ERRORS: if the state is damaged or does not match `like`.
         """
         arrays, rest = split(like)
         expected = {name: Expected.like(array, longest.get(name)) for name, array in arrays.items()}
@@ -264,11 +265,11 @@ class Checkpoints:
     def _fill(
         self, replay: RingBuffer, first: int, size: int, segments: list[Segment], newest: Tree
     ) -> None:
-        """Fill the replay with the transitions in these files and the newest one.
+        """Fill the replay buffer with the transitions in these files and the newest transition.
 
         Raises:
-            DataError: a file is missing or damaged.
-            ValueError: the transitions are not those that the manifest announces.
+            DataError: if a file is missing or damaged.
+            ValueError: if the transitions differ from those in the manifest.
         """
         replay.clear(first)
         for segment in segments:
@@ -287,7 +288,7 @@ def read_manifest(checkpoint: Folder) -> Tree:
     """Read a checkpoint's manifest and verify its digest.
 
     Raises:
-        DataError: the manifest is missing, damaged or of another format.
+        DataError: if the manifest is missing or damaged, or its format is not supported.
     """
     where = checkpoint.path / MANIFEST
     content = parse_json(checkpoint.read(MANIFEST, _MANIFEST_BYTES), where)
@@ -311,7 +312,7 @@ def _check_tree(found: Any, like: Any, where: str) -> None:
     """Check that a tree has the structure and types of `like`, finite floats and valid counts.
 
     Raises:
-        ValueError: names the first value that differs.
+        ValueError: if a value differs; the message names the first one.
     """
     if isinstance(like, dict):
         if not isinstance(found, dict):
@@ -337,7 +338,7 @@ def _check_tree(found: Any, like: Any, where: str) -> None:
 
 
 def no_checkpoint(errors: Sequence[str]) -> DataError:
-    """Return the error that no checkpoint can be used, given the error of each."""
+    """Return the error for a run without a usable checkpoint, given each checkpoint's error."""
     return DataError(
         f"{'; '.join(errors)}; there is no other checkpoint; to start the run again, use sparl "
         "train with --overwrite"

@@ -1,7 +1,7 @@
 """Convert checkpoints of format 2, which version 0.2 wrote, to the current format.
 
-In format 2 the topology updates that were not yet recorded are the float64 rows of one array; in
-the current format each of their fields is a separate array.
+Format 2 stores the topology updates that were not yet recorded as rows of one float64 array; the
+current format stores each field of the topology updates in a separate array.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _COLUMNS = (
     "dropped_dead", "returned", "initial_overlap",
 )  # fmt: skip
 _SHARES = ("fraction", "initial_overlap")
-_LARGEST = 1 << 53  # float64 holds every integer up to it
+_LARGEST = 1 << 53  # float64 represents every integer up to this one
 
 
 def expected_of_format_2(expected: Mapping[str, Expected]) -> dict[str, Expected]:
-    """Return the arrays of a file of format 2 that correspond to the current ones `expected`."""
+    """Return the format-2 arrays that correspond to the arrays `expected` in the current format."""
     then = {}
     for path, each in expected.items():
         owner, separator, _ = path.partition("topology_updates.")
@@ -35,10 +35,10 @@ def expected_of_format_2(expected: Mapping[str, Expected]) -> dict[str, Expected
 
 
 def from_format_2(arrays: Arrays) -> Arrays:
-    """Return the arrays of a file of format 2 by their current names.
+    """Convert the arrays of a format-2 file to the names and dtypes of the current format.
 
     Raises:
-        ValueError: a number is outside the range of its column.
+        ValueError: if a number is outside the range of its column.
     """
     now = {}
     for path, array in arrays.items():

@@ -21,9 +21,9 @@ class RunConsole:
     """Shows steps, steps/s, time left, last return and connections.
 
     Args:
-        end: where the run stops [environment steps].
-        connections: text for the networks' connections.
-        warmup: length of the warm-up [steps]; the speed is measured again from its end.
+        end: the step at which the run stops [environment steps].
+        connections: a text that describes the networks' connections.
+        warmup: length of the warm-up [steps]; afterwards the speed measurement restarts.
         quiet: show nothing.
     """
 
@@ -59,11 +59,11 @@ class RunConsole:
     def warn(self, text: str) -> None:
         """Print a warning to standard error, above the live line if there is one."""
         if not self._quiet:
-            with suppress(OSError):  # as in say
+            with suppress(OSError):  # the output is closed or full
                 Escaping(sys.stderr).write(f"warning: {visible(text)}\n")
 
     def begin(self, env_step: int) -> None:
-        """Start to measure the speed, at this step."""
+        """Start measuring the speed at this step."""
         self._last = (time.monotonic(), env_step)
         self._seconds = self._steps = 0.0  # exponentially weighted sums
 

@@ -1,6 +1,6 @@
 """Check names and kinds of files, and create folders so that they survive a crash.
 
-Every write, fsync, rename and mkdir of a run goes through os, so that tests can make each fail.
+Every write, fsync, rename and mkdir of a run goes through os, so that tests can simulate failures.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _KINDS = {
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """Resolve a path that a user or a file names: "~" is the home folder.
+    """Resolve a path given by a user or a file; "~" is the home folder.
 
-    A path in a file is UTF-8, and bytes that are not UTF-8 are surrogates (PEP 383). The same
-    bytes name the file on this system, independently of its encoding of file names.
+    A path in a file is UTF-8, where surrogates represent bytes that are not UTF-8 (PEP 383). The
+    same bytes name the file on this system, whatever its encoding of file names is.
     """
     text = os.path.expanduser(path)  # noqa: PTH111  pathlib's raises if the user does not exist
     with suppress(UnicodeEncodeError):  # a surrogate that encodes no byte: no file has that name
@@ -37,12 +37,12 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     return Path(text)
 
 
-_started_in: Path | None = None  # the directory that relative paths of the command line start from
+_started_in: Path | None = None  # the base directory of relative paths
 
 
 @contextmanager
 def paths_start_here() -> Iterator[None]:
-    """Resolve the user's relative paths from here, even if the block changes the directory."""
+    """Resolve relative paths from the current directory, even if the block changes directory."""
     global _started_in
     before, _started_in = _started_in, _directory()
     try:
@@ -60,7 +60,7 @@ def _directory() -> Path | None:
 
 
 def why_invalid_name(name: str) -> str:
-    """Explain why a string cannot name a file or folder; "" if it can."""
+    """Return the reason why a string is not a valid file or folder name; "" if it is valid."""
     if name in ("", ".", ".."):
         return "it is empty, '.' or '..'"
     if "/" in name:
@@ -75,10 +75,10 @@ def why_invalid_name(name: str) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder that a user names, and its parents, so that they survive a crash.
+    """Create a folder and its parents, and ensure that they survive a crash.
 
     Raises:
-        OSError: it cannot be created.
+        OSError: if the folder cannot be created.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
     path.mkdir(parents=True, exist_ok=True)
@@ -96,12 +96,12 @@ def temporary_name(name: str) -> str:
 
 
 def is_temporary(name: str, of: str) -> bool:
-    """Return whether `temporary_name` or version 0.2 could have given this name for `of`."""
+    """Return whether `temporary_name` or version 0.2 could have created this name for `of`."""
     return name == f"{of}.tmp" or name.startswith(f"{of}.tmp-")
 
 
 def require(path: Path, about: os.stat_result, wanted: str) -> None:
-    """Raise DataError unless this is a regular file or a folder, as wanted."""
+    """Raise DataError unless a path is of the kind `wanted`: a regular file or a folder."""
     is_wanted = stat.S_ISREG if wanted == FILE else stat.S_ISDIR
     if not is_wanted(about.st_mode):
         found = _KINDS.get(stat.S_IFMT(about.st_mode), "a device")

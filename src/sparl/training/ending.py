@@ -19,11 +19,11 @@ def write_results(run: Parts, state: str, env_step: int, observations: Array | N
     Args:
         run: the parts of the run.
         state: "finished", or the cause of the stop.
-        env_step: the environment step at which it ended.
-        observations: observations of the last evaluation, on which exports are checked.
+        env_step: the environment step at which the run ended.
+        observations: observations of the last evaluation, which are used to check exports.
 
     Raises:
-        ResourceError: a file cannot be written.
+        ResourceError: if a file cannot be written.
     """
     config, agent = run.config, run.agent
     about = {"method": method_label(config), "env": config.env, "env_step": env_step}
@@ -44,15 +44,15 @@ def report_failure(
 ) -> signal.Signals:
     """Record that a run failed and raise the error again, unless a signal caused the failure.
 
-    Ctrl-C also reaches the worker processes of an environment, and may end them before the run has
-    been saved.
+    Ctrl-C also reaches the worker processes of an environment, which may therefore end before the
+    run has been saved.
 
     Returns:
         The signal that caused the failure.
 
     Raises:
-        EnvironmentFault: the error was SystemExit.
-        Exception: the error itself, if no signal caused it.
+        EnvironmentFault: if the error was SystemExit.
+        Exception: the original error, if no signal caused that error.
     """
     if not isinstance(error, EnvironmentFault) or stopped_by is None:
         with suppress(SparlError):

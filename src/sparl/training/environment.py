@@ -41,11 +41,11 @@ SUPPORTED = (
 )
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_LONG = 100_000  # steps; a longer time limit is noted, because evaluation plays whole episodes
+_LONG = 100_000  # environment steps; above this limit the user is warned of slow evaluation
 
 
 class Step(NamedTuple):
-    """What a step returns: observation float32 [n_obs], and whether and how the episode ended."""
+    """The result of a step; the observation is float32 [n_obs]."""
 
     observation: Array
     reward: float
@@ -57,8 +57,8 @@ class Environment:
     """A Gymnasium environment with scaled actions, float32 observations and checked returns.
 
     Args:
-        env_id: Gymnasium id, or one of the five MuJoCo tasks' -v3 ids.
-        max_episode_steps: time limit; None keeps the environment's own.
+        env_id: a Gymnasium id, or the -v3 id of one of the five MuJoCo tasks.
+        max_episode_steps: the time limit; None keeps the environment's own limit.
         contact_forces: "zero" or "live", for Ant-v3 and Humanoid-v3.
         render_mode: Gymnasium's render mode: None, "human" (a window) or "rgb_array" (pictures).
 
@@ -68,8 +68,9 @@ class Environment:
         notes: remarks on this environment for the user.
 
     Raises:
-        UsageError: unknown id, unsupported spaces, no time limit, or running statistics.
-        EnvironmentFault: the environment cannot be constructed.
+        UsageError: if the id is unknown, a space is not supported, there is no time limit, or a
+            wrapper keeps running statistics.
+        EnvironmentFault: if the environment cannot be constructed.
     """
 
     def __init__(
@@ -85,14 +86,15 @@ class Environment:
         with _faults(lambda what: EnvironmentFault(f"environment {env_id}: {what}"), "its spaces"):
             self._read_spaces(max_episode_steps)
         self._episode_steps = 0
-        self._seed: int | None = None  # of the last reset that had one
-        self._episodes = 0  # since then
+        self._seed: int | None = None  # the seed of the last seeded reset
+        self._episodes = 0  # number of episodes since that reset
 
     def _read_spaces(self, max_episode_steps: int | None) -> None:
         """Set the attributes that depend on the spaces and the time limit.
 
         Raises:
-            UsageError: unsupported spaces, no time limit, or running statistics.
+            UsageError: if a space is not supported, there is no time limit, or a wrapper keeps
+                running statistics.
         """
         env_id = self.env_id
         reject_running_statistics(env_id, self.gym)
@@ -141,7 +143,7 @@ class Environment:
         """Start an episode; the same seed always starts the same episode.
 
         Raises:
-            EnvironmentFault: the environment raised an exception or returned an invalid value.
+            EnvironmentFault: if the environment raised an exception or returned an invalid value.
         """
         self._episode_steps = 0
         self._episodes += 1
@@ -161,7 +163,7 @@ class Environment:
         """Take an action in [-1, 1], float32 [n_act].
 
         Raises:
-            EnvironmentFault: the environment raised an exception or returned an invalid value.
+            EnvironmentFault: if the environment raised an exception or returned an invalid value.
         """
         self._episode_steps += 1
         with _faults(lambda what: self._fault(what, action), "step"):
@@ -192,7 +194,7 @@ class Environment:
         return Step(checked, number, bool(terminated), bool(truncated))
 
     def close(self) -> None:
-        """Release the simulator; ignore its errors, because its results are no longer needed."""
+        """Release the simulator; ignore errors, because no results are needed any more."""
         try:
             self.gym.close()
         except KeyboardInterrupt:
@@ -233,21 +235,21 @@ class Environment:
         )
 
     def state(self) -> EnvironmentState | None:
-        """Return the state that the next steps depend on; None if the environment cannot give it.
+        """Return the state that the next steps depend on; None if it is not available.
 
-        It consists of the random stream, the counters, and the simulator's state for Gymnasium's
-        MuJoCo tasks. For other tasks it has the result of their get_state instead, or "" if that
-        holds anything other than arrays, numbers and strings.
+        The state consists of the random stream, the counters, and the simulator's state for
+        Gymnasium's MuJoCo tasks. Other tasks have the result of their get_state method instead of
+        the simulator's state, or "" if the result is not made of arrays, numbers and strings.
 
         Raises:
-            EnvironmentFault: get_state raised an exception.
+            EnvironmentFault: if get_state raised an exception.
         """
         bare: Any = self.gym.unwrapped
         if not wrappers_have_no_state(self.gym) or not isinstance(bare.np_random, Generator):
             return None
         steps = self._episode_steps
         state: EnvironmentState = {
-            "elapsed": steps,  # the same under the name that earlier versions read
+            "elapsed": steps,  # the same number under the name that earlier versions read
             "episode_steps": steps, "episodes": self._episodes, "seed": self._seed,
         }  # fmt: skip
         state["np_random"] = bare.np_random.bit_generator.state
@@ -262,10 +264,10 @@ class Environment:
         """Continue from a state; the environment must have been reset once.
 
         Returns:
-            Whether the state was restored; if it does not suffice, the episode of the reset begins.
+            Whether the state was restored. If not, the episode that the reset started continues.
 
         Raises:
-            EnvironmentFault: set_state raised an exception.
+            EnvironmentFault: if set_state raised an exception.
         """
         if not can_be_resumed(state):
             return False
@@ -289,10 +291,10 @@ def make_environment(config: Config, render_mode: str | None = None) -> Environm
 
 @contextmanager
 def _faults(fault: Callable[[str], EnvironmentFault], what: str) -> Iterator[None]:
-    """Report any exception of the environment's code in the block, except KeyboardInterrupt.
+    """Convert all exceptions of the environment in the block, except KeyboardInterrupt.
 
     Raises:
-        EnvironmentFault: instead of any other exception, SystemExit and GeneratorExit included.
+        EnvironmentFault: if the block raises an exception, even SystemExit or GeneratorExit.
     """
     try:
         yield
@@ -307,7 +309,7 @@ def _number(reward: Any) -> float:
     if isinstance(reward, np.ndarray | np.generic) and reward.size == 1:
         if np.ma.is_masked(reward):
             return math.nan
-        reward = reward.item()  # NumPy deprecates float() of an array with axes
+        reward = reward.item()  # in NumPy, float() of an array with axes is deprecated
     try:
         return float(reward)
     except (TypeError, ValueError, OverflowError):  # OverflowError: an int that is too large
@@ -318,5 +320,5 @@ def _short(value: object) -> str:
     try:
         text = " ".join(repr(value).split())
     except Exception:
-        text = f"an object of type {type(value).__name__}"  # whose repr() raises
+        text = f"an object of type {type(value).__name__}"  # its repr() raised an exception
     return text if len(text) <= 60 else f"{text[:60]}..."

@@ -26,13 +26,13 @@ def can_be_resumed(state: EnvironmentState | None) -> TypeGuard[EnvironmentState
 
 
 def wrappers_have_no_state(env: gymnasium.Env[Any, Any]) -> bool:
-    """Return whether no wrapper has a state, except one TimeLimit; Environment counts its steps."""
+    """Return whether all wrappers are stateless, except one TimeLimit, which can be restored."""
     others = [wrapper for wrapper in wrappers_of(env) if not is_memoryless(wrapper)]
     return not others or (len(others) == 1 and type(others[0]) is TimeLimit)
 
 
 def is_mujoco(bare: Any) -> bool:
-    """Return whether the simulator's state is complete; only Gymnasium's own tasks guarantee it."""
+    """Return whether this is one of Gymnasium's MuJoCo tasks, whose simulator state is complete."""
     return type(bare).__module__.startswith("gymnasium.envs.mujoco.") and hasattr(bare, "data")
 
 
@@ -50,7 +50,7 @@ def restore_mujoco(bare: Any, state: EnvironmentState) -> None:
     """Restore a result of mujoco_state.
 
     Raises:
-        ValueError: a number is larger than MuJoCo allows.
+        ValueError: if a number is larger than MuJoCo allows.
     """
     import mujoco
 
@@ -62,7 +62,7 @@ def restore_mujoco(bare: Any, state: EnvironmentState) -> None:
 
 
 def has_own_state(bare: Any) -> bool:
-    """Return whether there are get_state() and set_state(state); MuJoCo's takes two arguments."""
+    """Return whether an environment has the methods get_state() and set_state(state)."""
     try:
         inspect.signature(bare.get_state).bind()
         inspect.signature(bare.set_state).bind(None)
@@ -81,7 +81,7 @@ def from_text(text: str) -> Any:
     """Invert to_text.
 
     Raises:
-        ValueError, TypeError, KeyError: to_text did not write the text.
+        ValueError, TypeError, KeyError: if the text was not written by to_text.
     """
     return json.loads(text, object_hook=_decoded)
 

@@ -17,7 +17,7 @@ Policy = Callable[[Array], Array]  # float32 [B, n_obs] -> [B, n_act] in [-1, 1]
 
 CONCURRENT_EPISODES = 10  # maximum number of episodes that are played concurrently
 OBSERVATIONS = 1000  # maximum number of observations that an evaluation keeps
-_OBSERVATION_BYTES = 1 << 24  # maximum size of these observations as float64
+_OBSERVATION_BYTES = 1 << 24  # maximum size of the kept observations as float64
 
 
 class Episode(NamedTuple):
@@ -41,7 +41,7 @@ class Evaluation:
     Attributes:
         returns: undiscounted return of each episode.
         lengths: length of each episode [environment steps].
-        observations: observations that the policy met, at most OBSERVATIONS; float32 [B, n_obs].
+        observations: at most OBSERVATIONS of the policy's observations, float32 [B, n_obs].
     """
 
     returns: tuple[float, ...]
@@ -50,7 +50,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, episodes: Mapping[int, Episode]) -> Evaluation:
-        """Combine the episodes of an evaluation, given by their numbers."""
+        """Combine the episodes of an evaluation, which are given by number."""
         ordered = [episodes[number] for number in sorted(episodes)]
         return cls(
             tuple(episode.total for episode in ordered),
@@ -65,7 +65,7 @@ class Evaluation:
 
     @property
     def std(self) -> float:
-        """Standard deviation of the returns over the episodes (divided by their number)."""
+        """Population standard deviation of the returns (divided by the number of episodes)."""
         return float(np.std(self.returns))
 
 
@@ -76,7 +76,7 @@ class Evaluator:
     pass of the policy computes the actions of all concurrent episodes.
 
     Args:
-        make: constructs an environment; called when one is first needed.
+        make: constructs an environment; it is called when an environment is first needed.
         episodes: number of episodes.
         seed: the evaluation seed.
     """
@@ -91,8 +91,8 @@ class Evaluator:
         """Play all episodes.
 
         Raises:
-            EnvironmentFault: an environment raised an exception or returned an invalid value.
-            Diverged: an action is not finite.
+            EnvironmentFault: if an environment raised an exception or returned an invalid value.
+            Diverged: if an action is not finite.
         """
         while len(self._environments) < min(self.episodes, CONCURRENT_EPISODES):
             self._environments.append(self._make())
@@ -117,7 +117,7 @@ class Evaluator:
         most = min(OBSERVATIONS, max(2, _OBSERVATION_BYTES // (8 * environment.n_obs)))
         episodes = min(
             self.episodes, most // 2
-        )  # observations are kept of this many, the first ones
+        )  # number of episodes whose observations are kept, starting with episode 0
         rows = most // episodes // 2 * 2 if number < episodes else 0
         return _Playing(number, environment, observation, rows)
 
@@ -163,12 +163,12 @@ class _Playing:
 
 
 def _every(steps: int, rows: int) -> int:
-    """Return the interval at which observations are kept in an episode of `steps` steps so far."""
+    """Return the interval between kept observations after `steps` steps of an episode."""
     return 1 << (steps // rows).bit_length()
 
 
 def _count_kept(length: int, rows: int) -> int:
-    """Return how many observations are kept of an episode of `length` steps."""
+    """Return the number of observations that are kept of an episode of `length` steps."""
     return -(-length // _every(length - 1, rows))
 
 
@@ -176,8 +176,8 @@ def _remember(rows: Array, step: int, observation: Array) -> None:
     """Keep every observation of an episode, or every 2nd, 4th, ... if there are too many.
 
     Args:
-        rows: the observations that are kept; an even number.
-        step: the step of the observation in its episode; this is called for every step from 0 on.
+        rows: the kept observations; the number of rows is even.
+        step: the step of the observation in its episode; this function is called at every step.
         observation: the observation, which is kept if `step` is a multiple of the interval.
     """
     every = _every(step, len(rows))

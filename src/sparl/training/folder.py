@@ -1,8 +1,8 @@
 """Safe access to the folders that sparl writes: only this module opens and changes their content.
 
 Run folders, studies and archives are exchanged between people, so their content is not trusted. The
-user names the folder itself, which may be a link. Below it every name is one path component, no
-link is followed, and only regular files and folders are opened: each level is opened relative to
+user names the folder itself, which may be a link. In the folder, every name is one path component,
+no link is followed, and only regular files and folders are opened: each level is opened relative to
 the one above (openat with O_NOFOLLOW). A file with several names (hard links) is read, but never
 changed in place.
 """
@@ -32,7 +32,7 @@ from sparl.training.forked_children import close_in_children
 from sparl.training.held_lock import HeldLock
 from sparl.training.memory import memory_bytes
 
-_ATTEMPTS = 10  # at locking a file that other processes keep replacing
+_ATTEMPTS = 10  # maximum number of attempts to lock a file that other processes keep replacing
 _STALE_SECONDS = 3600  # a temporary file older than this was left by a killed process
 
 
@@ -45,14 +45,14 @@ class Folder:
     neither read nor written.
 
     Attributes:
-        path: the path, as the user named it.
+        path: the path as given by the user.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Name a folder that need not exist.
+        """Create an object for a folder, which need not exist.
 
         Args:
-            path: the path, as the user named it; it may be a link.
+            path: the path as given by the user, which may be a link.
         """
         self.path = Path(path)
         self._absolute = self.path  # an environment may change the working directory
@@ -63,14 +63,14 @@ class Folder:
 
     @classmethod
     def of(cls, place: str | os.PathLike[str] | Folder) -> Folder:
-        """Return a Folder unchanged, and the Folder of a path that the user named."""
+        """Return `place` itself if it is a Folder, and otherwise the Folder of this path."""
         return place if isinstance(place, Folder) else cls(place)
 
     def at(self, name: str) -> Folder:
-        """Return a folder in this one; it need not exist.
+        """Return a subfolder of this folder; the subfolder need not exist.
 
         Raises:
-            DataError: the name is not one path component.
+            DataError: if the name is not one path component.
         """
         because = why_invalid_name(name)
         if because:
@@ -82,7 +82,7 @@ class Folder:
     # ------------------------------------------------------------------ inspecting
 
     def names(self) -> list[str]:
-        """Return the sorted names in the folder; none if it does not exist or cannot be read."""
+        """Return the sorted names in the folder; an empty list if the folder cannot be read."""
         try:
             with self._opened() as folder:
                 return sorted(os.listdir(folder))  # noqa: PTH208  of a descriptor
@@ -114,7 +114,7 @@ class Folder:
         return about
 
     def check_changeable(self, name: str) -> None:
-        """Raise DataError unless a file could be changed in place, or does not exist."""
+        """Raise DataError if a file exists but must not be changed in place."""
         about = self._about(name, FILE)
         if about is not None:
             require_one_name(self.path / name, about)
@@ -125,7 +125,7 @@ class Folder:
         """Read a file of at most `most` bytes; nothing is allocated for a larger one.
 
         Raises:
-            DataError: it is missing, larger or not a regular file, or cannot be read.
+            DataError: if the file is missing, too large or not a regular file, or cannot be read.
         """
         path = self.path / name
         with self._read(name) as (descriptor, size):
@@ -141,7 +141,7 @@ class Folder:
         """Read the last bytes of a file, at most `most`.
 
         Raises:
-            DataError: it is missing or not a regular file, or cannot be read.
+            DataError: if the file is missing or not a regular file, or cannot be read.
         """
         with self._read(name) as (descriptor, size):
             os.lseek(descriptor, max(size - most, 0), os.SEEK_SET)
@@ -163,10 +163,10 @@ class Folder:
     # ------------------------------------------------------------------ writing
 
     def make(self) -> None:
-        """Create the folder and its parents where they do not exist.
+        """Create the folder and its parents if they do not exist.
 
         Raises:
-            OSError: it cannot be created.
+            OSError: if the folder cannot be created.
         """
         if self._parent is None:
             make_folder(self._absolute)
@@ -179,10 +179,10 @@ class Folder:
             pass  # raises DataError if the name is taken by something other than a folder
 
     def make_new(self, name: str) -> Folder:
-        """Create a folder in this one that does not exist yet.
+        """Create a new subfolder of this folder.
 
         Raises:
-            OSError: it cannot be created.
+            OSError: if the subfolder cannot be created.
         """
         inner = self.at(name)
         with self._opened() as folder:
@@ -193,7 +193,7 @@ class Folder:
         """Replace a file atomically and flush it to the disk.
 
         Raises:
-            ResourceError: the disk is full, or the file cannot be written.
+            ResourceError: if the disk is full, or the file cannot be written.
         """
         try:
             self.put(name, data)
@@ -205,7 +205,7 @@ class Folder:
         """Replace a file atomically; `sync` makes the replacement survive a crash.
 
         Raises:
-            OSError: the disk is full, or the file cannot be written.
+            OSError: if the disk is full, or the file cannot be written.
         """
         temporary = temporary_name(name)
         with self._opened() as folder:
@@ -220,20 +220,20 @@ class Folder:
                 raise
 
     def create(self, name: str, data: bytes) -> None:
-        """Write and flush a file that does not exist yet; an error may leave it incomplete.
+        """Create, write and flush a new file; after an error the file may be incomplete.
 
         Raises:
-            OSError: the disk is full, or the file cannot be written.
+            OSError: if the disk is full, or the file cannot be written.
         """
         with self._file(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
             _write_bytes(descriptor, data)
             os.fsync(descriptor)
 
     def truncate_and_append(self, name: str, length: int, data: bytes) -> None:
-        """Truncate a file to `length` bytes and append `data`; create it if it does not exist.
+        """Truncate a file to `length` bytes and append `data`; create a missing file.
 
         Raises:
-            OSError: the disk is full, or the file cannot be written.
+            OSError: if the disk is full, or the file cannot be written.
         """
         with self._file(name, os.O_WRONLY | os.O_CREAT) as descriptor:
             os.ftruncate(descriptor, length)
@@ -244,7 +244,7 @@ class Folder:
         """Truncate a file to `length` bytes.
 
         Raises:
-            OSError: it cannot be truncated.
+            OSError: if the file cannot be truncated.
         """
         with self._file(name, os.O_WRONLY) as descriptor:
             os.ftruncate(descriptor, length)
@@ -254,7 +254,7 @@ class Folder:
         """Open a file for appending; yield its descriptor, for the output of a process.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: if the file cannot be opened.
         """
         with self._file(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
             yield descriptor
@@ -263,7 +263,7 @@ class Folder:
         """Open a new file, which the caller writes and closes.
 
         Raises:
-            OSError: it cannot be created.
+            OSError: if the file cannot be created.
         """
         with self._opened() as folder:
             return os.fdopen(self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder), "wb")
@@ -272,16 +272,16 @@ class Folder:
         """Flush a file to the disk.
 
         Raises:
-            OSError: the disk is full.
+            OSError: if the disk is full.
         """
         with self._file(name, os.O_WRONLY) as descriptor:
             os.fsync(descriptor)
 
     def sync(self) -> None:
-        """Flush the folder itself to the disk: the files created and renamed in it.
+        """Flush the folder itself to the disk, so that new and renamed files survive a crash.
 
         Raises:
-            OSError: the disk is full.
+            OSError: if the disk is full.
         """
         with self._opened() as folder:
             os.fsync(folder)
@@ -289,10 +289,10 @@ class Folder:
     # ------------------------------------------------------------------ renaming and deleting
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a folder in this one.
+        """Rename a subfolder.
 
         Raises:
-            OSError: it cannot be renamed.
+            OSError: if the folder cannot be renamed.
         """
         with self._opened() as folder:
             os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
@@ -301,14 +301,14 @@ class Folder:
         """Delete a file if it exists.
 
         Raises:
-            OSError: it cannot be deleted.
+            OSError: if the file cannot be deleted.
         """
         if self.has(name):
             with self._opened() as folder, suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder)
 
     def remove_folder(self, name: str, files: tuple[str, ...] = ()) -> None:
-        """Delete these files of a folder, and then the folder; ignore what cannot be deleted."""
+        """Delete these files of a subfolder, and then the subfolder; ignore failed deletions."""
         with suppress(OSError, DataError):
             inner = self.at(name)
             for file in files:
@@ -318,9 +318,9 @@ class Folder:
                 os.rmdir(name, dir_fd=folder)
 
     def _remove_stale(self, name: str, temporary: str, folder: int) -> None:
-        """Delete old temporary files of the same file, which killed processes left.
+        """Delete old temporary versions of a file, which killed processes left behind.
 
-        Their age is measured by the clock of the file system, which may be another machine's.
+        The clock of the file system, which may be on another machine, determines their age.
         """
         now = os.stat(temporary, dir_fd=folder, follow_symlinks=False).st_mtime
         for other in os.listdir(folder):
@@ -333,13 +333,13 @@ class Folder:
     # ------------------------------------------------------------------ locking
 
     def lock(self, name: str) -> bool:
-        """Lock a file in the folder until `unlock` or the end of this process.
+        """Lock a file in the folder until `unlock` is called or this process ends.
 
         Returns:
             Whether the lock was acquired; False if another process holds it.
 
         Raises:
-            OSError: the file cannot be opened.
+            OSError: if the file cannot be opened.
         """
         for _ in range(_ATTEMPTS):
             with self._opened() as folder:
@@ -382,7 +382,7 @@ class Folder:
         """Open the folder; yield its descriptor.
 
         Raises:
-            OSError: it does not exist or cannot be read.
+            OSError: if the folder does not exist or cannot be read.
         """
         if self._parent is not None:
             with self._parent._opened() as parent:
@@ -422,7 +422,7 @@ class Folder:
         return descriptor
 
     def _check(self, name: str, folder: int) -> None:
-        """Raise DataError unless the name is one path component, and free or a regular file's."""
+        """Raise DataError unless the name is one path component, and unused or that of a file."""
         because = why_invalid_name(name)
         if because:
             raise DataError(f"{self.path}: {name[:80]!r} cannot name a file in it: {because}")
@@ -432,11 +432,11 @@ class Folder:
 
 
 def _open_folder(path: Path, parent: int) -> int:
-    """Open a folder in another one.
+    """Open a subfolder of an open folder.
 
     Raises:
-        DataError: it is not a folder.
-        OSError: it does not exist or cannot be read.
+        DataError: if the name is not that of a folder.
+        OSError: if the folder does not exist or cannot be read.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
     try:

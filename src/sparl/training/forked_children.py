@@ -1,4 +1,4 @@
-"""Close locks in child processes that are forked from this one.
+"""Close locks in child processes that are forked from this process.
 
 An environment may fork. A child that kept the descriptor of a lock would keep the run's folder
 locked until the child ends.

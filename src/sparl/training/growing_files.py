@@ -1,4 +1,4 @@
-"""Append to CSV files during a run, and truncate them to a checkpoint when it is resumed."""
+"""Append to CSV files during a run, and truncate them when a checkpoint is resumed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class GrowingFiles:
     def __init__(self, files: Folder, names: Sequence[str]) -> None:
         self._files = files
         self._names = names
-        self._written: dict[str, int] = {}  # bytes of each file that are known to be written
+        self._written: dict[str, int] = {}  # number of bytes known to be in each file
         self._waiting: dict[str, bytes] = {}  # lines that could not be written yet
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add a line to a file; the first call writes the header.
 
-        If the line cannot be written, it is retried later, and `flush` reports the error.
+        A line that cannot be written is retried later, and `flush` reports the error.
         """
         line = io.StringIO()
         writer = csv.DictWriter(line, list(row), lineterminator="\n")
@@ -44,7 +44,7 @@ class GrowingFiles:
         """Flush the files to the disk, and return the length of each [bytes].
 
         Raises:
-            ResourceError: a file cannot be written.
+            ResourceError: if a file cannot be written.
         """
         for name in self._names:
             try:
@@ -56,11 +56,11 @@ class GrowingFiles:
         return {name: self._length(name) for name in self._names}
 
     def rewind(self, lengths: Mapping[str, int]) -> None:
-        """Truncate the files to these lengths [bytes]; change none if one is too short.
+        """Truncate the files to these lengths [bytes]; change no file if one is too short.
 
         Raises:
-            DataError: a file is shorter than its length.
-            ResourceError: a file cannot be written.
+            DataError: if a file is shorter than the given length.
+            ResourceError: if a file cannot be written.
         """
         size = {name: self._files.size(name) for name in self._names}
         for name in self._names:
@@ -88,7 +88,7 @@ class GrowingFiles:
         return self._written[name]
 
     def _write_waiting(self, name: str) -> None:
-        """Write the waiting lines, overwriting what a failed attempt may have written in part."""
+        """Write the waiting lines, and overwrite any incomplete line of a failed attempt."""
         data = self._waiting.get(name, b"")
         if not data:
             return

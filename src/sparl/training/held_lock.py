@@ -20,11 +20,11 @@ class HeldLock:
         """Return whether the folder or its lock file was replaced or deleted.
 
         Raises:
-            OSError: their state cannot be determined.
+            OSError: if the state of the folder or the file cannot be determined.
         """
         try:
             folder, own_lock = os.fstat(self.folder), os.fstat(self.lock)
-        except OSError:  # closed by other code, or by sparl in a forked child
+        except OSError:  # a descriptor was closed by other code, or by sparl in a forked child
             return True
         try:
             here = self._path.stat()

@@ -1,7 +1,7 @@
 """Stop on a signal without losing work, and end when the parent process has ended.
 
 A child process that is forked while these handlers are active, for example by an environment with
-worker processes, gets the previous handlers: with sparl's it would note a signal and never end.
+worker processes, gets the previous handlers: those of sparl would keep the child from ending.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-TOGETHER_SECONDS = 0.1  # signals that arrive within this time are one request to stop
-PARENT = "SPARL_PARENT"  # environment variable: the process that this one must not outlive
+TOGETHER_SECONDS = 0.1  # signals that arrive within this time count as one request to stop
+PARENT = "SPARL_PARENT"  # environment variable with the process id of the parent
 _PARENT_POLL_SECONDS = 1.0
-_SAVE_SECONDS = 60.0  # time to save after the parent has ended
+_SAVE_SECONDS = 60.0  # time for saving after the parent has ended
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -31,14 +31,14 @@ class Stop:
 
 
 _before: list[dict[int, Any]] = []  # the replaced handlers of each active block, outermost first
-_stops: list[Stop] = []  # of the blocks of stop_on_signal() that are active
+_stops: list[Stop] = []  # one for each active block of stop_on_signal()
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """Note the first SIGINT, SIGTERM or SIGHUP; a second SIGINT or SIGTERM ends the process.
+    """Record the first SIGINT, SIGTERM or SIGHUP; a second SIGINT or SIGTERM ends the process.
 
-    SIGHUP stays ignored where it was ignored before, as under nohup. After the first signal
+    SIGHUP remains ignored if it was ignored before, for example by nohup. After the first signal,
     further SIGHUPs are ignored: the shell and the system may each send one.
     """
     stop = Stop()
@@ -115,7 +115,7 @@ def interrupt_held() -> Iterator[None]:
 
 @contextmanager
 def _handlers(handlers: Mapping[int, Handler]) -> Iterator[None]:
-    """Use these signal handlers in the block, but not in processes that are forked in it."""
+    """Use these signal handlers in the block, but not in processes that the block forks."""
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     _before.append(before)
     try:
@@ -141,7 +141,7 @@ os.register_at_fork(after_in_child=_restore_in_child)
 
 
 def end_with_parent() -> None:
-    """Send SIGTERM to this process when the parent that the variable PARENT names has ended.
+    """Send SIGTERM to this process when the parent process named by the variable PARENT has ended.
 
     The processes of a study call this, because the study itself may be killed. A process that has
     not ended after another minute is killed.
@@ -154,7 +154,7 @@ def end_with_parent() -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_SECONDS)
-    if not any(stop.signal for stop in _stops):  # a second SIGTERM would end it before it has saved
+    if not any(stop.signal for stop in _stops):  # a second SIGTERM would prevent saving
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_SAVE_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)

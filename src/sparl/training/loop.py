@@ -1,4 +1,4 @@
-"""The training loop: act, step, store, update, evaluate, record, checkpoint. Read this page first.
+"""The training loop: act, step, store, update, evaluate, record, checkpoint. Read this file first.
 
 Other modules handle the rest of a run: `assemble` constructs its parts, `restore` resumes it from a
 checkpoint, `announce` reports it to the user, and `ending` writes its results.
@@ -59,8 +59,8 @@ class Training:
         """Train to the end, or until a signal requests a stop.
 
         Raises:
-            EnvironmentFault, Diverged, ResourceError: training failed; the evaluations so far are
-                kept.
+            EnvironmentFault, Diverged, ResourceError: if training failed; the evaluations so far
+                are kept.
         """
         stop = Stop()
         try:
@@ -145,7 +145,7 @@ class Training:
         self.record.averages.add(values)
 
     def _n_step(self) -> int:
-        """Return the number of steps in the next update's targets; updates count from 1."""
+        """Return the number of steps in the next update's targets; the first update is number 1."""
         delayed = self.agent.updates + 1 < self.config.n_step_delay_updates
         return 1 if delayed else self.config.n_step
 
@@ -156,7 +156,7 @@ class Training:
         self.begin_episode()
 
     def _forget(self) -> None:
-        """Let a dynamic replay drop transitions of outdated policies, at each scheduled check."""
+        """At each scheduled check, let a dynamic replay buffer drop outdated transitions."""
         config = self.config
         if config.dynamic_buffer and self.env_step % config.replay_check_every_env_steps == 0:
             distance = self.capacity_rule.apply(self.replay, self.agent.policy)
@@ -192,7 +192,7 @@ class Training:
         """Commit a checkpoint unless this step already has one; see CheckpointSaver.save.
 
         Raises:
-            Diverged: a weight is not finite; the last checkpoint with finite weights is kept.
+            Diverged: if a weight is not finite; the last checkpoint with finite weights is kept.
         """
         if self.saver.checkpoints.last_step != self.env_step:
             self._check_finite()
@@ -216,14 +216,14 @@ class Training:
             self._evaluate()
 
     def _finish(self, stopped_by: signal.Signals | None) -> None:
-        if self.record.last_evaluated != self.env_step:  # otherwise the evaluation recorded it
+        if self.record.last_evaluated != self.env_step:  # otherwise _evaluate() has recorded it
             self._record()
         self._check_finite()
         state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
         write_results(self.parts, state, self.env_step, self._evaluation_observations)
 
     def state(self) -> Tree:
-        """Return all state that the rest of the run depends on, except the replay's."""
+        """Return all state that the rest of the run depends on, except the replay buffer."""
         counters = ("env_step", "episodes", "episode_return")
         return {
             "agent": self.agent.state(),
@@ -236,7 +236,7 @@ class Training:
         }
 
     def restore(self, state: Tree) -> None:
-        """Restore the state of a run with the same configuration; restore its replay first."""
+        """Restore the state of a run with the same configuration, after its replay buffer."""
         self.agent.restore(state["agent"])
         restore_generator(self.replay_rng, state["replay_rng"])
         self.warmup.restore(state["warmup_rng"])

@@ -1,4 +1,4 @@
-"""Describe the machine and the versions that a run uses."""
+"""Describe the machine and the software versions that a run uses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
 
 
 def made_with() -> dict[str, str]:
-    """Return everything besides a run's configuration that its results depend on."""
+    """Return everything that the results of a run depend on, apart from its configuration."""
     libc = " ".join(platform.libc_ver())
     return {"instruction_set": _native.isa(), "libc": libc, **versions()}
 
@@ -42,8 +42,8 @@ def made_with() -> dict[str, str]:
 def commit() -> str:
     """Return the commit that this code was built from or is checked out at; "" if unknown.
 
-    Ends in -dirty where files differed from it. What is done to the files after the first call is
-    not what this process runs.
+    The result ends in -dirty if files differed from the commit. Changes after the first call are
+    ignored, because this process does not run the changed files.
     """
     package = Path(__file__).parents[1]
     checkout = package.parents[1]

@@ -29,8 +29,8 @@ def _group_limits(
             top = root / controllers
             group = top / path.lstrip("/")
             name = "memory.limit_in_bytes" if controllers else "memory.max"
-            for folder in (group, *group.parents):  # any of them may set one
-                with suppress(OSError, ValueError):  # "max": none
+            for folder in (group, *group.parents):  # each group may set a limit
+                with suppress(OSError, ValueError):  # "max" means no limit
                     limits.append(int((folder / name).read_text()))
                 if folder == top:
                     break
@@ -38,8 +38,8 @@ def _group_limits(
 
 
 def return_freed_memory() -> None:
-    """Return freed memory that glibc keeps to the system; after large arrays it is much."""
-    with suppress(AttributeError):  # another C library
+    """Return to the system the freed memory that glibc retains, which can be large."""
+    with suppress(AttributeError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 

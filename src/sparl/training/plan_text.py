@@ -1,4 +1,4 @@
-"""Describe the schedules of a run before it starts."""
+"""Describe the schedules of a run before training starts."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
 
 
 def connections_text(nets: Architecture) -> str:
-    """Return the networks' connections as "N of M connections"; targets are not counted."""
+    """Return the networks' connections as "N of M connections", without target networks."""
     return f"{nets.connections:,} of {nets.densified().connections:,} connections"

@@ -39,12 +39,12 @@ from sparl.training.tensors import ANY_NAME
 
 
 class Record:
-    """The growing files of a run's folder, and the metrics since their last line.
+    """The growing files of a run's folder, and the metrics since the last recorded line.
 
     Args:
         folder: the folder of the run.
         config: the configuration of the run.
-        architecture: the architecture of its networks.
+        architecture: the architecture of the agent's networks.
         environment: the environment of the run.
         threads: number of threads that the engine may use.
     """
@@ -65,16 +65,14 @@ class Record:
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
         self._events = EventFile(folder.files) if config.tensorboard else None
-        self.continued: list[dict[str, Any]] = []  # where the run was resumed, and why not exactly
-        self.had_checkpoint = (
-            False  # whether a checkpoint was ever committed, even if it was deleted
-        )
+        self.continued: list[dict[str, Any]] = []  # where and how exactly the run was resumed
+        self.had_checkpoint = False  # whether the run has ever had a checkpoint
         self._started = time.monotonic()
         self._cpu_started = cpu_seconds()
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time of the run; work after the checkpoint that was resumed is not counted."""
+        """Wall-clock time of the run; work that was lost in interruptions is not counted."""
         return time.monotonic() - self._started
 
     @property
@@ -93,10 +91,10 @@ class Record:
         Args:
             seconds: wall-clock time up to the checkpoint.
             cpu: CPU time up to the checkpoint.
-            continued: where the run was resumed, and why not exactly.
+            continued: where and how exactly the run was resumed.
 
         Raises:
-            DataError: the evaluations cannot be read.
+            DataError: if the evaluations cannot be read.
         """
         self._started = time.monotonic() - seconds
         self._cpu_started = cpu_seconds() - cpu
@@ -123,7 +121,7 @@ class Record:
                     "notes": self.environment.notes,
                     "observations": self.environment.n_obs,
                     "actions": self.environment.n_act,
-                    "module": module_of(self.config.env),  # that registered it
+                    "module": module_of(self.config.env),  # which registered the environment
                 },
                 "method": method_label(self.config),
                 "preset": results_version(self.config),
@@ -181,10 +179,10 @@ class Record:
             learner.topology_updates.clear()
 
     def degrees(self, agent: Agent) -> None:
-        """Write degrees.json: the connections of every neuron at the first call and at this one.
+        """Write degrees.json: the connections of every neuron at the first call and at this call.
 
-        For each network, member and layer, `out` counts the connections that leave each input, and
-        `in` those that reach each output.
+        For each network, member and layer, `out` counts the connections of each input neuron, and
+        `in` counts the connections of each output neuron.
         """
         layouts = {name: learner.network.layout for name, learner in agent.learners.items()}
         now: dict[str, list[list[dict[str, list[int]]]]] = {
@@ -232,7 +230,7 @@ def not_exact_because(
 
     Args:
         env: the environment's id.
-        environment: its state in the checkpoint.
+        environment: the environment's state in the checkpoint.
         saved_with: the machine and versions that wrote the checkpoint; see made_with.
     """
     because = []
@@ -247,17 +245,17 @@ def not_exact_because(
 
 
 def exactness_text(because: Sequence[str]) -> str:
-    """Describe how exactly a run is resumed, given the reasons against an exact continuation."""
+    """Describe how exactly a run is resumed, given the reasons against exactness."""
     return f"not exactly: {'; '.join(because)}" if because else "bit for bit"
 
 
 def resumption_text(continued: Mapping[str, Any]) -> str:
-    """Describe an entry of `continued`."""
+    """Describe an entry of `Record.continued`."""
     return f"at step {continued['env_step']:,}, {exactness_text(continued['not_exact_because'])}"
 
 
 class Averages:
-    """Means of the values recorded since the means were last taken."""
+    """Means of the values that were added since the last call of `take`."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, int]] = {}
@@ -286,7 +284,7 @@ class Averages:
         """Restore a state.
 
         Raises:
-            ValueError: a count is less than 1.
+            ValueError: if a count is less than 1.
         """
         if any(count < 1 for _, count in state.values()):
             raise ValueError("recorded counts must be at least 1")

@@ -1,7 +1,7 @@
-"""Store the replay's transitions in files that the checkpoints of a run share.
+"""Store the transitions of the replay buffer in files that the checkpoints of a run share.
 
-A transition that another one follows never changes, so it is written once, with its neighbours, to
-a file named after what is in it: RUN/replay/<begin>-<end>-<digest>.safetensors.
+Only the newest transition can change. All others are written once, in groups, to files named after
+their content: RUN/replay/<begin>-<end>-<digest>.safetensors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp.*)?")
 
 @dataclass(frozen=True)
 class Segment:
-    """A file of the transitions begin to end - 1, counted from the first that was ever stored."""
+    """A file of the transitions begin to end - 1, counted from the first one ever stored."""
 
     begin: int
     end: int
@@ -34,7 +34,7 @@ class Segment:
 
     @property
     def rows(self) -> int:
-        """Its number of transitions."""
+        """Number of transitions in the file."""
         return self.end - self.begin
 
     @property
@@ -47,7 +47,7 @@ class ReplayFiles:
     """The files of transitions in a run's folder.
 
     Args:
-        run: the folder.
+        run: the folder of the run.
     """
 
     def __init__(self, run: Folder) -> None:
@@ -57,14 +57,14 @@ class ReplayFiles:
     def write(self, replay: RingBuffer, before: Sequence[Segment]) -> list[Segment]:
         """Write the transitions that no file holds, except the newest, which may still change.
 
-        Short files are merged into longer ones, so that their number stays small.
+        Short files are merged into longer ones, so that the number of files stays small.
 
         Args:
-            replay: the replay.
+            replay: the replay buffer.
             before: the files of an earlier checkpoint.
 
         Returns:
-            The files of all transitions that are alive.
+            The files that hold all transitions of the replay buffer.
         """
         settled = replay.first + max(replay.size - 1, 0)
         segments = [segment for segment in before if segment.end > replay.first]
@@ -89,10 +89,10 @@ class ReplayFiles:
         return segments
 
     def read(self, segment: Segment, replay: RingBuffer) -> None:
-        """Append the transitions in a file to a replay, except those that it has dropped.
+        """Append the transitions in a file to a replay buffer, except those that were dropped.
 
         Raises:
-            DataError: the file is missing or damaged.
+            DataError: if the file is missing or damaged.
         """
         expected = expected_part(replay, segment.rows)
         data = read_verified(self._folder, segment.name, asdict(segment), largest(expected))
@@ -100,7 +100,7 @@ class ReplayFiles:
         replay.append(dict(part), skip=max(replay.first - segment.begin, 0))
 
     def prune(self, kept: Container[str]) -> None:
-        """Delete the segments' files whose names are not among these; keep all other files."""
+        """Delete the segment files whose names are not in `kept`; keep all other files."""
         for name in self._names():
             if _SEGMENT_NAME.fullmatch(name) and name not in kept:
                 with suppress(OSError, DataError):
@@ -125,10 +125,10 @@ def expected_part(replay: RingBuffer, rows: int) -> dict[str, Expected]:
 
 
 def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segment]:
-    """Parse the list of the replay's files, which must cover its transitions without a gap.
+    """Parse a list of segments, which must cover the replay buffer's transitions without a gap.
 
     Raises:
-        KeyError, TypeError, ValueError: the list is malformed or has a gap.
+        KeyError, TypeError, ValueError: if the list is malformed or has a gap.
     """
     if not all(type(n) is int and 0 <= n < 1 << 62 for n in (first, size)) or size > capacity:
         raise ValueError(

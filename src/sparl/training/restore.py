@@ -1,4 +1,4 @@
-"""Resume a run from its newest complete checkpoint, or start it again if it never had one."""
+"""Resume a run from its newest complete checkpoint, or restart it if it never had a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LONGEST_RUN = 1e12  # seconds
 
 
 def restore_newest(training: Training) -> None:
-    """Restore a run from its newest complete checkpoint, or start it again if it never had one.
+    """Restore a run from its newest complete checkpoint, or restart a run that never had one.
 
     Raises:
-        DataError: no checkpoint can be used, or all of them were deleted.
+        DataError: if no checkpoint can be used, or all checkpoints were deleted.
     """
     training.environment.reset(seed=integer_seed(training.config.seed))
     expected, errors = expected_state(training), list[str]()
@@ -63,7 +63,7 @@ def _start_again(training: Training) -> None:
     """Prepare a run that ended before its first checkpoint to start at step 0.
 
     Raises:
-        DataError: the run had a checkpoint, which was deleted.
+        DataError: if the run had a checkpoint, which was deleted.
     """
     folder = training.folder
     because = folder.why_not_restarted(training.config)
@@ -83,11 +83,11 @@ def restore_checkpoint(
     Args:
         training: an assembled run with the same configuration.
         path: the checkpoint's folder.
-        like: the template of its state; see expected_state.
+        like: the template of the run's state; see expected_state.
         longest: the maximum lengths of resizable arrays; see expected_state.
 
     Raises:
-        DataError: the checkpoint cannot be used.
+        DataError: if the checkpoint cannot be used.
     """
     state, about = training.saver.checkpoints.load(path, like, longest, training.replay)
     with _damage_reported(path):
@@ -116,10 +116,10 @@ def _damage_reported(path: Path) -> Iterator[None]:
 def _check_configuration(config: Config, path: Path, about: Tree) -> None:
     """Check that a checkpoint belongs to a run with this configuration.
 
-    Fields that the checkpoint's version did not have take their defaults.
+    Fields that the version that wrote the checkpoint did not have take their defaults.
 
     Raises:
-        DataError: the configurations differ, or the checkpoint has a field or a value that this
+        DataError: if the configurations differ, or the checkpoint has a field or a value that this
             version does not support.
     """
     try:
@@ -137,7 +137,7 @@ def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agen
     """Check a checkpoint's counters: the step determines or bounds each of them.
 
     Raises:
-        ValueError: a counter contradicts the step.
+        ValueError: if a counter contradicts the step.
     """
     env_step, episodes = state["counters"]["env_step"], state["counters"]["episodes"]
     if not 0 <= env_step <= config.steps or episodes > env_step:
@@ -157,7 +157,7 @@ def _duration(value: Any) -> float:
     """Return a duration in a checkpoint [seconds].
 
     Raises:
-        ValueError, TypeError: the value is not a duration.
+        ValueError, TypeError: if the value is not a duration.
     """
     if not 0 <= float(value) < _LONGEST_RUN:
         raise ValueError(

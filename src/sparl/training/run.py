@@ -1,4 +1,4 @@
-"""Run: the results of a training."""
+"""The results of a training run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sparl.configuration import Config
 
 @dataclass(frozen=True)
 class Run:
-    """The results of a training.
+    """The results of a training run.
 
     Attributes:
         path: the run's folder.
         config: the resolved configuration.
         evaluations: (environment step, mean return) of each evaluation.
-        stopped_by: the signal that stopped it early, or None.
+        stopped_by: the signal that stopped the run early, or None.
         seconds: wall-clock time.
     """
 

@@ -4,12 +4,12 @@ config.toml        every field of the configuration, as resolved
 run.json           state, machine, versions, environment, schedule, result
 evaluations.csv    env_step, updates, wall_seconds, cpu_seconds (threads and worker processes
                    included), mean, std, each episode's return and length
-metrics.csv        training metrics, averaged since the line before
+metrics.csv        training metrics, averaged since the previous line
 topology.csv       every topology update of every layer
 degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         the content and digest of agent.safetensors, and how to act with the agent
-observations.safetensors   observations of the last evaluation, on which exports are checked
+observations.safetensors   observations of the last evaluation, used to check exports
 checkpoint-<step>  the state from which the run can be resumed; its transitions are in replay/, see
                    checkpoint.py and replay_files.py
 """
@@ -49,13 +49,13 @@ _JSON_BYTES, CSV_BYTES = 1 << 22, 1 << 30  # maximum size of a file that is read
 DEGREES_BYTES = 1 << 28
 FILES = (CONFIG, RUN, *GROWING, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS)
 FOLDERS = re.compile("replay|checkpoint-[0-9]+")
-# The remedy that errors about a damaged file name.
+# The remedy that is given in errors about a damaged file.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
 
 
 @contextmanager
 def _remedy_added() -> Iterator[None]:
-    """Add the remedy to errors about a run's own file."""
+    """Add the remedy RESTORE to errors about the files of a run."""
     try:
         yield
     except (DataError, UsageError) as error:
@@ -81,12 +81,12 @@ class RunFolder:
         """Create the folder of a new run, lock it and write the configuration.
 
         Raises:
-            RunExists: the folder already holds a run.
-            UsageError: the path is a file, or the folder cannot be written.
-            RunInUse: another process has locked the folder.
-            DataError: one of the run's files or folders is a link or a special file.
+            RunExists: if the folder already holds a run.
+            UsageError: if the path is a file, or the folder cannot be written.
+            RunInUse: if another process has locked the folder.
+            DataError: if one of the run's files or folders is a link or a special file.
         """
-        from sparl.training.checkpoint import Checkpoints  # late: it loads the engine
+        from sparl.training.checkpoint import Checkpoints  # late import: loads the engine
 
         path = user_path(config.run_dir) if config.run_dir else _free_path(config)
         folder = cls(path)
@@ -125,7 +125,7 @@ class RunFolder:
         """Open the folder of an existing run for reading.
 
         Raises:
-            DataError: the folder does not hold a run.
+            DataError: if the folder does not hold a run.
         """
         folder = cls(Path(path))
         if not folder.files.has(CONFIG):
@@ -136,12 +136,12 @@ class RunFolder:
         """Lock the folder against other processes until `close` or the end of this process.
 
         Every later access to `files` raises RunInUse if the folder or its lock file has been
-        replaced since.
+        replaced after this call.
 
         Raises:
-            RunInUse: another process has locked the folder.
-            UsageError: the folder cannot be written.
-            DataError: one of the run's files or folders is a link or a special file.
+            RunInUse: if another process has locked the folder.
+            UsageError: if the folder cannot be written.
+            DataError: if one of the run's files or folders is a link or a special file.
         """
         for waits in (0.05, 0.05, 0.1, None):
             try:
@@ -166,7 +166,7 @@ class RunFolder:
         """Delete the temporary files of killed processes, and check the files that exist.
 
         Raises:
-            DataError: one of the run's files or folders is a link or a special file.
+            DataError: if one of the run's files or folders is a link or a special file.
         """
         for name in FILES:
             self.files.has(name)
@@ -191,7 +191,7 @@ class RunFolder:
         """Write the configuration to a file with which the run can be repeated.
 
         Raises:
-            ResourceError: it cannot be written.
+            ResourceError: if the file cannot be written.
         """
         omitted = COMMAND_LINE_ONLY
         fields = {k: v for k, v in config.as_dict().items() if k not in omitted}
@@ -204,7 +204,7 @@ class RunFolder:
         """Read the run's configuration.
 
         Raises:
-            DataError: the file is damaged or not a regular file.
+            DataError: if the file is damaged or not a regular file.
         """
         path = self.path / CONFIG
         data = self.files.read(CONFIG, TOML_BYTES)
@@ -222,7 +222,7 @@ class RunFolder:
         """Read a JSON object from a file of at most `most` bytes.
 
         Raises:
-            DataError: missing or damaged.
+            DataError: if the file is missing or damaged.
         """
         return parse_json(self.files.read(name, most), self.path / name)
 
@@ -231,7 +231,7 @@ class RunFolder:
         """Read run.json; return an empty dict if the run was killed before the file was written.
 
         Raises:
-            DataError: the file is damaged.
+            DataError: if the file is damaged.
         """
         if not self.files.has(RUN):
             return {}
@@ -266,16 +266,16 @@ class RunFolder:
         return module if all(part.isidentifier() for part in module.split(".")) else ""
 
     def why_not_restarted(self, config: Config) -> str:
-        """Explain why a run without a checkpoint must not start again; "" if nothing would be lost.
+        """Return the reason not to restart a run without a checkpoint; "" if nothing is lost.
 
         Raises:
-            DataError: one of the run's files is damaged.
+            DataError: if one of the run's files is damaged.
         """
         about = self.run()
         env_step, state = about.get("env_step", 0), about.get("state", "running")
         reached = max([env_step, *(step for step, _ in read_evaluations(self))])
         due = reached > config.checkpoint_every_env_steps or bool(about.get("continued"))
-        never = about.get("had_checkpoint") is False  # version 0.2 did not write it: None
+        never = about.get("had_checkpoint") is False  # None in files of version 0.2
         if state not in ("running", "failed") or (
             not never and (due or (state == "running" and env_step))
         ):
@@ -291,15 +291,16 @@ class RunFolder:
         return ""
 
     def rows(self, name: str, *, whole: bool = False) -> list[dict[str, str]]:
-        """Read the complete lines of a CSV file; a line that is cut off is left out.
+        """Read the lines of a CSV file, except an incomplete last line.
 
         Args:
             name: the name of the file.
-            whole: no process writes to the file any more, so that a line that is cut off is an
-                error.
+            whole: whether an incomplete last line is an error; True if no process writes to the
+                file any more.
 
         Raises:
-            DataError: the file cannot be read, or its last line is cut off although `whole`.
+            DataError: if the file cannot be read, or if `whole` is True and the last line is
+                incomplete.
         """
         path = self.path / name
         if not self.files.has(name):
@@ -325,10 +326,10 @@ class RunFolder:
 
 
 def check_continued(entries: Iterable[Any]) -> None:
-    """Check a file's entries about where a run was resumed, and why not exactly.
+    """Check the entries of a file that state where and how exactly a run was resumed.
 
     Raises:
-        ValueError: an entry has another form.
+        ValueError: if an entry is malformed.
     """
     for entry in entries:
         if (
@@ -358,7 +359,7 @@ def read_evaluations(folder: RunFolder) -> list[tuple[int, float]]:
     """Read the environment step and the mean return of each evaluation.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: if the file is damaged.
     """
     try:
         return [(int(row["env_step"]), float(row["mean"])) for row in folder.rows(EVALUATIONS)]
@@ -370,7 +371,7 @@ def _free_path(config: Config) -> Path:
     """Return runs/METHOD_ENV_seedN, with a number appended if that path exists.
 
     Raises:
-        UsageError: a folder cannot have that name.
+        UsageError: if a folder cannot have that name.
     """
     name = run_name(config)
     because = why_invalid_name(name)

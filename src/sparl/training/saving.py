@@ -18,16 +18,16 @@ from sparl.training.tasks import module_of
 from sparl.training.tensors import Tree
 from sparl.user_modules import command_line
 
-_FAILURES = 3  # consecutive failures that end the run
+_FAILURES = 3  # number of consecutive failures that ends the run
 
 
 class CheckpointSaver:
-    """Saves the checkpoints of a run. A failure is a warning; the third in a row ends the run.
+    """Saves the checkpoints of a run; the third consecutive failure ends the run.
 
     Args:
         config: the configuration of the run.
         folder: the folder of the run.
-        record: the record of the run; a checkpoint stores its clocks and the lengths of its files.
+        record: the record of the run, whose clocks and file lengths a checkpoint stores.
         console: reports failures.
 
     Attributes:
@@ -51,12 +51,12 @@ class CheckpointSaver:
         Args:
             env_step: the environment step of the checkpoint.
             updates: number of updates of the agent so far.
-            state: all state of the run except the replay.
-            replay: the replay of the run.
+            state: all state of the run except the replay buffer.
+            replay: the replay buffer of the run.
             last: whether this is the last attempt.
 
         Raises:
-            ResourceError: the checkpoint could not be written although training is not over, and
+            ResourceError: if the checkpoint could not be written although training is not over, and
                 this was the last attempt or the third consecutive failure.
         """
         try:
@@ -90,7 +90,7 @@ class CheckpointSaver:
             self._console.warn(f"{error}; training continues, and it is tried again")
 
     def _note_first(self, env_step: int, updates: int) -> None:
-        """Record in run.json that there was a checkpoint."""
+        """Record in run.json that the run has had a checkpoint."""
         if not self._record.had_checkpoint:
             self._record.had_checkpoint = True
             with suppress(ResourceError):

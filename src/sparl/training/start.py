@@ -25,7 +25,7 @@ def train(config: Config, *, quiet: bool = False) -> Run:
     """Train in a new run folder; with resume "auto", resume the run that run_dir holds.
 
     Raises:
-        SparlError: the run cannot be trained; the subclass names the kind of error.
+        SparlError: if the run cannot be trained; the subclass names the kind of error.
     """
     check(config)
     if config.resume == "auto" and config.run_dir is not None:
@@ -34,7 +34,7 @@ def train(config: Config, *, quiet: bool = False) -> Run:
             return resume(path, wanted=config, quiet=quiet)
         try:
             training = Training(config, quiet=quiet)
-        except RunExists:  # another process started the run, and ended, since the check above
+        except RunExists:  # another process started and ended the run after the check above
             if not holds_run(path):
                 raise
             return resume(path, wanted=config, quiet=quiet)
@@ -49,17 +49,18 @@ def resume(
 
     Args:
         path: the run's folder.
-        wanted: the configuration that the run must have, and its new end; None keeps its own.
+        wanted: the configuration that the run must have, with its new end; None keeps the
+            run's own configuration.
         quiet: print nothing.
         changes: new values of the configuration's fields in CHANGEABLE, and of steps, to train
             longer.
 
     Raises:
-        UsageError: the run has another configuration, a change would alter its results, or it
-            cannot be trained longer.
-        RunInUse: another process has locked the run's folder.
-        DataError: there is no run, or no checkpoint can be used.
-        SparlError: training failed.
+        UsageError: if the run has a different configuration, a change would alter its results, or
+            the run cannot be trained longer.
+        RunInUse: if another process has locked the run's folder.
+        DataError: if the folder holds no run, or no checkpoint can be used.
+        SparlError: if training failed.
     """
     changeable = CHANGEABLE | {"steps"}
     if not changes.keys() <= changeable:
@@ -84,7 +85,7 @@ def _configuration(
     """Return the configuration of a run after it is resumed; see `resume`.
 
     Raises:
-        UsageError: its results would differ, or the run cannot be trained longer.
+        UsageError: if the results would differ, or the run cannot be trained longer.
     """
     if changes.get("steps", before.steps) != before.steps:
         _check_longer(folder, before, changes["steps"])
@@ -130,7 +131,7 @@ def _check_longer(folder: RunFolder, before: Config, steps: int) -> None:
 
 
 def _not_longer_because(folder: RunFolder, config: Config) -> str:
-    """Explain why a run cannot be trained longer, and the remedy; "" if it can."""
+    """Return an explanation why a run cannot be trained longer, with the remedy; "" if it can."""
     because = why_not_longer(config)
     if because:
         return (
@@ -143,13 +144,13 @@ def _not_longer_because(folder: RunFolder, config: Config) -> str:
 
 
 def _already(folder: RunFolder, config: Config) -> str:
-    """Explain why the run needs no further training; "" if it does."""
+    """Return an explanation why a run needs no further training; "" if it does."""
     checkpoints = Checkpoints(folder.files)
     about, found = folder.run(), checkpoints.newest_first()
     if about.get("state") == "finished" and about["env_step"] >= config.end:
         if about["env_step"] == config.steps:
             if not folder.config().keep_checkpoint:
-                checkpoints.remove_all()  # a process was killed while it deleted them
+                checkpoints.remove_all()  # a process was killed while deleting them
             because = _not_longer_because(folder, config)
             longer = (
                 f"cannot be trained longer: {because}"

@@ -21,11 +21,11 @@ from sparl.training.interrupt import handlers_kept, interrupt_held
 from sparl.user_modules import is_imported, named_module
 from sparl.wording import name_and_text, text_of
 
-# The ids of the papers need the retired mujoco-py; the -v4 models and rewards are theirs.
+# The papers' -v3 ids need the retired mujoco-py; the -v4 tasks have the same models and rewards.
 _V3 = {
     f"{task}-v3": f"{task}-v4" for task in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
 }
-# Entries of Ant-v3 and Humanoid-v3 that presumably were zeros under MuJoCo 2.0: an inference.
+# Number of observed entries of Ant-v3 and Humanoid-v3 that presumably were zero under MuJoCo 2.0.
 _CONTACT_FORCES = 84
 
 
@@ -52,12 +52,12 @@ def make_task(
 ) -> gymnasium.Env[Any, Any]:
     """Make the Gymnasium environment of an id; -v3 ids are supported.
 
-    Of an id MODULE:ID the module must have been imported: the id may come from a file.
+    For an id MODULE:ID, the module must already be imported, because the id may come from a file.
 
     Raises:
-        UnknownEnvironment: the id is not known, or its module is not imported.
-        UsageError: a package that the environment needs is not installed.
-        EnvironmentFault: the environment cannot be constructed.
+        UnknownEnvironment: if the id is not known, or its module is not imported.
+        UsageError: if a package that the environment needs is not installed.
+        EnvironmentFault: if the environment cannot be constructed.
     """
     module = named_module(env_id)
     if module and not is_imported(module):
@@ -76,7 +76,7 @@ def make_task(
         options["use_contact_forces"] = True
     env = _make(env_id, registered, options)
     made = env.spec.id if env.spec is not None else registered
-    if made != registered:  # the newest that is installed here
+    if made != registered:  # Gymnasium chose the newest version
         env.close()
         raise UsageError(f"environment {env_id} has no version; did you mean {made}?")
     if env_id in ("Ant-v3", "Humanoid-v3") and contact_forces == "zero":
@@ -88,10 +88,10 @@ def _make(env_id: str, registered: str, options: dict[str, Any]) -> gymnasium.En
     """Make the environment that Gymnasium knows as `registered`, and the user as `env_id`.
 
     Raises:
-        UnknownEnvironment, UsageError, EnvironmentFault: see make_task.
+        UnknownEnvironment, UsageError, EnvironmentFault: as described for make_task.
     """
     with interrupt_held(), handlers_kept(), warnings.catch_warnings(), _model_warnings_ignored():
-        warnings.simplefilter("ignore")  # -v4 is deprecated, and here on purpose
+        warnings.simplefilter("ignore")  # -v4 is deprecated but used on purpose
         try:
             env: gymnasium.Env[Any, Any] = gymnasium.make(registered, **options)
         except gymnasium.error.DependencyNotInstalled as error:
@@ -114,7 +114,7 @@ def _import_mujoco() -> Any:
     With rendering disabled instead, only code that renders fails.
 
     Raises:
-        ImportError: MuJoCo is not installed.
+        ImportError: if MuJoCo is not installed.
     """
     wanted = os.environ.get("MUJOCO_GL")
     try:
@@ -133,8 +133,8 @@ def _import_mujoco() -> Any:
 def module_of(env_id: str) -> str:
     """Return the module that registers an id; "" for the ids that Gymnasium itself registers.
 
-    It is taken from the id itself (MODULE:ID), or is the one where the environment's class or
-    function is defined: "__main__" for a script.
+    This is the module named in the id itself (MODULE:ID), or the one that defines the environment's
+    class or function: "__main__" for a script.
     """
     named = named_module(env_id)
     if named:
@@ -149,7 +149,7 @@ def module_of(env_id: str) -> str:
 
 @contextmanager
 def _model_warnings_ignored() -> Iterator[None]:
-    """Suppress MuJoCo's remarks on the tasks' own model files, which no user can act on."""
+    """Suppress MuJoCo's warnings about model files, which users cannot change."""
     try:
         mujoco = _import_mujoco()
     except ImportError:
@@ -164,7 +164,7 @@ def _model_warnings_ignored() -> Iterator[None]:
 
 
 def _unknown(env_id: str, error: Exception) -> tuple[str, str]:
-    """Return why Gymnasium does not know an id, and the remedy."""
+    """Return the reason why Gymnasium does not know an id, and the remedy."""
     known = [*gymnasium.registry, *_V3]
     lower = {name.lower(): name for name in known}
     near = [lower[n] for n in difflib.get_close_matches(env_id.lower(), lower, cutoff=0.7)]
@@ -181,12 +181,12 @@ def _unknown(env_id: str, error: Exception) -> tuple[str, str]:
 
 
 def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> list[str]:
-    """Return the differences from the environment that the papers call by this id.
+    """Return the differences from the environment that has this id in the papers.
 
     Args:
-        env_id: Gymnasium's.
+        env_id: the Gymnasium id.
         contact_forces: "zero" or "live".
-        mujoco: version of the simulator; None: the one that is installed.
+        mujoco: version of the simulator; None means the installed version.
     """
     if env_id not in _V3:
         return []

@@ -17,24 +17,24 @@ def require_tensorboard() -> None:
     """Check that TensorBoard is installed, before a run starts.
 
     Raises:
-        UsageError: TensorBoard is not installed.
+        UsageError: if TensorBoard is not installed.
     """
     if find_spec("tensorboard") is None:
         raise UsageError("--tensorboard needs TensorBoard: pip install 'sparl[tensorboard]'")
 
 
 class EventFile:
-    """A new event file in a run's folder. Names are group/name, as TensorBoard folds them.
+    """A new event file in a run's folder. TensorBoard groups values named GROUP/NAME.
 
     Args:
-        folder: of the run; a resumed run adds a file.
+        folder: the folder of the run; a resumed run adds another event file.
     """
 
     def __init__(self, folder: Path | Folder) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        # TensorBoard's own EventFileWriter takes folders alone whose names are UTF-8.
+        # TensorBoard's own EventFileWriter accepts only folders whose names are UTF-8.
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
         name = f"events.out.tfevents.{seconds:010d}.{nanoseconds:09d}.sparl"
         self._records = RecordWriter(Folder.of(folder).new_file(name))
@@ -43,11 +43,11 @@ class EventFile:
         self._begun = False
 
     def scalars(self, env_step: int, values: Mapping[str, float]) -> None:
-        """Write values of an environment step, so that a reader sees them at once."""
+        """Write values of an environment step, and make them visible to readers immediately."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        if not self._begun:  # tells readers to discard an earlier file's values from this step on
+        if not self._begun:  # tell readers to discard an earlier file's values from this step on
             begin = SessionLog(status=SessionLog.START)
             self._add(Event(wall_time=time.time(), step=env_step, session_log=begin))
             self._begun = True

@@ -1,6 +1,6 @@
 """Read and write arrays as safetensors; all agents and checkpoints use this module.
 
-What is read is compared with what is expected, name by name, before an array is made of it.
+The names, dtypes and shapes in a file are compared with the expected ones before arrays are made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Arrays = dict[str, NDArray[Any]]
 _NAMES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "BOOL": np.bool_, "U8": np.uint8,
           "U32": np.uint32, "U64": np.uint64, "I32": np.int32}  # fmt: skip
 _HEADER_BYTES = 1 << 22
-ANY_NAME = "*"  # the one name in a dict of an expected state that may have any names
+ANY_NAME = "*"  # the only key of a dict in an expected state if any keys are allowed
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Expected:
 
     @property
     def bytes(self) -> int:
-        """The largest size."""
+        """Maximum size of the array [bytes]."""
         shape = self.shape if self.most is None else (self.most, *self.shape[1:])
         return self.dtype.itemsize * prod(shape)
 
@@ -82,7 +82,7 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
     """Return the arrays of a safetensors file, which must be exactly those expected.
 
     Raises:
-        DataError: the file is damaged or differs from `expected`.
+        DataError: if the file is damaged or differs from `expected`.
     """
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(_HEADER_BYTES, len(data) - 8):
@@ -120,7 +120,7 @@ def read_verified(folder: Folder, name: str, about: Any, most: int) -> bytes:
     """Read a file whose size and digest must be those in the manifest.
 
     Raises:
-        DataError: the size or digest differs, or the size is larger than `most`.
+        DataError: if the size or digest differs, or the size is larger than `most`.
     """
     path, size, data = folder.path / name, about["bytes"], folder.read(name, most)
     if len(data) != size:
@@ -131,7 +131,7 @@ def read_verified(folder: Folder, name: str, about: Any, most: int) -> bytes:
 
 
 def digest(data: bytes) -> str:
-    """Return the SHA-256 of data in hexadecimal."""
+    """Return the SHA-256 digest of data in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Check strings in files: the data is not trusted, and is later printed or written elsewhere."""
+"""Check strings from untrusted files, because they are later printed or written elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def parse_json(data: bytes, path: Path) -> dict[str, Any]:
     """Parse the content of a JSON file, which must be an object.
 
     Raises:
-        DataError: it is not a JSON object, or a string in it holds control characters.
+        DataError: if the content is not a JSON object, or a string has control characters.
     """
     try:
         content = json.loads(data)
@@ -27,7 +27,7 @@ def parse_json(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def check_texts(content: object) -> None:
-    """Raise ValueError where a string in nested lists and dicts holds control characters."""
+    """Raise ValueError if a string in nested lists and dicts has control characters."""
     if isinstance(content, str):
         if has_control_characters(content):
             raise ValueError(f"a string holds control characters: {content[:80]!r}")
@@ -37,5 +37,5 @@ def check_texts(content: object) -> None:
             check_texts(value)
     elif isinstance(content, list):
         for value in content:
-            if isinstance(value, str | dict | list):  # degrees.json has many numbers
+            if isinstance(value, str | dict | list):  # skip the many numbers in degrees.json
                 check_texts(value)

@@ -19,7 +19,7 @@ from sparl.wording import shown
 
 TOML_BYTES = 1 << 19  # maximum size of a file that is read
 _PARTS = 16  # maximum number of parts of a dotted key
-# Strings and comments, also unterminated ones; what remains of a file holds its keys.
+# Strings and comments, including unterminated ones; the rest of a file contains its keys.
 _STRINGS = re.compile(
     r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5})?|\'\'\'(?:[^']|'(?!\'\'))*+(?:'{3,5})?'''
     r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+""",
@@ -38,8 +38,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read the fields of a configuration file that a user names; arrays become tuples.
 
     Raises:
-        UsageError: the file is missing or not TOML, or has an unknown field, a value of a wrong
-            type, or a field that only the command line may set.
+        UsageError: if the file is missing or not TOML, or has an unknown field, a value of the
+            wrong type, or a field that only the command line may set.
     """
     found = fields_of(load_toml(path, "configuration"), path)
     for name in COMMAND_LINE_ONLY:
@@ -56,7 +56,7 @@ def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """Return a configuration's fields from the content of a TOML file; arrays become tuples.
 
     Raises:
-        UsageError: a field is unknown, or a value has a wrong type.
+        UsageError: if a field is unknown, or a value has the wrong type.
     """
     unset = content.pop("unset", [])
     fields = typed_fields(content, str(path))
@@ -76,7 +76,7 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
         kind: what errors call the file: "configuration" or "study".
 
     Raises:
-        UsageError: the file is missing, empty, too large or not TOML.
+        UsageError: if the file is missing, empty, too large or not TOML.
     """
     try:
         with user_path(path).open("rb") as file:
@@ -99,7 +99,7 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
     """Parse the content of a TOML file.
 
     Raises:
-        UsageError: the file is empty or not TOML.
+        UsageError: if the file is empty or not TOML.
     """
     try:
         text = data.decode("utf-8", "surrogateescape")
@@ -122,7 +122,7 @@ def _check_dotted_keys(text: str) -> None:
     """Reject long dotted keys (a.b.c...): tomllib's time and memory are quadratic in their length.
 
     Raises:
-        ValueError: there is one; the message gives its line.
+        ValueError: if a key is too long; the message gives the line number.
     """
     keys = _STRINGS.sub(lambda found: "s" + "\n" * found[0].count("\n"), text)
     long = _LONG_KEY.search(keys)

@@ -16,11 +16,11 @@ from sparl.types import Array, State
 
 
 class Warmup:
-    """Uniformly random actions, or those of the trained agent that the run starts from.
+    """Chooses random actions, or those of the trained agent from which the run starts.
 
     Args:
-        config: of the run.
-        environment: of the run.
+        config: the configuration of the run.
+        environment: the environment of the run.
     """
 
     def __init__(self, config: Config, environment: Environment) -> None:
@@ -30,11 +30,11 @@ class Warmup:
         self._policy: Callable[[Array], Array] | None = None
 
     def load_policy(self) -> None:
-        """Load the agent that the configuration's warm_start names, if it names one.
+        """Load the agent that the configuration field warm_start names, if it is set.
 
         Raises:
-            DataError: it cannot be read.
-            UsageError: it is for another environment.
+            DataError: if the agent cannot be read.
+            UsageError: if the agent was trained in a different environment.
         """
         if self._config.warm_start is None:
             return

@@ -1,8 +1,8 @@
-"""Distinguish memoryless wrappers of environments from those that remember earlier episodes.
+"""Distinguish memoryless wrappers of environments from wrappers that remember episodes.
 
 Training and evaluation use separate copies of an environment. What a wrapper remembers of earlier
-episodes, such as running statistics, differs between the copies: a policy would be evaluated and
-used on other observations or rewards than it was trained on. Such wrappers are rejected.
+episodes, such as running statistics, differs between the copies, so that training and evaluation
+would not give a policy the same observations and rewards. Such wrappers are rejected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sparl.training.environment import Environment
 
 COMPARED_STEPS = 10
-STEPS_BETWEEN = 1_000  # maximum length of the episode in between, which should normally end
+STEPS_BETWEEN = 1_000  # maximum length of the episode between the two that are compared
 
 # By exact type: a subclass may add a state.
 _MEMORYLESS = (
@@ -54,10 +54,10 @@ def is_memoryless(wrapper: AnyWrapper) -> bool:
 
 
 def reject_running_statistics(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Reject Gymnasium's wrappers that normalise by statistics over all episodes so far.
+    """Reject Gymnasium's wrappers that normalise with statistics of all episodes so far.
 
     Raises:
-        UsageError: the environment has such a wrapper.
+        UsageError: if the environment has such a wrapper.
     """
     for wrapper in wrappers_of(env):
         if isinstance(wrapper, _RUNNING_STATISTICS) and wrapper.update_running_mean:
@@ -67,15 +67,16 @@ def reject_running_statistics(env_id: str, env: gymnasium.Env[Any, Any]) -> None
 def reject_lasting_state(make: Callable[[], Environment]) -> None:
     """Reject wrappers that make an episode depend on the episodes before it.
 
-    The same actions after the same `reset(seed)` are played on a fresh copy of the environment and
-    once more after another episode. Nothing can be said if the environment inside the wrappers is
-    the first to return other values, or if two fresh copies differ, because a wrapper is random.
+    The same actions are played after the same `reset(seed)`, on a fresh copy of the environment and
+    once more after another episode. The check is inconclusive if the environment inside the
+    wrappers is the first to return different values, or if a random wrapper makes fresh copies
+    differ.
 
     Args:
         make: makes a copy of the environment.
 
     Raises:
-        UsageError: the environment has such a wrapper.
+        UsageError: if the environment has such a wrapper.
     """
     with closing(make()) as environment:
         suspects = [
@@ -110,9 +111,9 @@ def _rejection(env_id: str, suspects: list[AnyWrapper]) -> UsageError:
 
 
 class _Player:
-    """Plays random actions and records all values that pass between agent, wrappers, environment.
+    """Plays random actions, and records the inputs and results of all wrappers' calls.
 
-    An event is (whether the environment inside the wrappers caused it, the values).
+    An event is a tuple: whether the environment inside the wrappers caused it, and the values.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -158,7 +159,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _wrappers_differ(first: list[tuple[bool, Any]], again: list[tuple[bool, Any]]) -> bool:
-    """Return whether two records differ, and the environment did not cause the first difference."""
+    """Return whether two records differ and the wrappers caused the first difference."""
     for before, now in zip_longest(first, again):
         if before != now:
             return not (before and now and before[0] and now[0])
