@@ -255,8 +255,8 @@ def sparsify(model: nn.Module, patterns: Mapping[str, Pattern]) -> None:
             DynamicSparsity.patterns.
 
     Raises:
-        UsageError: if a name in `patterns` is not a Linear layer of the model, or if the layer has
-            another shape than its pattern; no layer is replaced in these cases.
+        UsageError: if a name in `patterns` is not a Linear layer of the model, or if the shapes of
+            a layer and its pattern differ; no layer is replaced in these cases.
     """
     modules = dict(model.named_modules())
     replacements = {}
