@@ -44,7 +44,7 @@ FEW_ZEROS = 100  # a dense initialisation may contain up to one zero per this ma
 class DynamicSparsity:
     """Keeps a model's Linear layers sparse and updates their topology when the optimizer steps.
 
-    Weights remain dense tensors on their current device, with zeros at absent connections. Move the
+    The weights remain dense tensors on their current device, with zeros at absent connections. Move the
     model to its device before creating this object. Gradients of absent connections are set to zero
     before they are accumulated, so that gradient clipping ignores them. Connections are dropped and
     grown by the same code as in sparl's own agents. The methods are:
