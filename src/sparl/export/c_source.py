@@ -238,8 +238,8 @@ static void relu(float *y, unsigned n)
     }
 }"""
 
-# Up to 9/8, Lambert's continued fraction, cut after the fifth term, differs from tanh by at most
-# 4e-7. Each doubling reduces this error where tanh is curved.
+# For |x| up to 9/8, Lambert's continued fraction, cut after the fifth term, differs from tanh by at
+# most 4e-7. Each doubling reduces this error where tanh is curved.
 _TANH = """\
 /* tanh: a continued fraction for x / 8, then tanh(2 y) = 2 t / (1 + t^2) three times. */
 static float tanh_of(float x)

@@ -87,7 +87,7 @@ class SparseTraining(BaseCallback):
         self.seed = seed
         self.sparsity: dict[str, DynamicSparsity] = {}
         self._handles: list[Any] = []
-        self._ends: dict[str, int | None] = {}  # last update that a default schedule covers
+        self._ends: dict[str, int | None] = {}  # the last update of default schedules
 
     def _on_training_start(self) -> None:
         model = self.model
@@ -110,7 +110,7 @@ class SparseTraining(BaseCallback):
             for name in NETWORKS
         }
         found = [DynamicSparsity.of(arguments[name]["optimizer"]) for name in NETWORKS]
-        left = [sparsity for sparsity in found if sparsity]  # after an interrupted training
+        left = [sparsity for sparsity in found if sparsity]  # of an interrupted training run
         # Both networks are checked before either is changed.
         _check_not_shared(*(plan_attachment(**arguments[name], replaced=left) for name in NETWORKS))
         for sparsity in left:

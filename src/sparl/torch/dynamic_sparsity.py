@@ -42,12 +42,12 @@ FEW_ZEROS = 100  # a dense initialisation may contain up to one zero per this ma
 
 
 class DynamicSparsity:
-    """Keeps a model's Linear layers sparse and updates their topology when the optimizer steps.
+    """Keep a model's Linear layers sparse and update their topology when the optimizer steps.
 
-    The weights remain dense tensors on their current device, with zeros at absent connections. Move the
-    model to its device before creating this object. Gradients of absent connections are set to zero
-    before they are accumulated, so that gradient clipping ignores them. Connections are dropped and
-    grown by the same code as in sparl's own agents. The methods are:
+    The weights remain dense tensors on their current device, with zeros at absent connections. Move
+    the model to the training device before creating this object. Gradients of absent connections
+    are set to zero before they are accumulated, so that gradient clipping ignores them. The code
+    that drops and grows connections is the same as in sparl's own agents. The methods are:
 
     * static: random connections that never change.
     * DS (Sokar et al. 2021): random initial connections. After the optimizer's step, all dead links

@@ -207,7 +207,7 @@ class _Product(torch.autograd.Function):
         differentiable: bool,
     ) -> torch.Tensor:
         count = weight.numel()
-        parameters = torch.empty(stack.parameters)  # weights in kernel order, then biases
+        parameters = torch.empty(stack.parameters)  # the weights in kernel order, then the biases
         torch.index_select(weight, 0, order, out=parameters[:count])
         if bias is None:
             parameters[count:] = 0
