@@ -1,8 +1,8 @@
-"""Measure the cost of checkpoints of a HalfCheetah run with a full replay of a million transitions.
+"""Measure the cost of checkpoints of a HalfCheetah run with a full replay buffer of 1M transitions.
 
-The replay is filled with random transitions in episodes of 1,000 steps. Then 50,000 transitions are
-added and a checkpoint is written, repeatedly, until all transitions have been replaced. The time of
-50,000 training steps is extrapolated from a few thousand.
+The replay buffer is filled with random transitions in episodes of 1,000 steps. Then 50,000
+transitions are added and a checkpoint is written, repeatedly, until all transitions have been
+replaced. The time of 50,000 training steps is extrapolated from a few thousand steps.
 
     python benchmarks/checkpoints.py [--folder DIR] [--method DS-TD3]
 """
@@ -24,7 +24,7 @@ from sparl.training.replay_files import REPLAY
 from sparl.training.restore import expected_state
 
 CAPACITY, INTERVAL, EPISODE = 1_000_000, 50_000, 1_000
-STEPS = 3_000  # training steps for measuring the speed
+STEPS = 3_000  # number of training steps for measuring the speed
 
 
 def episodes(replay: RingBuffer, rng: np.random.Generator) -> State:
@@ -44,7 +44,7 @@ def episodes(replay: RingBuffer, rng: np.random.Generator) -> State:
 
 
 def size(folder: Path) -> int:
-    """Return the total size of all files [bytes]."""
+    """Return the total size of all files in a folder [bytes]."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measure(folder: Path, method: str) -> None:
-    """Fill the replay, train, write and read checkpoints, and print their times and sizes."""
+    """Fill the replay buffer, train, write and read checkpoints, and print times and sizes."""
     rng = np.random.default_rng(0)
     config = preset(
         method, "HalfCheetah-v5", steps=3 * CAPACITY, warmup_env_steps=1,

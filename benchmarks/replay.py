@@ -1,7 +1,9 @@
-"""Compare batches gathered from the replay in C++ and in NumPy: python benchmarks/replay.py.
+"""Compare gathering batches from the replay buffer in C++ and in NumPy.
 
-Prints the microseconds of a batch from a full ring of 200,000 transitions (medians of interleaved
-repetitions), and the median and the quartiles of the ratio within each pair of repetitions.
+    python benchmarks/replay.py
+
+The output is the time of a batch from a full buffer of 200,000 transitions in microseconds (medians
+of interleaved repetitions), and the median and the quartiles of the ratio of the two times.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ CAPACITY, PAIRS, BATCHES = 200_000, 41, 20
 
 
 def full_ring(n_obs: int, n_act: int, rng: Generator) -> RingBuffer:
-    """Create a ring that has wrapped around, with episodes of 100 steps."""
+    """Create a ring buffer that has wrapped around, with episodes of 100 steps."""
     ring = RingBuffer(CAPACITY, n_obs, n_act, 0.99)
     nothing = np.zeros(n_act)
     for step in range(CAPACITY + 50_000):
@@ -34,7 +36,7 @@ def full_ring(n_obs: int, n_act: int, rng: Generator) -> RingBuffer:
 
 
 def in_numpy(ring: RingBuffer, n: int, ages: Any) -> tuple[Any, ...]:
-    """Compute the result of RingBuffer.windows without paths in NumPy."""
+    """Compute the result of RingBuffer.windows(paths=False) in NumPy."""
     rows = ring.rows(ages)
     last, steps, powers = rows.copy(), np.ones(len(ages), np.int64), 0.99 ** np.arange(n + 1)
     continues, total = np.ones(len(ages), bool), ring.reward[rows].copy()
@@ -51,7 +53,7 @@ def in_numpy(ring: RingBuffer, n: int, ages: Any) -> tuple[Any, ...]:
 
 
 def took(gather: Callable[[Any], object], ring: RingBuffer, batch: int, rng: Generator) -> float:
-    """Return the microseconds of one batch."""
+    """Return the time of one batch [microseconds]."""
     start = time.perf_counter()
     for _ in range(BATCHES):
         gather(rng.integers(ring.size, size=batch))
@@ -59,7 +61,7 @@ def took(gather: Callable[[Any], object], ring: RingBuffer, batch: int, rng: Gen
 
 
 def main() -> None:
-    """Print a line for each task, batch and number of threads."""
+    """Print a line for each task, batch size and number of threads."""
     rng = np.random.default_rng(0)
     for name, n_obs, n_act in (("HalfCheetah", 17, 6), ("Humanoid", 348, 17)):
         ring = full_ring(n_obs, n_act, rng)

@@ -1,10 +1,10 @@
-"""Extrapolate the time of an update of TD3 to more cores, from its parts measured on one core.
+"""Extrapolate the time of an update of TD3 to more cores, from measurements on one core.
 
-A pass is divided into tiles of samples (members x tiles work items), a weight gradient into groups
-of eight blocks of rows. Each part's products are timed on one core in the form in which threads
-compute them (one tile, all groups). On n cores, ceil(items / n) of them run sequentially, and each
-parallel region adds HANDOVER. Shared caches and memory are not modelled, so the result is an upper
-limit of the speed-up.
+A forward or backward pass is divided into tiles of samples (members x tiles work items), and a
+weight gradient into groups of eight blocks of rows. The products of each part are timed on one core
+in the form in which threads compute them (one tile, all groups). On n cores, ceil(items / n) work
+items run sequentially, and each parallel region adds HANDOVER. Shared caches and memory are not
+modelled, so the result is an upper limit of the speed-up.
 
     python benchmarks/scaling.py
 """
@@ -23,12 +23,15 @@ from sparl.networks.network import Network
 from sparl.sparse.pattern import Pattern
 
 N_OBS, N_ACT = 17, 6
-LANES, WIDEST = 16, 4  # of the AVX-512 build: samples of a vector, vectors of a tile
+LANES, WIDEST = 16, 4  # AVX-512: samples per vector, vectors per tile
 HANDOVER = 1e-6  # seconds per parallel region, for cores that share a cache
 
 
 def network(n_in: int, width: int, n_out: int, density: float) -> Network:
-    """Create one member with random patterns and without gradients of observations."""
+    """Create a network of one member with random patterns.
+
+    No gradients of observations are computed.
+    """
     rng = np.random.default_rng(0)
     sizes = [n_in, width, width, n_out]
     patterns = []
@@ -40,26 +43,29 @@ def network(n_in: int, width: int, n_out: int, density: float) -> Network:
 
 
 def products(net: Network, batch: int, *, back: bool) -> float:
-    """Return the seconds of a pass's products; `back`: backward, to the first layer's outputs."""
+    """Return the time of the products of a pass [s].
+
+    With `back`, it is the backward pass, down to the outputs of the first layer.
+    """
     kernel = "input gradient" if back else "forward"
     layers = [net.layout.native(place) for place, _ in net.layout][int(back) :]
     return sum(_native.seconds_per_call(layer, kernel, batch, 0.01) for layer in layers)
 
 
 def per_update(cores: int, width: int, density: float, batch: int) -> float:
-    """Return the seconds of one critic update and half an actor update of TD3."""
+    """Return the time of one critic update and half an actor update of TD3 [s]."""
     critic = network(N_OBS + N_ACT, width, 1, density)
     actor = network(N_OBS, width, N_ACT, density)
     vectors = math.ceil(batch / LANES)
 
     def passes(net: Network, members: int, *, back: bool) -> float:
-        """Return the seconds of a forward or backward pass of all members, tile by tile."""
+        """Return the time of a forward or backward pass of all members, tile by tile [s]."""
         tiles = max(math.ceil(vectors / WIDEST), min(math.ceil(cores / members), vectors // 2))
         once = products(net, math.ceil(vectors / tiles) * LANES, back=back)
         return math.ceil(members * tiles / cores) * once + (1 + back) * HANDOVER
 
     def weights(net: Network, members: int) -> float:
-        """Return the seconds of the weight gradient with Adam, without the backward pass."""
+        """Return the time of the weight gradient with Adam, without the backward pass [s]."""
         x = np.ones((batch, net.layout.n_in), np.float32)
         y, trace = net.forward(x)
         d, moments = np.ones_like(y), np.zeros((2, net.parameters.size), np.float32)
@@ -70,7 +76,7 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
         return members * alone * math.ceil(members * items / cores) / (members * items) + HANDOVER
 
     def flat(net: Network, members: int) -> float:
-        """Return the seconds of the target update, every second update, divided among cores."""
+        """Return the time of half a target update, divided among the cores [s]."""
         target, online = np.ones((2, members * net.parameters.size), np.float32)
         update = seconds(lambda: _native.soft_update(target, online, 0.5), 0.01)
         return update / 2 / cores + HANDOVER

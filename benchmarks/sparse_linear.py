@@ -1,6 +1,8 @@
 """Compare SparseLinear with nn.Linear: microseconds of forward and backward pass, and the ratio.
 
-Needs `pip install '.[torch]'`. Prints medians of interleaved repetitions in one process.
+The benchmark requires `pip install '.[torch]'`. It prints medians of interleaved repetitions in one
+process.
+
     python benchmarks/sparse_linear.py [--threads 1 2] [--batch 256]
 """
 
@@ -22,7 +24,7 @@ DENSITIES = (0.5, 0.25, 0.1, 0.05)
 
 
 def both_ways(layer: nn.Module, x: torch.Tensor, dy: torch.Tensor) -> None:
-    """Compute the output and the gradients of parameters and input."""
+    """Compute the output, and the gradients of the parameters and the input."""
     layer.zero_grad()
     x.grad = None
     layer(x).backward(dy)

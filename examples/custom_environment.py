@@ -1,8 +1,8 @@
 """Train in a custom environment: python examples/custom_environment.py [STEPS].
 
 Any Gymnasium environment with a flat Box observation and a bounded Box action works. The command
-line finds it by module and name:
-PYTHONPATH=examples sparl train --env custom_environment:Cart-v0.
+line finds the environment by its module and name:
+PYTHONPATH=examples sparl train --env custom_environment:Cart-v0
 """
 
 import sys
@@ -15,7 +15,7 @@ import sparl
 
 
 class Cart(gymnasium.Env):
-    """A cart on a rail: push it to the middle and keep it there."""
+    """A cart on a rail; the agent should push the cart to the middle and keep it there."""
 
     observation_space = Box(-np.inf, np.inf, (2,))  # position [m], speed [m/s]
     action_space = Box(-3.0, 3.0, (1,))  # force [N]; the cart weighs 1 kg

@@ -15,7 +15,10 @@ from sparl.replay.ring_buffer import RingBuffer
 
 
 class Simulator:
-    """A point in the plane that actions in [-1, 1] move; the agent should centre it."""
+    """A point in the plane; the agent should move the point to the origin.
+
+    Actions in [-1, 1] move the point.
+    """
 
     def __init__(self):
         self.rng = np.random.default_rng(0)
@@ -28,7 +31,7 @@ class Simulator:
         return self.point
 
     def push(self, action):
-        """Move the point; return the observation, the reward and whether the time is up."""
+        """Move the point; return the observation, the reward and whether the episode has ended."""
         self.left -= 1
         self.point = np.clip(self.point + 0.2 * action, -2, 2).astype(np.float32)
         return self.point, 1.0 - float(self.point @ self.point), self.left == 0

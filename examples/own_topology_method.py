@@ -1,9 +1,10 @@
 """Train with a custom topology method: python examples/own_topology_method.py [STEPS].
 
-A method consists of a drop rule and a grow rule, which are registered by name. This one drops the
-smallest weights, like SET, and grows connections at the inputs of a layer that have the fewest
-connections, so that unused inputs are connected again. The run records the rule's name. To use the
-run later, import this module first: sparl --import own_topology_method resume RUN
+A method consists of a drop rule and a grow rule, which are registered by name. The method
+in this example drops the smallest weights, like SET, and grows connections at the inputs of a layer
+that have the fewest connections, so that unused inputs are connected again. The run records the
+name of the rule. To use the run later, import this module first:
+sparl --import own_topology_method resume RUN
 """
 
 import sys
@@ -16,7 +17,7 @@ from sparl.topology.rules import grow_rule
 
 @grow_rule("neglected_inputs")
 def grow_at_neglected_inputs(layer, kept, count, rng):
-    """Grow at free positions, output * n_in + input, of the inputs with the fewest connections."""
+    """Return free positions, output * n_in + input, at the inputs with the fewest connections."""
     free = np.setdiff1d(np.arange(kept.size), kept.positions)
     used = np.bincount(kept.inputs, minlength=kept.n_in)[free % kept.n_in]
     return free[np.lexsort((rng.random(free.size), used))[:count]]

@@ -1,6 +1,7 @@
 """Train a sparse agent of Stable-Baselines3: python examples/sparse_sb3.py [STEPS].
 
-Needs pip install 'sparl[sb3]'. Only the import and the callback differ from dense training.
+The example requires pip install 'sparl[sb3]'. Only the import and the callback differ from dense
+training.
 """
 
 import sys

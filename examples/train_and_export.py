@@ -1,6 +1,7 @@
 """Train a sparse agent and export it to C: python examples/train_and_export.py [STEPS] [FOLDER].
 
-Writes FOLDER/policy.h and FOLDER/policy.c, which can be added to a microcontroller's project.
+The example writes FOLDER/policy.h and FOLDER/policy.c, which can be added to a project for a
+microcontroller.
 """
 
 import sys

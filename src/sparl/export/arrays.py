@@ -15,9 +15,14 @@ from sparl.types import Array
 def npz(policy: Policy) -> bytes:
     """Return the bytes of a .npz file with all layers and the action's bounds.
 
-    For layer k, counted from 0: layerK.inputs and layerK.outputs int32 [N], the input and output
-    of each connection, ordered by output; layerK.weight float32 [N]; layerK.bias float32 [n_out].
-    In addition low and high: float32 [n_act].
+    For each layer k, counted from 0, the file contains these arrays, ordered by output neuron:
+
+    * layerK.inputs and layerK.outputs: int32 [N], the input neuron and the output neuron of each
+      connection.
+    * layerK.weight: float32 [N].
+    * layerK.bias: float32 [n_out].
+
+    The arrays low and high, float32 [n_act], are the bounds of the action.
     """
     arrays: dict[str, Any] = {}
     for k, layer in enumerate(policy.layers):
@@ -45,7 +50,7 @@ def actions(data: bytes, observations: Array) -> Array:
         outputs, inputs, weight, bias = (
             arrays[f"layer{k}.{name}"] for name in ("outputs", "inputs", "weight", "bias")
         )
-        # Not as a dense matrix, which may be larger than the archive by orders of magnitude.
+        # A dense matrix could be larger than the archive by orders of magnitude.
         sums = [np.bincount(outputs, weight * row[inputs], bias.size) for row in x]
         x = np.asarray(sums, np.float32) + bias
         x = np.maximum(x, 0) if k < layers - 1 else np.tanh(x)

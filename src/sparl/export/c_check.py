@@ -1,4 +1,4 @@
-"""Compile and run the exported C."""
+"""Compile and run the exported C code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from sparl.types import Array
 
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2")
 
-# Runs the self-check, then computes an action for each observation on standard input.
+# This program runs the self-check and then computes an action for each observation on standard
+# input.
 _PROGRAM = """\
 #include <stdio.h>
 #include "{name}.h"
@@ -37,21 +38,21 @@ int main(void)
 
 
 def compiler() -> str | None:
-    """Return the path of a C compiler on this machine; None if there is none."""
+    """Return the path of a C compiler on this machine, or None if no compiler is installed."""
     return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 
 
 def run(command: str, source: CSource, name: str, observations: Array) -> Array:
-    """Return the actions that the compiled C computes, float32 [B, n_act].
+    """Return the actions that the compiled C code computes, float32 [B, n_act].
 
     Args:
         command: the compiler.
         source: the C source.
-        name: prefix of its C names.
+        name: prefix of the C names in the source.
         observations: float32 [B, n_obs].
 
     Raises:
-        DataError: it does not compile, or its self-check fails.
+        DataError: if the source does not compile, or if its self-check fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)

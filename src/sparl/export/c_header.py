@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-TOLERANCE = 1e-5  # of half an action's range; float32 sums differ with their order
-VECTORS = 16  # test vectors
+TOLERANCE = 1e-5  # in units of half an action's range; float32 sums depend on their order
+VECTORS = 16  # number of test vectors
 
 _BEHAVIOUR = """\
 Values that are not finite: the observation is not checked. A NaN in it makes every action that
@@ -39,7 +39,7 @@ def header(name: str, n_obs: int, n_act: int, about: Iterable[str]) -> str:
         name: prefix of every C name; a C identifier.
         n_obs: length of an observation.
         n_act: length of an action.
-        about: lines that describe the policy; any text.
+        about: lines that describe the policy. They may contain any text.
     """
     upper = name.upper()
     behaviour = _BEHAVIOUR.format(name=name, upper=upper)
@@ -85,8 +85,9 @@ int {name}_self_check(float *largest);
 
 
 def comment_text(text: str) -> str:
-    """Make a text safe in a C comment: it cannot end or open one, join lines or form a trigraph.
+    """Return a text that is safe in a C comment.
 
-    All characters except printable ASCII, and those with a meaning in comments, become "_".
+    The text cannot end or open a comment, join lines or form a trigraph: characters that could have
+    such an effect, and all characters outside printable ASCII, become "_".
     """
     return re.sub(r"[^ -~]|[\\?]|\*(?=/)|/(?=\*)", "_", text)

@@ -1,8 +1,9 @@
 """Write a policy in C99, with constants in read-only memory, no heap, and only tanhf from libm.
 
-A sparse layer stores for each output its number of connections, and for each connection its weight
-and the distance from the previous connection's input. Distances and counts have 8 bits if all
-values of a layer fit, otherwise 16. A dense layer stores only its weights.
+A sparse layer stores the number of connections of each output neuron. For each connection it stores
+the weight and the distance between the input neurons of this and the previous connection. Distances
+and counts have 8 bits if all values of a layer fit, and 16 bits otherwise. A dense layer stores
+only its weights and biases.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sparl.types import Array
 
 Tanh = Literal["tanhf", "built-in"]
 
-_WIDEST = 2**16 - 1  # maximum inputs and outputs of a layer
+_WIDEST = 2**16 - 1  # maximum number of inputs and of outputs of a layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +32,11 @@ class CodedLayer:
 
     Attributes:
         layer: the layer.
-        counts: uint8 or uint16 [n_out]: connections of each output; None in a dense layer.
-        gaps: uint8 or uint16 [N]: distance from the input of the output's previous connection, or
-            from input 0 for the first one; None in a dense layer.
+        counts: uint8 or uint16 [n_out], the number of connections of each output neuron; None in a
+            dense layer.
+        gaps: uint8 or uint16 [N]. For the first connection of an output neuron: the index of its
+            input neuron. For the others: the distance of the input neuron from that of the previous
+            connection. None in a dense layer.
     """
 
     layer: Layer
@@ -45,7 +48,7 @@ class CodedLayer:
         """Encode a layer.
 
         Raises:
-            UsageError: the layer is too wide.
+            UsageError: if the layer is too wide.
         """
         pattern = layer.pattern
         if max(pattern.n_in, pattern.n_out) > _WIDEST:
@@ -73,7 +76,7 @@ class CodedLayer:
 
     @property
     def kind(self) -> str:
-        """Name of the C function that computes such layers."""
+        """Name of the C function that computes layers of this storage format."""
         words = [] if self.gaps is None else [f"gaps{self.gaps.itemsize * 8}"]
         if self.counts is not None and self.counts.itemsize == 2:
             words.append("counts16")
@@ -83,19 +86,19 @@ class CodedLayer:
 
 
 def _narrow(values: NDArray[np.int64]) -> NDArray[Any]:
-    """Convert to 8 bits if all values fit, otherwise to 16."""
+    """Convert values to 8 bits if all of them fit, otherwise to 16 bits."""
     return values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)
 
 
 @dataclass(frozen=True)
 class CSource:
-    """A header and a source.
+    """The C code of a policy.
 
     Attributes:
         header: text of NAME.h.
         source: text of NAME.c.
-        constant_bytes: read-only memory of weights, columns, biases and bounds.
-        stack_bytes: memory of the activations, on the stack or in static buffers.
+        constant_bytes: size of all constants, which are in read-only memory.
+        stack_bytes: size of the activations, which are on the stack or in static buffers.
     """
 
     header: str
@@ -112,12 +115,12 @@ def c_source(
     Args:
         policy: the policy.
         name: prefix of every C name; a C identifier.
-        observations: float32 [V, n_obs], the test vectors.
-        tanh: "tanhf" of the maths library, or a "built-in" rational function.
+        observations: float32 [V, n_obs], the observations of the test vectors.
+        tanh: "tanhf" for the function of the maths library, or "built-in" for a rational function.
         about: lines for the header that describe the policy and its training.
 
     Raises:
-        UsageError: a layer is too wide for C's 16 bits.
+        UsageError: if a layer has more neurons than 16 bits can count.
     """
     layers = [CodedLayer.of(layer) for layer in policy.layers]
     constant_bytes = sum(max(a.nbytes, a.itemsize) for c in layers for a in c.arrays.values())
@@ -190,7 +193,7 @@ def _functions(layers: Sequence[CodedLayer], tanh: Tanh) -> list[str]:
 
 
 def _layer_function(coded: CodedLayer) -> str:
-    """Write the C function that computes Y = W x + b for layers stored like this one."""
+    """Return the C function that computes y = W x + b for layers of this storage format."""
     arguments = [
         f"const {_TYPES[array.dtype.name]} *{label}" for label, array in coded.arrays.items()
     ]
@@ -235,8 +238,8 @@ static void relu(float *y, unsigned n)
     }
 }"""
 
-# Lambert's continued fraction, cut after the fifth term, is within 4e-7 of tanh up to 9/8.
-# Each doubling reduces the error where tanh is curved.
+# For |x| up to 9/8, Lambert's continued fraction, cut after the fifth term, differs from tanh by at
+# most 4e-7. Each doubling reduces this error where tanh is curved.
 _TANH = """\
 /* tanh: a continued fraction for x / 8, then tanh(2 y) = 2 t / (1 + t^2) three times. */
 static float tanh_of(float x)
@@ -292,7 +295,7 @@ def _act(
 
 
 def _buffers(upper: str, sizes: Sequence[int]) -> list[str]:
-    """Declare the memory of the activations."""
+    """Return the declaration of the buffers for the activations."""
     if not sizes:
         return []
     declared = ", ".join(f"{name}[{size}]" for name, size in zip("ab", sizes, strict=False))

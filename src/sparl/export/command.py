@@ -1,4 +1,4 @@
-"""`sparl export`: write a trained policy for machines without sparl, checked before it is kept."""
+"""Run `sparl export`: write a trained policy for machines without sparl, after checking it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ExportOptions:
 
 
 MEAN_TOLERANCE = 1e-6  # root mean square, in units of half an action's range
-EPISODES = 3  # for checking an agent without saved observations
+EPISODES = 3  # number of episodes for checking an agent without saved observations
 Files = dict[str, bytes]
 
 
@@ -94,8 +94,8 @@ def _export(
         folder: the run's folder.
         agent: the run's agent.
         policy: the agent's policy.
-        observations: observations for the check; None: those of evaluation episodes.
-        environment: the run's environment; None: it is not registered in this process.
+        observations: observations for the check; if None, the check runs evaluation episodes.
+        environment: the run's environment; None if it is not registered in this process.
     """
     config = folder.config()
     say = PlainConsole().print
@@ -169,13 +169,14 @@ _FORMATS: dict[str, Callable[[Policy, Array, ExportOptions, list[str]], Files]] 
 
 
 def _check(policy: Policy, actions: Array, observations: Array) -> None:
-    """Compare the exported actions with the policy's, and print their distance.
+    """Compare the exported actions with the policy's actions, and print the distances.
 
-    Float32 sums of a few hundred terms in different orders differ by up to about 5e-6 of half an
-    action's range. Each distance may be up to 1e-5, their root mean square up to 1e-6.
+    Distances are in units of half an action's range. If float32 sums of a few hundred terms are
+    computed in different orders, the actions differ by up to about 5e-6. Each distance may be up to
+    1e-5, and the root mean square of all distances up to 1e-6.
 
     Raises:
-        DataError: the actions differ by more.
+        DataError: if the distances are larger.
     """
     distances = policy.distances(actions, observations)
     mean, largest = float(np.sqrt(np.square(distances).mean())), float(distances.max())
@@ -195,17 +196,18 @@ def _check(policy: Policy, actions: Array, observations: Array) -> None:
 def _known_environment(
     config: Config, policy: Policy, folder: RunFolder, *, needed: bool
 ) -> Iterator[Environment | None]:
-    """Create the environment of a run for a block, and check that it suits the agent.
+    """Create a run's environment, check that it suits the agent, and close it after the block.
 
     Args:
         config: configuration of the run.
         policy: policy of the run's agent.
         folder: the run's folder.
-        needed: raise an error if the environment is not registered, instead of yielding None.
+        needed: whether the environment is required. If false, None is yielded when the environment
+            is not registered.
 
     Raises:
-        DataError: the environment has other sizes, cannot be created, or is needed and not
-            registered.
+        DataError: if the sizes of the environment and the agent differ, if the environment cannot
+            be created, or if it is required but not registered.
     """
     try:
         with environment_importable(folder, "export"):
@@ -234,7 +236,7 @@ def _returns(
     config: Config, exact: Policy, rounded: Policy, folder: RunFolder,
     environment: Environment | None,
 ) -> str:  # fmt: skip
-    """Describe how 8-bit weights change the return."""
+    """Measure and describe how 8-bit weights change the return."""
     if environment is None:
         words = command_line(folder.environment_module() or "MODULE", "export", folder.path)
         return f"not measured, because {config.env} is not registered: {words} imports its module"

@@ -1,4 +1,7 @@
-"""Export a policy as an ONNX model and run it in ONNX Runtime. Needs `sparl[onnx]`."""
+"""Export a policy as an ONNX model and run the model in ONNX Runtime.
+
+This module requires `pip install 'sparl[onnx]'`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from sparl.errors import UsageError
 from sparl.export.policy import Policy
 from sparl.types import Array
 
-OPSET, IR_VERSION = 17, 8  # versions of 2022, which current runtimes can read
-LARGEST = 1 << 28  # maximum size of all weights, including zeros [bytes]
+OPSET, IR_VERSION = 17, 8  # released in 2022; current runtimes support them
+LARGEST = 1 << 28  # maximum total size of the weights, including zeros [bytes]
 
 try:
     import onnx
@@ -22,12 +25,13 @@ except ImportError as error:
 
 
 def onnx_model(policy: Policy, name: str) -> bytes:
-    """Build the model: "observation" float32 [batch, n_obs] -> "action" float32 [batch, n_act].
+    """Return the bytes of an ONNX model.
 
-    Absent connections are stored as zeros, because ONNX has no product with a sparse matrix.
+    The model maps "observation", float32 [batch, n_obs], to "action", float32 [batch, n_act]. It
+    stores absent connections as zeros, because ONNX cannot multiply by a sparse matrix.
 
     Raises:
-        UsageError: with these zeros the model would be too large.
+        UsageError: if the model would be too large with these zeros.
     """
     size = 4 * sum(layer.pattern.size for layer in policy.layers)
     if size > LARGEST:

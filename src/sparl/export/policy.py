@@ -1,4 +1,4 @@
-"""The exported policy: layers with ReLU between them, tanh, and actions in environment units."""
+"""The policy that is exported, as a list of layers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class Layer:
 
     Attributes:
         pattern: which connections exist.
-        weight: float32 [N], in the order of pattern.positions, that is, ordered by output.
+        weight: float32 [N], in the order of pattern.positions, that is, ordered by output neuron.
         bias: float32 [n_out].
-        codes: int8 [N] if quantised; a weight is its code times the scale of its output.
-        scale: float32 [n_out] if quantised.
+        codes: int8 [N], the quantised weights, or None. A weight is its code times the scale of the
+            connection's output neuron.
+        scale: float32 [n_out], or None if the layer is not quantised.
     """
 
     pattern: Pattern
@@ -41,11 +42,15 @@ class Layer:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """int64 [n_out]: connections of each output."""
+        """Number of connections of each output neuron, int64 [n_out]."""
         return np.bincount(self.pattern.outputs, minlength=self.pattern.n_out)
 
     def quantised(self) -> Layer:
-        """Quantise the weights to 8 bits: code = round(127 weight / largest of its output)."""
+        """Return this layer with weights quantised to 8 bits.
+
+        The code of a weight w is round(127 w / m), where m is the largest magnitude among the
+        weights of the same output neuron.
+        """
         outputs = self.pattern.outputs
         largest = np.zeros(self.pattern.n_out, np.float32)
         np.maximum.at(largest, outputs, np.abs(self.weight))
@@ -58,13 +63,14 @@ class Policy:
     """A deterministic policy: maps observations to actions in the environment's units.
 
     Args:
-        layers: the layers, with ReLU between them and tanh after the last.
+        layers: the layers. There is a ReLU between layers and a tanh after the last one.
         low: float64 [n_act], the environment's lower bounds of an action.
-        high: float64 [n_act], the upper bounds.
+        high: float64 [n_act], the environment's upper bounds of an action.
 
     Attributes:
-        low: float64 [n_act], lower bounds rounded to float32, never beyond the environment's.
-        high: float64 [n_act], upper bounds, rounded likewise.
+        low: float64 [n_act], the lower bounds, rounded to float32 values within the environment's
+            bounds.
+        high: float64 [n_act], the upper bounds, rounded in the same way.
     """
 
     def __init__(
@@ -83,7 +89,10 @@ class Policy:
 
     @classmethod
     def of(cls, agent: TrainedAgent) -> Policy:
-        """Create the policy of an agent: tanh of the first n_act outputs, for every head."""
+        """Create the deterministic policy of an agent.
+
+        For every kind of head, the policy is the tanh of the first n_act outputs.
+        """
         layout, parameters = agent.actor.layout, agent.actor.parameters
         layers = [
             Layer(pattern, layout.read(parameters, place), layout.read(parameters, place, "bias"))
@@ -143,10 +152,12 @@ class Policy:
         return scaled
 
     def distances(self, actions: Array, observations: Array) -> NDArray[np.float64]:
-        """Compute the distances of actions from this policy's, in half action ranges.
+        """Compute the distances between given actions and this policy's actions.
+
+        Distances are in units of half an action's range.
 
         Args:
-            actions: [B, n_act] in the environment's units; the distance of NaN is infinite.
+            actions: [B, n_act], in the environment's units. The distance of a NaN is infinite.
             observations: float32 [B, n_obs].
 
         Returns:

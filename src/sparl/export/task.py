@@ -1,4 +1,4 @@
-"""Describe the environment to the user of an exported policy, as far as it is known."""
+"""Describe the environment of an exported policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparl.export.policy import Policy
 from sparl.training.environment import Environment
 from sparl.training.tasks import ZeroContactForces
 
-# Wrappers that change neither the order of observations and actions nor the control period.
+# Wrappers that do not change the order of observations and actions or the control period.
 _NEUTRAL = (
     gymnasium.wrappers.OrderEnforcing,
     gymnasium.wrappers.PassiveEnvChecker,
@@ -23,17 +23,17 @@ _NEUTRAL = (
 
 
 def describe(env_id: str, environment: Environment | None, policy: Policy) -> list[str]:
-    """Describe order, bounds and units of observations and actions, and the control period.
+    """Describe the observations and the actions of an environment, and its control period.
 
-    Gymnasium states some facts, such as units, only in its documentation; they are not described.
+    The description contains no units, because Gymnasium states them only in its documentation.
 
     Args:
         env_id: id of the environment.
-        environment: the environment; None: it is not registered in this process.
+        environment: the environment; None if it is not registered in this process.
         policy: the exported policy.
 
     Returns:
-        Lines of text.
+        The lines of the description.
     """
     simulator = None if environment is None else _simulator(environment.gym)
     period = "not known"
@@ -51,7 +51,7 @@ def describe(env_id: str, environment: Environment | None, policy: Policy) -> li
 
 
 def _simulator(gym: gymnasium.Env[Any, Any]) -> Any | None:
-    """Return Gymnasium's MuJoCo task, unless a wrapper changes observations or actions."""
+    """Return the MuJoCo task of Gymnasium, or None for other tasks and unknown wrappers."""
     while type(gym) in _NEUTRAL:
         gym = gym.env  # type: ignore[attr-defined]
     return gym if type(gym).__module__.startswith("gymnasium.envs.mujoco.") else None
@@ -69,7 +69,7 @@ def _observations(environment: Environment, simulator: Any | None) -> list[str]:
 
 
 def _parts(simulator: Any | None, n_obs: int) -> list[str]:
-    """Name the part of the simulator's state behind each entry; "" if it is not known."""
+    """Return the part of the simulator's state in each entry of the observation, "" if unknown."""
     structure = dict(getattr(simulator, "observation_structure", None) or {})
     skipped = structure.pop("skipped_qpos", 0)
     parts: list[str] = []
@@ -111,7 +111,7 @@ def _bounds(low: np.floating, high: np.floating) -> str:
 
 
 def _grouped(described: list[str]) -> list[str]:
-    """Join equal neighbouring texts, and prefix each with its range of indices."""
+    """Merge equal neighbouring texts, and add the range of their indices before each text."""
     lines, start = [], 0
     for text, entries in groupby(described):
         last = start + len(list(entries)) - 1

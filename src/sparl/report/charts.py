@@ -1,9 +1,9 @@
-"""Figures drawn with Vega-Altair: specifications for the page, and SVG and PNG files.
+"""Draw figures with Vega-Altair: specifications for the page, and SVG and PNG files.
 
-Needs `pip install 'sparl[report]'`. A specification holds expressions and field names, which Vega
-interprets; these are fixed texts of this module. Names of methods and environments are not trusted:
-they appear only in data, values of parameters and titles, which Vega draws without interpreting
-them. Numbers that are not finite become null, which is a gap in a line.
+This module requires `pip install 'sparl[report]'`. Vega interprets the expressions and the field
+names of a specification, so they are fixed texts in this module. Names of methods and environments
+are not trusted: they appear only in data, parameter values and titles, which Vega draws without
+interpreting them. Numbers that are not finite become null, which Vega draws as a gap in a line.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from sparl.report.figures import Figure, HeatMap, LineChart, methods_of
 from sparl.types import Float64Array
 
 Spec = dict[str, Any]
-HEIGHT = 230  # of a line chart's plot [pixels]
+HEIGHT = 230  # height of a line chart's plot [pixels]
 ROW = 23  # height of a heat map's row [pixels]
-_WIDTH = 420  # of a file's plot [pixels]
+_WIDTH = 420  # width of a plot in a file [pixels]
 _PNG_SCALE = 3
-_LABEL = "datum.value === 0 ? '0' : datum.label"  # without the unit's prefix, as in 0M
+_LABEL = "datum.value === 0 ? '0' : datum.label"  # "0" instead of, for example, "0M"
 _VEGA_LITE = alt.SCHEMA_VERSION.rpartition(".")[0]
 
 
 def page_spec(figure: Figure, methods: Sequence[str]) -> Spec:
-    """Return the specification of a figure for the page: as wide as its container, with tooltips.
+    """Return the specification of a figure for the page.
+
+    The figure is as wide as its container and has tooltips.
 
     Args:
         figure: the data and labels of the figure.
@@ -44,7 +46,7 @@ def page_spec(figure: Figure, methods: Sequence[str]) -> Spec:
 
 
 def svg(figure: Figure, methods: Sequence[str]) -> str:
-    """Return a drawing with a title and a legend, on white."""
+    """Return a figure as SVG, with a title, a legend and a white background."""
     title = {"text": in_chart(figure.title), "anchor": "start"}
     spec = _with_values(_chart(figure, interactive=False), figure, methods)
     spec |= {"width": _WIDTH, "title": title}
@@ -96,7 +98,7 @@ def config(colours: Mapping[str, str]) -> Spec:
 
 
 def _chart(figure: Figure, *, interactive: bool) -> Spec:
-    """Return the specification of a figure without its values, which `_with_values` adds."""
+    """Return the specification of a figure without data; `_with_values` adds the data."""
     if isinstance(figure, HeatMap):
         return _heat_map(figure.column, figure.unit, figure.most, len(figure.rows))
     assert isinstance(figure, LineChart)
@@ -151,8 +153,8 @@ def _line_chart(
             name="pointed", on="pointerover", clear="pointerout", empty=False
         )
         seen = alt.condition(pointed, alt.value(0.6), alt.value(0))
-        # The points are large, so that a pointer near the line hits one. Vega-Lite can find the
-        # nearest point instead, but its tooltip then shows "undefined" for strings.
+        # The points are large, so that a pointer near the line hits one. Vega-Lite could find the
+        # nearest point instead, but the tooltip would then show "undefined" for strings.
         points = base.mark_circle(size=200).encode(y=y, opacity=seen, tooltip=tips)
         layers.append(points.add_params(pointed))
     return _finished(alt.layer(*layers, height=HEIGHT))
@@ -180,7 +182,8 @@ def _heat_map(column: str, unit: str, most: float, rows: int) -> Spec:
 def _colour(*, legend: bool = False) -> alt.Color:
     """Return the encoding that gives a method the same colour in all figures.
 
-    On the page the switches of the methods are the legend; a file lists the methods that it shows.
+    On the page, the switches of the methods serve as the legend. In a file, the legend lists the
+    methods that the figure shows.
     """
     return alt.Color(
         "method:N",
@@ -190,7 +193,7 @@ def _colour(*, legend: bool = False) -> alt.Color:
 
 
 def _finished(chart: Any) -> Spec:
-    """Return a chart's specification, whose rows are joined with the fields of their series."""
+    """Return a chart's specification, in which each point gets the fields of its series."""
     known = ["method", "m", "part", "dashed", "again"]
     source = alt.LookupData(alt.NamedData("series"), key="s", fields=known)
     chart = chart.transform_lookup("s", from_=source).transform_filter(
@@ -202,9 +205,10 @@ def _finished(chart: Any) -> Spec:
 
 
 def _with_values(chart: Spec, figure: Figure, methods: Sequence[str]) -> Spec:
-    """Return a specification with data and parameters.
+    """Return a specification with data and parameters added.
 
-    The page sets `hidden` to the numbers of the methods that the reader has switched off.
+    The page sets the parameter `hidden` to the indices of the methods that the reader has switched
+    off.
     """
     if isinstance(figure, HeatMap):
         series = [_series_row(0, figure.method, methods)]
@@ -245,19 +249,19 @@ def _series_row(number: int, method: str, methods: Sequence[str]) -> Spec:
 
 
 def _number(value: float) -> float | None:
-    """Round a number to five significant digits; None, JSON's null, if it is not finite."""
+    """Round a number to five significant digits; return None if it is not finite."""
     return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 class Formats(NamedTuple):
-    """Number formats in the notation of d3."""
+    """Number formats of an axis and of its tooltip, in the notation of d3."""
 
     axis: str
     tooltip: str
 
 
 def _formats(values: Sequence[Float64Array]) -> Formats:
-    """Return formats for numbers of this magnitude."""
+    """Return the formats that suit the largest magnitude among the values."""
     sizes = [np.abs(v[np.isfinite(v)]) for v in values]
     largest = max((float(v.max()) for v in sizes if v.size), default=0.0)
     return Formats("~s" if largest >= 1e4 else ",.4~r", ".4~s" if largest >= 1e9 else ",.5~r")

@@ -1,7 +1,7 @@
 """The colours of a report, for light and dark screens.
 
-Each method has one of `METHOD_COLOURS` colours, whose contrast with the surface is at least 3 to 1;
-that of texts is at least 4.5 to 1 (WCAG 2.2, 1.4.11 and 1.4.3).
+Each method has one of `METHOD_COLOURS` colours. The contrast of these colours with the surface is
+at least 3 to 1, and the contrast of texts is at least 4.5 to 1 (WCAG 2.2, 1.4.11 and 1.4.3).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ DARK = {
     "c0": "#5ba2f0", "c1": "#f0834f", "c2": "#35c092", "c3": "#e0a72e",
     "c4": "#ee7db5", "c5": "#a393f2", "c6": "#4cc3da", "c7": "#c3b15a",
 }  # fmt: skip
-# The same names as variables that `css` defines: such a drawing follows the reader's scheme.
+# The CSS variable of each colour, which `css` defines. A drawing that uses these variables adapts
+# to the reader's light or dark scheme.
 VARIABLES = {name: f"var(--{name})" for name in LIGHT}
 
 
 def css() -> str:
-    """Return rules that define the variables, and a class `c0`, `c1`, ... for each colour."""
+    """Return CSS rules that define the variables, and a class `c0`, `c1`, ... for each method."""
     light, dark = (
         ":root{" + ";".join(f"--{name}:{value}" for name, value in colours.items()) + "}"
         for colours in (LIGHT, DARK)

@@ -24,7 +24,7 @@ from sparl.training.folder import Folder
 from sparl.wording import counted
 
 FIGURES, TABLES = "figures", "tables"
-_LONGEST_NAME = 150  # maximum length of a figure's name [characters]
+_LONGEST_NAME = 150  # maximum length of a figure's file name [characters]
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,18 @@ def write_report(
     """Write the report of all finished runs in these folders into a folder.
 
     Args:
-        paths: folders, and files of studies; see `collect`.
-        out: where to write.
-        shade: what is shaded around a mean return: its interval or the standard deviation.
+        paths: folders and study files; see `collect`.
+        out: the folder of the report.
+        shade: what is shaded around a mean return: the confidence interval or the standard
+            deviation.
         png: whether to write the figures as PNG too.
         tables_only: whether to leave out the page and the figures.
 
     Raises:
-        DataError: there is no finished run.
-        UsageError: sparl[report] is not installed and `tables_only` is false; the file of a study
-            is wrong.
-        ResourceError: a file cannot be written.
+        DataError: if there is no finished run.
+        UsageError: if a study file is invalid, or if sparl[report] is not installed and
+            `tables_only` is false.
+        ResourceError: if a file cannot be written.
     """
     say = PlainConsole().print
     charts = None if tables_only else _charts()
@@ -110,7 +111,7 @@ def write_report(
 
 
 def _charts() -> ModuleType:
-    """Import the module that draws the figures; it needs optional packages."""
+    """Import the module that draws the figures, which requires optional packages."""
     try:
         from sparl.report import charts
     except ImportError as error:
@@ -125,7 +126,7 @@ def _write(folder: Folder, files: Mapping[str, str | bytes]) -> None:
     """Write files into a folder, which is created if it does not exist.
 
     Raises:
-        ResourceError: a file cannot be written.
+        ResourceError: if a file cannot be written.
     """
     try:
         folder.make()
@@ -138,7 +139,7 @@ def _write(folder: Folder, files: Mapping[str, str | bytes]) -> None:
 
 
 def _count_others(folder: Folder, written: Container[str]) -> None:
-    """Print how many files a folder holds that do not belong to this report."""
+    """Print the number of files in a folder that do not belong to this report."""
     others = [name for name in folder.names() if "." in name and name not in written]
     if others:
         left = counted(len(others), "file")
@@ -146,13 +147,13 @@ def _count_others(folder: Folder, written: Container[str]) -> None:
 
 
 def _with_file_names(section: Section) -> Section:
-    """Return a section whose figures have names that are valid in links."""
+    """Return a copy of a section in which the names of the figures are valid in links."""
     figures = [replace(f, name=_file_name(f.name)) for f in section.figures]
     return replace(section, figures=figures)
 
 
 def _file_name(name: str) -> str:
-    """Return a name of word characters that is short enough for any file system."""
+    """Return a file name that is valid in links and short enough for any file system."""
     text = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)
     if len(text) <= _LONGEST_NAME:
         return text
@@ -179,7 +180,7 @@ def archive(args: list[str]) -> int:
     for run in options.runs:
         try:
             into = archive_run(run, options.to, options.commit)
-        except SparlError as error:  # the other runs are archived all the same
+        except SparlError as error:  # archive the other runs nevertheless
             errors.append(error)
         else:
             PlainConsole().print(f"{run} -> {into}")

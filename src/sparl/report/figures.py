@@ -1,4 +1,4 @@
-"""The numbers and labels that a figure shows; `charts.py` draws them."""
+"""The data and labels of the figures, which `charts.py` draws."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 
 from sparl.types import Float64Array
 
-MOST_POINTS = 250  # maximum number of points of a drawn line
-STEPS = "environment steps"  # the label of their axis
+MOST_POINTS = 250  # maximum number of points in a drawn line
+STEPS = "environment steps"  # label of an axis that shows environment steps
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A line.
+    """A line in a chart.
 
     Attributes:
-        method: the method that it belongs to.
-        x, y: float [K].
-        low, high: float [K], the edges of the band around it; None without a band.
-        part: which of the method's lines it is, for example "actor"; "" if it has only one.
-        dashed: whether it is drawn dashed.
+        method: the method whose results the line shows.
+        x, y: float [K], the coordinates of the points.
+        low, high: float [K], the edges of the band around the line; None without a band.
+        part: distinguishes the lines of one method, for example "actor"; "" if there is only one.
+        dashed: whether the line is dashed.
     """
 
     method: str
@@ -37,11 +37,11 @@ class Series:
 
     @property
     def name(self) -> str:
-        """The method and the part."""
+        """The name of the line: the method and, if there is one, the part."""
         return f"{self.method}, {self.part}" if self.part else self.method
 
     def thinned(self) -> Series:
-        """Return every n-th point so that at most `MOST_POINTS` remain, the last one included."""
+        """Return a line with at most `MOST_POINTS` points, in equal intervals and with the last."""
         every = math.ceil(self.x.size / MOST_POINTS)
         if every <= 1:
             return self
@@ -52,11 +52,11 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """Something that can be drawn.
+    """A figure.
 
     Attributes:
-        name: of its file.
-        title: the heading above it.
+        name: name of the figure's file, without its ending.
+        title: heading above the figure.
     """
 
     name: str
@@ -74,7 +74,7 @@ class LineChart(Figure):
     Attributes:
         x_label, y_label: what the axes show, with units.
         series: the lines.
-        zero: whether the vertical axis begins at 0.
+        zero: whether the vertical axis starts at 0.
     """
 
     x_label: str
@@ -83,7 +83,7 @@ class LineChart(Figure):
     zero: bool = False
 
     def description(self) -> str:
-        """Return the range, the first and the last value of every line."""
+        """Describe each line by its range, its first value and its last value."""
         lines = [_described(series) for series in self.series]
         return f"{self.title}: {self.y_label} over {self.x_label}. {'. '.join(lines)}."
 
@@ -100,13 +100,13 @@ def _described(series: Series) -> str:
 
 @dataclass(frozen=True, eq=False)
 class HeatMap(Figure):
-    """Rows of cells; the darker a cell, the more it holds.
+    """A heat map, in which larger values are drawn in fuller colour.
 
     Attributes:
-        method: the method that it belongs to.
-        rows: name and float [columns] of each row; rows may differ in length.
-        unit: of a cell, in the plural.
-        column: the meaning of a column.
+        method: the method whose results the heat map shows.
+        rows: name and values, float [columns], of each row; rows may differ in length.
+        unit: unit of the values, in the plural.
+        column: what a column stands for, in the singular.
     """
 
     method: str
@@ -116,11 +116,11 @@ class HeatMap(Figure):
 
     @property
     def most(self) -> float:
-        """The largest finite cell, at least 1."""
+        """The largest finite value, or 1 if that is larger."""
         return max([1.0, *(float(v) for _, row in self.rows for v in row[np.isfinite(row)])])
 
     def description(self) -> str:
-        """Return the range of every row, and how many of its cells are not 0."""
+        """Describe each row by its range and the number of its values that are not 0."""
         rows = [
             f"{name}: {short(row.min())} to {short(row.max())}, more than 0 for "
             f"{np.count_nonzero(row)} of {row.size} {self.column}s"

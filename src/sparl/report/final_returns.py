@@ -1,4 +1,4 @@
-"""The final return of each run, alone and in percent of the dense agent's."""
+"""The final return of each run, in absolute terms and in percent of the dense agent's return."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ from sparl.types import Float64Array
 
 
 def final(group: Group, last: int = 10) -> Float64Array:
-    """Return each run's mean over the last evaluations after its first update, float [runs]."""
+    """Return each run's final return, float [runs].
+
+    The final return is the mean of the last evaluations, without those before the first update.
+    """
     return np.array([stat.final_return(run.trained_returns, last) for run in group.runs])
 
 
 def final_as_in_paper(group: Group) -> Float64Array:
-    """Return each run's final return over as many evaluations as its settings' paper takes."""
+    """Return each run's final return over the number of evaluations that its paper uses."""
     return final(group, PAPER_LAST[group.config.settings])
 
 
 def averaged(runs: Sequence[FinishedRun], last: int) -> int:
-    """Return how many evaluations a final return is the mean of: `last`, or all if fewer."""
+    """Return the number of evaluations in a final return: `last`, or all if there are fewer."""
     return min(last, *(run.trained_returns.size for run in runs))
 
 
 def scores(runs: Collection) -> dict[str, list[tuple[Group, Group]]]:
-    """For each method, its groups with a dense agent to compare with, and that."""
+    """Return, for each method, pairs of a group and the dense group with which it is compared.
+
+    Groups without such a dense group are left out, as are dense methods.
+    """
     found: dict[str, list[tuple[Group, Group]]] = {}
     for group in runs.groups:
         dense = runs.dense(group)
@@ -39,7 +45,10 @@ def scores(runs: Collection) -> dict[str, list[tuple[Group, Group]]]:
 
 
 def normalized(pairs: Sequence[tuple[Group, Group]]) -> list[Float64Array]:
-    """Final returns in percent of the dense agent's mean, one float [runs] per environment."""
+    """Return the final returns in percent of the dense agent's mean.
+
+    The result contains one array, float [runs], per environment.
+    """
     return [
         100 * final_as_in_paper(group) / float(final_as_in_paper(dense).mean())
         for group, dense in pairs

@@ -1,4 +1,4 @@
-"""One self-contained HTML page that needs no network, and README.md for repositories."""
+"""Write a report as a self-contained HTML page and as README.md."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sparl.report.runs import Collection
 from sparl.report.table import Table
 from sparl.wording import counted
 
-CLIPS = "*.mp4"  # videos in a run's folder, recorded by sparl play --video
-CLIP_BYTES = 5_000_000  # a larger video is left out of the page
+CLIPS = "*.mp4"  # videos in a run's folder, which sparl play --video records
+CLIP_BYTES = 5_000_000  # maximum size of a video; larger ones are left out of the page
 _TITLE = "Sparse reinforcement learning: results"
 # Sections that are closed until the reader opens them.
 _CLOSED = {"Degrees", "What the networks look at", "Runs"}
@@ -32,12 +32,12 @@ _NOTICE = (
 
 
 class Page:
-    """An HTML page.
+    """The HTML page of a report.
 
     Args:
-        runs: the runs that it reports.
+        runs: the runs that the page reports.
         specs: the Vega-Lite specification of each figure, by the figure's name.
-        config: how charts look, for Vega-Lite.
+        config: the Vega-Lite configuration of all charts.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Page:
         self._specs, self._config = specs, config
 
     def html(self, tables: Sequence[Table], sections: Sequence[Section], javascript: str) -> str:
-        """Return the page.
+        """Return the page as HTML.
 
         Args:
-            tables: the tables of returns, all environments together, costs and runs that have rows.
-            sections: the figures, by section.
+            tables: the tables; see `all_tables`.
+            sections: the sections with figures.
             javascript: a script that defines vegaEmbed.
         """
         of = {table.name: self._table(table) for table in tables}
@@ -141,7 +141,7 @@ class Page:
         return f'<section id="{name}">{head}{text}{inner}</section>'
 
     def _data_m(self, method: str) -> str:
-        """Return the attribute by which the page hides what belongs to one method."""
+        """Return the HTML attribute by which the page hides the elements of one method."""
         return f' data-m="{self._methods.index(method)}"'
 
     def _colour(self, method: str) -> str:
@@ -149,7 +149,7 @@ class Page:
 
 
 def _videos(runs: Collection) -> Iterator[tuple[str, str, str]]:
-    """Yield method, video element and caption of each MP4 file in the runs' folders."""
+    """Yield the method, the video element and the caption of each MP4 file of the runs."""
     for group in runs.groups:
         for run in group.runs:
             for path in sorted(run.path.glob(CLIPS)):
@@ -174,10 +174,10 @@ def markdown(
     """Return the learning curves, the tables and the notes as Markdown.
 
     Args:
-        runs: the runs that it reports.
+        runs: the runs of the report.
         tables: all tables.
-        sections: figures that belong together; the first ones are shown; none without drawings.
-        figures: the folder of the drawings, relative to the Markdown file.
+        sections: the sections of the report. Only the first one is included.
+        figures: the folder of the figures, relative to the Markdown file.
     """
     parts = [f"# {_TITLE}\n", f"{summary(runs)} Written by `sparl report`.\n"]
     for section in sections[:1]:
@@ -196,7 +196,7 @@ def markdown(
 
 
 def summary(runs: Collection) -> str:
-    """Return the numbers of runs, methods and environments in one line."""
+    """Return a line with the numbers of runs, methods and environments."""
     count = sum(len(group.runs) for group in runs.groups)
     counts = (count, "run"), (len(runs.labels), "method"), (len(runs.environments), "environment")
     return ", ".join(counted(n, name) for n, name in counts) + "."

@@ -1,9 +1,10 @@
 """The results that the papers print, for comparison with sparl's runs.
 
-DS: Sokar et al., Dynamic Sparse Training for Deep Reinforcement Learning (arXiv 2106.04217 v1; its
-longer version where the first has none), mean and standard deviation of the last 10 evaluations of
-1M steps of the -v3 tasks, and learning-curve area. RLx2: Tan et al. (ICLR 2023), main table,
-percent of the dense agent over the last 30 evaluations of 3M steps.
+DS: Sokar et al., Dynamic Sparse Training for Deep Reinforcement Learning (arXiv 2106.04217 v1, or
+the longer version for results that v1 does not contain). The results are the mean and the standard
+deviation of the last 10 evaluations of runs of 1M steps on the -v3 tasks, and the learning-curve
+area. RLx2: Tan et al. (ICLR 2023), main table. The results are in percent of the dense agent's
+return, over the last 30 evaluations of runs of 3M steps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sparl.configuration import Config
 
 
 class Printed(NamedTuple):
-    """A paper's figures for one method in one task; None where it prints none."""
+    """The results that a paper prints for one method in one task; None for missing ones."""
 
     mean: float | None = None
     std: float | None = None
@@ -22,7 +23,7 @@ class Printed(NamedTuple):
     percent: float | None = None
 
 
-# Method: task: mean, standard deviation, area.
+# For each method and task: mean, standard deviation and area.
 _DS: dict[str, dict[str, Printed]] = {
     "TD3": {
         "HalfCheetah": Printed(11153, 473, 1.769), "Walker2d": Printed(4042, 577, 0.526),
@@ -65,17 +66,16 @@ _RLX2 = {
     ("SAC", "Ant"): (49.6, 49.3, 79.8, 90.9, 105.6),
 }
 PAPER_STEPS = {"ds": 1_000_000, "rlx2": 3_000_000}
-# Evaluations at the end of a run whose mean is its final return, by settings.
+# Number of evaluations at the end of a run whose mean is the final return, by settings.
 PAPER_LAST = {"ds": 10, "rlx2": 30}
 
 
 def printed(config: Config) -> Printed:
-    """Return the result that the method's paper prints for the task, in any version of the task."""
+    """Return the results that a paper prints for the run's method and task, in any task version."""
     task = config.env.rpartition("-")[0]
     if config.settings == "ds":
-        target = (
-            "hard" if config.hard_target_every else "soft"
-        )  # where the paper distinguishes them
+        # For dense SAC, the paper distinguishes hard and soft target updates.
+        target = "hard" if config.hard_target_every else "soft"
         figures = _DS.get(config.method) or _DS.get(f"{config.method}, {target} target", {})
         return figures.get(task, Printed())
     row = _RLX2.get((config.agent, task), ())

@@ -1,4 +1,4 @@
-"""Construct the figures of a report from the records of runs."""
+"""Create the figures of a report from the records of the runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHADES = {
 
 @dataclass(frozen=True)
 class Section:
-    """Figures that belong together."""
+    """A section of a report, with its figures."""
 
     title: str
     note: str
@@ -33,7 +33,7 @@ class Section:
 
 
 def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
-    """Return every section that has a figure; `shade` names the statistic shown as a band."""
+    """Return the sections that have figures; `shade` selects the statistic shown as a band."""
     sections = [
         Section(
             "Learning curves",
@@ -112,12 +112,12 @@ def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
 
 
 def _minutes(group: Group, clock: str) -> Float64Array:
-    """Return a clock's reading at each evaluation, averaged over the runs [minutes]."""
+    """Return the time of each evaluation by a clock, averaged over the runs [minutes]."""
     return np.asarray(group.stacked(clock).mean(axis=0) / 60, np.float64)
 
 
 def _load(groups: Sequence[Group]) -> str:
-    """Return the remark on the machine's load for the label of a wall-clock time axis."""
+    """Return a remark on the machine's load for the label of a wall-clock axis."""
     loaded = [run.under_load for group in groups for run in group.runs]
     if any(loaded):
         return ", measured under load" if all(loaded) else ", some runs measured under load"
@@ -129,7 +129,10 @@ def _curves(
     groups: Sequence[Group], name: str, x_label: str, x: Callable[[Group], Float64Array | None],
     shade: Shade,
 ) -> Iterator[Figure]:  # fmt: skip
-    """Yield the mean return of those groups of one environment for which `x` gives an axis."""
+    """Yield a figure with the mean returns of the groups for which `x` returns an axis.
+
+    All groups must have the same environment.
+    """
     series = []
     for group in groups:
         along = x(group)
@@ -145,7 +148,7 @@ def _curves(
 
 
 def _band(curves: Float64Array, shade: Shade) -> tuple[Float64Array, Float64Array]:
-    """Return the lower and the upper edge of the band around a mean curve, float [K] each."""
+    """Return the lower and the upper edge of the band around the mean curve, float [K] each."""
     if shade == "std":
         mean, std = curves.mean(axis=0), curves.std(axis=0, ddof=1)
         return mean - std, mean + std
@@ -154,7 +157,7 @@ def _band(curves: Float64Array, shade: Shade) -> tuple[Float64Array, Float64Arra
 
 
 def profiles(runs: Collection) -> Iterator[Figure]:
-    """Yield the performance profile over all environments."""
+    """Yield the performance profile over all environments, if there are scores."""
     found = scores(runs)
     if not found:
         return

@@ -1,4 +1,4 @@
-"""The tables of returns: of each environment, and of all environments together."""
+"""The tables of returns for each environment and for all environments together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparl.report.table import NONE, Row, Table, if_fewer, number
 
 
 def returns(runs: Collection) -> Table:
-    """Return the table of final returns, next to those that the papers print."""
+    """Return the table of final returns, including the results that the papers print."""
     rows = []
     for group in runs.groups:
         config, curves = group.config, group.stacked("returns")
@@ -125,7 +125,10 @@ _RETURNS: list[tuple[str, Callable[[Row], str]]] = [
 
 
 def together(runs: Collection) -> Table:
-    """Over all environments: interquartile mean and probability of improvement over dense."""
+    """Return the table of results over all environments.
+
+    It contains interquartile means and probabilities of improvement over the dense agent.
+    """
     rows = []
     for method, pairs in scores(runs).items():
         rng = stream(0, "report")

@@ -1,4 +1,4 @@
-"""The tables of costs and of the runs themselves."""
+"""The table of costs and the table of runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparl.report.table import NONE, Row, Table, if_fewer, number
 
 
 def costs(runs: Collection) -> Table:
-    """Connections, FLOPs in both conventions, measured time and memory."""
+    """Return the table of connections, FLOPs in both conventions, measured times and memory."""
     rows = []
     for group in runs.groups:
         cost = group.cost
@@ -77,7 +77,7 @@ def costs(runs: Collection) -> Table:
 
 
 def origins(runs: Collection) -> Table:
-    """Where every run comes from."""
+    """Return the table of runs, with the software and the machine that produced each of them."""
     rows = [
         {
             "environment": group.env, "method": group.label, "seed": run.config.seed,
@@ -121,7 +121,7 @@ def _resumed(row: Row) -> str:
 
 
 def _speed(steps: Sequence[float], seconds: Sequence[float]) -> float:
-    """Return the mean over the runs of their steps per second."""
+    """Return the steps per second, averaged over the runs."""
     return float(np.mean([n / (s or math.nan) for n, s in zip(steps, seconds, strict=True)]))
 
 

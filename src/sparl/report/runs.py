@@ -1,4 +1,4 @@
-"""Read the runs of a report, and group those that differ only in their seeds."""
+"""Read the runs of a report, and group the runs that differ only in their seeds."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from sparl.training.run_folder import (
 from sparl.training.tasks import notes_of
 from sparl.types import Float64Array
 
-# Fields that may differ between runs that are averaged.
+# Runs that differ only in these fields are averaged.
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
-# Fields that a label omits: reports show the method and environment next to it, and lengths where
-# they differ.
+# Fields that a label does not list. Reports show the method and the environment separately, and the
+# lengths of runs where they differ.
 _UNSAID = _OF_ONE_RUN | {"method", "env", "agent", "steps", "stop_at", "horizon_env_steps"}
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Runs of one configuration that differ in their seeds.
+    """Runs that have the same configuration except for their seeds.
 
     Attributes:
-        label: the method and the fields that differ from its preset.
-        runs: the finished ones, by seed.
+        label: the method, and the fields in which the configuration differs from its preset.
+        runs: the finished runs, ordered by seed.
         planned: number of seeds that a study plans; without a study, the number of runs.
     """
 
@@ -49,7 +49,7 @@ class Group:
 
     @property
     def config(self) -> Config:
-        """The configuration, with the seed of the first run."""
+        """The configuration of the first run."""
         return self.runs[0].config
 
     @property
@@ -59,7 +59,7 @@ class Group:
 
     @cached_property
     def env_steps(self) -> Float64Array:
-        """Steps of the evaluations that all runs have [environment steps]."""
+        """The environment steps at which all runs have an evaluation, float [K]."""
         return self.runs[0].env_steps[: min(run.env_steps.size for run in self.runs)]
 
     @property
@@ -68,18 +68,18 @@ class Group:
         return all(run.cpu_seconds is not None for run in self.runs)
 
     def stacked(self, name: str) -> Float64Array:
-        """Stack returns, updates, seconds or cpu_seconds of all runs, float [runs, K]."""
+        """Stack the returns, updates, seconds or cpu_seconds of all runs, float [runs, K]."""
         return np.stack([getattr(run, name)[: self.env_steps.size] for run in self.runs])
 
     @cached_property
     def cost(self) -> dict[str, Any] | None:
-        """The result of `sparl cost`; None if no run recorded the sizes of its environment."""
+        """The result of `sparl cost`, or None if no run recorded the sizes of its environment."""
         sizes = next((run.sizes for run in self.runs if run.sizes), None)
         return cost(self.config, *sizes) if sizes else None
 
     @property
     def flops_per_update(self) -> float | None:
-        """Operations of an update; a multiply-add counts as two."""
+        """Number of operations of an update; a multiply-add counts as two operations."""
         if self.cost is None:
             return None
         return float(self.cost["flops"]["counted"]["sparse"] / self.cost["updates"])
@@ -90,9 +90,10 @@ class Collection:
     """The runs of a report.
 
     Attributes:
-        groups: by environment, then in the order of the methods.
-        notes: what was left out or is missing.
-        common: for each environment, fields that all its runs have otherwise than their presets.
+        groups: the groups, ordered by environment and then by method.
+        notes: remarks for the reader, for example on missing runs.
+        common: for each environment, the fields in which all runs differ from their presets in the
+            same way.
     """
 
     groups: list[Group]
@@ -101,7 +102,7 @@ class Collection:
 
     @property
     def environments(self) -> list[str]:
-        """In order of appearance."""
+        """All environments, in order of appearance."""
         return list(dict.fromkeys(group.env for group in self.groups))
 
     @property
@@ -114,7 +115,10 @@ class Collection:
         return [group for group in self.groups if group.env == env]
 
     def dense(self, group: Group) -> Group | None:
-        """Return the dense group with the same environment, settings and length as a group."""
+        """Return the dense group with which a group is compared, or None.
+
+        Both groups have the same environment, settings and length.
+        """
         wanted = group.config
         for other in self.of_environment(group.env):
             config = other.config
@@ -132,11 +136,11 @@ def collect(paths: Iterable[str | Path]) -> Collection:
     """Read and group all runs in these folders and their subfolders.
 
     Args:
-        paths: folders, and files of studies; the runs that these name count as planned.
+        paths: folders, and study files; the runs of a study count as planned.
 
     Raises:
-        DataError: a path is neither, or there is no finished run anywhere.
-        UsageError: a study's file is wrong.
+        DataError: if a path is neither a folder nor a study file, or if no run has finished.
+        UsageError: if a study file is invalid.
     """
     runs: list[FinishedRun] = []
     notes: list[str] = []
@@ -149,7 +153,7 @@ def collect(paths: Iterable[str | Path]) -> Collection:
             raise DataError(f"{path}: no such folder, and no study's file")
         for found in sorted(path.rglob(CONFIG)):
             if not (found.parent / RUN).exists():
-                continue  # a trained agent alone, without its run
+                continue  # the folder contains only a trained agent
             try:
                 run = FinishedRun.read(found.parent)
             except DataError as error:
@@ -175,7 +179,7 @@ def collect(paths: Iterable[str | Path]) -> Collection:
 def _grouped(
     runs: Sequence[FinishedRun], planned: Sequence[Config], notes: list[str]
 ) -> Collection:
-    """Group runs that differ only in their seeds; keep one run per seed."""
+    """Group the runs that differ only in their seeds; keep one run per seed."""
     notes += dict.fromkeys(note for run in runs for note in _about_environment(run))
     by_setting = _by_setting(runs, notes)
     wanted: dict[_Setting, set[int]] = {}
@@ -215,8 +219,8 @@ def _grouped(
 def _by_setting(
     runs: Sequence[FinishedRun], notes: list[str]
 ) -> dict[_Setting, dict[int, FinishedRun]]:
-    """Return the runs by setting and by seed; others of the same setting and seed are noted."""
-    by_setting: dict[_Setting, dict[int, FinishedRun]] = {}  # and by seed
+    """Return one run for each setting and seed, and add a note for each duplicate."""
+    by_setting: dict[_Setting, dict[int, FinishedRun]] = {}
     for run in runs:
         setting = _without_seed(run.config), run.about.get("preset", 1)
         seeds = by_setting.setdefault(setting, {})
@@ -230,7 +234,12 @@ def _by_setting(
 
 
 def _notes_of_missing(missing: dict[_Setting, set[int]], common: dict[str, set[str]]) -> list[str]:
-    """Name the planned settings of which no run has finished; missing: their seeds."""
+    """Return notes on the planned settings without a finished run.
+
+    Args:
+        missing: the planned seeds of each of these settings.
+        common: the fields that labels leave out, by environment.
+    """
     names: dict[tuple[str, int], list[str]] = {}
     for (config, _), seeds in missing.items():
         name = label(config, common.get(config.env, set()))
@@ -242,7 +251,7 @@ def _notes_of_missing(missing: dict[_Setting, set[int]], common: dict[str, set[s
 
 
 def _place(group: Group) -> tuple[int, str, int, str]:
-    """Return the sort key of a group: the papers' environments first, in the order of tables."""
+    """Return the sort key of a group; the environments of the papers come first."""
     env, task = group.config.env, group.config.env.rpartition("-")[0]
     rank = _ENVIRONMENTS.index(task) if task in _ENVIRONMENTS else len(_ENVIRONMENTS)
     return rank, env, _methods().index(group.config.method), group.label
@@ -253,12 +262,15 @@ _PREFIXES = ("", "Static-", "DS-", "Tiny-", "SS-", "SET-", "RigL-", "RLx2-")
 
 
 def _methods() -> list[str]:
-    """Return all methods, in the order of tables."""
+    """Return all methods, in the order of the report's tables."""
     return [prefix + agent for agent in AGENT_PRESETS for prefix in _PREFIXES]
 
 
 def _about_environment(run: FinishedRun) -> list[str]:
-    """Return the differences from the papers' environment, or the run's notes on its own one."""
+    """Return notes on how a run's environment differs from the papers' environment.
+
+    For other environments, these are the notes that the run recorded.
+    """
     noted: list[str] = run.about.get("environment", {}).get("notes", [])
     if not noted:
         return []
@@ -267,18 +279,21 @@ def _about_environment(run: FinishedRun) -> list[str]:
 
 
 def _without_seed(config: Config) -> Config:
-    """Return a configuration without its seed; a stop that was resumed makes no difference."""
+    """Return a configuration without its seed and without fields that do not affect results.
+
+    A run that was stopped and resumed has the same configuration as an uninterrupted run.
+    """
     same = {name: getattr(Config, name) for name in _OF_ONE_RUN}
     return replace(config, stop_at=None if config.end == config.steps else config.end, **same)
 
 
-_Setting = tuple[Config, int]  # a configuration without its seed, and its results' version
+_Setting = tuple[Config, int]  # a configuration without its seed, and the version of its results
 
 
 def _common(settings: Iterable[Config]) -> dict[str, set[str]]:
-    """Return the fields in which all runs of an environment differ from their presets alike.
+    """Return the fields in which all runs of an environment differ equally from their presets.
 
-    Fields that contradict a method's definition are excluded: they remain in its label.
+    Fields that contradict a method's definition are excluded, so that they remain in the label.
     """
     of: dict[str, list[Config]] = {}
     for config in settings:
@@ -296,12 +311,13 @@ def _common(settings: Iterable[Config]) -> dict[str, set[str]]:
 
 
 def label(config: Config, unsaid: Container[str] = (), version: int | None = None) -> str:
-    """Return the method and the fields that differ from its preset, except some fields.
+    """Return a label: the method, and the fields in which a configuration differs from its preset.
 
     Args:
-        config: of the run.
+        config: the configuration.
         unsaid: fields that the label leaves out.
-        version: the version of the run's results; the label names it if it is not the current one.
+        version: the version of the results, which the label includes if it is not the current
+            version.
     """
     usual = preset(config.method, config.env).settings
     parts = [f"settings {config.settings}"] if config.settings != usual else []
@@ -313,7 +329,7 @@ def label(config: Config, unsaid: Container[str] = (), version: int | None = Non
 
 
 def differences(config: Config) -> list[str]:
-    """Return the fields that differ from the method's preset under these settings."""
+    """Return the fields in which a configuration differs from the preset of its settings."""
     base = preset(config.method, config.env, settings=config.settings)
     names = [n for n in FIELDS if n not in _UNSAID]
     return [n for n in names if getattr(config, n) != getattr(base, n)]

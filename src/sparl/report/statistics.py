@@ -1,9 +1,14 @@
-"""Statistics of returns, as plain functions.
+"""Statistics of returns.
 
-Sources: Sokar et al., Dynamic Sparse Training for Deep Reinforcement Learning (arXiv 2106.04217),
-called DS; Tan et al., RLx2 (ICLR 2023); Agarwal et al., Deep Reinforcement Learning at the Edge of
-the Statistical Precipice (NeurIPS 2021), called rliable. A curve is float [K], the mean returns of
-a run's K evaluations in order; scores are one float [runs] per task, and tasks may differ in runs.
+The docstrings cite these sources:
+
+* DS: Sokar et al., Dynamic Sparse Training for Deep Reinforcement Learning (arXiv 2106.04217).
+* RLx2: Tan et al., RLx2 (ICLR 2023).
+* rliable: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice
+  (NeurIPS 2021).
+
+A curve, float [K], contains the mean returns of a run's K evaluations in order. Scores contain one
+array, float [runs], for each task; the number of runs may differ between tasks.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ Scores = Sequence[Float64Array]
 
 
 class Interval(NamedTuple):
-    """An estimate between two bounds."""
+    """An estimate and the bounds of its confidence interval."""
 
     value: float
     low: float
@@ -29,12 +34,13 @@ class Interval(NamedTuple):
 
 
 def mean_and_std(values: ArrayLike) -> tuple[float, float]:
-    """Return the mean and standard deviation over runs, as the papers print them.
+    """Return the mean and the standard deviation over runs.
 
-    The deviation divides by n - 1 (neither paper says which); NaN for a single run.
+    The variance is computed with the divisor n - 1, because the papers do not state which divisor
+    they use. For a single run, the standard deviation is NaN.
 
     Raises:
-        ValueError: no value.
+        ValueError: if there are no values.
     """
     x = _filled(values)
     return float(x.mean()), float(x.std(ddof=1)) if x.size > 1 else float("nan")
@@ -44,7 +50,7 @@ def final_return(curve: ArrayLike, last: int = 10) -> float:
     """Return the mean of the last evaluations (DS: 10, RLx2: 30), or of all if there are fewer.
 
     Raises:
-        ValueError: no evaluation, or last below 1.
+        ValueError: if there are no evaluations, or if `last` is less than 1.
     """
     if last < 1:
         raise ValueError(f"final_return: last is {last}, must be at least 1")
@@ -52,12 +58,12 @@ def final_return(curve: ArrayLike, last: int = 10) -> float:
 
 
 def learning_curve_area(curve: ArrayLike) -> float:
-    """Return the sum of all evaluations / 1e6, as DS prints it (201 evaluations of 1M steps)."""
+    """Return the sum of all evaluations / 1e6, as in DS (201 evaluations in 1M steps)."""
     return float(_filled(curve).sum() / 1e6)
 
 
 def percent_of(value: float, baseline: float) -> float:
-    """Return a return in percent of the dense agent's (RLx2); NaN unless the latter is above 0."""
+    """Return a value in percent of a baseline (RLx2), or NaN if the baseline is not above 0."""
     return 100.0 * value / baseline if baseline > 0 else float("nan")
 
 
@@ -66,16 +72,17 @@ def steps_to_reach(
 ) -> int | None:
     """Return the first step at which the mean of `window` evaluations reaches the goal.
 
-    DS compares steps to a baseline's final return; with window 10 both sides are means of 10.
+    DS compares methods by the number of steps until they reach a baseline's final return. With a
+    window of 10, both this mean and the final return are means of 10 evaluations.
 
     Args:
-        env_steps: of each evaluation, ascending [environment steps].
+        env_steps: the step of each evaluation, in ascending order [environment steps].
         curve: float [K].
-        goal: a return.
-        window: number of evaluations that are averaged; steps with fewer are skipped.
+        goal: the return to reach.
+        window: number of evaluations that are averaged.
 
     Returns:
-        The step of the window's last evaluation; None if it never happens.
+        The step of the last evaluation in the window; None if the goal is never reached.
     """
     x = np.asarray(curve, np.float64)
     if x.size < window:
@@ -88,7 +95,7 @@ def steps_to_reach(
 def interquartile_mean(scores: Scores) -> float:
     """Return the mean of the middle half of all runs of all tasks (rliable, section 4.3).
 
-    As there, floor(n / 4) values are left out at each end.
+    As in rliable, the floor(n / 4) smallest and the floor(n / 4) largest values are left out.
     """
     x = np.sort(_filled(np.concatenate([np.ravel(s) for s in scores])))
     out = x.size // 4
@@ -96,7 +103,7 @@ def interquartile_mean(scores: Scores) -> float:
 
 
 def mean_score(scores: Scores) -> float:
-    """Return the mean over tasks of each task's mean over runs."""
+    """Return the mean score of each task over its runs, averaged over the tasks."""
     return float(np.mean([_filled(s).mean() for s in scores]))
 
 
@@ -108,14 +115,16 @@ def stratified_bootstrap(
     confidence: float = 0.95,
     resamples: int = 2000,
 ) -> Interval:
-    """Percentile interval over resamples of the runs within each task (rliable, section 4.1).
+    """Return the percentile interval of a stratified bootstrap (rliable, section 4.1).
+
+    Runs are resampled within each task.
 
     Args:
-        statistic: of scores.
-        scores: one float [runs] per task.
-        rng: draws the resamples.
+        statistic: a function of scores.
+        scores: one array, float [runs], for each task.
+        rng: the generator that draws the resamples.
         confidence: share of the resamples within the bounds.
-        resamples: how many.
+        resamples: number of resamples.
     """
 
     def resampled() -> Scores:
@@ -127,15 +136,15 @@ def stratified_bootstrap(
 
 
 def curve_interval(curves: Float64Array, rng: Generator, *, resamples: int = 1000) -> Float64Array:
-    """Percentile 95 % interval of the mean curve over runs.
+    """Return the 95 % percentile bootstrap interval of the mean curve.
 
     Args:
         curves: float [runs, K].
-        rng: draws the resamples of whole runs.
-        resamples: how many.
+        rng: the generator that draws the resamples of whole runs.
+        resamples: number of resamples.
 
     Returns:
-        float [2, K], low and high; for a single run both are that run.
+        float [2, K], the lower and the upper bounds. For a single run, both equal its curve.
     """
     runs = len(curves)
     means = curves[rng.integers(runs, size=(resamples, runs))].mean(axis=1)
@@ -143,10 +152,13 @@ def curve_interval(curves: Float64Array, rng: Generator, *, resamples: int = 100
 
 
 def probability_of_improvement(scores: Scores, over: Scores) -> float:
-    """Return the mean over tasks of P(run of first > run of second), ties half (rliable, 4.3).
+    """Return the probability of improvement, averaged over tasks (rliable, section 4.3).
+
+    For each task, it is the probability that a run of `scores` has a larger value than a run of
+    `over`. Ties count half.
 
     Raises:
-        ValueError: not the same number of tasks.
+        ValueError: if the numbers of tasks differ.
     """
     chances = []
     for ours, theirs in zip(scores, over, strict=True):
@@ -156,10 +168,12 @@ def probability_of_improvement(scores: Scores, over: Scores) -> float:
 
 
 def performance_profile(scores: Scores, thresholds: ArrayLike) -> Float64Array:
-    """Share of runs whose score is above each threshold, mean over tasks (rliable, section 4.2).
+    """Return the share of runs with a score above each threshold (rliable, section 4.2).
+
+    The share is averaged over the tasks.
 
     Args:
-        scores: one float [runs] per task.
+        scores: one array, float [runs], for each task.
         thresholds: float [T].
 
     Returns:

@@ -1,4 +1,4 @@
-"""A table: plain values for a file, and their texts for a page."""
+"""Tables with plain values for files and formatted texts for pages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ NONE = "-"  # a cell without a value
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain values, and how each column is printed.
+    """A table: rows of plain values, and the columns that a page shows.
 
     Attributes:
-        name: of its file.
-        title: of its section.
+        name: name of the table's file, without its ending.
+        title: heading of the table's section.
         note: a paragraph that explains the table.
-        columns: heading, and the text of a row's cell; the first two are text, the rest numbers.
-        rows: plain values; None for an empty cell.
+        columns: the heading of each column, and a function that formats a row's cell. The first two
+            columns contain text, the others numbers.
+        rows: the plain values of each row; None stands for an empty cell.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Table:
     rows: list[Row]
 
     def cells(self) -> list[list[str]]:
-        """Return the texts of all rows, without columns that are empty in every row."""
+        """Return the formatted cells of all rows, without columns that are empty in every row."""
         shown = self.shown()
         return [[text(row) for _, text in shown] for row in self.rows]
 
@@ -43,14 +44,14 @@ class Table:
         return [(h, f) for h, f in self.columns if any(f(row) != NONE for row in self.rows)]
 
     def markdown(self) -> str:
-        """Format the rows as a Markdown table."""
+        """Return the formatted rows as a Markdown table."""
         heads = [heading for heading, _ in self.shown()]
         cells = [[in_markdown(cell) for cell in row] for row in self.cells()]
         lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)], *cells]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
     def csv(self) -> str:
-        """Format the plain values as CSV, in full precision."""
+        """Return the plain values as CSV, in full precision."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -59,10 +60,10 @@ class Table:
 
 
 def number(value: float | None, form: str) -> str:
-    """Return a number in a format; "-" for None and NaN."""
+    """Format a number; return "-" for None and NaN."""
     return NONE if value is None or math.isnan(value) else format(value, form)
 
 
 def if_fewer(count: int, last: int) -> str:
-    """Return a remark on a mean of fewer evaluations than its heading says; "" if there is none."""
+    """Return a remark if a mean covers fewer evaluations than its heading says, otherwise ""."""
     return "" if count == last else f" (last {count})"

@@ -9,6 +9,6 @@ from sparl.report.table import Table
 
 
 def all_tables(runs: Collection) -> list[Table]:
-    """Return returns, all environments together, costs and runs, as far as they have rows."""
+    """Return the tables that have rows: returns, all environments together, costs and runs."""
     tables = [returns(runs), together(runs), costs(runs), origins(runs)]
     return [table for table in tables if table.rows]

@@ -1,4 +1,4 @@
-"""Figures of the topology over time, degrees, wiring and RLx2's replay."""
+"""Figures of the topology over time, degrees, connections per input and RLx2's replay buffer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparl.types import Float64Array
 
 
 def topology(runs: Collection) -> Iterator[Figure]:
-    """Yield initial connections that remain, moved connections, and dead links among them."""
+    """Yield the shares of remaining initial connections, moved connections and dead links."""
     for env in runs.environments:
         kept, moved, dead = [], [], []
         for group in runs.of_environment(env):
@@ -43,10 +43,12 @@ def topology(runs: Collection) -> Iterator[Figure]:
 
 
 def _topology_updates(run: FinishedRun, network: str) -> tuple[Float64Array, ...]:
-    """Return the updates, and in percent of the connections: initial, moved, new and dead ones.
+    """Return the updates at which the topology changed, and four shares at each of them.
 
-    New connections are the moved ones without those that return at once. The share of dead links is
-    NaN where it was not recorded.
+    The shares are in percent of the connections: initial connections that remain, moved
+    connections, new connections and dead links. New connections are the moved connections without
+    those that return in the same topology update. The share of dead links is NaN if it was not
+    recorded.
     """
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0] * 5)
     for row in run.topology[network]:
@@ -63,7 +65,7 @@ def _topology_updates(run: FinishedRun, network: str) -> tuple[Float64Array, ...
 
 
 def degrees(runs: Collection) -> Iterator[Figure]:
-    """Yield distributions of the hidden layers' in- and out-degrees at the start and the end."""
+    """Yield the distributions of the hidden layers' degrees at the start and at the end."""
     for env in runs.environments:
         sparse = [g for g in runs.of_environment(env) if _is_sparse(g.runs[0])]
         for network in ("actor", "critics"):
@@ -91,7 +93,7 @@ def _degrees(run: FinishedRun, when: str, network: str, layer: int, side: str) -
 
 
 def _distributions(counts: list[tuple[str, str, list[int]]]) -> list[Series]:
-    """Return the percentage of neurons by number of connections, in at most 24 common bins."""
+    """Return the percentage of neurons by number of connections, in at most 24 shared bins."""
     if not counts:
         return []
     low, high = min(min(c) for *_, c in counts), max(max(c) for *_, c in counts)
@@ -108,7 +110,7 @@ def _distributions(counts: list[tuple[str, str, list[int]]]) -> list[Series]:
 
 
 def wiring(runs: Collection) -> Iterator[Figure]:
-    """Yield heat maps of the connections of each input of each network."""
+    """Yield heat maps of the number of connections of each network input."""
     for group in runs.groups:
         run = group.runs[0]
         if not _is_sparse(run):
@@ -126,7 +128,7 @@ def wiring(runs: Collection) -> Iterator[Figure]:
 
 
 def _is_sparse(run: FinishedRun) -> bool:
-    """Return whether the degrees of a run are known and its first layer is not full."""
+    """Return whether a run recorded its degrees and the first layer of its actor is sparse."""
     if not run.degrees:
         return False
     first = run.degrees["initial"]["actor"][0][0]
@@ -134,7 +136,10 @@ def _is_sparse(run: FinishedRun) -> bool:
 
 
 def replay(runs: Collection) -> Iterator[Figure]:
-    """Yield replay size, policy distance and n of n-step targets of runs with a dynamic replay."""
+    """Yield figures of RLx2's dynamic replay buffer.
+
+    They show the number of transitions, the policy distance and the n of the n-step targets.
+    """
     for env in runs.environments:
         dynamic = [g for g in runs.of_environment(env) if g.config.dynamic_buffer]
         for column, y_label in (

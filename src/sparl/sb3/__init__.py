@@ -1,5 +1,6 @@
-"""Sparse training in Stable-Baselines3. Needs `pip install 'sparl[sb3]'`.
+"""Sparse training in Stable-Baselines3. It requires `pip install 'sparl[sb3]'`.
 
+Example:
 model.learn(100_000, callback=SparseTraining(method="RigL", density=0.1))
 """
 

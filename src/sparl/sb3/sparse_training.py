@@ -25,43 +25,46 @@ from sparl.torch.attachment import (
 from sparl.torch.dynamic_sparsity import DynamicSparsity
 
 NETWORKS = ("actor", "critic")
-MIN_TOPOLOGY_UPDATES = 20  # of a default schedule, however short the training
+MIN_TOPOLOGY_UPDATES = 20  # approximate minimum in a default schedule
 
 
 class SparseTraining(BaseCallback):
-    """Makes actor and critics of TD3, DDPG or SAC sparse at the start of training.
+    """Make the actor and the critics of TD3, DDPG or SAC sparse at the start of training.
 
-    Each network's connections grow by the gradients of its own loss, because Stable-Baselines3
-    clears the critics' gradients of the actor's loss before it differentiates the critics' loss.
-    Targets obey the method's rule. The topology is stored in the model as plain numbers, so that
-    model.save includes it; a loaded model continues with the same callback. When training ends, the
-    callback detaches from the model. Training it without the callback would make it dense.
+    RigL grows connections by the gradients of each network's own loss: before Stable-Baselines3
+    differentiates the critics' loss, it clears the gradients that the actor's loss caused in the
+    critics. Target networks use the target rule of the method. The model stores the topology as
+    plain numbers, so that model.save includes it, and a loaded model can be trained further with
+    the same callback. When training ends, the callback detaches from the model. Training the model
+    without the callback would make it dense.
 
-    With reset_num_timesteps=False the callback continues the model's schedule, which may come from
-    an earlier call of learn, an interrupted training or a checkpoint. A schedule that was passed
-    covers all calls. A default schedule covers the first call: for DS, each later call extends it;
-    SET and RigL anneal the share of connections that change to 0 over the first call, so later
-    calls keep the connections and warn about it. With reset_num_timesteps=True a new schedule
-    starts from the existing connections.
+    With reset_num_timesteps=False, the callback continues the model's schedule, which may come from
+    an earlier call of learn, an interrupted training run or a checkpoint. A schedule that you pass
+    covers all calls. A default schedule covers only the first call. For DS, each later call extends
+    the schedule. SET and RigL anneal the share of connections that change to 0 during the first
+    call, so later calls keep the connections and issue a warning. With reset_num_timesteps=True, a
+    new schedule starts from the existing connections.
 
-    The callback logs for each network sparse/<network>_density, _topology_updates, _moved (new
-    connections of the last topology update) and _progress (completed share of the schedule).
+    For each network, the callback logs sparse/<network>_density, sparse/<network>_topology_updates,
+    sparse/<network>_moved (the number of new connections in the last topology update) and
+    sparse/<network>_progress (the completed share of the schedule).
 
     Args:
         method: static, DS, SET or RigL; see sparl.torch.DynamicSparsity.
-        density: density of each network, in (0, 1]; or a mapping with those of "actor" and
+        density: density of each network, in (0, 1]; or a mapping with the keys "actor" and
             "critic".
-        schedule: when connections change, counted in updates of the agent (clock "agent"; an actor
-            with a policy delay of d counts d updates at a time) or of the network (clock
-            "network"). None: the schedule of sparl's preset over the length of this training: DS
-            every 1,000 updates of the agent, SET and RigL every 10,000 of the network, or more
-            often, so that there are at least about twenty topology updates.
-        seed: seed of all random choices of topology.
-        verbose: 0 does not print the table of the layers.
+        schedule: when connections change, counted in updates of the agent (clock "agent") or of
+            the network (clock "network"). With clock "agent" and a policy delay of d, each update
+            of the actor counts as d. None: the schedule of sparl's preset for the length of this
+            training, with a topology update every 1,000 updates of the agent (DS) or every 10,000
+            updates of the network (SET, RigL), or more often in short training runs, so that there
+            are at least about twenty topology updates.
+        seed: seed of all random choices of the topology.
+        verbose: 0 suppresses the table of layers.
 
     Raises:
-        UsageError: at the start of training, before anything is changed: another algorithm, a
-            Linear layer that actor and critic share, or an error of DynamicSparsity.
+        UsageError: at the start of training, before anything is changed: if the algorithm is not
+            supported, actor and critic share a Linear layer, or DynamicSparsity raises UsageError.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class SparseTraining(BaseCallback):
         self.seed = seed
         self.sparsity: dict[str, DynamicSparsity] = {}
         self._handles: list[Any] = []
-        self._ends: dict[str, int | None] = {}  # of default schedules: the training's last update
+        self._ends: dict[str, int | None] = {}  # the last update of default schedules
 
     def _on_training_start(self) -> None:
         model = self.model
@@ -107,7 +110,7 @@ class SparseTraining(BaseCallback):
             for name in NETWORKS
         }
         found = [DynamicSparsity.of(arguments[name]["optimizer"]) for name in NETWORKS]
-        left = [sparsity for sparsity in found if sparsity]  # from an interrupted training
+        left = [sparsity for sparsity in found if sparsity]  # of an interrupted training run
         # Both networks are checked before either is changed.
         _check_not_shared(*(plan_attachment(**arguments[name], replaced=left) for name in NETWORKS))
         for sparsity in left:
@@ -125,13 +128,13 @@ class SparseTraining(BaseCallback):
             self._handles.append(sparsity.optimizer.register_step_post_hook(hook))
 
     def _saved(self, model: Any) -> dict[str, Any]:
-        """Return the model's topology from an earlier training, if any.
+        """Return the model's topology from an earlier training run, if any.
 
-        With reset_num_timesteps=True, or without a schedule to continue, updates are counted from 0
-        again.
+        With reset_num_timesteps=True, or without a schedule to continue, the count of updates
+        restarts at 0.
 
         Raises:
-            UsageError: the topology is of another method or density.
+            UsageError: if the topology was trained with a different method or density.
         """
         saved: dict[str, Any] = getattr(model, "sparse_topology", {})
         requested = {"method": self.method, "density": self.densities}
@@ -150,7 +153,7 @@ class SparseTraining(BaseCallback):
         return {name: {**current(saved[name], TOPOLOGY_STATE), **restart} for name in NETWORKS}
 
     def _schedules(self, model: Any, saved: Mapping[str, Any]) -> dict[str, Schedule | None]:
-        """Return each network's schedule, in updates of that network."""
+        """Return the schedule of each network, counted in updates of that network."""
         self._ends = dict.fromkeys(NETWORKS)
         if self.method == "static":
             return dict.fromkeys(NETWORKS, self.schedule)
@@ -169,7 +172,7 @@ class SparseTraining(BaseCallback):
         return found
 
     def _continued(self, name: str, kept: Mapping[str, Any], model: Any, delay: int) -> Schedule:
-        """Return a network's saved schedule; extend a default one that is not annealed."""
+        """Return a network's saved schedule; extend it if it is a default one and not annealed."""
         schedule = Schedule(**kept["schedule"])
         end = self._ends[name] = kept.get("end")
         if end is None:
@@ -189,7 +192,7 @@ class SparseTraining(BaseCallback):
         return replace(schedule, last=schedule.last + later)
 
     def _default(self, to_come: int, delay: int) -> Schedule:
-        """Return the preset's schedule for this training, in updates of its clock."""
+        """Return the preset's schedule for this training run, in updates of its own clock."""
         config = preset(METHOD_PRESETS[self.method], "")
         own = delay if config.rewire_clock == "network" else 1
         every = max(1, min(config.rewire_every_updates, to_come // own // MIN_TOPOLOGY_UPDATES))
@@ -249,8 +252,10 @@ def _keeping_hook(callback: SparseTraining, name: str) -> Any:
 def _check_not_shared(actor: Attachment, critic: Attachment) -> None:
     """Check that actor and critic have no Linear layer in common.
 
+    The target of a shared layer would stay dense, or two optimizers would train the layer.
+
     Raises:
-        UsageError: they share one; its target would stay dense, or two optimizers would train it.
+        UsageError: if actor and critic share a Linear layer.
     """
     of_actor = {id(layer.linear) for layer in actor.layers}
     for row in critic.rows:
@@ -262,7 +267,7 @@ def _check_not_shared(actor: Attachment, critic: Attachment) -> None:
 
 
 def _in_own_updates(schedule: Schedule, delay: int) -> Schedule:
-    """Convert a schedule to updates of a network that is updated every `delay` agent updates."""
+    """Convert a schedule from agent updates to network updates, one per `delay` agent updates."""
     if schedule.clock == "network":
         return schedule
     return replace(
@@ -277,7 +282,7 @@ def updates_to_come(model: Any) -> int:
     """Return the number of agent updates until the end of this call of learn.
 
     Raises:
-        UsageError: the number depends on the length of episodes.
+        UsageError: if the number depends on the length of episodes.
     """
     steps: int = model._total_timesteps - max(model.num_timesteps, model.learning_starts)
     if model.gradient_steps < 0:

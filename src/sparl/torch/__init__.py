@@ -1,5 +1,6 @@
-"""Sparse training of PyTorch models in existing code. Needs `pip install 'sparl[torch]'`.
+"""Sparse training of PyTorch models. It requires `pip install 'sparl[torch]'`.
 
+Example:
 sparsity = DynamicSparsity(model, optimizer, method="RigL", density=0.1, schedule=Schedule(...))
 """
 

@@ -1,6 +1,6 @@
-"""Plan what DynamicSparsity will do to a model.
+"""Check the arguments of DynamicSparsity and plan which layers become sparse.
 
-All errors are raised here, before the model or its optimizer is changed.
+Invalid arguments raise an error here, before the model or its optimizer is changed.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ METHOD_PRESETS = {"static": "Static-TD3", "DS": "DS-TD3", "SET": "SET-TD3", "Rig
 # Optimizers whose state consists of step counts and tensors of the weights' shapes.
 OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
-# An optimizer's hooks keep its DynamicSparsity alive, which does not keep the optimizer alive.
+# An optimizer's hooks keep its DynamicSparsity alive. The DynamicSparsity does not keep the
+# optimizer alive.
 attached: WeakKeyDictionary[torch.optim.Optimizer, DynamicSparsity] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class SavedTopology:
-    """A checked state_dict of DynamicSparsity."""
+    """The content of a state_dict of DynamicSparsity, after validation."""
 
     patterns: dict[str, Pattern]
     updates: int
@@ -51,7 +52,7 @@ class SavedTopology:
 
 @dataclass(frozen=True)
 class Attachment:
-    """The layers, the number of connections of each, and the target's layers."""
+    """The sparse layers, their numbers of connections, and the layers of the target network."""
 
     rows: list[SurveyRow]
     layers: list[MaskedLinear]
@@ -74,10 +75,11 @@ def plan_attachment(
 ) -> Attachment:
     """Check the arguments of DynamicSparsity without changing anything.
 
-    Objects in `replaced` will be removed before; their optimizers and layers are available.
+    The caller removes the objects in `replaced` before it attaches a new one, so their optimizers
+    and layers count as unused.
 
     Raises:
-        UsageError: for the reasons that DynamicSparsity lists.
+        UsageError: under the conditions that the docstring of DynamicSparsity lists.
     """
     modules = modules if isinstance(modules, torch.nn.Module) else list(modules)
     _check(optimizer, method, schedule)
@@ -96,7 +98,7 @@ def plan_attachment(
 
 
 def check_method(method: str) -> None:
-    """Raise UsageError if there is no such method."""
+    """Raise UsageError if the method is not supported."""
     if method not in METHOD_PRESETS:
         near = difflib.get_close_matches(str(method), METHOD_PRESETS, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -131,7 +133,7 @@ def _check_free(
         )
     used = _used(layers, replaced)
     if used:
-        gc.collect()  # the other optimizer may be garbage in a cycle of references
+        gc.collect()  # another optimizer may be garbage in a reference cycle
         used = _used(layers, replaced)
     if used:
         raise UsageError(
@@ -147,10 +149,11 @@ def _used(layers: list[MaskedLinear], replaced: Collection[DynamicSparsity]) -> 
 
 
 def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear]) -> SavedTopology:
-    """Read a state_dict of DynamicSparsity.
+    """Parse and validate a state_dict of DynamicSparsity.
 
     Raises:
-        UsageError: it is damaged, or of another method, other layers or other sizes.
+        UsageError: if the state is damaged, or if its method, layer names or layer sizes differ
+            from those of the model.
     """
     if state.get("method") != method:
         raise UsageError(f"state: method is {state.get('method')}, must be {method}")

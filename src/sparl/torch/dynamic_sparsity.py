@@ -1,4 +1,4 @@
-"""Dynamic sparse training of the Linear layers of any model with a torch optimizer."""
+"""Dynamic sparse training of the Linear layers of any PyTorch model."""
 
 from __future__ import annotations
 
@@ -37,58 +37,62 @@ from sparl.torch.ranks import of_first_rank, wrapper_of
 from sparl.torch.targets import TargetRule
 from sparl.wording import counted
 
-CHECK_WRAPPER_EVERY = 1000  # steps; the search takes tens of milliseconds
-FEW_ZEROS = 100  # one zero per this many weights may come from a dense initialisation
+CHECK_WRAPPER_EVERY = 1000  # steps; searching for a wrapper takes tens of milliseconds
+FEW_ZEROS = 100  # a dense initialisation may contain up to one zero per this many weights
 
 
 class DynamicSparsity:
-    """Keeps a model's Linear layers sparse and updates their topology when the optimizer steps.
+    """Keep a model's Linear layers sparse and update their topology when the optimizer steps.
 
-    Weights remain dense tensors with zeros at absent connections, on their current device; move
-    the model to its device before creating this object. Gradients of absent connections are zeroed
-    before they are accumulated, so that gradient clipping ignores them. Connections are dropped and
-    grown by the code that trains sparl's own agents:
+    The weights remain dense tensors on their current device, with zeros at absent connections. Move
+    the model to the training device before creating this object. Gradients of absent connections
+    are set to zero before they are accumulated, so that gradient clipping ignores them. The code
+    that drops and grows connections is the same as in sparl's own agents. The methods are:
 
     * static: random connections that never change.
     * DS (Sokar et al. 2021): random initial connections. After the optimizer's step, all dead links
       (weights of exactly 0) and the weakest live connections of each sign are dropped, and the same
-      number grows at random. Targets have connections of their own.
-    * SET (Mocanu et al. 2018) and RigL (Evci et al. 2020) as in RLx2: initially the largest initial
-      weights. Instead of the optimizer's step, the smallest weights are dropped, and connections
-      grow at random (SET) or where the gradient is largest (RigL).
+      number of connections is grown at random. Target networks have their own connections.
+    * SET (Mocanu et al. 2018) and RigL (Evci et al. 2020), as in RLx2: the initial connections are
+      those with the largest initial weights. A topology update replaces the optimizer's step: the
+      connections with the smallest weights are dropped, and new connections are grown at random
+      (SET) or where the gradient is largest (RigL).
 
-    Weights that are already sparse, with no more connections than the density gives, keep all of
-    them. If they have more, or other connections than `state`, a warning is issued. To copy this
-    object (copy.deepcopy, pickle), copy it together with its model, target and optimizer.
+    If a model is already sparse and has no more connections than the density allows, it keeps all
+    of them. If it has more connections, or connections that differ from those in `state`, a warning
+    is issued. To copy this object (copy.deepcopy, pickle), copy it together with its model, target
+    and optimizer.
 
-    A grown connection starts with weight 0 and moments 0. For RigL, `.grad` contains the gradients
-    of all positions before a step on which connections change. A layer without a gradient is
-    skipped, as optimizers skip it.
+    The weight and the moments of a grown connection start at 0. For RigL, `.grad` contains the
+    gradients of all positions before a step that changes connections. A layer without a gradient
+    does not change, just as optimizers skip parameters without a gradient.
 
     Args:
-        modules: a model, or several models of one optimizer; all their Linear layers become sparse.
-            Under DistributedDataParallel, wrap the model first; all ranks then use the connections,
-            the random choices and the schedule of the first rank.
-        optimizer: torch.optim.SGD, Adam or AdamW. This object does not keep the optimizer alive;
-            when the optimizer no longer exists, the model is released.
+        modules: a model, or several models that share one optimizer; all their Linear layers become
+            sparse. Under DistributedDataParallel, wrap the model first; all ranks then use the
+            connections, the random choices and the schedule of the first rank.
+        optimizer: a torch.optim.SGD, Adam or AdamW object. DynamicSparsity does not keep the
+            optimizer alive; when the optimizer no longer exists, the model is released.
         method: static, DS, SET or RigL.
-        density: share of the connections of all layers together, distributed by Erdos-Renyi, in
-            (0, 1]; or the density of each layer by name, where other layers stay dense.
+        density: density of all layers together, in (0, 1], distributed by Erdos-Renyi; or a mapping
+            from layer names to densities, in which case all other layers stay dense.
         schedule: when connections change and how many, counted in optimizer steps; the schedule's
-            clock is ignored. Required for all methods except static.
-        target: the model's target network, with the same modules, if there is one.
-        target_rule: the target's connections: "shared", the model's at the last target update;
-            "own", the same number of connections with the largest magnitudes. None: the method's.
+            clock is ignored. A schedule is required for all methods except static.
+        target: the model's target network, if there is one; it must have the same modules.
+        target_rule: which connections the target network has. "shared": those of the model at the
+            last target update. "own": as many as the model, namely those with the largest
+            magnitudes. None: the rule of the method.
         seed: seed of all random choices.
-        state: a state_dict to continue from, for a model whose weights were loaded before.
-        quiet: do not print the table of layers.
+        state: the state_dict from which to continue; load the model's weights first.
+        quiet: whether to suppress the table of layers.
 
     Raises:
-        UsageError: unknown optimizer; an optimizer or a layer in use; unknown method; invalid
-            density; no layer to make sparse; a target of another shape; a damaged state. Nothing is
-            changed in these cases. In a step: a closure, a weight that was replaced, or a model
-            that was wrapped in DistributedDataParallel after this object was created.
-        Diverged: in a step: a weight or gradient that the rules need is not finite.
+        UsageError: at creation, before anything is changed: if the method, the density or the state
+            is invalid, the optimizer is not supported, the optimizer or a layer is already in use,
+            no layer can be sparse, or the target's layers differ from the model's. In a step: if
+            the step receives a closure, a weight was replaced, or the model was wrapped in
+            DistributedDataParallel after this object was created.
+        Diverged: in a step, if a weight or gradient that the rules use is not finite.
     """
 
     def __init__(
@@ -134,7 +138,7 @@ class DynamicSparsity:
             PlainConsole().print(self.table())
 
     def _first_topology(self, attachment: Attachment, choice: str) -> SavedTopology:
-        """Return the initial topology; under DistributedDataParallel, that of the first rank."""
+        """Return the initial topology; DistributedDataParallel uses the first rank's topology."""
         saved = attachment.saved
         if saved is None:
             patterns = {
@@ -166,7 +170,7 @@ class DynamicSparsity:
         """The optimizer; the caller must keep it alive.
 
         Raises:
-            UsageError: it no longer exists.
+            UsageError: if the optimizer no longer exists.
         """
         optimizer = self._optimizer()
         if optimizer is None:
@@ -177,7 +181,7 @@ class DynamicSparsity:
         return optimizer
 
     def _moments(self, layer: MaskedLinear) -> list[torch.Tensor]:
-        """Return the optimizer's tensors with one value per weight of the layer."""
+        """Return the optimizer's state tensors that have the shape of the layer's weight."""
         state = self.optimizer.state.get(layer.weight, {})
         return [
             value
@@ -193,7 +197,8 @@ class DynamicSparsity:
             optimizer.register_step_post_hook(self._after_step),
         ]
         for layer in self.layers:
-            # Runs before the gradient is accumulated, so that every other hook sees it masked.
+            # This hook runs before the gradient is accumulated, so that all other hooks receive the
+            # masked gradient.
             self._handles += [layer.weight.register_hook(_gradient_hook(self, layer))]
         for tracked in self._targets:
             self._handles += tracked.attach()
@@ -206,7 +211,7 @@ class DynamicSparsity:
         return attached.get(optimizer)
 
     def remove(self) -> None:
-        """Detach from the optimizer and the model; training would then change the zeros."""
+        """Detach from the optimizer and the model; further training would make the model dense."""
         self.settle_targets()
         _remove_all(self._handles)
         optimizer = self._optimizer()
@@ -264,11 +269,11 @@ class DynamicSparsity:
                         parameter.grad = None
 
     def _check_weights_and_ranks(self) -> None:
-        """Check that the optimizer trains the layers' weights, and all ranks the same connections.
+        """Check that no weight was replaced and that all ranks have the same connections.
 
         Raises:
-            UsageError: a weight was replaced, or the model was wrapped, after the creation of this
-                object.
+            UsageError: if a weight was replaced, or if the model was wrapped in
+                DistributedDataParallel, after this object was created.
         """
         for layer in self.layers:
             layer.check_weight()
@@ -295,7 +300,7 @@ class DynamicSparsity:
 
     def _update_topology(self) -> None:
         """Drop and grow connections in every layer, at the schedule's current fraction."""
-        self.settle_targets()  # with the connections before the update
+        self.settle_targets()  # before the connections change
         fraction = self.schedule.fraction_at(self.updates)
         self.topology_updates += 1
         self.moved = 0
@@ -320,7 +325,7 @@ class DynamicSparsity:
         return None if proposal is None else proposal.rewiring
 
     def settle_targets(self) -> None:
-        """Apply the target rule now; needed only for target layers that are not called directly."""
+        """Apply the target rule now; only target layers that are never called require this."""
         for tracked in self._targets:
             tracked.settle()
 
@@ -333,12 +338,12 @@ class DynamicSparsity:
 
     @property
     def density(self) -> float:
-        """Share of these layers' possible connections that exist."""
+        """Number of existing connections divided by the number of possible connections."""
         patterns = self.patterns.values()
         return sum(p.connections for p in patterns) / sum(p.size for p in patterns)
 
     def table(self) -> str:
-        """Describe each layer in one line: its connections, or why it is not sparse."""
+        """Return a line for each layer: its connections, or the reason why it is not sparse."""
         patterns = self.patterns
         width = max(len(row.name) for row in self._rows)
         lines = []
@@ -363,9 +368,9 @@ class DynamicSparsity:
         return "\n".join(lines)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return connections, counters and the random stream.
+        """Return the connections, the counters and the state of the random generator.
 
-        Weights are in the model's state_dict, moments in the optimizer's.
+        The weights are part of the model's state_dict, and the moments of the optimizer's.
         """
         self.settle_targets()
         return {
@@ -381,16 +386,17 @@ class DynamicSparsity:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state, before or after loading those of the model and the optimizer.
+        """Load a state returned by state_dict.
 
-        Load the state of a target network first.
+        The states of the model and the optimizer may be loaded before or after this call. The state
+        of a target network must be loaded before it.
 
         Args:
-            state: the value returned by state_dict; positions may also be lists of integers.
+            state: the state; positions may also be lists of integers.
 
         Raises:
-            UsageError: the state is of another method, other layers or other sizes; nothing is
-                changed then.
+            UsageError: if the state's method, layer names or layer sizes differ from those of the
+                model; nothing is changed in this case.
         """
         saved = parse_state(state, self.method, self.layers)
         for layer in self.layers:
@@ -409,7 +415,7 @@ class DynamicSparsity:
 
 
 def _warn_of_lost_weights(attachment: Attachment, saved: SavedTopology) -> None:
-    """Warn if weights were trained with other connections than these."""
+    """Warn if the new connections omit weights that were trained."""
     lost = []
     for layer in attachment.layers:
         values = to_numpy(layer.weight).reshape(-1)

@@ -23,7 +23,7 @@ class MaskedLinear:
     """A Linear layer whose weight, [n_out, n_in], is zero at absent connections.
 
     Args:
-        name: name of the layer in tables and files.
+        name: the layer's name in tables and files.
         linear: the layer.
     """
 
@@ -44,7 +44,7 @@ class MaskedLinear:
         """Check that the layer still has the weight that the optimizer trains.
 
         Raises:
-            UsageError: the weight was replaced by another tensor.
+            UsageError: if the weight was replaced by another tensor.
         """
         if self.linear.weight is not self.weight:
             raise UsageError(
@@ -56,13 +56,13 @@ class MaskedLinear:
     def set_pattern(
         self, pattern: Pattern, moments: Iterable[torch.Tensor], *, grown: bool
     ) -> None:
-        """Set the connections, and zero weights and moments of absent ones.
+        """Set the connections, and set the weights and moments of absent connections to zero.
 
         Args:
             pattern: the new connections.
-            moments: the optimiser's tensors of the weight's shape.
-            grown: also zero connections that were absent before. Otherwise they keep their values,
-                which were loaded.
+            moments: the optimizer's state tensors that have the weight's shape.
+            grown: whether to set the values of connections that were absent before to zero too. If
+                false, these connections keep the values that were loaded.
         """
         present = torch.from_numpy(pattern.positions.copy()).to(self.weight.device)
         absent = torch.ones(pattern.size, dtype=torch.bool, device=self.weight.device)
@@ -86,7 +86,7 @@ def to_numpy(values: torch.Tensor) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class SurveyRow:
-    """A layer with weights, and the reason why it is not sparse, if there is one."""
+    """A layer with weights, and the reason why it cannot be sparse, or None if it can."""
 
     name: str
     module: nn.Module
@@ -94,9 +94,10 @@ class SurveyRow:
 
 
 def named_modules(modules: Modules) -> Iterator[tuple[str, nn.Module]]:
-    """Yield all modules by name; names of several models are prefixed by the model's index.
+    """Yield the name and the module of every module.
 
-    Names are the same with and without DistributedDataParallel around a model.
+    If there are several models, names start with the model's index. Wrapping a model in
+    DistributedDataParallel does not change the names.
     """
     if isinstance(modules, nn.Module):
         for name, module in _unwrapped(modules).named_modules():
@@ -112,13 +113,13 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[SurveyRow]:
-    """List every module with weights once, and whether it can be sparse.
+    """List every module with weights once, with the reason if it cannot be sparse.
 
     Raises:
-        UsageError: the size of a layer is not known yet.
+        UsageError: if the size of a layer is not known yet.
     """
     optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    owners: dict[int, str] = {}  # the first layer that has each parameter
+    owners: dict[int, str] = {}  # first layer of each parameter, by the parameter's id
     rows, seen = [], set()
     for name, module in named_modules(modules):
         parameters = [p for _, p in module.named_parameters(recurse=False)]
@@ -157,12 +158,12 @@ def connections(
     """Return the number of connections of each layer.
 
     Args:
-        shapes: (n_in, n_out) by name.
-        density: density of all layers together, distributed by Erdos-Renyi (Evci et al. 2020); or
-            the density of each layer by name, where other layers stay dense.
+        shapes: (n_in, n_out) of each layer, by name.
+        density: density of all layers together, distributed by Erdos-Renyi (Evci et al. 2020); or a
+            mapping from layer names to densities, in which case all other layers stay dense.
 
     Raises:
-        UsageError: a density is outside (0, 1], or no layer has a name.
+        UsageError: if a density is outside (0, 1], or if a name in `density` is not in `shapes`.
     """
     if isinstance(density, Mapping):
         unknown = sorted(set(density) - set(shapes))

@@ -1,4 +1,4 @@
-"""Give every rank of DistributedDataParallel the connections of the first one."""
+"""Give every rank of DistributedDataParallel the connections of the first rank."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ T = TypeVar("T")
 
 
 def wrapper_of(weights: Iterable[torch.Tensor]) -> DistributedDataParallel | None:
-    """Find the DistributedDataParallel, of more than one rank, that synchronises these weights.
+    """Return the DistributedDataParallel that synchronises these weights, or None.
 
-    A module has no reference to its wrapper, so all live objects are searched. The search takes
-    tens of milliseconds, and is skipped unless a process group of several ranks is initialised.
+    Wrappers with a single rank are ignored. A module has no reference to its wrapper, so this
+    function searches all live objects, which takes tens of milliseconds. It skips the search unless
+    a process group with several ranks is initialised.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return None
@@ -35,7 +36,7 @@ def wrapper_of(weights: Iterable[torch.Tensor]) -> DistributedDataParallel | Non
 
 
 def of_first_rank(value: T, wrapper: DistributedDataParallel) -> T:
-    """Return the value that the first rank passes; all ranks must call this."""
+    """Return the value that the first rank passes; all ranks must call this function."""
     group = wrapper.process_group
     shared = [value]
     distributed.broadcast_object_list(shared, distributed.get_global_rank(group, 0), group)

@@ -1,4 +1,4 @@
-"""SparseLinear: a Linear layer that stores, multiplies and differentiates connections only."""
+"""SparseLinear: a Linear layer that stores and computes only its existing connections."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from sparl.torch.layers import to_numpy
 
 
 class SparseLinear(nn.Module):
-    """y = x W^T + b over existing connections, by sparl's kernels; replaces nn.Linear on the CPU.
+    """A sparse replacement for nn.Linear on the CPU: y = x W^T + b over existing connections.
 
-    It uses PyTorch's number of threads (torch.set_num_threads); results do not depend on it.
-    Second derivatives are not supported.
+    The layer uses sparl's kernels, with as many threads as PyTorch (torch.set_num_threads). The
+    results do not depend on the number of threads. Second derivatives are not supported.
 
     Args:
-        in_features: n_in.
-        out_features: n_out.
-        bias: whether the layer has b.
-        density: share of the connections, in (0, 1]; they are drawn uniformly from PyTorch's
-            generator.
-        pattern: the connections, instead of a density.
+        in_features: number of inputs, n_in.
+        out_features: number of outputs, n_out.
+        bias: whether to add the bias b.
+        density: share of the possible connections that exist, in (0, 1]. The connections are drawn
+            uniformly, with a seed from PyTorch's generator.
+        pattern: the connections; if given, `density` is ignored.
 
     Attributes:
         weight: float32 parameter [N], ordered by position (output * n_in + input).
@@ -40,7 +40,8 @@ class SparseLinear(nn.Module):
         positions: int64 buffer [N], ascending.
 
     Raises:
-        UsageError: a density outside (0, 1], a pattern of another shape, a layer without weights.
+        UsageError: if the density is outside (0, 1], the pattern has the wrong shape, or the layer
+            has no inputs or no outputs.
     """
 
     weight: nn.Parameter
@@ -96,7 +97,8 @@ class SparseLinear(nn.Module):
         """Compute float32 [..., n_out] for float32 [..., n_in].
 
         Raises:
-            UsageError: another device or precision, or a shape that does not match.
+            UsageError: if the input or the weights are not float32 on the CPU, or the input has the
+                wrong shape.
         """
         weight = self.weight
         if not x.is_cpu or x.dtype != torch.float32 or weight.dtype != torch.float32:
@@ -121,7 +123,7 @@ class SparseLinear(nn.Module):
 
         Args:
             linear: the layer.
-            pattern: the connections; None: those whose weights are not zero.
+            pattern: the connections; None keeps the connections whose weights are not zero.
         """
         weights = to_numpy(linear.weight)
         n_out, n_in = weights.shape
@@ -135,7 +137,7 @@ class SparseLinear(nn.Module):
         return sparse
 
     def to_linear(self) -> nn.Linear:
-        """Convert to nn.Linear, with zeros at absent connections."""
+        """Convert this layer to nn.Linear, with zeros at absent connections."""
         linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
         with torch.no_grad():
             linear.weight.zero_().view(-1)[self.positions] = self.weight
@@ -161,7 +163,7 @@ class SparseLinear(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Load the connections too, and check them before anything is changed."""
+        """Load the state including the connections, which are validated before any change."""
         positions = state_dict.get(f"{prefix}positions")
         if positions is not None and positions.shape == self.positions.shape:
             try:
@@ -187,12 +189,12 @@ class SparseLinear(nn.Module):
 
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> _native.Pool:
-    """As many threads as PyTorch uses."""
+    """Return a thread pool of this size, and keep it for the next call."""
     return _native.Pool(threads)
 
 
 class _Product(torch.autograd.Function):
-    """y = x W^T + b; dL/dW of connections only and dL/dx, in one backward pass."""
+    """Compute y = x W^T + b, and dL/dx and dL/dW of existing connections in one backward pass."""
 
     @staticmethod
     def forward(
@@ -205,7 +207,7 @@ class _Product(torch.autograd.Function):
         differentiable: bool,
     ) -> torch.Tensor:
         count = weight.numel()
-        parameters = torch.empty(stack.parameters)  # weights in kernel order, then biases
+        parameters = torch.empty(stack.parameters)  # the weights in kernel order, then the biases
         torch.index_select(weight, 0, order, out=parameters[:count])
         if bias is None:
             parameters[count:] = 0
@@ -245,14 +247,16 @@ class _Product(torch.autograd.Function):
 
 
 def sparsify(model: nn.Module, patterns: Mapping[str, Pattern]) -> None:
-    """Replace Linear layers by SparseLinear layers, in place.
+    """Replace Linear layers with SparseLinear layers, in place.
 
     Args:
         model: the model that contains the layers.
-        patterns: connections by the layers' names, such as DynamicSparsity.patterns.
+        patterns: the connections of each layer to replace, by the layer's name, for example
+            DynamicSparsity.patterns.
 
     Raises:
-        UsageError: the model has no Linear of that name and shape; nothing is replaced then.
+        UsageError: if a name in `patterns` is not a Linear layer of the model, or if the shapes of
+            a layer and its pattern differ; no layer is replaced in these cases.
     """
     modules = dict(model.named_modules())
     replacements = {}
@@ -266,7 +270,7 @@ def sparsify(model: nn.Module, patterns: Mapping[str, Pattern]) -> None:
 
 
 def densify(model: nn.Module) -> None:
-    """Replace SparseLinear layers by Linear layers with zeros, in place."""
+    """Replace SparseLinear layers with Linear layers, in place; absent connections become 0."""
     for name, module in list(model.named_modules()):
         if name and isinstance(module, SparseLinear):
             model.set_submodule(name, module.to_linear())

@@ -16,18 +16,20 @@ TargetRule = Literal["shared", "own"]
 
 
 class TrackedTarget:
-    """A target network's Linear layer, which the caller's code updates towards the online layer.
+    """A Linear layer of a target network, which the caller's code updates.
 
-    Before the layer is used, its values are compared with those after the last application of the
-    rule. A difference means that a target update happened, whatever code performed it.
+    Before the layer is used, its weights are compared with the weights that the last application of
+    the rule left. If they differ, a target update has happened, and the rule is applied again.
 
     Args:
         online: the online layer.
-        linear: the target's layer.
-        rule: "shared", the online layer's connections at the time of the target update; "own", the
-            same number of connections with the largest magnitudes (Sokar et al. 2021, algorithm 3).
-        parents: the modules that contain the layer. Some use its weight without calling the layer,
-            as MultiheadAttention does with out_proj; their calls are hooked too.
+        linear: the target network's layer.
+        rule: which connections the layer has. "shared": those of the online layer at the time of
+            the target update. "own": as many as the online layer, namely those with the largest
+            magnitudes (Sokar et al. 2021, algorithm 3).
+        parents: the modules that contain the layer. A parent may use the layer's weight without
+            calling the layer, as MultiheadAttention does with out_proj, so calls of the parents
+            apply the rule too.
     """
 
     def __init__(
@@ -44,7 +46,11 @@ class TrackedTarget:
         self.mark_settled()
 
     def start(self) -> None:
-        """Start from the online layer's connections; under "own", keep those of a sparse target."""
+        """Set the initial connections.
+
+        They are those of the online layer. Under the rule "own", a target layer that is already
+        sparse enough keeps its own connections.
+        """
         fits = int(torch.count_nonzero(self.linear.weight)) <= self.online.pattern.connections
         if not (fits and self.rule == "own"):
             with torch.no_grad():
@@ -58,7 +64,7 @@ class TrackedTarget:
 
     @torch.compiler.disable
     def settle(self) -> None:
-        """Apply the rule if the values have changed since its last application."""
+        """Apply the rule if the weights have changed since the rule was last applied."""
         if self.online.dense or torch.equal(self.linear.weight, self.settled):
             return
         with torch.no_grad():
@@ -69,14 +75,14 @@ class TrackedTarget:
         self.mark_settled()
 
     def mark_settled(self) -> None:
-        """Record that the rule has been applied to the current values."""
+        """Record that the rule has been applied to the current weights."""
         self.settled = self.linear.weight.detach().clone()
 
 
 class SettlingHook:
-    """Applies the rule to a target's layer before a module is called.
+    """A forward pre-hook that applies the rule to a target network's layer.
 
-    A copy does nothing, because a copied module does not belong to a DynamicSparsity yet.
+    A copy of the hook does nothing, because a copied module does not belong to a DynamicSparsity.
     """
 
     def __init__(self, tracked: TrackedTarget | None) -> None:
@@ -84,7 +90,7 @@ class SettlingHook:
 
     @torch.compiler.disable
     def __call__(self, module: nn.Module, inputs: object) -> None:
-        """Run as a forward pre-hook."""
+        """Apply the rule before the module is called."""
         if self.tracked is not None:
             self.tracked.settle()
 
@@ -93,7 +99,10 @@ class SettlingHook:
 
 
 def keep_largest(values: torch.Tensor, count: int) -> None:
-    """Set all but the `count` largest magnitudes to 0, in place; later ones win ties."""
+    """Set all values except the `count` largest magnitudes to 0, in place.
+
+    Of equal magnitudes, those with larger indices are kept.
+    """
     flat = values.view(-1)
     surplus = int(torch.count_nonzero(flat)) - count
     if surplus <= 0:
@@ -107,10 +116,10 @@ def keep_largest(values: torch.Tensor, count: int) -> None:
 
 
 def track(layers: Sequence[MaskedLinear], target: Modules, rule: TargetRule) -> list[TrackedTarget]:
-    """Find each layer's counterpart of the same name in the target network.
+    """Find the layers of the target network that correspond to the model's sparse layers.
 
     Raises:
-        UsageError: the target has no Linear of that name and shape.
+        UsageError: if the target network lacks a Linear layer of the same name and shape.
     """
     found: Mapping[str, nn.Module] = dict(named_modules(target))
     modules = list(found.values())
