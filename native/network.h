@@ -73,7 +73,7 @@ struct Trace {
   uint32_t batch;
   Buffer activations;
 
-  uint32_t samples() const; // the batch rounded up to whole vectors; see kernels.h
+  uint32_t samples() const; // the batch rounded up to a multiple of step, see kernels.h
   size_t stride() const;    // floats
   float* input() const { return activations.data(); }
   float* output_of(uint32_t member, uint32_t layer) const;

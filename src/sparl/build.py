@@ -1,6 +1,6 @@
 """Build an agent from a configuration: networks, optimisers, targets and topology.
 
-Only this module depends on agents, networks and topology.
+Only this module depends on all of agents, networks and topology.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ def why_not_longer(config: Config) -> str:
 
 
 def differences(found: Config, wanted: Config) -> list[str]:
-    """Describe the fields, except the end, whose values make two configurations different runs."""
+    """Describe the fields, except stop_at, whose values make two configurations different runs."""
     return [
         f"{name} is {getattr(found, name)} instead of {getattr(wanted, name)}"
         for name in FIELDS

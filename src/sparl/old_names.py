@@ -1,7 +1,7 @@
 """Names from earlier versions that files and random streams still use.
 
-Every file written since commit e589736 can still be read: the old names in a file are translated
-when the file is read. A name that is not listed here has not changed.
+Old names in a file are translated when the file is read. The names of random streams are kept,
+because they determine the random numbers.
 """
 
 from __future__ import annotations

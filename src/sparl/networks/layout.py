@@ -158,7 +158,7 @@ class Layout:
         return int(self.stack.parameters)
 
     def __iter__(self) -> Iterator[tuple[Place, Pattern]]:
-        """Iterate over the places and patterns of all layers that have a pattern."""
+        """Iterate over the places and patterns of all layers."""
         return iter(self.patterns.items())
 
     def pattern(self, place: Place) -> Pattern:

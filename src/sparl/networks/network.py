@@ -21,7 +21,7 @@ class Trace:
     """The activations of a forward pass, which backward passes need.
 
     A trace is valid until the parameters or the topology of the network change; using it later
-    raises ValueError.
+    raises ValueError. Soft updates of a target network are not counted as changes.
 
     Attributes:
         network: the network that executed the pass.

@@ -1,4 +1,4 @@
-"""Rewiring: a change of one layer's pattern. Only this module moves values between patterns."""
+"""Rewiring: a change of one layer's pattern, which moves the values of its connections."""
 
 from __future__ import annotations
 
