@@ -61,7 +61,7 @@ test-hostile: $(VENV)/installed-dev  ## search for harmful files for HOSTILE_SEC
 	$(BIN)/python tests/hostile/campaign.py --seconds $$(($(HOSTILE_SECONDS) / 2)) --seed $$seed || failed=1; \
 	exit $$failed
 
-native-arm: $(VENV)/installed-dev  ## run them for 64-bit ARM, cross-compiled and emulated
+native-arm: $(VENV)/installed-dev  ## run the core's own tests for 64-bit ARM, cross-compiled and emulated
 	PATH="$(abspath $(BIN)):$$PATH" && cmake -S . -B build/arm -DSPARL_NATIVE_TESTS=ON \
 	  -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static >/dev/null && \

@@ -44,7 +44,7 @@ class EnvironmentFault(SparlError):
 
 
 class Diverged(SparlError):
-    """A loss or an action is not finite."""
+    """A loss, an action or a weight is not finite."""
 
     exit_code = 5
 
@@ -56,6 +56,6 @@ class ResourceError(SparlError):
 
 
 class RunInUse(SparlError):
-    """Another process is using the run folder."""
+    """Another process is using the run folder, or the folder was replaced during training."""
 
     exit_code = 7

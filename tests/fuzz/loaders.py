@@ -5,8 +5,8 @@
 
 A case is a small valid run folder with a few changes: bytes, numbers and names in JSON, entries of
 arrays, offsets. Digests are usually recomputed afterwards, so that the later checks are reached.
-Every file must be rejected with a SparlError or be usable. The files of a case that fails are kept
-in tests/fuzz/corpus, and the tests try them from then on.
+Every file must be rejected with a SparlError or be usable. With --keep, the files of a case
+that fails are stored in tests/fuzz/corpus, and the tests try them from then on.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def state_of(root: Path) -> dict[str, tuple[Any, ...]]:
 
 @contextlib.contextmanager
 def limits(room: int) -> Iterator[None]:
-    """Bound the address space; in the block an alarm raises TimeoutError."""
+    """Bound the address space; in the block an alarm raises TooLong."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     most = pages * os.sysconf("SC_PAGE_SIZE") + room
@@ -416,7 +416,7 @@ def check_valid(sandbox: Sandbox) -> None:
 
 
 def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line and run."""
+    """Parse the command line."""
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--cases", type=int, default=10**9)
