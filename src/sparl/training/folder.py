@@ -1,4 +1,4 @@
-"""Safe access to the folders that sparl writes: only this module changes their content.
+"""Safe access to the folders that sparl writes; of other modules, only `play.video` writes there.
 
 Run folders, studies and archives are exchanged between people, so their content is not trusted. The
 user names the folder itself, which may be a link. In the folder, every name is one path component,
