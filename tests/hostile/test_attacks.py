@@ -19,6 +19,7 @@ import pytest
 
 import bad_environments as bad
 import sparl
+from hostile.small import FIELDS, FLAGS, STUDY
 from run_folders import write_run
 from sparl.archive.archive import archive_run
 from sparl.cli import main
@@ -36,27 +37,6 @@ from sparl.training.loop import Training
 pytestmark = pytest.mark.slow
 
 ENV = "Attacks-v0"
-FIELDS: dict[str, Any] = {
-    "steps": 60, "hidden": (4,), "batch_size": 4, "warmup_env_steps": 10, "evaluation_episodes": 1,
-    "evaluate_every_env_steps": 30, "checkpoint_every_env_steps": 20, "threads": 1,
-}  # fmt: skip
-FLAGS = [
-    "--steps", "60", "--hidden", "4", "--batch-size", "4", "--warmup-env-steps", "10",
-    "--evaluation-episodes", "1", "--evaluate-every-env-steps", "30",
-    "--checkpoint-every-env-steps", "20", "--threads", "1",
-]  # fmt: skip
-STUDY = """
-environments = ["Pendulum-v1"]
-methods = ["TD3"]
-seeds = 2
-[fields]
-steps = 60
-hidden = [4]
-batch_size = 4
-warmup_env_steps = 10
-evaluation_episodes = 1
-evaluate_every_env_steps = 30
-"""
 
 
 @pytest.fixture
