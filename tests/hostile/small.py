@@ -10,9 +10,9 @@ FIELDS: dict[str, Any] = {
 }  # fmt: skip
 FLAGS = [
     "--steps", "60", "--hidden", "4", "--batch-size", "4", "--warmup-env-steps", "10",
-    "--evaluation-episodes", "1", "--evaluate-every-env-steps", "30",
-    "--checkpoint-every-env-steps", "20", "--threads", "1",
+    "--evaluation-episodes", "1", "--evaluate-every-env-steps", "30", "--threads", "1",
 ]  # fmt: skip
+CHECKPOINTS = ["--checkpoint-every-env-steps", "20"]
 STUDY = """
 environments = ["Pendulum-v1"]
 methods = ["TD3"]
