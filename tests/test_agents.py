@@ -46,7 +46,7 @@ class Quiet(Agent):
     settings: QuietSettings
     settings_type = QuietSettings
     head = SQUASHED_MEAN
-    metrics = ("largest_error",)
+    metrics = ("critic_loss", "q", "largest_error")
 
     @classmethod
     def network_roles(

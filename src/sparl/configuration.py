@@ -186,6 +186,10 @@ class Config:
         """Capacity of the replay buffer, at most the number of transitions of the run."""
         return min(self.replay_capacity, self.end)
 
+    def n_step_at(self, update: int) -> int:
+        """Return the number of steps in the targets of an update; the first update is number 1."""
+        return 1 if update < self.n_step_delay_updates else self.n_step
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields that are not None, as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}

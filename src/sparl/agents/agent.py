@@ -86,8 +86,8 @@ class Agent(ABC):
     """A frozen dataclass; `Config` has a field of the same name for each of these fields."""
     head: ClassVar[ActionHead]
     """The function from the outputs of the network "actor" to actions."""
-    metrics: ClassVar[tuple[str, ...]] = ()
-    """The names that `update` returns in addition to critic_loss, actor_loss and q."""
+    metrics: ClassVar[tuple[str, ...]]
+    """The names of the values that `update` returns, which are columns of metrics.csv."""
     reads_path: ClassVar[bool] = False
     """Whether `update` reads every state within an n-step window, not only the last one."""
 
@@ -137,7 +137,7 @@ class Agent(ABC):
         """Update the networks and targets once, using a batch.
 
         Returns:
-            critic_loss, q, actor_loss if the actor was updated, and `metrics`, by name.
+            The values of `metrics` that this update computed, by name; all must be finite.
         """
 
     @property
@@ -168,6 +168,15 @@ class Agent(ABC):
             **{name: learner.network.state() for name, learner in self.learners.items()},
             **{f"{name}_target": target.existing() for name, target in self.targets.items()},
         }
+
+    def not_finite(self) -> list[str]:
+        """Return the names of the arrays in `networks` with a value that is not finite."""
+        return [
+            f"{network}.{name}"
+            for network, arrays in self.networks().items()
+            for name, values in arrays.items()
+            if not np.isfinite(values).all()
+        ]
 
     def state(self) -> dict[str, State]:
         """Return everything that an update or an action depends on, by component."""

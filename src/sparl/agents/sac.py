@@ -116,7 +116,7 @@ class SAC(Agent):
     settings: SACSettings
     settings_type = SACSettings
     head = SQUASHED_MEAN
-    metrics = ("alpha", "entropy")
+    metrics = ("critic_loss", "actor_loss", "q", "alpha", "entropy")
     reads_path = True
 
     def __init__(self, *parts: Any) -> None:

@@ -50,6 +50,7 @@ class TD3(Agent):
     settings: TD3Settings
     settings_type = TD3Settings
     head = DETERMINISTIC
+    metrics = ("critic_loss", "actor_loss", "q")
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from sparl.training.evaluate import Evaluation
 from sparl.training.machine import cpu_seconds, machine, made_with, versions
 from sparl.training.memory import peak_memory_bytes
 from sparl.training.plan_text import plan_text
+from sparl.training.run import Run
 from sparl.training.run_folder import (
     DEGREES,
     DEGREES_BYTES,
@@ -102,6 +104,11 @@ class Record:
         self.had_checkpoint = True
         self.evaluations = read_evaluations(self.folder)
 
+    def result(self, stopped_by: signal.Signals | None) -> Run:
+        """Return the result of the run so far."""
+        evaluations = tuple(self.evaluations)
+        return Run(self.folder.path, self.config, evaluations, stopped_by, self.seconds)
+
     def run(self, state: str, env_step: int, updates: int) -> None:
         """Write run.json: state, machine, versions, environment and schedule."""
         self.folder.write_json(
@@ -150,9 +157,10 @@ class Record:
 
     def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> None:
         """Add a line to metrics.csv: these counts, and the means since the previous line."""
+        counts = {**counts, "n_step": self.config.n_step_at(updates + 1)}
         means = self.averages.take()
-        names = ["critic_loss", "actor_loss", "q", "episode_return"]
-        names += AGENTS[self.config.agent].metrics
+        names = list(AGENTS[self.config.agent].metrics)
+        names.insert(3, "episode_return")  # the fourth column since version 0.1
         if self.config.dynamic_buffer:
             names.append("policy_distance")
         columns = {name: means.get(name, "") for name in names}
