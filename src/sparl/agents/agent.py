@@ -83,7 +83,8 @@ class Agent(ABC):
     """
 
     settings_type: ClassVar[type[Any]]
-    """A frozen dataclass; `Config` has a field of the same name for each of these fields."""
+    """A frozen dataclass; `Config` has a field of the same name for each of these fields, which
+    declares the default, the range and the meaning."""
     head: ClassVar[ActionHead]
     """The function from the outputs of the network "actor" to actions."""
     metrics: ClassVar[tuple[str, ...]]

@@ -39,14 +39,14 @@ from sparl.types import Array, State
 class SACSettings:
     """Hyperparameters of SAC."""
 
-    critics: int = 2
-    tau: float = 0.005
-    hard_target_every: int = 0  # period of hard updates (tau = 1); 0: always soft updates
-    alpha: float = 0.2  # temperature; the initial value if learn_alpha is set
-    learn_alpha: bool = False  # learn alpha for a target entropy of -n_act
-    learning_rate: float = 3e-4  # step size of the temperature
-    log_std: LogStdRule = "clamp"
-    collect: str = "sample"  # actions during training: "sample" or "mean"
+    critics: int
+    tau: float
+    hard_target_every: int  # period of hard updates (tau = 1); 0: always soft updates
+    alpha: float  # temperature; the initial value if learn_alpha is set
+    learn_alpha: bool  # learn alpha for a target entropy of -n_act
+    learning_rate: float  # step size of the temperature
+    log_std: LogStdRule
+    collect: str  # actions during training: "sample" or "mean"
 
 
 _LARGEST_LOG_ALPHA = 80.0  # exp(80) is finite in float32

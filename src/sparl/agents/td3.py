@@ -36,12 +36,12 @@ from sparl.types import Array
 class TD3Settings:
     """Hyperparameters of TD3; noises are in units of the action in [-1, 1]."""
 
-    critics: int = 2
-    tau: float = 0.005
-    policy_delay: int = 2  # updates of the critics per update of the actor
-    exploration_noise: float = 0.1
-    target_noise: float = 0.2
-    noise_clip: float = 0.5
+    critics: int
+    tau: float
+    policy_delay: int  # updates of the critics per update of the actor
+    exploration_noise: float
+    target_noise: float
+    noise_clip: float
 
 
 class TD3(Agent):
