@@ -191,6 +191,11 @@ class Config:
         """Capacity of the replay buffer, at most the number of transitions of the run."""
         return min(self.replay_capacity, self.end)
 
+    @property
+    def topology_scheduled(self) -> bool:
+        """Whether topology updates of any network are scheduled."""
+        return self.rewire_every_updates > 0 and self.rewire != "none"
+
     def n_step_at(self, update: int) -> int:
         """Return the number of steps in the targets of an update; the first update is number 1."""
         return 1 if update < self.n_step_delay_updates else self.n_step
@@ -202,24 +207,18 @@ class Config:
 
 FIELDS = {field.name: field for field in fields(Config)}
 
-# Fields that do not influence the results of a run.
-WITHOUT_INFLUENCE = frozenset(
-    {
-        "run_dir", "overwrite", "resume", "checkpoint_every_env_steps", "keep_checkpoint",
-        "threads", "tensorboard",
-    }
-)  # fmt: skip
 # Only the command line may choose the folder to write and whether to replace its content.
 COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
+_OPERATION = frozenset({"checkpoint_every_env_steps", "keep_checkpoint", "threads", "tensorboard"})
+# Fields that do not influence the results of a run.
+WITHOUT_INFLUENCE = _OPERATION.union(COMMAND_LINE_ONLY)
 # Fields that may change when a run is resumed.
-CHANGEABLE = frozenset(
-    {"checkpoint_every_env_steps", "keep_checkpoint", "stop_at", "tensorboard", "threads"}
-)
+CHANGEABLE = _OPERATION | {"stop_at"}
 
 
 def why_not_longer(config: Config) -> str:
     """Return the reason that a longer run would not begin with the same steps; "" if it would."""
-    if config.rewire_every_updates and config.rewire != "none":
+    if config.topology_scheduled:
         return f"its topology changes on a schedule over {config.horizon:,} steps"
     if config.n_step > 1 and config.n_step_delay_updates:
         return f"its targets become {config.n_step}-step ones with time (n_step_delay_updates)"

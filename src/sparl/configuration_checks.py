@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sparl.configuration import FIELDS, Config
 from sparl.errors import UsageError
-from sparl.topology.rule_names import is_rule_name
+from sparl.topology.registry import is_rule_name
 from sparl.wording import first_few, has_control_characters, shown
 
 MOST_LAYERS = 100  # hidden layers of a network

@@ -32,8 +32,7 @@ def contradictions(config: Config) -> list[str]:
     found = differ("target_pattern", "narrow", "dynamic_buffer")
     if (config.n_step > 1) != (base.n_step > 1):
         found.append("n_step")
-    if family.prefix == "SS-":  # unlike Static-, SS- keeps the largest weights
-        found += differ("initial_topology")
+    found += differ(*family.defining)
     missing = [] if family.sparse else differ(*_DENSITY_FIELDS)
     full = _is_dense(base) and _is_dense(config) and config.density_schedule == "constant"
     if missing or not full:  # otherwise the topology cannot change
@@ -46,9 +45,8 @@ def contradictions(config: Config) -> list[str]:
 
 def topology_changes(config: Config) -> bool:
     """Return whether any scheduled topology update can move a connection."""
-    scheduled = config.rewire_every_updates > 0 and config.rewire != "none"
     moves = config.rewire_fraction > 0 or config.density_schedule != "constant"
-    return scheduled and moves and config.freeze_fraction < 1
+    return config.topology_scheduled and moves and config.freeze_fraction < 1
 
 
 def _is_dense(config: Config) -> bool:
@@ -99,7 +97,7 @@ def without_effect(config: Config) -> list[str]:
             config.dynamic_buffer,
         ),
         "n_step_delay_updates": config.n_step > 1,
-        "density_schedule": config.rewire_every_updates > 0 and config.rewire != "none",
+        "density_schedule": config.topology_scheduled,
         **dict.fromkeys(("allocation", "sparse_output"), sparsity),
         **dict.fromkeys(("lambda_1", "lambda_2"), not densities),
         "stop_at": config.stop_at is None or config.stop_at <= config.steps,

@@ -129,6 +129,11 @@ class Agent(ABC):
             n_step: number of steps of the targets.
         """
 
+    @classmethod
+    def results_version(cls, settings: Any) -> int:
+        """Return the version of the results of these settings; see `sparl.identity`."""
+        return 1
+
     @abstractmethod
     def act(self, observation: Array) -> tuple[Array, Array]:
         """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""

@@ -155,6 +155,11 @@ class SAC(Agent):
         actor_update = a + all_critics + a + actor.deep_connections
         return critic_update + actor_update
 
+    @classmethod
+    def results_version(cls, settings: SACSettings) -> int:
+        """Return 2 if the temperature is learned: sparl 0.2 changed how; otherwise 1."""
+        return 2 if settings.learn_alpha else 1
+
     def parts(self) -> dict[str, Any]:
         """Return the objects that have a state, by name."""
         return {"temperature": self.temperature, **super().parts()}
