@@ -27,10 +27,7 @@ def write_results(run: Parts, state: str, env_step: int, observations: Array | N
     """
     config, agent = run.config, run.agent
     about = {"method": method_label(config), "env": config.env, "env_step": env_step}
-    save_agent(
-        run.folder, agent.networks(), run.environment, about, observations,
-        agent.head,
-    )  # fmt: skip
+    save_agent(run.folder, agent, run.environment, about, observations)
     run.record.degrees(agent)
     run.folder.growing.flush()
     run.record.run(state, env_step, agent.updates)
