@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.random import Generator
 
 from sparl.agents.action_head import ActionHead
-from sparl.agents.network_role import NetworkRole, NetworkSize
-from sparl.networks.layout import Place
 from sparl.networks.network import Network, Trace
+from sparl.networks.spec import NetworkSpec, Place, layer_key, mlp
 from sparl.networks.target import Target
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
@@ -72,8 +71,8 @@ class Agent(ABC):
     `sparl.agents.AGENTS` and to the presets.
 
     Args:
-        learners: the learner of each network in `network_roles`, by name.
-        targets: the target of each network whose role has one, by name.
+        learners: the learner of each network in `network_specs`, by name.
+        targets: the target of each network whose spec has one, by name.
         settings: hyperparameters, of type `settings_type`.
         exploration_rng: random stream of the exploratory actions.
         target_rng: random stream of the updates.
@@ -110,13 +109,22 @@ class Agent(ABC):
 
     @classmethod
     @abstractmethod
-    def network_roles(cls, settings: Any, n_obs: int, n_act: int) -> dict[str, NetworkRole]:
-        """Return the role of each network by name; the policy is called "actor"."""
+    def network_specs(
+        cls, settings: Any, hidden: Sequence[int], n_obs: int, n_act: int
+    ) -> dict[str, NetworkSpec]:
+        """Return each network by name, with every connection; the policy is called "actor".
+
+        Args:
+            settings: hyperparameters of the agent.
+            hidden: units of each hidden layer.
+            n_obs: length of an observation.
+            n_act: length of an action.
+        """
 
     @classmethod
     @abstractmethod
     def multiply_adds(
-        cls, settings: Any, sizes: Mapping[str, NetworkSize], n_act: int, n_step: int
+        cls, settings: Any, specs: Mapping[str, NetworkSpec], n_act: int, n_step: int
     ) -> float:
         """Count the multiply-adds of one update, per sample of the batch.
 
@@ -124,7 +132,7 @@ class Agent(ABC):
 
         Args:
             settings: hyperparameters of the agent.
-            sizes: sizes of the agent's networks, by name.
+            specs: the agent's networks, by name, with their numbers of connections.
             n_act: length of an action.
             n_step: number of steps of the targets.
         """
@@ -184,6 +192,11 @@ class Agent(ABC):
             if not np.isfinite(values).all()
         ]
 
+    def specs(self) -> dict[str, NetworkSpec]:
+        """Return the spec of each network in the result of `networks`, by name."""
+        specs = {name: learner.network.layout.spec for name, learner in self.learners.items()}
+        return specs | {f"{name}_target": specs[name] for name in self.targets}
+
     def state(self) -> dict[str, State]:
         """Return everything that an update or an action depends on, by component."""
         state: dict[str, State] = {"agent": {"updates": self.updates}}
@@ -203,7 +216,7 @@ class Agent(ABC):
             most = learner.most_connections()
             for place, pattern in learner.network.layout:
                 for array in ("positions", "weight"):
-                    path = "member{}.layer{}.{}".format(*place, array)
+                    path = f"{layer_key(place)}.{array}"
                     if place in most:
                         longest[f"{name}/{path}"] = most[place]
                     if name in self.targets:  # a target may keep dropped connections
@@ -224,6 +237,17 @@ class Agent(ABC):
                 learner.check(state[f"{name}_learner"], updates)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+
+
+def critics_spec(hidden: Sequence[int], n_obs: int, n_act: int, members: int) -> NetworkSpec:
+    """Return an ensemble of critics Q(s, a) that have targets.
+
+    The ensemble maps [B, n_obs + n_act] to [E, B, 1].
+    """
+    return NetworkSpec(
+        mlp((n_obs + n_act, *hidden, 1)), members, ensemble=True, target=True,
+        first_gradient_input=n_obs,
+    )  # fmt: skip
 
 
 def smallest(q: Array) -> Array:

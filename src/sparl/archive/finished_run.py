@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparl.agents import roles_of
+from sparl.agents import specs_of
 from sparl.architecture import architecture
 from sparl.archive.records import (
     NumberRow,
@@ -118,7 +118,7 @@ class FinishedRun:
         check_about(path / RUN, about)
         most = min(DEGREES_BYTES, _DEGREES_BASE + _DEGREES_PER_UNIT * sum(config.hidden))
         degrees = folder.read_json(DEGREES, most) if (path / DEGREES).exists() else {}
-        networks = list(roles_of(config))
+        networks = list(specs_of(config))
         if degrees:
             check_degrees(path / DEGREES, degrees, networks)
         topology = {

@@ -18,6 +18,7 @@ from sparl.configuration import Config
 from sparl.identity import results_version
 from sparl.labels import method_label
 from sparl.learner import SparseLearner
+from sparl.networks.spec import layer_key
 from sparl.training.environment import Environment
 from sparl.training.environment_state import can_be_resumed
 from sparl.training.evaluate import Evaluation
@@ -182,7 +183,7 @@ class Record:
                 self.folder.growing.append(
                     TOPOLOGY, {"agent_update": row.pop("agent_update"), "network": network, **row}
                 )
-                layer_name = f"topology/{network}.member{update.member}.layer{update.layer}"
+                layer_name = f"topology/{network}.{layer_key((update.member, update.layer))}"
                 self._show(env_step, {f"{layer_name}.initial_overlap": update.initial_overlap})
             learner.topology_updates.clear()
 
@@ -203,7 +204,7 @@ class Record:
                     for (of, _), p in layout
                     if of == member
                 ]
-                for member in range(layout.members)
+                for member in range(layout.spec.members)
             ]
             for network, layout in layouts.items()
         }
