@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sparl.agents.network_role import NetworkRole, NetworkSize
 
 import sparl
 from resuming import results, stopped_at
 from sparl.agents import AGENTS, field_names
 from sparl.agents.action_head import SQUASHED_MEAN
 from sparl.agents.agent import Agent
-from sparl.agents.network_role import NetworkRole, NetworkSize
 from sparl.architecture import architecture
 from sparl.cli import main
 from sparl.configuration import FIELDS
@@ -52,7 +52,7 @@ class Quiet(Agent):
     def network_roles(
         cls, settings: QuietSettings, n_obs: int, n_act: int
     ) -> dict[str, NetworkRole]:
-        critic = NetworkRole(n_obs + n_act, 1, "critic", target=True, first_gradient_input=n_obs)
+        critic = NetworkRole(n_obs + n_act, 1, target=True, first_gradient_input=n_obs)
         return {
             "actor": NetworkRole(n_obs, 2 * n_act, "actor", update_period=3),
             "critics": critic,

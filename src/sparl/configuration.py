@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 
 def _within(default: float | None, low: float, high: float, unit: str) -> Any:
     """Declare a field whose numbers are in [low, high]; messages add the unit."""
     return field(default=default, metadata={"range": (low, high, unit)})
+
+
+class Budget(NamedTuple):
+    """The fields that hold for some of an agent's networks.
+
+    Attributes:
+        prefix: beginning of the names of these fields.
+        densities: density of each layer.
+        sparsity: share of the weights that do not exist.
+        rewired: whether the topology may change.
+    """
+
+    prefix: str
+    densities: tuple[float, ...] | None
+    sparsity: float | None
+    rewired: bool
 
 
 @dataclass(frozen=True)
@@ -195,6 +211,18 @@ class Config:
     def topology_scheduled(self) -> bool:
         """Whether topology updates of any network are scheduled."""
         return self.rewire_every_updates > 0 and self.rewire != "none"
+
+    def budget(self, label: str) -> Budget:
+        """Return the fields for a network: those of the actor, or those of all other networks.
+
+        Args:
+            label: the label of the network's spec.
+        """
+        if label == "actor":
+            rewired = self.rewire in ("both", "actor")
+            return Budget("actor", self.actor_densities, self.actor_sparsity, rewired)
+        rewired = self.rewire in ("both", "critics")
+        return Budget("critic", self.critic_densities, self.critic_sparsity, rewired)
 
     def n_step_at(self, update: int) -> int:
         """Return the number of steps in the targets of an update; the first update is number 1."""

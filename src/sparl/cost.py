@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sparl.agents import AGENTS, settings_of
+from sparl.agents.agent import ACTOR
 from sparl.architecture import Architecture, architecture
 from sparl.configuration import Config
 from sparl.methods import AGENT_PRESETS, METHODS
@@ -88,12 +89,12 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
             counted_flops(config, nets, n_act, config.n_step),
         ),
     }
-    actor, dense_actor = nets.networks["actor"], dense.networks["actor"]
+    actor, dense_actor = nets.networks[ACTOR], dense.networks[ACTOR]
     result: dict[str, Any] = {
         "method": config.method,
         "env": config.env,
         "networks": {
-            spec.densities: {
+            spec.label: {
                 "copies": spec.members,
                 "layers": [
                     {"inputs": layer.n_in, "outputs": layer.n_out, "connections": layer.connections}

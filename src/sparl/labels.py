@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sparl.agents import AGENTS, field_names, settings_of
+from sparl.agents import AGENTS, field_names, settings_of, specs_of
 from sparl.configuration import FIELDS, Config, why_not_longer
 from sparl.methods import find_method, preset
 
@@ -81,8 +81,9 @@ def without_effect(config: Config) -> list[str]:
     base = preset(config.method, config.env, settings=config.settings)
     mine = field_names(settings_of(config))
     of_agents = {name for kind in AGENTS.values() for name in field_names(kind.settings_type)}
-    sparsity = config.actor_sparsity is not None or config.critic_sparsity is not None
-    densities = config.actor_densities is not None and config.critic_densities is not None
+    budgets = [config.budget(spec.label) for spec in specs_of(config).values()]
+    sparsity = any(budget.sparsity is not None for budget in budgets)
+    densities = all(budget.densities is not None for budget in budgets)
     matters = {
         **{name: name in mine for name in FIELDS if name in of_agents - _OF_EVERY_AGENT},
         "contact_forces": config.env in ("Ant-v3", "Humanoid-v3"),

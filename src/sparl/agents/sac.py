@@ -146,7 +146,7 @@ class SAC(Agent):
         critics map [B, n_obs + n_act] to [E, B, 1].
         """
         layers = mlp((n_obs, *hidden, 2 * n_act), cls.head.output)
-        actor = NetworkSpec(layers, densities="actor", first_gradient_input=n_obs)
+        actor = NetworkSpec(layers, label="actor", first_gradient_input=n_obs)
         return {"actor": actor, "critics": critics_spec(hidden, n_obs, n_act, settings.critics)}
 
     @classmethod

@@ -77,7 +77,7 @@ class TD3(Agent):
         The actor maps [B, n_obs] to [B, n_act], the critics map [B, n_obs + n_act] to [E, B, 1].
         """
         actor = NetworkSpec(
-            mlp((n_obs, *hidden, n_act), cls.head.output), densities="actor", target=True,
+            mlp((n_obs, *hidden, n_act), cls.head.output), label="actor", target=True,
             update_period=settings.policy_delay, first_gradient_input=n_obs,
         )  # fmt: skip
         return {"actor": actor, "critics": critics_spec(hidden, n_obs, n_act, settings.critics)}

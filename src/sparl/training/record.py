@@ -17,7 +17,6 @@ from sparl.architecture import Architecture
 from sparl.configuration import Config
 from sparl.identity import results_version
 from sparl.labels import method_label
-from sparl.learner import SparseLearner
 from sparl.networks.spec import layer_key
 from sparl.training.environment import Environment
 from sparl.training.environment_state import can_be_resumed
@@ -176,8 +175,6 @@ class Record:
     def topology(self, env_step: int, agent: Agent) -> None:
         """Add a line to topology.csv for each layer that changed since the last call."""
         for network, learner in agent.learners.items():
-            if not isinstance(learner, SparseLearner):
-                continue
             for update in learner.topology_updates:
                 row = asdict(update)
                 self.folder.growing.append(
