@@ -140,8 +140,9 @@ class Policy:
 
     @property
     def scaled(self) -> bool:
-        """Whether the environment's action bounds differ from -1 and 1."""
-        return bool((self.low != -1).any() or (self.high != 1).any())
+        """Whether the last layer's outputs must be scaled or clipped to the action's bounds."""
+        bounded = self.layers[-1].activation == "tanh"
+        return not bounded or bool((self.low != -1).any() or (self.high != 1).any())
 
     @property
     def bounds(self) -> tuple[Array, Array]:
