@@ -505,8 +505,9 @@ def test_any_configuration_is_rejected_or_can_be_planned(
     if said:
         return
     assert all(
-        0 <= count <= n_in * n_out
-        for (n_in, n_out), count in nets.networks["actor"].layers + nets.networks["critics"].layers
+        0 <= layer.connections <= layer.n_in * layer.n_out
+        for spec in nets.networks.values()
+        for layer in spec.layers
     )
     assert plan_text(config, nets)
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layouts import sizes_of
 from run_folders import SIZES
 from sparl.agents.td3 import TD3
 from sparl.architecture import architecture
@@ -116,8 +117,8 @@ def test_tiny_has_the_weights_of_its_twin(method: str, task: str) -> None:
     twin = preset(method.replace("Tiny", "SS"), f"{task}-v3")
     narrow, wide = architecture(tiny, *SIZES[task]), architecture(twin, *SIZES[task])
     for ours, theirs in (
-        (narrow.networks["actor"].layers, wide.networks["actor"].layers),
-        (narrow.networks["critics"].layers, wide.networks["critics"].layers),
+        (sizes_of(narrow.networks["actor"]), sizes_of(wide.networks["actor"])),
+        (sizes_of(narrow.networks["critics"]), sizes_of(wide.networks["critics"])),
     ):
         widths = {shape[1] for shape, _ in ours[:-1]}
         assert len(widths) == 1

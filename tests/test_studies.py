@@ -15,6 +15,7 @@ import pytest
 
 import children
 from children import has_handler, wait_until, waiting
+from layouts import sizes_of
 from resuming import results
 from run_folders import SIZES, write_run
 from sparl.architecture import architecture
@@ -66,7 +67,7 @@ def test_studies_of_the_papers_resolve(path: Path) -> None:
         config = unit.config
         n_obs, n_act = SIZES[config.env.rpartition("-")[0]]
         nets = architecture(config, n_obs, n_act)
-        layers = nets.networks["actor"].layers
+        layers = sizes_of(nets.networks["actor"])
         assert all(0 < count <= n_in * n_out for (n_in, n_out), count in layers)
 
 

@@ -42,8 +42,8 @@ from sparl.errors import SparlError
 from sparl.report.command import write_report
 from sparl.training.about import about_run
 from sparl.training.agent_file import load_agent
+from sparl.training.assemble import assemble
 from sparl.training.checkpoint import Checkpoints
-from sparl.training.loop import Training
 from sparl.training.restore import expected_state, restore_checkpoint
 from sparl.training.run_folder import RunFolder
 
@@ -77,7 +77,7 @@ class Victim:
         self.path = folder
         self.files = read(folder)
         self.checkpoint = next(name.split("/")[0] for name in self.files if "state." in name)
-        self.training = Training(run.config, quiet=True, folder=RunFolder.open(folder))
+        self.training = assemble(run.config, quiet=True, folder=RunFolder.open(folder))
         self.training.environment.reset(seed=0)
         self.like = copy.deepcopy(expected_state(self.training))
         self.write(self.files)
