@@ -6,18 +6,29 @@ action = sparl.load(run.path).predict(observation)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sparl.training.callbacks import ActiveRun, Callback
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from sparl.fields import ResumeFields, TrainFields
     from sparl.training.agent_file import TrainedAgent
     from sparl.training.run import Run
 
-__all__ = ["load", "resume", "train"]
+__all__ = ["ActiveRun", "Callback", "load", "resume", "train"]
 
 
 def train(
-    method: str = "DS-TD3", env: str = "HalfCheetah-v5", *, quiet: bool = False, **fields: Any
+    method: str = "DS-TD3",
+    env: str = "HalfCheetah-v5",
+    *,
+    callback: Callback | Sequence[Callback] = (),
+    quiet: bool = False,
+    **fields: Unpack[TrainFields],
 ) -> Run:
     """Train an agent in a new run folder.
 
@@ -25,6 +36,7 @@ def train(
         method: a name that `sparl methods` lists.
         env: a Gymnasium id with a flat Box observation and a bounded Box action; MODULE:ID imports
             MODULE first.
+        callback: a callback, or several; see `sparl.Callback`.
         quiet: whether to suppress all output.
         fields: any field of sparl.configuration.Config, for example seed, steps or run_dir.
 
@@ -35,23 +47,33 @@ def train(
         sparl.errors.SparlError: if the run fails; each kind of error is a subclass, with a one-line
             message.
         KeyboardInterrupt: after Ctrl-C, once the run is saved in its folder.
+        Exception: the exception of a callback, once the run is saved in its folder.
     """
     from sparl.configuration_checks import typed_fields
     from sparl.methods import preset
+    from sparl.training.callbacks import Callbacks
     from sparl.training.start import train
     from sparl.user_modules import import_module_of
 
+    callbacks = Callbacks(callback)
     values = typed_fields({"method": method, "env": env, **fields}, "train")
     import_module_of(env)
     config = preset(values.pop("method"), values.pop("env"), **values)
-    return _interrupted(train(config, quiet=quiet))
+    return _interrupted(train(config, quiet=quiet, callbacks=callbacks))
 
 
-def resume(run: str | Path | Run, *, quiet: bool = False, **changes: Any) -> Run:
+def resume(
+    run: str | Path | Run,
+    *,
+    callback: Callback | Sequence[Callback] = (),
+    quiet: bool = False,
+    **changes: Unpack[ResumeFields],
+) -> Run:
     """Resume a run from its last checkpoint; a finished run is not changed.
 
     Args:
         run: a run folder, or the value returned by `train`.
+        callback: a callback, or several; those of the earlier call were not saved.
         quiet: whether to suppress all output.
         changes: new values of stop_at, threads, checkpoint_every_env_steps, keep_checkpoint or
             tensorboard; or steps, to extend the run.
@@ -63,11 +85,14 @@ def resume(run: str | Path | Run, *, quiet: bool = False, **changes: Any) -> Run
         sparl.errors.SparlError: if the run fails; each kind of error is a subclass, with a one-line
             message.
         KeyboardInterrupt: after Ctrl-C; the run can be resumed again.
+        Exception: the exception of a callback, once the run is saved in its folder.
     """
     from sparl.configuration_checks import typed_fields
+    from sparl.training.callbacks import Callbacks
     from sparl.training.start import resume
 
-    return _interrupted(resume(_path(run), quiet=quiet, **typed_fields(changes, "resume")))
+    callbacks, values = Callbacks(callback), typed_fields({**changes}, "resume")
+    return _interrupted(resume(_path(run), quiet=quiet, callbacks=callbacks, **values))
 
 
 def load(run: str | Path | Run) -> TrainedAgent:

@@ -16,6 +16,7 @@ from sparl.methods import check
 from sparl.random_streams import stream
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
+from sparl.training.callbacks import Callbacks
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
 from sparl.training.environment import Environment, make_environment
@@ -33,13 +34,20 @@ from sparl.training.warmup import Warmup
 from sparl.training.wrappers import reject_lasting_state
 
 
-def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = None) -> Training:
+def assemble(
+    config: Config,
+    *,
+    quiet: bool = False,
+    folder: RunFolder | None = None,
+    callbacks: Callbacks | None = None,
+) -> Training:
     """Construct the parts of a run; after an error, close the parts that are already open.
 
     Args:
         config: the run's configuration.
         quiet: print nothing.
         folder: the locked folder of the run to resume; None creates a new one.
+        callbacks: the callbacks of the run; None: no callbacks.
 
     Raises:
         SparlError: if a part cannot be constructed; the subclass indicates the kind of error.
@@ -51,13 +59,15 @@ def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = 
     with ExitStack() as opened, interrupt_held():
         environment = opened.enter_context(closing(make_environment(config)))
         evaluator = opened.enter_context(closing(_evaluator(config)))
-        return _training(config, environment, evaluator, opened, folder, quiet=quiet)
+        callbacks = callbacks or Callbacks()
+        return _training(config, environment, evaluator, callbacks, opened, folder, quiet=quiet)
 
 
 def _training(
     config: Config,
     environment: Environment,
     evaluator: Evaluator,
+    callbacks: Callbacks,
     opened: ExitStack,
     folder: RunFolder | None,
     *,
@@ -88,7 +98,7 @@ def _training(
     return Training(
         config, threads, folder, environment, evaluator, nets, agent, warmup, replay,
         stream(config.seed, "replay"), capacity_rule(config), record,
-        CheckpointSaver(config, folder, record, console), console, opened.pop_all(),
+        CheckpointSaver(config, folder, record, console), console, callbacks, opened.pop_all(),
         observation=np.zeros(n_obs, np.float32),
     )  # fmt: skip
 

@@ -10,23 +10,24 @@ from sparl.errors import EnvironmentFault, SparlError
 from sparl.labels import method_label
 from sparl.training.agent_file import save_agent
 from sparl.training.announce import report_end, warn_not_saved
+from sparl.training.interrupt import StoppedBy
 
 if TYPE_CHECKING:
     from sparl.training.loop import Training
 
 
-def write_results(run: Training, stopped_by: signal.Signals | None) -> None:
+def write_results(run: Training, stopped_by: StoppedBy | None) -> None:
     """Write the results of a run, and report them.
 
     Args:
         run: the run that ended.
-        stopped_by: the signal that stopped the run early, or None.
+        stopped_by: what stopped the run early, or None.
 
     Raises:
         ResourceError: if a file cannot be written.
     """
     config, agent, env_step = run.config, run.agent, run.env_step
-    state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
+    state = _state(stopped_by)
     about = {"method": method_label(config), "env": config.env, "env_step": env_step}
     save_agent(run.folder, agent, run.environment, about, run.evaluation_observations)
     run.record.degrees(agent)
@@ -35,6 +36,13 @@ def write_results(run: Training, stopped_by: signal.Signals | None) -> None:
     if env_step == config.steps and not config.keep_checkpoint:
         run.saver.checkpoints.remove_all()  # a finished run is not resumed
     report_end(run, state)
+
+
+def _state(stopped_by: StoppedBy | None) -> str:
+    """Return the state of a run that was saved, for run.json."""
+    if stopped_by is None:
+        return "finished"
+    return f"stopped by {'a callback' if stopped_by == 'callback' else stopped_by.name}"
 
 
 def report_failure(

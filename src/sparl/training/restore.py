@@ -12,7 +12,7 @@ from sparl.agents.agent import Agent
 from sparl.configuration import Config, differences, why_not_longer
 from sparl.errors import DataError, UsageError
 from sparl.methods import config_of
-from sparl.random_streams import integer_seed
+from sparl.random_streams import integer_seed, restore_generator
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.checkpoint import no_checkpoint
 from sparl.training.loop import Training
@@ -93,13 +93,35 @@ def restore_checkpoint(
     with _damage_reported(path):
         _check_configuration(training.config, path, about)
         _check_counters(training.config, state, training.replay, training.agent)
-        training.restore(state)
+        restore_state(training, state)
         because = not_exact_because(training.config.env, state["environment"], about["made_with"])
         check_continued(about["continued"])
         entry = {"env_step": training.env_step, "not_exact_because": because}
         seconds, cpu_seconds = _duration(about["seconds"]), _duration(about["cpu_seconds"])
         training.folder.growing.rewind(about["growing_files"])
         training.record.resume(seconds, cpu_seconds, [*about["continued"], entry])
+
+
+def restore_state(training: Training, state: Tree) -> None:
+    """Restore the state of a run with the same configuration, after its replay buffer.
+
+    If the environment cannot be restored, a new episode begins.
+    """
+    training.agent.restore(state["agent"])
+    restore_generator(training.replay_rng, state["replay_rng"])
+    training.warmup.restore(state["warmup_rng"])
+    training.record.averages.restore(state["recorded"])
+    for name, value in state["counters"].items():
+        setattr(training, name, value)
+    environment, seed = training.environment, integer_seed(training.config.seed, training.env_step)
+    training.observation = environment.reset(seed)
+    resumed = environment.restore(state["environment"])
+    if resumed:
+        training.observation = state["observation"].copy()
+    else:
+        training.episode_return = 0.0
+    if not resumed or training.replay.episode_over:
+        training.replay.begin(training.observation)
 
 
 @contextmanager

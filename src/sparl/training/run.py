@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparl.configuration import Config
+from sparl.training.interrupt import StoppedBy
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,14 @@ class Run:
         path: the run's folder.
         config: the resolved configuration.
         evaluations: (environment step, mean return) of each evaluation.
-        stopped_by: the signal that stopped the run early, or None.
+        stopped_by: the signal that stopped the run early, "callback" if a callback did, or None.
         seconds: wall-clock time.
     """
 
     path: Path
     config: Config
     evaluations: tuple[tuple[int, float], ...]
-    stopped_by: signal.Signals | None
+    stopped_by: StoppedBy | None
     seconds: float
 
     @property

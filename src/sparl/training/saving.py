@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from pathlib import Path
 
 from sparl.configuration import Config
 from sparl.errors import ResourceError
@@ -45,7 +46,7 @@ class CheckpointSaver:
 
     def save(
         self, env_step: int, updates: int, state: Tree, replay: RingBuffer, *, last: bool
-    ) -> None:
+    ) -> Path | None:
         """Commit a checkpoint.
 
         Args:
@@ -55,18 +56,23 @@ class CheckpointSaver:
             replay: the replay buffer of the run.
             last: whether this is the last attempt.
 
+        Returns:
+            The checkpoint's folder; None if a failure was tolerated.
+
         Raises:
             ResourceError: if the checkpoint could not be written although training is not over, and
                 this was the last attempt or the third consecutive failure.
         """
         try:
-            self.checkpoints.save(env_step, state, replay, self._about())
+            saved = self.checkpoints.save(env_step, state, replay, self._about())
         except ResourceError as error:
             self._failures += 1
             self._report(error, env_step, last=last)
+            return None
         else:
             self._failures = 0
             self._note_first(env_step, updates)
+            return saved
         finally:
             return_freed_memory()
 
