@@ -92,9 +92,7 @@ def test_callbacks_do_not_change_results(tmp_path: Path) -> None:
     [("on_evaluation", 0), ("on_step", 1), ("on_step", 33), ("on_evaluation", 40),
      ("on_checkpoint", 40), ("on_step", 89)],
 )  # fmt: skip
-def test_a_stopped_run_is_saved_and_resumed_bit_for_bit(
-    name: str, at: int, tmp_path: Path
-) -> None:
+def test_a_stopped_run_is_saved_and_resumed_bit_for_bit(name: str, at: int, tmp_path: Path) -> None:
     train(tmp_path / "whole")
     notes = Notes(name, at, sparl.ActiveRun.stop)
     run = train(tmp_path / "run", notes)
@@ -165,6 +163,6 @@ def test_an_exception_in_the_last_step_is_raised_although_the_run_finished(tmp_p
 
 def test_what_is_not_a_callback_is_rejected_before_the_run(tmp_path: Path) -> None:
     for wrong in (print, Notes, [Notes(), print]):
-        with pytest.raises(UsageError, match="must be an object of a subclass of sparl.Callback"):
+        with pytest.raises(UsageError, match=r"must be an object of a subclass of sparl\.Callback"):
             train(tmp_path / "run", wrong)
     assert not (tmp_path / "run").exists()

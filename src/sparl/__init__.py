@@ -13,18 +13,24 @@ from typing import TYPE_CHECKING
 from sparl.training.callbacks import ActiveRun, Callback
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from collections.abc import Callable
+    from typing import Any, Unpack
+
+    import gymnasium
 
     from sparl.fields import ResumeFields, TrainFields
     from sparl.training.agent_file import TrainedAgent
     from sparl.training.run import Run
+
+    AnyEnv = gymnasium.Env[Any, Any]
+    EnvironmentSource = AnyEnv | Callable[[], AnyEnv]
 
 __all__ = ["ActiveRun", "Callback", "load", "resume", "train"]
 
 
 def train(
     method: str = "DS-TD3",
-    env: str = "HalfCheetah-v5",
+    env: EnvironmentSource | str = "HalfCheetah-v5",
     *,
     callback: Callback | Sequence[Callback] = (),
     quiet: bool = False,
@@ -34,8 +40,9 @@ def train(
 
     Args:
         method: a name that `sparl methods` lists.
-        env: a Gymnasium id with a flat Box observation and a bounded Box action; MODULE:ID imports
-            MODULE first.
+        env: a Gymnasium id with a flat Box observation and a bounded Box action (MODULE:ID imports
+            MODULE first); a class or a function that makes a new environment at each call; or an
+            environment, of which deep copies are used.
         callback: a callback, or several; see `sparl.Callback`.
         quiet: whether to suppress all output.
         fields: any field of sparl.configuration.Config, for example seed, steps or run_dir.
@@ -52,19 +59,24 @@ def train(
     from sparl.configuration_checks import typed_fields
     from sparl.methods import preset
     from sparl.training.callbacks import Callbacks
+    from sparl.training.environment_factory import EnvironmentFactory
     from sparl.training.start import train
     from sparl.user_modules import import_module_of
 
     callbacks = Callbacks(callback)
-    values = typed_fields({"method": method, "env": env, **fields}, "train")
-    import_module_of(env)
+    factory = None if isinstance(env, str) else EnvironmentFactory(env)
+    env_id = env if factory is None else factory.env_id
+    values = typed_fields({"method": method, "env": env_id, **fields}, "train")
+    if factory is None:
+        import_module_of(values["env"])
     config = preset(values.pop("method"), values.pop("env"), **values)
-    return _interrupted(train(config, quiet=quiet, callbacks=callbacks))
+    return _interrupted(train(config, quiet=quiet, callbacks=callbacks, factory=factory))
 
 
 def resume(
     run: str | Path | Run,
     *,
+    env: EnvironmentSource | None = None,
     callback: Callback | Sequence[Callback] = (),
     quiet: bool = False,
     **changes: Unpack[ResumeFields],
@@ -73,6 +85,7 @@ def resume(
 
     Args:
         run: a run folder, or the value returned by `train`.
+        env: the environment, class or function that was passed to `train`; None for an id.
         callback: a callback, or several; those of the earlier call were not saved.
         quiet: whether to suppress all output.
         changes: new values of stop_at, threads, checkpoint_every_env_steps, keep_checkpoint or
@@ -89,10 +102,14 @@ def resume(
     """
     from sparl.configuration_checks import typed_fields
     from sparl.training.callbacks import Callbacks
+    from sparl.training.environment_factory import EnvironmentFactory
     from sparl.training.start import resume
 
     callbacks, values = Callbacks(callback), typed_fields({**changes}, "resume")
-    return _interrupted(resume(_path(run), quiet=quiet, callbacks=callbacks, **values))
+    factory = None if env is None else EnvironmentFactory(env)
+    return _interrupted(
+        resume(_path(run), quiet=quiet, callbacks=callbacks, factory=factory, **values)
+    )
 
 
 def load(run: str | Path | Run) -> TrainedAgent:

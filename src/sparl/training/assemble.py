@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack, closing
 
 import numpy as np
@@ -20,6 +21,7 @@ from sparl.training.callbacks import Callbacks
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
 from sparl.training.environment import Environment, make_environment
+from sparl.training.environment_factory import EnvironmentFactory
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import interrupt_held
 from sparl.training.loop import Training
@@ -40,6 +42,7 @@ def assemble(
     quiet: bool = False,
     folder: RunFolder | None = None,
     callbacks: Callbacks | None = None,
+    factory: EnvironmentFactory | None = None,
 ) -> Training:
     """Construct the parts of a run; after an error, close the parts that are already open.
 
@@ -48,6 +51,7 @@ def assemble(
         quiet: print nothing.
         folder: the locked folder of the run to resume; None creates a new one.
         callbacks: the callbacks of the run; None: no callbacks.
+        factory: makes the environments, if the configured one is not a Gymnasium id.
 
     Raises:
         SparlError: if a part cannot be constructed; the subclass indicates the kind of error.
@@ -55,10 +59,12 @@ def assemble(
     check(config)
     if config.tensorboard:
         require_tensorboard()
-    reject_lasting_state(lambda: make_environment(config))
+    make = functools.partial(make_environment, config, factory=factory)
+    reject_lasting_state(make)
     with ExitStack() as opened, interrupt_held():
-        environment = opened.enter_context(closing(make_environment(config)))
-        evaluator = opened.enter_context(closing(_evaluator(config)))
+        environment = opened.enter_context(closing(make()))
+        episodes, seed = config.evaluation_episodes, config.evaluation_seed
+        evaluator = opened.enter_context(closing(Evaluator(make, episodes, seed)))
         callbacks = callbacks or Callbacks()
         return _training(config, environment, evaluator, callbacks, opened, folder, quiet=quiet)
 
@@ -101,12 +107,6 @@ def _training(
         CheckpointSaver(config, folder, record, console), console, callbacks, opened.pop_all(),
         observation=np.zeros(n_obs, np.float32),
     )  # fmt: skip
-
-
-def _evaluator(config: Config) -> Evaluator:
-    return Evaluator(
-        lambda: make_environment(config), config.evaluation_episodes, config.evaluation_seed
-    )
 
 
 def capacity_rule(config: Config) -> DynamicCapacity:

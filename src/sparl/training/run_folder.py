@@ -36,7 +36,7 @@ from sparl.training.folder import Folder
 from sparl.training.growing_files import GrowingFiles
 from sparl.training.texts import parse_json
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
-from sparl.user_modules import named_module
+from sparl.user_modules import WITHOUT_ID, named_module
 from sparl.wording import shown
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
@@ -257,9 +257,15 @@ class RunFolder:
         return about
 
     def environment_module(self) -> str:
-        """Return the module that registered the run's environment; "" if no file names it."""
+        """Return the module that registered the run's environment; "" if no file names it.
+
+        If the environment has no id, return WITHOUT_ID.
+        """
         try:
-            module = named_module(self.config().env)
+            env = self.config().env
+            if env.endswith(WITHOUT_ID):
+                return WITHOUT_ID
+            module = named_module(env)
             module = module or str(self.run().get("environment", {}).get("module", ""))
         except DataError:
             return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,47 @@ from sparl.training.assemble import assemble
 from sparl.training.callbacks import Callbacks
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.durable import user_path
+from sparl.training.environment_factory import EnvironmentFactory
+from sparl.training.loop import Training
 from sparl.training.restore import restore_newest
 from sparl.training.run import Run
 from sparl.training.run_folder import RunFolder, holds_run, read_evaluations
-from sparl.user_modules import command_line
+from sparl.user_modules import WITHOUT_ID, command_line
 
 
-def train(config: Config, *, quiet: bool = False, callbacks: Callbacks | None = None) -> Run:
+def train(
+    config: Config,
+    *,
+    quiet: bool = False,
+    callbacks: Callbacks | None = None,
+    factory: EnvironmentFactory | None = None,
+) -> Run:
     """Train in a new run folder; with resume "auto", resume the run that run_dir holds.
+
+    Args:
+        config: the configuration of the run.
+        quiet: print nothing.
+        callbacks: the callbacks of the run; None: no callbacks.
+        factory: makes the environments, if the configured one is not a Gymnasium id.
 
     Raises:
         SparlError: if the run cannot be trained; the subclass names the kind of error.
     """
     check(config)
+    start = partial(assemble, config, quiet=quiet, callbacks=callbacks, factory=factory)
+    continued = partial(resume, wanted=config, quiet=quiet, callbacks=callbacks, factory=factory)
     if config.resume == "auto" and config.run_dir is not None:
         path = user_path(config.run_dir)
         if holds_run(path):
-            return resume(path, wanted=config, quiet=quiet, callbacks=callbacks)
+            return continued(path)
         try:
-            training = assemble(config, quiet=quiet, callbacks=callbacks)
+            training = start()
         except RunExists:  # another process started and ended the run after the check above
             if not holds_run(path):
                 raise
-            return resume(path, wanted=config, quiet=quiet, callbacks=callbacks)
+            return continued(path)
         return training.run()
-    return assemble(config, quiet=quiet, callbacks=callbacks).run()
+    return start().run()
 
 
 def resume(
@@ -49,6 +66,7 @@ def resume(
     wanted: Config | None = None,
     quiet: bool = False,
     callbacks: Callbacks | None = None,
+    factory: EnvironmentFactory | None = None,
     **changes: Any,
 ) -> Run:
     """Resume a run from its last checkpoint; leave a finished run unchanged.
@@ -59,6 +77,7 @@ def resume(
             run's own configuration.
         quiet: print nothing.
         callbacks: the callbacks of the run; None: no callbacks.
+        factory: makes the environments of a run whose environment has no Gymnasium id.
         changes: new values of the configuration's fields in CHANGEABLE, and of steps, to train
             longer.
 
@@ -83,7 +102,21 @@ def resume(
             PlainConsole(quiet=quiet).print(f"{path}: already {already}")
             evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
             return Run(folder.path, config, tuple(evaluations), None, seconds)
-        return _resume(folder, config, before, callbacks, quiet=quiet)
+        _check_factory(folder, config, factory)
+        with environment_importable(folder, "resume"):
+            training = assemble(
+                config, quiet=quiet, folder=folder, callbacks=callbacks, factory=factory
+            )
+        return _resume(training, before)
+
+
+def _check_factory(folder: RunFolder, config: Config, factory: EnvironmentFactory | None) -> None:
+    """Raise UsageError if a factory is given for a run with another environment."""
+    if factory is not None and factory.env_id != config.env:
+        raise UsageError(
+            f"{folder.path}: env makes {factory.env_id}, but the run's environment is {config.env}"
+            + ("" if config.env.endswith(WITHOUT_ID) else "; leave out env")
+        )
 
 
 def _configuration(
@@ -109,17 +142,9 @@ def _configuration(
     return config
 
 
-def _resume(
-    folder: RunFolder,
-    config: Config,
-    before: Config,
-    callbacks: Callbacks | None,
-    *,
-    quiet: bool,
-) -> Run:
+def _resume(training: Training, before: Config) -> Run:
     """Resume a run whose configuration was `before`; write the configuration if it changed."""
-    with environment_importable(folder, "resume"):
-        training = assemble(config, quiet=quiet, folder=folder, callbacks=callbacks)
+    folder, config = training.folder, training.config
     with closing(training):
         if config != before:
             folder.write_config(config)
