@@ -136,8 +136,8 @@ import numpy as np
 from sparl import _native
 
 _native.set_threads(2)
-stack = _native.Stack([[_native.Layer(1000, 1000, np.arange(0, 10**6, 100))]], ["linear"])
-layers = [_native.Layer(1000, n, np.arange(0, 1000 * n, 100)) for n in (1000, 1)]
+stack = _native.Stack([[_native.Linear(1000, 1000, np.arange(0, 10**6, 100))]], ["linear"])
+layers = [_native.Linear(1000, n, np.arange(0, 1000 * n, 100)) for n in (1000, 1)]
 critics = _native.Stack([layers, layers], ["relu", "linear"])
 of_critics = np.ones(critics.parameters, np.float32)
 parameters = np.ones(stack.parameters, np.float32)
