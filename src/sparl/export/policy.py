@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sparl.errors import UsageError
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
 from sparl.networks.spec import Activation, Linear, NetworkSpec
@@ -103,8 +104,17 @@ class Policy:
 
         The last layer has the first n_act outputs of the network and the activation of the agent's
         head.
+
+        Raises:
+            UsageError: if a layer is of a kind that exports do not support.
         """
         layout, parameters = agent.actor.layout, agent.actor.parameters
+        for (_, index), layer in layout.spec.places():
+            if not isinstance(layer, Linear):
+                raise UsageError(
+                    f"export: layer {index} of the policy is a {type(layer).__name__}, must be "
+                    "Linear; other layers cannot be exported"
+                )
         layers = [
             Layer(
                 layout.pattern(place), layout.read(parameters, place),
