@@ -47,7 +47,7 @@ class Quiet(Agent):
     settings: QuietSettings
     settings_type = QuietSettings
     head = SQUASHED_MEAN
-    metrics = ("largest_error",)
+    metrics = ("critic_loss", "q", "largest_error")
 
     @classmethod
     def network_specs(
@@ -56,7 +56,7 @@ class Quiet(Agent):
         actor = mlp((n_obs, *hidden, 2 * n_act), hidden="tanh")
         critic = mlp((n_obs + n_act, *hidden, 1))
         return {
-            "actor": NetworkSpec(actor, densities="actor", update_period=3),
+            "actor": NetworkSpec(actor, label="actor", update_period=3),
             "critics": NetworkSpec(critic, target=True, first_gradient_input=n_obs),
         }
 

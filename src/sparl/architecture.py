@@ -59,7 +59,7 @@ def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
     for name, spec in specs_of(config, n_obs, n_act).items():
         counts = _connections(config, spec, notes)
         notes += [
-            f"{spec.densities} layer {index} has no connections, so the {spec.densities} cannot "
+            f"{spec.label} layer {index} has no connections, so the {spec.label} cannot "
             "learn from its input; use a smaller sparsity, or a larger density or lambda"
             for index, count in enumerate(counts, 1)
             if not count
@@ -76,11 +76,10 @@ def _connections(config: Config, spec: NetworkSpec, notes: list[str]) -> list[in
 
     The numbers result from densities, lambdas or a sparsity.
     """
-    network = spec.densities
+    network, budget = spec.label, config.budget(spec.label)
     shapes = [(layer.n_in, layer.n_out) for layer in spec.layers if layer.size]
     sizes = [n_in * n_out for n_in, n_out in shapes]
-    densities = getattr(config, f"{network}_densities")
-    sparsity = getattr(config, f"{network}_sparsity")
+    densities, sparsity = budget.densities, budget.sparsity
     if densities is not None:
         wanted = [d * size for d, size in zip(densities, sizes, strict=True)]
     else:
@@ -107,8 +106,8 @@ def _connections(config: Config, spec: NetworkSpec, notes: list[str]) -> list[in
     if not 0 <= total <= room:
         low, high = sum(fixed), room + sum(fixed)
         raise UsageError(
-            f"{network}_sparsity {sparsity} leaves {total + low} connections; with its output "
-            f"layer of {low} the {network} can have {low} to {high}, a sparsity of "
+            f"{budget.prefix}_sparsity {sparsity} leaves {total + low} connections; with its "
+            f"output layer of {low} the {network} can have {low} to {high}, a sparsity of "
             f"{1 - high / sum(sizes):.4f} to {1 - low / sum(sizes):.4f}"
         )
     if config.allocation == "erdos_renyi":
@@ -145,7 +144,7 @@ def _narrow(
     width = min(widths[max(above - 1, 0) : above + 1], key=distance)
     narrow = of_width(width)
     notes.append(
-        f"{sparse.densities}: {depth} hidden layers of {width} units, {narrow.connections:,} "
+        f"{sparse.label}: {depth} hidden layers of {width} units, {narrow.connections:,} "
         f"weights for the {wanted:,} of the sparse network"
     )
     return narrow

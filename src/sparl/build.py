@@ -65,13 +65,13 @@ def schedule(config: Config, network: str) -> Schedule:
     begin after the warm-up. The clock "network" counts only every update_period-th of these
     updates.
     """
-    every = config.rewire_every_updates
-    if every == 0 or config.rewire not in ("both", network):
+    every, spec = config.rewire_every_updates, specs_of(config)[network]
+    if every == 0 or not config.budget(spec.label).rewired:
         return NEVER
     last_env_step = config.horizon - round(config.freeze_fraction * config.horizon)
     last = (last_env_step - config.warmup_env_steps) * config.updates_per_env_step
     if config.rewire_clock == "network":
-        last //= specs_of(config)[network].update_period
+        last //= spec.update_period
     return Schedule(
         first=config.rewire_first_update or every,
         every=every,

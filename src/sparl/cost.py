@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sparl.agents import AGENTS, settings_of
+from sparl.agents.agent import ACTOR
 from sparl.architecture import Architecture, architecture
 from sparl.configuration import Config
-from sparl.methods import AGENT_PRESETS
+from sparl.methods import AGENT_PRESETS, METHODS
 
 BYTES_WEIGHT = 4  # float32; also a gradient, a moment or a weight of a target
 BYTES_INDEX = 8  # int64 position in canonical order
@@ -88,12 +89,12 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
             counted_flops(config, nets, n_act, config.n_step),
         ),
     }
-    actor, dense_actor = nets.networks["actor"], dense.networks["actor"]
+    actor, dense_actor = nets.networks[ACTOR], dense.networks[ACTOR]
     result: dict[str, Any] = {
         "method": config.method,
         "env": config.env,
         "networks": {
-            spec.densities: {
+            spec.label: {
                 "copies": spec.members,
                 "layers": [
                     {"inputs": layer.n_in, "outputs": layer.n_out, "connections": layer.connections}
@@ -118,8 +119,9 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
             for name, f in flops.items()
         },
     }
-    published = AGENT_PRESETS[config.agent].published_costs.get(config.env.rpartition("-")[0])
-    if config.method.startswith("RLx2-") and published:
+    method, task = METHODS[config.method], config.env.rpartition("-")[0]
+    published = AGENT_PRESETS[method.agent].published_costs.get((method.family.prefix, task))
+    if published:
         names = ("size_ratio_with_targets", "train_flops_ratio", "inference_flops_ratio")
         result["published"] = dict(zip(names, published, strict=True))
     return result

@@ -12,17 +12,36 @@ from numpy.random import Generator
 
 from sparl.agents.action_head import ActionHead
 from sparl.networks.network import Network, Trace
-from sparl.networks.spec import NetworkSpec, Place, layer_key, mlp
+from sparl.networks.spec import NetworkSpec, Place, mlp
 from sparl.networks.target import Target
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
 from sparl.types import Array, State
 
+ACTOR = "actor"  # name of the network that chooses the actions, in every agent
 
-class Learner(Protocol):
-    """The optimiser of one network, which may also update its topology."""
+
+class Part(Protocol):
+    """A component of an agent that has a state."""
+
+    def state(self) -> State:
+        """Return everything that later results depend on."""
+
+    def restore(self, state: State) -> None:
+        """Restore a state; a network must have been restored before its learner and target."""
+
+
+class Learner(Part, Protocol):
+    """The optimiser of one network, which may also update its topology.
+
+    Attributes:
+        network: the network.
+        topology_updates: dataclasses that describe the topology updates, a line of topology.csv
+            each; the recorder clears the list.
+    """
 
     network: Network
+    topology_updates: list[Any]
 
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
         """Update the network once.
@@ -32,12 +51,6 @@ class Learner(Protocol):
             output_gradient: gradient of the loss with respect to the outputs.
             agent_update: number of the agent's update, counted from 1.
         """
-
-    def state(self) -> State:
-        """Return everything that later results depend on, except the network itself."""
-
-    def restore(self, state: State) -> None:
-        """Restore a state; the network must already have been restored."""
 
     def most_connections(self) -> dict[Place, int]:
         """Return the maximum connection count of each layer whose connection count may change."""
@@ -51,16 +64,6 @@ class Learner(Protocol):
         Raises:
             ValueError: if a counter contradicts the number of updates.
         """
-
-
-class _Part(Protocol):
-    """A component of an agent that has a state."""
-
-    def state(self) -> State:
-        """Return everything that later results depend on."""
-
-    def restore(self, state: State) -> None:
-        """Restore a state."""
 
 
 class Agent(ABC):
@@ -82,11 +85,12 @@ class Agent(ABC):
     """
 
     settings_type: ClassVar[type[Any]]
-    """A frozen dataclass; `Config` has a field of the same name for each of these fields."""
+    """A frozen dataclass; `Config` has a field of the same name for each of these fields, which
+    declares the default, the range and the meaning."""
     head: ClassVar[ActionHead]
     """The function from the outputs of the network "actor" to actions."""
-    metrics: ClassVar[tuple[str, ...]] = ()
-    """The names that `update` returns in addition to critic_loss, actor_loss and q."""
+    metrics: ClassVar[tuple[str, ...]]
+    """The names of the values that `update` returns, which are columns of metrics.csv."""
     reads_path: ClassVar[bool] = False
     """Whether `update` reads every state within an n-step window, not only the last one."""
 
@@ -104,7 +108,7 @@ class Agent(ABC):
         self.exploration_rng = Normals(exploration_rng)
         self.target_rng = Normals(target_rng)
         self.updates = 0
-        self.actor: Network = learners["actor"].network
+        self.actor: Network = learners[ACTOR].network
 
     @classmethod
     @abstractmethod
@@ -136,6 +140,11 @@ class Agent(ABC):
             n_step: number of steps of the targets.
         """
 
+    @classmethod
+    def results_version(cls, settings: Any) -> int:
+        """Return the version of the results of these settings; see `sparl.identity`."""
+        return 1
+
     @abstractmethod
     def act(self, observation: Array) -> tuple[Array, Array]:
         """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""
@@ -145,7 +154,7 @@ class Agent(ABC):
         """Update the networks and targets once, using a batch.
 
         Returns:
-            critic_loss, q, actor_loss if the actor was updated, and `metrics`, by name.
+            The values of `metrics` that this update computed, by name; all must be finite.
         """
 
     @property
@@ -160,7 +169,7 @@ class Agent(ABC):
         """
         return self.head(self.actor(observation), self.n_act)
 
-    def parts(self) -> dict[str, _Part]:
+    def parts(self) -> dict[str, Part]:
         """Return all components, by name; each network precedes its learner and target."""
         return {
             **{name: learner.network for name, learner in self.learners.items()},
@@ -176,6 +185,15 @@ class Agent(ABC):
             **{name: learner.network.state() for name, learner in self.learners.items()},
             **{f"{name}_target": target.existing() for name, target in self.targets.items()},
         }
+
+    def not_finite(self) -> list[str]:
+        """Return the names of the arrays in `networks` with a value that is not finite."""
+        return [
+            f"{network}.{name}"
+            for network, arrays in self.networks().items()
+            for name, values in arrays.items()
+            if not np.isfinite(values).all()
+        ]
 
     def specs(self) -> dict[str, NetworkSpec]:
         """Return the spec of each network in the result of `networks`, by name."""
@@ -195,18 +213,19 @@ class Agent(ABC):
 
     def longest(self) -> dict[str, int]:
         """Return the maximum length of each state array whose length may change, by path."""
-        longest: dict[str, int] = {}
+        of_parts: dict[str, dict[str, int]] = {}
         for name, learner in self.learners.items():
-            longest |= {f"{name}_learner/{array}": n for array, n in learner.longest().items()}
             most = learner.most_connections()
-            for place, pattern in learner.network.layout:
-                for array in ("positions", "weight"):
-                    path = f"{layer_key(place)}.{array}"
-                    if place in most:
-                        longest[f"{name}/{path}"] = most[place]
-                    if name in self.targets:  # a target may keep dropped connections
-                        longest[f"{name}_target/{path}"] = 2 * most.get(place, pattern.connections)
-        return longest
+            of_parts |= {
+                name: learner.network.layout.longest(most), f"{name}_learner": learner.longest(),
+            }  # fmt: skip
+            if name in self.targets:
+                of_parts[f"{name}_target"] = self.targets[name].longest(most)
+        return {
+            f"{part}/{array}": length
+            for part, longest in of_parts.items()
+            for array, length in longest.items()
+        }
 
     def check(self, state: dict[str, State], updates: int) -> None:
         """Check the counters of a state against the number of updates.

@@ -41,14 +41,14 @@ from sparl.types import Array, State
 class SACSettings:
     """Hyperparameters of SAC."""
 
-    critics: int = 2
-    tau: float = 0.005
-    hard_target_every: int = 0  # period of hard updates (tau = 1); 0: always soft updates
-    alpha: float = 0.2  # temperature; the initial value if learn_alpha is set
-    learn_alpha: bool = False  # learn alpha for a target entropy of -n_act
-    learning_rate: float = 3e-4  # step size of the temperature
-    log_std: LogStdRule = "clamp"
-    collect: str = "sample"  # actions during training: "sample" or "mean"
+    critics: int
+    tau: float
+    hard_target_every: int  # period of hard updates (tau = 1); 0: always soft updates
+    alpha: float  # temperature; the initial value if learn_alpha is set
+    learn_alpha: bool  # learn alpha for a target entropy of -n_act
+    learning_rate: float  # step size of the temperature
+    log_std: LogStdRule
+    collect: str  # actions during training: "sample" or "mean"
 
 
 _LARGEST_LOG_ALPHA = 80.0  # exp(80) is finite in float32
@@ -118,7 +118,7 @@ class SAC(Agent):
     settings: SACSettings
     settings_type = SACSettings
     head = SQUASHED_MEAN
-    metrics = ("alpha", "entropy")
+    metrics = ("critic_loss", "actor_loss", "q", "alpha", "entropy")
     reads_path = True
 
     def __init__(
@@ -146,7 +146,7 @@ class SAC(Agent):
         critics map [B, n_obs + n_act] to [E, B, 1].
         """
         layers = mlp((n_obs, *hidden, 2 * n_act), cls.head.output)
-        actor = NetworkSpec(layers, densities="actor", first_gradient_input=n_obs)
+        actor = NetworkSpec(layers, label="actor", first_gradient_input=n_obs)
         return {"actor": actor, "critics": critics_spec(hidden, n_obs, n_act, settings.critics)}
 
     @classmethod
@@ -166,6 +166,11 @@ class SAC(Agent):
         all_critics = n * (q + critic.deep_connections + critic.of_inputs(n_act))
         actor_update = a + all_critics + a + actor.deep_connections
         return critic_update + actor_update
+
+    @classmethod
+    def results_version(cls, settings: SACSettings) -> int:
+        """Return 2 if the temperature is learned: sparl 0.2 changed how; otherwise 1."""
+        return 2 if settings.learn_alpha else 1
 
     def parts(self) -> dict[str, Any]:
         """Return the objects that have a state, by name."""

@@ -43,12 +43,12 @@ from sparl.types import Array
 class TD3Settings:
     """Hyperparameters of TD3; noises are in units of the action in [-1, 1]."""
 
-    critics: int = 2
-    tau: float = 0.005
-    policy_delay: int = 2  # updates of the critics per update of the actor
-    exploration_noise: float = 0.1
-    target_noise: float = 0.2
-    noise_clip: float = 0.5
+    critics: int
+    tau: float
+    policy_delay: int  # updates of the critics per update of the actor
+    exploration_noise: float
+    target_noise: float
+    noise_clip: float
 
 
 class TD3(Agent):
@@ -57,6 +57,7 @@ class TD3(Agent):
     settings: TD3Settings
     settings_type = TD3Settings
     head = DETERMINISTIC
+    metrics = ("critic_loss", "actor_loss", "q")
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class TD3(Agent):
         The actor maps [B, n_obs] to [B, n_act], the critics map [B, n_obs + n_act] to [E, B, 1].
         """
         actor = NetworkSpec(
-            mlp((n_obs, *hidden, n_act), cls.head.output), densities="actor", target=True,
+            mlp((n_obs, *hidden, n_act), cls.head.output), label="actor", target=True,
             update_period=settings.policy_delay, first_gradient_input=n_obs,
         )  # fmt: skip
         return {"actor": actor, "critics": critics_spec(hidden, n_obs, n_act, settings.critics)}

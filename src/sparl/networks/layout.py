@@ -199,6 +199,19 @@ class Layout:
             if not pattern.same_as(to.pattern(place))
         }
 
+    @staticmethod
+    def longest(most: Mapping[Place, int]) -> dict[str, int]:
+        """Return the maximum length of each array of a state whose length may change.
+
+        Args:
+            most: the maximum number of connections of each layer in which this number may change.
+        """
+        return {
+            f"{layer_key(place)}.{array}": count
+            for place, count in most.items()
+            for array in ("positions", "weight")
+        }
+
     def to_state(self, flat: Array) -> State:
         """Return the patterns and parameters by name; weights are in canonical order."""
         state: State = {}

@@ -136,8 +136,7 @@ class NetworkSpec:
         layers: the layers of each member.
         members: number of networks of this kind, for example two critics.
         ensemble: whether outputs have a leading axis of members, even for a single member.
-        densities: prefix of the configuration fields that determine the numbers of connections,
-            <densities>_densities and <densities>_sparsity.
+        label: name of one member in messages and tables; "actor" for the policy.
         target: whether the network has a target network.
         update_period: updates of the agent per update of this network.
         first_gradient_input: index of the first input whose gradient is required.
@@ -146,7 +145,7 @@ class NetworkSpec:
     layers: tuple[Layer, ...]
     members: int = 1
     ensemble: bool = False
-    densities: Literal["actor", "critic"] = "critic"
+    label: str = "critic"
     target: bool = False
     update_period: int = 1
     first_gradient_input: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,19 @@ class Target(ABC):
     def restore(self, state: State) -> None:
         """Restore a state; the online network must already have been restored."""
         self.network.restore(state)
+
+    def longest(self, most: Mapping[Place, int]) -> dict[str, int]:
+        """Return the maximum length of each array of a state whose length may change.
+
+        A target may keep as many dropped connections as the online network has connections.
+
+        Args:
+            most: see `Layout.longest`.
+        """
+        layout = self.online.layout
+        return layout.longest(
+            {place: 2 * most.get(place, pattern.connections) for place, pattern in layout}
+        )
 
     def _move_to(self, layout: Layout) -> None:
         """Store the target in another layout; grown connections are 0."""
