@@ -1,8 +1,8 @@
 """TD3: twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, algorithm 1).
 
-Static- and DS-TD3 (Sokar et al. 2021) and SS-, SET-, RigL-, RLx2- and Tiny-TD3 (Tan et al. 2023) use
-this file with different learners, targets and batches. The agent does not know which connections of
-its networks exist or when the connections change.
+Static- and DS-TD3 (Sokar et al. 2021) and SS-, SET-, RigL-, RLx2- and Tiny-TD3 (Tan et al. 2023)
+use this file with different learners, targets and batches. The agent does not know which
+connections of its networks exist or when the connections change.
 
 Departures
     From the TD3 paper, in all methods, following its authors' later code:
@@ -13,8 +13,8 @@ Departures
     * The gradient of every parameter, biases included, contains L2 weight decay of 2e-4.
     From the TD3 paper, with the settings "rlx2" (the other methods), following Tan et al.:
     * Batches have 256 transitions and the learning rate is 3e-4 (the paper: 100 and 1e-3).
-    * Targets may have n steps (RLx2-TD3): y = R + discount min_i Q_i'(s', a'), where R, discount and
-      s' are those of a window of m <= n steps. For n = 1 this is the target of the TD3 paper.
+    * Targets may have n steps (RLx2-TD3): y = R + discount min_i Q_i'(s', a'), where R, discount
+      and s' are those of a window of m <= n steps. For n = 1 this is the target of the TD3 paper.
     From Sokar et al.'s released code, in all methods:
     * Actions are in [-1, 1] and are scaled at the environment. In the released code the critic
       reads actions in the environment's units (Humanoid: at most 0.4).
