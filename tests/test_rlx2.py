@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layouts import sizes_of
+from run_folders import SIZES
 from sparl.agents.td3 import TD3
 from sparl.architecture import architecture
 from sparl.build import build_agent, schedule
@@ -28,9 +29,6 @@ from sparl.topology.grow import grow_largest_gradient, random_free_positions
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform
 from sparl.topology.layer_view import FactoredGradient, LayerView
 from sparl.topology.propose import TopologyMethod, propose
-
-SIZES = {"HalfCheetah": (17, 6), "Hopper": (11, 3), "Walker2d": (17, 6), "Ant": (111, 8)}
-
 
 # ------------------------------------------------------------------ numbers that need no training
 
