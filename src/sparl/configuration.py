@@ -235,6 +235,11 @@ class Config:
 
 FIELDS = {field.name: field for field in fields(Config)}
 
+# Fields that set the number of connections.
+DENSITY_FIELDS = (
+    "lambda_1", "lambda_2", "actor_densities", "critic_densities", "actor_sparsity",
+    "critic_sparsity",
+)  # fmt: skip
 # Only the command line may choose the folder to write and whether to replace its content.
 COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
 _OPERATION = frozenset({"checkpoint_every_env_steps", "keep_checkpoint", "threads", "tensorboard"})
