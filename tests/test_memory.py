@@ -128,6 +128,7 @@ def test_growth_by_gradient_and_the_largest_initial_weights_are_streamed() -> No
     ]
 
 
+@pytest.mark.slow
 def test_passes_release_all_their_memory() -> None:
     """Outputs, traces and gradients have 4 MB each; 100 passes would leak 1.6 GB."""
     script = """
@@ -176,7 +177,7 @@ for t in range(50):
     little.add(zero[:20], zero[:20], 0.0, zero + t + 1, False, False)
 before = resident()
 large = RingBuffer(1_000_000, n_obs=350, n_act=20, gamma=0.99)
-large.restore(little.state())
+large.append(little.transitions(0, 50))
 print(large.size, resident() - before < 32 << 20)
 """
     assert run_script(script) == ["50 True"]

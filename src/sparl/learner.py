@@ -94,14 +94,9 @@ class SparseLearner:
         self.update_period = update_period
         self.own_updates = 0
         self.topology_updates: list[TopologyUpdate] = []
-        self._method = method
+        self.method = method
         self._due_seen = 0
         self._initial = dict(network.layout)
-
-    @property
-    def method(self) -> TopologyMethod:
-        """The rules that choose connections; read-only, because the run records their names."""
-        return self._method
 
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
         """Update the network once; see sparl.agents.agent.Learner."""

@@ -5,8 +5,7 @@ Arrays are stored as safetensors, the rest as JSON; reading these files cannot e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from sparl.agents import head_of
 from sparl.agents.action_head import ActionHead
 from sparl.agents.agent import Agent
-from sparl.errors import DataError
+from sparl.errors import DataError, damage_reported
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
 from sparl.networks.spec import ACTIVATIONS, Activation, Layer, NetworkSpec, layer_key, layer_of
@@ -208,7 +207,7 @@ def load_agent(path: str | Path) -> TrainedAgent:
         DataError: if the agent is missing or damaged, or its format is not supported.
     """
     folder = RunFolder.open(path)
-    with _damage_reported(folder.path):
+    with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
         return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
 
@@ -222,7 +221,7 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
         DataError: if the agent is missing or damaged, or its format is not supported.
         ResourceError: if the files cannot be written.
     """
-    with _damage_reported(folder.path):
+    with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
         data = pack({name: a for name, a in arrays.items() if name.startswith("actor.")})
         manifest["networks"] = {"actor": manifest["networks"]["actor"]}
@@ -246,7 +245,7 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
     if about is None:
         return None
     where = Path(path) / OBSERVATIONS
-    with _damage_reported(Path(path)):
+    with damage_reported(f"{path}: the agent cannot be read"):
         rows = about["rows"]
         if type(rows) is not int or not 0 < rows <= MOST_OBSERVATIONS:
             raise ValueError(f"{str(rows)[:30]} observations, must be 1 to {MOST_OBSERVATIONS:,}")
@@ -260,21 +259,12 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
     return observations
 
 
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    """Report errors caused by a damaged manifest as DataError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path}: the agent cannot be read ({error!r})") from None
-
-
 def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     """Read and verify the manifest and the arrays of a run's agent.
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
-        KeyError, TypeError, ValueError, AttributeError, OverflowError: if the manifest is damaged.
+        DAMAGE_ERRORS: if the manifest is damaged.
     """
     if not folder.files.has(AGENT_MANIFEST):
         raise DataError(
@@ -311,7 +301,7 @@ def _expected(networks: Any) -> dict[str, Expected]:
     """Return the expected dtypes and shapes of the arrays that the manifest names.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: if `networks` is malformed.
+        DAMAGE_ERRORS: if `networks` is malformed.
     """
     expected = {}
     for network, members in networks.items():
