@@ -66,7 +66,7 @@ Activation activation(const std::string& name) {
   if (name == "linear") return Activation::none;
   if (name == "relu") return Activation::relu;
   if (name == "tanh") return Activation::tanh;
-  throw std::invalid_argument("stack: activation '" + name + "', must be linear, relu or tanh");
+  throw std::invalid_argument("stack: activation '" + name + "' but must be linear, relu or tanh");
 }
 
 nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
@@ -113,7 +113,7 @@ nb::tuple value_and_input_gradient(const Stack& stack, ReadOnlyArray parameters,
                                    std::optional<uint32_t> member, Pool pool) {
   if (stack.n_out() != 1)
     throw std::invalid_argument("value_and_input_gradient: " + std::to_string(stack.n_out()) +
-                                " outputs, must be one");
+                                " outputs but must be one");
   if (stack.output_activation() != Activation::none)
     throw std::invalid_argument("value_and_input_gradient: the last layer must be linear");
   const float* p =

@@ -29,7 +29,7 @@ Timed timed(const std::string& kernel, uint32_t batch) {
   if (kernel == "input gradient") return Timed::input_gradient;
   if (kernel == "weight gradient") return Timed::weight_gradient;
   throw std::invalid_argument("bench: kernel '" + kernel +
-                              "', must be forward, input gradient or weight gradient");
+                              "' but must be forward, input gradient or weight gradient");
 }
 
 template <double (*Measure)(const Layer&, Timed, uint32_t, double)>
@@ -72,7 +72,7 @@ NB_MODULE(_native, m) {
       [](uint32_t count) {
         if (count == 0 || count > 1024)
           throw std::invalid_argument("set_threads: " + std::to_string(count) +
-                                      " threads, must be in [1, 1024]");
+                                      " threads but must be in [1, 1024]");
         set_default_threads(count);
       },
       "count"_a, "Set the number of threads of the default pool; results do not depend on it.");
@@ -81,7 +81,7 @@ NB_MODULE(_native, m) {
       .def(nb::new_([](uint32_t threads) {
              if (threads == 0 || threads > 1024)
                throw std::invalid_argument("pool: " + std::to_string(threads) +
-                                           " threads, must be in [1, 1024]");
+                                           " threads but must be in [1, 1024]");
              return std::make_shared<ThreadPool>(threads);
            }),
            "threads"_a,

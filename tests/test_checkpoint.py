@@ -121,7 +121,7 @@ def test_an_array_longer_than_its_part_allows_is_rejected(tmp_path: Path) -> Non
     state, _ = checkpoints.load(path, like, {"agent/weight": 2}, replay)
     assert state["agent"]["weight"].tolist() == [1, 2]
     for longest in ({}, {"agent/weight": 1}):
-        with pytest.raises(DataError, match=r"agent/weight is F32 \[2\], must be float32 \[1\]"):
+        with pytest.raises(DataError, match=r"agent/weight is F32 \[2\] but must be float32 \[1\]"):
             checkpoints.load(path, like, longest, replay)
 
 
@@ -133,7 +133,7 @@ def test_a_part_with_arbitrary_names_is_checked_by_the_types_of_its_values(tmp_p
         state, _ = checkpoints.load(tmp_path / f"checkpoint-{step}", like, {}, replay)
         assert state["sums"] == {name: list(value) for name, value in sums.items()}
     checkpoints.save(3, {"sums": {"q": (1.5, "two")}}, replay_of(3), {})
-    with pytest.raises(DataError, match=r"state\.sums\.q\[1\] is two, must be of type int"):
+    with pytest.raises(DataError, match=r"state\.sums\.q\[1\] is two but must be of type int"):
         checkpoints.load(tmp_path / "checkpoint-3", like, {}, replay)
 
 
@@ -210,7 +210,7 @@ def test_a_checkpoint_truncated_at_any_byte_is_rejected(folder: Path) -> None:
             with pytest.raises(DataError, match=rf"{file.name}: damaged"):
                 load(folder, 9)
         file.unlink()
-        with pytest.raises(DataError, match=rf"{file.name}: missing"):
+        with pytest.raises(DataError, match=rf"{file.name} is missing"):
             load(folder, 9)
         file.write_bytes(whole)
     assert same(load(folder, 9), 9)
@@ -259,7 +259,8 @@ def test_another_format_is_rejected_with_both_versions(folder: Path) -> None:
     content["sha256"] = checkpoint._own_digest(content)
     file.write_text(json.dumps(content))
     with pytest.raises(
-        DataError, match=r"manifest.json: format 4, this version reads 2 and 3; finish"
+        DataError,
+        match=r"manifest.json has format 4, but this version of sparl reads formats 2 and 3; finish",
     ):
         load(folder, 9)
 
@@ -269,7 +270,7 @@ def test_links_are_not_followed(folder: Path) -> None:
     for file in (folder / "checkpoint-9" / STATE, segment):
         file.rename(folder / "elsewhere")
         file.symlink_to(folder / "elsewhere")
-        with pytest.raises(DataError, match=rf"{file.name}: a link, must be a regular file"):
+        with pytest.raises(DataError, match=rf"{file.name} is a link but must be a regular file"):
             load(folder, 9)
         file.unlink()
         (folder / "elsewhere").rename(file)
@@ -277,7 +278,7 @@ def test_links_are_not_followed(folder: Path) -> None:
     (folder / REPLAY).symlink_to(folder / "elsewhere")
     with pytest.raises(DataError, match="replay: a link"):
         load(folder, 9)
-    with pytest.raises(DataError, match=r"replay: a link, must be a folder"):
+    with pytest.raises(DataError, match=r"replay is a link but must be a folder"):
         save(Checkpoints(folder), 12)
     assert len(list((folder / "elsewhere").iterdir())) >= 2  # nothing was deleted there
 
@@ -323,7 +324,9 @@ def test_training_continues_after_any_file_operation_of_a_save_fails(
         if disk.count < n:
             break
         assert "warning: cannot write " in said
-        assert "No space left on device; training continues, and it is tried again" in said
+        assert (
+            "No space left on device; training continues, and the next checkpoint will be tried"
+        ) in said
     assert n > 12
 
 
@@ -354,10 +357,14 @@ def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
         patch.setattr(Training, "step", step)
         assert main(words) == 6
     said = capsys.readouterr()
-    assert said.err.count("training continues, and it is tried again") == 2  # steps 20 and 30
+    assert (
+        said.err.count("training continues, and the next checkpoint will be tried") == 2
+    )  # steps 20 and 30
     line = said.err.splitlines()[-1]
     assert line.startswith("sparl: cannot write ")
-    assert line.endswith(f"No space left on device; when there is room: sparl resume {run}")
+    assert line.endswith(
+        f"No space left on device; to resume when there is space: sparl resume {run}"
+    )
     assert found(run) == ["checkpoint-10"]
     assert main(words) == 0
     assert "resuming at step 10, bit for bit" in capsys.readouterr().out
@@ -429,7 +436,7 @@ def test_a_run_without_a_valid_checkpoint_reports_why_and_is_unchanged(
     assert "checkpoint-33/state.safetensors: damaged" in line
     assert "checkpoint-30/state.safetensors: damaged" in line
     assert line.endswith(
-        "there is no other checkpoint; to start the run again, use sparl train with --overwrite"
+        "there is no other checkpoint; to start over, use sparl train with --overwrite"
     )
     assert {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()} == before
     shutil.rmtree(run.path / REPLAY)

@@ -408,7 +408,7 @@ def test_a_value_that_is_not_an_integer_is_rejected(
     value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = error_line(capsys, 2, "train", "--steps", value)
-    assert f"--steps is {value!r}, must be an integer" in said
+    assert f"--steps is {value!r} but must be an integer" in said
 
 
 def test_rlx2s_choices_train(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_a_run_that_trains_nothing_warns_once(
     words = ["train", *SMALL, steps, "100", "--run-dir", str(tmp_path / "short")]
     assert main(words) == 0
     error = capsys.readouterr().err
-    assert error.startswith("warning: NOTHING WILL BE TRAINED: the run ends at step 100")
+    assert error.startswith("warning: THE AGENT WILL NOT BE TRAINED: the run ends at step 100")
     assert error.count("\n") == 1
     assert main(["train", *SMALL, steps, "101", "--run-dir", str(tmp_path / "long")]) == 0
     assert capsys.readouterr().err == ""
@@ -442,7 +442,7 @@ def test_more_threads_than_cores_are_rejected(
     words = command.replace("RUN", str(finished_run)).split()
     error = error_line(capsys, 2, *words, "--threads", "99")
     assert error == (
-        "sparl: --threads is 99, must be at most 2, the cores that this process may use\n"
+        "sparl: --threads is 99 but must be at most 2, the cores that this process may use\n"
     )
 
 
@@ -597,26 +597,26 @@ def test_densities_of_an_unknown_environment_fit_the_hidden_layers() -> None:
         (["train", "--drop", "largest"], 2, "nearest_zero_of_each_sign"),
         (["train", "--method"], 2, "--method needs a value"),
         (["train", "--config", "missing.toml"], 2, "missing.toml does not exist"),
-        (["train", "--actor-sparsity", "1.5"], 2, "actor_sparsity is 1.5, must be in [0, 1]"),
+        (["train", "--actor-sparsity", "1.5"], 2, "actor_sparsity is 1.5 but must be in [0, 1]"),
         (["train", "--learning-rate", "nan"], 2, "learning_rate is nan"),
         (["train", "--batch-size", "0", "--tau", "2"], 2, "tau is 2.0"),
-        (["train", "--env", "CartPole-v1"], 2, "supported: a flat Box observation"),
+        (["train", "--env", "CartPole-v1"], 2, "sparl supports a one-dimensional Box observation"),
         (["train", "--actor-sparsity", "0.999"], 2, "a sparsity of 0.0000 to"),
         (["train", "--env", "Pendulum-v1", "--replay-capacity", "9_000_000_000",
           "--steps", "9_000_000_000"], 6, "--replay-capacity"),
         (["train", "--seed", "9" * 401], 2, "seed is"),
         (["train", "--run-dir", "x" * 300], 2, "cannot be written"),
         (["info", "x" * 300], 3, "cannot be read (File name too long)"),
-        (["train", "--env", ""], 2, "env is '', must be a Gymnasium id"),
+        (["train", "--env", ""], 2, "env is '' but must be a Gymnasium id"),
         (["train", "--env", "ALE/Pong-v5"], 2,
-         "'ALE/Pong-v5': no imported package registers the family ALE/; install the one that "
-         "does, and name its module: sparl --import MODULE COMMAND"),
+         "'ALE/Pong-v5': no imported package registers the family ALE/; install the package that "
+         "does, and import its module: sparl --import MODULE COMMAND"),
         (["train", "--env", "FetchReach-v3"], 2,
          "'FetchReach-v3': no imported package registers it; install"),
-        (["train", "--config", "."], 2, "file . is a folder, must be a TOML file\n"),
+        (["train", "--config", "."], 2, "file . is a folder but must be a TOML file\n"),
         (["train", "--env", "Pendulum-v1", "--hidden", "200_000_000"], 6, "--hidden"),
-        (["evaluate", "nowhere"], 3, "nowhere: no run here"),
-        (["info", "nowhere"], 3, "no run here"),
+        (["evaluate", "nowhere"], 3, "nowhere is not a run folder"),
+        (["info", "nowhere"], 3, "is not a run folder"),
         (["cost", "--method", "TD4"], 2, "TD3"),
     ],
 )  # fmt: skip
@@ -634,7 +634,7 @@ def test_bad_input_is_rejected_in_one_line(
     [
         ("resume", "needs RUN"),
         ("export", "needs RUN and --format (one of 'c', 'onnx', 'npz')"),
-        ("export x --format d", "--format is 'd', must be one of 'c', 'onnx', 'npz'"),
+        ("export x --format d", "--format is 'd' but must be one of 'c', 'onnx', 'npz'"),
         ("export x --format", "--format needs a value"),
         ("study run", "needs FILE..."),
         ("report", "needs PATH..."),
@@ -644,15 +644,15 @@ def test_bad_input_is_rejected_in_one_line(
         ("info --no-jason", "unknown option --no-jason (did you mean --json?)"),
         ("evaluate x --no-seed", "unknown option --no-seed (did you mean --seed?)"),
         ("evaluate x --episodes=1 y", "unexpected 'y'"),
-        ("evaluate x --episodes 1k", "--episodes is '1k', must be an integer"),
-        ("resume x --stop_at soon", "--stop_at is 'soon', must be an integer"),
+        ("evaluate x --episodes 1k", "--episodes is '1k' but must be an integer"),
+        ("resume x --stop_at soon", "--stop_at is 'soon' but must be an integer"),
         ("resume x --total_timesteps 1e5",
          "unknown option --total_timesteps (--steps sets the number of environment steps)"),
         ("bench --steps 5", "unknown option --steps"),
-        ("resume x --threads=some", "--threads is 'some', must be an integer"),
-        ("train --hidden 8 b", "--hidden is '8 b', must be integers"),
-        ("cost --tau x", "--tau is 'x', must be a number"),
-        ("bench --only all", "--only is 'all', must be one of "
+        ("resume x --threads=some", "--threads is 'some' but must be an integer"),
+        ("train --hidden 8 b", "--hidden is '8 b' but must be integers"),
+        ("cost --tau x", "--tau is 'x' but must be a number"),
+        ("bench --only all", "--only is 'all' but must be one of "
          "'kernels', 'update', 'training', 'growth'"),
     ],
 )  # fmt: skip
@@ -670,7 +670,7 @@ def test_files_of_another_kind_are_rejected_with_the_expected_kind(
     """A file of another kind than the command expects."""
     config = finished_run / "config.toml"
     error = error_line(capsys, 2, "train", "--config", str(finished_run))
-    assert f"{finished_run} is a folder, must be a TOML file; did you mean {config}?" in error
+    assert f"{finished_run} is a folder but must be a TOML file; did you mean {config}?" in error
     for command in ("run", "status"):
         error = error_line(capsys, 2, "study", command, str(config))
         assert f"{config} is a run's configuration (sparl train --config {config} trains" in error
@@ -678,7 +678,7 @@ def test_files_of_another_kind_are_rejected_with_the_expected_kind(
     for name, text in (("a.yaml", "seed: 1\n"), ("a.json", '{"seed": 1}'), ("a.yml", "- 1\n")):
         file = tmp_path / name
         file.write_text(text)
-        says = f"file {file} is {name[2:].upper()}, must be TOML: lines such as seed = 0\n"
+        says = f"file {file} is {name[2:].upper()} but must be TOML: lines such as seed = 0\n"
         assert says in error_line(capsys, 2, "train", "--config", str(file))
         assert says in error_line(capsys, 2, "study", "run", str(file))
 

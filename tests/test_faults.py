@@ -136,9 +136,7 @@ def test_an_episode_without_a_time_limit_is_rejected_unless_one_is_given(
     tmp_path: Path, error_line: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--env", "bad_environments:NoLimit-v0", "--run-dir", str(tmp_path / "run"), *flags()]
-    assert "has no time limit; give one with --max-episode-steps N" in error_line(
-        2, "train", *words
-    )
+    assert "has no time limit; set one with --max-episode-steps N" in error_line(2, "train", *words)
     assert main(["train", *words, "--max-episode-steps", "15"]) == 0
     note = "an episode of bad_environments:Forever-v0 may last 1,000,000,000 steps"
     assert note in Environment("bad_environments:Forever-v0").notes[0]
@@ -210,7 +208,9 @@ def test_unsupported_spaces_are_rejected_at_the_start(
     env = f"bad_environments:{name}-v0"
     said = error_line(2, "train", "--env", env, "--run-dir", str(run), *flags())
     assert f"environment {env}: {what} is " in said
-    assert "supported: a flat Box observation (one axis) and a bounded Box action" in said
+    assert (
+        "sparl supports a one-dimensional Box observation and a one-dimensional Box action"
+    ) in said
     assert not run.exists()
 
 
@@ -279,7 +279,10 @@ def test_a_value_that_is_not_finite_stops_the_run_within_an_update(
     steps = re.search(r"diverged at step (\d+) \(update \d+\): ", said)
     assert steps is not None, said
     assert int(steps[1]) in (at, at + 1)
-    assert "again with the same configuration and --seed 3; try a smaller --learning-rate" in said
+    assert (
+        "the same configuration and --seed 3 always diverge at this step; try a smaller "
+        "--learning-rate"
+    ) in said
     assert not (run / "agent.json").exists()
     monkeypatch.undo()
     kept = 50 if at == 60 else 75
@@ -308,7 +311,7 @@ def test_a_trained_agent_whose_weights_are_not_finite_is_named(
 
     monkeypatch.setattr(Training, "_check_finite", too_late)
     assert main(["train", *words]) == 0
-    assert "holds a value that is NaN or infinite" in error_line(3, "evaluate", str(run))
+    assert "contains a value that is NaN or infinite" in error_line(3, "evaluate", str(run))
 
 
 # ----------------------- replay larger than memory
@@ -417,14 +420,16 @@ def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
     ("words", "says"),
     [
         ("--steps ten --seed x --stepz 5 --tau 3 --gama 1",
-         ["--steps is 'ten', must be an integer; ", "--seed is 'x', must be an integer; ",
+         ["--steps is 'ten' but must be an integer; ", "--seed is 'x' but must be an integer; ",
           "unknown option --stepz (did you mean --steps?); ",
-          "unknown option --gama (did you mean --gamma?); ", "tau is 3.0, must be in [0, 1]"]),
-        ("--actor-sparsity 1.5 --gamma nan --hidden 0", ["actor_sparsity is 1.5, must be in [0, 1]",
-         "gamma is nan", "hidden is (0,), must be 1 to 100 widths in [1, 2^28) (units)"]),
+          "unknown option --gama (did you mean --gamma?); ", "tau is 3.0 but must be in [0, 1]"]),
+        ("--actor-sparsity 1.5 --gamma nan --hidden 0", [(
+            "actor_sparsity is 1.5 but must be in [0, 1]"
+        ),
+         "gamma is nan", "hidden is (0,) but must be 1 to 100 widths in [1, 2^28) (units)"]),
         ("--learning-rate inf --batch-size -1 --threads 0",
-         ["learning_rate is inf, must be in [0, 1000] (step size)", "batch_size is -1",
-          "threads is 0, must be in [1, 1024] (threads)"]),
+         ["learning_rate is inf but must be in [0, 1000] (step size)", "batch_size is -1",
+          "threads is 0 but must be in [1, 1024] (threads)"]),
         ("--drop largest", ["'nearest_zero_of_each_sign', 'smallest'"]),
         ("--hidden", ["--hidden needs a value"]),
         ("--run-dir", ["--run-dir needs a value"]),
@@ -447,10 +452,10 @@ def test_all_malformed_values_are_reported_at_once(
         ("tau = " + "[" * 100_000, ["cannot be read"]),
         ("env = '" + "x" * 2_000_000 + "'", ["more than 524,288 bytes"]),
         ("learning_rat = 1\nsteps = 1.5\ntau = nan\nbatch_size = 0\nseed = 1979-05-27",
-         ["did you mean learning_rate?", "steps is 1.5, must be an integer",
-          "tau is nan, must be in", "batch_size is 0, must be in", "seed is datetime.date"]),
-        ("[seed]\nx = 1", ["seed is {'x': 1}, must be an integer"]),
-        ("unset = ['steps']", ["unset is ['steps'], must be a list of names"]),
+         ["did you mean learning_rate?", "steps is 1.5 but must be an integer",
+          "tau is nan but must be in", "batch_size is 0 but must be in", "seed is datetime.date"]),
+        ("[seed]\nx = 1", ["seed is {'x': 1} but must be an integer"]),
+        ("unset = ['steps']", ["unset is ['steps'] but must be a list of names"]),
     ],
 )  # fmt: skip
 def test_all_errors_of_malformed_files_are_reported_at_once(

@@ -1047,7 +1047,7 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "value outputs": (
         lambda: STACK.value_and_input_gradient(PARAMETERS, [zeros(5, 3)], 1.0),
-        ValueError, "value_and_input_gradient: 2 outputs, must be one",
+        ValueError, "value_and_input_gradient: 2 outputs but must be one",
     ),
     "value tanh": (
         lambda: _native.Stack([[_native.Layer(3, 1, np.arange(3))]], ["tanh"])
@@ -1234,7 +1234,7 @@ def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.
     [
         ([], "linear", "no layers"),
         ([[]], "linear", "no layers"),
-        ([[some_layer(3, 2)]], "sigmoid", "'sigmoid', must be linear, relu or tanh"),
+        ([[some_layer(3, 2)]], "sigmoid", "'sigmoid' but must be linear, relu or tanh"),
         (
             [[some_layer(3, 2), some_layer(4, 1)]],
             "tanh",

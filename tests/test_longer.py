@@ -115,7 +115,9 @@ def test_the_printed_command_extends_the_run(
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        (["--method", "TD3"], "its last checkpoint was not kept (sparl train --keep-checkpoint"),
+        (["--method", "TD3"], (
+            "the last checkpoint was not kept (use sparl train --keep-checkpoint"
+        )),
         (["--method", "DS-TD3", "--keep-checkpoint"], "its topology changes on a schedule over 90"),
         (["--method", "RigL-SAC", "--keep-checkpoint"], "its topology changes on a schedule"),
         (["--method", "TD3", "--n-step", "3", "--n-step-delay-updates", "5", "--keep-checkpoint"],
@@ -143,7 +145,9 @@ def test_a_run_that_cannot_be_trained_longer_names_the_flag_or_the_schedule(
 
 def test_fewer_steps_are_rejected_and_a_damaged_checkpoint_changes_nothing(tmp_path: Path) -> None:
     run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path, keep_checkpoint=True, **SMALL).path
-    with pytest.raises(UsageError, match="is a run of 90 steps, --steps is 50; to stop earlier"):
+    with pytest.raises(
+        UsageError, match=("is a run of 90 steps, but --steps is 50; to stop earlier")
+    ):
         sparl.resume(run, steps=50)
     manifest = run / "checkpoint-90" / MANIFEST
     manifest.write_bytes(manifest.read_bytes()[:-9])

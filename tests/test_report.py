@@ -205,14 +205,14 @@ def test_figures_are_not_drawn_from_damaged_files(
 @pytest.mark.parametrize(
     ("file", "keep", "said"),
     [
-        ("evaluations.csv", 2 / 3, "its last line is cut off"),
-        ("evaluations.csv", 0, "its last line is cut off"),
+        ("evaluations.csv", 2 / 3, "the last line is incomplete"),
+        ("evaluations.csv", 0, "the last line is incomplete"),
         ("evaluations.csv", "a line less", "ends at step 195,000, but the run finished at step"),
         ("evaluations.csv", "removed", "has no line, but the run finished at step 200,000"),
-        ("metrics.csv", 1 / 2, "its last line is cut off"),
+        ("metrics.csv", 1 / 2, "the last line is incomplete"),
         ("metrics.csv", "a line less", "ends at step 195,000, but the run finished at step"),
         ("metrics.csv", "removed", "has no line, but the run finished at step 200,000"),
-        ("topology.csv", 0, "its last line is cut off"),
+        ("topology.csv", 0, "the last line is incomplete"),
         ("topology.csv", "removed", "no topology update of the actor, but its connections changed"),
     ],
 )
@@ -598,7 +598,7 @@ def test_archiving_an_unsuitable_run_is_rejected(
         (2, [run, "--commit", "latest"], "name it with --commit SHA"),
         (2, [knows, "--commit", "1234567"], "made from commit abcdef1"),
         (3, [str(runs / "ds-3"), "--commit", "1234567"], "stopped by SIGTERM"),
-        (3, [str(tmp_path)], "no run here"),
+        (3, [str(tmp_path)], "is not a run folder"),
     ):
         assert main(["archive", *words, "--to", to]) == code
         error = capsys.readouterr().err

@@ -197,7 +197,10 @@ def test_a_version_is_that_of_the_resolved_configuration(
             "unknown 'method' (did you mean methods?), "
             "'steps' (a field of the runs: put it under [fields])",
         ),
-        ("methods = ['TD3']\nenvironments = ['a']\nseeds = 1\nfields = 3", "fields is 3, must be"),
+        (
+            "methods = ['TD3']\nenvironments = ['a']\nseeds = 1\nfields = 3",
+            ("fields is 3 but must be"),
+        ),
         ("methods = [", "cannot be read"),
     ],
 )
@@ -216,9 +219,9 @@ def test_wrong_files_are_rejected(
         ([], "run or status?"),
         (["start"], "run or status?"),
         (["run", "no.toml"], "no.toml does not exist"),
-        (["run", "."], "study file . is a folder, must be a TOML file"),
+        (["run", "."], "study file . is a folder but must be a TOML file"),
         (["run", "no.toml", "--processes", "0"], "must be at least 1"),
-        (["run", "no.toml", "--processes", "10k"], "--processes is '10k', must be an integer"),
+        (["run", "no.toml", "--processes", "10k"], "--processes is '10k' but must be an integer"),
     ],
 )
 def test_wrong_commands_are_rejected(

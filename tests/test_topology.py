@@ -400,7 +400,7 @@ def test_distinct_integers_have_the_requested_number_and_ascend(
     assert drawn.size == count
     assert (np.diff(drawn) > 0).all()
     assert ((drawn >= 0) & (drawn < population)).all()
-    with pytest.raises(ValueError, match=f"{population + 1} distinct integers, must be at most"):
+    with pytest.raises(ValueError, match=f"{population + 1} distinct integers but must be at most"):
         distinct_integers(population, population + 1, rng())
 
 

@@ -23,7 +23,7 @@ from sparl.training.wrappers import reject_lasting_state
 
 Env = gymnasium.Env[Any, Any]
 Wrap = Callable[[Env], Env]
-REMEDY = "normalise inside the environment, with constants, or train without the wrapper"
+REMEDY = "normalise with constants inside the environment, or train without the wrapper"
 ENV = "Wrapped-v0"
 
 
@@ -222,7 +222,7 @@ def test_a_run_with_stacked_frames_resumes_with_a_new_episode_and_states_it(
     (continued,) = about["continued"]
     assert continued["env_step"] == 75
     assert continued["not_exact_because"] == [
-        f"{ENV} cannot save its state, so a new episode begins"
+        f"the state of {ENV} cannot be saved, so a new episode begins"
     ]
 
 

@@ -108,7 +108,7 @@ def _frozen_share(early_stop: str, config: Config, chosen: Mapping[str, Any]) ->
     steps = _expanded_integer(early_stop).replace("_", "")
     if not re.fullmatch("[0-9]{1,20}", steps) or int(steps) > config.horizon:
         raise UsageError(
-            f"{flag} is {early_stop!r}, must be environment steps, at most the horizon of "
+            f"{flag} is {early_stop!r} but must be environment steps, at most the horizon of "
             f"{config.horizon:,}"
         )
     if "freeze_fraction" in chosen:
@@ -122,7 +122,7 @@ def check_threads(threads: int | None) -> None:
 
     if threads is not None and threads > available_cores():
         raise UsageError(
-            f"--threads is {threads}, must be at most {available_cores()}, the cores that this "
+            f"--threads is {threads} but must be at most {available_cores()}, the cores that this "
             "process may use"
         )
 
@@ -137,7 +137,8 @@ def episodes_and_seed(config: Config, episodes: int | None, seed: int | None) ->
     seed = config.evaluation_seed if seed is None else seed
     if episodes < 1 or seed < 0:
         raise UsageError(
-            f"--episodes is {episodes}, must be at least 1; --seed is {seed}, must be at least 0"
+            f"--episodes is {episodes} but must be at least 1; --seed is {seed} but must be at "
+            "least 0"
         )
     return episodes, seed
 
@@ -370,7 +371,7 @@ def _convert(
     try:
         given[option.name] = option.value(words)
     except ValueError:
-        errors.append(f"{flag} is {' '.join(words)!r}, must be {option.expected}")
+        errors.append(f"{flag} is {' '.join(words)!r} but must be {option.expected}")
 
 
 def _convert_positional(

@@ -235,7 +235,7 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
     chosen = find_method(method)
     settings = overrides.get("settings", chosen.family.settings)
     if settings not in ("ds", "rlx2"):
-        raise UsageError(f"settings is {settings!r}, must be 'ds' or 'rlx2'")
+        raise UsageError(f"settings is {settings!r} but must be 'ds' or 'rlx2'")
     values = (  # later ones take precedence
         {"method": chosen.name, "env": env, "settings": settings, "agent": chosen.agent}
         | _base_settings(chosen, settings)
@@ -278,7 +278,7 @@ def check(config: Config) -> None:
     wrong = wrong_values(config)
     method = METHODS.get(config.method)
     if method is None:
-        wrong.append(f"method is {config.method!r}, must be one of {', '.join(METHODS)}")
+        wrong.append(f"method is {config.method!r} but must be one of {', '.join(METHODS)}")
     elif method.agent != config.agent:
         wrong.append(f"agent is {config.agent!r}, but {method.name} is a {method.agent}")
     if wrong:

@@ -216,12 +216,12 @@ def test_state_and_copies_carry_the_connections() -> None:
     ("use", "message"),
     [
         (lambda layer: layer(torch.zeros(2, 7)),
-         r"shape of the input is \(2, 7\), must be \(\.\.\., 8\)"),
+         r"shape of the input is \(2, 7\) but must be \(\.\.\., 8\)"),
         (lambda layer: layer(torch.zeros(2, 8, dtype=torch.float64)),
          "input is torch.float64 on cpu, weights are torch.float32"),
         (lambda layer: copy.deepcopy(layer).double()(torch.zeros(2, 8)),
          "weights are torch.float64"),
-        (lambda layer: SparseLinear(8, 8, density=1.5), r"density is 1.5, must be in \(0, 1\]"),
+        (lambda layer: SparseLinear(8, 8, density=1.5), r"density is 1.5 but must be in \(0, 1\]"),
         (lambda layer: SparseLinear(8, 8, pattern=Pattern.dense(8, 9)), "pattern is 8 -> 9"),
         (lambda layer: layer.load_state_dict(
             {**layer.state_dict(), "positions": torch.flip(layer.positions, (0,))}),

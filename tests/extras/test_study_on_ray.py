@@ -253,7 +253,7 @@ def process_exists(process: int) -> bool:
     ("environment", "version", "says"),
     [
         ({"RAY_AUTH_MODE": "disabled"}, ray.__version__, "RAY_AUTH_MODE is 'disabled'"),
-        ({}, "2.58.0", "Ray is 2.58.0, must be at least 2.59"),
+        ({}, "2.58.0", "Ray is 2.58.0 but must be at least 2.59"),
     ],
     ids=["no tokens", "old"],
 )

@@ -604,14 +604,14 @@ def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
     ("make", "message"),
     [
         (lambda m, o: DynamicSparsity(m, torch.optim.RMSprop(m.parameters()), method="static"),
-         "optimizer is RMSprop, must be one of SGD, Adam, AdamW"),
+         "optimizer is RMSprop but must be one of SGD, Adam, AdamW"),
         (lambda m, o: DynamicSparsity(m, o, method="Rigl", schedule=EVERY_THIRD),
-         "method is 'Rigl', must be one of static, DS, SET, RigL; did you mean RigL"),
+         "method is 'Rigl' but must be one of static, DS, SET, RigL; did you mean RigL"),
         (lambda m, o: DynamicSparsity(m, o, method="RigL"), "RigL needs a schedule"),
         (lambda m, o: DynamicSparsity(m, o, method="static", schedule=EVERY_THIRD),
          "static never changes"),
         (lambda m, o: DynamicSparsity(m, o, method="static", density=0.0),
-         r"density is 0.0, must be in \(0, 1\]"),
+         r"density is 0.0 but must be in \(0, 1\]"),
         (lambda m, o: DynamicSparsity(m, o, method="static", density={"9": 0.5}),
          "unknown layer 9; the layers that can be sparse are 0, 2, 4"),
         (lambda m, o: DynamicSparsity(nn.ReLU(), o, method="static"), "no layer to make sparse"),
@@ -623,7 +623,7 @@ def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
                        for optim in (o, torch.optim.SGD(m.parameters()))],
          "0 is already sparse under another optimizer; call remove"),
         (lambda m, o: DynamicSparsity(m, o, method="static", quiet=True).load_state_dict({}),
-         "state: method is None, must be static"),
+         "state: method is None but must be static"),
     ],
 )  # fmt: skip
 def test_invalid_arguments_are_rejected_in_one_line(

@@ -343,7 +343,7 @@ def test_a_masked_reward_is_a_fault(
     register(Masks)
     assert train(tmp_path / "run") == 4
     said = capsys.readouterr().err
-    assert "the reward masked, must be a finite float32" in said
+    assert "the reward masked, which is not a finite float32" in said
     assert said.count("\n") == 1
 
 
@@ -382,7 +382,7 @@ def test_an_exit_outside_the_environments_calls_is_not_a_success(
     register(bad.Good)
     monkeypatch.setattr(Training, "update", update)
     assert train(tmp_path / "run") == 4
-    assert "SystemExit: 0, raised by other code" in capsys.readouterr().err
+    assert "SystemExit: 0, raised outside sparl" in capsys.readouterr().err
     assert state_of(tmp_path / "run") == "failed"
 
 
@@ -466,5 +466,5 @@ def test_bounds_of_actions_in_the_wrong_order_are_damage(run: Path) -> None:
     policy = manifest["policy"]
     policy["action_low"], policy["action_high"] = policy["action_high"], policy["action_low"]
     path.write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="action_low must be below action_high"):
+    with pytest.raises(DataError, match="action_low must be less than that of action_high"):
         load_agent(run)

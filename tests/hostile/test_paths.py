@@ -215,7 +215,9 @@ def test_a_link_in_a_checkpoint_is_a_damaged_checkpoint(
     outside = contents(elsewhere)
     assert main(["resume", str(run)]) == 0
     said = capsys.readouterr().err
-    assert f"{place}: a link, must be a regular file; remove it or move it away; resuming" in said
+    assert (
+        f"{place} is a link but must be a regular file; remove it or move it away; resuming"
+    ) in said
     assert contents(elsewhere) == outside  # its checkpoints were deleted at the end
 
 
@@ -225,7 +227,7 @@ def test_segments_that_are_links_are_neither_read_nor_deleted(
     for place in list((run / "replay").iterdir()):
         to_link(place, elsewhere)
     outside = contents(elsewhere)
-    assert "a link, must be a regular file" in said_by(capsys, 3, "resume", str(run))
+    assert "a link but must be a regular file" in said_by(capsys, 3, "resume", str(run))
     assert main([*TRAIN, "--run-dir", str(run), "--overwrite"]) == 0
     assert contents(elsewhere) == outside
 
@@ -348,10 +350,10 @@ def test_a_report_writes_only_into_its_own_folder(
 def test_invalid_file_names_are_rejected(name: str, tmp_path: Path) -> None:
     assert why_invalid_name(name)
     folder = Folder(tmp_path)
-    with pytest.raises(DataError, match="cannot name a folder in it: it "):
+    with pytest.raises(DataError, match="is not a valid folder name: it "):
         folder.at(name)
     if name:
-        with pytest.raises(DataError, match="cannot name a file in it: it "):
+        with pytest.raises(DataError, match="is not a valid file name: it "):
             folder.write(name, b"")
     assert list(tmp_path.iterdir()) == []
 

@@ -101,7 +101,7 @@ def test_an_agent_has_no_more_inputs_than_its_file_justifies(run: Path, observat
     said = rejected_at_once(
         ["evaluate", str(run)], ["export", str(run), "--format", "npz", "--out", out]
     )
-    assert "observations, must be 1 to 65,536" in said
+    assert "but must be in [1, 65,536]" in said
 
 
 def test_an_agent_with_many_inputs_and_few_connections_is_read(run: Path) -> None:
@@ -159,7 +159,7 @@ def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
 
 def test_a_table_takes_no_memory_for_missing_cells(run: Path) -> None:
     (run / "evaluations.csv").write_bytes(b"," * 100_000 + b"\n" + b"1\n" * 100_000)
-    assert "line 2 has 1 cells, the header 100,001" in rejected_at_once(["info", str(run)])
+    assert "line 2 has 1 cells, but the header has 100,001" in rejected_at_once(["info", str(run)])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS")
@@ -191,7 +191,9 @@ def test_weights_of_an_agent_are_finite(field: str, value: float, run: Path) -> 
     arrays[name][-1] = value
     path.write_bytes(pack(arrays))
     sign_agent(run)
-    with pytest.raises(DataError, match=re.escape(f"{name} holds a value that is NaN or infinite")):
+    with pytest.raises(
+        DataError, match=re.escape(f"{name} contains a value that is NaN or infinite")
+    ):
         sparl.load(run)
 
 

@@ -43,7 +43,7 @@ FILES = {
         STUDY + 'x = {y = """b"""", ' + "k." * 100_000 + "a = 1}\n", "parts (at line 4)"
     ),
     "a NUL": (STUDY + "x = 'a\0b'\n", "invalid character '\\x00' (at line 4"),
-    "fields that are a number": (STUDY + "fields = 5\n", "fields is 5, must be a table"),
+    "fields that are a number": (STUDY + "fields = 5\n", "fields is 5 but must be a table"),
     "a grid that is a number": (STUDY + "grid = 5\n", "[grid] must have a list"),
     "a grid of a number": (STUDY + "[grid]\nsteps = 5\n", "[grid] must have a list"),
     "variants that are a number": (STUDY + "variants = 5\n", "variants must be tables"),

@@ -84,7 +84,7 @@ def check_steps(path: Path, evaluations: Sequence[NumberRow], every: int) -> Non
         step, latest = row["env_step"], index * every
         if step != latest and not (last and latest - every < step < latest):
             raise DataError(
-                f"{path}: line {index + 2} is for step {step:,.0f}, must be for step {latest:,}"
+                f"{path}: line {index + 2} is for step {step:,.0f} but must be for step {latest:,}"
             )
 
 

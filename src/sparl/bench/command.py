@@ -116,8 +116,8 @@ def _check_files(options: BenchOptions) -> None:
         return
     if "growth" not in options.only or options.plot.suffix not in (".svg", ".png"):
         raise UsageError(
-            f"bench: --plot is {options.plot}, must be a .svg or .png file, and needs the section "
-            "growth"
+            f"bench: --plot is {options.plot} but must be a .svg or .png file, and needs the "
+            "section growth"
         )
     if find_spec("matplotlib") is None:
         raise UsageError("bench: --plot needs matplotlib: pip install matplotlib")

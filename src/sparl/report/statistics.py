@@ -53,7 +53,7 @@ def final_return(curve: ArrayLike, last: int = 10) -> float:
         ValueError: if there are no evaluations, or if `last` is less than 1.
     """
     if last < 1:
-        raise ValueError(f"final_return: last is {last}, must be at least 1")
+        raise ValueError(f"final_return: last is {last} but must be at least 1")
     return float(_filled(curve)[-last:].mean())
 
 

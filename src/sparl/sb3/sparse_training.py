@@ -80,7 +80,7 @@ class SparseTraining(BaseCallback):
         check_method(method)
         densities = density if isinstance(density, Mapping) else dict.fromkeys(NETWORKS, density)
         if set(densities) != set(NETWORKS):
-            raise UsageError(f"density names {', '.join(densities)}, must name actor and critic")
+            raise UsageError(f"density names {', '.join(densities)} but must name actor and critic")
         self.method: MethodName = method
         self.densities = {name: float(densities[name]) for name in NETWORKS}
         self.schedule = schedule
@@ -93,7 +93,7 @@ class SparseTraining(BaseCallback):
         model = self.model
         if not isinstance(model, TD3 | DDPG | SAC):
             raise UsageError(
-                f"SparseTraining: the model is {type(model).__name__}, must be TD3, DDPG or SAC"
+                f"SparseTraining: the model is {type(model).__name__} but must be TD3, DDPG or SAC"
             )
         saved = self._saved(model)
         schedules = self._schedules(model, saved)
@@ -141,8 +141,8 @@ class SparseTraining(BaseCallback):
         for key, value in requested.items():
             if saved and saved[key] != value:
                 raise UsageError(
-                    f"SparseTraining: {key} is {value}, must be {saved[key]}, with which the model "
-                    "was trained"
+                    f"SparseTraining: {key} is {value} but must be {saved[key]}, with which the "
+                    "model was trained"
                 )
         if not saved:
             return {}

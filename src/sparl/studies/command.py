@@ -86,7 +86,7 @@ def run(args: list[str]) -> int:
     options = parse_options(RunOptions, _with_address(args), "sparl study run")
     processes = available_cores() if options.processes is None else options.processes
     if processes < 1:
-        raise UsageError(f"study: --processes is {processes}, must be at least 1")
+        raise UsageError(f"study: --processes is {processes} but must be at least 1")
     runs = _Runs.named(options)
     _check_imports(runs.study, options)
     console = PlainConsole()

@@ -143,7 +143,7 @@ def _check_version(version: str) -> None:
     parts = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if parts < OLDEST_RAY:
         raise UsageError(
-            f"study: Ray is {version}, must be at least {OLDEST_RAY[0]}.{OLDEST_RAY[1]}: "
+            f"study: Ray is {version} but must be at least {OLDEST_RAY[0]}.{OLDEST_RAY[1]}: "
             "pip install -U 'sparl[ray]'"
         )
 

@@ -188,7 +188,7 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
     variants = content.get("variants", [{}])
     if not isinstance(content.get("fields", {}), dict):
         raise UsageError(
-            f"study file {path}: fields is {shown(content['fields'])}, must be a table, [fields]"
+            f"study file {path}: fields is {shown(content['fields'])} but must be a table, [fields]"
         )
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
         raise UsageError(f"study file {path}: [grid] must have a list of values for each field")
@@ -228,7 +228,7 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
 def _strings(value: Any, key: str, path: Path) -> list[str]:
     if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
         return value
-    raise UsageError(f"study file {path}: {key} is {shown(value)}, must be a list of names")
+    raise UsageError(f"study file {path}: {key} is {shown(value)} but must be a list of names")
 
 
 def _check_number_of_runs(number: int, where: object) -> None:
@@ -236,7 +236,7 @@ def _check_number_of_runs(number: int, where: object) -> None:
     if number > MOST_RUNS:
         raise UsageError(
             f"{where}: {shown(number)} runs (methods x environments x seeds x grid, of all "
-            f"variants), must be at most {MOST_RUNS:,}; split the study or list fewer values"
+            f"variants) but must be at most {MOST_RUNS:,}; split the study or list fewer values"
         )
 
 
@@ -247,5 +247,5 @@ def _seeds(value: Any, path: Path) -> Sequence[int]:
     if isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value):
         return value
     raise UsageError(
-        f"study file {path}: seeds is {shown(value)}, must be a number or a list of seeds"
+        f"study file {path}: seeds is {shown(value)} but must be a number or a list of seeds"
     )

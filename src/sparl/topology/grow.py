@@ -84,7 +84,9 @@ def distinct_integers(population: int, count: int, rng: Generator) -> Positions:
         ValueError: if count exceeds population.
     """
     if count > population:
-        raise ValueError(f"{count} distinct integers, must be at most the population {population}")
+        raise ValueError(
+            f"{count} distinct integers but must be at most the population {population}"
+        )
     if count > population // 2:  # draw the complement instead
         wanted = np.ones(population, np.bool_)
         wanted[distinct_integers(population, population - count, rng)] = False

@@ -138,12 +138,12 @@ def propose(
             or a position that is not free; or if a density schedule returned an invalid number.
     """
     if not 0 <= fraction <= 1:
-        raise ValueError(f"propose: fraction is {fraction}, must be in [0, 1]")
+        raise ValueError(f"propose: fraction is {fraction} but must be in [0, 1]")
     pattern = layer.pattern
     wanted = pattern.connections if connections is None else connections
     if not 0 <= wanted <= pattern.size:
         raise RuntimeError(
-            f"density schedule: returned {wanted} connections, must be in [0, {pattern.size}]"
+            f"density schedule: returned {wanted} connections but must be in [0, {pattern.size}]"
         )
     if pattern.connections == wanted == pattern.size:
         return None

@@ -175,8 +175,8 @@ def unregistered(kind: str, name: str, rules: Mapping[str, object]) -> str:
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     known = ", ".join(f"'{known}'" for known in sorted(rules))
     return (
-        f"{kind} is '{name}', must be one of {known}{hint}; a custom rule is registered when its "
-        "module is imported: sparl --import MODULE ..., or import MODULE in Python"
+        f"{kind} is '{name}' but must be one of {known}{hint}; a custom rule is registered when "
+        "its module is imported: sparl --import MODULE ..., or import MODULE in Python"
     )
 
 
@@ -199,7 +199,7 @@ def check_registration(
         UsageError: if the name is in use or is not an identifier, or if a requirement is unknown.
     """
     if not is_rule_name(name):
-        raise UsageError(f"rule name {name!r}, must be letters, digits and underscores")
+        raise UsageError(f"rule name {name!r} but must be letters, digits and underscores")
     unknown = sorted(set(needs) - NEEDS)
     if unknown:
         raise UsageError(

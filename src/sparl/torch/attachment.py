@@ -102,14 +102,16 @@ def check_method(method: str) -> None:
     if method not in METHOD_PRESETS:
         near = difflib.get_close_matches(str(method), METHOD_PRESETS, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"method is '{method}', must be one of {', '.join(METHOD_PRESETS)}{hint}")
+        raise UsageError(
+            f"method is '{method}' but must be one of {', '.join(METHOD_PRESETS)}{hint}"
+        )
 
 
 def _check(optimizer: torch.optim.Optimizer, method: str, schedule: Schedule | None) -> None:
     if type(optimizer) not in OPTIMIZERS:
         known = ", ".join(kind.__name__ for kind in OPTIMIZERS)
         raise UsageError(
-            f"DynamicSparsity: optimizer is {type(optimizer).__name__}, must be one of {known}"
+            f"DynamicSparsity: optimizer is {type(optimizer).__name__} but must be one of {known}"
         )
     check_method(method)
     if method != "static" and schedule is None:
@@ -156,7 +158,7 @@ def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear
             from those of the model.
     """
     if state.get("method") != method:
-        raise UsageError(f"state: method is {state.get('method')}, must be {method}")
+        raise UsageError(f"state: method is {state.get('method')} but must be {method}")
     try:
         state = current(state, TOPOLOGY_STATE)
         positions = dict(state["positions"])

@@ -174,7 +174,7 @@ def connections(
             )
     for value in density.values() if isinstance(density, Mapping) else (density,):
         if not 0 < value <= 1:
-            raise UsageError(f"density is {value}, must be in (0, 1]")
+            raise UsageError(f"density is {value} but must be in (0, 1]")
     if isinstance(density, Mapping):
         return {
             name: max(1, round_half_up(density.get(name, 1.0) * n_in * n_out))

@@ -60,18 +60,18 @@ class SparseLinear(nn.Module):
         super().__init__()
         if in_features < 1 or out_features < 1:
             raise UsageError(
-                f"SparseLinear: {in_features} inputs and {out_features} outputs, must be 1 or "
+                f"SparseLinear: {in_features} inputs and {out_features} outputs but must be 1 or "
                 "more; keep nn.Linear for a layer without weights"
             )
         if pattern is None:
             if not 0 < density <= 1:
-                raise UsageError(f"SparseLinear: density is {density}, must be in (0, 1]")
+                raise UsageError(f"SparseLinear: density is {density} but must be in (0, 1]")
             count = max(1, round_half_up(density * in_features * out_features))
             rng = np.random.default_rng(int(torch.randint(2**62, ())))
             pattern = random_pattern(in_features, out_features, count, rng)
         if (pattern.n_in, pattern.n_out) != (in_features, out_features):
             raise UsageError(
-                f"SparseLinear: pattern is {pattern.n_in} -> {pattern.n_out}, must be "
+                f"SparseLinear: pattern is {pattern.n_in} -> {pattern.n_out} but must be "
                 f"{in_features} -> {out_features}"
             )
         self.in_features, self.out_features = in_features, out_features
@@ -108,7 +108,7 @@ class SparseLinear(nn.Module):
             )
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise UsageError(
-                f"SparseLinear: shape of the input is {tuple(x.shape)}, must be "
+                f"SparseLinear: shape of the input is {tuple(x.shape)} but must be "
                 f"(..., {self.in_features})"
             )
         y: torch.Tensor = _Product.apply(
