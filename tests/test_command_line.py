@@ -673,7 +673,10 @@ def test_files_of_another_kind_are_rejected_with_the_expected_kind(
     assert f"{finished_run} is a folder but must be a TOML file; did you mean {config}?" in error
     for command in ("run", "status"):
         error = error_line(capsys, 2, "study", command, str(config))
-        assert f"{config} is a run's configuration (sparl train --config {config} trains" in error
+        assert (
+            f"{config} is the configuration of a single run; train it with sparl train --config "
+            f"{config}"
+        ) in error
         assert "did you mean" not in error_line(capsys, 2, "study", command, str(finished_run))
     for name, text in (("a.yaml", "seed: 1\n"), ("a.json", '{"seed": 1}'), ("a.yml", "- 1\n")):
         file = tmp_path / name

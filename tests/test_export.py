@@ -338,7 +338,7 @@ def test_the_header_describes_the_agent(run: Path, tmp_path: Path) -> None:
     for wanted in (
         f"Exported by sparl {version('sparl')}\n",
         f"Agent: {method} on Pendulum-v1, seed 0, agent saved at step 300\n",
-        f"SHA-256 of its agent.safetensors: {digest}\n",
+        f"SHA-256 of agent.safetensors: {digest}\n",
         "[2]: from -8.0 to 8.0\n",
         "Control period (time between two actions): not known\n",
         "Reentrancy: policy_act is reentrant",
@@ -421,7 +421,7 @@ def test_options_of_c_are_rejected_for_other_formats(
     run: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(run), "--format", "npz", *flags]) == 2
-    assert "need --format c" in capsys.readouterr().err
+    assert "can be used only with --format c" in capsys.readouterr().err
 
 
 def test_exported_arrays_give_the_policys_actions(run: Path) -> None:

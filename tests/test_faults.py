@@ -207,7 +207,7 @@ def test_unsupported_spaces_are_rejected_at_the_start(
     run = tmp_path / "run"
     env = f"bad_environments:{name}-v0"
     said = error_line(2, "train", "--env", env, "--run-dir", str(run), *flags())
-    assert f"environment {env}: {what} is " in said
+    assert f"environment {env}: the {what} space is " in said
     assert (
         "sparl supports a one-dimensional Box observation and a one-dimensional Box action"
     ) in said
@@ -593,7 +593,7 @@ def test_a_run_resumed_on_another_machine_is_marked(
         was, now = versions[what], "0.0"
         monkeypatch.setattr(machine, "versions", lambda: {**versions, what: now})
     assert main(["resume", str(run)]) == 0
-    because = f"{what} is now {now}, was {was}"
+    because = f"{what} is now {now} but was {was}"
     assert f"warning: resuming at step 33, not exactly: {because}\n" in capsys.readouterr().err
     about = json.loads((run / "run.json").read_text())
     assert (about["state"], about["bit_exact"]) == ("finished", False)

@@ -182,7 +182,7 @@ def test_an_empty_replay_has_nothing_to_sample(forgotten: int | None) -> None:
     replay = ring(5) if forgotten is None else filled(5, 3)
     replay.forget(forgotten or 0)
     assert replay.size == 0
-    with pytest.raises(ValueError, match="nothing to sample"):
+    with pytest.raises(ValueError, match="no batch can be sampled"):
         replay.sample(1, 1, rng())
 
 

@@ -147,7 +147,7 @@ def test_a_signal_saves_the_run_and_prints_the_resume_command(
     assert "resuming at step 33, bit for bit" in capsys.readouterr().out
     for again in (train, ["resume", str(run)]):
         assert main(again) == 0
-        assert f"{run}: already finished, 90 steps; cannot be" in capsys.readouterr().out
+        assert f"{run}: already finished after 90 steps; it cannot be" in capsys.readouterr().out
     assert main([*train, "--seed", "1", "--tau=0.5"]) == 2
     error = capsys.readouterr().err
     assert "seed is 0 instead of 1" in error
@@ -391,7 +391,8 @@ def test_options_without_influence_on_results_may_change_on_resuming(
     path = str(tmp_path / "run")
     run = sparl.train("DS-TD3", "Hopper-v5", run_dir=path, **{**SMALL, "stop_at": 33})
     said = (
-        f"{path}: already finished, 33 of 90 steps; to resume: sparl resume {path} --stop-at 90\n"
+        f"{path}: already finished after 33 of 90 steps; to resume: sparl resume {path} --stop-at "
+        "90\n"
     )
     assert main(["resume", path]) == 0
     assert capsys.readouterr().out == said
@@ -402,7 +403,7 @@ def test_options_without_influence_on_results_may_change_on_resuming(
     ]
     capsys.readouterr()
     assert main(["resume", path, "--stop-at", "40"]) == 0
-    assert "already finished, 50 of 90 steps" in capsys.readouterr().out
+    assert "already finished after 50 of 90 steps" in capsys.readouterr().out
     assert main(["resume", path, "--threads", "0"]) == 2
     only = "tau cannot be changed when a run is resumed; only checkpoint_"
     with pytest.raises(UsageError, match=only):

@@ -191,11 +191,11 @@ def test_a_version_is_that_of_the_resolved_configuration(
         (SMALL + "[grid]\ngamma = 0.9", "[grid] must have a list"),
         (SMALL + "[[variants]]\nthreads = 2", "threads cannot be set as a field"),
         ("variants = 3\n" + SMALL, "variants must be tables"),
-        ("fieldz = 3\n" + SMALL, "unknown 'fieldz' (did you mean fields?)"),
+        ("fieldz = 3\n" + SMALL, "unknown keys: 'fieldz' (did you mean fields?)"),
         (
             "method = 'TD3'\nseeds = 1\nsteps = 5",
-            "unknown 'method' (did you mean methods?), "
-            "'steps' (a field of the runs: put it under [fields])",
+            "unknown keys: 'method' (did you mean methods?), 'steps' (a field of the "
+            "configuration; move it to [fields])",
         ),
         (
             "methods = ['TD3']\nenvironments = ['a']\nseeds = 1\nfields = 3",
@@ -216,8 +216,8 @@ def test_wrong_files_are_rejected(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "run or status?"),
-        (["start"], "run or status?"),
+        ([], "must be run or status"),
+        (["start"], "must be run or status"),
         (["run", "no.toml"], "no.toml does not exist"),
         (["run", "."], "study file . is a folder but must be a TOML file"),
         (["run", "no.toml", "--processes", "0"], "must be at least 1"),

@@ -251,7 +251,7 @@ def test_an_already_archived_run_is_reported_once(
     run = write_run(tmp_path / "run", "TD3", "Hopper-v3", [1, 2, 3], commit="0123456789")
     kept = archive_run(run, tmp_path / "archive", None)
     assert main(["archive", str(kept), "--to", str(tmp_path / "archive")]) == 2
-    assert capsys.readouterr().err == f"sparl: {kept}: this run is already archived\n"
+    assert capsys.readouterr().err == f"sparl: {kept}: the run is already archived\n"
 
 
 # ------------------------------------------------------------------ spreadsheets

@@ -389,7 +389,7 @@ def test_the_name_of_a_study_file_cannot_leave_the_runs_folder(
     for file in files:
         (here / file).write_text(STUDY)
     said = said_by(capsys, 2, "study", "run", *files)
-    assert "name a folder with --folder" in said
+    assert "choose a folder with --folder" in said
     assert sorted(path.name for path in here.iterdir()) == sorted(files)
 
 

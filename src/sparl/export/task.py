@@ -36,7 +36,7 @@ def describe(env_id: str, environment: Environment | None, policy: Policy) -> li
         The lines of the description.
     """
     simulator = None if environment is None else _simulator(environment.gym)
-    period = "not known"
+    period = "unknown"
     if simulator is not None:
         steps, seconds = simulator.frame_skip, simulator.model.opt.timestep
         period = f"{simulator.dt:g} s of simulated time ({steps} simulator steps of {seconds:g} s)"

@@ -16,10 +16,10 @@ from sparl.report.table import Table
 from sparl.wording import counted
 
 CLIPS = "*.mp4"  # videos in a run's folder, which sparl play --video records
-CLIP_BYTES = 5_000_000  # maximum size of a video; larger ones are left out of the page
+CLIP_BYTES = 5_000_000  # maximum size of a video on the page
 _TITLE = "Sparse reinforcement learning: results"
-# Sections that are closed until the reader opens them.
-_CLOSED = {"Degrees", "What the networks look at", "Runs"}
+# Sections that are collapsed until the reader expands them.
+_CLOSED = {"Degrees", "Connections of the inputs", "Runs"}
 # The page loads no resources and executes no strings, even if the files of a run are hostile.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -78,7 +78,7 @@ class Page:
             f"{in_html(method)}</label>"
             for m, method in enumerate(self._methods)
         )
-        return f'<div id="methods" role="group" aria-label="Methods shown">{labels}</div>'
+        return f'<div id="methods" role="group" aria-label="Displayed methods">{labels}</div>'
 
     def _link_to_notes(self) -> str:
         notes = self._runs.notes
@@ -129,7 +129,7 @@ class Page:
             f"<figcaption>{in_html(caption)}</figcaption></figure>"
             for label, video, caption in _videos(self._runs)
         )
-        note = "The best and the worst evaluation episode of a run, side by side."
+        note = "The best and the worst evaluation episode of each run."
         inner = f'<div class="figures">{clips}</div>'
         return self._block("videos", "Videos", note, inner) if clips else ""
 
@@ -156,7 +156,7 @@ def _videos(runs: Collection) -> Iterator[tuple[str, str, str]]:
                 caption = f"{group.label}, {run.config.env}, seed {run.config.seed}"
                 size, video = path.lstat().st_size, ""
                 if size > CLIP_BYTES:
-                    caption += f": {path.name} has {size / 1e6:.0f} MB, too much for this page"
+                    caption += f": {path.name} is too large for this page ({size / 1e6:.0f} MB)"
                 elif path.is_file() and not path.is_symlink():
                     data = b64encode(path.read_bytes()).decode()
                     video = (
@@ -164,7 +164,7 @@ def _videos(runs: Collection) -> Iterator[tuple[str, str, str]]:
                         f'src="data:video/mp4;base64,{data}"></video>'
                     )
                 else:
-                    caption += f": {path.name} is no regular file"
+                    caption += f": {path.name} is not a regular file"
                 yield group.label, video, caption
 
 

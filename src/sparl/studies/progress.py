@@ -28,10 +28,10 @@ class Progress:
 
     Attributes:
         unit: the run.
-        state: "waiting" if not started yet; a "stopped" run is resumed with the study.
+        state: "waiting" if the run has not started yet; a "stopped" run is resumed with the study.
         env_step: step of the last evaluation [environment steps].
         rate: speed between the last two evaluations [environment steps / s]; 0 if unknown.
-        last_return: mean return of the last evaluation; None before the first one.
+        last_return: mean return of the last evaluation; None before the first evaluation.
         error: last line of a failed run's output.
     """
 

@@ -38,7 +38,7 @@ def restore_newest(training: Training) -> None:
             errors.append(str(error))
             continue
         for message in errors:
-            training.console.warn(f"{message}; resuming from {path.name} instead")
+            training.console.warn(f"{message}; resuming from {path.name}")
         break
     else:
         if errors:
