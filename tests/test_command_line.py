@@ -351,13 +351,19 @@ def test_sparls_spelling_of_a_sparsity_needs_no_method() -> None:
         ("--method RLx2-SAC --log_std_bounds [-5,2]", "--log-std tanh"),
         ("--method RLx2-SAC --actor_update_frequency 2", "updated at every update"),
         ("--method RLx2-SAC --critic_target_update_frequency 2", "--hard-target-every N"),
-        ("--method RLx2-TD3 --actor_update_frequency 1", "use that flag"),
+        ("--method RLx2-TD3 --actor_update_frequency 1", "use --policy-delay"),
         ("--method TD3 --critic_target_update_frequency 1", "--policy-delay"),
-        ("--method RLx2-SAC --static_actor --rewire actor", "--rewire already says"),
+        ("--method RLx2-SAC --static_actor --rewire actor", "--rewire already determines"),
         ("--hidden_dim", "--hidden_dim needs a value"),
         ("--policy", "--method needs a value"),
-        ("--ann_earlyStopTopologyChange x", "must be environment steps, at most the horizon"),
-        (f"--ann_earlyStopTopologyChange {'9' * 5000}", "must be environment steps, at most"),
+        (
+            "--ann_earlyStopTopologyChange x",
+            ("must be a number of environment steps, at most the horizon"),
+        ),
+        (
+            f"--ann_earlyStopTopologyChange {'9' * 5000}",
+            ("must be a number of environment steps, at most"),
+        ),
         ("--ann_earlyStopTopologyChange 2e6", "at most the horizon of 1,000,000"),
         ("--ann_earlyStopTopologyChange 1e5 --freeze-fraction 0.1", "mean the same"),
         ("--policy TD3 --ann_epsilonHid1 7", "TD3 is dense"),
@@ -382,8 +388,8 @@ def test_released_flags_without_an_equivalent_name_the_replacement(
         ("--import my_rules", "sparl --import MODULE COMMAND"),
         (
             "--learning_starts 100 --buffer_size 10",
-            "unknown option --learning_starts (--warmup-env-steps sets the steps before the first "
-            "update); unknown option --buffer_size",
+            "unknown option --learning_starts (--warmup-env-steps sets the number of steps before "
+            "the first update); unknown option --buffer_size",
         ),
     ],
 )
@@ -442,7 +448,8 @@ def test_more_threads_than_cores_are_rejected(
     words = command.replace("RUN", str(finished_run)).split()
     error = error_line(capsys, 2, *words, "--threads", "99")
     assert error == (
-        "sparl: --threads is 99 but must be at most 2, the cores that this process may use\n"
+        "sparl: --threads is 99 but must be at most 2, the number of cores that this process may "
+        "use\n"
     )
 
 
@@ -500,8 +507,8 @@ def test_a_study_imports_the_module_for_every_run(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--import"], "--import needs the name of a module"),
-        (["--import="], "--import needs the name of a module"),
+        (["--import"], "--import requires the name of a module"),
+        (["--import="], "--import requires the name of a module"),
         (["--import", "info"], "--import info: cannot be imported"),
         (["--import", "not_there", "info"], "ModuleNotFoundError: No module named 'not_there'"),
         (["--import", "mine.py", "info"], "must be the name of a module, such as my_rules"),
@@ -576,7 +583,7 @@ def test_output_that_cannot_be_written_is_reported_in_one_line_and_does_not_end_
         ):
             error = process.communicate()[1]
         assert process.returncode == code
-        said = "sparl: standard output cannot be written: No space left on device\n"
+        said = "sparl: cannot write to standard output: No space left on device\n"
         assert error == (said if code else "")
     assert json.loads((run / "run.json").read_text())["state"] == "finished"
 

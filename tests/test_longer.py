@@ -118,10 +118,10 @@ def test_the_printed_command_extends_the_run(
         (["--method", "TD3"], (
             "the last checkpoint was not kept (use sparl train --keep-checkpoint"
         )),
-        (["--method", "DS-TD3", "--keep-checkpoint"], "its topology changes on a schedule over 90"),
-        (["--method", "RigL-SAC", "--keep-checkpoint"], "its topology changes on a schedule"),
+        (["--method", "DS-TD3", "--keep-checkpoint"], "the topology changes on a schedule over 90"),
+        (["--method", "RigL-SAC", "--keep-checkpoint"], "the topology changes on a schedule"),
         (["--method", "TD3", "--n-step", "3", "--n-step-delay-updates", "5", "--keep-checkpoint"],
-         "its targets become 3-step ones with time"),
+         "the targets become 3-step targets during the run"),
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_be_trained_longer_names_the_flag_or_the_schedule(
@@ -131,7 +131,7 @@ def test_a_run_that_cannot_be_trained_longer_names_the_flag_or_the_schedule(
     assert main(["train", "--env", "Hopper-v5", "--run-dir", str(run), *flags(), *fields]) == 0
     out = capsys.readouterr().out
     if fields[1] != "TD3" or "--n-step" in fields:
-        assert "note: --keep-checkpoint True has no effect in this run" in out
+        assert "note: --keep-checkpoint True has no effect on this run" in out
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     assert main(["resume", str(run), "--steps", "200"]) == 2
     error = capsys.readouterr().err

@@ -58,7 +58,10 @@ def test_the_summary_of_a_script_asks_for_a_module(tmp_path: Path) -> None:
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True,
         env={"PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
-    again = "again: sparl --import MODULE evaluate run (MODULE: one that registers the environment)"
+    again = (
+        "again: sparl --import MODULE evaluate run (MODULE is the module that registers the "
+        "environment)"
+    )
     assert again in done.stdout
 
 

@@ -290,7 +290,7 @@ def test_a_registered_rule_trains_by_its_name_and_gets_the_gradient_it_needs() -
         ("smallest", (), "'smallest' is already registered"),
         ("a b", (), "letters, digits and underscores"),
         ("x*/", (), "letters, digits and underscores"),
-        ("mine", ("hessian",), "needs hessian; a rule can need gradient"),
+        ("mine", ("hessian",), "requires hessian, but a rule can require only gradient"),
     ],
 )
 def test_registering_an_invalid_rule_raises_an_error_with_the_reason(
@@ -342,7 +342,9 @@ def test_a_fraction_outside_0_to_1_is_rejected(fraction: float) -> None:
 )
 def test_a_broken_drop_rule_is_caught(chosen: list[int]) -> None:
     method = TopologyMethod(lambda layer, count, rng: np.array(chosen), grow_random)
-    with pytest.raises(RuntimeError, match=r"drop rule: returned .* must return 2 distinct ones"):
+    with pytest.raises(
+        RuntimeError, match=r"drop rule: it returned .* must return 2 distinct connections"
+    ):
         propose(method, row([4, 3, 2, 1]), 0.5, rng())
 
 
@@ -353,7 +355,9 @@ def test_a_broken_drop_rule_is_caught(chosen: list[int]) -> None:
 )
 def test_a_broken_grow_rule_is_caught(chosen: list[int]) -> None:
     method = TopologyMethod(drop_smallest, lambda layer, kept, count, rng: np.array(chosen))
-    with pytest.raises(RuntimeError, match=r"grow rule: returned .* must return 2 such positions"):
+    with pytest.raises(
+        RuntimeError, match=r"grow rule: it returned .* must return 2 distinct free positions"
+    ):
         propose(method, row([4, 3, 2, 1]), 0.5, rng())
 
 
@@ -400,7 +404,7 @@ def test_distinct_integers_have_the_requested_number_and_ascend(
     assert drawn.size == count
     assert (np.diff(drawn) > 0).all()
     assert ((drawn >= 0) & (drawn < population)).all()
-    with pytest.raises(ValueError, match=f"{population + 1} distinct integers but must be at most"):
+    with pytest.raises(ValueError, match=f"{population + 1} distinct integers cannot be drawn"):
         distinct_integers(population, population + 1, rng())
 
 

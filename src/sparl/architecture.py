@@ -64,8 +64,8 @@ def _layers(config: Config, role: NetworkRole, notes: list[str]) -> Layers:
     name = role.densities
     counts = _connections(config, name, shapes, notes)
     notes += [
-        f"{name} layer {index} has no connections, so the {name} cannot learn from its input; "
-        "use a smaller sparsity, or a larger density or lambda"
+        f"layer {index} of the {name} has no connections, so the {name} ignores its input; use a "
+        "smaller sparsity, or a larger density or lambda"
         for index, count in enumerate(counts, 1)
         if not count
     ]
@@ -93,8 +93,8 @@ def _connections(
         for index, (w, size) in enumerate(zip(wanted, sizes, strict=True)):
             if w > size:
                 notes.append(
-                    f"{network} layer {index + 1}: its lambda requests {w:.0f} of {size} "
-                    "connections; the layer is dense"
+                    f"layer {index + 1} of the {network}: lambda requests {w:.0f} connections, but "
+                    f"the layer can have only {size} and is therefore dense"
                 )
         return counts
     # Unless sparse_output is set, the output layer does not change, and the other layers share the
@@ -106,9 +106,9 @@ def _connections(
     if not 0 <= total <= room:
         low, high = sum(fixed), room + sum(fixed)
         raise UsageError(
-            f"{network}_sparsity {sparsity} leaves {total + low} connections; with its output "
-            f"layer of {low} the {network} can have {low} to {high}, a sparsity of "
-            f"{1 - high / sum(sizes):.4f} to {1 - low / sum(sizes):.4f}"
+            f"{network}_sparsity is {sparsity}, which leaves {total + low} connections; because "
+            f"the output layer has {low}, the {network} must have {low} to {high} connections, "
+            f"which is a sparsity of {1 - high / sum(sizes):.4f} to {1 - low / sum(sizes):.4f}"
         )
     if config.allocation == "erdos_renyi":
         return [
@@ -135,7 +135,7 @@ def _narrow(layers: Layers, network: str, notes: list[str]) -> Layers:
     nearest = widths[max(above - 1, 0) : above + 1]
     width = min(nearest, key=lambda width: abs(weights(width) - wanted))
     notes.append(
-        f"{network}: {hidden} hidden layers of {width} units, {connections(of_width(width)):,} "
-        f"weights for the {wanted:,} of the sparse network"
+        f"{network}: {hidden} hidden layers of {width} units, with "
+        f"{connections(of_width(width)):,} weights instead of the {wanted:,} of the sparse network"
     )
     return of_width(width)

@@ -108,11 +108,11 @@ def _frozen_share(early_stop: str, config: Config, chosen: Mapping[str, Any]) ->
     steps = _expanded_integer(early_stop).replace("_", "")
     if not re.fullmatch("[0-9]{1,20}", steps) or int(steps) > config.horizon:
         raise UsageError(
-            f"{flag} is {early_stop!r} but must be environment steps, at most the horizon of "
-            f"{config.horizon:,}"
+            f"{flag} is {early_stop!r} but must be a number of environment steps, at most the "
+            f"horizon of {config.horizon:,}"
         )
     if "freeze_fraction" in chosen:
-        raise UsageError(f"{flag} and --freeze-fraction mean the same; leave out one of them")
+        raise UsageError(f"{flag} and --freeze-fraction mean the same; omit one of them")
     return int(steps) / config.horizon
 
 
@@ -122,8 +122,8 @@ def check_threads(threads: int | None) -> None:
 
     if threads is not None and threads > available_cores():
         raise UsageError(
-            f"--threads is {threads} but must be at most {available_cores()}, the cores that this "
-            "process may use"
+            f"--threads is {threads} but must be at most {available_cores()}, the number of cores "
+            "that this process may use"
         )
 
 
@@ -159,7 +159,7 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
     in_file = from_file.pop(name, None)
     if flag is not None and in_file is not None and flag != in_file:
         raise UsageError(
-            f"--{name} {flag}, but the configuration file is for {in_file}; leave out one of them"
+            f"--{name} is {flag}, but the configuration file is for {in_file}; omit one of them"
         )
     value = in_file if flag is None else flag
     default: str = getattr(Config, name)
@@ -201,7 +201,7 @@ def parse_options(options: type[T], args: Sequence[str], program: str) -> T:
         [] if errors else [o for o in _options(options) if o.required and not given.get(o.name)]
     )
     if missing:
-        errors.append(f"needs {' and '.join(option.described for option in missing)}")
+        errors.append(f"missing {' and '.join(option.described for option in missing)}")
     if errors:
         raise UsageError(_joined(errors, program))
     return options(**{name: _user_paths(value) for name, value in given.items()})
@@ -255,7 +255,7 @@ class _Option:
             return f"one of {', '.join(map(repr, get_args(self.kind)))}"
         singular, plural = {
             int: ("an integer", "integers"), float: ("a number", "numbers"),
-        }.get(self.kind, ("a text", "texts"))  # fmt: skip
+        }.get(self.kind, ("a string", "texts"))  # fmt: skip
         return plural if self.repeated else singular
 
     def value(self, words: Sequence[str]) -> Any:
@@ -396,7 +396,7 @@ def _about_unknown(flag: str, known: Iterable[str]) -> str:
     """Return a message about an unknown flag, with the flag to use instead."""
     plain = canonical(flag)
     if plain == "--import":
-        return "--import is written before the command: sparl --import MODULE COMMAND"
+        return "--import belongs before the command: sparl --import MODULE COMMAND"
     hint = HINTS.get(plain, "")
     # Show a hint only for commands that accept every flag that the hint names.
     if hint and set(re.findall(r"--[a-z][a-z-]*", hint)) <= set(known):

@@ -42,7 +42,7 @@ def build_agent(config: Config, architecture: Architecture, pool: Pool | None = 
     Args:
         config: configuration of the run.
         architecture: sizes of the networks.
-        pool: the thread pool of the networks; None: the default pool.
+        pool: the thread pool of the networks; None means the default pool.
     """
     sizes = architecture.networks
     learners = {name: _learner(config, name, size, pool) for name, size in sizes.items()}

@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lost = output.lost
         if code or lost is None or isinstance(lost, BrokenPipeError) or _command(args) in _WORK:
             return code
-        _print_error(f"standard output cannot be written: {getattr(lost, 'strerror', lost)}")
+        _print_error(f"cannot write to standard output: {getattr(lost, 'strerror', lost)}")
         return 6
 
 
@@ -130,7 +130,7 @@ def _unexpected(error: BaseException, debug: bool) -> int:
     """
     if debug:
         raise error
-    _print_error(f"unexpected {name_and_text(error)} (--debug shows the traceback)")
+    _print_error(f"unexpected error: {name_and_text(error)} (use --debug to show the traceback)")
     return 1
 
 
@@ -189,7 +189,9 @@ def _import_user_modules(args: list[str]) -> list[str]:
         _, equals, name = args[0].partition("=")
         words = ([name] if equals else []) + args[1:]
         if not words or not words[0] or words[0].startswith("--"):
-            raise UsageError("--import needs the name of a module: sparl --import MODULE COMMAND")
+            raise UsageError(
+                "--import requires the name of a module: sparl --import MODULE COMMAND"
+            )
         with interrupt_held():
             import_user_module(words[0])
         args = words[1:]
@@ -220,13 +222,13 @@ class ResumeOptions:
     """Folder of the run."""
     steps: int | None = None
     """Extend the run to this total [environment steps]; only for runs that kept their checkpoint
-    and whose topology and n-step targets do not change over time. None: unchanged."""
+    and whose topology and n-step targets do not change over time."""
     stop_at: int | None = None
-    """Stop at this step [environment steps]; None: unchanged."""
+    """Stop at this step [environment steps]; by default unchanged."""
     threads: int | None = None
-    """Maximum number of threads; results do not depend on it. None: unchanged."""
+    """Maximum number of threads, which does not affect results; by default unchanged."""
     checkpoint_every_env_steps: int | None = None
-    """Steps between checkpoints [environment steps]; None: unchanged."""
+    """Steps between checkpoints [environment steps]; by default unchanged."""
     keep_checkpoint: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: unchanged)")] = (
         False
     )
@@ -260,9 +262,9 @@ class EvaluateOptions:
     run: RunPath
     """Folder of the run."""
     episodes: int | None = None
-    """Number of episodes; None: the number used in training."""
+    """Number of episodes; by default the number used in training."""
     seed: int | None = None
-    """Evaluation seed; None: the seed used in training, which gives the same returns."""
+    """Evaluation seed; by default the seed used in training, which gives the same returns."""
     json: bool = False
     """Print JSON."""
 
@@ -290,8 +292,8 @@ def evaluate(args: list[str]) -> int:
     if (environment.n_obs, environment.n_act) != (agent.n_obs, agent.n_act):
         raise UsageError(
             f"{options.run}: the agent has {agent.n_obs} observations and {agent.n_act} actions, "
-            f"{config.env} has {environment.n_obs} and {environment.n_act}; evaluate it in the "
-            "version of the environment that it was trained in"
+            f"but {config.env} has {environment.n_obs} and {environment.n_act}; use the version of "
+            "the environment in which the agent was trained"
         )
     episodes, seed = episodes_and_seed(config, options.episodes, options.seed)
     evaluator = Evaluator(lambda: make_environment(config), episodes, seed)
@@ -397,7 +399,7 @@ def methods(args: list[str]) -> int:
             ds = family.settings == "ds"
             kind = "lambda_1 / lambda_2" if ds else "actor / critic sparsity"
             _say(f"{'':<11} {kind}: {', '.join(texts)}")
-    _say("every field and its default: sparl train --method NAME --env ID --help")
+    _say("To list every field with its default: sparl train --method NAME --env ID --help")
     return 0
 
 
@@ -430,7 +432,7 @@ def cost(args: list[str]) -> int:
     now, full = result["connections"], result["dense_connections"]
     _say(f"connections: {now:,} of {full:,} ({now / full:.4f})")
     _say(f"size with targets: {result['size_ratio_with_targets']:.4f} of dense")
-    _say(f"FLOPs of an action: {result['inference_flops_ratio']:.4f} of dense")
+    _say(f"FLOPs per action: {result['inference_flops_ratio']:.4f} of dense")
     parts = ", ".join(f"{name} {count:,}" for name, count in result["bytes"].items())
     _say(f"bytes: {parts}")
     titles = {"paper": "paper's convention", "counted": "every multiply-add"}
@@ -446,7 +448,7 @@ def cost(args: list[str]) -> int:
         size, train_flops, test_flops = result["published"].values()
         _say(
             f"printed in the paper: size {size:.3f}, training FLOPs {train_flops:.3f} (the paper "
-            f"gives no formula; the count above is sparl's), FLOPs of an action {test_flops:.3f}"
+            f"gives no formula, so sparl counts differently), FLOPs per action {test_flops:.3f}"
         )
     return 0
 

@@ -94,7 +94,7 @@ def _wrong_value(name: str, value: Any) -> str:
     if has_control_characters(value):
         return f"{name} is {value!r} but must not contain control characters"
     if name in ("drop", "grow", "density_schedule") and not is_rule_name(value):
-        return f"{name} is {value!r} but must be a rule's name (letters, digits, _)"
+        return f"{name} is {value!r} but must be the name of a rule (letters, digits, _)"
     if name == "env" and not (len(value) <= _LONGEST_ID and _ENVIRONMENT_ID.fullmatch(value)):
         return f"env is {value!r} but must be a Gymnasium id: [MODULE:][NAMESPACE/]NAME-vN"
     return ""
@@ -141,7 +141,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 _TYPES = {
-    "int": "an integer", "float": "a number", "bool": "true or false", "str": "a text",
+    "int": "an integer", "float": "a number", "bool": "true or false", "str": "a string",
     "tuple[int, ...]": "integers", "tuple[float, ...]": "numbers",
 }  # fmt: skip
 

@@ -51,7 +51,7 @@ class PlainConsole(Console):
         self._file = new_file
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raise an exception; Rich would end the process, but a training must continue."""
+        """Raise an exception; Rich would end the process, but training must continue."""
         raise BrokenPipeError
 
 

@@ -1,4 +1,4 @@
-"""SparseLearner: optimises one network and updates its topology."""
+"""SparseLearner, which optimises one network and updates its topology."""
 
 from __future__ import annotations
 
@@ -227,8 +227,8 @@ class SparseLearner:
                 key = "{}.member{}.layer{}.weight".format(name, *place)
                 if np.shape(moments[key]) != (pattern.connections,):
                     raise ValueError(
-                        f"adam.{key}: {np.size(moments[key])} moments for {pattern.connections} "
-                        "connections"
+                        f"adam.{key} has {np.size(moments[key])} moments but must have one for "
+                        f"each of the {pattern.connections} connections"
                     )
 
     def most_connections(self) -> dict[Place, int]:
@@ -254,8 +254,8 @@ class SparseLearner:
         own, steps, due = (int(state[k]) for k in ("own_updates", "adam.steps", "due_seen"))
         if own != updates // self.update_period or steps > own or due > updates:
             raise ValueError(
-                f"{own} updates, {steps} steps of Adam and {due} topology updates at update "
-                f"{updates}"
+                f"the learner has {own} updates, {steps} steps of Adam and {due} topology updates, "
+                f"which is inconsistent with {updates} updates of the agent"
             )
 
 

@@ -49,13 +49,17 @@ FAMILIES = (
     ),
     Family(
         "DS-",
-        "sparse networks whose topology follows SET, targets at the budget by magnitude",
+        "sparse networks with SET's topology updates; targets keep the largest weights",
         "Sokar et al., algorithms 1-3",
         "ds",
         {"rewire_every_updates": 1000, "rewire_first_update": 2, "target_pattern": "own"},
     ),
     Family(
-        "SS-", "static sparse networks of the largest initial weights", "RLx2, baseline", "rlx2", {}
+        "SS-",
+        ("static sparse networks with the largest initial weights"),
+        "RLx2, baseline",
+        "rlx2",
+        {},
     ),
     Family(
         "SET-",
@@ -86,7 +90,7 @@ FAMILIES = (
     ),
     Family(
         "Tiny-",
-        "dense networks with as many weights as the sparse ones",
+        "narrow dense networks with as many weights as the sparse networks",
         "RLx2, baseline",
         "rlx2",
         {"narrow": True},
@@ -200,7 +204,7 @@ ALIASES = {"StaticSparseTD3": "Static-TD3", "StaticSparseSAC": "Static-SAC"}
 # observations. The newer versions use the density of -v3, because the same lambda would give them a
 # different density.
 _V3_SIZES = {"Ant": (111, 8), "Humanoid": (376, 17)}
-_UNKNOWN_DENSITY = 0.5  # ds: hidden layers, for an environment that the paper did not use
+_UNKNOWN_DENSITY = 0.5  # for ds, in environments that the paper did not use
 _UNKNOWN_SPARSITIES = (0.90, 0.85)
 TASKS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
 _MUJOCO_VERSIONS = ("v3", "v4", "v5")
@@ -280,7 +284,7 @@ def check(config: Config) -> None:
     if method is None:
         wrong.append(f"method is {config.method!r} but must be one of {', '.join(METHODS)}")
     elif method.agent != config.agent:
-        wrong.append(f"agent is {config.agent!r}, but {method.name} is a {method.agent}")
+        wrong.append(f"agent is {config.agent!r}, but the agent of {method.name} is {method.agent}")
     if wrong:
         raise UsageError("; ".join(wrong))
 

@@ -32,7 +32,7 @@ class Unfailing:
     """A text stream that discards all output after the first write error.
 
     Attributes:
-        lost: the first write error; None: nothing was lost.
+        lost: the first write error; None if nothing was lost.
     """
 
     def __init__(self, stream: IO[str]) -> None:

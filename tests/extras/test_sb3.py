@@ -500,10 +500,12 @@ def test_invalid_arguments_are_rejected_in_one_line() -> None:
     other = {"net_arch": [8], "optimizer_class": torch.optim.RMSprop}
     with pytest.raises(UsageError, match="optimizer is RMSprop"):
         new_model(SAC, policy_kwargs=other).learn(10, callback=SparseTraining("DS"))
-    with pytest.raises(UsageError, match="density names critic but must name actor and critic"):
+    with pytest.raises(
+        UsageError, match=("density has the keys critic but must have the keys actor and critic")
+    ):
         SparseTraining("DS", {"critic": 0.1})
     with pytest.raises(UsageError, match="method is 'ds' but must be one of"):
         SparseTraining("ds")  # type: ignore[arg-type]
     model = new_model(TD3, train_freq=(1, "episode"), gradient_steps=5)
-    with pytest.raises(UsageError, match="train_freq in episodes"):
+    with pytest.raises(UsageError, match="train_freq is in episodes"):
         model.learn(300, callback=SparseTraining("DS"))

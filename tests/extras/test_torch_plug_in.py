@@ -575,14 +575,14 @@ def test_the_table_names_every_layer(capsys: pytest.CaptureFixture[str]) -> None
     optim = torch.optim.Adam([p for p in model.parameters() if p not in apart])
     DynamicSparsity(model, optim, method="static", density={"first": 0.25})
     assert capsys.readouterr().out.splitlines() == [
-        "conv    Conv1d: dense, not a Linear",
+        "conv    Conv1d: dense, because it is not a Linear layer",
         "first   8 -> 8: 16 of 64 connections, 25.0%",
         "again   Linear: shares the weight of first",
-        "lookup  Embedding: dense, not a Linear",
+        "lookup  Embedding: dense, because it is not a Linear layer",
         "tied    Linear: shares the weight of lookup",
-        "normed  ParametrizedLinear: dense, its weight is computed from others",
-        "apart   Linear: dense, not in this optimizer",
-        "frozen  Linear: dense, its weight is frozen",
+        "normed  ParametrizedLinear: dense, because its weight is computed from other parameters",
+        "apart   Linear: dense, because this optimizer does not train it",
+        "frozen  Linear: dense, because its weight is frozen",
         "head    8 -> 1: 8 of 8 connections, dense",
         "static: 24 of 72 connections, 33.3%",
     ]
@@ -614,9 +614,11 @@ def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
          r"density is 0.0 but must be in \(0, 1\]"),
         (lambda m, o: DynamicSparsity(m, o, method="static", density={"9": 0.5}),
          "unknown layer 9; the layers that can be sparse are 0, 2, 4"),
-        (lambda m, o: DynamicSparsity(nn.ReLU(), o, method="static"), "no layer to make sparse"),
+        (lambda m, o: DynamicSparsity(nn.ReLU(), o, method="static"), (
+            "no layer can be made sparse"
+        )),
         (lambda m, o: DynamicSparsity(m, o, method="static", target=mlp(6, 32, 31, 2)),
-         r"target: no Linear 2 of shape \(32, 32\)"),
+         r"target: it has no Linear layer 2 of shape \(32, 32\)"),
         (lambda m, o: [DynamicSparsity(m, o, method="static", quiet=True) for _ in range(2)],
          "call its remove"),
         (lambda m, o: [DynamicSparsity(m, optim, method="static", quiet=True)

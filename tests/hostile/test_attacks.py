@@ -454,7 +454,7 @@ def test_importing_in_a_deleted_folder_is_reported_in_one_line(
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert main(["--import", "json", "info"]) == 2
-    assert "the current folder does not exist" in capsys.readouterr().err
+    assert "the current folder no longer exists" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------ values

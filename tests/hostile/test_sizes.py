@@ -280,7 +280,9 @@ def test_a_checkpoint_with_strange_arrays_is_rejected(
 def test_a_network_without_connections_is_noted(fields: Tree) -> None:
     notes = architecture(preset("RigL-TD3", ENV, **fields), 11, 3).notes
     name = next(iter(fields)).partition("_")[0]
-    assert f"{name} layer 1 has no connections, so the {name} cannot learn" in " ".join(notes)
+    assert (
+        f"layer 1 of the {name} has no connections, so the {name} ignores its input"
+    ) in " ".join(notes)
     assert not architecture(preset("RigL-TD3", ENV), 11, 3).notes
 
 

@@ -16,7 +16,7 @@ class ActionHead:
     """The function from an actor's outputs to a noise-free action in [-1, 1].
 
     Attributes:
-        output: activation of the network's last layer, which identifies the head in agent files.
+        output: activation of the network's last layer, by which agent files identify the head.
         outputs_per_action: number of network outputs for each entry of an action; the first n_act
             outputs determine the action.
         activation: the function applied to these outputs.

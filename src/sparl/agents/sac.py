@@ -41,12 +41,12 @@ class SACSettings:
 
     critics: int = 2
     tau: float = 0.005
-    hard_target_every: int = 0  # period of hard updates (tau = 1); 0: always soft updates
+    hard_target_every: int = 0  # period of hard updates (tau = 1); 0 means soft updates only
     alpha: float = 0.2  # temperature; the initial value if learn_alpha is set
     learn_alpha: bool = False  # learn alpha for a target entropy of -n_act
     learning_rate: float = 3e-4  # step size of the temperature
     log_std: LogStdRule = "clamp"
-    collect: str = "sample"  # actions during training: "sample" or "mean"
+    collect: str = "sample"  # action during training: "sample" or "mean"
 
 
 _LARGEST_LOG_ALPHA = 80.0  # exp(80) is finite in float32
@@ -96,7 +96,11 @@ class Temperature:
         """
         self.log_alpha, self.m, self.v = (float(state[k]) for k in ("log_alpha", "m", "v"))
         if not (abs(self.log_alpha) <= _LARGEST_LOG_ALPHA and self.v >= 0):
-            raise ValueError(f"log_alpha is {self.log_alpha}, its second moment {self.v}")
+            raise ValueError(
+                f"temperature: log_alpha is {self.log_alpha} and its second moment is {self.v}, "
+                f"but log_alpha must be in [-{_LARGEST_LOG_ALPHA:g}, {_LARGEST_LOG_ALPHA:g}] and "
+                "the second moment nonnegative"
+            )
         self.steps = int(state["steps"])
 
     @staticmethod
@@ -107,7 +111,10 @@ class Temperature:
             ValueError: if there are more steps than updates.
         """
         if int(state["steps"]) > updates:
-            raise ValueError(f"temperature: {state['steps']} steps in {updates} updates")
+            raise ValueError(
+                f"temperature: Adam has made {state['steps']} steps but cannot have made more than "
+                f"the agent's {updates} updates"
+            )
 
 
 class SAC(Agent):

@@ -59,7 +59,7 @@ class Layout:
         spec: spec of each member.
         patterns: pattern of each layer of every member.
         first_gradient_input: index of the first input whose gradient is computed.
-        share: a layout whose native layers are reused where the pattern is the same object.
+        share: a layout whose native layers are reused if the pattern is the same object.
 
     Attributes:
         blocks: all parameters, by key, in the order of the flat array.
@@ -123,9 +123,9 @@ class Layout:
                 pattern = self.patterns.get((member, index))
                 if pattern is None or (pattern.n_in, pattern.n_out) != (layer.n_in, layer.n_out):
                     raise ValueError(
-                        f"layout: layer {index} of member {member} must have a pattern of "
-                        f"{layer.n_in} inputs and {layer.n_out} outputs, has "
-                        + (f"{pattern.n_in} and {pattern.n_out}" if pattern else "none")
+                        f"layout: the pattern of layer {index} of member {member} must have "
+                        f"{layer.n_in} inputs and {layer.n_out} outputs, but "
+                        + (f"it has {pattern.n_in} and {pattern.n_out}" if pattern else "none")
                     )
                 layers[member].append(self.native((member, index)))
         return layers
@@ -199,7 +199,7 @@ class Layout:
         """
         if np.shape(values) != (block.size,):
             raise ValueError(
-                f"{block.key} has shape {np.shape(values)} but must have ({block.size},)"
+                f"{block.key} has shape {np.shape(values)} but must have shape ({block.size},)"
             )
         if block.pattern is not None:
             values = values[self.native(block.place).canonical_index]

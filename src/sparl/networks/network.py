@@ -40,8 +40,9 @@ class Network:
     Args:
         layout: the order of the parameters.
         parameters: float32 [layout.parameters].
-        ensemble: whether outputs have a leading axis of members: [E, B, n_out], else [B, n_out].
-        pool: the thread pool; None: the default pool.
+        ensemble: whether outputs have a leading axis of members: [E, B, n_out] instead of [B,
+            n_out].
+        pool: the thread pool; None means the default pool.
 
     Attributes:
         pending: the parameters, together with the pending work that may still access them.
@@ -102,7 +103,7 @@ class Network:
         Args:
             inputs: float32 [B, n_i] each, concatenated along features.
             weight: factor of the gradient.
-            member: use the output of this member of an ensemble; None: the smallest output.
+            member: use the output of this member of an ensemble; None means the smallest output.
 
         Returns:
             value, float32 [B, 1], which is NaN where a member's output is NaN; and the gradient of
@@ -111,7 +112,7 @@ class Network:
 
         Raises:
             ValueError: if the network does not have exactly one output, or if it is not linear.
-            IndexError: if there is no such member.
+            IndexError: if the member does not exist.
             ValueError, TypeError: if `forward` would not accept the inputs.
         """
         stack = self.layout.stack
@@ -172,11 +173,12 @@ class Network:
     def _checked(self, trace: Trace) -> _native.Trace:
         """Return the native trace; raise ValueError if the trace is foreign or outdated."""
         if trace.network is not self:
-            raise ValueError("the trace comes from another network; run forward on this one")
+            raise ValueError(
+                "the trace comes from a different network; call forward on this network"
+            )
         if trace.changes != self._changes:
             raise ValueError(
-                "the trace comes from before a topology update or an optimiser step; "
-                "run forward again"
+                "the trace is older than a topology update or an optimiser step; call forward again"
             )
         return trace.native
 

@@ -175,8 +175,8 @@ def unregistered(kind: str, name: str, rules: Mapping[str, object]) -> str:
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     known = ", ".join(f"'{known}'" for known in sorted(rules))
     return (
-        f"{kind} is '{name}' but must be one of {known}{hint}; a custom rule is registered when "
-        "its module is imported: sparl --import MODULE ..., or import MODULE in Python"
+        f"{kind} is '{name}' but must be one of {known}{hint}; to register a custom rule, import "
+        "its module: sparl --import MODULE ..., or import MODULE in Python"
     )
 
 
@@ -199,11 +199,14 @@ def check_registration(
         UsageError: if the name is in use or is not an identifier, or if a requirement is unknown.
     """
     if not is_rule_name(name):
-        raise UsageError(f"rule name {name!r} but must be letters, digits and underscores")
+        raise UsageError(
+            f"rule name {name!r} is not a valid identifier; use letters, digits and underscores"
+        )
     unknown = sorted(set(needs) - NEEDS)
     if unknown:
         raise UsageError(
-            f"rule '{name}' needs {', '.join(unknown)}; a rule can need {', '.join(sorted(NEEDS))}"
+            f"rule '{name}' requires {', '.join(unknown)}, but a rule can require only "
+            f"{', '.join(sorted(NEEDS))}"
         )
     if name in rules and not _same_source(rules[name].choose, choose):
         raise UsageError(
@@ -213,5 +216,5 @@ def check_registration(
 
 
 def _same_source(a: Callable[..., object], b: Callable[..., object]) -> bool:
-    """Return whether two functions have one definition, as if a module or cell ran twice."""
+    """Return whether two functions have the same definition, for example in a rerun cell."""
     return (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)

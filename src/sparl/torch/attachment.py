@@ -87,7 +87,9 @@ def plan_attachment(
     layers = [MaskedLinear(row.name, row.module) for row in rows if row.reason is None]
     if not layers:
         found = "; ".join(f"{row.name}: {row.reason}" for row in rows)
-        raise UsageError(f"DynamicSparsity: no layer to make sparse ({found or 'no layers'})")
+        raise UsageError(
+            f"DynamicSparsity: no layer can be made sparse ({found or 'the model has no layers'})"
+        )
     _check_free(optimizer, layers, replaced)
     shapes = {layer.name: (layer.pattern.n_in, layer.pattern.n_out) for layer in layers}
     counts = connections(shapes, density)
@@ -120,7 +122,9 @@ def _check(optimizer: torch.optim.Optimizer, method: str, schedule: Schedule | N
             "Schedule(first=1000, every=1000, last=100_000, fraction=0.3, annealed=True)"
         )
     if method == "static" and schedule is not None:
-        raise UsageError("DynamicSparsity: static never changes connections; leave out schedule")
+        raise UsageError(
+            "DynamicSparsity: the method static never changes connections; omit schedule"
+        )
 
 
 def _check_free(
@@ -168,14 +172,14 @@ def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = type(error).__name__
         raise UsageError(
-            f"state: damaged ({what}: {error}); must be a value of DynamicSparsity.state_dict"
+            f"state: damaged ({what}: {error}); use a value returned by DynamicSparsity.state_dict"
         ) from None
     names = {layer.name for layer in layers}
     if set(positions) != names:
         differ = sorted(set(positions) ^ names)
         raise UsageError(
-            f"state: of another model; only one of them has {', '.join(differ)}; load the state of "
-            "this model"
+            "state: it belongs to a different model; only one of the two models has "
+            f"{', '.join(differ)}; load the state of this model"
         )
     patterns = {}
     for layer in layers:

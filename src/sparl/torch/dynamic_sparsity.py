@@ -175,8 +175,8 @@ class DynamicSparsity:
         optimizer = self._optimizer()
         if optimizer is None:
             raise UsageError(
-                "DynamicSparsity: its optimizer no longer exists; keep the optimizer in a "
-                "variable, or create DynamicSparsity with another one"
+                "DynamicSparsity: the optimizer no longer exists; keep it in a variable, or create "
+                "a new DynamicSparsity with another optimizer"
             )
         return optimizer
 
@@ -283,7 +283,7 @@ class DynamicSparsity:
         self._wrapper_checked = True
         if wrapper_of(layer.weight for layer in self.layers) is not None:
             raise UsageError(
-                "DynamicSparsity: the model was wrapped in DistributedDataParallel afterwards, so "
+                "DynamicSparsity: the model was wrapped in DistributedDataParallel too late, so "
                 "ranks may have different connections; wrap it before creating DynamicSparsity"
             )
 
@@ -317,8 +317,8 @@ class DynamicSparsity:
         for what, array in (("weight", values), ("gradient", gradient)):
             if array is not None and not np.isfinite(array).all():
                 raise Diverged(
-                    f"DynamicSparsity: step {self.updates}: a {what} of {layer.name} is not "
-                    "finite; training has diverged"
+                    f"DynamicSparsity: training diverged at step {self.updates}: a {what} of "
+                    f"{layer.name} is not finite"
                 )
         view = LayerView(layer.pattern, values, gradient)
         proposal = propose(self._rule, view, fraction, self._rng)
@@ -427,9 +427,9 @@ def _warn_of_lost_weights(attachment: Attachment, saved: SavedTopology) -> None:
             lost.append(f"{layer.name} ({count:,} weights for {wanted:,} connections)")
     if lost:
         warnings.warn(
-            f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}: "
-            "their zeros do not match the requested connections; load weights and topology of the "
-            "same training, or pass the density of the weights",
+            f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}, because the "
+            "zeros of the weights do not match the requested connections; load weights and "
+            "topology from the same training run, or pass the density of the weights",
             stacklevel=3,
         )
 

@@ -128,8 +128,8 @@ def track(layers: Sequence[MaskedLinear], target: Modules, rule: TargetRule) -> 
         linear = found.get(layer.name)
         if not isinstance(linear, nn.Linear) or linear.weight.shape != layer.weight.shape:
             raise UsageError(
-                f"target: no Linear {layer.name} of shape {tuple(layer.weight.shape)}; a target "
-                "must have the layers of its model"
+                f"target: it has no Linear layer {layer.name} of shape "
+                f"{tuple(layer.weight.shape)}; a target must have the same layers as its model"
             )
         parents = [m for m in modules if any(child is linear for child in m.children())]
         tracked.append(TrackedTarget(layer, linear, rule, parents))
