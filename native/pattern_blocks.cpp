@@ -97,12 +97,12 @@ void check_layer(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t
     throw std::invalid_argument("layer: " + std::to_string(n_in) + " inputs and " +
                                 std::to_string(n_out) + " outputs; both must be in [1, 2^28)");
   if (first_gradient_input > n_in)
-    throw std::invalid_argument("layer: first_gradient_input " +
-                                std::to_string(first_gradient_input) + " of " +
-                                std::to_string(n_in) + " inputs");
+    throw std::invalid_argument("layer: first_gradient_input is " +
+                                std::to_string(first_gradient_input) + " but must be at most " +
+                                std::to_string(n_in));
   if (count >= size_t(UINT32_MAX))
     throw std::invalid_argument("layer: " + std::to_string(count) +
-                                " connections, at most 2^32 - 2");
+                                " connections, but at most 2^32 - 2 are supported");
   const int64_t end = int64_t(n_in) * n_out;
   for (size_t i = 0; i < count; i++)
     if (positions[i] < 0 || positions[i] >= end || (i && positions[i] <= positions[i - 1]))

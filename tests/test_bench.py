@@ -66,7 +66,7 @@ def test_numpy_is_measured_on_one_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "batch", "says"), [("sideways", 4, "sideways"), ("forward", 0, "batch of 0")]
+    ("kernel", "batch", "says"), [("sideways", 4, "sideways"), ("forward", 0, "batch is 0")]
 )
 def test_an_unknown_kernel_is_rejected(kernel: str, batch: int, says: str) -> None:
     layer = _native.Layer(3, 2, np.arange(6))

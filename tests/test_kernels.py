@@ -1001,7 +1001,7 @@ def squashed_gradient(**other: Any) -> Any:
 ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "forward features": (
         lambda: STACK.forward(PARAMETERS, [zeros(5, 2), zeros(5, 2)]),
-        ValueError, "4 features, the network has 3",
+        ValueError, "4 features, but the network has 3 inputs",
     ),
     "forward no inputs": (lambda: STACK.forward(PARAMETERS, []), ValueError, "0 features.* has 3"),
     "forward batches differ": (
@@ -1014,14 +1014,14 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "forward float64": (
         lambda: STACK.forward(PARAMETERS, [zeros(5, 3, dtype=np.float64)]),
-        TypeError, "input must be float32, is float64",
+        TypeError, "input must be float32 but is float64",
     ),
     "forward order": (
         lambda: STACK.forward(PARAMETERS, [COLUMNS]), ValueError, "input must be contiguous",
     ),
     "forward parameters": (
         lambda: STACK.forward(zeros(15), [zeros(5, 3)]),
-        ValueError, r"parameters must have shape \(16,\), has \(15,\)",
+        ValueError, r"parameters must have shape \(16,\) but has \(15,\)",
     ),
     "forward stride": (
         lambda: STACK.forward(zeros(32)[::2], [zeros(5, 3)]),
@@ -1029,12 +1029,12 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "squashed gradient action": (
         lambda: squashed_gradient(action=zeros(5, 3)),
-        ValueError, r"std must have shape \(5, 3\), has \(5, 2\)",
+        ValueError, r"std must have shape \(5, 3\) but has \(5, 2\)",
     ),
     **{
         f"squashed gradient {name}": (
             functools.partial(squashed_gradient, **{name: zeros(5, 3)}),
-            ValueError, rf"{name} must have shape \(5, 2\), has \(5, 3\)",
+            ValueError, rf"{name} must have shape \(5, 2\) but has \(5, 3\)",
         )
         for name in ("std", "noise", "slope", "d_action")
     },
@@ -1043,11 +1043,11 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "squashed gradient float64": (
         lambda: squashed_gradient(noise=zeros(5, 2, dtype=np.float64)),
-        TypeError, "noise must be float32, is float64",
+        TypeError, "noise must be float32 but is float64",
     ),
     "value outputs": (
         lambda: STACK.value_and_input_gradient(PARAMETERS, [zeros(5, 3)], 1.0),
-        ValueError, "value_and_input_gradient: 2 outputs but must be one",
+        ValueError, "value_and_input_gradient: 2 outputs, but the network must have one",
     ),
     "value tanh": (
         lambda: _native.Stack([[_native.Layer(3, 1, np.arange(3))]], ["tanh"])
@@ -1056,38 +1056,38 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "value features": (
         lambda: VALUE_STACK.value_and_input_gradient(zeros(8), [zeros(5, 4)], 1.0),
-        ValueError, "4 features, the network has 3",
+        ValueError, "4 features, but the network has 3 inputs",
     ),
     "value parameters": (
         lambda: VALUE_STACK.value_and_input_gradient(zeros(7), [zeros(5, 3)], 1.0),
-        ValueError, r"parameters must have shape \(8,\), has \(7,\)",
+        ValueError, r"parameters must have shape \(8,\) but has \(7,\)",
     ),
     "value member": (
         lambda: VALUE_STACK.value_and_input_gradient(zeros(8), [zeros(5, 3)], 1.0, 2),
-        IndexError, "member 2 of 2",
+        IndexError, "of member 2 does not exist",
     ),
     "gradient output_gradient": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 4, 2), zeros(16)),
-        ValueError, r"output_gradient must have shape \(2, 5, 2\), has \(2, 4, 2\)",
+        ValueError, r"output_gradient must have shape \(2, 5, 2\) but has \(2, 4, 2\)",
     ),
     "gradient axes": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(10, 2), zeros(16)),
-        ValueError, r"\(2, 5, 2\), has \(10, 2\)",
+        ValueError, r"\(2, 5, 2\) but has \(10, 2\)",
     ),
     "gradient out": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), zeros(17)),
-        ValueError, r"out must have shape \(16,\), has \(17,\)",
+        ValueError, r"out must have shape \(16,\) but has \(17,\)",
     ),
     "gradient float64 out": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), zeros(16, dtype=np.float64)),
-        TypeError, "out must be float32, is float64",
+        TypeError, "out must be float32 but is float64",
     ),
     "gradient frozen out": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), FROZEN), TypeError, "gradient",
     ),
     "gradient parameters": (
         lambda: STACK.gradient(zeros(8), TRACE, zeros(2, 5, 2), zeros(16)),
-        ValueError, r"parameters must have shape \(16,\), has \(8,\)",
+        ValueError, r"parameters must have shape \(16,\) but has \(8,\)",
     ),
     "gradient other network": (
         lambda: OTHER_STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), zeros(16)),
@@ -1095,99 +1095,103 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "factors member": (
         lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 2), 2, 0),
-        IndexError, "member 2 of 2, layer 0 of 1",
+        IndexError, "layer 0 of member 2 does not exist; there are 2 members of 1 layers",
     ),
     "factors layer": (
         lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 2), 0, 1),
-        IndexError, "member 0 of 2, layer 1 of 1",
+        IndexError, "layer 1 of member 0 does not exist",
     ),
     "factors output_gradient": (
         lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 3), 0, 0),
-        ValueError, r"\(2, 5, 2\), has \(2, 5, 3\)",
+        ValueError, r"\(2, 5, 2\) but has \(2, 5, 3\)",
     ),
     "adam gradient": (
-        lambda: adam(g=zeros(2, 5, 3)), ValueError, r"must have shape \(2, 5, 2\), has \(2, 5, 3\)",
+        lambda: adam(g=zeros(2, 5, 3)), ValueError, r"shape \(2, 5, 2\) but has \(2, 5, 3\)",
     ),
-    "adam m": (lambda: adam(m=zeros(2)), ValueError, r"m must have shape \(16,\), has \(2,\)"),
+    "adam m": (lambda: adam(m=zeros(2)), ValueError, r"m must have shape \(16,\) but has \(2,\)"),
     "adam v": (lambda: adam(v=zeros(32)[::2]), ValueError, "v must be contiguous"),
     "adam float64": (
-        lambda: adam(p=zeros(16, dtype=np.float64)), TypeError, "must be float32, is float64",
+        lambda: adam(p=zeros(16, dtype=np.float64)), TypeError, "must be float32 but is float64",
     ),
     "adam axes": (lambda: adam(p=zeros(16, 1)), ValueError, r"has \(16, 1\)"),
     "adam frozen": (lambda: adam(p=FROZEN), TypeError, "adam_step"),
     "adam step": (lambda: adam(step=0), ValueError, "counts from 1"),
     "soft_update": (
         lambda: _native.soft_update(zeros(3), zeros(4), 0.5),
-        ValueError, r"online must have shape \(3,\), has \(4,\)",
+        ValueError, r"online must have shape \(3,\) but has \(4,\)",
     ),
     "soft_update frozen": (
         lambda: _native.soft_update(FROZEN, zeros(16), 0.5), TypeError, "soft_update",
     ),
     "budget source": (
         lambda: within(s=np.array([0, 4, 1], np.uint32)),
-        ValueError, "source 4 of 3 online connections",
+        ValueError, "a source is 4 but must be at most 3",
     ),
-    "budget source dtype": (lambda: within(s=np.arange(3)), TypeError, "uint32, is int64"),
+    "budget source dtype": (lambda: within(s=np.arange(3)), TypeError, "uint32 but is int64"),
     "budget source size": (
-        lambda: within(s=np.arange(2, dtype=np.uint32)), ValueError, r"\(3,\), has \(2,\)",
+        lambda: within(s=np.arange(2, dtype=np.uint32)), ValueError, r"\(3,\) but has \(2,\)",
     ),
     "budget canonical": (
-        lambda: within(c=np.arange(4, dtype=np.uint32)), ValueError, r"\(3,\), has \(4,\)",
+        lambda: within(c=np.arange(4, dtype=np.uint32)), ValueError, r"\(3,\) but has \(4,\)",
     ),
     "budget negative": (lambda: within(budget=-1), TypeError, "incompatible"),
     "adam bool": (
-        lambda: adam(p=zeros(16, dtype=np.bool_)), TypeError, "parameters must be float32, is bool",
+        lambda: adam(p=zeros(16, dtype=np.bool_)), TypeError, (
+            "parameters must be float32 but is bool"
+        ),
     ),
     "adam complex": (
-        lambda: adam(g=zeros(2, 5, 2, dtype=np.complex64)), TypeError, "float32, is complex64",
+        lambda: adam(g=zeros(2, 5, 2, dtype=np.complex64)), TypeError, "float32 but is complex64",
     ),
     "adam halves": (lambda: adam(g=zeros(2, 5, 2, dtype=np.float16)), TypeError, "is float16"),
     "heads": (
         lambda: _native.squashed_normal(zeros(2, 5), zeros(2, 3), False),
-        ValueError, r"heads must have shape \(2, 6\), has \(2, 5\)",
+        ValueError, r"heads must have shape \(2, 6\) but has \(2, 5\)",
     ),
     "heads bool": (
         lambda: _native.squashed_normal(zeros(2, 6, dtype=np.bool_), zeros(2, 3), False),
-        TypeError, "float32, is bool",
+        TypeError, "float32 but is bool",
     ),
-    "windows age": (lambda: windows(ages=[4]), ValueError, "age 4 of 4 transitions"),
-    "windows negative age": (lambda: windows(ages=[-1]), ValueError, "age -1 of 4 transitions"),
-    "windows size": (lambda: windows(size=6), ValueError, "size 6 in a ring of 5"),
+    "windows age": (lambda: windows(ages=[4]), ValueError, r"an age is 4 but must be in \[0, 4\)"),
+    "windows negative age": (lambda: windows(ages=[-1]), ValueError, "an age is -1 but"),
+    "windows size": (lambda: windows(size=6), ValueError, "size is 6 but must be at most 5"),
     "windows rows": (
         lambda: windows(rows=zeros(5, 26, dtype=np.uint8)), ValueError,
-        "rows of 26 bytes, 27 are needed",
+        "rows have 26 bytes but need 27",
     ),
     "windows no rows": (
         lambda: windows(rows=zeros(0, 28, dtype=np.uint8)), ValueError, "at least one row",
     ),
-    "windows rows float": (lambda: windows(rows=zeros(5, 28)), TypeError, "must be uint8, is fl"),
-    "windows states": (lambda: windows(states=zeros(1, 3)), ValueError, r"\(0, 3\), has \(1, 3\)"),
+    "windows rows float": (lambda: windows(rows=zeros(5, 28)), TypeError, "be uint8 but is fl"),
+    "windows states": (lambda: windows(states=zeros(1, 3)), ValueError, r"\(0, 3\) but has \(1,"),
     "windows states of": (
         lambda: windows(states_of=np.zeros((0, 1), np.int64)), ValueError, "must have one axis",
     ),
     "windows powers": (lambda: windows(powers=zeros(1)), ValueError, "powers two entries"),
-    "windows arrays": (lambda: windows(to=(zeros(1, 3),)), ValueError, "1 arrays to fill"),
+    "windows arrays": (lambda: windows(to=(zeros(1, 3),)), ValueError, "has 1 arrays but must"),
     "windows a list": (lambda: windows(to=[zeros(1, 3)] * 5), TypeError, "incompatible"),
     "windows no arrays": (lambda: windows(to=(1,) * 5), TypeError, "must contain arrays"),
     "windows action": (
         lambda: windows(to=(zeros(1, 3), zeros(1, 3), zeros(1, 1), zeros(1, 1), zeros(1, 3))),
-        ValueError, r"action must have shape \(1, 2\), has \(1, 3\)",
+        ValueError, r"action must have shape \(1, 2\) but has \(1, 3\)",
     ),
     "integers below": (
-        lambda: _native.integers(np.random.PCG64(0), 0, 3), ValueError, "integers: below 0",
+        lambda: _native.integers(np.random.PCG64(0), 0, 3), ValueError, "integers: below is 0",
     ),
     "find sorted": (
         lambda: _native.find_sorted(np.arange(3), np.arange(3, dtype=np.int32)),
-        TypeError, "needles must be int64, is int32",
+        TypeError, "needles must be int64 but is int32",
     ),
     "find sorted bool": (
-        lambda: _native.find_sorted(np.zeros(3, bool), np.arange(3)), TypeError, "int64, is bool",
+        lambda: _native.find_sorted(np.zeros(3, bool), np.arange(3)), TypeError, (
+            "int64 but is bool"
+        ),
     ),
     "find sorted axes": (
         lambda: _native.find_sorted(np.zeros((3, 1), np.int64), np.arange(3)), ValueError, "axis",
     ),
-    "threads 0": (lambda: _native.set_threads(0), ValueError, r"0 threads.*\[1, 1024\]"),
-    "threads many": (lambda: _native.set_threads(1025), ValueError, "1025 threads"),
+    "threads 0": (lambda: _native.set_threads(0), ValueError, r"count is 0 .*\[1, 1024\]"),
+    "threads many": (lambda: _native.set_threads(1025), ValueError, "count is 1025"),
 }  # fmt: skip
 
 
@@ -1211,8 +1215,8 @@ def test_arguments_that_do_not_fit_are_rejected_with_numbers(
         (3, 2, [[0, 1]], ValueError, "one axis"),
         (3, 0, [], ValueError, "3 inputs and 0 outputs"),
         (2**28, 1, [0], ValueError, f"{2**28} inputs and 1 outputs"),
-        (3, 2, np.array([0, 1], np.int32), TypeError, "int64, is int32"),
-        (3, 2, np.array([0.0]), TypeError, "int64, is float64"),
+        (3, 2, np.array([0, 1], np.int32), TypeError, "int64 but is int32"),
+        (3, 2, np.array([0.0]), TypeError, "int64 but is float64"),
         (3, 2, np.arange(6)[::2], ValueError, "contiguous"),
     ],
 )  # fmt: skip
@@ -1232,18 +1236,18 @@ def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.
 @pytest.mark.parametrize(
     ("members", "output", "says"),
     [
-        ([], "linear", "no layers"),
-        ([[]], "linear", "no layers"),
+        ([], "linear", "there are no layers"),
+        ([[]], "linear", "there are no layers"),
         ([[some_layer(3, 2)]], "sigmoid", "'sigmoid' but must be linear, relu or tanh"),
         (
             [[some_layer(3, 2), some_layer(4, 1)]],
             "tanh",
-            "layer 1 takes 4 inputs, the layer before has 2 outputs",
+            "layer 1 has 4 inputs, but the previous layer has 2 outputs",
         ),
         ([[some_layer(3, 2)], [some_layer(4, 2)]], "tanh", "shape of layer 0"),
         ([[some_layer(3, 2)], [some_layer(3, 2), some_layer(2, 1)]], "tanh", "number of layers"),
-        ([[some_layer(3, 2, 1)], [some_layer(3, 2)]], "tanh", "undifferentiated"),
-        ([[some_layer(3, 3), some_layer(3, 2, 1)]], "tanh", "undifferentiated"),
+        ([[some_layer(3, 2, 1)], [some_layer(3, 2)]], "tanh", "first_gradient_input must be 0"),
+        ([[some_layer(3, 3), some_layer(3, 2, 1)]], "tanh", "first_gradient_input must be 0"),
     ],
 )
 def test_a_stack_rejects_layers_that_do_not_fit_together(

@@ -109,7 +109,7 @@ def test_a_trace_of_another_network_is_an_error(
     x = rng.standard_normal((BATCH, 4), dtype=np.float32)
     for other in (new_network(rng), network.copy()):  # one with the same layout too
         _, trace = other.forward(x)
-        with pytest.raises(ValueError, match="the trace comes from another network"):
+        with pytest.raises(ValueError, match="the trace comes from a different network"):
             use(new_learner(network, rng), trace)
 
 

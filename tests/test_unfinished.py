@@ -147,5 +147,5 @@ def test_a_pool_computes_the_results_of_the_default_one() -> None:
         )
     assert results[1:] == results[:1] * 2
     assert _native.threads() == 1
-    with pytest.raises(ValueError, match=r"pool: 0 threads but must be in \[1, 1024\]"):
+    with pytest.raises(ValueError, match=r"pool: threads is 0 but must be in \[1, 1024\]"):
         _native.Pool(0)
