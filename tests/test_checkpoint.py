@@ -239,7 +239,7 @@ def test_files_of_another_checkpoint_are_rejected(folder: Path) -> None:
     """Each file is valid, but they belong to different checkpoints."""
     for name, reason in (
         (STATE, "damaged"),
-        (MANIFEST, "env_step is 4, but the folder is checkpoint-9"),
+        (MANIFEST, "env_step is 4, but the folder is named checkpoint-9"),
     ):
         here, there = (folder / f"checkpoint-{step}" / name for step in (9, 4))
         whole = here.read_bytes()

@@ -554,7 +554,7 @@ def test_a_runs_configuration_is_not_mixed_with_another_method(
     assert "is for DS-TD3" in error_line(capsys, 2, *config, "--method", "TD3")
     assert "is for Pendulum-v1" in error_line(capsys, 2, *config, "--env", "Ant-v5")
     assert "is for ds" in error_line(capsys, 2, *config, "--settings", "rlx2")
-    assert "is a TD3" in error_line(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
+    assert "is TD3" in error_line(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
 
 
 def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
@@ -639,13 +639,13 @@ def test_bad_input_is_rejected_in_one_line(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("resume", "needs RUN"),
-        ("export", "needs RUN and --format (one of 'c', 'onnx', 'npz')"),
+        ("resume", "missing RUN"),
+        ("export", "missing RUN and --format (one of 'c', 'onnx', 'npz')"),
         ("export x --format d", "--format is 'd' but must be one of 'c', 'onnx', 'npz'"),
         ("export x --format", "--format needs a value"),
-        ("study run", "needs FILE..."),
-        ("report", "needs PATH..."),
-        ("archive --to x", "needs RUN..."),
+        ("study run", "missing FILE..."),
+        ("report", "missing PATH..."),
+        ("archive --to x", "missing RUN..."),
         ("evaluate x y", "unexpected 'y'"),
         ("info --jason x", "unknown option --jason (did you mean --json?)"),
         ("info --no-jason", "unknown option --no-jason (did you mean --json?)"),

@@ -311,7 +311,7 @@ def test_actions_and_control_period_are_described() -> None:
         "Action: 1 numbers, in the order and units of Pendulum-v1",
         "  [0]: from -2.0 to 2.0",
         "Units: see the documentation of the environment; Gymnasium has no field for them.",
-        "Control period (time between two actions): not known",
+        "Control period (time between two actions): unknown",
     ]
 
 
@@ -327,7 +327,7 @@ def test_a_simulator_behind_a_wrapper_is_not_described(monkeypatch: pytest.Monke
     environment.close()
     assert "MuJoCo" not in "".join(lines)
     assert "  [0] to [5]: from -0.5 to 0.5" in lines
-    assert lines[-1].endswith("not known")
+    assert lines[-1].endswith("unknown")
 
 
 def test_the_header_describes_the_agent(run: Path, tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_the_header_describes_the_agent(run: Path, tmp_path: Path) -> None:
         f"Agent: {method} on Pendulum-v1, seed 0, agent saved at step 300\n",
         f"SHA-256 of agent.safetensors: {digest}\n",
         "[2]: from -8.0 to 8.0\n",
-        "Control period (time between two actions): not known\n",
+        "Control period (time between two actions): unknown\n",
         "Reentrancy: policy_act is reentrant",
         "MIT No Attribution (MIT-0)",
         "WITHOUT WARRANTY OF ANY KIND",

@@ -1,8 +1,8 @@
 """Faults of a run, one section each, and the resulting messages and exit codes.
 
 Other rows are elsewhere: kills, signals and resuming in test_resume.py and test_kill.py, disks that
-are full and files that are damaged in test_checkpoint_files.py, hostile files in
-test_hostile_files.py, failures within studies in test_studies.py.
+are full and files that are damaged in test_checkpoint.py, hostile files in test_hostile_files.py,
+failures within studies in test_studies.py.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def test_an_episode_without_a_time_limit_is_rejected_unless_one_is_given(
     words = ["--env", "bad_environments:NoLimit-v0", "--run-dir", str(tmp_path / "run"), *flags()]
     assert "has no time limit; set one with --max-episode-steps N" in error_line(2, "train", *words)
     assert main(["train", *words, "--max-episode-steps", "15"]) == 0
-    note = "an episode of bad_environments:Forever-v0 may last 1,000,000,000 steps"
+    note = "an episode of bad_environments:Forever-v0 can last 1,000,000,000 steps"
     assert note in Environment("bad_environments:Forever-v0").notes[0]
     assert Environment("HalfCheetah-v5").notes == []
 
@@ -450,7 +450,7 @@ def test_all_malformed_values_are_reported_at_once(
         ("\0", ["cannot be read"]),
         ("seed = " + "9" * 6000, ["cannot be read"]),
         ("tau = " + "[" * 100_000, ["cannot be read"]),
-        ("env = '" + "x" * 2_000_000 + "'", ["more than 524,288 bytes"]),
+        ("env = '" + "x" * 2_000_000 + "'", ["larger than the maximum of 524,288 bytes"]),
         ("learning_rat = 1\nsteps = 1.5\ntau = nan\nbatch_size = 0\nseed = 1979-05-27",
          ["did you mean learning_rate?", "steps is 1.5 but must be an integer",
           "tau is nan but must be in", "batch_size is 0 but must be in", "seed is datetime.date"]),

@@ -218,9 +218,9 @@ def test_an_agent_manifest_with_false_values_is_rejected(
     ("change", "says"),
     [
         (lambda m: m.update(format=4), "format 4, but this version of sparl reads formats 2 and 3"),
-        (lambda m: m.update(env_step=38), "env_step is 38, but the folder is checkpoint-37"),
+        (lambda m: m.update(env_step=38), "env_step is 38, but the folder is named checkpoint-37"),
         (lambda m: m["file"].update(bytes=1 << 62), "bytes but should have 4611686018427387904"),
-        (lambda m: m["replay"].update(size=1 << 61), "must end at 2305843009213693952"),
+        (lambda m: m["replay"].update(size=1 << 61), "must end at 2305843009213693951"),
         (lambda m: m["replay"]["segments"][0].update(end=1 << 61), "transitions 0 to"),
         (lambda m: m["replay"]["segments"][0].update(sha256="../" * 22), "digest"),
         (lambda m: m["replay"]["segments"].append({}), "cannot be used"),
@@ -250,7 +250,7 @@ def test_an_agent_for_another_environment_is_rejected(
     config = run / "config.toml"
     config.write_text(config.read_text().replace("Hopper-v5", "Walker2d-v5"))
     said = rejection(capsys, "evaluate", str(run), code=2)
-    assert "has 11 observations and 3 actions, Walker2d-v5 has 17 and 6" in said
+    assert "has 11 observations and 3 actions, but Walker2d-v5 has 17 and 6" in said
     said = rejection(capsys, "resume", str(run))
     assert "actor/member0.layer0.positions is I64 [44] but must be int64 [68]" in said
 

@@ -98,17 +98,19 @@ def test_the_printed_command_extends_the_run(
     train = ["train", "--method", "TD3", "--env", "Hopper-v5", "--run-dir", run, *flags()]
     assert main([*train, "--keep-checkpoint"]) == 0
     capsys.readouterr()
-    again = f"{run}: already finished, 90 steps; to train longer: sparl resume {run} --steps N\n"
+    again = (
+        f"{run}: already finished after 90 steps; to train longer: sparl resume {run} --steps N\n"
+    )
     # Repeating the command without the flag does not shorten the run.
     for words in (["resume", run], [*train, "--resume", "auto"], ["resume", run, "--steps", "90"]):
         assert main(words) == 0
         assert capsys.readouterr().out == again
     assert main(["info", run]) == 0
-    assert f"sparl resume {run} --steps N continues bit for bit" in capsys.readouterr().out
+    assert f"sparl resume {run} --steps N resumes the run bit for bit" in capsys.readouterr().out
     assert main(["resume", run, "--steps", "0.1k", "--stop-at", "95"]) == 0
-    assert "finished, 95 of 100 steps" in said(capsys, "resume", run)
+    assert "finished after 95 of 100 steps" in said(capsys, "resume", run)
     assert main(["resume", run, "--steps", "110", "--no-keep-checkpoint"]) == 0
-    assert "finished, 110 steps; cannot be" in said(capsys, "resume", run)
+    assert "finished after 110 steps; it cannot be" in said(capsys, "resume", run)
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
@@ -138,7 +140,7 @@ def test_a_run_that_cannot_be_trained_longer_names_the_flag_or_the_schedule(
     assert error.startswith(f"sparl: {run} cannot be trained longer: {says}")
     assert error.count("\n") == 1
     told = said(capsys, "resume", str(run))
-    assert f"already finished, 90 steps; cannot be trained longer: {says}" in told
+    assert f"already finished after 90 steps; it cannot be trained longer: {says}" in told
     assert "--steps N" not in said(capsys, "info", str(run))
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 

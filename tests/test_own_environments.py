@@ -36,7 +36,9 @@ def test_the_summary_prints_the_command_that_knows_the_environment(
     words = f"sparl --import bad_environments {{}} {run}"
     assert f"again: {words.format('evaluate')}\n" in capsys.readouterr().out
     assert main(["info", run]) == 0
-    assert f"{words.format('resume')} --stop-at 60 continues bit for bit" in capsys.readouterr().out
+    assert (
+        f"{words.format('resume')} --stop-at 60 resumes the run bit for bit"
+    ) in capsys.readouterr().out
 
 
 def test_gymnasiums_own_environments_need_no_import(

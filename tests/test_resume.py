@@ -270,7 +270,9 @@ def test_a_run_whose_environment_cannot_save_its_state_is_marked_as_inexact(
     capsys.readouterr()
     assert main(["info", str(run.path)]) == 0
     command = "sparl resume" if env == "Pendulum-v1" else f"sparl --import {__name__} resume"
-    assert f"continuation: {command} {run.path} continues not exactly" in capsys.readouterr().out
+    assert (
+        f"continuation: {command} {run.path} resumes the run not exactly"
+    ) in capsys.readouterr().out
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr().err
     because = f"the state of {env} cannot be saved, so a new episode begins"

@@ -458,7 +458,9 @@ def test_patterns_may_be_empty_or_of_other_sizes() -> None:
         Rewiring(none, three).carry(np.empty(0, np.float32), 2.0), [2, 2, 2]
     )
     assert Rewiring(three, none).carry(np.ones(3, np.float32)).size == 0
-    with pytest.raises(ValueError, match=r"carry: \(4,\) values for 3 old"):
+    with pytest.raises(
+        ValueError, match=r"carry: values has shape \(4,\) but must have shape \(3,\)"
+    ):
         Rewiring(three, none).carry(np.ones(4, np.float32))
 
 

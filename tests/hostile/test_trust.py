@@ -396,7 +396,7 @@ def test_text_is_escaped_in_every_output_format(text: str) -> None:
     parts: list[tuple[str, str]] = []
     parser = HTMLParser()
     parser.handle_data = lambda data: parts.append(("text", data))  # type: ignore[method-assign]
-    parser.handle_starttag = lambda tag, _: parts.append(("tag", tag))  # type: ignore[method-assign]
+    parser.handle_starttag = lambda tag, _: parts.append((("tag"), tag))  # type: ignore[method-assign]
     parser.feed(f"<p>{in_html(text)}")
     parser.close()
     assert [kind for kind, _ in parts] == ["tag", "text"]
@@ -435,7 +435,7 @@ def test_the_name_of_a_folder_is_escaped_in_a_report(
     (row,) = table(out / "tables/runs.csv")
     assert row["folder"][0] not in "=+-@"
     page, readme = (out / "report.html").read_text(), (out / "README.md").read_text()
-    assert "not counted" in page
+    assert "not included" in page
     assert "\x1b" not in page + readme
     if any(each in folder for each in '<"'):
         assert folder not in page

@@ -125,7 +125,11 @@ class Layout:
                     raise ValueError(
                         f"layout: the pattern of layer {index} of member {member} must have "
                         f"{layer.n_in} inputs and {layer.n_out} outputs, but "
-                        + (f"it has {pattern.n_in} and {pattern.n_out}" if pattern else "none")
+                        + (
+                            f"it has {pattern.n_in} and {pattern.n_out}"
+                            if pattern
+                            else ("it is missing")
+                        )
                     )
                 layers[member].append(self.native((member, index)))
         return layers
