@@ -43,7 +43,7 @@ class Good(gymnasium.Env[Any, Any]):
 
 
 class Extreme(Good):
-    """Its observations and rewards are finite; products of them are not."""
+    """Returns finite observations and rewards whose products are not finite."""
 
     def step(self, action: NDArray[Any]) -> Any:
         place, _, *rest = super().step(action)
@@ -70,7 +70,7 @@ class Walks(Good):
 
 
 class Prints(Walks):
-    """Prints more than a buffer holds at every step, to both streams."""
+    """Prints more than a buffer can contain at every step, to both streams."""
 
     def step(self, action: NDArray[Any]) -> Any:
         print("printed by the environment " * 500)
@@ -110,7 +110,7 @@ class Reuses(Good):
 
 
 class BadStep(Good):
-    """Returns another value from step AT on."""
+    """Returns an invalid value from step AT on."""
 
     instead: ClassVar[Callable[[Any], Any]]
 
@@ -120,7 +120,7 @@ class BadStep(Good):
 
 
 class BadReset(Good):
-    """Returns another value from `reset`."""
+    """Returns an invalid value from `reset`."""
 
     instead: ClassVar[Callable[[Any], Any]]
 

@@ -1,4 +1,4 @@
-"""Bench: its figures describe the measurements; the tests do not assert speed."""
+"""The output of the benchmark describes the measurements; the tests do not assert speed."""
 
 from __future__ import annotations
 

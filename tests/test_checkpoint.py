@@ -31,8 +31,8 @@ class Disk:
     """Count the file operations that change a run's folder, and make some of them fail.
 
     Args:
-        fails: from the number of an operation, beginning with 1, whether it does.
-        half: a write that fails has written half of its bytes.
+        fails: a function from the number of an operation, counted from 1, to whether it fails.
+        half: whether a failing write writes half of its bytes.
     """
 
     def __init__(self, fails: Callable[[int], bool], *, half: bool = False) -> None:
@@ -97,10 +97,10 @@ def same(loaded: tuple[dict[str, Any], RingBuffer], step: int) -> bool:
 
 
 def load(folder: Path, step: int) -> tuple[dict[str, Any], RingBuffer]:
-    """The checkpoint of this step.
+    """Load the checkpoint of this step.
 
     Raises:
-        DataError: it is damaged.
+        DataError: if the checkpoint is damaged.
     """
     replay = RingBuffer(CAPACITY, 2, 1, 0.99)
     state, about = Checkpoints(folder).load(folder / f"checkpoint-{step}", tree(0), {}, replay)
@@ -206,7 +206,7 @@ def test_a_checkpoint_truncated_at_any_byte_is_rejected(folder: Path) -> None:
             with pytest.raises(DataError, match=rf"{file.name}: "):
                 load(folder, 9)
         file.write_bytes(whole + b" ")
-        if file.name != MANIFEST:  # a space behind JSON says nothing
+        if file.name != MANIFEST:  # a space after JSON changes nothing
             with pytest.raises(DataError, match=rf"{file.name}: damaged"):
                 load(folder, 9)
         file.unlink()
@@ -333,7 +333,7 @@ def test_training_continues_after_any_file_operation_of_a_save_fails(
 def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Evaluations are kept in memory while the disk is full, and written once there is room."""
+    """Evaluations are kept in memory while the disk is full, and written once there is space."""
     original = Training.step
     disk = Disk(lambda count: full)
     full = False

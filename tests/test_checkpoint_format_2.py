@@ -24,7 +24,7 @@ FIELDS = {
 
 
 def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
-    """Write a checkpoint as version 0.2 did; returns its topology updates.
+    """Write a checkpoint as version 0.2 did; return its topology updates.
 
     Args:
         checkpoint: its folder.

@@ -52,7 +52,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def error_line(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str:
-    """Run a command that must fail, and return its one line of error."""
+    """Run a command that must fail, and return the error line that it prints."""
     assert main(args) == code
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
@@ -88,7 +88,7 @@ def test_a_run_folder_contains_all_documented_files(finished_run: Path) -> None:
     assert sorted({int(row["agent_update"]) for row in topology}) == [2, 52, 102, 152]
     actor = [row for row in topology if row["network"] == "actor" and row["layer"] == "1"]
     assert {row["connections"] for row in actor} == {"128"}
-    for row in actor:  # all dead links, and 5 % of the live ones on top
+    for row in actor:  # all dead links, and in addition 5 % of the live ones
         dead, live = int(row["dropped_dead"]), int(row["dropped_live"])
         assert live == int(0.05 * (128 - dead) + 0.5)
         assert int(row["moved"]) == live + dead
@@ -488,7 +488,7 @@ def test_a_module_registers_environments_for_a_command(
     assert main(["--import", a_module, *train, "--run-dir", "r"]) == 0
     assert "again: sparl --import its_module evaluate r\n" in capsys.readouterr().out
     assert sys.path == before
-    with pytest.raises(ModuleNotFoundError):  # the folder was searched for that import only
+    with pytest.raises(ModuleNotFoundError):  # the folder was searched only during that import
         importlib.import_module("later")
     assert main(["--import=its_helper", "--import", a_module, "evaluate", "r"]) == 0
 

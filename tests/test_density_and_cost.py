@@ -175,8 +175,9 @@ def test_a_layer_that_would_exceed_its_size_is_full_and_the_factor_solved_again(
 def test_lambdas_are_scaled_before_they_are_limited_to_the_size_of_a_layer() -> None:
     """One factor scales both lambdas, and only full layers are called dense.
 
-    lambda_1 = 1000 asks for 273,000, lambda_2 = 64 for 32,768; the actor's hidden layers get
-    7,142 - 1,536 = 5,606. At that factor the first is over its 4,352.
+    lambda_1 = 1000 requests 273,000 connections and lambda_2 = 64 requests 32,768; the actor's
+    hidden layers get 7,142 - 1,536 = 5,606. At that factor, the first layer would exceed its size
+    of 4,352.
     """
     nets = build("DS-TD3", "HalfCheetah-v3", lambda_1=1000.0, actor_sparsity=0.9)
     assert counts(nets)[0] == [4352, 5606 - 4352, 1536]

@@ -1,7 +1,7 @@
-"""Faults of a run, one section each, and the resulting messages and exit codes.
+"""Faults of a run, with one section for each, and the resulting messages and exit codes.
 
-Other rows are elsewhere: kills, signals and resuming in test_resume.py and test_kill.py, disks that
-are full and files that are damaged in test_checkpoint.py, hostile files in test_hostile_files.py,
+Other faults are tested elsewhere: kills, signals and resuming in test_resume.py and test_kill.py,
+full disks and damaged files in test_checkpoint.py, hostile files in test_hostile_files.py, and
 failures within studies in test_studies.py.
 """
 
@@ -59,7 +59,7 @@ def flags(**fields: Any) -> list[str]:
 
 @pytest.fixture
 def error_line(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Return a function that runs a command, expects an exit code and returns its one line."""
+    """Return a function that runs a command, expects an exit code and returns the error line."""
 
     def error_line(code: int, *words: str) -> str:
         capsys.readouterr()
@@ -157,7 +157,9 @@ def test_an_evaluation_without_end_can_be_stopped(command: str, tmp_path: Path) 
     with children.sparl(*words, env=environment) as process:
         wait_until(lambda: mark.exists() or process.poll() is not None)  # an episode is running
         process.send_signal(signal.SIGINT)
-        if command == "train":  # the first one waits for the evaluation's end
+        if command == (
+            "train"
+        ):  # after the first signal, the run waits until the evaluation has ended
             wait_until(lambda: not has_handler(process.pid, signal.SIGTERM))
             process.send_signal(signal.SIGINT)
         assert "Traceback" not in process.communicate(timeout=60)[0]

@@ -1,7 +1,7 @@
 """The engine on every instruction set against the NumPy oracle, in float64.
 
-Tolerances are derived, not chosen: every array of the oracle comes with a bound of what
-float32 may make of it, nnz * eps * sum |w x| for each sum and carried on from layer to layer.
+Tolerances are derived, not chosen: every array of the oracle has a bound on the rounding error of
+float32, nnz * eps * sum |w x| for each sum, which is propagated from layer to layer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def isa(request: pytest.FixtureRequest) -> str:
 
 
 class Rounded(NamedTuple):
-    """The exact result, and a bound of float32's error."""
+    """The exact result, and a bound on float32's error."""
 
     exact: Float
     bound: Float
@@ -147,7 +147,7 @@ class Member:
 
 
 def mlp(members: list[list[_native.Layer]], output: str) -> _native.Stack:
-    """With ReLU between the layers."""
+    """Build multilayer perceptrons with ReLU between the layers."""
     depth = max((len(layers) for layers in members[:1]), default=0)
     return _native.Stack(members, ["relu"] * (depth - 1) + [output] * (depth > 0))
 
@@ -242,7 +242,7 @@ class Problem:
         return out
 
     def run_gradients(self, output_gradient: Array | None = None) -> tuple[Array, Array]:
-        """Of the parameters and of the inputs, in one pass."""
+        """Compute the gradients of the parameters and of the inputs in one pass."""
         out = np.full_like(self.parameters, np.nan)
         d = self.output_gradient if output_gradient is None else output_gradient
         _, trace = self.run_forward()
@@ -269,7 +269,7 @@ CASES = [
     Case((1, 1, 1), 1, 3, output="tanh"),
     Case((3, 4, 5), 0.5, 15, members=2),
     Case((4, 4, 4, 4), 1, 16, members=2),
-    Case((5, 3, 1), 0, 17, members=2),  # no connection at all: biases alone
+    Case((5, 3, 1), 0, 17, members=2),  # no connections, only biases
     Case((5, 3), 0, 16, first_gradient_input=2),
     Case((7, 16, 17, 3), 0.05, 63, output="tanh", first_gradient_input=4),
     Case((16, 31, 7), 0.5, 64, members=2, first_gradient_input=9),
@@ -301,7 +301,7 @@ def problem(case: Case) -> Problem:
 
 
 def every_group() -> Problem:
-    """Every subset of a block's four rows, with 1 to 20 columns; then the same transposed.
+    """Return every subset of a block's four rows, with 1 to 20 columns; then the same transposed.
 
     Up to three columns of a subset are stored as parts of smaller ones.
     """
@@ -414,7 +414,7 @@ def test_value_and_input_gradient_are_those_of_the_smallest_member_bit_for_bit(
 def test_equal_members_share_the_input_gradient(isa: str) -> None:
     """Three members of two inputs and no hidden layer: x, y, and 3 x + 3 y."""
     stack = _native.Stack([[_native.Layer(2, 1, np.arange(2))] for _ in range(3)], ["linear"])
-    parameters = np.array([1, 0, 0, 0, 1, 0, 3, 3, 0], np.float32)  # each with its bias
+    parameters = np.array([1, 0, 0, 0, 1, 0, 3, 3, 0], np.float32)  # each including its bias
     x = np.array([[1, 1], [1, 2], [2, 1], [0, 0], [-1, -1]], np.float32)
     value, dx = stack.value_and_input_gradient(parameters, [x], 6.0)
     assert value[:, 0].tolist() == [1, 1, 1, 0, -6]
@@ -522,7 +522,7 @@ def test_an_unknown_instruction_set_is_rejected_by_name() -> None:
 
 @pytest.mark.parametrize("density", [1, 0.3])
 @pytest.mark.parametrize("output", ["linear", "tanh"])
-def test_nan_in_an_input_reaches_all_it_feeds_and_nothing_else(
+def test_nan_in_an_input_reaches_all_connected_outputs_and_nothing_else(
     isa: str, density: float, output: str
 ) -> None:
     p = problem(Case((5, 17, 6, 3), density, 33, output=output))
@@ -592,7 +592,7 @@ def everything(p: Problem) -> list[bytes]:
 
 def test_results_do_not_depend_on_the_number_of_threads(isa: str) -> None:
     p = problem(BIG)
-    assert p.parameters.size > 4 * 8192  # enough to be cut into pieces
+    assert p.parameters.size > 4 * 8192  # enough to be divided into parts
     _native.set_threads(1)
     wanted = everything(p)
     for threads in (2, 3, 4):
@@ -782,7 +782,7 @@ def misaligned(values: Array) -> Array:
 
 
 def adam_step(p: Array, g: Array, m: Array, v: Array, *numbers: Any) -> None:
-    """Step n parameters of an output layer whose only input is 1, so that dL/dw = dL/dy."""
+    """Update n parameters of an output layer whose only input is 1, so that dL/dw = dL/dy."""
     n = p.size
     stack = _native.Stack([[_native.Layer(1, n, np.arange(n), 1)]], ["linear"])
     whole = [misaligned(np.concatenate([part, np.zeros(n, np.float32)])) for part in (p, m, v)]
@@ -895,7 +895,7 @@ UNION_SIZES = [1, 7, 64, 4095, 4096, 4097, 20_011]  # below 4,096 the limit is n
 
 
 @pytest.mark.parametrize("n", UNION_SIZES)
-def test_follow_within_budget_moves_as_follow_does(isa: str, n: int) -> None:
+def test_a_soft_update_within_the_budget_equals_one_without_a_budget(isa: str, n: int) -> None:
     """If the budget admits all entries, leftovers move towards 0."""
     u = union(n)
     followed = np.append(u.online, np.float32(0))[u.source].astype(np.float64)
@@ -938,8 +938,8 @@ def test_pruning_does_not_hide_a_nan(isa: str) -> None:
 
 
 @pytest.mark.parametrize("n", [64, 20_011])
-def test_follow_within_budget_copies_at_tau_1(isa: str, n: int) -> None:
-    """As soft_update does: t + 1 (o - t) is not o where t is large or o - t is rounded."""
+def test_a_soft_update_within_the_budget_copies_at_tau_1(isa: str, n: int) -> None:
+    """The formula alone would not: t + 1 (o - t) is not o if t is large or o - t is rounded."""
     u = union(n)
     u.target[::3] *= np.float32(1e8)
     copy = np.append(u.online, np.float32(0))[u.source]

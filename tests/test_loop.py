@@ -46,7 +46,7 @@ def advance(run: Training, steps: int) -> None:
 
 
 def spied(monkeypatch: pytest.MonkeyPatch, thing: Any, name: str) -> list[tuple[Any, ...]]:
-    """Record the arguments of every call from now on."""
+    """Record the arguments of every later call."""
     calls: list[tuple[Any, ...]] = []
     original = getattr(thing, name)
 
@@ -143,7 +143,7 @@ def test_runs_of_different_seeds_and_evaluation_episodes_start_differently(
     assert first[5] != first[6]  # the returns of two episodes
 
 
-def test_evaluating_does_not_touch_training(new_run: NewRun) -> None:
+def test_evaluating_does_not_affect_training(new_run: NewRun) -> None:
     seldom, often = new_run(steps=60), new_run(steps=60, evaluate_every_env_steps=7)
     for run in (seldom, often):
         run.run()

@@ -1,4 +1,4 @@
-"""Reports: the counted runs, the tables, and self-contained pages."""
+"""Reports: which runs they include, the tables, and self-contained pages."""
 
 from __future__ import annotations
 

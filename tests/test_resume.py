@@ -166,7 +166,7 @@ def test_a_run_stopped_early_can_be_resumed_to_a_later_stop(tmp_path: Path) -> N
 
 
 class Tells(PendulumEnv):
-    """Pendulum with its own state, whose parts differ between steps."""
+    """Pendulum with a custom state, whose parts differ between steps."""
 
     pushes: Any = None
 
@@ -188,14 +188,14 @@ class Tells(PendulumEnv):
 
 
 class TellsTooMuch(Tells):
-    """Has a state of which one part cannot be saved."""
+    """Returns a state of which one part cannot be saved."""
 
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "rng": self.np_random}
 
 
 class OwnCheetah(HalfCheetahEnv):
-    """May have more state than the simulator's."""
+    """Might have more state than the simulator."""
 
 
 def made(**fields: Any) -> Any:
@@ -586,7 +586,7 @@ def test_asking_whether_a_run_is_in_use_locks_no_process_out(
 ) -> None:
     """A process can lock a run during and after the question, and is reported while it does."""
     folder, asking = RunFolder(tmp_path), (tmp_path / ".lock").open("w")
-    fcntl.flock(asking, fcntl.LOCK_SH)  # as `in_use` of another process does for a moment
+    fcntl.flock(asking, fcntl.LOCK_SH)  # as a call of `in_use` in another process does for a moment
     monkeypatch.setattr("time.sleep", lambda _: asking.close())
     folder.lock()
     assert asking.closed

@@ -131,7 +131,7 @@ def test_the_same_run_has_one_id_however_its_fields_are_given(fields: dict[str, 
     assert run_id(asked) == run_id(usual)
 
 
-def test_two_studies_that_name_a_run_do_it_once() -> None:
+def test_a_run_that_two_studies_contain_is_trained_once() -> None:
     table, period = (
         STUDIES[0].parent / f"ds-{name}.toml" for name in ("table-1", "topology-update-period")
     )
@@ -375,7 +375,7 @@ def test_a_study_waits_for_the_runs_of_a_lost_study(
 
         def seen(folder: Path, unit: Unit) -> Progress:
             found.append((now := progress(folder, unit)).state)
-            if len(found) == 2:  # it has looked at both
+            if len(found) == 2:  # the study has looked at both runs
                 release(waits)
             return now
 
@@ -437,7 +437,7 @@ def test_a_study_folder_that_cannot_be_created_is_an_error(
 
 @pytest.fixture
 def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Runs are made by a build that knows its commit."""
+    """Runs are trained by a build with a known commit."""
     sha = "0123456789abcdef0123456789abcdef01234567"
     for module in ("sparl.training.machine", "sparl.studies.command"):
         monkeypatch.setattr(f"{module}.commit", lambda: sha)

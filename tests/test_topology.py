@@ -57,7 +57,7 @@ def row(weights: list[float], free: int = 8) -> LayerView:
 
 @st.composite
 def layers(draw: st.DrawFn) -> LayerView:
-    """Draw small layers, also empty and full ones, with ties and exact zeros of both signs."""
+    """Draw small layers, including empty and full ones, with ties and exact zeros of both signs."""
     n_in, n_out = draw(st.integers(1, 9)), draw(st.integers(1, 9))
     count = draw(st.integers(0, n_in * n_out))
     pattern = random_pattern(n_in, n_out, count, rng(draw(st.integers(0, 99))))
@@ -98,7 +98,7 @@ def test_set_drops_the_nearest_zero_of_each_sign(
     [
         ([3, -1, 2, -2, 1], 1, [1]),
         ([3, -1, 2, -2, 1], 3, [1, 2, 4]),  # of 2 and -2 the first
-        ([-7, -8, 1, 2, 3], 3, [2, 3, 4]),  # whatever the sign
+        ([-7, -8, 1, 2, 3], 3, [2, 3, 4]),  # regardless of the sign
         ([1, -0.0, 0, 1], 2, [1, 2]),
     ],
 )
@@ -184,7 +184,7 @@ def assert_proposal(
 @pytest.mark.parametrize(
     ("weights", "fraction", "live", "dead"),
     [
-        ([-3, -1, 0, 2, 5, 0, -2, 4], 0.0, 0, 2),  # dead links are dropped whatever the fraction
+        ([-3, -1, 0, 2, 5, 0, -2, 4], 0.0, 0, 2),  # dead links are dropped for any fraction
         ([-3, -1, 0, 2, 5, 0, -2, 4], 0.3, 2, 2),  # 0.3 of the 6 live ones is 1.8
         ([-3, -1, 0, 2, 5, 0, -2, 4], 1.0, 6, 2),
         ([5, -5, -0.0, 1e-40, -1e-40], 0.5, 2, 1),  # minus zero is zero, a subnormal is not
@@ -202,7 +202,7 @@ def test_dead_links_are_dropped_in_addition_to_the_fraction_of_live_ones(
         return
     assert proposal is not None
     assert (proposal.dropped_live, proposal.dropped_dead) == (live, dead)
-    # This few cannot be explained by connections that return by chance.
+    # Connections that return by chance cannot explain so few.
     assert proposal.rewiring.grown.size == live + dead
 
 

@@ -50,7 +50,7 @@ def one_thread_afterwards() -> Iterator[None]:
 
 
 def steps_and_targets(threads: int) -> list[bytes]:
-    """Access every result as soon as it was started, in a different order each time."""
+    """Access every result as soon as its computation has begun, in a different order each time."""
     _native.set_threads(threads)
     net = network()
     adam, target = Adam(net.layout, 1e-3, 1e-4, "mean"), OwnPatternTarget(net)

@@ -230,7 +230,7 @@ def test_an_existing_optimizer_keeps_its_sparsity_alive(model: nn.Sequential) ->
 
 
 def stepping_hook(optimizer: torch.optim.Optimizer, seen: list[float]) -> Any:
-    """Clips, steps and frees each gradient as soon as it has arrived."""
+    """Clip, step and free each gradient as soon as it is available."""
 
     def step(parameter: torch.Tensor) -> None:
         seen.append(float(nn.utils.clip_grad_norm_([parameter], 0.1)))
@@ -264,7 +264,7 @@ def test_steps_within_the_backward_pass_work_in_either_order(
         assert [s.topology_updates for s in sparsities] == [0 if method == "static" else 2] * 3
         runs.append((seen, sparsities))
     (seen, sparsities), (of_other, others) = runs
-    assert seen == of_other  # clipping sees connections alone, in either order
+    assert seen == of_other  # clipping sees only existing connections, in either order
     for one, other in zip(sparsities, others, strict=True):
         check_equal(one, other)
 

@@ -375,9 +375,9 @@ def test_clipping_sees_only_the_gradients_of_connections(model: nn.Module) -> No
     assert norm > 1e-3
 
 
-@pytest.mark.parametrize("fused", [False, True])  # fused: called for steps that are left out, too
+@pytest.mark.parametrize("fused", [False, True])  # fused: called even for steps that are skipped
 @pytest.mark.parametrize("overflow_at", [3, 4])  # connections change at the third step
-def test_steps_that_a_grad_scaler_leaves_out_do_not_count(
+def test_steps_that_a_grad_scaler_skips_do_not_count(
     model: nn.Module, fused: bool, overflow_at: int
 ) -> None:
     optim = torch.optim.Adam(model.parameters(), 0.01, fused=fused)
@@ -494,7 +494,7 @@ def test_values_that_are_not_finite_raise_an_error_when_connections_are_chosen(
 
 
 @pytest.mark.parametrize("rule", ["shared", "own"])
-def test_targets_hold_to_their_rule(model: nn.Module, rule: Any) -> None:
+def test_targets_obey_their_rule(model: nn.Module, rule: Any) -> None:
     target = copy.deepcopy(model)
     optim = torch.optim.Adam(model.parameters(), 0.01)
     sparsity = DynamicSparsity(

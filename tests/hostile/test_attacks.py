@@ -225,7 +225,7 @@ def test_no_invalid_number_of_a_run_ends_the_status_of_its_study(
         run.write("run.json", b'{"state": "running"}')
         cells = [("env_step", "wall_seconds", "mean"), *rows]
         run.write("evaluations.csv", "".join(f"{','.join(row)}\n" for row in cells).encode())
-    for unit in units:  # each is in turn the one that runs, and whose rate counts
+    for unit in units:  # each of them in turn is running, so that its rate counts
         running = Folder(runs.path).at(unit.id)
         assert running.lock(".lock")
         assert main(["study", "status", str(file), "--folder", str(runs.path)]) == 0

@@ -358,7 +358,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_starts_again(
 def test_a_run_starts_again_only_if_it_never_had_a_checkpoint(
     harm: str, tmp_path: Path, register: Callable[[type], None], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A run that failed past the first due checkpoint starts again only if there never was one."""
+    """A run that failed after its first scheduled checkpoint restarts only if it never had one."""
     from sparl.errors import ResourceError
     from sparl.training.checkpoint import Checkpoints
 

@@ -149,7 +149,7 @@ changes = pytest.mark.parametrize("change", CHANGES, ids=lambda change: change._
 
 
 def said_by(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
-    """Run a command that must end with this exit code, and return its one line."""
+    """Run a command that must end with this exit code, and return the line that it prints."""
     capsys.readouterr()
     assert main(words) == code
     said = capsys.readouterr().err

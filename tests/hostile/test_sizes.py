@@ -144,7 +144,7 @@ def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
     config = preset("Tiny-TD3", ENV, hidden=(2**28 - 1, 2**28 - 1))
     (_, width), _ = architecture(config, 11, 3).networks["actor"].layers[0]
     assert 1 < width < 2**28
-    for hidden in ((256, 256), (8,), (1, 1)):  # the width that a search over all finds
+    for hidden in ((256, 256), (8,), (1, 1)):  # the width that an exhaustive search finds
         config = preset("Tiny-TD3", ENV, hidden=hidden)
         nets = architecture(config, 11, 3)
         sparse = architecture(preset("RigL-TD3", ENV, hidden=hidden), 11, 3)

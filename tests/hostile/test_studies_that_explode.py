@@ -16,7 +16,7 @@ FIELDS = ("learning_rate", "weight_decay", "gamma", "tau", "exploration_noise", 
 GRID = "[grid]\n" + "".join(f"{name} = [{','.join(['0.1'] * 20)}]\n" for name in FIELDS)
 BIG = "0x" + "f" * 100_000  # an integer that Python does not print
 
-# The content of the file, and what the message must name.
+# The content of the file, and a part of the message.
 FILES = {
     "a grid of 20^7": (STUDY + GRID, "is 2560000000 but"),
     "10^10 seeds": (STUDY.replace("2", "10_000_000_000"), "is 10000000000 but"),
@@ -84,7 +84,7 @@ def test_a_study_with_too_many_runs_is_rejected_at_once(name: str, tmp_path: Pat
     assert len(done.stderr) < 3500
     code, seconds, megabytes = done.stdout.split()
     assert code == "2"
-    assert float(seconds) < 2  # of CPU time; one where nothing else runs on the machine
+    assert float(seconds) < 2  # seconds of CPU time; about one on an idle machine
     assert int(megabytes) < 200
     assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
 

@@ -122,14 +122,10 @@ class Layout:
             for index, layer in enumerate(self.spec.layers):
                 pattern = self.patterns.get((member, index))
                 if pattern is None or (pattern.n_in, pattern.n_out) != (layer.n_in, layer.n_out):
+                    found = f"one with {pattern.n_in} and {pattern.n_out}" if pattern else "none"
                     raise ValueError(
-                        f"layout: the pattern of layer {index} of member {member} must have "
-                        f"{layer.n_in} inputs and {layer.n_out} outputs, but "
-                        + (
-                            f"it has {pattern.n_in} and {pattern.n_out}"
-                            if pattern
-                            else ("it is missing")
-                        )
+                        f"layout: layer {index} of member {member} needs a pattern with "
+                        f"{layer.n_in} inputs and {layer.n_out} outputs but has {found}"
                     )
                 layers[member].append(self.native((member, index)))
         return layers
