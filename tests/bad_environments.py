@@ -179,7 +179,7 @@ STEPS: list[tuple[str, Callable[[Any], Any], str]] = [
     (
         "Huge",
         with_part(0, np.array([1e300, 0, 0])),
-        ("observation[0] = 1e+300, which is not a finite"),
+        "observation[0] = 1e+300, which is not a finite",
     ),
     ("Short", with_part(0, np.zeros(2)), "shape (2,) and dtype float64 instead of (3,) and a real"),
     ("Scalar", with_part(0, 1.0), "shape () and dtype float64 instead of (3,)"),
@@ -197,7 +197,7 @@ STEPS: list[tuple[str, Callable[[Any], Any], str]] = [
     (
         "SaysTwo",
         with_part(2, np.array([True, False])),
-        ("array([ True, False]), which is not a bool"),
+        "array([ True, False]), which is not a bool",
     ),
 ]
 RESETS: list[tuple[str, Callable[[Any], Any], str]] = [

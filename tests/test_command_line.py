@@ -358,11 +358,11 @@ def test_sparls_spelling_of_a_sparsity_needs_no_method() -> None:
         ("--policy", "--method needs a value"),
         (
             "--ann_earlyStopTopologyChange x",
-            ("must be a number of environment steps, at most the horizon"),
+            "must be a number of environment steps, at most the horizon",
         ),
         (
             f"--ann_earlyStopTopologyChange {'9' * 5000}",
-            ("must be a number of environment steps, at most"),
+            "must be a number of environment steps, at most",
         ),
         ("--ann_earlyStopTopologyChange 2e6", "at most the horizon of 1,000,000"),
         ("--ann_earlyStopTopologyChange 1e5 --freeze-fraction 0.1", "mean the same"),

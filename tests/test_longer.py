@@ -148,7 +148,7 @@ def test_a_run_that_cannot_be_trained_longer_names_the_flag_or_the_schedule(
 def test_fewer_steps_are_rejected_and_a_damaged_checkpoint_changes_nothing(tmp_path: Path) -> None:
     run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path, keep_checkpoint=True, **SMALL).path
     with pytest.raises(
-        UsageError, match=("is a run of 90 steps, but --steps is 50; to stop earlier")
+        UsageError, match="is a run of 90 steps, but --steps is 50; to stop earlier"
     ):
         sparl.resume(run, steps=50)
     manifest = run / "checkpoint-90" / MANIFEST

@@ -216,7 +216,7 @@ def test_figures_are_not_drawn_from_damaged_files(
         (
             "topology.csv",
             "removed",
-            ("there is no topology update of the actor, but its connections changed"),
+            "there is no topology update of the actor, but its connections changed",
         ),
     ],
 )

@@ -199,7 +199,7 @@ def test_a_version_is_that_of_the_resolved_configuration(
         ),
         (
             "methods = ['TD3']\nenvironments = ['a']\nseeds = 1\nfields = 3",
-            ("fields is 3 but must be"),
+            "fields is 3 but must be",
         ),
         ("methods = [", "cannot be read"),
     ],

@@ -56,7 +56,7 @@ FAMILIES = (
     ),
     Family(
         "SS-",
-        ("static sparse networks with the largest initial weights"),
+        "static sparse networks with the largest initial weights",
         "RLx2, baseline",
         "rlx2",
         {},

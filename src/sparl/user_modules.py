@@ -102,7 +102,7 @@ def sparl_command(words: str, module: str = "") -> str:
         modules.append("MODULE" if module == "__main__" else module)
     text = " ".join(["sparl", *import_flags(modules), words])
     script = (
-        (" (MODULE is the module that registers the environment)") if module == "__main__" else ""
+        " (MODULE is the module that registers the environment)" if module == "__main__" else ""
     )
     return f"{text}{script}"
 

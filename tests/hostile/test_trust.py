@@ -396,7 +396,7 @@ def test_text_is_escaped_in_every_output_format(text: str) -> None:
     parts: list[tuple[str, str]] = []
     parser = HTMLParser()
     parser.handle_data = lambda data: parts.append(("text", data))  # type: ignore[method-assign]
-    parser.handle_starttag = lambda tag, _: parts.append((("tag"), tag))  # type: ignore[method-assign]
+    parser.handle_starttag = lambda tag, _: parts.append(("tag", tag))  # type: ignore[method-assign]
     parser.feed(f"<p>{in_html(text)}")
     parser.close()
     assert [kind for kind, _ in parts] == ["tag", "text"]

@@ -40,7 +40,7 @@ def mean_and_std(values: ArrayLike) -> tuple[float, float]:
     they use. For a single run, the standard deviation is NaN.
 
     Raises:
-        ValueError: if there are there are no valuess.
+        ValueError: if there are no values.
     """
     x = _filled(values)
     return float(x.mean()), float(x.std(ddof=1)) if x.size > 1 else float("nan")

@@ -39,7 +39,7 @@ def topology(runs: Collection) -> Iterator[Figure]:
                 f"moved-{env}",
                 env,
                 "updates",
-                ("% of the connections moved per topology update"),
+                "% of the connections moved per topology update",
                 moved,
                 True,
             )

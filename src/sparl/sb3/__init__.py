@@ -10,7 +10,7 @@ try:
     import stable_baselines3 as _stable_baselines3  # noqa: F401
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
-        ("sparl.sb3 needs Stable-Baselines3; install it with pip install 'sparl[sb3]'"),
+        "sparl.sb3 needs Stable-Baselines3; install it with pip install 'sparl[sb3]'",
         name="stable_baselines3",
     ) from None
 

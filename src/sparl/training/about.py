@@ -130,7 +130,7 @@ def warn_if_outdated(agent: TrainedAgent, path: str | Path) -> None:
     if found and step_of(found[0]) > agent.env_step:
         resume = command_line(folder.environment_module(), "resume", path)
         remedy = (
-            ("the run is in progress and saves a newer agent when it ends")
+            "the run is in progress and saves a newer agent when it ends"
             if folder.in_use()
             else f"to resume the run, which then saves a newer agent: {resume}"
         )

@@ -72,7 +72,7 @@ def why_invalid_name(name: str) -> str:
     except UnicodeEncodeError:
         return "this system cannot encode it"
     return (
-        (f"it has {length} bytes, more than the maximum of {NAME_BYTES}")
+        f"it has {length} bytes, more than the maximum of {NAME_BYTES}"
         if length > NAME_BYTES
         else ""
     )

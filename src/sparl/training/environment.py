@@ -191,7 +191,7 @@ class Environment:
                 continue
             if not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
                 raise self._fault(
-                    (f"step returned {name} = {_short(value)}, which is not a bool"), action
+                    f"step returned {name} = {_short(value)}, which is not a bool", action
                 )
         checked = self._observation(observation, "step", action)
         truncated = truncated or self._episode_steps >= self._limit
