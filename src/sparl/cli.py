@@ -177,7 +177,7 @@ def _command(args: Sequence[str]) -> str:
 
 
 def _import_user_modules(args: list[str]) -> list[str]:
-    """Import the modules of `--import` before the command, and the module of `--env MODULE:ID`.
+    """Import the modules named by `--import MODULE` and `--env MODULE:ID`.
 
     Returns:
         The command and its options.

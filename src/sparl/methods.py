@@ -2,8 +2,8 @@
 
 Sources: TD3, Fujimoto et al. 2018; SAC, Haarnoja et al. 2018; Static- and DS-, Sokar et al.,
 Dynamic Sparse Training for Deep Reinforcement Learning (arXiv 2106.04217 and its longer version);
-SS-, SET-, RigL-, RLx2- and Tiny-, Tan et al., RLx2 (ICLR 2023). Numbers are from the papers' tables
-and texts or, if a paper does not state them, from its released code.
+SS-, SET-, RigL-, RLx2- and Tiny-, Tan et al., RLx2 (ICLR 2023). Numbers are from the papers or, if
+a paper does not state them, from its released code.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ def check(config: Config) -> None:
     built.
 
     Raises:
-        UsageError: if the configuration has errors; the message lists all of them in one line.
+        UsageError: if the configuration has errors; the message lists all of them on one line.
     """
     wrong = wrong_values(config)
     method = METHODS.get(config.method)

@@ -40,7 +40,7 @@ class Unfailing:
         self.lost: OSError | ValueError | None = None
 
     def write(self, text: str) -> int:
-        """Write a text; after an error, discard it."""
+        """Write text; after an error, discard it."""
         try:
             return self._stream.write(text)
         except (OSError, ValueError) as error:  # ValueError: the stream was closed

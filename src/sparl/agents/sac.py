@@ -112,8 +112,8 @@ class Temperature:
         """
         if int(state["steps"]) > updates:
             raise ValueError(
-                f"temperature: Adam has made {state['steps']} steps but cannot have made more than "
-                f"the agent's {updates} updates"
+                f"temperature: Adam has made {state['steps']} steps, more than the agent's "
+                f"{updates} updates"
             )
 
 

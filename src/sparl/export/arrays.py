@@ -37,7 +37,7 @@ def npz(policy: Policy) -> bytes:
 
 
 def actions(data: bytes, observations: Array) -> Array:
-    """Compute the actions of an exported policy with NumPy alone: float32 [B, n_act].
+    """Compute the actions of an exported policy using only NumPy: float32 [B, n_act].
 
     Args:
         data: bytes returned by `npz`.

@@ -85,9 +85,9 @@ int {name}_self_check(float *largest);
 
 
 def comment_text(text: str) -> str:
-    """Return a text that is safe in a C comment.
+    """Make text safe for a C comment.
 
-    The text cannot end or open a comment, join lines or form a trigraph: characters that could have
-    such an effect, and all characters outside printable ASCII, become "_".
+    The result cannot end or open a comment, join lines or form a trigraph: characters that could
+    have such an effect, and all characters outside printable ASCII, become "_".
     """
     return re.sub(r"[^ -~]|[\\?]|\*(?=/)|/(?=\*)", "_", text)

@@ -111,7 +111,7 @@ def _bounds(low: np.floating, high: np.floating) -> str:
 
 
 def _grouped(described: list[str]) -> list[str]:
-    """Merge equal neighbouring texts, and add the range of their indices before each text."""
+    """Merge equal consecutive descriptions, and put the range of their indices before each."""
     lines, start = [], 0
     for text, entries in groupby(described):
         last = start + len(list(entries)) - 1

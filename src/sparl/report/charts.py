@@ -81,7 +81,7 @@ def config(colours: Mapping[str, str]) -> Spec:
     """Return the configuration of charts in these colours."""
     texts = {"labelColor": colours["soft"], "titleColor": colours["soft"]}
     return {
-        "aria": False,  # the page and README.md contain a description of each figure
+        "aria": False,  # the page and README.md describe each figure
         "range": {"category": [colours[f"c{k}"] for k in range(METHOD_COLOURS)]},
         "view": {"stroke": None},
         "title": {"color": colours["ink"], "fontSize": 13},

@@ -292,7 +292,7 @@ _Setting = tuple[Config, int]  # a configuration without its seed, and the versi
 
 
 def _common(settings: Iterable[Config]) -> dict[str, set[str]]:
-    """Return the fields in which all runs of an environment differ equally from their presets.
+    """Return the fields that differ from the presets in the same way in all runs of an environment.
 
     Fields that contradict a method's definition are excluded, so that they remain in the label.
     """

@@ -1,4 +1,4 @@
-"""Tables that have plain values for CSV files and formatted texts for pages."""
+"""Tables, with plain values for CSV files and formatted text for pages."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def progress(folder: Path, unit: Unit) -> Progress:
         if len(points) == 2 and points[1][1] > points[0][1]:
             rate = max(points[1][0] - points[0][0], 0) / (points[1][1] - points[0][1])
     except DataError:
-        about = {}  # run.json is being written or is damaged, which training reports
+        about = {}  # run.json is incomplete or damaged; training reports the damage
     state, error = _state(run, about.get("state"))
     return Progress(unit, state, env_step, rate, last, error)
 

@@ -48,8 +48,8 @@ class TrackedTarget:
     def start(self) -> None:
         """Set the initial connections.
 
-        They are those of the online layer. Under the rule "own", a target layer that is already
-        sparse enough keeps its own connections.
+        The initial connections are those of the online layer. Under the rule "own", a target layer
+        that is already sparse enough keeps its own connections.
         """
         fits = int(torch.count_nonzero(self.linear.weight)) <= self.online.pattern.connections
         if not (fits and self.rule == "own"):

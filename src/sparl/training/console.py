@@ -22,7 +22,7 @@ class RunConsole:
 
     Args:
         end: the step at which the run stops [environment steps].
-        connections: a text that describes the networks' connections.
+        connections: a description of the networks' connections.
         warmup: length of the warm-up [steps]; afterwards the speed measurement restarts.
         quiet: show nothing.
     """

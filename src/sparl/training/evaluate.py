@@ -50,7 +50,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, episodes: Mapping[int, Episode]) -> Evaluation:
-        """Combine the episodes of an evaluation, given as a dict from their numbers."""
+        """Combine the episodes of an evaluation; the keys are the numbers of the episodes."""
         ordered = [episodes[number] for number in sorted(episodes)]
         return cls(
             tuple(episode.total for episode in ordered),

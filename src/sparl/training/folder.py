@@ -130,7 +130,7 @@ class Folder:
         path = self.path / name
         with self._read(name) as (descriptor, size):
             if size > most:
-                raise DataError(f"{path} has {size:,} bytes but may have at most {most:,}")
+                raise DataError(f"{path} has {size:,} bytes, more than the maximum of {most:,}")
             if size > memory_bytes():
                 raise DataError(
                     f"{path} has {size:,} bytes, but only {memory_bytes():,} bytes of memory are "

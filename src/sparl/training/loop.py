@@ -206,7 +206,7 @@ class Training:
                     raise self._diverged(f"{name}.{part} is not finite")
 
     def _save_last(self, stop: Stop, stopped_by: signal.Signals | None) -> None:
-        """Save a last checkpoint if needed, and evaluate a run that was not stopped.
+        """Save a final checkpoint if needed, and evaluate a run that was not stopped.
 
         A signal that arrives during the last step does not count as a stop.
         """
