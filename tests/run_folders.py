@@ -1,4 +1,4 @@
-"""Run folders like those of finished trainings, written without training."""
+"""Run folders like those of finished runs, written without training."""
 
 from __future__ import annotations
 

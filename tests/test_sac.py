@@ -349,7 +349,7 @@ def test_temperature_moves_towards_the_target_entropy() -> None:
         assert temperature.alpha == 1.0
         assert temperature.target_entropy == -N_ACT
         temperature.step(np.float32(log_density))
-        # Adam's first step is the learning rate, whatever the gradient's size.
+        # Adam's first step is the learning rate, regardless of the gradient's size.
         assert temperature.log_alpha == pytest.approx(0.01 if rises else -0.01, rel=1e-4)
         other = Temperature(agent.settings, N_ACT)
         other.restore(temperature.state())

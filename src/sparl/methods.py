@@ -272,8 +272,8 @@ def _density(method: Method, env: str, overrides: Fields) -> Fields:
 def check(config: Config) -> None:
     """Check that the command line would accept a configuration.
 
-    Every configuration is checked before it is used, whatever its source. This function checks only
-    the syntax of rule names; whether the rules are registered is checked when the topology is
+    Every configuration is checked before it is used, regardless of its source. This function checks
+    only the syntax of rule names; whether the rules are registered is checked when the topology is
     built.
 
     Raises:

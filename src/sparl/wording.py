@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 
 class _Short(reprlib.Repr):
-    """Formats a value in at most about 100 characters, whatever its size and depth."""
+    """Formats a value in at most about 100 characters, regardless of its size and depth."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def first_few(names: Sequence[str], describe: Callable[[str], str], most: int = 
 
 
 def shell_word(path: str | os.PathLike[str]) -> str:
-    """Quote a path as one word of a shell's command line, whatever bytes it contains."""
+    """Quote a path as one word of a shell's command line, even if its bytes are not text."""
     text = os.fspath(path)
     if text.isprintable():
         return shlex.quote(text)

@@ -394,7 +394,7 @@ def test_the_name_of_a_study_file_cannot_leave_the_runs_folder(
 
 
 @pytest.mark.parametrize("env", ["a\nb", "x" * 300])
-def test_an_environment_name_that_cannot_name_a_folder_is_rejected_in_a_study(
+def test_an_environment_whose_name_is_not_a_folder_name_is_rejected_in_a_study(
     env: str, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study.write_text(STUDY.replace('"Pendulum-v1"', json.dumps(env)))

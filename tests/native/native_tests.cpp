@@ -103,7 +103,7 @@ Floats random_floats(size_t n, float scale = 1.0f) {
 Positions random_positions(uint32_t n_in, uint32_t n_out, double density) {
   const int64_t size = int64_t(n_in) * n_out;
   const auto count = size_t(density * double(size) + 0.5);
-  const bool most = count > size_t(size) / 2; // then draw those that are left out
+  const bool most = count > size_t(size) / 2; // then draw those that are omitted
   std::set<int64_t> drawn;
   while (drawn.size() < (most ? size_t(size) - count : count))
     drawn.insert(int64_t((uint64_t(random_bits()) << 32 | random_bits()) % uint64_t(size)));

@@ -66,7 +66,7 @@ def costs(runs: Collection) -> Table:
         ("peak MB", lambda r: number(r["peak_memory_megabytes"], ".0f")),
     ]  # fmt: skip
     note = (
-        "Connections of the actor and all critics, and FLOPs of a complete training with one "
+        "Connections of the actor and all critics, and FLOPs of a complete training run with one "
         "update per step. FLOPs, paper: the convention of Sokar et al., 6 B T (2 Q + A / d). "
         "FLOPs, counted: every multiply-add of an update counts as two operations. CPU time (of "
         "all threads and workers), wall time and the process's peak memory were measured and "
