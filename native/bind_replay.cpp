@@ -40,7 +40,7 @@ void gather(ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first, size
   const auto* bytes = checked<uint8_t>(rows, "windows: rows", {capacity, stride});
   if (ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
     throw std::invalid_argument(
-        "windows: ages and powers must have one axis, and powers two entries");
+        "windows: ages and powers must have one axis, and powers two or more entries");
   if (states_of.ndim() != 1) throw std::invalid_argument("windows: states_of must have one axis");
   std::vector<Array> to;
   if (!nb::try_cast(arrays, to)) throw nb::type_error("windows: `to` must contain arrays");

@@ -35,7 +35,7 @@ struct WindowArrays {
   float* reward;               // [count]: sum_{k<m} powers[k] r_k, summed in this order
   float* discount;             // [count]: powers[m], or 0 if the last state is terminal
   float* reached;              // [count, n_obs]: the state after the last step
-  float* path;                 // [count, n, n_obs]: the state after each step; null: not written
+  float* path;                 // [count, n, n_obs]: the state after each step; null if unused
   float* path_discount;        // [count, n]: powers[k + 1] for step k, or 0 if it reached a
                                // terminal state or does not exist; null like path
 };

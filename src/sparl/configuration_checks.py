@@ -154,7 +154,7 @@ def _unknown_field(name: str) -> str:
 
 
 def type_text(field: Field[Any]) -> str:
-    """Describe the type of a field's values, without None."""
+    """Describe the type of a field's values, ignoring None."""
     kind = str(field.type).removesuffix(" | None").replace("Literal", "one of ")
     return _TYPES.get(kind, kind)
 

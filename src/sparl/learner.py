@@ -1,4 +1,4 @@
-"""SparseLearner, which optimises one network and updates its topology."""
+"""SparseLearner: optimises one network and updates its topology."""
 
 from __future__ import annotations
 

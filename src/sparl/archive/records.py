@@ -92,7 +92,7 @@ def check_steps(path: Path, evaluations: Sequence[NumberRow], every: int) -> Non
 
 
 def check_trained(path: Path, evaluations: Sequence[NumberRow], warmup_env_steps: int) -> None:
-    """Check that a trained agent was evaluated, that is, after at least one update.
+    """Check that the agent was evaluated after at least one update.
 
     Raises:
         DataError: if all evaluations came before the first update.

@@ -153,7 +153,8 @@ class TrainedAgent:
         if actor.layout.n_out != self.n_act * self._head.outputs_per_action:
             raise ValueError(
                 f"the actor has {actor.layout.n_out} outputs but must have "
-                f"{self._head.outputs_per_action} for each of {self.n_act} actions"
+                f"{self._head.outputs_per_action} for each of the {self.n_act} elements of an "
+                "action"
             )
 
     def policy(self, observation: Array) -> Array:

@@ -28,7 +28,7 @@ class RunConsole:
     """
 
     refresh_seconds = 0.5
-    remember_seconds = 60.0  # half-life of the average speed, evaluations included
+    remember_seconds = 60.0  # half-life of the average speed, including evaluations
 
     def __init__(self, end: int, connections: str, warmup: int = 0, *, quiet: bool = False) -> None:
         self._console = PlainConsole(quiet=quiet)

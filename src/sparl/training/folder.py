@@ -122,7 +122,7 @@ class Folder:
     # ------------------------------------------------------------------ reading
 
     def read(self, name: str, most: int) -> bytes:
-        """Read a file of at most `most` bytes; nothing is allocated for a larger one.
+        """Read a file of at most `most` bytes; no memory is allocated for a larger file.
 
         Raises:
             DataError: if the file is missing, too large or not a regular file, or cannot be read.

@@ -192,15 +192,15 @@ def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> lis
         return []
     simulator = version("mujoco") if mujoco is None else mujoco
     notes = [
-        f"{env_id} is Gymnasium's {_V3[env_id]} on MuJoCo {simulator}: observations, "
-        "rewards, terminations and model of -v3; RLx2 was run on MuJoCo 2.0.0, and DS names no "
+        f"{env_id} uses Gymnasium's {_V3[env_id]} and MuJoCo {simulator}, with the observations, "
+        "rewards, terminations and model of -v3; RLx2 used MuJoCo 2.0.0, and DS does not state a "
         "version"
     ]
     if env_id in ("Ant-v3", "Humanoid-v3"):
         notes.append(
             f"the 84 contact-force entries of {env_id} are "
             + (
-                "zeros and cost nothing, presumably as under MuJoCo 2.0 (an inference)"
+                "zeros and have no cost, presumably as under MuJoCo 2.0 (an inference)"
                 if contact_forces == "zero"
                 else "live"
             )
