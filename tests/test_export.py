@@ -147,7 +147,7 @@ def test_self_check_finds_a_wrong_constant() -> None:
     mixed = type(right)(right.header, constants + vectors, 0, 0)
     command = c_check.compiler()
     assert command is not None
-    with pytest.raises(sparl.errors.DataError, match="a test vector is"):
+    with pytest.raises(sparl.errors.DataError, match="a test vector differs by"):
         c_check.run(command, mixed, "policy", observations)
 
 

@@ -192,7 +192,10 @@ def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda m: m.update(format=2), "format 2, but this version of sparl reads format 1"),
+        (
+            lambda m: m.update(format=2),
+            ("format 2 is not supported; this version of sparl reads format 1"),
+        ),
         (lambda m: m.update(format="x" * 5000), "this version of sparl reads format 1"),
         (lambda m: m["networks"]["actor"][0][0].update(connections=2**63), "9223372036854775808"),
         (lambda m: m["networks"]["actor"][0][0].update(connections=-1), "-1"),
@@ -217,9 +220,11 @@ def test_an_agent_manifest_with_false_values_is_rejected(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda m: m.update(format=4), "format 4, but this version of sparl reads formats 2 and 3"),
+        (lambda m: m.update(format=4), (
+            "format 4 is not supported; this version of sparl reads formats 2 and 3"
+        )),
         (lambda m: m.update(env_step=38), "env_step is 38, but the folder is named checkpoint-37"),
-        (lambda m: m["file"].update(bytes=1 << 62), "bytes but should have 4611686018427387904"),
+        (lambda m: m["file"].update(bytes=1 << 62), "bytes but expected 4611686018427387904"),
         (lambda m: m["replay"].update(size=1 << 61), "must end at 2305843009213693951"),
         (lambda m: m["replay"]["segments"][0].update(end=1 << 61), "transitions 0 to"),
         (lambda m: m["replay"]["segments"][0].update(sha256="../" * 22), "digest"),

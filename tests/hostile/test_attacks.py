@@ -111,7 +111,7 @@ def test_a_hard_link_in_a_run_is_not_written_through(
     (run / name).unlink(missing_ok=True)
     os.link(outside, run / name)
     assert main(["resume", str(run), "--steps", "90"]) == 3
-    assert f"{run / name}: a hard link" in capsys.readouterr().err
+    assert f"{run / name}: this is a hard link" in capsys.readouterr().err
     assert outside.read_text() == "env_step\n" + "precious\n" * 100
 
 

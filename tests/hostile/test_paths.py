@@ -216,7 +216,7 @@ def test_a_link_in_a_checkpoint_is_a_damaged_checkpoint(
     assert main(["resume", str(run)]) == 0
     said = capsys.readouterr().err
     assert (
-        f"{place} is a link but must be a regular file; remove it or move it away; resuming"
+        f"{place}: found a link but expected a regular file; remove it or move it away; resuming"
     ) in said
     assert contents(elsewhere) == outside  # its checkpoints were deleted at the end
 
@@ -227,7 +227,7 @@ def test_segments_that_are_links_are_neither_read_nor_deleted(
     for place in list((run / "replay").iterdir()):
         to_link(place, elsewhere)
     outside = contents(elsewhere)
-    assert "a link but must be a regular file" in said_by(capsys, 3, "resume", str(run))
+    assert "found a link but expected a regular file" in said_by(capsys, 3, "resume", str(run))
     assert main([*TRAIN, "--run-dir", str(run), "--overwrite"]) == 0
     assert contents(elsewhere) == outside
 

@@ -4,12 +4,13 @@ DS-TD3 and Static-TD3 (Sokar et al. 2021) use this file with different learners 
 agent does not know which connections of its networks exist or when the connections change.
 
 Departures
-    From the TD3 paper, following its authors' later code and Sokar et al.: * The hidden layers have
-    256 units each (the paper: 400 and 300). * The gradient of every parameter, including biases,
-    contains L2 weight decay of 2e-4. * The first 25,000 steps take uniformly random actions (the
-    paper: 10,000 or 1,000). * Actions with noise are clipped to [-1, 1]; algorithm 1 does not state
-    this. From Sokar et al.'s released code: * Actions are in [-1, 1] and are scaled at the
-    environment. In the released code the critic
+    From the TD3 paper, following its authors' later code and Sokar et al.:
+    * The hidden layers have 256 units each (the paper: 400 and 300).
+    * The gradient of every parameter, including biases, contains L2 weight decay of 2e-4.
+    * The first 25,000 steps take uniformly random actions (the paper: 10,000 or 1,000).
+    * Actions with noise are clipped to [-1, 1]; algorithm 1 does not state this.
+    From Sokar et al.'s released code:
+    * Actions are in [-1, 1] and are scaled at the environment. In the released code the critic
       reads actions in the environment's units (Humanoid: at most 0.4).
     * The noise clip and all noises are in units of the action in [-1, 1].
 """

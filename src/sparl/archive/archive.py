@@ -222,4 +222,4 @@ def check_archive(path: Path) -> None:
         DataError: if `path` is a file.
     """
     if path.exists() and not path.is_dir():
-        raise DataError(f"{path} is not a folder")
+        raise DataError(f"{path}: this is not a folder")

@@ -146,9 +146,7 @@ def check_degrees(path: Path, degrees: Mapping[str, Any], networks: Sequence[str
     try:
         initial, now = (_sizes(degrees[when], networks) for when in ("initial", "now"))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(
-            f"{path} does not contain the degrees of {' and '.join(networks)}"
-        ) from None
+        raise DataError(f"{path}: the degrees of {' and '.join(networks)} are missing") from None
     if initial != now:
         raise DataError(f"{path}: the networks differ in size between the start and the end")
 

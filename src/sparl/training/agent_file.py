@@ -277,14 +277,14 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     """
     if not folder.files.has(AGENT_MANIFEST):
         raise DataError(
-            f"{folder.path / AGENT_MANIFEST} is missing; a run saves its agent when it ends or is "
-            "stopped; to resume a run that was killed, use sparl resume"
+            f"{folder.path / AGENT_MANIFEST}: the file is missing; a run saves its agent when it "
+            "ends or is stopped; to resume a run that was killed, use sparl resume"
         )
     manifest = folder.read_json(AGENT_MANIFEST, _MANIFEST_BYTES)
     if manifest.get("format") != FORMAT:
         raise DataError(
-            f"{folder.path / AGENT_MANIFEST} has format {str(manifest.get('format'))[:20]}, but "
-            f"this version of sparl reads format {FORMAT}"
+            f"{folder.path / AGENT_MANIFEST}: format {str(manifest.get('format'))[:20]} is not "
+            f"supported; this version of sparl reads format {FORMAT}"
         )
     where = folder.path / AGENT
     expected = _expected(manifest["networks"])

@@ -193,11 +193,11 @@ class Checkpoints:
         for (folder, file), size in files.items():
             inside = self.files.at(folder)
             if not inside.has(file):
-                raise DataError(f"{inside.path / file} is missing")
+                raise DataError(f"{inside.path / file}: the file is missing")
             found = inside.size(file)
             if found != size:
                 raise DataError(
-                    f"{inside.path / file} has {found:,} bytes but should have {str(size)[:30]}"
+                    f"{inside.path / file}: found {found:,} bytes but expected {str(size)[:30]}"
                 )
         return manifest
 
@@ -294,9 +294,9 @@ def read_manifest(checkpoint: Folder) -> Tree:
     content = parse_json(checkpoint.read(MANIFEST, _MANIFEST_BYTES), where)
     if content.get("format") not in READABLE:
         raise DataError(
-            f"{where} has format {str(content.get('format'))[:20]}, but this version of sparl "
-            f"reads formats {' and '.join(map(str, READABLE))}; finish the run with the version "
-            "that started it"
+            f"{where}: format {str(content.get('format'))[:20]} is not supported; this version of "
+            f"sparl reads formats {' and '.join(map(str, READABLE))}; finish the run with the "
+            "version that started it"
         )
     if content.pop("sha256", None) != _own_digest(content):
         raise DataError(f"{where}: damaged (its content does not match the SHA-256 digest in it)")

@@ -109,13 +109,13 @@ def require(path: Path, about: os.stat_result, wanted: str) -> None:
     is_wanted = stat.S_ISREG if wanted == FILE else stat.S_ISDIR
     if not is_wanted(about.st_mode):
         found = _KINDS.get(stat.S_IFMT(about.st_mode), "a device")
-        raise DataError(f"{path} is {found} but must be {wanted}; remove it or move it away")
+        raise DataError(f"{path}: found {found} but expected {wanted}; remove it or move it away")
 
 
 def require_one_name(path: Path, about: os.stat_result) -> None:
     """Raise DataError if a file that is to be changed has several names (hard links)."""
     if about.st_nlink > 1:
         raise DataError(
-            f"{path} is a hard link, so writing to it would also change the file under its other "
-            "names; copy the folder (cp -r) and use the copy"
+            f"{path}: this is a hard link, so writing to it would also change the file under its "
+            "other names; copy the folder (cp -r) and use the copy"
         )

@@ -130,11 +130,11 @@ class Folder:
         path = self.path / name
         with self._read(name) as (descriptor, size):
             if size > most:
-                raise DataError(f"{path} has {size:,} bytes, more than the maximum of {most:,}")
+                raise DataError(f"{path}: found {size:,} bytes, more than the maximum of {most:,}")
             if size > memory_bytes():
                 raise DataError(
-                    f"{path} has {size:,} bytes, but only {memory_bytes():,} bytes of memory are "
-                    "available"
+                    f"{path}: found {size:,} bytes, but only {memory_bytes():,} bytes of memory "
+                    "are available"
                 )
             return _read_bytes(descriptor, size)
 
@@ -156,7 +156,7 @@ class Folder:
             with self._file(name, os.O_RDONLY) as descriptor:
                 yield descriptor, os.fstat(descriptor).st_size
         except FileNotFoundError:
-            raise DataError(f"{path} is missing") from None
+            raise DataError(f"{path}: the file is missing") from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise DataError(f"{path}: cannot be read ({reason})") from None

@@ -67,7 +67,7 @@ class GrowingFiles:
             length = lengths[name]
             if type(length) is not int or not 0 <= length <= size[name]:
                 raise DataError(
-                    f"{self._files.path / name} has {size[name]:,} bytes, fewer than the "
+                    f"{self._files.path / name}: found {size[name]:,} bytes, fewer than the "
                     f"{str(length)[:30]} at the checkpoint"
                 )
         for name in self._names:

@@ -133,7 +133,7 @@ def _check_configuration(config: Config, path: Path, about: Tree) -> None:
     other = differences(saved, config)
     if other:
         raise DataError(
-            f"{path} was written by a run with a different configuration: {'; '.join(other)}"
+            f"{path}: written by a run with a different configuration: {'; '.join(other)}"
         )
 
 

@@ -129,7 +129,7 @@ def _check_longer(folder: RunFolder, before: Config, steps: int) -> None:
         )
     because = _not_longer_because(folder, before)
     if because:
-        raise UsageError(f"{folder.path} it cannot be trained longer: {because}")
+        raise UsageError(f"{folder.path} cannot be trained longer: {because}")
 
 
 def _not_longer_because(folder: RunFolder, config: Config) -> str:

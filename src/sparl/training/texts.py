@@ -22,7 +22,7 @@ def parse_json(data: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     if not isinstance(content, dict):
-        raise DataError(f"{path} is not a JSON object")
+        raise DataError(f"{path}: the content is not a JSON object")
     return content
 
 
