@@ -106,7 +106,7 @@ def test_the_printed_command_extends_the_run(
         assert main(words) == 0
         assert capsys.readouterr().out == again
     assert main(["info", run]) == 0
-    assert f"sparl resume {run} --steps N resumes the run bit for bit" in capsys.readouterr().out
+    assert f"sparl resume {run} --steps N resumes the run, bit for bit" in capsys.readouterr().out
     assert main(["resume", run, "--steps", "0.1k", "--stop-at", "95"]) == 0
     assert "finished after 95 of 100 steps" in said(capsys, "resume", run)
     assert main(["resume", run, "--steps", "110", "--no-keep-checkpoint"]) == 0

@@ -37,7 +37,7 @@ def test_the_summary_prints_the_command_that_knows_the_environment(
     assert f"again: {words.format('evaluate')}\n" in capsys.readouterr().out
     assert main(["info", run]) == 0
     assert (
-        f"{words.format('resume')} --stop-at 60 resumes the run bit for bit"
+        f"{words.format('resume')} --stop-at 60 resumes the run, bit for bit"
     ) in capsys.readouterr().out
 
 

@@ -142,7 +142,7 @@ def test_a_signal_saves_the_run_and_prints_the_resume_command(
     assert main(["info", str(run)]) == 0
     said = capsys.readouterr().out
     assert f"state: stopped by {by.name}\nenv step: 33\nsteps: 90\nlast checkpoint: 33\n" in said
-    assert f"continuation: sparl resume {run} resumes the run bit for bit\n" in said
+    assert f"continuation: sparl resume {run} resumes the run, bit for bit\n" in said
     assert main(["resume", str(run)]) == 0
     assert "resuming at step 33, bit for bit" in capsys.readouterr().out
     for again in (train, ["resume", str(run)]):
@@ -271,7 +271,7 @@ def test_a_run_whose_environment_cannot_save_its_state_is_marked_as_inexact(
     assert main(["info", str(run.path)]) == 0
     command = "sparl resume" if env == "Pendulum-v1" else f"sparl --import {__name__} resume"
     assert (
-        f"continuation: {command} {run.path} resumes the run not exactly"
+        f"continuation: {command} {run.path} resumes the run, not exactly"
     ) in capsys.readouterr().out
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr().err
@@ -304,9 +304,9 @@ def remove_checkpoints(run: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "code", "says"),
     [
-        (lambda run: None, 0, "sparl resume {run} resumes the run bit for bit\n"),
-        (cut_the_newest, 0, "sparl resume {run} resumes the run bit for bit; checkpoint-30 is used "
-                            "because {run}/checkpoint-33/state.safetensors: "),
+        (lambda run: None, 0, "sparl resume {run} resumes the run, bit for bit\n"),
+        (cut_the_newest, 0, "sparl resume {run} resumes the run, bit for bit; checkpoint-30 is "
+                            "used because {run}/checkpoint-33/state.safetensors: "),
         (remove_replay, 3, "no checkpoint can be used: {run}/replay/0-"),
         (remove_checkpoints, 3, "cannot be resumed: {run}: failed at step 33, but its checkpoints "
                                 "are missing; "),
@@ -692,7 +692,7 @@ def test_other_versions_are_allowed_and_the_run_is_marked(
         patch.setattr(machine, "versions", lambda: versions)
         assert main(["info", str(run.path)]) == 0
         because = f"not exactly: numpy is now 9.9 but was {np.__version__}"
-        assert f"sparl resume {run.path} resumes the run {because}\n" in capsys.readouterr().out
+        assert f"sparl resume {run.path} resumes the run, {because}\n" in capsys.readouterr().out
         assert main(["resume", str(run.path), "--stop-at", "50"]) == 0
     assert f"warning: resuming at step 33, {because}\n" in capsys.readouterr().err
     assert main(["resume", str(run.path), "--stop-at", "90"]) == 0

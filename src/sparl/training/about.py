@@ -98,7 +98,7 @@ def _continuation(folder: RunFolder, config: Config) -> str:
             errors.append(f"{path}: cannot be used ({type(error).__name__}: {error})")
         else:
             since = f"; {path.name} is used because {'; '.join(errors)}" if errors else ""
-            return f"{command} resumes the run {exactness_text(because)}{since}"
+            return f"{command} resumes the run, {exactness_text(because)}{since}"
     if errors:
         return f"no checkpoint can be used: {'; '.join(errors)}"
     reason = folder.why_not_restarted(config)
