@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sparl.errors import DataError, ResourceError
+from sparl.old_names import current_state
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training import checkpoint_format_2
 from sparl.training.durable import temporary_name
@@ -254,7 +255,8 @@ class Checkpoints:
         expected |= {f"newest/{name}": each for name, each in newest.items()}
         found = manifest["state"]
         if not isinstance(found, dict) or found.pop("newest") != {}:
-            raise ValueError("state.newest must be an object that contains only arrays")
+            raise ValueError("newest must be arrays")
+        found = current_state(found)
         _check_tree(found, rest, "state")
         data = read_verified(self.files.at(path.name), STATE, manifest["file"], largest(expected))
         arrays = unpack(data, expected, path / STATE)
@@ -274,11 +276,8 @@ class Checkpoints:
         replay.clear(first)
         for segment in segments:
             self._replay.read(segment, replay)
-        if size and not newest["apart"][0]:
-            raise ValueError("the newest transition lacks its next observation")
         replay.append(newest)
-        if replay.size != size:
-            raise ValueError(f"the replay buffer has {replay.size} transitions instead of {size}")
+        replay.check(size)
 
     def _manifest(self, path: Path) -> Tree:
         return read_manifest(self.files.at(path.name))
