@@ -41,15 +41,18 @@ struct Inputs {
           packed ? std::vector<size_t>{(*packed)->batch, (*packed)->features} : shape_of(*array);
       if (parts.empty()) first = shape;
       if (shape.size() != 2 || shape[0] == 0 || shape[0] != first[0] || shape[0] > kMostSamples)
-        throw std::invalid_argument("forward: inputs must have shape (batch, features), are " +
-                                    shape_text(first) + " and " + shape_text(shape));
+        throw std::invalid_argument(
+            "forward: inputs must have shape (batch, features), with equal batches, but "
+            "have " +
+            shape_text(first) + " and " + shape_text(shape));
       features += shape[1];
       parts.push_back(packed ? (*packed)->input()
                              : Input{static_cast<const float*>(array->data()), uint32_t(shape[1])});
     }
     if (features != stack.n_in())
       throw std::invalid_argument("forward: inputs have " + std::to_string(features) +
-                                  " features, the network has " + std::to_string(stack.n_in()));
+                                  " features, but the network has " + std::to_string(stack.n_in()) +
+                                  " inputs");
     batch = uint32_t(first[0]);
   }
 };
@@ -57,7 +60,7 @@ struct Inputs {
 void new_packed_input(PackedInput* self, ReadOnlyArray samples) {
   check<float>(samples, "packed input");
   if (samples.ndim() != 2 || samples.shape(0) == 0 || samples.shape(0) > kMostSamples)
-    throw std::invalid_argument("packed input: must have shape (batch, features), has " +
+    throw std::invalid_argument("packed input: samples must have shape (batch, features) but has " +
                                 shape_text(shape_of(samples)));
   nb::gil_scoped_release release;
   new (self) PackedInput(static_cast<const float*>(samples.data()), uint32_t(samples.shape(0)),
@@ -68,7 +71,8 @@ Activation activation(const std::string& name) {
   if (name == "linear") return Activation::none;
   if (name == "relu") return Activation::relu;
   if (name == "tanh") return Activation::tanh;
-  throw std::invalid_argument("stack: activation '" + name + "', must be linear, relu or tanh");
+  throw std::invalid_argument("stack: activation is '" + name +
+                              "' but must be linear, relu or tanh");
 }
 
 nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
@@ -104,9 +108,10 @@ FloatArray outputs(const Stack& stack, ReadOnlyArray parameters,
 
 void check_place(const Stack& stack, uint32_t member, uint32_t layer) {
   if (member >= stack.members() || layer >= stack.depth())
-    throw nb::index_error(("stack: member " + std::to_string(member) + " of " +
-                           std::to_string(stack.members()) + ", layer " + std::to_string(layer) +
-                           " of " + std::to_string(stack.depth()))
+    throw nb::index_error(("stack: layer " + std::to_string(layer) + " of member " +
+                           std::to_string(member) + " does not exist; there are " +
+                           std::to_string(stack.members()) + " members of " +
+                           std::to_string(stack.depth()) + " layers")
                               .c_str());
 }
 
@@ -115,7 +120,7 @@ nb::tuple bind_value_and_input_gradient(const Stack& stack, ReadOnlyArray parame
                                         std::optional<uint32_t> member, Pool pool) {
   if (stack.n_out() != 1)
     throw std::invalid_argument("value_and_input_gradient: " + std::to_string(stack.n_out()) +
-                                " outputs, must be one");
+                                " outputs, but the network must have one");
   if (stack.output_activation() != Activation::none)
     throw std::invalid_argument("value_and_input_gradient: the last layer must be linear");
   const float* p =
@@ -140,8 +145,8 @@ const float* checked_pass(const Stack& stack, const Parameters& parameters, cons
                           const ReadOnlyArray& output_gradient, Pointer& p) {
   if (trace.stack.get() != &stack)
     throw std::invalid_argument(
-        "gradient: the trace comes from another network or from before a "
-        "topology update; run forward again");
+        "gradient: the trace comes from another network or is older than a "
+        "topology update; call forward again");
   p = checked<float>(parameters, "gradient: parameters", {stack.parameters()});
   return checked<float>(output_gradient, "gradient: output_gradient",
                         {stack.members(), trace.batch, stack.n_out()});

@@ -28,7 +28,8 @@ float* Trace::output_of(uint32_t member, uint32_t layer) const {
 Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members,
              std::vector<Activation> activations)
     : layers_(std::move(members)), activations_(std::move(activations)) {
-  if (layers_.empty() || layers_[0].empty()) throw std::invalid_argument("stack: no layers");
+  if (layers_.empty() || layers_[0].empty())
+    throw std::invalid_argument("stack: there are no layers");
   if (activations_.size() != layers_[0].size())
     throw std::invalid_argument("stack: " + std::to_string(activations_.size()) +
                                 " activations for " + std::to_string(layers_[0].size()) +
@@ -39,15 +40,16 @@ Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members,
       throw std::invalid_argument("stack: members differ in the number of layers");
     for (size_t l = 0; l < stack.size(); l++) {
       if (l > 0 && stack[l]->n_in != stack[l - 1]->n_out)
-        throw std::invalid_argument(
-            "stack: layer " + std::to_string(l) + " takes " + std::to_string(stack[l]->n_in) +
-            " inputs, the layer before has " + std::to_string(stack[l - 1]->n_out) + " outputs");
+        throw std::invalid_argument("stack: layer " + std::to_string(l) + " has " +
+                                    std::to_string(stack[l]->n_in) +
+                                    " inputs, but the previous layer has " +
+                                    std::to_string(stack[l - 1]->n_out) + " outputs");
       if (stack[l]->n_in != layers_[0][l]->n_in || stack[l]->n_out != layers_[0][l]->n_out)
         throw std::invalid_argument("stack: members differ in the shape of layer " +
                                     std::to_string(l));
       if (stack[l]->first_gradient_input != (l ? 0 : layers_[0][0]->first_gradient_input))
         throw std::invalid_argument(
-            "stack: only the first layer may leave inputs undifferentiated");
+            "stack: first_gradient_input must be 0 in all layers but the first");
       offsets_.push_back(offsets_.back() + stack[l]->parameters());
     }
   }

@@ -60,7 +60,7 @@ class Stack : public std::enable_shared_from_this<Stack> {
 
   // gradient: [parameters()], the gradient of sum(output * output_gradient), in the order of the
   // parameters. input_gradient: [members, batch, gradient_inputs()], the gradient of the same sum;
-  // null: not computed.
+  // null if it is not needed.
   void gradient(ThreadPool&, const float* parameters, const Trace&, const float* output_gradient,
                 float* gradient, float* input_gradient = nullptr) const;
 

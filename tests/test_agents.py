@@ -1,4 +1,4 @@
-"""A new agent needs only its declarations; the package works with it unchanged."""
+"""A new agent needs only its declarations; the rest of the package works without changes."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_the_pruned_cost_is_counted_as_documented() -> None:
     found = cost(config, 11, 3)
     actor, critic = 11 * 20 + 20 * 12 + 12 * 6, 14 * 20 + 20 * 12 + 12
     assert found["connections"] == actor + critic
-    assert found["bytes"]["targets"] == 4 * critic  # the actor has none
+    assert found["bytes"]["targets"] == 4 * critic  # the actor does not
     assert found["flops"]["counted"]["dense"] == 2 * 10 * 1000 * 3 * (actor + critic)
     assert found["flops"]["paper"]["dense"] == 6 * 10 * 1000 * (critic + actor / 3)
 

@@ -1,4 +1,4 @@
-"""Bench: its figures describe the measurements; the tests do not assert speed."""
+"""The output of the benchmark describes the measurements; the tests do not assert speed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_numpy_is_measured_on_one_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "batch", "says"), [("sideways", 4, "sideways"), ("forward", 0, "batch of 0")]
+    ("kernel", "batch", "says"), [("sideways", 4, "sideways"), ("forward", 0, "batch is 0")]
 )
 def test_an_unknown_kernel_is_rejected(kernel: str, batch: int, says: str) -> None:
     layer = _native.Linear(3, 2, np.arange(6))
@@ -132,7 +132,7 @@ def test_the_command_prints_and_writes(
     [
         (["--json", "{folder}/no/b.json"], "No such file"),
         (["--json", "{folder}"], "Is a directory"),
-        (["--only", "kernels", "--plot", "{folder}/x.svg"], "needs the section growth"),
+        (["--only", "kernels", "--plot", "{folder}/x.svg"], "the section growth must be measured"),
         (["--only", "growth", "--plot", "{folder}/x.txt"], ".svg or .png"),
         (["--only", "training", "--env", "HalfCheeta-v5"], "did you mean"),
     ],
@@ -151,5 +151,5 @@ def test_missing_peers_are_reported(
 ) -> None:
     monkeypatch.setattr(peers, "_PACKAGES", {"A peer": ("no-such-package",)})
     assert main(["bench", "--against", "--only", "training"]) == 2
-    assert "--against needs a peer" in capsys.readouterr().err
+    assert "--against needs another library" in capsys.readouterr().err
     assert command.peers.installed() == []

@@ -80,6 +80,6 @@ def test_an_invalid_number_is_rejected(
 ) -> None:
     rewrite(stopped / "checkpoint-190", first=value)
     assert main(["resume", str(stopped)]) != 0
-    assert f"checkpoint-190/manifest.json: cannot be used (ValueError: {_ROWS} holds" in (
+    assert f"checkpoint-190/manifest.json: cannot be used (ValueError: {_ROWS} contains" in (
         capsys.readouterr().err
     )

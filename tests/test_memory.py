@@ -85,7 +85,7 @@ def run_script(script: str, *arguments: str) -> list[str]:
 
 
 def test_wide_sparse_agents_train_where_one_dense_copy_of_a_layer_does_not_fit() -> None:
-    """Two topology updates and target updates on own patterns, acting and saving included.
+    """The agent makes two topology updates and target updates with own patterns, acts and saves.
 
     A dense copy is 1.6 GB and a mask of one byte per position 400 MB; the limit leaves 300 MiB to
     networks of 0.76 million connections, their moments and their targets.

@@ -30,7 +30,7 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         """
-        Create a pool of so many threads, including the caller's; results do not depend on it.
+        Create a pool; the number of threads includes the caller's and does not affect results.
         """
 
     @property
@@ -63,7 +63,7 @@ def seconds_per_call(layer: Linear, kernel: str, batch: int, least: float) -> fl
 
 def seconds_of_loads(layer: Linear, kernel: str, batch: int, least: float) -> float:
     """
-    Return the duration of the kernel's loads of activations alone, in seconds per call.
+    Return the duration of only the kernel's loads of activations, in seconds per call.
     """
 
 def multiply_add_peak(least: float) -> float:
@@ -224,8 +224,8 @@ def gather_windows(rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: i
     Gather n-step windows of a replay ring.
 
     rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,
-    whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.
+    whose states, [k, n_obs], are stored separately. ages: int64 [B]; powers of gamma: [n + 1].
     to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state
-    reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their
+    reached [B, n_obs], and optionally the states on the path [B, n, n_obs] and their
     discounts [B, n].
     """

@@ -101,7 +101,7 @@ def without_effect(config: Config) -> list[str]:
         "keep_checkpoint": not why_not_longer(config),
     }
     return [
-        f"--{name.replace('_', '-')} {getattr(config, name)} has no effect in this run"
+        f"--{name.replace('_', '-')} {getattr(config, name)} has no effect on this run"
         for name, effect in matters.items()
         if not effect and getattr(config, name) != getattr(base, name)
     ]

@@ -211,8 +211,8 @@ class SparseLearner:
                 key = f"{name}.{layer_key(place)}.weight"
                 if np.shape(moments[key]) != (pattern.connections,):
                     raise ValueError(
-                        f"adam.{key}: {np.size(moments[key])} moments for {pattern.connections} "
-                        "connections"
+                        f"adam.{key} has {np.size(moments[key])} moments but must have one for "
+                        f"each of the {pattern.connections} connections"
                     )
 
     def most_connections(self) -> dict[Place, int]:
@@ -237,8 +237,8 @@ class SparseLearner:
         own, steps, due = (int(state[k]) for k in ("own_updates", "adam.steps", "due_seen"))
         if own != updates // self.update_period or steps > own or due > updates:
             raise ValueError(
-                f"{own} updates, {steps} steps of Adam and {due} topology updates at update "
-                f"{updates}"
+                f"the learner has {own} updates, {steps} steps of Adam and {due} topology updates, "
+                f"which is inconsistent with {updates} updates of the agent"
             )
 
 

@@ -72,7 +72,7 @@ float any_float() {
       return one_of({INFINITY, -INFINITY});
     case 2:
       return one_of({FLT_MAX, -FLT_MAX, FLT_MIN, 1e-45f, 0.0f, -0.0f});
-    case 3: { // any bits, signalling NaNs among them
+    case 3: { // any bits, including signalling NaNs
       const auto bits = uint32_t(random_bits());
       float value;
       std::memcpy(&value, &bits, sizeof value);
@@ -85,7 +85,7 @@ float any_float() {
 
 Floats any_floats(size_t n) {
   Floats out(n);
-  const bool tame = once_in(4); // else nothing but NaN would reach the end of a pass
+  const bool tame = once_in(4); // otherwise only NaN would reach the end of a pass
   for (float& x : out) do
       x = any_float();
     while (tame && !(std::fabs(x) < 2));
@@ -264,7 +264,7 @@ void fuzz_find_sorted() {
   for (size_t i = 0; i < needles.size(); i++)
     right &= index[i] >= 0 && size_t(index[i]) <= in.size() &&
              (!found[i] || in[size_t(index[i])] == needles[i]);
-  check(right, "find_sorted must say where a needle is, or that it is nowhere");
+  check(right, "find_sorted must return the index of a needle, or that it is absent");
 }
 
 // ---------------------------------------------------------------- flat arrays

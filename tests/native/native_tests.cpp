@@ -105,7 +105,7 @@ Floats random_floats(size_t n, float scale = 1.0f) {
 Positions random_positions(uint32_t n_in, uint32_t n_out, double density) {
   const int64_t size = int64_t(n_in) * n_out;
   const auto count = size_t(density * double(size) + 0.5);
-  const bool most = count > size_t(size) / 2; // then draw those that are left out
+  const bool most = count > size_t(size) / 2; // then draw the omitted positions
   std::set<int64_t> drawn;
   while (drawn.size() < (most ? size_t(size) - count : count))
     drawn.insert(int64_t((uint64_t(random_bits()) << 32 | random_bits()) % uint64_t(size)));
@@ -133,7 +133,7 @@ bool same(const Floats& a, const Floats& b) {
                     [](float x, float y) { return bits(x) == bits(y); });
 }
 
-// The exact result, and a bound of float's error.
+// The exact result, and a bound on float's error.
 struct Real {
   double value = 0, bound = 0;
   double most() const { return std::fabs(value) + bound; }
@@ -249,7 +249,8 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
             " at " + std::to_string(density) + ", " + std::to_string(batch) + " samples";
   const auto layer = layer_of(n_in, n_out, random_positions(n_in, n_out, density));
   const auto order = in_kernel_order(layer->forward);
-  const size_t stride = (batch / kStrideStep + 1) * kStrideStep; // always room behind the batch
+  const size_t stride =
+      (batch / kStrideStep + 1) * kStrideStep; // there is always space after the batch
   const Floats values = random_floats(order.size()), bias = random_floats(n_out);
   Aligned x(n_in * stride), gate(n_out * stride), dy(n_out * stride);
   for (size_t i = 0; i < x.size(); i++) x[i] = uniform();
@@ -747,7 +748,7 @@ const std::vector<Shape> kShapes = {
     {{1, 1}, 1, 1},
     {{1, 1, 1}, 1, 3, 1, Activation::tanh},
     {{3, 4, 5}, 0.5, 15, 2},
-    {{5, 3, 2}, 0, 17, 2},                      // no connection at all: biases alone
+    {{5, 3, 2}, 0, 17, 2},                      // no connections, only biases
     {{4, 4, 4}, 1, 16, 1, Activation::tanh, 4}, // no input differentiated
     {{7, 16, 17, 3}, 0.05, 63, 2, Activation::tanh, 4},
     {{16, 31, 7}, 0.5, 64, 1, Activation::none, 9},
@@ -945,7 +946,7 @@ void test_pending_work() {
   set_threads(1);
 }
 
-// A long item of one worker does not keep the others from the items after it.
+// A long item of one worker does not prevent the others from computing later items.
 void test_a_long_item_does_not_delay_the_others() {
   context = "a long item";
   set_threads(3);
@@ -1074,7 +1075,8 @@ void test_budget(size_t n, const std::function<float(size_t)>& value) {
     CHECK(right);
     CHECK(same(run(n + 1), moved));
 
-    std::vector<uint32_t> order(n); // the smallest first, of equals the lower canonical
+    std::vector<uint32_t> order(
+        n); // the smallest first; among equal ones, the lower canonical index
     std::iota(order.begin(), order.end(), 0u);
     std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
       const float x = std::fabs(moved[a]), y = std::fabs(moved[b]);

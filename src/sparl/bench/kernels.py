@@ -1,4 +1,4 @@
-"""Time the kernels on one core, and NumPy's dense and SciPy's CSR product for comparison."""
+"""Time the kernels on one core and, for comparison, NumPy's dense and SciPy's CSR product."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def peak() -> float:
 def roofline(
     layer: _native.Linear, kernel: str, batch: int, peak_gflops: float, least: float
 ) -> float:
-    """Estimate a lower bound of a kernel's time [us]: multiply-adds at the peak, or loads.
+    """Estimate a lower bound of a kernel's time [us], from multiply-adds and from loads.
 
     The activations of a column are loaded once for a block of four rows, in the order of the
     pattern, from whichever cache contains them. Weights, indices, sums over lanes, branches and

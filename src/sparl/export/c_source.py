@@ -53,8 +53,8 @@ class CodedLayer:
         pattern = layer.pattern
         if max(pattern.n_in, pattern.n_out) > _WIDEST:
             raise UsageError(
-                f"export: a layer has {pattern.n_in} inputs and {pattern.n_out} outputs, must have "
-                f"at most {_WIDEST} of each for C; use --format onnx or npz"
+                f"export: a layer has {pattern.n_in} inputs and {pattern.n_out} outputs but must "
+                f"have at most {_WIDEST} of each for C; use --format onnx or npz"
             )
         if layer.dense:
             return cls(layer, None, None)

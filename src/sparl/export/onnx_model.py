@@ -38,8 +38,9 @@ def onnx_model(policy: Policy, name: str) -> bytes:
     size = 4 * sum(layer.pattern.size for layer in policy.layers)
     if size > LARGEST:
         raise UsageError(
-            f"export: with absent connections as zeros, ONNX has {size:,} bytes of weights, must "
-            f"have at most {LARGEST:,}; use --format npz or c, which store no absent connections"
+            f"export: ONNX stores absent connections as zeros and would need {size:,} bytes for "
+            f"the weights, more than the limit of {LARGEST:,}; use --format npz or c, which store "
+            "only existing connections"
         )
     constants, nodes = [], []
 

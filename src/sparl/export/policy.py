@@ -20,7 +20,7 @@ from sparl.types import Array
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer's existing connections and their values.
+    """A layer's connections and their weights.
 
     Attributes:
         pattern: which connections exist.

@@ -152,7 +152,9 @@ class Layout:
             ValueError: if the number of values differs from the number of parameters.
         """
         if np.shape(values) != (block.size,):
-            raise ValueError(f"{block.key} has shape {np.shape(values)}, must have ({block.size},)")
+            raise ValueError(
+                f"{block.key} has shape {np.shape(values)} but must have shape ({block.size},)"
+            )
         if block.pattern is not None:
             values = values[self.native(block.place).canonical_index]
         flat[block.where] = values

@@ -9,7 +9,7 @@ from typing import Literal
 from sparl.sparse.pattern import Pattern
 from sparl.topology.density_schedule import LayerProgress
 
-Clock = Literal["agent", "network"]  # whose updates are counted
+Clock = Literal["agent", "network"]  # which updates are counted
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Schedule:
 
     Attributes:
         first: number of the update with the first topology update, counted from 1 on the clock.
-        every: number of updates from one topology update to the next; 0: no topology updates.
+        every: number of updates from one topology update to the next; 0 means no topology updates.
         last: number of the update after which there is no topology update.
         fraction: share of a layer's connections that moves; zeta_0 if the share is annealed.
         clock: whether the updates of the agent or those of the network are counted.

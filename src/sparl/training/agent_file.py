@@ -136,7 +136,9 @@ class TrainedAgent:
         self.manifest = manifest
         self.env_step = manifest["env_step"]
         if type(self.env_step) is not int or self.env_step < 0:
-            raise ValueError(f"env_step is {str(self.env_step)[:80]}, must be a count")
+            raise ValueError(
+                f"env_step is {str(self.env_step)[:80]} but must be a nonnegative integer"
+            )
         self.actor = actor
         policy = manifest["policy"]
         self._scale = ActionScale(
@@ -146,9 +148,11 @@ class TrainedAgent:
         )
         low, high = self._scale.low, self._scale.high
         if low.ndim != 1 or low.shape != high.shape or not np.isfinite([low, high]).all():
-            raise ValueError("action_low and action_high must be finite numbers, as many of each")
+            raise ValueError(
+                "action_low and action_high must be lists of finite numbers with equal lengths"
+            )
         if not (low < high).all():
-            raise ValueError("action_low must be below action_high")
+            raise ValueError("each element of action_low must be less than that of action_high")
         self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
         self.head = head_of(policy["actions"])
         if policy["output_activation"] != self.head.output:
@@ -181,8 +185,8 @@ class TrainedAgent:
         x = np.ascontiguousarray(observation, np.float32)
         if x.ndim not in (1, 2) or x.shape[-1] != self.n_obs:
             raise ValueError(
-                f"predict: the observation has shape {x.shape}, "
-                f"must be ({self.n_obs},) or (batch, {self.n_obs})"
+                f"predict: the observation has shape {x.shape} "
+                f"but must be ({self.n_obs},) or (batch, {self.n_obs})"
             )
         if x.size == 0:
             return np.zeros((0, self.n_act), self._scale.dtype)
@@ -195,7 +199,7 @@ def _action_dtype(policy: dict[str, Any]) -> str:
     name = policy.get("action_dtype", "float32")
     if name not in _ACTION_DTYPES:
         raise ValueError(
-            f"action_dtype is {str(name)[:80]}, must be one of {', '.join(_ACTION_DTYPES)}"
+            f"action_dtype is {str(name)[:80]} but must be one of {', '.join(_ACTION_DTYPES)}"
         )
     return str(name)
 
@@ -213,7 +217,7 @@ def load_agent(path: str | Path) -> TrainedAgent:
 
 
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
-    """Copy only the actor of a run to another folder, for acting, evaluation and export.
+    """Copy only the actor of a run to another folder, which is enough to act, evaluate and export.
 
     The observations are not copied, so exports of the copy are checked in the environment.
 
@@ -248,11 +252,16 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
     with damage_reported(f"{path}: the agent cannot be read"):
         rows = about["rows"]
         if type(rows) is not int or not 0 < rows <= MOST_OBSERVATIONS:
-            raise ValueError(f"{str(rows)[:30]} observations, must be 1 to {MOST_OBSERVATIONS:,}")
+            raise ValueError(
+                f"the number of observations is {str(rows)[:30]} but must be in [1, "
+                f"{MOST_OBSERVATIONS:,}]"
+            )
         expected = {_OBSERVATIONS: Expected(np.dtype(np.float32), (rows, agent.n_obs))}
         data = RunFolder.open(path).files.read(OBSERVATIONS, largest(expected))
         if digest(data) != about["sha256"]:
-            raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
+            raise DataError(
+                f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
+            )
         observations = unpack(data, expected, where)[_OBSERVATIONS]
     if not np.isfinite(observations).all():
         raise DataError(f"{where}: an observation is not finite")
@@ -268,14 +277,14 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     """
     if not folder.files.has(AGENT_MANIFEST):
         raise DataError(
-            f"{folder.path / AGENT_MANIFEST}: missing; a run writes its agent when it ends or is "
-            "stopped; to resume one that was killed, use sparl resume"
+            f"{folder.path / AGENT_MANIFEST}: the file is missing; a run saves its agent when it "
+            "ends or is stopped; to resume a run that was killed, use sparl resume"
         )
     manifest = folder.read_json(AGENT_MANIFEST, _MANIFEST_BYTES)
     if manifest.get("format") != FORMAT:
         raise DataError(
-            f"{folder.path / AGENT_MANIFEST}: format {str(manifest.get('format'))[:20]}, "
-            f"this version reads {FORMAT}"
+            f"{folder.path / AGENT_MANIFEST}: format {str(manifest.get('format'))[:20]} is not "
+            f"supported; this version of sparl reads format {FORMAT}"
         )
     for name, value in (
         ("hidden_activation", manifest["hidden_activation"]),
@@ -291,9 +300,13 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     data = folder.files.read(AGENT, largest(expected))
     inputs, most = manifest["policy"]["observations"], max(_INPUTS, len(data))
     if type(inputs) is not int or not 0 < inputs <= most:
-        raise ValueError(f"{shown(inputs)} observations, must be 1 to {most:,}")
+        raise ValueError(
+            f"the length of an observation is {shown(inputs)} but must be in [1, {most:,}]"
+        )
     if digest(data) != manifest["file"]["sha256"]:
-        raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
+        raise DataError(
+            f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
+        )
     return manifest, unpack(data, expected, where)
 
 

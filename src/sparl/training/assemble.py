@@ -126,9 +126,10 @@ def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) ->
     advice = (
         f"--replay-capacity {fits} would fit"
         if fits > 0
-        else "a smaller --hidden, --batch-size or density would take less"
+        else "use smaller --hidden, --batch-size or densities"
     )
     raise ResourceError(
-        f"a replay of {capacity:,} transitions takes {capacity * per_transition / 1e9:,.1f} GB and "
-        f"the networks about {networks / 1e9:,.1f} GB, of {available / 1e9:,.1f} GB; {advice}"
+        f"not enough memory: a replay buffer of {capacity:,} transitions needs "
+        f"{capacity * per_transition / 1e9:,.1f} GB and the networks about {networks / 1e9:,.1f} "
+        f"GB, but {available / 1e9:,.1f} GB are available; {advice}"
     )

@@ -62,11 +62,11 @@ class Training:
     evaluation_observations: Array | None = None  # of the last evaluation
 
     def run(self) -> Run:
-        """Train to the end, or until a signal requests a stop.
+        """Train until the last step, or until a signal requests a stop.
 
         Raises:
-            EnvironmentFault, Diverged, ResourceError: if training failed; the evaluations so far
-                are kept.
+            EnvironmentFault, Diverged, ResourceError: if training failed; the evaluations recorded
+                so far are kept.
         """
         stop = Stop()
         try:
@@ -168,7 +168,7 @@ class Training:
     def _diverged(self, what: str) -> Diverged:
         return Diverged(
             f"diverged at step {self.env_step} (update {self.agent.updates}): {what}; the same "
-            f"happens again with the same configuration and --seed {self.config.seed}; try a "
+            f"configuration and --seed {self.config.seed} always diverge at this step; try a "
             "smaller --learning-rate"
         )
 
