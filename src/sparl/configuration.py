@@ -70,6 +70,10 @@ class Config:
     """Contact forces in the observations of Ant-v3 and Humanoid-v3: zero, as they presumably were
     with MuJoCo 2.0, or live."""
 
+    normalize_observations: bool = False
+    """Normalise observations with their running mean and variance. The statistics count every
+    observation in which the agent acts, and are stored with the agent."""
+
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers [units]."""
     lambda_1: float | None = _within(None, 0, 1e9, "connections per neuron")

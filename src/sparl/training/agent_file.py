@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 from sparl.agents import head_of
 from sparl.agents.action_head import ActionHead
 from sparl.agents.agent import Agent
+from sparl.agents.observation_normalizer import (
+    Normalizer,
+    ObservationStatistics,
+    RawObservations,
+)
 from sparl.errors import DataError, damage_reported
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
@@ -34,12 +39,15 @@ _MANIFEST_BYTES = 1 << 20
 # input, connected or not, so an agent with more inputs must have a correspondingly large file.
 _INPUTS = 1 << 16
 _OBSERVATIONS = "observations"  # name of the array in its file
+_STATISTICS = ("mean", "variance")  # arrays of the observations' statistics, after _NORMALIZER
+_NORMALIZER = "normalizer."
 _ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
 
 
 def save_agent(
     folder: RunFolder,
     agent: Agent,
+    normalizer: Normalizer,
     environment: Environment,
     about: dict[str, Any],
     observations: Array | None,
@@ -49,11 +57,12 @@ def save_agent(
     Args:
         folder: the folder of the run.
         agent: the agent.
+        normalizer: what the agent sees of an observation.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
         observations: observations of an evaluation, float32 [B, n_obs], for checking exports.
     """
-    networks, specs = agent.networks(), agent.specs()
+    networks, specs, seen = agent.networks(), agent.specs(), normalizer.state()
     hidden = specs["actor"].layers[0].activation if len(specs["actor"].layers) > 1 else "relu"
     data = pack(
         {
@@ -62,6 +71,7 @@ def save_agent(
             for name, value in state.items()
             if isinstance(value, np.ndarray)
         }
+        | {_NORMALIZER + name: np.asarray(seen[name]) for name in _STATISTICS if seen}
     )
     folder.write(AGENT, data)
     kept = {}
@@ -79,6 +89,7 @@ def save_agent(
             "networks": {
                 name: _entries(specs[name], state, hidden) for name, state in networks.items()
             },
+            **({"normalizer": {"count": seen["count"]}} if seen else {}),
             "positions": "output * inputs + input, ascending; one weight each, in this order",
             "file": _file(AGENT, data),
             **kept,
@@ -128,11 +139,12 @@ class TrainedAgent:
         env_step: the environment step at which the agent was saved.
         actor: the policy's network.
         head: converts the outputs of the network to actions.
+        normalizer: what the network sees of an observation.
         n_obs: length of an observation.
         n_act: length of an action.
     """
 
-    def __init__(self, manifest: dict[str, Any], actor: Network) -> None:
+    def __init__(self, manifest: dict[str, Any], actor: Network, normalizer: Normalizer) -> None:
         self.manifest = manifest
         self.env_step = manifest["env_step"]
         if type(self.env_step) is not int or self.env_step < 0:
@@ -140,6 +152,7 @@ class TrainedAgent:
                 f"env_step is {str(self.env_step)[:80]} but must be a nonnegative integer"
             )
         self.actor = actor
+        self.normalizer = normalizer
         policy = manifest["policy"]
         self._scale = ActionScale(
             np.asarray(policy["action_low"], np.float64),
@@ -168,7 +181,7 @@ class TrainedAgent:
 
     def policy(self, observation: Array) -> Array:
         """Return actions in [-1, 1] (float32 [B, n_act]) for observations (float32 [B, n_obs])."""
-        return self.head(self.actor(observation), self.n_act)
+        return self.head(self.actor(self.normalizer(observation)), self.n_act)
 
     def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[Any]:
         """Return noise-free actions in the environment's units, within its action bounds.
@@ -213,7 +226,9 @@ def load_agent(path: str | Path) -> TrainedAgent:
     folder = RunFolder.open(path)
     with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
-        return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
+        return TrainedAgent(
+            manifest, _network(manifest, arrays, "actor"), _normalizer(manifest, arrays)
+        )
 
 
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
@@ -227,7 +242,9 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
     """
     with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
-        data = pack({name: a for name, a in arrays.items() if name.startswith("actor.")})
+        data = pack(
+            {name: a for name, a in arrays.items() if name.startswith(("actor.", _NORMALIZER))}
+        )
         manifest["networks"] = {"actor": manifest["networks"]["actor"]}
         manifest["file"] = _file(AGENT, data)
         manifest.pop("observations", None)
@@ -297,12 +314,19 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
             )
     where = folder.path / AGENT
     expected = _expected(manifest["networks"])
+    inputs = manifest["policy"]["observations"]
+    if type(inputs) is not int or inputs < 1:
+        raise ValueError(f"{shown(inputs)} observations, must be at least 1")
+    if "normalizer" in manifest:
+        each = Expected(np.dtype(np.float64), (inputs,))
+        expected |= {_NORMALIZER + name: each for name in _STATISTICS}
     data = folder.files.read(AGENT, largest(expected))
-    inputs, most = manifest["policy"]["observations"], max(_INPUTS, len(data))
-    if type(inputs) is not int or not 0 < inputs <= most:
-        raise ValueError(
-            f"the length of an observation is {shown(inputs)} but must be in [1, {most:,}]"
-        )
+from sparl.agents.observation_normalizer import (
+    Normalizer,
+    ObservationStatistics,
+    RawObservations,
+)
+from sparl.errors import DataError, damage_reported
     if digest(data) != manifest["file"]["sha256"]:
         raise DataError(
             f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
@@ -330,6 +354,17 @@ def _expected(networks: Any) -> dict[str, Expected]:
                     if name == "weight":
                         expected[f"{key}.positions"] = Expected(np.dtype(np.int64), (size,))
     return expected
+
+
+def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
+    if "normalizer" not in manifest:
+        return RawObservations()
+    statistics = ObservationStatistics.initial(manifest["policy"]["observations"])
+    count = manifest["normalizer"]["count"]
+    if type(count) is not float:
+        raise ValueError(f"normalizer: the count is {shown(count)}, must be a number")
+    statistics.restore({"count": count, **{n: arrays[_NORMALIZER + n] for n in _STATISTICS}})
+    return statistics
 
 
 def _network(manifest: dict[str, Any], arrays: Arrays, name: str) -> Network:
