@@ -29,7 +29,9 @@ def write_results(run: Training, stopped_by: StoppedBy | None) -> None:
     config, agent, env_step = run.config, run.agent, run.env_step
     state = _state(stopped_by)
     about = {"method": method_label(config), "env": config.env, "env_step": env_step}
-    save_agent(run.folder, agent, run.environment, about, run.evaluation_observations)
+    save_agent(
+        run.folder, agent, run.normalizer, run.environment, about, run.evaluation_observations
+    )
     run.record.degrees(agent)
     run.folder.growing.flush()
     run.record.run(state, env_step, agent.updates)
