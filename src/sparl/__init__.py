@@ -112,18 +112,20 @@ def resume(
     )
 
 
-def load(run: str | Path | Run) -> TrainedAgent:
+def load(run: str | Path | Run, *, best: bool = False) -> TrainedAgent:
     """Load the trained agent of a run.
 
     Args:
         run: a run folder, or the value returned by `train`.
+        best: whether to load the agent of the best evaluation instead of the last agent. The best
+            evaluation is the first one with the highest mean return.
 
     Raises:
         sparl.errors.DataError: if the agent is missing or damaged, or has an unsupported format.
     """
-    from sparl.training.agent_file import load_agent
+    from sparl.training.agent_file import BEST, LAST, load_agent
 
-    return load_agent(_path(run))
+    return load_agent(_path(run), BEST if best else LAST)
 
 
 def _path(run: str | Path | Run) -> Path:

@@ -18,6 +18,7 @@ from sparl.methods import check
 from sparl.random_streams import stream
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
+from sparl.training.best_agent import BestAgent
 from sparl.training.callbacks import Callbacks
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
@@ -103,12 +104,14 @@ def _training(
         warmup.load_policy()
     folder = opened.enter_context(closing(folder or RunFolder.create(config)))
     record = opened.enter_context(closing(Record(folder, config, nets, environment, threads)))
+    best = BestAgent(folder)
     connections, random_steps = connections_text(nets), config.warmup_env_steps
     console = RunConsole(config.end, connections, random_steps, quiet=quiet)
     return Training(
         config, threads, folder, environment, evaluator, nets, agent, normalizer, warmup, replay,
         stream(config.seed, "replay"), capacity_rule(config), record,
-        CheckpointSaver(config, folder, record, console), console, callbacks, opened.pop_all(),
+        best, CheckpointSaver(config, folder, record, best, console), console, callbacks,
+        opened.pop_all(),
         observation=np.zeros(n_obs, np.float32),
     )  # fmt: skip
 

@@ -7,10 +7,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sparl.errors import EnvironmentFault, SparlError
-from sparl.labels import method_label
 from sparl.training.agent_file import save_agent
 from sparl.training.announce import report_end, warn_not_saved
+from sparl.training.best_agent import about_agent
 from sparl.training.interrupt import StoppedBy
+from sparl.training.run import state_text
 
 if TYPE_CHECKING:
     from sparl.training.loop import Training
@@ -27,24 +28,16 @@ def write_results(run: Training, stopped_by: StoppedBy | None) -> None:
         ResourceError: if a file cannot be written.
     """
     config, agent, env_step = run.config, run.agent, run.env_step
-    state = _state(stopped_by)
-    about = {"method": method_label(config), "env": config.env, "env_step": env_step}
-    save_agent(
-        run.folder, agent, run.normalizer, run.environment, about, run.evaluation_observations
-    )
+    state = state_text(stopped_by)
+    about, observations = about_agent(run), run.evaluation_observations
+    save_agent(run.folder, agent, run.normalizer, run.environment, about, observations)
+    run.best.save()
     run.record.degrees(agent)
     run.folder.growing.flush()
     run.record.run(state, env_step, agent.updates)
     if env_step == config.steps and not config.keep_checkpoint:
         run.saver.checkpoints.remove_all()  # a finished run is not resumed
     report_end(run, state)
-
-
-def _state(stopped_by: StoppedBy | None) -> str:
-    """Return the state of a run that was saved, for run.json."""
-    if stopped_by is None:
-        return "finished"
-    return f"stopped by {'a callback' if stopped_by == 'callback' else stopped_by.name}"
 
 
 def report_failure(

@@ -22,6 +22,7 @@ from sparl.random_streams import generator_state, integer_seed
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.announce import announce
+from sparl.training.best_agent import BestAgent
 from sparl.training.callbacks import Callbacks
 from sparl.training.console import RunConsole
 from sparl.training.ending import report_failure, write_results
@@ -54,6 +55,7 @@ class Training:
     replay_rng: Generator  # random stream of the batches
     capacity_rule: DynamicCapacity  # which transitions a dynamic replay buffer drops
     record: Record
+    best: BestAgent
     saver: CheckpointSaver
     console: RunConsole
     callbacks: Callbacks
@@ -192,6 +194,7 @@ class Training:
         self.evaluation_observations = result.observations
         self.record.evaluation(self.env_step, self.agent.updates, result)
         self._record()
+        self.best.evaluated(self)
         self.console.evaluated(self.env_step, result)
         self.callbacks.evaluated(self, result)
 
@@ -226,12 +229,9 @@ class Training:
         """
         if self.env_step < self.config.steps or self.config.keep_checkpoint or self.stop.by:
             self._checkpoint(last=True)
-        if self.record.last_evaluated == self.env_step:
-            return
-        if stopped_by is None:
-            self._evaluate()
-        else:
-            self._record()
+        if self.record.last_evaluated < self.env_step:
+            record = self._evaluate if stopped_by is None else self._record
+            record()
 
     def state(self) -> Tree:
         """Return all state that the rest of the run depends on, except the replay buffer."""

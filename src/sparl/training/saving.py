@@ -9,6 +9,7 @@ from pathlib import Path
 from sparl.configuration import Config
 from sparl.errors import ResourceError
 from sparl.replay.ring_buffer import RingBuffer
+from sparl.training.best_agent import BestAgent
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
 from sparl.training.machine import made_with
@@ -29,6 +30,7 @@ class CheckpointSaver:
         config: the configuration of the run.
         folder: the folder of the run.
         record: the record of the run, whose clocks and file lengths a checkpoint stores.
+        best: the best agent of the run, which is written before each checkpoint.
         console: reports failures.
 
     Attributes:
@@ -36,11 +38,12 @@ class CheckpointSaver:
     """
 
     def __init__(
-        self, config: Config, folder: RunFolder, record: Record, console: RunConsole
-    ) -> None:
+        self, config: Config, folder: RunFolder, record: Record, best: BestAgent,
+        console: RunConsole,
+    ) -> None:  # fmt: skip
         self.checkpoints = Checkpoints(folder.files)
         self._config, self._folder = config, folder
-        self._record, self._console = record, console
+        self._record, self._best, self._console = record, best, console
         self._made_with = made_with()
         self._failures = 0
 
@@ -64,6 +67,7 @@ class CheckpointSaver:
                 this was the last attempt or the third consecutive failure.
         """
         try:
+            self._best.save()
             saved = self.checkpoints.save(env_step, state, replay, self._about())
         except ResourceError as error:
             self._failures += 1
