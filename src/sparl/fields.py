@@ -25,6 +25,7 @@ class TrainFields(TypedDict, total=False):
     agent: str
     max_episode_steps: int | None
     contact_forces: Literal["zero", "live"]
+    normalize_observations: bool
     hidden: Sequence[int]
     lambda_1: float | None
     lambda_2: float | None

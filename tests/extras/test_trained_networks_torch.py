@@ -25,6 +25,3 @@ def test_a_layer_converts_to_a_sparse_csr_tensor(tmp_path: Path) -> None:
         dense = np.zeros(layer.shape, np.float32)
         dense[layer.mask()] = layer.weights
         np.testing.assert_array_equal(tensor.to_dense().numpy(), dense)
-    x = torch.ones(4, 3)
-    first = agent.networks["actor"].layers[0]
-    (first.to_torch() @ x.T).T.add_(torch.tensor(first.bias)).sum()

@@ -90,7 +90,7 @@ class TrainedLayer:
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support")  # "in beta state"
-            return torch.sparse_csr_tensor(rows, columns, values, self.shape)
+            return torch.sparse_csr_tensor(rows, columns, values, self.shape, check_invariants=True)
 
     def _rows(self) -> NDArray[np.int64]:
         """Return the index at which each row begins, and the number of weights."""
