@@ -87,7 +87,7 @@ class Layout:
         self.blocks = {block.key: block for block in self._blocks()}
 
     def with_patterns(self, patterns: Mapping[Place, Pattern]) -> Layout:
-        """Return the layout of the same network with new patterns; equal layers are shared."""
+        """Return the layout with new patterns; layers whose pattern stays are shared."""
         return Layout(self.spec, patterns, share=self)
 
     def _blocks(self) -> Iterator[Block]:

@@ -170,8 +170,8 @@ class TrainedAgent:
         self.head = head_of(policy["actions"])
         if policy["output_activation"] != self.head.output:
             raise ValueError(
-                f"output_activation is {policy['output_activation']}, must be {self.head.output} "
-                f"for actions {self.head.formula}"
+                f"output_activation is {policy['output_activation']} but must be "
+                f"{self.head.output} for the actions {self.head.formula}"
             )
         if actor.layout.n_out != self.n_act * self.head.outputs_per_action:
             raise ValueError(
@@ -309,7 +309,7 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     ):
         if value not in ACTIVATIONS:
             raise DataError(
-                f"{folder.path / AGENT_MANIFEST}: {name} is {shown(value)}, this version reads "
+                f"{folder.path / AGENT_MANIFEST}: {name} is {shown(value)} but must be one of "
                 f"{', '.join(ACTIVATIONS)}; use the version of sparl that wrote the file"
             )
     where = folder.path / AGENT
