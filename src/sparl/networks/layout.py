@@ -100,16 +100,6 @@ class Layout:
                 start += size
 
     @property
-    def n_in(self) -> int:
-        """Number of inputs of each member."""
-        return self.spec.n_in
-
-    @property
-    def n_out(self) -> int:
-        """Number of outputs of each member."""
-        return self.spec.n_out
-
-    @property
     def parameters(self) -> int:
         """Length of the flat array."""
         return int(self.stack.parameters)

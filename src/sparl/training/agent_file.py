@@ -166,17 +166,18 @@ class TrainedAgent:
             )
         if not (low < high).all():
             raise ValueError("each element of action_low must be less than that of action_high")
-        self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
+        spec = actor.layout.spec
+        self.n_obs, self.n_act = spec.n_in, self._scale.low.size
         self.head = head_of(policy["actions"])
         if policy["output_activation"] != self.head.output:
             raise ValueError(
                 f"output_activation is {policy['output_activation']} but must be "
                 f"{self.head.output} for the actions {self.head.formula}"
             )
-        if actor.layout.n_out != self.n_act * self.head.outputs_per_action:
+        if spec.n_out != self.n_act * self.head.outputs_per_action:
             raise ValueError(
-                f"the actor has {actor.layout.n_out} outputs, must have "
-                f"{self.head.outputs_per_action} for each of {self.n_act} actions"
+                f"the actor has {spec.n_out} outputs but must have {self.head.outputs_per_action} "
+                f"for each of the {self.n_act} elements of an action"
             )
 
     def policy(self, observation: Array) -> Array:
