@@ -106,9 +106,10 @@ def _connections(config: Config, spec: NetworkSpec, notes: list[str]) -> list[in
     if not 0 <= total <= room:
         low, high = sum(fixed), room + sum(fixed)
         raise UsageError(
-            f"{budget.prefix}_sparsity {sparsity} leaves {total + low} connections; with its "
-            f"output layer of {low} the {network} can have {low} to {high}, a sparsity of "
-            f"{1 - high / sum(sizes):.4f} to {1 - low / sum(sizes):.4f}"
+            f"{budget.prefix}_sparsity is {sparsity}, which leaves {total + low} connections; "
+            f"because the output layer has {low}, the {network} must have {low} to {high} "
+            f"connections, which is a sparsity of {1 - high / sum(sizes):.4f} to "
+            f"{1 - low / sum(sizes):.4f}"
         )
     if config.allocation == "erdos_renyi":
         return [

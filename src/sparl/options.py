@@ -223,7 +223,7 @@ class _Parsed:
         try:
             self.given[option.name] = option.value(words)
         except ValueError:
-            self.errors.append(f"{flag} is {' '.join(words)!r}, must be {option.expected}")
+            self.errors.append(f"{flag} is {' '.join(words)!r} but must be {option.expected}")
 
 
 def _take_values(words: list[str], most: int | None = None) -> list[str]:
