@@ -75,7 +75,7 @@ def parse(
     # A required argument may have been typed after a wrong flag.
     missing = [o.described for o in known if o.required and not parsed.given.get(o.name)]
     if missing and not parsed.errors:
-        parsed.errors.append(f"needs {' and '.join(missing)}")
+        parsed.errors.append(f"missing {' and '.join(missing)}")
     return parsed.given, parsed.errors
 
 
