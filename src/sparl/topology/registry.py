@@ -87,8 +87,8 @@ class Rule:
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         known = ", ".join(f"'{known}'" for known in sorted(cls.registry))
         return (
-            f"{kind} is '{name}' but must be one of {known}{hint}; a custom rule is registered when "
-            "its module is imported: sparl --import MODULE ..., or import MODULE in Python"
+            f"{kind} is '{name}' but must be one of {known}{hint}; a custom rule is registered "
+            "when its module is imported: sparl --import MODULE ..., or import MODULE in Python"
         )
 
 
