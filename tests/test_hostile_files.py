@@ -212,7 +212,10 @@ def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
             lambda m: m["policy"].update(output_activation="relu"),
             "must be tanh for",
         ),
-        (lambda m: m["policy"].update(actions="0 * outputs"), "actions are '0 * outputs', must be"),
+        (
+            lambda m: m["policy"].update(actions="0 * outputs"),
+            ("actions are '0 * outputs' but must be"),
+        ),
         (
             lambda m: m.update(hidden_activation="gelu"),
             "agent.json: hidden_activation is 'gelu', this version reads linear, relu, tanh; use",

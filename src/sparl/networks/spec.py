@@ -121,10 +121,14 @@ def layer_of(entry: Mapping[str, Any], n_in: int, activation: Activation) -> Lay
     """
     for name in ("connections", "outputs"):
         if type(entry[name]) is not int or not 0 <= entry[name] < 1 << 32:
-            raise ValueError(f"{name} of a layer: {entry[name]}, must be at least 0 and below 2^32")
+            raise ValueError(
+                f"{name} of a layer is {entry[name]} but must be at least 0 and below 2^32"
+            )
     activation = entry.get("activation", activation)
     if activation not in ACTIVATIONS:
-        raise ValueError(f"activation {activation}, must be one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(
+            f"activation is {activation!r} but must be one of {', '.join(ACTIVATIONS)}"
+        )
     return Linear(n_in, entry["outputs"], activation, entry["connections"])
 
 

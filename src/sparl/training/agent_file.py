@@ -52,7 +52,8 @@ def save_agent(
         agent: the agent.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
-        observations: observations of an evaluation, float32 [B, n_obs], for checking exports.
+        observations: observations of an evaluation, float32 [B, n_obs], which are used to check
+            exports.
     """
     networks, specs = agent.networks(), agent.specs()
     hidden = specs["actor"].layers[0].activation if len(specs["actor"].layers) > 1 else "relu"
@@ -158,12 +159,12 @@ class TrainedAgent:
         self.head = head_of(policy["actions"])
         if policy["output_activation"] != self.head.output:
             raise ValueError(
-                f"output_activation is {policy['output_activation']}, must be {self.head.output} "
-                f"for actions {self.head.formula}"
+                f"output_activation is {policy['output_activation']} but must be "
+                f"{self.head.output} for actions {self.head.formula}"
             )
         if actor.layout.n_out != self.n_act * self.head.outputs_per_action:
             raise ValueError(
-                f"the actor has {actor.layout.n_out} outputs, must have "
+                f"the actor has {actor.layout.n_out} outputs but must have "
                 f"{self.head.outputs_per_action} for each of {self.n_act} actions"
             )
 

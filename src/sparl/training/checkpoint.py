@@ -255,7 +255,7 @@ class Checkpoints:
         expected |= {f"newest/{name}": each for name, each in newest.items()}
         found = manifest["state"]
         if not isinstance(found, dict) or found.pop("newest") != {}:
-            raise ValueError("newest must be arrays")
+            raise ValueError("state.newest must be an object that contains only arrays")
         found = current_state(found)
         _check_tree(found, rest, "state")
         data = read_verified(self.files.at(path.name), STATE, manifest["file"], largest(expected))
