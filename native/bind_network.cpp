@@ -1,5 +1,7 @@
 #include "bindings.h"
+#include "clipped_double_q.h"
 #include "flat.h"
+#include "linear.h"
 #include "network.h"
 #include <optional>
 #include <variant>
@@ -10,13 +12,13 @@ namespace sparl {
 #define INPUTS "collections.abc.Sequence[" FLOATS " | PackedInput]"
 namespace {
 
-void new_layer(Layer* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
-               uint32_t first_gradient_input) {
+void new_linear(Linear* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
+                uint32_t first_gradient_input) {
   if (positions.ndim() != 1) throw std::invalid_argument("layer: positions must have one axis");
   check<int64_t>(positions, "layer: positions");
   const auto* p = static_cast<const int64_t*>(positions.data());
   nb::gil_scoped_release release;
-  new (self) Layer(n_in, n_out, p, positions.shape(0), first_gradient_input);
+  new (self) Linear(n_in, n_out, p, positions.shape(0), first_gradient_input);
 }
 
 constexpr size_t kMostSamples = (1u << 28) - 1;
@@ -113,9 +115,9 @@ void check_place(const Stack& stack, uint32_t member, uint32_t layer) {
                               .c_str());
 }
 
-nb::tuple value_and_input_gradient(const Stack& stack, ReadOnlyArray parameters,
-                                   const std::vector<Inputs::Part>& inputs, double weight,
-                                   std::optional<uint32_t> member, Pool pool) {
+nb::tuple bind_value_and_input_gradient(const Stack& stack, ReadOnlyArray parameters,
+                                        const std::vector<Inputs::Part>& inputs, double weight,
+                                        std::optional<uint32_t> member, Pool pool) {
   if (stack.n_out() != 1)
     throw std::invalid_argument("value_and_input_gradient: " + std::to_string(stack.n_out()) +
                                 " outputs, but the network must have one");
@@ -132,8 +134,8 @@ nb::tuple value_and_input_gradient(const Stack& stack, ReadOnlyArray parameters,
   const Pool threads = pool_or_default(std::move(pool));
   {
     nb::gil_scoped_release release;
-    stack.value_and_input_gradient(*threads, p, parts.parts, batch, member.value_or(0),
-                                   member ? 1 : stack.members(), float(weight), v, g);
+    value_and_input_gradient(stack, *threads, p, parts.parts, batch, member.value_or(0),
+                             member ? 1 : stack.members(), float(weight), v, g);
   }
   return nb::make_tuple(value, gradient);
 }
@@ -210,24 +212,27 @@ nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const T
 } // namespace
 
 void bind_network(nb::module_& m) {
-  nb::class_<Layer>(m, "Layer",
-                    "The connections of one layer in the order of the kernels; immutable.")
-      .def("__init__", &new_layer, "n_in"_a, "n_out"_a, "positions"_a, "first_gradient_input"_a = 0,
+  nb::class_<Layer>(m, "Layer", "A layer of one member of a network; immutable.")
+      .def_ro("n_in", &Layer::n_in)
+      .def_ro("n_out", &Layer::n_out)
+      .def_prop_ro(
+          "canonical_index",
+          [](const Layer& layer) {
+            return IndexArray(layer.canonical_order().data(), {layer.canonical_order().size()});
+          },
+          nb::for_getter(nb::sig("def canonical_index(self) -> " INDICES)),
+          "Index in canonical order of each slot of the block with a pattern, uint32 [N].");
+
+  nb::class_<Linear, Layer>(m, "Linear",
+                            "The layer W x + b, with its connections in the order of the kernels.")
+      .def("__init__", &new_linear, "n_in"_a, "n_out"_a, "positions"_a,
+           "first_gradient_input"_a = 0,
            nb::sig("def __init__(self, n_in: int, n_out: int, positions: " POSITIONS
                    ", first_gradient_input: int = 0) -> None"),
            "Sort connections for the kernels.\n\n"
            "positions: int64 [N], strictly ascending, output * n_in + input of each connection.\n"
            "first_gradient_input: gradients are not computed for inputs before this one.")
-      .def_ro("n_in", &Layer::n_in)
-      .def_ro("n_out", &Layer::n_out)
-      .def_prop_ro("connections", &Layer::connections)
-      .def_prop_ro(
-          "canonical_index",
-          [](const Layer& layer) {
-            return IndexArray(layer.canonical_index.data(), {layer.canonical_index.size()});
-          },
-          nb::for_getter(nb::sig("def canonical_index(self) -> " INDICES)),
-          "Index of each kernel slot in canonical order, uint32 [N].");
+      .def_prop_ro("connections", &Linear::connections);
 
   nb::class_<PackedInput>(m, "PackedInput",
                           "Samples in the layout of the kernels, packed once for several passes.")
@@ -258,16 +263,12 @@ void bind_network(nb::module_& m) {
            "Build the layers; the activation after each layer of a member is linear, relu or tanh.")
       .def_prop_ro("parameters", &Stack::parameters)
       .def(
-          "blocks",
+          "offset",
           [](const Stack& stack, uint32_t member, uint32_t layer) {
             check_place(stack, member, layer);
-            std::vector<std::tuple<std::string, size_t, size_t>> blocks;
-            for (const auto& block : stack.blocks(member, layer))
-              blocks.emplace_back(block.name, block.first, block.first + block.size);
-            return blocks;
+            return stack.offset(member, layer);
           },
-          "member"_a, "layer"_a,
-          "Return the name, start and end of each block of a layer's parameters in the flat array.")
+          "member"_a, "layer"_a, "Return the index of a layer's first parameter in the flat array.")
       .def("forward", &forward, "parameters"_a, "inputs"_a, "pool"_a = nb::none(),
            nb::sig("def forward(self, parameters: " FLOATS ", inputs: " INPUTS POOL
                    ") -> tuple[" FLOATS ", Trace]"),
@@ -276,7 +277,7 @@ void bind_network(nb::module_& m) {
       .def("outputs", &outputs, "parameters"_a, "inputs"_a, "pool"_a = nb::none(),
            nb::sig("def outputs(self, parameters: " FLOATS ", inputs: " INPUTS POOL ") -> " FLOATS),
            "Compute the outputs of forward without a Trace.")
-      .def("value_and_input_gradient", &value_and_input_gradient, "parameters"_a, "inputs"_a,
+      .def("value_and_input_gradient", &bind_value_and_input_gradient, "parameters"_a, "inputs"_a,
            "weight"_a, "member"_a = nb::none(), "pool"_a = nb::none(),
            nb::sig("def value_and_input_gradient(self, parameters: " FLOATS ", inputs: " INPUTS
                    ", weight: float, member: int | None = None" POOL ") -> tuple[" FLOATS

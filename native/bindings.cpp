@@ -33,8 +33,8 @@ Timed timed(const std::string& kernel, uint32_t batch) {
                               "' but must be forward, input gradient or weight gradient");
 }
 
-template <double (*Measure)(const Layer&, Timed, uint32_t, double)>
-double bind_seconds(const Layer& layer, const std::string& kernel, uint32_t batch, double least) {
+template <double (*Measure)(const Linear&, Timed, uint32_t, double)>
+double bind_seconds(const Linear& layer, const std::string& kernel, uint32_t batch, double least) {
   const Timed what = timed(kernel, batch);
   nb::gil_scoped_release release;
   return Measure(layer, what, batch, least);

@@ -24,6 +24,12 @@ def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def _do_not_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save the time of flushing files to the disk; a test of failures replaces fsync itself."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(autouse=True)
 def _forget_imported_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the modules of `--import` after each test, so that messages do not name them."""
     monkeypatch.setattr(user_modules, "_imported", [])

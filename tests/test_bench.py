@@ -45,7 +45,7 @@ def test_a_kernels_row_counts_its_stored_weights() -> None:
 def test_a_roofline_is_the_work_at_the_peak_or_the_loads(
     kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer = _native.Layer(3, 2, np.arange(6))
+    layer = _native.Linear(3, 2, np.arange(6))
     took = iter([5e-6, 3e-6, 4e-6, 6e-6, 9e-6] * 2)
     monkeypatch.setattr(_native, "seconds_of_loads", lambda *_: next(took))
     work = 2e-9 * 6 * 10 / 0.01 * 1e6  # 12 microseconds
@@ -69,7 +69,7 @@ def test_numpy_is_measured_on_one_thread() -> None:
     ("kernel", "batch", "says"), [("sideways", 4, "sideways"), ("forward", 0, "batch is 0")]
 )
 def test_an_unknown_kernel_is_rejected(kernel: str, batch: int, says: str) -> None:
-    layer = _native.Layer(3, 2, np.arange(6))
+    layer = _native.Linear(3, 2, np.arange(6))
     with pytest.raises(ValueError, match=says):
         _native.seconds_per_call(layer, kernel, batch, 1e-6)
     with pytest.raises(ValueError, match=says):

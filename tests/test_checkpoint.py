@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import sparl
+from replays import saved
 from resuming import results, stopped_at
 from sparl.cli import main
 from sparl.errors import DataError, ResourceError
@@ -92,8 +93,8 @@ def same(loaded: tuple[dict[str, Any], RingBuffer], step: int) -> bool:
             return {name: bits(each) for name, each in value.items()}
         return value.tobytes() if isinstance(value, np.ndarray) else value
 
-    wanted = bits(tree(step)), bits(replay_of(step).state())
-    return (bits(state), bits(replay.state())) == wanted
+    wanted = bits(tree(step)), bits(saved(replay_of(step)))
+    return (bits(state), bits(saved(replay))) == wanted
 
 
 def load(folder: Path, step: int) -> tuple[dict[str, Any], RingBuffer]:

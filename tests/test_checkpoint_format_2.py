@@ -1,4 +1,4 @@
-"""Runs of version 0.2, whose checkpoints have format 2, are resumed."""
+"""Runs whose checkpoints have format 2 are resumed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIELDS = {
 
 
 def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
-    """Write a checkpoint as version 0.2 did; return its topology updates.
+    """Write a checkpoint in format 2; return its topology updates.
 
     Args:
         checkpoint: its folder.

@@ -494,7 +494,7 @@ VALUES = st.one_of(
     st.sampled_from(sorted(METHODS)),
     st.dictionaries(st.sampled_from([*FIELDS, "gama", "lambda3"]), VALUES, max_size=6),
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_any_configuration_is_rejected_or_can_be_planned(
     method: str, fields: dict[str, Any]
 ) -> None:

@@ -146,7 +146,7 @@ class Member:
         return Backward(weights[::-1], biases[::-1], factors[::-1], dy)
 
 
-def mlp(members: list[list[_native.Layer]], output: str) -> _native.Stack:
+def mlp(members: list[list[_native.Linear]], output: str) -> _native.Stack:
     """Build multilayer perceptrons with ReLU between the layers."""
     depth = max((len(layers) for layers in members[:1]), default=0)
     return _native.Stack(members, ["relu"] * (depth - 1) + [output] * (depth > 0))
@@ -166,12 +166,12 @@ class Problem:
         self.batch, self.first_gradient_input = batch, first_gradient_input
         layers = [
             [
-                _native.Layer(p.n_in, p.n_out, p.positions, 0 if i else first_gradient_input)
+                _native.Linear(p.n_in, p.n_out, p.positions, 0 if i else first_gradient_input)
                 for i, p in enumerate(member)
             ]
             for member in patterns
         ]
-        self.stack = mlp(layers, output)
+        self.layers, self.stack = layers, mlp(layers, output)
         self.parameters = np.full(self.stack.parameters, np.nan, np.float32)
         self.members = []
         for m, member in enumerate(patterns):
@@ -184,17 +184,20 @@ class Problem:
                 weights.append(w.astype(np.float64))
                 biases.append(b.astype(np.float64))
             self.members.append(Member(list(member), weights, biases, output))
-        self.layers = layers
         n_in, n_out = patterns[0][0].n_in, patterns[0][-1].n_out
         self.x = normal(rng, (batch, n_in))
         self.output_gradient = normal(rng, (len(patterns), batch, n_out))
 
+    def blocks(self, member: int, layer: int) -> tuple[slice, slice]:
+        """The places of a layer's weights and biases in the flat array."""
+        start, native = self.stack.offset(member, layer), self.layers[member][layer]
+        middle = start + native.connections
+        return slice(start, middle), slice(middle, middle + native.n_out)
+
     def write(self, member: int, layer: int, weights: Array, biases: Array) -> None:
         """Set a layer's weights, given in kernel order, and its biases."""
-        for (_, start, stop), values in zip(
-            self.stack.blocks(member, layer), (weights, biases), strict=True
-        ):
-            self.parameters[start:stop] = values
+        for where, values in zip(self.blocks(member, layer), (weights, biases), strict=True):
+            self.parameters[where] = values
 
     @property
     def inputs(self) -> list[Array]:
@@ -413,7 +416,7 @@ def test_value_and_input_gradient_are_those_of_the_smallest_member_bit_for_bit(
 
 def test_equal_members_share_the_input_gradient(isa: str) -> None:
     """Three members of two inputs and no hidden layer: x, y, and 3 x + 3 y."""
-    stack = _native.Stack([[_native.Layer(2, 1, np.arange(2))] for _ in range(3)], ["linear"])
+    stack = _native.Stack([[_native.Linear(2, 1, np.arange(2))] for _ in range(3)], ["linear"])
     parameters = np.array([1, 0, 0, 0, 1, 0, 3, 3, 0], np.float32)  # each including its bias
     x = np.array([[1, 1], [1, 2], [2, 1], [0, 0], [-1, -1]], np.float32)
     value, dx = stack.value_and_input_gradient(parameters, [x], 6.0)
@@ -428,7 +431,7 @@ def test_the_smallest_value_is_nan_if_any_members_value_is_nan(isa: str, member:
     x[41, 2] = np.inf
     parameters = p.parameters.copy()
     for m in (0, 1):  # infinity times 0 in one member, and cut off by the ReLU in the other
-        weights = parameters[slice(*p.stack.blocks(m, 0)[0][1:])]
+        weights = parameters[p.blocks(m, 0)[0]]
         weights[:] = 0 if m == member else -1
     q, trace = p.stack.forward(parameters, [x])
     d = p.output_gradient
@@ -543,9 +546,9 @@ def test_nan_in_an_input_reaches_all_connected_outputs_and_nothing_else(
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_nan_in_a_parameter_reaches_the_output(isa: str, layer: int) -> None:
     p = problem(Case((5, 17, 6, 3), 1, 33))
-    for _, at, _ in p.stack.blocks(0, layer):
+    for where in p.blocks(0, layer):
         parameters = p.parameters.copy()
-        parameters[at] = np.nan
+        parameters[where.start] = np.nan
         output, _ = p.stack.forward(parameters, [p.x])
         assert np.isnan(output[0, :, 0]).all()
 
@@ -557,10 +560,10 @@ def test_nan_in_the_output_gradient_reaches_the_gradients(isa: str) -> None:
     _, trace = p.run_forward()
     out = np.zeros_like(p.parameters)
     p.stack.gradient(p.parameters, trace, d, out)
-    (_, at, _), (_, then, _) = p.stack.blocks(0, 2)
-    assert list(np.isnan(out[then : then + 3])) == [False, True, False]
+    weights, biases = p.blocks(0, 2)
+    assert list(np.isnan(out[biases])) == [False, True, False]
     of_output = np.empty(18, bool)
-    of_output[p.layers[0][2].canonical_index] = np.isnan(out[at : at + 18])
+    of_output[p.layers[0][2].canonical_index] = np.isnan(out[weights])
     assert list(of_output) == [False] * 6 + [True] * 6 + [False] * 6
     dx = p.run_gradients(d)[1]
     assert list(np.isnan(dx[0]).any(axis=1)) == [False] * 32 + [True]
@@ -662,7 +665,7 @@ SMALL_STACK = """
 import os, sys
 import numpy as np
 from sparl import _native
-layers = [_native.Layer(3, 8, np.arange(24)), _native.Layer(8, 2, np.arange(16))]
+layers = [_native.Linear(3, 8, np.arange(24)), _native.Linear(8, 2, np.arange(16))]
 stack = _native.Stack([layers], ["relu"] * (len(layers) - 1) + ["linear"])
 parameters = np.linspace(-1, 1, stack.parameters, dtype=np.float32)
 def compute(batch=256):
@@ -712,7 +715,7 @@ _native.set_threads({threads})
 none = np.zeros(0, np.int64)
 width = 2_000_000
 stack = _native.Stack(
-    [[_native.Layer(4, width, none), _native.Layer(width, 1, none)]], ["relu", "linear"]
+    [[_native.Linear(4, width, none), _native.Linear(width, 1, none)]], ["relu", "linear"]
 )
 p, x = np.zeros(stack.parameters, np.float32), np.zeros((64, 4), np.float32)
 used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -784,7 +787,7 @@ def misaligned(values: Array) -> Array:
 def adam_step(p: Array, g: Array, m: Array, v: Array, *numbers: Any) -> None:
     """Update n parameters of an output layer whose only input is 1, so that dL/dw = dL/dy."""
     n = p.size
-    stack = _native.Stack([[_native.Layer(1, n, np.arange(n), 1)]], ["linear"])
+    stack = _native.Stack([[_native.Linear(1, n, np.arange(n), 1)]], ["linear"])
     whole = [misaligned(np.concatenate([part, np.zeros(n, np.float32)])) for part in (p, m, v)]
     _, trace = stack.forward(whole[0], [np.ones((1, 1), np.float32)])
     stack.adam_step(whole[0], trace, g.reshape(1, 1, n), *whole[1:], *numbers).finish()
@@ -956,13 +959,13 @@ def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
 
 def small_stack() -> tuple[_native.Stack, Array, _native.Trace]:
     """Two members of 3 -> 2, and a trace of a batch of 5; 8 parameters each."""
-    layers = [[_native.Layer(3, 2, np.arange(6))] for _ in range(2)]
+    layers = [[_native.Linear(3, 2, np.arange(6))] for _ in range(2)]
     stack = mlp(layers, "linear")
     return stack, zeros(16), stack.forward(zeros(16), [zeros(5, 3)])[1]
 
 
 STACK, PARAMETERS, TRACE = small_stack()
-VALUE_STACK = _native.Stack([[_native.Layer(3, 1, np.arange(3))] for _ in range(2)], ["linear"])
+VALUE_STACK = _native.Stack([[_native.Linear(3, 1, np.arange(3))] for _ in range(2)], ["linear"])
 OTHER_STACK = small_stack()[0]
 COLUMNS = np.asfortranarray(zeros(5, 3))
 FROZEN = zeros(16)
@@ -1052,7 +1055,7 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError, "value_and_input_gradient: 2 outputs, but the network must have one",
     ),
     "value tanh": (
-        lambda: _native.Stack([[_native.Layer(3, 1, np.arange(3))]], ["tanh"])
+        lambda: _native.Stack([[_native.Linear(3, 1, np.arange(3))]], ["tanh"])
         .value_and_input_gradient(zeros(4), [zeros(5, 3)], 1.0),
         ValueError, "the last layer must be linear",
     ),
@@ -1228,11 +1231,11 @@ def test_a_layer_rejects_positions_that_do_not_form_a_pattern(
     if isinstance(positions, list):
         positions = np.array(positions, np.int64)
     with pytest.raises(error, match=says):
-        _native.Layer(n_in, n_out, positions)
+        _native.Linear(n_in, n_out, positions)
 
 
-def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.Layer:
-    return _native.Layer(n_in, n_out, np.arange(1), first_gradient_input)
+def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.Linear:
+    return _native.Linear(n_in, n_out, np.arange(1), first_gradient_input)
 
 
 @pytest.mark.parametrize(
@@ -1253,7 +1256,7 @@ def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.
     ],
 )
 def test_a_stack_rejects_layers_that_do_not_fit_together(
-    members: list[list[_native.Layer]], output: str, says: str
+    members: list[list[_native.Linear]], output: str, says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
         mlp(members, output)
@@ -1274,7 +1277,7 @@ def test_the_offset_of_a_missing_layer_raises_an_error() -> None:
     script = """
 for place in ((0, 2), (1, 0)):
     try:
-        print(place, "is at", stack.blocks(*place))
+        print(place, "is at", stack.offset(*place))
     except (IndexError, ValueError):
         print("rejected")
 """

@@ -139,9 +139,7 @@ def test_a_run_killed_in_any_file_operation_of_a_save_is_resumed(
     start: Callable[..., BaseProcess],
     tmp_path: Path,
     undisturbed: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     for operation in range(1, 100):
         path = tmp_path / str(operation)
         process = start(train_to_operation, str(path), operation)

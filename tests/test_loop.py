@@ -80,13 +80,14 @@ def test_n_step_targets_begin_after_their_delay(
     assert [how[1] for how in calls] == [1] * 3 + [3] * 7  # update 4 is the first with n
 
 
+@pytest.mark.parametrize("metric", ["critic_loss", "actor_loss"])
 def test_an_update_that_diverges_does_so_at_the_step_that_it_belongs_to(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+    metric: str, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = new_run(warmup_env_steps=150)
     advance(run, 160)
-    monkeypatch.setattr(run.agent, "update", lambda _batch: {"critic_loss": float("nan")})
-    with pytest.raises(Diverged, match=r"at step 161 \(update 10\): critic_loss is nan"):
+    monkeypatch.setattr(run.agent, "update", lambda _batch: {metric: float("nan")})
+    with pytest.raises(Diverged, match=rf"at step 161 \(update 10\): {metric} is nan"):
         advance(run, 1)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import Generator
 
+from replays import restore, saved
 from sparl.methods import preset
 from sparl.replay.batch import Batch
 from sparl.replay.capacity import DynamicCapacity
@@ -164,13 +165,13 @@ def test_a_reset_to_the_very_state_that_was_reached_begins_an_episode(stored: st
         if replay.episode_over:
             replay.begin(np.array([t, t]))
         replay.add(nothing, nothing, 1.0, np.array([t + 1, t + 1]), False, truncated=t == 1)
-    state = replay.state()
+    state = saved(replay)
     assert state["reached_apart"].tolist() == [[2, 2], [4, 4]]  # type: ignore[union-attr]
     if stored == "in the next row":
         state["apart"][1] = False  # type: ignore[index]
         state["reached_apart"] = state["reached_apart"][1:]  # type: ignore[index]
     restored = ring(6)
-    restored.restore(state)
+    restore(restored, state)
     for each in (replay, restored):
         each.add(nothing, nothing, 1.0, np.array([5, 5]), True, False)
     batch = everything(replay, 3)
@@ -214,8 +215,8 @@ def test_each_observation_is_stored_once_and_no_state_is_lost(
             for _ in range(min(2, len(alive))):
                 alive.popleft()
         elif event == "restore":
-            state, replay = replay.state(), ring(capacity)
-            replay.restore(state)
+            state, replay = saved(replay), ring(capacity)
+            restore(replay, state)
         elif event == "begin":
             now, ends = number + 0.25, ends + 1
             replay.begin(np.full(2, now))
@@ -229,7 +230,7 @@ def test_each_observation_is_stored_once_and_no_state_is_lost(
         batch = everything(replay)
         got = list(zip(batch.observation[:, 0], batch.next_observation[:, 0], strict=True))
         assert got == list(alive)
-        assert len(replay.state()["reached_apart"]) <= ends + 1  # and the newest
+        assert len(saved(replay)["reached_apart"]) <= ends + 1  # and the newest
 
 
 # --- Windows ---------------------------------------------------------------------------------
@@ -347,9 +348,9 @@ def test_adding_and_forgetting_equal_those_of_a_queue(
 def test_a_restored_replay_continues_like_the_original(count: int, forgotten: int) -> None:
     one, other = filled(8, count, keep_noise_free=True), filled(8, 11, keep_noise_free=True)
     one.forget(forgotten)
-    state = one.state()
+    state = saved(one)
     put(one, Event(500, terminated=True))  # the state is a copy: it does not see this
-    other.restore(state)
+    restore(other, state)
     assert other.size == min(count, 8) - forgotten
     put(other, Event(500, terminated=True))
     for t in range(501, 506):  # the same rows are overwritten next

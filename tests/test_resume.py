@@ -61,11 +61,6 @@ def fields_of(method: str) -> dict[str, Any]:
     return fields
 
 
-@pytest.fixture(autouse=True)
-def _skip_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
 # Every method once, and two methods on every task; all pairs pass too, in two minutes.
 PAIRS = [(method, f"{TASKS[index % 5]}-v5") for index, method in enumerate(METHODS)]
 PAIRS += [(method, f"{task}-v5") for method in ("DS-TD3", "RLx2-SAC") for task in TASKS]

@@ -317,13 +317,6 @@ def test_a_rule_that_is_not_registered_is_rejected_with_how_to_register_it() -> 
         build_agent(config, architecture(config, 3, 1))
 
 
-def test_the_rules_of_a_learner_are_those_of_the_configuration() -> None:
-    config = preset("SET-TD3", "Pendulum-v1")
-    learner: Any = build_agent(config, architecture(config, 3, 1)).actor_learner
-    with pytest.raises(AttributeError):
-        learner.method = SET
-
-
 @pytest.mark.parametrize(
     "pattern", [Pattern.dense(4, 3), Pattern(4, 3, np.empty(0, np.int64))], ids=["full", "empty"]
 )

@@ -54,14 +54,14 @@ def find_sorted(ascending: numpy.typing.NDArray[numpy.int64], needles: numpy.typ
     whether this entry is equal, bool [n].
     """
 
-def seconds_per_call(layer: Layer, kernel: str, batch: int, least: float) -> float:
+def seconds_per_call(layer: Linear, kernel: str, batch: int, least: float) -> float:
     """
     Return the mean duration of one call of a kernel on one thread, in seconds.
 
     kernel: forward, input gradient or weight gradient. least: seconds of calls to measure.
     """
 
-def seconds_of_loads(layer: Layer, kernel: str, batch: int, least: float) -> float:
+def seconds_of_loads(layer: Linear, kernel: str, batch: int, least: float) -> float:
     """
     Return the duration of only the kernel's loads of activations, in seconds per call.
     """
@@ -72,7 +72,22 @@ def multiply_add_peak(least: float) -> float:
     """
 
 class Layer:
-    """The connections of one layer in the order of the kernels; immutable."""
+    """A layer of one member of a network; immutable."""
+
+    @property
+    def n_in(self) -> int: ...
+
+    @property
+    def n_out(self) -> int: ...
+
+    @property
+    def canonical_index(self) -> numpy.typing.NDArray[numpy.uint32]:
+        """
+        Index in canonical order of each slot of the block with a pattern, uint32 [N].
+        """
+
+class Linear(Layer):
+    """The layer W x + b, with its connections in the order of the kernels."""
 
     def __init__(self, n_in: int, n_out: int, positions: numpy.typing.NDArray[numpy.int64], first_gradient_input: int = 0) -> None:
         """
@@ -83,17 +98,7 @@ class Layer:
         """
 
     @property
-    def n_in(self) -> int: ...
-
-    @property
-    def n_out(self) -> int: ...
-
-    @property
     def connections(self) -> int: ...
-
-    @property
-    def canonical_index(self) -> numpy.typing.NDArray[numpy.uint32]:
-        """Index of each kernel slot in canonical order, uint32 [N]."""
 
 class PackedInput:
     """Samples in the layout of the kernels, packed once for several passes."""
@@ -124,10 +129,8 @@ class Stack:
     @property
     def parameters(self) -> int: ...
 
-    def blocks(self, member: int, layer: int) -> list[tuple[str, int, int]]:
-        """
-        Return the name, start and end of each block of a layer's parameters in the flat array.
-        """
+    def offset(self, member: int, layer: int) -> int:
+        """Return the index of a layer's first parameter in the flat array."""
 
     def forward(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32] | PackedInput], pool: Pool | None = None) -> tuple[numpy.typing.NDArray[numpy.float32], Trace]:
         """

@@ -70,6 +70,10 @@ class Config:
     """Contact forces in the observations of Ant-v3 and Humanoid-v3: zero, as they presumably were
     with MuJoCo 2.0, or live."""
 
+    normalize_observations: bool = False
+    """Normalise observations with their running mean and variance. The statistics count every
+    observation in which the agent acts, and are stored with the agent."""
+
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers [units]."""
     lambda_1: float | None = _within(None, 0, 1e9, "connections per neuron")
@@ -235,6 +239,11 @@ class Config:
 
 FIELDS = {field.name: field for field in fields(Config)}
 
+# Fields that set the number of connections.
+DENSITY_FIELDS = (
+    "lambda_1", "lambda_2", "actor_densities", "critic_densities", "actor_sparsity",
+    "critic_sparsity",
+)  # fmt: skip
 # Only the command line may choose the folder to write and whether to replace its content.
 COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
 _OPERATION = frozenset({"checkpoint_every_env_steps", "keep_checkpoint", "threads", "tensorboard"})

@@ -41,13 +41,13 @@ def network_bytes(nets: Architecture, batch: int) -> int:
 
 def least_checkpoint_bytes(config: Config, nets: Architecture) -> int:
     """Return a lower bound on the size in bytes of a checkpoint: patterns, values and moments."""
-    per_connection, per_output = 2 * BYTES_INDEX + 3 * BYTES_WEIGHT, 3 * BYTES_WEIGHT
+    per_connection, per_other = 2 * BYTES_INDEX + 3 * BYTES_WEIGHT, 3 * BYTES_WEIGHT
     if config.density_schedule != "constant":
         per_connection = BYTES_INDEX  # only the initial pattern, as the density may fall to 0
     total = 0
     for spec in nets.networks.values():
-        outputs = sum(layer.n_out for layer in spec.layers)
-        total += spec.members * (per_connection * spec.connections + per_output * outputs)
+        others = sum(sum(layer.blocks.values()) - layer.connections for layer in spec.layers)
+        total += spec.members * (per_connection * spec.connections + per_other * others)
     return total
 
 

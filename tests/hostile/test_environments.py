@@ -236,7 +236,7 @@ class SpawnedWorkers(Workers):
 
 
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("kind", [Workers, SpawnedWorkers])
+@pytest.mark.parametrize("kind", [Workers, pytest.param(SpawnedWorkers, marks=pytest.mark.slow)])
 def test_workers_of_an_environment_have_default_handlers(
     kind: type, tmp_path: Path, register: Callable[[type], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

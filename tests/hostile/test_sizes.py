@@ -299,7 +299,7 @@ def misaligned(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def native_pass() -> tuple[_native.Stack, _native.Trace, np.ndarray[Any, Any]]:
-    layer = _native.Layer(3, 2, np.arange(6, dtype=np.int64))
+    layer = _native.Linear(3, 2, np.arange(6, dtype=np.int64))
     stack = _native.Stack([[layer]], ["linear"])
     _, trace = stack.forward(floats(8), [np.zeros((4, 3), np.float32)])
     return stack, trace, np.zeros((1, 4, 2), np.float32)
@@ -321,7 +321,7 @@ def test_native_functions_reject_misaligned_arrays() -> None:
         lambda: _native.soft_update(misaligned(8), p, 0.5),
         lambda: _native.soft_update(p, misaligned(8), 0.5),
         lambda: _native.find_sorted(positions, np.zeros(1, np.int64)),
-        lambda: _native.Layer(3, 2, positions),
+        lambda: _native.Linear(3, 2, positions),
     ]
     for call in calls:
         with pytest.raises(ValueError, match=r"must be aligned to [48] bytes"):

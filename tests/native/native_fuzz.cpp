@@ -5,10 +5,12 @@
 // have exactly the documented size. Contradictory content must be rejected, and nothing else.
 //
 //     native_fuzz [SECONDS [SEED [CASE]]]     CASE: only this one
+#include "clipped_double_q.h"
 #include "dispatch.h"
 #include "flat.h"
 #include "magnitude_target.h"
 #include "n_step_windows.h"
+#include "linear.h"
 #include "network.h"
 #include "pattern_blocks.h"
 #include "squashed_normal.h"
@@ -143,7 +145,7 @@ std::shared_ptr<const Layer> any_layer(uint32_t n_in, uint32_t n_out, uint32_t f
              (!i || positions[i] > positions[i - 1]);
   std::shared_ptr<const Layer> layer;
   const bool rejected = rejects([&] {
-    layer = std::make_shared<const Layer>(n_in, n_out, positions.data(), positions.size(), first);
+    layer = std::make_shared<const Linear>(n_in, n_out, positions.data(), positions.size(), first);
   });
   check(rejected != right,
         "a layer must be rejected if its positions do not ascend, or are outside");
@@ -198,9 +200,9 @@ void fuzz_network() {
   if (n_out == 1 && output == Activation::none) {
     Floats value(batch), slope(size_t(batch) * stack->gradient_inputs());
     const auto from = uint32_t(below(members));
-    stack->value_and_input_gradient(*default_pool(), parameters.data(), inputs, batch, from,
-                                    uint32_t(1 + below(members - from)), any_float(), value.data(),
-                                    slope.data());
+    value_and_input_gradient(*stack, *default_pool(), parameters.data(), inputs, batch, from,
+                             uint32_t(1 + below(members - from)), any_float(), value.data(),
+                             slope.data());
   }
   Floats m = any_floats(parameters.size()), v = any_floats(parameters.size());
   const uint64_t step = 1 + uint64_t(any_count());

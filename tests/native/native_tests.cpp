@@ -1,10 +1,12 @@
 // The core's own tests, without Python: every kernel on every instruction set against naive loops
 // in double, on arrays of exactly the documented size, so that a sanitizer detects accesses beyond
 // them. Tolerances are derived: nnz * eps * sum |w x| per sum, propagated through the layers.
+#include "clipped_double_q.h"
 #include "dispatch.h"
 #include "flat.h"
 #include "magnitude_target.h"
 #include "n_step_windows.h"
+#include "linear.h"
 #include "network.h"
 #include "pattern_blocks.h"
 #include "squashed_normal.h"
@@ -114,10 +116,10 @@ Positions random_positions(uint32_t n_in, uint32_t n_out, double density) {
   return out;
 }
 
-std::shared_ptr<const Layer> layer_of(uint32_t n_in, uint32_t n_out, const Positions& positions,
-                                      uint32_t first_gradient_input = 0) {
-  return std::make_shared<const Layer>(n_in, n_out, positions.data(), positions.size(),
-                                       first_gradient_input);
+std::shared_ptr<const Linear> layer_of(uint32_t n_in, uint32_t n_out, const Positions& positions,
+                                       uint32_t first_gradient_input = 0) {
+  return std::make_shared<const Linear>(n_in, n_out, positions.data(), positions.size(),
+                                        first_gradient_input);
 }
 
 uint32_t bits(float x) {
@@ -594,9 +596,7 @@ struct Network {
   }
 
   uint32_t depth() const { return uint32_t(shape.sizes.size()) - 1; }
-  size_t weight_at(uint32_t e, uint32_t l, size_t slot) const {
-    return stack->weights_at(e, l) + slot;
-  }
+  size_t weight_at(uint32_t e, uint32_t l, size_t slot) const { return stack->offset(e, l) + slot; }
 
   Trace forward(Floats& output) const {
     output.assign(output_gradient.size(), kUntouched);
@@ -625,8 +625,8 @@ struct Network {
     if (shape.sizes.back() == 1 && shape.output == Activation::none) {
       out[8].assign(shape.batch, kUntouched);
       out[9].assign(size_t(shape.batch) * stack->gradient_inputs(), kUntouched);
-      stack->value_and_input_gradient(*default_pool(), parameters.data(), input, shape.batch, 0,
-                                      shape.members, kWeight, out[8].data(), out[9].data());
+      value_and_input_gradient(*stack, *default_pool(), parameters.data(), input, shape.batch, 0,
+                               shape.members, kWeight, out[8].data(), out[9].data());
     }
     return out;
   }
@@ -653,7 +653,9 @@ struct Naive {
       const auto weights = canonical(net, e, l);
       std::vector<Sum> sums(size_t(sizes[l + 1]) * batch);
       for (size_t i = 0; i < sums.size(); i++)
-        sums[i].add({net.parameters[net.stack->biases_at(e, l) + i / batch]}, {1.0});
+        sums[i].add(
+            {net.parameters[net.stack->offset(e, l) + net.positions[e][l].size() + i / batch]},
+            {1.0});
       for (size_t k = 0; k < weights.size(); k++) {
         const int64_t p = net.positions[e][l][k], r = p / sizes[l], c = p % sizes[l];
         for (uint32_t b = 0; b < batch; b++)
@@ -697,7 +699,7 @@ struct Naive {
       }
       for (size_t i = 0; i < dy.size(); i++) of_bias[i / batch].add(dy[i], {1.0});
       Reals here;
-      for (const uint32_t index : net.stack->layer(e, l).canonical_index)
+      for (const uint32_t index : net.stack->layer(e, l).canonical_order())
         here.push_back(of_weight[index].done());
       for (Sum& sum : of_bias) {
         sum.terms += 5;
@@ -728,7 +730,7 @@ struct Naive {
   }
 
   static Floats canonical(const Network& net, uint32_t e, uint32_t l) {
-    const auto& index = net.stack->layer(e, l).canonical_index;
+    const auto& index = net.stack->layer(e, l).canonical_order();
     Floats weights(index.size());
     for (size_t slot = 0; slot < index.size(); slot++)
       weights[index[slot]] = net.parameters[net.weight_at(e, l, slot)];

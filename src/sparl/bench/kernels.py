@@ -25,7 +25,7 @@ def peak() -> float:
 
 
 def roofline(
-    layer: _native.Layer, kernel: str, batch: int, peak_gflops: float, least: float
+    layer: _native.Linear, kernel: str, batch: int, peak_gflops: float, least: float
 ) -> float:
     """Estimate a lower bound of a kernel's time [us], from multiply-adds and from loads.
 
@@ -64,7 +64,7 @@ def measure(
     """
     n_in, n_out = shape
     pattern = random_pattern(n_in, n_out, max(1, round(density * n_in * n_out)), stream(0, "bench"))
-    layer = _native.Layer(n_in, n_out, pattern.positions)
+    layer = _native.Linear(n_in, n_out, pattern.positions)
     x = stream(0, "bench values").standard_normal((n_in, batch), dtype=np.float32)
     contestants: dict[str, Callable[[], float]] = {}
     for kernel in KERNELS:

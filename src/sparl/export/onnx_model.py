@@ -53,6 +53,10 @@ def onnx_model(policy: Policy, name: str) -> bytes:
         return output
 
     x = "observation"
+    if policy.normalization is not None:
+        mean, scale = policy.normalization
+        x = node("Sub", x, constant("mean", mean), output="centered")
+        x = node("Mul", x, constant("scale", scale), output="normalized")
     for k, layer in enumerate(policy.layers):
         pattern = layer.pattern
         dense = np.zeros((pattern.n_out, pattern.n_in), np.float32)

@@ -91,9 +91,8 @@ class Layout:
         return Layout(self.spec, patterns, share=self)
 
     def _blocks(self) -> Iterator[Block]:
-        start = 0
         for place, layer in self.spec.places():
-            pattern = self.patterns.get(place)
+            start, pattern = self.stack.offset(*place), self.patterns.get(place)
             sized = layer.with_connections(pattern.connections) if pattern else layer
             for name, size in sized.blocks.items():
                 where = slice(start, start + size)

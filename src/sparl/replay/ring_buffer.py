@@ -257,12 +257,3 @@ class RingBuffer:
         """Remove all transitions; the next transition will have the number `first`."""
         self.first, self.size, self._current = first, 0, None
         self._reached = StateQueue(self.observation.shape[1])
-
-    def state(self) -> State:
-        """Return the stored transitions, oldest first."""
-        return {**self.transitions(self.first, self.first + self.size), "first": self.first}
-
-    def restore(self, state: State) -> None:
-        """Restore the state of a replay buffer whose arrays have the same shapes."""
-        self.clear(int(state["first"]))
-        self.append(state)

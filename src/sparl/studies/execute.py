@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sparl.errors import ResourceError, SparlError
+from sparl.errors import ResourceError, RunInUse, SparlError
 from sparl.studies.progress import progress
 from sparl.studies.study import Unit
-from sparl.studies.unit import IN_USE, OUTPUT, record_end, record_loss, words
+from sparl.studies.unit import OUTPUT, record_end, record_loss, words
 from sparl.training.folder import Folder
 from sparl.training.interrupt import PARENT, stop_on_signal
 from sparl.user_modules import import_flags, imported_modules
@@ -61,7 +61,7 @@ def execute(
                     if process.poll() is None:
                         continue
                     del running[unit]
-                    if process.returncode == IN_USE:
+                    if process.returncode == RunInUse.exit_code:
                         waiting.append(unit)
                     else:
                         record_end(folder, unit, process.returncode)

@@ -19,11 +19,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparl.errors import UsageError
+from sparl.errors import RunInUse, UsageError
 from sparl.studies.execute import start
 from sparl.studies.progress import progress
 from sparl.studies.study import Unit
-from sparl.studies.unit import IN_USE, record_end, record_loss
+from sparl.studies.unit import record_end, record_loss
 from sparl.training.interrupt import stop_on_signal
 from sparl.user_modules import imported_modules
 
@@ -197,7 +197,7 @@ def _unit(
                 process.terminate()
                 process.wait()
                 raise
-            if code != IN_USE:
+            if code != RunInUse.exit_code:
                 return code
         time.sleep(1)  # the process of a lost worker may still be training the run
     return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import gc
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +23,7 @@ from sparl.old_names import TOPOLOGY_STATE, current
 from sparl.random_streams import restore_generator, stream
 from sparl.sparse.pattern import Pattern
 from sparl.topology.schedule import Schedule
-from sparl.torch.layers import MaskedLinear, Modules, SurveyRow, connections, survey
+from sparl.torch.layers import MaskedLinear, Modules, SurveyRow, connections, survey, to_numpy
 from sparl.torch.targets import TargetRule, TrackedTarget, track
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ METHOD_PRESETS = {"static": "Static-TD3", "DS": "DS-TD3", "SET": "SET-TD3", "Rig
 
 # Optimizers whose state consists of step counts and tensors of the weights' shapes.
 OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+
+FEW_ZEROS = 100  # a dense initialisation may contain up to one zero per this many weights
 
 # An optimizer's hooks keep its DynamicSparsity alive. The DynamicSparsity does not keep the
 # optimizer alive.
@@ -191,3 +194,23 @@ def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear
         except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"state: {layer.name}: {error}") from None
     return SavedTopology(patterns, rng=rng, **counters)
+
+
+def warn_of_lost_weights(attachment: Attachment, saved: SavedTopology) -> None:
+    """Warn if the new connections omit weights that were trained."""
+    lost = []
+    for layer in attachment.layers:
+        values = to_numpy(layer.weight).reshape(-1)
+        count = int(np.count_nonzero(values))
+        lossless = np.count_nonzero(values[saved.patterns[layer.name].positions]) == count
+        was_dense = values.size - count <= values.size // FEW_ZEROS
+        if not lossless and (attachment.saved is not None or not was_dense):
+            wanted = saved.patterns[layer.name].connections
+            lost.append(f"{layer.name} ({count:,} weights for {wanted:,} connections)")
+    if lost:
+        warnings.warn(
+            f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}: "
+            "their zeros do not match the requested connections; load weights and topology of the "
+            "same training, or pass the density of the weights",
+            stacklevel=3,
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +30,7 @@ from sparl.torch.attachment import (
     attached,
     parse_state,
     plan_attachment,
+    warn_of_lost_weights,
 )
 from sparl.torch.layers import MaskedLinear, Modules, to_numpy
 from sparl.torch.ranks import of_first_rank, wrapper_of
@@ -38,7 +38,6 @@ from sparl.torch.targets import TargetRule
 from sparl.wording import counted
 
 CHECK_WRAPPER_EVERY = 1000  # steps; searching for a wrapper takes tens of milliseconds
-FEW_ZEROS = 100  # a dense initialisation may contain up to one zero per this many weights
 
 
 class DynamicSparsity:
@@ -128,7 +127,7 @@ class DynamicSparsity:
         self._handles: list[Any] = []
         self._wrapper_checked = False
         saved = self._first_topology(attachment, choices.initial_topology)
-        _warn_of_lost_weights(attachment, saved)
+        warn_of_lost_weights(attachment, saved)
         self._restore(saved)
         if state is None:
             for tracked in self._targets:
@@ -412,26 +411,6 @@ class DynamicSparsity:
         self._rng = saved.rng
         for layer, of_layer in zip(self.layers, moments, strict=True):
             layer.set_pattern(saved.patterns[layer.name], of_layer, grown=False)
-
-
-def _warn_of_lost_weights(attachment: Attachment, saved: SavedTopology) -> None:
-    """Warn if the new connections omit weights that were trained."""
-    lost = []
-    for layer in attachment.layers:
-        values = to_numpy(layer.weight).reshape(-1)
-        count = int(np.count_nonzero(values))
-        lossless = np.count_nonzero(values[saved.patterns[layer.name].positions]) == count
-        was_dense = values.size - count <= values.size // FEW_ZEROS
-        if not lossless and (attachment.saved is not None or not was_dense):
-            wanted = saved.patterns[layer.name].connections
-            lost.append(f"{layer.name} ({count:,} weights for {wanted:,} connections)")
-    if lost:
-        warnings.warn(
-            f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}, because the "
-            "zeros of the weights do not match the requested connections; load weights and "
-            "topology from the same training run, or pass the density of the weights",
-            stacklevel=3,
-        )
 
 
 def _remove_all(handles: list[Any]) -> None:

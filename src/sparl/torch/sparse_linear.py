@@ -155,7 +155,7 @@ class SparseLinear(nn.Module):
 
     def _build(self, pattern: Pattern) -> None:
         """Create the native objects for the connections."""
-        layer = _native.Layer(pattern.n_in, pattern.n_out, pattern.positions)
+        layer = _native.Linear(pattern.n_in, pattern.n_out, pattern.positions)
         self._pattern = pattern
         self._stack = _native.Stack([[layer]], ["linear"])
         self._order = torch.from_numpy(layer.canonical_index.astype(np.int64))

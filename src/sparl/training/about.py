@@ -9,7 +9,7 @@ from typing import Any
 
 from sparl.configuration import Config, why_not_longer
 from sparl.console import PlainConsole
-from sparl.errors import DataError, UnknownEnvironment
+from sparl.errors import DAMAGE_ERRORS, DataError, UnknownEnvironment
 from sparl.labels import method_label
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
@@ -94,7 +94,7 @@ def _continuation(folder: RunFolder, config: Config) -> str:
             because = not_exact_because(config.env, state["environment"], about["made_with"])
         except DataError as error:
             errors.append(str(error))
-        except (KeyError, TypeError, AttributeError) as error:
+        except DAMAGE_ERRORS as error:
             errors.append(f"{path}: cannot be used ({type(error).__name__}: {error})")
         else:
             since = f"; {path.name} is used because {'; '.join(errors)}" if errors else ""

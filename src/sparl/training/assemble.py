@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 import numpy as np
 
 from sparl import _native
+from sparl.agents.observation_normalizer import ObservationStatistics, RawObservations
 from sparl.architecture import Architecture, architecture
 from sparl.build import build_agent
 from sparl.configuration import Config
@@ -78,6 +79,9 @@ def _training(
         config.replay_rows, n_obs, n_act, config.gamma,
         keep_noise_free=config.dynamic_buffer, pool=pool,
     )  # fmt: skip
+    normalizer = (
+        ObservationStatistics.initial(n_obs) if config.normalize_observations else RawObservations()
+    )
     warmup = Warmup(config, environment)
     if folder is None:
         warmup.load_policy()
@@ -86,7 +90,7 @@ def _training(
     connections, random_steps = connections_text(nets), config.warmup_env_steps
     console = RunConsole(config.end, connections, random_steps, quiet=quiet)
     return Training(
-        config, threads, folder, environment, evaluator, nets, agent, warmup, replay,
+        config, threads, folder, environment, evaluator, nets, agent, normalizer, warmup, replay,
         stream(config.seed, "replay"), capacity_rule(config), record,
         CheckpointSaver(config, folder, record, console), console, opened.pop_all(),
         observation=np.zeros(n_obs, np.float32),

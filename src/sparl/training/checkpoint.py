@@ -19,7 +19,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from sparl.errors import DataError, ResourceError
+from sparl.errors import DataError, ResourceError, damage_reported
 from sparl.old_names import current_state
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training import checkpoint_format_2
@@ -47,7 +47,6 @@ KEPT = 2  # number of checkpoints
 _MANIFEST_BYTES = 1 << 24
 _NAME = re.compile(r"checkpoint-([0-9]{1,15})")
 _NAME_OR_TEMPORARY = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
-_DAMAGE_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
 class Checkpoints:
@@ -182,15 +181,13 @@ class Checkpoints:
             DataError: if a file is missing or has the wrong size, or the manifest cannot be used.
         """
         manifest = self._manifest(path)
-        try:
+        with damage_reported(f"{path / MANIFEST}: cannot be used"):
             files = {(path.name, STATE): manifest["file"]["bytes"]}
             replay = manifest["replay"]
             for segment in segments_of(
                 replay["segments"], replay["first"], replay["size"], capacity=replay["size"]
             ):
                 files[REPLAY, segment.name] = segment.bytes
-        except _DAMAGE_ERRORS as error:
-            raise _cannot_be_used(path / MANIFEST, error) from None
         for (folder, file), size in files.items():
             inside = self.files.at(folder)
             if not inside.has(file):
@@ -221,7 +218,7 @@ class Checkpoints:
                 `like`.
         """
         manifest = self._manifest(path)
-        try:
+        with damage_reported(f"{path / MANIFEST}: cannot be used"):
             first, size = manifest["replay"]["first"], manifest["replay"]["size"]
             segments = segments_of(manifest["replay"]["segments"], first, size, replay.capacity)
             newest = expected_part(replay, min(size, 1))
@@ -230,8 +227,6 @@ class Checkpoints:
             about = manifest["about"]
             if not isinstance(about, dict):
                 raise ValueError("about must be an object")
-        except _DAMAGE_ERRORS as error:
-            raise _cannot_be_used(path / MANIFEST, error) from None
         self._kept = [(int(manifest["env_step"]), segments)]
         return state, about
 
@@ -246,7 +241,7 @@ class Checkpoints:
         """Read the state of a checkpoint, with the newest transition under "newest".
 
         Raises:
-            DataError and _DAMAGE_ERRORS: if the state is damaged or does not match `like`.
+            DataError and DAMAGE_ERRORS: if the state is damaged or does not match `like`.
         """
         arrays, rest = split(like)
         expected = {name: Expected.like(array, longest.get(name)) for name, array in arrays.items()}
@@ -342,10 +337,6 @@ def no_checkpoint(errors: Sequence[str]) -> DataError:
         f"{'; '.join(errors)}; there is no other checkpoint; to start over, use sparl train with "
         "--overwrite"
     )
-
-
-def _cannot_be_used(manifest: Path, error: Exception) -> DataError:
-    return DataError(f"{manifest}: cannot be used ({type(error).__name__}: {error})")
 
 
 def _own_digest(content: Tree) -> str:

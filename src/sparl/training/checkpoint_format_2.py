@@ -1,7 +1,8 @@
-"""Convert checkpoints of format 2, which version 0.2 wrote, to the current format.
+"""Convert checkpoints of format 2 to the current format.
 
-Format 2 stores the topology updates that were not yet recorded as rows of one float64 array; the
-current format stores each field of the topology updates in a separate array.
+Format 2 was written during the development of version 0.2. It stores the topology updates that were
+not yet recorded as rows of one float64 array; the current format stores each field of the topology
+updates in a separate array.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def temporary_name(name: str) -> str:
 
 
 def is_temporary(name: str, of: str) -> bool:
-    """Return whether `temporary_name` or version 0.2 could have created this name for `of`."""
+    """Return whether `temporary_name` or version 0.1 could have created this name for `of`."""
     return name == f"{of}.tmp" or name.startswith(f"{of}.tmp-")
 
 

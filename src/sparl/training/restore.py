@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sparl.agents.agent import Agent
 from sparl.configuration import Config, differences, why_not_longer
-from sparl.errors import DataError, UsageError
+from sparl.errors import DataError, UsageError, damage_reported
 from sparl.methods import config_of
 from sparl.random_streams import integer_seed
 from sparl.replay.ring_buffer import RingBuffer
@@ -90,7 +89,7 @@ def restore_checkpoint(
         DataError: if the checkpoint cannot be used.
     """
     state, about = training.saver.checkpoints.load(path, like, longest, training.replay)
-    with _damage_reported(path):
+    with damage_reported(f"{path}: cannot be used"):
         _check_configuration(training.config, path, about)
         _check_counters(training.config, state, training.replay, training.agent)
         training.restore(state)
@@ -100,17 +99,6 @@ def restore_checkpoint(
         seconds, cpu_seconds = _duration(about["seconds"]), _duration(about["cpu_seconds"])
         training.folder.growing.rewind(about["growing_files"])
         training.record.resume(seconds, cpu_seconds, [*about["continued"], entry])
-
-
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    """Report errors caused by a checkpoint's values as DataError."""
-    try:
-        yield
-    except (
-        KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError,
-    ) as error:  # fmt: skip
-        raise DataError(f"{path}: cannot be used ({type(error).__name__}: {error})") from None
 
 
 def _check_configuration(config: Config, path: Path, about: Tree) -> None:

@@ -276,7 +276,7 @@ class RunFolder:
         env_step, state = about.get("env_step", 0), about.get("state", "running")
         reached = max([env_step, *(step for step, _ in read_evaluations(self))])
         due = reached > config.checkpoint_every_env_steps or bool(about.get("continued"))
-        never = about.get("had_checkpoint") is False  # None in files of version 0.2
+        never = about.get("had_checkpoint") is False  # None in files of earlier versions
         if state not in ("running", "failed") or (
             not never and (due or (state == "running" and env_step))
         ):

@@ -73,7 +73,7 @@ def resume(
     with closing(folder):
         before = folder.config()
         config = _configuration(folder, before, wanted, changes)
-        already = _already(folder, config)
+        already = _already(folder, before, config)
         if already:
             PlainConsole(quiet=quiet).print(f"{path}: already {already}")
             evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
@@ -145,13 +145,13 @@ def _not_longer_because(folder: RunFolder, config: Config) -> str:
     return ""
 
 
-def _already(folder: RunFolder, config: Config) -> str:
+def _already(folder: RunFolder, before: Config, config: Config) -> str:
     """Explain why a run needs no further training; return "" if it does."""
     checkpoints = Checkpoints(folder.files)
     about, found = folder.run(), checkpoints.newest_first()
     if about.get("state") == "finished" and about["env_step"] >= config.end:
         if about["env_step"] == config.steps:
-            if not folder.config().keep_checkpoint:
+            if not before.keep_checkpoint:
                 checkpoints.remove_all()  # a process was killed while deleting them
             because = _not_longer_because(folder, config)
             longer = (

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from sparl.errors import DataError
+from sparl.errors import DAMAGE_ERRORS, DataError
 from sparl.training.folder import Folder
 
 Tree = dict[str, Any]
@@ -106,8 +106,7 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
         if missing:
             raise DataError(f"{where}: {min(missing)} is missing")
         arrays: Arrays = safetensors.numpy.load(data)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
-            safetensors.SafetensorError) as error:  # fmt: skip
+    except (*DAMAGE_ERRORS, safetensors.SafetensorError) as error:
         raise DataError(f"{where}: damaged ({type(error).__name__}: {error})") from None
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
