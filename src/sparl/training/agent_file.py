@@ -361,7 +361,7 @@ def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
     statistics = ObservationStatistics.initial(manifest["policy"]["observations"])
     count = manifest["normalizer"]["count"]
     if type(count) is not float:
-        raise ValueError(f"normalizer: the count is {shown(count)}, must be a number")
+        raise ValueError(f"normalizer: the count is {shown(count)} but must be a number")
     statistics.restore({"count": count, **{n: arrays[_NORMALIZER + n] for n in _STATISTICS}})
     return statistics
 

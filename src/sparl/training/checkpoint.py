@@ -251,7 +251,8 @@ class Checkpoints:
         found = manifest["state"]
         if not isinstance(found, dict) or found.pop("newest") != {}:
             raise ValueError("state.newest must be an object that contains only arrays")
-        found = current_state(found)
+        # Earlier versions lacked some of the parts that have no state under this configuration.
+        found = {**{name: {} for name, part in rest.items() if part == {}}, **current_state(found)}
         _check_tree(found, rest, "state")
         data = read_verified(self.files.at(path.name), STATE, manifest["file"], largest(expected))
         arrays = unpack(data, expected, path / STATE)
