@@ -238,7 +238,7 @@ def _about_unknown(flag: str, known: Iterable[str]) -> str:
     """Return a message about an unknown flag, with the flag to use instead."""
     plain = canonical(flag)
     if plain == "--import":
-        return "--import is written before the command: sparl --import MODULE COMMAND"
+        return "--import belongs before the command: sparl --import MODULE COMMAND"
     hint = HINTS.get(plain, "")
     # Show a hint only for commands that accept every flag that the hint names.
     if hint and set(re.findall(r"--[a-z][a-z-]*", hint)) <= set(known):

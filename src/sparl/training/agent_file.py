@@ -60,7 +60,8 @@ def save_agent(
         normalizer: what the agent sees of an observation.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
-        observations: observations of an evaluation, float32 [B, n_obs], for checking exports.
+        observations: observations of an evaluation, float32 [B, n_obs], which are used to check
+            exports.
     """
     networks, specs, seen = agent.networks(), agent.specs(), normalizer.state()
     hidden = specs["actor"].layers[0].activation if len(specs["actor"].layers) > 1 else "relu"
