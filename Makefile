@@ -11,10 +11,10 @@ SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -
 train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
 
-test: $(VENV)/installed-test  ## pass the fast tests, on all cores
+test: $(VENV)/installed-test  ## run the fast tests on all cores
 	$(PYTEST) $(COVER) -m "not slow" $(TESTS)
 
-test-slow: $(VENV)/installed-test  ## pass the others; TESTS=tests/hostile runs some of them
+test-slow: $(VENV)/installed-test  ## run the slow tests; TESTS=tests/hostile runs some of them
 	$(PYTEST) $(COVER) -m slow $(TESTS)
 
 coverage: $(VENV)/installed-test  ## print the branch coverage of test runs with COVER="--cov --cov-append ..."
@@ -22,7 +22,7 @@ coverage: $(VENV)/installed-test  ## print the branch coverage of test runs with
 
 extras: $(VENV)/installed-extras  ## install everything that optional features need
 
-test-extras: $(VENV)/installed-extras  ## pass the tests of optional features; TESTS=tests/extras/pytorch runs some of them
+test-extras: $(VENV)/installed-extras  ## run the tests of optional features; TESTS=tests/extras/pytorch runs some of them
 	OMP_NUM_THREADS=1 $(PYTEST) -o addopts=--strict-markers $(or $(TESTS),tests/extras)
 
 release: $(VENV)/bin/python  ## build source package and wheel; train with the wheel, without a compiler
@@ -82,7 +82,7 @@ clean:  ## remove everything that make created; keep runs
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "sparl needs Python >= 3.11; name one with make PYTHON=/path/to/python3"; exit 2; }
+	  { echo "sparl needs Python >= 3.11; choose one with make PYTHON=/path/to/python3"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python $(SOURCES)

@@ -25,9 +25,10 @@ GAMMA = 0.9
 
 
 class Event(NamedTuple):
-    """The t-th step: its state is t, its action -t / 1e4.
+    """The t-th step, with state t and action -t / 1e4.
 
-    The state reached is t + 1, that of the next step, but t + 0.5 at the end of an episode.
+    The step reaches state t + 1, which is that of the next step, or t + 0.5 at the end of an
+    episode.
     """
 
     t: int
@@ -79,7 +80,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 @pytest.mark.parametrize("count", [1, 6, 7, 8, 13, 14, 15, 30])
-def test_a_ring_of_seven_holds_the_last_seven_in_order(count: int) -> None:
+def test_a_ring_of_seven_contains_the_last_seven_in_order(count: int) -> None:
     replay = filled(7, count)
     t = np.arange(max(count - 7, 0), count, dtype=np.float32)
     assert replay.size == len(t)
@@ -183,7 +184,7 @@ def test_an_empty_replay_has_nothing_to_sample(forgotten: int | None) -> None:
     replay = ring(5) if forgotten is None else filled(5, 3)
     replay.forget(forgotten or 0)
     assert replay.size == 0
-    with pytest.raises(ValueError, match="nothing to sample"):
+    with pytest.raises(ValueError, match="no batch can be sampled"):
         replay.sample(1, 1, rng())
 
 
@@ -263,7 +264,7 @@ def check_windows(replay: RingBuffer, alive: list[Event], n: int) -> None:
 def test_three_step_targets_equal_their_closed_forms(ending: str, k: int, forget: bool) -> None:
     """Rewards 2, 3, 5, then the event at step k; neighbouring steps must have no effect.
 
-    13 transitions before the window put it everywhere in a ring of 8, across its end too.
+    Up to 13 transitions precede the window, so that it begins at every position of a ring of 8.
     """
     m = k + 1
     reward = [2, 2 + GAMMA * 3, 2 + GAMMA * 3 + GAMMA**2 * 5][k]
@@ -365,7 +366,7 @@ def test_a_restored_replay_continues_like_the_original(count: int, forgotten: in
 
 
 def act(replay: RingBuffer, t: float, noise_free: list[float]) -> None:
-    """A step in the state t; the action taken is far from the noise-free one."""
+    """Store a step in state t whose action is far from the noise-free one."""
     state = np.full(replay.observation.shape[1], t, np.float32)
     wanted = np.array(noise_free, np.float32)
     replay.begin(state)
@@ -462,7 +463,7 @@ def test_the_capacity_rule_has_the_numbers_of_the_configuration() -> None:
 def test_the_papers_rule_deletes_until_the_distance_is_below_the_threshold(
     minimum: int, left: int
 ) -> None:
-    """The oldest 300 of 1,000 differ by 1; tenths are removed until none of them is left."""
+    """The oldest 300 of 1,000 differ by 1; a tenth is removed until none of them remains."""
     replay = RingBuffer(1000, n_obs=1, n_act=1, gamma=GAMMA, keep_noise_free=True)
     for t in range(1000):
         act(replay, t, [float(t < 300)])

@@ -1,4 +1,4 @@
-"""Errors reported to the user. For each, the command line prints a line and returns a code."""
+"""Errors reported to the user. For each, the command line prints a line and exits with a code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class SparlError(Exception):
-    """The base class. In one line, a message names the value, the rule and how to fix the error."""
+    """The base class. A message is one line that names the value, the rule and the remedy."""
 
     exit_code = 1
 

@@ -42,8 +42,8 @@ from sparl.errors import SparlError
 from sparl.report.command import write_report
 from sparl.training.about import about_run
 from sparl.training.agent_file import load_agent
+from sparl.training.assemble import assemble
 from sparl.training.checkpoint import Checkpoints
-from sparl.training.loop import Training
 from sparl.training.restore import expected_state, restore_checkpoint
 from sparl.training.run_folder import RunFolder
 
@@ -77,14 +77,14 @@ class Victim:
         self.path = folder
         self.files = read(folder)
         self.checkpoint = next(name.split("/")[0] for name in self.files if "state." in name)
-        self.training = Training(run.config, quiet=True, folder=RunFolder.open(folder))
+        self.training = assemble(run.config, quiet=True, folder=RunFolder.open(folder))
         self.training.environment.reset(seed=0)
         self.like = copy.deepcopy(expected_state(self.training))
         self.write(self.files)
         self.try_checkpoint()  # the valid one is usable
 
     def write(self, files: Files) -> None:
-        """Make the folder hold these files and no others."""
+        """Make the folder contain exactly these files."""
         for path in list(self.path.iterdir()):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         write(self.path, files)
@@ -119,7 +119,7 @@ class Victim:
 def changed(files: Files, rng: Generator) -> Files:
     """Return the files with one to three changes."""
     files, names = dict(files), sorted(files)
-    if rng.random() < 0.4:  # reports read what has finished, and no checkpoint
+    if rng.random() < 0.4:  # reports read finished runs, which have no checkpoint
         files["run.json"] = files["run.json"].replace(b"stopped by SIGTERM", b"finished")
         files["evaluations.csv"] = files["evaluations.csv"].replace(b"\n20,", b"\n37,")
         names = [name for name in names if "/" not in name]
@@ -166,12 +166,12 @@ def keep(name: str, files: Files) -> Path:
 
 
 def main() -> int:
-    """Try the corpus, then new cases until the time is over."""
+    """Try the corpus, and then new cases until the time is up."""
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--cases", type=int, default=10**9)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--keep", action="store_true", help="store what is found in the corpus")
+    options.add_argument("--keep", action="store_true", help="store failing cases in the corpus")
     chosen = options.parse_args()
     warnings.simplefilter("ignore")
     found: dict[str, int] = {}

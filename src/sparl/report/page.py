@@ -18,10 +18,10 @@ from sparl.training.folder import Folder
 from sparl.wording import counted
 
 CLIPS = ".mp4"  # suffix of the videos in a run's folder, which sparl play --video records
-CLIP_BYTES = 5_000_000  # maximum size of a video; larger ones are left out of the page
+CLIP_BYTES = 5_000_000  # maximum size of a video; the page omits larger ones
 _TITLE = "Sparse reinforcement learning: results"
-# Sections that are closed until the reader opens them.
-_CLOSED = {"Degrees", "What the networks look at", "Runs"}
+# Sections that are collapsed until the reader expands them.
+_CLOSED = {"Degrees", "Connections of the inputs", "Runs"}
 # The page loads no resources and executes no strings, even if the files of a run are hostile.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -80,7 +80,7 @@ class Page:
             f"{in_html(method)}</label>"
             for m, method in enumerate(self._methods)
         )
-        return f'<div id="methods" role="group" aria-label="Methods shown">{labels}</div>'
+        return f'<div id="methods" role="group" aria-label="Displayed methods">{labels}</div>'
 
     def _link_to_notes(self) -> str:
         notes = self._runs.notes
@@ -131,7 +131,7 @@ class Page:
             f"<figcaption>{in_html(caption)}</figcaption></figure>"
             for label, video, caption in _videos(self._runs)
         )
-        note = "The best and the worst evaluation episode of a run, side by side."
+        note = "The best and the worst evaluation episode of each run."
         inner = f'<div class="figures">{clips}</div>'
         return self._block("videos", "Videos", note, inner) if clips else ""
 
@@ -166,7 +166,7 @@ def _video(folder: Folder, name: str, caption: str) -> tuple[str, str]:
     try:
         size = folder.size(name)
         if size > CLIP_BYTES:
-            return "", f"{caption}: {name} has {size / 1e6:.0f} MB, too much for this page"
+            return "", f"{caption}: {name} has {size / 1e6:.0f} MB, too large for this page"
         data = b64encode(folder.read(name, CLIP_BYTES)).decode()
     except DataError as error:
         return "", f"{caption}: {error}"

@@ -46,7 +46,7 @@ def execute(
     waiting = list(units)
     ended: list[Unit] = []
     running: dict[Unit, subprocess.Popen[bytes]] = {}
-    with stop_on_signal() as stop:  # a second signal while the runs save ends this process at once
+    with stop_on_signal() as stop:  # a second signal while runs are saved ends this process
         try:
             while (waiting or running) and stop.signal is None:
                 while len(running) < processes and (unit := _take(folder, waiting)):
@@ -54,7 +54,7 @@ def execute(
                         running[unit] = start(folder, unit, imported_modules())
                     except SparlError as error:
                         record_loss(folder, unit, str(error))
-                while ended:  # called after the next run was started, because archiving takes time
+                while ended:  # after the next run was started, because archiving takes time
                     finished(ended.pop())
                 wait(POLL_SECONDS)
                 for unit, process in list(running.items()):

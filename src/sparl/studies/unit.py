@@ -67,7 +67,7 @@ def _last_line(run: Folder) -> str:
         text = run.read_end(OUTPUT, TAIL_BYTES).decode("utf-8", "replace")
     except DataError as error:
         return str(error)
-    return (text.splitlines() or ["ended without output"])[-1]
+    return (text.splitlines() or ["the run ended without output"])[-1]
 
 
 def record_loss(folder: Path, unit: Unit, error: str, exit_code: int | None = None) -> None:
@@ -80,8 +80,10 @@ def record_loss(folder: Path, unit: Unit, error: str, exit_code: int | None = No
 
 @contextmanager
 def _contained(unit: Unit) -> Iterator[None]:
-    """Print an error in a run's folder instead of letting it end the study."""
+    """Print an error about a run's folder instead of letting the error end the study."""
     try:
         yield
     except SparlError as error:
-        PlainConsole(stderr=True).print(f"warning: the end of {unit.id} is not recorded: {error}")
+        PlainConsole(stderr=True).print(
+            f"warning: the outcome of {unit.id} could not be recorded: {error}"
+        )

@@ -174,8 +174,8 @@ class DynamicSparsity:
         optimizer = self._optimizer()
         if optimizer is None:
             raise UsageError(
-                "DynamicSparsity: its optimizer no longer exists; keep the optimizer in a "
-                "variable, or create DynamicSparsity with another one"
+                "DynamicSparsity: the optimizer no longer exists; keep it in a variable, or create "
+                "a new DynamicSparsity with another optimizer"
             )
         return optimizer
 
@@ -282,7 +282,7 @@ class DynamicSparsity:
         self._wrapper_checked = True
         if wrapper_of(layer.weight for layer in self.layers) is not None:
             raise UsageError(
-                "DynamicSparsity: the model was wrapped in DistributedDataParallel afterwards, so "
+                "DynamicSparsity: the model was wrapped in DistributedDataParallel too late, so "
                 "ranks may have different connections; wrap it before creating DynamicSparsity"
             )
 
@@ -316,8 +316,8 @@ class DynamicSparsity:
         for what, array in (("weight", values), ("gradient", gradient)):
             if array is not None and not np.isfinite(array).all():
                 raise Diverged(
-                    f"DynamicSparsity: step {self.updates}: a {what} of {layer.name} is not "
-                    "finite; training has diverged"
+                    f"DynamicSparsity: training diverged at step {self.updates}: a {what} of "
+                    f"{layer.name} is not finite"
                 )
         view = LayerView(layer.pattern, values, gradient)
         proposal = propose(self._rule, view, fraction, self._rng)

@@ -48,7 +48,7 @@ def from_format_2(arrays: Arrays) -> Arrays:
             now[path] = array
             continue
         if not ((array >= 0) & (array <= _LARGEST)).all():
-            raise ValueError(f"{_ROWS} holds numbers outside [0, {_LARGEST:,}]")
+            raise ValueError(f"{_ROWS} contains numbers outside [0, {_LARGEST:,}]")
         for name, column in zip(_COLUMNS, array.T, strict=True):
             kind = np.float64 if name in _SHARES else np.int64
             now[f"{owner}{separator}topology_updates.{name}"] = column.astype(kind)

@@ -70,7 +70,7 @@ def _start_again(training: Training) -> None:
         raise DataError(because)
     about = folder.run()
     ended = "ended" if about.get("state") != "failed" else f"failed at step {about['env_step']:,}"
-    training.console.say(f"the run {ended} before its first checkpoint; it starts again at step 0")
+    training.console.say(f"the run {ended} before its first checkpoint; it is restarted at step 0")
     folder.growing.rewind(dict.fromkeys(GROWING, 0))
 
 
@@ -104,7 +104,7 @@ def restore_checkpoint(
 def _check_configuration(config: Config, path: Path, about: Tree) -> None:
     """Check that a checkpoint belongs to a run with this configuration.
 
-    Fields that the version that wrote the checkpoint did not have take their defaults.
+    Fields that did not exist in the version that wrote the checkpoint take their defaults.
 
     Raises:
         DataError: if the configurations differ, or the checkpoint has a field or a value that this
@@ -113,12 +113,16 @@ def _check_configuration(config: Config, path: Path, about: Tree) -> None:
     try:
         saved = config_of(about["config"], path)
     except UsageError as error:
-        raise DataError(f"{error}; it was written by sparl {about['made_with']['sparl']}") from None
+        raise DataError(
+            f"{error}; the checkpoint was written by sparl {about['made_with']['sparl']}"
+        ) from None
     if saved.steps < config.steps and not why_not_longer(saved):  # the run was extended
         saved = replace(saved, steps=config.steps)
     other = differences(saved, config)
     if other:
-        raise DataError(f"{path}: written by a run of another configuration: {'; '.join(other)}")
+        raise DataError(
+            f"{path}: written by a run with a different configuration: {'; '.join(other)}"
+        )
 
 
 def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agent) -> None:
@@ -130,12 +134,13 @@ def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agen
     env_step, episodes = state["counters"]["env_step"], state["counters"]["episodes"]
     if not 0 <= env_step <= config.steps or episodes > env_step:
         raise ValueError(
-            f"env_step is {env_step}, must be at most {config.steps} and at least the number of "
-            f"episodes, {episodes}"
+            f"env_step is {env_step} but must be between the number of episodes, {episodes}, and "
+            f"the number of steps, {config.steps}"
         )
     if replay.first + replay.size != env_step:
         raise ValueError(
-            f"the replay has stored {replay.first + replay.size} transitions, must be {env_step}"
+            f"the replay buffer has stored {replay.first + replay.size} transitions but must be "
+            f"{env_step}"
         )
     updates = max(env_step - config.warmup_env_steps, 0) * config.updates_per_env_step
     agent.check(state["agent"], updates)
@@ -149,6 +154,6 @@ def _duration(value: Any) -> float:
     """
     if not 0 <= float(value) < _LONGEST_RUN:
         raise ValueError(
-            f"a duration is {value} s, must be at least 0 and below {_LONGEST_RUN:g} s"
+            f"a duration is {value} s but must be at least 0 and below {_LONGEST_RUN:g} s"
         )
     return float(value)
