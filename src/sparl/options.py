@@ -148,7 +148,7 @@ class _Option:
             return f"one of {', '.join(map(repr, get_args(self.kind)))}"
         singular, plural = {
             int: ("an integer", "integers"), float: ("a number", "numbers"),
-        }.get(self.kind, ("a text", "texts"))  # fmt: skip
+        }.get(self.kind, ("a string", "strings"))  # fmt: skip
         return plural if self.repeated else singular
 
     def value(self, words: Sequence[str]) -> Any:

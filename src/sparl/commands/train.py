@@ -26,7 +26,7 @@ class ResumeOptions:
     """Folder of the run."""
     steps: int | None = None
     """Extend the run to this total [environment steps]; only for runs that kept their checkpoint
-    and whose topology and n-step targets do not change over time. None: unchanged."""
+    and whose topology and n-step targets do not change over time."""
     stop_at: int | None = None
     """Stop at this step [environment steps]; by default unchanged."""
     threads: int | None = None
