@@ -125,7 +125,7 @@ class ObservationStatistics:
         count = float(state["count"])
         if mean.shape != self.mean.shape or variance.shape != mean.shape:
             raise ValueError(
-                f"observation statistics: shapes {mean.shape} and {variance.shape}, must be "
+                f"observation statistics: shapes {mean.shape} and {variance.shape} but must be "
                 f"{self.mean.shape}"
             )
         if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()):
