@@ -1,6 +1,6 @@
 """Stop a run early, and log it to Weights & Biases: python examples/callbacks.py [STEPS].
 
-pip install wandb. WANDB_MODE=offline logs to a folder, without an account.
+pip install wandb; with WANDB_MODE=offline, the log is written to a folder and needs no account.
 """
 
 import sys
@@ -11,9 +11,9 @@ import sparl
 
 
 class EarlyStopping(sparl.Callback):
-    """Stops the run when the mean return has not improved for several evaluations."""
+    """Stops a run whose mean return has not improved for several evaluations."""
 
-    def __init__(self, patience: int = 10):
+    def __init__(self, patience):
         self.patience = patience
 
     def on_evaluation(self, run, evaluation):
@@ -25,24 +25,26 @@ class EarlyStopping(sparl.Callback):
 
 
 class WeightsAndBiases(sparl.Callback):
-    """Logs evaluations and training metrics to a run of Weights & Biases."""
+    """Logs the configuration, the evaluations and the training metrics of a run."""
 
-    def __init__(self, log: wandb.Run):
+    def __init__(self, log):
         self.log = log
 
     def on_evaluation(self, run, evaluation):
-        """Log the evaluation and the means since the evaluation before."""
-        self.log.config.update(run.config.as_dict(), allow_val_change=True)
-        returns = {
-            "evaluation/return_mean": evaluation.mean,
-            "evaluation/return_std": evaluation.std,
-        }
-        metrics = {f"train/{name}": value for name, value in run.metrics.items()}
-        self.log.log(returns | metrics, step=run.env_step)
+        """Log an evaluation, and the means of the metrics since the previous one."""
+        self.log.config.update(run.config.as_dict())
+        self.log.log(
+            {
+                "evaluation/return_mean": evaluation.mean,
+                "evaluation/return_std": evaluation.std,
+                **{f"train/{name}": value for name, value in run.metrics.items()},
+            },
+            step=run.env_step,
+        )
 
 
 if __name__ == "__main__":
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
     with wandb.init(project="sparl") as log:
         run = sparl.train(
             "DS-TD3",
@@ -52,6 +54,5 @@ if __name__ == "__main__":
             evaluate_every_env_steps=steps // 20,
             callback=[WeightsAndBiases(log), EarlyStopping(patience=5)],
         )
-    print(
-        f"{len(run.evaluations)} evaluations, the best {max(run.evaluations, key=lambda e: e[1])}"
-    )
+    step, best = max(run.evaluations, key=lambda evaluation: evaluation[1])
+    print(f"{len(run.evaluations)} evaluations; best return {best:,.1f} at step {step:,}")
