@@ -59,7 +59,7 @@ def test_the_command_line_names_the_call_that_resumes_the_run(
     assert f"again: sparl.load('{run.path}')\n" in capsys.readouterr().out
     assert main(["info", str(run.path)]) == 0
     call = f"sparl.resume('{run.path}', env=..., stop_at=90)"
-    assert f"{call} continues bit for bit" in capsys.readouterr().out
+    assert call in capsys.readouterr().out
     call = f"sparl.resume('{run.path}', env=...)"
     assert main(["resume", str(run.path), "--stop-at", "90"]) == 3
     (line,) = capsys.readouterr().err.splitlines()
