@@ -237,10 +237,10 @@ def test_progress_shows_the_documented_values(
 ) -> None:
     assert main(["train", "--method", "DS-TD3", *SMALL, "--run-dir", str(tmp_path / "r")]) == 0
     out = capsys.readouterr().out
-    plan, progress = out.split("return", 1)
+    plan, progress = out.split("step=0 ", 1)
     assert "4 topology updates of 5.0% of the connections" in plan
-    assert re.search(r"200 of 300 steps +[\d,]+ steps/s +\S+ left +return +-[\d,.]+ ± ", progress)
-    assert "connections" in progress
+    assert "connections" in plan
+    assert re.search(r"step=200 return=-[\d.]+ std=\S+ .*steps_per_s=\S+ .*left_s=\S+\n", progress)
     assert str(tmp_path / "r") in progress
 
 

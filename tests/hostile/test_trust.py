@@ -456,7 +456,7 @@ def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]
             said = getattr(capsys.readouterr(), stream)
             assert all(line.isprintable() for line in said.splitlines())
             assert "\\x1b[2J\\u202egnp" in said.replace("\n", "")
-    RunConsole(10, "").warn(CONTROL)
+    RunConsole(10).warn(CONTROL)
     assert capsys.readouterr().err[:-1].isprintable()
 
 
