@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.live import Live
 
 from sparl.cli import main
 from sparl.console import PlainConsole
@@ -20,33 +17,7 @@ from sparl.text_table import Column, table_lines, wrapped
 from sparl.training.console import RunConsole
 from sparl.training.evaluate import Evaluation
 from sparl.training.evaluation_rows import compact, duration
-
-WIDTHS = [40, 60, 80, 120]
-
-
-class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
-
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
-    """Make standard output a terminal of a width; return what is written to it."""
-
-    def of_width(width: int) -> Terminal:
-        screen = Terminal()
-        monkeypatch.setattr(sys, "stdout", screen)
-        monkeypatch.setenv("COLUMNS", str(width))
-        monkeypatch.setenv("TERM", "xterm")
-        # A live line is written with control sequences; its text is tested separately.
-        monkeypatch.setattr(Live, "start", lambda self, refresh=False: None)
-        return screen
-
-    return of_width
+from terminals import WIDTHS, MakeTerminal, check_lines
 
 
 def evaluation(*returns: float) -> Evaluation:
@@ -56,28 +27,6 @@ def evaluation(*returns: float) -> Evaluation:
 def values(line: str) -> dict[str, float]:
     """Parse a line of a pipe as the documentation says."""
     return {name: float(value) for name, value in (word.split("=") for word in line.split())}
-
-
-def check_lines(text: str, width: int, wide: str, path: str) -> None:
-    """Check that lines fit, and that no word is split.
-
-    Args:
-        text: what was printed.
-        width: the width of the terminal.
-        wide: what was printed on a terminal without limits.
-        path: a path, which is on a line of its own or at the end of a command.
-    """
-    for line in text.splitlines():
-        if path in line:
-            assert re.fullmatch(rf"\s*(sparl \w+ )?{re.escape(path)}", line), line
-        else:
-            assert len(line) <= width, line
-
-    def words(printed: str) -> set[str]:
-        found = printed.replace(path, "").split()
-        return {word for word in found if not re.search(r"\d|^-$", word)}  # times vary
-
-    assert words(text) <= words(wide)
 
 
 # ------------------------------------------------------------------ speed and time left
@@ -141,7 +90,7 @@ TRAIN = [
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_run_fits_into_a_terminal_of_any_width(
-    width: int, terminal: Callable[[int], Terminal], tmp_path: Path
+    width: int, terminal: MakeTerminal, tmp_path: Path
 ) -> None:
     run = tmp_path / "a-folder-with-hyphens" / "and a space"  # longer than the narrow terminals
     printed = []
@@ -163,7 +112,7 @@ def test_a_run_fits_into_a_terminal_of_any_width(
 
 
 def test_the_agents_metrics_decide_which_columns_exist(
-    terminal: Callable[[int], Terminal],
+    terminal: MakeTerminal,
 ) -> None:
     screen = terminal(120)
     console = RunConsole(1_000_000, ("a_loss", "own", "further"), ("own",))
@@ -188,7 +137,7 @@ def test_the_agents_metrics_decide_which_columns_exist(
 
 
 def test_titles_are_repeated_only_if_the_columns_change(
-    terminal: Callable[[int], Terminal], monkeypatch: pytest.MonkeyPatch
+    terminal: MakeTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = terminal(80)
     console = RunConsole(1_000_000, ("critic_loss", "q"), ("critic_loss", "q"))
@@ -200,7 +149,7 @@ def test_titles_are_repeated_only_if_the_columns_change(
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_progress_bar_fits_in_one_line(
-    width: int, terminal: Callable[[int], Terminal], monkeypatch: pytest.MonkeyPatch
+    width: int, terminal: MakeTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)

@@ -65,7 +65,7 @@ _SPARSITY = (
     "--actor-sparsity and --critic-sparsity set the shares of weights left out; a density of "
     "0.1 is --actor-sparsity 0.9 --critic-sparsity 0.9"
 )
-_SEVERAL = "a run has one seed, --seed; use a study for several seeds: sparl study run FILE"
+_SEVERAL = "--seeds 0 1 2 trains a run for each of these seeds"
 _FOLDER = "--run-dir sets the run's folder"
 # Replacements for flags without an equivalent and for flags of other tools.
 HINTS = {
@@ -88,7 +88,7 @@ HINTS = {
     ),
     **dict.fromkeys(("--density", "--sparsity"), _SPARSITY),
     **dict.fromkeys(("--device", "--cuda", "--gpu", "--no-cuda"), _CPU),
-    **dict.fromkeys(("--seeds", "--num-seeds"), _SEVERAL),
+    **dict.fromkeys(("--n-seeds", "--num-seeds"), _SEVERAL),
     **dict.fromkeys(("--env-id", "--env-name", "--gym-id"), "--env names the environment"),
     **dict.fromkeys(("--log-dir", "--logdir", "--save-dir", "--output-dir", "--out"), _FOLDER),
     "--tensorboard-log": "--tensorboard writes event files into the run's folder",

@@ -9,14 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from rich.table import Table
 
 from sparl import _native
 from sparl.bench import growth, kernels, peers, training, update
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
-from sparl.options import parse_options
+from sparl.options import Argument, parse_options
 from sparl.training.environment import Environment
 from sparl.training.machine import machine, versions
 
@@ -39,9 +38,9 @@ class BenchOptions:
     """Also train with installed peers (Stable-Baselines3, SBX; RLtools with MKL)."""
     quick: bool = False
     """Measure fewer sizes and repetitions."""
-    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    json: Annotated[Path | None, Argument("FILE")] = None
     """Write all results to this file."""
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    plot: Annotated[Path | None, Argument("FILE")] = None
     """Plot the growth with size in this file (.svg, .png); needs matplotlib."""
 
 

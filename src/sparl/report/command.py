@@ -10,12 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
-import tyro
-
 from sparl.archive.archive import archive_run, check_archive
 from sparl.console import PlainConsole
 from sparl.errors import ResourceError, SparlError, UsageError
-from sparl.options import parse_options
+from sparl.options import Argument, parse_options
 from sparl.report.page import Page, markdown, summary
 from sparl.report.pictures import Section, Shade, all_sections
 from sparl.report.runs import collect
@@ -35,9 +33,9 @@ class ReportOptions:
     Needs sparl[report], except for --tables-only.
     """
 
-    paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH...")]
+    paths: Annotated[tuple[Path, ...], Argument("PATH...", positional=True)]
     """Folders of runs, studies and archives; and study files, to say which runs are missing."""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("report")
+    out: Annotated[Path, Argument("DIR")] = Path("report")
     """Where to write."""
     shade: Shade = "interval"
     """What is shaded around a mean return: its 95 % bootstrap interval, or the standard deviation
@@ -164,11 +162,11 @@ def _file_name(name: str) -> str:
 class ArchiveOptions:
     """Keep the small files of finished runs: configuration, evaluations, commit, machine."""
 
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
+    runs: Annotated[tuple[Path, ...], Argument("RUN...", positional=True)]
     """Folders of finished runs."""
-    to: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/runs")
+    to: Annotated[Path, Argument("DIR")] = Path("results/runs")
     """The archive; `sparl report results/runs --out results` renders it."""
-    commit: Annotated[str | None, tyro.conf.arg(metavar="SHA")] = None
+    commit: Annotated[str | None, Argument("SHA")] = None
     """Commit of the code that made them, for runs that do not say it."""
 
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich.live import Live
 from rich.table import Table
 
 from sparl.archive.archive import Archive
 from sparl.console import PlainConsole
 from sparl.errors import SparlError, UsageError
-from sparl.options import parse_options
+from sparl.options import Argument, parse_options
 from sparl.studies.estimate import estimates
 from sparl.studies.execute import execute
 from sparl.studies.progress import Progress, archived_progress, hours, progress, table
@@ -44,11 +43,11 @@ def study(args: list[str]) -> int:
 class StatusOptions:
     """Show the progress of studies."""
 
-    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
+    files: Annotated[tuple[Path, ...], Argument("FILE...", positional=True)]
     """The studies' files, in order."""
-    folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    folder: Annotated[Path | None, Argument("DIR")] = None
     """Folder of the runs; None: runs/NAME, for several files runs/NAME+NAME."""
-    archive: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    archive: Annotated[Path | None, Argument("DIR")] = None
     """An archive; runs in it count as finished."""
 
 
@@ -63,7 +62,7 @@ class RunOptions(StatusOptions):
 
     processes: int | None = None
     """Number of simultaneous runs; None: one per core."""
-    ray: Annotated[str | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
+    ray: Annotated[str | None, Argument("[ADDRESS]")] = None
     """Submit the runs to a Ray cluster; without an address, to a local one started for them."""
     dry_run: bool = False
     """Print the runs and an estimate of time and memory; train nothing."""
@@ -83,13 +82,22 @@ def status(args: list[str]) -> int:
 
 def run(args: list[str]) -> int:
     """Run `sparl study run`."""
-    options = parse_options(RunOptions, _with_address(args), "sparl study run")
+    return run_study(parse_options(RunOptions, _with_address(args), "sparl study run"))
+
+
+def run_study(options: RunOptions, *, quiet: bool = False) -> int:
+    """Train the runs of studies, and return the exit code.
+
+    Args:
+        options: the studies' files, their folder and how they are trained.
+        quiet: print nothing.
+    """
     processes = available_cores() if options.processes is None else options.processes
     if processes < 1:
         raise UsageError(f"study: --processes is {processes}, must be at least 1")
     runs = _Runs.named(options)
     _check_imports(runs.study, options)
-    console = PlainConsole()
+    console = PlainConsole(quiet=quiet)
     if options.dry_run:
         _print_plan(console, runs.progress(), processes)
         return 0
