@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -99,7 +98,7 @@ def test_words_that_contradict_seeds_are_errors(
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
-    assert os.listdir() == []
+    assert not list(Path().iterdir())
 
 
 def test_an_environment_of_an_own_module_is_imported_by_each_run(

@@ -16,8 +16,8 @@ class Column:
 
     Attributes:
         title: the title; line feeds separate its lines.
-        rank: if the table is too wide, the columns with the largest rank are left out first; a
-            column of rank 0 is always shown.
+        rank: if the table is too wide, the columns of the largest rank are left out first;
+            they are left out together, and those of rank 0 never.
         left: whether the cells are aligned at the left.
         width: minimum width [characters].
     """
@@ -56,15 +56,15 @@ def _wrapped_line(line: str, width: int) -> str:
 def fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
     """Return the indices of the columns to show in a line of this width.
 
-    Columns are added by rank until one does not fit.
+    Columns are added by rank until those of one rank do not fit.
     """
     shown: list[int] = []
-    left = width + GAP
-    for index in sorted(range(len(columns)), key=lambda i: columns[i].rank):
-        left -= widths[index] + GAP
-        if left < 0 and columns[index].rank > 0:
+    for rank in sorted({column.rank for column in columns}):
+        added = [i for i, column in enumerate(columns) if column.rank == rank]
+        needed = sum(widths[i] + GAP for i in shown + added) - GAP
+        if needed > width and rank > 0:
             break
-        shown.append(index)
+        shown += added
     return sorted(shown)
 
 

@@ -33,9 +33,10 @@ def info(args: list[str]) -> int:
         content = {"machine": machine(), "versions": versions(), "instruction_sets": isas}
     else:
         content = about_run(options.run)
-    say = PlainConsole().print
+    console = PlainConsole()
+    say = console.print
     if options.json:
-        say(json.dumps(content, indent=2))
+        console.copyable(json.dumps(content, indent=2))
         return 0
     for name, value in content.items():
         if isinstance(value, dict):

@@ -18,6 +18,7 @@ from sparl.report.page import Page, markdown, summary
 from sparl.report.pictures import Section, Shade, all_sections
 from sparl.report.runs import collect
 from sparl.report.tables import all_tables
+from sparl.text_table import INDENT
 from sparl.training.folder import Folder
 from sparl.wording import counted
 
@@ -105,7 +106,8 @@ def write_report(
         if files:
             _write(each, files)
             _count_others(each, files)
-    say(f"{summary(runs)} {out / next(iter(page))}")
+    say(summary(runs))
+    PlainConsole().copyable(str(out / next(iter(page))))
 
 
 def _charts() -> ModuleType:
@@ -181,7 +183,8 @@ def archive(args: list[str]) -> int:
         except SparlError as error:  # archive the other runs nevertheless
             errors.append(error)
         else:
-            PlainConsole().print(f"{run} -> {into}")
+            PlainConsole().print("archived:")
+            PlainConsole().copyable(f"{INDENT}{into}")
     if errors:
         raise type(errors[0])("; ".join(map(str, errors)))
     return 0

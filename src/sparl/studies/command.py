@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
 from sparl.archive.archive import Archive
 from sparl.console import PlainConsole
@@ -20,12 +20,13 @@ from sparl.studies.execute import execute
 from sparl.studies.progress import Progress, archived_progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
 from sparl.studies.study import Study, Unit, read_studies, write_plan
+from sparl.text_table import INDENT, Column
 from sparl.training.durable import user_path, why_invalid_name
 from sparl.training.machine import available_cores, commit
 from sparl.user_modules import is_imported, named_module, sparl_command
 from sparl.wording import counted, shell_word
 
-USAGE = "usage: sparl study run FILE... | status FILE...        sparl study run --help"
+USAGE = "usage: sparl study run FILE... | sparl study status FILE..., with --help for the options"
 
 
 def study(args: list[str]) -> int:
@@ -73,10 +74,11 @@ def status(args: list[str]) -> int:
     options = parse_options(StatusOptions, args, "sparl study status")
     runs = _Runs.named(options)
     every = runs.progress()
-    PlainConsole().print(table(every))
+    console = PlainConsole()
+    console.copyable(table(every, console.width))
     for p in every:
         if p.state == "finished":
-            PlainConsole().print(f"finished: {p.unit.id}, return {p.last_return:,.1f}")
+            console.print(f"finished: {p.unit.id}, return {p.last_return:,.1f}")
     return 0
 
 
@@ -110,7 +112,8 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
     runs.archive_finished()
     every = runs.progress()
     todo = [p.unit for p in every if p.state != "finished"]
-    console.print(f"{counted(len(every), 'run')} in {runs.folder}, {len(todo)} to do")
+    console.print(f"{counted(len(every), 'run')}, {len(todo)} to do, in:")
+    console.copyable(str(runs.folder))
     with _Watch(console, runs) as watch:
         if options.ray is None:
             stopped = execute(runs.folder, todo, processes, watch.wait, runs.keep)
@@ -120,13 +123,13 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
             )
     runs.archive_finished()  # including runs that another study finished
     every = runs.progress()
-    console.print(table(every))
+    console.copyable(table(every, console.width))
     if stopped is not None:
-        console.print(f"stopped; to resume: {_again(options)}")
+        console.print("stopped; to resume:")
+        console.copyable(INDENT + _again(options))
         return 128 + stopped
-    console.print(
-        f"tables and figures: sparl report {shell_word(runs.archive_path or runs.folder)}"
-    )
+    console.print("tables and figures:")
+    console.copyable(f"{INDENT}sparl report {shell_word(runs.archive_path or runs.folder)}")
     return 0 if all(p.state == "finished" for p in every) and not runs.not_archived else 1
 
 
@@ -258,7 +261,8 @@ class _Watch:
         self._next = time.monotonic() + self.refresh_seconds
         every = self._runs.progress()
         if self._live.is_started:
-            self._live.update(table(every), refresh=True)
+            text = table(every, self._console.width)
+            self._live.update(Text(text, no_wrap=True, overflow="ignore"), refresh=True)
             return
         for p in every:
             if p.state != self._states[p.unit.id]:
@@ -281,14 +285,16 @@ def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int
     """Print every run with its state and its estimated time and memory."""
     todo = [p for p in every if p.state != "finished"]
     needs, trials = estimates({p.unit: p.env_step for p in todo})
-    shown = Table(box=None, pad_edge=False)
-    for column in ("run", "state", "steps", "time", "memory"):
-        shown.add_column(column, justify="left" if column in ("run", "state") else "right")
+    columns = (
+        Column("run", left=True), Column("state", left=True), Column("steps"), Column("time"),
+        Column("memory", rank=1),
+    )  # fmt: skip
+    rows = []
     for p in every:
         need = needs.get(p.unit.id)
         cells = (hours(need.seconds), f"{need.bytes / 1e6:,.0f} MB") if need else ("-", "-")
-        shown.add_row(p.unit.id, p.state, f"{p.unit.config.end:,}", *cells)
-    console.print(shown)
+        rows.append([p.unit.id, p.state, f"{p.unit.config.end:,}", *cells])
+    console.table(columns, rows, names=True)
     if not todo:
         console.print("all runs have finished")
         return

@@ -44,18 +44,17 @@ class EvaluationRows:
 
     def __init__(self, end: int, metrics: Sequence[str], main: Sequence[str]) -> None:
         self._metrics = [*main, *(name for name in metrics if name not in main)]
-        ranks = [4] * len(main) + [7] * (len(metrics) - len(main))
         self._columns = [
             Column("step", width=len(f"{end:,}")),
             Column("return\nmean", width=7),
             Column("std", rank=2, width=6),
-            Column("episode\nreturn", rank=5, width=7),
+            Column("episode\nreturn", rank=98, width=7),
             *(
-                Column(name.replace("_", "\n"), rank=rank, width=7)
-                for name, rank in zip(self._metrics, ranks, strict=True)
+                Column(name.replace("_", "\n"), rank=4 + i if i < len(main) else 100 + i, width=7)
+                for i, name in enumerate(self._metrics)
             ),
             Column("steps/s", rank=3, width=7),
-            Column("elapsed", rank=6, width=7),
+            Column("elapsed", rank=99, width=7),
             Column("left", rank=1, width=6),
         ]
         self._shown: list[int] = []
