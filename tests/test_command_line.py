@@ -468,7 +468,7 @@ def test_a_module_registers_environments_for_a_command(
     train = ["train", *SMALL, "--env", "Mine-v0"]
     assert "unknown environment 'Mine-v0'" in error_line(capsys, 2, *train)
     assert main(["--import", a_module, *train, "--run-dir", "r"]) == 0
-    assert "again: sparl --import its_module evaluate r\n" in capsys.readouterr().out
+    assert "again:\n  sparl --import its_module evaluate r\n" in capsys.readouterr().out
     assert sys.path == before
     with pytest.raises(ModuleNotFoundError):  # the folder was searched for that import only
         importlib.import_module("later")

@@ -67,7 +67,7 @@ def test_a_command_fits_into_a_terminal_of_any_width(
     printed = []
     for columns in (10_000, width):
         screen = terminal(columns)
-        assert main(words.split()) == 0
+        assert main(words.replace("--to archive", f"--to archive/{width}/{columns}").split()) == 0
         printed.append(re.sub(r"\x1b\[[?\d;]*\w", "", screen.getvalue()))
     check_lines(printed[1], width, printed[0])
     for path in re.findall(r"runs/[\w./-]+|report/\S+|archive/\S+", printed[1]):

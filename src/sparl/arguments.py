@@ -82,7 +82,7 @@ def parse_typed(args: Sequence[str], program: str, further: type[Any] | None = N
 
     # Presets may depend on other fields (densities on the number of layers): apply flags first.
     chosen, errors = parse(
-        Config, words, program, lambda: _print_help(base, words, program, further)
+        Config, words, program, lambda: _print_help(base, words, program, further), further
     )
     try:
         if "threads" in chosen:

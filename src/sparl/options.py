@@ -74,6 +74,7 @@ def parse(
     args: Sequence[str],
     program: str,
     print_help: Callable[[], None] | None = None,
+    further: type[DataclassInstance] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Convert words to the values of the fields that they set, and describe every wrong word.
 
@@ -82,6 +83,7 @@ def parse(
         args: the words; each value is a separate word.
         program: the command, which the help names.
         print_help: prints the help; None: prints every field with its docstring.
+        further: further options of the command, which messages may suggest.
 
     Raises:
         SystemExit: after the help has been printed.
@@ -90,7 +92,7 @@ def parse(
         (print_help or partial(_print_help, options, program))()
         raise SystemExit(0)
     known = options_of(options)
-    parsed = _Parsed({}, [])
+    parsed = _Parsed({}, [], [o.flag for o in options_of(further)] if further else [])
     others = parsed.add_flags(args, {each.flag: each for each in known if not each.positional})
     parsed.add_positional(others, [each for each in known if each.positional])
     # A required argument may have been typed after a wrong flag.
@@ -283,10 +285,12 @@ class _Parsed:
     Attributes:
         given: values by the names of the fields.
         errors: one message per wrong word.
+        further: further flags of the command, which messages may suggest.
     """
 
     given: dict[str, Any]
     errors: list[str]
+    further: list[str]
 
     def add_flags(self, args: Sequence[str], known: Mapping[str, Option]) -> list[str]:
         """Convert the flags and their values; return the other words."""
@@ -301,7 +305,7 @@ class _Parsed:
             negated = flag.startswith("--no-") and flag not in known
             option = known.get(f"--{flag[5:]}" if negated else flag)
             if option is None or (negated and option.kind is not bool):
-                self.errors.append(_about_unknown(word, known))
+                self.errors.append(_about_unknown(word, [*known, *self.further]))
                 _take_values(remaining)
             elif option.kind is bool:
                 self.given[option.name] = not negated

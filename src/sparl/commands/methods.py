@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from sparl.configuration import FIELDS, Config
 from sparl.console import PlainConsole
 from sparl.field_texts import GROUPS
-from sparl.labels import topology_changes, value_text
+from sparl.labels import topology_changes
 from sparl.methods import METHODS, TASKS, Method, find_method, preset
 from sparl.option_help import HelpLine, described
 from sparl.options import Argument, parse_options
@@ -54,7 +54,10 @@ def _content(method: Method) -> dict[str, Any]:
 
 def _list(console: PlainConsole) -> None:
     """Print a line for each method."""
-    lines = [HelpLine(method.name, method.family.summary) for method in METHODS.values()]
+    lines = [
+        HelpLine(" or ".join([method.name, *method.aliases]), method.family.summary)
+        for method in METHODS.values()
+    ]
     console.copyable(described(lines, console.width))
     console.print("")
     console.print("papers and settings of a method: sparl methods METHOD")
@@ -72,13 +75,12 @@ def _describe(console: PlainConsole, method: Method) -> None:
         console.print(f"{paper.authors}: {paper.title} ({paper.year})")
         console.copyable(INDENT + paper.link)
     config = preset(method.name, "")
-    rows = [[name, value_text(getattr(config, name)), text] for name, text in _fields(config)]
+    lines = [
+        HelpLine(f"{name} = {json.dumps(getattr(config, name))}", text)
+        for name, text in _fields(config)
+    ]
     console.print("")
-    console.table(
-        (Column("field", left=True), Column("value", left=True), Column("", rank=1, left=True)),
-        rows,
-        names=True,
-    )
+    console.copyable(described(lines, console.width))
     densities = {task: values for task, values in _densities(method).items() if values}
     if densities:
         names = list(dict.fromkeys(name for values in densities.values() for name in values))

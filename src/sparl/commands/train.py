@@ -37,7 +37,7 @@ def train(args: list[str]) -> int:
     if errors:
         raise UsageError(joined(errors, "sparl train"))
     if options.seeds and not set(words).intersection(_HELP):
-        typed = parse_typed(words, "sparl train")
+        typed = parse_typed(words, "sparl train", TrainOptions)
         return train_seeds(typed, options.seeds, named(words), quiet=options.quiet)
     config = parse_config(words, "sparl train", TrainOptions)
     return _exit_code(start.train(config, quiet=options.quiet, progress=options.progress))

@@ -81,8 +81,9 @@ def report_end(run: Training, state: str) -> None:
     """
     say, seconds, env_step = run.console.say, run.record.seconds, run.env_step
     say("")
+    outcome = state if state == "finished" else f"{state} at step {env_step:,}"
     say(
-        f"{state}: {env_step:,} steps, {run.agent.updates:,} updates in {seconds:,.0f} s "
+        f"{outcome}: {env_step:,} steps, {run.agent.updates:,} updates in {seconds:,.0f} s "
         f"({env_step / seconds:,.0f} steps/s with evaluations)"
     )
     best_step, best = max(run.record.evaluations, key=lambda e: e[1])
