@@ -141,7 +141,7 @@ def test_a_trace_of_another_network_is_an_error(
     x = rng.standard_normal((BATCH, 4), dtype=np.float32)
     for other in (new_network(rng), network.copy()):  # one with the same layout too
         _, trace = other.forward(x)
-        with pytest.raises(ValueError, match="the trace comes from another network"):
+        with pytest.raises(ValueError, match="the trace comes from a different network"):
             use(new_learner(network, rng), trace)
 
 
@@ -172,7 +172,7 @@ def test_inputs_of_different_batches_are_an_error() -> None:
     x = np.ones((BATCH, 2), np.float32)
     with pytest.raises(ValueError, match=r"\(8, 2\) and \(7, 2\)"):
         network(x, PackedInput(x[:-1]))
-    with pytest.raises(ValueError, match="2 features, the network has 4"):
+    with pytest.raises(ValueError, match="2 features, but the network has 4"):
         network(PackedInput(x))
     with pytest.raises(ValueError, match="packed input"):
         PackedInput(x[0])

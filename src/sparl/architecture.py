@@ -93,8 +93,8 @@ def _connections(config: Config, spec: NetworkSpec, notes: list[str]) -> list[in
         for index, (w, size) in enumerate(zip(wanted, sizes, strict=True)):
             if w > size:
                 notes.append(
-                    f"{network} layer {index + 1}: its lambda requests {w:.0f} of {size} "
-                    "connections; the layer is dense"
+                    f"layer {index + 1} of the {network}: lambda requests {w:.0f} connections, but "
+                    f"the layer can have only {size} and is therefore dense"
                 )
         return counts
     # Unless sparse_output is set, the output layer does not change, and the other layers share the

@@ -44,7 +44,7 @@ class Config:
     stop_at: int | None = _within(None, 1, 1e12, "environment steps")
     """Stop at this step without changing the horizon [environment steps]; None: stop at steps."""
     run_dir: str | None = None
-    """Folder of the run; None: a new folder in runs/."""
+    """Folder of the run; None creates a new folder in runs/."""
     overwrite: bool = False
     """Replace an existing run in run_dir."""
     resume: Literal["no", "auto"] = "no"
@@ -67,8 +67,12 @@ class Config:
     max_episode_steps: int | None = _within(None, 1, 1e9, "environment steps")
     """Time limit of an episode [environment steps]; None: the environment's default."""
     contact_forces: Literal["zero", "live"] = "zero"
-    """Ant-v3, Humanoid-v3: contact forces in the observation; zero, as they presumably were with
-    MuJoCo 2.0, or live."""
+    """Contact forces in the observations of Ant-v3 and Humanoid-v3: zero, as they presumably were
+    with MuJoCo 2.0, or live."""
+
+    normalize_observations: bool = False
+    """Normalise observations with their running mean and variance. The statistics count every
+    observation in which the agent acts, and are stored with the agent."""
 
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers [units]."""
@@ -235,6 +239,11 @@ class Config:
 
 FIELDS = {field.name: field for field in fields(Config)}
 
+# Fields that set the number of connections.
+DENSITY_FIELDS = (
+    "lambda_1", "lambda_2", "actor_densities", "critic_densities", "actor_sparsity",
+    "critic_sparsity",
+)  # fmt: skip
 # Only the command line may choose the folder to write and whether to replace its content.
 COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
 _OPERATION = frozenset({"checkpoint_every_env_steps", "keep_checkpoint", "threads", "tensorboard"})
@@ -249,7 +258,9 @@ def why_not_longer(config: Config) -> str:
     if config.topology_scheduled:
         return f"its topology changes on a schedule over {config.horizon:,} steps"
     if config.n_step > 1 and config.n_step_delay_updates:
-        return f"its targets become {config.n_step}-step ones with time (n_step_delay_updates)"
+        return (
+            f"the targets become {config.n_step}-step targets during the run (n_step_delay_updates)"
+        )
     return ""
 
 
@@ -264,7 +275,7 @@ def differences(found: Config, wanted: Config) -> list[str]:
 
 
 def _as_in_a_file(value: Any) -> Any:
-    """Return a text as if it had been read from a UTF-8 file, so that file names compare equal."""
+    """Return a string as read from a UTF-8 file, so that file names compare equal."""
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")

@@ -27,6 +27,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "env": "Gymnasium id",
         "max_episode_steps": "time limit of an episode",
         "contact_forces": "Ant-v3, Humanoid-v3: zero or live",
+        "normalize_observations": "with their running mean and variance",
     },
     "network": {
         "hidden": "units of each hidden layer",

@@ -1,4 +1,4 @@
-"""The examples of docs/ with PyTorch and Stable-Baselines3, and examples/, shortened."""
+"""Shortened examples of docs/ and examples/ that use PyTorch or Stable-Baselines3."""
 
 from __future__ import annotations
 

@@ -111,7 +111,9 @@ def test_a_writer_whose_folder_was_replaced_stops_and_writes_nothing(
     assert main([*words, next_write] if next_write.startswith("--") else words) == 7
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert f"{run}: the folder or its .lock was deleted, moved or replaced while" in said
+    assert (
+        f"{run}: the folder or its .lock was deleted, moved, replaced or closed by other code while"
+    ) in said
     assert contents(tmp_path) == then()
 
 
@@ -235,7 +237,7 @@ def test_two_studies_on_one_folder_do_every_run_once(tmp_path: Path) -> None:
     for unit in read_study(file).units:
         run = folder / unit.id
         assert not (run / "failure.json").exists()
-        assert (run / "output.txt").read_text().count("to evaluate again:") == 1
+        assert (run / "output.txt").read_text().count("to evaluate the agent again:") == 1
         steps = [int(row["env_step"]) for row in RunFolder(run).rows("evaluations.csv")]
         assert steps == [0, 50, 100, 150]
     assert [path.name for path in folder.rglob("*.tmp*")] == []

@@ -237,7 +237,7 @@ class Agent(ABC):
         """
         found = state["agent"]["updates"]
         if found != updates:
-            raise ValueError(f"the agent has {found} updates, must have {updates}")
+            raise ValueError(f"the agent has made {found} updates but must have made {updates}")
         for name, learner in self.learners.items():
             try:
                 learner.check(state[f"{name}_learner"], updates)

@@ -98,7 +98,11 @@ class Temperature:
         """
         self.log_alpha, self.m, self.v = (float(state[k]) for k in ("log_alpha", "m", "v"))
         if not (abs(self.log_alpha) <= _LARGEST_LOG_ALPHA and self.v >= 0):
-            raise ValueError(f"log_alpha is {self.log_alpha}, its second moment {self.v}")
+            raise ValueError(
+                f"temperature: log_alpha is {self.log_alpha} and its second moment is {self.v}, "
+                f"but log_alpha must be in [-{_LARGEST_LOG_ALPHA:g}, {_LARGEST_LOG_ALPHA:g}] and "
+                "the second moment nonnegative"
+            )
         self.steps = int(state["steps"])
 
     @staticmethod
@@ -109,7 +113,10 @@ class Temperature:
             ValueError: if there are more steps than updates.
         """
         if int(state["steps"]) > updates:
-            raise ValueError(f"temperature: {state['steps']} steps in {updates} updates")
+            raise ValueError(
+                f"temperature: Adam has made {state['steps']} steps, more than the agent's "
+                f"{updates} updates"
+            )
 
 
 class SAC(Agent):

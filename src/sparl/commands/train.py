@@ -69,7 +69,7 @@ class ResumeOptions:
     quiet: bool = False
     """Print nothing."""
     progress: Progress | None = None
-    """How progress is shown; None: rich on a terminal, else plain."""
+    """How progress is shown; by default rich on a terminal, else plain."""
 
 
 def resume(args: list[str]) -> int:

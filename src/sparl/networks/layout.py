@@ -91,9 +91,8 @@ class Layout:
         return Layout(self.spec, patterns, share=self)
 
     def _blocks(self) -> Iterator[Block]:
-        start = 0
         for place, layer in self.spec.places():
-            pattern = self.patterns.get(place)
+            start, pattern = self.stack.offset(*place), self.patterns.get(place)
             sized = layer.with_connections(pattern.connections) if pattern else layer
             for name, size in sized.blocks.items():
                 where = slice(start, start + size)
@@ -153,7 +152,9 @@ class Layout:
             ValueError: if the number of values differs from the number of parameters.
         """
         if np.shape(values) != (block.size,):
-            raise ValueError(f"{block.key} has shape {np.shape(values)}, must have ({block.size},)")
+            raise ValueError(
+                f"{block.key} has shape {np.shape(values)} but must have shape ({block.size},)"
+            )
         if block.pattern is not None:
             values = values[self.native(block.place).canonical_index]
         flat[block.where] = values

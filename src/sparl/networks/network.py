@@ -99,7 +99,7 @@ class Network:
         Args:
             inputs: float32 [B, n_i] each, concatenated along features.
             weight: factor of the gradient.
-            member: use the output of this member of an ensemble; None: the smallest output.
+            member: use the output of this member of an ensemble; None means the smallest output.
 
         Returns:
             value, float32 [B, 1], which is NaN where a member's output is NaN; and the gradient of
@@ -108,7 +108,7 @@ class Network:
 
         Raises:
             ValueError: if the network does not have exactly one output, or if it is not linear.
-            IndexError: if there is no such member.
+            IndexError: if the member does not exist.
             ValueError, TypeError: if `forward` would not accept the inputs.
         """
         stack = self.layout.stack

@@ -100,7 +100,7 @@ class Linear(Layer):
                 f"{self.n_out} outputs, has "
                 + (f"{pattern.n_in} and {pattern.n_out}" if pattern else "none")
             )
-        return _native.Layer(self.n_in, self.n_out, pattern.positions, first_gradient_input)
+        return _native.Linear(self.n_in, self.n_out, pattern.positions, first_gradient_input)
 
     def entry(self) -> dict[str, Any]:
         """Return the numbers of connections and outputs."""

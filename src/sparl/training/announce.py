@@ -39,9 +39,9 @@ def announce(run: Training) -> None:
         tell(f"resuming {resumption_text(last)}")
     if config.end <= config.warmup_env_steps:
         run.console.warn(
-            f"NOTHING WILL BE TRAINED: the run ends at step {config.end:,}, and its first "
-            f"{config.warmup_env_steps:,} steps are random actions without updates; use more "
-            "steps, or a smaller --warmup-env-steps"
+            f"THE AGENT WILL NOT BE TRAINED: the run ends at step {config.end:,}, but the first "
+            f"{config.warmup_env_steps:,} steps are a warm-up without updates; use more --steps or "
+            "fewer --warmup-env-steps"
         )
     say("")
 
@@ -92,15 +92,15 @@ def report_end(run: Training, state: str) -> None:
     if state != "finished":
         say("to resume:")
         run.console.say_path(INDENT + _command(run, "resume"))
-    say("to evaluate again:")
+    say("to evaluate the agent again:")
     run.console.say_path(INDENT + _command(run, "evaluate"))
 
 
 def warn_not_saved(run: Training, error: EnvironmentFault, stopped_by: signal.Signals) -> None:
     """Warn that an environment failed after a signal, so that the run could not be saved."""
     run.console.warn(
-        f"{error}; this was after {stopped_by.name}, so nothing was saved since the last "
-        f"checkpoint; to resume from there: {_command(run, 'resume')}"
+        f"{error}; this happened after {stopped_by.name}, so the steps since the last checkpoint "
+        f"are lost; to resume from there: {_command(run, 'resume')}"
     )
 
 

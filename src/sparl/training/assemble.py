@@ -8,6 +8,7 @@ import numpy as np
 
 from sparl import _native
 from sparl.agents import AGENTS
+from sparl.agents.observation_normalizer import ObservationStatistics, RawObservations
 from sparl.architecture import Architecture, architecture
 from sparl.build import build_agent
 from sparl.configuration import Config
@@ -85,13 +86,16 @@ def _training(
         config.replay_rows, n_obs, n_act, config.gamma,
         keep_noise_free=config.dynamic_buffer, pool=pool,
     )  # fmt: skip
+    normalizer = (
+        ObservationStatistics.initial(n_obs) if config.normalize_observations else RawObservations()
+    )
     warmup = Warmup(config, environment)
     if folder is None:
         warmup.load_policy()
     folder = opened.enter_context(closing(folder or RunFolder.create(config)))
     record = opened.enter_context(closing(Record(folder, config, nets, environment, threads)))
     return Training(
-        config, threads, folder, environment, evaluator, nets, agent, warmup, replay,
+        config, threads, folder, environment, evaluator, nets, agent, normalizer, warmup, replay,
         stream(config.seed, "replay"), capacity_rule(config), record,
         CheckpointSaver(config, folder, record, console), console, opened.pop_all(),
         observation=np.zeros(n_obs, np.float32),
@@ -139,9 +143,10 @@ def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) ->
     advice = (
         f"--replay-capacity {fits} would fit"
         if fits > 0
-        else "a smaller --hidden, --batch-size or density would take less"
+        else "use smaller --hidden, --batch-size or densities"
     )
     raise ResourceError(
-        f"a replay of {capacity:,} transitions takes {capacity * per_transition / 1e9:,.1f} GB and "
-        f"the networks about {networks / 1e9:,.1f} GB, of {available / 1e9:,.1f} GB; {advice}"
+        f"not enough memory: a replay buffer of {capacity:,} transitions needs "
+        f"{capacity * per_transition / 1e9:,.1f} GB and the networks about {networks / 1e9:,.1f} "
+        f"GB, but {available / 1e9:,.1f} GB are available; {advice}"
     )

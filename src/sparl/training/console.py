@@ -39,7 +39,7 @@ class RunConsole:
     """
 
     refresh_seconds = 0.5
-    remember_seconds = 60.0  # half-life of the average speed, evaluations included
+    remember_seconds = 60.0  # half-life of the average speed, including evaluations
 
     def __init__(
         self,

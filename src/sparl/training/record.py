@@ -88,7 +88,7 @@ class Record:
         return self.evaluations[-1][0]
 
     def resume(self, seconds: float, cpu: float, continued: list[dict[str, Any]]) -> None:
-        """Restore the record from a checkpoint, after the CSV files were truncated to it.
+        """Restore the record from a checkpoint to which the CSV files were already truncated.
 
         Args:
             seconds: wall-clock time up to the checkpoint.
@@ -246,10 +246,10 @@ def not_exact_because(
     """
     because = []
     if not can_be_resumed(environment):
-        because.append(f"{env} cannot save its state, so a new episode begins")
+        because.append(f"the state of {env} cannot be saved, so a new episode begins")
     here = made_with()
     return because + [
-        f"{name} is now {here.get(name)}, was {value}"
+        f"{name} is now {here.get(name)} but was {value}"
         for name, value in saved_with.items()
         if value != here.get(name)
     ]
@@ -298,5 +298,5 @@ class Averages:
             ValueError: if a count is less than 1.
         """
         if any(count < 1 for _, count in state.values()):
-            raise ValueError("recorded counts must be at least 1")
+            raise ValueError("the counts of averages must be at least 1")
         self._sums = {name: (total, count) for name, (total, count) in state.items()}
