@@ -36,7 +36,7 @@ COMMANDS = {
 _OPTIONS = {
     "--version": "print the version",
     "--debug": "show tracebacks",
-    "--import MODULE": "before the command, may be repeated: import a module of yours that "
+    "--import MODULE": "before the command, may be repeated: import your own module that "
     "registers environments or rules",
 }
 _EXIT_CODES = {

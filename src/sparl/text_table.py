@@ -16,8 +16,8 @@ class Column:
 
     Attributes:
         title: the title; line feeds separate its lines.
-        rank: if the table is too wide, the columns of the largest rank are left out first;
-            they are left out together, and those of rank 0 never.
+        rank: if the table is too wide, the columns of the largest rank are omitted first, and
+            together; columns of rank 0 are always shown.
         left: whether the cells are aligned at the left.
         width: minimum width [characters].
     """

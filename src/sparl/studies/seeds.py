@@ -41,11 +41,11 @@ def train_seeds(typed: Typed, seeds: Sequence[int], flags: Set[str], *, quiet: b
     for name in _NOT_WITH_SEEDS:
         if name in flags:
             raise UsageError(
-                f"train: --{name} cannot be used with --seeds: a study names the seeds, gives "
-                "each run one thread, and resumes its runs; leave it out"
+                f"train: --{name} cannot be used with --seeds, because a study sets the seeds, "
+                "gives each run one thread, and resumes its runs; remove it"
             )
     if min(seeds) < 0:
-        raise UsageError(f"train: --seeds has {min(seeds)}, must be at least 0")
+        raise UsageError(f"train: --seeds contains {min(seeds)} but must be at least 0")
     folder = user_path(config.run_dir) if config.run_dir else user_path("runs") / _name(config)
     if holds_run(folder):
         raise UsageError(f"train: {folder} holds a run; choose another --run-dir for the study")

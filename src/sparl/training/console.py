@@ -173,7 +173,7 @@ class RunConsole:
         return (self._end - env_step) * self._seconds / self._steps
 
     def _bar_texts(self, env_step: int) -> list[str]:
-        """Return the texts beside the bar, the most important ones first."""
+        """Return the texts next to the bar, the most important ones first."""
         speed, left = self._speed, self._left(env_step)
         return [
             f"{env_step / self._end:4.0%}",
@@ -183,7 +183,7 @@ class RunConsole:
         ]
 
     def _bar_line(self, env_step: int) -> Table:
-        """Return the bar and the texts beside it for which there is room."""
+        """Return the bar, and the texts next to it for which there is room."""
         width, least = self._console.width - 1, 10
         texts = self._bar_texts(env_step)
         while texts and len("  ".join(texts)) + 2 + least > width:

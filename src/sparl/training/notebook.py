@@ -25,7 +25,7 @@ class NotebookBar:
         Args:
             done: number of steps so far.
             total: number of all steps.
-            text: the text beside the bar.
+            text: the text next to the bar.
         """
         from IPython.display import display
 
