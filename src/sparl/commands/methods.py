@@ -54,10 +54,7 @@ def _content(method: Method) -> dict[str, Any]:
 
 def _list(console: PlainConsole) -> None:
     """Print a line for each method."""
-    lines = [
-        HelpLine(" or ".join([method.name, *method.aliases]), method.family.summary)
-        for method in METHODS.values()
-    ]
+    lines = [HelpLine(method.name, method.family.summary) for method in METHODS.values()]
     console.copyable(described(lines, console.width))
     console.print("")
     console.print("papers and settings of a method: sparl methods METHOD")
