@@ -6,7 +6,6 @@ checkpoint, `announce` reports it to the user, and `ending` writes its results.
 
 from __future__ import annotations
 
-import math
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from sparl.training.ending import report_failure, write_results
 from sparl.training.environment import Environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import Stop, stop_on_signal
-from sparl.training.record import Record
+from sparl.training.record import Record, finite
 from sparl.training.run import Run
 from sparl.training.run_folder import RunFolder
 from sparl.training.saving import CheckpointSaver
@@ -149,14 +148,11 @@ class Training:
         batch = self.replay.sample(
             config.batch_size, n_step, self.replay_rng, paths=self.agent.reads_path
         )
-        with np.errstate(over="ignore", invalid="ignore"):  # non-finite values are reported below
+        with np.errstate(over="ignore", invalid="ignore"):  # `finite` reports non-finite values
             try:
-                values = self.agent.update(self.normalizer.batch(batch))
+                values = finite(self.agent.update(self.normalizer.batch(batch)))
             except FloatingPointError as error:
                 raise self._diverged(str(error)) from None
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise self._diverged(f"{name} is {value}")
         self.record.averages.add(values)
 
     def _end_episode(self) -> None:
@@ -198,11 +194,7 @@ class Training:
         return means
 
     def _checkpoint(self, *, last: bool = False) -> None:
-        """Commit a checkpoint unless this step already has one; see CheckpointSaver.save.
-
-        Raises:
-            Diverged: if a weight is not finite; the last checkpoint with finite weights is kept.
-        """
+        """Commit a checkpoint with finite weights, unless this step already has one."""
         if self.saver.checkpoints.last_step != self.env_step:
             self._check_finite()
             self.saver.save(self.env_step, self.agent.updates, self.state(), self.replay, last=last)
@@ -213,10 +205,7 @@ class Training:
             raise self._diverged(f"{wrong[0]} is not finite")
 
     def _save_last(self, stop: Stop, stopped_by: signal.Signals | None) -> None:
-        """Save a last checkpoint if needed, and evaluate and record the end of the run.
-
-        A signal that arrives during the last step does not count as a stop.
-        """
+        """Save a last checkpoint if needed, and evaluate the agent unless a signal stopped it."""
         if self.env_step < self.config.steps or self.config.keep_checkpoint or stop.signal:
             self._checkpoint(last=True)
         if self.record.last_evaluated == self.env_step:

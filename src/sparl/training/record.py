@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -263,6 +264,18 @@ def exactness_text(because: Sequence[str]) -> str:
 def resumption_text(continued: Mapping[str, Any]) -> str:
     """Describe an entry of `Record.continued`."""
     return f"at step {continued['env_step']:,}, {exactness_text(continued['not_exact_because'])}"
+
+
+def finite(values: dict[str, float]) -> dict[str, float]:
+    """Return the values that an agent's update returned.
+
+    Raises:
+        FloatingPointError: if a value is not finite.
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{name} is {value}")
+    return values
 
 
 class Averages:
