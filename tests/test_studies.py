@@ -322,7 +322,7 @@ def test_a_stopped_study_resumes_bit_for_bit(
         release(waits)
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
-    assert "to resume: sparl --import bad_environments study run" in printed
+    assert "to resume:\n  sparl --import bad_environments study run" in printed
     states = [progress(folder, u) for u in units]
     assert [p.state for p in states] == ["stopped", "waiting"]
     assert states[0].env_step > 0

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 import numpy as np
 
 from sparl import _native
+from sparl.agents import AGENTS
 from sparl.agents.observation_normalizer import ObservationStatistics, RawObservations
 from sparl.architecture import Architecture, architecture
 from sparl.build import build_agent
@@ -21,7 +22,7 @@ from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.best_agent import BestAgent
 from sparl.training.callbacks import Callbacks
 from sparl.training.checkpoint import Checkpoints
-from sparl.training.console import RunConsole
+from sparl.training.console import Progress, RunConsole
 from sparl.training.environment import Environment, make_environment
 from sparl.training.environment_factory import EnvironmentFactory
 from sparl.training.evaluate import Evaluator
@@ -29,7 +30,6 @@ from sparl.training.interrupt import interrupt_held
 from sparl.training.loop import Training
 from sparl.training.machine import available_cores
 from sparl.training.memory import memory_bytes
-from sparl.training.plan_text import connections_text
 from sparl.training.record import Record
 from sparl.training.run_folder import RunFolder
 from sparl.training.saving import CheckpointSaver
@@ -42,6 +42,7 @@ def assemble(
     config: Config,
     *,
     quiet: bool = False,
+    progress: Progress | None = None,
     folder: RunFolder | None = None,
     callbacks: Callbacks | None = None,
     factory: EnvironmentFactory | None = None,
@@ -51,6 +52,7 @@ def assemble(
     Args:
         config: the run's configuration.
         quiet: print nothing.
+        progress: how progress is shown; see RunConsole.
         folder: the locked folder of the run to resume; None creates a new one.
         callbacks: the callbacks of the run; None: no callbacks.
         factory: makes the environments, if the configured one is not a Gymnasium id.
@@ -67,8 +69,9 @@ def assemble(
         environment = opened.enter_context(closing(make()))
         episodes, seed = config.evaluation_episodes, config.evaluation_seed
         evaluator = opened.enter_context(closing(Evaluator(make, episodes, seed)))
+        console = _console(config, quiet=quiet, progress=progress)
         callbacks = callbacks or Callbacks()
-        return _training(config, environment, evaluator, callbacks, opened, folder, quiet=quiet)
+        return _training(config, environment, evaluator, callbacks, opened, folder, console)
 
 
 def _training(
@@ -78,8 +81,7 @@ def _training(
     callbacks: Callbacks,
     opened: ExitStack,
     folder: RunFolder | None,
-    *,
-    quiet: bool,
+    console: RunConsole,
 ) -> Training:
     n_obs, n_act = environment.n_obs, environment.n_act
     nets = architecture(config, n_obs, n_act)
@@ -105,14 +107,20 @@ def _training(
     folder = opened.enter_context(closing(folder or RunFolder.create(config)))
     record = opened.enter_context(closing(Record(folder, config, nets, environment, threads)))
     best = BestAgent(folder)
-    connections, random_steps = connections_text(nets), config.warmup_env_steps
-    console = RunConsole(config.end, connections, random_steps, quiet=quiet)
     return Training(
         config, threads, folder, environment, evaluator, nets, agent, normalizer, warmup, replay,
         stream(config.seed, "replay"), capacity_rule(config), record,
         best, CheckpointSaver(config, folder, record, best, console), console, callbacks,
         opened.pop_all(),
         observation=np.zeros(n_obs, np.float32),
+    )  # fmt: skip
+
+
+def _console(config: Config, *, quiet: bool, progress: Progress | None) -> RunConsole:
+    agent = AGENTS[config.agent]
+    return RunConsole(
+        config.end, agent.metrics, agent.main_metrics, config.warmup_env_steps,
+        quiet=quiet, progress=progress,
     )  # fmt: skip
 
 

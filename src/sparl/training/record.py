@@ -157,8 +157,12 @@ class Record:
             },
         )
 
-    def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> None:
-        """Add a line to metrics.csv: these counts, and the means since the previous line."""
+    def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> dict[str, float]:
+        """Add a line to metrics.csv: these counts, and the means since the previous line.
+
+        Returns:
+            The means, by name.
+        """
         counts = {**counts, "n_step": self.config.n_step_at(updates + 1)}
         means = self.averages.take()
         names = list(AGENTS[self.config.agent].metrics)
@@ -174,6 +178,7 @@ class Record:
         self.last_metrics = {n: float(v) for n, v in {**counts, **columns}.items() if v != ""}
         shown = {f"{groups.get(n, 'train')}/{n}": v for n, v in self.last_metrics.items()}
         self._show(env_step, shown)
+        return means
 
     def topology(self, env_step: int, agent: Agent) -> None:
         """Add a line to topology.csv for each layer that changed since the last call."""

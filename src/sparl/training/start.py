@@ -16,6 +16,7 @@ from sparl.training.about import environment_importable
 from sparl.training.assemble import assemble
 from sparl.training.callbacks import Callbacks
 from sparl.training.checkpoint import Checkpoints, step_of
+from sparl.training.console import Progress
 from sparl.training.durable import user_path
 from sparl.training.environment_factory import EnvironmentFactory
 from sparl.training.loop import Training
@@ -29,6 +30,7 @@ def train(
     config: Config,
     *,
     quiet: bool = False,
+    progress: Progress | None = None,
     callbacks: Callbacks | None = None,
     factory: EnvironmentFactory | None = None,
 ) -> Run:
@@ -37,6 +39,7 @@ def train(
     Args:
         config: the configuration of the run.
         quiet: print nothing.
+        progress: how progress is shown; see RunConsole.
         callbacks: the callbacks of the run; None: no callbacks.
         factory: makes the environments, if the configured one is not a Gymnasium id.
 
@@ -44,8 +47,12 @@ def train(
         SparlError: if the run cannot be trained; the subclass indicates the kind of error.
     """
     check(config)
-    start = partial(assemble, config, quiet=quiet, callbacks=callbacks, factory=factory)
-    continued = partial(resume, wanted=config, quiet=quiet, callbacks=callbacks, factory=factory)
+    start = partial(
+        assemble, config, quiet=quiet, progress=progress, callbacks=callbacks, factory=factory
+    )
+    continued = partial(
+        resume, wanted=config, quiet=quiet, progress=progress, callbacks=callbacks, factory=factory
+    )
     if config.resume == "auto" and config.run_dir is not None:
         path = user_path(config.run_dir)
         if holds_run(path):
@@ -65,6 +72,7 @@ def resume(
     *,
     wanted: Config | None = None,
     quiet: bool = False,
+    progress: Progress | None = None,
     callbacks: Callbacks | None = None,
     factory: EnvironmentFactory | None = None,
     **changes: Any,
@@ -76,6 +84,7 @@ def resume(
         wanted: the configuration that the run must have, with its new end; None keeps the
             run's own configuration.
         quiet: print nothing.
+        progress: how progress is shown; see RunConsole.
         callbacks: the callbacks of the run; None: no callbacks.
         factory: makes the environments of a run whose environment has no Gymnasium id.
         changes: new values of the configuration's fields in CHANGEABLE, and of steps, to train
@@ -107,8 +116,9 @@ def resume(
         _check_factory(folder, config, factory)
         with environment_importable(folder, "resume"):
             training = assemble(
-                config, quiet=quiet, folder=folder, callbacks=callbacks, factory=factory
-            )
+                config, quiet=quiet, progress=progress, folder=folder, callbacks=callbacks,
+                factory=factory,
+            )  # fmt: skip
         return _resume(training, before)
 
 
