@@ -34,6 +34,9 @@ def test_a_notebook_shows_one_bar_and_no_error(notebook: Any) -> None:
     outputs = [output for cell in notebook.cells for output in cell.outputs]
     kinds = {output.get("name", output.output_type) for output in outputs}
     assert kinds <= {"stdout", "display_data", "execute_result"}
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert printed.replace("\n", "").isprintable()
+    assert "\u2501" not in printed  # the bar of a terminal
     pages = "".join(output.get("data", {}).get("text/html", "") for output in outputs)
     assert pages.count("<progress") == 1
     assert pages.count("<table") == 2
