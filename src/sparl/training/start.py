@@ -161,7 +161,7 @@ def _already(folder: RunFolder, before: Config, config: Config) -> str:
             )
             return f"finished after {config.steps:,} steps; {longer}"
         return (
-            f"finished after {about['env_step']:,} of {config.steps:,} steps; to resume: "
+            f"stopped at step {about['env_step']:,} of {config.steps:,}; to resume: "
             + _resume_command(folder, f"--stop-at {config.steps}")
         )
     if found and step_of(found[0]) > config.end:
