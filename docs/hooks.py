@@ -55,6 +55,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Rewrite the links of a page, and insert its drawings."""
     uri = page.file.src_uri
     name = _name(uri)
+    if page.parent is None:
+        page.meta["hide"] = ["navigation"]  # a section of one page
     markdown = DRAWING.sub(lambda match: _drawing(match[1], ROOT / "docs" / match[2]), markdown)
 
     def rewritten(match: re.Match[str]) -> str:
