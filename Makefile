@@ -11,10 +11,10 @@ SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -
 train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
 
-test: $(VENV)/installed-test  ## pass the fast tests, on all cores
+test: $(VENV)/installed-test  ## run the fast tests on all cores
 	$(PYTEST) -m "not slow" $(TESTS)
 
-test-slow: $(VENV)/installed-test  ## pass the others; TESTS=tests/hostile runs some of them
+test-slow: $(VENV)/installed-test  ## run the slow tests; TESTS=tests/hostile runs some of them
 	$(PYTEST) -m slow $(TESTS)
 
 test-extras: $(VENV)/installed-extras  ## run the tests of optional features; installs all of them
@@ -77,7 +77,7 @@ clean:  ## remove everything that make created; keep runs
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "sparl needs Python >= 3.11; name one with make PYTHON=/path/to/python3"; exit 2; }
+	  { echo "sparl needs Python >= 3.11; choose one with make PYTHON=/path/to/python3"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python $(SOURCES)

@@ -1,4 +1,4 @@
-"""Bench: its figures describe the measurements; the tests do not assert speed."""
+"""The output of the benchmark describes the measurements; the tests do not assert speed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_kernels_row_counts_its_stored_weights() -> None:
 def test_a_roofline_is_the_work_at_the_peak_or_the_loads(
     kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer = _native.Layer(3, 2, np.arange(6))
+    layer = _native.Linear(3, 2, np.arange(6))
     took = iter([5e-6, 3e-6, 4e-6, 6e-6, 9e-6] * 2)
     monkeypatch.setattr(_native, "seconds_of_loads", lambda *_: next(took))
     work = 2e-9 * 6 * 10 / 0.01 * 1e6  # 12 microseconds
@@ -66,10 +66,10 @@ def test_numpy_is_measured_on_one_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "batch", "says"), [("sideways", 4, "sideways"), ("forward", 0, "batch of 0")]
+    ("kernel", "batch", "says"), [("sideways", 4, "sideways"), ("forward", 0, "batch is 0")]
 )
 def test_an_unknown_kernel_is_rejected(kernel: str, batch: int, says: str) -> None:
-    layer = _native.Layer(3, 2, np.arange(6))
+    layer = _native.Linear(3, 2, np.arange(6))
     with pytest.raises(ValueError, match=says):
         _native.seconds_per_call(layer, kernel, batch, 1e-6)
     with pytest.raises(ValueError, match=says):
@@ -132,7 +132,7 @@ def test_the_command_prints_and_writes(
     [
         (["--json", "{folder}/no/b.json"], "No such file"),
         (["--json", "{folder}"], "Is a directory"),
-        (["--only", "kernels", "--plot", "{folder}/x.svg"], "needs the section growth"),
+        (["--only", "kernels", "--plot", "{folder}/x.svg"], "the section growth must be measured"),
         (["--only", "growth", "--plot", "{folder}/x.txt"], ".svg or .png"),
         (["--only", "training", "--env", "HalfCheeta-v5"], "did you mean"),
     ],
@@ -151,5 +151,5 @@ def test_missing_peers_are_reported(
 ) -> None:
     monkeypatch.setattr(peers, "_PACKAGES", {"A peer": ("no-such-package",)})
     assert main(["bench", "--against", "--only", "training"]) == 2
-    assert "--against needs a peer" in capsys.readouterr().err
+    assert "--against needs another library" in capsys.readouterr().err
     assert command.peers.installed() == []

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from layouts import sizes_of
 from sparl.architecture import Architecture, architecture
 from sparl.configuration import Config
 from sparl.cost import cost
@@ -37,8 +38,8 @@ def build(method: str, env: str, **fields: Any) -> Architecture:
 
 
 def counts(nets: Architecture) -> tuple[list[int], list[int]]:
-    return [n for _, n in nets.networks["actor"].layers], [
-        n for _, n in nets.networks["critics"].layers
+    return [n for _, n in sizes_of(nets.networks["actor"])], [
+        n for _, n in sizes_of(nets.networks["critics"])
     ]
 
 
@@ -70,12 +71,12 @@ def test_lambdas_give_the_papers_layers(
     assert counts(nets) == (actor, critic)
     assert nets.notes == ()
     n_obs, n_act = SIZES[env]
-    assert [shape for shape, _ in nets.networks["actor"].layers] == [
+    assert [shape for shape, _ in sizes_of(nets.networks["actor"])] == [
         (n_obs, 256),
         (256, 256),
         (256, n_act),
     ]
-    assert [shape for shape, _ in nets.networks["critics"].layers] == [
+    assert [shape for shape, _ in sizes_of(nets.networks["critics"])] == [
         (n_obs + n_act, 256),
         (256, 256),
         (256, 1),
@@ -90,10 +91,9 @@ def test_ant_and_humanoid_keep_their_density_at_every_observation_size(
     task: str, version: str, actor: float, critic: float
 ) -> None:
     nets = build("DS-TD3", f"{task}-{version}")
-    assert densities(nets.networks["actor"].layers) == pytest.approx([actor, 0.5, 1.0], abs=1.5e-4)
-    assert densities(nets.networks["critics"].layers) == pytest.approx(
-        [critic, 0.5, 1.0], abs=1.5e-4
-    )
+    for name, first in (("actor", actor), ("critics", critic)):
+        found = densities(sizes_of(nets.networks[name]))
+        assert found == pytest.approx([first, 0.5, 1.0], abs=1.5e-4)
 
 
 def test_an_environment_outside_the_papers_has_half_of_its_hidden_connections() -> None:
@@ -105,15 +105,15 @@ def test_an_environment_outside_the_papers_has_half_of_its_hidden_connections() 
 @pytest.mark.parametrize("env", ["HalfCheetah-v3", "Ant-v5", "Pendulum-v1"])
 def test_td3_is_dense(env: str) -> None:
     nets = build("TD3", env)
-    for (n_in, n_out), count in nets.networks["actor"].layers + nets.networks["critics"].layers:
-        assert count == n_in * n_out
+    for spec in nets.networks.values():
+        assert all(layer.connections == layer.n_in * layer.n_out for layer in spec.layers)
 
 
 def test_a_lambda_too_large_gives_a_dense_layer_and_a_note() -> None:
     nets = build("DS-TD3", "Hopper-v3", lambda_1=11.0)
     assert counts(nets) == ([2816, 32768, 768], [2970, 32768, 256])  # 11 * 267 > 11 * 256
     assert len(nets.notes) == 1
-    assert all(part in nets.notes[0] for part in ("actor layer 1", "lambda", "2937", "2816"))
+    assert all(part in nets.notes[0] for part in ("layer 1 of the actor", "lambda", "2937", "2816"))
 
 
 def test_explicit_densities_are_taken_layer_by_layer() -> None:
@@ -145,15 +145,15 @@ def test_lambdas_that_are_given_are_never_ignored(env: str) -> None:
 def test_a_sparsity_is_met_exactly_with_a_dense_output(env: str, sparsity: float) -> None:
     nets = build("DS-TD3", env, actor_sparsity=sparsity)
     free = build("DS-TD3", env)
-    size = sum(n_in * n_out for (n_in, n_out), _ in nets.networks["actor"].layers)
-    assert sum(n for _, n in nets.networks["actor"].layers) == int((1 - sparsity) * size + 0.5)
-    (_, first), (_, second), (shape, output) = nets.networks["actor"].layers
+    size = sum(n_in * n_out for (n_in, n_out), _ in sizes_of(nets.networks["actor"]))
+    assert sum(n for _, n in sizes_of(nets.networks["actor"])) == int((1 - sparsity) * size + 0.5)
+    (_, first), (_, second), (shape, output) = sizes_of(nets.networks["actor"])
     assert output == shape[0] * shape[1]
-    assert nets.networks["critics"].layers == free.networks["critics"].layers
+    assert sizes_of(nets.networks["critics"]) == sizes_of(free.networks["critics"])
     if sparsity > 0:  # one factor for both lambdas: the layers keep their proportion
-        (_, wanted_first), (_, wanted_second), _ = free.networks["actor"].layers
+        (_, wanted_first), (_, wanted_second), _ = sizes_of(free.networks["actor"])
         assert abs(first - second * wanted_first / wanted_second) <= 1
-    critic = build("DS-TD3", env, critic_sparsity=sparsity).networks["critics"].layers
+    critic = sizes_of(build("DS-TD3", env, critic_sparsity=sparsity).networks["critics"])
     assert sum(n for _, n in critic) == int(
         (1 - sparsity) * sum(a * b for (a, b), _ in critic) + 0.5
     )
@@ -175,8 +175,9 @@ def test_a_layer_that_would_exceed_its_size_is_full_and_the_factor_solved_again(
 def test_lambdas_are_scaled_before_they_are_limited_to_the_size_of_a_layer() -> None:
     """One factor scales both lambdas, and only full layers are called dense.
 
-    lambda_1 = 1000 asks for 273,000, lambda_2 = 64 for 32,768; the actor's hidden layers get
-    7,142 - 1,536 = 5,606. At that factor the first is over its 4,352.
+    lambda_1 = 1000 requests 273,000 connections and lambda_2 = 64 requests 32,768; the actor's
+    hidden layers get 7,142 - 1,536 = 5,606. At that factor, the first layer would exceed its size
+    of 4,352.
     """
     nets = build("DS-TD3", "HalfCheetah-v3", lambda_1=1000.0, actor_sparsity=0.9)
     assert counts(nets)[0] == [4352, 5606 - 4352, 1536]
@@ -207,18 +208,21 @@ def test_scaling_is_exact_and_by_one_factor(data: st.DataObject) -> None:
     for n, ideal in zip(result, at(high), strict=True):
         assert abs(n - ideal) <= 0.5 * len(shapes) + 0.5  # rounding and its remainder
     for impossible in (-1, sum(sizes) + 1):
-        with pytest.raises(ValueError, match=f"{impossible} connections"):
+        with pytest.raises(ValueError, match=f"is {impossible} but"):
             scaled(shapes, wanted, impossible)
 
 
 @pytest.mark.parametrize(
     ("fields", "numbers"),
     [  # 1 % of 71,424 is less than the dense output
-        ({"actor_sparsity": 0.99}, ["actor_sparsity 0.99", "714", "1536", "71424", "0.9785"]),
-        ({"critic_sparsity": 1.0}, ["critic_sparsity 1.0", "leaves 0 ", "256", "71680", "0.9964"]),
+        ({"actor_sparsity": 0.99}, ["actor_sparsity is 0.99", "714", "1536", "71424", "0.9785"]),
+        (
+            {"critic_sparsity": 1.0},
+            ["critic_sparsity is 1.0", "leaves 0 ", "256", "71680", "0.9964"],
+        ),
         (  # an output of half its connections cannot be filled by the hidden layers
             {"actor_sparsity": 0.0, "actor_densities": (0.5, 0.5, 0.5)},
-            ["actor_sparsity 0.0", "71424", "768", "70656", "0.0108"],
+            ["actor_sparsity is 0.0", "71424", "768", "70656", "0.0108"],
         ),
     ],
 )

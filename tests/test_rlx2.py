@@ -1,4 +1,4 @@
-"""RLx2's pieces: gradient growth, annealing on the network's clock, skipped steps, densities."""
+"""Parts of RLx2: gradient growth, annealing on the network's clock, skipped steps, densities."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layouts import sizes_of
+from run_folders import SIZES
 from sparl.agents.td3 import TD3
 from sparl.architecture import architecture
 from sparl.build import build_agent, schedule
@@ -27,9 +29,6 @@ from sparl.topology.grow import grow_largest_gradient, random_free_positions
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform
 from sparl.topology.layer_view import FactoredGradient, LayerView
 from sparl.topology.propose import TopologyMethod, propose
-
-SIZES = {"HalfCheetah": (17, 6), "Hopper": (11, 3), "Walker2d": (17, 6), "Ant": (111, 8)}
-
 
 # ------------------------------------------------------------------ numbers that need no training
 
@@ -63,7 +62,7 @@ def test_erdos_renyi_per_layer_and_saturation() -> None:
     actor, critic = [(17, 256), (256, 256), (256, 6)], [(23, 256), (256, 256), (256, 1)]
     assert erdos_renyi_total(actor, 0.90) == [1950, 3657, 1536]
     assert erdos_renyi_total(critic, 0.85) == [3703, 6794, 256]
-    # Both critics together have the sparsity of each.
+    # The sparsity of both critics together equals that of each.
     assert erdos_renyi_total(critic * 2, 0.85) == [3703, 6794, 256] * 2
     assert erdos_renyi_total(actor, 0.0) == [17 * 256, 256 * 256, 256 * 6]
 
@@ -118,8 +117,8 @@ def test_tiny_has_the_weights_of_its_twin(method: str, task: str) -> None:
     twin = preset(method.replace("Tiny", "SS"), f"{task}-v3")
     narrow, wide = architecture(tiny, *SIZES[task]), architecture(twin, *SIZES[task])
     for ours, theirs in (
-        (narrow.networks["actor"].layers, wide.networks["actor"].layers),
-        (narrow.networks["critics"].layers, wide.networks["critics"].layers),
+        (sizes_of(narrow.networks["actor"]), sizes_of(wide.networks["actor"])),
+        (sizes_of(narrow.networks["critics"]), sizes_of(wide.networks["critics"])),
     ):
         widths = {shape[1] for shape, _ in ours[:-1]}
         assert len(widths) == 1
@@ -298,10 +297,10 @@ def test_a_topology_update_takes_no_step_and_returned_links_keep_everything() ->
     "fields",
     [
         {"rewire_fraction": 0.0},
-        {"rewire_fraction": 1e-4},  # floors to no connection in every layer
+        {"rewire_fraction": 1e-4},  # rounded down to no connection in every layer
         {"actor_sparsity": 0.0, "critic_sparsity": 0.0},  # full layers: nothing can move
     ],
-    ids=["no fraction", "fraction that floors to 0", "full layers"],
+    ids=["no fraction", "fraction rounded down to 0", "full layers"],
 )
 def test_a_network_in_which_no_connection_moves_never_skips_a_step(fields: dict[str, Any]) -> None:
     agent, still = agent_of(small("SET-TD3", **fields)), agent_of(small("SS-TD3", **fields))

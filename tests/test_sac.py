@@ -1,4 +1,4 @@
-"""SAC: the squashed Gaussian by finite differences, whole updates against float64."""
+"""SAC: the squashed Gaussian against finite differences, and updates against float64."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from layouts import sizes_of
 from sparl.agents.sac import SAC, Temperature
 from sparl.agents.squashed_gaussian import Sample, gradient, sample
 from sparl.architecture import architecture
@@ -176,9 +177,9 @@ class Reference:
         self.config = config
         shapes = architecture(config, N_OBS, N_ACT)
         self.actor = self.read(
-            agent.networks()["actor"], [s for s, _ in shapes.networks["actor"].layers]
+            agent.networks()["actor"], [s for s, _ in sizes_of(shapes.networks["actor"])]
         )
-        critic = [s for s, _ in shapes.networks["critics"].layers]
+        critic = [s for s, _ in sizes_of(shapes.networks["critics"])]
         networks, members = agent.networks(), config.critics
         self.critics = self.read(networks["critics"], critic, members)
         self.target = self.read(networks["critics_target"], critic, members)
@@ -317,7 +318,7 @@ def test_ten_updates_equal_float64(method: str, fields: dict[str, object], criti
         ("actor", reference.actor), ("critics", reference.critics),
         ("critics_target", reference.target),
     ):  # fmt: skip
-        layers = shapes.networks[name.removesuffix("_target")].layers
+        layers = sizes_of(shapes.networks[name.removesuffix("_target")])
         theirs = Reference.read(networks[name], [s for s, _ in layers], len(ours))
         for member, expected in zip(theirs, ours, strict=True):
             for got, want in zip(member, expected, strict=True):
@@ -349,7 +350,7 @@ def test_temperature_moves_towards_the_target_entropy() -> None:
         assert temperature.alpha == 1.0
         assert temperature.target_entropy == -N_ACT
         temperature.step(np.float32(log_density))
-        # Adam's first step is the learning rate, whatever the gradient's size.
+        # Adam's first step is the learning rate, regardless of the gradient's size.
         assert temperature.log_alpha == pytest.approx(0.01 if rises else -0.01, rel=1e-4)
         other = Temperature(agent.settings, N_ACT)
         other.restore(temperature.state())
@@ -363,7 +364,7 @@ def test_entropy_raises_the_targets_of_a_spread_out_policy() -> None:
     assert isinstance(agent, SAC)
     batch = batch_of(np.random.default_rng(0), 1)
     nothing = np.zeros((B, 1), np.float32)
-    # The entropy of the state reached counts in full, its value not at all; rewards are zero.
+    # The entropy of the reached state counts fully and its value does not count; rewards are zero.
     one = nothing + 1
     path = batch.next_observation[:, np.newaxis]
     batch = replace(

@@ -12,6 +12,7 @@ import pytest
 from gymnasium.envs.classic_control import PendulumEnv
 from numpy.typing import NDArray
 
+import replays
 from sparl import _native
 from sparl.agents.td3 import TD3
 from sparl.architecture import architecture
@@ -20,6 +21,7 @@ from sparl.learner import SparseLearner
 from sparl.methods import preset
 from sparl.random_streams import integer_seed
 from sparl.replay.batch import Batch
+from sparl.training.assemble import assemble
 from sparl.training.loop import Training
 
 METHODS = ["TD3", "Static-TD3", "DS-TD3"]
@@ -171,7 +173,7 @@ def new_run(tmp_path: Path) -> Iterator[NewRun]:
             method, env, seed=seed, run_dir=str(tmp_path / str(len(made))), steps=400,
             warmup_env_steps=20, **{**TINY, **dynamic, **fields},
         )  # fmt: skip
-        made.append(Training(config, quiet=True))
+        made.append(assemble(config, quiet=True))
         return made[-1]
 
     yield make
@@ -186,11 +188,11 @@ def begin(run: Training) -> None:
 
 
 def state_of(run: Training) -> dict[str, Any]:
-    return {**run.state(), "replay": run.replay.state()}
+    return {**run.state(), "replay": replays.saved(run.replay)}
 
 
 def restore(run: Training, state: dict[str, Any]) -> None:
-    run.replay.restore(state["replay"])
+    replays.restore(run.replay, state["replay"])
     run.restore(state)
 
 
@@ -244,7 +246,7 @@ def test_threads_do_not_change_results(new_run: NewRun) -> None:
         states.append(state_of(run))
         pool = run.agent.actor.pool
         assert pool is not None
-        assert pool.threads == run.parts.threads == threads
+        assert pool.threads == run.threads == threads
         assert _native.threads() == 1  # the caller's own count
     assert_same(states[1], states[0])
 

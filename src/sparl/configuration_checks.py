@@ -10,53 +10,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sparl.configuration import FIELDS, Config
 from sparl.errors import UsageError
-from sparl.topology.rule_names import is_rule_name
+from sparl.topology.registry import is_rule_name
 from sparl.wording import first_few, has_control_characters, shown
 
 MOST_LAYERS = 100  # hidden layers of a network
-
-_RANGES: dict[str, tuple[float, float, str]] = {
-    "seed": (0, 2**63 - 1, "an integer"),
-    "steps": (1, 1e12, "environment steps"),
-    "horizon_env_steps": (1, 1e12, "environment steps"),
-    "stop_at": (1, 1e12, "environment steps"),
-    "threads": (1, 1024, "threads"),
-    "checkpoint_every_env_steps": (1, 1e12, "environment steps"),
-    "max_episode_steps": (1, 1e9, "environment steps"),
-    "lambda_1": (0, 1e9, "connections per neuron"),
-    "lambda_2": (0, 1e9, "connections per neuron"),
-    "actor_sparsity": (0, 1, "a share of the weights"),
-    "critic_sparsity": (0, 1, "a share of the weights"),
-    "rewire_every_updates": (0, 1e12, "updates"),
-    "rewire_first_update": (1, 1e12, "updates"),
-    "alpha": (1e-9, 1e9, "temperature"),
-    "hard_target_every": (0, 1e12, "updates"),
-    "rewire_fraction": (0, 1, "a share of the connections"),
-    "freeze_fraction": (0, 1, "a share of the horizon"),
-    "learning_rate": (0, 1e3, "step size"),
-    "weight_decay": (0, 1e3, "L2 coefficient"),
-    "batch_size": (1, 1e6, "transitions"),
-    "replay_capacity": (1, 1e10, "transitions"),
-    "warmup_env_steps": (1, 1e12, "environment steps"),
-    "updates_per_env_step": (1, 1e4, "updates"),
-    "gamma": (0, 1, "per environment step"),
-    "tau": (0, 1, "a share"),
-    "critics": (1, 100, "critics"),
-    "policy_delay": (1, 1e9, "updates"),
-    "exploration_noise": (0, 1e3, "scaled action"),
-    "target_noise": (0, 1e3, "scaled action"),
-    "noise_clip": (0, 1e3, "scaled action"),
-    "n_step": (1, 1000, "environment steps"),
-    "n_step_delay_updates": (0, 1e12, "updates"),
-    "replay_minimum": (1, 1e10, "transitions"),
-    "replay_distance_threshold": (0, 1e9, "squared distance"),
-    "replay_check_every_env_steps": (1, 1e12, "environment steps"),
-    "replay_probe_transitions": (1, 1e10, "transitions"),
-    "evaluate_every_env_steps": (1, 1e12, "environment steps"),
-    "evaluation_episodes": (1, 1e6, "episodes"),
-    "evaluation_seed": (0, 2**63 - 1, "an integer"),
-}
-
 
 # Gymnasium's [MODULE:][NAMESPACE/]NAME-vN, in ASCII, because the name becomes part of file names.
 _ENVIRONMENT_ID = re.compile(
@@ -72,7 +29,7 @@ def wrong_values(config: Config) -> list[str]:
         not 1 <= width < 2**28 for width in config.hidden
     ):
         wrong.append(
-            f"hidden is {shown(config.hidden)}, must be 1 to {MOST_LAYERS} widths in [1, 2^28) "
+            f"hidden is {shown(config.hidden)} but must be 1 to {MOST_LAYERS} widths in [1, 2^28) "
             "(units)"
         )
     for name in ("actor_densities", "critic_densities"):
@@ -81,7 +38,7 @@ def wrong_values(config: Config) -> list[str]:
         if densities is not None and (
             len(densities) != layers or any(not 0 <= d <= 1 for d in densities)
         ):
-            wrong.append(f"{name} is {shown(densities)}, must be {layers} densities in [0, 1]")
+            wrong.append(f"{name} is {shown(densities)} but must be {layers} densities in [0, 1]")
     if config.resume == "auto" and (config.run_dir is None or config.overwrite):
         wrong.append("resume auto needs a run_dir, and cannot be combined with overwrite")
     return wrong
@@ -92,20 +49,20 @@ def _wrong_value(name: str, value: Any) -> str:
     if not isinstance(value, str):
         return _outside(name, value)
     if has_control_characters(value):
-        return f"{name} is {value!r}, must not contain control characters"
+        return f"{name} is {value!r} but must not contain control characters"
     if name in ("drop", "grow", "density_schedule") and not is_rule_name(value):
-        return f"{name} is {value!r}, must be a rule's name (letters, digits, _)"
+        return f"{name} is {value!r} but must be the name of a rule (letters, digits, _)"
     if name == "env" and not (len(value) <= _LONGEST_ID and _ENVIRONMENT_ID.fullmatch(value)):
-        return f"env is {value!r}, must be a Gymnasium id: [MODULE:][NAMESPACE/]NAME-vN"
+        return f"env is {value!r} but must be a Gymnasium id: [MODULE:][NAMESPACE/]NAME-vN"
     return ""
 
 
 def _outside(name: str, value: Any) -> str:
     """Return an error message if a number is outside its range, else ""."""
-    low, high, unit = _RANGES.get(name, (0, 0, ""))
+    low, high, unit = FIELDS[name].metadata.get("range", (0, 0, ""))
     if not unit or value is None or low <= value <= high:  # false for NaN
         return ""
-    return f"{name} is {shown(value)}, must be in [{low:g}, {high:g}] ({unit})"
+    return f"{name} is {shown(value)} but must be in [{low:g}, {high:g}] ({unit})"
 
 
 _HINTS = get_type_hints(Config)
@@ -131,7 +88,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
         if isinstance(plain, float) and plain.is_integer() and not _fits(plain, _HINTS[name]):
             plain = int(plain)  # 1e6 environment steps
         if not _fits(plain, _HINTS[name]):
-            wrong.append(f"{name} is {shown(value)}, must be {type_text(FIELDS[name])}")
+            wrong.append(f"{name} is {shown(value)} but must be {type_text(FIELDS[name])}")
         elif text := _wrong_value(name, plain):
             wrong.append(text)
         out[name] = plain
@@ -141,7 +98,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 _TYPES = {
-    "int": "an integer", "float": "a number", "bool": "true or false", "str": "a text",
+    "int": "an integer", "float": "a number", "bool": "true or false", "str": "a string",
     "tuple[int, ...]": "integers", "tuple[float, ...]": "numbers",
 }  # fmt: skip
 
@@ -154,7 +111,7 @@ def _unknown_field(name: str) -> str:
 
 
 def type_text(field: Field[Any]) -> str:
-    """Describe the type of a field's values, without None."""
+    """Describe the type of a field's values, ignoring None."""
     kind = str(field.type).removesuffix(" | None").replace("Literal", "one of ")
     return _TYPES.get(kind, kind)
 

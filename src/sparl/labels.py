@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sparl.agents import AGENTS, field_names, settings_of
-from sparl.configuration import FIELDS, Config, why_not_longer
+from sparl.agents import AGENTS, field_names, settings_of, specs_of
+from sparl.configuration import DENSITY_FIELDS, FIELDS, Config, why_not_longer
 from sparl.methods import find_method, preset
-
-# Fields that set the number of connections.
-_DENSITY_FIELDS = (
-    "lambda_1", "lambda_2", "actor_densities", "critic_densities", "actor_sparsity",
-    "critic_sparsity",
-)  # fmt: skip
 
 
 def contradictions(config: Config) -> list[str]:
@@ -32,9 +26,8 @@ def contradictions(config: Config) -> list[str]:
     found = differ("target_pattern", "narrow", "dynamic_buffer")
     if (config.n_step > 1) != (base.n_step > 1):
         found.append("n_step")
-    if family.prefix == "SS-":  # unlike Static-, SS- keeps the largest weights
-        found += differ("initial_topology")
-    missing = [] if family.sparse else differ(*_DENSITY_FIELDS)
+    found += differ(*family.defining)
+    missing = [] if family.sparse else differ(*DENSITY_FIELDS)
     full = _is_dense(base) and _is_dense(config) and config.density_schedule == "constant"
     if missing or not full:  # otherwise the topology cannot change
         if topology_changes(config) != topology_changes(base):
@@ -46,14 +39,13 @@ def contradictions(config: Config) -> list[str]:
 
 def topology_changes(config: Config) -> bool:
     """Return whether any scheduled topology update can move a connection."""
-    scheduled = config.rewire_every_updates > 0 and config.rewire != "none"
     moves = config.rewire_fraction > 0 or config.density_schedule != "constant"
-    return scheduled and moves and config.freeze_fraction < 1
+    return config.topology_scheduled and moves and config.freeze_fraction < 1
 
 
 def _is_dense(config: Config) -> bool:
     """Return whether the fields imply that every connection exists."""
-    return config.narrow or all(getattr(config, name) is None for name in _DENSITY_FIELDS)
+    return config.narrow or all(getattr(config, name) is None for name in DENSITY_FIELDS)
 
 
 def method_label(config: Config) -> str:
@@ -83,8 +75,9 @@ def without_effect(config: Config) -> list[str]:
     base = preset(config.method, config.env, settings=config.settings)
     mine = field_names(settings_of(config))
     of_agents = {name for kind in AGENTS.values() for name in field_names(kind.settings_type)}
-    sparsity = config.actor_sparsity is not None or config.critic_sparsity is not None
-    densities = config.actor_densities is not None and config.critic_densities is not None
+    budgets = [config.budget(spec.label) for spec in specs_of(config).values()]
+    sparsity = any(budget.sparsity is not None for budget in budgets)
+    densities = all(budget.densities is not None for budget in budgets)
     matters = {
         **{name: name in mine for name in FIELDS if name in of_agents - _OF_EVERY_AGENT},
         "contact_forces": config.env in ("Ant-v3", "Humanoid-v3"),
@@ -99,7 +92,7 @@ def without_effect(config: Config) -> list[str]:
             config.dynamic_buffer,
         ),
         "n_step_delay_updates": config.n_step > 1,
-        "density_schedule": config.rewire_every_updates > 0 and config.rewire != "none",
+        "density_schedule": config.topology_scheduled,
         **dict.fromkeys(("allocation", "sparse_output"), sparsity),
         **dict.fromkeys(("lambda_1", "lambda_2"), not densities),
         "stop_at": config.stop_at is None or config.stop_at <= config.steps,
@@ -108,7 +101,7 @@ def without_effect(config: Config) -> list[str]:
         "keep_checkpoint": not why_not_longer(config),
     }
     return [
-        f"--{name.replace('_', '-')} {getattr(config, name)} has no effect in this run"
+        f"--{name.replace('_', '-')} {getattr(config, name)} has no effect on this run"
         for name, effect in matters.items()
         if not effect and getattr(config, name) != getattr(base, name)
     ]

@@ -10,11 +10,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from sparl.networks.adam import Adam
-from sparl.networks.layout import Place
 from sparl.networks.network import Network, Trace
+from sparl.networks.spec import Place, layer_key
 from sparl.random_streams import generator_state, restore_generator
 from sparl.sparse.pattern import Pattern
-from sparl.topology.density_schedule import LayerProgress
 from sparl.topology.layer_view import FactoredGradient, LayerView
 from sparl.topology.propose import Proposal, TopologyMethod, propose
 from sparl.topology.rules import GRADIENT
@@ -95,14 +94,9 @@ class SparseLearner:
         self.update_period = update_period
         self.own_updates = 0
         self.topology_updates: list[TopologyUpdate] = []
-        self._method = method
+        self.method = method
         self._due_seen = 0
         self._initial = dict(network.layout)
-
-    @property
-    def method(self) -> TopologyMethod:
-        """The rules that choose connections; read-only, because the run records their names."""
-        return self._method
 
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
         """Update the network once; see sparl.agents.agent.Learner."""
@@ -148,20 +142,12 @@ class SparseLearner:
         for place, pattern in network.layout:
             weights = network.layout.read(network.parameters, place)
             view = LayerView(pattern, weights, gradients.get(place))
-            connections, fraction = self.method.density(self._progress(place, pattern, now))
+            progress = self.schedule.of_layer(now, self._initial[place].connections, pattern)
+            connections, fraction = self.method.density(progress)
             proposal = propose(self.method, view, fraction, self.rng, connections)
             if proposal is not None:
                 proposals[place] = proposal
         return proposals
-
-    def _progress(self, place: Place, pattern: Pattern, now: int) -> LayerProgress:
-        """Return the state of a layer for the density schedule."""
-        initial = self._initial[place].connections
-        schedule = self.schedule
-        return LayerProgress(
-            initial, pattern.connections, pattern.size,
-            schedule.progress_at(now), schedule.fraction_at(now),
-        )  # fmt: skip
 
     def _rewire(self, proposals: Mapping[Place, Proposal], agent_update: int) -> None:
         """Apply the proposed changes and record them."""
@@ -183,9 +169,8 @@ class SparseLearner:
                 )
             )
         rewirings = {place: proposal.rewiring for place, proposal in proposals.items()}
-        old, new = self.network.layout, self.network.layout.rewired(rewirings)
-        self.network.parameters = old.carry(self.network.parameters, new, rewirings)
-        self.network.layout = new
+        new = self.network.layout.rewired(rewirings)
+        self.network.rewire(new, rewirings)
         self.adam.rewire(new, rewirings)
 
     def state(self) -> State:
@@ -194,9 +179,8 @@ class SparseLearner:
         state |= {f"rng.{k}": v for k, v in generator_state(self.rng).items()}
         state |= {"own_updates": self.own_updates, "due_seen": self._due_seen}
         state |= {f"{_PREFIX}{k}": v for k, v in _columns(self.topology_updates).items()}
-        for (member, layer), _ in self.network.layout:
-            initial = self._initial[member, layer]
-            state[f"initial.member{member}.layer{layer}"] = initial.positions
+        for place, _ in self.network.layout:
+            state[f"initial.{layer_key(place)}"] = self._initial[place].positions
         return state
 
     def restore(self, state: State) -> None:
@@ -212,9 +196,9 @@ class SparseLearner:
         self.own_updates = int(state["own_updates"])
         self._due_seen = int(state["due_seen"])
         self.topology_updates = _from_columns(parts["topology_updates"])
-        for (member, layer), pattern in self.network.layout:
-            positions = np.asarray(parts["initial"][f"member{member}.layer{layer}"], np.int64)
-            self._initial[member, layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
+        for place, pattern in self.network.layout:
+            positions = np.asarray(parts["initial"][layer_key(place)], np.int64)
+            self._initial[place] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
 
     def _check_moments(self, moments: State) -> None:
         """Check that every connection of the network has a first and a second moment.
@@ -224,11 +208,11 @@ class SparseLearner:
         """
         for place, pattern in self.network.layout:
             for name in ("m", "v"):
-                key = "{}.member{}.layer{}.weight".format(name, *place)
+                key = f"{name}.{layer_key(place)}.weight"
                 if np.shape(moments[key]) != (pattern.connections,):
                     raise ValueError(
-                        f"adam.{key}: {np.size(moments[key])} moments for {pattern.connections} "
-                        "connections"
+                        f"adam.{key} has {np.size(moments[key])} moments but must have one for "
+                        f"each of the {pattern.connections} connections"
                     )
 
     def most_connections(self) -> dict[Place, int]:
@@ -241,8 +225,7 @@ class SparseLearner:
         """Return the maximum length of each state array whose length may change."""
         longest = {f"{_PREFIX}{name}": _MOST_UPDATES for name in _COLUMNS}
         for place, most in self.most_connections().items():
-            layer = "member{}.layer{}".format(*place)
-            longest |= {f"adam.{name}.{layer}.weight": most for name in ("m", "v")}
+            longest |= {f"adam.{name}.{layer_key(place)}.weight": most for name in ("m", "v")}
         return longest
 
     def check(self, state: State, updates: int) -> None:
@@ -254,8 +237,8 @@ class SparseLearner:
         own, steps, due = (int(state[k]) for k in ("own_updates", "adam.steps", "due_seen"))
         if own != updates // self.update_period or steps > own or due > updates:
             raise ValueError(
-                f"{own} updates, {steps} steps of Adam and {due} topology updates at update "
-                f"{updates}"
+                f"the learner has {own} updates, {steps} steps of Adam and {due} topology updates, "
+                f"which is inconsistent with {updates} updates of the agent"
             )
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
 from run_folders import write_run
 from sparl.cli import main
@@ -32,15 +30,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 write_run(runs / f"{method}-{env}-{seed}", method, env, curve, seed=seed, cpu=0.5)
     assert main(["report", str(runs), "--out", str(runs / "report")]) == 0
     return runs / "report" / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        path = shutil.which("chromium") or shutil.which("google-chrome")
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 def opened(
@@ -86,8 +75,8 @@ def test_a_method_is_switched_off_everywhere(browser: Browser, report: Path) -> 
     assert (lines(figure).count(), rows.count()) == (2, 20)
     assert page.locator("#returns tr:visible", has_text="DS-TD3").count() == 0
     # Figures that are drawn later lack it too, and heat maps of it are hidden.
-    page.locator("#what-the-networks-look-at summary").click()
-    maps = page.locator("#what-the-networks-look-at figure")
+    page.locator("#connections-of-the-inputs summary").click()
+    maps = page.locator("#connections-of-the-inputs figure")
     assert (maps.count(), maps.locator("visible=true").count()) == (30, 20)
     last = page.locator("#return-against-computation figure").last
     last.scroll_into_view_if_needed()
@@ -137,8 +126,8 @@ def test_a_tooltip_names_the_values_of_a_point(browser: Browser, report: Path) -
         assert re.search(row, said), said
     page.locator("h1").hover()
     tip.wait_for(state="hidden")
-    page.locator("#what-the-networks-look-at summary").click()
-    page.locator("#what-the-networks-look-at .mark-rect path").first.hover()
+    page.locator("#connections-of-the-inputs summary").click()
+    page.locator("#connections-of-the-inputs .mark-rect path").first.hover()
     tip.locator("table").wait_for()
     assert re.search(r"actor, start\s+input\s+0\s+connections\s+3", tip.inner_text())
     assert trouble == []

@@ -3,10 +3,10 @@
     python tests/hostile/campaign.py --seconds 600              # generate new cases
     python tests/hostile/campaign.py --seed 3 --case 17         # repeat one case
 
-A case is the folder `target`, made by one of `generators.KINDS`, and a command. After it: nothing
-outside of what the command may write was created, changed or removed; nothing was imported or
-executed; time and memory stayed within bounds; the exit code is documented; and what was printed is
-plain lines without a traceback.
+A case is the folder `target`, made by one of `generators.KINDS`, and a command. After the command,
+nothing outside of what the command may write was created, changed or removed; nothing was imported
+or executed; time and memory stayed within bounds; the exit code is documented; and the output
+consists of plain lines without a traceback.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ import io
 import json
 import os
 import re
-import resource
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -35,6 +33,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import sparl
+from hostile.bounds import TooLong, limited_to, limits, read, write
 from hostile.changes import MARK, MODULE, OWNED, Files
 from hostile.generators import KINDS, Case, put_link
 from resuming import stopped_at
@@ -42,7 +41,6 @@ from sparl.cli import main
 from sparl.studies import command as study_command
 from sparl.studies.study import read_studies, write_plan
 
-ROOM = 1 << 30  # bytes of address space per case
 MEGABYTES = 300  # memory limit per case
 SECONDS = 30  # time limit per case, on a busy machine
 ALONE = 40  # one case in this many also runs in a separate process
@@ -72,10 +70,10 @@ CANARY = f"from pathlib import Path\nPath(__file__).with_name('{OWNED}').touch()
 
 
 class Watch:
-    """Events of Python during a case that no file may cause.
+    """Records Python events that no file may cause.
 
     Attributes:
-        seen: what it did.
+        seen: the events.
     """
 
     def __init__(self, root: Path) -> None:
@@ -104,7 +102,9 @@ class Watch:
         if event == "import":
             return str(args[0]) if str(args[0]).partition(".")[0] == MODULE else ""
         if event in ("exec", "compile"):
-            caller = sys._getframe(2).f_code.co_filename  # below are this and _hear
+            caller = sys._getframe(
+                2
+            ).f_code.co_filename  # the frames below are this function and _hear
             source = args[0].co_filename if event == "exec" else str(args[1])
             ours = caller.startswith(SOURCES) or source.startswith(self._root)
             return f"{source}, by {caller}" if ours else ""
@@ -113,7 +113,7 @@ class Watch:
             exported = self._command == "export" and (
                 Path(words[0]).name in ("cc", "gcc", "clang") or words[0].startswith(self._root)
             )
-            asked = Path(words[0]).name == "git"  # for our own commit
+            asked = Path(words[0]).name == "git"  # sparl runs git to read its commit
             return "" if exported or asked else " ".join(words)
         if event in ("os.system", "os.exec", "os.posix_spawn", "socket.connect",
                      "pickle.find_class"):  # fmt: skip
@@ -146,29 +146,6 @@ def state_of(root: Path) -> dict[str, tuple[Any, ...]]:
                 about.st_mode, about.st_ino, changed and about.st_size, changed, goal,
             )  # fmt: skip
     return found
-
-
-@contextlib.contextmanager
-def limits(room: int) -> Iterator[None]:
-    """Bound the address space; in the block an alarm raises TooLong."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    most = pages * os.sysconf("SC_PAGE_SIZE") + room
-    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
-
-    def late(*_: object) -> None:
-        raise TooLong
-
-    handler = signal.signal(signal.SIGALRM, late)
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-        signal.signal(signal.SIGALRM, handler)
-
-
-class TooLong(BaseException):
-    """A case lasts too long."""
 
 
 def peak_megabytes() -> int:
@@ -233,19 +210,17 @@ class Sandbox:
         peak_megabytes()
         least = peak_megabytes()
         start = time.monotonic()
-        signal.alarm(SECONDS)
         try:
             with (
                 contextlib.chdir(self.here), contextlib.redirect_stdout(out),
                 contextlib.redirect_stderr(err), self.watch.over(case.words[0]),
+                limited_to(SECONDS),
             ):  # fmt: skip
                 code: Any = main(case.words)
         except SystemExit as exit_:
             code = exit_.code
         except (Exception, TooLong):
             code = traceback.format_exc()
-        finally:
-            signal.alarm(0)
         said = (stream.detach().getvalue().decode("utf-8", "replace") for stream in (out, err))
         troubles = self._check(case, before, code, *said)
         troubles += list(self.watch.seen)
@@ -282,7 +257,7 @@ class Sandbox:
             if before.get(name) != after.get(name)
             and not any(name == path or name.startswith(f"{path}/") for path in mine)
             and not name.startswith("tmp/")
-            and name != "up/here/target/.lock"  # looking at a run's lock may make none, but resume
+            and name != "up/here/target/.lock"  # only resume may create a lock
         ]
         incomplete = code == 1 and case.words[:2] == ("study", "run") and not err
         if code not in CODES and not incomplete:
@@ -307,13 +282,13 @@ def _plain(line: str) -> bool:
 
 
 def _active(place: Path) -> list[str]:
-    """Return texts of a case that are more than plain text in written files."""
+    """Return texts of a case that are active content in written files."""
     found = []
     for path in [place, *place.rglob("*")] if not place.is_symlink() else []:
         if path.suffix not in (".html", ".svg", ".md", ".csv") or not path.is_file():
             continue
         if path.name in ("evaluations.csv", "metrics.csv", "topology.csv"):
-            continue  # a run's own, copied byte for byte
+            continue  # a file of the run, copied byte for byte
         text = path.read_text("utf-8", "replace")
         active = {
             ".csv": rf"(?m)(^|,)\"?[=+@\t-]+{MARK}",
@@ -322,23 +297,6 @@ def _active(place: Path) -> list[str]:
         if match := re.search(active, text):
             found.append(f"{path}: {match[0][:200]!r}")
     return found
-
-
-def write(folder: Path, files: Files) -> None:
-    """Write files into a folder."""
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-
-def read(folder: Path) -> Files:
-    """The files of a folder."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
 
 
 def specimens(made: Path) -> dict[str, Files]:
@@ -373,7 +331,7 @@ def no_trainings(*_: object) -> None:
 
 
 def run(options: argparse.Namespace, root: Path) -> int:
-    """Run cases until the time is over; return the number of kinds of failure."""
+    """Run cases until the time is up; return the number of kinds of failure."""
     sys.dont_write_bytecode = True
     study_command.execute = no_trainings  # type: ignore[assignment]
     sandbox = Sandbox(root)
@@ -381,7 +339,7 @@ def run(options: argparse.Namespace, root: Path) -> int:
     found: set[str] = set()
     check_valid(sandbox)
     start, tried = time.monotonic(), 0
-    with limits(ROOM):
+    with limits():
         for number in wanted:
             if time.monotonic() - start > options.seconds:
                 break
@@ -421,7 +379,7 @@ def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--cases", type=int, default=10**9)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--case", type=int, help="this one alone, and keep its folder")
+    options.add_argument("--case", type=int, help="run only this case, and keep its folder")
     return options.parse_args(words)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparl.export.policy import Policy
+from sparl.networks.spec import ACTIVATIONS
 from sparl.types import Array
 
 
@@ -21,8 +22,12 @@ def npz(policy: Policy) -> bytes:
       connection.
     * layerK.weight: float32 [N].
     * layerK.bias: float32 [n_out].
+    * layerK.activation: the name of the layer's activation, if it is not the usual one, which is
+      relu between layers and tanh after the last one.
 
-    The arrays low and high, float32 [n_act], are the bounds of the action.
+    The arrays low and high, float32 [n_act], are the bounds of the action. If the agent normalises
+    its observations, the arrays observation_mean and observation_scale, float32 [n_obs], give the
+    inputs of the first layer, (observation - mean) * scale.
     """
     arrays: dict[str, Any] = {}
     for k, layer in enumerate(policy.layers):
@@ -30,14 +35,22 @@ def npz(policy: Policy) -> bytes:
         arrays[f"layer{k}.outputs"] = layer.pattern.outputs.astype(np.int32)
         arrays[f"layer{k}.weight"] = layer.weight
         arrays[f"layer{k}.bias"] = layer.bias
+        if layer.activation != _usual(k, len(policy.layers)):
+            arrays[f"layer{k}.activation"] = np.array(layer.activation)
     arrays["low"], arrays["high"] = policy.bounds
+    if policy.normalization is not None:
+        arrays["observation_mean"], arrays["observation_scale"] = policy.normalization
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
     return file.getvalue()
 
 
+def _usual(layer: int, layers: int) -> str:
+    return "relu" if layer < layers - 1 else "tanh"
+
+
 def actions(data: bytes, observations: Array) -> Array:
-    """Compute the actions of an exported policy with NumPy alone: float32 [B, n_act].
+    """Compute the actions of an exported policy using only NumPy: float32 [B, n_act].
 
     Args:
         data: bytes returned by `npz`.
@@ -46,6 +59,8 @@ def actions(data: bytes, observations: Array) -> Array:
     arrays: dict[str, NDArray[Any]] = dict(np.load(io.BytesIO(data)))
     layers = sum(name.endswith(".bias") for name in arrays)
     x: Array = observations
+    if "observation_mean" in arrays:
+        x = (x - arrays["observation_mean"]) * arrays["observation_scale"]
     for k in range(layers):
         outputs, inputs, weight, bias = (
             arrays[f"layer{k}.{name}"] for name in ("outputs", "inputs", "weight", "bias")
@@ -53,7 +68,7 @@ def actions(data: bytes, observations: Array) -> Array:
         # A dense matrix could be larger than the archive by orders of magnitude.
         sums = [np.bincount(outputs, weight * row[inputs], bias.size) for row in x]
         x = np.asarray(sums, np.float32) + bias
-        x = np.maximum(x, 0) if k < layers - 1 else np.tanh(x)
+        x = ACTIVATIONS[str(arrays.get(f"layer{k}.activation", _usual(k, layers)))](x)
     low, high = arrays["low"], arrays["high"]
     scaled: Array = np.clip((low + high) / 2 + (high - low) / 2 * x, low, high)
     return scaled

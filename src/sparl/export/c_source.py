@@ -53,8 +53,8 @@ class CodedLayer:
         pattern = layer.pattern
         if max(pattern.n_in, pattern.n_out) > _WIDEST:
             raise UsageError(
-                f"export: a layer has {pattern.n_in} inputs and {pattern.n_out} outputs, must have "
-                f"at most {_WIDEST} of each for C; use --format onnx or npz"
+                f"export: a layer has {pattern.n_in} inputs and {pattern.n_out} outputs but must "
+                f"have at most {_WIDEST} of each for C; use --format onnx or npz"
             )
         if layer.dense:
             return cls(layer, None, None)
@@ -128,6 +128,9 @@ def c_source(
     widths = [layer.pattern.n_out for layer in policy.layers[:-1]]
     buffers = [max(widths[k::2]) for k in range(min(2, len(widths)))]
     stack_bytes = 4 * sum(buffers)
+    if policy.normalization is not None:
+        constant_bytes += 8 * policy.n_obs
+        stack_bytes += 4 * policy.n_obs
     sizes = [
         f"Read-only memory: {constant_bytes:,} bytes of constants",
         f"RAM: {stack_bytes:,} bytes for activations",
@@ -153,6 +156,8 @@ def c_source(
 
 def _constants(layers: Sequence[CodedLayer], policy: Policy) -> list[str]:
     lines: list[str] = []
+    for label, array in zip(("mean", "scale"), policy.normalization or (), strict=False):
+        lines += _array(label, array)
     for index, coded in enumerate(layers):
         pattern = coded.layer.pattern
         lines.append(
@@ -185,10 +190,13 @@ def _literal(value: Any) -> str:
 def _functions(layers: Sequence[CodedLayer], tanh: Tanh) -> list[str]:
     kinds = {coded.kind: coded for coded in layers}
     lines = [text for coded in kinds.values() for text in (_layer_function(coded), "")]
-    if len(layers) > 1:
+    hidden = {coded.layer.activation for coded in layers[:-1]}
+    if "relu" in hidden:
         lines += [_RELU, ""]
-    if tanh == "built-in":
+    if tanh == "built-in" and "tanh" in hidden | {layers[-1].layer.activation}:
         lines += [_TANH, ""]
+    if "tanh" in hidden:
+        lines += [_TANH_EACH.format(tanh=_FUNCTION[tanh]), ""]
     return lines
 
 
@@ -238,6 +246,19 @@ static void relu(float *y, unsigned n)
     }
 }"""
 
+_TANH_EACH = """\
+static void tanh_each(float *y, unsigned n)
+{{
+    for (unsigned i = 0; i < n; ++i) {{
+        y[i] = {tanh}(y[i]);
+    }}
+}}"""
+
+# The functions for the outputs of a hidden layer, and the expressions for an output of the last.
+_HIDDEN = {"relu": "relu", "tanh": "tanh_each"}
+_LAST = {"linear": "{y}", "relu": "({y} > 0.0f ? {y} : 0.0f)", "tanh": "{tanh}({y})"}
+_FUNCTION = {"tanhf": "tanhf", "built-in": "tanh_of"}
+
 # For |x| up to 9/8, Lambert's continued fraction, cut after the fifth term, differs from tanh by at
 # most 4e-7. Each doubling reduces this error where tanh is curved.
 _TANH = """\
@@ -267,9 +288,16 @@ def _act(
         f"void {name}_act(const float observation[{upper}_OBSERVATIONS], "
         f"float action[{upper}_ACTIONS])",
         "{",
-        *_buffers(upper, buffers),
+        *_buffers(upper, buffers, normalized=policy.normalization is not None),
     ]
     source = "observation"
+    if policy.normalization is not None:
+        source = "normalized"
+        lines += [
+            f"    for (unsigned i = 0; i < {upper}_OBSERVATIONS; ++i) {{",
+            "        normalized[i] = (observation[i] - mean[i]) * scale[i];",
+            "    }",
+        ]
     for index, coded in enumerate(layers):
         pattern, last = coded.layer.pattern, index == len(layers) - 1
         target = "action" if last else "ab"[index % 2]
@@ -277,28 +305,31 @@ def _act(
         named = [f"{label}_{index + 1}" for label in coded.arrays]
         arguments = ", ".join([source, target, *map(str, sizes), *named])
         lines.append(f"    {coded.kind}({arguments});")
-        if not last:
-            lines.append(f"    relu({target}, {pattern.n_out});")
+        function = _HIDDEN.get(coded.layer.activation)
+        if function and not last:
+            lines.append(f"    {function}({target}, {pattern.n_out});")
         source = target
-    function = "tanhf" if tanh == "tanhf" else "tanh_of"
+    value = _LAST[layers[-1].layer.activation].format(y="action[i]", tanh=_FUNCTION[tanh])
     lines.append(f"    for (unsigned i = 0; i < {upper}_ACTIONS; ++i) {{")
     if policy.scaled:
         lines += [
             "        const float middle = 0.5f * (low[i] + high[i]);",
             "        const float reach = 0.5f * (high[i] - low[i]);",
-            f"        const float scaled = middle + reach * {function}(action[i]);",
+            f"        const float scaled = middle + reach * {value};",
             "        action[i] = scaled < low[i] ? low[i] : scaled > high[i] ? high[i] : scaled;",
         ]
     else:
-        lines.append(f"        action[i] = {function}(action[i]);")
+        lines.append(f"        action[i] = {value};")
     return [*lines, "    }", "}"]
 
 
-def _buffers(upper: str, sizes: Sequence[int]) -> list[str]:
-    """Return the declaration of the buffers for the activations."""
-    if not sizes:
+def _buffers(upper: str, sizes: Sequence[int], *, normalized: bool) -> list[str]:
+    """Return the declaration of the buffers for the observation and the activations."""
+    arrays = [f"normalized[{upper}_OBSERVATIONS]"] if normalized else []
+    arrays += [f"{name}[{size}]" for name, size in zip("ab", sizes, strict=False)]
+    if not arrays:
         return []
-    declared = ", ".join(f"{name}[{size}]" for name, size in zip("ab", sizes, strict=False))
+    declared = ", ".join(arrays)
     return [f"#ifdef {upper}_STATIC_BUFFERS", "    static", "#endif", f"    float {declared};"]
 
 

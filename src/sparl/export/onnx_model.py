@@ -14,6 +14,8 @@ from sparl.types import Array
 OPSET, IR_VERSION = 17, 8  # released in 2022; current runtimes support them
 LARGEST = 1 << 28  # maximum total size of the weights, including zeros [bytes]
 
+_OPERATORS = {"linear": "Identity", "relu": "Relu", "tanh": "Tanh"}
+
 try:
     import onnx
     import onnxruntime
@@ -36,8 +38,9 @@ def onnx_model(policy: Policy, name: str) -> bytes:
     size = 4 * sum(layer.pattern.size for layer in policy.layers)
     if size > LARGEST:
         raise UsageError(
-            f"export: with absent connections as zeros, ONNX has {size:,} bytes of weights, must "
-            f"have at most {LARGEST:,}; use --format npz or c, which store no absent connections"
+            f"export: ONNX stores absent connections as zeros and would need {size:,} bytes for "
+            f"the weights, more than the limit of {LARGEST:,}; use --format npz or c, which store "
+            "only existing connections"
         )
     constants, nodes = [], []
 
@@ -50,6 +53,10 @@ def onnx_model(policy: Policy, name: str) -> bytes:
         return output
 
     x = "observation"
+    if policy.normalization is not None:
+        mean, scale = policy.normalization
+        x = node("Sub", x, constant("mean", mean), output="centered")
+        x = node("Mul", x, constant("scale", scale), output="normalized")
     for k, layer in enumerate(policy.layers):
         pattern = layer.pattern
         dense = np.zeros((pattern.n_out, pattern.n_in), np.float32)
@@ -58,7 +65,8 @@ def onnx_model(policy: Policy, name: str) -> bytes:
         x = node("Gemm", x, weight, bias, output=f"sum_{k}", transB=1)
         last = k == len(policy.layers) - 1
         squashed = "action" if not policy.scaled else "squashed"
-        x = node("Tanh", x, output=squashed) if last else node("Relu", x, output=f"hidden_{k}")
+        output = squashed if last else f"hidden_{k}"
+        x = node(_OPERATORS[layer.activation], x, output=output)
     if policy.scaled:
         low, high = policy.bounds
         half = np.float32(0.5)

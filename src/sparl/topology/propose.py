@@ -12,17 +12,9 @@ import sparl.topology.grow  # noqa: F401  (importing both registers their rules)
 from sparl.errors import UsageError
 from sparl.sparse.pattern import Pattern, union
 from sparl.sparse.rewiring import Rewiring
-from sparl.topology.density_schedule import DENSITY_SCHEDULES, DensitySchedule, constant
+from sparl.topology.density_schedule import DensitySchedule, constant
 from sparl.topology.layer_view import LayerView
-from sparl.topology.rules import (
-    DROP_RULES,
-    GROW_RULES,
-    ChooseDropped,
-    ChooseGrown,
-    DropRule,
-    GrowRule,
-    unregistered,
-)
+from sparl.topology.rules import ChooseDropped, ChooseGrown, DropRule, GrowRule
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class TopologyMethod:
         wrong = wrong_rules(drop, grow, density)
         if wrong:
             raise UsageError("; ".join(wrong))
-        return cls(DROP_RULES[drop], GROW_RULES[grow], DENSITY_SCHEDULES[density])
+        return cls(DropRule.named(drop), GrowRule.named(grow), DensitySchedule.named(density))
 
     @property
     def changes_density(self) -> bool:
@@ -72,9 +64,9 @@ class TopologyMethod:
 def wrong_rules(drop: str, grow: str, density: str) -> list[str]:
     """Return a message for each name that is not registered."""
     texts = (
-        unregistered("drop", drop, DROP_RULES),
-        unregistered("grow", grow, GROW_RULES),
-        unregistered("density_schedule", density, DENSITY_SCHEDULES),
+        DropRule.unregistered("drop", drop),
+        GrowRule.unregistered("grow", grow),
+        DensitySchedule.unregistered("density_schedule", density),
     )
     return [text for text in texts if text]
 
@@ -127,7 +119,7 @@ def propose(
         layer: the layer before the update.
         fraction: share of the layer's connections to move.
         rng: random generator of the topology.
-        connections: number of connections after the update; None: the number is unchanged.
+        connections: number of connections after the update; None means unchanged.
 
     Returns:
         The update, or None if nothing is dropped or grown, as in a dense layer that stays dense.
@@ -138,12 +130,13 @@ def propose(
             or a position that is not free; or if a density schedule returned an invalid number.
     """
     if not 0 <= fraction <= 1:
-        raise ValueError(f"propose: fraction is {fraction}, must be in [0, 1]")
+        raise ValueError(f"propose: fraction is {fraction} but must be in [0, 1]")
     pattern = layer.pattern
     wanted = pattern.connections if connections is None else connections
     if not 0 <= wanted <= pattern.size:
         raise RuntimeError(
-            f"density schedule: returned {wanted} connections, must be in [0, {pattern.size}]"
+            f"density schedule: it returned {wanted} connections, but the number must be in [0, "
+            f"{pattern.size}]"
         )
     if pattern.connections == wanted == pattern.size:
         return None
@@ -160,8 +153,8 @@ def propose(
     kept_positions = np.delete(candidates.pattern.positions, chosen)
     if chosen.size != count or kept_positions.size != candidates.pattern.connections - count:
         raise RuntimeError(
-            f"drop rule: returned {chosen.size} connections, {np.unique(chosen).size} of them "
-            f"distinct; must return {count} distinct ones"
+            f"drop rule: it returned {chosen.size} connections, {np.unique(chosen).size} of them "
+            f"distinct, but must return {count} distinct connections"
         )
     kept = Pattern(pattern.n_in, pattern.n_out, kept_positions)
     new = _grown(method.grow, layer, kept, grow_count, rng)
@@ -180,8 +173,8 @@ def _grown(
     if grown.size != count or positions.size != kept.connections + count:
         free = positions.size - kept.connections
         raise RuntimeError(
-            f"grow rule: returned {grown.size} positions, {free} of them distinct and free; must "
-            f"return {count} such positions"
+            f"grow rule: it returned {grown.size} positions, {free} of them distinct and free, but "
+            f"must return {count} distinct free positions"
         )
     return Pattern(kept.n_in, kept.n_out, positions)
 

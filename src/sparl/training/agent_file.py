@@ -5,19 +5,25 @@ Arrays are stored as safetensors, the rest as JSON; reading these files cannot e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparl.agents.action_head import HEADS, ActionHead
-from sparl.errors import DataError
+from sparl.agents import head_of
+from sparl.agents.action_head import ActionHead
+from sparl.agents.agent import Agent
+from sparl.agents.observation_normalizer import (
+    Normalizer,
+    ObservationStatistics,
+    RawObservations,
+)
+from sparl.errors import DataError, damage_reported
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
-from sparl.networks.spec import Output
+from sparl.networks.spec import ACTIVATIONS, Activation, Layer, NetworkSpec, layer_key, layer_of
 from sparl.sparse.pattern import Pattern
 from sparl.training.action_scale import ActionScale
 from sparl.training.environment import Environment
@@ -33,28 +39,31 @@ _MANIFEST_BYTES = 1 << 20
 # input, connected or not, so an agent with more inputs must have a correspondingly large file.
 _INPUTS = 1 << 16
 _OBSERVATIONS = "observations"  # name of the array in its file
+_STATISTICS = ("mean", "variance")  # arrays of the observations' statistics, after _NORMALIZER
+_NORMALIZER = "normalizer."
 _ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
-_DTYPES = {"positions": np.int64, "weight": np.float32, "bias": np.float32}
 
 
 def save_agent(
     folder: RunFolder,
-    networks: dict[str, State],
+    agent: Agent,
+    normalizer: Normalizer,
     environment: Environment,
     about: dict[str, Any],
     observations: Array | None,
-    head: ActionHead,
 ) -> None:
     """Write agent.safetensors and observations.safetensors, and then agent.json.
 
     Args:
         folder: the folder of the run.
-        networks: the result of Agent.networks().
+        agent: the agent.
+        normalizer: what the agent sees of an observation.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
         observations: observations of an evaluation, float32 [B, n_obs], for checking exports.
-        head: converts the actor's outputs to actions.
     """
+    networks, specs, seen = agent.networks(), agent.specs(), normalizer.state()
+    hidden = specs["actor"].layers[0].activation if len(specs["actor"].layers) > 1 else "relu"
     data = pack(
         {
             f"{network}.{name}": value
@@ -62,6 +71,7 @@ def save_agent(
             for name, value in state.items()
             if isinstance(value, np.ndarray)
         }
+        | {_NORMALIZER + name: np.asarray(seen[name]) for name in _STATISTICS if seen}
     )
     folder.write(AGENT, data)
     kept = {}
@@ -74,9 +84,12 @@ def save_agent(
         {
             "format": FORMAT,
             **about,
-            "hidden_activation": "relu",
-            "policy": _policy(environment, head),
-            "networks": {name: _shapes(state) for name, state in networks.items()},
+            "hidden_activation": hidden,
+            "policy": _policy(environment, agent.head),
+            "networks": {
+                name: _entries(specs[name], state, hidden) for name, state in networks.items()
+            },
+            **({"normalizer": {"count": seen["count"]}} if seen else {}),
             "positions": "output * inputs + input, ascending; one weight each, in this order",
             "file": _file(AGENT, data),
             **kept,
@@ -102,17 +115,20 @@ def _file(name: str, data: bytes) -> dict[str, Any]:
     return {"name": name, "bytes": len(data), "sha256": digest(data)}
 
 
-def _shapes(state: State) -> list[list[dict[str, int]]]:
-    """Return the numbers of connections and outputs of each layer of each member."""
-    members: dict[int, list[dict[str, int]]] = {}
-    for name, value in state.items():
-        if name.endswith(".weight"):
-            member, layer, _ = name.split(".")
-            bias = cast(Array, state[f"{member}.{layer}.bias"])
-            members.setdefault(int(member.removeprefix("member")), []).append(
-                {"connections": int(np.size(value)), "outputs": bias.size}
-            )
-    return [members[m] for m in sorted(members)]
+def _entries(spec: NetworkSpec, state: State, hidden: Activation) -> list[list[dict[str, Any]]]:
+    """Return the entries of the manifest for the layers of each member.
+
+    An entry names the activation of a hidden layer only if it differs from `hidden`.
+    """
+    members: list[list[dict[str, Any]]] = [[] for _ in range(spec.members)]
+    for place, layer in spec.places():
+        if layer.size:
+            layer = layer.with_connections(np.size(state[f"{layer_key(place)}.positions"]))
+        entry = layer.entry()
+        if layer.activation != hidden and place[1] < len(spec.layers) - 1:
+            entry["activation"] = layer.activation
+        members[place[0]].append(entry)
+    return members
 
 
 class TrainedAgent:
@@ -122,16 +138,21 @@ class TrainedAgent:
         manifest: the content of agent.json.
         env_step: the environment step at which the agent was saved.
         actor: the policy's network.
+        head: converts the outputs of the network to actions.
+        normalizer: what the network sees of an observation.
         n_obs: length of an observation.
         n_act: length of an action.
     """
 
-    def __init__(self, manifest: dict[str, Any], actor: Network) -> None:
+    def __init__(self, manifest: dict[str, Any], actor: Network, normalizer: Normalizer) -> None:
         self.manifest = manifest
         self.env_step = manifest["env_step"]
         if type(self.env_step) is not int or self.env_step < 0:
-            raise ValueError(f"env_step is {str(self.env_step)[:80]}, must be a count")
+            raise ValueError(
+                f"env_step is {str(self.env_step)[:80]} but must be a nonnegative integer"
+            )
         self.actor = actor
+        self.normalizer = normalizer
         policy = manifest["policy"]
         self._scale = ActionScale(
             np.asarray(policy["action_low"], np.float64),
@@ -140,20 +161,27 @@ class TrainedAgent:
         )
         low, high = self._scale.low, self._scale.high
         if low.ndim != 1 or low.shape != high.shape or not np.isfinite([low, high]).all():
-            raise ValueError("action_low and action_high must be finite numbers, as many of each")
+            raise ValueError(
+                "action_low and action_high must be lists of finite numbers with equal lengths"
+            )
         if not (low < high).all():
-            raise ValueError("action_low must be below action_high")
+            raise ValueError("each element of action_low must be less than that of action_high")
         self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
-        self._head = HEADS[policy["output_activation"]]
-        if actor.layout.n_out != self.n_act * self._head.outputs_per_action:
+        self.head = head_of(policy["actions"])
+        if policy["output_activation"] != self.head.output:
+            raise ValueError(
+                f"output_activation is {policy['output_activation']}, must be {self.head.output} "
+                f"for actions {self.head.formula}"
+            )
+        if actor.layout.n_out != self.n_act * self.head.outputs_per_action:
             raise ValueError(
                 f"the actor has {actor.layout.n_out} outputs, must have "
-                f"{self._head.outputs_per_action} for each of {self.n_act} actions"
+                f"{self.head.outputs_per_action} for each of {self.n_act} actions"
             )
 
     def policy(self, observation: Array) -> Array:
         """Return actions in [-1, 1] (float32 [B, n_act]) for observations (float32 [B, n_obs])."""
-        return self._head(self.actor(observation), self.n_act)
+        return self.head(self.actor(self.normalizer(observation)), self.n_act)
 
     def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[Any]:
         """Return noise-free actions in the environment's units, within its action bounds.
@@ -170,8 +198,8 @@ class TrainedAgent:
         x = np.ascontiguousarray(observation, np.float32)
         if x.ndim not in (1, 2) or x.shape[-1] != self.n_obs:
             raise ValueError(
-                f"predict: the observation has shape {x.shape}, "
-                f"must be ({self.n_obs},) or (batch, {self.n_obs})"
+                f"predict: the observation has shape {x.shape} "
+                f"but must be ({self.n_obs},) or (batch, {self.n_obs})"
             )
         if x.size == 0:
             return np.zeros((0, self.n_act), self._scale.dtype)
@@ -184,7 +212,7 @@ def _action_dtype(policy: dict[str, Any]) -> str:
     name = policy.get("action_dtype", "float32")
     if name not in _ACTION_DTYPES:
         raise ValueError(
-            f"action_dtype is {str(name)[:80]}, must be one of {', '.join(_ACTION_DTYPES)}"
+            f"action_dtype is {str(name)[:80]} but must be one of {', '.join(_ACTION_DTYPES)}"
         )
     return str(name)
 
@@ -196,13 +224,15 @@ def load_agent(path: str | Path) -> TrainedAgent:
         DataError: if the agent is missing or damaged, or its format is not supported.
     """
     folder = RunFolder.open(path)
-    with _damage_reported(folder.path):
+    with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
-        return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
+        return TrainedAgent(
+            manifest, _network(manifest, arrays, "actor"), _normalizer(manifest, arrays)
+        )
 
 
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
-    """Copy only the actor of a run to another folder, for acting, evaluation and export.
+    """Copy only the actor of a run to another folder, which is enough to act, evaluate and export.
 
     The observations are not copied, so exports of the copy are checked in the environment.
 
@@ -210,9 +240,11 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
         DataError: if the agent is missing or damaged, or its format is not supported.
         ResourceError: if the files cannot be written.
     """
-    with _damage_reported(folder.path):
+    with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
-        data = pack({name: a for name, a in arrays.items() if name.startswith("actor.")})
+        data = pack(
+            {name: a for name, a in arrays.items() if name.startswith(("actor.", _NORMALIZER))}
+        )
         manifest["networks"] = {"actor": manifest["networks"]["actor"]}
         manifest["file"] = _file(AGENT, data)
         manifest.pop("observations", None)
@@ -234,27 +266,23 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
     if about is None:
         return None
     where = Path(path) / OBSERVATIONS
-    with _damage_reported(Path(path)):
+    with damage_reported(f"{path}: the agent cannot be read"):
         rows = about["rows"]
         if type(rows) is not int or not 0 < rows <= MOST_OBSERVATIONS:
-            raise ValueError(f"{str(rows)[:30]} observations, must be 1 to {MOST_OBSERVATIONS:,}")
+            raise ValueError(
+                f"the number of observations is {str(rows)[:30]} but must be in [1, "
+                f"{MOST_OBSERVATIONS:,}]"
+            )
         expected = {_OBSERVATIONS: Expected(np.dtype(np.float32), (rows, agent.n_obs))}
         data = RunFolder.open(path).files.read(OBSERVATIONS, largest(expected))
         if digest(data) != about["sha256"]:
-            raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
+            raise DataError(
+                f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
+            )
         observations = unpack(data, expected, where)[_OBSERVATIONS]
     if not np.isfinite(observations).all():
         raise DataError(f"{where}: an observation is not finite")
     return observations
-
-
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    """Report errors caused by a damaged manifest as DataError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path}: the agent cannot be read ({error!r})") from None
 
 
 def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
@@ -262,27 +290,47 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
-        KeyError, TypeError, ValueError, AttributeError, OverflowError: if the manifest is damaged.
+        DAMAGE_ERRORS: if the manifest is damaged.
     """
     if not folder.files.has(AGENT_MANIFEST):
         raise DataError(
-            f"{folder.path / AGENT_MANIFEST}: missing; a run writes its agent when it ends or is "
-            "stopped; to resume one that was killed, use sparl resume"
+            f"{folder.path / AGENT_MANIFEST}: the file is missing; a run saves its agent when it "
+            "ends or is stopped; to resume a run that was killed, use sparl resume"
         )
     manifest = folder.read_json(AGENT_MANIFEST, _MANIFEST_BYTES)
     if manifest.get("format") != FORMAT:
         raise DataError(
-            f"{folder.path / AGENT_MANIFEST}: format {str(manifest.get('format'))[:20]}, "
-            f"this version reads {FORMAT}"
+            f"{folder.path / AGENT_MANIFEST}: format {str(manifest.get('format'))[:20]} is not "
+            f"supported; this version of sparl reads format {FORMAT}"
         )
+    for name, value in (
+        ("hidden_activation", manifest["hidden_activation"]),
+        ("output_activation", manifest["policy"]["output_activation"]),
+    ):
+        if value not in ACTIVATIONS:
+            raise DataError(
+                f"{folder.path / AGENT_MANIFEST}: {name} is {shown(value)}, this version reads "
+                f"{', '.join(ACTIVATIONS)}; use the version of sparl that wrote the file"
+            )
     where = folder.path / AGENT
     expected = _expected(manifest["networks"])
+    inputs = manifest["policy"]["observations"]
+    if type(inputs) is not int or inputs < 1:
+        raise ValueError(f"{shown(inputs)} observations, must be at least 1")
+    if "normalizer" in manifest:
+        each = Expected(np.dtype(np.float64), (inputs,))
+        expected |= {_NORMALIZER + name: each for name in _STATISTICS}
     data = folder.files.read(AGENT, largest(expected))
-    inputs, most = manifest["policy"]["observations"], max(_INPUTS, len(data))
-    if type(inputs) is not int or not 0 < inputs <= most:
-        raise ValueError(f"{shown(inputs)} observations, must be 1 to {most:,}")
+from sparl.agents.observation_normalizer import (
+    Normalizer,
+    ObservationStatistics,
+    RawObservations,
+)
+from sparl.errors import DataError, damage_reported
     if digest(data) != manifest["file"]["sha256"]:
-        raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
+        raise DataError(
+            f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
+        )
     return manifest, unpack(data, expected, where)
 
 
@@ -290,40 +338,55 @@ def _expected(networks: Any) -> dict[str, Expected]:
     """Return the expected dtypes and shapes of the arrays that the manifest names.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: if `networks` is malformed.
+        DAMAGE_ERRORS: if `networks` is malformed.
     """
     expected = {}
     for network, members in networks.items():
         for member, layers in enumerate(members):
-            for index, layer in enumerate(layers):
-                for field, dtype in _DTYPES.items():
-                    length = layer["outputs"] if field == "bias" else layer["connections"]
-                    if type(length) is not int or not 0 <= length < 1 << 32:
-                        raise ValueError(
-                            f"{network}, layer {index}: the length of {field} is {length}, must be "
-                            "at least 0 and below 2^32"
-                        )
-                    name = f"{network}.member{member}.layer{index}.{field}"
-                    expected[name] = Expected(np.dtype(dtype), (length,))
+            for index, entry in enumerate(layers):
+                key = f"{network}.{layer_key((member, index))}"
+                try:  # inputs and activations have no effect on the arrays of a layer
+                    blocks = layer_of(entry, n_in=0, activation="linear").blocks
+                except ValueError as error:
+                    raise ValueError(f"{key}: {error}") from None
+                for name, size in blocks.items():
+                    expected[f"{key}.{name}"] = Expected(np.dtype(np.float32), (size,))
+                    if name == "weight":
+                        expected[f"{key}.positions"] = Expected(np.dtype(np.int64), (size,))
     return expected
+
+
+def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
+    if "normalizer" not in manifest:
+        return RawObservations()
+    statistics = ObservationStatistics.initial(manifest["policy"]["observations"])
+    count = manifest["normalizer"]["count"]
+    if type(count) is not float:
+        raise ValueError(f"normalizer: the count is {shown(count)}, must be a number")
+    statistics.restore({"count": count, **{n: arrays[_NORMALIZER + n] for n in _STATISTICS}})
+    return statistics
 
 
 def _network(manifest: dict[str, Any], arrays: Arrays, name: str) -> Network:
     """Construct a network, after checking the connectivity patterns that the engine receives."""
-    policy = manifest["policy"]
-    patterns, state = [], {}
-    for member, layers in enumerate(manifest["networks"][name]):
-        sizes = [int(policy["observations"]), *(int(layer["outputs"]) for layer in layers)]
-        row = []
-        for index in range(len(layers)):
-            prefix = f"member{member}.layer{index}"
-            for field in _DTYPES:
-                state[f"{prefix}.{field}"] = arrays[f"{name}.{prefix}.{field}"]
-            positions = np.asarray(state[f"{prefix}.positions"])
-            row.append(Pattern(sizes[index], sizes[index + 1], positions))
-        patterns.append(row)
-    layout = Layout.mlp(patterns, cast(Output, policy["output_activation"]))
+    members, policy = manifest["networks"][name], manifest["policy"]
+    if not members or not members[0]:
+        raise ValueError(f"the {name} has no layers")
+    activations = [manifest["hidden_activation"]] * (len(members[0]) - 1)
+    layers: list[Layer] = []
+    for entry, activation in zip(
+        members[0], [*activations, policy["output_activation"]], strict=True
+    ):
+        n_in = layers[-1].n_out if layers else policy["observations"]
+        layers.append(layer_of(entry, n_in, activation))
+    spec = NetworkSpec(tuple(layers), len(members), ensemble=len(members) > 1)
+    patterns = {
+        place: Pattern(layer.n_in, layer.n_out, arrays[f"{name}.{layer_key(place)}.positions"])
+        for place, layer in spec.places()
+        if layer.size
+    }
+    layout = Layout(spec, patterns)
     flat = np.empty(layout.parameters, np.float32)
-    network = Network(layout, flat, ensemble=len(patterns) > 1)
-    network.restore(cast(State, state))
-    return network
+    for key, block in layout.blocks.items():
+        layout.write_block(flat, block, arrays[f"{name}.{key}"])
+    return Network(layout, flat)
