@@ -316,17 +316,15 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     expected = _expected(manifest["networks"])
     inputs = manifest["policy"]["observations"]
     if type(inputs) is not int or inputs < 1:
-        raise ValueError(f"{shown(inputs)} observations, must be at least 1")
+        raise ValueError(f"{shown(inputs)} observations, but must be at least 1")
     if "normalizer" in manifest:
         each = Expected(np.dtype(np.float64), (inputs,))
         expected |= {_NORMALIZER + name: each for name in _STATISTICS}
     data = folder.files.read(AGENT, largest(expected))
-from sparl.agents.observation_normalizer import (
-    Normalizer,
-    ObservationStatistics,
-    RawObservations,
-)
-from sparl.errors import DataError, damage_reported
+    if inputs > max(_INPUTS, len(data)):
+        raise ValueError(
+            f"{inputs:,} observations, but must be at most {max(_INPUTS, len(data)):,}"
+        )
     if digest(data) != manifest["file"]["sha256"]:
         raise DataError(
             f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
