@@ -43,7 +43,9 @@ def on_files(files: Files, config: Any) -> Files:
             }  # fmt: skip
             files.append(File.generated(config, uri, **added))
         if uri.endswith(".md"):
-            found = [_resolved(name, link)[0] for link in LINK.findall(FENCE.sub("", _content(name)))]
+            found = [
+                _resolved(name, link)[0] for link in LINK.findall(FENCE.sub("", _content(name)))
+            ]
             names += dict.fromkeys(
                 target for target in found
                 if target and target not in names and (ROOT / target).exists()
@@ -112,7 +114,9 @@ def _content(name: str) -> str:
     head = f"---\nsearch: {{exclude: true}}\ntitle: {name}\n---\n\n"
     if path.is_dir():
         listed = sorted(file.name for file in path.iterdir() if file.is_file())
-        return f"{head}# {name}\n\n" + "\n".join(f"- [{file}]({path.name}/{file})" for file in listed)
+        return f"{head}# {name}\n\n" + "\n".join(
+            f"- [{file}]({path.name}/{file})" for file in listed
+        )
     if path.suffix == ".md":
         return head + path.read_text()
     return f"{head}# {name}\n\n````{LANGUAGES.get(path.suffix, 'text')}\n{path.read_text()}````\n"
