@@ -70,7 +70,7 @@ def _sparl(arguments: list[str]) -> int:
 def _shorten_study(path: Path) -> None:
     study = tomllib.loads(path.read_text())
     study["seeds"] = 1
-    study["fields"] |= FIELDS
+    study["fields"] |= {name: value for name, value in FIELDS.items() if name != "threads"}
     path.write_text(tomli_w.dumps(study))
 
 

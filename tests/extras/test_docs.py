@@ -81,15 +81,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
+PREPARED = {
+    "RUN": "Pendulum-v1",
+    "runs": "Pendulum-v1",
+    "runs/DS-TD3_HalfCheetah-v5_seed0": "HalfCheetah-v5",
+}
+
+
 def prepare(page: Path, folder: Path) -> None:
     """Create the runs that a page names and does not train."""
-    text = page.read_text()
-    for env, names in (
-        ("Pendulum-v1", ["RUN"]), ("HalfCheetah-v5", ["runs/DS-TD3_HalfCheetah-v5_seed0"])
-    ):  # fmt: skip
-        for name in names:
-            if re.search(rf"^sparl (?!train).*\b{name}\b", text, re.M):
-                sparl.train("DS-TD3", env, run_dir=str(folder / name), quiet=True)
+    for name, env in PREPARED.items():
+        if re.search(rf"^sparl (?!train).* {name}(?= |$)", page.read_text(), re.M):
+            path = folder / name / "run" if name == "runs" else folder / name
+            sparl.train("DS-TD3", env, run_dir=str(path), quiet=True)
 
 
 def run(block: Block, names: dict[str, Any]) -> None:
