@@ -63,7 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the commands of a shell block, and the files that the pages name."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    script = Path(__file__).with_name("doc_blocks.py")
+    script = REPOSITORY / "tests" / "doc_blocks.py"
     for name in ("sparl", "pip", "make", "tensorboard"):
         (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" {name} "$@"\n')
         (commands / name).chmod(0o755)
