@@ -106,7 +106,7 @@ FAMILIES = (
     ),
     Family(
         "SS-",
-        "static sparse networks of the largest initial weights",
+        "static sparse networks with the largest initial weights",
         "RLx2, baseline",
         "rlx2",
         {},
@@ -276,7 +276,7 @@ ALIASES = {"StaticSparseTD3": "Static-TD3", "StaticSparseSAC": "Static-SAC"}
 # observations. The newer versions use the density of -v3, because the same lambda would give them a
 # different density.
 _V3_SIZES = {"Ant": (111, 8), "Humanoid": (376, 17)}
-_UNKNOWN_DENSITY = 0.5  # ds: hidden layers, for an environment that the paper did not use
+_UNKNOWN_DENSITY = 0.5  # for ds, in environments that the paper did not use
 _UNKNOWN_LAMBDAS = (7, 64)  # an agent that the paper did not use
 _UNKNOWN_SPARSITIES = (0.90, 0.85)
 TASKS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")

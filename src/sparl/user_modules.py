@@ -1,7 +1,7 @@
 """Import the user's modules that register environments or rules: `sparl --import MODULE`.
 
 A module is imported only if the user names it, on the command line or in a call in this Python
-process. A name in a file never causes an import.
+process. sparl never imports a module because a file names it.
 """
 
 from __future__ import annotations

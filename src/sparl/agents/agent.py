@@ -162,7 +162,7 @@ class Agent(ABC):
     @property
     def n_act(self) -> int:
         """Length of an action."""
-        return self.actor.layout.n_out // self.head.outputs_per_action
+        return self.actor.layout.spec.n_out // self.head.outputs_per_action
 
     def policy(self, observation: Array) -> Array:
         """Return noise-free actions, float32 [B, n_act], for observations, float32 [B, n_obs].

@@ -60,7 +60,8 @@ def save_agent(
         normalizer: what the agent sees of an observation.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
-        observations: observations of an evaluation, float32 [B, n_obs], for checking exports.
+        observations: observations of an evaluation, float32 [B, n_obs], which are used to check
+            exports.
     """
     networks, specs, seen = agent.networks(), agent.specs(), normalizer.state()
     hidden = specs["actor"].layers[0].activation if len(specs["actor"].layers) > 1 else "relu"
@@ -166,17 +167,18 @@ class TrainedAgent:
             )
         if not (low < high).all():
             raise ValueError("each element of action_low must be less than that of action_high")
-        self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
+        spec = actor.layout.spec
+        self.n_obs, self.n_act = spec.n_in, self._scale.low.size
         self.head = head_of(policy["actions"])
         if policy["output_activation"] != self.head.output:
             raise ValueError(
-                f"output_activation is {policy['output_activation']}, must be {self.head.output} "
-                f"for actions {self.head.formula}"
+                f"output_activation is {policy['output_activation']} but must be "
+                f"{self.head.output} for the actions {self.head.formula}"
             )
-        if actor.layout.n_out != self.n_act * self.head.outputs_per_action:
+        if spec.n_out != self.n_act * self.head.outputs_per_action:
             raise ValueError(
-                f"the actor has {actor.layout.n_out} outputs, must have "
-                f"{self.head.outputs_per_action} for each of {self.n_act} actions"
+                f"the actor has {spec.n_out} outputs but must have {self.head.outputs_per_action} "
+                f"for each of the {self.n_act} elements of an action"
             )
 
     def policy(self, observation: Array) -> Array:
@@ -309,22 +311,20 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     ):
         if value not in ACTIVATIONS:
             raise DataError(
-                f"{folder.path / AGENT_MANIFEST}: {name} is {shown(value)}, this version reads "
+                f"{folder.path / AGENT_MANIFEST}: {name} is {shown(value)} but must be one of "
                 f"{', '.join(ACTIVATIONS)}; use the version of sparl that wrote the file"
             )
     where = folder.path / AGENT
     expected = _expected(manifest["networks"])
     inputs = manifest["policy"]["observations"]
     if type(inputs) is not int or inputs < 1:
-        raise ValueError(f"{shown(inputs)} observations, but must be at least 1")
+        raise ValueError(f"the length of an observation is {shown(inputs)} but must be at least 1")
     if "normalizer" in manifest:
         each = Expected(np.dtype(np.float64), (inputs,))
         expected |= {_NORMALIZER + name: each for name in _STATISTICS}
     data = folder.files.read(AGENT, largest(expected))
-    if inputs > max(_INPUTS, len(data)):
-        raise ValueError(
-            f"{inputs:,} observations, but must be at most {max(_INPUTS, len(data)):,}"
-        )
+    if inputs > (most := max(_INPUTS, len(data))):
+        raise ValueError(f"the length of an observation is {inputs:,} but must be in [1, {most:,}]")
     if digest(data) != manifest["file"]["sha256"]:
         raise DataError(
             f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
@@ -360,7 +360,7 @@ def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
     statistics = ObservationStatistics.initial(manifest["policy"]["observations"])
     count = manifest["normalizer"]["count"]
     if type(count) is not float:
-        raise ValueError(f"normalizer: the count is {shown(count)}, must be a number")
+        raise ValueError(f"normalizer: the count is {shown(count)} but must be a number")
     statistics.restore({"count": count, **{n: arrays[_NORMALIZER + n] for n in _STATISTICS}})
     return statistics
 

@@ -84,7 +84,7 @@ def report_end(run: Training, state: str) -> None:
     outcome = state if state == "finished" else f"{state} at step {env_step:,}"
     say(
         f"{outcome}: {env_step:,} steps, {run.agent.updates:,} updates in {seconds:,.0f} s "
-        f"({env_step / seconds:,.0f} steps/s with evaluations)"
+        f"({env_step / seconds:,.0f} steps/s, including evaluations)"
     )
     best_step, best = max(run.record.evaluations, key=lambda e: e[1])
     last_step, last = run.record.evaluations[-1]

@@ -250,7 +250,7 @@ class Checkpoints:
         expected |= {f"newest/{name}": each for name, each in newest.items()}
         found = manifest["state"]
         if not isinstance(found, dict) or found.pop("newest") != {}:
-            raise ValueError("newest must be arrays")
+            raise ValueError("state.newest must be an object that contains only arrays")
         # Earlier versions lacked some of the parts that have no state under this configuration.
         found = {**{name: {} for name, part in rest.items() if part == {}}, **current_state(found)}
         _check_tree(found, rest, "state")

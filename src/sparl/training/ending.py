@@ -61,8 +61,8 @@ def report_failure(
             error, SystemExit
         ):  # raised by a signal handler of the environment, for example
             raise EnvironmentFault(
-                f"environment {run.config.env}: SystemExit: {error}, raised by other code while "
-                f"the run was at step {run.env_step}, perhaps by its handler of a signal"
+                f"environment {run.config.env}: SystemExit: {error}, raised outside sparl at step "
+                f"{run.env_step}, perhaps by a signal handler"
             ) from None
         raise error
     warn_not_saved(run, error, stopped_by)

@@ -139,8 +139,8 @@ def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agen
         )
     if replay.first + replay.size != env_step:
         raise ValueError(
-            f"the replay buffer has stored {replay.first + replay.size} transitions but must be "
-            f"{env_step}"
+            f"the replay buffer has stored {replay.first + replay.size} transitions but must have "
+            f"stored {env_step}"
         )
     updates = max(env_step - config.warmup_env_steps, 0) * config.updates_per_env_step
     agent.check(state["agent"], updates)
