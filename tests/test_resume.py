@@ -133,7 +133,7 @@ def test_a_signal_saves_the_run_and_prints_the_resume_command(
              "--run-dir", str(run), "--resume", "auto"]  # fmt: skip
     with stopped_at(33, by=by):
         assert main(train) == code
-    assert f"to resume: sparl resume {run}" in capsys.readouterr().out
+    assert f"to resume:\n  sparl resume {run}" in capsys.readouterr().out
     assert main(["info", str(run)]) == 0
     said = capsys.readouterr().out
     assert f"state: stopped by {by.name}\nenv step: 33\nsteps: 90\nlast checkpoint: 33\n" in said

@@ -56,13 +56,14 @@ def evaluate(args: list[str]) -> int:
         result = evaluator.evaluate(agent.policy)
     finally:
         evaluator.close()
-    say = PlainConsole().print
+    console = PlainConsole()
+    say = console.print
     if options.json:
         content = {
             "env_step": agent.env_step, "mean": result.mean, "std": result.std,
             "returns": result.returns, "lengths": result.lengths,
         }  # fmt: skip
-        say(json.dumps(content, indent=2))
+        console.copyable(json.dumps(content, indent=2))
         return 0
     for i, (total, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         say(f"episode {i}: return {total:,.3f}, {length} steps")

@@ -22,6 +22,7 @@ from sparl.export.policy import Policy
 from sparl.export.task import describe
 from sparl.labels import method_label
 from sparl.options import RunPath, parse_options
+from sparl.text_table import INDENT
 from sparl.training.about import environment_importable, warn_if_outdated
 from sparl.training.agent_file import TrainedAgent, load_agent, load_observations
 from sparl.training.durable import user_path
@@ -127,7 +128,9 @@ def _export(
         raise UsageError(f"export: {target.path} cannot be created: {error.strerror}") from None
     for name, data in files.items():
         target.write(name, data)
-        say(f"{target.path / name}: {len(data):,} bytes")
+        say(f"{name}: {len(data):,} bytes")
+    say("written to:")
+    PlainConsole().copyable(INDENT + str(target.path))
     return 0
 
 

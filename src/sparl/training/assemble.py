@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 import numpy as np
 
 from sparl import _native
+from sparl.agents import AGENTS
 from sparl.agents.observation_normalizer import ObservationStatistics, RawObservations
 from sparl.architecture import Architecture, architecture
 from sparl.build import build_agent
@@ -18,14 +19,13 @@ from sparl.random_streams import stream
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.checkpoint import Checkpoints
-from sparl.training.console import RunConsole
+from sparl.training.console import Progress, RunConsole
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import interrupt_held
 from sparl.training.loop import Training
 from sparl.training.machine import available_cores
 from sparl.training.memory import memory_bytes
-from sparl.training.plan_text import connections_text
 from sparl.training.record import Record
 from sparl.training.run_folder import RunFolder
 from sparl.training.saving import CheckpointSaver
@@ -34,12 +34,19 @@ from sparl.training.warmup import Warmup
 from sparl.training.wrappers import reject_lasting_state
 
 
-def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = None) -> Training:
+def assemble(
+    config: Config,
+    *,
+    quiet: bool = False,
+    progress: Progress | None = None,
+    folder: RunFolder | None = None,
+) -> Training:
     """Construct the parts of a run; after an error, close the parts that are already open.
 
     Args:
         config: the run's configuration.
         quiet: print nothing.
+        progress: how progress is shown; see RunConsole.
         folder: the locked folder of the run to resume; None creates a new one.
 
     Raises:
@@ -52,7 +59,8 @@ def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = 
     with ExitStack() as opened, interrupt_held():
         environment = opened.enter_context(closing(make_environment(config)))
         evaluator = opened.enter_context(closing(_evaluator(config)))
-        return _training(config, environment, evaluator, opened, folder, quiet=quiet)
+        console = _console(config, quiet=quiet, progress=progress)
+        return _training(config, environment, evaluator, opened, folder, console)
 
 
 def _training(
@@ -61,8 +69,7 @@ def _training(
     evaluator: Evaluator,
     opened: ExitStack,
     folder: RunFolder | None,
-    *,
-    quiet: bool,
+    console: RunConsole,
 ) -> Training:
     n_obs, n_act = environment.n_obs, environment.n_act
     nets = architecture(config, n_obs, n_act)
@@ -87,13 +94,19 @@ def _training(
         warmup.load_policy()
     folder = opened.enter_context(closing(folder or RunFolder.create(config)))
     record = opened.enter_context(closing(Record(folder, config, nets, environment, threads)))
-    connections, random_steps = connections_text(nets), config.warmup_env_steps
-    console = RunConsole(config.end, connections, random_steps, quiet=quiet)
     return Training(
         config, threads, folder, environment, evaluator, nets, agent, normalizer, warmup, replay,
         stream(config.seed, "replay"), capacity_rule(config), record,
         CheckpointSaver(config, folder, record, console), console, opened.pop_all(),
         observation=np.zeros(n_obs, np.float32),
+    )  # fmt: skip
+
+
+def _console(config: Config, *, quiet: bool, progress: Progress | None) -> RunConsole:
+    agent = AGENTS[config.agent]
+    return RunConsole(
+        config.end, agent.metrics, agent.main_metrics, config.warmup_env_steps,
+        quiet=quiet, progress=progress,
     )  # fmt: skip
 
 

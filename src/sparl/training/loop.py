@@ -183,14 +183,15 @@ class Training:
             raise self._diverged(str(error)) from None
         self.evaluation_observations = result.observations
         self.record.evaluation(self.env_step, self.agent.updates, result)
-        self._record()
-        self.console.evaluated(self.env_step, result)
+        means = self._record()
+        self.console.evaluated(self.env_step, result, means, self.record.seconds)
 
-    def _record(self) -> None:
-        """Write the metrics and topology updates since the last call."""
+    def _record(self) -> dict[str, float]:
+        """Write the metrics and topology updates since the last call; return the metrics' means."""
         counts = {"episodes": self.episodes, "replay_size": self.replay.size}
-        self.record.metrics(self.env_step, self.agent.updates, counts)
+        means = self.record.metrics(self.env_step, self.agent.updates, counts)
         self.record.topology(self.env_step, self.agent)
+        return means
 
     def _checkpoint(self, *, last: bool = False) -> None:
         """Commit a checkpoint with finite weights, unless this step already has one."""

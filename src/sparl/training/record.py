@@ -156,8 +156,12 @@ class Record:
             },
         )
 
-    def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> None:
-        """Add a line to metrics.csv: these counts, and the means since the previous line."""
+    def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> dict[str, float]:
+        """Add a line to metrics.csv: these counts, and the means since the previous line.
+
+        Returns:
+            The means, by name.
+        """
         counts = {**counts, "n_step": self.config.n_step_at(updates + 1)}
         means = self.averages.take()
         names = list(AGENTS[self.config.agent].metrics)
@@ -172,6 +176,7 @@ class Record:
         }  # fmt: skip
         shown = {n: v for n, v in {**counts, **columns}.items() if v != ""}
         self._show(env_step, {f"{groups.get(n, 'train')}/{n}": float(v) for n, v in shown.items()})
+        return means
 
     def topology(self, env_step: int, agent: Agent) -> None:
         """Add a line to topology.csv for each layer that changed since the last call."""

@@ -14,6 +14,7 @@ from sparl.methods import check
 from sparl.training.about import environment_importable
 from sparl.training.assemble import assemble
 from sparl.training.checkpoint import Checkpoints, step_of
+from sparl.training.console import Progress
 from sparl.training.durable import user_path
 from sparl.training.restore import restore_newest
 from sparl.training.run import Run
@@ -21,8 +22,13 @@ from sparl.training.run_folder import RunFolder, holds_run, read_evaluations
 from sparl.user_modules import command_line
 
 
-def train(config: Config, *, quiet: bool = False) -> Run:
+def train(config: Config, *, quiet: bool = False, progress: Progress | None = None) -> Run:
     """Train in a new run folder; with resume "auto", resume the run in run_dir.
+
+    Args:
+        config: the configuration of the run.
+        quiet: print nothing.
+        progress: how progress is shown; see RunConsole.
 
     Raises:
         SparlError: if the run cannot be trained; the subclass indicates the kind of error.
@@ -31,19 +37,24 @@ def train(config: Config, *, quiet: bool = False) -> Run:
     if config.resume == "auto" and config.run_dir is not None:
         path = user_path(config.run_dir)
         if holds_run(path):
-            return resume(path, wanted=config, quiet=quiet)
+            return resume(path, wanted=config, quiet=quiet, progress=progress)
         try:
-            training = assemble(config, quiet=quiet)
+            training = assemble(config, quiet=quiet, progress=progress)
         except RunExists:  # another process started and ended the run after the check above
             if not holds_run(path):
                 raise
-            return resume(path, wanted=config, quiet=quiet)
+            return resume(path, wanted=config, quiet=quiet, progress=progress)
         return training.run()
-    return assemble(config, quiet=quiet).run()
+    return assemble(config, quiet=quiet, progress=progress).run()
 
 
 def resume(
-    path: str | Path, *, wanted: Config | None = None, quiet: bool = False, **changes: Any
+    path: str | Path,
+    *,
+    wanted: Config | None = None,
+    quiet: bool = False,
+    progress: Progress | None = None,
+    **changes: Any,
 ) -> Run:
     """Resume a run from its last checkpoint; leave a finished run unchanged.
 
@@ -52,6 +63,7 @@ def resume(
         wanted: the configuration that the run must have, with its new end; None keeps the
             run's own configuration.
         quiet: print nothing.
+        progress: how progress is shown; see RunConsole.
         changes: new values of the configuration's fields in CHANGEABLE, and of steps, to train
             longer.
 
@@ -78,7 +90,7 @@ def resume(
             PlainConsole(quiet=quiet).print(f"{path}: already {already}")
             evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
             return Run(folder.path, config, tuple(evaluations), None, seconds)
-        return _resume(folder, config, before, quiet=quiet)
+        return _resume(folder, config, before, quiet=quiet, progress=progress)
 
 
 def _configuration(
@@ -104,10 +116,12 @@ def _configuration(
     return config
 
 
-def _resume(folder: RunFolder, config: Config, before: Config, *, quiet: bool) -> Run:
+def _resume(
+    folder: RunFolder, config: Config, before: Config, *, quiet: bool, progress: Progress | None
+) -> Run:
     """Resume a run whose configuration was `before`; write the configuration if it changed."""
     with environment_importable(folder, "resume"):
-        training = assemble(config, quiet=quiet, folder=folder)
+        training = assemble(config, quiet=quiet, progress=progress, folder=folder)
     with closing(training):
         if config != before:
             folder.write_config(config)
