@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -279,3 +281,15 @@ def test_text_that_looks_like_markup_is_printed_unchanged(
     """The name of a folder can contain any character."""
     PlainConsole().print("runs/[t]1 [/x] :warning: of 1,000")
     assert capsys.readouterr().out == "runs/[t]1 [/x] :warning: of 1,000\n"
+
+
+def test_output_in_a_pipe_is_plain_although_colours_are_forced(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "sparl", "train", "--env", "Pendulum-v1", "--steps", "60"]
+    words += ["--warmup-env-steps", "30", "--hidden", "8", "--evaluation-episodes", "1"]
+    done = subprocess.run(
+        words, cwd=tmp_path, check=True, capture_output=True, text=True,
+        env=os.environ | {"FORCE_COLOR": "1"},
+    )  # fmt: skip
+    assert "\x1b" not in done.stdout
+    assert "\u2501" not in done.stdout
+    assert re.search(r"^step=60 ", done.stdout, re.M)

@@ -416,7 +416,9 @@ def test_event_files_can_be_switched_on_and_off_when_a_run_is_resumed(
     asked: list[dict[str, Any]] = []
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(start, "resume", lambda _, **changes: asked.append(changes) or run)
+        patch.setattr(
+            start, "resume", lambda _, quiet, progress, **changes: asked.append(changes) or run
+        )
         for words in ([], ["--tensorboard"], ["--no_tensorboard", "--stop-at=50"]):
             assert main(["resume", "tensorboard", *words]) == 128 + signal.SIGTERM
     assert asked == [{}, {"tensorboard": True}, {"tensorboard": False, "stop_at": 50}]

@@ -66,6 +66,18 @@ class PlainConsole(Console):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 
     @property
+    def is_terminal(self) -> bool:
+        """Whether the output is a terminal.
+
+        Rich also assumes a terminal if FORCE_COLOR is set, as it is in notebooks and in many CI
+        systems, and would write a progress bar into their logs.
+        """
+        try:
+            return self.file.isatty()
+        except (AttributeError, ValueError):  # not a file, or closed
+            return False
+
+    @property
     def file(self) -> IO[str]:
         """The output stream."""
         return cast(IO[str], Escaping(super().file))

@@ -16,6 +16,7 @@ from typing import Any
 from sparl.configuration import Config
 from sparl.configuration_checks import typed_fields, wrong_values
 from sparl.errors import UsageError
+from sparl.user_modules import WITHOUT_ID
 
 Fields = dict[str, Any]
 
@@ -376,6 +377,7 @@ def config_of(fields: Mapping[str, Any], where: object) -> Config:
 
 def _task(env: str) -> tuple[str, str]:
     """Return the name and version of a MuJoCo task, or the id and "" for other environments."""
+    env = env.removesuffix(WITHOUT_ID)
     name, _, version = env.rpartition("-")
     return (name, version) if version in _MUJOCO_VERSIONS else (env, "")
 

@@ -11,7 +11,7 @@ from sparl.errors import DataError, UsageError
 from sparl.labels import method_label
 from sparl.options import RunPath, parse_options
 from sparl.training.about import environment_importable, warn_if_outdated
-from sparl.training.agent_file import load_agent
+from sparl.training.agent_file import BEST, LAST, load_agent
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.run_folder import RunFolder
@@ -27,6 +27,8 @@ class EvaluateOptions:
     """Number of episodes; by default the number used in training."""
     seed: int | None = None
     """Evaluation seed; by default the seed used in training, which gives the same returns."""
+    best: bool = False
+    """Evaluate the agent of the best evaluation instead of the last agent."""
     json: bool = False
     """Print JSON."""
 
@@ -36,8 +38,9 @@ def evaluate(args: list[str]) -> int:
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
     folder = RunFolder.open(options.run)
     config = folder.config()
-    agent = load_agent(options.run)
-    warn_if_outdated(agent, options.run)
+    agent = load_agent(options.run, BEST if options.best else LAST)
+    if not options.best:
+        warn_if_outdated(agent, options.run)
     try:
         with environment_importable(folder, "evaluate"):
             environment = make_environment(config)

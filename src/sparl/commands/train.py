@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -83,4 +84,4 @@ def resume(args: list[str]) -> int:
 
 
 def _exit_code(run: Run) -> int:
-    return 0 if run.stopped_by is None else 128 + run.stopped_by
+    return 128 + run.stopped_by if isinstance(run.stopped_by, signal.Signals) else 0

@@ -32,7 +32,7 @@ from sparl.training.folder import Folder
 from sparl.training.run_folder import AGENT, RunFolder
 from sparl.training.tasks import notes_of
 from sparl.types import Array
-from sparl.user_modules import command_line
+from sparl.user_modules import WITHOUT_ID, command_line
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,10 @@ def _returns(
 ) -> str:  # fmt: skip
     """Measure and describe how 8-bit weights change the return."""
     if environment is None:
-        words = command_line(folder.environment_module() or "MODULE", "export", folder.path)
+        module = folder.environment_module() or "MODULE"
+        if module == WITHOUT_ID:
+            return f"not measured, because {config.env} has no id"
+        words = command_line(module, "export", folder.path)
         return (
             f"not measured, because {config.env} is not registered; to import its module, use "
             f"{words}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack, closing
 
 import numpy as np
@@ -18,9 +19,12 @@ from sparl.methods import check
 from sparl.random_streams import stream
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
+from sparl.training.best_agent import BestAgent
+from sparl.training.callbacks import Callbacks
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import Progress, RunConsole
 from sparl.training.environment import Environment, make_environment
+from sparl.training.environment_factory import EnvironmentFactory
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import interrupt_held
 from sparl.training.loop import Training
@@ -40,6 +44,8 @@ def assemble(
     quiet: bool = False,
     progress: Progress | None = None,
     folder: RunFolder | None = None,
+    callbacks: Callbacks | None = None,
+    factory: EnvironmentFactory | None = None,
 ) -> Training:
     """Construct the parts of a run; after an error, close the parts that are already open.
 
@@ -48,6 +54,8 @@ def assemble(
         quiet: print nothing.
         progress: how progress is shown; see RunConsole.
         folder: the locked folder of the run to resume; None creates a new one.
+        callbacks: the callbacks of the run; None: no callbacks.
+        factory: makes the environments, if the configured one is not a Gymnasium id.
 
     Raises:
         SparlError: if a part cannot be constructed; the subclass indicates the kind of error.
@@ -55,18 +63,22 @@ def assemble(
     check(config)
     if config.tensorboard:
         require_tensorboard()
-    reject_lasting_state(lambda: make_environment(config))
+    make = functools.partial(make_environment, config, factory=factory)
+    reject_lasting_state(make)
     with ExitStack() as opened, interrupt_held():
-        environment = opened.enter_context(closing(make_environment(config)))
-        evaluator = opened.enter_context(closing(_evaluator(config)))
+        environment = opened.enter_context(closing(make()))
+        episodes, seed = config.evaluation_episodes, config.evaluation_seed
+        evaluator = opened.enter_context(closing(Evaluator(make, episodes, seed)))
         console = _console(config, quiet=quiet, progress=progress)
-        return _training(config, environment, evaluator, opened, folder, console)
+        callbacks = callbacks or Callbacks()
+        return _training(config, environment, evaluator, callbacks, opened, folder, console)
 
 
 def _training(
     config: Config,
     environment: Environment,
     evaluator: Evaluator,
+    callbacks: Callbacks,
     opened: ExitStack,
     folder: RunFolder | None,
     console: RunConsole,
@@ -94,10 +106,12 @@ def _training(
         warmup.load_policy()
     folder = opened.enter_context(closing(folder or RunFolder.create(config)))
     record = opened.enter_context(closing(Record(folder, config, nets, environment, threads)))
+    best = BestAgent(folder)
     return Training(
         config, threads, folder, environment, evaluator, nets, agent, normalizer, warmup, replay,
         stream(config.seed, "replay"), capacity_rule(config), record,
-        CheckpointSaver(config, folder, record, console), console, opened.pop_all(),
+        best, CheckpointSaver(config, folder, record, best, console), console, callbacks,
+        opened.pop_all(),
         observation=np.zeros(n_obs, np.float32),
     )  # fmt: skip
 
@@ -108,12 +122,6 @@ def _console(config: Config, *, quiet: bool, progress: Progress | None) -> RunCo
         config.end, agent.metrics, agent.main_metrics, config.warmup_env_steps,
         quiet=quiet, progress=progress,
     )  # fmt: skip
-
-
-def _evaluator(config: Config) -> Evaluator:
-    return Evaluator(
-        lambda: make_environment(config), config.evaluation_episodes, config.evaluation_seed
-    )
 
 
 def capacity_rule(config: Config) -> DynamicCapacity:

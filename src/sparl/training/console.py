@@ -71,6 +71,8 @@ class RunConsole:
     def __enter__(self) -> Self:
         if self._console.is_terminal and self._progress == "rich":
             self._live.start()
+        if self._bar is not None:
+            self._show_bar(0)  # above the table, which it would divide otherwise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import torch
-from doc_blocks import FIELDS, REPOSITORY, Block, blocks, shortened
 
 import sparl
+from doc_blocks import FIELDS, REPOSITORY, Block, blocks, shortened
 
 CHAPTERS = ["guide/pytorch.md", "guide/stable-baselines3.md"]  # each block runs alone
 SHORTER = {"CheckpointCallback(10_000": "CheckpointCallback(40", "60000_steps": "80_steps",
