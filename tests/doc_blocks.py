@@ -90,7 +90,7 @@ def _make(arguments: list[str]) -> int:
 
 
 def _tensorboard(arguments: list[str]) -> int:
-    """Check that there are event files."""
+    """Check that event files exist."""
     assert arguments[0] == "--logdir"
     return int(not list(Path(arguments[1]).rglob("events.out.tfevents*")))
 

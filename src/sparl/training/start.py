@@ -127,7 +127,7 @@ def _check_factory(folder: RunFolder, config: Config, factory: EnvironmentFactor
     if factory is not None and factory.env_id != config.env:
         raise UsageError(
             f"{folder.path}: env makes {factory.env_id}, but the run's environment is {config.env}"
-            + ("" if config.env.endswith(WITHOUT_ID) else "; leave out env")
+            + ("" if config.env.endswith(WITHOUT_ID) else "; omit env")
         )
 
 
