@@ -11,7 +11,7 @@ import sparl
 
 
 class Pruning(sparl.Callback):
-    """Reports each evaluation to Optuna, and stops the run if Optuna says so."""
+    """Reports each evaluation to Optuna, and stops the run if Optuna prunes the trial."""
 
     def __init__(self, trial: optuna.Trial):
         self.trial = trial

@@ -136,7 +136,7 @@ def test_evaluate_best_repeats_its_evaluation(
     assert (found["env_step"], found["mean"]) == (step, mean)
 
 
-def test_what_is_wrong_with_a_best_agent_is_said_in_a_line(
+def test_problems_of_a_best_agent_are_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tmp_path / "run").path

@@ -56,7 +56,7 @@ def test_the_command_line_names_the_call_that_resumes_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = train(tmp_path / "run", walks, stop_at=47, quiet=False)
-    assert f"again: sparl.load('{run.path}')\n" in capsys.readouterr().out
+    assert f"again:\n  sparl.load('{run.path}')\n" in capsys.readouterr().out
     assert main(["info", str(run.path)]) == 0
     call = f"sparl.resume('{run.path}', env=..., stop_at=90)"
     assert call in capsys.readouterr().out
@@ -92,7 +92,7 @@ def test_resume_rejects_another_environment(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"env makes Good\(\), but .* is Walks\(\)"):
         sparl.resume(run, env=lambda: TimeLimit(Good(), 20), stop_at=90)
     run = train(tmp_path / "id", "Walks-v0", stop_at=40)
-    with pytest.raises(UsageError, match=r"env makes Walks\(\), but .* is Walks-v0; leave out env"):
+    with pytest.raises(UsageError, match=r"env makes Walks\(\), but .* is Walks-v0; omit env"):
         sparl.resume(run, env=walks, stop_at=90)
 
 
@@ -129,7 +129,7 @@ def test_what_makes_no_environments_is_rejected(tmp_path: Path) -> None:
         raise SystemExit(3)
 
     cases: dict[str, tuple[type[Exception], Any]] = {
-        "env is 5, must be an id, a gymnasium.Env, or": (UsageError, 5),
+        "env is 5 but must be an id, a gymnasium.Env, or": (UsageError, 5),
         "env made 'Walks', must make a gymnasium.Env": (UsageError, lambda: "Walks"),
         "env made the same Walks twice": (UsageError, lambda: TimeLimit(one.unwrapped, 20)),
         "cannot be made: SystemExit: 3": (EnvironmentFault, fails),
@@ -141,7 +141,7 @@ def test_what_makes_no_environments_is_rejected(tmp_path: Path) -> None:
         with pytest.raises(error, match=message):
             train(tmp_path / "run", env)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(UsageError, match="env is 'Walks-v0', must be"):
+    with pytest.raises(UsageError, match="env is 'Walks-v0' but must be"):
         sparl.resume(tmp_path, env="Walks-v0")  # type: ignore[arg-type]
 
 

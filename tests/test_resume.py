@@ -388,8 +388,7 @@ def test_options_without_influence_on_results_may_change_on_resuming(
     path = str(tmp_path / "run")
     run = sparl.train("DS-TD3", "Hopper-v5", run_dir=path, **{**SMALL, "stop_at": 33})
     said = (
-        f"{path}: already finished after 33 of 90 steps; to resume: sparl resume {path} --stop-at "
-        "90\n"
+        f"{path}: already stopped at step 33 of 90; to resume: sparl resume {path} --stop-at 90\n"
     )
     assert main(["resume", path]) == 0
     assert capsys.readouterr().out == said
@@ -400,7 +399,7 @@ def test_options_without_influence_on_results_may_change_on_resuming(
     ]
     capsys.readouterr()
     assert main(["resume", path, "--stop-at", "40"]) == 0
-    assert "already finished after 50 of 90 steps" in capsys.readouterr().out
+    assert "already stopped at step 50 of 90" in capsys.readouterr().out
     assert main(["resume", path, "--threads", "0"]) == 2
     only = "tau cannot be changed when a run is resumed; only checkpoint_"
     with pytest.raises(UsageError, match=only):

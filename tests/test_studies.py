@@ -257,7 +257,7 @@ def test_a_study_skips_finished_runs_and_continues_after_failures(
     path.write_text(SMALL)
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert "2 runs in" in printed
+    assert "2 runs, 1 to do, in:" in printed
     assert "1 to do" in printed
     assert (folder / good.id / "evaluations.csv").stat().st_mtime_ns == before
     assert main(["study", "status", str(path), "--folder", str(folder)]) == 0

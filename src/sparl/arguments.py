@@ -15,7 +15,15 @@ from sparl.errors import UsageError
 from sparl.field_texts import GROUPS
 from sparl.methods import check, find_method, preset
 from sparl.option_help import HelpLine, field_docs
-from sparl.options import Option, expanded_integer, joined, options_of, parse, print_help_text
+from sparl.options import (
+    Option,
+    expanded_integer,
+    joined,
+    options_of,
+    parse,
+    print_help_text,
+    without_none,
+)
 from sparl.spellings import (
     EARLY_STOP,
     canonical,
@@ -242,7 +250,7 @@ def _fields_after_help(words: Sequence[str]) -> list[str]:
 
 def _full_text(option: Option, docs: Mapping[str, str]) -> str:
     """Return a field's docstring with its range or its choices."""
-    text = docs[option.name].replace("None: ", "default: ")
+    text = without_none(docs[option.name])
     limits = FIELDS[option.name].metadata.get("range")
     if option.choices:
         text += f" One of {', '.join(option.choices)}."

@@ -1,4 +1,4 @@
-"""Run a command of the command line; turn errors into one line and an exit code."""
+"""Run a command, and report any error as a one-line message and an exit code."""
 
 from __future__ import annotations
 

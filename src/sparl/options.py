@@ -135,13 +135,18 @@ def _print_help(options: type[DataclassInstance], program: str) -> None:
     positional = [option for option in known if option.positional]
     lines: dict[str, list[HelpLine]] = {"": [], "options": []}
     for option in known:
-        text = docs.get(option.name, "").replace("None: ", "default: ")
+        text = without_none(docs.get(option.name, ""))
         if not all(choice in text for choice in option.choices):
             text = f"{text} One of {', '.join(option.choices)}."
         lines["" if option.positional else "options"].append(HelpLine(option.shown, text))
     needed = [option.shown for option in known if option.required and not option.positional]
     usage = " ".join([program, *(each.metavar for each in positional), *needed, "[OPTIONS]"])
     print_help_text(usage, inspect.getdoc(options) or "", lines)
+
+
+def without_none(doc: str) -> str:
+    """Return a docstring in which the value None, which is not typed, is called the default."""
+    return re.sub(r"\bNone( means| creates|:) ", "by default ", doc)
 
 
 def print_help_text(usage: str, description: str, groups: Mapping[str, Sequence[HelpLine]]) -> None:

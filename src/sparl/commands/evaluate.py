@@ -49,9 +49,9 @@ def evaluate(args: list[str]) -> int:
     environment.close()
     if (environment.n_obs, environment.n_act) != (agent.n_obs, agent.n_act):
         raise UsageError(
-            f"{options.run}: the agent has {agent.n_obs} observations and {agent.n_act} actions, "
-            f"but {config.env} has {environment.n_obs} and {environment.n_act}; use the version of "
-            "the environment in which the agent was trained"
+            f"{options.run}: the agent expects observations of length {agent.n_obs} and actions of "
+            f"length {agent.n_act}, but those of {config.env} have lengths {environment.n_obs} and "
+            f"{environment.n_act}; use the version of the environment that the agent was trained in"
         )
     episodes, seed = episodes_and_seed(config, options.episodes, options.seed)
     evaluator = Evaluator(lambda: make_environment(config), episodes, seed)

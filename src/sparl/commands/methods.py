@@ -11,7 +11,7 @@ from sparl.configuration import FIELDS, Config
 from sparl.console import PlainConsole
 from sparl.field_texts import GROUPS
 from sparl.labels import topology_changes
-from sparl.methods import METHODS, TASKS, Method, find_method, preset
+from sparl.methods import ALIASES, METHODS, TASKS, Method, find_method, preset
 from sparl.option_help import HelpLine, described
 from sparl.options import Argument, parse_options
 from sparl.text_table import INDENT, Column
@@ -57,6 +57,8 @@ def _list(console: PlainConsole) -> None:
     lines = [HelpLine(method.name, method.family.summary) for method in METHODS.values()]
     console.copyable(described(lines, console.width))
     console.print("")
+    others = (f"{alias} for {name}" for alias, name in ALIASES.items())
+    console.print(f"other names: {', '.join(others)}")
     console.print("papers and settings of a method: sparl methods METHOD")
     console.print("every field and its default: sparl train --method METHOD --env ID --help")
 

@@ -1,4 +1,4 @@
-"""Keep the agent of a run's best evaluation, beside the last agent."""
+"""Keep the agent of a run's best evaluation, in addition to the last agent."""
 
 from __future__ import annotations
 

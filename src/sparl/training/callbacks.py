@@ -101,7 +101,7 @@ class Callbacks:
         for callback in self._all:
             if not isinstance(callback, Callback):
                 raise UsageError(
-                    f"callback is {shown(callback)}, must be an object of a subclass of "
+                    f"callback is {shown(callback)} but must be an object of a subclass of "
                     "sparl.Callback, or a list of such objects"
                 )
         self._of_step = [each for each in self._all if _overrides(each, "on_step")]

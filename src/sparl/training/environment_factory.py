@@ -44,7 +44,7 @@ class EnvironmentFactory:
             self._action = "be made"
         else:
             raise UsageError(
-                f"env is {shown(source)}, must be an id, a gymnasium.Env, or a class or function "
+                f"env is {shown(source)} but must be an id, a gymnasium.Env, or a class or function "
                 "that makes one"
             )
         self._made: list[weakref.ref[AnyEnv]] = []

@@ -167,7 +167,7 @@ class RunFolder:
             raise
 
     def _tidy(self) -> None:
-        """Delete the temporary files of killed processes, and check the files that exist.
+        """Delete temporary files of killed processes, and check the run's existing files.
 
         Raises:
             DataError: if one of the run's files or folders is a link or a special file.

@@ -127,7 +127,7 @@ def _check_factory(folder: RunFolder, config: Config, factory: EnvironmentFactor
     if factory is not None and factory.env_id != config.env:
         raise UsageError(
             f"{folder.path}: env makes {factory.env_id}, but the run's environment is {config.env}"
-            + ("" if config.env.endswith(WITHOUT_ID) else "; leave out env")
+            + ("" if config.env.endswith(WITHOUT_ID) else "; omit env")
         )
 
 
@@ -210,7 +210,7 @@ def _already(folder: RunFolder, before: Config, config: Config) -> str:
             )
             return f"finished after {config.steps:,} steps; {longer}"
         return (
-            f"finished after {about['env_step']:,} of {config.steps:,} steps; to resume: "
+            f"stopped at step {about['env_step']:,} of {config.steps:,}; to resume: "
             + _resume_command(folder, f"--stop-at {config.steps}")
         )
     if found and step_of(found[0]) > config.end:
