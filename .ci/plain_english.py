@@ -30,7 +30,7 @@ NAMES = ("Makefile", "run", ".gitignore", ".clang-format")
 # The history of the project, data, and files that must spell the old phrases.
 EXCLUDED = (
     "CHANGELOG.md", "LICENSE", "licenses/", "results/", "shared/", "tests/fuzz/corpus",
-    ".ci/plain_english.py", "src/sparl/old_names.py", "tests/extras/test_old_names.py",
+    ".ci/plain_english.py", "src/sparl/old_names.py", "tests/extras/pytorch/test_old_names.py",
     "tests/test_plain_english.py",
 )  # fmt: skip
 # The one mention of the term that the papers use for a topology update, and its file.

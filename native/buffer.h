@@ -1,27 +1,31 @@
-// Recycled memory for activations and gradients.
+// Memory for activations and gradients.
 #pragma once
+#include <algorithm>
 #include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <new>
 
 namespace sparl {
 
-// A 64-byte aligned array from a thread-local pool of recycled arrays, so repeated passes allocate
-// no memory. Only arrays of the same size are reused, so that each thread works on the same memory
-// in every pass and finds that memory in its cache.
+// An uninitialised array, aligned to 64 bytes.
 class Buffer {
  public:
-  explicit Buffer(size_t floats);
-  ~Buffer();
-  Buffer(Buffer&& other) noexcept : data_(other.data_), capacity_(other.capacity_) {
-    other.data_ = nullptr;
+  explicit Buffer(size_t floats) : data_(allocate(floats)) {
+    if (!data_) throw std::bad_alloc();
   }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  Buffer& operator=(Buffer&&) = delete;
-  float* data() const { return data_; }
+  float* data() const { return data_.get(); }
 
  private:
-  float* data_;
-  size_t capacity_;
+  struct Free {
+    void operator()(float* data) const { std::free(data); }
+  };
+  static float* allocate(size_t floats) { // aligned_alloc requires a multiple of the alignment
+    const size_t lines = (std::max<size_t>(floats, 1) + 15) / 16;
+    return static_cast<float*>(std::aligned_alloc(64, 64 * lines));
+  }
+
+  std::unique_ptr<float, Free> data_;
 };
 
 } // namespace sparl

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from sparl import _native
-from sparl.bench import command, growth, kernels, peers, update
+from sparl.bench import command, growth, kernels, peers, training, update
 from sparl.bench.timing import medians
 from sparl.bench.training import floor
 from sparl.cli import main
+from sparl.errors import SparlError
 
 
 def test_contestants_are_interleaved_and_give_their_medians() -> None:
@@ -125,6 +126,48 @@ def test_the_command_prints_and_writes(
     assert [row["connections"] for row in content["growth"]["rows"]] == [1000, 2000]
     assert content["peak_gflops"] > 0
     assert "kernels" not in content
+
+
+def test_every_section_prints_its_measurements(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = kernels.measure((23, 40), 0.25, 17, peak_gflops=100.0, repetitions=1, least=1e-5)
+    monkeypatch.setattr(kernels, "all_kernels", lambda *_, **__: [row])
+    parts = {"adam": 0.1, "forward": 30.4, "total": 31.0}
+    monkeypatch.setattr(update, "split", lambda *_, **__: dict(parts))
+    monkeypatch.setattr(training, "steps_per_second", lambda env, threads, fields: 2000.0 / threads)
+    monkeypatch.setattr(training, "seconds", lambda step, least: step() or 1e-4)
+    monkeypatch.setattr(peers, "_PACKAGES", {"SBX TD3": ("pytest",)})
+    monkeypatch.setattr(peers, "_PROGRAM", "print(1234.0)")
+    path = tmp_path / "bench.json"
+    words = ["--only", "kernels", "update", "training", "--env", "Pendulum-v1", "--against"]
+    assert main(["bench", *words, "--json", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert ["23x40", "17", "0.25"] in [line.split()[:3] for line in printed.splitlines()]
+    assert ", threads 2: 31 us; forward 30\n" in printed
+    content = json.loads(path.read_text())
+    assert {part["name"] for part in content["update"]} == set(update.CONFIGURATIONS)
+    dense, *_, peer = content["training"]
+    assert dense["steps_per_second"] == {"1": 2000.0, "2": 1000.0}
+    assert dense["floor_ms"]["environment"] == pytest.approx(0.1)
+    assert peer == {"name": "SBX TD3", "steps_per_second": {"1": 1234.0, "2": 1234.0}}
+    assert "1,234" in printed
+
+
+def test_a_peer_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_RLTOOLS_PROGRAM", "raise OSError('no compiler')")
+    with pytest.raises(SparlError, match=r"RLtools failed: OSError: no compiler"):
+        peers.PEERS["RLtools TD3"]("Pendulum-v1", 1)
+
+
+@pytest.mark.slow
+def test_the_speed_of_a_training_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "WARMUP", 50)
+    monkeypatch.setattr(training, "SPAN", 100)
+    fields = {"hidden": "8", "batch_size": 4, "evaluation_episodes": 1}
+    assert training.steps_per_second("Pendulum-v1", 1, fields) > 0
+    with pytest.raises(SparlError, match=r"training failed: .*NoSuch-v0"):
+        training.steps_per_second("NoSuch-v0", 1, fields)
 
 
 @pytest.mark.parametrize(

@@ -206,18 +206,24 @@ def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
         (lambda m: m["policy"].update(action_low=["a"]), "cannot be read"),
         (
             lambda m: m["policy"].update(output_activation="exec"),
-            "agent.json: output_activation is 'exec', this version reads linear, relu, tanh; use",
+            "agent.json: output_activation is 'exec' but must be one of linear, relu, tanh; use",
         ),
         (
             lambda m: m["policy"].update(output_activation="relu"),
             "must be tanh for",
         ),
-        (lambda m: m["policy"].update(actions="0 * outputs"), "actions are '0 * outputs', must be"),
+        (
+            lambda m: m["policy"].update(actions="0 * outputs"),
+            "'0 * outputs' but must be",
+        ),
         (
             lambda m: m.update(hidden_activation="gelu"),
-            "agent.json: hidden_activation is 'gelu', this version reads linear, relu, tanh; use",
+            "agent.json: hidden_activation is 'gelu' but must be one of linear, relu, tanh; use",
         ),
-        (lambda m: m["networks"]["actor"][0][0].update(activation="gelu"), "activation gelu, must"),
+        (
+            lambda m: m["networks"]["actor"][0][0].update(activation="gelu"),
+            "is gelu but must",
+        ),
         (lambda m: m["networks"].update(actor=[]), "the actor has no layers"),
         (lambda m: m.update(networks=[]), "cannot be read"),
         (lambda m: m.pop("policy"), "cannot be read"),
@@ -269,7 +275,7 @@ def test_an_agent_for_another_environment_is_rejected(
     config = run / "config.toml"
     config.write_text(config.read_text().replace("Hopper-v5", "Walker2d-v5"))
     said = rejection(capsys, "evaluate", str(run), code=2)
-    assert "has 11 observations and 3 actions, but Walker2d-v5 has 17 and 6" in said
+    assert "actions of length 3, but those of Walker2d-v5 have lengths 17" in said
     said = rejection(capsys, "resume", str(run))
     assert "actor/member0.layer0.positions is I64 [44] but must be int64 [68]" in said
 

@@ -693,6 +693,6 @@ def test_clips_of_runs_are_in_the_page_itself(tmp_path: Path) -> None:
     assert "<video" not in pages["without"]
     assert pages["with"].count("<video") == 1
     assert 'src="data:video/mp4;base64,YSBmaWxt"' in pages["with"]
-    assert f"{run}/link.mp4: a link, must be a regular file" in pages["with"]
-    assert f"{run}/pipe.mp4: a named pipe, must be a regular file" in pages["with"]
+    assert f"{run}/link.mp4: found a link but expected a regular file" in pages["with"]
+    assert f"{run}/pipe.mp4: found a named pipe but expected a regular file" in pages["with"]
     assert "long.mp4 has 6 MB, too large for this page" in pages["with"]

@@ -146,7 +146,7 @@ def assert_equals(
         wanted_w, wanted_b = wanted.layers[place]
         np.testing.assert_allclose(w, wanted_w, rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(b, wanted_b, rtol=tolerance, atol=tolerance)
-    x = np.linspace(-1, 1, 4 * target.online.layout.n_in, dtype=np.float32).reshape(4, -1)
+    x = np.linspace(-1, 1, 4 * target.online.layout.spec.n_in, dtype=np.float32).reshape(4, -1)
     np.testing.assert_allclose(target(x), wanted.output(x.astype(np.float64)), atol=1e-4, rtol=1e-4)
 
 
@@ -414,7 +414,7 @@ def test_a_target_continues_from_its_state_bit_for_bit(
         other_target.soft_update(0.1)
         assert_same_state(other_target.existing(), target.existing())
         assert_same_state(other_target.state(), target.state())
-        x = rng.standard_normal((3, online.layout.n_in), dtype=np.float32)
+        x = rng.standard_normal((3, online.layout.spec.n_in), dtype=np.float32)
         np.testing.assert_array_equal(other_target(x), target(x))
         seed = 100 + step
         for network in (online, other):

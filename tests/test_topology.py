@@ -37,7 +37,7 @@ from sparl.topology.grow import distinct_integers, grow_random, random_free_posi
 from sparl.topology.initial import random_pattern
 from sparl.topology.layer_view import LayerView
 from sparl.topology.propose import Proposal, TopologyMethod, propose
-from sparl.topology.rules import DROP_RULES, GROW_RULES, Indices, drop_rule
+from sparl.topology.rules import DROP_RULES, GROW_RULES, DropRule, GrowRule, Indices, drop_rule
 from sparl.topology.schedule import NEVER, Schedule
 
 many = settings(deadline=None, derandomize=True, max_examples=200)
@@ -309,6 +309,32 @@ def test_a_registered_rule_is_copied_and_pickled_by_its_name() -> None:
     again = pickle.loads(pickle.dumps(copy.deepcopy(method)))
     assert again.drop is method.drop
     assert again.grow is method.grow
+
+
+def _first(layer: LayerView, count: int, rng: Generator) -> Indices:
+    return np.arange(count)
+
+
+def _first_free(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Indices:
+    return np.setdiff1d(np.arange(kept.size), kept.positions)[:count]
+
+
+def test_a_rule_without_registration_is_copied_with_its_function() -> None:
+    for rule in (DropRule(_first, needs=frozenset({"gradient"})), GrowRule(_first_free)):
+        again = pickle.loads(pickle.dumps(rule))
+        assert again == rule
+        assert again is not rule
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [np.zeros((1, 1), np.int64), np.zeros(1, np.int32), np.array([1, 1]), np.array([2, 1]),
+     np.array([-1, 0]), np.array([0, 12])],
+    ids=str,
+)  # fmt: skip
+def test_positions_of_a_pattern_ascend_within_the_layer(positions: Any) -> None:
+    with pytest.raises(ValueError, match="pattern: positions must"):
+        Pattern(3, 4, positions)
 
 
 def test_a_rule_that_is_not_registered_is_rejected_with_how_to_register_it() -> None:

@@ -18,6 +18,7 @@ import ray
 
 import children
 from children import has_handler, wait_until, waiting
+from hostile.small import STUDY as SMALL
 from resuming import results
 from sparl.cli import main
 from sparl.studies.progress import progress
@@ -276,3 +277,14 @@ def test_a_cluster_that_would_not_be_protected_is_not_started(
     assert said.startswith("sparl: study: ")
     assert says in said
     assert said.count("\n") == 1
+
+
+def test_a_study_on_ray_imports_nothing_from_the_folder_where_it_is_started(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(SMALL)
+    executed = tmp_path / "executed"
+    for name in ("google", "numpy", "psutil", "sparl", "rich"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(executed)!r}, 'w').close()\n")
+    words = [sys.executable, "-P", "-m", "sparl", "study", "run", "study.toml", "--ray"]
+    done = subprocess.run([*words, "--processes", "1"], cwd=tmp_path, check=False, timeout=180)
+    assert not executed.exists()
+    assert done.returncode == 0

@@ -48,7 +48,7 @@ from sparl.training.restore import expected_state, restore_checkpoint
 from sparl.training.run_folder import RunFolder
 
 CORPUS = Path(__file__).parent / "corpus"
-SECONDS = 20  # that it may last
+SECONDS = 20  # time limit per case
 
 FIELDS: dict[str, Any] = {
     "steps": 60, "hidden": (3,), "batch_size": 4, "warmup_env_steps": 10, "evaluation_episodes": 1,

@@ -1022,7 +1022,7 @@ void test_fork_while_others_compute() {
   std::vector<std::thread> others;
   for (int c = 0; c < 3; c++)
     others.emplace_back([&] {
-      while (!stop) Buffer recycled(64);
+      while (!stop) Buffer buffer(64);
     });
   int healthy = 0;
   constexpr int kForks = 50;
@@ -1031,7 +1031,7 @@ void test_fork_while_others_compute() {
     if (child == 0) {
       alarm(2); // ends a child that hangs
       {
-        Buffer recycled(64);
+        Buffer buffer(64);
       }
       _exit(0);
     }

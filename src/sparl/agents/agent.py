@@ -91,6 +91,8 @@ class Agent(ABC):
     """The function from the outputs of the network "actor" to actions."""
     metrics: ClassVar[tuple[str, ...]]
     """The names of the values that `update` returns, which are columns of metrics.csv."""
+    main_metrics: ClassVar[tuple[str, ...]] = ()
+    """The metrics that a terminal shows if there is no room for all of them."""
     reads_path: ClassVar[bool] = False
     """Whether `update` reads every state within an n-step window, not only the last one."""
 
@@ -160,7 +162,7 @@ class Agent(ABC):
     @property
     def n_act(self) -> int:
         """Length of an action."""
-        return self.actor.layout.n_out // self.head.outputs_per_action
+        return self.actor.layout.spec.n_out // self.head.outputs_per_action
 
     def policy(self, observation: Array) -> Array:
         """Return noise-free actions, float32 [B, n_act], for observations, float32 [B, n_obs].

@@ -125,8 +125,8 @@ class ObservationStatistics:
         count = float(state["count"])
         if mean.shape != self.mean.shape or variance.shape != mean.shape:
             raise ValueError(
-                f"observation statistics: shapes {mean.shape} and {variance.shape}, must be "
-                f"{self.mean.shape}"
+                f"observation statistics: the shapes are {mean.shape} and {variance.shape} but "
+                f"must be {self.mean.shape}"
             )
         if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()):
             raise ValueError("observation statistics: a mean or variance is impossible")

@@ -43,12 +43,12 @@ class SACSettings:
 
     critics: int
     tau: float
-    hard_target_every: int  # period of hard updates (tau = 1); 0: always soft updates
+    hard_target_every: int  # period of hard updates (tau = 1); 0 means soft updates only
     alpha: float  # temperature; the initial value if learn_alpha is set
     learn_alpha: bool  # learn alpha for a target entropy of -n_act
     learning_rate: float  # step size of the temperature
     log_std: LogStdRule
-    collect: str  # actions during training: "sample" or "mean"
+    collect: str  # action during training: "sample" or "mean"
 
 
 _LARGEST_LOG_ALPHA = 80.0  # exp(80) is finite in float32
@@ -126,6 +126,7 @@ class SAC(Agent):
     settings_type = SACSettings
     head = SQUASHED_MEAN
     metrics = ("critic_loss", "actor_loss", "q", "alpha", "entropy")
+    main_metrics = ("critic_loss", "q")
     reads_path = True
 
     def __init__(

@@ -119,8 +119,8 @@ class Policy:
         for (_, index), layer in layout.spec.places():
             if not isinstance(layer, Linear):
                 raise UsageError(
-                    f"export: layer {index} of the policy is a {type(layer).__name__}, must be "
-                    "Linear; other layers cannot be exported"
+                    f"export: layer {index} of the policy is of kind {type(layer).__name__} but "
+                    "must be Linear; other layers cannot be exported"
                 )
         layers = [
             Layer(

@@ -87,7 +87,7 @@ class Layout:
         self.blocks = {block.key: block for block in self._blocks()}
 
     def with_patterns(self, patterns: Mapping[Place, Pattern]) -> Layout:
-        """Return the layout of the same network with new patterns; equal layers are shared."""
+        """Return the layout with new patterns; layers whose pattern stays are shared."""
         return Layout(self.spec, patterns, share=self)
 
     def _blocks(self) -> Iterator[Block]:
@@ -98,16 +98,6 @@ class Layout:
                 where = slice(start, start + size)
                 yield Block(place, name, where, pattern if name == "weight" else None)
                 start += size
-
-    @property
-    def n_in(self) -> int:
-        """Number of inputs of each member."""
-        return self.spec.n_in
-
-    @property
-    def n_out(self) -> int:
-        """Number of outputs of each member."""
-        return self.spec.n_out
 
     @property
     def parameters(self) -> int:

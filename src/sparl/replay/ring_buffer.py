@@ -249,7 +249,7 @@ class RingBuffer:
             ValueError: if there are not `size` transitions, or the newest one has no next state.
         """
         if self.size and not self.apart[self._newest_row]:
-            raise ValueError("the newest transition has no next state")
+            raise ValueError("the newest transition lacks its next observation")
         if self.size != size:
             raise ValueError(f"the replay has {self.size} transitions, not {size}")
 

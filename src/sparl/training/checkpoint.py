@@ -63,7 +63,7 @@ class Checkpoints:
         """Step of the newest checkpoint that this object wrote or loaded; None if there is none."""
         return self._kept[-1][0] if self._kept else None
 
-    def save(self, env_step: int, state: Tree, replay: RingBuffer, about: Tree) -> None:
+    def save(self, env_step: int, state: Tree, replay: RingBuffer, about: Tree) -> Path:
         """Commit a checkpoint, then delete older ones that are no longer needed.
 
         Args:
@@ -71,6 +71,9 @@ class Checkpoints:
             state: nested dicts of arrays, numbers, strings and None.
             replay: the replay buffer, whose transitions are written to the shared files.
             about: further entries of the manifest.
+
+        Returns:
+            The checkpoint's folder.
 
         Raises:
             ResourceError: if the checkpoint could not be written; earlier ones are unchanged.
@@ -107,6 +110,7 @@ class Checkpoints:
             ) from None
         self._kept = [*self._kept, (env_step, segments)][-KEPT:]
         self._prune()
+        return self.folder / _name(env_step)
 
     def _commit(self, temporary: str, final: str) -> None:
         if self.files.has_folder(final):  # damaged: the run was resumed from an older checkpoint
@@ -250,7 +254,7 @@ class Checkpoints:
         expected |= {f"newest/{name}": each for name, each in newest.items()}
         found = manifest["state"]
         if not isinstance(found, dict) or found.pop("newest") != {}:
-            raise ValueError("newest must be arrays")
+            raise ValueError("state.newest must be an object that contains only arrays")
         # Earlier versions lacked some of the parts that have no state under this configuration.
         found = {**{name: {} for name, part in rest.items() if part == {}}, **current_state(found)}
         _check_tree(found, rest, "state")
