@@ -14,6 +14,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* The compiler may neither fuse nor reorder floating-point operations, whatever its options. */
@@ -82,7 +83,7 @@ static void clear_bytes(void *memory, size_t n)
     }
 }
 
-static int is_finite(float x) { return (x >= -FLT_MAX) && (x <= FLT_MAX); }
+static bool is_finite(float x) { return (x >= -FLT_MAX) && (x <= FLT_MAX); }
 
 static float clip(float x, float limit)
 {
@@ -100,7 +101,9 @@ static float clip(float x, float limit)
 /* e^x for |x| <= 20, within 1 unit in the last place (Cephes). */
 static float exponential(float x)
 {
-    const float n = (float)(int32_t)((1.44269504f * x) + ((x < 0.0f) ? -0.5f : 0.5f));
+    const float turns = (1.44269504f * x) + ((x < 0.0f) ? -0.5f : 0.5f);
+    const int32_t exponent = (int32_t)turns; /* of 2 */
+    const float n = (float)exponent;
     const float r = (x - (n * 0.693359375f)) - (n * -2.12194440e-4f);
     float p = 1.9875691500e-4f;
     sparl_chip_word power; /* 2^n */
@@ -110,7 +113,7 @@ static float exponential(float x)
     p = (p * r) + 1.6666665459e-1f;
     p = (p * r) + 5.0000001201e-1f;
     p = ((p * r) * r) + r + 1.0f;
-    power.bits = (uint32_t)((int32_t)n + 127) << 23;
+    power.bits = ((uint32_t)exponent + 127u) << 23;
     return p * power.number;
 }
 
@@ -196,17 +199,17 @@ typedef struct {
     uint32_t inputs, outputs, connections;
     uint32_t weights, biases; /* in `parameters`, `target`, `m` and `v` */
     uint32_t columns, rows;   /* in `columns` and `rows`, if the layer is sparse */
-    uint32_t sparse;
+    bool sparse;
 } layer_places;
 
 #define ACTOR_LAYER(inputs, outputs, l, weights, columns, rows)                             \
     {(inputs), (outputs), SPARL_CHIP_ACTOR_CONNECTIONS_##l, (weights),                      \
      (weights) + SPARL_CHIP_ACTOR_CONNECTIONS_##l, (columns), (rows),                       \
-     (SPARL_CHIP_ACTOR_CONNECTIONS_##l < SPARL_CHIP_ACTOR_SIZE_##l) ? 1u : 0u}
+     (SPARL_CHIP_ACTOR_CONNECTIONS_##l < SPARL_CHIP_ACTOR_SIZE_##l)}
 #define CRITIC_LAYER(inputs, outputs, l, weights, columns, rows)                            \
     {(inputs), (outputs), SPARL_CHIP_CRITIC_CONNECTIONS_##l, (weights),                     \
      (weights) + SPARL_CHIP_CRITIC_CONNECTIONS_##l, (columns), (rows),                      \
-     (SPARL_CHIP_CRITIC_CONNECTIONS_##l < SPARL_CHIP_CRITIC_SIZE_##l) ? 1u : 0u}
+     (SPARL_CHIP_CRITIC_CONNECTIONS_##l < SPARL_CHIP_CRITIC_SIZE_##l)}
 
 /* Where the second and third layer begin, from the beginning of the network. */
 #define ACTOR_COLUMNS_1 \
@@ -303,7 +306,7 @@ static void linear(const network_set *set, const layer_places *layer, const floa
     uint32_t o;
     uint32_t i;
 #if SPARL_CHIP_ROWS > 0
-    if (layer->sparse != 0u) {
+    if (layer->sparse) {
         const uint16_t *rows = &set->rows[layer->rows];
         const sparl_chip_column *columns = &set->columns[layer->columns];
         for (o = 0u; o < layer->outputs; ++o) {
@@ -337,7 +340,7 @@ static void add_gradient(const network_set *set, const layer_places *layer, cons
     uint32_t o;
     uint32_t i;
 #if SPARL_CHIP_ROWS > 0
-    if (layer->sparse != 0u) {
+    if (layer->sparse) {
         const uint16_t *rows = &set->rows[layer->rows];
         const sparl_chip_column *columns = &set->columns[layer->columns];
         for (o = 0u; o < layer->outputs; ++o) {
@@ -378,7 +381,7 @@ static void input_gradient(const network_set *set, const layer_places *layer, co
         dx[i - first] = 0.0f;
     }
 #if SPARL_CHIP_ROWS > 0
-    if (layer->sparse != 0u) {
+    if (layer->sparse) {
         const uint16_t *rows = &set->rows[layer->rows];
         const sparl_chip_column *columns = &set->columns[layer->columns];
         for (o = 0u; o < layer->outputs; ++o) {
@@ -495,7 +498,7 @@ static void set_kind(sparl_chip_replay *replay, uint32_t slot, uint32_t kind)
 #if SPARL_CHIP_REPLAY == SPARL_CHIP_INT8
 
 /* Scales belong to the observations and to the reward; actions are in [-1, 1]. */
-static int has_scale(uint32_t place)
+static bool has_scale(uint32_t place)
 {
     return (place < (uint32_t)OBSERVATIONS) || (place == (uint32_t)REWARD);
 }
@@ -508,7 +511,7 @@ static uint32_t feature_at(uint32_t place)
 static float decode(const sparl_chip_replay *replay, uint32_t place, int8_t code)
 {
     float x = (float)code * (1.0f / 127.0f);
-    if (has_scale(place) != 0) {
+    if (has_scale(place)) {
         const uint32_t feature = feature_at(place);
         x = replay->offset[feature] + ((float)code * replay->step[feature]);
     }
@@ -518,7 +521,7 @@ static float decode(const sparl_chip_replay *replay, uint32_t place, int8_t code
 static int8_t encode(const sparl_chip_replay *replay, uint32_t place, float x)
 {
     float code = x * 127.0f;
-    if (has_scale(place) != 0) {
+    if (has_scale(place)) {
         const uint32_t feature = feature_at(place);
         code = (x - replay->offset[feature]) / replay->step[feature];
     }
@@ -551,7 +554,7 @@ static void write_value(sparl_chip_replay *replay, uint32_t slot, uint32_t place
 {
     if ((slot < (uint32_t)WARMUP) && (replay->converted <= slot)) {
         (void)memcpy(float_value(replay, slot, place), &x, sizeof x);
-        if ((replay->warming != 0u) && (has_scale(place) != 0)) {
+        if ((replay->warming != 0u) && (has_scale(place))) {
             const uint32_t feature = feature_at(place);
             if (x < replay->offset[feature]) {
                 replay->offset[feature] = x;
@@ -697,20 +700,20 @@ static int open_slot(sparl_chip_replay *replay, const float *observation)
 }
 
 /* Whether the slot at `head` has the state that the transition before it reached. */
-static int head_follows_transition(const sparl_chip_replay *replay)
+static bool head_follows_transition(const sparl_chip_replay *replay)
 {
     const uint32_t before =
         (replay->head > 0u) ? (replay->head - 1u) : ((uint32_t)CAPACITY - 1u);
     return (replay->filled > 1u) && (kind_of(replay, before) == (uint32_t)SLOT_FOLLOWED);
 }
 
-static int all_finite(const float *x, uint32_t n)
+static bool all_finite(const float *x, uint32_t n)
 {
-    int result = 1;
+    bool result = true;
     uint32_t i;
     for (i = 0u; i < n; ++i) {
-        if (is_finite(x[i]) == 0) {
-            result = 0;
+        if (!is_finite(x[i])) {
+            result = false;
         }
     }
     return result;
@@ -720,9 +723,9 @@ int sparl_chip_begin(sparl_chip *chip, const float observation[SPARL_CHIP_OBSERV
 {
     sparl_chip_replay *replay = &chip->replay;
     int result = SPARL_CHIP_NOT_FINITE;
-    if (all_finite(observation, (uint32_t)OBSERVATIONS) != 0) {
+    if (all_finite(observation, (uint32_t)OBSERVATIONS)) {
         if ((replay->head_state != (uint32_t)HEAD_FREE) &&
-            (head_follows_transition(replay) != 0)) {
+            (head_follows_transition(replay))) {
             advance(replay); /* the last episode was cut; its last state remains */
         }
         result = open_slot(replay, observation);
@@ -737,8 +740,8 @@ int sparl_chip_store(sparl_chip *chip, const float action[SPARL_CHIP_ACTIONS], f
     int result = SPARL_CHIP_OK;
     if (replay->head_state != (uint32_t)HEAD_OPEN) {
         result = SPARL_CHIP_NO_EPISODE;
-    } else if ((all_finite(action, (uint32_t)ACTIONS) == 0) || (is_finite(reward) == 0) ||
-               (all_finite(next_observation, (uint32_t)OBSERVATIONS) == 0)) {
+    } else if ((!all_finite(action, (uint32_t)ACTIONS)) || (!is_finite(reward)) ||
+               (!all_finite(next_observation, (uint32_t)OBSERVATIONS))) {
         replay->head_state = (uint32_t)HEAD_CUT;
         result = SPARL_CHIP_NOT_FINITE;
     } else {
@@ -820,19 +823,19 @@ int sparl_chip_act(sparl_chip *chip, const float observation[SPARL_CHIP_OBSERVAT
     int result = SPARL_CHIP_OK;
     uint32_t i;
     policy(&online, observation, &chip->act_pass, action);
-    if ((all_finite(observation, (uint32_t)OBSERVATIONS) == 0) ||
-        (all_finite(action, (uint32_t)ACTIONS) == 0)) {
+    if ((!all_finite(observation, (uint32_t)OBSERVATIONS)) ||
+        (!all_finite(action, (uint32_t)ACTIONS))) {
         for (i = 0u; i < (uint32_t)ACTIONS; ++i) {
             action[i] = 0.0f;
         }
         result = SPARL_CHIP_NOT_FINITE;
     } else if (explore != SPARL_CHIP_EXPLOIT) {
-        const int uniform = (SPARL_CHIP_RANDOM_WARMUP != 0) && (chip->replay.warming != 0u);
+        const bool uniform = (SPARL_CHIP_RANDOM_WARMUP != 0) && (chip->replay.warming != 0u);
         for (i = 0u; i < (uint32_t)ACTIONS; ++i) {
             /* Exploration: a = clip(pi(s) + eps, -1, 1), eps ~ N(0, sigma) */
             const float noise = SPARL_CHIP_EXPLORATION_NOISE * random_normal(&chip->exploration);
             const float noisy = clip(action[i] + noise, 1.0f);
-            action[i] = (uniform != 0) ? random_uniform(&chip->exploration) : noisy;
+            action[i] = uniform ? random_uniform(&chip->exploration) : noisy;
         }
     } else {
         /* the noise-free action */
@@ -903,15 +906,15 @@ static void add_actor_gradient(sparl_chip *chip, uint32_t sample)
     add_gradients(chip, (uint32_t)ACTOR, chip->input, &chip->actor_pass, chip->action);
 }
 
-static int gradient_is_usable(const sparl_chip *chip, uint32_t network)
+static bool gradient_is_usable(const sparl_chip *chip, uint32_t network)
 {
     const uint32_t n = parameters_of(network);
-    int result = 1;
+    bool result = true;
     uint32_t i;
     for (i = 0u; i < n; ++i) {
         const float g = chip->scratch[i].number;
         if (!((g >= -1e18f) && (g <= 1e18f))) { /* also NaN; its square must be finite */
-            result = 0;
+            result = false;
         }
     }
     return result;
@@ -989,7 +992,7 @@ static void soft_update(sparl_chip *chip, uint32_t begin, uint32_t end)
 #if SPARL_CHIP_ROWS > 0
 
 /* Selection sampling (Knuth): whether to take the next of `left` candidates, `wanted` in all. */
-static int take(sparl_chip_random *random, uint32_t wanted, uint32_t left)
+static bool take(sparl_chip_random *random, uint32_t wanted, uint32_t left)
 {
     return (wanted > 0u) && (random_below(random, left) < wanted);
 }
@@ -1006,7 +1009,7 @@ static void draw_pattern(sparl_chip *chip, const layer_places *layer)
     for (o = 0u; o < layer->outputs; ++o) {
         rows[o] = (uint16_t)k;
         for (i = 0u; i < layer->inputs; ++i) {
-            if (take(&chip->learning, layer->connections - k, left) != 0) {
+            if (take(&chip->learning, layer->connections - k, left)) {
                 columns[k] = (sparl_chip_column)i;
                 ++k;
             }
@@ -1047,8 +1050,8 @@ static void offer(smallest *heap, uint32_t bits)
         }
         words[at].bits = bits;
     } else if ((heap->capacity > 0u) && (bits < words[0].bits)) { /* replace the root */
-        int placed = 0;
-        while (placed == 0) {
+        bool placed = false;
+        while (!placed) {
             uint32_t child = (2u * at) + 1u;
             if (((child + 1u) < heap->size) && (words[child].bits < words[child + 1u].bits)) {
                 ++child;
@@ -1057,7 +1060,7 @@ static void offer(smallest *heap, uint32_t bits)
                 words[at].bits = words[child].bits;
                 at = child;
             } else {
-                placed = 1;
+                placed = true;
             }
         }
         words[at].bits = bits;
@@ -1086,23 +1089,23 @@ static choice chosen(const smallest *heap)
     return result;
 }
 
-static int is_chosen(choice *of, uint32_t bits)
+static bool is_chosen(choice *of, uint32_t bits)
 {
-    int result = 0;
+    bool result = false;
     if (bits < of->limit) {
-        result = 1;
+        result = true;
     } else if ((bits == of->limit) && (of->ties > 0u)) {
         --of->ties;
-        result = 1;
+        result = true;
     } else {
         /* it stays */
     }
     return result;
 }
 
-static uint32_t bit_of(const sparl_chip_word *bits, uint32_t i)
+static bool bit_of(const sparl_chip_word *bits, uint32_t i)
 {
-    return (bits[i / 32u].bits >> (i % 32u)) & 1u;
+    return ((bits[i / 32u].bits >> (i % 32u)) & 1u) != 0u;
 }
 
 static void set_bit(sparl_chip_word *bits, uint32_t i)
@@ -1137,19 +1140,19 @@ static float cosine_of_half_turns(float p)
 /* Updates on the clock of a network: SET counts the network's own, DS the agent's. */
 static uint32_t clock_of(const sparl_chip *chip, uint32_t network)
 {
-    const int own = (SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) && (network == (uint32_t)ACTOR);
-    return (own != 0) ? (chip->updates / (uint32_t)POLICY_DELAY) : chip->updates;
+    const bool own = (SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) && (network == (uint32_t)ACTOR);
+    return own ? (chip->updates / (uint32_t)POLICY_DELAY) : chip->updates;
 }
 
 static uint32_t last_rewiring(uint32_t network)
 {
-    const int own = (SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) && (network == (uint32_t)ACTOR);
+    const bool own = (SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) && (network == (uint32_t)ACTOR);
     const uint32_t last = (uint32_t)SPARL_CHIP_REWIRE_LAST;
-    return (own != 0) ? (last / (uint32_t)POLICY_DELAY) : last;
+    return own ? (last / (uint32_t)POLICY_DELAY) : last;
 }
 
 /* Whether the topology of a network changes in this update. */
-static int rewiring_is_due(const sparl_chip *chip, uint32_t network)
+static bool rewiring_is_due(const sparl_chip *chip, uint32_t network)
 {
     const uint32_t now = clock_of(chip, network);
     const uint32_t last = last_rewiring(network);
@@ -1171,22 +1174,33 @@ static float rewire_fraction(const sparl_chip *chip, uint32_t network)
     return fraction;
 }
 
+#if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
+
+static uint32_t rounded(float x)
+{
+    const float more = x + 0.5f;
+    return (uint32_t)more;
+}
+
+#endif
+
 /* SET: zeta N, rounded down. A product such as 0.57 * 100 is 57, whatever its last bit. */
 static uint32_t set_count(const sparl_chip *chip, uint32_t network, uint32_t connections)
 {
-    return (uint32_t)((rewire_fraction(chip, network) * (float)connections) + 1e-3f);
+    const float count = (rewire_fraction(chip, network) * (float)connections) + 1e-3f;
+    return (uint32_t)count;
 }
 
 /* SET: whether any connection moves, so that the network takes no step of the optimiser. */
-static int rewiring_replaces_step(const sparl_chip *chip, uint32_t network)
+static bool rewiring_replaces_step(const sparl_chip *chip, uint32_t network)
 {
-    int result = 0;
+    bool result = false;
     uint32_t l;
-    if ((SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) && (rewiring_is_due(chip, network) != 0)) {
+    if ((SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) && (rewiring_is_due(chip, network))) {
         for (l = 0u; l < (uint32_t)LAYERS; ++l) {
             const layer_places *layer = &places[network][l];
-            if ((layer->sparse != 0u) && (set_count(chip, network, layer->connections) > 0u)) {
-                result = 1;
+            if ((layer->sparse) && (set_count(chip, network, layer->connections) > 0u)) {
+                result = true;
             }
         }
     }
@@ -1201,6 +1215,7 @@ static uint32_t choose_dropped(sparl_chip *chip, uint32_t network, const layer_p
 {
     const float *w = &chip->parameters[layer->weights];
     const uint32_t n = layer->connections;
+    const bool signs = (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3);
     sparl_chip_word *bits = leaving(chip, layer);
     smallest heaps[2]; /* DS: of positive and of negative weights; SET: of all */
     choice drop[2];
@@ -1208,6 +1223,9 @@ static uint32_t choose_dropped(sparl_chip *chip, uint32_t network, const layer_p
     uint32_t dead = 0u;
     uint32_t count;
     uint32_t i;
+#if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
+    float live;
+#endif
     for (i = 0u; i < n; ++i) {
         positive += (w[i] > 0.0f) ? 1u : 0u;
         dead += (w[i] == 0.0f) ? 1u : 0u;
@@ -1216,11 +1234,10 @@ static uint32_t choose_dropped(sparl_chip *chip, uint32_t network, const layer_p
     heaps[0].size = 0u;
     heaps[1].size = 0u;
 #if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
-    count = (uint32_t)((rewire_fraction(chip, network) * (float)(n - dead)) + 0.5f);
+    live = (float)n - (float)dead;
+    count = rounded(rewire_fraction(chip, network) * live);
     heaps[0].capacity =
-        (n > dead)
-            ? (uint32_t)((((float)count * (float)positive) / (float)(n - dead)) + 0.5f)
-            : 0u;
+        (n > dead) ? rounded(((float)count * (float)positive) / live) : 0u;
     heaps[1].capacity = count - heaps[0].capacity;
 #else
     dead = 0u;
@@ -1231,18 +1248,16 @@ static uint32_t choose_dropped(sparl_chip *chip, uint32_t network, const layer_p
 #endif
     heaps[1].words = &chip->scratch[heaps[0].capacity];
     for (i = 0u; i < n; ++i) {
-        const int signs = (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3);
-        if ((signs == 0) || (w[i] != 0.0f)) {
-            offer(&heaps[((signs != 0) && (w[i] < 0.0f)) ? 1 : 0], magnitude(w[i]));
+        if (!signs || (w[i] != 0.0f)) {
+            offer(&heaps[(signs && (w[i] < 0.0f)) ? 1 : 0], magnitude(w[i]));
         }
     }
     drop[0] = chosen(&heaps[0]);
     drop[1] = chosen(&heaps[1]);
-    clear_bytes(bits, (size_t)((n / 32u) + 1u) * sizeof *bits);
+    clear_bytes(bits, sizeof *bits * ((n / 32u) + 1u));
     for (i = 0u; i < n; ++i) {
-        const int signs = (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3);
-        const int which = ((signs != 0) && (w[i] < 0.0f)) ? 1 : 0;
-        if (((signs != 0) && (w[i] == 0.0f)) || (is_chosen(&drop[which], magnitude(w[i])) != 0)) {
+        choice *of = &drop[(signs && (w[i] < 0.0f)) ? 1 : 0];
+        if ((signs && (w[i] == 0.0f)) || is_chosen(of, magnitude(w[i]))) {
             set_bit(bits, i);
         }
     }
@@ -1264,11 +1279,11 @@ static void choose_grown(sparl_chip *chip, const layer_places *layer, uint32_t b
     for (o = begin; o < end; ++o) {
         uint32_t k = rows[o];
         for (i = 0u; i < layer->inputs; ++i) {
-            const int exists = (k < rows[o + 1u]) && (columns[k] == i);
-            if ((exists == 0) || (bit_of(bits, k) != 0u)) { /* the position is free */
-                if (take(&chip->learning, progress->grow, progress->free_left) != 0) {
+            const bool exists = (k < rows[o + 1u]) && (columns[k] == i);
+            if ((!exists) || bit_of(bits, k)) { /* the position is free */
+                if (take(&chip->learning, progress->grow, progress->free_left)) {
                     --progress->grow;
-                    if (exists != 0) {
+                    if (exists) {
                         clear_bit(bits, k);
                     } else {
                         chip->scratch[progress->grown].bits = (o << 16) | i;
@@ -1277,7 +1292,7 @@ static void choose_grown(sparl_chip *chip, const layer_places *layer, uint32_t b
                 }
                 --progress->free_left;
             }
-            if (exists != 0) {
+            if (exists) {
                 ++k;
             }
         }
@@ -1366,7 +1381,7 @@ static void rewire_layer(sparl_chip *chip, const layer_places *layer)
     const moment_means means = mean_moments(chip, layer);
 #endif
     for (k = layer->connections; k > 0u; --k) {
-        if (bit_of(bits, k - 1u) == 0u) {
+        if (!bit_of(bits, k - 1u)) {
             --read;
             move_connection(chip, layer, k - 1u, read);
         }
@@ -1376,15 +1391,15 @@ static void rewire_layer(sparl_chip *chip, const layer_places *layer)
         const uint32_t end = rows[o + 1u];
         uint32_t kept = 0u; /* connections of this row that are still to be moved back */
         for (k = begin; k < end; ++k) {
-            kept += (bit_of(bits, k) == 0u) ? 1u : 0u;
+            kept += bit_of(bits, k) ? 0u : 1u;
         }
         begin = end;
         rows[o] = (uint16_t)write;
         while ((kept > 0u) || ((next < grown) && ((chip->scratch[next].bits >> 16) == o))) {
-            const int grows = (next < grown) && ((chip->scratch[next].bits >> 16) == o) &&
+            const bool grows = (next < grown) && ((chip->scratch[next].bits >> 16) == o) &&
                               ((kept == 0u) || ((chip->scratch[next].bits & 0xFFFFu) <
                                                 chip->columns[layer->columns + read]));
-            if (grows != 0) {
+            if (grows) {
                 const uint32_t at = layer->weights + write;
                 const uint32_t column = chip->scratch[next].bits & 0xFFFFu;
                 float v = 0.0f;
@@ -1421,36 +1436,36 @@ static void rewire_layer(sparl_chip *chip, const layer_places *layer)
 typedef struct {
     uint32_t row;
     uint32_t target, online;         /* the next connection of either */
-    uint32_t in_target, in_online;   /* whether the current connection is in either ... */
-    uint32_t target_at, online_at;   /* ... and which one it is */
+    uint32_t target_at, online_at;   /* the current connection in either ... */
+    bool in_target, in_online;       /* ... if it exists there */
 } union_walk;
 
-static int next_in_union(const sparl_chip *chip, const layer_places *layer, union_walk *walk)
+static bool next_in_union(const sparl_chip *chip, const layer_places *layer, union_walk *walk)
 {
     const uint16_t *target_rows = &chip->target_rows[layer->rows];
     const uint16_t *online_rows = &chip->rows[layer->rows];
-    int found = 0;
-    while ((found == 0) && (walk->row < layer->outputs)) {
-        const int target_left = walk->target < target_rows[walk->row + 1u];
-        const int online_left = walk->online < online_rows[walk->row + 1u];
+    bool found = false;
+    while (!found && (walk->row < layer->outputs)) {
+        const bool target_left = walk->target < target_rows[walk->row + 1u];
+        const bool online_left = walk->online < online_rows[walk->row + 1u];
         uint32_t t = 0x10000u; /* columns; 0x10000 is after all of them */
         uint32_t o = 0x10000u;
-        if (target_left != 0) {
+        if (target_left) {
             t = chip->target_columns[layer->columns + walk->target];
         }
-        if (online_left != 0) {
+        if (online_left) {
             o = chip->columns[layer->columns + walk->online];
         }
-        if ((target_left == 0) && (online_left == 0)) {
+        if ((!target_left) && (!online_left)) {
             ++walk->row;
         } else {
-            found = 1;
-            walk->in_target = (t <= o) ? 1u : 0u;
-            walk->in_online = (o <= t) ? 1u : 0u;
+            found = true;
+            walk->in_target = t <= o;
+            walk->in_online = o <= t;
             walk->target_at = walk->target;
             walk->online_at = walk->online;
-            walk->target += walk->in_target;
-            walk->online += walk->in_online;
+            walk->target += walk->in_target ? 1u : 0u;
+            walk->online += walk->in_online ? 1u : 0u;
         }
     }
     return found;
@@ -1460,13 +1475,13 @@ static int next_in_union(const sparl_chip *chip, const layer_places *layer, unio
  * and whose value is not 0. */
 static uint32_t update_target_values(sparl_chip *chip, const layer_places *layer)
 {
-    union_walk walk = {0u, 0u, 0u, 0u, 0u, 0u, 0u};
+    union_walk walk = {0u, 0u, 0u, 0u, 0u, false, false};
     uint32_t arrivals = 0u;
-    while (next_in_union(chip, layer, &walk) != 0) {
-        const float w = (walk.in_online != 0u)
+    while (next_in_union(chip, layer, &walk)) {
+        const float w = walk.in_online
                             ? chip->parameters[layer->weights + walk.online_at]
                             : 0.0f;
-        if (walk.in_target != 0u) {
+        if (walk.in_target) {
             float *theta = &chip->target[layer->weights + walk.target_at];
             *theta += SPARL_CHIP_TAU * (w - *theta);
         } else if ((SPARL_CHIP_TAU * w) != 0.0f) {
@@ -1482,7 +1497,7 @@ static uint32_t update_target_values(sparl_chip *chip, const layer_places *layer
 static float value_in_union(const sparl_chip *chip, const layer_places *layer,
                             const union_walk *walk)
 {
-    return (walk->in_target != 0u)
+    return walk->in_target
                ? chip->target[layer->weights + walk->target_at]
                : (SPARL_CHIP_TAU * chip->parameters[layer->weights + walk->online_at]);
 }
@@ -1497,27 +1512,27 @@ static uint32_t choose_target_connections(sparl_chip *chip, const layer_places *
     smallest heap;
     choice removed;
     uint32_t arrive = 0u;
-    union_walk walk = {0u, 0u, 0u, 0u, 0u, 0u, 0u};
+    union_walk walk = {0u, 0u, 0u, 0u, 0u, false, false};
     heap.words = chip->scratch;
     heap.capacity = surplus;
     heap.size = 0u;
-    while ((surplus > 0u) && (next_in_union(chip, layer, &walk) != 0)) {
+    while ((surplus > 0u) && (next_in_union(chip, layer, &walk))) {
         const float x = value_in_union(chip, layer, &walk);
-        if ((walk.in_target != 0u) || (x != 0.0f)) {
+        if ((walk.in_target) || (x != 0.0f)) {
             offer(&heap, magnitude(x));
         }
     }
     removed = chosen(&heap);
-    clear_bytes(bits, (size_t)((layer->connections / 32u) + 1u) * sizeof *bits);
+    clear_bytes(bits, sizeof *bits * ((layer->connections / 32u) + 1u));
     clear_bytes(&walk, sizeof walk);
-    while (next_in_union(chip, layer, &walk) != 0) {
+    while (next_in_union(chip, layer, &walk)) {
         const float x = value_in_union(chip, layer, &walk);
-        if (walk.in_target != 0u) {
-            if (is_chosen(&removed, magnitude(x)) != 0) {
+        if (walk.in_target) {
+            if (is_chosen(&removed, magnitude(x))) {
                 set_bit(bits, walk.target_at);
                 ++*left;
             }
-        } else if ((x != 0.0f) && (is_chosen(&removed, magnitude(x)) == 0)) {
+        } else if ((x != 0.0f) && (!is_chosen(&removed, magnitude(x)))) {
             chip->scratch[arrive].bits = walk.online_at;
             ++arrive;
         } else {
@@ -1546,7 +1561,7 @@ static void rewire_target(sparl_chip *chip, const layer_places *layer, uint32_t 
     uint32_t k;
     uint32_t o;
     for (k = rows[layer->outputs]; k > 0u; --k) {
-        if (bit_of(bits, k - 1u) == 0u) {
+        if (!bit_of(bits, k - 1u)) {
             --read;
             move_target(chip, layer, k - 1u, read);
         }
@@ -1556,18 +1571,18 @@ static void rewire_target(sparl_chip *chip, const layer_places *layer, uint32_t 
         const uint32_t end = rows[o + 1u];
         uint32_t kept = 0u;
         for (k = begin; k < end; ++k) {
-            kept += (bit_of(bits, k) == 0u) ? 1u : 0u;
+            kept += bit_of(bits, k) ? 0u : 1u;
         }
         begin = end;
         rows[o] = (uint16_t)write;
         while ((kept > 0u) ||
                ((next < arrive) && (chip->scratch[next].bits < online_rows[o + 1u]))) {
             const uint32_t online = (next < arrive) ? chip->scratch[next].bits : 0u;
-            const int arrives =
+            const bool arrives =
                 (next < arrive) && (online < online_rows[o + 1u]) &&
                 ((kept == 0u) || (chip->columns[layer->columns + online] <
                                   chip->target_columns[layer->columns + read]));
-            if (arrives != 0) {
+            if (arrives) {
                 chip->target_columns[layer->columns + write] =
                     chip->columns[layer->columns + online];
                 chip->target[layer->weights + write] =
@@ -1587,7 +1602,7 @@ static void rewire_target(sparl_chip *chip, const layer_places *layer, uint32_t 
 /* Soft update of one layer of a target. */
 static void update_target_layer(sparl_chip *chip, const layer_places *layer)
 {
-    if (layer->sparse != 0u) {
+    if (layer->sparse) {
         const uint32_t existing = chip->target_rows[layer->rows + layer->outputs];
         const uint32_t arrivals = update_target_values(chip, layer);
         const uint32_t in_union = existing + arrivals;
@@ -1638,7 +1653,7 @@ static void begin_network(sparl_chip *chip, uint32_t network)
     clear_bytes(chip->scratch, (size_t)parameters_of(network) * sizeof chip->scratch[0]);
     enter(chip, PHASE_GRADIENT);
 #if SPARL_CHIP_EVOLVES
-    if (rewiring_replaces_step(chip, network) != 0) {
+    if (rewiring_replaces_step(chip, network)) {
         enter(chip, PHASE_DROP);
     }
 #endif
@@ -1709,7 +1724,7 @@ static int slice_check(sparl_chip *chip)
 {
     const uint32_t network = chip->progress.network;
     int result = SPARL_CHIP_OK;
-    if (gradient_is_usable(chip, network) != 0) {
+    if (gradient_is_usable(chip, network)) {
         begin_adam_step(&chip->adam[network]);
         enter(chip, PHASE_ADAM);
     } else {
@@ -1730,7 +1745,7 @@ static int slice_adam(sparl_chip *chip)
     progress->cursor = end;
     if (end == n) {
 #if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
-        if (rewiring_is_due(chip, progress->network) != 0) {
+        if (rewiring_is_due(chip, progress->network)) {
             enter(chip, PHASE_DROP);
         } else {
             result = end_network(chip);
@@ -1762,7 +1777,7 @@ static int slice_drop(sparl_chip *chip)
     const layer_places *layer = &places[progress->network][progress->layer];
     int result = SPARL_CHIP_OK;
     progress->grow = 0u;
-    if (layer->sparse != 0u) {
+    if (layer->sparse) {
         progress->grow = choose_dropped(chip, progress->network, layer);
     }
     if (progress->grow > 0u) {
@@ -1889,7 +1904,7 @@ void sparl_chip_init(sparl_chip *chip, uint32_t seed)
             const layer_places *layer = &places[network][l];
             const float bound = 1.0f / sqrtf((float)layer->inputs);
 #if SPARL_CHIP_ROWS > 0
-            if (layer->sparse != 0u) {
+            if (layer->sparse) {
                 draw_pattern(chip, layer);
             }
 #endif
@@ -1972,13 +1987,13 @@ int sparl_chip_save(const sparl_chip *chip, int what, sparl_chip_writer write, v
     return result;
 }
 
-static int same_sizes(const uint32_t *of_block)
+static bool same_sizes(const uint32_t *of_block)
 {
-    int result = 1;
+    bool result = true;
     uint32_t i;
     for (i = 0u; i < (uint32_t)SPARL_CHIP_SIZES; ++i) {
         if (of_block[i] != sizes[i]) {
-            result = 0;
+            result = false;
         }
     }
     return result;
@@ -1993,7 +2008,7 @@ static int check_header(const uint32_t *header)
         result = SPARL_CHIP_VERSION;
     } else if (header_sum(header) != header[AT_HEADER_SUM]) {
         result = SPARL_CHIP_DAMAGED;
-    } else if ((same_sizes(&header[AT_SIZES]) == 0) ||
+    } else if ((!same_sizes(&header[AT_SIZES])) ||
                (header[AT_WHAT] > (uint32_t)SPARL_CHIP_AGENT_AND_REPLAY) ||
                (header[AT_BYTES] != payload_bytes(header[AT_WHAT]))) {
         result = SPARL_CHIP_FOREIGN;

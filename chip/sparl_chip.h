@@ -226,12 +226,13 @@ typedef struct {
     uint32_t steps;
 } sparl_chip_adam;
 
-/* Cursors of the sliced work. */
+/* The next slice of the update in progress. */
 typedef struct {
-    uint32_t phase, network, layer, cursor; /* the next slice */
-    uint32_t drop, dead, grow;              /* connections of a layer to drop and to grow */
-    uint32_t drop_positive;                 /* DS: how many of `drop` have positive weights */
-    uint32_t grown, free_left;              /* progress of the growth */
+    uint32_t phase, network, layer;
+    uint32_t cursor;    /* sample, parameter or row */
+    uint32_t grow;      /* topology update: connections of the layer that are still to be drawn */
+    uint32_t grown;     /* those drawn so far that did not exist before */
+    uint32_t free_left; /* free positions that have not been considered yet */
 } sparl_chip_progress;
 
 /* Activations of a network's hidden layers. */
@@ -298,7 +299,7 @@ typedef struct {
      SPARL_CHIP_ROUND_UP(SPARL_CHIP_CAPACITY * SPARL_CHIP_SLOT * SPARL_CHIP_VALUE_BYTES))
 #define SPARL_CHIP_AGENT_RAM                                                               \
     ((SPARL_CHIP_PARAMETERS * (8 + (2 * SPARL_CHIP_MOMENT_BYTES))) + (4 * 9) + (4 * 5) +   \
-     (4 * 10) + (4 * SPARL_CHIP_SCRATCH) +                                                 \
+     (4 * 7) + (4 * SPARL_CHIP_SCRATCH) +                                                 \
      (16 * (SPARL_CHIP_HIDDEN_1 + SPARL_CHIP_HIDDEN_2)) +                                  \
      (4 * (SPARL_CHIP_CRITIC_INPUTS + SPARL_CHIP_ACTIONS + SPARL_CHIP_BATCH +              \
            ((SPARL_CHIP_BATCH + 31) / 32))) +                                              \
