@@ -58,7 +58,7 @@
 /* Topology updates, SET and DS. Both periods are multiples of the policy delay. */
 #define SPARL_CHIP_REWIRE_EVERY 1000    /* updates; SET: those of the network, DS: of the agent */
 #define SPARL_CHIP_REWIRE_FRACTION 0.05f /* share of a layer's connections that is moved */
-#define SPARL_CHIP_REWIRE_LAST 0 /* no topology update after this update of the agent; 0: no end.
-                                  * SET: the fraction decays to 0 at it along a cosine. */
+#define SPARL_CHIP_REWIRE_LAST 9000 /* no topology update after this update of the agent; 0: no end.
+                                     * SET: the fraction decays to 0 at it along a cosine. */
 
 #endif

@@ -58,7 +58,7 @@ static void pendulum_observe(const pendulum *p, float observation[3])
     observation[2] = p->speed;
 }
 
-static void pendulum_begin(pendulum *p, float observation[3])
+static inline void pendulum_begin(pendulum *p, float observation[3])
 {
     p->angle = PENDULUM_PI * pendulum_uniform(p);
     p->speed = pendulum_uniform(p);
@@ -67,7 +67,7 @@ static void pendulum_begin(pendulum *p, float observation[3])
 
 /* Apply an action in [-1, 1] for a step of 0.05 s. `strength` is 1, or less for a weak motor.
  * Returns the reward. */
-static float pendulum_step(pendulum *p, float action, float strength, float observation[3])
+static inline float pendulum_step(pendulum *p, float action, float strength, float observation[3])
 {
     const float torque = pendulum_limit(2.0f * action, 2.0f);
     const float cost =
