@@ -133,6 +133,7 @@ static float hyperbolic_tangent(float x)
     } else if (z < 9.1f) {
         y = 1.0f - (2.0f / (exponential(2.0f * z) + 1.0f));
         y = (x < 0.0f) ? -y : y;
+        /* cppcheck-suppress multiCondition ; false for NaN */
     } else if (z >= 9.1f) {
         y = (x < 0.0f) ? -1.0f : 1.0f;
     } else {
@@ -1195,8 +1196,8 @@ static uint32_t set_count(const sparl_chip *chip, uint32_t network, uint32_t con
 static bool rewiring_replaces_step(const sparl_chip *chip, uint32_t network)
 {
     bool result = false;
-    uint32_t l;
     if ((SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) && (rewiring_is_due(chip, network))) {
+        uint32_t l;
         for (l = 0u; l < (uint32_t)LAYERS; ++l) {
             const layer_places *layer = &places[network][l];
             if ((layer->sparse) && (set_count(chip, network, layer->connections) > 0u)) {
