@@ -19,7 +19,7 @@ import numpy as np
 from sparl.methods import preset
 from sparl.random_streams import integer_seed
 from sparl.replay.ring_buffer import RingBuffer, State, replay_bytes
-from sparl.training.loop import Training
+from sparl.training.assemble import assemble
 from sparl.training.replay_files import REPLAY
 from sparl.training.restore import expected_state
 
@@ -65,7 +65,7 @@ def measure(folder: Path, method: str) -> None:
         method, "HalfCheetah-v5", steps=3 * CAPACITY, warmup_env_steps=1,
         run_dir=str(folder / "run"), checkpoint_every_env_steps=INTERVAL,
     )  # fmt: skip
-    training = Training(config, quiet=True)
+    training = assemble(config, quiet=True)
     replay = training.replay
     for _ in range(CAPACITY // INTERVAL):
         replay.append(episodes(replay, rng))

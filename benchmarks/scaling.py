@@ -20,6 +20,7 @@ from sparl import _native
 from sparl.bench.timing import seconds
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
+from sparl.networks.spec import NetworkSpec, mlp
 from sparl.sparse.pattern import Pattern
 
 N_OBS, N_ACT = 17, 6
@@ -34,11 +35,11 @@ def network(n_in: int, width: int, n_out: int, density: float) -> Network:
     """
     rng = np.random.default_rng(0)
     sizes = [n_in, width, width, n_out]
-    patterns = []
-    for a, b in pairwise(sizes):
+    patterns = {}
+    for k, (a, b) in enumerate(pairwise(sizes)):
         count = max(1, round(density * a * b)) if b > N_ACT else a * b
-        patterns.append(Pattern(a, b, np.sort(rng.permutation(a * b)[:count])))
-    layout = Layout.mlp([patterns], "linear", N_OBS)
+        patterns[0, k] = Pattern(a, b, np.sort(rng.permutation(a * b)[:count]))
+    layout = Layout(NetworkSpec(mlp(sizes), first_gradient_input=N_OBS), patterns)
     return Network(layout, rng.normal(size=layout.parameters).astype(np.float32) / 10)
 
 

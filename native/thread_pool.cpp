@@ -6,7 +6,6 @@
 #include <memory>
 #include <mutex>
 #include <pthread.h>
-#include <sched.h>
 #include <thread>
 #include <vector>
 
@@ -18,14 +17,6 @@ inline void pause() {
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
   asm volatile("yield");
-#endif
-}
-
-int current_cpu() {
-#if defined(__linux__)
-  return sched_getcpu();
-#else
-  return 0;
 #endif
 }
 
@@ -76,9 +67,7 @@ struct PendingWork::Items {
 
 // The items of a job are divided into one range for each thread. A thread takes items from its own
 // range first and then from the other ranges, so that neighbouring items, which share data, are
-// mostly computed on the same core. A worker on the processor of the job's owner moves to another
-// processor, because a scheduler places a thread that wakes up near the thread that woke it, and
-// leaves both threads there for milliseconds.
+// mostly computed on the same core.
 // A job is published by raising the epoch in every range's ticket (epoch << 32 | next item). An
 // item is claimed by a compare-and-swap on a ticket. The tickets are closed before the fields of
 // the next job are written, so a successful claim proves that the fields read before the claim were
@@ -88,10 +77,6 @@ class Workers {
   using Task = void (*)(const void* context, uint32_t item) noexcept;
 
   explicit Workers(uint32_t count) : ranges_(count + 1) {
-#if defined(__linux__)
-    CPU_ZERO(&allowed_);
-    sched_getaffinity(0, sizeof allowed_, &allowed_);
-#endif
     try {
       for (uint32_t i = 0; i < count; i++) threads_.emplace_back([this, i] { work(i + 1); });
     } catch (...) { // the system limits the number of threads: end those already started
@@ -112,7 +97,6 @@ class Workers {
     context_.store(context, std::memory_order_release);
     count_.store(count, std::memory_order_release);
     done_.store(0, std::memory_order_relaxed);
-    owner_cpu_.store(current_cpu(), std::memory_order_relaxed);
     const uint64_t epoch = (ranges_[0].ticket.load(std::memory_order_relaxed) >> 32) + 1;
     for (uint32_t r = size(); r-- > 0;) // the first ticket last, because workers poll that one
       ranges_[r].ticket.store(epoch << 32 | first_item(r, count), std::memory_order_seq_cst);
@@ -124,7 +108,6 @@ class Workers {
   }
 
   void offer(std::shared_ptr<PendingWork::Items> items) {
-    owner_cpu_.store(current_cpu(), std::memory_order_relaxed);
     {
       std::lock_guard<std::mutex> lock(offers_mutex_);
       forget_finished();
@@ -162,7 +145,6 @@ class Workers {
         return;
       }
     }
-    step_aside();
     items->take(false);
   }
 
@@ -210,20 +192,9 @@ class Workers {
     while (true) {
       const uint64_t epoch = wait(seen);
       if (stop_) return;
-      step_aside();
       help(epoch, own);
       seen = epoch;
     }
-  }
-
-  void step_aside() const {
-#if defined(__linux__)
-    const int cpu = current_cpu();
-    if (cpu != owner_cpu_.load(std::memory_order_relaxed)) return;
-    cpu_set_t others = allowed_;
-    CPU_CLR(size_t(cpu), &others);
-    if (CPU_COUNT(&others) > 0) pthread_setaffinity_np(pthread_self(), sizeof others, &others);
-#endif
   }
 
   uint64_t wait(uint64_t seen) { // returns the next epoch after `seen`, or any epoch once stopped
@@ -234,7 +205,6 @@ class Workers {
         if (epoch != seen || stop_) return epoch;
       }
       pause();
-      step_aside();
       if (offered_.load(std::memory_order_relaxed)) {
         take_offer();
         start = std::chrono::steady_clock::now();
@@ -250,9 +220,6 @@ class Workers {
     }
   }
 
-#if defined(__linux__)
-  cpu_set_t allowed_;
-#endif
   std::vector<std::thread> threads_;
   std::mutex owner_, mutex_;
   std::condition_variable wake_;
@@ -262,8 +229,7 @@ class Workers {
     std::atomic<uint64_t> ticket{0};
   };
   std::vector<Range> ranges_;
-  alignas(64) std::atomic<int> owner_cpu_{-1};
-  std::atomic<Task> task_{nullptr};
+  alignas(64) std::atomic<Task> task_{nullptr};
   std::atomic<const void*> context_{nullptr};
   std::atomic<uint32_t> count_{0};
   alignas(64) std::atomic<uint32_t> done_{0};

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ from resuming import results, stopped_at
 from sparl.agents import AGENTS, field_names
 from sparl.agents.action_head import SQUASHED_MEAN
 from sparl.agents.agent import Agent
-from sparl.agents.network_role import NetworkRole, NetworkSize
 from sparl.architecture import architecture
 from sparl.cli import main
 from sparl.configuration import FIELDS
 from sparl.cost import cost
+from sparl.export.policy import Policy
 from sparl.labels import without_effect
 from sparl.methods import FAMILIES, METHODS, AgentPreset, Method, preset
+from sparl.networks.spec import NetworkSpec, mlp
 from sparl.replay.batch import Batch
 from sparl.types import Array
 
@@ -41,28 +42,29 @@ class QuietSettings:
 
 
 class Quiet(Agent):
-    """A deterministic policy from a squashed head, and one critic without an ensemble's axis."""
+    """A squashed policy with tanh in its hidden layers, and one critic that is no ensemble."""
 
     settings: QuietSettings
     settings_type = QuietSettings
     head = SQUASHED_MEAN
-    metrics = ("largest_error",)
+    metrics = ("critic_loss", "q", "largest_error")
 
     @classmethod
-    def network_roles(
-        cls, settings: QuietSettings, n_obs: int, n_act: int
-    ) -> dict[str, NetworkRole]:
-        critic = NetworkRole(n_obs + n_act, 1, "critic", target=True, first_gradient_input=n_obs)
+    def network_specs(
+        cls, settings: QuietSettings, hidden: Sequence[int], n_obs: int, n_act: int
+    ) -> dict[str, NetworkSpec]:
+        actor = mlp((n_obs, *hidden, 2 * n_act), hidden="tanh")
+        critic = mlp((n_obs + n_act, *hidden, 1))
         return {
-            "actor": NetworkRole(n_obs, 2 * n_act, "actor", update_period=3),
-            "critics": critic,
+            "actor": NetworkSpec(actor, label="actor", update_period=3),
+            "critics": NetworkSpec(critic, target=True, first_gradient_input=n_obs),
         }
 
     @classmethod
     def multiply_adds(
-        cls, settings: QuietSettings, sizes: Mapping[str, NetworkSize], n_act: int, n_step: int
+        cls, settings: QuietSettings, specs: Mapping[str, NetworkSpec], n_act: int, n_step: int
     ) -> float:
-        return 3.0 * sum(size.of_all_members for size in sizes.values())
+        return 3.0 * sum(spec.of_all_members for spec in specs.values())
 
     def act(self, observation: Array) -> tuple[Array, Array]:
         action = self.policy(observation[np.newaxis])[0]
@@ -134,14 +136,19 @@ def test_a_custom_agent_trains_resumes_and_is_exported(method: str, tmp_path: Pa
     manifest = json.loads((path / "agent.json").read_text())
     assert list(manifest["networks"]) == ["actor", "critics", "critics_target"]
     assert manifest["policy"]["actions"] == "tanh(outputs[:n_act])"
+    assert manifest["hidden_activation"] == "tanh"
+    assert [layer.get("activation") for layer in manifest["networks"]["critics"][0]] == [
+        "relu", "relu", None,
+    ]  # fmt: skip
     assert [layer["outputs"] for layer in manifest["networks"]["actor"][0]] == [20, 12, 6]
     with (path / "metrics.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     assert float(last["largest_error"]) > 0
     assert "alpha" not in last
-    action = sparl.load(path).predict(np.zeros(11, np.float32))
-    assert action.shape == (3,)
-    assert main(["export", str(path), "--format", "npz"]) == 0
+    agent, observations = sparl.load(path), np.ones((5, 11), np.float32)
+    assert np.abs(Policy.of(agent).predict(observations) - agent.predict(observations)).max() < 1e-6
+    for words in (["npz"], ["c"], ["c", "--tanh", "built-in"]):
+        assert main(["export", str(path), "--format", *words]) == 0
     assert main(["report", str(path), "--out", str(tmp_path / "report"), "--tables-only"]) == 0
 
 
@@ -178,7 +185,7 @@ def test_the_number_of_critics_is_a_setting(method: str, critics: int, tmp_path:
         assert len(manifest["networks"][name]) == critics
     config = preset(method, "Hopper-v5", critics=critics)
     assert cost(config, 11, 3)["networks"]["critic"]["copies"] == critics
-    assert architecture(config, 11, 3).networks["critics"].role.members == critics
+    assert architecture(config, 11, 3).networks["critics"].members == critics
     assert (
         main(
             ["report", str(tmp_path / "whole"), "--out", str(tmp_path / "report"), "--tables-only"]

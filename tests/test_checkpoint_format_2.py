@@ -49,6 +49,8 @@ def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
     (checkpoint / STATE).write_bytes(data)
     content = json.loads((checkpoint / MANIFEST).read_text())
     content |= {"format": 2, "file": {"bytes": len(data), "sha256": digest(data)}}
+    environment = content["state"]["environment"]
+    environment["elapsed"] = environment["episode_steps"]
     del content["sha256"]
     content["sha256"] = _own_digest(content)
     (checkpoint / MANIFEST).write_text(json.dumps(content))

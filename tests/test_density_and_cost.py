@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from layouts import sizes_of
 from sparl.architecture import Architecture, architecture
 from sparl.configuration import Config
 from sparl.cost import cost
@@ -37,8 +38,8 @@ def build(method: str, env: str, **fields: Any) -> Architecture:
 
 
 def counts(nets: Architecture) -> tuple[list[int], list[int]]:
-    return [n for _, n in nets.networks["actor"].layers], [
-        n for _, n in nets.networks["critics"].layers
+    return [n for _, n in sizes_of(nets.networks["actor"])], [
+        n for _, n in sizes_of(nets.networks["critics"])
     ]
 
 
@@ -70,12 +71,12 @@ def test_lambdas_give_the_papers_layers(
     assert counts(nets) == (actor, critic)
     assert nets.notes == ()
     n_obs, n_act = SIZES[env]
-    assert [shape for shape, _ in nets.networks["actor"].layers] == [
+    assert [shape for shape, _ in sizes_of(nets.networks["actor"])] == [
         (n_obs, 256),
         (256, 256),
         (256, n_act),
     ]
-    assert [shape for shape, _ in nets.networks["critics"].layers] == [
+    assert [shape for shape, _ in sizes_of(nets.networks["critics"])] == [
         (n_obs + n_act, 256),
         (256, 256),
         (256, 1),
@@ -90,10 +91,9 @@ def test_ant_and_humanoid_keep_their_density_at_every_observation_size(
     task: str, version: str, actor: float, critic: float
 ) -> None:
     nets = build("DS-TD3", f"{task}-{version}")
-    assert densities(nets.networks["actor"].layers) == pytest.approx([actor, 0.5, 1.0], abs=1.5e-4)
-    assert densities(nets.networks["critics"].layers) == pytest.approx(
-        [critic, 0.5, 1.0], abs=1.5e-4
-    )
+    for name, first in (("actor", actor), ("critics", critic)):
+        found = densities(sizes_of(nets.networks[name]))
+        assert found == pytest.approx([first, 0.5, 1.0], abs=1.5e-4)
 
 
 def test_an_environment_outside_the_papers_has_half_of_its_hidden_connections() -> None:
@@ -105,8 +105,8 @@ def test_an_environment_outside_the_papers_has_half_of_its_hidden_connections() 
 @pytest.mark.parametrize("env", ["HalfCheetah-v3", "Ant-v5", "Pendulum-v1"])
 def test_td3_is_dense(env: str) -> None:
     nets = build("TD3", env)
-    for (n_in, n_out), count in nets.networks["actor"].layers + nets.networks["critics"].layers:
-        assert count == n_in * n_out
+    for spec in nets.networks.values():
+        assert all(layer.connections == layer.n_in * layer.n_out for layer in spec.layers)
 
 
 def test_a_lambda_too_large_gives_a_dense_layer_and_a_note() -> None:
@@ -145,15 +145,15 @@ def test_lambdas_that_are_given_are_never_ignored(env: str) -> None:
 def test_a_sparsity_is_met_exactly_with_a_dense_output(env: str, sparsity: float) -> None:
     nets = build("DS-TD3", env, actor_sparsity=sparsity)
     free = build("DS-TD3", env)
-    size = sum(n_in * n_out for (n_in, n_out), _ in nets.networks["actor"].layers)
-    assert sum(n for _, n in nets.networks["actor"].layers) == int((1 - sparsity) * size + 0.5)
-    (_, first), (_, second), (shape, output) = nets.networks["actor"].layers
+    size = sum(n_in * n_out for (n_in, n_out), _ in sizes_of(nets.networks["actor"]))
+    assert sum(n for _, n in sizes_of(nets.networks["actor"])) == int((1 - sparsity) * size + 0.5)
+    (_, first), (_, second), (shape, output) = sizes_of(nets.networks["actor"])
     assert output == shape[0] * shape[1]
-    assert nets.networks["critics"].layers == free.networks["critics"].layers
+    assert sizes_of(nets.networks["critics"]) == sizes_of(free.networks["critics"])
     if sparsity > 0:  # one factor for both lambdas: the layers keep their proportion
-        (_, wanted_first), (_, wanted_second), _ = free.networks["actor"].layers
+        (_, wanted_first), (_, wanted_second), _ = sizes_of(free.networks["actor"])
         assert abs(first - second * wanted_first / wanted_second) <= 1
-    critic = build("DS-TD3", env, critic_sparsity=sparsity).networks["critics"].layers
+    critic = sizes_of(build("DS-TD3", env, critic_sparsity=sparsity).networks["critics"])
     assert sum(n for _, n in critic) == int(
         (1 - sparsity) * sum(a * b for (a, b), _ in critic) + 0.5
     )

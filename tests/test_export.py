@@ -24,6 +24,7 @@ from sparl.export.c_header import TOLERANCE, VECTORS
 from sparl.export.c_source import CodedLayer, Tanh, c_source
 from sparl.export.policy import Layer, Policy
 from sparl.export.task import describe
+from sparl.networks.spec import Activation
 from sparl.sparse.pattern import Pattern
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
@@ -54,7 +55,8 @@ def layer(rng: np.random.Generator, n_in: int, n_out: int, count: int) -> Layer:
 
 def policy(rng: np.random.Generator, *shapes: tuple[int, int, int], bound: float = 1) -> Policy:
     n_act = shapes[-1][1]
-    layers = [layer(rng, *shape) for shape in shapes]
+    layers = [replace(layer(rng, *shape), activation="relu") for shape in shapes]
+    layers[-1] = replace(layers[-1], activation="tanh")
     return Policy(layers, np.full(n_act, -bound), np.full(n_act, bound + (bound > 1)))
 
 
@@ -127,8 +129,32 @@ def test_compiled_c_gives_the_policys_actions(
     assert exported.distances(actions, observations).max() < TOLERANCE
 
 
+@pytest.mark.parametrize("tanh", ["tanhf", "built-in"])
+@pytest.mark.parametrize("hidden", ["linear", "relu", "tanh"])
+@pytest.mark.parametrize("last", ["linear", "relu", "tanh"])
+def test_every_activation_is_exported(hidden: Activation, last: Activation, tanh: Tanh) -> None:
+    rng = np.random.default_rng(2)
+    first, second, third = policy(rng, (5, 8, 20), (8, 6, 30), (6, 2, 9)).layers
+    layers = [replace(layer, activation=hidden) for layer in (first, second)]
+    exported = Policy([*layers, replace(third, activation=last)], -np.ones(2), np.ones(2))
+    x = rng.normal(size=(VECTORS, 5)).astype(np.float32)
+    y = x.astype(np.float64)
+    functions = {"linear": lambda v: v, "relu": lambda v: np.maximum(v, 0), "tanh": np.tanh}
+    for each in exported.layers:
+        dense = np.zeros((each.pattern.n_out, each.pattern.n_in))
+        dense[each.pattern.outputs, each.pattern.inputs] = each.weight
+        y = functions[each.activation](y @ dense.T + each.bias)
+    wanted = np.clip(y, -1, 1)
+    for actions in (
+        exported.predict(x),
+        compiled_actions(exported, x, tanh),
+        arrays.actions(arrays.npz(exported), x),
+    ):
+        np.testing.assert_allclose(actions, wanted, atol=1e-5)
+
+
 def test_the_built_in_tanh_is_accurate() -> None:
-    identity = Layer(Pattern.dense(1, 1), np.ones(1, np.float32), np.zeros(1, np.float32))
+    identity = Layer(Pattern.dense(1, 1), np.ones(1, np.float32), np.zeros(1, np.float32), "tanh")
     x = np.linspace(-12, 12, 20_001, dtype=np.float32)[:, None]
     actions = compiled_actions(Policy([identity], -np.ones(1), np.ones(1)), x, "built-in")
     assert np.abs(actions - np.tanh(x.astype(np.float64))).max() < 4e-7
@@ -197,8 +223,9 @@ def test_a_macro_puts_activations_in_static_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tanh", ["tanhf", "built-in"])
 @pytest.mark.parametrize("bound", [1, 2.5])
 def test_a_nan_makes_the_actions_that_depend_on_it_nan(tanh: Tanh, bound: float) -> None:
-    hidden = Layer(Pattern(3, 2, np.array([0, 5])), np.ones(2, np.float32), np.ones(2, np.float32))
-    last = Layer(Pattern(2, 2, np.array([0, 3])), np.ones(2, np.float32), np.ones(2, np.float32))
+    ones = np.ones(2, np.float32)
+    hidden = Layer(Pattern(3, 2, np.array([0, 5])), ones, ones, "relu")
+    last = Layer(Pattern(2, 2, np.array([0, 3])), ones, ones, "tanh")
     exported = Policy([hidden, last], np.full(2, -bound), np.full(2, bound))
     observations = np.zeros((VECTORS, 3), np.float32)
     observations[1, 0] = observations[2, 1] = observations[3, 2] = np.nan

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -326,8 +327,12 @@ def test_a_replay_that_exceeds_the_memory_is_rejected_with_a_capacity_that_fits(
     one_more = str(int(fits[1]) + 1)
     error_line(6, *words, "--replay-capacity", one_more)
     assert not (tmp_path / "run").exists()
-    monkeypatch.setattr(Training, "run", Training.close)
-    monkeypatch.setattr("sparl.cli._exit_code", lambda run: 0)
+
+    def end_at_once(training: Training) -> SimpleNamespace:
+        training.close()
+        return SimpleNamespace(stopped_by=None)
+
+    monkeypatch.setattr(Training, "run", end_at_once)
     assert main([*words, "--replay-capacity", fits[1]]) == 0
 
 
@@ -500,8 +505,9 @@ def test_any_configuration_is_rejected_or_can_be_planned(
     if said:
         return
     assert all(
-        0 <= count <= n_in * n_out
-        for (n_in, n_out), count in nets.networks["actor"].layers + nets.networks["critics"].layers
+        0 <= layer.connections <= layer.n_in * layer.n_out
+        for spec in nets.networks.values()
+        for layer in spec.layers
     )
     assert plan_text(config, nets)
 

@@ -201,7 +201,21 @@ def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
         (lambda m: m["networks"]["actor"][0][0].update(outputs=5), "must be float32 [5]"),
         (lambda m: m["policy"].update(observations=2**62), "cannot be read"),
         (lambda m: m["policy"].update(action_low=["a"]), "cannot be read"),
-        (lambda m: m["policy"].update(output_activation="exec"), "cannot be read"),
+        (
+            lambda m: m["policy"].update(output_activation="exec"),
+            "agent.json: output_activation is 'exec', this version reads linear, relu, tanh; use",
+        ),
+        (
+            lambda m: m["policy"].update(output_activation="relu"),
+            "must be tanh for",
+        ),
+        (lambda m: m["policy"].update(actions="0 * outputs"), "actions are '0 * outputs', must be"),
+        (
+            lambda m: m.update(hidden_activation="gelu"),
+            "agent.json: hidden_activation is 'gelu', this version reads linear, relu, tanh; use",
+        ),
+        (lambda m: m["networks"]["actor"][0][0].update(activation="gelu"), "activation gelu, must"),
+        (lambda m: m["networks"].update(actor=[]), "the actor has no layers"),
         (lambda m: m.update(networks=[]), "cannot be read"),
         (lambda m: m.pop("policy"), "cannot be read"),
     ],

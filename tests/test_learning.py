@@ -16,7 +16,7 @@ import sparl
 from sparl.methods import preset
 from sparl.networks.network import Network
 from sparl.replay.ring_buffer import RingBuffer
-from sparl.training.loop import Training
+from sparl.training.assemble import assemble
 from sparl.types import Array
 
 EPISODE = 5  # steps of an endless episode before it is cut
@@ -140,7 +140,7 @@ def learned_value(env: str, path: Path) -> NDArray[np.float32]:
         batch_size=64, gamma=GAMMA, tau=0.05, learning_rate=2e-3, weight_decay=0.0,
         evaluate_every_env_steps=3000, evaluation_episodes=1, rewire_every_updates=100,
     )  # fmt: skip
-    training = Training(config, quiet=True)
+    training = assemble(config, quiet=True)
     training.run()
     rng = np.random.default_rng(0)
     observation, action = (

@@ -7,11 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from layouts import layout_of
+from sparl.agents.action_head import ActionHead
 from sparl.learner import SparseLearner
 from sparl.networks.adam import Adam
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network, PackedInput, Trace
 from sparl.networks.spec import Activation, Linear, NetworkSpec, mlp
+from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
 from sparl.sparse.pattern import Pattern
 from sparl.sparse.rewiring import Rewiring
 from sparl.topology.drop import drop_smallest
@@ -30,7 +33,7 @@ def new_network(rng: np.random.Generator) -> Network:
         Pattern(n_in, n_out, np.sort(rng.choice(n_in * n_out, count, replace=False)))
         for n_in, n_out, count in sizes
     ]
-    layout = Layout.mlp([patterns], "linear")
+    layout = layout_of([patterns])
     return Network(layout, rng.standard_normal(layout.parameters, dtype=np.float32))
 
 
@@ -93,11 +96,40 @@ def test_a_trace_from_before_a_change_of_the_network_is_an_error(
     _, trace = network.forward(x)
     change(learner)
     before = [values.copy() for values in everything(learner)]
-    with pytest.raises(ValueError, match="before a topology update or an optimiser step"):
+    with pytest.raises(ValueError, match="before a topology update, an optimiser step or"):
         use(learner, trace)
     for now, then in zip(everything(learner), before, strict=True):
         np.testing.assert_array_equal(now, then)
     use(learner, network.forward(x)[1])
+
+
+@pytest.mark.parametrize("kind", [SharedPatternTarget, OwnPatternTarget])
+def test_a_trace_from_before_a_soft_update_is_an_error(kind: type[Target]) -> None:
+    rng = np.random.default_rng(0)
+    online = new_network(rng)
+    target = kind(online)
+    x = rng.standard_normal((BATCH, 4), dtype=np.float32)
+    _, trace = target.network.forward(x)
+    target.soft_update(0.5)
+    with pytest.raises(ValueError, match="an optimiser step or a soft update; run forward again"):
+        target.network.gradient_factors(trace, ONES, (0, 0))
+    target.network.gradient_factors(target.network.forward(x)[1], ONES, (0, 0))
+    _, trace = online.forward(x)
+    target.soft_update(0.5)  # only reads the online network
+    online.gradient_factors(trace, ONES, (0, 0))
+
+
+def test_a_rejected_step_leaves_the_trace_valid() -> None:
+    rng = np.random.default_rng(0)
+    network = new_network(rng)
+    learner = new_learner(network, rng)
+    _, trace = network.forward(rng.standard_normal((BATCH, 4), dtype=np.float32))
+    before = network.parameters.copy()
+    with pytest.raises(ValueError, match="output_gradient must have shape"):
+        learner.adam.step(network, trace, ONES[1:])
+    np.testing.assert_array_equal(network.parameters, before)
+    learner.adam.step(network, trace, ONES)
+    assert learner.adam.steps == 1
 
 
 @pytest.mark.parametrize("use", USES)
@@ -151,7 +183,7 @@ def test_inputs_of_different_batches_are_an_error() -> None:
 def test_any_activation_may_follow_any_layer(hidden: Activation, output: Activation) -> None:
     """Compare with finite differences of the network's own output."""
     rng = np.random.default_rng(1)
-    layers = Linear(4, 6, 24, hidden), Linear(6, 5, 30, hidden), Linear(5, 2, 10, output)
+    layers = Linear(4, 6, hidden, 24), Linear(6, 5, hidden, 30), Linear(5, 2, output, 10)
     spec = NetworkSpec(layers)
     patterns = {(0, k): Pattern.dense(layer.n_in, layer.n_out) for k, layer in enumerate(layers)}
     layout = Layout(spec, patterns)
@@ -187,9 +219,9 @@ def test_any_activation_may_follow_any_layer(hidden: Activation, output: Activat
 
 
 def test_patterns_that_do_not_fit_the_spec_are_an_error() -> None:
-    spec = mlp([(4, 6, 12), (6, 1, 4)], "linear")
+    spec = NetworkSpec(mlp((4, 6, 1)))
     fits = Pattern.dense(4, 6)
-    with pytest.raises(ValueError, match="layer 1 of member 0 must have a pattern of 6 inputs"):
+    with pytest.raises(ValueError, match="must have a pattern of 6 inputs and 1 outputs, has 5"):
         Layout(spec, {(0, 0): fits, (0, 1): Pattern.dense(5, 1)})
     with pytest.raises(ValueError, match="has none"):
         Layout(spec, {(0, 0): fits})
@@ -208,24 +240,42 @@ def test_parameters_are_named_blocks_of_which_some_have_patterns() -> None:
     assert set(blocks) <= set(network.state())
 
 
-@pytest.mark.parametrize(("first", "shared_first"), [(0, 2), (2, 0), (1, 3)])
-def test_a_layout_shares_no_layer_that_differentiates_other_inputs(
-    first: int, shared_first: int
-) -> None:
+def test_a_rewired_layout_shares_the_layers_that_did_not_change() -> None:
+    layout = new_network(np.random.default_rng(0)).layout
+    old = layout.pattern((0, 0))
+    changed = layout.rewired({(0, 0): Rewiring(old, Pattern(4, 6, np.arange(old.connections)))})
+    assert changed.native((0, 1)) is layout.native((0, 1))
+    assert changed.native((0, 0)) is not layout.native((0, 0))
+
+
+@pytest.mark.parametrize("first", [0, 1, 4])
+def test_inputs_before_the_first_gradient_input_have_no_gradient(first: int) -> None:
     rng = np.random.default_rng(0)
     patterns = [[pattern for _, pattern in new_network(rng).layout]]
-    other = Layout.mlp(patterns, "linear", shared_first)
-    sharing, alone = (
-        Layout.mlp(patterns, "linear", first, share=other),
-        Layout.mlp(patterns, "linear", first),
-    )
     x = rng.standard_normal((BATCH, 4), dtype=np.float32)
-    parameters = rng.standard_normal(alone.parameters, dtype=np.float32)
-    got, wanted = (
-        Network(layout, parameters).value_and_input_gradient(x, weight=1.0)
-        for layout in (sharing, alone)
+    parameters = rng.standard_normal(layout_of(patterns).parameters, dtype=np.float32)
+    (value, some), (same, every) = (
+        Network(layout_of(patterns, first_gradient_input=f), parameters).value_and_input_gradient(
+            x, weight=1.0
+        )
+        for f in (first, 0)
     )
-    np.testing.assert_array_equal(got[0], wanted[0])
-    np.testing.assert_array_equal(got[1], wanted[1])
-    assert got[1].shape == (BATCH, 4 - first)
-    assert sharing.native((0, 1)) is other.native((0, 1))  # the second layer is the same
+    np.testing.assert_array_equal(value, same)
+    np.testing.assert_allclose(some, every[:, first:], rtol=1e-6)
+    assert some.shape == (BATCH, 4 - first)
+
+
+def test_the_layers_of_a_spec_determine_its_sizes() -> None:
+    spec = NetworkSpec(mlp((4, 6, 1), "tanh"), members=2).with_connections((12, 4))
+    assert [layer.activation for layer in spec.layers] == ["relu", "tanh"]
+    assert [(layer.connections, layer.size) for layer in spec.layers] == [(12, 24), (4, 6)]
+    assert (spec.n_in, spec.n_out, spec.connections, spec.of_all_members) == (4, 1, 16, 32)
+    assert (spec.deep_connections, spec.of_inputs(2)) == (4, 6)
+    assert [place for place, _ in spec.places()] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_a_head_has_one_activation() -> None:
+    assert ActionHead("tanh", 1, "linear", "outputs").of_sums == "tanh"
+    assert ActionHead("linear", 2, "tanh", "tanh(outputs[:n_act])").of_sums == "tanh"
+    with pytest.raises(ValueError, match="one of the two must be linear"):
+        ActionHead("tanh", 1, "tanh", "tanh(outputs)")

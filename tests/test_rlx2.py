@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layouts import sizes_of
+from run_folders import SIZES
 from sparl.agents.td3 import TD3
 from sparl.architecture import architecture
 from sparl.build import build_agent, schedule
@@ -27,9 +29,6 @@ from sparl.topology.grow import grow_largest_gradient, random_free_positions
 from sparl.topology.initial import largest_of_matrix, largest_of_uniform
 from sparl.topology.layer_view import FactoredGradient, LayerView
 from sparl.topology.propose import TopologyMethod, propose
-
-SIZES = {"HalfCheetah": (17, 6), "Hopper": (11, 3), "Walker2d": (17, 6), "Ant": (111, 8)}
-
 
 # ------------------------------------------------------------------ numbers that need no training
 
@@ -118,8 +117,8 @@ def test_tiny_has_the_weights_of_its_twin(method: str, task: str) -> None:
     twin = preset(method.replace("Tiny", "SS"), f"{task}-v3")
     narrow, wide = architecture(tiny, *SIZES[task]), architecture(twin, *SIZES[task])
     for ours, theirs in (
-        (narrow.networks["actor"].layers, wide.networks["actor"].layers),
-        (narrow.networks["critics"].layers, wide.networks["critics"].layers),
+        (sizes_of(narrow.networks["actor"]), sizes_of(wide.networks["actor"])),
+        (sizes_of(narrow.networks["critics"]), sizes_of(wide.networks["critics"])),
     ):
         widths = {shape[1] for shape, _ in ours[:-1]}
         assert len(widths) == 1

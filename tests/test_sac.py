@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from layouts import sizes_of
 from sparl.agents.sac import SAC, Temperature
 from sparl.agents.squashed_gaussian import Sample, gradient, sample
 from sparl.architecture import architecture
@@ -176,9 +177,9 @@ class Reference:
         self.config = config
         shapes = architecture(config, N_OBS, N_ACT)
         self.actor = self.read(
-            agent.networks()["actor"], [s for s, _ in shapes.networks["actor"].layers]
+            agent.networks()["actor"], [s for s, _ in sizes_of(shapes.networks["actor"])]
         )
-        critic = [s for s, _ in shapes.networks["critics"].layers]
+        critic = [s for s, _ in sizes_of(shapes.networks["critics"])]
         networks, members = agent.networks(), config.critics
         self.critics = self.read(networks["critics"], critic, members)
         self.target = self.read(networks["critics_target"], critic, members)
@@ -317,7 +318,7 @@ def test_ten_updates_equal_float64(method: str, fields: dict[str, object], criti
         ("actor", reference.actor), ("critics", reference.critics),
         ("critics_target", reference.target),
     ):  # fmt: skip
-        layers = shapes.networks[name.removesuffix("_target")].layers
+        layers = sizes_of(shapes.networks[name.removesuffix("_target")])
         theirs = Reference.read(networks[name], [s for s, _ in layers], len(ours))
         for member, expected in zip(theirs, ours, strict=True):
             for got, want in zip(member, expected, strict=True):

@@ -20,6 +20,7 @@ from sparl.learner import SparseLearner
 from sparl.methods import preset
 from sparl.random_streams import integer_seed
 from sparl.replay.batch import Batch
+from sparl.training.assemble import assemble
 from sparl.training.loop import Training
 
 METHODS = ["TD3", "Static-TD3", "DS-TD3"]
@@ -171,7 +172,7 @@ def new_run(tmp_path: Path) -> Iterator[NewRun]:
             method, env, seed=seed, run_dir=str(tmp_path / str(len(made))), steps=400,
             warmup_env_steps=20, **{**TINY, **dynamic, **fields},
         )  # fmt: skip
-        made.append(Training(config, quiet=True))
+        made.append(assemble(config, quiet=True))
         return made[-1]
 
     yield make
@@ -244,7 +245,7 @@ def test_threads_do_not_change_results(new_run: NewRun) -> None:
         states.append(state_of(run))
         pool = run.agent.actor.pool
         assert pool is not None
-        assert pool.threads == run.parts.threads == threads
+        assert pool.threads == run.threads == threads
         assert _native.threads() == 1  # the caller's own count
     assert_same(states[1], states[0])
 

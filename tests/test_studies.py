@@ -15,8 +15,9 @@ import pytest
 
 import children
 from children import has_handler, wait_until, waiting
+from layouts import sizes_of
 from resuming import results
-from run_folders import write_run
+from run_folders import SIZES, write_run
 from sparl.architecture import architecture
 from sparl.archive.archive import Archive
 from sparl.cli import main
@@ -35,10 +36,6 @@ from sparl.user_modules import import_module_of
 pytestmark = pytest.mark.slow
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
-SIZES = {
-    "HalfCheetah": (17, 6), "Hopper": (11, 3), "Walker2d": (17, 6), "Ant": (111, 8),
-    "Humanoid": (376, 17),
-}  # fmt: skip
 SMALL = """
 environments = ["Pendulum-v1"]
 methods = ["DS-TD3"]
@@ -70,7 +67,7 @@ def test_studies_of_the_papers_resolve(path: Path) -> None:
         config = unit.config
         n_obs, n_act = SIZES[config.env.rpartition("-")[0]]
         nets = architecture(config, n_obs, n_act)
-        layers = nets.networks["actor"].layers
+        layers = sizes_of(nets.networks["actor"])
         assert all(0 < count <= n_in * n_out for (n_in, n_out), count in layers)
 
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from layouts import layout_of
 from sparl import _native
-from sparl.networks.layout import Layout, Place
+from sparl.networks.layout import Place
 from sparl.networks.network import Network
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
 from sparl.sparse.pattern import Pattern
@@ -52,8 +53,8 @@ def new_network(sizes: Sizes, rng: Generator, draw: Draw, members: int = 2) -> N
         ]
         for _ in range(members)
     ]
-    layout = Layout.mlp(patterns, "linear")
-    return Network(layout, draw(layout.parameters), ensemble=members > 1)
+    layout = layout_of(patterns, ensemble=members > 1)
+    return Network(layout, draw(layout.parameters))
 
 
 def rewire(network: Network, rng: Generator, fraction: float = 0.3) -> None:
@@ -120,7 +121,7 @@ class DenseTarget:
         """[E, B, n_out]."""
         outputs = []
         layout = self.online.layout
-        for member in range(layout.members):
+        for member in range(layout.spec.members):
             y = x
             for place, pattern in layout:
                 if place[0] != member:
@@ -214,7 +215,7 @@ def test_a_leftover_fades_until_the_new_connection_is_larger() -> None:
     shrinks by 7/8 each time and the new one starts over at 1/8, being the smallest, until the
     leftover is smaller: (7/8)^6 / 4 = 0.112.
     """
-    layout = Layout.mlp([[Pattern(4, 1, np.array([0, 1]))]], "linear")
+    layout = layout_of([[Pattern(4, 1, np.array([0, 1]))]], "linear")
     online = Network(layout, np.zeros(3, np.float32))
     online.restore(state_of([0, 1], [0.5, -0.25]))
     target = OwnPatternTarget(online)

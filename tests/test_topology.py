@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from layouts import layout_of, sizes_of
 from sparl.architecture import architecture
 from sparl.build import build_agent, schedule
 from sparl.errors import UsageError
@@ -475,7 +476,7 @@ def two_members() -> tuple[Layout, Values]:
     patterns = [
         [random_pattern(9, 8, 40, stream), random_pattern(8, 5, 20, stream)] for _ in range(2)
     ]
-    layout = Layout.mlp(patterns, "linear")
+    layout = layout_of(patterns)
     return layout, stream.standard_normal(layout.parameters, dtype=np.float32)
 
 
@@ -545,7 +546,7 @@ def test_second_moments_of_grown_connections_come_from_their_neurons(
 ) -> None:
     old = Pattern(3, 2, np.array(positions, np.int64))
     new = Pattern(3, 2, np.union1d(old.positions, np.array(list(wanted), np.int64)))
-    layout = Layout.mlp([[old]], "linear")
+    layout = layout_of([[old]])
     adam = Adam(layout, 1e-3, 0.0, "factored")
     layout.write(adam.v, (0, 0), np.array(v, np.float32))
     rewirings = {(0, 0): Rewiring(old, new)}
@@ -556,7 +557,7 @@ def test_second_moments_of_grown_connections_come_from_their_neurons(
 
 def test_a_weight_of_zero_is_a_connection_that_learns() -> None:
     """A weight of zero is stored, differentiated and updated; absent connections stay absent."""
-    layout = Layout.mlp([[pattern_of([0, 3], n_in=2, n_out=2)]], "linear")
+    layout = layout_of([[pattern_of([0, 3], n_in=2, n_out=2)]])
     network = Network(layout, np.zeros(layout.parameters, np.float32))
     adam = Adam(layout, 0.5, 0.0, "mean")
     output, trace = network.forward(np.ones((1, 2), np.float32))
@@ -649,13 +650,13 @@ def hidden_patterns(seed: int) -> list[Pattern]:
     nets = architecture(config, 17, 6)
     agent = build_agent(config, nets)
     for layers, layout in (
-        (nets.networks["actor"].layers, agent.actor.layout),
-        (nets.networks["critics"].layers, agent.critics.layout),
+        (sizes_of(nets.networks["actor"]), agent.actor.layout),
+        (sizes_of(nets.networks["critics"]), agent.critics.layout),
     ):
-        for member in range(layout.members):
+        for member in range(layout.spec.members):
             patterns = [p for (of, _), p in layout if of == member]
             assert [((p.n_in, p.n_out), p.connections) for p in patterns] == list(layers)
-    assert agent.critics.layout.members == 2
+    assert agent.critics.layout.spec.members == 2
     return [
         pattern
         for layout in (agent.actor.layout, agent.critics.layout)
@@ -673,7 +674,7 @@ def test_initial_patterns_are_exact_and_differ_between_members_and_seeds() -> No
 
 def test_initial_parameters_are_uniform_within_the_full_fan_in() -> None:
     pattern = random_pattern(400, 100, 4000, rng(6))  # 40 of 400 inputs for each output
-    layout = Layout.mlp([[pattern, Pattern.dense(100, 2000)]], "linear")
+    layout = layout_of([[pattern, Pattern.dense(100, 2000)]])
     flat = uniform_fan_in(layout, rng(7))
     bounds = {
         0.05: [layout.block((0, 0)).where, layout.block((0, 0), "bias").where],
@@ -691,7 +692,7 @@ def test_initial_parameters_are_uniform_within_the_full_fan_in() -> None:
 def test_initial_weights_do_not_depend_on_the_kernels_order() -> None:
     """Drawn in canonical order, layer by layer, weights before biases."""
     wide = [[random_pattern(60, 8, 240, rng(1)), random_pattern(8, 5, 20, rng(1))]]
-    layout = Layout.mlp(wide, "linear")
+    layout = layout_of(wide)
     native = layout.native((0, 0))
     assert (
         native.canonical_index != np.arange(native.connections)

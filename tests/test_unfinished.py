@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layouts import layout_of
 from sparl import _native
 from sparl.networks.adam import Adam
 from sparl.networks.initialize import uniform_fan_in
-from sparl.networks.layout import Layout
 from sparl.networks.network import Network
+from sparl.networks.pending import PendingArray
 from sparl.networks.target import OwnPatternTarget
 from sparl.random_streams import stream
 from sparl.topology.initial import random_pattern
@@ -33,8 +34,8 @@ def network(seed: int = 0) -> Network:
         ]
         for member in range(2)
     ]
-    layout = Layout.mlp(patterns, "linear")
-    return Network(layout, uniform_fan_in(layout, stream(seed, "weights")), ensemble=True)
+    layout = layout_of(patterns, ensemble=True)
+    return Network(layout, uniform_fan_in(layout, stream(seed, "weights")))
 
 
 def learn(net: Network, adam: Adam, seed: int) -> None:
@@ -131,6 +132,42 @@ def test_arguments_are_released_once_the_update_has_finished() -> None:
     assert needed() is not None
     work.finish()
     assert needed() is None
+
+
+class Work:
+    """Work that writes to an array when it is finished, as slow work may."""
+
+    def __init__(self, target: np.ndarray[Any, Any], online: np.ndarray[Any, Any]) -> None:
+        self.target, self.online = target, online
+
+    def finish(self) -> None:
+        self.target[:] = self.online
+
+
+def test_an_array_is_not_changed_before_all_pending_work_has_read_it() -> None:
+    online = PendingArray(np.ones(3, np.float32))
+    targets = [PendingArray(np.zeros(3, np.float32)) for _ in range(3)]
+    for target in targets:
+        work: Any = Work(target.to_write(), online.to_read())
+        target.written(work, reads=online)
+    online.to_write()[:] = 5
+    for target in targets:
+        assert target.to_read().tolist() == [1, 1, 1]
+
+
+def test_several_targets_of_one_network_follow_it() -> None:
+    found: list[list[bytes]] = []
+    for threads in (1, 2, 3):
+        _native.set_threads(threads)
+        net = network()
+        adam, targets = Adam(net.layout, 1e-2, 0.0, "zero"), [OwnPatternTarget(net) for _ in "abc"]
+        for k in range(30):
+            for target in targets:
+                target.soft_update(0.3)
+            learn(net, adam, k)
+        found.append([target.network.parameters.tobytes() for target in targets])
+    assert found[0] == found[1] == found[2]
+    assert len(set(found[0])) == 1
 
 
 def test_a_pool_computes_the_results_of_the_default_one() -> None:

@@ -1,17 +1,16 @@
-"""The sizes of a run's networks: layers and connections, before patterns are drawn."""
+"""The numbers of connections of a run's networks, before patterns are drawn."""
 
 from __future__ import annotations
 
 import bisect
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sparl.agents import roles_of
-from sparl.agents.network_role import Layers, NetworkRole, NetworkSize, connections
+from sparl.agents import specs_of
 from sparl.configuration import Config
 from sparl.errors import UsageError
-from sparl.topology.density import Shape, erdos_renyi_total, round_half_up, scaled
+from sparl.networks.spec import NetworkSpec
+from sparl.topology.density import erdos_renyi_total, round_half_up, scaled
 
 
 @dataclass(frozen=True)
@@ -19,11 +18,11 @@ class Architecture:
     """The networks of a run, by name.
 
     Attributes:
-        networks: roles and sizes of the networks, by name.
+        networks: the networks, by name.
         notes: messages for the user.
     """
 
-    networks: Mapping[str, NetworkSize]
+    networks: Mapping[str, NetworkSpec]
     notes: tuple[str, ...] = ()
 
     @property
@@ -35,51 +34,52 @@ class Architecture:
     def stored_connections(self) -> int:
         """Number of weights of all networks and their targets."""
         return sum(
-            network.of_all_members * (2 if network.role.target else 1)
+            network.of_all_members * (2 if network.target else 1)
             for network in self.networks.values()
         )
 
     def densified(self) -> Architecture:
         """Return a copy in which every possible connection exists."""
-        return Architecture({name: size.densified() for name, size in self.networks.items()})
+        return Architecture(
+            {
+                name: spec.with_connections([layer.size for layer in spec.layers if layer.size])
+                for name, spec in self.networks.items()
+            }
+        )
 
 
 def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
-    """Compute the layers of a run's networks and their numbers of connections.
+    """Compute the numbers of connections of a run's networks.
 
     Raises:
         UsageError: if a sparsity is impossible with these layers.
     """
     notes: list[str] = []
-    roles = roles_of(config, n_obs, n_act)
-    networks = {
-        name: NetworkSize(role, _layers(config, role, notes)) for name, role in roles.items()
-    }
+    networks = {}
+    for name, spec in specs_of(config, n_obs, n_act).items():
+        counts = _connections(config, spec, notes)
+        notes += [
+            f"{spec.label} layer {index} has no connections, so the {spec.label} cannot "
+            "learn from its input; use a smaller sparsity, or a larger density or lambda"
+            for index, count in enumerate(counts, 1)
+            if not count
+        ]
+        sparse = spec.with_connections(counts)
+        networks[name] = (
+            _narrow(config, name, n_obs, n_act, sparse, notes) if config.narrow else sparse
+        )
     return Architecture(networks, tuple(notes))
 
 
-def _layers(config: Config, role: NetworkRole, notes: list[str]) -> Layers:
-    """Return the layers of one member of a network."""
-    shapes = list(itertools.pairwise((role.n_in, *config.hidden, role.n_out)))
-    name = role.densities
-    counts = _connections(config, name, shapes, notes)
-    notes += [
-        f"{name} layer {index} has no connections, so the {name} cannot learn from its input; "
-        "use a smaller sparsity, or a larger density or lambda"
-        for index, count in enumerate(counts, 1)
-        if not count
-    ]
-    layers = tuple(zip(shapes, counts, strict=True))
-    return _narrow(layers, name, notes) if config.narrow else layers
+def _connections(config: Config, spec: NetworkSpec, notes: list[str]) -> list[int]:
+    """Return the number of connections of each layer that has a pattern.
 
-
-def _connections(
-    config: Config, network: str, shapes: Sequence[Shape], notes: list[str]
-) -> list[int]:
-    """Return the number of connections of each layer, from densities, lambdas or a sparsity."""
+    The numbers result from densities, lambdas or a sparsity.
+    """
+    network, budget = spec.label, config.budget(spec.label)
+    shapes = [(layer.n_in, layer.n_out) for layer in spec.layers if layer.size]
     sizes = [n_in * n_out for n_in, n_out in shapes]
-    densities = getattr(config, f"{network}_densities")
-    sparsity = getattr(config, f"{network}_sparsity")
+    densities, sparsity = budget.densities, budget.sparsity
     if densities is not None:
         wanted = [d * size for d, size in zip(densities, sizes, strict=True)]
     else:
@@ -106,8 +106,8 @@ def _connections(
     if not 0 <= total <= room:
         low, high = sum(fixed), room + sum(fixed)
         raise UsageError(
-            f"{network}_sparsity {sparsity} leaves {total + low} connections; with its output "
-            f"layer of {low} the {network} can have {low} to {high}, a sparsity of "
+            f"{budget.prefix}_sparsity {sparsity} leaves {total + low} connections; with its "
+            f"output layer of {low} the {network} can have {low} to {high}, a sparsity of "
             f"{1 - high / sum(sizes):.4f} to {1 - low / sum(sizes):.4f}"
         )
     if config.allocation == "erdos_renyi":
@@ -118,24 +118,33 @@ def _connections(
     return [*scaled(shapes[:thinned], wanted[:thinned], total), *fixed]
 
 
-def _narrow(layers: Layers, network: str, notes: list[str]) -> Layers:
-    """Return dense layers of one width whose number of weights is nearest to that of `layers`."""
-    n_in, n_out, hidden = layers[0][0][0], layers[-1][0][1], len(layers) - 1
-    wanted = connections(layers)
+def _narrow(
+    config: Config, name: str, n_obs: int, n_act: int, sparse: NetworkSpec, notes: list[str]
+) -> NetworkSpec:
+    """Return the dense network of one width whose number of weights is nearest to the sparse one's.
 
-    def of_width(width: int) -> Layers:
-        shapes = itertools.pairwise((n_in, *(width,) * hidden, n_out))
-        return tuple((shape, shape[0] * shape[1]) for shape in shapes)
+    Args:
+        config: configuration of the run.
+        name: name of the network.
+        n_obs: length of an observation.
+        n_act: length of an action.
+        sparse: the sparse network that the narrow one replaces.
+        notes: list to which a message for the user is added.
+    """
+    depth, wanted = len(config.hidden), sparse.connections
 
-    def weights(width: int) -> int:
-        return connections(of_width(width))
+    def of_width(width: int) -> NetworkSpec:
+        return specs_of(config, n_obs, n_act, (width,) * depth)[name]
 
-    widths = range(1, max(shape[1] for shape, _ in layers) + 1)
-    above = bisect.bisect_left(widths, wanted, key=weights)
-    nearest = widths[max(above - 1, 0) : above + 1]
-    width = min(nearest, key=lambda width: abs(weights(width) - wanted))
+    def distance(width: int) -> int:
+        return abs(of_width(width).connections - wanted)
+
+    widths = range(1, max(layer.n_out for layer in sparse.layers) + 1)
+    above = bisect.bisect_left(widths, wanted, key=lambda width: of_width(width).connections)
+    width = min(widths[max(above - 1, 0) : above + 1], key=distance)
+    narrow = of_width(width)
     notes.append(
-        f"{network}: {hidden} hidden layers of {width} units, {connections(of_width(width)):,} "
+        f"{sparse.label}: {depth} hidden layers of {width} units, {narrow.connections:,} "
         f"weights for the {wanted:,} of the sparse network"
     )
-    return of_width(width)
+    return narrow

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from numpy.random import Generator
 
-from sparl.agents import AGENTS, roles_of, settings_of
+from sparl.agents import AGENTS, settings_of, specs_of
 from sparl.agents.agent import Agent
-from sparl.agents.network_role import NetworkSize
 from sparl.architecture import Architecture
 from sparl.configuration import Config
 from sparl.learner import SparseLearner
@@ -22,8 +21,9 @@ from sparl.networks.initialize import (
     xavier_bound,
     xavier_uniform,
 )
-from sparl.networks.layout import Layout, Place
+from sparl.networks.layout import Layout
 from sparl.networks.network import Network, Pool
+from sparl.networks.spec import Layer, NetworkSpec, Place
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
 from sparl.old_names import TOPOLOGY_STREAM
 from sparl.random_streams import stream
@@ -41,15 +41,13 @@ def build_agent(config: Config, architecture: Architecture, pool: Pool | None = 
 
     Args:
         config: configuration of the run.
-        architecture: sizes of the networks.
+        architecture: the networks, with their numbers of connections.
         pool: the thread pool of the networks; None: the default pool.
     """
-    sizes = architecture.networks
-    learners = {name: _learner(config, name, size, pool) for name, size in sizes.items()}
+    specs = architecture.networks
+    learners = {name: _learner(config, name, spec, pool) for name, spec in specs.items()}
     targets = {
-        name: _target(config, learners[name].network)
-        for name, size in sizes.items()
-        if size.role.target
+        name: _target(config, learners[name].network) for name, spec in specs.items() if spec.target
     }
     return AGENTS[config.agent](
         learners,
@@ -67,13 +65,13 @@ def schedule(config: Config, network: str) -> Schedule:
     begin after the warm-up. The clock "network" counts only every update_period-th of these
     updates.
     """
-    every = config.rewire_every_updates
-    if every == 0 or config.rewire not in ("both", network):
+    every, spec = config.rewire_every_updates, specs_of(config)[network]
+    if every == 0 or not config.budget(spec.label).rewired:
         return NEVER
     last_env_step = config.horizon - round(config.freeze_fraction * config.horizon)
     last = (last_env_step - config.warmup_env_steps) * config.updates_per_env_step
     if config.rewire_clock == "network":
-        last //= roles_of(config)[network].update_period
+        last //= spec.update_period
     return Schedule(
         first=config.rewire_first_update or every,
         every=every,
@@ -84,8 +82,8 @@ def schedule(config: Config, network: str) -> Schedule:
     )
 
 
-def _learner(config: Config, name: str, size: NetworkSize, pool: Pool | None) -> SparseLearner:
-    network = _network(config, name, size, pool)
+def _learner(config: Config, name: str, spec: NetworkSpec, pool: Pool | None) -> SparseLearner:
+    network = _network(config, name, spec, pool)
     return SparseLearner(
         network,
         Adam(network.layout, config.learning_rate, config.weight_decay, config.grown_moments),
@@ -93,34 +91,34 @@ def _learner(config: Config, name: str, size: NetworkSize, pool: Pool | None) ->
         schedule(config, name),
         stream(config.seed, f"{name} {TOPOLOGY_STREAM}"),
         skips_step=config.rewire_skips_step,
-        update_period=size.role.update_period,
+        update_period=spec.update_period,
     )
 
 
-def _network(config: Config, name: str, size: NetworkSize, pool: Pool | None) -> Network:
-    role = size.role
+def _network(config: Config, name: str, spec: NetworkSpec, pool: Pool | None) -> Network:
     topology_rng = stream(config.seed, f"{name} topology")
     weights_rng = stream(config.seed, f"{name} weights")
     largest: dict[Place, Array] = {}
-    patterns: list[list[Pattern]] = [[] for _ in range(role.members)]
-    for member in range(role.members):
-        for layer, ((n_in, n_out), count) in enumerate(size.layers):
-            if config.initial_topology == "random" or count == n_in * n_out:
-                pattern = random_pattern(n_in, n_out, count, topology_rng)
-            else:
-                pattern, largest[member, layer] = _largest(config, n_in, n_out, count, weights_rng)
-            patterns[member].append(pattern)
-    layout = Layout.mlp(patterns, role.output, role.first_gradient_input)
+    patterns: dict[Place, Pattern] = {}
+    for place, layer in spec.places():
+        if not layer.size:
+            continue
+        if config.initial_topology == "random" or layer.connections == layer.size:
+            patterns[place] = random_pattern(
+                layer.n_in, layer.n_out, layer.connections, topology_rng
+            )
+        else:
+            patterns[place], largest[place] = _largest(config, layer, weights_rng)
+    layout = Layout(spec, patterns)
     parameters = INITIAL_WEIGHTS[config.initial_weights](layout, weights_rng)
     for place, weights in largest.items():
         layout.write(parameters, place, weights)
-    return Network(layout, parameters, ensemble=role.ensemble, pool=pool)
+    return Network(layout, parameters, pool)
 
 
-def _largest(
-    config: Config, n_in: int, n_out: int, count: int, rng: Generator
-) -> tuple[Pattern, Array]:
-    """Return the pattern and the values of the `count` largest initial weights of a layer."""
+def _largest(config: Config, layer: Layer, rng: Generator) -> tuple[Pattern, Array]:
+    """Return the pattern and the values of the largest initial weights of a layer."""
+    n_in, n_out, count = layer.n_in, layer.n_out, layer.connections
     if config.initial_weights == "orthogonal":
         matrix = orthogonal_matrix(n_in, n_out, rng)
         pattern = largest_of_matrix(matrix, count)

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, NamedTuple
+
+
+def _within(default: float | None, low: float, high: float, unit: str) -> Any:
+    """Declare a field whose numbers are in [low, high]; messages add the unit."""
+    return field(default=default, metadata={"range": (low, high, unit)})
+
+
+class Budget(NamedTuple):
+    """The fields that hold for some of an agent's networks.
+
+    Attributes:
+        prefix: beginning of the names of these fields.
+        densities: density of each layer.
+        sparsity: share of the weights that do not exist.
+        rewired: whether the topology may change.
+    """
+
+    prefix: str
+    densities: tuple[float, ...] | None
+    sparsity: float | None
+    rewired: bool
 
 
 @dataclass(frozen=True)
@@ -14,13 +35,13 @@ class Config:
     """Name of the method; see `sparl methods`."""
     env: str = "HalfCheetah-v5"
     """Gymnasium id with a flat Box observation and a bounded Box action."""
-    seed: int = 0
+    seed: int = _within(0, 0, 2**63 - 1, "an integer")
     """Seed of every random stream of the run."""
-    steps: int = 1_000_000
+    steps: int = _within(1_000_000, 1, 1e12, "environment steps")
     """Length of the run [environment steps]."""
-    horizon_env_steps: int | None = None
+    horizon_env_steps: int | None = _within(None, 1, 1e12, "environment steps")
     """Horizon of all schedules [environment steps]; None: steps."""
-    stop_at: int | None = None
+    stop_at: int | None = _within(None, 1, 1e12, "environment steps")
     """Stop at this step without changing the horizon [environment steps]; None: stop at steps."""
     run_dir: str | None = None
     """Folder of the run; None: a new folder in runs/."""
@@ -28,11 +49,11 @@ class Config:
     """Replace an existing run in run_dir."""
     resume: Literal["no", "auto"] = "no"
     """auto: resume the run in run_dir if there is one, else start a run."""
-    checkpoint_every_env_steps: int = 50_000
+    checkpoint_every_env_steps: int = _within(50_000, 1, 1e12, "environment steps")
     """Steps between checkpoints [environment steps]; a run stopped by a signal also writes one."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run, so that the run can be extended."""
-    threads: int | None = None
+    threads: int | None = _within(None, 1, 1024, "threads")
     """Number of threads that compute; results do not depend on it. None: all cores, at most 4."""
     tensorboard: bool = False
     """Also write event files for TensorBoard to the run's folder (pip install
@@ -43,7 +64,7 @@ class Config:
     agent: str = "TD3"
     """The algorithm, TD3 or SAC; determined by the method."""
 
-    max_episode_steps: int | None = None
+    max_episode_steps: int | None = _within(None, 1, 1e9, "environment steps")
     """Time limit of an episode [environment steps]; None: the environment's default."""
     contact_forces: Literal["zero", "live"] = "zero"
     """Ant-v3, Humanoid-v3: contact forces in the observation; zero, as they presumably were with
@@ -51,17 +72,17 @@ class Config:
 
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers [units]."""
-    lambda_1: float | None = None
+    lambda_1: float | None = _within(None, 0, 1e9, "connections per neuron")
     """The first layer has lambda_1 (n_in + n_out) connections; None: a dense layer."""
-    lambda_2: float | None = None
+    lambda_2: float | None = _within(None, 0, 1e9, "connections per neuron")
     """Each further hidden layer has lambda_2 (n_in + n_out) connections; None: dense layers."""
     actor_densities: tuple[float, ...] | None = None
     """Density of each layer of the actor [0-1], instead of the lambdas."""
     critic_densities: tuple[float, ...] | None = None
     """Density of each layer of the critics [0-1], instead of the lambdas."""
-    actor_sparsity: float | None = None
+    actor_sparsity: float | None = _within(None, 0, 1, "a share of the weights")
     """Share of the actor's weights that do not exist [0-1]; see allocation."""
-    critic_sparsity: float | None = None
+    critic_sparsity: float | None = _within(None, 0, 1, "a share of the weights")
     """Share of the critics' weights that do not exist [0-1]; see allocation."""
     allocation: Literal["scaled_lambdas", "erdos_renyi"] = "scaled_lambdas"
     """How a sparsity is distributed over layers: by scaling the hidden layers' lambdas, or by the
@@ -77,11 +98,11 @@ class Config:
 
     rewire: Literal["both", "actor", "critics", "none"] = "both"
     """The networks whose topology changes."""
-    rewire_every_updates: int = 0
+    rewire_every_updates: int = _within(0, 0, 1e12, "updates")
     """Updates between topology updates; 0: the topology never changes."""
-    rewire_first_update: int | None = None
+    rewire_first_update: int | None = _within(None, 1, 1e12, "updates")
     """Update at which the topology first changes; None: rewire_every_updates."""
-    rewire_fraction: float = 0.05
+    rewire_fraction: float = _within(0.05, 0, 1, "a share of the connections")
     """Share of a layer's connections that a topology update moves [0-1]; the initial share if
     annealed."""
     rewire_schedule: Literal["constant", "cosine"] = "constant"
@@ -90,7 +111,7 @@ class Config:
     """Whether the schedule counts the updates of the agent or of the network."""
     rewire_skips_step: bool = False
     """Skip the optimiser step of a network in an update that changes the network's topology."""
-    freeze_fraction: float = 0.05
+    freeze_fraction: float = _within(0.05, 0, 1, "a share of the horizon")
     """Share of the horizon, at the end of a run, without topology updates [0-1]."""
     drop: str = "nearest_zero_of_each_sign"
     """Registered rule for the connections to remove: nearest_zero_of_each_sign (DS: the weakest
@@ -107,37 +128,37 @@ class Config:
     """The connections of a target: the same as in the online network, or the target's own largest
     connections (DS algorithm 3)."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = _within(1e-3, 0, 1e3, "step size")
     """Adam's step size."""
-    weight_decay: float = 2e-4
+    weight_decay: float = _within(2e-4, 0, 1e3, "L2 coefficient")
     """L2 coefficient in the gradient of weights and biases."""
-    batch_size: int = 100
+    batch_size: int = _within(100, 1, 1e6, "transitions")
     """Transitions per update."""
-    replay_capacity: int = 1_000_000
+    replay_capacity: int = _within(1_000_000, 1, 1e10, "transitions")
     """Maximum number of transitions in the replay buffer."""
-    warmup_env_steps: int = 25_000
+    warmup_env_steps: int = _within(25_000, 1, 1e12, "environment steps")
     """Initial steps with random actions and without updates [environment steps]."""
-    updates_per_env_step: int = 1
+    updates_per_env_step: int = _within(1, 1, 1e4, "updates")
     """Updates after each environment step, after the warm-up."""
-    gamma: float = 0.99
+    gamma: float = _within(0.99, 0, 1, "per environment step")
     """Discount per environment step."""
-    tau: float = 0.005
+    tau: float = _within(0.005, 0, 1, "a share")
     """Soft update: target = tau online + (1 - tau) target [0-1]."""
-    critics: int = 2
+    critics: int = _within(2, 1, 100, "critics")
     """Number of critics; a target value uses the smallest of the critics' values."""
-    policy_delay: int = 2
+    policy_delay: int = _within(2, 1, 1e9, "updates")
     """Updates of the critics per update of the actor and the targets."""
-    exploration_noise: float = 0.1
+    exploration_noise: float = _within(0.1, 0, 1e3, "scaled action")
     """Standard deviation of the exploration noise [action scaled to -1..1]."""
-    target_noise: float = 0.2
+    target_noise: float = _within(0.2, 0, 1e3, "scaled action")
     """Standard deviation of the target policy smoothing noise [action scaled to -1..1]."""
-    noise_clip: float = 0.5
+    noise_clip: float = _within(0.5, 0, 1e3, "scaled action")
     """Bound of the smoothing noise [action scaled to -1..1]."""
-    alpha: float = 0.2
+    alpha: float = _within(0.2, 1e-9, 1e9, "temperature")
     """SAC: temperature; the initial temperature if learn_alpha is set."""
     learn_alpha: bool = False
     """SAC: learn the temperature for a target entropy of -n_act."""
-    hard_target_every: int = 0
+    hard_target_every: int = _within(0, 0, 1e12, "updates")
     """SAC: updates between copies of the critics to the target; 0: soft updates with tau."""
     log_std: Literal["clamp", "tanh"] = "clamp"
     """SAC: log standard deviation clamped to -20..2, or -5 + 3.5 (tanh(x) + 1)."""
@@ -145,30 +166,30 @@ class Config:
     """SAC: whether actions during training are sampled or are the mean."""
     warm_start: str | None = None
     """Folder of a finished run whose policy acts during the warm-up instead of random actions."""
-    n_step: int = 1
+    n_step: int = _within(1, 1, 1000, "environment steps")
     """Steps of the return in a target [environment steps]."""
-    n_step_delay_updates: int = 0
+    n_step_delay_updates: int = _within(0, 0, 1e12, "updates")
     """First update whose targets have n_step steps; earlier targets have one step."""
     dynamic_buffer: bool = False
     """Forget old transitions that the policy no longer resembles (RLx2)."""
-    replay_minimum: int = 100_000
+    replay_minimum: int = _within(100_000, 1, 1e10, "transitions")
     """Minimum number of transitions that dynamic_buffer keeps."""
-    replay_distance_threshold: float = 0.2
+    replay_distance_threshold: float = _within(0.2, 0, 1e9, "squared distance")
     """Distance of the policy from the oldest transitions above which dynamic_buffer forgets [mean
     squared difference / 2, actions scaled to -1..1]."""
-    replay_check_every_env_steps: int = 10_000
+    replay_check_every_env_steps: int = _within(10_000, 1, 1e12, "environment steps")
     """Steps between the checks of dynamic_buffer [environment steps]."""
-    replay_probe_transitions: int | None = None
+    replay_probe_transitions: int | None = _within(None, 1, 1e10, "transitions")
     """Number of the oldest transitions that a check examines; None: 8 x batch_size."""
     replay_forget_until_below: bool = False
     """Forget until the distance is below the threshold (RLx2's paper) instead of once per check
     (RLx2's code)."""
 
-    evaluate_every_env_steps: int = 5_000
+    evaluate_every_env_steps: int = _within(5_000, 1, 1e12, "environment steps")
     """Steps between evaluations [environment steps]; the first evaluation is at step 0."""
-    evaluation_episodes: int = 10
+    evaluation_episodes: int = _within(10, 1, 1e6, "episodes")
     """Noise-free episodes per evaluation, which always begin in the same states."""
-    evaluation_seed: int = 100
+    evaluation_seed: int = _within(100, 0, 2**63 - 1, "an integer")
     """Seed of the evaluation; the seed of episode i is derived from (evaluation_seed, i)."""
 
     @property
@@ -186,6 +207,27 @@ class Config:
         """Capacity of the replay buffer, at most the number of transitions of the run."""
         return min(self.replay_capacity, self.end)
 
+    @property
+    def topology_scheduled(self) -> bool:
+        """Whether topology updates of any network are scheduled."""
+        return self.rewire_every_updates > 0 and self.rewire != "none"
+
+    def budget(self, label: str) -> Budget:
+        """Return the fields for a network: those of the actor, or those of all other networks.
+
+        Args:
+            label: the label of the network's spec.
+        """
+        if label == "actor":
+            rewired = self.rewire in ("both", "actor")
+            return Budget("actor", self.actor_densities, self.actor_sparsity, rewired)
+        rewired = self.rewire in ("both", "critics")
+        return Budget("critic", self.critic_densities, self.critic_sparsity, rewired)
+
+    def n_step_at(self, update: int) -> int:
+        """Return the number of steps in the targets of an update; the first update is number 1."""
+        return 1 if update < self.n_step_delay_updates else self.n_step
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields that are not None, as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
@@ -193,24 +235,18 @@ class Config:
 
 FIELDS = {field.name: field for field in fields(Config)}
 
-# Fields that do not influence the results of a run.
-WITHOUT_INFLUENCE = frozenset(
-    {
-        "run_dir", "overwrite", "resume", "checkpoint_every_env_steps", "keep_checkpoint",
-        "threads", "tensorboard",
-    }
-)  # fmt: skip
 # Only the command line may choose the folder to write and whether to replace its content.
 COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
+_OPERATION = frozenset({"checkpoint_every_env_steps", "keep_checkpoint", "threads", "tensorboard"})
+# Fields that do not influence the results of a run.
+WITHOUT_INFLUENCE = _OPERATION.union(COMMAND_LINE_ONLY)
 # Fields that may change when a run is resumed.
-CHANGEABLE = frozenset(
-    {"checkpoint_every_env_steps", "keep_checkpoint", "stop_at", "tensorboard", "threads"}
-)
+CHANGEABLE = _OPERATION | {"stop_at"}
 
 
 def why_not_longer(config: Config) -> str:
     """Return the reason that a longer run would not begin with the same steps; "" if it would."""
-    if config.rewire_every_updates and config.rewire != "none":
+    if config.topology_scheduled:
         return f"its topology changes on a schedule over {config.horizon:,} steps"
     if config.n_step > 1 and config.n_step_delay_updates:
         return f"its targets become {config.n_step}-step ones with time (n_step_delay_updates)"

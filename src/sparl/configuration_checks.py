@@ -10,53 +10,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sparl.configuration import FIELDS, Config
 from sparl.errors import UsageError
-from sparl.topology.rule_names import is_rule_name
+from sparl.topology.registry import is_rule_name
 from sparl.wording import first_few, has_control_characters, shown
 
 MOST_LAYERS = 100  # hidden layers of a network
-
-_RANGES: dict[str, tuple[float, float, str]] = {
-    "seed": (0, 2**63 - 1, "an integer"),
-    "steps": (1, 1e12, "environment steps"),
-    "horizon_env_steps": (1, 1e12, "environment steps"),
-    "stop_at": (1, 1e12, "environment steps"),
-    "threads": (1, 1024, "threads"),
-    "checkpoint_every_env_steps": (1, 1e12, "environment steps"),
-    "max_episode_steps": (1, 1e9, "environment steps"),
-    "lambda_1": (0, 1e9, "connections per neuron"),
-    "lambda_2": (0, 1e9, "connections per neuron"),
-    "actor_sparsity": (0, 1, "a share of the weights"),
-    "critic_sparsity": (0, 1, "a share of the weights"),
-    "rewire_every_updates": (0, 1e12, "updates"),
-    "rewire_first_update": (1, 1e12, "updates"),
-    "alpha": (1e-9, 1e9, "temperature"),
-    "hard_target_every": (0, 1e12, "updates"),
-    "rewire_fraction": (0, 1, "a share of the connections"),
-    "freeze_fraction": (0, 1, "a share of the horizon"),
-    "learning_rate": (0, 1e3, "step size"),
-    "weight_decay": (0, 1e3, "L2 coefficient"),
-    "batch_size": (1, 1e6, "transitions"),
-    "replay_capacity": (1, 1e10, "transitions"),
-    "warmup_env_steps": (1, 1e12, "environment steps"),
-    "updates_per_env_step": (1, 1e4, "updates"),
-    "gamma": (0, 1, "per environment step"),
-    "tau": (0, 1, "a share"),
-    "critics": (1, 100, "critics"),
-    "policy_delay": (1, 1e9, "updates"),
-    "exploration_noise": (0, 1e3, "scaled action"),
-    "target_noise": (0, 1e3, "scaled action"),
-    "noise_clip": (0, 1e3, "scaled action"),
-    "n_step": (1, 1000, "environment steps"),
-    "n_step_delay_updates": (0, 1e12, "updates"),
-    "replay_minimum": (1, 1e10, "transitions"),
-    "replay_distance_threshold": (0, 1e9, "squared distance"),
-    "replay_check_every_env_steps": (1, 1e12, "environment steps"),
-    "replay_probe_transitions": (1, 1e10, "transitions"),
-    "evaluate_every_env_steps": (1, 1e12, "environment steps"),
-    "evaluation_episodes": (1, 1e6, "episodes"),
-    "evaluation_seed": (0, 2**63 - 1, "an integer"),
-}
-
 
 # Gymnasium's [MODULE:][NAMESPACE/]NAME-vN, in ASCII, because the name becomes part of file names.
 _ENVIRONMENT_ID = re.compile(
@@ -102,7 +59,7 @@ def _wrong_value(name: str, value: Any) -> str:
 
 def _outside(name: str, value: Any) -> str:
     """Return an error message if a number is outside its range, else ""."""
-    low, high, unit = _RANGES.get(name, (0, 0, ""))
+    low, high, unit = FIELDS[name].metadata.get("range", (0, 0, ""))
     if not unit or value is None or low <= value <= high:  # false for NaN
         return ""
     return f"{name} is {shown(value)}, must be in [{low:g}, {high:g}] ({unit})"

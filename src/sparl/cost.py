@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sparl.agents import AGENTS, settings_of
+from sparl.agents.agent import ACTOR
 from sparl.architecture import Architecture, architecture
 from sparl.configuration import Config
-from sparl.methods import AGENT_PRESETS
+from sparl.methods import AGENT_PRESETS, METHODS
 
 BYTES_WEIGHT = 4  # float32; also a gradient, a moment or a weight of a target
 BYTES_INDEX = 8  # int64 position in canonical order
@@ -31,10 +32,10 @@ def network_bytes(nets: Architecture, batch: int) -> int:
     """Estimate the size in bytes of all networks during training, with targets and a batch."""
     per_connection = 2 * BYTES_INDEX + 12 * 4  # patterns, blocks, values, moments, target
     total = 0
-    for size in nets.networks.values():
-        units = sum(n_in + n_out for (n_in, n_out), _ in size.layers)
-        of_each = per_connection * size.connections + units * (64 + 4 * 4 * batch)
-        total += size.role.members * of_each
+    for spec in nets.networks.values():
+        units = sum(layer.n_in + layer.n_out for layer in spec.layers)
+        of_each = per_connection * spec.connections + units * (64 + 4 * 4 * batch)
+        total += spec.members * of_each
     return total
 
 
@@ -44,9 +45,9 @@ def least_checkpoint_bytes(config: Config, nets: Architecture) -> int:
     if config.density_schedule != "constant":
         per_connection = BYTES_INDEX  # only the initial pattern, as the density may fall to 0
     total = 0
-    for size in nets.networks.values():
-        outputs = sum(n_out for (_, n_out), _ in size.layers)
-        total += size.role.members * (per_connection * size.connections + per_output * outputs)
+    for spec in nets.networks.values():
+        outputs = sum(layer.n_out for layer in spec.layers)
+        total += spec.members * (per_connection * spec.connections + per_output * outputs)
     return total
 
 
@@ -56,7 +57,7 @@ def paper_flops(nets: Architecture, batch: int, updates: int) -> float:
     The forward and backward passes count as three passes of two operations per connection. Target
     networks and the actor's pass through the critic are not counted.
     """
-    passes = sum(n.of_all_members / n.role.update_period for n in nets.networks.values())
+    passes = sum(n.of_all_members / n.update_period for n in nets.networks.values())
     return 6.0 * batch * updates * passes
 
 
@@ -88,19 +89,19 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
             counted_flops(config, nets, n_act, config.n_step),
         ),
     }
-    actor, dense_actor = nets.networks["actor"], dense.networks["actor"]
+    actor, dense_actor = nets.networks[ACTOR], dense.networks[ACTOR]
     result: dict[str, Any] = {
         "method": config.method,
         "env": config.env,
         "networks": {
-            size.role.densities: {
-                "copies": size.role.members,
+            spec.label: {
+                "copies": spec.members,
                 "layers": [
-                    {"inputs": shape[0], "outputs": shape[1], "connections": count}
-                    for shape, count in size.layers
+                    {"inputs": layer.n_in, "outputs": layer.n_out, "connections": layer.connections}
+                    for layer in spec.layers
                 ],
             }
-            for size in nets.networks.values()
+            for spec in nets.networks.values()
         },
         "connections": now,
         "dense_connections": dense.connections,
@@ -118,8 +119,9 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
             for name, f in flops.items()
         },
     }
-    published = AGENT_PRESETS[config.agent].published_costs.get(config.env.rpartition("-")[0])
-    if config.method.startswith("RLx2-") and published:
+    method, task = METHODS[config.method], config.env.rpartition("-")[0]
+    published = AGENT_PRESETS[method.agent].published_costs.get((method.family.prefix, task))
+    if published:
         names = ("size_ratio_with_targets", "train_flops_ratio", "inference_flops_ratio")
         result["published"] = dict(zip(names, published, strict=True))
     return result

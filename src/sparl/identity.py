@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from sparl.agents import field_names, settings_of
+from sparl.agents import AGENTS, settings_of
 from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
 from sparl.labels import contradictions, value_text
 
@@ -31,9 +31,8 @@ def results_version(config: Config) -> int:
     a delay of n-step targets.
     """
     delayed = config.n_step > 1 and config.n_step_delay_updates > 0
-    learned = config.learn_alpha and "learn_alpha" in field_names(settings_of(config))
-    scheduled = config.rewire_every_updates > 0 and config.rewire != "none"
-    return 2 if scheduled or config.narrow or learned or delayed else 1
+    changed = config.topology_scheduled or config.narrow or delayed
+    return max(2 if changed else 1, AGENTS[config.agent].results_version(settings_of(config)))
 
 
 def identity(config: Config, version: int | None = None) -> dict[str, Any]:

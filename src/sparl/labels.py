@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sparl.agents import AGENTS, field_names, settings_of
+from sparl.agents import AGENTS, field_names, settings_of, specs_of
 from sparl.configuration import FIELDS, Config, why_not_longer
 from sparl.methods import find_method, preset
 
@@ -32,8 +32,7 @@ def contradictions(config: Config) -> list[str]:
     found = differ("target_pattern", "narrow", "dynamic_buffer")
     if (config.n_step > 1) != (base.n_step > 1):
         found.append("n_step")
-    if family.prefix == "SS-":  # unlike Static-, SS- keeps the largest weights
-        found += differ("initial_topology")
+    found += differ(*family.defining)
     missing = [] if family.sparse else differ(*_DENSITY_FIELDS)
     full = _is_dense(base) and _is_dense(config) and config.density_schedule == "constant"
     if missing or not full:  # otherwise the topology cannot change
@@ -46,9 +45,8 @@ def contradictions(config: Config) -> list[str]:
 
 def topology_changes(config: Config) -> bool:
     """Return whether any scheduled topology update can move a connection."""
-    scheduled = config.rewire_every_updates > 0 and config.rewire != "none"
     moves = config.rewire_fraction > 0 or config.density_schedule != "constant"
-    return scheduled and moves and config.freeze_fraction < 1
+    return config.topology_scheduled and moves and config.freeze_fraction < 1
 
 
 def _is_dense(config: Config) -> bool:
@@ -83,8 +81,9 @@ def without_effect(config: Config) -> list[str]:
     base = preset(config.method, config.env, settings=config.settings)
     mine = field_names(settings_of(config))
     of_agents = {name for kind in AGENTS.values() for name in field_names(kind.settings_type)}
-    sparsity = config.actor_sparsity is not None or config.critic_sparsity is not None
-    densities = config.actor_densities is not None and config.critic_densities is not None
+    budgets = [config.budget(spec.label) for spec in specs_of(config).values()]
+    sparsity = any(budget.sparsity is not None for budget in budgets)
+    densities = all(budget.densities is not None for budget in budgets)
     matters = {
         **{name: name in mine for name in FIELDS if name in of_agents - _OF_EVERY_AGENT},
         "contact_forces": config.env in ("Ant-v3", "Humanoid-v3"),
@@ -99,7 +98,7 @@ def without_effect(config: Config) -> list[str]:
             config.dynamic_buffer,
         ),
         "n_step_delay_updates": config.n_step > 1,
-        "density_schedule": config.rewire_every_updates > 0 and config.rewire != "none",
+        "density_schedule": config.topology_scheduled,
         **dict.fromkeys(("allocation", "sparse_output"), sparsity),
         **dict.fromkeys(("lambda_1", "lambda_2"), not densities),
         "stop_at": config.stop_at is None or config.stop_at <= config.steps,

@@ -10,8 +10,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from sparl.networks.adam import Adam
-from sparl.networks.layout import Place
 from sparl.networks.network import Network, Trace
+from sparl.networks.spec import Place, layer_key
 from sparl.random_streams import generator_state, restore_generator
 from sparl.sparse.pattern import Pattern
 from sparl.topology.density_schedule import LayerProgress
@@ -183,9 +183,8 @@ class SparseLearner:
                 )
             )
         rewirings = {place: proposal.rewiring for place, proposal in proposals.items()}
-        old, new = self.network.layout, self.network.layout.rewired(rewirings)
-        self.network.parameters = old.carry(self.network.parameters, new, rewirings)
-        self.network.layout = new
+        new = self.network.layout.rewired(rewirings)
+        self.network.rewire(new, rewirings)
         self.adam.rewire(new, rewirings)
 
     def state(self) -> State:
@@ -194,9 +193,8 @@ class SparseLearner:
         state |= {f"rng.{k}": v for k, v in generator_state(self.rng).items()}
         state |= {"own_updates": self.own_updates, "due_seen": self._due_seen}
         state |= {f"{_PREFIX}{k}": v for k, v in _columns(self.topology_updates).items()}
-        for (member, layer), _ in self.network.layout:
-            initial = self._initial[member, layer]
-            state[f"initial.member{member}.layer{layer}"] = initial.positions
+        for place, _ in self.network.layout:
+            state[f"initial.{layer_key(place)}"] = self._initial[place].positions
         return state
 
     def restore(self, state: State) -> None:
@@ -212,9 +210,9 @@ class SparseLearner:
         self.own_updates = int(state["own_updates"])
         self._due_seen = int(state["due_seen"])
         self.topology_updates = _from_columns(parts["topology_updates"])
-        for (member, layer), pattern in self.network.layout:
-            positions = np.asarray(parts["initial"][f"member{member}.layer{layer}"], np.int64)
-            self._initial[member, layer] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
+        for place, pattern in self.network.layout:
+            positions = np.asarray(parts["initial"][layer_key(place)], np.int64)
+            self._initial[place] = Pattern(pattern.n_in, pattern.n_out, positions.copy())
 
     def _check_moments(self, moments: State) -> None:
         """Check that every connection of the network has a first and a second moment.
@@ -224,7 +222,7 @@ class SparseLearner:
         """
         for place, pattern in self.network.layout:
             for name in ("m", "v"):
-                key = "{}.member{}.layer{}.weight".format(name, *place)
+                key = f"{name}.{layer_key(place)}.weight"
                 if np.shape(moments[key]) != (pattern.connections,):
                     raise ValueError(
                         f"adam.{key}: {np.size(moments[key])} moments for {pattern.connections} "
@@ -241,8 +239,7 @@ class SparseLearner:
         """Return the maximum length of each state array whose length may change."""
         longest = {f"{_PREFIX}{name}": _MOST_UPDATES for name in _COLUMNS}
         for place, most in self.most_connections().items():
-            layer = "member{}.layer{}".format(*place)
-            longest |= {f"adam.{name}.{layer}.weight": most for name in ("m", "v")}
+            longest |= {f"adam.{name}.{layer_key(place)}.weight": most for name in ("m", "v")}
         return longest
 
     def check(self, state: State, updates: int) -> None:

@@ -31,6 +31,7 @@ class Family:
         settings: name of the base settings.
         fields: values that differ from the base settings.
         sparse: whether the networks have the densities of the environment's preset.
+        defining: settings that define this family, so that other values contradict it.
     """
 
     prefix: str
@@ -39,6 +40,7 @@ class Family:
     settings: str
     fields: Fields
     sparse: bool = True
+    defining: tuple[str, ...] = ()
 
 
 _DYNAMIC = {"rewire_every_updates": 10_000}
@@ -55,7 +57,12 @@ FAMILIES = (
         {"rewire_every_updates": 1000, "rewire_first_update": 2, "target_pattern": "own"},
     ),
     Family(
-        "SS-", "static sparse networks of the largest initial weights", "RLx2, baseline", "rlx2", {}
+        "SS-",
+        "static sparse networks of the largest initial weights",
+        "RLx2, baseline",
+        "rlx2",
+        {},
+        defining=("initial_topology",),
     ),
     Family(
         "SET-",
@@ -125,17 +132,19 @@ class AgentPreset:
         lambdas: (lambda_1, lambda_2) by task, from Sokar et al., who chose the values for the
             observations of -v3.
         sparsities: (actor, critic) sparsity by task, from the main table of Tan et al.
-        published_costs: size with targets, training FLOPs and test FLOPs by task, each relative to
-            the dense agent, from the main table of Tan et al.
+        published_costs: size with targets, training FLOPs and test FLOPs by family and task, each
+            relative to the dense agent, from the main table of Tan et al.
     """
 
     source: str
     ds: Fields
     rlx2: Fields
-    lambdas: Mapping[str, tuple[int, int]]
+    lambdas: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     ds_sparse: Fields = field(default_factory=dict)
     sparsities: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    published_costs: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    published_costs: Mapping[tuple[str, str], tuple[float, float, float]] = field(
+        default_factory=dict
+    )
 
 
 _RLX2: Fields = {  # for every agent
@@ -158,8 +167,10 @@ AGENT_PRESETS = {
             "Ant": (0.96, 0.88),
         },
         published_costs={
-            "HalfCheetah": (0.133, 0.138, 0.100), "Hopper": (0.040, 0.043, 0.020),
-            "Walker2d": (0.043, 0.045, 0.030), "Ant": (0.093, 0.100, 0.040),
+            ("RLx2-", "HalfCheetah"): (0.133, 0.138, 0.100),
+            ("RLx2-", "Hopper"): (0.040, 0.043, 0.020),
+            ("RLx2-", "Walker2d"): (0.043, 0.045, 0.030),
+            ("RLx2-", "Ant"): (0.093, 0.100, 0.040),
         },
     ),
     "SAC": AgentPreset(
@@ -184,8 +195,10 @@ AGENT_PRESETS = {
             "Ant": (0.90, 0.75),
         },
         published_costs={
-            "HalfCheetah": (0.180, 0.197, 0.100), "Hopper": (0.044, 0.048, 0.020),
-            "Walker2d": (0.100, 0.113, 0.100), "Ant": (0.220, 0.239, 0.100),
+            ("RLx2-", "HalfCheetah"): (0.180, 0.197, 0.100),
+            ("RLx2-", "Hopper"): (0.044, 0.048, 0.020),
+            ("RLx2-", "Walker2d"): (0.100, 0.113, 0.100),
+            ("RLx2-", "Ant"): (0.220, 0.239, 0.100),
         },
     ),
 }  # fmt: skip
@@ -201,6 +214,7 @@ ALIASES = {"StaticSparseTD3": "Static-TD3", "StaticSparseSAC": "Static-SAC"}
 # different density.
 _V3_SIZES = {"Ant": (111, 8), "Humanoid": (376, 17)}
 _UNKNOWN_DENSITY = 0.5  # ds: hidden layers, for an environment that the paper did not use
+_UNKNOWN_LAMBDAS = (7, 64)  # an agent that the paper did not use
 _UNKNOWN_SPARSITIES = (0.90, 0.85)
 TASKS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
 _MUJOCO_VERSIONS = ("v3", "v4", "v5")
@@ -240,7 +254,7 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
         {"method": chosen.name, "env": env, "settings": settings, "agent": chosen.agent}
         | _base_settings(chosen, settings)
         | chosen.family.fields
-        | _density(chosen, env, overrides)
+        | (_density(chosen.agent, settings, env, overrides) if chosen.family.sparse else {})
         | overrides
     )
     return Config(**values)
@@ -254,15 +268,13 @@ def _base_settings(method: Method, settings: str) -> Fields:
     return presets.ds | (presets.ds_sparse if method.family.sparse else {})
 
 
-def _density(method: Method, env: str, overrides: Fields) -> Fields:
-    """Return the fields that set the number of connections of a method in an environment."""
-    if not method.family.sparse:
-        return {}
-    if overrides.get("settings", method.family.settings) == "rlx2":
-        return _rlx2_sparsities(method.agent, env)
+def _density(agent: str, settings: str, env: str, overrides: Fields) -> Fields:
+    """Return the fields that set the number of connections of a sparse method."""
+    if settings == "rlx2":
+        return _rlx2_sparsities(agent, env)
     if {"lambda_1", "lambda_2"} & overrides.keys():
-        return _lambdas(method.agent, env)
-    return _ds_densities(method.agent, env, len(overrides.get("hidden", Config.hidden)))
+        return _lambdas(agent, env)
+    return _ds_densities(agent, env, len(overrides.get("hidden", Config.hidden)))
 
 
 def check(config: Config) -> None:
@@ -306,9 +318,9 @@ def _task(env: str) -> tuple[str, str]:
 
 
 def _lambdas(agent: str, env: str) -> Fields:
-    """Return the paper's lambdas, or those of HalfCheetah for environments not in the paper."""
+    """Return the paper's lambdas; for an environment that is not in the paper, HalfCheetah's."""
     lambdas = AGENT_PRESETS[agent].lambdas
-    first, further = lambdas.get(_task(env)[0], lambdas["HalfCheetah"])
+    first, further = lambdas.get(_task(env)[0]) or lambdas.get("HalfCheetah", _UNKNOWN_LAMBDAS)
     return {"lambda_1": float(first), "lambda_2": float(further)}
 
 

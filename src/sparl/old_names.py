@@ -20,6 +20,10 @@ TOPOLOGY_ROWS = "evolutions"
 TOPOLOGY_STREAM = "evolution"
 
 
+# Names in the state of an environment in a checkpoint; earlier versions wrote both.
+_ENVIRONMENT = {"elapsed": "episode_steps"}
+
+
 def current(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Return values from a file with the current names as keys.
 
@@ -28,3 +32,11 @@ def current(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
         names: a table of this module, from old to current names.
     """
     return {names.get(name, name): value for name, value in values.items()}
+
+
+def current_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state in a checkpoint with the current names."""
+    environment = state.get("environment")
+    if not isinstance(environment, dict):
+        return state
+    return {**state, "environment": current(environment, _ENVIRONMENT)}

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from run_folders import write_run
 from sparl.cli import main
@@ -131,15 +129,6 @@ def test_a_learning_curve_shows_the_mean_and_its_band(written: Path) -> None:
     assert [row["method"] for row in series] == ["TD3 (settings rlx2)", "RLx2-TD3"]
     last = {row["s"]: row for row in points}[0]
     assert last == {"s": 0, "x": 100_000.0, "y": 3000.0, "low": 2000.0, "high": 4000.0}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        path = shutil.which("chromium") or shutil.which("google-chrome")
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
 from run_folders import write_run
 from sparl.cli import main
@@ -32,15 +30,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 write_run(runs / f"{method}-{env}-{seed}", method, env, curve, seed=seed, cpu=0.5)
     assert main(["report", str(runs), "--out", str(runs / "report")]) == 0
     return runs / "report" / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        path = shutil.which("chromium") or shutil.which("google-chrome")
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 def opened(

@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sparl.methods import preset
-from sparl.training.loop import Training
+from sparl.training.assemble import assemble
 
 
 def test_a_reader_sees_values_during_the_run(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_reader_sees_values_during_the_run(tmp_path: Path) -> None:
         rewire_every_updates=100, evaluate_every_env_steps=200, evaluation_episodes=1,
         run_dir=str(tmp_path / "run"), tensorboard=True,
     )  # fmt: skip
-    training = Training(config, quiet=True)
+    training = assemble(config, quiet=True)
     reader = EventAccumulator(str(tmp_path / "run"))
     seen: list[tuple[int, int]] = []  # environment step, evaluations that the reader has
     step = training.step

@@ -16,10 +16,7 @@ import contextlib
 import copy
 import hashlib
 import io
-import os
-import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -38,19 +35,19 @@ import gymnasium
 
 import sparl
 from bad_environments import Walks
+from hostile.bounds import TooLong, limited_to, limits, read, write
 from hostile.changes import Files, json_file, lines, raw, signed, tensors_file
 from resuming import stopped_at
 from sparl.errors import SparlError
 from sparl.report.command import write_report
 from sparl.training.about import about_run
 from sparl.training.agent_file import load_agent
+from sparl.training.assemble import assemble
 from sparl.training.checkpoint import Checkpoints
-from sparl.training.loop import Training
 from sparl.training.restore import expected_state, restore_checkpoint
 from sparl.training.run_folder import RunFolder
 
 CORPUS = Path(__file__).parent / "corpus"
-ROOM = 1 << 30  # bytes that a case may take
 SECONDS = 20  # that it may last
 
 FIELDS: dict[str, Any] = {
@@ -78,13 +75,9 @@ class Victim:
         with contextlib.chdir(folder.parent), stopped_at(37):
             run = sparl.train(method, env, run_dir=folder.name, quiet=True, **FIELDS, **fields)
         self.path = folder
-        self.files: Files = {
-            str(path.relative_to(folder)): path.read_bytes()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != ".lock"
-        }
+        self.files = read(folder)
         self.checkpoint = next(name.split("/")[0] for name in self.files if "state." in name)
-        self.training = Training(run.config, quiet=True, folder=RunFolder.open(folder))
+        self.training = assemble(run.config, quiet=True, folder=RunFolder.open(folder))
         self.training.environment.reset(seed=0)
         self.like = copy.deepcopy(expected_state(self.training))
         self.write(self.files)
@@ -94,9 +87,7 @@ class Victim:
         """Make the folder hold these files and no others."""
         for path in list(self.path.iterdir()):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        for name, data in files.items():
-            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.path / name).write_bytes(data)
+        write(self.path, files)
 
     def try_all(self) -> None:
         """Run everything that reads a run's folder."""
@@ -149,56 +140,28 @@ def changed(files: Files, rng: Generator) -> Files:
 # ------------------------------------------------------------------ trying
 
 
-class TooLong(BaseException):
-    """A case lasts too long."""
-
-
-def _alarm(*_: object) -> None:
-    raise TooLong
-
-
-@contextlib.contextmanager
-def limits() -> Iterator[None]:
-    """Limit memory from here on, and the time of the block."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    most = pages * os.sysconf("SC_PAGE_SIZE") + ROOM
-    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
-    handler = signal.signal(signal.SIGALRM, _alarm)
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-        signal.signal(signal.SIGALRM, handler)
-
-
 def attempt(victim: Victim, files: Files) -> str:
     """Try files; return a description of the failure, or ""."""
     victim.write(files)
-    signal.alarm(SECONDS)
     try:
-        victim.try_all()
+        with limited_to(SECONDS):
+            victim.try_all()
     except (Exception, TooLong, SystemExit):
         return traceback.format_exc()
-    finally:
-        signal.alarm(0)
     return ""
 
 
 def corpus() -> Iterator[tuple[str, str, Files]]:
     """Return name, victim and files of every stored case."""
     for case in sorted(CORPUS.iterdir()):
-        files = {str(p.relative_to(case)): p.read_bytes() for p in case.rglob("*") if p.is_file()}
-        yield case.name, case.name.rsplit("-", 1)[0], files
+        yield case.name, case.name.rsplit("-", 1)[0], read(case)
 
 
 def keep(name: str, files: Files) -> Path:
     """Store a case."""
     digest = hashlib.sha256(b"".join(k.encode() + v for k, v in sorted(files.items())))
     case = CORPUS / f"{name}-{digest.hexdigest()[:8]}"
-    for file, data in files.items():
-        (case / file).parent.mkdir(parents=True, exist_ok=True)
-        (case / file).write_bytes(data)
+    write(case, files)
     return case
 
 

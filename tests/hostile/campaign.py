@@ -17,9 +17,7 @@ import io
 import json
 import os
 import re
-import resource
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -35,6 +33,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import sparl
+from hostile.bounds import TooLong, limited_to, limits, read, write
 from hostile.changes import MARK, MODULE, OWNED, Files
 from hostile.generators import KINDS, Case, put_link
 from resuming import stopped_at
@@ -42,7 +41,6 @@ from sparl.cli import main
 from sparl.studies import command as study_command
 from sparl.studies.study import read_studies, write_plan
 
-ROOM = 1 << 30  # bytes of address space per case
 MEGABYTES = 300  # memory limit per case
 SECONDS = 30  # time limit per case, on a busy machine
 ALONE = 40  # one case in this many also runs in a separate process
@@ -148,29 +146,6 @@ def state_of(root: Path) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-@contextlib.contextmanager
-def limits(room: int) -> Iterator[None]:
-    """Bound the address space; in the block an alarm raises TooLong."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    most = pages * os.sysconf("SC_PAGE_SIZE") + room
-    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
-
-    def late(*_: object) -> None:
-        raise TooLong
-
-    handler = signal.signal(signal.SIGALRM, late)
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-        signal.signal(signal.SIGALRM, handler)
-
-
-class TooLong(BaseException):
-    """A case lasts too long."""
-
-
 def peak_megabytes() -> int:
     """Return the peak memory since the previous call."""
     (line,) = (
@@ -233,19 +208,17 @@ class Sandbox:
         peak_megabytes()
         least = peak_megabytes()
         start = time.monotonic()
-        signal.alarm(SECONDS)
         try:
             with (
                 contextlib.chdir(self.here), contextlib.redirect_stdout(out),
                 contextlib.redirect_stderr(err), self.watch.over(case.words[0]),
+                limited_to(SECONDS),
             ):  # fmt: skip
                 code: Any = main(case.words)
         except SystemExit as exit_:
             code = exit_.code
         except (Exception, TooLong):
             code = traceback.format_exc()
-        finally:
-            signal.alarm(0)
         said = (stream.detach().getvalue().decode("utf-8", "replace") for stream in (out, err))
         troubles = self._check(case, before, code, *said)
         troubles += list(self.watch.seen)
@@ -324,23 +297,6 @@ def _active(place: Path) -> list[str]:
     return found
 
 
-def write(folder: Path, files: Files) -> None:
-    """Write files into a folder."""
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-
-def read(folder: Path) -> Files:
-    """The files of a folder."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
-
-
 def specimens(made: Path) -> dict[str, Files]:
     """Create valid folders: a stopped run, a finished run, a study and an archive."""
     made.mkdir()
@@ -381,7 +337,7 @@ def run(options: argparse.Namespace, root: Path) -> int:
     found: set[str] = set()
     check_valid(sandbox)
     start, tried = time.monotonic(), 0
-    with limits(ROOM):
+    with limits():
         for number in wanted:
             if time.monotonic() - start > options.seconds:
                 break

@@ -11,7 +11,8 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,20 @@ def hostile(value: Any, rng: Generator) -> Any:
     elif isinstance(value, dict):
         choices = [{}, {**value, TEXTS[int(rng.integers(len(TEXTS)))]: 1}, [value]]
     return copy.deepcopy(choices[int(rng.integers(len(choices)))])
+
+
+def change_json(name: str, *path: Any, value: Any) -> Callable[[Path], None]:
+    """Return a function that sets the node at a path in a JSON file of a run's folder."""
+
+    def change(run: Path) -> None:
+        content = json.loads((run / name).read_text())
+        node = content
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = value
+        (run / name).write_text(json.dumps(content))
+
+    return change
 
 
 def raw(data: bytes, rng: Generator) -> bytes:

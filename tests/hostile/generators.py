@@ -144,28 +144,29 @@ def without_observations(files: Files) -> Files:
 
 def agent(specimens: dict[str, Files], rng: Generator) -> Case:
     """A trained agent."""
-    files = dict(specimens["finished"])
     name = str(_pick(rng, "agent.json", "agent.json", "agent.safetensors",
                      "observations.safetensors"))  # fmt: skip
-    if name == "agent.json":
-        files[name] = json.dumps(hostile_tree(json.loads(files[name]), rng)).encode()
-    else:
-        files[name] = tensors_file(files[name], rng)
+    files = _with_hostile(specimens["finished"], name, rng)
     words, writes = _command(rng, "evaluate", "export c", "export npz", "info")
-    return Case(_of_run(signed(files)), words, writes)
+    return Case(files, words, writes)
 
 
 def checkpoint(specimens: dict[str, Files], rng: Generator) -> Case:
     """A checkpoint, and the replay's files."""
-    files = dict(specimens["stopped"])
-    names = [name for name in files if name.startswith((CHECKPOINT, "replay/"))]
+    names = [n for n in specimens["stopped"] if n.startswith((CHECKPOINT, "replay/"))]
     name = str(_pick(rng, f"{CHECKPOINT}/manifest.json", *names))
-    if name.endswith(".json"):
-        files[name] = json.dumps(hostile_tree(json.loads(files[name]), rng)).encode()
-    else:
-        files[name] = tensors_file(files[name], rng)
+    files = _with_hostile(specimens["stopped"], name, rng)
     words, writes = _command(rng, "resume", "resume", "info", "evaluate")
-    return Case(_of_run(signed(files)), words, writes)
+    return Case(files, words, writes)
+
+
+def _with_hostile(files: Files, name: str, rng: Generator) -> Files:
+    """Return a run with hostile values in one of its files, whose digest matches."""
+    if name.endswith(".json"):
+        data = json.dumps(hostile_tree(json.loads(files[name]), rng)).encode()
+    else:
+        data = tensors_file(files[name], rng)
+    return _of_run(signed({**files, name: data}))
 
 
 def tables(specimens: dict[str, Files], rng: Generator) -> Case:

@@ -19,6 +19,7 @@ import pytest
 
 import bad_environments as bad
 import sparl
+from hostile.small import CHECKPOINTS, FIELDS, FLAGS, STUDY
 from run_folders import write_run
 from sparl.archive.archive import archive_run
 from sparl.cli import main
@@ -36,27 +37,6 @@ from sparl.training.loop import Training
 pytestmark = pytest.mark.slow
 
 ENV = "Attacks-v0"
-FIELDS: dict[str, Any] = {
-    "steps": 60, "hidden": (4,), "batch_size": 4, "warmup_env_steps": 10, "evaluation_episodes": 1,
-    "evaluate_every_env_steps": 30, "checkpoint_every_env_steps": 20, "threads": 1,
-}  # fmt: skip
-FLAGS = [
-    "--steps", "60", "--hidden", "4", "--batch-size", "4", "--warmup-env-steps", "10",
-    "--evaluation-episodes", "1", "--evaluate-every-env-steps", "30",
-    "--checkpoint-every-env-steps", "20", "--threads", "1",
-]  # fmt: skip
-STUDY = """
-environments = ["Pendulum-v1"]
-methods = ["TD3"]
-seeds = 2
-[fields]
-steps = 60
-hidden = [4]
-batch_size = 4
-warmup_env_steps = 10
-evaluation_episodes = 1
-evaluate_every_env_steps = 30
-"""
 
 
 @pytest.fixture
@@ -76,7 +56,8 @@ def register() -> Iterator[Callable[[type], None]]:
 
 
 def train(folder: Path) -> int:
-    return main(["train", "--method", "TD3", "--env", ENV, "--run-dir", str(folder), *FLAGS])
+    words = ["train", "--method", "TD3", "--env", ENV, *FLAGS, *CHECKPOINTS]
+    return main([*words, "--run-dir", str(folder)])
 
 
 def state_of(run: Path) -> str:
@@ -321,7 +302,7 @@ class Silences(bad.Good):
         return super().reset(**how)
 gymnasium.register("Silences-v0", Silences, max_episode_steps=bad.LIMIT)
 words = ["train", "--method", "TD3", "--env", "Silences-v0", "--run-dir", {str(tmp_path / "run")!r}]
-code = main([*words, *{FLAGS!r}])
+code = main([*words, *{FLAGS!r}, *{CHECKPOINTS!r}])
 import os
 os._exit(code)
 """
@@ -431,7 +412,7 @@ def test_an_exhausted_system_resource_exits_with_6(
     def raise_error() -> dict[str, str]:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("sparl.training.machine.machine", raise_error)
+    monkeypatch.setattr("sparl.commands.info.machine", raise_error)
     assert main(["info"]) == 6
     said = capsys.readouterr().err
     assert os.strerror(number) in said

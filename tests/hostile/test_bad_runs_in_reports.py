@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from hostile.changes import change_json
 from run_folders import write_run
 from sparl.cli import main
 from sparl.report.runs import collect
@@ -50,18 +49,6 @@ def replaced(name: str, old: str, new: str) -> Damage:
     return damage
 
 
-def in_json(name: str, *path: Any, value: Any) -> Damage:
-    def damage(run: Path) -> None:
-        content = json.loads((run / name).read_text())
-        node = content
-        for key in path[:-1]:
-            node = node[key]
-        node[path[-1]] = value
-        (run / name).write_text(json.dumps(content))
-
-    return damage
-
-
 def a_folder(name: str) -> Damage:
     def damage(run: Path) -> None:
         (run / name).unlink()
@@ -95,16 +82,17 @@ DAMAGES: dict[str, Damage] = {
     "deep JSON": written("run.json", b"[" * 100_000),
     "deeper JSON": written("run.json", b'{"a":' * 100_000),
     "no object": written("run.json", b"null"),
-    "a huge step": in_json("run.json", "env_step", value=10**30),
-    "a step that is a text": in_json("run.json", "env_step", value="x"),
-    "a state that is a list": in_json("run.json", "state", value=[]),
-    "a preset that is a text": in_json("run.json", "versions", value=["x"]),
-    "no memory": in_json("run.json", "peak_memory_bytes", value=-1),
-    "degrees of another size": in_json("degrees.json", "now", "actor", 0, value=[]),
-    "degrees beyond the layer": in_json(
+    "a huge step": change_json("run.json", "env_step", value=10**30),
+    "a step that is a text": change_json("run.json", "env_step", value="x"),
+    "a state that is a list": change_json("run.json", "state", value=[]),
+    "a preset that is a text": change_json("run.json", "preset", value="x"),
+    "versions that are a list": change_json("run.json", "versions", value=["x"]),
+    "no memory": change_json("run.json", "peak_memory_bytes", value=-1),
+    "degrees of another size": change_json("degrees.json", "now", "actor", 0, value=[]),
+    "degrees beyond the layer": change_json(
         "degrees.json", "now", "actor", 0, 0, "in", 0, value=10**30
     ),
-    "degrees that are texts": in_json("degrees.json", "now", "actor", 0, 0, "in", 0, value="x"),
+    "degrees that are texts": change_json("degrees.json", "now", "actor", 0, 0, "in", 0, value="x"),
     "deep degrees": written("degrees.json", b"[" * 100_000),
     "a mean that is NaN": replaced("evaluations.csv", "5.0", "nan"),
     "a mean that is infinite": replaced("evaluations.csv", "5.0", "inf"),

@@ -9,11 +9,11 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import sparl
+from hostile.small import FIELDS, FLAGS, STUDY
 from resuming import stopped_at
 from run_folders import write_run
 from sparl.cli import main
@@ -23,27 +23,7 @@ from sparl.studies.study import read_study
 from sparl.training.durable import why_invalid_name
 from sparl.training.folder import Folder
 
-FIELDS: dict[str, Any] = {
-    "steps": 60, "hidden": (4,), "batch_size": 4, "warmup_env_steps": 10, "evaluation_episodes": 1,
-    "evaluate_every_env_steps": 30, "checkpoint_every_env_steps": 20, "threads": 1, "quiet": True,
-}  # fmt: skip
-TRAIN = [
-    "train", "--method", "TD3", "--env", "Pendulum-v1", "--steps", "60", "--hidden", "4",
-    "--batch-size", "4", "--warmup-env-steps", "10", "--evaluation-episodes", "1",
-    "--evaluate-every-env-steps", "30", "--threads", "1",
-]  # fmt: skip
-STUDY = """
-environments = ["Pendulum-v1"]
-methods = ["TD3"]
-seeds = 2
-[fields]
-steps = 60
-hidden = [4]
-batch_size = 4
-warmup_env_steps = 10
-evaluation_episodes = 1
-evaluate_every_env_steps = 30
-"""
+TRAIN = ["train", "--method", "TD3", "--env", "Pendulum-v1", *FLAGS]
 PENDULUM = ["Pendulum-v1", "TD3_seed0"]
 COMMIT = ["--commit", "0123456789"]
 
@@ -71,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stopped run with checkpoints, a replay, an agent and an export."""
     path = tmp_path_factory.mktemp("runs") / "run"
     with stopped_at(47):
-        sparl.train("TD3", "Pendulum-v1", run_dir=path, **FIELDS)
+        sparl.train("TD3", "Pendulum-v1", run_dir=path, quiet=True, **FIELDS)
     assert main(["export", str(path), "--format", "npz"]) == 0
     return path
 

@@ -17,6 +17,7 @@ import pytest
 import safetensors.numpy
 
 import sparl
+from layouts import sizes_of
 from resuming import stopped_at
 from sparl import _native
 from sparl.architecture import architecture
@@ -142,7 +143,7 @@ def test_a_configuration_has_no_more_layers_than_networks_may_have(run: Path) ->
 
 def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
     config = preset("Tiny-TD3", ENV, hidden=(2**28 - 1, 2**28 - 1))
-    (_, width), _ = architecture(config, 11, 3).networks["actor"].layers[0]
+    (_, width), _ = sizes_of(architecture(config, 11, 3).networks["actor"])[0]
     assert 1 < width < 2**28
     for hidden in ((256, 256), (8,), (1, 1)):  # the width that a search over all finds
         config = preset("Tiny-TD3", ENV, hidden=hidden)
@@ -154,7 +155,7 @@ def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
             return 11 * width + (depth - 1) * width**2 + 3 * width
 
         best = min(range(1, max(hidden) + 1), key=lambda w: abs(weights(w) - wanted))
-        assert nets.networks["actor"].layers[0][0][1] == best
+        assert sizes_of(nets.networks["actor"])[0][0][1] == best
 
 
 def test_a_table_takes_no_memory_for_missing_cells(run: Path) -> None:

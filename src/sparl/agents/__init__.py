@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from sparl.agents.action_head import ActionHead
 from sparl.agents.agent import Agent
-from sparl.agents.network_role import NetworkRole
 from sparl.agents.sac import SAC
 from sparl.agents.td3 import TD3
+from sparl.networks.spec import NetworkSpec
+from sparl.wording import shown
 
 AGENTS: dict[str, type[Agent]] = {"TD3": TD3, "SAC": SAC}
 
@@ -22,12 +25,34 @@ def settings_of(config: Any) -> Any:
     return kind(**{name: getattr(config, name) for name in field_names(kind)})
 
 
-def roles_of(config: Any, n_obs: int = 1, n_act: int = 1) -> dict[str, NetworkRole]:
-    """Return the role of each network of the agent that a configuration selects, by name.
+def specs_of(
+    config: Any, n_obs: int = 1, n_act: int = 1, hidden: Sequence[int] | None = None
+) -> dict[str, NetworkSpec]:
+    """Return the dense networks of the agent that a configuration selects, by name.
 
-    n_obs and n_act affect only the sizes of the networks.
+    Args:
+        config: the configuration.
+        n_obs: length of an observation; like n_act, it affects only the sizes of the networks.
+        n_act: length of an action.
+        hidden: units of each hidden layer; None: those of the configuration.
     """
-    return AGENTS[config.agent].network_roles(settings_of(config), n_obs, n_act)
+    hidden = config.hidden if hidden is None else hidden
+    return AGENTS[config.agent].network_specs(settings_of(config), hidden, n_obs, n_act)
+
+
+def head_of(formula: str) -> ActionHead:
+    """Return the action head whose formula an agent file names.
+
+    Raises:
+        ValueError: if no agent declares such a head.
+    """
+    heads = {agent.head.formula: agent.head for agent in AGENTS.values()}
+    if formula not in heads:
+        raise ValueError(
+            f"actions are {shown(formula)}, must be one of {', '.join(heads)}; register the agent "
+            "that was trained with sparl --import MODULE"
+        )
+    return heads[formula]
 
 
 def field_names(settings: Any) -> list[str]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from sparl.networks.spec import Output
+from sparl.networks.spec import ACTIVATIONS, Activation
 from sparl.types import Array
 
 
@@ -15,28 +12,37 @@ from sparl.types import Array
 class ActionHead:
     """The function from an actor's outputs to a noise-free action in [-1, 1].
 
+    The action is an activation of the first n_act outputs. An agent's networks, its file and the
+    exports of its policy take from the head what they compute.
+
     Attributes:
-        output: activation of the network's last layer, which identifies the head in agent files.
-        outputs_per_action: number of network outputs for each entry of an action; the first n_act
-            outputs determine the action.
-        activation: the function applied to these outputs.
-        formula: the same function as text, for readers of an agent file.
+        output: activation of the network's last layer.
+        outputs_per_action: number of network outputs for each entry of an action.
+        activation: the function applied to the first n_act outputs.
+        formula: the same function as text, which identifies the head in agent files.
     """
 
-    output: Output
+    output: Activation
     outputs_per_action: int
-    activation: Callable[[Array], Array]
+    activation: Activation
     formula: str
+
+    def __post_init__(self) -> None:
+        if "linear" not in (self.output, self.activation):
+            raise ValueError(
+                f"an action head applies {self.activation} to outputs that the network's last "
+                f"layer computes with {self.output}; one of the two must be linear"
+            )
+
+    @property
+    def of_sums(self) -> Activation:
+        """The function from the sums of the network's last layer to actions."""
+        return self.activation if self.output == "linear" else self.output
 
     def __call__(self, outputs: Array, n_act: int) -> Array:
         """Return actions, float32 [B, n_act], for outputs [B, outputs_per_action * n_act]."""
-        return self.activation(outputs[:, :n_act])
+        return ACTIVATIONS[self.activation](outputs[:, :n_act])
 
 
-def _unchanged(values: Array) -> Array:
-    return values
-
-
-DETERMINISTIC = ActionHead("tanh", 1, _unchanged, "outputs")
-SQUASHED_MEAN = ActionHead("linear", 2, np.tanh, "tanh(outputs[:n_act])")
-HEADS: dict[str, ActionHead] = {head.output: head for head in (DETERMINISTIC, SQUASHED_MEAN)}
+DETERMINISTIC = ActionHead("tanh", 1, "linear", "outputs")
+SQUASHED_MEAN = ActionHead("linear", 2, "tanh", "tanh(outputs[:n_act])")

@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.random import Generator
 
 from sparl.agents.action_head import ActionHead
-from sparl.agents.network_role import NetworkRole, NetworkSize
-from sparl.networks.layout import Place
 from sparl.networks.network import Network, Trace
+from sparl.networks.spec import NetworkSpec, Place, mlp
 from sparl.networks.target import Target
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
 from sparl.types import Array, State
 
+ACTOR = "actor"  # name of the network that chooses the actions, in every agent
 
-class Learner(Protocol):
-    """The optimiser of one network, which may also update its topology."""
+
+class Part(Protocol):
+    """A component of an agent that has a state."""
+
+    def state(self) -> State:
+        """Return everything that later results depend on."""
+
+    def restore(self, state: State) -> None:
+        """Restore a state; a network must have been restored before its learner and target."""
+
+
+class Learner(Part, Protocol):
+    """The optimiser of one network, which may also update its topology.
+
+    Attributes:
+        network: the network.
+        topology_updates: dataclasses that describe the topology updates, a line of topology.csv
+            each; the recorder clears the list.
+    """
 
     network: Network
+    topology_updates: list[Any]
 
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
         """Update the network once.
@@ -33,12 +51,6 @@ class Learner(Protocol):
             output_gradient: gradient of the loss with respect to the outputs.
             agent_update: number of the agent's update, counted from 1.
         """
-
-    def state(self) -> State:
-        """Return everything that later results depend on, except the network itself."""
-
-    def restore(self, state: State) -> None:
-        """Restore a state; the network must already have been restored."""
 
     def most_connections(self) -> dict[Place, int]:
         """Return the maximum connection count of each layer whose connection count may change."""
@@ -54,16 +66,6 @@ class Learner(Protocol):
         """
 
 
-class _Part(Protocol):
-    """A component of an agent that has a state."""
-
-    def state(self) -> State:
-        """Return everything that later results depend on."""
-
-    def restore(self, state: State) -> None:
-        """Restore a state."""
-
-
 class Agent(ABC):
     """An algorithm, with its networks, its settings, and the rules by which it acts and learns.
 
@@ -72,8 +74,8 @@ class Agent(ABC):
     `sparl.agents.AGENTS` and to the presets.
 
     Args:
-        learners: the learner of each network in `network_roles`, by name.
-        targets: the target of each network whose role has one, by name.
+        learners: the learner of each network in `network_specs`, by name.
+        targets: the target of each network whose spec has one, by name.
         settings: hyperparameters, of type `settings_type`.
         exploration_rng: random stream of the exploratory actions.
         target_rng: random stream of the updates.
@@ -83,11 +85,12 @@ class Agent(ABC):
     """
 
     settings_type: ClassVar[type[Any]]
-    """A frozen dataclass; `Config` has a field of the same name for each of these fields."""
+    """A frozen dataclass; `Config` has a field of the same name for each of these fields, which
+    declares the default, the range and the meaning."""
     head: ClassVar[ActionHead]
     """The function from the outputs of the network "actor" to actions."""
-    metrics: ClassVar[tuple[str, ...]] = ()
-    """The names that `update` returns in addition to critic_loss, actor_loss and q."""
+    metrics: ClassVar[tuple[str, ...]]
+    """The names of the values that `update` returns, which are columns of metrics.csv."""
     reads_path: ClassVar[bool] = False
     """Whether `update` reads every state within an n-step window, not only the last one."""
 
@@ -105,17 +108,26 @@ class Agent(ABC):
         self.exploration_rng = Normals(exploration_rng)
         self.target_rng = Normals(target_rng)
         self.updates = 0
-        self.actor: Network = learners["actor"].network
+        self.actor: Network = learners[ACTOR].network
 
     @classmethod
     @abstractmethod
-    def network_roles(cls, settings: Any, n_obs: int, n_act: int) -> dict[str, NetworkRole]:
-        """Return the role of each network by name; the policy is called "actor"."""
+    def network_specs(
+        cls, settings: Any, hidden: Sequence[int], n_obs: int, n_act: int
+    ) -> dict[str, NetworkSpec]:
+        """Return each network by name, with every connection; the policy is called "actor".
+
+        Args:
+            settings: hyperparameters of the agent.
+            hidden: units of each hidden layer.
+            n_obs: length of an observation.
+            n_act: length of an action.
+        """
 
     @classmethod
     @abstractmethod
     def multiply_adds(
-        cls, settings: Any, sizes: Mapping[str, NetworkSize], n_act: int, n_step: int
+        cls, settings: Any, specs: Mapping[str, NetworkSpec], n_act: int, n_step: int
     ) -> float:
         """Count the multiply-adds of one update, per sample of the batch.
 
@@ -123,10 +135,15 @@ class Agent(ABC):
 
         Args:
             settings: hyperparameters of the agent.
-            sizes: sizes of the agent's networks, by name.
+            specs: the agent's networks, by name, with their numbers of connections.
             n_act: length of an action.
             n_step: number of steps of the targets.
         """
+
+    @classmethod
+    def results_version(cls, settings: Any) -> int:
+        """Return the version of the results of these settings; see `sparl.identity`."""
+        return 1
 
     @abstractmethod
     def act(self, observation: Array) -> tuple[Array, Array]:
@@ -137,7 +154,7 @@ class Agent(ABC):
         """Update the networks and targets once, using a batch.
 
         Returns:
-            critic_loss, q, actor_loss if the actor was updated, and `metrics`, by name.
+            The values of `metrics` that this update computed, by name; all must be finite.
         """
 
     @property
@@ -152,7 +169,7 @@ class Agent(ABC):
         """
         return self.head(self.actor(observation), self.n_act)
 
-    def parts(self) -> dict[str, _Part]:
+    def parts(self) -> dict[str, Part]:
         """Return all components, by name; each network precedes its learner and target."""
         return {
             **{name: learner.network for name, learner in self.learners.items()},
@@ -169,6 +186,20 @@ class Agent(ABC):
             **{f"{name}_target": target.existing() for name, target in self.targets.items()},
         }
 
+    def not_finite(self) -> list[str]:
+        """Return the names of the arrays in `networks` with a value that is not finite."""
+        return [
+            f"{network}.{name}"
+            for network, arrays in self.networks().items()
+            for name, values in arrays.items()
+            if not np.isfinite(values).all()
+        ]
+
+    def specs(self) -> dict[str, NetworkSpec]:
+        """Return the spec of each network in the result of `networks`, by name."""
+        specs = {name: learner.network.layout.spec for name, learner in self.learners.items()}
+        return specs | {f"{name}_target": specs[name] for name in self.targets}
+
     def state(self) -> dict[str, State]:
         """Return everything that an update or an action depends on, by component."""
         state: dict[str, State] = {"agent": {"updates": self.updates}}
@@ -182,18 +213,19 @@ class Agent(ABC):
 
     def longest(self) -> dict[str, int]:
         """Return the maximum length of each state array whose length may change, by path."""
-        longest: dict[str, int] = {}
+        of_parts: dict[str, dict[str, int]] = {}
         for name, learner in self.learners.items():
-            longest |= {f"{name}_learner/{array}": n for array, n in learner.longest().items()}
             most = learner.most_connections()
-            for place, pattern in learner.network.layout:
-                for array in ("positions", "weight"):
-                    path = "member{}.layer{}.{}".format(*place, array)
-                    if place in most:
-                        longest[f"{name}/{path}"] = most[place]
-                    if name in self.targets:  # a target may keep dropped connections
-                        longest[f"{name}_target/{path}"] = 2 * most.get(place, pattern.connections)
-        return longest
+            of_parts |= {
+                name: learner.network.layout.longest(most), f"{name}_learner": learner.longest(),
+            }  # fmt: skip
+            if name in self.targets:
+                of_parts[f"{name}_target"] = self.targets[name].longest(most)
+        return {
+            f"{part}/{array}": length
+            for part, longest in of_parts.items()
+            for array, length in longest.items()
+        }
 
     def check(self, state: dict[str, State], updates: int) -> None:
         """Check the counters of a state against the number of updates.
@@ -209,6 +241,17 @@ class Agent(ABC):
                 learner.check(state[f"{name}_learner"], updates)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+
+
+def critics_spec(hidden: Sequence[int], n_obs: int, n_act: int, members: int) -> NetworkSpec:
+    """Return an ensemble of critics Q(s, a) that have targets.
+
+    The ensemble maps [B, n_obs + n_act] to [E, B, 1].
+    """
+    return NetworkSpec(
+        mlp((n_obs + n_act, *hidden, 1)), members, ensemble=True, target=True,
+        first_gradient_input=n_obs,
+    )  # fmt: skip
 
 
 def smallest(q: Array) -> Array:

@@ -19,17 +19,19 @@ Departures
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from sparl.agents.action_head import SQUASHED_MEAN
-from sparl.agents.agent import Agent, smallest
-from sparl.agents.network_role import NetworkRole, NetworkSize, critics_role
+from sparl.agents.agent import Agent, Learner, critics_spec, smallest
 from sparl.agents.squashed_gaussian import LogStdRule, Sample, gradient, sample
 from sparl.networks.network import PackedInput
+from sparl.networks.spec import NetworkSpec, mlp
+from sparl.networks.target import Target
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
 from sparl.types import Array, State
@@ -39,14 +41,14 @@ from sparl.types import Array, State
 class SACSettings:
     """Hyperparameters of SAC."""
 
-    critics: int = 2
-    tau: float = 0.005
-    hard_target_every: int = 0  # period of hard updates (tau = 1); 0: always soft updates
-    alpha: float = 0.2  # temperature; the initial value if learn_alpha is set
-    learn_alpha: bool = False  # learn alpha for a target entropy of -n_act
-    learning_rate: float = 3e-4  # step size of the temperature
-    log_std: LogStdRule = "clamp"
-    collect: str = "sample"  # actions during training: "sample" or "mean"
+    critics: int
+    tau: float
+    hard_target_every: int  # period of hard updates (tau = 1); 0: always soft updates
+    alpha: float  # temperature; the initial value if learn_alpha is set
+    learn_alpha: bool  # learn alpha for a target entropy of -n_act
+    learning_rate: float  # step size of the temperature
+    log_std: LogStdRule
+    collect: str  # actions during training: "sample" or "mean"
 
 
 _LARGEST_LOG_ALPHA = 80.0  # exp(80) is finite in float32
@@ -116,11 +118,18 @@ class SAC(Agent):
     settings: SACSettings
     settings_type = SACSettings
     head = SQUASHED_MEAN
-    metrics = ("alpha", "entropy")
+    metrics = ("critic_loss", "actor_loss", "q", "alpha", "entropy")
     reads_path = True
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(
+        self,
+        learners: Mapping[str, Learner],
+        targets: Mapping[str, Target],
+        settings: SACSettings,
+        exploration_rng: Generator,
+        target_rng: Generator,
+    ) -> None:
+        super().__init__(learners, targets, settings, exploration_rng, target_rng)
         self.actor_learner = self.learners["actor"]
         self.critics_learner = self.learners["critics"]
         self.critics = self.critics_learner.network
@@ -128,18 +137,21 @@ class SAC(Agent):
         self.temperature = Temperature(self.settings, self.n_act)
 
     @classmethod
-    def network_roles(cls, settings: SACSettings, n_obs: int, n_act: int) -> dict[str, NetworkRole]:
-        """Return the roles of the actor, pi(. | s), and of the critics, Q_i(s, a).
+    def network_specs(
+        cls, settings: SACSettings, hidden: Sequence[int], n_obs: int, n_act: int
+    ) -> dict[str, NetworkSpec]:
+        """Return the actor, pi(. | s), and the critics, Q_i(s, a).
 
         The actor maps [B, n_obs] to [B, 2 n_act]: the means, then the unbounded log_std. The
         critics map [B, n_obs + n_act] to [E, B, 1].
         """
-        actor = NetworkRole(n_obs, 2 * n_act, "actor", first_gradient_input=n_obs)
-        return {"actor": actor, "critics": critics_role(n_obs, n_act, settings.critics)}
+        layers = mlp((n_obs, *hidden, 2 * n_act), cls.head.output)
+        actor = NetworkSpec(layers, label="actor", first_gradient_input=n_obs)
+        return {"actor": actor, "critics": critics_spec(hidden, n_obs, n_act, settings.critics)}
 
     @classmethod
     def multiply_adds(
-        cls, settings: SACSettings, sizes: Mapping[str, NetworkSize], n_act: int, n_step: int
+        cls, settings: SACSettings, specs: Mapping[str, NetworkSpec], n_act: int, n_step: int
     ) -> float:
         """Count the multiply-adds of one update, per sample of the batch.
 
@@ -148,12 +160,17 @@ class SAC(Agent):
         actor. The actor's gradient also requires the forward pass of all critics and their gradient
         with respect to the action; both are counted.
         """
-        actor, critic, n = sizes["actor"], sizes["critics"], settings.critics
+        actor, critic, n = specs["actor"], specs["critics"], settings.critics
         q, a = critic.connections, actor.connections
         critic_update = n_step * a + n * q + n * (q + q + critic.deep_connections)
         all_critics = n * (q + critic.deep_connections + critic.of_inputs(n_act))
         actor_update = a + all_critics + a + actor.deep_connections
         return critic_update + actor_update
+
+    @classmethod
+    def results_version(cls, settings: SACSettings) -> int:
+        """Return 2 if the temperature is learned: sparl 0.2 changed how; otherwise 1."""
+        return 2 if settings.learn_alpha else 1
 
     def parts(self) -> dict[str, Any]:
         """Return the objects that have a state, by name."""
@@ -172,7 +189,7 @@ class SAC(Agent):
         """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""
         heads = self.actor(observation[np.newaxis])
         drawn = self._draw(heads, self.exploration_rng)
-        noise_free = np.tanh(heads[0, : self.n_act])
+        noise_free = self.head(heads, self.n_act)[0]
         return (noise_free if self.settings.collect == "mean" else drawn.action[0]), noise_free
 
     def update(self, batch: Batch) -> dict[str, float]:
@@ -186,15 +203,17 @@ class SAC(Agent):
         self.updates += 1
         alpha = np.float32(self.temperature.alpha)
         observation = PackedInput(batch.observation)
+        next_observation = PackedInput(batch.next_observation)
 
         # Sample a_k ~ pi(s_k) at every state reached in the window; the last state is s'
         path_observation, path_discount = batch.path()
         size, n, n_obs = path_observation.shape
-        path = self._draw(self.actor(path_observation.reshape(-1, n_obs)), self.target_rng)
+        states = next_observation if n == 1 else path_observation.reshape(-1, n_obs)
+        path = self._draw(self.actor(states), self.target_rng)
         next_action = np.ascontiguousarray(path.action.reshape(size, n, -1)[:, -1])
         # Target: y = R + sum_k discount_k (-alpha log pi(a_k|s_k)) + discount min_i Q_i'(s', a')
         entropy = -alpha * path.log_density.reshape(size, n)
-        next_q = smallest(self.critics_target(batch.next_observation, next_action))
+        next_q = smallest(self.critics_target(next_observation, next_action))
         soft = (path_discount * entropy).sum(axis=1, keepdims=True)
         y = batch.reward + soft + batch.discount * next_q
 

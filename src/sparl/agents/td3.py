@@ -17,16 +17,17 @@ Departures
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from sparl.agents.action_head import DETERMINISTIC
-from sparl.agents.agent import Agent, smallest
-from sparl.agents.network_role import NetworkRole, NetworkSize, critics_role
+from sparl.agents.agent import Agent, Learner, critics_spec, smallest
 from sparl.networks.network import PackedInput
+from sparl.networks.spec import NetworkSpec, mlp
+from sparl.networks.target import Target
 from sparl.random_streams import Normals
 from sparl.replay.batch import Batch
 from sparl.types import Array
@@ -36,12 +37,12 @@ from sparl.types import Array
 class TD3Settings:
     """Hyperparameters of TD3; noises are in units of the action in [-1, 1]."""
 
-    critics: int = 2
-    tau: float = 0.005
-    policy_delay: int = 2  # updates of the critics per update of the actor
-    exploration_noise: float = 0.1
-    target_noise: float = 0.2
-    noise_clip: float = 0.5
+    critics: int
+    tau: float
+    policy_delay: int  # updates of the critics per update of the actor
+    exploration_noise: float
+    target_noise: float
+    noise_clip: float
 
 
 class TD3(Agent):
@@ -50,9 +51,17 @@ class TD3(Agent):
     settings: TD3Settings
     settings_type = TD3Settings
     head = DETERMINISTIC
+    metrics = ("critic_loss", "actor_loss", "q")
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(
+        self,
+        learners: Mapping[str, Learner],
+        targets: Mapping[str, Target],
+        settings: TD3Settings,
+        exploration_rng: Generator,
+        target_rng: Generator,
+    ) -> None:
+        super().__init__(learners, targets, settings, exploration_rng, target_rng)
         self.actor_learner = self.learners["actor"]
         self.critics_learner = self.learners["critics"]
         self.critics = self.critics_learner.network
@@ -60,20 +69,22 @@ class TD3(Agent):
         self.critics_target = self.targets["critics"]
 
     @classmethod
-    def network_roles(cls, settings: TD3Settings, n_obs: int, n_act: int) -> dict[str, NetworkRole]:
-        """Return the roles of the actor, pi(s), and of the critics, Q_i(s, a).
+    def network_specs(
+        cls, settings: TD3Settings, hidden: Sequence[int], n_obs: int, n_act: int
+    ) -> dict[str, NetworkSpec]:
+        """Return the actor, pi(s), and the critics, Q_i(s, a).
 
         The actor maps [B, n_obs] to [B, n_act], the critics map [B, n_obs + n_act] to [E, B, 1].
         """
-        actor = NetworkRole(
-            n_obs, n_act, "actor", "tanh", target=True, update_period=settings.policy_delay,
-            first_gradient_input=n_obs,
+        actor = NetworkSpec(
+            mlp((n_obs, *hidden, n_act), cls.head.output), label="actor", target=True,
+            update_period=settings.policy_delay, first_gradient_input=n_obs,
         )  # fmt: skip
-        return {"actor": actor, "critics": critics_role(n_obs, n_act, settings.critics)}
+        return {"actor": actor, "critics": critics_spec(hidden, n_obs, n_act, settings.critics)}
 
     @classmethod
     def multiply_adds(
-        cls, settings: TD3Settings, sizes: Mapping[str, NetworkSize], n_act: int, n_step: int
+        cls, settings: TD3Settings, specs: Mapping[str, NetworkSpec], n_act: int, n_step: int
     ) -> float:
         """Count the multiply-adds of one update, per sample of the batch.
 
@@ -83,7 +94,7 @@ class TD3(Agent):
         the action.
         The leftover connections in DS's targets (about 4 %) are not counted.
         """
-        actor, critic, n = sizes["actor"], sizes["critics"], settings.critics
+        actor, critic, n = specs["actor"], specs["critics"], settings.critics
         q, a = critic.connections, actor.connections
         critic_update = a + n * q + n * (q + q + critic.deep_connections)
         first_critic = q + critic.deep_connections

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sparl.agents import roles_of
+from sparl.agents import AGENTS, specs_of
+from sparl.agents.agent import ACTOR
 from sparl.architecture import architecture
 from sparl.archive.records import (
     NumberRow,
@@ -22,6 +23,7 @@ from sparl.archive.records import (
 from sparl.configuration import Config
 from sparl.errors import DataError, UsageError
 from sparl.identity import run_id
+from sparl.networks.spec import NetworkSpec
 from sparl.training.about import about_run
 from sparl.training.run_folder import (
     DEGREES,
@@ -118,7 +120,7 @@ class FinishedRun:
         check_about(path / RUN, about)
         most = min(DEGREES_BYTES, _DEGREES_BASE + _DEGREES_PER_UNIT * sum(config.hidden))
         degrees = folder.read_json(DEGREES, most) if (path / DEGREES).exists() else {}
-        networks = list(roles_of(config))
+        networks = list(specs_of(config))
         if degrees:
             check_degrees(path / DEGREES, degrees, networks)
         topology = {
@@ -140,6 +142,11 @@ class FinishedRun:
         return run
 
     @property
+    def networks(self) -> dict[str, NetworkSpec]:
+        """The networks of the run's agent, by name; their sizes are not those of the run."""
+        return specs_of(self.config)
+
+    @property
     def sizes(self) -> tuple[int, int] | None:
         """Lengths of an observation and of an action; None if the lengths were not recorded."""
         environment = self.about.get("environment", {})
@@ -147,9 +154,9 @@ class FinishedRun:
             return environment["observations"], environment["actions"]
         if not self.degrees:
             return None
-        n_obs, n_in = (len(self.degrees["now"][n][0][0]["out"]) for n in ("actor", "critics"))
-        # A critic's inputs are the observation and the action.
-        return (n_obs, n_in - n_obs) if n_in > n_obs else None
+        layers = self.degrees["now"][ACTOR][0]
+        n_act = len(layers[-1]["in"]) // AGENTS[self.config.agent].head.outputs_per_action
+        return (len(layers[0]["out"]), n_act) if n_act else None
 
     @property
     def trained_returns(self) -> Float64Array:

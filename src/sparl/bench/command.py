@@ -13,10 +13,10 @@ import tyro
 from rich.table import Table
 
 from sparl import _native
-from sparl.arguments import parse_options
 from sparl.bench import growth, kernels, peers, training, update
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
+from sparl.options import parse_options
 from sparl.training.environment import Environment
 from sparl.training.machine import machine, versions
 

@@ -15,6 +15,7 @@ from sparl.networks.adam import Adam
 from sparl.networks.initialize import uniform_fan_in
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
+from sparl.networks.spec import Linear, NetworkSpec
 from sparl.random_streams import stream
 from sparl.topology.initial import random_pattern
 
@@ -38,7 +39,8 @@ def measure(width: int, connections: int, *, repetitions: int, least: float) -> 
         moments, pattern and activations.
     """
     pattern = random_pattern(width, width, connections, stream(0, "bench"))
-    layout = Layout.mlp([[pattern]], "linear", first_gradient_input=width)
+    layer = Linear(width, width, "linear", connections)
+    layout = Layout(NetworkSpec((layer,), first_gradient_input=width), {(0, 0): pattern})
     network = Network(layout, uniform_fan_in(layout, stream(0, "bench weights")))
     adam = Adam(layout, 1e-3, 0.0, "zero")
     x = stream(0, "bench values").standard_normal((BATCH, width), dtype=np.float32)

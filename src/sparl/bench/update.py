@@ -16,6 +16,7 @@ from sparl.networks.adam import Adam
 from sparl.networks.network import Network
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget
 from sparl.replay.ring_buffer import RingBuffer
+from sparl.training.assemble import assemble
 from sparl.training.loop import Training
 
 # The parts of an update and the functions that execute each; the rest is Python and NumPy.
@@ -79,7 +80,7 @@ def split(
             env=env, threads=threads, steps=1_000_000, warmup_env_steps=1000,
             run_dir=f"{folder}/run", **fields,
         )  # fmt: skip
-        with closing(Training(config, quiet=True)) as training:
+        with closing(assemble(config, quiet=True)) as training:
             training.begin_episode(seed=0)
             for _ in range(1200):
                 training.step()

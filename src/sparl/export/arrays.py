@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparl.export.policy import Policy
+from sparl.networks.spec import ACTIVATIONS
 from sparl.types import Array
 
 
@@ -21,6 +22,8 @@ def npz(policy: Policy) -> bytes:
       connection.
     * layerK.weight: float32 [N].
     * layerK.bias: float32 [n_out].
+    * layerK.activation: the name of the layer's activation, if it is not the usual one, which is
+      relu between layers and tanh after the last one.
 
     The arrays low and high, float32 [n_act], are the bounds of the action.
     """
@@ -30,10 +33,16 @@ def npz(policy: Policy) -> bytes:
         arrays[f"layer{k}.outputs"] = layer.pattern.outputs.astype(np.int32)
         arrays[f"layer{k}.weight"] = layer.weight
         arrays[f"layer{k}.bias"] = layer.bias
+        if layer.activation != _usual(k, len(policy.layers)):
+            arrays[f"layer{k}.activation"] = np.array(layer.activation)
     arrays["low"], arrays["high"] = policy.bounds
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
     return file.getvalue()
+
+
+def _usual(layer: int, layers: int) -> str:
+    return "relu" if layer < layers - 1 else "tanh"
 
 
 def actions(data: bytes, observations: Array) -> Array:
@@ -53,7 +62,7 @@ def actions(data: bytes, observations: Array) -> Array:
         # A dense matrix could be larger than the archive by orders of magnitude.
         sums = [np.bincount(outputs, weight * row[inputs], bias.size) for row in x]
         x = np.asarray(sums, np.float32) + bias
-        x = np.maximum(x, 0) if k < layers - 1 else np.tanh(x)
+        x = ACTIVATIONS[str(arrays.get(f"layer{k}.activation", _usual(k, layers)))](x)
     low, high = arrays["low"], arrays["high"]
     scaled: Array = np.clip((low + high) / 2 + (high - low) / 2 * x, low, high)
     return scaled

@@ -185,10 +185,13 @@ def _literal(value: Any) -> str:
 def _functions(layers: Sequence[CodedLayer], tanh: Tanh) -> list[str]:
     kinds = {coded.kind: coded for coded in layers}
     lines = [text for coded in kinds.values() for text in (_layer_function(coded), "")]
-    if len(layers) > 1:
+    hidden = {coded.layer.activation for coded in layers[:-1]}
+    if "relu" in hidden:
         lines += [_RELU, ""]
-    if tanh == "built-in":
+    if tanh == "built-in" and "tanh" in hidden | {layers[-1].layer.activation}:
         lines += [_TANH, ""]
+    if "tanh" in hidden:
+        lines += [_TANH_EACH.format(tanh=_FUNCTION[tanh]), ""]
     return lines
 
 
@@ -238,6 +241,19 @@ static void relu(float *y, unsigned n)
     }
 }"""
 
+_TANH_EACH = """\
+static void tanh_each(float *y, unsigned n)
+{{
+    for (unsigned i = 0; i < n; ++i) {{
+        y[i] = {tanh}(y[i]);
+    }}
+}}"""
+
+# The functions for the outputs of a hidden layer, and the expressions for an output of the last.
+_HIDDEN = {"relu": "relu", "tanh": "tanh_each"}
+_LAST = {"linear": "{y}", "relu": "({y} > 0.0f ? {y} : 0.0f)", "tanh": "{tanh}({y})"}
+_FUNCTION = {"tanhf": "tanhf", "built-in": "tanh_of"}
+
 # For |x| up to 9/8, Lambert's continued fraction, cut after the fifth term, differs from tanh by at
 # most 4e-7. Each doubling reduces this error where tanh is curved.
 _TANH = """\
@@ -277,20 +293,21 @@ def _act(
         named = [f"{label}_{index + 1}" for label in coded.arrays]
         arguments = ", ".join([source, target, *map(str, sizes), *named])
         lines.append(f"    {coded.kind}({arguments});")
-        if not last:
-            lines.append(f"    relu({target}, {pattern.n_out});")
+        function = _HIDDEN.get(coded.layer.activation)
+        if function and not last:
+            lines.append(f"    {function}({target}, {pattern.n_out});")
         source = target
-    function = "tanhf" if tanh == "tanhf" else "tanh_of"
+    value = _LAST[layers[-1].layer.activation].format(y="action[i]", tanh=_FUNCTION[tanh])
     lines.append(f"    for (unsigned i = 0; i < {upper}_ACTIONS; ++i) {{")
     if policy.scaled:
         lines += [
             "        const float middle = 0.5f * (low[i] + high[i]);",
             "        const float reach = 0.5f * (high[i] - low[i]);",
-            f"        const float scaled = middle + reach * {function}(action[i]);",
+            f"        const float scaled = middle + reach * {value};",
             "        action[i] = scaled < low[i] ? low[i] : scaled > high[i] ? high[i] : scaled;",
         ]
     else:
-        lines.append(f"        action[i] = {function}(action[i]);")
+        lines.append(f"        action[i] = {value};")
     return [*lines, "    }", "}"]
 
 

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 
-from sparl.arguments import RunPath, parse_options
 from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import DataError, UnknownEnvironment, UsageError
@@ -22,6 +21,7 @@ from sparl.export.c_source import Tanh, c_source
 from sparl.export.policy import Policy
 from sparl.export.task import describe
 from sparl.labels import method_label
+from sparl.options import RunPath, parse_options
 from sparl.training.about import environment_importable, warn_if_outdated
 from sparl.training.agent_file import TrainedAgent, load_agent, load_observations
 from sparl.training.durable import user_path

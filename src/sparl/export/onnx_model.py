@@ -14,6 +14,8 @@ from sparl.types import Array
 OPSET, IR_VERSION = 17, 8  # released in 2022; current runtimes support them
 LARGEST = 1 << 28  # maximum total size of the weights, including zeros [bytes]
 
+_OPERATORS = {"linear": "Identity", "relu": "Relu", "tanh": "Tanh"}
+
 try:
     import onnx
     import onnxruntime
@@ -58,7 +60,8 @@ def onnx_model(policy: Policy, name: str) -> bytes:
         x = node("Gemm", x, weight, bias, output=f"sum_{k}", transB=1)
         last = k == len(policy.layers) - 1
         squashed = "action" if not policy.scaled else "squashed"
-        x = node("Tanh", x, output=squashed) if last else node("Relu", x, output=f"hidden_{k}")
+        output = squashed if last else f"hidden_{k}"
+        x = node(_OPERATORS[layer.activation], x, output=output)
     if policy.scaled:
         low, high = policy.bounds
         half = np.float32(0.5)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
+from sparl.networks.spec import Activation, Linear, NetworkSpec
 from sparl.sparse.pattern import Pattern
 from sparl.training.action_scale import ActionScale
 from sparl.training.agent_file import TrainedAgent
@@ -24,6 +25,7 @@ class Layer:
         pattern: which connections exist.
         weight: float32 [N], in the order of pattern.positions, that is, ordered by output neuron.
         bias: float32 [n_out].
+        activation: function applied to the weighted sums.
         codes: int8 [N], the quantised weights, or None. A weight is its code times the scale of the
             connection's output neuron.
         scale: float32 [n_out], or None if the layer is not quantised.
@@ -32,8 +34,15 @@ class Layer:
     pattern: Pattern
     weight: Array
     bias: Array
+    activation: Activation = "linear"
     codes: NDArray[np.int8] | None = None
     scale: Array | None = None
+
+    @property
+    def spec(self) -> Linear:
+        """The layer without values."""
+        pattern = self.pattern
+        return Linear(pattern.n_in, pattern.n_out, self.activation, pattern.connections)
 
     @property
     def dense(self) -> bool:
@@ -63,7 +72,7 @@ class Policy:
     """A deterministic policy: maps observations to actions in the environment's units.
 
     Args:
-        layers: the layers. There is a ReLU between layers and a tanh after the last one.
+        layers: the layers.
         low: float64 [n_act], the environment's lower bounds of an action.
         high: float64 [n_act], the environment's upper bounds of an action.
 
@@ -80,9 +89,10 @@ class Policy:
         self._scale = ActionScale(low, high)
         self.low = self._scale.rounded_low.astype(np.float64)
         self.high = self._scale.rounded_high.astype(np.float64)
-        layout = Layout.mlp([[layer.pattern for layer in self.layers]], "tanh")
+        patterns = {(0, k): layer.pattern for k, layer in enumerate(self.layers)}
+        layout = Layout(NetworkSpec(tuple(layer.spec for layer in self.layers)), patterns)
         parameters = np.empty(layout.parameters, np.float32)
-        for (place, _), layer in zip(layout, self.layers, strict=True):
+        for place, layer in zip(patterns, self.layers, strict=True):
             layout.write(parameters, place, layer.weight)
             layout.write(parameters, place, layer.bias, "bias")
         self._network = Network(layout, parameters)
@@ -91,19 +101,24 @@ class Policy:
     def of(cls, agent: TrainedAgent) -> Policy:
         """Create the deterministic policy of an agent.
 
-        For every kind of head, the policy is the tanh of the first n_act outputs.
+        The last layer has the first n_act outputs of the network and the activation of the agent's
+        head.
         """
         layout, parameters = agent.actor.layout, agent.actor.parameters
         layers = [
-            Layer(pattern, layout.read(parameters, place), layout.read(parameters, place, "bias"))
-            for place, pattern in layout
-        ]
+            Layer(
+                layout.pattern(place), layout.read(parameters, place),
+                layout.read(parameters, place, "bias"), layer.activation,
+            )
+            for place, layer in layout.spec.places()
+        ]  # fmt: skip
         last = layers[-1].pattern
-        means = last.positions[: np.searchsorted(last.positions, agent.n_act * last.n_in)]
+        used = last.positions[: np.searchsorted(last.positions, agent.n_act * last.n_in)]
         layers[-1] = Layer(
-            Pattern(last.n_in, agent.n_act, means.copy()),
-            layers[-1].weight[: means.size],
+            Pattern(last.n_in, agent.n_act, used.copy()),
+            layers[-1].weight[: used.size],
             layers[-1].bias[: agent.n_act],
+            agent.head.of_sums,
         )
         bounds = (agent.manifest["policy"][name] for name in ("action_low", "action_high"))
         return cls(layers, *(np.asarray(bound, np.float64) for bound in bounds))
@@ -125,8 +140,9 @@ class Policy:
 
     @property
     def scaled(self) -> bool:
-        """Whether the environment's action bounds differ from -1 and 1."""
-        return bool((self.low != -1).any() or (self.high != 1).any())
+        """Whether the last layer's outputs must be scaled or clipped to the action's bounds."""
+        bounded = self.layers[-1].activation == "tanh"
+        return not bounded or bool((self.low != -1).any() or (self.high != 1).any())
 
     @property
     def bounds(self) -> tuple[Array, Array]:

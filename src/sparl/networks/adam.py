@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sparl.networks.layout import Layout, Place
+from sparl.networks.layout import Layout
 from sparl.networks.network import Network, Trace
 from sparl.networks.pending import PendingArray
+from sparl.networks.spec import Place
 from sparl.sparse.rewiring import Rewiring
 from sparl.types import Array, State
 
@@ -79,10 +80,15 @@ class Adam:
             ValueError: if the trace comes from another network, or if the network has changed since
                 the forward pass.
         """
-        network.adam_step(
-            trace, output_gradient, (self._m, self._v), self.steps + 1,
-            self.learning_rate, self.beta1, self.beta2, self.epsilon, self.weight_decay,
+        native, d = network.checked(trace, output_gradient)
+        changed = (network.pending, self._m, self._v)
+        parameters, m, v = (array.to_write() for array in changed)
+        work = network.layout.stack.adam_step(
+            parameters, native, d, m, v, self.steps + 1, self.learning_rate,
+            self.beta1, self.beta2, self.epsilon, self.weight_decay, network.pool,
         )  # fmt: skip
+        for array in changed:
+            array.written(work)
         self.steps += 1
 
     def rewire(self, to: Layout, rewirings: Mapping[Place, Rewiring]) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from sparl import _native
-from sparl.networks.spec import NetworkSpec, Output, mlp
+from sparl.networks.spec import NetworkSpec, Place, layer_key
 from sparl.sparse.pattern import Pattern
 from sparl.sparse.rewiring import Rewiring
 from sparl.types import Array, State
-
-Place = tuple[int, int]  # (member of the ensemble, layer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +20,9 @@ class Block:
 
     Attributes:
         place: member and layer.
-        name: "weight" or "bias".
+        name: name of the block in the layer, such as "weight" or "bias".
         where: slice of the flat array.
-        pattern: the connections to which the parameters belong; None for biases.
+        pattern: the connections to which the parameters belong; None except for weights.
     """
 
     place: Place
@@ -35,7 +33,7 @@ class Block:
     @property
     def layer_key(self) -> str:
         """The name of the layer in states and files."""
-        return "member{}.layer{}".format(*self.place)
+        return layer_key(self.place)
 
     @property
     def key(self) -> str:
@@ -49,17 +47,17 @@ class Block:
 
 
 class Layout:
-    """The order, in one flat array, of all parameters of an ensemble of networks with one spec.
+    """The order, in one flat array, of all parameters of a network.
 
     The flat array contains the blocks of each layer, ordered by member and layer. Blocks with a
     pattern are in kernel order. A layout is immutable: a rewiring creates a new layout, which
     shares the unchanged layers with the old one.
 
     Args:
-        spec: spec of each member.
-        patterns: pattern of each layer of every member.
-        first_gradient_input: index of the first input whose gradient is computed.
-        share: a layout whose native layers are reused where the pattern is the same object.
+        spec: spec of the network.
+        patterns: pattern of each layer that has one, for every member.
+        share: a layout of the same spec, whose native layers are reused where the pattern is the
+            same object.
 
     Attributes:
         blocks: all parameters, by key, in the order of the flat array.
@@ -69,73 +67,38 @@ class Layout:
     """
 
     def __init__(
-        self,
-        spec: NetworkSpec,
-        patterns: Mapping[Place, Pattern],
-        first_gradient_input: int = 0,
-        share: Layout | None = None,
+        self, spec: NetworkSpec, patterns: Mapping[Place, Pattern], share: Layout | None = None
     ) -> None:
         self.spec = spec
         self.patterns = {place: patterns[place] for place in sorted(patterns)}
-        self.first_gradient_input = first_gradient_input
-        self.members = 1 + max((member for member, _ in patterns), default=-1)
-        shared = share._layer_of if share else {}
-        # A native layer depends only on the pattern and on the first input with a gradient.
-        self._layer_of: dict[tuple[Pattern, int], _native.Layer] = {}
-        for place, pattern in self:
-            first = self._first_gradient_input(place)
-            self._layer_of[pattern, first] = shared.get((pattern, first)) or _native.Layer(
-                pattern.n_in, pattern.n_out, pattern.positions, first
-            )
-        self.stack = _native.Stack(self._native_layers(), [s.activation for s in spec.layers])
+        self._natives: dict[Place, _native.Layer] = {}
+        for place, layer in spec.places():
+            pattern = patterns.get(place)
+            if share is not None and pattern is share.patterns.get(place):
+                self._natives[place] = share.native(place)
+            else:
+                first = 0 if place[1] else spec.first_gradient_input
+                self._natives[place] = layer.native(pattern, first)
+        depth, natives = len(spec.layers), list(self._natives.values())
+        self.stack = _native.Stack(
+            [natives[at : at + depth] for at in range(0, len(natives), depth)],
+            [layer.activation for layer in spec.layers],
+        )
         self.blocks = {block.key: block for block in self._blocks()}
 
-    @classmethod
-    def mlp(
-        cls,
-        members: Sequence[Sequence[Pattern]],
-        output: Output,
-        first_gradient_input: int = 0,
-        share: Layout | None = None,
-    ) -> Layout:
-        """Return the layout of multilayer perceptrons from the patterns of each member's layers."""
-        return cls(
-            mlp([(p.n_in, p.n_out, p.connections) for p in members[0]], output),
-            {
-                (member, layer): pattern
-                for member, layers in enumerate(members)
-                for layer, pattern in enumerate(layers)
-            },
-            first_gradient_input,
-            share,
-        )
-
-    def with_patterns(self, patterns: Mapping[Place, Pattern], share: Layout) -> Layout:
-        """Return the layout of the same networks with new patterns."""
-        return Layout(self.spec, patterns, self.first_gradient_input, share)
-
-    def _native_layers(self) -> list[list[_native.Layer]]:
-        """Return the native layers of each member."""
-        layers: list[list[_native.Layer]] = []
-        for member in range(self.members):
-            layers.append([])
-            for index, layer in enumerate(self.spec.layers):
-                pattern = self.patterns.get((member, index))
-                if pattern is None or (pattern.n_in, pattern.n_out) != (layer.n_in, layer.n_out):
-                    raise ValueError(
-                        f"layout: layer {index} of member {member} must have a pattern of "
-                        f"{layer.n_in} inputs and {layer.n_out} outputs, has "
-                        + (f"{pattern.n_in} and {pattern.n_out}" if pattern else "none")
-                    )
-                layers[member].append(self.native((member, index)))
-        return layers
+    def with_patterns(self, patterns: Mapping[Place, Pattern]) -> Layout:
+        """Return the layout of the same network with new patterns; equal layers are shared."""
+        return Layout(self.spec, patterns, share=self)
 
     def _blocks(self) -> Iterator[Block]:
-        for member in range(self.members):
-            for layer in range(len(self.spec.layers)):
-                for name, start, stop in self.stack.blocks(member, layer):
-                    pattern = self.patterns[member, layer] if name == "weight" else None
-                    yield Block((member, layer), name, slice(start, stop), pattern)
+        start = 0
+        for place, layer in self.spec.places():
+            pattern = self.patterns.get(place)
+            sized = layer.with_connections(pattern.connections) if pattern else layer
+            for name, size in sized.blocks.items():
+                where = slice(start, start + size)
+                yield Block(place, name, where, pattern if name == "weight" else None)
+                start += size
 
     @property
     def n_in(self) -> int:
@@ -148,17 +111,12 @@ class Layout:
         return self.spec.n_out
 
     @property
-    def connections(self) -> int:
-        """Number of existing connections of all members."""
-        return sum(pattern.connections for _, pattern in self)
-
-    @property
     def parameters(self) -> int:
         """Length of the flat array."""
         return int(self.stack.parameters)
 
     def __iter__(self) -> Iterator[tuple[Place, Pattern]]:
-        """Iterate over the places and patterns of all layers."""
+        """Iterate over the places and patterns of the layers that have one."""
         return iter(self.patterns.items())
 
     def pattern(self, place: Place) -> Pattern:
@@ -167,14 +125,11 @@ class Layout:
 
     def native(self, place: Place) -> _native.Layer:
         """Return the native layer at a place."""
-        return self._layer_of[self.pattern(place), self._first_gradient_input(place)]
-
-    def _first_gradient_input(self, place: Place) -> int:
-        return 0 if place[1] else self.first_gradient_input
+        return self._natives[place]
 
     def block(self, place: Place, name: str = "weight") -> Block:
         """Return a block of the layer at a place."""
-        return self.blocks["member{}.layer{}.{}".format(*place, name)]
+        return self.blocks[f"{layer_key(place)}.{name}"]
 
     def read(self, flat: Array, place: Place, name: str = "weight") -> Array:
         """Return a copy of a block's values, in canonical order if the block has a pattern."""
@@ -206,7 +161,7 @@ class Layout:
     def rewired(self, rewirings: Mapping[Place, Rewiring]) -> Layout:
         """Return a layout in which the rewirings have replaced the patterns of some layers."""
         new = {place: rewiring.new for place, rewiring in rewirings.items()}
-        return self.with_patterns({**self.patterns, **new}, share=self)
+        return self.with_patterns({**self.patterns, **new})
 
     def carry(
         self,
@@ -245,6 +200,19 @@ class Layout:
             if not pattern.same_as(to.pattern(place))
         }
 
+    @staticmethod
+    def longest(most: Mapping[Place, int]) -> dict[str, int]:
+        """Return the maximum length of each array of a state whose length may change.
+
+        Args:
+            most: the maximum number of connections of each layer in which this number may change.
+        """
+        return {
+            f"{layer_key(place)}.{array}": count
+            for place, count in most.items()
+            for array in ("positions", "weight")
+        }
+
     def to_state(self, flat: Array) -> State:
         """Return the patterns and parameters by name; weights are in canonical order."""
         state: State = {}
@@ -268,7 +236,7 @@ class Layout:
             if old := block.pattern:
                 positions = np.asarray(state[f"{block.layer_key}.positions"], np.int64)
                 patterns[block.place] = Pattern(old.n_in, old.n_out, positions.copy())
-        layout = Layout(self.spec, patterns, self.first_gradient_input)
+        layout = Layout(self.spec, patterns)
         flat = np.empty(layout.parameters, np.float32)
         for key, block in layout.blocks.items():
             layout.write_block(flat, block, np.asarray(state[key], np.float32))

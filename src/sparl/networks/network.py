@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from sparl import _native
-from sparl.networks.layout import Layout, Place
+from sparl.networks.layout import Layout
 from sparl.networks.pending import PendingArray
+from sparl.networks.spec import Place
+from sparl.sparse.rewiring import Rewiring
 from sparl.types import Array, State
 
 Pool = _native.Pool
@@ -21,15 +24,17 @@ class Trace:
     """The activations of a forward pass, which backward passes need.
 
     A trace is valid until the parameters or the topology of the network change; using it later
-    raises ValueError. Soft updates of a target network are not counted as changes.
+    raises ValueError.
 
     Attributes:
         network: the network that executed the pass.
-        changes: number of changes of the network's parameters before the pass.
+        parameters: the network's parameters in the pass.
+        changes: number of changes of these parameters before the pass.
         native: the activations.
     """
 
     network: Network
+    parameters: PendingArray
     changes: int
     native: _native.Trace
 
@@ -40,25 +45,15 @@ class Network:
     Args:
         layout: the order of the parameters.
         parameters: float32 [layout.parameters].
-        ensemble: whether outputs have a leading axis of members: [E, B, n_out], else [B, n_out].
         pool: the thread pool; None: the default pool.
 
     Attributes:
         pending: the parameters, together with the pending work that may still access them.
     """
 
-    def __init__(
-        self,
-        layout: Layout,
-        parameters: Array,
-        *,
-        ensemble: bool = False,
-        pool: Pool | None = None,
-    ) -> None:
+    def __init__(self, layout: Layout, parameters: Array, pool: Pool | None = None) -> None:
         self.layout = layout
-        self.ensemble = ensemble
         self.pool = pool
-        self._changes = 0  # number of changes of the parameters
         self.parameters = parameters
 
     @property
@@ -69,7 +64,6 @@ class Network:
     @parameters.setter
     def parameters(self, parameters: Array) -> None:
         self.pending = PendingArray(parameters)
-        self._changes += 1
 
     def forward(self, *inputs: Input) -> tuple[Array, Trace]:
         """Compute outputs, and a trace for backward passes.
@@ -83,13 +77,16 @@ class Network:
         Raises:
             ValueError, TypeError: if a shape, dtype or memory order does not match.
         """
-        output, trace = self.layout.stack.forward(self.parameters, inputs, self.pool)
-        return output if self.ensemble else output[0], Trace(self, self._changes, trace)
+        pending = self.pending
+        output, native = self.layout.stack.forward(pending.to_read(), inputs, self.pool)
+        return self._shaped(output), Trace(self, pending, pending.changes, native)
 
     def __call__(self, *inputs: Input) -> Array:
         """Compute the outputs without a trace; they are bitwise equal to those of `forward`."""
-        output: Array = self.layout.stack.outputs(self.parameters, inputs, self.pool)
-        return output if self.ensemble else output[0]
+        return self._shaped(self.layout.stack.outputs(self.parameters, inputs, self.pool))
+
+    def _shaped(self, output: Array) -> Array:
+        return output if self.layout.spec.ensemble else output[0]
 
     def value_and_input_gradient(
         self, *inputs: Input, weight: float, member: int | None = None
@@ -106,7 +103,7 @@ class Network:
 
         Returns:
             value, float32 [B, 1], which is NaN where a member's output is NaN; and the gradient of
-            weight * sum(value) with respect to the inputs from layout.first_gradient_input on,
+            weight * sum(value) with respect to the inputs from the spec's first_gradient_input on,
             float32 [B, inputs].
 
         Raises:
@@ -116,45 +113,6 @@ class Network:
         """
         stack = self.layout.stack
         return stack.value_and_input_gradient(self.parameters, inputs, weight, member, self.pool)
-
-    def adam_step(
-        self,
-        trace: Trace,
-        output_gradient: Array,
-        moments: tuple[PendingArray, PendingArray],
-        step: int,
-        learning_rate: float,
-        beta1: float,
-        beta2: float,
-        epsilon: float,
-        weight_decay: float,
-    ) -> None:
-        """Apply one step of Adam in place; the step may still be pending when the method returns.
-
-        Args:
-            trace: trace of a forward pass with the current parameters.
-            output_gradient: gradient of the loss with respect to the output, float32, with the
-                output's shape.
-            moments: first and second moments, float32 [parameters] each, updated in place.
-            step: number of the step, counted from 1.
-            learning_rate: step size.
-            beta1: decay rate of the first moments.
-            beta2: decay rate of the second moments.
-            epsilon: constant added to the denominator.
-            weight_decay: L2 coefficient, added to the gradient.
-
-        Raises:
-            ValueError: if the trace does not belong to the current network.
-        """
-        native, changed = self._checked(trace), (self.pending, *moments)
-        parameters, m, v = (array.to_write() for array in changed)
-        work = self.layout.stack.adam_step(
-            parameters, native, _members(output_gradient), m, v, step,
-            learning_rate, beta1, beta2, epsilon, weight_decay, self.pool,
-        )  # fmt: skip
-        self._changes += 1
-        for array in changed:
-            array.written_by(work)
 
     def gradient_factors(
         self, trace: Trace, output_gradient: Array, place: Place
@@ -166,23 +124,33 @@ class Network:
         Raises:
             ValueError: if the trace does not belong to the current network.
         """
-        d, native = _members(output_gradient), self._checked(trace)
+        native, d = self.checked(trace, output_gradient)
         return self.layout.stack.gradient_factors(self.parameters, native, d, *place, self.pool)
 
-    def _checked(self, trace: Trace) -> _native.Trace:
-        """Return the native trace; raise ValueError if the trace is foreign or outdated."""
+    def checked(self, trace: Trace, output_gradient: Array) -> tuple[_native.Trace, Array]:
+        """Return the native trace, and the gradient with an axis of members.
+
+        Raises:
+            ValueError: if the trace does not belong to the current network.
+        """
         if trace.network is not self:
             raise ValueError("the trace comes from another network; run forward on this one")
-        if trace.changes != self._changes:
+        if trace.parameters is not self.pending or trace.changes != self.pending.changes:
             raise ValueError(
-                "the trace comes from before a topology update or an optimiser step; "
-                "run forward again"
+                "the trace comes from before a topology update, an optimiser step or a soft "
+                "update; run forward again"
             )
-        return trace.native
+        ensemble = output_gradient.ndim == 3
+        return trace.native, output_gradient if ensemble else output_gradient[np.newaxis]
+
+    def rewire(self, to: Layout, rewirings: Mapping[Place, Rewiring]) -> None:
+        """Move the parameters to another layout; grown connections are 0."""
+        self.parameters = self.layout.carry(self.parameters, to, rewirings)
+        self.layout = to
 
     def copy(self) -> Network:
         """Return a network with the same layout and a copy of the parameters."""
-        return Network(self.layout, self.parameters.copy(), ensemble=self.ensemble, pool=self.pool)
+        return Network(self.layout, self.parameters.copy(), self.pool)
 
     def state(self) -> State:
         """Return the patterns, weights and biases, by name; weights are in canonical order."""
@@ -191,7 +159,3 @@ class Network:
     def restore(self, state: State) -> None:
         """Restore a state; `Layout.from_state` describes the errors that can occur."""
         self.layout, self.parameters = self.layout.from_state(state)
-
-
-def _members(array: Array) -> Array:
-    return array if array.ndim == 3 else array[np.newaxis]

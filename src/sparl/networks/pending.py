@@ -11,12 +11,16 @@ class PendingArray:
 
     An optimiser step or a target update may be unfinished when the call that began it returns. Code
     that accesses the array through this class need not handle pending work itself.
+
+    Attributes:
+        changes: number of changes of the values.
     """
 
     def __init__(self, values: Array) -> None:
         self._values = values
         self._writing: _native.PendingWork | None = None
-        self._reading: _native.PendingWork | None = None
+        self._computed: set[PendingArray] = set()  # arrays computed from this one
+        self.changes = 0
 
     def to_read(self) -> Array:
         """Return the array after pending work has finished writing to it."""
@@ -27,15 +31,20 @@ class PendingArray:
 
     def to_write(self) -> Array:
         """Return the array after pending work has finished reading and writing it."""
-        if work := self._reading:
-            work.finish()
-            self._reading = None
+        while self._computed:
+            self._computed.pop().to_read()
         return self.to_read()
 
-    def written_by(self, work: _native.PendingWork) -> None:
-        """Record that this work writes to the array."""
-        self._writing = work
+    def written(
+        self, by: _native.PendingWork | None = None, *, reads: PendingArray | None = None
+    ) -> None:
+        """Record a change of the values.
 
-    def read_by(self, work: _native.PendingWork) -> None:
-        """Record that this work reads the array."""
-        self._reading = work
+        Args:
+            by: the work that writes the values; None: they have been written.
+            reads: another array that the work reads.
+        """
+        self.changes += 1
+        self._writing = by
+        if reads is not None:
+            reads._computed.add(self)

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparl import _native
-from sparl.networks.layout import Layout, Place
+from sparl.networks.layout import Layout
 from sparl.networks.network import Input, Network
+from sparl.networks.spec import Place
 from sparl.sparse.pattern import Pattern, union
 from sparl.types import Array, State
 
 
-class Target(Protocol):
+class Target(ABC):
     """A target network, a slowly changing copy of an online network."""
-
-    network: Network
-
-    def __call__(self, *inputs: Input) -> Array:
-        """Compute the outputs; see Network."""
-
-    def soft_update(self, tau: float) -> None:
-        """Compute theta' = tau theta + (1 - tau) theta'; tau = 1 copies the online network."""
-
-    def existing(self) -> State:
-        """Return the existing connections and their values."""
-
-    def state(self) -> State:
-        """Return everything that later results depend on."""
-
-    def restore(self, state: State) -> None:
-        """Restore a state; the online network must already have been restored."""
-
-
-class SharedPatternTarget:
-    """A target that adopts the online network's pattern at each soft update.
-
-    A connection that the online network has dropped is removed from the target. A connection that
-    the online network has grown starts with tau times its online weight.
-    """
 
     def __init__(self, online: Network) -> None:
         self.online = online
@@ -51,14 +27,9 @@ class SharedPatternTarget:
         """Compute the outputs; see Network."""
         return self.network(*inputs)
 
+    @abstractmethod
     def soft_update(self, tau: float) -> None:
-        """Compute theta' = tau theta + (1 - tau) theta' over the online network's pattern."""
-        mine, layout = self.network, self.online.layout
-        if mine.layout is not layout:
-            rewirings = mine.layout.difference(layout)
-            mine.parameters = mine.layout.carry(mine.parameters, layout, rewirings)
-            mine.layout = layout
-        _native.soft_update(mine.pending.to_write(), self.online.parameters, tau, mine.pool)
+        """Compute theta' = tau theta + (1 - tau) theta'; tau = 1 copies the online network."""
 
     def existing(self) -> State:
         """Return the existing connections and their values."""
@@ -69,8 +40,41 @@ class SharedPatternTarget:
         return self.network.state()
 
     def restore(self, state: State) -> None:
-        """Restore a state."""
+        """Restore a state; the online network must already have been restored."""
         self.network.restore(state)
+
+    def longest(self, most: Mapping[Place, int]) -> dict[str, int]:
+        """Return the maximum length of each array of a state whose length may change.
+
+        A target may keep as many dropped connections as the online network has connections.
+
+        Args:
+            most: see `Layout.longest`.
+        """
+        layout = self.online.layout
+        return layout.longest(
+            {place: 2 * most.get(place, pattern.connections) for place, pattern in layout}
+        )
+
+    def _move_to(self, layout: Layout) -> None:
+        """Store the target in another layout; grown connections are 0."""
+        self.network.rewire(layout, self.network.layout.difference(layout))
+
+
+class SharedPatternTarget(Target):
+    """A target that adopts the online network's pattern at each soft update.
+
+    A connection that the online network has dropped is removed from the target. A connection that
+    the online network has grown starts with tau times its online weight.
+    """
+
+    def soft_update(self, tau: float) -> None:
+        """Compute theta' = tau theta + (1 - tau) theta' over the online network's pattern."""
+        if self.network.layout is not self.online.layout:
+            self._move_to(self.online.layout)
+        mine = self.network.pending
+        _native.soft_update(mine.to_write(), self.online.parameters, tau, self.network.pool)
+        mine.written()
 
 
 # A piece of _native.TargetUpdater: its start and end in the target's array and in the online array.
@@ -80,7 +84,7 @@ _Indices = NDArray[np.uint32] | None
 _Piece = tuple[tuple[int, int], tuple[int, int], _Indices, _Indices, int]
 
 
-class OwnPatternTarget:
+class OwnPatternTarget(Target):
     """A target with its own pattern, which keeps the largest magnitudes of each layer.
 
     This is algorithm 3 of Sokar et al. 2021. After theta' = tau theta + (1 - tau) theta', each
@@ -94,14 +98,9 @@ class OwnPatternTarget:
     """
 
     def __init__(self, online: Network) -> None:
-        self.online = online
-        self.network = online.copy()
+        super().__init__(online)
         self._union_of: Layout | None = online.layout  # the online layout that the union includes
         self._updater = self._plan()
-
-    def __call__(self, *inputs: Input) -> Array:
-        """Compute the outputs; see Network."""
-        return self.network(*inputs)
 
     def soft_update(self, tau: float) -> None:
         """Compute the soft update, then keep the largest magnitudes of each layer."""
@@ -109,12 +108,11 @@ class OwnPatternTarget:
             self._rebuild_union()
         mine, online = self.network.pending, self.online.pending
         work = self._updater.update(mine.to_write(), online.to_read(), tau, self.network.pool)
-        mine.written_by(work)
-        online.read_by(work)
+        mine.written(work, reads=online)
 
     def _rebuild_union(self) -> None:
         """Store the target over the union of the online pattern and the target's connections."""
-        mine, online = self.network, self.online.layout
+        online = self.online.layout
         patterns: dict[Place, Pattern] = {}
         for place, existing in self._existing_patterns():
             wanted = online.pattern(place)
@@ -125,10 +123,7 @@ class OwnPatternTarget:
                 if positions.size == wanted.connections
                 else Pattern(wanted.n_in, wanted.n_out, positions)
             )
-        layout = online.with_patterns(patterns, share=online)
-        rewirings = mine.layout.difference(layout)
-        mine.parameters = mine.layout.carry(mine.parameters, layout, rewirings)
-        mine.layout = layout
+        self._move_to(online.with_patterns(patterns))
         self._union_of = online
         self._updater = self._plan()
 
@@ -162,18 +157,17 @@ class OwnPatternTarget:
 
     def existing(self) -> State:
         """Return the existing connections and their values; no layer exceeds its budget."""
-        mine = self.network
-        layout = mine.layout.with_patterns(dict(self._existing_patterns()), share=mine.layout)
-        rewirings = mine.layout.difference(layout)
-        return layout.to_state(mine.layout.carry(mine.parameters, layout, rewirings))
+        old = self.network.layout
+        new = old.with_patterns(dict(self._existing_patterns()))
+        return new.to_state(old.carry(self.network.parameters, new, old.difference(new)))
 
     def state(self) -> State:
         """Return everything that later results depend on, including the zeros of the union."""
-        return {**self.network.state(), "behind": int(self._union_of is not self.online.layout)}
+        return {**super().state(), "behind": int(self._union_of is not self.online.layout)}
 
     def restore(self, state: State) -> None:
-        """Restore a state."""
-        self.network.restore(state)
+        """Restore a state; the online network must already have been restored."""
+        super().restore(state)
         self._union_of = None if state["behind"] else self.online.layout
         self._updater = _native.TargetUpdater([]) if state["behind"] else self._plan()
 

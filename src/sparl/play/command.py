@@ -11,11 +11,12 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from sparl.arguments import RunPath, episodes_and_seed, parse_options
+from sparl.arguments import episodes_and_seed
 from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.labels import method_label
+from sparl.options import RunPath, parse_options
 from sparl.play.camera import track_body
 from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed

@@ -209,6 +209,11 @@ class RingBuffer:
         part["reached_apart"] = self._reached.of(counts[self.apart[rows]])
         return part
 
+    @staticmethod
+    def longest(count: int) -> dict[str, int]:
+        """Return the maximum length of each array of `count` transitions that may be shorter."""
+        return {"reached_apart": count}
+
     def append(self, part: State, skip: int = 0) -> None:
         """Append all but the first `skip` of the transitions that `transitions` returned.
 
@@ -231,6 +236,17 @@ class RingBuffer:
         newest = self._newest_row
         unfinished = self.size and self.apart[newest] and not self.episode_end[newest]
         self._current = self._reached.newest.copy() if unfinished else None
+
+    def check(self, size: int) -> None:
+        """Check the content after `append`.
+
+        Raises:
+            ValueError: if there are not `size` transitions, or the newest one has no next state.
+        """
+        if self.size and not self.apart[self._newest_row]:
+            raise ValueError("the newest transition has no next state")
+        if self.size != size:
+            raise ValueError(f"the replay has {self.size} transitions, not {size}")
 
     def clear(self, first: int) -> None:
         """Remove all transitions; the next transition will have the count `first`."""

@@ -13,9 +13,9 @@ from typing import Annotated
 import tyro
 
 from sparl.archive.archive import archive_run, check_archive
-from sparl.arguments import parse_options
 from sparl.console import PlainConsole
 from sparl.errors import ResourceError, SparlError, UsageError
+from sparl.options import parse_options
 from sparl.report.page import Page, markdown, summary
 from sparl.report.pictures import Section, Shade, all_sections
 from sparl.report.runs import collect

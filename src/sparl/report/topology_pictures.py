@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sparl.agents.agent import ACTOR
 from sparl.archive.finished_run import DEAD, FinishedRun
 from sparl.report.figures import STEPS, Figure, HeatMap, LineChart, Series
 from sparl.report.runs import Collection
@@ -18,11 +19,11 @@ def topology(runs: Collection) -> Iterator[Figure]:
     for env in runs.environments:
         kept, moved, dead = [], [], []
         for group in runs.of_environment(env):
-            for network in ("actor", "critics"):
+            for network in group.runs[0].networks:
                 updates, overlap, share, new, dead_share = _topology_updates(group.runs[0], network)
                 if not updates.size:
                     continue
-                dashed = network == "critics"
+                dashed = network != ACTOR
                 kept.append(Series(group.label, updates, overlap, part=network, dashed=dashed))
                 text = f"{network}, dropped and grown"
                 moved.append(Series(group.label, updates, share, part=text, dashed=dashed))
@@ -68,7 +69,7 @@ def degrees(runs: Collection) -> Iterator[Figure]:
     """Yield the distributions of the hidden layers' degrees at the start and at the end."""
     for env in runs.environments:
         sparse = [g for g in runs.of_environment(env) if _is_sparse(g.runs[0])]
-        for network in ("actor", "critics"):
+        for network in {name: None for group in sparse for name in group.runs[0].networks}:
             for layer, side, name in (
                 (0, "in", "1st hidden layer, in"),
                 (1, "out", "1st hidden layer, out"),
@@ -88,7 +89,7 @@ def degrees(runs: Collection) -> Iterator[Figure]:
 
 def _degrees(run: FinishedRun, when: str, network: str, layer: int, side: str) -> list[int]:
     """Return the degrees of a hidden layer's neurons in all members of a network."""
-    members = run.degrees[when][network]
+    members = run.degrees[when].get(network, [])
     return [d for m in members if layer < len(m) - 1 for d in m[layer][side]]
 
 
@@ -117,8 +118,9 @@ def wiring(runs: Collection) -> Iterator[Figure]:
             continue
         rows = []
         for network, members in run.degrees["now"].items():
+            spec = run.networks[network]
             for member, layers in enumerate(members):
-                name = "actor" if network == "actor" else f"critic {member + 1}"
+                name = f"{spec.label} {member + 1}" if spec.ensemble else spec.label
                 start = run.degrees["initial"][network][member][0]["out"]
                 rows.append((f"{name}, start", np.asarray(start, np.float64)))
                 rows.append((f"{name}, end", np.asarray(layers[0]["out"], np.float64)))
@@ -131,7 +133,7 @@ def _is_sparse(run: FinishedRun) -> bool:
     """Return whether a run recorded its degrees and the first layer of its actor is sparse."""
     if not run.degrees:
         return False
-    first = run.degrees["initial"]["actor"][0][0]
+    first = run.degrees["initial"][ACTOR][0][0]
     return int(sum(first["out"])) < len(first["out"]) * len(first["in"])
 
 

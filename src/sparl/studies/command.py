@@ -13,9 +13,9 @@ from rich.live import Live
 from rich.table import Table
 
 from sparl.archive.archive import Archive
-from sparl.arguments import parse_options
 from sparl.console import PlainConsole
 from sparl.errors import SparlError, UsageError
+from sparl.options import parse_options
 from sparl.studies.estimate import estimates
 from sparl.studies.execute import execute
 from sparl.studies.progress import Progress, archived_progress, hours, progress, table

@@ -12,7 +12,7 @@ from sparl.configuration import Config
 from sparl.cost import network_bytes
 from sparl.replay.ring_buffer import replay_bytes
 from sparl.studies.study import Unit
-from sparl.training.loop import Training
+from sparl.training.assemble import assemble
 
 TRIAL_STEPS = 100
 # Memory of Python, NumPy, Gymnasium, MuJoCo and checkpoint buffers, measured over 1M steps.
@@ -57,7 +57,7 @@ def _trial(config: Config) -> Estimate:
         short = replace(
             config, run_dir=str(Path(folder) / "run"), threads=1, warmup_env_steps=config.batch_size
         )
-        training = Training(short, quiet=True)
+        training = assemble(short, quiet=True)
         try:
             training.begin_episode(seed=0)
             for _ in range(short.warmup_env_steps + 10):
@@ -70,7 +70,7 @@ def _trial(config: Config) -> Estimate:
             training.evaluator.evaluate(training.agent.policy)
             evaluation = time.perf_counter() - start
             n_obs, n_act = training.environment.n_obs, training.environment.n_act
-            networks = network_bytes(training.parts.architecture, config.batch_size)
+            networks = network_bytes(training.architecture, config.batch_size)
         finally:
             training.close()
     replay = replay_bytes(config.replay_rows, n_obs, n_act, config.dynamic_buffer)

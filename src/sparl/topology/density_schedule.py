@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from sparl.topology.rules import check_registration
+from sparl.topology.registry import Rule
 
 
 @dataclass(frozen=True)
@@ -45,34 +45,11 @@ class ChooseDensity(Protocol):
         """Return the number of connections after this update, and the fraction that moves."""
 
 
-@dataclass(frozen=True)
-class DensitySchedule:
-    """A density schedule: the function and the name under which it is registered."""
-
-    choose: ChooseDensity
-    name: str = ""
-
-    def __call__(self, layer: LayerProgress) -> tuple[int, float]:
-        """Return the number of connections after this update, and the fraction that moves."""
-        return self.choose(layer)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Copy a registered schedule by its name; see `DropRule`."""
-        if DENSITY_SCHEDULES.get(self.name) is self:
-            return registered_density_schedule, (self.name,)
-        return DensitySchedule, (self.choose, self.name)
+class DensitySchedule(Rule):
+    """A density schedule, a function like ChooseDensity."""
 
 
-DENSITY_SCHEDULES: dict[str, DensitySchedule] = {}
-
-
-def registered_density_schedule(name: str) -> DensitySchedule:
-    """Return the density schedule that is registered under a name.
-
-    Raises:
-        KeyError: if no schedule is registered under this name.
-    """
-    return DENSITY_SCHEDULES[name]
+DENSITY_SCHEDULES: dict[str, DensitySchedule] = DensitySchedule.registry
 
 
 def density_schedule(name: str) -> Callable[[ChooseDensity], DensitySchedule]:
@@ -81,14 +58,7 @@ def density_schedule(name: str) -> Callable[[ChooseDensity], DensitySchedule]:
     Raises:
         UsageError: if the name is in use or is not an identifier.
     """
-
-    def register(choose: ChooseDensity) -> DensitySchedule:
-        check_registration(name, (), DENSITY_SCHEDULES, choose)
-        schedule = DensitySchedule(choose, name)
-        DENSITY_SCHEDULES[name] = schedule
-        return schedule
-
-    return register
+    return lambda choose: DensitySchedule(choose, name).registered()
 
 
 @density_schedule("constant")

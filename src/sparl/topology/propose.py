@@ -12,17 +12,9 @@ import sparl.topology.grow  # noqa: F401  (importing both registers their rules)
 from sparl.errors import UsageError
 from sparl.sparse.pattern import Pattern, union
 from sparl.sparse.rewiring import Rewiring
-from sparl.topology.density_schedule import DENSITY_SCHEDULES, DensitySchedule, constant
+from sparl.topology.density_schedule import DensitySchedule, constant
 from sparl.topology.layer_view import LayerView
-from sparl.topology.rules import (
-    DROP_RULES,
-    GROW_RULES,
-    ChooseDropped,
-    ChooseGrown,
-    DropRule,
-    GrowRule,
-    unregistered,
-)
+from sparl.topology.rules import ChooseDropped, ChooseGrown, DropRule, GrowRule
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class TopologyMethod:
         wrong = wrong_rules(drop, grow, density)
         if wrong:
             raise UsageError("; ".join(wrong))
-        return cls(DROP_RULES[drop], GROW_RULES[grow], DENSITY_SCHEDULES[density])
+        return cls(DropRule.named(drop), GrowRule.named(grow), DensitySchedule.named(density))
 
     @property
     def changes_density(self) -> bool:
@@ -72,9 +64,9 @@ class TopologyMethod:
 def wrong_rules(drop: str, grow: str, density: str) -> list[str]:
     """Return a message for each name that is not registered."""
     texts = (
-        unregistered("drop", drop, DROP_RULES),
-        unregistered("grow", grow, GROW_RULES),
-        unregistered("density_schedule", density, DENSITY_SCHEDULES),
+        DropRule.unregistered("drop", drop),
+        GrowRule.unregistered("grow", grow),
+        DensitySchedule.unregistered("density_schedule", density),
     )
     return [text for text in texts if text]
 

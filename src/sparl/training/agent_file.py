@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparl.agents.action_head import HEADS, ActionHead
+from sparl.agents import head_of
+from sparl.agents.action_head import ActionHead
+from sparl.agents.agent import Agent
 from sparl.errors import DataError
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
-from sparl.networks.spec import Output
+from sparl.networks.spec import ACTIVATIONS, Activation, Layer, NetworkSpec, layer_key, layer_of
 from sparl.sparse.pattern import Pattern
 from sparl.training.action_scale import ActionScale
 from sparl.training.environment import Environment
@@ -34,27 +36,26 @@ _MANIFEST_BYTES = 1 << 20
 _INPUTS = 1 << 16
 _OBSERVATIONS = "observations"  # name of the array in its file
 _ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
-_DTYPES = {"positions": np.int64, "weight": np.float32, "bias": np.float32}
 
 
 def save_agent(
     folder: RunFolder,
-    networks: dict[str, State],
+    agent: Agent,
     environment: Environment,
     about: dict[str, Any],
     observations: Array | None,
-    head: ActionHead,
 ) -> None:
     """Write agent.safetensors and observations.safetensors, and then agent.json.
 
     Args:
         folder: the folder of the run.
-        networks: the result of Agent.networks().
+        agent: the agent.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
         observations: observations of an evaluation, float32 [B, n_obs], for checking exports.
-        head: converts the actor's outputs to actions.
     """
+    networks, specs = agent.networks(), agent.specs()
+    hidden = specs["actor"].layers[0].activation if len(specs["actor"].layers) > 1 else "relu"
     data = pack(
         {
             f"{network}.{name}": value
@@ -74,9 +75,11 @@ def save_agent(
         {
             "format": FORMAT,
             **about,
-            "hidden_activation": "relu",
-            "policy": _policy(environment, head),
-            "networks": {name: _shapes(state) for name, state in networks.items()},
+            "hidden_activation": hidden,
+            "policy": _policy(environment, agent.head),
+            "networks": {
+                name: _entries(specs[name], state, hidden) for name, state in networks.items()
+            },
             "positions": "output * inputs + input, ascending; one weight each, in this order",
             "file": _file(AGENT, data),
             **kept,
@@ -102,17 +105,20 @@ def _file(name: str, data: bytes) -> dict[str, Any]:
     return {"name": name, "bytes": len(data), "sha256": digest(data)}
 
 
-def _shapes(state: State) -> list[list[dict[str, int]]]:
-    """Return the numbers of connections and outputs of each layer of each member."""
-    members: dict[int, list[dict[str, int]]] = {}
-    for name, value in state.items():
-        if name.endswith(".weight"):
-            member, layer, _ = name.split(".")
-            bias = cast(Array, state[f"{member}.{layer}.bias"])
-            members.setdefault(int(member.removeprefix("member")), []).append(
-                {"connections": int(np.size(value)), "outputs": bias.size}
-            )
-    return [members[m] for m in sorted(members)]
+def _entries(spec: NetworkSpec, state: State, hidden: Activation) -> list[list[dict[str, Any]]]:
+    """Return the entries of the manifest for the layers of each member.
+
+    An entry names the activation of a hidden layer only if it differs from `hidden`.
+    """
+    members: list[list[dict[str, Any]]] = [[] for _ in range(spec.members)]
+    for place, layer in spec.places():
+        if layer.size:
+            layer = layer.with_connections(np.size(state[f"{layer_key(place)}.positions"]))
+        entry = layer.entry()
+        if layer.activation != hidden and place[1] < len(spec.layers) - 1:
+            entry["activation"] = layer.activation
+        members[place[0]].append(entry)
+    return members
 
 
 class TrainedAgent:
@@ -122,6 +128,7 @@ class TrainedAgent:
         manifest: the content of agent.json.
         env_step: the environment step at which the agent was saved.
         actor: the policy's network.
+        head: converts the outputs of the network to actions.
         n_obs: length of an observation.
         n_act: length of an action.
     """
@@ -144,16 +151,21 @@ class TrainedAgent:
         if not (low < high).all():
             raise ValueError("action_low must be below action_high")
         self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
-        self._head = HEADS[policy["output_activation"]]
-        if actor.layout.n_out != self.n_act * self._head.outputs_per_action:
+        self.head = head_of(policy["actions"])
+        if policy["output_activation"] != self.head.output:
+            raise ValueError(
+                f"output_activation is {policy['output_activation']}, must be {self.head.output} "
+                f"for actions {self.head.formula}"
+            )
+        if actor.layout.n_out != self.n_act * self.head.outputs_per_action:
             raise ValueError(
                 f"the actor has {actor.layout.n_out} outputs, must have "
-                f"{self._head.outputs_per_action} for each of {self.n_act} actions"
+                f"{self.head.outputs_per_action} for each of {self.n_act} actions"
             )
 
     def policy(self, observation: Array) -> Array:
         """Return actions in [-1, 1] (float32 [B, n_act]) for observations (float32 [B, n_obs])."""
-        return self._head(self.actor(observation), self.n_act)
+        return self.head(self.actor(observation), self.n_act)
 
     def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[Any]:
         """Return noise-free actions in the environment's units, within its action bounds.
@@ -275,6 +287,15 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
             f"{folder.path / AGENT_MANIFEST}: format {str(manifest.get('format'))[:20]}, "
             f"this version reads {FORMAT}"
         )
+    for name, value in (
+        ("hidden_activation", manifest["hidden_activation"]),
+        ("output_activation", manifest["policy"]["output_activation"]),
+    ):
+        if value not in ACTIVATIONS:
+            raise DataError(
+                f"{folder.path / AGENT_MANIFEST}: {name} is {shown(value)}, this version reads "
+                f"{', '.join(ACTIVATIONS)}; use the version of sparl that wrote the file"
+            )
     where = folder.path / AGENT
     expected = _expected(manifest["networks"])
     data = folder.files.read(AGENT, largest(expected))
@@ -295,35 +316,39 @@ def _expected(networks: Any) -> dict[str, Expected]:
     expected = {}
     for network, members in networks.items():
         for member, layers in enumerate(members):
-            for index, layer in enumerate(layers):
-                for field, dtype in _DTYPES.items():
-                    length = layer["outputs"] if field == "bias" else layer["connections"]
-                    if type(length) is not int or not 0 <= length < 1 << 32:
-                        raise ValueError(
-                            f"{network}, layer {index}: the length of {field} is {length}, must be "
-                            "at least 0 and below 2^32"
-                        )
-                    name = f"{network}.member{member}.layer{index}.{field}"
-                    expected[name] = Expected(np.dtype(dtype), (length,))
+            for index, entry in enumerate(layers):
+                key = f"{network}.{layer_key((member, index))}"
+                try:  # inputs and activations have no effect on the arrays of a layer
+                    blocks = layer_of(entry, n_in=0, activation="linear").blocks
+                except ValueError as error:
+                    raise ValueError(f"{key}: {error}") from None
+                for name, size in blocks.items():
+                    expected[f"{key}.{name}"] = Expected(np.dtype(np.float32), (size,))
+                    if name == "weight":
+                        expected[f"{key}.positions"] = Expected(np.dtype(np.int64), (size,))
     return expected
 
 
 def _network(manifest: dict[str, Any], arrays: Arrays, name: str) -> Network:
     """Construct a network, after checking the connectivity patterns that the engine receives."""
-    policy = manifest["policy"]
-    patterns, state = [], {}
-    for member, layers in enumerate(manifest["networks"][name]):
-        sizes = [int(policy["observations"]), *(int(layer["outputs"]) for layer in layers)]
-        row = []
-        for index in range(len(layers)):
-            prefix = f"member{member}.layer{index}"
-            for field in _DTYPES:
-                state[f"{prefix}.{field}"] = arrays[f"{name}.{prefix}.{field}"]
-            positions = np.asarray(state[f"{prefix}.positions"])
-            row.append(Pattern(sizes[index], sizes[index + 1], positions))
-        patterns.append(row)
-    layout = Layout.mlp(patterns, cast(Output, policy["output_activation"]))
+    members, policy = manifest["networks"][name], manifest["policy"]
+    if not members or not members[0]:
+        raise ValueError(f"the {name} has no layers")
+    activations = [manifest["hidden_activation"]] * (len(members[0]) - 1)
+    layers: list[Layer] = []
+    for entry, activation in zip(
+        members[0], [*activations, policy["output_activation"]], strict=True
+    ):
+        n_in = layers[-1].n_out if layers else policy["observations"]
+        layers.append(layer_of(entry, n_in, activation))
+    spec = NetworkSpec(tuple(layers), len(members), ensemble=len(members) > 1)
+    patterns = {
+        place: Pattern(layer.n_in, layer.n_out, arrays[f"{name}.{layer_key(place)}.positions"])
+        for place, layer in spec.places()
+        if layer.size
+    }
+    layout = Layout(spec, patterns)
     flat = np.empty(layout.parameters, np.float32)
-    network = Network(layout, flat, ensemble=len(patterns) > 1)
-    network.restore(cast(State, state))
-    return network
+    for key, block in layout.blocks.items():
+        layout.write_block(flat, block, arrays[f"{name}.{key}"])
+    return Network(layout, flat)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
 
 from sparl import _native
 from sparl.errors import EnvironmentFault
 from sparl.labels import method_label, without_effect
-from sparl.training.assemble import Parts
 from sparl.training.plan_text import connections_text, plan_text
 from sparl.training.record import resumption_text
 from sparl.training.tasks import module_of
 from sparl.user_modules import command_line
 
+if TYPE_CHECKING:
+    from sparl.training.loop import Training
 
-def announce(run: Parts) -> None:
+
+def announce(run: Training) -> None:
     """Report the environment, the networks and the schedule before training starts."""
     config, say = run.config, run.console.say
     for note in (*run.environment.notes, *run.architecture.notes, *without_effect(config)):
@@ -37,23 +40,21 @@ def announce(run: Parts) -> None:
         )
 
 
-def report_end(run: Parts, state: str, env_step: int, updates: int) -> None:
+def report_end(run: Training, state: str) -> None:
     """Report the outcome of a run.
 
     Args:
-        run: the parts of the run that ended.
+        run: the run that ended.
         state: "finished", or the cause of the stop.
-        env_step: the environment step at which the run ended.
-        updates: number of updates of the agent.
     """
-    config, say, seconds = run.config, run.console.say, run.record.seconds
+    config, say, seconds, env_step = run.config, run.console.say, run.record.seconds, run.env_step
     say("")
     if state != "finished":
         say(f"{state} at step {env_step:,}; to resume: {_command(run, 'resume')}")
     label, connections = method_label(config), connections_text(run.architecture)
     say(f"{label} on {config.env}, seed {config.seed}: {connections}")
     say(
-        f"{env_step:,} steps, {updates:,} updates in {seconds:,.0f} s "
+        f"{env_step:,} steps, {run.agent.updates:,} updates in {seconds:,.0f} s "
         f"({env_step / seconds:,.0f} steps/s with evaluations)"
     )
     best_step, best = max(run.record.evaluations, key=lambda e: e[1])
@@ -62,7 +63,7 @@ def report_end(run: Parts, state: str, env_step: int, updates: int) -> None:
     say(f"run: {run.folder.path}   again: {_command(run, 'evaluate')}")
 
 
-def warn_not_saved(run: Parts, error: EnvironmentFault, stopped_by: signal.Signals) -> None:
+def warn_not_saved(run: Training, error: EnvironmentFault, stopped_by: signal.Signals) -> None:
     """Warn that an environment failed after a signal, so that the run could not be saved."""
     run.console.warn(
         f"{error}; this was after {stopped_by.name}, so nothing was saved since the last "
@@ -70,5 +71,5 @@ def warn_not_saved(run: Parts, error: EnvironmentFault, stopped_by: signal.Signa
     )
 
 
-def _command(run: Parts, name: str) -> str:
+def _command(run: Training, name: str) -> str:
     return command_line(module_of(run.config.env), name, run.folder.path)

@@ -1,18 +1,19 @@
-"""Construct everything that the training loop needs from a configuration."""
+"""Construct the parts of a run from its configuration."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+
+import numpy as np
 
 from sparl import _native
-from sparl.agents.agent import Agent
 from sparl.architecture import Architecture, architecture
 from sparl.build import build_agent
 from sparl.configuration import Config
 from sparl.cost import least_checkpoint_bytes, network_bytes
 from sparl.errors import ResourceError
 from sparl.methods import check
+from sparl.random_streams import stream
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.checkpoint import Checkpoints
@@ -20,6 +21,7 @@ from sparl.training.console import RunConsole
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import interrupt_held
+from sparl.training.loop import Training
 from sparl.training.machine import available_cores
 from sparl.training.memory import memory_bytes
 from sparl.training.plan_text import connections_text
@@ -31,44 +33,7 @@ from sparl.training.warmup import Warmup
 from sparl.training.wrappers import reject_lasting_state
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The parts of a run.
-
-    Attributes:
-        config: the configuration.
-        threads: number of compute threads.
-        folder: the locked folder that the run is written to.
-        environment: the environment in which the agent is trained.
-        evaluator: plays evaluation episodes in separate environments.
-        architecture: the sizes of the networks.
-        agent: the agent that is trained.
-        warmup: chooses the actions before the agent learns.
-        replay: the replay buffer from which the agent learns.
-        capacity_rule: decides which transitions a replay buffer of dynamic capacity drops.
-        record: writes the CSV files that grow during training.
-        saver: writes checkpoints.
-        console: shows progress to the user.
-        opened: closes the environments, the record and the folder.
-    """
-
-    config: Config
-    threads: int
-    folder: RunFolder
-    environment: Environment
-    evaluator: Evaluator
-    architecture: Architecture
-    agent: Agent
-    warmup: Warmup
-    replay: RingBuffer
-    capacity_rule: DynamicCapacity
-    record: Record
-    saver: CheckpointSaver
-    console: RunConsole
-    opened: ExitStack
-
-
-def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = None) -> Parts:
+def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = None) -> Training:
     """Construct the parts of a run; after an error, close the parts that are already open.
 
     Args:
@@ -86,10 +51,10 @@ def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = 
     with ExitStack() as opened, interrupt_held():
         environment = opened.enter_context(closing(make_environment(config)))
         evaluator = opened.enter_context(closing(_evaluator(config)))
-        return _parts(config, environment, evaluator, opened, folder, quiet=quiet)
+        return _training(config, environment, evaluator, opened, folder, quiet=quiet)
 
 
-def _parts(
+def _training(
     config: Config,
     environment: Environment,
     evaluator: Evaluator,
@@ -97,7 +62,7 @@ def _parts(
     folder: RunFolder | None,
     *,
     quiet: bool,
-) -> Parts:
+) -> Training:
     n_obs, n_act = environment.n_obs, environment.n_act
     nets = architecture(config, n_obs, n_act)
     if folder is not None:
@@ -120,10 +85,11 @@ def _parts(
     record = opened.enter_context(closing(Record(folder, config, nets, environment, threads)))
     connections, random_steps = connections_text(nets), config.warmup_env_steps
     console = RunConsole(config.end, connections, random_steps, quiet=quiet)
-    return Parts(
+    return Training(
         config, threads, folder, environment, evaluator, nets, agent, warmup, replay,
-        capacity_rule(config), record, CheckpointSaver(config, folder, record, console), console,
-        opened.pop_all(),
+        stream(config.seed, "replay"), capacity_rule(config), record,
+        CheckpointSaver(config, folder, record, console), console, opened.pop_all(),
+        observation=np.zeros(n_obs, np.float32),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sparl.errors import DataError, ResourceError
+from sparl.old_names import current_state
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training import checkpoint_format_2
 from sparl.training.durable import temporary_name
@@ -255,6 +256,7 @@ class Checkpoints:
         found = manifest["state"]
         if not isinstance(found, dict) or found.pop("newest") != {}:
             raise ValueError("newest must be arrays")
+        found = current_state(found)
         _check_tree(found, rest, "state")
         data = read_verified(self.files.at(path.name), STATE, manifest["file"], largest(expected))
         arrays = unpack(data, expected, path / STATE)
@@ -274,11 +276,8 @@ class Checkpoints:
         replay.clear(first)
         for segment in segments:
             self._replay.read(segment, replay)
-        if size and not newest["apart"][0]:
-            raise ValueError("the newest transition has no next state")
         replay.append(newest)
-        if replay.size != size:
-            raise ValueError(f"the replay has {replay.size} transitions, not {size}")
+        replay.check(size)
 
     def _manifest(self, path: Path) -> Tree:
         return read_manifest(self.files.at(path.name))

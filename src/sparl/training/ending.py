@@ -4,43 +4,41 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from sparl.errors import EnvironmentFault, SparlError
 from sparl.labels import method_label
 from sparl.training.agent_file import save_agent
 from sparl.training.announce import report_end, warn_not_saved
-from sparl.training.assemble import Parts
-from sparl.types import Array
+
+if TYPE_CHECKING:
+    from sparl.training.loop import Training
 
 
-def write_results(run: Parts, state: str, env_step: int, observations: Array | None) -> None:
+def write_results(run: Training, stopped_by: signal.Signals | None) -> None:
     """Write the results of a run, and report them.
 
     Args:
-        run: the parts of the run.
-        state: "finished", or the cause of the stop.
-        env_step: the environment step at which the run ended.
-        observations: observations of the last evaluation, which are used to check exports.
+        run: the run that ended.
+        stopped_by: the signal that stopped the run early, or None.
 
     Raises:
         ResourceError: if a file cannot be written.
     """
-    config, agent = run.config, run.agent
+    config, agent, env_step = run.config, run.agent, run.env_step
+    state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
     about = {"method": method_label(config), "env": config.env, "env_step": env_step}
-    save_agent(
-        run.folder, agent.networks(), run.environment, about, observations,
-        agent.head,
-    )  # fmt: skip
+    save_agent(run.folder, agent, run.environment, about, run.evaluation_observations)
     run.record.degrees(agent)
     run.folder.growing.flush()
     run.record.run(state, env_step, agent.updates)
     if env_step == config.steps and not config.keep_checkpoint:
         run.saver.checkpoints.remove_all()  # a finished run is not resumed
-    report_end(run, state, env_step, agent.updates)
+    report_end(run, state)
 
 
 def report_failure(
-    run: Parts, error: Exception | SystemExit, stopped_by: signal.Signals | None, env_step: int
+    run: Training, error: Exception | SystemExit, stopped_by: signal.Signals | None
 ) -> signal.Signals:
     """Record that a run failed and raise the error again, unless a signal caused the failure.
 
@@ -56,13 +54,13 @@ def report_failure(
     """
     if not isinstance(error, EnvironmentFault) or stopped_by is None:
         with suppress(SparlError):
-            run.record.run("failed", env_step, run.agent.updates)
+            run.record.run("failed", run.env_step, run.agent.updates)
         if isinstance(
             error, SystemExit
         ):  # raised by a signal handler of the environment, for example
             raise EnvironmentFault(
                 f"environment {run.config.env}: SystemExit: {error}, raised by other code while "
-                f"the run was at step {env_step}, perhaps by its handler of a signal"
+                f"the run was at step {run.env_step}, perhaps by its handler of a signal"
             ) from None
         raise error
     warn_not_saved(run, error, stopped_by)

@@ -247,12 +247,10 @@ class Environment:
         bare: Any = self.gym.unwrapped
         if not wrappers_have_no_state(self.gym) or not isinstance(bare.np_random, Generator):
             return None
-        steps = self._episode_steps
         state: EnvironmentState = {
-            "elapsed": steps,  # the same number under the name that earlier versions read
-            "episode_steps": steps, "episodes": self._episodes, "seed": self._seed,
+            "episode_steps": self._episode_steps, "episodes": self._episodes, "seed": self._seed,
+            "np_random": bare.np_random.bit_generator.state,
         }  # fmt: skip
-        state["np_random"] = bare.np_random.bit_generator.state
         if is_mujoco(bare):
             return state | mujoco_state(bare)
         if has_own_state(bare):

@@ -6,54 +6,60 @@ checkpoint, `announce` reports it to the user, and `ending` writes its results.
 
 from __future__ import annotations
 
+import math
 import signal
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
+from sparl.agents.agent import Agent
+from sparl.architecture import Architecture
 from sparl.configuration import Config
 from sparl.errors import Diverged
-from sparl.random_streams import generator_state, integer_seed, restore_generator, stream
+from sparl.random_streams import generator_state, integer_seed, restore_generator
+from sparl.replay.capacity import DynamicCapacity
+from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.announce import announce
-from sparl.training.assemble import assemble
+from sparl.training.console import RunConsole
 from sparl.training.ending import report_failure, write_results
+from sparl.training.environment import Environment
+from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import Stop, stop_on_signal
+from sparl.training.record import Record
 from sparl.training.run import Run
 from sparl.training.run_folder import RunFolder
+from sparl.training.saving import CheckpointSaver
 from sparl.training.tensors import Tree
+from sparl.training.warmup import Warmup
 from sparl.types import Array
 
 
+@dataclass(eq=False)
 class Training:
-    """The training of one run.
+    """The training of one run: its parts, which `assemble` constructs, and its progress."""
 
-    Args:
-        config: the run's configuration.
-        quiet: print nothing.
-        folder: the locked folder of the run to resume; None creates a new one.
-
-    Attributes:
-        env_step: number of environment steps so far.
-        episodes: number of episodes that have ended.
-        episode_return: undiscounted return of the current episode so far.
-        observation: the current observation, float32 [n_obs].
-    """
-
-    def __init__(
-        self, config: Config, *, quiet: bool = False, folder: RunFolder | None = None
-    ) -> None:
-        self.config = config
-        self.parts = parts = assemble(config, quiet=quiet, folder=folder)
-        self.environment, self.evaluator = parts.environment, parts.evaluator
-        self.agent, self.warmup = parts.agent, parts.warmup
-        self.replay, self.capacity_rule = parts.replay, parts.capacity_rule
-        self.folder, self.record, self.saver = parts.folder, parts.record, parts.saver
-        self.console = parts.console
-        self.replay_rng = stream(config.seed, "replay")
-        self.env_step = 0
-        self.episodes = 0
-        self.episode_return = 0.0
-        self.observation: Array = np.zeros(parts.environment.n_obs, np.float32)
-        self._evaluation_observations: Array | None = None
+    config: Config
+    threads: int  # number of compute threads
+    folder: RunFolder  # the locked folder of the run
+    environment: Environment
+    evaluator: Evaluator  # plays evaluation episodes in separate environments
+    architecture: Architecture  # the sizes of the agent's networks
+    agent: Agent
+    warmup: Warmup  # chooses the actions before the agent learns
+    replay: RingBuffer
+    replay_rng: Generator  # random stream of the batches
+    capacity_rule: DynamicCapacity  # which transitions a dynamic replay buffer drops
+    record: Record
+    saver: CheckpointSaver
+    console: RunConsole
+    opened: ExitStack  # closes the environments, the record and the folder
+    observation: Array  # the current observation, float32 [n_obs]
+    env_step: int = 0  # number of environment steps so far
+    episodes: int = 0  # number of episodes that have ended
+    episode_return: float = 0.0  # undiscounted return of the current episode so far
+    evaluation_observations: Array | None = None  # of the last evaluation
 
     def run(self) -> Run:
         """Train to the end, or until a signal requests a stop.
@@ -66,22 +72,22 @@ class Training:
         try:
             self.record.run("running", self.env_step, self.agent.updates)
             self.record.degrees(self.agent)
-            announce(self.parts)
+            announce(self)
             with self.console, stop_on_signal() as stop:
                 self._train(stop)
                 stopped_by = stop.signal if self.env_step < self.config.end else None
                 self._save_last(stop, stopped_by)
-            self._finish(stopped_by)
+            self._check_finite()
+            write_results(self, stopped_by)
         except (Exception, SystemExit) as error:
-            stopped_by = report_failure(self.parts, error, stop.signal, self.env_step)
+            stopped_by = report_failure(self, error, stop.signal)
         finally:
             self.close()
-        evaluations = tuple(self.record.evaluations)
-        return Run(self.folder.path, self.config, evaluations, stopped_by, self.record.seconds)
+        return self.record.result(stopped_by)
 
     def close(self) -> None:
         """Release the environments and the run's folder."""
-        self.parts.opened.close()
+        self.opened.close()
 
     def _train(self, stop: Stop) -> None:
         config = self.config
@@ -132,22 +138,19 @@ class Training:
     def update(self) -> None:
         """Sample a batch and update the agent with it."""
         config = self.config
+        n_step = config.n_step_at(self.agent.updates + 1)
         batch = self.replay.sample(
-            config.batch_size, self._n_step(), self.replay_rng, paths=self.agent.reads_path
+            config.batch_size, n_step, self.replay_rng, paths=self.agent.reads_path
         )
         with np.errstate(over="ignore", invalid="ignore"):  # non-finite values are reported below
             try:
                 values = self.agent.update(batch)
             except FloatingPointError as error:
                 raise self._diverged(str(error)) from None
-        if not np.isfinite(values["critic_loss"]):
-            raise self._diverged(f"the critics' loss is {values['critic_loss']}")
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise self._diverged(f"{name} is {value}")
         self.record.averages.add(values)
-
-    def _n_step(self) -> int:
-        """Return the number of steps in the next update's targets; the first update is number 1."""
-        delayed = self.agent.updates + 1 < self.config.n_step_delay_updates
-        return 1 if delayed else self.config.n_step
 
     def _end_episode(self) -> None:
         self.episodes += 1
@@ -175,16 +178,14 @@ class Training:
             result = self.evaluator.evaluate(self.agent.policy)
         except Diverged as error:
             raise self._diverged(str(error)) from None
-        self._evaluation_observations = result.observations
+        self.evaluation_observations = result.observations
         self.record.evaluation(self.env_step, self.agent.updates, result)
         self._record()
         self.console.evaluated(self.env_step, result)
 
     def _record(self) -> None:
         """Write the metrics and topology updates since the last call."""
-        counts = {
-            "episodes": self.episodes, "replay_size": self.replay.size, "n_step": self._n_step(),
-        }  # fmt: skip
+        counts = {"episodes": self.episodes, "replay_size": self.replay.size}
         self.record.metrics(self.env_step, self.agent.updates, counts)
         self.record.topology(self.env_step, self.agent)
 
@@ -196,31 +197,26 @@ class Training:
         """
         if self.saver.checkpoints.last_step != self.env_step:
             self._check_finite()
-            updates = self.agent.updates
-            self.saver.save(self.env_step, updates, self.state(), self.replay, last=last)
+            self.saver.save(self.env_step, self.agent.updates, self.state(), self.replay, last=last)
 
     def _check_finite(self) -> None:
-        for name, network in self.agent.networks().items():
-            for part, values in network.items():
-                if not np.isfinite(values).all():
-                    raise self._diverged(f"{name}.{part} is not finite")
+        wrong = self.agent.not_finite()
+        if wrong:
+            raise self._diverged(f"{wrong[0]} is not finite")
 
     def _save_last(self, stop: Stop, stopped_by: signal.Signals | None) -> None:
-        """Save a last checkpoint if needed, and evaluate a run that was not stopped.
+        """Save a last checkpoint if needed, and evaluate and record the end of the run.
 
         A signal that arrives during the last step does not count as a stop.
         """
         if self.env_step < self.config.steps or self.config.keep_checkpoint or stop.signal:
             self._checkpoint(last=True)
-        if stopped_by is None and self.record.last_evaluated != self.env_step:
+        if self.record.last_evaluated == self.env_step:
+            return
+        if stopped_by is None:
             self._evaluate()
-
-    def _finish(self, stopped_by: signal.Signals | None) -> None:
-        if self.record.last_evaluated != self.env_step:  # otherwise _evaluate() has recorded it
+        else:
             self._record()
-        self._check_finite()
-        state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
-        write_results(self.parts, state, self.env_step, self._evaluation_observations)
 
     def state(self) -> Tree:
         """Return all state that the rest of the run depends on, except the replay buffer."""

@@ -24,17 +24,17 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
     def at(update: int, every: int = 1) -> str:
         return f"update {update:,} (step {warmup + math.ceil(update * every / per_step):,})"
 
-    for network, size in nets.networks.items():
+    for network, spec in nets.networks.items():
         when = schedule(config, network)
         movable = config.density_schedule != "constant" or any(
-            0 < count < n_in * n_out for (n_in, n_out), count in size.layers
+            0 < layer.connections < layer.size for layer in spec.layers
         )
         if when.last_due is None or not movable:
             lines.append(f"{network}: connections never change")
             continue
         of, every = "the agent", 1
         if when.clock == "network":
-            of, every = f"the {network}", size.role.update_period
+            of, every = f"the {network}", spec.update_period
         annealed = " annealed to 0" if when.annealed else ""
         if config.density_schedule != "constant":
             annealed += f", their number by density schedule {config.density_schedule}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,13 +17,14 @@ from sparl.architecture import Architecture
 from sparl.configuration import Config
 from sparl.identity import results_version
 from sparl.labels import method_label
-from sparl.learner import SparseLearner
+from sparl.networks.spec import layer_key
 from sparl.training.environment import Environment
 from sparl.training.environment_state import can_be_resumed
 from sparl.training.evaluate import Evaluation
 from sparl.training.machine import cpu_seconds, machine, made_with, versions
 from sparl.training.memory import peak_memory_bytes
 from sparl.training.plan_text import plan_text
+from sparl.training.run import Run
 from sparl.training.run_folder import (
     DEGREES,
     DEGREES_BYTES,
@@ -102,6 +104,11 @@ class Record:
         self.had_checkpoint = True
         self.evaluations = read_evaluations(self.folder)
 
+    def result(self, stopped_by: signal.Signals | None) -> Run:
+        """Return the result of the run so far."""
+        evaluations = tuple(self.evaluations)
+        return Run(self.folder.path, self.config, evaluations, stopped_by, self.seconds)
+
     def run(self, state: str, env_step: int, updates: int) -> None:
         """Write run.json: state, machine, versions, environment and schedule."""
         self.folder.write_json(
@@ -150,9 +157,10 @@ class Record:
 
     def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> None:
         """Add a line to metrics.csv: these counts, and the means since the previous line."""
+        counts = {**counts, "n_step": self.config.n_step_at(updates + 1)}
         means = self.averages.take()
-        names = ["critic_loss", "actor_loss", "q", "episode_return"]
-        names += AGENTS[self.config.agent].metrics
+        names = list(AGENTS[self.config.agent].metrics)
+        names.insert(3, "episode_return")  # the fourth column since version 0.1
         if self.config.dynamic_buffer:
             names.append("policy_distance")
         columns = {name: means.get(name, "") for name in names}
@@ -167,14 +175,12 @@ class Record:
     def topology(self, env_step: int, agent: Agent) -> None:
         """Add a line to topology.csv for each layer that changed since the last call."""
         for network, learner in agent.learners.items():
-            if not isinstance(learner, SparseLearner):
-                continue
             for update in learner.topology_updates:
                 row = asdict(update)
                 self.folder.growing.append(
                     TOPOLOGY, {"agent_update": row.pop("agent_update"), "network": network, **row}
                 )
-                layer_name = f"topology/{network}.member{update.member}.layer{update.layer}"
+                layer_name = f"topology/{network}.{layer_key((update.member, update.layer))}"
                 self._show(env_step, {f"{layer_name}.initial_overlap": update.initial_overlap})
             learner.topology_updates.clear()
 
@@ -195,7 +201,7 @@ class Record:
                     for (of, _), p in layout
                     if of == member
                 ]
-                for member in range(layout.members)
+                for member in range(layout.spec.members)
             ]
             for network, layout in layouts.items()
         }

@@ -116,10 +116,9 @@ class ReplayFiles:
 def expected_part(replay: RingBuffer, rows: int) -> dict[str, Expected]:
     """Return the dtypes and shapes of the arrays that RingBuffer.transitions returns."""
     arrays, _ = split(dict(replay.transitions(replay.first, replay.first)))
+    longest = replay.longest(rows)
     return {
-        name: Expected(array.dtype, (rows, *array.shape[1:]))
-        if name != "reached_apart"
-        else Expected.like(array, most=rows)
+        name: Expected(array.dtype, (rows, *array.shape[1:]), longest.get(name))
         for name, array in arrays.items()
     }
 

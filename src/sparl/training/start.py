@@ -12,9 +12,9 @@ from sparl.console import PlainConsole
 from sparl.errors import DataError, RunExists, UsageError
 from sparl.methods import check
 from sparl.training.about import environment_importable
+from sparl.training.assemble import assemble
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.durable import user_path
-from sparl.training.loop import Training
 from sparl.training.restore import restore_newest
 from sparl.training.run import Run
 from sparl.training.run_folder import RunFolder, holds_run, read_evaluations
@@ -33,13 +33,13 @@ def train(config: Config, *, quiet: bool = False) -> Run:
         if holds_run(path):
             return resume(path, wanted=config, quiet=quiet)
         try:
-            training = Training(config, quiet=quiet)
+            training = assemble(config, quiet=quiet)
         except RunExists:  # another process started and ended the run after the check above
             if not holds_run(path):
                 raise
             return resume(path, wanted=config, quiet=quiet)
         return training.run()
-    return Training(config, quiet=quiet).run()
+    return assemble(config, quiet=quiet).run()
 
 
 def resume(
@@ -105,7 +105,7 @@ def _configuration(
 def _resume(folder: RunFolder, config: Config, before: Config, *, quiet: bool) -> Run:
     """Resume a run whose configuration was `before`; write the configuration if it changed."""
     with environment_importable(folder, "resume"):
-        training = Training(config, quiet=quiet, folder=folder)
+        training = assemble(config, quiet=quiet, folder=folder)
     with closing(training):
         if config != before:
             folder.write_config(config)

@@ -1,0 +1,73 @@
+"""Run `sparl evaluate`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from sparl.arguments import episodes_and_seed
+from sparl.console import PlainConsole
+from sparl.errors import DataError, UsageError
+from sparl.labels import method_label
+from sparl.options import RunPath, parse_options
+from sparl.training.about import environment_importable, warn_if_outdated
+from sparl.training.agent_file import load_agent
+from sparl.training.environment import make_environment
+from sparl.training.evaluate import Evaluator
+from sparl.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Repeat a trained agent's evaluation episodes, without noise."""
+
+    run: RunPath
+    """Folder of the run."""
+    episodes: int | None = None
+    """Number of episodes; None: the number used in training."""
+    seed: int | None = None
+    """Evaluation seed; None: the seed used in training, which gives the same returns."""
+    json: bool = False
+    """Print JSON."""
+
+
+def evaluate(args: list[str]) -> int:
+    """Run `sparl evaluate`."""
+    options = parse_options(EvaluateOptions, args, "sparl evaluate")
+    folder = RunFolder.open(options.run)
+    config = folder.config()
+    agent = load_agent(options.run)
+    warn_if_outdated(agent, options.run)
+    try:
+        with environment_importable(folder, "evaluate"):
+            environment = make_environment(config)
+    except UsageError as error:
+        raise DataError(f"{options.run}: {error}") from None
+    environment.close()
+    if (environment.n_obs, environment.n_act) != (agent.n_obs, agent.n_act):
+        raise UsageError(
+            f"{options.run}: the agent has {agent.n_obs} observations and {agent.n_act} actions, "
+            f"{config.env} has {environment.n_obs} and {environment.n_act}; evaluate it in the "
+            "version of the environment that it was trained in"
+        )
+    episodes, seed = episodes_and_seed(config, options.episodes, options.seed)
+    evaluator = Evaluator(lambda: make_environment(config), episodes, seed)
+    try:
+        result = evaluator.evaluate(agent.policy)
+    finally:
+        evaluator.close()
+    say = PlainConsole().print
+    if options.json:
+        content = {
+            "env_step": agent.env_step, "mean": result.mean, "std": result.std,
+            "returns": result.returns, "lengths": result.lengths,
+        }  # fmt: skip
+        say(json.dumps(content, indent=2))
+        return 0
+    for i, (total, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
+        say(f"episode {i}: return {total:,.3f}, {length} steps")
+    say(
+        f"{method_label(config)} on {config.env}, agent saved at step {agent.env_step:,}: "
+        f"{result.mean:,.3f} ± {result.std:,.3f}"
+    )
+    return 0

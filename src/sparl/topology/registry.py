@@ -1,0 +1,97 @@
+"""Functions that a configuration names; this module does not load the native module."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
+
+from sparl.errors import UsageError
+
+
+def is_rule_name(name: str) -> bool:
+    """Return whether a name is valid: an ASCII identifier of at most 64 characters."""
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name) is not None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A function and the name under which it is registered; each subclass has its own registry.
+
+    Attributes:
+        choose: the function.
+        name: its name; "" if the function is not registered.
+    """
+
+    choose: Callable[..., Any]
+    name: str = ""
+    registry: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls) -> None:
+        cls.registry = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self.choose(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copy a registered rule by its name.
+
+        The function of the rule cannot be pickled, because its name in the module refers to the
+        rule.
+        """
+        if self.registry.get(self.name) is self:
+            return self.named, (self.name,)
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """Return the rule that is registered under a name.
+
+        Raises:
+            KeyError: if no rule is registered under this name.
+        """
+        rule: Self = cls.registry[name]
+        return rule
+
+    def registered(self) -> Self:
+        """Register this rule and return it; the same definition may be registered again.
+
+        Raises:
+            UsageError: if the name is in use or is not an identifier.
+        """
+        if not is_rule_name(self.name):
+            raise UsageError(f"rule name {self.name!r}, must be letters, digits and underscores")
+        known = self.registry.get(self.name)
+        if known is not None and not _same_source(known.choose, self.choose):
+            raise UsageError(
+                f"rule '{self.name}' is already registered by {known.choose.__module__}; choose "
+                "another name"
+            )
+        self.registry[self.name] = self
+        return self
+
+    @classmethod
+    def unregistered(cls, kind: str, name: str) -> str:
+        """Return a message that lists the registered rules; "" if the name is registered.
+
+        Args:
+            kind: the configuration field that names the rule.
+            name: name of the rule.
+        """
+        if name in cls.registry:
+            return ""
+        near = difflib.get_close_matches(name, cls.registry, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        known = ", ".join(f"'{known}'" for known in sorted(cls.registry))
+        return (
+            f"{kind} is '{name}', must be one of {known}{hint}; a custom rule is registered when "
+            "its module is imported: sparl --import MODULE ..., or import MODULE in Python"
+        )
+
+
+def _same_source(a: Callable[..., object], b: Callable[..., object]) -> bool:
+    """Return whether two functions have one definition, as if a module or cell ran twice."""
+    return (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)
