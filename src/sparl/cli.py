@@ -27,6 +27,7 @@ usage: sparl [--import MODULE] COMMAND [OPTIONS]        sparl COMMAND --help
   evaluate   repeat the evaluation of a trained agent:   sparl evaluate RUN
   play       watch a trained agent, or record it:   sparl play RUN --video FILE.mp4
   export     write a trained policy for machines without sparl:   sparl export RUN --format c
+  chip       read the state of a device that learns:   sparl chip read DUMP --like RUN --out DIR
   info       describe this machine, or a run:   sparl info [RUN]
   methods    list the methods and their sources
   cost       count connections, bytes and FLOPs:   sparl cost --method DS-TD3 --env ID
@@ -49,6 +50,7 @@ MODULES = {
     "evaluate": "sparl.commands.evaluate",
     "play": "sparl.play.command",
     "export": "sparl.export.command",
+    "chip": "sparl.chip.command",
     "info": "sparl.commands.info",
     "methods": "sparl.commands.methods",
     "cost": "sparl.commands.cost",

@@ -59,9 +59,13 @@ class Chip:
     """An agent in C."""
 
     def __init__(
-        self, folder: Path, flags: Sequence[str] = ("-O2",), compiler: str = "cc", **changes: Any
+        self,
+        folder: Path,
+        flags: Sequence[str] = ("-O2",),
+        header: Path | None = None,
+        **changes: Any,
     ) -> None:
-        header = config(folder / "config.h", **changes)
+        header = header or config(folder / "config.h", **changes)
         program = folder / "sparl_chip.so"
         sizes = folder / "sizes.c"
         sizes.write_text(
@@ -69,7 +73,7 @@ class Chip:
             "const unsigned block = SPARL_CHIP_BLOCK, agent_block = SPARL_CHIP_AGENT_BLOCK;\n"
         )
         subprocess.run(
-            [compiler, *STRICT, *flags, f'-DSPARL_CHIP_CONFIG="{header}"', f"-I{CHIP}", "-shared",
+            ["cc", *STRICT, *flags, f'-DSPARL_CHIP_CONFIG="{header}"', f"-I{CHIP}", "-shared",
              "-fPIC", CHIP / "sparl_chip.c", sizes, "-o", program, "-lm"],
             check=True,
         )  # fmt: skip

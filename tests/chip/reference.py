@@ -196,4 +196,3 @@ class Reference:
                 existing = np.flatnonzero(flat)
                 order = np.argsort(np.abs(flat[existing]), kind="stable")
                 flat[existing[order[:surplus]]] = 0
-

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from chip.library import (
     CHIP,
     DAMAGED,
@@ -43,7 +44,9 @@ def chip(tmp_path: Path) -> Chip:
     return chip
 
 
-def play(chip: Chip, steps: int, seed: int = 0, updates: bool = True, budget: int = 1 << 30) -> None:
+def play(
+    chip: Chip, steps: int, seed: int = 0, updates: bool = True, budget: int = 1 << 30
+) -> None:
     """Random transitions, with an update after each once the warm-up is over."""
     rng = np.random.default_rng(seed)
     chip.begin(rng.normal(size=3))

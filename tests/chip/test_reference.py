@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from chip.library import TERMINAL, TIME_LIMIT, UPDATED, Chip, Random
 from chip.reference import Draw, Net, Reference
-
 from sparl.architecture import architecture
 from sparl.build import build_agent
 from sparl.methods import preset
@@ -159,7 +159,7 @@ def test_100_updates_against_the_engine(method: str, tmp_path: Path) -> None:
 
 
 def engine(chip: Chip, method: str) -> Any:
-    """sparl's own agent with the chip's networks."""
+    """Sparl's own agent with the chip's networks."""
     family = "ds" if method in ("TD3", "Static-TD3", "DS-TD3") else "rlx2"
     config = preset(
         method, "point", settings=family, hidden=(32, 32), allocation="erdos_renyi",

@@ -10,6 +10,7 @@ degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         the content and digest of agent.safetensors, and how to act with the agent
 observations.safetensors   observations of the last evaluation, used to check exports
+optimizer.safetensors      moments of the optimisers, for training the agent elsewhere
 checkpoint-<step>  the state from which the run can be resumed; its transitions are in replay/, see
                    checkpoint.py and replay_files.py
 """
@@ -44,10 +45,11 @@ EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv
 GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
 OBSERVATIONS = "observations.safetensors"
+OPTIMIZER = "optimizer.safetensors"
 LOCK = ".lock"
 _JSON_BYTES, CSV_BYTES = 1 << 22, 1 << 30  # maximum size of a file that is read
 DEGREES_BYTES = 1 << 28
-FILES = (CONFIG, RUN, *GROWING, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS)
+FILES = (CONFIG, RUN, *GROWING, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS, OPTIMIZER)
 FOLDERS = re.compile("replay|checkpoint-[0-9]+")
 # The remedy that is given in errors about a damaged file.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
