@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 HOSTILE_SECONDS ?= 3600
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -name '*.py' -o -name '*.pyi')
 
-.PHONY: train test test-slow test-extras test-hostile release check lint types native native-arm format clean
+.PHONY: train test test-slow test-extras chip test-hostile release check lint types native native-arm format clean
 
 train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
@@ -19,6 +19,13 @@ test-slow: $(VENV)/installed-test  ## pass the others; TESTS=tests/hostile runs 
 
 test-extras: $(VENV)/installed-extras  ## run the tests of optional features; installs all of them
 	$(BIN)/python -m pytest -o addopts=--strict-markers tests/extras
+
+chip: $(VENV)/installed-test  ## test the C library that learns on microcontrollers, partly emulated
+	$(PYTEST) -o addopts=--strict-markers tests/chip
+	cd chip && cppcheck --std=c99 --enable=warning,style,performance,portability --quiet \
+	  --inline-suppr --suppress=missingIncludeSystem --suppressions-list=misra_exceptions.txt \
+	  --addon=misra -D__GNUC__ -DSPARL_CHIP_METHOD=3 -DSPARL_CHIP_MOMENTS=3 --error-exitcode=1 \
+	  sparl_chip.c
 
 release: $(VENV)/bin/python  ## build source package and wheel; train with the wheel, without a compiler
 	rm -rf build/dist build/empty && $(BIN)/python -m pip install --quiet build

@@ -6,10 +6,10 @@
     python benchmarks/chip/run.py costs         # instructions, on the emulated Cortex-M4
     python benchmarks/chip/run.py halfcheetah   # a 256-256 agent: memory, instructions, equality
     python benchmarks/chip/run.py warm-start    # continue from a PC's agent after a change
-    python benchmarks/chip/run.py quick         # a part of all of them, for CI
     python benchmarks/chip/run.py all
 
-Needs gcc, arm-none-eabi-gcc and qemu-system-arm; warm-start also needs sparl.
+Needs gcc, arm-none-eabi-gcc and qemu-system-arm; warm-start also needs sparl. tests/chip checks a
+part of all of this in CI.
 """
 
 from __future__ import annotations
@@ -226,23 +226,9 @@ def warm_start(programs: Programs, count: int = 5, env_steps: int = 10_000) -> N
                                              include=out), flush=True)  # fmt: skip
 
 
-def quick(programs: Programs) -> bool:
-    """A part of everything that takes less than three minutes."""
-    seeds(programs, 0, 1)
-    memory(programs)
-    flags = [*method_flags("DS-TD3"), "-DSTEPS=1060", "-DEPISODES=2", "-DSPARL_CHIP_MOMENTS=3"]
-    flags = [flag for flag in flags if flag != "-DSPARL_CHIP_MOMENTS=0"]
-    lines = {programs.host("pendulum", [*flags, *level], 1, 1) for level in HOST.values()}
-    for board in BOARDS:
-        lines |= {programs.board(board, "pendulum", [*flags, level], 1, 1)
-                  for level in ("-Os", "-O2")}  # fmt: skip
-    print(f"DS-TD3, bfloat16, seven builds: {lines}")
-    return halfcheetah(programs, 3) and len(lines) == 1
-
-
 COMMANDS = {
     "seeds": seeds, "equal": equal, "memory": memory, "costs": costs, "halfcheetah": halfcheetah,
-    "warm-start": warm_start, "quick": quick,
+    "warm-start": warm_start,
 }  # fmt: skip
 
 
@@ -253,7 +239,7 @@ def main() -> int:
     )
     parser.add_argument("what", choices=[*COMMANDS, "all"])
     what = parser.parse_args().what
-    names = [name for name in COMMANDS if name != "quick"] if what == "all" else [what]
+    names = list(COMMANDS) if what == "all" else [what]
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
