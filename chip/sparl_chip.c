@@ -1503,37 +1503,42 @@ static float value_in_union(const sparl_chip *chip, const layer_places *layer,
                : (SPARL_CHIP_TAU * chip->parameters[layer->weights + walk->online_at]);
 }
 
-/* Keep the largest magnitudes of a union that has `surplus` connections too many. Connections of
- * the target that leave are marked; those that arrive are listed in the scratch by their places in
- * the online layer. Returns how many arrive. */
-static uint32_t choose_target_connections(sparl_chip *chip, const layer_places *layer,
-                                          uint32_t surplus, uint32_t *left)
+/* Which magnitudes of the union are the `surplus` smallest ones. */
+static choice smallest_of_union(sparl_chip *chip, const layer_places *layer, uint32_t surplus)
 {
-    sparl_chip_word *bits = leaving(chip, layer);
     smallest heap;
-    choice removed;
-    uint32_t arrive = 0u;
     union_walk walk = {0u, 0u, 0u, 0u, 0u, false, false};
     heap.words = chip->scratch;
     heap.capacity = surplus;
     heap.size = 0u;
-    while ((surplus > 0u) && (next_in_union(chip, layer, &walk))) {
+    while ((surplus > 0u) && next_in_union(chip, layer, &walk)) {
         const float x = value_in_union(chip, layer, &walk);
-        if ((walk.in_target) || (x != 0.0f)) {
+        if (walk.in_target || (x != 0.0f)) {
             offer(&heap, magnitude(x));
         }
     }
-    removed = chosen(&heap);
+    return chosen(&heap);
+}
+
+/* Keep the other magnitudes of the union. Connections of the target that leave are marked; those
+ * that arrive are listed in the scratch by their places in the online layer. Returns how many
+ * arrive, and in `left` how many leave. */
+static uint32_t choose_target_connections(sparl_chip *chip, const layer_places *layer,
+                                          choice removed, uint32_t *left)
+{
+    sparl_chip_word *bits = leaving(chip, layer);
+    choice remaining = removed;
+    uint32_t arrive = 0u;
+    union_walk walk = {0u, 0u, 0u, 0u, 0u, false, false};
     clear_bytes(bits, sizeof *bits * ((layer->connections / 32u) + 1u));
-    clear_bytes(&walk, sizeof walk);
     while (next_in_union(chip, layer, &walk)) {
         const float x = value_in_union(chip, layer, &walk);
         if (walk.in_target) {
-            if (is_chosen(&removed, magnitude(x))) {
+            if (is_chosen(&remaining, magnitude(x))) {
                 set_bit(bits, walk.target_at);
                 ++*left;
             }
-        } else if ((x != 0.0f) && (!is_chosen(&removed, magnitude(x)))) {
+        } else if ((x != 0.0f) && !is_chosen(&remaining, magnitude(x))) {
             chip->scratch[arrive].bits = walk.online_at;
             ++arrive;
         } else {
@@ -1600,26 +1605,45 @@ static void rewire_target(sparl_chip *chip, const layer_places *layer, uint32_t 
     rows[layer->outputs] = (uint16_t)write;
 }
 
-/* Soft update of one layer of a target. */
-static void update_target_layer(sparl_chip *chip, const layer_places *layer)
+/* The soft update of one layer of a target has up to four slices. Returns the next one. */
+enum { SOFT_VALUES, SOFT_SELECT, SOFT_CHOOSE, SOFT_REWIRE, SOFT_DONE };
+
+static uint32_t update_target_layer(sparl_chip *chip, const layer_places *layer, uint32_t step)
 {
-    if (layer->sparse) {
+    sparl_chip_progress *progress = &chip->progress;
+    uint32_t next = (uint32_t)SOFT_DONE;
+    uint32_t left = 0u;
+    if (step == (uint32_t)SOFT_VALUES) {
+        progress->grow = 0u;
+        if (layer->sparse) {
+            progress->grow = update_target_values(chip, layer); /* those that may arrive */
+        } else {
+            soft_update(chip, layer->weights, layer->biases);
+        }
+        soft_update(chip, layer->biases, layer->biases + layer->outputs);
+        if (progress->grow > 0u) {
+            next = (uint32_t)SOFT_SELECT;
+        }
+    } else if (step == (uint32_t)SOFT_SELECT) {
         const uint32_t existing = chip->target_rows[layer->rows + layer->outputs];
-        const uint32_t arrivals = update_target_values(chip, layer);
-        const uint32_t in_union = existing + arrivals;
-        const uint32_t surplus =
-            (in_union > layer->connections) ? (in_union - layer->connections) : 0u;
-        if (arrivals > 0u) {
-            uint32_t left = 0u;
-            const uint32_t arrive = choose_target_connections(chip, layer, surplus, &left);
-            if ((arrive > 0u) || (left > 0u)) {
-                rewire_target(chip, layer, arrive);
-            }
+        const uint32_t in_union = existing + progress->grow;
+        const choice removed = smallest_of_union(
+            chip, layer, (in_union > layer->connections) ? (in_union - layer->connections) : 0u);
+        progress->grown = removed.limit; /* kept here until the next slice */
+        progress->free_left = removed.ties;
+        next = (uint32_t)SOFT_CHOOSE;
+    } else if (step == (uint32_t)SOFT_CHOOSE) {
+        choice removed;
+        removed.limit = progress->grown;
+        removed.ties = progress->free_left;
+        progress->grow = choose_target_connections(chip, layer, removed, &left);
+        if ((progress->grow > 0u) || (left > 0u)) {
+            next = (uint32_t)SOFT_REWIRE;
         }
     } else {
-        soft_update(chip, layer->weights, layer->biases);
+        rewire_target(chip, layer, progress->grow);
     }
-    soft_update(chip, layer->biases, layer->biases + layer->outputs);
+    return next;
 }
 
 #endif
@@ -1635,7 +1659,7 @@ enum {
     PHASE_DROP,     /* topology update of a layer: choose what is dropped, ... */
     PHASE_GROW,     /* ... what is grown, about SLICE positions at a time, ... */
     PHASE_REWIRE,   /* ... and change the pattern */
-    PHASE_SOFT      /* update the targets: SLICE parameters, or one layer (DS) */
+    PHASE_SOFT      /* update the targets: SLICE parameters or, with DS, a pass over a layer */
 };
 
 enum { SLICE = 256 };
@@ -1819,14 +1843,18 @@ static int slice_soft(sparl_chip *chip)
     sparl_chip_progress *progress = &chip->progress;
     int result = SPARL_CHIP_OK;
 #if SPARL_CHIP_OWN_TARGETS
-    update_target_layer(chip, &places[progress->network][progress->layer]);
-    ++progress->layer;
-    if (progress->layer == (uint32_t)LAYERS) {
-        progress->layer = 0u;
-        ++progress->network;
-    }
-    if (progress->network == (uint32_t)NETWORKS) {
-        result = SPARL_CHIP_UPDATED;
+    progress->cursor = update_target_layer(chip, &places[progress->network][progress->layer],
+                                           progress->cursor);
+    if (progress->cursor == (uint32_t)SOFT_DONE) {
+        progress->cursor = (uint32_t)SOFT_VALUES;
+        ++progress->layer;
+        if (progress->layer == (uint32_t)LAYERS) {
+            progress->layer = 0u;
+            ++progress->network;
+        }
+        if (progress->network == (uint32_t)NETWORKS) {
+            result = SPARL_CHIP_UPDATED;
+        }
     }
 #else
     const uint32_t n = (uint32_t)SPARL_CHIP_PARAMETERS;
