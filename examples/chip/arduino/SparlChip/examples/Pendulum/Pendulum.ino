@@ -16,9 +16,9 @@ static float action[SPARL_CHIP_ACTIONS];
 static unsigned long nextPeriod, steps;
 
 static void readSensors(float *to) {
-  to[0] = analogRead(A0) / 512.0f - 1.0f;  // cosine of the angle
-  to[1] = analogRead(A1) / 512.0f - 1.0f;  // sine
-  to[2] = analogRead(A2) / 512.0f - 1.0f;  // speed
+  to[0] = (float)analogRead(A0) / 512.0f - 1.0f;  // cosine of the angle
+  to[1] = (float)analogRead(A1) / 512.0f - 1.0f;  // sine
+  to[2] = (float)analogRead(A2) / 512.0f - 1.0f;  // speed
 }
 
 static float rewardOf(const float *o) {
