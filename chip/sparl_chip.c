@@ -32,11 +32,11 @@
 #error "sparl_chip: float expressions must be evaluated in float; on x86, use -mfpmath=sse"
 #endif
 
-#define SPARL_CHIP_EVOLVES \
+#define SPARL_CHIP_REWIRES \
     ((SPARL_CHIP_METHOD == SPARL_CHIP_SET_TD3) || (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3))
 #define SPARL_CHIP_OWN_TARGETS (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3)
 
-#if SPARL_CHIP_EVOLVES && \
+#if SPARL_CHIP_REWIRES && \
     (((SPARL_CHIP_REWIRE_EVERY) % (SPARL_CHIP_POLICY_DELAY) != 0) || (SPARL_CHIP_REWIRE_EVERY < 1))
 #error "sparl_chip: SPARL_CHIP_REWIRE_EVERY must be a positive multiple of SPARL_CHIP_POLICY_DELAY"
 #endif
@@ -1022,7 +1022,7 @@ static void draw_pattern(sparl_chip *chip, const layer_places *layer)
 
 #endif
 
-#if SPARL_CHIP_EVOLVES
+#if SPARL_CHIP_REWIRES
 
 /* The `capacity` smallest of the numbers that are offered, as a heap whose root is the largest.
  * Magnitudes are compared as integers, because the bits of non-negative floats are ordered. */
@@ -1677,7 +1677,7 @@ static void begin_network(sparl_chip *chip, uint32_t network)
     chip->progress.layer = 0u;
     clear_bytes(chip->scratch, (size_t)parameters_of(network) * sizeof chip->scratch[0]);
     enter(chip, PHASE_GRADIENT);
-#if SPARL_CHIP_EVOLVES
+#if SPARL_CHIP_REWIRES
     if (rewiring_replaces_step(chip, network)) {
         enter(chip, PHASE_DROP);
     }
@@ -1782,7 +1782,7 @@ static int slice_adam(sparl_chip *chip)
     return result;
 }
 
-#if SPARL_CHIP_EVOLVES
+#if SPARL_CHIP_REWIRES
 
 static int end_layer(sparl_chip *chip)
 {
@@ -1891,7 +1891,7 @@ static int slice(sparl_chip *chip)
     case PHASE_ADAM:
         result = slice_adam(chip);
         break;
-#if SPARL_CHIP_EVOLVES
+#if SPARL_CHIP_REWIRES
     case PHASE_DROP:
         result = slice_drop(chip);
         break;

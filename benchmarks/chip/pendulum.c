@@ -26,7 +26,7 @@ static int discard(void *storage, uint32_t offset, const void *from, uint32_t by
     return 0;
 }
 
-static int refuse(void *storage, uint32_t offset, void *to, uint32_t bytes)
+static int read_nothing(void *storage, uint32_t offset, void *to, uint32_t bytes)
 {
     (void)storage;
     (void)offset;
@@ -58,7 +58,7 @@ int program(void)
         print_decimal(evaluate(&chip, seed, EPISODES, 1.0f));
 #ifdef SAVING
         (void)sparl_chip_save(&chip, SPARL_CHIP_AGENT_AND_REPLAY, discard, 0);
-        (void)sparl_chip_load(&chip, refuse, 0);
+        (void)sparl_chip_load(&chip, read_nothing, 0);
         print_text(" block ");
         print_number(saved);
         print_text(" stack ");

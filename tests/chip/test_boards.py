@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
 from chip.library import CHIP
 
 ROOT = CHIP.parent

@@ -28,8 +28,8 @@
 #define SPARL_CHIP_CRITIC_CONNECTIONS_3 16
 #endif
 
-/* Memory. Capacity and warm-up are counted in slots: a transition takes one slot, and so does a
- * state in which a time limit ends an episode. With int8, capacity is at least 5 times warm-up. */
+/* Memory. Capacity and warm-up are counted in slots: a transition takes one slot, and a state
+ * in which a time limit ends an episode takes another. With int8, capacity is at least 5 times warm-up. */
 #ifndef SPARL_CHIP_REPLAY
 #define SPARL_CHIP_REPLAY SPARL_CHIP_INT8 /* SPARL_CHIP_FLOAT32, SPARL_CHIP_FLOAT16 or this */
 #endif
