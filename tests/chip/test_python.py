@@ -63,7 +63,8 @@ def test_a_run_continues_on_the_device_and_returns(method: str, tmp_path: Path) 
         key = f"member{member}.layer{index % 3}"
         np.testing.assert_array_equal(chip.positions(place), networks[f"{name}.{key}.positions"])
         for field, values, prefix in (
-            ("parameters", networks, name), ("m", moments, f"{name}.m"), ("v", moments, f"{name}.v"),
+            ("parameters", networks, name), ("m", moments, f"{name}.m"),
+            ("v", moments, f"{name}.v"),
         ):  # fmt: skip
             flat = np.concatenate([values[f"{prefix}.{key}.{b}"] for b in ("weight", "bias")])
             np.testing.assert_array_equal(chip.state[field][place.weights : place.end], flat)

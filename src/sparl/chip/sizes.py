@@ -85,7 +85,7 @@ class Sizes:
         """
         n = [int(number) for number in numbers]
         actor, critic = (n[5], n[6], n[7]), (n[8], n[9], n[10])
-        sizes = cls(*n[:5], actor, critic, *n[11:16])
+        sizes = cls(n[0], n[1], n[2], n[3], n[4], actor, critic, n[11], n[12], n[13], n[14], n[15])
         most = 1 << 24
         if not all(0 < x < most for x in (*n[:4], *actor, *critic, *n[13:16])):
             raise ValueError("a size is 0 or too large")
@@ -161,7 +161,7 @@ class Sizes:
     def _replay_dtype(self) -> np.dtype[np.void]:
         value = np.dtype(_VALUE_DTYPES[self.replay])
         features = self.observations + 1
-        fields = [
+        fields: list[tuple[object, ...]] = [
             ("head", "<u4"), ("filled", "<u4"), ("warming", "<u4"), ("head_state", "<u4"),
             ("converted", "<u4"), ("offset", "<f4", features), ("step", "<f4", features),
             ("kinds", "<u4", (self.capacity + 15) // 16),
@@ -203,9 +203,9 @@ class Sizes:
 
 def _padded(fields: list[tuple[object, ...]]) -> np.dtype[np.void]:
     """Return a structure whose size is a multiple of 4 bytes."""
-    size = np.dtype(fields).itemsize  # type: ignore[arg-type,call-overload]
+    size = np.dtype(fields).itemsize
     padding = [("padding", "u1", -size % 4)] if size % 4 else []
-    return np.dtype([*fields, *padding])  # type: ignore[arg-type,list-item]
+    return np.dtype([*fields, *padding])
 
 
 def _listed(dtype: np.dtype[np.void]) -> list[tuple[str, np.dtype[np.generic]]]:

@@ -36,9 +36,7 @@ def configuration_header(values: Mapping[str, object], about: list[str]) -> str:
     text = source(CONFIG)
     for name, value in values.items():
         shown = f"{value!r}f" if isinstance(value, float) else str(value)
-        text, found = re.subn(
-            rf"(#define SPARL_CHIP_{name}) [^\s/]+", lambda m, v=shown: f"{m[1]} {v}", text
-        )
+        text, found = re.subn(rf"(#define SPARL_CHIP_{name}) [^\s/]+", rf"\g<1> {shown}", text)
         if found != 1:
             raise ValueError(f"{CONFIG} has {found} definitions of SPARL_CHIP_{name}")
     comment = "\n".join(f" * {line}".rstrip() for line in about)

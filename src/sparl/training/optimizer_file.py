@@ -60,7 +60,7 @@ def load_moments(
     about = manifest.get("optimizer")
     if about is None:
         return None
-    expected = {}
+    expected: dict[str, Expected] = {}
     for name, count in about["steps"].items():
         if type(count) is not int or count < 0:
             raise ValueError(f"{shown(count)} steps of the optimiser of {shown(name)}")
