@@ -6,22 +6,27 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 HOSTILE_SECONDS ?= 3600
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -name '*.py' -o -name '*.pyi')
 
-.PHONY: train test test-slow test-extras chip test-hostile release check lint types native native-arm format clean
+.PHONY: train test test-slow coverage extras test-extras chip test-hostile release check lint types native native-arm format clean
 
 train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
 
-test: $(VENV)/installed-test  ## pass the fast tests, on all cores
-	$(PYTEST) -m "not slow" $(TESTS)
+test: $(VENV)/installed-test  ## run the fast tests on all cores
+	$(PYTEST) $(COVER) -m "not slow" $(TESTS)
 
-test-slow: $(VENV)/installed-test  ## pass the others; TESTS=tests/hostile runs some of them
-	$(PYTEST) -m slow $(TESTS)
+test-slow: $(VENV)/installed-test  ## run the slow tests; TESTS=tests/hostile runs some of them
+	$(PYTEST) $(COVER) -m slow $(TESTS)
 
-test-extras: $(VENV)/installed-extras  ## run the tests of optional features; installs all of them
-	$(BIN)/python -m pytest -o addopts=--strict-markers tests/extras
+coverage: $(VENV)/installed-test  ## print the branch coverage of test runs with COVER="--cov --cov-append ..."
+	$(BIN)/coverage report
+
+extras: $(VENV)/installed-extras  ## install everything that optional features need
+
+test-extras: $(VENV)/installed-extras  ## run the tests of optional features; TESTS=tests/extras/pytorch runs some of them
+	OMP_NUM_THREADS=1 $(PYTEST) -o addopts=--strict-markers $(or $(TESTS),tests/extras)
 
 chip: $(VENV)/installed-test  ## test the C library that learns on microcontrollers, partly emulated
-	$(PYTEST) -o addopts=--strict-markers tests/chip
+	$(PYTEST) $(COVER) -o addopts=--strict-markers tests/chip
 	cd chip && cppcheck --std=c99 --enable=warning,style,performance,portability --quiet \
 	  --inline-suppr --suppress=missingIncludeSystem --suppressions-list=misra_exceptions.txt \
 	  --addon=misra -D__GNUC__ -DSPARL_CHIP_METHOD=3 -DSPARL_CHIP_MOMENTS=3 --error-exitcode=1 \
@@ -84,7 +89,7 @@ clean:  ## remove everything that make created; keep runs
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "sparl needs Python >= 3.11; name one with make PYTHON=/path/to/python3"; exit 2; }
+	  { echo "sparl needs Python >= 3.11; choose one with make PYTHON=/path/to/python3"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python $(SOURCES)

@@ -30,7 +30,7 @@ NAMES = ("Makefile", "run", ".gitignore", ".clang-format")
 # The history of the project, data, and files that must spell the old phrases.
 EXCLUDED = (
     "CHANGELOG.md", "LICENSE", "licenses/", "results/", "shared/", "tests/fuzz/corpus",
-    ".ci/plain_english.py", "src/sparl/old_names.py", "tests/extras/test_old_names.py",
+    ".ci/plain_english.py", "src/sparl/old_names.py", "tests/extras/pytorch/test_old_names.py",
     "tests/test_plain_english.py",
 )  # fmt: skip
 # The one mention of the term that the papers use for a topology update, and its file.
@@ -197,9 +197,17 @@ FOUND = (
     Phrase("in words", r"(?<=,.)in words|(?:type|differences) in words", "as text"),
     Phrase(
         "is no X",
-        r"(?:is|are) no (?:integers?|numbers?|file|folder|degrees|run's|name|rule|fault)",
+        r"(?:is|are) no (?:integers?|numbers?|file|folder|degrees|run's|name|rule|fault|regular)",
         "is not a",
     ),
+    Phrase("cannot name a folder", r"cannot name an?", "is not a valid name"),
+    Phrase("leave out", r"(?:leaves?|left|leaving) (?:it |them |\w+ )?out", "omit, skip"),
+    Phrase("whatever its", r"whatever (?:its|their)", "regardless of"),
+    Phrase("when there is room", r"(?:when|once) there is room", "when there is space"),
+    Phrase("of those alone", r"of (?:it|those|these|them) alone", "only"),
+    Phrase("is X, must be Y", r'(?:is|has|are) [^,;:"\n]{1,60}, must (?:be|have)', "but must be"),
+    Phrase("is not the one", r"is not the one", "differs from"),
+    Phrase("turned round, nought", r"turned round|nought", "reversed, zero"),
 )
 
 PHRASES = STYLE + FOUND

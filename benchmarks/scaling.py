@@ -67,7 +67,7 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
 
     def weights(net: Network, members: int) -> float:
         """Return the time of the weight gradient with Adam, without the backward pass [s]."""
-        x = np.ones((batch, net.layout.n_in), np.float32)
+        x = np.ones((batch, net.layout.spec.n_in), np.float32)
         y, trace = net.forward(x)
         d, moments = np.ones_like(y), np.zeros((2, net.parameters.size), np.float32)
         numbers = (1, 1e-3, 0.9, 0.999, 1e-8, 0.0)

@@ -1,6 +1,6 @@
 #include "bench.h"
 #include "dispatch.h"
-#include "network.h"
+#include "tiles.h"
 #include <algorithm>
 #include <chrono>
 
@@ -34,7 +34,7 @@ Buffer filled(size_t floats) {
 
 } // namespace
 
-double seconds_per_call(const Layer& layer, Timed what, uint32_t batch, double least) {
+double seconds_per_call(const Linear& layer, Timed what, uint32_t batch, double least) {
   const Kernels& k = kernels();
   const size_t stride = row_stride(batch);
   const uint32_t samples = padded_samples(batch, k);
@@ -65,7 +65,7 @@ double multiply_add_peak(double least) {
   return double(done) / seconds;
 }
 
-double seconds_of_loads(const Layer& layer, Timed what, uint32_t batch, double least) {
+double seconds_of_loads(const Linear& layer, Timed what, uint32_t batch, double least) {
   const Kernels& k = kernels();
   const size_t stride = row_stride(batch);
   const uint32_t samples = padded_samples(batch, k);

@@ -1,6 +1,6 @@
 // Times single kernels without Python, for the GFLOP/s of the benchmark.
 #pragma once
-#include "pattern_blocks.h"
+#include "linear.h"
 
 namespace sparl {
 
@@ -8,7 +8,7 @@ enum class Timed { forward, input_gradient, weight_gradient };
 
 // Returns the mean duration of one call on one thread, measured for at least `least` seconds. Each
 // measurement allocates new arrays with values of order one.
-double seconds_per_call(const Layer&, Timed, uint32_t batch, double least);
+double seconds_per_call(const Linear&, Timed, uint32_t batch, double least);
 
 // Returns the multiply-adds per second of one core with the current instruction set, measured on
 // independent chains of operations in registers.
@@ -16,6 +16,6 @@ double multiply_add_peak(double least);
 
 // Returns the duration of only the loads of activations by a kernel: whole vectors, in the same
 // order and from the same tiles. This duration is an approximate lower bound for the whole kernel.
-double seconds_of_loads(const Layer&, Timed, uint32_t batch, double least);
+double seconds_of_loads(const Linear&, Timed, uint32_t batch, double least);
 
 } // namespace sparl

@@ -51,10 +51,11 @@ BoundPendingWork update_target(TargetUpdater& updater, Array target, ReadOnlyArr
   if (target.ndim() != 1 || online.ndim() != 1)
     throw std::invalid_argument("soft_update: target and online must have one axis");
   if (target.shape(0) < updater.target_end() || online.shape(0) < updater.online_end())
-    throw std::invalid_argument(
-        "soft_update: the pieces reach to " + std::to_string(updater.target_end()) + " and " +
-        std::to_string(updater.online_end()) + ", target has " + std::to_string(target.shape(0)) +
-        " entries, online " + std::to_string(online.shape(0)));
+    throw std::invalid_argument("soft_update: the pieces end at " +
+                                std::to_string(updater.target_end()) + " and " +
+                                std::to_string(updater.online_end()) + ", but target has " +
+                                std::to_string(target.shape(0)) + " entries and online has " +
+                                std::to_string(online.shape(0)));
   float* t = checked<float>(target, "soft_update: target", {target.shape(0)});
   const float* o = checked<float>(online, "soft_update: online", {online.shape(0)});
   check_disjoint("soft_update", {{"target", target}}, {{"online", online}});

@@ -1,5 +1,7 @@
 #include "bindings.h"
+#include "clipped_double_q.h"
 #include "flat.h"
+#include "linear.h"
 #include "network.h"
 #include <optional>
 #include <variant>
@@ -10,13 +12,13 @@ namespace sparl {
 #define INPUTS "collections.abc.Sequence[" FLOATS " | PackedInput]"
 namespace {
 
-void new_layer(Layer* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
-               uint32_t first_gradient_input) {
+void new_linear(Linear* self, uint32_t n_in, uint32_t n_out, ReadOnlyArray positions,
+                uint32_t first_gradient_input) {
   if (positions.ndim() != 1) throw std::invalid_argument("layer: positions must have one axis");
   check<int64_t>(positions, "layer: positions");
   const auto* p = static_cast<const int64_t*>(positions.data());
   nb::gil_scoped_release release;
-  new (self) Layer(n_in, n_out, p, positions.shape(0), first_gradient_input);
+  new (self) Linear(n_in, n_out, p, positions.shape(0), first_gradient_input);
 }
 
 constexpr size_t kMostSamples = (1u << 28) - 1;
@@ -39,15 +41,18 @@ struct Inputs {
           packed ? std::vector<size_t>{(*packed)->batch, (*packed)->features} : shape_of(*array);
       if (parts.empty()) first = shape;
       if (shape.size() != 2 || shape[0] == 0 || shape[0] != first[0] || shape[0] > kMostSamples)
-        throw std::invalid_argument("forward: inputs must have shape (batch, features), are " +
-                                    shape_text(first) + " and " + shape_text(shape));
+        throw std::invalid_argument(
+            "forward: inputs must have shape (batch, features), with equal batches, but "
+            "have " +
+            shape_text(first) + " and " + shape_text(shape));
       features += shape[1];
       parts.push_back(packed ? (*packed)->input()
                              : Input{static_cast<const float*>(array->data()), uint32_t(shape[1])});
     }
     if (features != stack.n_in())
       throw std::invalid_argument("forward: inputs have " + std::to_string(features) +
-                                  " features, the network has " + std::to_string(stack.n_in()));
+                                  " features, but the network has " + std::to_string(stack.n_in()) +
+                                  " inputs");
     batch = uint32_t(first[0]);
   }
 };
@@ -55,7 +60,7 @@ struct Inputs {
 void new_packed_input(PackedInput* self, ReadOnlyArray samples) {
   check<float>(samples, "packed input");
   if (samples.ndim() != 2 || samples.shape(0) == 0 || samples.shape(0) > kMostSamples)
-    throw std::invalid_argument("packed input: must have shape (batch, features), has " +
+    throw std::invalid_argument("packed input: samples must have shape (batch, features) but has " +
                                 shape_text(shape_of(samples)));
   nb::gil_scoped_release release;
   new (self) PackedInput(static_cast<const float*>(samples.data()), uint32_t(samples.shape(0)),
@@ -66,7 +71,8 @@ Activation activation(const std::string& name) {
   if (name == "linear") return Activation::none;
   if (name == "relu") return Activation::relu;
   if (name == "tanh") return Activation::tanh;
-  throw std::invalid_argument("stack: activation '" + name + "', must be linear, relu or tanh");
+  throw std::invalid_argument("stack: activation is '" + name +
+                              "' but must be linear, relu or tanh");
 }
 
 nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
@@ -102,18 +108,19 @@ FloatArray outputs(const Stack& stack, ReadOnlyArray parameters,
 
 void check_place(const Stack& stack, uint32_t member, uint32_t layer) {
   if (member >= stack.members() || layer >= stack.depth())
-    throw nb::index_error(("stack: member " + std::to_string(member) + " of " +
-                           std::to_string(stack.members()) + ", layer " + std::to_string(layer) +
-                           " of " + std::to_string(stack.depth()))
+    throw nb::index_error(("stack: layer " + std::to_string(layer) + " of member " +
+                           std::to_string(member) + " does not exist; there are " +
+                           std::to_string(stack.members()) + " members of " +
+                           std::to_string(stack.depth()) + " layers")
                               .c_str());
 }
 
-nb::tuple value_and_input_gradient(const Stack& stack, ReadOnlyArray parameters,
-                                   const std::vector<Inputs::Part>& inputs, double weight,
-                                   std::optional<uint32_t> member, Pool pool) {
+nb::tuple bind_value_and_input_gradient(const Stack& stack, ReadOnlyArray parameters,
+                                        const std::vector<Inputs::Part>& inputs, double weight,
+                                        std::optional<uint32_t> member, Pool pool) {
   if (stack.n_out() != 1)
     throw std::invalid_argument("value_and_input_gradient: " + std::to_string(stack.n_out()) +
-                                " outputs, must be one");
+                                " outputs, but the network must have one");
   if (stack.output_activation() != Activation::none)
     throw std::invalid_argument("value_and_input_gradient: the last layer must be linear");
   const float* p =
@@ -127,8 +134,8 @@ nb::tuple value_and_input_gradient(const Stack& stack, ReadOnlyArray parameters,
   const Pool threads = pool_or_default(std::move(pool));
   {
     nb::gil_scoped_release release;
-    stack.value_and_input_gradient(*threads, p, parts.parts, batch, member.value_or(0),
-                                   member ? 1 : stack.members(), float(weight), v, g);
+    value_and_input_gradient(stack, *threads, p, parts.parts, batch, member.value_or(0),
+                             member ? 1 : stack.members(), float(weight), v, g);
   }
   return nb::make_tuple(value, gradient);
 }
@@ -138,8 +145,8 @@ const float* checked_pass(const Stack& stack, const Parameters& parameters, cons
                           const ReadOnlyArray& output_gradient, Pointer& p) {
   if (trace.stack.get() != &stack)
     throw std::invalid_argument(
-        "gradient: the trace comes from another network or from before a "
-        "topology update; run forward again");
+        "gradient: the trace comes from another network or is older than a "
+        "topology update; call forward again");
   p = checked<float>(parameters, "gradient: parameters", {stack.parameters()});
   return checked<float>(output_gradient, "gradient: output_gradient",
                         {stack.members(), trace.batch, stack.n_out()});
@@ -205,24 +212,27 @@ nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const T
 } // namespace
 
 void bind_network(nb::module_& m) {
-  nb::class_<Layer>(m, "Layer",
-                    "The connections of one layer in the order of the kernels; immutable.")
-      .def("__init__", &new_layer, "n_in"_a, "n_out"_a, "positions"_a, "first_gradient_input"_a = 0,
+  nb::class_<Layer>(m, "Layer", "A layer of one member of a network; immutable.")
+      .def_ro("n_in", &Layer::n_in)
+      .def_ro("n_out", &Layer::n_out)
+      .def_prop_ro(
+          "canonical_index",
+          [](const Layer& layer) {
+            return IndexArray(layer.canonical_order().data(), {layer.canonical_order().size()});
+          },
+          nb::for_getter(nb::sig("def canonical_index(self) -> " INDICES)),
+          "Index in canonical order of each slot of the block with a pattern, uint32 [N].");
+
+  nb::class_<Linear, Layer>(m, "Linear",
+                            "The layer W x + b, with its connections in the order of the kernels.")
+      .def("__init__", &new_linear, "n_in"_a, "n_out"_a, "positions"_a,
+           "first_gradient_input"_a = 0,
            nb::sig("def __init__(self, n_in: int, n_out: int, positions: " POSITIONS
                    ", first_gradient_input: int = 0) -> None"),
            "Sort connections for the kernels.\n\n"
            "positions: int64 [N], strictly ascending, output * n_in + input of each connection.\n"
            "first_gradient_input: gradients are not computed for inputs before this one.")
-      .def_ro("n_in", &Layer::n_in)
-      .def_ro("n_out", &Layer::n_out)
-      .def_prop_ro("connections", &Layer::connections)
-      .def_prop_ro(
-          "canonical_index",
-          [](const Layer& layer) {
-            return IndexArray(layer.canonical_index.data(), {layer.canonical_index.size()});
-          },
-          nb::for_getter(nb::sig("def canonical_index(self) -> " INDICES)),
-          "Index of each kernel slot in canonical order, uint32 [N].");
+      .def_prop_ro("connections", &Linear::connections);
 
   nb::class_<PackedInput>(m, "PackedInput",
                           "Samples in the layout of the kernels, packed once for several passes.")
@@ -253,16 +263,12 @@ void bind_network(nb::module_& m) {
            "Build the layers; the activation after each layer of a member is linear, relu or tanh.")
       .def_prop_ro("parameters", &Stack::parameters)
       .def(
-          "blocks",
+          "offset",
           [](const Stack& stack, uint32_t member, uint32_t layer) {
             check_place(stack, member, layer);
-            std::vector<std::tuple<std::string, size_t, size_t>> blocks;
-            for (const auto& block : stack.blocks(member, layer))
-              blocks.emplace_back(block.name, block.first, block.first + block.size);
-            return blocks;
+            return stack.offset(member, layer);
           },
-          "member"_a, "layer"_a,
-          "Return the name, start and end of each block of a layer's parameters in the flat array.")
+          "member"_a, "layer"_a, "Return the index of a layer's first parameter in the flat array.")
       .def("forward", &forward, "parameters"_a, "inputs"_a, "pool"_a = nb::none(),
            nb::sig("def forward(self, parameters: " FLOATS ", inputs: " INPUTS POOL
                    ") -> tuple[" FLOATS ", Trace]"),
@@ -271,7 +277,7 @@ void bind_network(nb::module_& m) {
       .def("outputs", &outputs, "parameters"_a, "inputs"_a, "pool"_a = nb::none(),
            nb::sig("def outputs(self, parameters: " FLOATS ", inputs: " INPUTS POOL ") -> " FLOATS),
            "Compute the outputs of forward without a Trace.")
-      .def("value_and_input_gradient", &value_and_input_gradient, "parameters"_a, "inputs"_a,
+      .def("value_and_input_gradient", &bind_value_and_input_gradient, "parameters"_a, "inputs"_a,
            "weight"_a, "member"_a = nb::none(), "pool"_a = nb::none(),
            nb::sig("def value_and_input_gradient(self, parameters: " FLOATS ", inputs: " INPUTS
                    ", weight: float, member: int | None = None" POOL ") -> tuple[" FLOATS

@@ -21,7 +21,9 @@ bitgen_t* bits_of(const nb::object& bit_generator) {
 }
 
 NewArray<int64_t> integers(const nb::object& bit_generator, int64_t below, size_t count) {
-  if (below < 1) throw std::invalid_argument("integers: below " + std::to_string(below));
+  if (below < 1)
+    throw std::invalid_argument("integers: below is " + std::to_string(below) +
+                                " but must be at least 1");
   bitgen_t* bits = bits_of(bit_generator);
   auto drawn = new_array<int64_t>({count});
   random_bounded_uint64_fill(bits, 0, uint64_t(below) - 1, intptr_t(count), false,
@@ -37,12 +39,14 @@ void gather(ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first, size
   const size_t capacity = rows.shape(0), stride = rows.shape(1);
   const auto* bytes = checked<uint8_t>(rows, "windows: rows", {capacity, stride});
   if (ages.ndim() != 1 || powers.ndim() != 1 || powers.shape(0) < 2)
-    throw std::invalid_argument("windows: ages and powers must have one axis, powers two entries");
+    throw std::invalid_argument(
+        "windows: ages and powers must have one axis, and powers two or more entries");
   if (states_of.ndim() != 1) throw std::invalid_argument("windows: states_of must have one axis");
   std::vector<Array> to;
   if (!nb::try_cast(arrays, to)) throw nb::type_error("windows: `to` must contain arrays");
   if (to.size() != 5 && to.size() != 7)
-    throw std::invalid_argument("windows: " + std::to_string(to.size()) + " arrays to fill");
+    throw std::invalid_argument("windows: `to` has " + std::to_string(to.size()) +
+                                " arrays but must have 5 or 7");
   const size_t count = ages.shape(0), n = powers.shape(0) - 1, states_count = states_of.shape(0);
   const int64_t* from = checked<int64_t>(ages, "windows: ages", {count});
   const bool paths = to.size() == 7;
@@ -95,9 +99,10 @@ void bind_replay(nb::module_& m) {
                 ", powers: " FLOATS ", to: tuple[" FLOATS ", ...]" POOL ") -> None"),
         "Gather n-step windows of a replay ring.\n\n"
         "rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,\n"
-        "whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.\n"
+        "whose states, [k, n_obs], are stored separately. ages: int64 [B]; powers of gamma: [n + "
+        "1].\n"
         "to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state\n"
-        "reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their\n"
+        "reached [B, n_obs], and optionally the states on the path [B, n, n_obs] and their\n"
         "discounts [B, n].");
 }
 

@@ -24,16 +24,17 @@ nb::tuple bind_find_sorted(ReadOnlyArray ascending, ReadOnlyArray needles) {
 
 Timed timed(const std::string& kernel, uint32_t batch) {
   if (batch == 0 || batch >= 1u << 28)
-    throw std::invalid_argument("bench: a batch of " + std::to_string(batch));
+    throw std::invalid_argument("bench: batch is " + std::to_string(batch) +
+                                " but must be in [1, 2^28)");
   if (kernel == "forward") return Timed::forward;
   if (kernel == "input gradient") return Timed::input_gradient;
   if (kernel == "weight gradient") return Timed::weight_gradient;
-  throw std::invalid_argument("bench: kernel '" + kernel +
-                              "', must be forward, input gradient or weight gradient");
+  throw std::invalid_argument("bench: kernel is '" + kernel +
+                              "' but must be forward, input gradient or weight gradient");
 }
 
-template <double (*Measure)(const Layer&, Timed, uint32_t, double)>
-double bind_seconds(const Layer& layer, const std::string& kernel, uint32_t batch, double least) {
+template <double (*Measure)(const Linear&, Timed, uint32_t, double)>
+double bind_seconds(const Linear& layer, const std::string& kernel, uint32_t batch, double least) {
   const Timed what = timed(kernel, batch);
   nb::gil_scoped_release release;
   return Measure(layer, what, batch, least);
@@ -71,21 +72,22 @@ NB_MODULE(_native, m) {
       "set_threads",
       [](uint32_t count) {
         if (count == 0 || count > 1024)
-          throw std::invalid_argument("set_threads: " + std::to_string(count) +
-                                      " threads, must be in [1, 1024]");
+          throw std::invalid_argument("set_threads: count is " + std::to_string(count) +
+                                      " but must be in [1, 1024]");
         set_default_threads(count);
       },
       "count"_a, "Set the number of threads of the default pool; results do not depend on it.");
 
   nb::class_<ThreadPool>(m, "Pool", "A thread pool for the functions that receive it.")
-      .def(nb::new_([](uint32_t threads) {
-             if (threads == 0 || threads > 1024)
-               throw std::invalid_argument("pool: " + std::to_string(threads) +
-                                           " threads, must be in [1, 1024]");
-             return std::make_shared<ThreadPool>(threads);
-           }),
-           "threads"_a,
-           "Create a pool of so many threads, including the caller's; results do not depend on it.")
+      .def(
+          nb::new_([](uint32_t threads) {
+            if (threads == 0 || threads > 1024)
+              throw std::invalid_argument("pool: threads is " + std::to_string(threads) +
+                                          " but must be in [1, 1024]");
+            return std::make_shared<ThreadPool>(threads);
+          }),
+          "threads"_a,
+          "Create a pool; the number of threads includes the caller's and does not affect results.")
       .def_prop_ro("threads", &ThreadPool::threads);
 
   nb::class_<BoundPendingWork>(
@@ -107,7 +109,7 @@ NB_MODULE(_native, m) {
         "kernel: forward, input gradient or weight gradient. least: seconds of calls to measure.");
   m.def("seconds_of_loads", &bind_seconds<seconds_of_loads>, "layer"_a, "kernel"_a, "batch"_a,
         "least"_a,
-        "Return the duration of the kernel's loads of activations alone, in seconds per call.");
+        "Return the duration of only the kernel's loads of activations, in seconds per call.");
   m.def("multiply_add_peak", &multiply_add_peak, "least"_a,
         nb::call_guard<nb::gil_scoped_release>(),
         "Return the multiply-adds per second of one core with the instruction set in use.");

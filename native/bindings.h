@@ -81,7 +81,7 @@ void check(const A& a, const char* name) {
                                : std::is_same_v<T, uint32_t> ? "uint32"
                                : std::is_same_v<T, uint8_t>  ? "uint8"
                                                              : "int64";
-    throw nb::type_error((std::string(name) + " must be " + wanted + ", is " + is).c_str());
+    throw nb::type_error((std::string(name) + " must be " + wanted + " but is " + is).c_str());
   }
   int64_t expected = a.size() ? 1 : 0; // the strides of an empty array are arbitrary
   for (size_t i = a.ndim(); expected && i-- > 0;) {
@@ -128,7 +128,7 @@ auto* checked(const A& a, const char* name, const std::vector<size_t>& shape) {
   check<T>(a, name);
   if (shape_of(a) != shape)
     throw std::invalid_argument(std::string(name) + " must have shape " + shape_text(shape) +
-                                ", has " + shape_text(shape_of(a)));
+                                " but has " + shape_text(shape_of(a)));
   using Value = std::conditional_t<std::is_same_v<A, ReadOnlyArray>, const T, T>;
   return static_cast<Value*>(a.data());
 }

@@ -26,8 +26,8 @@ TargetUpdater::TargetUpdater(std::vector<Piece> pieces) {
     if (piece.source.empty() && piece.canonical.empty()) {
       if (piece.target_size != piece.online_size)
         throw std::invalid_argument(where + ": " + std::to_string(piece.target_size) +
-                                    " entries for " + std::to_string(piece.online_size) +
-                                    " online ones");
+                                    " entries in the target, but " +
+                                    std::to_string(piece.online_size) + " in the online array");
       copies_.push_back(std::move(piece));
       continue;
     }
@@ -38,8 +38,8 @@ TargetUpdater::TargetUpdater(std::vector<Piece> pieces) {
     leftovers_.emplace_back();
     for (uint32_t i = 0; i < piece.target_size; i++) {
       if (piece.source[i] > piece.online_size)
-        throw std::invalid_argument(where + ": source " + std::to_string(piece.source[i]) + " of " +
-                                    std::to_string(piece.online_size) + " online connections");
+        throw std::invalid_argument(where + ": a source is " + std::to_string(piece.source[i]) +
+                                    " but must be at most " + std::to_string(piece.online_size));
       if (piece.source[i] == piece.online_size) {
         leftovers_.back().push_back(i);
         piece.source[i] = 0; // this value is read, but not used

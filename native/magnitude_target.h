@@ -16,9 +16,9 @@ class TargetUpdater {
   struct Piece {
     size_t target_at, target_size, online_at, online_size;
     // A layer is stored over the union of the online pattern and the target's leftovers. `source`
-    // holds the slot of each entry in the online layer, or online_size if there is none;
-    // `canonical` holds the index of each entry in canonical order. For a stretch that both arrays
-    // store in the same order, both vectors are empty, and the sizes must be equal.
+    // contains the slot of each entry in the online layer, or online_size if there is none;
+    // `canonical` contains the index of each entry in canonical order. For a stretch that both
+    // arrays store in the same order, both vectors are empty, and the sizes must be equal.
     std::vector<uint32_t> source, canonical;
     size_t budget;
   };

@@ -8,11 +8,11 @@ namespace sparl {
 
 // A ring of `capacity` rows of `stride` bytes each. A row contains the observation [n_obs], the
 // action [n_act] and the reward, all float32, and three flags of one byte each: terminated,
-// episode_end and apart. Transitions have counts, starting at the first transition ever stored. The
-// ring contains the transitions with counts in [first, first + size); the row of a transition is
-// its count modulo `capacity`. The next state of a transition is the observation of the next row,
-// unless `apart` is set. In that case the next state is in `states`, at the index at which
-// `states_of` has the count of the transition.
+// episode_end and apart. Transitions are numbered, starting at the first transition ever stored.
+// The ring contains the transitions with numbers in [first, first + size); the row of a transition
+// is its number modulo `capacity`. The next state of a transition is the observation of the next
+// row, unless `apart` is set. In that case the next state is in `states`, at the index at which
+// `states_of` has the number of the transition.
 struct RingView {
   size_t capacity, stride, n_obs, n_act;
   const unsigned char* rows;
@@ -35,7 +35,7 @@ struct WindowArrays {
   float* reward;               // [count]: sum_{k<m} powers[k] r_k, summed in this order
   float* discount;             // [count]: powers[m], or 0 if the last state is terminal
   float* reached;              // [count, n_obs]: the state after the last step
-  float* path;                 // [count, n, n_obs]: the state after each step; null: not written
+  float* path;                 // [count, n, n_obs]: the state after each step; null if unused
   float* path_discount;        // [count, n]: powers[k + 1] for step k, or 0 if it reached a
                                // terminal state or does not exist; null like path
 };

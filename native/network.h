@@ -1,68 +1,14 @@
 // Forward and backward through a stack of layers, for one or several members (an ensemble) at
-// once. Parameters are one flat array, ordered by member, layer and block; a layer has a block of
-// weights in kernel order and a block of biases. Each layer applies an activation to its sums.
+// once. Parameters are one flat array, ordered by member and layer. Each layer applies an
+// activation to its sums.
 #pragma once
-#include "pattern_blocks.h"
+#include "layer.h"
 #include "thread_pool.h"
+#include "tiles.h"
 #include <memory>
 #include <vector>
 
 namespace sparl {
-
-uint32_t padded_samples(uint32_t batch, const Kernels&); // rounded up to a multiple of step
-
-// Divides the samples of a pass into tiles with nearly equal numbers of vectors. A tile is narrow
-// enough for the kernels, and the activations of the `widest` layer fit into the second-level
-// cache. There are at least `parts` tiles, one for each available thread, unless a tile would then
-// have fewer than two vectors, so that each weight would be loaded for too few samples.
-struct Tiles {
-  uint32_t samples, vectors, count, lanes;
-  Tiles(uint32_t padded, size_t widest, uint32_t parts, const Kernels&);
-  uint32_t first(uint32_t tile) const;
-  uint32_t size(uint32_t tile) const { return first(tile + 1) - first(tile); }
-  size_t stride() const; // floats per row of the widest tile
-};
-
-// Returns the number of floats in a row of activations. A row is an odd number of 64-byte lines, so
-// that the rows of a large batch do not map to the same cache sets.
-size_t row_stride(uint32_t batch);
-
-// A 64-byte aligned array from a thread-local pool of recycled arrays, so repeated passes allocate
-// no memory. Only arrays of the same size are reused, so that each thread works on the same memory
-// in every pass and finds that memory in its cache.
-class Buffer {
- public:
-  explicit Buffer(size_t floats);
-  ~Buffer();
-  Buffer(Buffer&& other) noexcept : data_(other.data_), capacity_(other.capacity_) {
-    other.data_ = nullptr;
-  }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  Buffer& operator=(Buffer&&) = delete;
-  float* data() const { return data_; }
-
- private:
-  float* data_;
-  size_t capacity_;
-};
-
-enum class Activation { none, relu, tanh };
-
-struct Input {
-  const float* data; // [batch, features], row-major; packed: [features, stride]
-  uint32_t features;
-  size_t stride = 0; // floats; 0 unless packed
-};
-
-// Samples in the layout of the kernels, packed once for any number of passes.
-struct PackedInput {
-  uint32_t batch, features;
-  Buffer values; // [features, row_stride(batch)], zeros beyond the batch
-
-  PackedInput(const float* from, uint32_t batch, uint32_t features);
-  Input input() const { return {values.data(), features, row_stride(batch)}; }
-};
 
 class Stack;
 
@@ -77,6 +23,9 @@ struct Trace {
   size_t stride() const;    // floats
   float* input() const { return activations.data(); }
   float* output_of(uint32_t member, uint32_t layer) const;
+  const float* input_of(uint32_t member, uint32_t layer) const {
+    return layer ? output_of(member, layer - 1) : input();
+  }
 };
 
 class Stack : public std::enable_shared_from_this<Stack> {
@@ -92,19 +41,14 @@ class Stack : public std::enable_shared_from_this<Stack> {
   const Layer& layer(uint32_t member, uint32_t l) const { return *layers_[member][l]; }
   uint32_t n_in() const { return layer(0, 0).n_in; }
   uint32_t n_out() const { return layer(0, depth() - 1).n_out; }
-  uint32_t gradient_inputs() const { return n_in() - layer(0, 0).first_gradient_input; }
+  uint32_t gradient_inputs() const { return layer(0, 0).gradient_inputs(); }
   size_t parameters() const { return offsets_.back(); }
-  struct ParameterBlock { // named parameters of a layer, contiguous in the flat array
-    const char* name;
-    size_t first, size;
-  };
-  std::vector<ParameterBlock> blocks(uint32_t member, uint32_t l) const;
-  size_t weights_at(uint32_t member, uint32_t l) const { return offsets_[member * depth() + l]; }
-  size_t biases_at(uint32_t member, uint32_t l) const {
-    return weights_at(member, l) + layer(member, l).connections();
+  size_t offset(uint32_t member, uint32_t l) const { // of a layer's first parameter
+    return offsets_[member * depth() + l];
   }
-  size_t width() const { return width_; } // outputs of all layers of one member
-  size_t rows_before(uint32_t l) const;   // outputs of the layers before layer l
+  size_t width() const { return width_; }   // outputs of all layers of one member
+  size_t widest() const { return widest_; } // largest number of inputs or outputs of a layer
+  size_t rows_before(uint32_t l) const;     // outputs of the layers before layer l
 
   // output: [members, batch, n_out], row-major.
   Trace forward(ThreadPool&, const float* parameters, const std::vector<Input>& inputs,
@@ -114,19 +58,9 @@ class Stack : public std::enable_shared_from_this<Stack> {
   void outputs(ThreadPool&, const float* parameters, const std::vector<Input>& inputs,
                uint32_t batch, float* output) const;
 
-  // value: [batch], the smallest output of `members` members for each sample, or NaN if one of the
-  // outputs is NaN; the network must have one linear output. input_gradient: [batch,
-  // gradient_inputs()], the gradient of weight sum(value); members with equal outputs share the
-  // gradient equally. The backward pass of a tile immediately follows its forward pass, so that the
-  // activations stay in caches.
-  void value_and_input_gradient(ThreadPool&, const float* parameters,
-                                const std::vector<Input>& inputs, uint32_t batch,
-                                uint32_t first_member, uint32_t members, float weight, float* value,
-                                float* input_gradient) const;
-
   // gradient: [parameters()], the gradient of sum(output * output_gradient), in the order of the
   // parameters. input_gradient: [members, batch, gradient_inputs()], the gradient of the same sum;
-  // null: not computed.
+  // null if it is not needed.
   void gradient(ThreadPool&, const float* parameters, const Trace&, const float* output_gradient,
                 float* gradient, float* input_gradient = nullptr) const;
 
@@ -142,15 +76,23 @@ class Stack : public std::enable_shared_from_this<Stack> {
                         const float* output_gradient, uint32_t member, uint32_t layer, float* dy,
                         float* x) const;
 
- private:
   // Computes all layers of a member for a tile of samples. Layer l writes to out(l), which must
   // differ from the array that it reads. Returns the output of the last layer.
   template <class Out>
-  float* forward_tile(const Kernels&, const float* parameters, uint32_t member, const float* x,
-                      const Out& out, size_t stride, uint32_t samples) const;
+  float* forward_tile(const Kernels& k, const float* parameters, uint32_t member, const float* x,
+                      const Out& out, size_t stride, uint32_t samples) const {
+    float* y = nullptr;
+    for (uint32_t l = 0; l < depth(); l++) {
+      y = out(l);
+      layer(member, l).outputs(k, parameters + offset(member, l), activations_[l], x, y, stride,
+                               samples);
+      x = y;
+    }
+    return y;
+  }
 
-  // The weights of the layers from first_layer on, in the order of the transposed patterns.
-  struct Transposed {
+  // The parameters that the layers from first_layer on read in a backward pass, in their order.
+  struct Gathered {
     uint32_t first_member, first_layer, layers; // layers: per member
     std::vector<size_t> at;
     Buffer values;
@@ -159,37 +101,40 @@ class Stack : public std::enable_shared_from_this<Stack> {
       return values.data() + at[(member - first_member) * layers + layer - first_layer];
     }
   };
-  Transposed transposed(ThreadPool&, const Kernels&, const float* parameters, uint32_t first_member,
-                        uint32_t members, uint32_t first_layer) const;
+  Gathered gathered(ThreadPool&, const Kernels&, const float* parameters, uint32_t first_member,
+                    uint32_t members, uint32_t first_layer) const;
 
   // Backpropagates dy, dL/d(pre-activation) of the last layer, through all layers of a member for a
   // tile of samples. x(l) is the input of layer l. dx(l) receives dL/d(pre-activation) of the layer
   // before l or, for the first layer, dL/d(input).
   template <class X, class Dx>
-  void backward_tile(const Kernels&, const Transposed&, uint32_t member, const float* dy,
-                     const X& x, const Dx& dx, size_t stride, uint32_t samples) const;
+  void backward_tile(const Kernels& k, const Gathered& gathered, uint32_t member, const float* dy,
+                     const X& x, const Dx& dx, size_t stride, uint32_t samples) const {
+    for (uint32_t l = depth(); l-- > gathered.first_layer;) {
+      float* to = dx(l);
+      layer(member, l).input_gradient(k, gathered.of(member, l), dy,
+                                      l > 0 ? activations_[l - 1] : Activation::none, x(l), to,
+                                      stride, samples);
+      dy = to;
+    }
+  }
 
+ private:
   Buffer backpropagate(ThreadPool&, const float* parameters, const Trace&,
                        const float* output_gradient, bool to_inputs) const;
-  // Some blocks of rows of a layer, which form a work item of a gradient.
-  struct Rows {
-    uint32_t member, layer, first, last;
+  struct Part { // part of the parameters' gradient of a layer, which is a work item
+    uint32_t member, layer, part;
     size_t dy_at; // index of the layer's dL/d(pre-activation) in the result of backpropagate()
-
-    uint32_t row() const { return first * kBlockRows; }
   };
-  std::vector<Rows> all_rows(const Trace&, bool to_inputs) const;
-  size_t weights_at(const Rows&) const; // index of the rows' first weight in the flat array
-  size_t weights_of(const Rows&) const; // number of weights of the rows
-  uint32_t biases_of(const Rows&) const;
-  void gradient_of(const Rows&, const Trace&, const Buffer& dy, float* weights,
-                   float* biases) const;
+  std::vector<Part> all_parts(const Trace&, bool to_inputs) const;
+  void gradient_of(const Part&, const Trace&, const Buffer& dy,
+                   const std::array<float*, 2>& to) const;
   void unpack_inputs(ThreadPool&, const Trace&, const Buffer& gradients, float* result) const;
 
   std::vector<std::vector<std::shared_ptr<const Layer>>> layers_;
   std::vector<Activation> activations_; // one per layer
   std::vector<size_t> offsets_;
-  size_t width_ = 0, widest_ = 0; // outputs of all layers of a member; largest input or output
+  size_t width_ = 0, widest_ = 0;
 };
 
 } // namespace sparl

@@ -1,23 +1,17 @@
 #include "pattern_blocks.h"
 #include <algorithm>
-#include <stdexcept>
-#include <string>
 
 namespace sparl {
 namespace {
-
-// The columns and identifiers of connections, by row: row r has entries [start[r], start[r + 1]).
-struct Rows {
-  std::vector<uint32_t> start, column, name;
-};
 
 // The branches of a group take about as long as three columns of a narrow tile. Therefore, if at
 // most kFewColumns columns of a block have a pattern, these columns are stored in the groups of two
 // other patterns whose union is that pattern.
 constexpr uint32_t kFewColumns = 3;
 
-// Builds the blocks, and writes the identifier of the connection in each slot to `slots`.
-PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
+} // namespace
+
+PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const ConnectionRows& from,
                            std::vector<uint32_t>& slots) {
   struct Entry {
     uint32_t column, pattern;
@@ -89,65 +83,6 @@ PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const Rows& from,
   out.block.push_back(
       {uint32_t(out.group.size()), uint32_t(out.column.size()), uint32_t(slots.size())});
   return out;
-}
-
-void check_layer(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t count,
-                 uint32_t first_gradient_input) {
-  if (n_in == 0 || n_out == 0 || n_in >= 1u << 28 || n_out >= 1u << 28)
-    throw std::invalid_argument("layer: " + std::to_string(n_in) + " inputs and " +
-                                std::to_string(n_out) + " outputs; both must be in [1, 2^28)");
-  if (first_gradient_input > n_in)
-    throw std::invalid_argument("layer: first_gradient_input " +
-                                std::to_string(first_gradient_input) + " of " +
-                                std::to_string(n_in) + " inputs");
-  if (count >= size_t(UINT32_MAX))
-    throw std::invalid_argument("layer: " + std::to_string(count) +
-                                " connections, at most 2^32 - 2");
-  const int64_t end = int64_t(n_in) * n_out;
-  for (size_t i = 0; i < count; i++)
-    if (positions[i] < 0 || positions[i] >= end || (i && positions[i] <= positions[i - 1]))
-      throw std::invalid_argument("layer: positions must ascend strictly within [0, " +
-                                  std::to_string(end) + "); entry " + std::to_string(i) + " is " +
-                                  std::to_string(positions[i]));
-}
-
-} // namespace
-
-Layer::Layer(uint32_t n_in_, uint32_t n_out_, const int64_t* positions, size_t count,
-             uint32_t first_gradient_input_)
-    : n_in(n_in_), n_out(n_out_), first_gradient_input(first_gradient_input_) {
-  check_layer(n_in, n_out, positions, count, first_gradient_input); // positions may be from a file
-  Rows by_output;
-  by_output.start.assign(n_out + 1, 0);
-  by_output.column.resize(count);
-  by_output.name.resize(count);
-  const uint32_t first = first_gradient_input;
-  Rows by_input;
-  by_input.start.assign(n_in - first + 1, 0);
-  for (size_t i = 0; i < count; i++) {
-    const uint32_t input = uint32_t(positions[i] % n_in);
-    by_output.start[positions[i] / n_in + 1]++;
-    by_output.column[i] = input;
-    by_output.name[i] = uint32_t(i);
-    if (input >= first) by_input.start[input - first + 1]++;
-  }
-  for (uint32_t r = 0; r < n_out; r++) by_output.start[r + 1] += by_output.start[r];
-  for (uint32_t c = 0; c < n_in - first; c++) by_input.start[c + 1] += by_input.start[c];
-  forward = build_blocks(n_out, n_in, by_output, canonical_index);
-
-  std::vector<uint32_t> slot_of(count);
-  for (size_t slot = 0; slot < count; slot++) slot_of[canonical_index[slot]] = uint32_t(slot);
-  by_input.column.resize(by_input.start.back());
-  by_input.name.resize(by_input.start.back());
-  std::vector<uint32_t> next(by_input.start.begin(), by_input.start.end() - 1);
-  for (size_t i = 0; i < count; i++) { // in canonical order, so that outputs ascend
-    const uint32_t input = by_output.column[i];
-    if (input < first) continue;
-    const uint32_t at = next[input - first]++;
-    by_input.column[at] = uint32_t(positions[i] / n_in);
-    by_input.name[at] = slot_of[i];
-  }
-  transposed = build_blocks(n_in - first, n_out, by_input, transposed_slots);
 }
 
 void find_sorted(const int64_t* ascending, size_t size, const int64_t* needles, size_t count,

@@ -1,4 +1,4 @@
-// The immutable blocks of a connectivity pattern and of its transpose.
+// The blocks of a connectivity pattern, in the order of the kernels.
 #pragma once
 #include "kernels.h"
 #include <vector>
@@ -17,23 +17,14 @@ struct PatternBlocks {
   }
 };
 
-// The connections of one layer. Canonical order is row-major: position = output n_in + input.
-struct Layer {
-  uint32_t n_in, n_out;
-  uint32_t first_gradient_input;          // index of the first input that has a gradient
-  PatternBlocks forward;                  // rows are outputs
-  PatternBlocks transposed;               // rows are inputs from first_gradient_input on
-  std::vector<uint32_t> canonical_index;  // [N], by kernel slot
-  std::vector<uint32_t> transposed_slots; // kernel slot of each transposed slot
-
-  // positions: [count], strictly ascending, each less than n_in n_out. Throws std::invalid_argument
-  // if the positions are invalid, or if the number of inputs, outputs or connections is out of
-  // range.
-  Layer(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t count,
-        uint32_t first_gradient_input);
-
-  size_t connections() const { return canonical_index.size(); }
+// The columns and identifiers of connections, by row: row r has entries [start[r], start[r + 1]).
+struct ConnectionRows {
+  std::vector<uint32_t> start, column, name;
 };
+
+// Builds the blocks, and writes the identifier of the connection in each slot to `slots`.
+PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const ConnectionRows&,
+                           std::vector<uint32_t>& slots);
 
 // Finds for each needle the index of the first entry of `ascending` that is not less than the
 // needle (`size` if there is none), and whether that entry equals the needle. The search takes

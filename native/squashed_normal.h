@@ -6,7 +6,7 @@
 namespace sparl {
 
 // Computes `rows` actions of a squashed Gaussian; kernels.h gives the formulas. A row of `heads`,
-// [rows, 2 n], holds n means and n unbounded log standard deviations. `log_density`, [rows], is
+// [rows, 2 n], contains n means and n unbounded log standard deviations. `log_density`, [rows], is
 // summed over the entries of an action.
 void squashed_normal(ThreadPool&, size_t rows, size_t n, const float* heads, const float* noise,
                      bool smooth, float* action, float* log_density, float* std, float* slope);

@@ -43,7 +43,7 @@ class Good(gymnasium.Env[Any, Any]):
 
 
 class Extreme(Good):
-    """Its observations and rewards are finite; products of them are not."""
+    """Returns finite observations and rewards whose products are not finite."""
 
     def step(self, action: NDArray[Any]) -> Any:
         place, _, *rest = super().step(action)
@@ -70,7 +70,7 @@ class Walks(Good):
 
 
 class Prints(Walks):
-    """Prints more than a buffer holds at every step, to both streams."""
+    """Prints more than a buffer can contain at every step, to both streams."""
 
     def step(self, action: NDArray[Any]) -> Any:
         print("printed by the environment " * 500)
@@ -110,7 +110,7 @@ class Reuses(Good):
 
 
 class BadStep(Good):
-    """Returns another value from step AT on."""
+    """Returns an invalid value from step AT on."""
 
     instead: ClassVar[Callable[[Any], Any]]
 
@@ -120,7 +120,7 @@ class BadStep(Good):
 
 
 class BadReset(Good):
-    """Returns another value from `reset`."""
+    """Returns an invalid value from `reset`."""
 
     instead: ClassVar[Callable[[Any], Any]]
 
@@ -174,27 +174,35 @@ STEPS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("NoMemory", raising(MemoryError()), "step raised MemoryError;"),
     ("Nothing", lambda _: None, "step raised TypeError: cannot unpack"),
     ("OldStep", lambda r: (*r[:3], {}), "step raised ValueError: not enough values to unpack"),
-    ("NaN", with_part(0, np.array([0, np.nan, 0])), "observation[1] = nan, must be a finite"),
-    ("Infinite", with_part(0, np.array([0, 0, -np.inf])), "observation[2] = -inf, must be a"),
-    ("Huge", with_part(0, np.array([1e300, 0, 0])), "observation[0] = 1e+300, must be a finite"),
-    ("Short", with_part(0, np.zeros(2)), "shape (2,) and dtype float64, must be (3,) and real"),
-    ("Scalar", with_part(0, 1.0), "shape () and dtype float64, must be (3,)"),
-    ("Matrix", with_part(0, np.zeros((3, 1))), "shape (3, 1) and dtype float64, must be (3,)"),
-    ("Texts", with_part(0, ["a", "b", "c"]), "shape (3,) and dtype <U1, must be (3,) and real"),
-    ("Complex", with_part(0, np.ones(3) * 1j), "dtype complex128, must be (3,) and real"),
-    ("Objects", with_part(0, [1, None, 2]), "dtype object, must be (3,) and real"),
+    ("NaN", with_part(0, np.array([0, np.nan, 0])), "observation[1] = nan, which is not a finite"),
+    ("Infinite", with_part(0, np.array([0, 0, -np.inf])), "observation[2] = -inf, which is not a"),
+    (
+        "Huge",
+        with_part(0, np.array([1e300, 0, 0])),
+        "observation[0] = 1e+300, which is not a finite",
+    ),
+    ("Short", with_part(0, np.zeros(2)), "shape (2,) and dtype float64 instead of (3,) and a real"),
+    ("Scalar", with_part(0, 1.0), "shape () and dtype float64 instead of (3,)"),
+    ("Matrix", with_part(0, np.zeros((3, 1))), "shape (3, 1) and dtype float64 instead of (3,)"),
+    ("Texts", with_part(0, ["a", "b", "c"]), "shape (3,) and dtype <U1 instead of (3,) and a real"),
+    ("Complex", with_part(0, np.ones(3) * 1j), "dtype complex128 instead of (3,) and a real"),
+    ("Objects", with_part(0, [1, None, 2]), "dtype object instead of (3,) and a real"),
     ("Ragged", with_part(0, [[1], [2, 3], 4]), "an observation that is not an array ("),
-    ("NaNReward", with_part(1, float("nan")), "the reward nan, must be a finite float32"),
-    ("HugeReward", with_part(1, -1e39), "the reward -1e+39, must be a finite float32"),
-    ("NoReward", with_part(1, None), "the reward None, must be a finite float32"),
-    ("Rewards", with_part(1, np.ones(2)), "the reward array([1., 1.]), must be a finite"),
-    ("SaysNo", with_part(2, "no"), "terminated 'no', must be a bool"),
-    ("SaysNothing", with_part(3, None), "truncated None, must be a bool"),
-    ("SaysTwo", with_part(2, np.array([True, False])), "array([ True, False]), must be a bool"),
+    ("NaNReward", with_part(1, float("nan")), "the reward nan, which is not a finite float32"),
+    ("HugeReward", with_part(1, -1e39), "the reward -1e+39, which is not a finite float32"),
+    ("NoReward", with_part(1, None), "the reward None, which is not a finite float32"),
+    ("Rewards", with_part(1, np.ones(2)), "the reward array([1., 1.]), which is not a finite"),
+    ("SaysNo", with_part(2, "no"), "terminated = 'no', which is not a bool"),
+    ("SaysNothing", with_part(3, None), "truncated = None, which is not a bool"),
+    (
+        "SaysTwo",
+        with_part(2, np.array([True, False])),
+        "array([ True, False]), which is not a bool",
+    ),
 ]
 RESETS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("ResetRaises", raising(OSError("gone")), "reset raised OSError: gone;"),
-    ("ResetAlone", lambda returned: returned[0], "must be (observation, info)"),
+    ("ResetAlone", lambda returned: returned[0], "instead of (observation, info)"),
     (
         "ResetNaN",
         lambda returned: (returned[0] * np.nan, {}),

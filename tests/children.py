@@ -1,4 +1,4 @@
-"""Processes that tests start, and that are always ended."""
+"""Processes that tests start, and that always end."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def command(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.
     """Start a process; kill it and all processes that it started at the end of the block.
 
     Args:
-        words: of the command line.
-        deaf: born so that it ignores SIGINT, as jobs of a script are; never so otherwise.
-        how: more arguments of Popen; what it prints goes into a pipe, errors too.
+        words: the words of the command line.
+        deaf: whether the process ignores SIGINT from its start, like background jobs of a script.
+        how: further arguments of Popen; standard output and standard error go to a pipe.
     """
     mark = f"BEGUN_BY_TEST={uuid.uuid4().hex}"
     name, _, value = mark.partition("=")
@@ -61,13 +61,13 @@ def wait_until(happened: Callable[[], object]) -> None:
 
 
 def has_handler(process: int, by: signal.Signals) -> bool:
-    """Return whether a process has its own handler for a signal."""
+    """Return whether a process has installed a handler for a signal."""
     status = Path(f"/proc/{process}/status").read_text()
     (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(caught, 16) >> (by - 1) & 1)
 
 
 def waiting(waits: Path, count: int) -> list[int]:
-    """Return the ids of this many processes that wait in bad_environments:Waits-v0."""
+    """Wait for `count` processes that wait in bad_environments:Waits-v0, and return their ids."""
     wait_until(lambda: len(list(waits.iterdir())) == count)
     return [int(path.name) for path in waits.iterdir()]

@@ -1,4 +1,4 @@
-"""Fixtures of several test files."""
+"""Fixtures that several test files use."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from sparl import user_modules
 
 @pytest.fixture
 def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder whose removal runs on bad_environments:Waits-v0 wait for."""
+    """The folder for whose removal runs in bad_environments:Waits-v0 wait."""
     folder = tmp_path / "waits"
     folder.mkdir()
     monkeypatch.setenv("WAITS", str(folder))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _do_not_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save the time of flushing files to the disk; a test of failures replaces fsync itself."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +37,7 @@ def _forget_imported_modules(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def empty_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports draw nothing, which needs no optional package; tests/extras has real drawings."""
+    """Replace drawings with empty ones, which need no optional package."""
     module = ModuleType("sparl.report.charts")
     vars(module).update(
         page_spec=lambda *_: {}, page_config=dict, javascript=str,

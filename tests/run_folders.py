@@ -1,4 +1,4 @@
-"""Run folders like those of finished trainings, written without training."""
+"""Run folders like those of finished runs, written without training."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def write_run(
     commit: str = "", every: int = 5000, warmup: int = 0, cpu: float | None = None,
     dead: int | None = None, **fields: Any,
 ) -> Path:  # fmt: skip
-    """A run with these mean returns, one evaluation every so many steps from step 0 on.
+    """Write a run with these mean returns, with an evaluation every `every` steps from step 0 on.
 
-    There is an update after each step but those of the warm-up. CPU time is so much of the
-    wall-clock time, and so many dead links are dropped at a time; None: not recorded.
+    There is an update after each step except in the warm-up. `cpu` is the ratio of CPU time to
+    wall-clock time, and `dead` the number of dead links dropped per update; None means not
+    recorded.
     """
     last = every * (len(returns) - 1)
     config = preset(method, env, steps=last, run_dir=str(path), **fields)

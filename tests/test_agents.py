@@ -1,11 +1,11 @@
-"""A new agent needs only its declarations; the package works with it unchanged."""
+"""A new agent needs only its declarations; the rest of the package works without changes."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from sparl.agents import AGENTS, field_names
 from sparl.agents.action_head import SQUASHED_MEAN
 from sparl.agents.agent import Agent
 from sparl.architecture import architecture
+from sparl.archive.finished_run import FinishedRun
+from sparl.build import build_agent
 from sparl.cli import main
 from sparl.configuration import FIELDS
 from sparl.cost import cost
@@ -47,7 +49,7 @@ class Quiet(Agent):
     settings: QuietSettings
     settings_type = QuietSettings
     head = SQUASHED_MEAN
-    metrics = ("critic_loss", "q", "largest_error")
+    metrics = ("value_loss", "largest_error")
 
     @classmethod
     def network_specs(
@@ -57,7 +59,7 @@ class Quiet(Agent):
         critic = mlp((n_obs + n_act, *hidden, 1))
         return {
             "actor": NetworkSpec(actor, label="actor", update_period=3),
-            "critics": NetworkSpec(critic, target=True, first_gradient_input=n_obs),
+            "value": NetworkSpec(critic, label="value", target=True, first_gradient_input=n_obs),
         }
 
     @classmethod
@@ -72,9 +74,9 @@ class Quiet(Agent):
 
     def update(self, batch: Batch) -> dict[str, float]:
         self.updates += 1
-        critic = self.learners["critics"]
+        critic = self.learners["value"]
         next_action = self.policy(batch.next_observation)
-        next_q = self.targets["critics"](batch.next_observation, next_action)
+        next_q = self.targets["value"](batch.next_observation, next_action)
         q, trace = critic.network.forward(batch.observation, batch.action)
         error = q - batch.reward - batch.discount * next_q
         critic.step(trace, error * np.float32(2 / len(error)), self.updates)
@@ -86,10 +88,9 @@ class Quiet(Agent):
             )
             d_heads = np.concatenate([d_action * (1 - action**2), 0 * action], axis=1)
             self.learners["actor"].step(actor_trace, d_heads, self.updates)
-            self.targets["critics"].soft_update(self.settings.tau)
+            self.targets["value"].soft_update(self.settings.tau)
         return {
-            "critic_loss": float((error**2).mean()),
-            "q": float(q.mean()),
+            "value_loss": float((error**2).mean()),
             "largest_error": float(np.abs(error).max()),
         }
 
@@ -100,8 +101,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     from sparl import methods
 
     monkeypatch.setitem(AGENTS, "Quiet", Quiet)
-    lambdas = methods.AGENT_PRESETS["TD3"].lambdas
-    monkeypatch.setitem(methods.AGENT_PRESETS, "Quiet", AgentPreset("a test", {}, {}, lambdas))
+    monkeypatch.setitem(methods.AGENT_PRESETS, "Quiet", AgentPreset("a test", {}, {}))
     for family in FAMILIES:
         name = f"{family.prefix}Quiet"
         monkeypatch.setitem(METHODS, name, Method(name, "Quiet", family))
@@ -110,7 +110,9 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("agent", ["TD3", "SAC"])
 def test_every_setting_of_an_agent_is_a_field_of_a_configuration(agent: str) -> None:
-    assert set(field_names(AGENTS[agent].settings_type)) <= FIELDS.keys()
+    settings = AGENTS[agent].settings_type
+    assert set(field_names(settings)) <= FIELDS.keys()
+    assert all(field.default is MISSING for field in fields(settings))  # Config has the defaults
 
 
 def test_an_agent_without_update_or_act_cannot_be_created() -> None:
@@ -134,22 +136,42 @@ def test_a_custom_agent_trains_resumes_and_is_exported(method: str, tmp_path: Pa
     assert results(tmp_path / "stopped") == results(path)
 
     manifest = json.loads((path / "agent.json").read_text())
-    assert list(manifest["networks"]) == ["actor", "critics", "critics_target"]
+    assert list(manifest["networks"]) == ["actor", "value", "value_target"]
     assert manifest["policy"]["actions"] == "tanh(outputs[:n_act])"
     assert manifest["hidden_activation"] == "tanh"
-    assert [layer.get("activation") for layer in manifest["networks"]["critics"][0]] == [
+    assert [layer.get("activation") for layer in manifest["networks"]["value"][0]] == [
         "relu", "relu", None,
     ]  # fmt: skip
     assert [layer["outputs"] for layer in manifest["networks"]["actor"][0]] == [20, 12, 6]
     with (path / "metrics.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
+    assert list(last)[-3:] == ["value_loss", "largest_error", "episode_return"]
     assert float(last["largest_error"]) > 0
-    assert "alpha" not in last
     agent, observations = sparl.load(path), np.ones((5, 11), np.float32)
     assert np.abs(Policy.of(agent).predict(observations) - agent.predict(observations)).max() < 1e-6
     for words in (["npz"], ["c"], ["c", "--tanh", "built-in"]):
         assert main(["export", str(path), "--format", *words]) == 0
-    assert main(["report", str(path), "--out", str(tmp_path / "report"), "--tables-only"]) == 0
+    finished = FinishedRun.read(path)
+    assert finished.sizes == replace(finished, about={}).sizes == (11, 3)
+    assert list(finished.topology) == ["actor", "value"]
+    assert main(["report", str(path), "--out", str(tmp_path / "report")]) == 0
+    figures = {file.name for file in (tmp_path / "report" / "figures").iterdir()}
+    assert ("degrees-Hopper-v5-value-1-in.svg" in figures) == (method == "DS-Quiet")
+
+
+@pytest.mark.parametrize("fields", [{}, {"lambda_1": 5.0}, {"settings": "rlx2"}])
+def test_a_custom_agent_is_sparse_without_lambdas_of_a_paper(fields: dict[str, Any]) -> None:
+    config = preset("DS-Quiet", "HalfCheetah-v5", **fields)
+    nets = architecture(config, 17, 6)
+    assert 0 < nets.connections < nets.densified().connections
+
+
+def test_which_networks_may_change_their_topology() -> None:
+    for rewire, changing in (("both", ["actor", "value"]), ("actor", ["actor"]),
+                             ("critics", ["value"]), ("none", [])):  # fmt: skip
+        config = preset("DS-Quiet", "Hopper-v5", rewire=rewire)
+        agent = build_agent(config, architecture(config, 11, 3))
+        assert [n for n, each in agent.learners.items() if each.schedule.every] == changing
 
 
 def test_the_pruned_cost_is_counted_as_documented() -> None:
@@ -157,7 +179,7 @@ def test_the_pruned_cost_is_counted_as_documented() -> None:
     found = cost(config, 11, 3)
     actor, critic = 11 * 20 + 20 * 12 + 12 * 6, 14 * 20 + 20 * 12 + 12
     assert found["connections"] == actor + critic
-    assert found["bytes"]["targets"] == 4 * critic  # the actor has none
+    assert found["bytes"]["targets"] == 4 * critic  # the actor does not
     assert found["flops"]["counted"]["dense"] == 2 * 10 * 1000 * 3 * (actor + critic)
     assert found["flops"]["paper"]["dense"] == 6 * 10 * 1000 * (critic + actor / 3)
 

@@ -1,4 +1,4 @@
-"""Bench: its figures describe the measurements; the tests do not assert speed."""
+"""The output of the benchmark describes the measurements; the tests do not assert speed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from sparl import _native
-from sparl.bench import command, growth, kernels, peers, update
+from sparl.bench import command, growth, kernels, peers, training, update
 from sparl.bench.timing import medians
 from sparl.bench.training import floor
 from sparl.cli import main
+from sparl.errors import SparlError
 
 
 def test_contestants_are_interleaved_and_give_their_medians() -> None:
@@ -45,7 +46,7 @@ def test_a_kernels_row_counts_its_stored_weights() -> None:
 def test_a_roofline_is_the_work_at_the_peak_or_the_loads(
     kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer = _native.Layer(3, 2, np.arange(6))
+    layer = _native.Linear(3, 2, np.arange(6))
     took = iter([5e-6, 3e-6, 4e-6, 6e-6, 9e-6] * 2)
     monkeypatch.setattr(_native, "seconds_of_loads", lambda *_: next(took))
     work = 2e-9 * 6 * 10 / 0.01 * 1e6  # 12 microseconds
@@ -66,10 +67,10 @@ def test_numpy_is_measured_on_one_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "batch", "says"), [("sideways", 4, "sideways"), ("forward", 0, "batch of 0")]
+    ("kernel", "batch", "says"), [("sideways", 4, "sideways"), ("forward", 0, "batch is 0")]
 )
 def test_an_unknown_kernel_is_rejected(kernel: str, batch: int, says: str) -> None:
-    layer = _native.Layer(3, 2, np.arange(6))
+    layer = _native.Linear(3, 2, np.arange(6))
     with pytest.raises(ValueError, match=says):
         _native.seconds_per_call(layer, kernel, batch, 1e-6)
     with pytest.raises(ValueError, match=says):
@@ -127,12 +128,54 @@ def test_the_command_prints_and_writes(
     assert "kernels" not in content
 
 
+def test_every_section_prints_its_measurements(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = kernels.measure((23, 40), 0.25, 17, peak_gflops=100.0, repetitions=1, least=1e-5)
+    monkeypatch.setattr(kernels, "all_kernels", lambda *_, **__: [row])
+    parts = {"adam": 0.1, "forward": 30.4, "total": 31.0}
+    monkeypatch.setattr(update, "split", lambda *_, **__: dict(parts))
+    monkeypatch.setattr(training, "steps_per_second", lambda env, threads, fields: 2000.0 / threads)
+    monkeypatch.setattr(training, "seconds", lambda step, least: step() or 1e-4)
+    monkeypatch.setattr(peers, "_PACKAGES", {"SBX TD3": ("pytest",)})
+    monkeypatch.setattr(peers, "_PROGRAM", "print(1234.0)")
+    path = tmp_path / "bench.json"
+    words = ["--only", "kernels", "update", "training", "--env", "Pendulum-v1", "--against"]
+    assert main(["bench", *words, "--json", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "   23x40      17    0.25" in printed
+    assert ", threads 2: 31 us; forward 30\n" in printed
+    content = json.loads(path.read_text())
+    assert {part["name"] for part in content["update"]} == set(update.CONFIGURATIONS)
+    dense, *_, peer = content["training"]
+    assert dense["steps_per_second"] == {"1": 2000.0, "2": 1000.0}
+    assert dense["floor_ms"]["environment"] == pytest.approx(0.1)
+    assert peer == {"name": "SBX TD3", "steps_per_second": {"1": 1234.0, "2": 1234.0}}
+    assert "1,234" in printed
+
+
+def test_a_peer_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_RLTOOLS_PROGRAM", "raise OSError('no compiler')")
+    with pytest.raises(SparlError, match=r"RLtools failed: OSError: no compiler"):
+        peers.PEERS["RLtools TD3"]("Pendulum-v1", 1)
+
+
+@pytest.mark.slow
+def test_the_speed_of_a_training_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "WARMUP", 50)
+    monkeypatch.setattr(training, "SPAN", 100)
+    fields = {"hidden": "8", "batch_size": 4, "evaluation_episodes": 1}
+    assert training.steps_per_second("Pendulum-v1", 1, fields) > 0
+    with pytest.raises(SparlError, match=r"training failed: .*NoSuch-v0"):
+        training.steps_per_second("NoSuch-v0", 1, fields)
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
         (["--json", "{folder}/no/b.json"], "No such file"),
         (["--json", "{folder}"], "Is a directory"),
-        (["--only", "kernels", "--plot", "{folder}/x.svg"], "needs the section growth"),
+        (["--only", "kernels", "--plot", "{folder}/x.svg"], "the section growth must be measured"),
         (["--only", "growth", "--plot", "{folder}/x.txt"], ".svg or .png"),
         (["--only", "training", "--env", "HalfCheeta-v5"], "did you mean"),
     ],
@@ -151,5 +194,5 @@ def test_missing_peers_are_reported(
 ) -> None:
     monkeypatch.setattr(peers, "_PACKAGES", {"A peer": ("no-such-package",)})
     assert main(["bench", "--against", "--only", "training"]) == 2
-    assert "--against needs a peer" in capsys.readouterr().err
+    assert "--against needs another library" in capsys.readouterr().err
     assert command.peers.installed() == []

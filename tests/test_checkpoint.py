@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import sparl
+from replays import saved
 from resuming import results, stopped_at
 from sparl.cli import main
 from sparl.errors import DataError, ResourceError
@@ -31,8 +32,8 @@ class Disk:
     """Count the file operations that change a run's folder, and make some of them fail.
 
     Args:
-        fails: from the number of an operation, beginning with 1, whether it does.
-        half: a write that fails has written half of its bytes.
+        fails: a function from the number of an operation, counted from 1, to whether it fails.
+        half: whether a failing write writes half of its bytes.
     """
 
     def __init__(self, fails: Callable[[int], bool], *, half: bool = False) -> None:
@@ -92,15 +93,15 @@ def same(loaded: tuple[dict[str, Any], RingBuffer], step: int) -> bool:
             return {name: bits(each) for name, each in value.items()}
         return value.tobytes() if isinstance(value, np.ndarray) else value
 
-    wanted = bits(tree(step)), bits(replay_of(step).state())
-    return (bits(state), bits(replay.state())) == wanted
+    wanted = bits(tree(step)), bits(saved(replay_of(step)))
+    return (bits(state), bits(saved(replay))) == wanted
 
 
 def load(folder: Path, step: int) -> tuple[dict[str, Any], RingBuffer]:
-    """The checkpoint of this step.
+    """Load the checkpoint of this step.
 
     Raises:
-        DataError: it is damaged.
+        DataError: if the checkpoint is damaged.
     """
     replay = RingBuffer(CAPACITY, 2, 1, 0.99)
     state, about = Checkpoints(folder).load(folder / f"checkpoint-{step}", tree(0), {}, replay)
@@ -121,7 +122,7 @@ def test_an_array_longer_than_its_part_allows_is_rejected(tmp_path: Path) -> Non
     state, _ = checkpoints.load(path, like, {"agent/weight": 2}, replay)
     assert state["agent"]["weight"].tolist() == [1, 2]
     for longest in ({}, {"agent/weight": 1}):
-        with pytest.raises(DataError, match=r"agent/weight is F32 \[2\], must be float32 \[1\]"):
+        with pytest.raises(DataError, match=r"agent/weight is F32 \[2\] but must be float32 \[1\]"):
             checkpoints.load(path, like, longest, replay)
 
 
@@ -133,7 +134,7 @@ def test_a_part_with_arbitrary_names_is_checked_by_the_types_of_its_values(tmp_p
         state, _ = checkpoints.load(tmp_path / f"checkpoint-{step}", like, {}, replay)
         assert state["sums"] == {name: list(value) for name, value in sums.items()}
     checkpoints.save(3, {"sums": {"q": (1.5, "two")}}, replay_of(3), {})
-    with pytest.raises(DataError, match=r"state\.sums\.q\[1\] is two, must be of type int"):
+    with pytest.raises(DataError, match=r"state\.sums\.q\[1\] is two but must be of type int"):
         checkpoints.load(tmp_path / "checkpoint-3", like, {}, replay)
 
 
@@ -206,11 +207,11 @@ def test_a_checkpoint_truncated_at_any_byte_is_rejected(folder: Path) -> None:
             with pytest.raises(DataError, match=rf"{file.name}: "):
                 load(folder, 9)
         file.write_bytes(whole + b" ")
-        if file.name != MANIFEST:  # a space behind JSON says nothing
+        if file.name != MANIFEST:  # a space after JSON changes nothing
             with pytest.raises(DataError, match=rf"{file.name}: damaged"):
                 load(folder, 9)
         file.unlink()
-        with pytest.raises(DataError, match=rf"{file.name}: missing"):
+        with pytest.raises(DataError, match=rf"{file.name}: the file is missing"):
             load(folder, 9)
         file.write_bytes(whole)
     assert same(load(folder, 9), 9)
@@ -239,7 +240,7 @@ def test_files_of_another_checkpoint_are_rejected(folder: Path) -> None:
     """Each file is valid, but they belong to different checkpoints."""
     for name, reason in (
         (STATE, "damaged"),
-        (MANIFEST, "env_step is 4, but the folder is checkpoint-9"),
+        (MANIFEST, "env_step is 4, but the folder is named checkpoint-9"),
     ):
         here, there = (folder / f"checkpoint-{step}" / name for step in (9, 4))
         whole = here.read_bytes()
@@ -259,7 +260,8 @@ def test_another_format_is_rejected_with_both_versions(folder: Path) -> None:
     content["sha256"] = checkpoint._own_digest(content)
     file.write_text(json.dumps(content))
     with pytest.raises(
-        DataError, match=r"manifest.json: format 4, this version reads 2 and 3; finish"
+        DataError,
+        match=r"manifest.json: format 4 is not supported; this version of sparl reads",
     ):
         load(folder, 9)
 
@@ -269,15 +271,17 @@ def test_links_are_not_followed(folder: Path) -> None:
     for file in (folder / "checkpoint-9" / STATE, segment):
         file.rename(folder / "elsewhere")
         file.symlink_to(folder / "elsewhere")
-        with pytest.raises(DataError, match=rf"{file.name}: a link, must be a regular file"):
+        with pytest.raises(
+            DataError, match=rf"{file.name}: found a link but expected a regular file"
+        ):
             load(folder, 9)
         file.unlink()
         (folder / "elsewhere").rename(file)
     (folder / REPLAY).rename(folder / "elsewhere")
     (folder / REPLAY).symlink_to(folder / "elsewhere")
-    with pytest.raises(DataError, match="replay: a link"):
+    with pytest.raises(DataError, match="replay: found a link"):
         load(folder, 9)
-    with pytest.raises(DataError, match=r"replay: a link, must be a folder"):
+    with pytest.raises(DataError, match=r"replay: found a link but expected a folder"):
         save(Checkpoints(folder), 12)
     assert len(list((folder / "elsewhere").iterdir())) >= 2  # nothing was deleted there
 
@@ -323,14 +327,16 @@ def test_training_continues_after_any_file_operation_of_a_save_fails(
         if disk.count < n:
             break
         assert "warning: cannot write " in said
-        assert "No space left on device; training continues, and it is tried again" in said
+        assert (
+            "No space left on device; training continues, and the next checkpoint will be tried"
+        ) in said
     assert n > 12
 
 
 def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Evaluations are kept in memory while the disk is full, and written once there is room."""
+    """Evaluations are kept in memory while the disk is full, and written once there is space."""
     original = Training.step
     disk = Disk(lambda count: full)
     full = False
@@ -354,10 +360,14 @@ def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
         patch.setattr(Training, "step", step)
         assert main(words) == 6
     said = capsys.readouterr()
-    assert said.err.count("training continues, and it is tried again") == 2  # steps 20 and 30
+    assert (
+        said.err.count("training continues, and the next checkpoint will be tried") == 2
+    )  # steps 20 and 30
     line = said.err.splitlines()[-1]
     assert line.startswith("sparl: cannot write ")
-    assert line.endswith(f"No space left on device; when there is room: sparl resume {run}")
+    assert line.endswith(
+        f"No space left on device; to resume when there is space: sparl resume {run}"
+    )
     assert found(run) == ["checkpoint-10"]
     assert main(words) == 0
     assert "resuming at step 10, bit for bit" in capsys.readouterr().out
@@ -429,7 +439,7 @@ def test_a_run_without_a_valid_checkpoint_reports_why_and_is_unchanged(
     assert "checkpoint-33/state.safetensors: damaged" in line
     assert "checkpoint-30/state.safetensors: damaged" in line
     assert line.endswith(
-        "there is no other checkpoint; to start the run again, use sparl train with --overwrite"
+        "there is no other checkpoint; to start over, use sparl train with --overwrite"
     )
     assert {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()} == before
     shutil.rmtree(run.path / REPLAY)

@@ -1,4 +1,4 @@
-"""Runs of version 0.2, whose checkpoints have format 2, are resumed."""
+"""Runs whose checkpoints have format 2 are resumed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIELDS = {
 
 
 def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
-    """Write a checkpoint as version 0.2 did; returns its topology updates.
+    """Write a checkpoint in format 2; return its topology updates.
 
     Args:
         checkpoint: its folder.
@@ -80,6 +80,6 @@ def test_an_invalid_number_is_rejected(
 ) -> None:
     rewrite(stopped / "checkpoint-190", first=value)
     assert main(["resume", str(stopped)]) != 0
-    assert f"checkpoint-190/manifest.json: cannot be used (ValueError: {_ROWS} holds" in (
+    assert f"checkpoint-190/manifest.json: cannot be used (ValueError: {_ROWS} contains" in (
         capsys.readouterr().err
     )

@@ -52,7 +52,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def error_line(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str:
-    """Run a command that must fail, and return its one line of error."""
+    """Run a command that must fail, and return the error line that it prints."""
     assert main(args) == code
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
@@ -88,7 +88,7 @@ def test_a_run_folder_contains_all_documented_files(finished_run: Path) -> None:
     assert sorted({int(row["agent_update"]) for row in topology}) == [2, 52, 102, 152]
     actor = [row for row in topology if row["network"] == "actor" and row["layer"] == "1"]
     assert {row["connections"] for row in actor} == {"128"}
-    for row in actor:  # all dead links, and 5 % of the live ones on top
+    for row in actor:  # all dead links, and in addition 5 % of the live ones
         dead, live = int(row["dropped_dead"]), int(row["dropped_live"])
         assert live == int(0.05 * (128 - dead) + 0.5)
         assert int(row["moved"]) == live + dead
@@ -351,13 +351,19 @@ def test_sparls_spelling_of_a_sparsity_needs_no_method() -> None:
         ("--method RLx2-SAC --log_std_bounds [-5,2]", "--log-std tanh"),
         ("--method RLx2-SAC --actor_update_frequency 2", "updated at every update"),
         ("--method RLx2-SAC --critic_target_update_frequency 2", "--hard-target-every N"),
-        ("--method RLx2-TD3 --actor_update_frequency 1", "use that flag"),
+        ("--method RLx2-TD3 --actor_update_frequency 1", "use --policy-delay"),
         ("--method TD3 --critic_target_update_frequency 1", "--policy-delay"),
-        ("--method RLx2-SAC --static_actor --rewire actor", "--rewire already says"),
+        ("--method RLx2-SAC --static_actor --rewire actor", "--rewire already determines"),
         ("--hidden_dim", "--hidden_dim needs a value"),
         ("--policy", "--method needs a value"),
-        ("--ann_earlyStopTopologyChange x", "must be environment steps, at most the horizon"),
-        (f"--ann_earlyStopTopologyChange {'9' * 5000}", "must be environment steps, at most"),
+        (
+            "--ann_earlyStopTopologyChange x",
+            "must be a number of environment steps, at most the horizon",
+        ),
+        (
+            f"--ann_earlyStopTopologyChange {'9' * 5000}",
+            "must be a number of environment steps, at most",
+        ),
         ("--ann_earlyStopTopologyChange 2e6", "at most the horizon of 1,000,000"),
         ("--ann_earlyStopTopologyChange 1e5 --freeze-fraction 0.1", "mean the same"),
         ("--policy TD3 --ann_epsilonHid1 7", "TD3 is dense"),
@@ -382,8 +388,8 @@ def test_released_flags_without_an_equivalent_name_the_replacement(
         ("--import my_rules", "sparl --import MODULE COMMAND"),
         (
             "--learning_starts 100 --buffer_size 10",
-            "unknown option --learning_starts (--warmup-env-steps sets the steps before the first "
-            "update); unknown option --buffer_size",
+            "unknown option --learning_starts (--warmup-env-steps sets the number of steps before "
+            "the first update); unknown option --buffer_size",
         ),
     ],
 )
@@ -408,7 +414,7 @@ def test_a_value_that_is_not_an_integer_is_rejected(
     value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = error_line(capsys, 2, "train", "--steps", value)
-    assert f"--steps is {value!r}, must be an integer" in said
+    assert f"--steps is {value!r} but must be an integer" in said
 
 
 def test_rlx2s_choices_train(tmp_path: Path) -> None:
@@ -427,7 +433,7 @@ def test_a_run_that_trains_nothing_warns_once(
     words = ["train", *SMALL, steps, "100", "--run-dir", str(tmp_path / "short")]
     assert main(words) == 0
     error = capsys.readouterr().err
-    assert error.startswith("warning: NOTHING WILL BE TRAINED: the run ends at step 100")
+    assert error.startswith("warning: THE AGENT WILL NOT BE TRAINED: the run ends at step 100")
     assert error.count("\n") == 1
     assert main(["train", *SMALL, steps, "101", "--run-dir", str(tmp_path / "long")]) == 0
     assert capsys.readouterr().err == ""
@@ -442,7 +448,8 @@ def test_more_threads_than_cores_are_rejected(
     words = command.replace("RUN", str(finished_run)).split()
     error = error_line(capsys, 2, *words, "--threads", "99")
     assert error == (
-        "sparl: --threads is 99, must be at most 2, the cores that this process may use\n"
+        "sparl: --threads is 99 but must be at most 2, the number of cores that this process may "
+        "use\n"
     )
 
 
@@ -481,7 +488,7 @@ def test_a_module_registers_environments_for_a_command(
     assert main(["--import", a_module, *train, "--run-dir", "r"]) == 0
     assert "again: sparl --import its_module evaluate r\n" in capsys.readouterr().out
     assert sys.path == before
-    with pytest.raises(ModuleNotFoundError):  # the folder was searched for that import only
+    with pytest.raises(ModuleNotFoundError):  # the folder was searched only during that import
         importlib.import_module("later")
     assert main(["--import=its_helper", "--import", a_module, "evaluate", "r"]) == 0
 
@@ -500,8 +507,8 @@ def test_a_study_imports_the_module_for_every_run(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--import"], "--import needs the name of a module"),
-        (["--import="], "--import needs the name of a module"),
+        (["--import"], "--import requires the name of a module"),
+        (["--import="], "--import requires the name of a module"),
         (["--import", "info"], "--import info: cannot be imported"),
         (["--import", "not_there", "info"], "ModuleNotFoundError: No module named 'not_there'"),
         (["--import", "mine.py", "info"], "must be the name of a module, such as my_rules"),
@@ -547,7 +554,7 @@ def test_a_runs_configuration_is_not_mixed_with_another_method(
     assert "is for DS-TD3" in error_line(capsys, 2, *config, "--method", "TD3")
     assert "is for Pendulum-v1" in error_line(capsys, 2, *config, "--env", "Ant-v5")
     assert "is for ds" in error_line(capsys, 2, *config, "--settings", "rlx2")
-    assert "is a TD3" in error_line(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
+    assert "is TD3" in error_line(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
 
 
 def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
@@ -576,7 +583,7 @@ def test_output_that_cannot_be_written_is_reported_in_one_line_and_does_not_end_
         ):
             error = process.communicate()[1]
         assert process.returncode == code
-        said = "sparl: standard output cannot be written: No space left on device\n"
+        said = "sparl: cannot write to standard output: No space left on device\n"
         assert error == (said if code else "")
     assert json.loads((run / "run.json").read_text())["state"] == "finished"
 
@@ -597,26 +604,26 @@ def test_densities_of_an_unknown_environment_fit_the_hidden_layers() -> None:
         (["train", "--drop", "largest"], 2, "nearest_zero_of_each_sign"),
         (["train", "--method"], 2, "--method needs a value"),
         (["train", "--config", "missing.toml"], 2, "missing.toml does not exist"),
-        (["train", "--actor-sparsity", "1.5"], 2, "actor_sparsity is 1.5, must be in [0, 1]"),
+        (["train", "--actor-sparsity", "1.5"], 2, "actor_sparsity is 1.5 but must be in [0, 1]"),
         (["train", "--learning-rate", "nan"], 2, "learning_rate is nan"),
         (["train", "--batch-size", "0", "--tau", "2"], 2, "tau is 2.0"),
-        (["train", "--env", "CartPole-v1"], 2, "supported: a flat Box observation"),
+        (["train", "--env", "CartPole-v1"], 2, "sparl supports a one-dimensional Box observation"),
         (["train", "--actor-sparsity", "0.999"], 2, "a sparsity of 0.0000 to"),
         (["train", "--env", "Pendulum-v1", "--replay-capacity", "9_000_000_000",
           "--steps", "9_000_000_000"], 6, "--replay-capacity"),
         (["train", "--seed", "9" * 401], 2, "seed is"),
         (["train", "--run-dir", "x" * 300], 2, "cannot be written"),
         (["info", "x" * 300], 3, "cannot be read (File name too long)"),
-        (["train", "--env", ""], 2, "env is '', must be a Gymnasium id"),
+        (["train", "--env", ""], 2, "env is '' but must be a Gymnasium id"),
         (["train", "--env", "ALE/Pong-v5"], 2,
-         "'ALE/Pong-v5': no imported package registers the family ALE/; install the one that "
-         "does, and name its module: sparl --import MODULE COMMAND"),
+         "'ALE/Pong-v5': no imported package registers the family ALE/; install the package that "
+         "does, and import its module: sparl --import MODULE COMMAND"),
         (["train", "--env", "FetchReach-v3"], 2,
          "'FetchReach-v3': no imported package registers it; install"),
-        (["train", "--config", "."], 2, "file . is a folder, must be a TOML file\n"),
+        (["train", "--config", "."], 2, "file . is a folder but must be a TOML file\n"),
         (["train", "--env", "Pendulum-v1", "--hidden", "200_000_000"], 6, "--hidden"),
-        (["evaluate", "nowhere"], 3, "nowhere: no run here"),
-        (["info", "nowhere"], 3, "no run here"),
+        (["evaluate", "nowhere"], 3, "nowhere is not a run folder"),
+        (["info", "nowhere"], 3, "is not a run folder"),
         (["cost", "--method", "TD4"], 2, "TD3"),
     ],
 )  # fmt: skip
@@ -632,27 +639,27 @@ def test_bad_input_is_rejected_in_one_line(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("resume", "needs RUN"),
-        ("export", "needs RUN and --format (one of 'c', 'onnx', 'npz')"),
-        ("export x --format d", "--format is 'd', must be one of 'c', 'onnx', 'npz'"),
+        ("resume", "missing RUN"),
+        ("export", "missing RUN and --format (one of 'c', 'onnx', 'npz')"),
+        ("export x --format d", "--format is 'd' but must be one of 'c', 'onnx', 'npz'"),
         ("export x --format", "--format needs a value"),
-        ("study run", "needs FILE..."),
-        ("report", "needs PATH..."),
-        ("archive --to x", "needs RUN..."),
+        ("study run", "missing FILE..."),
+        ("report", "missing PATH..."),
+        ("archive --to x", "missing RUN..."),
         ("evaluate x y", "unexpected 'y'"),
         ("info --jason x", "unknown option --jason (did you mean --json?)"),
         ("info --no-jason", "unknown option --no-jason (did you mean --json?)"),
         ("evaluate x --no-seed", "unknown option --no-seed (did you mean --seed?)"),
         ("evaluate x --episodes=1 y", "unexpected 'y'"),
-        ("evaluate x --episodes 1k", "--episodes is '1k', must be an integer"),
-        ("resume x --stop_at soon", "--stop_at is 'soon', must be an integer"),
+        ("evaluate x --episodes 1k", "--episodes is '1k' but must be an integer"),
+        ("resume x --stop_at soon", "--stop_at is 'soon' but must be an integer"),
         ("resume x --total_timesteps 1e5",
          "unknown option --total_timesteps (--steps sets the number of environment steps)"),
         ("bench --steps 5", "unknown option --steps"),
-        ("resume x --threads=some", "--threads is 'some', must be an integer"),
-        ("train --hidden 8 b", "--hidden is '8 b', must be integers"),
-        ("cost --tau x", "--tau is 'x', must be a number"),
-        ("bench --only all", "--only is 'all', must be one of "
+        ("resume x --threads=some", "--threads is 'some' but must be an integer"),
+        ("train --hidden 8 b", "--hidden is '8 b' but must be integers"),
+        ("cost --tau x", "--tau is 'x' but must be a number"),
+        ("bench --only all", "--only is 'all' but must be one of "
          "'kernels', 'update', 'training', 'growth'"),
     ],
 )  # fmt: skip
@@ -670,15 +677,18 @@ def test_files_of_another_kind_are_rejected_with_the_expected_kind(
     """A file of another kind than the command expects."""
     config = finished_run / "config.toml"
     error = error_line(capsys, 2, "train", "--config", str(finished_run))
-    assert f"{finished_run} is a folder, must be a TOML file; did you mean {config}?" in error
+    assert f"{finished_run} is a folder but must be a TOML file; did you mean {config}?" in error
     for command in ("run", "status"):
         error = error_line(capsys, 2, "study", command, str(config))
-        assert f"{config} is a run's configuration (sparl train --config {config} trains" in error
+        assert (
+            f"{config} is the configuration of a single run; train it with sparl train --config "
+            f"{config}"
+        ) in error
         assert "did you mean" not in error_line(capsys, 2, "study", command, str(finished_run))
     for name, text in (("a.yaml", "seed: 1\n"), ("a.json", '{"seed": 1}'), ("a.yml", "- 1\n")):
         file = tmp_path / name
         file.write_text(text)
-        says = f"file {file} is {name[2:].upper()}, must be TOML: lines such as seed = 0\n"
+        says = f"file {file} is {name[2:].upper()} but must be TOML: lines such as seed = 0\n"
         assert says in error_line(capsys, 2, "train", "--config", str(file))
         assert says in error_line(capsys, 2, "study", "run", str(file))
 
@@ -849,7 +859,7 @@ def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
     assert "instruction_set portable" in info("portable").stdout
     wrong = info("sse9")
     assert wrong.returncode == 2
-    assert "'sse9' cannot run here; available: portable" in wrong.stderr
+    assert "'sse9' is not available; choose one of portable" in wrong.stderr
     assert "Traceback" not in wrong.stderr
 
 

@@ -113,7 +113,7 @@ def test_a_lambda_too_large_gives_a_dense_layer_and_a_note() -> None:
     nets = build("DS-TD3", "Hopper-v3", lambda_1=11.0)
     assert counts(nets) == ([2816, 32768, 768], [2970, 32768, 256])  # 11 * 267 > 11 * 256
     assert len(nets.notes) == 1
-    assert all(part in nets.notes[0] for part in ("actor layer 1", "lambda", "2937", "2816"))
+    assert all(part in nets.notes[0] for part in ("layer 1 of the actor", "lambda", "2937", "2816"))
 
 
 def test_explicit_densities_are_taken_layer_by_layer() -> None:
@@ -175,8 +175,9 @@ def test_a_layer_that_would_exceed_its_size_is_full_and_the_factor_solved_again(
 def test_lambdas_are_scaled_before_they_are_limited_to_the_size_of_a_layer() -> None:
     """One factor scales both lambdas, and only full layers are called dense.
 
-    lambda_1 = 1000 asks for 273,000, lambda_2 = 64 for 32,768; the actor's hidden layers get
-    7,142 - 1,536 = 5,606. At that factor the first is over its 4,352.
+    lambda_1 = 1000 requests 273,000 connections and lambda_2 = 64 requests 32,768; the actor's
+    hidden layers get 7,142 - 1,536 = 5,606. At that factor, the first layer would exceed its size
+    of 4,352.
     """
     nets = build("DS-TD3", "HalfCheetah-v3", lambda_1=1000.0, actor_sparsity=0.9)
     assert counts(nets)[0] == [4352, 5606 - 4352, 1536]
@@ -207,18 +208,21 @@ def test_scaling_is_exact_and_by_one_factor(data: st.DataObject) -> None:
     for n, ideal in zip(result, at(high), strict=True):
         assert abs(n - ideal) <= 0.5 * len(shapes) + 0.5  # rounding and its remainder
     for impossible in (-1, sum(sizes) + 1):
-        with pytest.raises(ValueError, match=f"{impossible} connections"):
+        with pytest.raises(ValueError, match=f"is {impossible} but"):
             scaled(shapes, wanted, impossible)
 
 
 @pytest.mark.parametrize(
     ("fields", "numbers"),
     [  # 1 % of 71,424 is less than the dense output
-        ({"actor_sparsity": 0.99}, ["actor_sparsity 0.99", "714", "1536", "71424", "0.9785"]),
-        ({"critic_sparsity": 1.0}, ["critic_sparsity 1.0", "leaves 0 ", "256", "71680", "0.9964"]),
+        ({"actor_sparsity": 0.99}, ["actor_sparsity is 0.99", "714", "1536", "71424", "0.9785"]),
+        (
+            {"critic_sparsity": 1.0},
+            ["critic_sparsity is 1.0", "leaves 0 ", "256", "71680", "0.9964"],
+        ),
         (  # an output of half its connections cannot be filled by the hidden layers
             {"actor_sparsity": 0.0, "actor_densities": (0.5, 0.5, 0.5)},
-            ["actor_sparsity 0.0", "71424", "768", "70656", "0.0108"],
+            ["actor_sparsity is 0.0", "71424", "768", "70656", "0.0108"],
         ),
     ],
 )

@@ -136,7 +136,7 @@ def test_a_full_layer_is_pruned_if_it_should_be() -> None:
 @pytest.mark.parametrize("wanted", [-1, 21])
 def test_an_invalid_number_of_connections_raises_an_error(wanted: int) -> None:
     method = TopologyMethod(drop_smallest, grow_random)
-    message = rf"density schedule: returned {wanted} connections.*\[0, 20\]"
+    message = rf"density schedule: it returned {wanted} connections.*\[0, 20\]"
     with pytest.raises(RuntimeError, match=message):
         propose(method, view([1, 2]), 0.1, np.random.default_rng(0), wanted)
 

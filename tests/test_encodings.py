@@ -27,7 +27,7 @@ LOCALES = {
     "ascii everywhere": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "latin-1 output": {"PYTHONIOENCODING": "latin-1"},
 }
-NAME = b"r\xc3\xa9 '\xff"  # e with an accent in UTF-8, a quote, and a byte that is no UTF-8
+NAME = b"r\xc3\xa9 '\xff"  # e with an accent in UTF-8, a quote, and a byte that is not UTF-8
 
 
 def run_sparl(locale: dict[str, str], folder: Path, *words: str | bytes) -> bytes:

@@ -27,12 +27,14 @@ def run(name: str, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_train_and_export(tmp_path: Path) -> None:
     printed = run("train_and_export.py", tmp_path, "400", "c")
     assert "8-bit weights: return" in printed
     assert "void policy_act(" in (tmp_path / "c" / "policy.h").read_text()
 
 
+@pytest.mark.slow
 def test_own_topology_method(tmp_path: Path) -> None:
     run("own_topology_method.py", tmp_path, "600")
     (path,) = tmp_path.glob("runs/*")

@@ -173,7 +173,7 @@ def test_self_check_finds_a_wrong_constant() -> None:
     mixed = type(right)(right.header, constants + vectors, 0, 0)
     command = c_check.compiler()
     assert command is not None
-    with pytest.raises(sparl.errors.DataError, match="a test vector is"):
+    with pytest.raises(sparl.errors.DataError, match="a test vector differs by"):
         c_check.run(command, mixed, "policy", observations)
 
 
@@ -338,7 +338,7 @@ def test_actions_and_control_period_are_described() -> None:
         "Action: 1 numbers, in the order and units of Pendulum-v1",
         "  [0]: from -2.0 to 2.0",
         "Units: see the documentation of the environment; Gymnasium has no field for them.",
-        "Control period (time between two actions): not known",
+        "Control period (time between two actions): unknown",
     ]
 
 
@@ -354,7 +354,7 @@ def test_a_simulator_behind_a_wrapper_is_not_described(monkeypatch: pytest.Monke
     environment.close()
     assert "MuJoCo" not in "".join(lines)
     assert "  [0] to [5]: from -0.5 to 0.5" in lines
-    assert lines[-1].endswith("not known")
+    assert lines[-1].endswith("unknown")
 
 
 def test_the_header_describes_the_agent(run: Path, tmp_path: Path) -> None:
@@ -365,9 +365,9 @@ def test_the_header_describes_the_agent(run: Path, tmp_path: Path) -> None:
     for wanted in (
         f"Exported by sparl {version('sparl')}\n",
         f"Agent: {method} on Pendulum-v1, seed 0, agent saved at step 300\n",
-        f"SHA-256 of its agent.safetensors: {digest}\n",
+        f"SHA-256 of agent.safetensors: {digest}\n",
         "[2]: from -8.0 to 8.0\n",
-        "Control period (time between two actions): not known\n",
+        "Control period (time between two actions): unknown\n",
         "Reentrancy: policy_act is reentrant",
         "MIT No Attribution (MIT-0)",
         "WITHOUT WARRANTY OF ANY KIND",
@@ -448,7 +448,7 @@ def test_options_of_c_are_rejected_for_other_formats(
     run: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(run), "--format", "npz", *flags]) == 2
-    assert "need --format c" in capsys.readouterr().err
+    assert "can be used only with --format c" in capsys.readouterr().err
 
 
 def test_exported_arrays_give_the_policys_actions(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""The fuzzer of everything that is read, for some seconds; see fuzz/loaders.py."""
+"""Run the fuzzer of all file loaders for a few seconds; see fuzz/loaders.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
 def test_damaged_and_hostile_files_are_rejected_or_usable() -> None:
-    """Whatever was ever found, and some hundred cases more; in a process of bounded memory."""
+    """Run all stored cases and 250 new ones, in a process with limited memory."""
     fuzzer = Path(__file__).parent / "fuzz" / "loaders.py"
     words = [sys.executable, str(fuzzer), "--cases", "250", "--seconds", "280"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)

@@ -192,8 +192,11 @@ def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda m: m.update(format=2), "format 2, this version reads 1"),
-        (lambda m: m.update(format="x" * 5000), "this version reads 1"),
+        (
+            lambda m: m.update(format=2),
+            ("format 2 is not supported; this version of sparl reads format 1"),
+        ),
+        (lambda m: m.update(format="x" * 5000), "this version of sparl reads format 1"),
         (lambda m: m["networks"]["actor"][0][0].update(connections=2**63), "9223372036854775808"),
         (lambda m: m["networks"]["actor"][0][0].update(connections=-1), "-1"),
         (lambda m: m["networks"]["actor"][0][0].update(connections=2**31), "must be"),
@@ -203,18 +206,24 @@ def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
         (lambda m: m["policy"].update(action_low=["a"]), "cannot be read"),
         (
             lambda m: m["policy"].update(output_activation="exec"),
-            "agent.json: output_activation is 'exec', this version reads linear, relu, tanh; use",
+            "agent.json: output_activation is 'exec' but must be one of linear, relu, tanh; use",
         ),
         (
             lambda m: m["policy"].update(output_activation="relu"),
             "must be tanh for",
         ),
-        (lambda m: m["policy"].update(actions="0 * outputs"), "actions are '0 * outputs', must be"),
+        (
+            lambda m: m["policy"].update(actions="0 * outputs"),
+            "'0 * outputs' but must be",
+        ),
         (
             lambda m: m.update(hidden_activation="gelu"),
-            "agent.json: hidden_activation is 'gelu', this version reads linear, relu, tanh; use",
+            "agent.json: hidden_activation is 'gelu' but must be one of linear, relu, tanh; use",
         ),
-        (lambda m: m["networks"]["actor"][0][0].update(activation="gelu"), "activation gelu, must"),
+        (
+            lambda m: m["networks"]["actor"][0][0].update(activation="gelu"),
+            "is gelu but must",
+        ),
         (lambda m: m["networks"].update(actor=[]), "the actor has no layers"),
         (lambda m: m.update(networks=[]), "cannot be read"),
         (lambda m: m.pop("policy"), "cannot be read"),
@@ -231,16 +240,20 @@ def test_an_agent_manifest_with_false_values_is_rejected(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda m: m.update(format=4), "format 4, this version reads 2 and 3"),
-        (lambda m: m.update(env_step=38), "env_step is 38, but the folder is checkpoint-37"),
-        (lambda m: m["file"].update(bytes=1 << 62), "bytes, should be 4611686018427387904"),
-        (lambda m: m["replay"].update(size=1 << 61), "must end at 2305843009213693952"),
+        (lambda m: m.update(format=4), (
+            "format 4 is not supported; this version of sparl reads formats 2 and 3"
+        )),
+        (lambda m: m.update(env_step=38), "env_step is 38, but the folder is named checkpoint-37"),
+        (lambda m: m["file"].update(bytes=1 << 62), "bytes but expected 4611686018427387904"),
+        (lambda m: m["replay"].update(size=1 << 61), "must end at 2305843009213693951"),
         (lambda m: m["replay"]["segments"][0].update(end=1 << 61), "transitions 0 to"),
         (lambda m: m["replay"]["segments"][0].update(sha256="../" * 22), "digest"),
         (lambda m: m["replay"]["segments"].append({}), "cannot be used"),
         (lambda m: m["state"]["counters"].update(env_step=-1), "must be at least 0"),
-        (lambda m: m["state"]["counters"].update(env_step=50_000), "is 50000, must be at most 60"),
-        (lambda m: m["state"].update(pickle="x"), "does not belong there"),
+        (lambda m: m["state"]["counters"].update(env_step=50_000), (
+            "is 50000 but must be between"
+        )),
+        (lambda m: m["state"].update(pickle="x"), "is missing or unexpected"),
         (lambda m: m["about"]["config"].update(env="Ant-v5"), "env is Ant-v5 instead of Hopper"),
         (lambda m: m["about"]["config"].update(hidden=[9]), "hidden is (9,) instead of (4,)"),
         (lambda m: m["about"].update(growing_files={"metrics.csv": 5}), "cannot be used"),
@@ -262,9 +275,9 @@ def test_an_agent_for_another_environment_is_rejected(
     config = run / "config.toml"
     config.write_text(config.read_text().replace("Hopper-v5", "Walker2d-v5"))
     said = rejection(capsys, "evaluate", str(run), code=2)
-    assert "has 11 observations and 3 actions, Walker2d-v5 has 17 and 6" in said
+    assert "has 11 observations and 3 actions, but Walker2d-v5 has 17 and 6" in said
     said = rejection(capsys, "resume", str(run))
-    assert "actor/member0.layer0.positions is I64 [44], must be int64 [68]" in said
+    assert "actor/member0.layer0.positions is I64 [44] but must be int64 [68]" in said
 
 
 @pytest.mark.parametrize(
@@ -288,7 +301,7 @@ def test_links_pipes_and_folders_instead_of_a_file_are_rejected(
         place.mkdir()
     command = {"a": "evaluate", "c": "resume", "r": "resume", "e": "info"}[name[0]]
     said = rejection(capsys, command, str(run))
-    assert str(place) in said or f"{run}: no run here (no {name})" in said
+    assert str(place) in said or f"{run} is not a run folder: it has no {name}" in said
 
 
 @pytest.mark.parametrize("name", ["config.toml", "run.json", "agent.json", "evaluations.csv"])

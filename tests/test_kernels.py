@@ -1,7 +1,7 @@
 """The engine on every instruction set against the NumPy oracle, in float64.
 
-Tolerances are derived, not chosen: every array of the oracle comes with a bound of what
-float32 may make of it, nnz * eps * sum |w x| for each sum and carried on from layer to layer.
+Tolerances are derived, not chosen: every array of the oracle has a bound on the rounding error of
+float32, nnz * eps * sum |w x| for each sum, which is propagated from layer to layer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def isa(request: pytest.FixtureRequest) -> str:
 
 
 class Rounded(NamedTuple):
-    """The exact result, and a bound of float32's error."""
+    """The exact result, and a bound on float32's error."""
 
     exact: Float
     bound: Float
@@ -146,8 +146,8 @@ class Member:
         return Backward(weights[::-1], biases[::-1], factors[::-1], dy)
 
 
-def mlp(members: list[list[_native.Layer]], output: str) -> _native.Stack:
-    """With ReLU between the layers."""
+def mlp(members: list[list[_native.Linear]], output: str) -> _native.Stack:
+    """Build multilayer perceptrons with ReLU between the layers."""
     depth = max((len(layers) for layers in members[:1]), default=0)
     return _native.Stack(members, ["relu"] * (depth - 1) + [output] * (depth > 0))
 
@@ -166,12 +166,12 @@ class Problem:
         self.batch, self.first_gradient_input = batch, first_gradient_input
         layers = [
             [
-                _native.Layer(p.n_in, p.n_out, p.positions, 0 if i else first_gradient_input)
+                _native.Linear(p.n_in, p.n_out, p.positions, 0 if i else first_gradient_input)
                 for i, p in enumerate(member)
             ]
             for member in patterns
         ]
-        self.stack = mlp(layers, output)
+        self.layers, self.stack = layers, mlp(layers, output)
         self.parameters = np.full(self.stack.parameters, np.nan, np.float32)
         self.members = []
         for m, member in enumerate(patterns):
@@ -184,17 +184,20 @@ class Problem:
                 weights.append(w.astype(np.float64))
                 biases.append(b.astype(np.float64))
             self.members.append(Member(list(member), weights, biases, output))
-        self.layers = layers
         n_in, n_out = patterns[0][0].n_in, patterns[0][-1].n_out
         self.x = normal(rng, (batch, n_in))
         self.output_gradient = normal(rng, (len(patterns), batch, n_out))
 
+    def blocks(self, member: int, layer: int) -> tuple[slice, slice]:
+        """The places of a layer's weights and biases in the flat array."""
+        start, native = self.stack.offset(member, layer), self.layers[member][layer]
+        middle = start + native.connections
+        return slice(start, middle), slice(middle, middle + native.n_out)
+
     def write(self, member: int, layer: int, weights: Array, biases: Array) -> None:
         """Set a layer's weights, given in kernel order, and its biases."""
-        for (_, start, stop), values in zip(
-            self.stack.blocks(member, layer), (weights, biases), strict=True
-        ):
-            self.parameters[start:stop] = values
+        for where, values in zip(self.blocks(member, layer), (weights, biases), strict=True):
+            self.parameters[where] = values
 
     @property
     def inputs(self) -> list[Array]:
@@ -242,7 +245,7 @@ class Problem:
         return out
 
     def run_gradients(self, output_gradient: Array | None = None) -> tuple[Array, Array]:
-        """Of the parameters and of the inputs, in one pass."""
+        """Compute the gradients of the parameters and of the inputs in one pass."""
         out = np.full_like(self.parameters, np.nan)
         d = self.output_gradient if output_gradient is None else output_gradient
         _, trace = self.run_forward()
@@ -269,7 +272,7 @@ CASES = [
     Case((1, 1, 1), 1, 3, output="tanh"),
     Case((3, 4, 5), 0.5, 15, members=2),
     Case((4, 4, 4, 4), 1, 16, members=2),
-    Case((5, 3, 1), 0, 17, members=2),  # no connection at all: biases alone
+    Case((5, 3, 1), 0, 17, members=2),  # no connections, only biases
     Case((5, 3), 0, 16, first_gradient_input=2),
     Case((7, 16, 17, 3), 0.05, 63, output="tanh", first_gradient_input=4),
     Case((16, 31, 7), 0.5, 64, members=2, first_gradient_input=9),
@@ -301,7 +304,7 @@ def problem(case: Case) -> Problem:
 
 
 def every_group() -> Problem:
-    """Every subset of a block's four rows, with 1 to 20 columns; then the same transposed.
+    """Return every subset of a block's four rows, with 1 to 20 columns; then the same transposed.
 
     Up to three columns of a subset are stored as parts of smaller ones.
     """
@@ -413,8 +416,8 @@ def test_value_and_input_gradient_are_those_of_the_smallest_member_bit_for_bit(
 
 def test_equal_members_share_the_input_gradient(isa: str) -> None:
     """Three members of two inputs and no hidden layer: x, y, and 3 x + 3 y."""
-    stack = _native.Stack([[_native.Layer(2, 1, np.arange(2))] for _ in range(3)], ["linear"])
-    parameters = np.array([1, 0, 0, 0, 1, 0, 3, 3, 0], np.float32)  # each with its bias
+    stack = _native.Stack([[_native.Linear(2, 1, np.arange(2))] for _ in range(3)], ["linear"])
+    parameters = np.array([1, 0, 0, 0, 1, 0, 3, 3, 0], np.float32)  # each including its bias
     x = np.array([[1, 1], [1, 2], [2, 1], [0, 0], [-1, -1]], np.float32)
     value, dx = stack.value_and_input_gradient(parameters, [x], 6.0)
     assert value[:, 0].tolist() == [1, 1, 1, 0, -6]
@@ -428,7 +431,7 @@ def test_the_smallest_value_is_nan_if_any_members_value_is_nan(isa: str, member:
     x[41, 2] = np.inf
     parameters = p.parameters.copy()
     for m in (0, 1):  # infinity times 0 in one member, and cut off by the ReLU in the other
-        weights = parameters[slice(*p.stack.blocks(m, 0)[0][1:])]
+        weights = parameters[p.blocks(m, 0)[0]]
         weights[:] = 0 if m == member else -1
     q, trace = p.stack.forward(parameters, [x])
     d = p.output_gradient
@@ -522,7 +525,7 @@ def test_an_unknown_instruction_set_is_rejected_by_name() -> None:
 
 @pytest.mark.parametrize("density", [1, 0.3])
 @pytest.mark.parametrize("output", ["linear", "tanh"])
-def test_nan_in_an_input_reaches_all_it_feeds_and_nothing_else(
+def test_nan_in_an_input_reaches_all_connected_outputs_and_nothing_else(
     isa: str, density: float, output: str
 ) -> None:
     p = problem(Case((5, 17, 6, 3), density, 33, output=output))
@@ -543,9 +546,9 @@ def test_nan_in_an_input_reaches_all_it_feeds_and_nothing_else(
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_nan_in_a_parameter_reaches_the_output(isa: str, layer: int) -> None:
     p = problem(Case((5, 17, 6, 3), 1, 33))
-    for _, at, _ in p.stack.blocks(0, layer):
+    for where in p.blocks(0, layer):
         parameters = p.parameters.copy()
-        parameters[at] = np.nan
+        parameters[where.start] = np.nan
         output, _ = p.stack.forward(parameters, [p.x])
         assert np.isnan(output[0, :, 0]).all()
 
@@ -557,10 +560,10 @@ def test_nan_in_the_output_gradient_reaches_the_gradients(isa: str) -> None:
     _, trace = p.run_forward()
     out = np.zeros_like(p.parameters)
     p.stack.gradient(p.parameters, trace, d, out)
-    (_, at, _), (_, then, _) = p.stack.blocks(0, 2)
-    assert list(np.isnan(out[then : then + 3])) == [False, True, False]
+    weights, biases = p.blocks(0, 2)
+    assert list(np.isnan(out[biases])) == [False, True, False]
     of_output = np.empty(18, bool)
-    of_output[p.layers[0][2].canonical_index] = np.isnan(out[at : at + 18])
+    of_output[p.layers[0][2].canonical_index] = np.isnan(out[weights])
     assert list(of_output) == [False] * 6 + [True] * 6 + [False] * 6
     dx = p.run_gradients(d)[1]
     assert list(np.isnan(dx[0]).any(axis=1)) == [False] * 32 + [True]
@@ -592,7 +595,7 @@ def everything(p: Problem) -> list[bytes]:
 
 def test_results_do_not_depend_on_the_number_of_threads(isa: str) -> None:
     p = problem(BIG)
-    assert p.parameters.size > 4 * 8192  # enough to be cut into pieces
+    assert p.parameters.size > 4 * 8192  # enough to be divided into parts
     _native.set_threads(1)
     wanted = everything(p)
     for threads in (2, 3, 4):
@@ -662,7 +665,7 @@ SMALL_STACK = """
 import os, sys
 import numpy as np
 from sparl import _native
-layers = [_native.Layer(3, 8, np.arange(24)), _native.Layer(8, 2, np.arange(16))]
+layers = [_native.Linear(3, 8, np.arange(24)), _native.Linear(8, 2, np.arange(16))]
 stack = _native.Stack([layers], ["relu"] * (len(layers) - 1) + ["linear"])
 parameters = np.linspace(-1, 1, stack.parameters, dtype=np.float32)
 def compute(batch=256):
@@ -712,7 +715,7 @@ _native.set_threads({threads})
 none = np.zeros(0, np.int64)
 width = 2_000_000
 stack = _native.Stack(
-    [[_native.Layer(4, width, none), _native.Layer(width, 1, none)]], ["relu", "linear"]
+    [[_native.Linear(4, width, none), _native.Linear(width, 1, none)]], ["relu", "linear"]
 )
 p, x = np.zeros(stack.parameters, np.float32), np.zeros((64, 4), np.float32)
 used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -782,9 +785,9 @@ def misaligned(values: Array) -> Array:
 
 
 def adam_step(p: Array, g: Array, m: Array, v: Array, *numbers: Any) -> None:
-    """Step n parameters of an output layer whose only input is 1, so that dL/dw = dL/dy."""
+    """Update n parameters of an output layer whose only input is 1, so that dL/dw = dL/dy."""
     n = p.size
-    stack = _native.Stack([[_native.Layer(1, n, np.arange(n), 1)]], ["linear"])
+    stack = _native.Stack([[_native.Linear(1, n, np.arange(n), 1)]], ["linear"])
     whole = [misaligned(np.concatenate([part, np.zeros(n, np.float32)])) for part in (p, m, v)]
     _, trace = stack.forward(whole[0], [np.ones((1, 1), np.float32)])
     stack.adam_step(whole[0], trace, g.reshape(1, 1, n), *whole[1:], *numbers).finish()
@@ -895,7 +898,7 @@ UNION_SIZES = [1, 7, 64, 4095, 4096, 4097, 20_011]  # below 4,096 the limit is n
 
 
 @pytest.mark.parametrize("n", UNION_SIZES)
-def test_follow_within_budget_moves_as_follow_does(isa: str, n: int) -> None:
+def test_a_soft_update_within_the_budget_equals_one_without_a_budget(isa: str, n: int) -> None:
     """If the budget admits all entries, leftovers move towards 0."""
     u = union(n)
     followed = np.append(u.online, np.float32(0))[u.source].astype(np.float64)
@@ -938,8 +941,8 @@ def test_pruning_does_not_hide_a_nan(isa: str) -> None:
 
 
 @pytest.mark.parametrize("n", [64, 20_011])
-def test_follow_within_budget_copies_at_tau_1(isa: str, n: int) -> None:
-    """As soft_update does: t + 1 (o - t) is not o where t is large or o - t is rounded."""
+def test_a_soft_update_within_the_budget_copies_at_tau_1(isa: str, n: int) -> None:
+    """The formula alone would not: t + 1 (o - t) is not o if t is large or o - t is rounded."""
     u = union(n)
     u.target[::3] *= np.float32(1e8)
     copy = np.append(u.online, np.float32(0))[u.source]
@@ -956,13 +959,13 @@ def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
 
 def small_stack() -> tuple[_native.Stack, Array, _native.Trace]:
     """Two members of 3 -> 2, and a trace of a batch of 5; 8 parameters each."""
-    layers = [[_native.Layer(3, 2, np.arange(6))] for _ in range(2)]
+    layers = [[_native.Linear(3, 2, np.arange(6))] for _ in range(2)]
     stack = mlp(layers, "linear")
     return stack, zeros(16), stack.forward(zeros(16), [zeros(5, 3)])[1]
 
 
 STACK, PARAMETERS, TRACE = small_stack()
-VALUE_STACK = _native.Stack([[_native.Layer(3, 1, np.arange(3))] for _ in range(2)], ["linear"])
+VALUE_STACK = _native.Stack([[_native.Linear(3, 1, np.arange(3))] for _ in range(2)], ["linear"])
 OTHER_STACK = small_stack()[0]
 COLUMNS = np.asfortranarray(zeros(5, 3))
 FROZEN = zeros(16)
@@ -1001,9 +1004,11 @@ def squashed_gradient(**other: Any) -> Any:
 ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "forward features": (
         lambda: STACK.forward(PARAMETERS, [zeros(5, 2), zeros(5, 2)]),
-        ValueError, "4 features, the network has 3",
+        ValueError, "4 features, but the network has 3 inputs",
     ),
-    "forward no inputs": (lambda: STACK.forward(PARAMETERS, []), ValueError, "0 features.* has 3"),
+    "forward no inputs": (lambda: STACK.forward(PARAMETERS, []), ValueError, (
+        "0 features, but the network has 3"
+    )),
     "forward batches differ": (
         lambda: STACK.forward(PARAMETERS, [zeros(5, 2), zeros(4, 1)]),
         ValueError, r"\(5, 2\) and \(4, 1\)",
@@ -1014,14 +1019,14 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "forward float64": (
         lambda: STACK.forward(PARAMETERS, [zeros(5, 3, dtype=np.float64)]),
-        TypeError, "input must be float32, is float64",
+        TypeError, "input must be float32 but is float64",
     ),
     "forward order": (
         lambda: STACK.forward(PARAMETERS, [COLUMNS]), ValueError, "input must be contiguous",
     ),
     "forward parameters": (
         lambda: STACK.forward(zeros(15), [zeros(5, 3)]),
-        ValueError, r"parameters must have shape \(16,\), has \(15,\)",
+        ValueError, r"parameters must have shape \(16,\) but has \(15,\)",
     ),
     "forward stride": (
         lambda: STACK.forward(zeros(32)[::2], [zeros(5, 3)]),
@@ -1029,12 +1034,12 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "squashed gradient action": (
         lambda: squashed_gradient(action=zeros(5, 3)),
-        ValueError, r"std must have shape \(5, 3\), has \(5, 2\)",
+        ValueError, r"std must have shape \(5, 3\) but has \(5, 2\)",
     ),
     **{
         f"squashed gradient {name}": (
             functools.partial(squashed_gradient, **{name: zeros(5, 3)}),
-            ValueError, rf"{name} must have shape \(5, 2\), has \(5, 3\)",
+            ValueError, rf"{name} must have shape \(5, 2\) but has \(5, 3\)",
         )
         for name in ("std", "noise", "slope", "d_action")
     },
@@ -1043,51 +1048,51 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "squashed gradient float64": (
         lambda: squashed_gradient(noise=zeros(5, 2, dtype=np.float64)),
-        TypeError, "noise must be float32, is float64",
+        TypeError, "noise must be float32 but is float64",
     ),
     "value outputs": (
         lambda: STACK.value_and_input_gradient(PARAMETERS, [zeros(5, 3)], 1.0),
-        ValueError, "value_and_input_gradient: 2 outputs, must be one",
+        ValueError, "value_and_input_gradient: 2 outputs, but the network must have one",
     ),
     "value tanh": (
-        lambda: _native.Stack([[_native.Layer(3, 1, np.arange(3))]], ["tanh"])
+        lambda: _native.Stack([[_native.Linear(3, 1, np.arange(3))]], ["tanh"])
         .value_and_input_gradient(zeros(4), [zeros(5, 3)], 1.0),
         ValueError, "the last layer must be linear",
     ),
     "value features": (
         lambda: VALUE_STACK.value_and_input_gradient(zeros(8), [zeros(5, 4)], 1.0),
-        ValueError, "4 features, the network has 3",
+        ValueError, "4 features, but the network has 3 inputs",
     ),
     "value parameters": (
         lambda: VALUE_STACK.value_and_input_gradient(zeros(7), [zeros(5, 3)], 1.0),
-        ValueError, r"parameters must have shape \(8,\), has \(7,\)",
+        ValueError, r"parameters must have shape \(8,\) but has \(7,\)",
     ),
     "value member": (
         lambda: VALUE_STACK.value_and_input_gradient(zeros(8), [zeros(5, 3)], 1.0, 2),
-        IndexError, "member 2 of 2",
+        IndexError, "of member 2 does not exist",
     ),
     "gradient output_gradient": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 4, 2), zeros(16)),
-        ValueError, r"output_gradient must have shape \(2, 5, 2\), has \(2, 4, 2\)",
+        ValueError, r"output_gradient must have shape \(2, 5, 2\) but has \(2, 4, 2\)",
     ),
     "gradient axes": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(10, 2), zeros(16)),
-        ValueError, r"\(2, 5, 2\), has \(10, 2\)",
+        ValueError, r"\(2, 5, 2\) but has \(10, 2\)",
     ),
     "gradient out": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), zeros(17)),
-        ValueError, r"out must have shape \(16,\), has \(17,\)",
+        ValueError, r"out must have shape \(16,\) but has \(17,\)",
     ),
     "gradient float64 out": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), zeros(16, dtype=np.float64)),
-        TypeError, "out must be float32, is float64",
+        TypeError, "out must be float32 but is float64",
     ),
     "gradient frozen out": (
         lambda: STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), FROZEN), TypeError, "gradient",
     ),
     "gradient parameters": (
         lambda: STACK.gradient(zeros(8), TRACE, zeros(2, 5, 2), zeros(16)),
-        ValueError, r"parameters must have shape \(16,\), has \(8,\)",
+        ValueError, r"parameters must have shape \(16,\) but has \(8,\)",
     ),
     "gradient other network": (
         lambda: OTHER_STACK.gradient(PARAMETERS, TRACE, zeros(2, 5, 2), zeros(16)),
@@ -1095,99 +1100,103 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "factors member": (
         lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 2), 2, 0),
-        IndexError, "member 2 of 2, layer 0 of 1",
+        IndexError, "layer 0 of member 2 does not exist; there are 2 members of 1 layers",
     ),
     "factors layer": (
         lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 2), 0, 1),
-        IndexError, "member 0 of 2, layer 1 of 1",
+        IndexError, "layer 1 of member 0 does not exist",
     ),
     "factors output_gradient": (
         lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 3), 0, 0),
-        ValueError, r"\(2, 5, 2\), has \(2, 5, 3\)",
+        ValueError, r"\(2, 5, 2\) but has \(2, 5, 3\)",
     ),
     "adam gradient": (
-        lambda: adam(g=zeros(2, 5, 3)), ValueError, r"must have shape \(2, 5, 2\), has \(2, 5, 3\)",
+        lambda: adam(g=zeros(2, 5, 3)), ValueError, r"shape \(2, 5, 2\) but has \(2, 5, 3\)",
     ),
-    "adam m": (lambda: adam(m=zeros(2)), ValueError, r"m must have shape \(16,\), has \(2,\)"),
+    "adam m": (lambda: adam(m=zeros(2)), ValueError, r"m must have shape \(16,\) but has \(2,\)"),
     "adam v": (lambda: adam(v=zeros(32)[::2]), ValueError, "v must be contiguous"),
     "adam float64": (
-        lambda: adam(p=zeros(16, dtype=np.float64)), TypeError, "must be float32, is float64",
+        lambda: adam(p=zeros(16, dtype=np.float64)), TypeError, "must be float32 but is float64",
     ),
     "adam axes": (lambda: adam(p=zeros(16, 1)), ValueError, r"has \(16, 1\)"),
     "adam frozen": (lambda: adam(p=FROZEN), TypeError, "adam_step"),
     "adam step": (lambda: adam(step=0), ValueError, "counts from 1"),
     "soft_update": (
         lambda: _native.soft_update(zeros(3), zeros(4), 0.5),
-        ValueError, r"online must have shape \(3,\), has \(4,\)",
+        ValueError, r"online must have shape \(3,\) but has \(4,\)",
     ),
     "soft_update frozen": (
         lambda: _native.soft_update(FROZEN, zeros(16), 0.5), TypeError, "soft_update",
     ),
     "budget source": (
         lambda: within(s=np.array([0, 4, 1], np.uint32)),
-        ValueError, "source 4 of 3 online connections",
+        ValueError, "a source is 4 but must be at most 3",
     ),
-    "budget source dtype": (lambda: within(s=np.arange(3)), TypeError, "uint32, is int64"),
+    "budget source dtype": (lambda: within(s=np.arange(3)), TypeError, "uint32 but is int64"),
     "budget source size": (
-        lambda: within(s=np.arange(2, dtype=np.uint32)), ValueError, r"\(3,\), has \(2,\)",
+        lambda: within(s=np.arange(2, dtype=np.uint32)), ValueError, r"\(3,\) but has \(2,\)",
     ),
     "budget canonical": (
-        lambda: within(c=np.arange(4, dtype=np.uint32)), ValueError, r"\(3,\), has \(4,\)",
+        lambda: within(c=np.arange(4, dtype=np.uint32)), ValueError, r"\(3,\) but has \(4,\)",
     ),
     "budget negative": (lambda: within(budget=-1), TypeError, "incompatible"),
     "adam bool": (
-        lambda: adam(p=zeros(16, dtype=np.bool_)), TypeError, "parameters must be float32, is bool",
+        lambda: adam(p=zeros(16, dtype=np.bool_)), TypeError, (
+            "parameters must be float32 but is bool"
+        ),
     ),
     "adam complex": (
-        lambda: adam(g=zeros(2, 5, 2, dtype=np.complex64)), TypeError, "float32, is complex64",
+        lambda: adam(g=zeros(2, 5, 2, dtype=np.complex64)), TypeError, "float32 but is complex64",
     ),
     "adam halves": (lambda: adam(g=zeros(2, 5, 2, dtype=np.float16)), TypeError, "is float16"),
     "heads": (
         lambda: _native.squashed_normal(zeros(2, 5), zeros(2, 3), False),
-        ValueError, r"heads must have shape \(2, 6\), has \(2, 5\)",
+        ValueError, r"heads must have shape \(2, 6\) but has \(2, 5\)",
     ),
     "heads bool": (
         lambda: _native.squashed_normal(zeros(2, 6, dtype=np.bool_), zeros(2, 3), False),
-        TypeError, "float32, is bool",
+        TypeError, "float32 but is bool",
     ),
-    "windows age": (lambda: windows(ages=[4]), ValueError, "age 4 of 4 transitions"),
-    "windows negative age": (lambda: windows(ages=[-1]), ValueError, "age -1 of 4 transitions"),
-    "windows size": (lambda: windows(size=6), ValueError, "size 6 in a ring of 5"),
+    "windows age": (lambda: windows(ages=[4]), ValueError, r"an age is 4 but must be in \[0, 4\)"),
+    "windows negative age": (lambda: windows(ages=[-1]), ValueError, "an age is -1 but"),
+    "windows size": (lambda: windows(size=6), ValueError, "size is 6 but must be at most 5"),
     "windows rows": (
         lambda: windows(rows=zeros(5, 26, dtype=np.uint8)), ValueError,
-        "rows of 26 bytes, 27 are needed",
+        "rows have 26 bytes but need 27",
     ),
     "windows no rows": (
         lambda: windows(rows=zeros(0, 28, dtype=np.uint8)), ValueError, "at least one row",
     ),
-    "windows rows float": (lambda: windows(rows=zeros(5, 28)), TypeError, "must be uint8, is fl"),
-    "windows states": (lambda: windows(states=zeros(1, 3)), ValueError, r"\(0, 3\), has \(1, 3\)"),
+    "windows rows float": (lambda: windows(rows=zeros(5, 28)), TypeError, "be uint8 but is fl"),
+    "windows states": (lambda: windows(states=zeros(1, 3)), ValueError, r"\(0, 3\) but has \(1,"),
     "windows states of": (
         lambda: windows(states_of=np.zeros((0, 1), np.int64)), ValueError, "must have one axis",
     ),
-    "windows powers": (lambda: windows(powers=zeros(1)), ValueError, "powers two entries"),
-    "windows arrays": (lambda: windows(to=(zeros(1, 3),)), ValueError, "1 arrays to fill"),
+    "windows powers": (lambda: windows(powers=zeros(1)), ValueError, "powers two or more entries"),
+    "windows arrays": (lambda: windows(to=(zeros(1, 3),)), ValueError, "has 1 arrays but must"),
     "windows a list": (lambda: windows(to=[zeros(1, 3)] * 5), TypeError, "incompatible"),
     "windows no arrays": (lambda: windows(to=(1,) * 5), TypeError, "must contain arrays"),
     "windows action": (
         lambda: windows(to=(zeros(1, 3), zeros(1, 3), zeros(1, 1), zeros(1, 1), zeros(1, 3))),
-        ValueError, r"action must have shape \(1, 2\), has \(1, 3\)",
+        ValueError, r"action must have shape \(1, 2\) but has \(1, 3\)",
     ),
     "integers below": (
-        lambda: _native.integers(np.random.PCG64(0), 0, 3), ValueError, "integers: below 0",
+        lambda: _native.integers(np.random.PCG64(0), 0, 3), ValueError, "integers: below is 0",
     ),
     "find sorted": (
         lambda: _native.find_sorted(np.arange(3), np.arange(3, dtype=np.int32)),
-        TypeError, "needles must be int64, is int32",
+        TypeError, "needles must be int64 but is int32",
     ),
     "find sorted bool": (
-        lambda: _native.find_sorted(np.zeros(3, bool), np.arange(3)), TypeError, "int64, is bool",
+        lambda: _native.find_sorted(np.zeros(3, bool), np.arange(3)), TypeError, (
+            "int64 but is bool"
+        ),
     ),
     "find sorted axes": (
         lambda: _native.find_sorted(np.zeros((3, 1), np.int64), np.arange(3)), ValueError, "axis",
     ),
-    "threads 0": (lambda: _native.set_threads(0), ValueError, r"0 threads.*\[1, 1024\]"),
-    "threads many": (lambda: _native.set_threads(1025), ValueError, "1025 threads"),
+    "threads 0": (lambda: _native.set_threads(0), ValueError, r"count is 0 .*\[1, 1024\]"),
+    "threads many": (lambda: _native.set_threads(1025), ValueError, "count is 1025"),
 }  # fmt: skip
 
 
@@ -1211,8 +1220,8 @@ def test_arguments_that_do_not_fit_are_rejected_with_numbers(
         (3, 2, [[0, 1]], ValueError, "one axis"),
         (3, 0, [], ValueError, "3 inputs and 0 outputs"),
         (2**28, 1, [0], ValueError, f"{2**28} inputs and 1 outputs"),
-        (3, 2, np.array([0, 1], np.int32), TypeError, "int64, is int32"),
-        (3, 2, np.array([0.0]), TypeError, "int64, is float64"),
+        (3, 2, np.array([0, 1], np.int32), TypeError, "int64 but is int32"),
+        (3, 2, np.array([0.0]), TypeError, "int64 but is float64"),
         (3, 2, np.arange(6)[::2], ValueError, "contiguous"),
     ],
 )  # fmt: skip
@@ -1222,32 +1231,32 @@ def test_a_layer_rejects_positions_that_do_not_form_a_pattern(
     if isinstance(positions, list):
         positions = np.array(positions, np.int64)
     with pytest.raises(error, match=says):
-        _native.Layer(n_in, n_out, positions)
+        _native.Linear(n_in, n_out, positions)
 
 
-def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.Layer:
-    return _native.Layer(n_in, n_out, np.arange(1), first_gradient_input)
+def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.Linear:
+    return _native.Linear(n_in, n_out, np.arange(1), first_gradient_input)
 
 
 @pytest.mark.parametrize(
     ("members", "output", "says"),
     [
-        ([], "linear", "no layers"),
-        ([[]], "linear", "no layers"),
-        ([[some_layer(3, 2)]], "sigmoid", "'sigmoid', must be linear, relu or tanh"),
+        ([], "linear", "there are no layers"),
+        ([[]], "linear", "there are no layers"),
+        ([[some_layer(3, 2)]], "sigmoid", "'sigmoid' but must be linear, relu or tanh"),
         (
             [[some_layer(3, 2), some_layer(4, 1)]],
             "tanh",
-            "layer 1 takes 4 inputs, the layer before has 2 outputs",
+            "layer 1 has 4 inputs, but the previous layer has 2 outputs",
         ),
         ([[some_layer(3, 2)], [some_layer(4, 2)]], "tanh", "shape of layer 0"),
         ([[some_layer(3, 2)], [some_layer(3, 2), some_layer(2, 1)]], "tanh", "number of layers"),
-        ([[some_layer(3, 2, 1)], [some_layer(3, 2)]], "tanh", "undifferentiated"),
-        ([[some_layer(3, 3), some_layer(3, 2, 1)]], "tanh", "undifferentiated"),
+        ([[some_layer(3, 2, 1)], [some_layer(3, 2)]], "tanh", "first_gradient_input must be 0"),
+        ([[some_layer(3, 3), some_layer(3, 2, 1)]], "tanh", "first_gradient_input must be 0"),
     ],
 )
 def test_a_stack_rejects_layers_that_do_not_fit_together(
-    members: list[list[_native.Layer]], output: str, says: str
+    members: list[list[_native.Linear]], output: str, says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
         mlp(members, output)
@@ -1268,7 +1277,7 @@ def test_the_offset_of_a_missing_layer_raises_an_error() -> None:
     script = """
 for place in ((0, 2), (1, 0)):
     try:
-        print(place, "is at", stack.blocks(*place))
+        print(place, "is at", stack.offset(*place))
     except (IndexError, ValueError):
         print("rejected")
 """

@@ -44,7 +44,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., BaseProcess]]:
-    """Starts processes that have imported everything: they are forked from one that has."""
+    """Start processes that are forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sparl.training.loop", "gymnasium.envs.mujoco.hopper_v5"])
     started: list[BaseProcess] = []
@@ -62,7 +62,7 @@ def start() -> Iterator[Callable[..., BaseProcess]]:
 
 
 def train(path: str) -> None:
-    """The command that a scheduler repeats."""
+    """Run the command that a scheduler repeats."""
     sparl.train(**FIELDS, run_dir=path)
 
 
@@ -111,7 +111,7 @@ def test_runs_killed_at_random_times_end_with_the_results_of_undisturbed_ones(
 ) -> None:
     """Kill at most some hundredths of a second after a checkpoint or the start."""
     rng = random.Random(SEED)
-    killed: list[int] = []  # with which checkpoint
+    killed: list[int] = []  # the checkpoints that existed at each kill
     runs = 0
     while len(killed) < KILLS:
         runs += 1
@@ -139,9 +139,7 @@ def test_a_run_killed_in_any_file_operation_of_a_save_is_resumed(
     start: Callable[..., BaseProcess],
     tmp_path: Path,
     undisturbed: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     for operation in range(1, 100):
         path = tmp_path / str(operation)
         process = start(train_to_operation, str(path), operation)
@@ -192,11 +190,11 @@ def test_ctrl_c_twice_ends_at_once(tmp_path: Path) -> None:
     """The signal arrives during an evaluation of a million episodes."""
     with children.sparl(*WORDS, "--evaluation-episodes", "1_000_000", cwd=tmp_path) as process:
         wait_for_line(process, "steps of warm-up")
-        # The system's own handlers are back after the first one.
+        # After the first signal, the default handlers are active again.
         wait_until(lambda: has_handler(process.pid, signal.SIGTERM))
         process.send_signal(signal.SIGINT)
         wait_until(lambda: not has_handler(process.pid, signal.SIGTERM))
-        assert process.poll() is None  # it waits for the evaluation's end
+        assert process.poll() is None  # the process waits until the evaluation has ended
         process.send_signal(signal.SIGINT)
         assert process.wait() == -signal.SIGINT
     assert not list((tmp_path / "run").glob("checkpoint-*"))

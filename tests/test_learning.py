@@ -48,7 +48,7 @@ class Endless(gymnasium.Env[Observation, NDArray[np.float32]]):
     """Returns a reward of 1 at every step; observations are noise.
 
     Args:
-        terminates_at: call this step of an episode terminal; 0: never.
+        terminates_at: the step of an episode that is terminal; 0 means none.
     """
 
     observation_space = Box(-1, 1, (2,), np.float32)
@@ -97,9 +97,9 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def train_point(method: str, path: Path) -> tuple[float, float]:
-    """Mean returns before and after training.
+    """Return the mean returns before and after training.
 
-    About -2 can be reached; standing still earns -33, the far corner -350.
+    About -2 can be reached; standing still returns -33, and the far corner -350.
     """
     run = sparl.train(
         method, "Point-v0", quiet=True, run_dir=str(path), steps=2000, warmup_env_steps=300,
@@ -116,7 +116,7 @@ def test_a_point_finds_the_origin(method: str, tmp_path: Path) -> None:
     assert after > -15
 
 
-def test_a_point_flees_the_origin_when_the_policy_gradient_is_turned_round(
+def test_a_point_flees_the_origin_if_the_policy_gradient_is_reversed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail, because the actor's gradient comes only from the critic."""
@@ -134,7 +134,7 @@ def test_a_point_flees_the_origin_when_the_policy_gradient_is_turned_round(
 
 
 def learned_value(env: str, path: Path) -> NDArray[np.float32]:
-    """Q of both critics at 100 random states and actions, [2, 100, 1]."""
+    """Return Q of both critics at 100 random states and actions, [2, 100, 1]."""
     config = preset(
         "DS-TD3", env, run_dir=str(path), steps=3000, warmup_env_steps=200, hidden=(16, 16),
         batch_size=64, gamma=GAMMA, tau=0.05, learning_rate=2e-3, weight_decay=0.0,
@@ -156,7 +156,7 @@ def test_values_of_an_endless_reward_are_those_of_the_sum_over_all_time(tmp_path
     np.testing.assert_allclose(values, 1 / (1 - GAMMA), rtol=0.03)
 
 
-# What is seen does not tell how far the end is: with every EPISODE-th step terminal,
+# Observations do not show how far the end is, so with every EPISODE-th step terminal,
 # Q = 1 + gamma (1 - 1 / EPISODE) Q.
 WITH_ENDS = 1 / (1 - GAMMA * (1 - 1 / EPISODE))
 
@@ -169,7 +169,7 @@ def test_a_terminal_step_ends_the_sum(tmp_path: Path) -> None:
 def test_a_time_limit_stored_as_a_terminal_state_gives_too_small_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first of these tests can fail: this is the error that it detects."""
+    """Show that the first of these tests can fail: it detects this error."""
     right = RingBuffer.add
 
     def wrong(

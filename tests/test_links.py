@@ -1,4 +1,4 @@
-"""Every link from one file of the repository to another leads somewhere."""
+"""Every link from one file of the repository to another has a target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def headings(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+def test_links_of_a_page_have_targets(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
     broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", text):

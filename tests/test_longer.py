@@ -98,28 +98,32 @@ def test_the_printed_command_extends_the_run(
     train = ["train", "--method", "TD3", "--env", "Hopper-v5", "--run-dir", run, *flags()]
     assert main([*train, "--keep-checkpoint"]) == 0
     capsys.readouterr()
-    again = f"{run}: already finished, 90 steps; to train longer: sparl resume {run} --steps N\n"
+    again = (
+        f"{run}: already finished after 90 steps; to train longer: sparl resume {run} --steps N\n"
+    )
     # Repeating the command without the flag does not shorten the run.
     for words in (["resume", run], [*train, "--resume", "auto"], ["resume", run, "--steps", "90"]):
         assert main(words) == 0
         assert capsys.readouterr().out == again
     assert main(["info", run]) == 0
-    assert f"sparl resume {run} --steps N continues bit for bit" in capsys.readouterr().out
+    assert f"sparl resume {run} --steps N resumes the run, bit for bit" in capsys.readouterr().out
     assert main(["resume", run, "--steps", "0.1k", "--stop-at", "95"]) == 0
-    assert "finished, 95 of 100 steps" in said(capsys, "resume", run)
+    assert "finished after 95 of 100 steps" in said(capsys, "resume", run)
     assert main(["resume", run, "--steps", "110", "--no-keep-checkpoint"]) == 0
-    assert "finished, 110 steps; cannot be" in said(capsys, "resume", run)
+    assert "finished after 110 steps; it cannot be" in said(capsys, "resume", run)
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        (["--method", "TD3"], "its last checkpoint was not kept (sparl train --keep-checkpoint"),
-        (["--method", "DS-TD3", "--keep-checkpoint"], "its topology changes on a schedule over 90"),
-        (["--method", "RigL-SAC", "--keep-checkpoint"], "its topology changes on a schedule"),
+        (["--method", "TD3"], (
+            "the last checkpoint was not kept (use sparl train --keep-checkpoint"
+        )),
+        (["--method", "DS-TD3", "--keep-checkpoint"], "the topology changes on a schedule over 90"),
+        (["--method", "RigL-SAC", "--keep-checkpoint"], "the topology changes on a schedule"),
         (["--method", "TD3", "--n-step", "3", "--n-step-delay-updates", "5", "--keep-checkpoint"],
-         "its targets become 3-step ones with time"),
+         "the targets become 3-step targets during the run"),
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_be_trained_longer_names_the_flag_or_the_schedule(
@@ -129,21 +133,23 @@ def test_a_run_that_cannot_be_trained_longer_names_the_flag_or_the_schedule(
     assert main(["train", "--env", "Hopper-v5", "--run-dir", str(run), *flags(), *fields]) == 0
     out = capsys.readouterr().out
     if fields[1] != "TD3" or "--n-step" in fields:
-        assert "note: --keep-checkpoint True has no effect in this run" in out
+        assert "note: --keep-checkpoint True has no effect on this run" in out
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     assert main(["resume", str(run), "--steps", "200"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"sparl: {run} cannot be trained longer: {says}")
     assert error.count("\n") == 1
     told = said(capsys, "resume", str(run))
-    assert f"already finished, 90 steps; cannot be trained longer: {says}" in told
+    assert f"already finished after 90 steps; it cannot be trained longer: {says}" in told
     assert "--steps N" not in said(capsys, "info", str(run))
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
 def test_fewer_steps_are_rejected_and_a_damaged_checkpoint_changes_nothing(tmp_path: Path) -> None:
     run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path, keep_checkpoint=True, **SMALL).path
-    with pytest.raises(UsageError, match="is a run of 90 steps, --steps is 50; to stop earlier"):
+    with pytest.raises(
+        UsageError, match="is a run of 90 steps, but --steps is 50; to stop earlier"
+    ):
         sparl.resume(run, steps=50)
     manifest = run / "checkpoint-90" / MANIFEST
     manifest.write_bytes(manifest.read_bytes()[:-9])

@@ -47,7 +47,7 @@ def advance(run: Training, steps: int) -> None:
 
 
 def spied(monkeypatch: pytest.MonkeyPatch, thing: Any, name: str) -> list[tuple[Any, ...]]:
-    """Record the arguments of every call from now on."""
+    """Record the arguments of every later call."""
     calls: list[tuple[Any, ...]] = []
     original = getattr(thing, name)
 
@@ -80,13 +80,14 @@ def test_n_step_targets_begin_after_their_delay(
     assert [how[1] for how in calls] == [1] * 3 + [3] * 7  # update 4 is the first with n
 
 
+@pytest.mark.parametrize("metric", ["critic_loss", "actor_loss"])
 def test_an_update_that_diverges_does_so_at_the_step_that_it_belongs_to(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+    metric: str, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = new_run(warmup_env_steps=150)
     advance(run, 160)
-    monkeypatch.setattr(run.agent, "update", lambda _batch: {"critic_loss": float("nan")})
-    with pytest.raises(Diverged, match=r"at step 161 \(update 10\): critic_loss is nan"):
+    monkeypatch.setattr(run.agent, "update", lambda _batch: {metric: float("nan")})
+    with pytest.raises(Diverged, match=rf"at step 161 \(update 10\): {metric} is nan"):
         advance(run, 1)
 
 
@@ -144,7 +145,7 @@ def test_runs_of_different_seeds_and_evaluation_episodes_start_differently(
     assert first[5] != first[6]  # the returns of two episodes
 
 
-def test_evaluating_does_not_touch_training(new_run: NewRun) -> None:
+def test_evaluating_does_not_affect_training(new_run: NewRun) -> None:
     seldom, often = new_run(steps=60), new_run(steps=60, evaluate_every_env_steps=7)
     for run in (seldom, often):
         run.run()
@@ -167,7 +168,7 @@ def test_the_printed_plan_describes_the_run() -> None:
     assert "the last at update 924,002 (step 949,002)" in text
     assert "never change" in lines("TD3", rewire_every_updates=50)  # dense: nothing can move
     assert "never change" in lines("DS-TD3", narrow=True)
-    assert "never, they begin at" in lines("RLx2-TD3", steps=100_000)
+    assert "never used, because they begin at" in lines("RLx2-TD3", steps=100_000)
     assert "from update 300,000 (step 325,000)" in lines("RLx2-TD3")
     twice = lines("RLx2-TD3", updates_per_env_step=2, n_step_delay_updates=100)
     assert "from update 100 (step 25,050)" in twice

@@ -85,7 +85,7 @@ def run_script(script: str, *arguments: str) -> list[str]:
 
 
 def test_wide_sparse_agents_train_where_one_dense_copy_of_a_layer_does_not_fit() -> None:
-    """Two topology updates and target updates on own patterns, acting and saving included.
+    """The agent makes two topology updates and target updates with own patterns, acts and saves.
 
     A dense copy is 1.6 GB and a mask of one byte per position 400 MB; the limit leaves 300 MiB to
     networks of 0.76 million connections, their moments and their targets.
@@ -128,6 +128,7 @@ def test_growth_by_gradient_and_the_largest_initial_weights_are_streamed() -> No
     ]
 
 
+@pytest.mark.slow
 def test_passes_release_all_their_memory() -> None:
     """Outputs, traces and gradients have 4 MB each; 100 passes would leak 1.6 GB."""
     script = """
@@ -136,8 +137,8 @@ import numpy as np
 from sparl import _native
 
 _native.set_threads(2)
-stack = _native.Stack([[_native.Layer(1000, 1000, np.arange(0, 10**6, 100))]], ["linear"])
-layers = [_native.Layer(1000, n, np.arange(0, 1000 * n, 100)) for n in (1000, 1)]
+stack = _native.Stack([[_native.Linear(1000, 1000, np.arange(0, 10**6, 100))]], ["linear"])
+layers = [_native.Linear(1000, n, np.arange(0, 1000 * n, 100)) for n in (1000, 1)]
 critics = _native.Stack([layers, layers], ["relu", "linear"])
 of_critics = np.ones(critics.parameters, np.float32)
 parameters = np.ones(stack.parameters, np.float32)
@@ -176,7 +177,7 @@ for t in range(50):
     little.add(zero[:20], zero[:20], 0.0, zero + t + 1, False, False)
 before = resident()
 large = RingBuffer(1_000_000, n_obs=350, n_act=20, gamma=0.99)
-large.restore(little.state())
+large.append(little.transitions(0, 50))
 print(large.size, resident() - before < 32 << 20)
 """
     assert run_script(script) == ["50 True"]

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from layouts import layout_of
+from sparl import _native
 from sparl.agents.action_head import ActionHead
+from sparl.errors import UsageError
+from sparl.export.policy import Policy
 from sparl.learner import SparseLearner
 from sparl.networks.adam import Adam
+from sparl.networks.initialize import uniform_fan_in
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network, PackedInput, Trace
-from sparl.networks.spec import Activation, Linear, NetworkSpec, mlp
+from sparl.networks.spec import Activation, Layer, Linear, NetworkSpec, mlp
 from sparl.networks.target import OwnPatternTarget, SharedPatternTarget, Target
 from sparl.sparse.pattern import Pattern
 from sparl.sparse.rewiring import Rewiring
 from sparl.topology.drop import drop_smallest
 from sparl.topology.grow import grow_random
+from sparl.topology.initial import random_pattern
 from sparl.topology.propose import TopologyMethod
 from sparl.topology.schedule import Schedule
 from sparl.types import Array
@@ -96,7 +104,7 @@ def test_a_trace_from_before_a_change_of_the_network_is_an_error(
     _, trace = network.forward(x)
     change(learner)
     before = [values.copy() for values in everything(learner)]
-    with pytest.raises(ValueError, match="before a topology update, an optimiser step or"):
+    with pytest.raises(ValueError, match="older than a topology update, an optimiser step or"):
         use(learner, trace)
     for now, then in zip(everything(learner), before, strict=True):
         np.testing.assert_array_equal(now, then)
@@ -111,7 +119,7 @@ def test_a_trace_from_before_a_soft_update_is_an_error(kind: type[Target]) -> No
     x = rng.standard_normal((BATCH, 4), dtype=np.float32)
     _, trace = target.network.forward(x)
     target.soft_update(0.5)
-    with pytest.raises(ValueError, match="an optimiser step or a soft update; run forward again"):
+    with pytest.raises(ValueError, match="an optimiser step or a soft update; call forward again"):
         target.network.gradient_factors(trace, ONES, (0, 0))
     target.network.gradient_factors(target.network.forward(x)[1], ONES, (0, 0))
     _, trace = online.forward(x)
@@ -141,7 +149,7 @@ def test_a_trace_of_another_network_is_an_error(
     x = rng.standard_normal((BATCH, 4), dtype=np.float32)
     for other in (new_network(rng), network.copy()):  # one with the same layout too
         _, trace = other.forward(x)
-        with pytest.raises(ValueError, match="the trace comes from another network"):
+        with pytest.raises(ValueError, match="the trace comes from a different network"):
             use(new_learner(network, rng), trace)
 
 
@@ -172,7 +180,7 @@ def test_inputs_of_different_batches_are_an_error() -> None:
     x = np.ones((BATCH, 2), np.float32)
     with pytest.raises(ValueError, match=r"\(8, 2\) and \(7, 2\)"):
         network(x, PackedInput(x[:-1]))
-    with pytest.raises(ValueError, match="2 features, the network has 4"):
+    with pytest.raises(ValueError, match="2 features, but the network has 4"):
         network(PackedInput(x))
     with pytest.raises(ValueError, match="packed input"):
         PackedInput(x[0])
@@ -221,7 +229,7 @@ def test_any_activation_may_follow_any_layer(hidden: Activation, output: Activat
 def test_patterns_that_do_not_fit_the_spec_are_an_error() -> None:
     spec = NetworkSpec(mlp((4, 6, 1)))
     fits = Pattern.dense(4, 6)
-    with pytest.raises(ValueError, match="must have a pattern of 6 inputs and 1 outputs, has 5"):
+    with pytest.raises(ValueError, match="needs a pattern with 6 inputs and 1 outputs but has 5"):
         Layout(spec, {(0, 0): fits, (0, 1): Pattern.dense(5, 1)})
     with pytest.raises(ValueError, match="has none"):
         Layout(spec, {(0, 0): fits})
@@ -279,3 +287,75 @@ def test_a_head_has_one_activation() -> None:
     assert ActionHead("linear", 2, "tanh", "tanh(outputs[:n_act])").of_sums == "tanh"
     with pytest.raises(ValueError, match="one of the two must be linear"):
         ActionHead("tanh", 1, "tanh", "tanh(outputs)")
+
+
+@dataclass(frozen=True)
+class Unpruned(Layer):
+    """A kind of layer without a pattern: a dense matrix that no topology update changes."""
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        return {"matrix": self.n_in * self.n_out, "offset": self.n_out}
+
+    def native(self, pattern: Pattern | None, first_gradient_input: int) -> _native.Layer:
+        assert pattern is None
+        every = np.arange(self.n_in * self.n_out)
+        return _native.Linear(self.n_in, self.n_out, every, first_gradient_input)
+
+    def entry(self) -> dict[str, Any]:
+        return {"kind": "unpruned", "outputs": self.n_out}
+
+
+def unpruned_network(rng: np.random.Generator) -> Network:
+    layers = Linear(4, 6, "relu", 12), Unpruned(6, 6, "tanh"), Linear(6, 1, "linear", 4)
+    spec = NetworkSpec(layers, members=2, ensemble=True)
+    assert spec.with_connections([12, 4]) == spec
+    patterns = {
+        place: random_pattern(layer.n_in, layer.n_out, layer.connections, rng)
+        for place, layer in spec.places()
+        if layer.size
+    }
+    layout = Layout(spec, patterns)
+    return Network(layout, uniform_fan_in(layout, rng))
+
+
+def test_a_layer_without_a_pattern_needs_no_other_code() -> None:
+    """Optimiser, topology updates, targets and states treat its blocks like all others."""
+    rng = np.random.default_rng(0)
+    network = unpruned_network(rng)
+    learner, target = new_learner(network, rng), OwnPatternTarget(network)
+    x = rng.standard_normal((BATCH, 4), dtype=np.float32)
+    d = np.ones((2, BATCH, 1), np.float32)
+    start = network.state()
+    for update in range(1, 5):
+        learner.step(network.forward(x)[1], d, update)
+        target.soft_update(0.5)
+    assert {update.layer for update in learner.topology_updates} == {0, 2}
+    state = network.state()
+    for name in ("matrix", "offset"):
+        key = f"member1.layer1.{name}"
+        moved = state[key] != start[key]
+        assert moved.any()
+        assert np.shape(learner.state()[f"adam.v.{key}"]) == np.shape(state[key])
+        of_target = target.existing()[key]
+        assert (of_target[moved] != start[key][moved]).all()
+        assert (of_target[moved] != state[key][moved]).all()
+    assert "member1.layer1.positions" not in state
+
+    other = unpruned_network(rng)
+    twin, other_target = new_learner(other, rng), OwnPatternTarget(other)
+    other.restore(state)
+    twin.restore(learner.state())
+    other_target.restore(target.state())
+    for each in (learner, twin):
+        each.step(each.network.forward(x)[1], d, 5)
+    for each in (target, other_target):
+        each.soft_update(0.5)
+    np.testing.assert_array_equal(network.parameters, other.parameters)
+    np.testing.assert_array_equal(target(x), other_target(x))
+
+
+def test_a_policy_with_an_unknown_kind_of_layer_is_not_exported() -> None:
+    agent: Any = SimpleNamespace(actor=unpruned_network(np.random.default_rng(0)))
+    with pytest.raises(UsageError, match="layer 1 of the policy is of kind Unpruned"):
+        Policy.of(agent)

@@ -36,7 +36,9 @@ def test_the_summary_prints_the_command_that_knows_the_environment(
     words = f"sparl --import bad_environments {{}} {run}"
     assert f"again: {words.format('evaluate')}\n" in capsys.readouterr().out
     assert main(["info", run]) == 0
-    assert f"{words.format('resume')} --stop-at 60 continues bit for bit" in capsys.readouterr().out
+    assert (
+        f"{words.format('resume')} --stop-at 60 resumes the run, bit for bit"
+    ) in capsys.readouterr().out
 
 
 def test_gymnasiums_own_environments_need_no_import(
@@ -58,7 +60,10 @@ def test_the_summary_of_a_script_asks_for_a_module(tmp_path: Path) -> None:
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True,
         env={"PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
-    again = "again: sparl --import MODULE evaluate run (MODULE: one that registers the environment)"
+    again = (
+        "again: sparl --import MODULE evaluate run (MODULE is the module that registers the "
+        "environment)"
+    )
     assert again in done.stdout
 
 

@@ -61,7 +61,7 @@ def test_a_restored_stream_continues_like_the_original(draws: int) -> None:
     one.integers(2**32, size=draws, dtype=np.uint32)
     other.integers(2**32, size=3, dtype=np.uint32)
     state = json.loads(json.dumps(generator_state(one)))  # numbers alone, of any size
-    held = other  # every holder of the generator sees it restored
+    held = other  # every object with a reference to the generator sees the restored state
     restore_generator(other, state)
     for _ in range(2):
         ahead = one.integers(2**32, size=5, dtype=np.uint32)
@@ -78,7 +78,7 @@ def test_a_state_does_not_move_with_its_generator() -> None:
 
 
 def test_integer_seeds_differ_by_seed_and_path() -> None:
-    """A training with seed 100 must not start where evaluation episode (100, 0) does."""
+    """Training with seed 100 must not start in the same state as evaluation episode (100, 0)."""
     paths: list[tuple[int, ...]] = [(), (0,), (1,), (2,), (9,), (0, 0), (0, 1), (1, 0)]
     seeds = [integer_seed(seed, *path) for seed in (0, 1, 100, 2**32, 2**32 + 1) for path in paths]
     assert len(set(seeds)) == len(seeds)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import Generator
 
+from replays import restore, saved
 from sparl.methods import preset
 from sparl.replay.batch import Batch
 from sparl.replay.capacity import DynamicCapacity
@@ -24,9 +25,10 @@ GAMMA = 0.9
 
 
 class Event(NamedTuple):
-    """The t-th step: its state is t, its action -t / 1e4.
+    """The t-th step, with state t and action -t / 1e4.
 
-    The state reached is t + 1, that of the next step, but t + 0.5 at the end of an episode.
+    The step reaches state t + 1, which is that of the next step, or t + 0.5 at the end of an
+    episode.
     """
 
     t: int
@@ -78,7 +80,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 @pytest.mark.parametrize("count", [1, 6, 7, 8, 13, 14, 15, 30])
-def test_a_ring_of_seven_holds_the_last_seven_in_order(count: int) -> None:
+def test_a_ring_of_seven_contains_the_last_seven_in_order(count: int) -> None:
     replay = filled(7, count)
     t = np.arange(max(count - 7, 0), count, dtype=np.float32)
     assert replay.size == len(t)
@@ -163,13 +165,13 @@ def test_a_reset_to_the_very_state_that_was_reached_begins_an_episode(stored: st
         if replay.episode_over:
             replay.begin(np.array([t, t]))
         replay.add(nothing, nothing, 1.0, np.array([t + 1, t + 1]), False, truncated=t == 1)
-    state = replay.state()
+    state = saved(replay)
     assert state["reached_apart"].tolist() == [[2, 2], [4, 4]]  # type: ignore[union-attr]
     if stored == "in the next row":
         state["apart"][1] = False  # type: ignore[index]
         state["reached_apart"] = state["reached_apart"][1:]  # type: ignore[index]
     restored = ring(6)
-    restored.restore(state)
+    restore(restored, state)
     for each in (replay, restored):
         each.add(nothing, nothing, 1.0, np.array([5, 5]), True, False)
     batch = everything(replay, 3)
@@ -182,7 +184,7 @@ def test_an_empty_replay_has_nothing_to_sample(forgotten: int | None) -> None:
     replay = ring(5) if forgotten is None else filled(5, 3)
     replay.forget(forgotten or 0)
     assert replay.size == 0
-    with pytest.raises(ValueError, match="nothing to sample"):
+    with pytest.raises(ValueError, match="no batch can be sampled"):
         replay.sample(1, 1, rng())
 
 
@@ -213,8 +215,8 @@ def test_each_observation_is_stored_once_and_no_state_is_lost(
             for _ in range(min(2, len(alive))):
                 alive.popleft()
         elif event == "restore":
-            state, replay = replay.state(), ring(capacity)
-            replay.restore(state)
+            state, replay = saved(replay), ring(capacity)
+            restore(replay, state)
         elif event == "begin":
             now, ends = number + 0.25, ends + 1
             replay.begin(np.full(2, now))
@@ -228,7 +230,7 @@ def test_each_observation_is_stored_once_and_no_state_is_lost(
         batch = everything(replay)
         got = list(zip(batch.observation[:, 0], batch.next_observation[:, 0], strict=True))
         assert got == list(alive)
-        assert len(replay.state()["reached_apart"]) <= ends + 1  # and the newest
+        assert len(saved(replay)["reached_apart"]) <= ends + 1  # and the newest
 
 
 # --- Windows ---------------------------------------------------------------------------------
@@ -262,7 +264,7 @@ def check_windows(replay: RingBuffer, alive: list[Event], n: int) -> None:
 def test_three_step_targets_equal_their_closed_forms(ending: str, k: int, forget: bool) -> None:
     """Rewards 2, 3, 5, then the event at step k; neighbouring steps must have no effect.
 
-    13 transitions before the window put it everywhere in a ring of 8, across its end too.
+    Up to 13 transitions precede the window, so that it begins at every position of a ring of 8.
     """
     m = k + 1
     reward = [2, 2 + GAMMA * 3, 2 + GAMMA * 3 + GAMMA**2 * 5][k]
@@ -346,9 +348,9 @@ def test_adding_and_forgetting_equal_those_of_a_queue(
 def test_a_restored_replay_continues_like_the_original(count: int, forgotten: int) -> None:
     one, other = filled(8, count, keep_noise_free=True), filled(8, 11, keep_noise_free=True)
     one.forget(forgotten)
-    state = one.state()
+    state = saved(one)
     put(one, Event(500, terminated=True))  # the state is a copy: it does not see this
-    other.restore(state)
+    restore(other, state)
     assert other.size == min(count, 8) - forgotten
     put(other, Event(500, terminated=True))
     for t in range(501, 506):  # the same rows are overwritten next
@@ -364,7 +366,7 @@ def test_a_restored_replay_continues_like_the_original(count: int, forgotten: in
 
 
 def act(replay: RingBuffer, t: float, noise_free: list[float]) -> None:
-    """A step in the state t; the action taken is far from the noise-free one."""
+    """Store a step in state t whose action is far from the noise-free one."""
     state = np.full(replay.observation.shape[1], t, np.float32)
     wanted = np.array(noise_free, np.float32)
     replay.begin(state)
@@ -461,7 +463,7 @@ def test_the_capacity_rule_has_the_numbers_of_the_configuration() -> None:
 def test_the_papers_rule_deletes_until_the_distance_is_below_the_threshold(
     minimum: int, left: int
 ) -> None:
-    """The oldest 300 of 1,000 differ by 1; tenths are removed until none of them is left."""
+    """The oldest 300 of 1,000 differ by 1; a tenth is removed until none of them remains."""
     replay = RingBuffer(1000, n_obs=1, n_act=1, gamma=GAMMA, keep_noise_free=True)
     for t in range(1000):
         act(replay, t, [float(t < 300)])

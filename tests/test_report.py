@@ -1,4 +1,4 @@
-"""Reports: the counted runs, the tables, and self-contained pages."""
+"""Reports: which runs they include, the tables, and self-contained pages."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ def test_missing_seeds_and_duplicates_are_listed(runs: Path, tmp_path: Path) -> 
     assert (len(found.groups[0].runs), found.groups[0].planned) == (1, 5)
     assert returns(found).cells()[0][2] == "1 of 5"
     notes = "\n".join(found.notes)
-    assert f"the figures are of those alone: DS-TD3 on {ENV} 1 of 5" in notes
-    assert re.search("b, as .*a is the same run", notes)
+    assert f"the results cover only the finished ones: DS-TD3 on {ENV} (1 of 5)" in notes
+    assert re.search("b, because it is the same run as .*a", notes)
     assert f"none of 1 planned runs on {ENV} has finished: TD3 (hidden 8-8)" in notes
 
 
@@ -150,7 +150,7 @@ def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
     for plan in ("{}", '{"runs": {"x": {"method": "TD3", "env": "A-v0", "seed": 0, "steqs": 3}}}'):
         (tmp_path / "plan.json").write_text(plan)
         (note,) = collect([tmp_path]).notes
-        assert "not counted as planned" in note
+        assert "the planned runs are unknown" in note
         assert str(tmp_path / "plan.json") in note
 
 
@@ -198,25 +198,29 @@ def test_figures_are_not_drawn_from_damaged_files(
     content = (bad / file).read_text()
     (bad / file).write_text(re.sub(re.escape(old), new, content, count=1))
     assert content != (bad / file).read_text()
-    (note,) = (note for note in collect([tmp_path]).notes if "not counted" in note)
+    (note,) = (note for note in collect([tmp_path]).notes if "not included" in note)
     assert str(bad / file) in note
 
 
 @pytest.mark.parametrize(
     ("file", "keep", "said"),
     [
-        ("evaluations.csv", 2 / 3, "its last line is cut off"),
-        ("evaluations.csv", 0, "its last line is cut off"),
-        ("evaluations.csv", "a line less", "ends at step 195,000, but the run finished at step"),
-        ("evaluations.csv", "removed", "has no line, but the run finished at step 200,000"),
-        ("metrics.csv", 1 / 2, "its last line is cut off"),
-        ("metrics.csv", "a line less", "ends at step 195,000, but the run finished at step"),
-        ("metrics.csv", "removed", "has no line, but the run finished at step 200,000"),
-        ("topology.csv", 0, "its last line is cut off"),
-        ("topology.csv", "removed", "no topology update of the actor, but its connections changed"),
+        ("evaluations.csv", 2 / 3, "the last line is incomplete"),
+        ("evaluations.csv", 0, "the last line is incomplete"),
+        ("evaluations.csv", "a line less", "it ends at step 195,000, but the run finished at step"),
+        ("evaluations.csv", "removed", "it has no data, but the run finished at step 200,000"),
+        ("metrics.csv", 1 / 2, "the last line is incomplete"),
+        ("metrics.csv", "a line less", "it ends at step 195,000, but the run finished at step"),
+        ("metrics.csv", "removed", "it has no data, but the run finished at step 200,000"),
+        ("topology.csv", 0, "the last line is incomplete"),
+        (
+            "topology.csv",
+            "removed",
+            "there is no topology update of the actor, but its connections changed",
+        ),
     ],
 )
-def test_incomplete_records_are_named_and_not_counted(
+def test_incomplete_records_are_named_and_not_included(
     file: str, keep: float | str, said: str, tmp_path: Path
 ) -> None:
     run = write_run(tmp_path / "run", "DS-TD3", ENV, rising(1.0), commit="abcdef1")
@@ -228,7 +232,7 @@ def test_incomplete_records_are_named_and_not_counted(
         (run / file).write_bytes(content[: content[:-1].rindex(b"\n") + 1])
     else:
         (run / file).write_bytes(content[: int(len(content) * float(keep))])
-    with pytest.raises(DataError, match=f"not counted: {run / file}: {said}"):
+    with pytest.raises(DataError, match=f"not included: {run / file}: {said}"):
         collect([tmp_path])
     with pytest.raises(DataError, match=said):
         archive_run(run, tmp_path / "archive", None)
@@ -238,7 +242,7 @@ def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
     run = write_run(tmp_path, "TD3", ENV, rising(1.0), "running", commit="abcdef1")
     about = json.loads((run / "run.json").read_text()) | {"env_step": 0}
     (run / "run.json").write_text(json.dumps(about))
-    said = f"{run}: killed at step 200,000 of 200,000, and only finished runs .* resume {run}"
+    said = f"{run}: killed at step 200,000 of 200,000, but only finished runs .* resume {run}"
     with pytest.raises(DataError, match=said):
         collect([run])
     with pytest.raises(DataError, match=said):
@@ -290,7 +294,7 @@ def test_a_window_is_full_without_the_untrained_agent(tmp_path: Path) -> None:
 
 def test_a_run_that_never_learned_is_not_counted(tmp_path: Path) -> None:
     run = write_run(tmp_path / "short", "TD3", ENV, [1.0] * 5, warmup=25_000)
-    with pytest.raises(DataError, match=f"{run}: no update in 20,000 steps"):
+    with pytest.raises(DataError, match=f"{run}: the agent was not updated in 20,000 steps"):
         collect([tmp_path])
 
 
@@ -323,9 +327,9 @@ def test_a_group_has_cpu_time_only_if_all_its_runs_have(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cpu", "said"),
     [
-        ((1.0, 1.0), "minutes of wall clock"),
-        ((1.0, 0.5), "minutes of wall clock, some runs measured under load"),
-        ((0.5, 0.5), "minutes of wall clock, measured under load"),
+        ((1.0, 1.0), "minutes of wall-clock time"),
+        ((1.0, 0.5), "minutes of wall-clock time, partly measured under load"),
+        ((0.5, 0.5), "minutes of wall-clock time, measured under load"),
     ],
 )
 def test_figures_over_time_label_cpu_time_and_wall_time(
@@ -334,7 +338,7 @@ def test_figures_over_time_label_cpu_time_and_wall_time(
     write_run(tmp_path / "old", "SAC", ENV, rising(1.0))
     found = figures_of(tmp_path)
     assert f"cpu-{ENV}" not in found
-    unknown = "minutes of wall clock, load of the machine not recorded"
+    unknown = "minutes of wall-clock time, machine load not recorded"
     assert found[f"time-{ENV}"].x_label == unknown
     for method, share in zip(("TD3", "DS-TD3"), cpu, strict=True):
         write_run(tmp_path / "new" / method, method, ENV, rising(1.0), cpu=share)
@@ -434,13 +438,13 @@ def test_figures_of_an_earlier_report_are_counted_and_not_changed(
 ) -> None:
     both, fresh = tmp_path / "both", tmp_path / "fresh"
     assert main(["report", str(runs), "--out", str(both)]) == 0
-    assert "left alone" not in capsys.readouterr().out
+    assert "not changed" not in capsys.readouterr().out
     before = {path.name for path in both.rglob("*.*")}
     assert main(["report", str(runs / "dense-0"), "--out", str(fresh)]) == 0
     assert main(["report", str(runs / "dense-0"), "--out", str(both)]) == 0
     old = len(before - {path.name for path in fresh.rglob("*.*")})
     said = capsys.readouterr().out
-    counts = re.findall(rf"note: (\d+) files? in {both}/(?:figures|tables) not of this", said)
+    counts = re.findall(rf"note: {both}/(?:figures|tables) contains (\d+) files? that", said)
     assert sum(map(int, counts)) == old > 0
     assert {path.name for path in both.rglob("*.*")} == before
 
@@ -594,11 +598,11 @@ def test_archiving_an_unsuitable_run_is_rejected(
     to, run = str(tmp_path / "results"), str(runs / "ds-1")
     knows = str(write_run(tmp_path / "knows", "TD3", ENV, rising(1.0), commit="abcdef1"))
     for code, words, text in (
-        (2, [run], "name it with --commit SHA"),
-        (2, [run, "--commit", "latest"], "name it with --commit SHA"),
-        (2, [knows, "--commit", "1234567"], "made from commit abcdef1"),
+        (2, [run], "specify the commit with --commit SHA"),
+        (2, [run, "--commit", "latest"], "specify the commit with --commit SHA"),
+        (2, [knows, "--commit", "1234567"], "trained from commit abcdef1"),
         (3, [str(runs / "ds-3"), "--commit", "1234567"], "stopped by SIGTERM"),
-        (3, [str(tmp_path)], "no run here"),
+        (3, [str(tmp_path)], "is not a run folder"),
     ):
         assert main(["archive", *words, "--to", to]) == code
         error = capsys.readouterr().err
@@ -630,5 +634,6 @@ def test_clips_of_runs_are_in_the_page_itself(tmp_path: Path) -> None:
     assert "<video" not in pages["without"]
     assert pages["with"].count("<video") == 1
     assert 'src="data:video/mp4;base64,YSBmaWxt"' in pages["with"]
-    assert pages["with"].count("is no regular file") == 2
-    assert "long.mp4 has 6 MB, too much for this page" in pages["with"]
+    assert f"{run}/link.mp4: found a link but expected a regular file" in pages["with"]
+    assert f"{run}/pipe.mp4: found a named pipe but expected a regular file" in pages["with"]
+    assert "long.mp4 has 6 MB, too large for this page" in pages["with"]

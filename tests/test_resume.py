@@ -61,11 +61,6 @@ def fields_of(method: str) -> dict[str, Any]:
     return fields
 
 
-@pytest.fixture(autouse=True)
-def _skip_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
 # Every method once, and two methods on every task; all pairs pass too, in two minutes.
 PAIRS = [(method, f"{TASKS[index % 5]}-v5") for index, method in enumerate(METHODS)]
 PAIRS += [(method, f"{task}-v5") for method in ("DS-TD3", "RLx2-SAC") for task in TASKS]
@@ -142,12 +137,12 @@ def test_a_signal_saves_the_run_and_prints_the_resume_command(
     assert main(["info", str(run)]) == 0
     said = capsys.readouterr().out
     assert f"state: stopped by {by.name}\nenv step: 33\nsteps: 90\nlast checkpoint: 33\n" in said
-    assert f"continuation: sparl resume {run} continues bit for bit\n" in said
+    assert f"continuation: sparl resume {run} resumes the run, bit for bit\n" in said
     assert main(["resume", str(run)]) == 0
     assert "resuming at step 33, bit for bit" in capsys.readouterr().out
     for again in (train, ["resume", str(run)]):
         assert main(again) == 0
-        assert f"{run}: already finished, 90 steps; cannot be" in capsys.readouterr().out
+        assert f"{run}: already finished after 90 steps; it cannot be" in capsys.readouterr().out
     assert main([*train, "--seed", "1", "--tau=0.5"]) == 2
     error = capsys.readouterr().err
     assert "seed is 0 instead of 1" in error
@@ -166,7 +161,7 @@ def test_a_run_stopped_early_can_be_resumed_to_a_later_stop(tmp_path: Path) -> N
 
 
 class Tells(PendulumEnv):
-    """Pendulum with its own state, whose parts differ between steps."""
+    """Pendulum with a custom state, whose parts differ between steps."""
 
     pushes: Any = None
 
@@ -188,14 +183,14 @@ class Tells(PendulumEnv):
 
 
 class TellsTooMuch(Tells):
-    """Has a state of which one part cannot be saved."""
+    """Returns a state of which one part cannot be saved."""
 
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "rng": self.np_random}
 
 
 class OwnCheetah(HalfCheetahEnv):
-    """May have more state than the simulator's."""
+    """Might have more state than the simulator."""
 
 
 def made(**fields: Any) -> Any:
@@ -270,10 +265,12 @@ def test_a_run_whose_environment_cannot_save_its_state_is_marked_as_inexact(
     capsys.readouterr()
     assert main(["info", str(run.path)]) == 0
     command = "sparl resume" if env == "Pendulum-v1" else f"sparl --import {__name__} resume"
-    assert f"continuation: {command} {run.path} continues not exactly" in capsys.readouterr().out
+    assert (
+        f"continuation: {command} {run.path} resumes the run, not exactly"
+    ) in capsys.readouterr().out
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr().err
-    because = f"{env} cannot save its state, so a new episode begins"
+    because = f"the state of {env} cannot be saved, so a new episode begins"
     assert f"warning: resuming at step 33, not exactly: {because}\n" in said
     about = json.loads((run.path / "run.json").read_text())
     assert about["bit_exact"] is False
@@ -302,11 +299,11 @@ def remove_checkpoints(run: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "code", "says"),
     [
-        (lambda run: None, 0, "sparl resume {run} continues bit for bit\n"),
-        (cut_the_newest, 0, "sparl resume {run} continues bit for bit; from checkpoint-30, since "
-                            "{run}/checkpoint-33/state.safetensors: "),
+        (lambda run: None, 0, "sparl resume {run} resumes the run, bit for bit\n"),
+        (cut_the_newest, 0, "sparl resume {run} resumes the run, bit for bit; checkpoint-30 is "
+                            "used because {run}/checkpoint-33/state.safetensors: "),
         (remove_replay, 3, "no checkpoint can be used: {run}/replay/0-"),
-        (remove_checkpoints, 3, "cannot be resumed: {run}: failed at step 33, and its checkpoints "
+        (remove_checkpoints, 3, "cannot be resumed: {run}: failed at step 33, but its checkpoints "
                                 "are missing; "),
     ],
     ids=["whole", "cut", "no-replay", "none"],
@@ -344,7 +341,7 @@ def test_a_run_without_its_checkpoints_is_not_overwritten(tmp_path: Path) -> Non
     with stopped_at(53):
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
     before = results(without_checkpoints(run.path))
-    with pytest.raises(DataError, match="stopped by SIGTERM at step 53, and its checkpoints are"):
+    with pytest.raises(DataError, match="stopped by SIGTERM at step 53, but its checkpoints are"):
         sparl.resume(run)
     assert results(run.path) == before
 
@@ -359,7 +356,7 @@ def test_a_killed_or_failed_run_without_its_checkpoints_is_unchanged(
     about = json.loads((run.path / "run.json").read_text())
     about |= {"state": state, "env_step": env_step}
     (run.path / "run.json").write_text(json.dumps(about))
-    with pytest.raises(DataError, match=f"{state} at step {env_step or 40}, and its checkpoints"):
+    with pytest.raises(DataError, match=f"{state} at step {env_step or 40}, but its checkpoints"):
         sparl.resume(run)
     assert results(run.path) == before
 
@@ -379,7 +376,7 @@ def test_a_trained_agent_without_its_run_is_not_overwritten(
     assert (run / "agent.safetensors").read_bytes() == before
     assert main(["info", str(run)]) == 0
     said = capsys.readouterr().out
-    assert "state: a trained agent alone\nenv step: 90\nsteps: 90\n" in said
+    assert "state: trained agent without its run\nenv step: 90\nsteps: 90\n" in said
     assert "continuation" not in said
     assert "evaluation" not in said  # their number is unknown
 
@@ -391,7 +388,8 @@ def test_options_without_influence_on_results_may_change_on_resuming(
     path = str(tmp_path / "run")
     run = sparl.train("DS-TD3", "Hopper-v5", run_dir=path, **{**SMALL, "stop_at": 33})
     said = (
-        f"{path}: already finished, 33 of 90 steps; to resume: sparl resume {path} --stop-at 90\n"
+        f"{path}: already finished after 33 of 90 steps; to resume: sparl resume {path} --stop-at "
+        "90\n"
     )
     assert main(["resume", path]) == 0
     assert capsys.readouterr().out == said
@@ -402,9 +400,9 @@ def test_options_without_influence_on_results_may_change_on_resuming(
     ]
     capsys.readouterr()
     assert main(["resume", path, "--stop-at", "40"]) == 0
-    assert "already finished, 50 of 90 steps" in capsys.readouterr().out
+    assert "already finished after 50 of 90 steps" in capsys.readouterr().out
     assert main(["resume", path, "--threads", "0"]) == 2
-    only = "tau cannot change when a run is resumed; only checkpoint_"
+    only = "tau cannot be changed when a run is resumed; only checkpoint_"
     with pytest.raises(UsageError, match=only):
         sparl.resume(path, tau=0.5)
     assert sparl.resume(path, stop_at=90, threads=2).evaluations == whole.evaluations
@@ -436,7 +434,7 @@ def test_a_stop_step_that_has_already_passed_changes_nothing(
     with stopped_at(53):
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
     assert main(["resume", str(run.path), "--stop-at", "40"]) == 0
-    said = "already at step 53, past the step 40 where it should stop"
+    said = "already at step 53, past step 40, at which it should stop"
     assert said in capsys.readouterr().out
     assert sparl.resume(run).evaluations[-1][0] == 90  # nothing was changed by that
 
@@ -472,7 +470,7 @@ def test_an_overwritten_run_leaves_no_checkpoint_behind(tmp_path: Path) -> None:
     for file in run.path.iterdir():
         if file.is_file():
             file.unlink()
-    with pytest.raises(UsageError, match="already holds a run"):
+    with pytest.raises(UsageError, match="already contains a run"):
         sparl.train("TD3", "Hopper-v5", run_dir=run.path, **SMALL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "write_config", _fail)
@@ -506,8 +504,8 @@ def test_an_agent_that_is_older_than_the_run_is_used_with_a_warning(
         said = capsys.readouterr()
         assert "agent saved at step 33" in said.out
         assert said.err == (
-            f"warning: {path}: the agent is of step 33, the newest checkpoint of step 60; "
-            f"sparl resume {path} continues from there and writes a newer agent when it ends\n"
+            f"warning: {path}: the agent was saved at step 33, but the newest checkpoint is from "
+            f"step 60; to resume the run, which then saves a newer agent: sparl resume {path}\n"
         )
     assert main(["evaluate", path, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["env_step"] == 33
@@ -583,7 +581,7 @@ def test_asking_whether_a_run_is_in_use_locks_no_process_out(
 ) -> None:
     """A process can lock a run during and after the question, and is reported while it does."""
     folder, asking = RunFolder(tmp_path), (tmp_path / ".lock").open("w")
-    fcntl.flock(asking, fcntl.LOCK_SH)  # as `in_use` of another process does for a moment
+    fcntl.flock(asking, fcntl.LOCK_SH)  # as a call of `in_use` in another process does for a moment
     monkeypatch.setattr("time.sleep", lambda _: asking.close())
     folder.lock()
     assert asking.closed
@@ -604,7 +602,7 @@ def test_asking_whether_a_run_is_in_use_locks_no_process_out(
 
 
 def test_a_folder_without_a_run_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no run here"):
+    with pytest.raises(DataError, match="is not a run folder"):
         sparl.resume(tmp_path)
     with pytest.raises(UsageError, match="resume auto needs a run_dir"):
         sparl.train("TD3", "Hopper-v5", resume="auto", **SMALL)
@@ -647,7 +645,7 @@ def test_a_checkpoint_of_another_configuration_is_rejected_with_both_values(
     file.write_text(file.read_text().replace("tau = 0.005", "tau = 0.5"))
     before = results(run.path)
     assert main(["resume", str(run.path)]) == 3
-    assert "of another configuration: tau is 0.005 instead of 0.5" in capsys.readouterr().err
+    assert "with a different configuration: tau is 0.005 instead of 0.5" in capsys.readouterr().err
     assert results(run.path) == before
 
 
@@ -672,7 +670,7 @@ def test_a_field_added_later_has_its_default_and_an_unknown_one_is_named(
     change_manifest(newest, lambda about: about["config"].update(later=1))
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr()
-    written = f"it was written by sparl {version('sparl')}"
+    written = f"the checkpoint was written by sparl {version('sparl')}"
     unknown = f"warning: {newest}: unknown field 'later'; {written}; resuming from"
     assert unknown in said.err
     assert "resuming at step 30, bit for bit" in said.out
@@ -688,8 +686,8 @@ def test_other_versions_are_allowed_and_the_run_is_marked(
         versions = {**machine.versions(), "numpy": "9.9"}
         patch.setattr(machine, "versions", lambda: versions)
         assert main(["info", str(run.path)]) == 0
-        because = f"not exactly: numpy is now 9.9, was {np.__version__}"
-        assert f"sparl resume {run.path} continues {because}\n" in capsys.readouterr().out
+        because = f"not exactly: numpy is now 9.9 but was {np.__version__}"
+        assert f"sparl resume {run.path} resumes the run, {because}\n" in capsys.readouterr().out
         assert main(["resume", str(run.path), "--stop-at", "50"]) == 0
     assert f"warning: resuming at step 33, {because}\n" in capsys.readouterr().err
     assert main(["resume", str(run.path), "--stop-at", "90"]) == 0

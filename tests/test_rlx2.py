@@ -1,4 +1,4 @@
-"""RLx2's pieces: gradient growth, annealing on the network's clock, skipped steps, densities."""
+"""Parts of RLx2: gradient growth, annealing on the network's clock, skipped steps, densities."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_erdos_renyi_per_layer_and_saturation() -> None:
     actor, critic = [(17, 256), (256, 256), (256, 6)], [(23, 256), (256, 256), (256, 1)]
     assert erdos_renyi_total(actor, 0.90) == [1950, 3657, 1536]
     assert erdos_renyi_total(critic, 0.85) == [3703, 6794, 256]
-    # Both critics together have the sparsity of each.
+    # The sparsity of both critics together equals that of each.
     assert erdos_renyi_total(critic * 2, 0.85) == [3703, 6794, 256] * 2
     assert erdos_renyi_total(actor, 0.0) == [17 * 256, 256 * 256, 256 * 6]
 
@@ -297,10 +297,10 @@ def test_a_topology_update_takes_no_step_and_returned_links_keep_everything() ->
     "fields",
     [
         {"rewire_fraction": 0.0},
-        {"rewire_fraction": 1e-4},  # floors to no connection in every layer
+        {"rewire_fraction": 1e-4},  # rounded down to no connection in every layer
         {"actor_sparsity": 0.0, "critic_sparsity": 0.0},  # full layers: nothing can move
     ],
-    ids=["no fraction", "fraction that floors to 0", "full layers"],
+    ids=["no fraction", "fraction rounded down to 0", "full layers"],
 )
 def test_a_network_in_which_no_connection_moves_never_skips_a_step(fields: dict[str, Any]) -> None:
     agent, still = agent_of(small("SET-TD3", **fields)), agent_of(small("SS-TD3", **fields))

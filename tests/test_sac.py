@@ -1,4 +1,4 @@
-"""SAC: the squashed Gaussian by finite differences, whole updates against float64."""
+"""SAC: the squashed Gaussian against finite differences, and updates against float64."""
 
 from __future__ import annotations
 
@@ -350,7 +350,7 @@ def test_temperature_moves_towards_the_target_entropy() -> None:
         assert temperature.alpha == 1.0
         assert temperature.target_entropy == -N_ACT
         temperature.step(np.float32(log_density))
-        # Adam's first step is the learning rate, whatever the gradient's size.
+        # Adam's first step is the learning rate, regardless of the gradient's size.
         assert temperature.log_alpha == pytest.approx(0.01 if rises else -0.01, rel=1e-4)
         other = Temperature(agent.settings, N_ACT)
         other.restore(temperature.state())
@@ -364,7 +364,7 @@ def test_entropy_raises_the_targets_of_a_spread_out_policy() -> None:
     assert isinstance(agent, SAC)
     batch = batch_of(np.random.default_rng(0), 1)
     nothing = np.zeros((B, 1), np.float32)
-    # The entropy of the state reached counts in full, its value not at all; rewards are zero.
+    # The entropy of the reached state counts fully and its value does not count; rewards are zero.
     one = nothing + 1
     path = batch.next_observation[:, np.newaxis]
     batch = replace(

@@ -12,6 +12,7 @@ import pytest
 from gymnasium.envs.classic_control import PendulumEnv
 from numpy.typing import NDArray
 
+import replays
 from sparl import _native
 from sparl.agents.td3 import TD3
 from sparl.architecture import architecture
@@ -187,11 +188,11 @@ def begin(run: Training) -> None:
 
 
 def state_of(run: Training) -> dict[str, Any]:
-    return {**run.state(), "replay": run.replay.state()}
+    return {**run.state(), "replay": replays.saved(run.replay)}
 
 
 def restore(run: Training, state: dict[str, Any]) -> None:
-    run.replay.restore(state["replay"])
+    replays.restore(run.replay, state["replay"])
     run.restore(state)
 
 

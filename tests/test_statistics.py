@@ -58,7 +58,7 @@ def test_steps_to_reach_a_return() -> None:
 
 def test_interquartile_mean_of_eight_and_of_ten() -> None:
     assert stat.interquartile_mean([np.array([0.0, 1, 2, 3, 4, 5, 6, 100])]) == 3.5
-    # 10 values: floor(10 / 4) = 2 go at each end.
+    # 10 values: floor(10 / 4) = 2 are discarded at each end.
     assert stat.interquartile_mean([np.arange(5.0), np.arange(5.0, 10.0)]) == 4.5
 
 
@@ -86,7 +86,7 @@ def test_bootstrap_keeps_runs_within_their_task() -> None:
     assert found == (5.0, 5.0, 5.0)
 
 
-def test_bootstrap_takes_whole_runs_for_a_curve() -> None:
+def test_bootstrap_resamples_complete_runs_for_a_curve() -> None:
     rng = np.random.default_rng(0)
     one = np.arange(4.0)[np.newaxis]
     assert (stat.curve_interval(one, rng) == one).all()
@@ -111,6 +111,6 @@ def test_probability_of_improvement_needs_the_same_tasks() -> None:
         stat.probability_of_improvement([np.ones(2)], [np.ones(2), np.ones(2)])
 
 
-def test_performance_profile_falls_from_one_to_nought() -> None:
+def test_performance_profile_falls_from_one_to_zero() -> None:
     scores = [np.array([1.0, 2.0]), np.array([3.0, 3.0, 3.0, 3.0])]
     assert stat.performance_profile(scores, [0.0, 1.0, 2.5, 3.0]).tolist() == [1.0, 0.75, 0.5, 0.0]

@@ -128,7 +128,7 @@ def test_the_same_run_has_one_id_however_its_fields_are_given(fields: dict[str, 
     assert run_id(asked) == run_id(usual)
 
 
-def test_two_studies_that_name_a_run_do_it_once() -> None:
+def test_a_run_that_two_studies_contain_is_trained_once() -> None:
     table, period = (
         STUDIES[0].parent / f"ds-{name}.toml" for name in ("table-1", "topology-update-period")
     )
@@ -188,13 +188,16 @@ def test_a_version_is_that_of_the_resolved_configuration(
         (SMALL + "[grid]\ngamma = 0.9", "[grid] must have a list"),
         (SMALL + "[[variants]]\nthreads = 2", "threads cannot be set as a field"),
         ("variants = 3\n" + SMALL, "variants must be tables"),
-        ("fieldz = 3\n" + SMALL, "unknown 'fieldz' (did you mean fields?)"),
+        ("fieldz = 3\n" + SMALL, "unknown keys: 'fieldz' (did you mean fields?)"),
         (
             "method = 'TD3'\nseeds = 1\nsteps = 5",
-            "unknown 'method' (did you mean methods?), "
-            "'steps' (a field of the runs: put it under [fields])",
+            "unknown keys: 'method' (did you mean methods?), 'steps' (a field of the "
+            "configuration; move it to [fields])",
         ),
-        ("methods = ['TD3']\nenvironments = ['a']\nseeds = 1\nfields = 3", "fields is 3, must be"),
+        (
+            "methods = ['TD3']\nenvironments = ['a']\nseeds = 1\nfields = 3",
+            "fields is 3 but must be",
+        ),
         ("methods = [", "cannot be read"),
     ],
 )
@@ -210,12 +213,12 @@ def test_wrong_files_are_rejected(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "run or status?"),
-        (["start"], "run or status?"),
+        ([], "must be run or status"),
+        (["start"], "must be run or status"),
         (["run", "no.toml"], "no.toml does not exist"),
-        (["run", "."], "study file . is a folder, must be a TOML file"),
+        (["run", "."], "study file . is a folder but must be a TOML file"),
         (["run", "no.toml", "--processes", "0"], "must be at least 1"),
-        (["run", "no.toml", "--processes", "10k"], "--processes is '10k', must be an integer"),
+        (["run", "no.toml", "--processes", "10k"], "--processes is '10k' but must be an integer"),
     ],
 )
 def test_wrong_commands_are_rejected(
@@ -369,7 +372,7 @@ def test_a_study_waits_for_the_runs_of_a_lost_study(
 
         def seen(folder: Path, unit: Unit) -> Progress:
             found.append((now := progress(folder, unit)).state)
-            if len(found) == 2:  # it has looked at both
+            if len(found) == 2:  # the study has looked at both runs
                 release(waits)
             return now
 
@@ -431,7 +434,7 @@ def test_a_study_folder_that_cannot_be_created_is_an_error(
 
 @pytest.fixture
 def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Runs are made by a build that knows its commit."""
+    """Runs are trained by a build with a known commit."""
     sha = "0123456789abcdef0123456789abcdef01234567"
     for module in ("sparl.training.machine", "sparl.studies.command"):
         monkeypatch.setattr(f"{module}.commit", lambda: sha)

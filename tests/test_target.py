@@ -1,7 +1,7 @@
 """Target networks against their rules computed densely, in float64, over several topology updates.
 
-Where a test asks for equality, weights are multiples of 1/256 and tau is 1/2: then every number
-is exact in float32, ties are frequent, and no rounding can hide a difference.
+If a test requires equality, weights are multiples of 1/256 and tau is 1/2, so that every number is
+exact in float32, ties are frequent, and rounding cannot hide a difference.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def assert_equals(
         wanted_w, wanted_b = wanted.layers[place]
         np.testing.assert_allclose(w, wanted_w, rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(b, wanted_b, rtol=tolerance, atol=tolerance)
-    x = np.linspace(-1, 1, 4 * target.online.layout.n_in, dtype=np.float32).reshape(4, -1)
+    x = np.linspace(-1, 1, 4 * target.online.layout.spec.n_in, dtype=np.float32).reshape(4, -1)
     np.testing.assert_allclose(target(x), wanted.output(x.astype(np.float64)), atol=1e-4, rtol=1e-4)
 
 
@@ -209,11 +209,11 @@ def leftover(target: OwnPatternTarget) -> int:
 
 
 def test_a_leftover_fades_until_the_new_connection_is_larger() -> None:
-    """Worked by hand: one output, four inputs, two connections, tau = 1/8.
+    """Computed by hand: one output, four inputs, two connections, tau = 1/8.
 
     The online network drops input 1 at -0.25 and grows input 2, whose target is 1. The leftover
-    shrinks by 7/8 each time and the new one starts over at 1/8, being the smallest, until the
-    leftover is smaller: (7/8)^6 / 4 = 0.112.
+    shrinks by 7/8 each time. The new connection is the smallest and restarts at 1/8 each time,
+    until the leftover is smaller: (7/8)^6 / 4 = 0.112.
     """
     layout = layout_of([[Pattern(4, 1, np.array([0, 1]))]], "linear")
     online = Network(layout, np.zeros(3, np.float32))
@@ -235,7 +235,7 @@ def assert_holds(target: OwnPatternTarget, positions: list[int], weights: list[f
 
 
 def state_of(positions: list[int], weights: list[float]) -> dict[str, Any]:
-    """Of a network of one layer with one output."""
+    """Return the state of a network of one layer with one output."""
     return {
         "member0.layer0.positions": np.array(positions),
         "member0.layer0.weight": np.array(weights, np.float32),
@@ -266,7 +266,7 @@ def test_leftovers_vanish_when_the_online_network_rests() -> None:
 @pytest.mark.parametrize("budget", [0, 1, 4000, 5119, 5120, 6000])
 @pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "misleading sample"])
 def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
-    """Many entries at once; the engine estimates the limit from a sample, which may mislead it."""
+    """For many entries, the engine estimates the limit from a sample, which can be misleading."""
     rng = np.random.default_rng(8)
     n = 5120
     values = {
@@ -279,7 +279,7 @@ def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
     target = values.copy()
     source = np.arange(n, dtype=np.uint32)
     updater = _native.TargetUpdater([((0, n), (0, n), source, canonical, budget)])
-    for scale in (1, 1000, 0.001, 1):  # the previous limit misleads it too
+    for scale in (1, 1000, 0.001, 1):  # the previous limit is also misleading
         updater.update(target, values * np.float32(scale), 1.0)
         wanted = values * np.float32(scale)
         wanted[np.lexsort((canonical, np.abs(wanted)))[: max(n - budget, 0)]] = 0
@@ -375,7 +375,7 @@ T = TypeVar("T", bound=OwnPatternTarget | SharedPatternTarget)
 
 
 def continued(online: Network, target: T) -> tuple[Network, T]:
-    """Restore both states into networks that began otherwise."""
+    """Restore both states into networks that were initialised differently."""
     rng = np.random.default_rng(99)
     sizes = tuple((p.n_in, p.n_out, p.connections) for (m, _), p in online.layout if m == 0)
     other = new_network(sizes, rng, normal(rng))
@@ -414,7 +414,7 @@ def test_a_target_continues_from_its_state_bit_for_bit(
         other_target.soft_update(0.1)
         assert_same_state(other_target.existing(), target.existing())
         assert_same_state(other_target.state(), target.state())
-        x = rng.standard_normal((3, online.layout.n_in), dtype=np.float32)
+        x = rng.standard_normal((3, online.layout.spec.n_in), dtype=np.float32)
         np.testing.assert_array_equal(other_target(x), target(x))
         seed = 100 + step
         for network in (online, other):

@@ -1,9 +1,9 @@
 """TD3 updates against an independent float64 reference.
 
 The reference keeps dense matrices and 0/1 masks and shares no code with sparl: forward pass,
-backpropagation, Adam, targets and topology are written out here from the papers' formulas. It is
-given the agent's initial parameters, the same target noise and, at a topology update, the positions
-that the agent grew, which are random; everything else must come out the same.
+backpropagation, Adam, targets and topology are written out here from the papers' formulas. It
+receives the agent's initial parameters, the same target noise and, at a topology update, the
+positions that the agent grew, which are random; all other results must be the same.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HIDDEN = (24, 20)
 SIZES = {"actor": (N_OBS, *HIDDEN, N_ACT), "critics": (N_OBS + N_ACT, *HIDDEN, 1)}
 MEMBERS = {"actor": 1, "critics": 2}
 
-# Numbers large enough that each of them shows in a few updates: decay, noise, both clips, tau.
+# Values so large that each has an effect within a few updates: decay, noise, both clips, tau.
 SETTINGS: dict[str, Any] = {
     "hidden": HIDDEN,
     "weight_decay": 0.01,
@@ -150,7 +150,7 @@ def keep_the_largest(w: Float, budget: int) -> Float:
 
 
 class Reference:
-    """TD3 as in the papers' algorithm boxes, in float64, dense."""
+    """TD3 as in the papers' pseudocode, with dense matrices in float64."""
 
     def __init__(self, config: Config, state: dict[str, State], last_topology_update: int) -> None:
         self.config = config
@@ -249,7 +249,7 @@ class Reference:
         assert count > 0
         old, kept = layer.mask, layer.mask & ~dropped
         assert (new & kept).sum() == kept.sum(), "a connection went that should have stayed"
-        assert (new & ~kept).sum() == count, "grown and dropped numbers differ"
+        assert (new & ~kept).sum() == count, "the numbers of grown and dropped connections differ"
         assert new.sum() == old.sum(), "the number of connections changed"
         grown = new & ~old
         grown_v = np.zeros_like(layer.w_v)
@@ -338,8 +338,9 @@ def masks(agent: TD3) -> dict[Place, Mask]:
 def assert_agrees(agent: TD3, reference: Reference) -> None:
     """Compare patterns exactly; parameters, moments and targets within float32's rounding.
 
-    A parameter moves by about 1e-3 in an update, so an error of half a hundredth in a step fails.
-    It cannot be less: Adam's first step divides a gradient, however near zero, by itself.
+    A parameter moves by about 1e-3 in an update, so an error of 0.5 % in a step fails the test. The
+    tolerance cannot be smaller, because Adam's first step divides a gradient by its own magnitude,
+    even if it is near zero.
     """
     networks = agent.networks()
     m, v = moments(agent, networks, "m"), moments(agent, networks, "v")

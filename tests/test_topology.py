@@ -37,7 +37,7 @@ from sparl.topology.grow import distinct_integers, grow_random, random_free_posi
 from sparl.topology.initial import random_pattern
 from sparl.topology.layer_view import LayerView
 from sparl.topology.propose import Proposal, TopologyMethod, propose
-from sparl.topology.rules import DROP_RULES, GROW_RULES, Indices, drop_rule
+from sparl.topology.rules import DROP_RULES, GROW_RULES, DropRule, GrowRule, Indices, drop_rule
 from sparl.topology.schedule import NEVER, Schedule
 
 many = settings(deadline=None, derandomize=True, max_examples=200)
@@ -58,7 +58,7 @@ def row(weights: list[float], free: int = 8) -> LayerView:
 
 @st.composite
 def layers(draw: st.DrawFn) -> LayerView:
-    """Draw small layers, also empty and full ones, with ties and exact zeros of both signs."""
+    """Draw small layers, including empty and full ones, with ties and exact zeros of both signs."""
     n_in, n_out = draw(st.integers(1, 9)), draw(st.integers(1, 9))
     count = draw(st.integers(0, n_in * n_out))
     pattern = random_pattern(n_in, n_out, count, rng(draw(st.integers(0, 99))))
@@ -99,7 +99,7 @@ def test_set_drops_the_nearest_zero_of_each_sign(
     [
         ([3, -1, 2, -2, 1], 1, [1]),
         ([3, -1, 2, -2, 1], 3, [1, 2, 4]),  # of 2 and -2 the first
-        ([-7, -8, 1, 2, 3], 3, [2, 3, 4]),  # whatever the sign
+        ([-7, -8, 1, 2, 3], 3, [2, 3, 4]),  # regardless of the sign
         ([1, -0.0, 0, 1], 2, [1, 2]),
     ],
 )
@@ -185,7 +185,7 @@ def assert_proposal(
 @pytest.mark.parametrize(
     ("weights", "fraction", "live", "dead"),
     [
-        ([-3, -1, 0, 2, 5, 0, -2, 4], 0.0, 0, 2),  # dead links are dropped whatever the fraction
+        ([-3, -1, 0, 2, 5, 0, -2, 4], 0.0, 0, 2),  # dead links are dropped for any fraction
         ([-3, -1, 0, 2, 5, 0, -2, 4], 0.3, 2, 2),  # 0.3 of the 6 live ones is 1.8
         ([-3, -1, 0, 2, 5, 0, -2, 4], 1.0, 6, 2),
         ([5, -5, -0.0, 1e-40, -1e-40], 0.5, 2, 1),  # minus zero is zero, a subnormal is not
@@ -203,7 +203,7 @@ def test_dead_links_are_dropped_in_addition_to_the_fraction_of_live_ones(
         return
     assert proposal is not None
     assert (proposal.dropped_live, proposal.dropped_dead) == (live, dead)
-    # This few cannot be explained by connections that return by chance.
+    # Connections that return by chance cannot explain so few.
     assert proposal.rewiring.grown.size == live + dead
 
 
@@ -291,7 +291,7 @@ def test_a_registered_rule_trains_by_its_name_and_gets_the_gradient_it_needs() -
         ("smallest", (), "'smallest' is already registered"),
         ("a b", (), "letters, digits and underscores"),
         ("x*/", (), "letters, digits and underscores"),
-        ("mine", ("hessian",), "needs hessian; a rule can need gradient"),
+        ("mine", ("hessian",), "requires hessian, but a rule can require only gradient"),
     ],
 )
 def test_registering_an_invalid_rule_raises_an_error_with_the_reason(
@@ -311,17 +311,36 @@ def test_a_registered_rule_is_copied_and_pickled_by_its_name() -> None:
     assert again.grow is method.grow
 
 
+def _first(layer: LayerView, count: int, rng: Generator) -> Indices:
+    return np.arange(count)
+
+
+def _first_free(layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Indices:
+    return np.setdiff1d(np.arange(kept.size), kept.positions)[:count]
+
+
+def test_a_rule_without_registration_is_copied_with_its_function() -> None:
+    for rule in (DropRule(_first, needs=frozenset({"gradient"})), GrowRule(_first_free)):
+        again = pickle.loads(pickle.dumps(rule))
+        assert again == rule
+        assert again is not rule
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [np.zeros((1, 1), np.int64), np.zeros(1, np.int32), np.array([1, 1]), np.array([2, 1]),
+     np.array([-1, 0]), np.array([0, 12])],
+    ids=str,
+)  # fmt: skip
+def test_positions_of_a_pattern_ascend_within_the_layer(positions: Any) -> None:
+    with pytest.raises(ValueError, match="pattern: positions must"):
+        Pattern(3, 4, positions)
+
+
 def test_a_rule_that_is_not_registered_is_rejected_with_how_to_register_it() -> None:
     config = preset("SET-TD3", "Pendulum-v1", grow="neglected_inputs")
     with pytest.raises(UsageError, match=r"grow is 'neglected_inputs'.*sparl --import MODULE"):
         build_agent(config, architecture(config, 3, 1))
-
-
-def test_the_rules_of_a_learner_are_those_of_the_configuration() -> None:
-    config = preset("SET-TD3", "Pendulum-v1")
-    learner: Any = build_agent(config, architecture(config, 3, 1)).actor_learner
-    with pytest.raises(AttributeError):
-        learner.method = SET
 
 
 @pytest.mark.parametrize(
@@ -343,7 +362,9 @@ def test_a_fraction_outside_0_to_1_is_rejected(fraction: float) -> None:
 )
 def test_a_broken_drop_rule_is_caught(chosen: list[int]) -> None:
     method = TopologyMethod(lambda layer, count, rng: np.array(chosen), grow_random)
-    with pytest.raises(RuntimeError, match=r"drop rule: returned .* must return 2 distinct ones"):
+    with pytest.raises(
+        RuntimeError, match=r"drop rule: it returned .* must return 2 distinct connections"
+    ):
         propose(method, row([4, 3, 2, 1]), 0.5, rng())
 
 
@@ -354,7 +375,9 @@ def test_a_broken_drop_rule_is_caught(chosen: list[int]) -> None:
 )
 def test_a_broken_grow_rule_is_caught(chosen: list[int]) -> None:
     method = TopologyMethod(drop_smallest, lambda layer, kept, count, rng: np.array(chosen))
-    with pytest.raises(RuntimeError, match=r"grow rule: returned .* must return 2 such positions"):
+    with pytest.raises(
+        RuntimeError, match=r"grow rule: it returned .* must return 2 distinct free positions"
+    ):
         propose(method, row([4, 3, 2, 1]), 0.5, rng())
 
 
@@ -401,7 +424,7 @@ def test_distinct_integers_have_the_requested_number_and_ascend(
     assert drawn.size == count
     assert (np.diff(drawn) > 0).all()
     assert ((drawn >= 0) & (drawn < population)).all()
-    with pytest.raises(ValueError, match=f"{population + 1} distinct integers, must be at most"):
+    with pytest.raises(ValueError, match=f"{population + 1} distinct integers cannot be drawn"):
         distinct_integers(population, population + 1, rng())
 
 
@@ -455,7 +478,9 @@ def test_patterns_may_be_empty_or_of_other_sizes() -> None:
         Rewiring(none, three).carry(np.empty(0, np.float32), 2.0), [2, 2, 2]
     )
     assert Rewiring(three, none).carry(np.ones(3, np.float32)).size == 0
-    with pytest.raises(ValueError, match=r"carry: \(4,\) values for 3 old"):
+    with pytest.raises(
+        ValueError, match=r"carry: values has shape \(4,\) but must have shape \(3,\)"
+    ):
         Rewiring(three, none).carry(np.ones(4, np.float32))
 
 

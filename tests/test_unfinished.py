@@ -51,7 +51,7 @@ def one_thread_afterwards() -> Iterator[None]:
 
 
 def steps_and_targets(threads: int) -> list[bytes]:
-    """Access every result as soon as it was started, in a different order each time."""
+    """Access every result as soon as its computation has begun, in a different order each time."""
     _native.set_threads(threads)
     net = network()
     adam, target = Adam(net.layout, 1e-3, 1e-4, "mean"), OwnPatternTarget(net)
@@ -184,5 +184,5 @@ def test_a_pool_computes_the_results_of_the_default_one() -> None:
         )
     assert results[1:] == results[:1] * 2
     assert _native.threads() == 1
-    with pytest.raises(ValueError, match=r"pool: 0 threads, must be in \[1, 1024\]"):
+    with pytest.raises(ValueError, match=r"pool: threads is 0 but must be in \[1, 1024\]"):
         _native.Pool(0)

@@ -23,7 +23,7 @@ from sparl.training.wrappers import reject_lasting_state
 
 Env = gymnasium.Env[Any, Any]
 Wrap = Callable[[Env], Env]
-REMEDY = "normalise inside the environment, with constants, or train without the wrapper"
+REMEDY = "normalise with constants inside the environment, or train without the wrapper"
 ENV = "Wrapped-v0"
 
 
@@ -68,7 +68,7 @@ class Curriculum(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class Noise(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Adds noise that no seed repeats."""
+    """Adds noise that no seed can reproduce."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -79,7 +79,7 @@ class Noise(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 class NoiseSeededOnce(Noise):
-    """Adds the same noise in each copy, and other noise in each episode."""
+    """Adds the same noise in each copy, but different noise in each episode."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -94,7 +94,7 @@ class SeededNoise(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 class RewardOfPlace(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Reads its reward from the inner environment's attributes."""
+    """Computes the reward from the inner environment's attributes."""
 
     def step(self, action: Any) -> Any:
         observation, _, *rest = self.env.step(action)
@@ -119,7 +119,7 @@ class Drifting(Good):
 
 @pytest.fixture
 def register() -> Iterator[Callable[..., None]]:
-    """Register ENV, wrapped by what its entry point returns."""
+    """Return a function that registers ENV with these wrappers."""
 
     def register(*wraps: Wrap, inner: type[Env] = Good) -> None:
         def make(**how: Any) -> Env:
@@ -169,7 +169,7 @@ def test_a_wrapper_registered_with_the_environment_is_detected_too() -> None:
 
 
 def frozen(env: Env) -> Env:
-    """Statistics that are no longer updated."""
+    """Freeze the statistics of the wrapper."""
     wrapped: Any = wrappers.NormalizeObservation(env)
     wrapped.update_running_mean = False
     return wrapped  # type: ignore[no-any-return]
@@ -222,7 +222,7 @@ def test_a_run_with_stacked_frames_resumes_with_a_new_episode_and_states_it(
     (continued,) = about["continued"]
     assert continued["env_step"] == 75
     assert continued["not_exact_because"] == [
-        f"{ENV} cannot save its state, so a new episode begins"
+        f"the state of {ENV} cannot be saved, so a new episode begins"
     ]
 
 

@@ -207,12 +207,13 @@ def halfcheetah(programs: Programs, updates: int = 1000) -> bool:
     return host == board
 
 
-def warm_start(programs: Programs, count: int = 5, env_steps: int = 10_000) -> None:
+def warm_start(programs: Programs, first: int = 1, count: int = 5) -> None:
     """Continue from agents of a PC after the motor has lost 40 % of its strength."""
     import sparl
     from sparl.cli import main
 
-    for seed in range(count):
+    env_steps = 10_000
+    for seed in range(first, first + count):
         run = programs.folder / f"run-{seed}"
         sparl.train(
             "SET-TD3", "Pendulum-v1", quiet=True, seed=seed, run_dir=str(run), steps=env_steps,
@@ -222,6 +223,9 @@ def warm_start(programs: Programs, count: int = 5, env_steps: int = 10_000) -> N
         )  # fmt: skip
         out = run / "trainer"
         assert main(["export", str(run), "--format", "c-trainer"]) == 0
+        header = out / "sparl_chip_config.h"  # a changed task needs more exploration
+        text = header.read_text().replace("EXPLORATION_NOISE 0.1f", "EXPLORATION_NOISE 0.3f")
+        header.write_text(text)
         print(f"seed {seed}:", programs.host("warm_start", ["-O3", "-march=native"], seed,
                                              include=out), flush=True)  # fmt: skip
 

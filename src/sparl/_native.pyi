@@ -30,7 +30,7 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         """
-        Create a pool of so many threads, including the caller's; results do not depend on it.
+        Create a pool; the number of threads includes the caller's and does not affect results.
         """
 
     @property
@@ -54,16 +54,16 @@ def find_sorted(ascending: numpy.typing.NDArray[numpy.int64], needles: numpy.typ
     whether this entry is equal, bool [n].
     """
 
-def seconds_per_call(layer: Layer, kernel: str, batch: int, least: float) -> float:
+def seconds_per_call(layer: Linear, kernel: str, batch: int, least: float) -> float:
     """
     Return the mean duration of one call of a kernel on one thread, in seconds.
 
     kernel: forward, input gradient or weight gradient. least: seconds of calls to measure.
     """
 
-def seconds_of_loads(layer: Layer, kernel: str, batch: int, least: float) -> float:
+def seconds_of_loads(layer: Linear, kernel: str, batch: int, least: float) -> float:
     """
-    Return the duration of the kernel's loads of activations alone, in seconds per call.
+    Return the duration of only the kernel's loads of activations, in seconds per call.
     """
 
 def multiply_add_peak(least: float) -> float:
@@ -72,7 +72,22 @@ def multiply_add_peak(least: float) -> float:
     """
 
 class Layer:
-    """The connections of one layer in the order of the kernels; immutable."""
+    """A layer of one member of a network; immutable."""
+
+    @property
+    def n_in(self) -> int: ...
+
+    @property
+    def n_out(self) -> int: ...
+
+    @property
+    def canonical_index(self) -> numpy.typing.NDArray[numpy.uint32]:
+        """
+        Index in canonical order of each slot of the block with a pattern, uint32 [N].
+        """
+
+class Linear(Layer):
+    """The layer W x + b, with its connections in the order of the kernels."""
 
     def __init__(self, n_in: int, n_out: int, positions: numpy.typing.NDArray[numpy.int64], first_gradient_input: int = 0) -> None:
         """
@@ -83,17 +98,7 @@ class Layer:
         """
 
     @property
-    def n_in(self) -> int: ...
-
-    @property
-    def n_out(self) -> int: ...
-
-    @property
     def connections(self) -> int: ...
-
-    @property
-    def canonical_index(self) -> numpy.typing.NDArray[numpy.uint32]:
-        """Index of each kernel slot in canonical order, uint32 [N]."""
 
 class PackedInput:
     """Samples in the layout of the kernels, packed once for several passes."""
@@ -124,10 +129,8 @@ class Stack:
     @property
     def parameters(self) -> int: ...
 
-    def blocks(self, member: int, layer: int) -> list[tuple[str, int, int]]:
-        """
-        Return the name, start and end of each block of a layer's parameters in the flat array.
-        """
+    def offset(self, member: int, layer: int) -> int:
+        """Return the index of a layer's first parameter in the flat array."""
 
     def forward(self, parameters: numpy.typing.NDArray[numpy.float32], inputs: Sequence[numpy.typing.NDArray[numpy.float32] | PackedInput], pool: Pool | None = None) -> tuple[numpy.typing.NDArray[numpy.float32], Trace]:
         """
@@ -221,8 +224,8 @@ def gather_windows(rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: i
     Gather n-step windows of a replay ring.
 
     rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,
-    whose states, [k, n_obs], are kept apart. ages: int64 [B]; powers: [n + 1], of gamma.
+    whose states, [k, n_obs], are stored separately. ages: int64 [B]; powers of gamma: [n + 1].
     to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state
-    reached [B, n_obs], and where wanted states on the way [B, n, n_obs] and their
+    reached [B, n_obs], and optionally the states on the path [B, n, n_obs] and their
     discounts [B, n].
     """

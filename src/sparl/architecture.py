@@ -59,8 +59,8 @@ def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
     for name, spec in specs_of(config, n_obs, n_act).items():
         counts = _connections(config, spec, notes)
         notes += [
-            f"{spec.label} layer {index} has no connections, so the {spec.label} cannot "
-            "learn from its input; use a smaller sparsity, or a larger density or lambda"
+            f"layer {index} of the {spec.label} has no connections, so the {spec.label} ignores "
+            "its input; use a smaller sparsity, or a larger density or lambda"
             for index, count in enumerate(counts, 1)
             if not count
         ]
@@ -93,8 +93,8 @@ def _connections(config: Config, spec: NetworkSpec, notes: list[str]) -> list[in
         for index, (w, size) in enumerate(zip(wanted, sizes, strict=True)):
             if w > size:
                 notes.append(
-                    f"{network} layer {index + 1}: its lambda requests {w:.0f} of {size} "
-                    "connections; the layer is dense"
+                    f"layer {index + 1} of the {network}: lambda requests {w:.0f} connections, but "
+                    f"the layer can have only {size} and is therefore dense"
                 )
         return counts
     # Unless sparse_output is set, the output layer does not change, and the other layers share the
@@ -106,9 +106,10 @@ def _connections(config: Config, spec: NetworkSpec, notes: list[str]) -> list[in
     if not 0 <= total <= room:
         low, high = sum(fixed), room + sum(fixed)
         raise UsageError(
-            f"{budget.prefix}_sparsity {sparsity} leaves {total + low} connections; with its "
-            f"output layer of {low} the {network} can have {low} to {high}, a sparsity of "
-            f"{1 - high / sum(sizes):.4f} to {1 - low / sum(sizes):.4f}"
+            f"{budget.prefix}_sparsity is {sparsity}, which leaves {total + low} connections; "
+            f"because the output layer has {low}, the {network} must have {low} to {high} "
+            f"connections, which is a sparsity of {1 - high / sum(sizes):.4f} to "
+            f"{1 - low / sum(sizes):.4f}"
         )
     if config.allocation == "erdos_renyi":
         return [
@@ -144,7 +145,7 @@ def _narrow(
     width = min(widths[max(above - 1, 0) : above + 1], key=distance)
     narrow = of_width(width)
     notes.append(
-        f"{sparse.label}: {depth} hidden layers of {width} units, {narrow.connections:,} "
-        f"weights for the {wanted:,} of the sparse network"
+        f"{sparse.label}: {depth} hidden layers of {width} units, with {narrow.connections:,} "
+        f"weights instead of the {wanted:,} of the sparse network"
     )
     return narrow

@@ -82,11 +82,11 @@ def _frozen_share(early_stop: str, config: Config, chosen: Mapping[str, Any]) ->
     steps = expanded_integer(early_stop).replace("_", "")
     if not re.fullmatch("[0-9]{1,20}", steps) or int(steps) > config.horizon:
         raise UsageError(
-            f"{flag} is {early_stop!r}, must be environment steps, at most the horizon of "
-            f"{config.horizon:,}"
+            f"{flag} is {early_stop!r} but must be a number of environment steps, at most the "
+            f"horizon of {config.horizon:,}"
         )
     if "freeze_fraction" in chosen:
-        raise UsageError(f"{flag} and --freeze-fraction mean the same; leave out one of them")
+        raise UsageError(f"{flag} and --freeze-fraction mean the same; omit one of them")
     return int(steps) / config.horizon
 
 
@@ -96,8 +96,8 @@ def check_threads(threads: int | None) -> None:
 
     if threads is not None and threads > available_cores():
         raise UsageError(
-            f"--threads is {threads}, must be at most {available_cores()}, the cores that this "
-            "process may use"
+            f"--threads is {threads} but must be at most {available_cores()}, the number of cores "
+            "that this process may use"
         )
 
 
@@ -111,7 +111,8 @@ def episodes_and_seed(config: Config, episodes: int | None, seed: int | None) ->
     seed = config.evaluation_seed if seed is None else seed
     if episodes < 1 or seed < 0:
         raise UsageError(
-            f"--episodes is {episodes}, must be at least 1; --seed is {seed}, must be at least 0"
+            f"--episodes is {episodes} but must be at least 1; --seed is {seed} but must be at "
+            "least 0"
         )
     return episodes, seed
 
@@ -132,7 +133,7 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
     in_file = from_file.pop(name, None)
     if flag is not None and in_file is not None and flag != in_file:
         raise UsageError(
-            f"--{name} {flag}, but the configuration file is for {in_file}; leave out one of them"
+            f"--{name} is {flag}, but the configuration file is for {in_file}; omit one of them"
         )
     value = in_file if flag is None else flag
     default: str = getattr(Config, name)

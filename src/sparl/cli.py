@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lost = output.lost
         if code or lost is None or isinstance(lost, BrokenPipeError) or _command(args) in _WORK:
             return code
-        _print_error(f"standard output cannot be written: {getattr(lost, 'strerror', lost)}")
+        _print_error(f"cannot write to standard output: {getattr(lost, 'strerror', lost)}")
         return 6
 
 
@@ -130,7 +130,7 @@ def _unexpected(error: BaseException, debug: bool) -> int:
     """
     if debug:
         raise error
-    _print_error(f"unexpected {name_and_text(error)} (--debug shows the traceback)")
+    _print_error(f"unexpected error: {name_and_text(error)} (use --debug to show the traceback)")
     return 1
 
 
@@ -175,7 +175,7 @@ def _command(args: Sequence[str]) -> str:
 
 
 def _import_user_modules(args: list[str]) -> list[str]:
-    """Import the modules of `--import` before the command, and the module of `--env MODULE:ID`.
+    """Import the modules named by `--import MODULE` and `--env MODULE:ID`.
 
     Returns:
         The command and its options.
@@ -187,7 +187,9 @@ def _import_user_modules(args: list[str]) -> list[str]:
         _, equals, name = args[0].partition("=")
         words = ([name] if equals else []) + args[1:]
         if not words or not words[0] or words[0].startswith("--"):
-            raise UsageError("--import needs the name of a module: sparl --import MODULE COMMAND")
+            raise UsageError(
+                "--import requires the name of a module: sparl --import MODULE COMMAND"
+            )
         with interrupt_held():
             import_user_module(words[0])
         args = words[1:]

@@ -40,21 +40,21 @@ class Config:
     steps: int = _within(1_000_000, 1, 1e12, "environment steps")
     """Length of the run [environment steps]."""
     horizon_env_steps: int | None = _within(None, 1, 1e12, "environment steps")
-    """Horizon of all schedules [environment steps]; None: steps."""
+    """Horizon of all schedules [environment steps]; None means `steps`."""
     stop_at: int | None = _within(None, 1, 1e12, "environment steps")
-    """Stop at this step without changing the horizon [environment steps]; None: stop at steps."""
+    """Stop at this step without changing the horizon [environment steps]; None means `steps`."""
     run_dir: str | None = None
-    """Folder of the run; None: a new folder in runs/."""
+    """Folder of the run; None creates a new folder in runs/."""
     overwrite: bool = False
     """Replace an existing run in run_dir."""
     resume: Literal["no", "auto"] = "no"
-    """auto: resume the run in run_dir if there is one, else start a run."""
+    """auto: resume the run in run_dir if there is one, and start a new run otherwise."""
     checkpoint_every_env_steps: int = _within(50_000, 1, 1e12, "environment steps")
     """Steps between checkpoints [environment steps]; a run stopped by a signal also writes one."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run, so that the run can be extended."""
     threads: int | None = _within(None, 1, 1024, "threads")
-    """Number of threads that compute; results do not depend on it. None: all cores, at most 4."""
+    """Number of compute threads, which does not affect results; None means all cores, at most 4."""
     tensorboard: bool = False
     """Also write event files for TensorBoard to the run's folder (pip install
     'sparl[tensorboard]')."""
@@ -65,17 +65,21 @@ class Config:
     """The algorithm, TD3 or SAC; determined by the method."""
 
     max_episode_steps: int | None = _within(None, 1, 1e9, "environment steps")
-    """Time limit of an episode [environment steps]; None: the environment's default."""
+    """Time limit of an episode [environment steps]; None means the environment's default."""
     contact_forces: Literal["zero", "live"] = "zero"
-    """Ant-v3, Humanoid-v3: contact forces in the observation; zero, as they presumably were with
-    MuJoCo 2.0, or live."""
+    """Contact forces in the observations of Ant-v3 and Humanoid-v3: zero, as they presumably were
+    with MuJoCo 2.0, or live."""
+
+    normalize_observations: bool = False
+    """Normalise observations with their running mean and variance. The statistics count every
+    observation in which the agent acts, and are stored with the agent."""
 
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers [units]."""
     lambda_1: float | None = _within(None, 0, 1e9, "connections per neuron")
-    """The first layer has lambda_1 (n_in + n_out) connections; None: a dense layer."""
+    """The first layer has lambda_1 (n_in + n_out) connections; None means a dense layer."""
     lambda_2: float | None = _within(None, 0, 1e9, "connections per neuron")
-    """Each further hidden layer has lambda_2 (n_in + n_out) connections; None: dense layers."""
+    """Each further hidden layer has lambda_2 (n_in + n_out) connections; None means dense."""
     actor_densities: tuple[float, ...] | None = None
     """Density of each layer of the actor [0-1], instead of the lambdas."""
     critic_densities: tuple[float, ...] | None = None
@@ -99,9 +103,9 @@ class Config:
     rewire: Literal["both", "actor", "critics", "none"] = "both"
     """The networks whose topology changes."""
     rewire_every_updates: int = _within(0, 0, 1e12, "updates")
-    """Updates between topology updates; 0: the topology never changes."""
+    """Updates between topology updates; 0 means that the topology never changes."""
     rewire_first_update: int | None = _within(None, 1, 1e12, "updates")
-    """Update at which the topology first changes; None: rewire_every_updates."""
+    """Update at which the topology first changes; None means `rewire_every_updates`."""
     rewire_fraction: float = _within(0.05, 0, 1, "a share of the connections")
     """Share of a layer's connections that a topology update moves [0-1]; the initial share if
     annealed."""
@@ -159,7 +163,7 @@ class Config:
     learn_alpha: bool = False
     """SAC: learn the temperature for a target entropy of -n_act."""
     hard_target_every: int = _within(0, 0, 1e12, "updates")
-    """SAC: updates between copies of the critics to the target; 0: soft updates with tau."""
+    """SAC: updates between copies of the critics to the target; 0 means soft updates with tau."""
     log_std: Literal["clamp", "tanh"] = "clamp"
     """SAC: log standard deviation clamped to -20..2, or -5 + 3.5 (tanh(x) + 1)."""
     collect: Literal["sample", "mean"] = "sample"
@@ -171,7 +175,7 @@ class Config:
     n_step_delay_updates: int = _within(0, 0, 1e12, "updates")
     """First update whose targets have n_step steps; earlier targets have one step."""
     dynamic_buffer: bool = False
-    """Forget old transitions that the policy no longer resembles (RLx2)."""
+    """Drop old transitions if the policy has changed too much since they were stored (RLx2)."""
     replay_minimum: int = _within(100_000, 1, 1e10, "transitions")
     """Minimum number of transitions that dynamic_buffer keeps."""
     replay_distance_threshold: float = _within(0.2, 0, 1e9, "squared distance")
@@ -180,7 +184,7 @@ class Config:
     replay_check_every_env_steps: int = _within(10_000, 1, 1e12, "environment steps")
     """Steps between the checks of dynamic_buffer [environment steps]."""
     replay_probe_transitions: int | None = _within(None, 1, 1e10, "transitions")
-    """Number of the oldest transitions that a check examines; None: 8 x batch_size."""
+    """Number of the oldest transitions that a check examines; None means 8 x batch_size."""
     replay_forget_until_below: bool = False
     """Forget until the distance is below the threshold (RLx2's paper) instead of once per check
     (RLx2's code)."""
@@ -235,6 +239,11 @@ class Config:
 
 FIELDS = {field.name: field for field in fields(Config)}
 
+# Fields that set the number of connections.
+DENSITY_FIELDS = (
+    "lambda_1", "lambda_2", "actor_densities", "critic_densities", "actor_sparsity",
+    "critic_sparsity",
+)  # fmt: skip
 # Only the command line may choose the folder to write and whether to replace its content.
 COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
 _OPERATION = frozenset({"checkpoint_every_env_steps", "keep_checkpoint", "threads", "tensorboard"})
@@ -247,9 +256,11 @@ CHANGEABLE = _OPERATION | {"stop_at"}
 def why_not_longer(config: Config) -> str:
     """Return the reason that a longer run would not begin with the same steps; "" if it would."""
     if config.topology_scheduled:
-        return f"its topology changes on a schedule over {config.horizon:,} steps"
+        return f"the topology changes on a schedule over {config.horizon:,} steps"
     if config.n_step > 1 and config.n_step_delay_updates:
-        return f"its targets become {config.n_step}-step ones with time (n_step_delay_updates)"
+        return (
+            f"the targets become {config.n_step}-step targets during the run (n_step_delay_updates)"
+        )
     return ""
 
 
@@ -264,7 +275,7 @@ def differences(found: Config, wanted: Config) -> list[str]:
 
 
 def _as_in_a_file(value: Any) -> Any:
-    """Return a text as if it had been read from a UTF-8 file, so that file names compare equal."""
+    """Return a string as read from a UTF-8 file, so that file names compare equal."""
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")

@@ -29,7 +29,7 @@ def wrong_values(config: Config) -> list[str]:
         not 1 <= width < 2**28 for width in config.hidden
     ):
         wrong.append(
-            f"hidden is {shown(config.hidden)}, must be 1 to {MOST_LAYERS} widths in [1, 2^28) "
+            f"hidden is {shown(config.hidden)} but must be 1 to {MOST_LAYERS} widths in [1, 2^28) "
             "(units)"
         )
     for name in ("actor_densities", "critic_densities"):
@@ -38,7 +38,7 @@ def wrong_values(config: Config) -> list[str]:
         if densities is not None and (
             len(densities) != layers or any(not 0 <= d <= 1 for d in densities)
         ):
-            wrong.append(f"{name} is {shown(densities)}, must be {layers} densities in [0, 1]")
+            wrong.append(f"{name} is {shown(densities)} but must be {layers} densities in [0, 1]")
     if config.resume == "auto" and (config.run_dir is None or config.overwrite):
         wrong.append("resume auto needs a run_dir, and cannot be combined with overwrite")
     return wrong
@@ -49,11 +49,11 @@ def _wrong_value(name: str, value: Any) -> str:
     if not isinstance(value, str):
         return _outside(name, value)
     if has_control_characters(value):
-        return f"{name} is {value!r}, must not contain control characters"
+        return f"{name} is {value!r} but must not contain control characters"
     if name in ("drop", "grow", "density_schedule") and not is_rule_name(value):
-        return f"{name} is {value!r}, must be a rule's name (letters, digits, _)"
+        return f"{name} is {value!r} but must be the name of a rule (letters, digits, _)"
     if name == "env" and not (len(value) <= _LONGEST_ID and _ENVIRONMENT_ID.fullmatch(value)):
-        return f"env is {value!r}, must be a Gymnasium id: [MODULE:][NAMESPACE/]NAME-vN"
+        return f"env is {value!r} but must be a Gymnasium id: [MODULE:][NAMESPACE/]NAME-vN"
     return ""
 
 
@@ -62,7 +62,7 @@ def _outside(name: str, value: Any) -> str:
     low, high, unit = FIELDS[name].metadata.get("range", (0, 0, ""))
     if not unit or value is None or low <= value <= high:  # false for NaN
         return ""
-    return f"{name} is {shown(value)}, must be in [{low:g}, {high:g}] ({unit})"
+    return f"{name} is {shown(value)} but must be in [{low:g}, {high:g}] ({unit})"
 
 
 _HINTS = get_type_hints(Config)
@@ -88,7 +88,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
         if isinstance(plain, float) and plain.is_integer() and not _fits(plain, _HINTS[name]):
             plain = int(plain)  # 1e6 environment steps
         if not _fits(plain, _HINTS[name]):
-            wrong.append(f"{name} is {shown(value)}, must be {type_text(FIELDS[name])}")
+            wrong.append(f"{name} is {shown(value)} but must be {type_text(FIELDS[name])}")
         elif text := _wrong_value(name, plain):
             wrong.append(text)
         out[name] = plain
@@ -98,7 +98,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 _TYPES = {
-    "int": "an integer", "float": "a number", "bool": "true or false", "str": "a text",
+    "int": "an integer", "float": "a number", "bool": "true or false", "str": "a string",
     "tuple[int, ...]": "integers", "tuple[float, ...]": "numbers",
 }  # fmt: skip
 
@@ -111,7 +111,7 @@ def _unknown_field(name: str) -> str:
 
 
 def type_text(field: Field[Any]) -> str:
-    """Describe the type of a field's values, without None."""
+    """Describe the type of a field's values, ignoring None."""
     kind = str(field.type).removesuffix(" | None").replace("Literal", "one of ")
     return _TYPES.get(kind, kind)
 

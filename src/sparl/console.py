@@ -31,7 +31,7 @@ class PlainConsole(Console):
             self.width = _WIDE  # a table in a pipe or a file is not wrapped
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """Convert a text as Rich does, so that its width is the number of visible characters."""
+        """Convert text as Rich does, so that its width is the number of visible characters."""
         return super().render_str(visible(text), **how)
 
     def render(
@@ -51,18 +51,18 @@ class PlainConsole(Console):
         self._file = new_file
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raise an exception; Rich would end the process, but a training must continue."""
+        """Raise an exception; Rich would end the process, but training must continue."""
         raise BrokenPipeError
 
 
 class Escaping:
-    """A text stream that writes characters missing from its encoding as escape sequences."""
+    """A text stream that writes characters that it cannot encode as escape sequences."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text; escape the characters that the stream's encoding lacks."""
+        """Write text; escape the characters that the stream cannot encode."""
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 

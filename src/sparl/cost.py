@@ -17,7 +17,7 @@ BYTES_INDEX = 8  # int64 position in canonical order
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations of a training; a multiply-add counts as two operations."""
+    """Floating-point operations of a training run; a multiply-add counts as two operations."""
 
     dense: float
     sparse: float
@@ -41,13 +41,13 @@ def network_bytes(nets: Architecture, batch: int) -> int:
 
 def least_checkpoint_bytes(config: Config, nets: Architecture) -> int:
     """Return a lower bound on the size in bytes of a checkpoint: patterns, values and moments."""
-    per_connection, per_output = 2 * BYTES_INDEX + 3 * BYTES_WEIGHT, 3 * BYTES_WEIGHT
+    per_connection, per_other = 2 * BYTES_INDEX + 3 * BYTES_WEIGHT, 3 * BYTES_WEIGHT
     if config.density_schedule != "constant":
         per_connection = BYTES_INDEX  # only the initial pattern, as the density may fall to 0
     total = 0
     for spec in nets.networks.values():
-        outputs = sum(layer.n_out for layer in spec.layers)
-        total += spec.members * (per_connection * spec.connections + per_output * outputs)
+        others = sum(sum(layer.blocks.values()) - layer.connections for layer in spec.layers)
+        total += spec.members * (per_connection * spec.connections + per_other * others)
     return total
 
 
@@ -62,14 +62,14 @@ def paper_flops(nets: Architecture, batch: int, updates: int) -> float:
 
 
 def counted_flops(config: Config, nets: Architecture, n_act: int, n_step: int) -> float:
-    """Count the operations of all updates of a training; see Agent.multiply_adds."""
+    """Count the operations of all updates of a training run; see Agent.multiply_adds."""
     agent, settings = AGENTS[config.agent], settings_of(config)
     each = agent.multiply_adds(settings, nets.networks, n_act, n_step)
     return 2.0 * config.batch_size * config.steps * each
 
 
 def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
-    """Return all values that `sparl cost` prints, for a training of config.steps updates.
+    """Return all values that `sparl cost` prints, for a training run of config.steps updates.
 
     "dense" is the dense agent that the papers compare with. It has one-step targets and every
     connection of the networks (for Tiny, of the sparse networks that the narrow networks replace).

@@ -1,10 +1,13 @@
-"""Errors reported to the user. For each, the command line prints a line and returns a code."""
+"""Errors reported to the user. For each, the command line prints a line and exits with a code."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SparlError(Exception):
-    """The base class. In one line, a message names the value, the rule and how to fix the error."""
+    """The base class. A message is one line that names the value, the rule and the remedy."""
 
     exit_code = 1
 
@@ -59,3 +62,25 @@ class RunInUse(SparlError):
     """Another process is using the run folder, or the folder was replaced during training."""
 
     exit_code = 7
+
+
+# Raised by code that uses the content of a damaged file.
+DAMAGE_ERRORS = (
+    AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+
+
+@contextmanager
+def damage_reported(problem: str) -> Iterator[None]:
+    """Report exceptions of DAMAGE_ERRORS as DataError.
+
+    Args:
+        problem: the file's path and what cannot be done with the file.
+
+    Raises:
+        DataError: if the block raises one of DAMAGE_ERRORS.
+    """
+    try:
+        yield
+    except DAMAGE_ERRORS as error:
+        raise DataError(f"{problem} ({type(error).__name__}: {error})") from None

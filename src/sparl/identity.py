@@ -45,7 +45,8 @@ def identity(config: Config, version: int | None = None) -> dict[str, Any]:
 
     Args:
         config: a resolved configuration, from `preset` or from a run's file.
-        version: version of the run's results, see `results_version`; None: the current version.
+        version: version of the run's results, see `results_version`; None means the current
+            version.
     """
     varying = {"steps", "horizon_env_steps", "stop_at"}
     fields = {

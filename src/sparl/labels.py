@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sparl.agents import AGENTS, field_names, settings_of, specs_of
-from sparl.configuration import FIELDS, Config, why_not_longer
+from sparl.configuration import DENSITY_FIELDS, FIELDS, Config, why_not_longer
 from sparl.methods import find_method, preset
-
-# Fields that set the number of connections.
-_DENSITY_FIELDS = (
-    "lambda_1", "lambda_2", "actor_densities", "critic_densities", "actor_sparsity",
-    "critic_sparsity",
-)  # fmt: skip
 
 
 def contradictions(config: Config) -> list[str]:
@@ -33,7 +27,7 @@ def contradictions(config: Config) -> list[str]:
     if (config.n_step > 1) != (base.n_step > 1):
         found.append("n_step")
     found += differ(*family.defining)
-    missing = [] if family.sparse else differ(*_DENSITY_FIELDS)
+    missing = [] if family.sparse else differ(*DENSITY_FIELDS)
     full = _is_dense(base) and _is_dense(config) and config.density_schedule == "constant"
     if missing or not full:  # otherwise the topology cannot change
         if topology_changes(config) != topology_changes(base):
@@ -51,7 +45,7 @@ def topology_changes(config: Config) -> bool:
 
 def _is_dense(config: Config) -> bool:
     """Return whether the fields imply that every connection exists."""
-    return config.narrow or all(getattr(config, name) is None for name in _DENSITY_FIELDS)
+    return config.narrow or all(getattr(config, name) is None for name in DENSITY_FIELDS)
 
 
 def method_label(config: Config) -> str:
@@ -107,7 +101,7 @@ def without_effect(config: Config) -> list[str]:
         "keep_checkpoint": not why_not_longer(config),
     }
     return [
-        f"--{name.replace('_', '-')} {getattr(config, name)} has no effect in this run"
+        f"--{name.replace('_', '-')} {getattr(config, name)} has no effect on this run"
         for name, effect in matters.items()
         if not effect and getattr(config, name) != getattr(base, name)
     ]

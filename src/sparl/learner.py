@@ -14,7 +14,6 @@ from sparl.networks.network import Network, Trace
 from sparl.networks.spec import Place, layer_key
 from sparl.random_streams import generator_state, restore_generator
 from sparl.sparse.pattern import Pattern
-from sparl.topology.density_schedule import LayerProgress
 from sparl.topology.layer_view import FactoredGradient, LayerView
 from sparl.topology.propose import Proposal, TopologyMethod, propose
 from sparl.topology.rules import GRADIENT
@@ -95,14 +94,9 @@ class SparseLearner:
         self.update_period = update_period
         self.own_updates = 0
         self.topology_updates: list[TopologyUpdate] = []
-        self._method = method
+        self.method = method
         self._due_seen = 0
         self._initial = dict(network.layout)
-
-    @property
-    def method(self) -> TopologyMethod:
-        """The rules that choose connections; read-only, because the run records their names."""
-        return self._method
 
     def step(self, trace: Trace, output_gradient: Array, agent_update: int) -> None:
         """Update the network once; see sparl.agents.agent.Learner."""
@@ -148,20 +142,12 @@ class SparseLearner:
         for place, pattern in network.layout:
             weights = network.layout.read(network.parameters, place)
             view = LayerView(pattern, weights, gradients.get(place))
-            connections, fraction = self.method.density(self._progress(place, pattern, now))
+            progress = self.schedule.of_layer(now, self._initial[place].connections, pattern)
+            connections, fraction = self.method.density(progress)
             proposal = propose(self.method, view, fraction, self.rng, connections)
             if proposal is not None:
                 proposals[place] = proposal
         return proposals
-
-    def _progress(self, place: Place, pattern: Pattern, now: int) -> LayerProgress:
-        """Return the state of a layer for the density schedule."""
-        initial = self._initial[place].connections
-        schedule = self.schedule
-        return LayerProgress(
-            initial, pattern.connections, pattern.size,
-            schedule.progress_at(now), schedule.fraction_at(now),
-        )  # fmt: skip
 
     def _rewire(self, proposals: Mapping[Place, Proposal], agent_update: int) -> None:
         """Apply the proposed changes and record them."""
@@ -225,8 +211,8 @@ class SparseLearner:
                 key = f"{name}.{layer_key(place)}.weight"
                 if np.shape(moments[key]) != (pattern.connections,):
                     raise ValueError(
-                        f"adam.{key}: {np.size(moments[key])} moments for {pattern.connections} "
-                        "connections"
+                        f"adam.{key} has {np.size(moments[key])} moments but must have one for "
+                        f"each of the {pattern.connections} connections"
                     )
 
     def most_connections(self) -> dict[Place, int]:
@@ -251,8 +237,8 @@ class SparseLearner:
         own, steps, due = (int(state[k]) for k in ("own_updates", "adam.steps", "due_seen"))
         if own != updates // self.update_period or steps > own or due > updates:
             raise ValueError(
-                f"{own} updates, {steps} steps of Adam and {due} topology updates at update "
-                f"{updates}"
+                f"the learner has {own} updates, {steps} steps of Adam and {due} topology updates, "
+                f"which is inconsistent with {updates} updates of the agent"
             )
 
 

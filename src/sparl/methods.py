@@ -2,8 +2,8 @@
 
 Sources: TD3, Fujimoto et al. 2018; SAC, Haarnoja et al. 2018; Static- and DS-, Sokar et al.,
 Dynamic Sparse Training for Deep Reinforcement Learning (arXiv 2106.04217 and its longer version);
-SS-, SET-, RigL-, RLx2- and Tiny-, Tan et al., RLx2 (ICLR 2023). Numbers are from the papers' tables
-and texts or, if a paper does not state them, from its released code.
+SS-, SET-, RigL-, RLx2- and Tiny-, Tan et al., RLx2 (ICLR 2023). Numbers are from the papers or, if
+a paper does not state them, from its released code.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ FAMILIES = (
     ),
     Family(
         "DS-",
-        "sparse networks whose topology follows SET, targets at the budget by magnitude",
+        "sparse networks with SET's topology updates; targets keep the largest weights",
         "Sokar et al., algorithms 1-3",
         "ds",
         {"rewire_every_updates": 1000, "rewire_first_update": 2, "target_pattern": "own"},
     ),
     Family(
         "SS-",
-        "static sparse networks of the largest initial weights",
+        "static sparse networks with the largest initial weights",
         "RLx2, baseline",
         "rlx2",
         {},
@@ -93,7 +93,7 @@ FAMILIES = (
     ),
     Family(
         "Tiny-",
-        "dense networks with as many weights as the sparse ones",
+        "narrow dense networks with as many weights as the sparse networks",
         "RLx2, baseline",
         "rlx2",
         {"narrow": True},
@@ -213,7 +213,7 @@ ALIASES = {"StaticSparseTD3": "Static-TD3", "StaticSparseSAC": "Static-SAC"}
 # observations. The newer versions use the density of -v3, because the same lambda would give them a
 # different density.
 _V3_SIZES = {"Ant": (111, 8), "Humanoid": (376, 17)}
-_UNKNOWN_DENSITY = 0.5  # ds: hidden layers, for an environment that the paper did not use
+_UNKNOWN_DENSITY = 0.5  # for ds, in environments that the paper did not use
 _UNKNOWN_LAMBDAS = (7, 64)  # an agent that the paper did not use
 _UNKNOWN_SPARSITIES = (0.90, 0.85)
 TASKS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
@@ -249,7 +249,7 @@ def preset(method: str, env: str, **overrides: Any) -> Config:
     chosen = find_method(method)
     settings = overrides.get("settings", chosen.family.settings)
     if settings not in ("ds", "rlx2"):
-        raise UsageError(f"settings is {settings!r}, must be 'ds' or 'rlx2'")
+        raise UsageError(f"settings is {settings!r} but must be 'ds' or 'rlx2'")
     values = (  # later ones take precedence
         {"method": chosen.name, "env": env, "settings": settings, "agent": chosen.agent}
         | _base_settings(chosen, settings)
@@ -280,19 +280,19 @@ def _density(agent: str, settings: str, env: str, overrides: Fields) -> Fields:
 def check(config: Config) -> None:
     """Check that the command line would accept a configuration.
 
-    Every configuration is checked before it is used, whatever its source. This function checks only
-    the syntax of rule names; whether the rules are registered is checked when the topology is
+    Every configuration is checked before it is used, regardless of its source. This function checks
+    only the syntax of rule names; whether the rules are registered is checked when the topology is
     built.
 
     Raises:
-        UsageError: if the configuration has errors; the message lists all of them in one line.
+        UsageError: if the configuration has errors; the message lists all of them on one line.
     """
     wrong = wrong_values(config)
     method = METHODS.get(config.method)
     if method is None:
-        wrong.append(f"method is {config.method!r}, must be one of {', '.join(METHODS)}")
+        wrong.append(f"method is {config.method!r} but must be one of {', '.join(METHODS)}")
     elif method.agent != config.agent:
-        wrong.append(f"agent is {config.agent!r}, but {method.name} is a {method.agent}")
+        wrong.append(f"agent is {config.agent!r}, but the agent of {method.name} is {method.agent}")
     if wrong:
         raise UsageError("; ".join(wrong))
 

@@ -75,7 +75,7 @@ def parse(
     # A required argument may have been typed after a wrong flag.
     missing = [o.described for o in known if o.required and not parsed.given.get(o.name)]
     if missing and not parsed.errors:
-        parsed.errors.append(f"needs {' and '.join(missing)}")
+        parsed.errors.append(f"missing {' and '.join(missing)}")
     return parsed.given, parsed.errors
 
 
@@ -148,7 +148,7 @@ class _Option:
             return f"one of {', '.join(map(repr, get_args(self.kind)))}"
         singular, plural = {
             int: ("an integer", "integers"), float: ("a number", "numbers"),
-        }.get(self.kind, ("a text", "texts"))  # fmt: skip
+        }.get(self.kind, ("a string", "strings"))  # fmt: skip
         return plural if self.repeated else singular
 
     def value(self, words: Sequence[str]) -> Any:
@@ -223,7 +223,7 @@ class _Parsed:
         try:
             self.given[option.name] = option.value(words)
         except ValueError:
-            self.errors.append(f"{flag} is {' '.join(words)!r}, must be {option.expected}")
+            self.errors.append(f"{flag} is {' '.join(words)!r} but must be {option.expected}")
 
 
 def _take_values(words: list[str], most: int | None = None) -> list[str]:
@@ -238,7 +238,7 @@ def _about_unknown(flag: str, known: Iterable[str]) -> str:
     """Return a message about an unknown flag, with the flag to use instead."""
     plain = canonical(flag)
     if plain == "--import":
-        return "--import is written before the command: sparl --import MODULE COMMAND"
+        return "--import belongs before the command: sparl --import MODULE COMMAND"
     hint = HINTS.get(plain, "")
     # Show a hint only for commands that accept every flag that the hint names.
     if hint and set(re.findall(r"--[a-z][a-z-]*", hint)) <= set(known):

@@ -58,26 +58,30 @@ _OF_CHANGING_TOPOLOGY = {
     "--random-grow",
 }  # fmt: skip
 
-_SAVED = "every run saves its agent, and checkpoints during training"
+_SAVED = "every run saves its agent and, during training, checkpoints"
 _STEPS = "--steps sets the number of environment steps"
-_CPU = "sparl computes on the CPU, on at most --threads cores"
+_CPU = "sparl computes on the CPU, with at most --threads threads"
 _SPARSITY = (
-    "--actor-sparsity and --critic-sparsity set the shares of weights left out; a density of "
-    "0.1 is --actor-sparsity 0.9 --critic-sparsity 0.9"
+    "--actor-sparsity and --critic-sparsity set the shares of absent weights; for a density of "
+    "0.1, use --actor-sparsity 0.9 --critic-sparsity 0.9"
 )
-_SEVERAL = "a run has one seed, --seed; use a study for several seeds: sparl study run FILE"
+_SEVERAL = (
+    "--seed sets the only seed of a run; for several seeds, use a study: sparl study run FILE"
+)
 _FOLDER = "--run-dir sets the run's folder"
 # Replacements for flags without an equivalent and for flags of other tools.
 HINTS = {
     "--save-model": _SAVED,
-    "--save-model-period": "--checkpoint-every-env-steps sets the steps between checkpoints",
-    "--load-model": "sparl resume RUN resumes a run; --warm-start RUN acts with its agent during "
-    "the warm-up",
+    "--save-model-period": (
+        "--checkpoint-every-env-steps sets the number of steps between checkpoints"
+    ),
+    "--load-model": "sparl resume RUN resumes a run; --warm-start RUN uses the agent of a run "
+                    "during the warm-up",
     "--exp-id": _FOLDER,
     "--log-std-bounds": "the bounds are fixed: -5 to 2 with --log-std tanh, -20 to 2 with "
     "--log-std clamp",
-    "--sparse-actor": "RLx2-TD3 and RLx2-SAC are sparse without it",
-    "--sparse-critic": "RLx2-TD3 and RLx2-SAC are sparse without it",
+    "--sparse-actor": "RLx2-TD3 and RLx2-SAC are always sparse",
+    "--sparse-critic": "RLx2-TD3 and RLx2-SAC are always sparse",
     **dict.fromkeys(
         ("--total-timesteps", "--total-steps", "--timesteps", "--n-timesteps", "--num-timesteps",
          "--num-steps", "--max-steps"), _STEPS,
@@ -89,13 +93,13 @@ HINTS = {
     **dict.fromkeys(("--density", "--sparsity"), _SPARSITY),
     **dict.fromkeys(("--device", "--cuda", "--gpu", "--no-cuda"), _CPU),
     **dict.fromkeys(("--seeds", "--num-seeds"), _SEVERAL),
-    **dict.fromkeys(("--env-id", "--env-name", "--gym-id"), "--env names the environment"),
+    **dict.fromkeys(("--env-id", "--env-name", "--gym-id"), "--env sets the environment"),
     **dict.fromkeys(("--log-dir", "--logdir", "--save-dir", "--output-dir", "--out"), _FOLDER),
     "--tensorboard-log": "--tensorboard writes event files into the run's folder",
-    "--learning-starts": "--warmup-env-steps sets the steps before the first update",
-    "--buffer-size": "--replay-capacity sets the transitions in the replay",
-    "--num-envs": "a run steps one environment",
-    "--n-envs": "a run steps one environment",
+    "--learning-starts": "--warmup-env-steps sets the number of steps before the first update",
+    "--buffer-size": "--replay-capacity sets the capacity of the replay buffer",
+    "--num-envs": "a run uses a single environment",
+    "--n-envs": "a run uses a single environment",
 }  # fmt: skip
 
 
@@ -128,7 +132,7 @@ def translated(words: Sequence[str]) -> list[str]:
     flags = list(map(canonical, words))
     fixed = [_STATIC[flag] for flag in flags if flag in _STATIC]
     if fixed and "--rewire" in flags:
-        raise UsageError("--rewire already says whose topology changes; leave out --static_...")
+        raise UsageError("--rewire already determines which topologies change; omit --static_...")
     out = list[str]()
     remaining = iter(words)
     for word in remaining:
@@ -158,10 +162,11 @@ def _check_frequency(flag: str, value: str) -> None:
     """Raise UsageError unless the value is 1, because sparl's SAC updates at every update."""
     if value != "1":
         instead = {
-            "--actor-update-frequency": "SAC's actor is updated at every update; TD3's every "
-            "--policy-delay updates",
-            "--critic-target-update-frequency": "SAC's target is updated at every update, by the "
-            "share --tau; --hard-target-every N copies the critics every N updates",
+            "--actor-update-frequency": "the actor of SAC is updated at every update, that of TD3 "
+            "every --policy-delay updates",
+            "--critic-target-update-frequency": "SAC makes a soft update of the target with --tau "
+            "at every update; --hard-target-every N copies the "
+            "critics every N updates instead",
         }
         raise UsageError(f"{flag} {value}: {instead[canonical(flag)]}")
 
@@ -173,8 +178,8 @@ def check_method_is_named(args: Sequence[str]) -> None:
     if of_rlx2:
         are = "is a flag" if len(of_rlx2) == 1 else "are flags"
         raise UsageError(
-            f"{', '.join(of_rlx2)} {are} of RLx2's scripts, which do not name the method; add "
-            "--method RLx2-TD3 or --method RLx2-SAC (or another one of sparl methods)"
+            f"{', '.join(of_rlx2)} {are} of RLx2's scripts, which do not specify the method; add "
+            "--method RLx2-TD3 or --method RLx2-SAC (or another method that sparl methods lists)"
         )
 
 
@@ -188,13 +193,13 @@ def check_flags_suit_method(words: Sequence[str], method: str) -> None:
         flag = canonical(word)
         if chosen.agent == "TD3" and flag in _EVERY_UPDATE:
             raise UsageError(
-                f"{word}: {method} updates actor and targets every --policy-delay updates of the "
-                "critics; use that flag"
+                f"{word}: {method} updates the actor and the targets every --policy-delay updates "
+                "of the critics; use --policy-delay"
             )
         if dense and flag in _OF_SPARSE_METHODS:
-            raise UsageError(f"{word}: {method} is dense; leave it out, or name a sparse method")
+            raise UsageError(f"{word}: {method} is dense; omit the flag, or choose a sparse method")
         if fixed and flag in _OF_CHANGING_TOPOLOGY:
             raise UsageError(
-                f"{word}: the topology of {method} never changes; leave it out, or name a method "
-                "whose topology does"
+                f"{word}: the topology of {method} never changes; omit the flag, or choose a "
+                "method whose topology changes"
             )

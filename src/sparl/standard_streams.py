@@ -32,7 +32,7 @@ class Unfailing:
     """A text stream that discards all output after the first write error.
 
     Attributes:
-        lost: the first write error; None: nothing was lost.
+        lost: the first write error; None if nothing was lost.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -40,7 +40,7 @@ class Unfailing:
         self.lost: OSError | ValueError | None = None
 
     def write(self, text: str) -> int:
-        """Write a text; after an error, discard it."""
+        """Write text; after an error, discard it."""
         try:
             return self._stream.write(text)
         except (OSError, ValueError) as error:  # ValueError: the stream was closed

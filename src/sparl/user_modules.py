@@ -1,7 +1,7 @@
 """Import the user's modules that register environments or rules: `sparl --import MODULE`.
 
 A module is imported only if the user names it, on the command line or in a call in this Python
-process. A name in a file never causes an import.
+process. sparl never imports a module because a file names it.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def _import(name: str, origin: str) -> None:
         origin: the words with which the user named the module, for messages.
     """
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"{origin}: must be the name of a module, such as my_rules")
+        raise UsageError(f"{origin}: the argument must be the name of a module, such as my_rules")
     try:
         folder = str(Path.cwd())
     except FileNotFoundError:
         raise UsageError(
-            f"{origin}: the current folder does not exist; change to an existing one"
+            f"{origin}: the current folder no longer exists; change to an existing folder"
         ) from None
     sys.path.insert(0, folder)
     try:
@@ -101,7 +101,9 @@ def sparl_command(words: str, module: str = "") -> str:
     if module:
         modules.append("MODULE" if module == "__main__" else module)
     text = " ".join(["sparl", *import_flags(modules), words])
-    script = " (MODULE: one that registers the environment)" if module == "__main__" else ""
+    script = (
+        " (MODULE is the module that registers the environment)" if module == "__main__" else ""
+    )
     return f"{text}{script}"
 
 

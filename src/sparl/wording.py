@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 
 class _Short(reprlib.Repr):
-    """Formats a value in at most about 100 characters, whatever its size and depth."""
+    """Formats a value in at most about 100 characters, regardless of its size and depth."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ def counted(number: int, one: str) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """Return an exception's message in one line; "" if it is empty or cannot be obtained."""
+    """Return an exception's message as one line; "" if it is empty or cannot be obtained."""
     try:
         return " ".join(str(error).split())
     except KeyboardInterrupt:
@@ -49,7 +49,7 @@ def text_of(error: BaseException) -> str:
 
 
 def name_and_text(error: BaseException) -> str:
-    """Return an exception's type and, if there is one, its message in one line."""
+    """Return an exception's type and, if it has one, its message as one line."""
     try:
         name = str(type(error).__name__)
     except Exception:  # the class of a third-party exception may be faulty too
@@ -65,7 +65,7 @@ def first_few(names: Sequence[str], describe: Callable[[str], str], most: int = 
 
 
 def shell_word(path: str | os.PathLike[str]) -> str:
-    """Quote a path as one word of a shell's command line, whatever bytes it contains."""
+    """Quote a path as one word of a shell's command line, even if its bytes are not text."""
     text = os.fspath(path)
     if text.isprintable():
         return shlex.quote(text)
@@ -77,12 +77,12 @@ def shell_word(path: str | os.PathLike[str]) -> str:
 
 
 def has_control_characters(text: str) -> bool:
-    """Return whether a text contains control characters of terminals or editors."""
+    """Return whether a string contains control characters of terminals or editors."""
     return _CONTROL.search(text) is not None
 
 
 def visible(text: str) -> str:
-    """Escape every character of a text that is not printable, except line feeds."""
+    """Escape every character that is not printable, except line feeds."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

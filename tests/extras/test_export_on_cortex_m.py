@@ -21,7 +21,7 @@ from sparl.types import Array
 BOARD = Path(__file__).parent / "cortex_m"
 HARNESS = Path(__file__).parents[1] / "exported.cpp"
 CPU = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
-ROUNDED = "-ffp-contract=off"  # no fused multiply-adds, so that both machines round alike
+ROUNDED = "-ffp-contract=off"  # no fused multiply-adds, so that both machines round in the same way
 CROSS = ("arm-none-eabi-gcc", *CPU, *c_check.FLAGS, "-Os", ROUNDED)
 
 
@@ -48,7 +48,7 @@ def exported(
 
 
 def on_the_board(folder: Path) -> tuple[float, Array]:
-    """The self-check's largest distance, and the actions for the test vectors."""
+    """Return the largest distance of the self-check, and the actions for the test vectors."""
     program = folder / "board.elf"
     subprocess.run(
         [*CROSS, "-DPOLICY_SELF_CHECK", f"-I{folder}", BOARD / "main.c", folder / "policy.c",
@@ -66,7 +66,7 @@ def on_the_board(folder: Path) -> tuple[float, Array]:
 
 
 def on_this_machine(folder: Path) -> Array:
-    """The actions for the test vectors, rounded as on the board."""
+    """Return the actions for the test vectors, rounded as on the board."""
     upper = "POLICY"
     main_file = folder / "print.c"
     main_file.write_text(

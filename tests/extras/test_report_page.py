@@ -75,8 +75,8 @@ def test_a_method_is_switched_off_everywhere(browser: Browser, report: Path) -> 
     assert (lines(figure).count(), rows.count()) == (2, 20)
     assert page.locator("#returns tr:visible", has_text="DS-TD3").count() == 0
     # Figures that are drawn later lack it too, and heat maps of it are hidden.
-    page.locator("#what-the-networks-look-at summary").click()
-    maps = page.locator("#what-the-networks-look-at figure")
+    page.locator("#connections-of-the-inputs summary").click()
+    maps = page.locator("#connections-of-the-inputs figure")
     assert (maps.count(), maps.locator("visible=true").count()) == (30, 20)
     last = page.locator("#return-against-computation figure").last
     last.scroll_into_view_if_needed()
@@ -126,8 +126,8 @@ def test_a_tooltip_names_the_values_of_a_point(browser: Browser, report: Path) -
         assert re.search(row, said), said
     page.locator("h1").hover()
     tip.wait_for(state="hidden")
-    page.locator("#what-the-networks-look-at summary").click()
-    page.locator("#what-the-networks-look-at .mark-rect path").first.hover()
+    page.locator("#connections-of-the-inputs summary").click()
+    page.locator("#connections-of-the-inputs .mark-rect path").first.hover()
     tip.locator("table").wait_for()
     assert re.search(r"actor, start\s+input\s+0\s+connections\s+3", tip.inner_text())
     assert trouble == []

@@ -1,4 +1,4 @@
-"""Studies on real local Ray clusters: a worker is killed; a cluster was started elsewhere."""
+"""Studies on real local Ray clusters, including killed workers and clusters started separately."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import ray
 
 import children
 from children import has_handler, wait_until, waiting
+from hostile.small import STUDY as SMALL
 from resuming import results
 from sparl.cli import main
 from sparl.studies.progress import progress
@@ -71,7 +72,7 @@ def test_another_worker_resumes_a_killed_workers_run_bit_for_bit(
     with children.sparl(*study_words(path, folder)) as study:
         run, other = waiting(waits, 2)
         assert parent(run) != parent(other)
-        # As if its machine were lost: the worker, and then the run that it had started.
+        # Kill the worker and then the run that it started, as if the machine were lost.
         os.kill(parent(run), signal.SIGKILL)
         os.kill(run, signal.SIGKILL)
         waits.rename(tmp_path / "waited")
@@ -87,7 +88,7 @@ def test_another_worker_resumes_a_killed_workers_run_bit_for_bit(
 
 
 def test_a_stopped_study_stops_its_runs(tmp_path: Path, waits: Path) -> None:
-    """Also if its workers ignore SIGINT from their start, like jobs of a script."""
+    """This holds even if the workers ignore SIGINT from the start, like jobs of a script."""
     path, folder = tmp_path / "study.toml", tmp_path / "runs"
     path.write_text(STUDY)
     units = read_study(path).units
@@ -102,7 +103,7 @@ def test_a_stopped_study_stops_its_runs(tmp_path: Path, waits: Path) -> None:
 
 
 def test_own_modules_are_found_on_a_cluster_that_was_started_elsewhere(tmp_path: Path) -> None:
-    """In the directory where the study is started, and by its PYTHONPATH."""
+    """Modules are found in the directory where the study is started and through its PYTHONPATH."""
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     for folder, name in ((project, "Here"), (project / "lib", "There")):
         folder.mkdir()
@@ -149,7 +150,7 @@ def test_an_unreachable_cluster_is_reported_in_one_line(tmp_path: Path) -> None:
 
 
 def listening(processes: set[int]) -> set[tuple[bool, int]]:
-    """(Whether it is the loopback interface, port) of all that these processes listen on."""
+    """Return (whether the interface is loopback, port) for each socket that listens."""
     inodes = set()
     for process in processes:
         for descriptor in Path(f"/proc/{process}/fd").glob("*"):
@@ -188,7 +189,9 @@ print("task:", ray.get(ray.remote(num_cpus=0)(lambda: "executed").remote()))
 def client(address: str, **token: str) -> str:
     """Return the output of a Ray client that executes a task on the cluster at an address."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")} | token
-    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else 127.0.0.1 is another address
+    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = (
+        "0"  # otherwise Ray treats 127.0.0.1 as a different address
+    )
     done = subprocess.run(
         [sys.executable, "-c", CLIENT, address], env=environment, check=False, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120,
@@ -253,7 +256,7 @@ def process_exists(process: int) -> bool:
     ("environment", "version", "says"),
     [
         ({"RAY_AUTH_MODE": "disabled"}, ray.__version__, "RAY_AUTH_MODE is 'disabled'"),
-        ({}, "2.58.0", "Ray is 2.58.0, must be at least 2.59"),
+        ({}, "2.58.0", "Ray is 2.58.0 but must be at least 2.59"),
     ],
     ids=["no tokens", "old"],
 )
@@ -274,3 +277,14 @@ def test_a_cluster_that_would_not_be_protected_is_not_started(
     assert said.startswith("sparl: study: ")
     assert says in said
     assert said.count("\n") == 1
+
+
+def test_a_study_on_ray_imports_nothing_from_the_folder_where_it_is_started(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(SMALL)
+    executed = tmp_path / "executed"
+    for name in ("google", "numpy", "psutil", "sparl", "tyro"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(executed)!r}, 'w').close()\n")
+    words = [sys.executable, "-P", "-m", "sparl", "study", "run", "study.toml", "--ray"]
+    done = subprocess.run([*words, "--processes", "1"], cwd=tmp_path, check=False, timeout=180)
+    assert not executed.exists()
+    assert done.returncode == 0

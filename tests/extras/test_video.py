@@ -53,7 +53,7 @@ def test_a_video_shows_the_best_and_the_worst_episode_side_by_side(
     assert len(frames) == -(-longest // 4)  # every fourth of 125 steps in a second
     assert frames.shape[2] == 2 * frames.shape[1]
     purple = (frames[..., 0] > 1.5 * frames[..., 1]) & (frames[..., 2] > 1.3 * frames[..., 1])
-    assert purple.sum(axis=(1, 2)).min() > 100  # the foot is in every picture
+    assert purple.sum(axis=(1, 2)).min() > 100  # the foot is in every image
     assert np.abs(np.diff(frames.astype(int), axis=0)).max(axis=(1, 2, 3)).min() > 30
     assert not list(tmp_path.glob("*.tmp*"))
 

@@ -48,7 +48,7 @@ from sparl.training.restore import expected_state, restore_checkpoint
 from sparl.training.run_folder import RunFolder
 
 CORPUS = Path(__file__).parent / "corpus"
-SECONDS = 20  # that it may last
+SECONDS = 20  # time limit per case
 
 FIELDS: dict[str, Any] = {
     "steps": 60, "hidden": (3,), "batch_size": 4, "warmup_env_steps": 10, "evaluation_episodes": 1,
@@ -84,7 +84,7 @@ class Victim:
         self.try_checkpoint()  # the valid one is usable
 
     def write(self, files: Files) -> None:
-        """Make the folder hold these files and no others."""
+        """Make the folder contain exactly these files."""
         for path in list(self.path.iterdir()):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         write(self.path, files)
@@ -119,7 +119,7 @@ class Victim:
 def changed(files: Files, rng: Generator) -> Files:
     """Return the files with one to three changes."""
     files, names = dict(files), sorted(files)
-    if rng.random() < 0.4:  # reports read what has finished, and no checkpoint
+    if rng.random() < 0.4:  # reports read finished runs, which have no checkpoint
         files["run.json"] = files["run.json"].replace(b"stopped by SIGTERM", b"finished")
         files["evaluations.csv"] = files["evaluations.csv"].replace(b"\n20,", b"\n37,")
         names = [name for name in names if "/" not in name]
@@ -166,12 +166,12 @@ def keep(name: str, files: Files) -> Path:
 
 
 def main() -> int:
-    """Try the corpus, then new cases until the time is over."""
+    """Try the corpus, and then new cases until the time is up."""
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--cases", type=int, default=10**9)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--keep", action="store_true", help="store what is found in the corpus")
+    options.add_argument("--keep", action="store_true", help="store failing cases in the corpus")
     chosen = options.parse_args()
     warnings.simplefilter("ignore")
     found: dict[str, int] = {}

@@ -3,10 +3,10 @@
     python tests/hostile/campaign.py --seconds 600              # generate new cases
     python tests/hostile/campaign.py --seed 3 --case 17         # repeat one case
 
-A case is the folder `target`, made by one of `generators.KINDS`, and a command. After it: nothing
-outside of what the command may write was created, changed or removed; nothing was imported or
-executed; time and memory stayed within bounds; the exit code is documented; and what was printed is
-plain lines without a traceback.
+A case is the folder `target`, made by one of `generators.KINDS`, and a command. After the command,
+nothing outside of what the command may write was created, changed or removed; nothing was imported
+or executed; time and memory stayed within bounds; the exit code is documented; and the output
+consists of plain lines without a traceback.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ CANARY = f"from pathlib import Path\nPath(__file__).with_name('{OWNED}').touch()
 
 
 class Watch:
-    """Events of Python during a case that no file may cause.
+    """Records Python events that no file may cause.
 
     Attributes:
-        seen: what it did.
+        seen: the events.
     """
 
     def __init__(self, root: Path) -> None:
@@ -102,7 +102,9 @@ class Watch:
         if event == "import":
             return str(args[0]) if str(args[0]).partition(".")[0] == MODULE else ""
         if event in ("exec", "compile"):
-            caller = sys._getframe(2).f_code.co_filename  # below are this and _hear
+            caller = sys._getframe(
+                2
+            ).f_code.co_filename  # the frames below are this function and _hear
             source = args[0].co_filename if event == "exec" else str(args[1])
             ours = caller.startswith(SOURCES) or source.startswith(self._root)
             return f"{source}, by {caller}" if ours else ""
@@ -111,7 +113,7 @@ class Watch:
             exported = self._command == "export" and (
                 Path(words[0]).name in ("cc", "gcc", "clang") or words[0].startswith(self._root)
             )
-            asked = Path(words[0]).name == "git"  # for our own commit
+            asked = Path(words[0]).name == "git"  # sparl runs git to read its commit
             return "" if exported or asked else " ".join(words)
         if event in ("os.system", "os.exec", "os.posix_spawn", "socket.connect",
                      "pickle.find_class"):  # fmt: skip
@@ -255,7 +257,7 @@ class Sandbox:
             if before.get(name) != after.get(name)
             and not any(name == path or name.startswith(f"{path}/") for path in mine)
             and not name.startswith("tmp/")
-            and name != "up/here/target/.lock"  # looking at a run's lock may make none, but resume
+            and name != "up/here/target/.lock"  # only resume may create a lock
         ]
         incomplete = code == 1 and case.words[:2] == ("study", "run") and not err
         if code not in CODES and not incomplete:
@@ -280,13 +282,13 @@ def _plain(line: str) -> bool:
 
 
 def _active(place: Path) -> list[str]:
-    """Return texts of a case that are more than plain text in written files."""
+    """Return texts of a case that are active content in written files."""
     found = []
     for path in [place, *place.rglob("*")] if not place.is_symlink() else []:
         if path.suffix not in (".html", ".svg", ".md", ".csv") or not path.is_file():
             continue
         if path.name in ("evaluations.csv", "metrics.csv", "topology.csv"):
-            continue  # a run's own, copied byte for byte
+            continue  # a file of the run, copied byte for byte
         text = path.read_text("utf-8", "replace")
         active = {
             ".csv": rf"(?m)(^|,)\"?[=+@\t-]+{MARK}",
@@ -329,7 +331,7 @@ def no_trainings(*_: object) -> None:
 
 
 def run(options: argparse.Namespace, root: Path) -> int:
-    """Run cases until the time is over; return the number of kinds of failure."""
+    """Run cases until the time is up; return the number of kinds of failure."""
     sys.dont_write_bytecode = True
     study_command.execute = no_trainings  # type: ignore[assignment]
     sandbox = Sandbox(root)
@@ -377,7 +379,7 @@ def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--cases", type=int, default=10**9)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--case", type=int, help="this one alone, and keep its folder")
+    options.add_argument("--case", type=int, help="run only this case, and keep its folder")
     return options.parse_args(words)
 
 

@@ -1,7 +1,7 @@
 """Hostile values, and changes of files that put them in place.
 
-A change keeps a file valid in form more often than not, and `signed` mends the digests of what
-contains it, so that the code behind the first check is reached.
+A change usually preserves the format of a file, and `signed` updates the digests of the files that
+refer to it, so that the code after the first check is reached.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NASTY: list[Any] = [
 ]  # fmt: skip
 
 
-# Texts that do harm if they are interpreted as a path, a module, a C comment, HTML, a formula,
+# Texts that cause damage if they are interpreted as a path, a module, a C comment, HTML, a formula,
 # Markdown, a shell's word or a terminal's control sequence. MARK is in no valid file.
 MODULE, MARK, OWNED = "canary_module", "canary-mark", "owned"
 TEXTS: list[str] = [
@@ -230,7 +230,7 @@ def lines(data: bytes, rng: Generator) -> bytes:
 
 
 def signed(files: Files) -> Files:
-    """Recompute sizes and digests, where they have a place."""
+    """Recompute the sizes and digests that the files contain."""
     files = dict(files)
     for name in [name for name in files if name.endswith(".json")]:
         folder, _, base = name.rpartition("/")

@@ -1,6 +1,6 @@
-"""Generators of hostile cases: for each kind of file a valid folder with hostile values in it.
+"""Generators of hostile cases: for each kind of file, a valid folder with a few hostile values.
 
-A generator changes the files of a specimen, names the commands that read them, and says whether
+A generator changes the files of a specimen, and returns the commands that read them and whether
 these must reject them.
 """
 
@@ -41,7 +41,7 @@ _WRITTEN = (
     "out/report.html", "out/README.md", "out/tables", "out/figures", "out/.lock",
     "out/Pendulum-v1",
 )  # fmt: skip
-# Fields of a configuration that hold a registered name or an environment's id.
+# Fields of a configuration that contain a registered name or the id of an environment.
 _NAMES = ("method", "env", "agent", "settings", "drop", "grow", "allocation", "rewire")
 
 
@@ -50,10 +50,10 @@ class Case:
     """One case.
 
     Attributes:
-        files: of the folder `target`.
-        words: of the command line, relative to the folder that holds `target`.
-        writes: what the command may change there, by path; folders with all that is in them.
-        rejected: the command must not accept it.
+        files: the files of the folder `target`.
+        words: the command line, relative to the parent folder of `target`.
+        writes: paths that the command may change, including the content of folders.
+        rejected: whether the command must reject the case.
         link: a path and its replacement, see `put_link`; None: no replacement.
     """
 
@@ -77,7 +77,7 @@ def _command(rng: Generator, *names: str) -> tuple[tuple[str, ...], tuple[str, .
         "resume": (("resume", "target"), ("target",)),
         "export c": (("export", "target", "--format", "c", "--out", "out"), ("out",)),
         "export npz": (("export", "target", "--format", "npz"), ("target/export",)),
-        # Tables only: what draws reserves more address space than a case may use.
+        # Only tables, because drawing reserves more address space than a case may use.
         "report": (("report", "target", "--out", "out", "--tables-only"), ("out",)),
         "archive": (("archive", "target", "--to", "out", "--commit", "abcdef0"), ("out",)),
         "train": (("train", "--config", "target/config.toml"), ("runs",)),
@@ -127,7 +127,7 @@ def config(specimens: dict[str, Files], rng: Generator) -> Case:
     elif words[0] in ("train", "resume") or kind < 0.7:
         name = str(_pick(rng, "method", "env", *_NAMES))
         content[name] = text = _pick(rng, *(text for text in TEXTS if text.isascii()))
-        rejected = not text.startswith(MODULE)  # else it may name an environment or a rule
+        rejected = not text.startswith(MODULE)  # otherwise it may name an environment or a rule
     else:
         content = hostile_tree(content, rng)
     files["config.toml"] = tomli_w.dumps(content).encode("utf-8", "surrogatepass")
@@ -170,7 +170,7 @@ def _with_hostile(files: Files, name: str, rng: Generator) -> Files:
 
 
 def tables(specimens: dict[str, Files], rng: Generator) -> Case:
-    """What a finished run records: CSV files, run.json, degrees.json."""
+    """Generate the records of a finished run: CSV files, run.json, degrees.json."""
     files = dict(specimens["finished"])
     names = ("evaluations.csv", "metrics.csv", "topology.csv", "run.json", "degrees.json")
     for _ in range(1 + int(rng.integers(2))):
@@ -228,7 +228,7 @@ def study(specimens: dict[str, Files], rng: Generator) -> Case:
 
 
 def archive(specimens: dict[str, Files], rng: Generator) -> Case:
-    """An archive: names of its folders, and what is in them."""
+    """Generate an archive with hostile folder names and content."""
     files = dict(specimens["archive"])
     old_env, old_run = next(name for name in files if name.endswith("run.json")).split("/")[:2]
     env, run = old_env, old_run
@@ -283,8 +283,8 @@ def put_link(here: Path, canaries: Path, name: str, how: str) -> None:
 
     Args:
         here: the folder that holds `target`.
-        canaries: a folder that no command names: where links lead.
-        name: of the place, below `here`.
+        canaries: a folder that no command names, to which the links point.
+        name: the path of the file or folder, relative to `here`.
         how: one of LINKS. "moved": what was there is moved away and linked.
     """
     place = here / name

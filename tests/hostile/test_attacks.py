@@ -92,7 +92,7 @@ def test_a_hard_link_in_a_run_is_not_written_through(
     (run / name).unlink(missing_ok=True)
     os.link(outside, run / name)
     assert main(["resume", str(run), "--steps", "90"]) == 3
-    assert f"{run / name}: a hard link" in capsys.readouterr().err
+    assert f"{run / name}: this is a hard link" in capsys.readouterr().err
     assert outside.read_text() == "env_step\n" + "precious\n" * 100
 
 
@@ -206,7 +206,7 @@ def test_no_invalid_number_of_a_run_ends_the_status_of_its_study(
         run.write("run.json", b'{"state": "running"}')
         cells = [("env_step", "wall_seconds", "mean"), *rows]
         run.write("evaluations.csv", "".join(f"{','.join(row)}\n" for row in cells).encode())
-    for unit in units:  # each is in turn the one that runs, and whose rate counts
+    for unit in units:  # each of them in turn is running, so that its rate counts
         running = Folder(runs.path).at(unit.id)
         assert running.lock(".lock")
         assert main(["study", "status", str(file), "--folder", str(runs.path)]) == 0
@@ -232,7 +232,7 @@ def test_an_already_archived_run_is_reported_once(
     run = write_run(tmp_path / "run", "TD3", "Hopper-v3", [1, 2, 3], commit="0123456789")
     kept = archive_run(run, tmp_path / "archive", None)
     assert main(["archive", str(kept), "--to", str(tmp_path / "archive")]) == 2
-    assert capsys.readouterr().err == f"sparl: {kept}: this run is already archived\n"
+    assert capsys.readouterr().err == f"sparl: {kept}: the run is already archived\n"
 
 
 # ------------------------------------------------------------------ spreadsheets
@@ -324,7 +324,7 @@ def test_a_masked_reward_is_a_fault(
     register(Masks)
     assert train(tmp_path / "run") == 4
     said = capsys.readouterr().err
-    assert "the reward masked, must be a finite float32" in said
+    assert "the reward masked, which is not a finite float32" in said
     assert said.count("\n") == 1
 
 
@@ -363,7 +363,7 @@ def test_an_exit_outside_the_environments_calls_is_not_a_success(
     register(bad.Good)
     monkeypatch.setattr(Training, "update", update)
     assert train(tmp_path / "run") == 4
-    assert "SystemExit: 0, raised by other code" in capsys.readouterr().err
+    assert "SystemExit: 0, raised outside sparl" in capsys.readouterr().err
     assert state_of(tmp_path / "run") == "failed"
 
 
@@ -435,7 +435,7 @@ def test_importing_in_a_deleted_folder_is_reported_in_one_line(
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert main(["--import", "json", "info"]) == 2
-    assert "the current folder does not exist" in capsys.readouterr().err
+    assert "the current folder no longer exists" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------ values
@@ -447,5 +447,5 @@ def test_bounds_of_actions_in_the_wrong_order_are_damage(run: Path) -> None:
     policy = manifest["policy"]
     policy["action_low"], policy["action_high"] = policy["action_high"], policy["action_low"]
     path.write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="action_low must be below action_high"):
+    with pytest.raises(DataError, match="action_low must be less than that of action_high"):
         load_agent(run)

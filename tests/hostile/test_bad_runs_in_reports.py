@@ -125,7 +125,7 @@ def test_a_bad_run_is_listed_in_a_note_and_the_others_are_reported(
 ) -> None:
     DAMAGES[name](study / "run1")
     printed = printed_report(study, capsys)
-    notes = [line for line in printed.splitlines() if line.startswith("note: not counted: ")]
+    notes = [line for line in printed.splitlines() if line.startswith("note: not included: ")]
     assert len(notes) == 1, printed
     assert str(study / "run1") in notes[0]
     assert len(notes[0]) < 1500
@@ -150,7 +150,7 @@ def test_a_damaged_plan_is_listed_in_a_note(
     content: bytes, study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (study / PLAN).write_bytes(content)
-    assert f"note: not counted as planned: {study / PLAN}: " in printed_report(study, capsys)
+    assert f"note: the planned runs are unknown: {study / PLAN}: " in printed_report(study, capsys)
     assert len(collect([study]).groups[0].runs) == 3
 
 

@@ -155,7 +155,9 @@ def test_any_other_reward_is_a_fault(reward: Any) -> None:
 
 @pytest.mark.parametrize("reward", [10**400, -(10**5000)], ids=["large", "unprintable"])
 def test_a_reward_that_is_too_large_is_named(reward: int) -> None:
-    with pytest.raises(EnvironmentFault, match=r"step returned the reward .*, must be a finite"):
+    with pytest.raises(
+        EnvironmentFault, match=r"step returned the reward .*, which is not a finite"
+    ):
         step_with(1, reward)
 
 
@@ -234,7 +236,7 @@ class SpawnedWorkers(Workers):
 
 
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("kind", [Workers, SpawnedWorkers])
+@pytest.mark.parametrize("kind", [Workers, pytest.param(SpawnedWorkers, marks=pytest.mark.slow)])
 def test_workers_of_an_environment_have_default_handlers(
     kind: type, tmp_path: Path, register: Callable[[type], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,12 +341,12 @@ def test_a_run_that_failed_before_its_first_checkpoint_starts_again(
     assert json.loads((run / "run.json").read_text())["env_step"] == 25
     capsys.readouterr()
     assert main(["info", str(run)]) == 0
-    assert "starts again at step 0: there is no checkpoint" in capsys.readouterr().out
+    assert "restarts the run at step 0, because there is no checkpoint" in capsys.readouterr().out
     monkeypatch.setenv("MENDED", "1")
     words = ["train", "--env", ENV, "--run-dir", str(run), *FLAGS, "--resume", "auto"]
     assert main(["resume", str(run)] if again == "resume" else words) == 0
     said = capsys.readouterr()
-    line = "the run failed at step 25 before its first checkpoint; it starts again at step 0\n"
+    line = "the run failed at step 25 before its first checkpoint; it is restarted at step 0\n"
     assert said.out.count(line) == 1
     assert said.err == ""
     assert [int(row["env_step"]) for row in RunFolder.open(run).rows("evaluations.csv")] == [
@@ -356,7 +358,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_starts_again(
 def test_a_run_starts_again_only_if_it_never_had_a_checkpoint(
     harm: str, tmp_path: Path, register: Callable[[type], None], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A run that failed past the first due checkpoint starts again only if there never was one."""
+    """A run that failed after its first scheduled checkpoint restarts only if it never had one."""
     from sparl.errors import ResourceError
     from sparl.training.checkpoint import Checkpoints
 

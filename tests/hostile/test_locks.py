@@ -111,7 +111,9 @@ def test_a_writer_whose_folder_was_replaced_stops_and_writes_nothing(
     assert main([*words, next_write] if next_write.startswith("--") else words) == 7
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert f"{run}: the folder or its .lock was deleted, moved or replaced while" in said
+    assert (
+        f"{run}: the folder or its .lock was deleted, moved, replaced or closed by other code while"
+    ) in said
     assert contents(tmp_path) == then()
 
 

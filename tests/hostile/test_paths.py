@@ -129,7 +129,7 @@ changes = pytest.mark.parametrize("change", CHANGES, ids=lambda change: change._
 
 
 def said_by(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
-    """Run a command that must end with this exit code, and return its one line."""
+    """Run a command that must end with this exit code, and return the line that it prints."""
     capsys.readouterr()
     assert main(words) == code
     said = capsys.readouterr().err
@@ -195,7 +195,9 @@ def test_a_link_in_a_checkpoint_is_a_damaged_checkpoint(
     outside = contents(elsewhere)
     assert main(["resume", str(run)]) == 0
     said = capsys.readouterr().err
-    assert f"{place}: a link, must be a regular file; remove it or move it away; resuming" in said
+    assert (
+        f"{place}: found a link but expected a regular file; remove it or move it away; resuming"
+    ) in said
     assert contents(elsewhere) == outside  # its checkpoints were deleted at the end
 
 
@@ -205,7 +207,7 @@ def test_segments_that_are_links_are_neither_read_nor_deleted(
     for place in list((run / "replay").iterdir()):
         to_link(place, elsewhere)
     outside = contents(elsewhere)
-    assert "a link, must be a regular file" in said_by(capsys, 3, "resume", str(run))
+    assert "found a link but expected a regular file" in said_by(capsys, 3, "resume", str(run))
     assert main([*TRAIN, "--run-dir", str(run), "--overwrite"]) == 0
     assert contents(elsewhere) == outside
 
@@ -328,10 +330,10 @@ def test_a_report_writes_only_into_its_own_folder(
 def test_invalid_file_names_are_rejected(name: str, tmp_path: Path) -> None:
     assert why_invalid_name(name)
     folder = Folder(tmp_path)
-    with pytest.raises(DataError, match="cannot name a folder in it: it "):
+    with pytest.raises(DataError, match="is not a valid folder name: it "):
         folder.at(name)
     if name:
-        with pytest.raises(DataError, match="cannot name a file in it: it "):
+        with pytest.raises(DataError, match="is not a valid file name: it "):
             folder.write(name, b"")
     assert list(tmp_path.iterdir()) == []
 
@@ -367,12 +369,12 @@ def test_the_name_of_a_study_file_cannot_leave_the_runs_folder(
     for file in files:
         (here / file).write_text(STUDY)
     said = said_by(capsys, 2, "study", "run", *files)
-    assert "name a folder with --folder" in said
+    assert "choose a folder with --folder" in said
     assert sorted(path.name for path in here.iterdir()) == sorted(files)
 
 
 @pytest.mark.parametrize("env", ["a\nb", "x" * 300])
-def test_an_environment_name_that_cannot_name_a_folder_is_rejected_in_a_study(
+def test_an_environment_whose_name_is_not_a_folder_name_is_rejected_in_a_study(
     env: str, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study.write_text(STUDY.replace('"Pendulum-v1"', json.dumps(env)))

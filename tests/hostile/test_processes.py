@@ -224,6 +224,6 @@ def test_a_study_starts_a_run_again_that_failed_before_its_first_checkpoint(
             printed, _ = study.communicate(timeout=60)
         assert study.returncode == code, printed
     (output,) = project.glob("runs/*/output.txt")
-    assert "the run failed at step 120 before its first checkpoint; it starts again" in (
+    assert "the run failed at step 120 before its first checkpoint; it is restarted" in (
         output.read_text()
     )

@@ -102,7 +102,7 @@ def test_an_agent_has_no_more_inputs_than_its_file_justifies(run: Path, observat
     said = rejected_at_once(
         ["evaluate", str(run)], ["export", str(run), "--format", "npz", "--out", out]
     )
-    assert "observations, must be 1 to 65,536" in said
+    assert "but must be in [1, 65,536]" in said
 
 
 def test_an_agent_with_many_inputs_and_few_connections_is_read(run: Path) -> None:
@@ -145,7 +145,7 @@ def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
     config = preset("Tiny-TD3", ENV, hidden=(2**28 - 1, 2**28 - 1))
     (_, width), _ = sizes_of(architecture(config, 11, 3).networks["actor"])[0]
     assert 1 < width < 2**28
-    for hidden in ((256, 256), (8,), (1, 1)):  # the width that a search over all finds
+    for hidden in ((256, 256), (8,), (1, 1)):  # the width that an exhaustive search finds
         config = preset("Tiny-TD3", ENV, hidden=hidden)
         nets = architecture(config, 11, 3)
         sparse = architecture(preset("RigL-TD3", ENV, hidden=hidden), 11, 3)
@@ -160,7 +160,7 @@ def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
 
 def test_a_table_takes_no_memory_for_missing_cells(run: Path) -> None:
     (run / "evaluations.csv").write_bytes(b"," * 100_000 + b"\n" + b"1\n" * 100_000)
-    assert "line 2 has 1 cells, the header 100,001" in rejected_at_once(["info", str(run)])
+    assert "line 2 has 1 cells, but the header has 100,001" in rejected_at_once(["info", str(run)])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS")
@@ -192,7 +192,9 @@ def test_weights_of_an_agent_are_finite(field: str, value: float, run: Path) -> 
     arrays[name][-1] = value
     path.write_bytes(pack(arrays))
     sign_agent(run)
-    with pytest.raises(DataError, match=re.escape(f"{name} holds a value that is NaN or infinite")):
+    with pytest.raises(
+        DataError, match=re.escape(f"{name} contains a value that is NaN or infinite")
+    ):
         sparl.load(run)
 
 
@@ -279,7 +281,9 @@ def test_a_checkpoint_with_strange_arrays_is_rejected(
 def test_a_network_without_connections_is_noted(fields: Tree) -> None:
     notes = architecture(preset("RigL-TD3", ENV, **fields), 11, 3).notes
     name = next(iter(fields)).partition("_")[0]
-    assert f"{name} layer 1 has no connections, so the {name} cannot learn" in " ".join(notes)
+    assert (
+        f"layer 1 of the {name} has no connections, so the {name} ignores its input"
+    ) in " ".join(notes)
     assert not architecture(preset("RigL-TD3", ENV), 11, 3).notes
 
 
@@ -295,7 +299,7 @@ def misaligned(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def native_pass() -> tuple[_native.Stack, _native.Trace, np.ndarray[Any, Any]]:
-    layer = _native.Layer(3, 2, np.arange(6, dtype=np.int64))
+    layer = _native.Linear(3, 2, np.arange(6, dtype=np.int64))
     stack = _native.Stack([[layer]], ["linear"])
     _, trace = stack.forward(floats(8), [np.zeros((4, 3), np.float32)])
     return stack, trace, np.zeros((1, 4, 2), np.float32)
@@ -317,7 +321,7 @@ def test_native_functions_reject_misaligned_arrays() -> None:
         lambda: _native.soft_update(misaligned(8), p, 0.5),
         lambda: _native.soft_update(p, misaligned(8), 0.5),
         lambda: _native.find_sorted(positions, np.zeros(1, np.int64)),
-        lambda: _native.Layer(3, 2, positions),
+        lambda: _native.Linear(3, 2, positions),
     ]
     for call in calls:
         with pytest.raises(ValueError, match=r"must be aligned to [48] bytes"):

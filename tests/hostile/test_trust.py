@@ -436,7 +436,7 @@ def test_the_name_of_a_folder_is_escaped_in_a_report(
     (row,) = table(out / "tables/runs.csv")
     assert row["folder"][0] not in "=+-@"
     page, readme = (out / "report.html").read_text(), (out / "README.md").read_text()
-    assert "not counted" in page
+    assert "not included" in page
     assert "\x1b" not in page + readme
     if any(each in folder for each in '<"'):
         assert folder not in page

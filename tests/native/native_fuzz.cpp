@@ -5,10 +5,12 @@
 // have exactly the documented size. Contradictory content must be rejected, and nothing else.
 //
 //     native_fuzz [SECONDS [SEED [CASE]]]     CASE: only this one
+#include "clipped_double_q.h"
 #include "dispatch.h"
 #include "flat.h"
 #include "magnitude_target.h"
 #include "n_step_windows.h"
+#include "linear.h"
 #include "network.h"
 #include "pattern_blocks.h"
 #include "squashed_normal.h"
@@ -70,7 +72,7 @@ float any_float() {
       return one_of({INFINITY, -INFINITY});
     case 2:
       return one_of({FLT_MAX, -FLT_MAX, FLT_MIN, 1e-45f, 0.0f, -0.0f});
-    case 3: { // any bits, signalling NaNs among them
+    case 3: { // any bits, including signalling NaNs
       const auto bits = uint32_t(random_bits());
       float value;
       std::memcpy(&value, &bits, sizeof value);
@@ -83,7 +85,7 @@ float any_float() {
 
 Floats any_floats(size_t n) {
   Floats out(n);
-  const bool tame = once_in(4); // else nothing but NaN would reach the end of a pass
+  const bool tame = once_in(4); // otherwise only NaN would reach the end of a pass
   for (float& x : out) do
       x = any_float();
     while (tame && !(std::fabs(x) < 2));
@@ -143,7 +145,7 @@ std::shared_ptr<const Layer> any_layer(uint32_t n_in, uint32_t n_out, uint32_t f
              (!i || positions[i] > positions[i - 1]);
   std::shared_ptr<const Layer> layer;
   const bool rejected = rejects([&] {
-    layer = std::make_shared<const Layer>(n_in, n_out, positions.data(), positions.size(), first);
+    layer = std::make_shared<const Linear>(n_in, n_out, positions.data(), positions.size(), first);
   });
   check(rejected != right,
         "a layer must be rejected if its positions do not ascend, or are outside");
@@ -198,9 +200,9 @@ void fuzz_network() {
   if (n_out == 1 && output == Activation::none) {
     Floats value(batch), slope(size_t(batch) * stack->gradient_inputs());
     const auto from = uint32_t(below(members));
-    stack->value_and_input_gradient(*default_pool(), parameters.data(), inputs, batch, from,
-                                    uint32_t(1 + below(members - from)), any_float(), value.data(),
-                                    slope.data());
+    value_and_input_gradient(*stack, *default_pool(), parameters.data(), inputs, batch, from,
+                             uint32_t(1 + below(members - from)), any_float(), value.data(),
+                             slope.data());
   }
   Floats m = any_floats(parameters.size()), v = any_floats(parameters.size());
   const uint64_t step = 1 + uint64_t(any_count());
@@ -262,7 +264,7 @@ void fuzz_find_sorted() {
   for (size_t i = 0; i < needles.size(); i++)
     right &= index[i] >= 0 && size_t(index[i]) <= in.size() &&
              (!found[i] || in[size_t(index[i])] == needles[i]);
-  check(right, "find_sorted must say where a needle is, or that it is nowhere");
+  check(right, "find_sorted must return the index of a needle, or that it is absent");
 }
 
 // ---------------------------------------------------------------- flat arrays

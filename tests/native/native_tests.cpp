@@ -1,10 +1,12 @@
 // The core's own tests, without Python: every kernel on every instruction set against naive loops
 // in double, on arrays of exactly the documented size, so that a sanitizer detects accesses beyond
 // them. Tolerances are derived: nnz * eps * sum |w x| per sum, propagated through the layers.
+#include "clipped_double_q.h"
 #include "dispatch.h"
 #include "flat.h"
 #include "magnitude_target.h"
 #include "n_step_windows.h"
+#include "linear.h"
 #include "network.h"
 #include "pattern_blocks.h"
 #include "squashed_normal.h"
@@ -103,7 +105,7 @@ Floats random_floats(size_t n, float scale = 1.0f) {
 Positions random_positions(uint32_t n_in, uint32_t n_out, double density) {
   const int64_t size = int64_t(n_in) * n_out;
   const auto count = size_t(density * double(size) + 0.5);
-  const bool most = count > size_t(size) / 2; // then draw those that are left out
+  const bool most = count > size_t(size) / 2; // then draw the omitted positions
   std::set<int64_t> drawn;
   while (drawn.size() < (most ? size_t(size) - count : count))
     drawn.insert(int64_t((uint64_t(random_bits()) << 32 | random_bits()) % uint64_t(size)));
@@ -114,10 +116,10 @@ Positions random_positions(uint32_t n_in, uint32_t n_out, double density) {
   return out;
 }
 
-std::shared_ptr<const Layer> layer_of(uint32_t n_in, uint32_t n_out, const Positions& positions,
-                                      uint32_t first_gradient_input = 0) {
-  return std::make_shared<const Layer>(n_in, n_out, positions.data(), positions.size(),
-                                       first_gradient_input);
+std::shared_ptr<const Linear> layer_of(uint32_t n_in, uint32_t n_out, const Positions& positions,
+                                       uint32_t first_gradient_input = 0) {
+  return std::make_shared<const Linear>(n_in, n_out, positions.data(), positions.size(),
+                                        first_gradient_input);
 }
 
 uint32_t bits(float x) {
@@ -131,7 +133,7 @@ bool same(const Floats& a, const Floats& b) {
                     [](float x, float y) { return bits(x) == bits(y); });
 }
 
-// The exact result, and a bound of float's error.
+// The exact result, and a bound on float's error.
 struct Real {
   double value = 0, bound = 0;
   double most() const { return std::fabs(value) + bound; }
@@ -247,7 +249,8 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
             " at " + std::to_string(density) + ", " + std::to_string(batch) + " samples";
   const auto layer = layer_of(n_in, n_out, random_positions(n_in, n_out, density));
   const auto order = in_kernel_order(layer->forward);
-  const size_t stride = (batch / kStrideStep + 1) * kStrideStep; // always room behind the batch
+  const size_t stride =
+      (batch / kStrideStep + 1) * kStrideStep; // there is always space after the batch
   const Floats values = random_floats(order.size()), bias = random_floats(n_out);
   Aligned x(n_in * stride), gate(n_out * stride), dy(n_out * stride);
   for (size_t i = 0; i < x.size(); i++) x[i] = uniform();
@@ -593,9 +596,7 @@ struct Network {
   }
 
   uint32_t depth() const { return uint32_t(shape.sizes.size()) - 1; }
-  size_t weight_at(uint32_t e, uint32_t l, size_t slot) const {
-    return stack->weights_at(e, l) + slot;
-  }
+  size_t weight_at(uint32_t e, uint32_t l, size_t slot) const { return stack->offset(e, l) + slot; }
 
   Trace forward(Floats& output) const {
     output.assign(output_gradient.size(), kUntouched);
@@ -624,8 +625,8 @@ struct Network {
     if (shape.sizes.back() == 1 && shape.output == Activation::none) {
       out[8].assign(shape.batch, kUntouched);
       out[9].assign(size_t(shape.batch) * stack->gradient_inputs(), kUntouched);
-      stack->value_and_input_gradient(*default_pool(), parameters.data(), input, shape.batch, 0,
-                                      shape.members, kWeight, out[8].data(), out[9].data());
+      value_and_input_gradient(*stack, *default_pool(), parameters.data(), input, shape.batch, 0,
+                               shape.members, kWeight, out[8].data(), out[9].data());
     }
     return out;
   }
@@ -652,7 +653,9 @@ struct Naive {
       const auto weights = canonical(net, e, l);
       std::vector<Sum> sums(size_t(sizes[l + 1]) * batch);
       for (size_t i = 0; i < sums.size(); i++)
-        sums[i].add({net.parameters[net.stack->biases_at(e, l) + i / batch]}, {1.0});
+        sums[i].add(
+            {net.parameters[net.stack->offset(e, l) + net.positions[e][l].size() + i / batch]},
+            {1.0});
       for (size_t k = 0; k < weights.size(); k++) {
         const int64_t p = net.positions[e][l][k], r = p / sizes[l], c = p % sizes[l];
         for (uint32_t b = 0; b < batch; b++)
@@ -696,7 +699,7 @@ struct Naive {
       }
       for (size_t i = 0; i < dy.size(); i++) of_bias[i / batch].add(dy[i], {1.0});
       Reals here;
-      for (const uint32_t index : net.stack->layer(e, l).canonical_index)
+      for (const uint32_t index : net.stack->layer(e, l).canonical_order())
         here.push_back(of_weight[index].done());
       for (Sum& sum : of_bias) {
         sum.terms += 5;
@@ -727,7 +730,7 @@ struct Naive {
   }
 
   static Floats canonical(const Network& net, uint32_t e, uint32_t l) {
-    const auto& index = net.stack->layer(e, l).canonical_index;
+    const auto& index = net.stack->layer(e, l).canonical_order();
     Floats weights(index.size());
     for (size_t slot = 0; slot < index.size(); slot++)
       weights[index[slot]] = net.parameters[net.weight_at(e, l, slot)];
@@ -745,7 +748,7 @@ const std::vector<Shape> kShapes = {
     {{1, 1}, 1, 1},
     {{1, 1, 1}, 1, 3, 1, Activation::tanh},
     {{3, 4, 5}, 0.5, 15, 2},
-    {{5, 3, 2}, 0, 17, 2},                      // no connection at all: biases alone
+    {{5, 3, 2}, 0, 17, 2},                      // no connections, only biases
     {{4, 4, 4}, 1, 16, 1, Activation::tanh, 4}, // no input differentiated
     {{7, 16, 17, 3}, 0.05, 63, 2, Activation::tanh, 4},
     {{16, 31, 7}, 0.5, 64, 1, Activation::none, 9},
@@ -943,7 +946,7 @@ void test_pending_work() {
   set_threads(1);
 }
 
-// A long item of one worker does not keep the others from the items after it.
+// A long item of one worker does not prevent the others from computing later items.
 void test_a_long_item_does_not_delay_the_others() {
   context = "a long item";
   set_threads(3);
@@ -1019,7 +1022,7 @@ void test_fork_while_others_compute() {
   std::vector<std::thread> others;
   for (int c = 0; c < 3; c++)
     others.emplace_back([&] {
-      while (!stop) Buffer recycled(64);
+      while (!stop) Buffer buffer(64);
     });
   int healthy = 0;
   constexpr int kForks = 50;
@@ -1028,7 +1031,7 @@ void test_fork_while_others_compute() {
     if (child == 0) {
       alarm(2); // ends a child that hangs
       {
-        Buffer recycled(64);
+        Buffer buffer(64);
       }
       _exit(0);
     }
@@ -1072,7 +1075,8 @@ void test_budget(size_t n, const std::function<float(size_t)>& value) {
     CHECK(right);
     CHECK(same(run(n + 1), moved));
 
-    std::vector<uint32_t> order(n); // the smallest first, of equals the lower canonical
+    std::vector<uint32_t> order(
+        n); // the smallest first; among equal ones, the lower canonical index
     std::iota(order.begin(), order.end(), 0u);
     std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
       const float x = std::fabs(moved[a]), y = std::fabs(moved[b]);

@@ -49,8 +49,8 @@ def head_of(formula: str) -> ActionHead:
     heads = {agent.head.formula: agent.head for agent in AGENTS.values()}
     if formula not in heads:
         raise ValueError(
-            f"actions are {shown(formula)}, must be one of {', '.join(heads)}; register the agent "
-            "that was trained with sparl --import MODULE"
+            f"the actions are {shown(formula)} but must be one of {', '.join(heads)}; register the "
+            "agent that was trained with sparl --import MODULE"
         )
     return heads[formula]
 

@@ -160,7 +160,7 @@ class Agent(ABC):
     @property
     def n_act(self) -> int:
         """Length of an action."""
-        return self.actor.layout.n_out // self.head.outputs_per_action
+        return self.actor.layout.spec.n_out // self.head.outputs_per_action
 
     def policy(self, observation: Array) -> Array:
         """Return noise-free actions, float32 [B, n_act], for observations, float32 [B, n_obs].
@@ -235,7 +235,7 @@ class Agent(ABC):
         """
         found = state["agent"]["updates"]
         if found != updates:
-            raise ValueError(f"the agent has {found} updates, must have {updates}")
+            raise ValueError(f"the agent has made {found} updates but must have made {updates}")
         for name, learner in self.learners.items():
             try:
                 learner.check(state[f"{name}_learner"], updates)

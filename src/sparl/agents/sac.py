@@ -43,12 +43,12 @@ class SACSettings:
 
     critics: int
     tau: float
-    hard_target_every: int  # period of hard updates (tau = 1); 0: always soft updates
+    hard_target_every: int  # period of hard updates (tau = 1); 0 means soft updates only
     alpha: float  # temperature; the initial value if learn_alpha is set
     learn_alpha: bool  # learn alpha for a target entropy of -n_act
     learning_rate: float  # step size of the temperature
     log_std: LogStdRule
-    collect: str  # actions during training: "sample" or "mean"
+    collect: str  # action during training: "sample" or "mean"
 
 
 _LARGEST_LOG_ALPHA = 80.0  # exp(80) is finite in float32
@@ -98,7 +98,11 @@ class Temperature:
         """
         self.log_alpha, self.m, self.v = (float(state[k]) for k in ("log_alpha", "m", "v"))
         if not (abs(self.log_alpha) <= _LARGEST_LOG_ALPHA and self.v >= 0):
-            raise ValueError(f"log_alpha is {self.log_alpha}, its second moment {self.v}")
+            raise ValueError(
+                f"temperature: log_alpha is {self.log_alpha} and its second moment is {self.v}, "
+                f"but log_alpha must be in [-{_LARGEST_LOG_ALPHA:g}, {_LARGEST_LOG_ALPHA:g}] and "
+                "the second moment nonnegative"
+            )
         self.steps = int(state["steps"])
 
     @staticmethod
@@ -109,7 +113,10 @@ class Temperature:
             ValueError: if there are more steps than updates.
         """
         if int(state["steps"]) > updates:
-            raise ValueError(f"temperature: {state['steps']} steps in {updates} updates")
+            raise ValueError(
+                f"temperature: Adam has made {state['steps']} steps, more than the agent's "
+                f"{updates} updates"
+            )
 
 
 class SAC(Agent):

@@ -1,15 +1,21 @@
 """TD3: twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, algorithm 1).
 
-DS-TD3 and Static-TD3 (Sokar et al. 2021) use this file with different learners and targets. The
-agent does not know which connections of its networks exist or when the connections change.
+Static- and DS-TD3 (Sokar et al. 2021) and SS-, SET-, RigL-, RLx2- and Tiny-TD3 (Tan et al. 2023)
+use this file with different learners, targets and batches. The agent does not know which
+connections of its networks exist or when the connections change.
 
 Departures
-    From the TD3 paper, following its authors' later code and Sokar et al.:
+    From the TD3 paper, in all methods, following its authors' later code:
     * The hidden layers have 256 units each (the paper: 400 and 300).
-    * The gradient of every parameter, biases included, contains L2 weight decay of 2e-4.
     * The first 25,000 steps take uniformly random actions (the paper: 10,000 or 1,000).
     * Actions with noise are clipped to [-1, 1]; algorithm 1 does not state this.
-    From Sokar et al.'s released code:
+    From the TD3 paper, with the settings "ds" (TD3, Static-TD3, DS-TD3), following Sokar et al.:
+    * The gradient of every parameter, biases included, contains L2 weight decay of 2e-4.
+    From the TD3 paper, with the settings "rlx2" (the other methods), following Tan et al.:
+    * Batches have 256 transitions and the learning rate is 3e-4 (the paper: 100 and 1e-3).
+    * Targets may have n steps (RLx2-TD3): y = R + discount min_i Q_i'(s', a'), where R, discount
+      and s' are those of a window of m <= n steps. For n = 1 this is the target of the TD3 paper.
+    From Sokar et al.'s released code, in all methods:
     * Actions are in [-1, 1] and are scaled at the environment. In the released code the critic
       reads actions in the environment's units (Humanoid: at most 0.4).
     * The noise clip and all noises are in units of the action in [-1, 1].

@@ -75,7 +75,7 @@ class Archive:
         archive = cls(path)
         for found in sorted(path.glob(f"*/*/{CONFIG}")):
             if not (found.parent / RUN).exists():
-                continue  # an interrupted copy, or only a trained agent
+                continue  # an interrupted copy, or a trained agent without its run
             try:
                 archive.runs.setdefault(FinishedRun.read(found.parent).id, found.parent)
             except DataError as error:
@@ -93,10 +93,12 @@ class Archive:
             The run's folder in the archive.
 
         Raises:
-            SparlError: if an evaluation failed, and as described for `archive_run`.
+            SparlError: if an evaluation failed, and for the reasons given in `archive_run`.
         """
         known = FinishedRun.read(run).id
-        self.runs |= Archive.read(self.path).runs  # another study may have added the run
+        self.runs |= Archive.read(
+            self.path
+        ).runs  # another study may have added the run in the meantime
         if known not in self.runs:
             try:
                 self.runs[known] = archive_run(run, self.path, None, with_actor=with_actor)
@@ -142,9 +144,12 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
     about = finished.about
     known = about.get("versions", {}).get("commit", "")
     if known and commit and known != commit:
-        raise UsageError(f"{run}: made from commit {known}, not {commit}; leave out --commit")
+        raise UsageError(f"{run} was trained from commit {known}, not {commit}; omit --commit")
     if not known and not re.fullmatch("[0-9a-f]{7,40}(-dirty)?", commit or ""):
-        raise UsageError(f"{run}: does not record its commit; name it with --commit SHA")
+        raise UsageError(
+            f"{run} does not record from which commit it was trained; specify the commit with "
+            "--commit SHA"
+        )
     if not known:
         about["versions"] = {**about.get("versions", {}), "commit": commit}
     if with_actor:
@@ -156,7 +161,7 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
             into.make()
         except OSError as error:
             raise ResourceError(f"cannot write {into.path}: {error.strerror}") from None
-        for name in (*KEPT, AGENT, AGENT_MANIFEST):  # left by an interrupted copy of any run
+        for name in (*KEPT, AGENT, AGENT_MANIFEST):  # files that an interrupted copy left behind
             if into.has(name):
                 into.remove(name)
         for name in KEPT:
@@ -195,7 +200,8 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
     because = why_invalid_name(env)
     if because:
         raise DataError(
-            f"{finished.path}: its environment {env[:80]!r} cannot name a folder: {because}"
+            f"{finished.path}: the environment's name {env[:80]!r} is not a valid folder name: "
+            f"{because}"
         )
     name = run_name(finished.config).replace(f"_{env}_", "_")
     inside, count = archive.at(env), 1
@@ -203,7 +209,7 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
     evaluations = source.files.read(EVALUATIONS, CSV_BYTES)
     while into.has(RUN):  # run.json is written last; a folder without it is an interrupted copy
         if into.read(EVALUATIONS, CSV_BYTES) == evaluations:
-            raise AlreadyArchived(f"{into.path}: this run is already archived", into.path)
+            raise AlreadyArchived(f"{into.path}: the run is already archived", into.path)
         count += 1
         into = inside.at(f"{name}-{count}")
     return into
@@ -216,4 +222,4 @@ def check_archive(path: Path) -> None:
         DataError: if `path` is a file.
     """
     if path.exists() and not path.is_dir():
-        raise DataError(f"{path}: not a folder")
+        raise DataError(f"{path}: this is not a folder")

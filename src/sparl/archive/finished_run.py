@@ -86,7 +86,7 @@ class FinishedRun:
             run.id  # noqa: B018  raises if the method or the settings do not exist
         except DataError:
             raise
-        except Exception as error:  # one damaged run must not end a report
+        except Exception as error:  # one damaged run must not prevent a report
             text = " ".join(str(error).split())[:500]
             raise DataError(f"{path}: cannot be read ({type(error).__name__}: {text})") from None
         return run
@@ -101,8 +101,8 @@ class FinishedRun:
             words = command_line(folder.environment_module(), "resume", path)
             todo = f"; to finish it: {words}" if resumable else ""
             raise DataError(
-                f"{path}: {now['state']} at step {now['env_step']:,} of {config.end:,}, and only "
-                f"finished runs can be reported and archived{todo}"
+                f"{path}: {now['state']} at step {now['env_step']:,} of {config.end:,}, but only "
+                f"finished runs can be reported or archived{todo}"
             )
         names = ("env_step", "updates", "wall_seconds", "mean")
         lines = folder.rows(EVALUATIONS, whole=True)

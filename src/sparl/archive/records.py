@@ -25,7 +25,7 @@ def numbers(
         path: the CSV file, for messages.
         rows: the lines of the file.
         needed: columns that must have a number in every line.
-        others: columns that may be missing and may have empty cells, which are left out.
+        others: columns that may be missing and may have empty cells, which are omitted.
 
     Raises:
         DataError: if a number is missing, malformed or out of range.
@@ -40,7 +40,10 @@ def numbers(
             except (KeyError, TypeError, ValueError):
                 fits = False
             if not fits:
-                raise DataError(f"{path}: line {line}, {name} is {str(row.get(name))[:80]}")
+                raise DataError(
+                    f"{path}: in line {line}, {name} is {str(row.get(name))[:80]}, which is not a "
+                    "valid number"
+                )
         read.append({name: float(row[name]) for name in wanted})
     return read
 
@@ -59,15 +62,15 @@ def check_whole(
     """
     for name, rows in ((EVALUATIONS, evaluations), (METRICS, metrics)):
         if not rows or rows[-1]["env_step"] != env_step:
-            at = f"ends at step {rows[-1]['env_step']:,.0f}" if rows else "has no line"
+            at = f"it ends at step {rows[-1]['env_step']:,.0f}" if rows else "it has no data"
             raise DataError(
                 f"{path / name}: {at}, but the run finished at step {env_step:,}; {RESTORE}"
             )
     for network, updates in topology.items():
         if degrees and not updates and degrees["initial"][network] != degrees["now"][network]:
             raise DataError(
-                f"{path / TOPOLOGY}: no topology update of the {network}, but its connections "
-                f"changed; {RESTORE}"
+                f"{path / TOPOLOGY}: there is no topology update of the {network}, but its "
+                f"connections changed; {RESTORE}"
             )
 
 
@@ -84,20 +87,21 @@ def check_steps(path: Path, evaluations: Sequence[NumberRow], every: int) -> Non
         step, latest = row["env_step"], index * every
         if step != latest and not (last and latest - every < step < latest):
             raise DataError(
-                f"{path}: line {index + 2} is for step {step:,.0f}, must be for step {latest:,}"
+                f"{path}: line {index + 2} is for step {step:,.0f} but must be for step {latest:,}"
             )
 
 
 def check_trained(path: Path, evaluations: Sequence[NumberRow], warmup_env_steps: int) -> None:
-    """Check that a trained agent was evaluated, that is, after at least one update.
+    """Check that the agent was evaluated after at least one update.
 
     Raises:
         DataError: if all evaluations came before the first update.
     """
     if not any(row["updates"] for row in evaluations):
         raise DataError(
-            f"{path}: no update in {evaluations[-1]['env_step']:,.0f} steps, so no trained agent "
-            f"was evaluated; train for more than the {warmup_env_steps:,} steps of the warm-up"
+            f"{path}: the agent was not updated in {evaluations[-1]['env_step']:,.0f} steps, so no "
+            f"trained agent was evaluated; train for more steps than the {warmup_env_steps:,} of "
+            "the warm-up"
         )
 
 
@@ -122,7 +126,10 @@ def check_about(path: Path, about: Mapping[str, Any]) -> None:
     wrong += [name for name, n in counts.items() if type(n) is not int or not 0 <= n <= _MOST]
     wrong += [n for n in ("observations", "actions") if n not in wrong and counts.get(n) == 0]
     if wrong:
-        raise DataError(f"{path}: {wrong[0]} is {str({**texts, **counts}[wrong[0]])[:80]}")
+        raise DataError(
+            f"{path}: {wrong[0]} is {str({**texts, **counts}[wrong[0]])[:80]}, which has the wrong "
+            "type"
+        )
 
 
 def check_degrees(path: Path, degrees: Mapping[str, Any], networks: Sequence[str]) -> None:
@@ -139,7 +146,7 @@ def check_degrees(path: Path, degrees: Mapping[str, Any], networks: Sequence[str
     try:
         initial, now = (_sizes(degrees[when], networks) for when in ("initial", "now"))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(f"{path}: does not contain degrees of {' and '.join(networks)}") from None
+        raise DataError(f"{path}: the degrees of {' and '.join(networks)} are missing") from None
     if initial != now:
         raise DataError(f"{path}: the networks differ in size between the start and the end")
 

@@ -1,4 +1,4 @@
-"""Run `sparl bench`: measure the sections and print their tables."""
+"""Implement `sparl bench`: measure the sections and print their tables."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ Section = Literal["kernels", "update", "training", "growth"]
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Measure this machine: kernels, the parts of an update, whole training, growth with size.
+    """Measure the speed of this machine: kernels, parts of an update, training, growth with size.
 
-    Reports medians over interleaved repetitions of one run. No other program should run at the same
-    time. All sections take about half an hour, with --quick about five minutes.
+    Reports medians over interleaved repetitions. No other program should run at the same time. All
+    sections take about half an hour, or about five minutes with --quick.
     """
 
     only: tuple[Section, ...] = ("kernels", "update", "training", "growth")
     """Sections to run."""
     env: str = "HalfCheetah-v5"
-    """Environment of the updates and trainings."""
+    """Environment in which updates and training are measured."""
     against: bool = False
-    """Also train with installed peers (Stable-Baselines3, SBX; RLtools with MKL)."""
+    """Also train with other installed libraries (Stable-Baselines3, SBX; RLtools with MKL)."""
     quick: bool = False
-    """Measure fewer sizes and repetitions."""
+    """Measure fewer sizes with fewer repetitions."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write all results to this file."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Plot the growth with size in this file (.svg, .png); needs matplotlib."""
+    """Write a plot of the growth with size to this file (.svg or .png); needs matplotlib."""
 
 
 def bench(args: list[str]) -> int:
@@ -50,7 +50,7 @@ def bench(args: list[str]) -> int:
     options = parse_options(BenchOptions, args, "sparl bench")
     against = peers.installed() if options.against else []
     if options.against and not against:
-        raise UsageError("bench: --against needs a peer; install one (see --help)")
+        raise UsageError("bench: --against needs another library; install one that --help lists")
     _check_files(options)
     if {"update", "training"} & set(options.only):
         Environment(options.env).close()  # reports errors before the measurements
@@ -116,11 +116,11 @@ def _check_files(options: BenchOptions) -> None:
         return
     if "growth" not in options.only or options.plot.suffix not in (".svg", ".png"):
         raise UsageError(
-            f"bench: --plot is {options.plot}, must be a .svg or .png file, and needs the section "
-            "growth"
+            f"bench: --plot is {options.plot} but must be an .svg or .png file, and the section "
+            "growth must be measured"
         )
     if find_spec("matplotlib") is None:
-        raise UsageError("bench: --plot needs matplotlib: pip install matplotlib")
+        raise UsageError("bench: --plot needs matplotlib; install it with pip install matplotlib")
 
 
 def _kernel_line(row: dict[str, Any] | None, peak: float) -> str:

@@ -1,4 +1,4 @@
-"""Time the kernels on one core, and NumPy's dense and SciPy's CSR product for comparison."""
+"""Time the kernels on one core and, for comparison, NumPy's dense and SciPy's CSR product."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def peak() -> float:
 
 
 def roofline(
-    layer: _native.Layer, kernel: str, batch: int, peak_gflops: float, least: float
+    layer: _native.Linear, kernel: str, batch: int, peak_gflops: float, least: float
 ) -> float:
-    """Estimate a lower bound of a kernel's time [us]: multiply-adds at the peak, or loads.
+    """Estimate a lower bound of a kernel's time [us], from multiply-adds and from loads.
 
     The activations of a column are loaded once for a block of four rows, in the order of the
     pattern, from whichever cache contains them. Weights, indices, sums over lanes, branches and
@@ -64,7 +64,7 @@ def measure(
     """
     n_in, n_out = shape
     pattern = random_pattern(n_in, n_out, max(1, round(density * n_in * n_out)), stream(0, "bench"))
-    layer = _native.Layer(n_in, n_out, pattern.positions)
+    layer = _native.Linear(n_in, n_out, pattern.positions)
     x = stream(0, "bench values").standard_normal((n_in, batch), dtype=np.float32)
     contestants: dict[str, Callable[[], float]] = {}
     for kernel in KERNELS:

@@ -36,7 +36,7 @@ def _print(config: Config, result: dict[str, Any]) -> None:
     now, full = result["connections"], result["dense_connections"]
     say(f"connections: {now:,} of {full:,} ({now / full:.4f})")
     say(f"size with targets: {result['size_ratio_with_targets']:.4f} of dense")
-    say(f"FLOPs of an action: {result['inference_flops_ratio']:.4f} of dense")
+    say(f"FLOPs per action: {result['inference_flops_ratio']:.4f} of dense")
     parts = ", ".join(f"{name} {count:,}" for name, count in result["bytes"].items())
     say(f"bytes: {parts}")
     titles = {"paper": "paper's convention", "counted": "every multiply-add"}
@@ -52,7 +52,7 @@ def _print(config: Config, result: dict[str, Any]) -> None:
         size, train_flops, test_flops = result["published"].values()
         say(
             f"printed in the paper: size {size:.3f}, training FLOPs {train_flops:.3f} (the paper "
-            f"gives no formula; the count above is sparl's), FLOPs of an action {test_flops:.3f}"
+            f"gives no formula, so sparl counts differently), FLOPs per action {test_flops:.3f}"
         )
 
 

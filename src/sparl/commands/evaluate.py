@@ -24,9 +24,9 @@ class EvaluateOptions:
     run: RunPath
     """Folder of the run."""
     episodes: int | None = None
-    """Number of episodes; None: the number used in training."""
+    """Number of episodes; by default the number used in training."""
     seed: int | None = None
-    """Evaluation seed; None: the seed used in training, which gives the same returns."""
+    """Evaluation seed; by default the seed used in training, which gives the same returns."""
     json: bool = False
     """Print JSON."""
 
@@ -47,8 +47,8 @@ def evaluate(args: list[str]) -> int:
     if (environment.n_obs, environment.n_act) != (agent.n_obs, agent.n_act):
         raise UsageError(
             f"{options.run}: the agent has {agent.n_obs} observations and {agent.n_act} actions, "
-            f"{config.env} has {environment.n_obs} and {environment.n_act}; evaluate it in the "
-            "version of the environment that it was trained in"
+            f"but {config.env} has {environment.n_obs} and {environment.n_act}; use the version of "
+            "the environment in which the agent was trained"
         )
     episodes, seed = episodes_and_seed(config, options.episodes, options.seed)
     evaluator = Evaluator(lambda: make_environment(config), episodes, seed)

@@ -47,7 +47,7 @@ def methods(args: list[str]) -> int:
             ds = family.settings == "ds"
             kind = "lambda_1 / lambda_2" if ds else "actor / critic sparsity"
             say(f"{'':<11} {kind}: {', '.join(texts)}")
-    say("every field and its default: sparl train --method NAME --env ID --help")
+    say("To list every field with its default: sparl train --method NAME --env ID --help")
     return 0
 
 

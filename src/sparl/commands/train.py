@@ -26,13 +26,13 @@ class ResumeOptions:
     """Folder of the run."""
     steps: int | None = None
     """Extend the run to this total [environment steps]; only for runs that kept their checkpoint
-    and whose topology and n-step targets do not change over time. None: unchanged."""
+    and whose topology and n-step targets do not change over time."""
     stop_at: int | None = None
-    """Stop at this step [environment steps]; None: unchanged."""
+    """Stop at this step [environment steps]; by default unchanged."""
     threads: int | None = None
-    """Maximum number of threads; results do not depend on it. None: unchanged."""
+    """Maximum number of threads, which does not affect results; by default unchanged."""
     checkpoint_every_env_steps: int | None = None
-    """Steps between checkpoints [environment steps]; None: unchanged."""
+    """Steps between checkpoints [environment steps]; by default unchanged."""
     keep_checkpoint: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: unchanged)")] = (
         False
     )

@@ -25,7 +25,9 @@ def npz(policy: Policy) -> bytes:
     * layerK.activation: the name of the layer's activation, if it is not the usual one, which is
       relu between layers and tanh after the last one.
 
-    The arrays low and high, float32 [n_act], are the bounds of the action.
+    The arrays low and high, float32 [n_act], are the bounds of the action. If the agent normalises
+    its observations, the arrays observation_mean and observation_scale, float32 [n_obs], give the
+    inputs of the first layer, (observation - mean) * scale.
     """
     arrays: dict[str, Any] = {}
     for k, layer in enumerate(policy.layers):
@@ -36,6 +38,8 @@ def npz(policy: Policy) -> bytes:
         if layer.activation != _usual(k, len(policy.layers)):
             arrays[f"layer{k}.activation"] = np.array(layer.activation)
     arrays["low"], arrays["high"] = policy.bounds
+    if policy.normalization is not None:
+        arrays["observation_mean"], arrays["observation_scale"] = policy.normalization
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
     return file.getvalue()
@@ -46,7 +50,7 @@ def _usual(layer: int, layers: int) -> str:
 
 
 def actions(data: bytes, observations: Array) -> Array:
-    """Compute the actions of an exported policy with NumPy alone: float32 [B, n_act].
+    """Compute the actions of an exported policy using only NumPy: float32 [B, n_act].
 
     Args:
         data: bytes returned by `npz`.
@@ -55,6 +59,8 @@ def actions(data: bytes, observations: Array) -> Array:
     arrays: dict[str, NDArray[Any]] = dict(np.load(io.BytesIO(data)))
     layers = sum(name.endswith(".bias") for name in arrays)
     x: Array = observations
+    if "observation_mean" in arrays:
+        x = (x - arrays["observation_mean"]) * arrays["observation_scale"]
     for k in range(layers):
         outputs, inputs, weight, bias = (
             arrays[f"layer{k}.{name}"] for name in ("outputs", "inputs", "weight", "bias")

@@ -25,8 +25,7 @@ int main(void)
 {{
     float observation[{upper}_OBSERVATIONS], action[{upper}_ACTIONS], largest;
     if ({name}_self_check(&largest) != 0) {{
-        fprintf(stderr, "a test vector is %g off", (double)largest);
-        return 1;
+        fprintf(stderr, "a test vector differs by %g", (double)largest); return 1;
     }}
     while (fread(observation, sizeof observation, 1, stdin) == 1) {{
         {name}_act(observation, action);

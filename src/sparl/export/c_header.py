@@ -13,8 +13,8 @@ Values that are not finite: the observation is not checked. A NaN in it makes ev
   depends on that entry NaN; an infinity gives meaningless actions. Check the observation before the
   call. With -ffast-math the actions are undefined in both cases.
 Reentrancy: {name}_act is reentrant; activations are on the stack. Compiled with
-  -D{upper}_STATIC_BUFFERS they are in static memory, and {name}_act is NOT reentrant: two
-  threads, or an interrupt and the code that it interrupts, must not be in it at the same time."""
+  -D{upper}_STATIC_BUFFERS they are in static memory, and {name}_act is NOT reentrant: two threads,
+  or an interrupt and the code that it interrupts, must not execute it at the same time."""
 
 _LICENCE = """\
 Licence: MIT No Attribution (MIT-0). The authors of sparl make no claim on this file and on its .c.
@@ -85,9 +85,9 @@ int {name}_self_check(float *largest);
 
 
 def comment_text(text: str) -> str:
-    """Return a text that is safe in a C comment.
+    """Make text safe for a C comment.
 
-    The text cannot end or open a comment, join lines or form a trigraph: characters that could have
-    such an effect, and all characters outside printable ASCII, become "_".
+    The result cannot end or open a comment, join lines or form a trigraph: characters that could
+    have such an effect, and all characters outside printable ASCII, become "_".
     """
     return re.sub(r"[^ -~]|[\\?]|\*(?=/)|/(?=\*)", "_", text)

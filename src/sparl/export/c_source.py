@@ -53,8 +53,8 @@ class CodedLayer:
         pattern = layer.pattern
         if max(pattern.n_in, pattern.n_out) > _WIDEST:
             raise UsageError(
-                f"export: a layer has {pattern.n_in} inputs and {pattern.n_out} outputs, must have "
-                f"at most {_WIDEST} of each for C; use --format onnx or npz"
+                f"export: a layer has {pattern.n_in} inputs and {pattern.n_out} outputs but must "
+                f"have at most {_WIDEST} of each for C; use --format onnx or npz"
             )
         if layer.dense:
             return cls(layer, None, None)
@@ -128,6 +128,9 @@ def c_source(
     widths = [layer.pattern.n_out for layer in policy.layers[:-1]]
     buffers = [max(widths[k::2]) for k in range(min(2, len(widths)))]
     stack_bytes = 4 * sum(buffers)
+    if policy.normalization is not None:
+        constant_bytes += 8 * policy.n_obs
+        stack_bytes += 4 * policy.n_obs
     sizes = [
         f"Read-only memory: {constant_bytes:,} bytes of constants",
         f"RAM: {stack_bytes:,} bytes for activations",
@@ -153,6 +156,8 @@ def c_source(
 
 def _constants(layers: Sequence[CodedLayer], policy: Policy) -> list[str]:
     lines: list[str] = []
+    for label, array in zip(("mean", "scale"), policy.normalization or (), strict=False):
+        lines += _array(label, array)
     for index, coded in enumerate(layers):
         pattern = coded.layer.pattern
         lines.append(
@@ -283,9 +288,16 @@ def _act(
         f"void {name}_act(const float observation[{upper}_OBSERVATIONS], "
         f"float action[{upper}_ACTIONS])",
         "{",
-        *_buffers(upper, buffers),
+        *_buffers(upper, buffers, normalized=policy.normalization is not None),
     ]
     source = "observation"
+    if policy.normalization is not None:
+        source = "normalized"
+        lines += [
+            f"    for (unsigned i = 0; i < {upper}_OBSERVATIONS; ++i) {{",
+            "        normalized[i] = (observation[i] - mean[i]) * scale[i];",
+            "    }",
+        ]
     for index, coded in enumerate(layers):
         pattern, last = coded.layer.pattern, index == len(layers) - 1
         target = "action" if last else "ab"[index % 2]
@@ -311,11 +323,13 @@ def _act(
     return [*lines, "    }", "}"]
 
 
-def _buffers(upper: str, sizes: Sequence[int]) -> list[str]:
-    """Return the declaration of the buffers for the activations."""
-    if not sizes:
+def _buffers(upper: str, sizes: Sequence[int], *, normalized: bool) -> list[str]:
+    """Return the declaration of the buffers for the observation and the activations."""
+    arrays = [f"normalized[{upper}_OBSERVATIONS]"] if normalized else []
+    arrays += [f"{name}[{size}]" for name, size in zip("ab", sizes, strict=False)]
+    if not arrays:
         return []
-    declared = ", ".join(f"{name}[{size}]" for name, size in zip("ab", sizes, strict=False))
+    declared = ", ".join(arrays)
     return [f"#ifdef {upper}_STATIC_BUFFERS", "    static", "#endif", f"    float {declared};"]
 
 

@@ -1,4 +1,4 @@
-"""Run `sparl export`: write a trained policy for machines without sparl, after checking it."""
+"""Implement `sparl export`: check a trained policy and write it for machines without sparl."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from sparl.user_modules import command_line
 class ExportOptions:
     """Write a trained policy for machines without sparl.
 
-    Before it is written, an export is checked on the observations that training saved with the
-    agent; it fails if its actions differ. An agent without saved observations is checked in its
-    environment.
+    Before an export is written, its actions are compared with the agent's on the observations that
+    training saved with the agent, or in the environment if none were saved. If the actions differ,
+    nothing is written.
     """
 
     run: RunPath
@@ -51,14 +51,14 @@ class ExportOptions:
     NAME.npz, plain arrays; c-trainer: C99 that learns on a device, see sparl export --format
     c-trainer --help."""
     out: Path | None = None
-    """Folder of the files; None: export/ in the run's folder."""
+    """Folder of the files; by default export/ in the run's folder."""
     name: str = "policy"
-    """Name of the files and prefix of all C names."""
+    """Base name of the files and prefix of all C names."""
     int8: bool = False
-    """C: store weights in 8 bits, scaled per row, and print how the return changes; a custom
-    environment needs sparl --import MODULE export for that."""
+    """For C: store weights in 8 bits, scaled per row, and print how the return changes; a custom
+    environment needs sparl --import MODULE export."""
     tanh: Tanh = "tanhf"
-    """C: tanhf of the maths library, or a built-in function that needs no library."""
+    """For C: tanhf of the maths library, or a built-in function that needs no library."""
 
 
 MEAN_TOLERANCE = 1e-6  # root mean square, in units of half an action's range
@@ -108,7 +108,7 @@ def _export(
         f"{agent.env_step:,}"
     )
     if options.format != "c" and (options.int8 or options.tanh != "tanhf"):
-        raise UsageError("export: --int8 and --tanh need --format c")
+        raise UsageError("export: --int8 and --tanh can be used only with --format c")
     say(origin)
     if options.int8:
         exact, policy = policy, policy.quantised()
@@ -118,7 +118,7 @@ def _export(
     about = [
         f"Exported by sparl {version('sparl')}",
         f"Agent: {origin}",
-        f"SHA-256 of its {AGENT}: {agent.manifest['file']['sha256']}",
+        f"SHA-256 of {AGENT}: {agent.manifest['file']['sha256']}",
         "",
         *describe(config.env, environment, policy),
         *notes_of(config.env, config.contact_forces),
@@ -141,7 +141,9 @@ def _c(policy: Policy, observations: Array, options: ExportOptions, about: list[
     source = c_source(policy, options.name, vectors, options.tanh, [*about, "", how])
     compiler = c_check.compiler()
     if compiler is None:
-        raise UsageError("export: the check of the exported C needs cc, gcc or clang; install one")
+        raise UsageError(
+            "export: checking the exported C code needs a C compiler; install cc, gcc or clang"
+        )
     _check(policy, c_check.run(compiler, source, options.name, observations), observations)
     PlainConsole().print(
         f"constants {source.constant_bytes:,} bytes, activations {source.stack_bytes:,} bytes, "
@@ -186,13 +188,13 @@ def _check(policy: Policy, actions: Array, observations: Array) -> None:
     mean, largest = float(np.sqrt(np.square(distances).mean())), float(distances.max())
     if mean > MEAN_TOLERANCE or largest > TOLERANCE:
         raise DataError(
-            f"export: the exported actions differ from sparl's by {mean:.2g} (at most "
-            f"{largest:.2g}) of half their range, allowed {MEAN_TOLERANCE:g} (at most "
-            f"{TOLERANCE:g}); nothing was written"
+            f"export: the exported actions differ from sparl's by {mean:.2g} (root mean square) "
+            f"and {largest:.2g} (maximum), in units of half their range, but the limits are "
+            f"{MEAN_TOLERANCE:g} and {TOLERANCE:g}; nothing was written"
         )
     PlainConsole().print(
-        f"checked on {len(observations):,} observations: actions within {mean:.2g} of sparl's "
-        f"(root mean square, of half their range; at most {largest:.2g})"
+        f"checked on {len(observations):,} observations: the actions differ from sparl's by "
+        f"{mean:.2g} (root mean square) and {largest:.2g} (maximum), in units of half their range"
     )
 
 
@@ -230,8 +232,8 @@ def _known_environment(
         if (environment.n_obs, environment.n_act) != (policy.n_obs, policy.n_act):
             raise DataError(
                 f"{folder.path}: the agent has {policy.n_obs} observations and {policy.n_act} "
-                f"actions, {config.env} has {environment.n_obs} and {environment.n_act}; export "
-                "with the version of the environment that the agent was trained in"
+                f"actions, but {config.env} has {environment.n_obs} and {environment.n_act}; use "
+                "the version of the environment in which the agent was trained"
             )
         yield environment
 
@@ -243,7 +245,10 @@ def _returns(
     """Measure and describe how 8-bit weights change the return."""
     if environment is None:
         words = command_line(folder.environment_module() or "MODULE", "export", folder.path)
-        return f"not measured, because {config.env} is not registered: {words} imports its module"
+        return (
+            f"not measured, because {config.env} is not registered; to import its module, use "
+            f"{words}"
+        )
     before, after = (_evaluate(config, p, config.evaluation_episodes) for p in (exact, rounded))
     return (
         f"{after.mean:,.3f} ± {after.std:,.3f}, before {before.mean:,.3f} ± {before.std:,.3f}: "

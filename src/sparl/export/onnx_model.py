@@ -38,8 +38,9 @@ def onnx_model(policy: Policy, name: str) -> bytes:
     size = 4 * sum(layer.pattern.size for layer in policy.layers)
     if size > LARGEST:
         raise UsageError(
-            f"export: with absent connections as zeros, ONNX has {size:,} bytes of weights, must "
-            f"have at most {LARGEST:,}; use --format npz or c, which store no absent connections"
+            f"export: ONNX stores absent connections as zeros and would need {size:,} bytes for "
+            f"the weights, more than the limit of {LARGEST:,}; use --format npz or c, which store "
+            "only existing connections"
         )
     constants, nodes = [], []
 
@@ -52,6 +53,10 @@ def onnx_model(policy: Policy, name: str) -> bytes:
         return output
 
     x = "observation"
+    if policy.normalization is not None:
+        mean, scale = policy.normalization
+        x = node("Sub", x, constant("mean", mean), output="centered")
+        x = node("Mul", x, constant("scale", scale), output="normalized")
     for k, layer in enumerate(policy.layers):
         pattern = layer.pattern
         dense = np.zeros((pattern.n_out, pattern.n_in), np.float32)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sparl.errors import UsageError
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
 from sparl.networks.spec import Activation, Linear, NetworkSpec
@@ -19,7 +20,7 @@ from sparl.types import Array
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer's existing connections and their values.
+    """A layer's connections and their weights.
 
     Attributes:
         pattern: which connections exist.
@@ -75,6 +76,8 @@ class Policy:
         layers: the layers.
         low: float64 [n_act], the environment's lower bounds of an action.
         high: float64 [n_act], the environment's upper bounds of an action.
+        normalization: mean and scale, float32 [n_obs] each; the first layer gets
+            (observation - mean) * scale. None: the first layer gets the observation.
 
     Attributes:
         low: float64 [n_act], the lower bounds, rounded to float32 values within the environment's
@@ -83,9 +86,14 @@ class Policy:
     """
 
     def __init__(
-        self, layers: Sequence[Layer], low: NDArray[np.float64], high: NDArray[np.float64]
+        self,
+        layers: Sequence[Layer],
+        low: NDArray[np.float64],
+        high: NDArray[np.float64],
+        normalization: tuple[Array, Array] | None = None,
     ) -> None:
         self.layers = list(layers)
+        self.normalization = normalization
         self._scale = ActionScale(low, high)
         self.low = self._scale.rounded_low.astype(np.float64)
         self.high = self._scale.rounded_high.astype(np.float64)
@@ -103,8 +111,17 @@ class Policy:
 
         The last layer has the first n_act outputs of the network and the activation of the agent's
         head.
+
+        Raises:
+            UsageError: if a layer is of a kind that exports do not support.
         """
         layout, parameters = agent.actor.layout, agent.actor.parameters
+        for (_, index), layer in layout.spec.places():
+            if not isinstance(layer, Linear):
+                raise UsageError(
+                    f"export: layer {index} of the policy is of kind {type(layer).__name__} but "
+                    "must be Linear; other layers cannot be exported"
+                )
         layers = [
             Layer(
                 layout.pattern(place), layout.read(parameters, place),
@@ -121,7 +138,8 @@ class Policy:
             agent.head.of_sums,
         )
         bounds = (agent.manifest["policy"][name] for name in ("action_low", "action_high"))
-        return cls(layers, *(np.asarray(bound, np.float64) for bound in bounds))
+        low, high = (np.asarray(bound, np.float64) for bound in bounds)
+        return cls(layers, low, high, agent.normalizer.factors)
 
     @property
     def n_obs(self) -> int:
@@ -156,10 +174,14 @@ class Policy:
 
     def quantised(self) -> Policy:
         """Return the policy with every weight quantised to 8 bits."""
-        return Policy([layer.quantised() for layer in self.layers], self.low, self.high)
+        layers = [layer.quantised() for layer in self.layers]
+        return Policy(layers, self.low, self.high, self.normalization)
 
     def __call__(self, observation: Array) -> Array:
         """Compute actions in [-1, 1], float32 [B, n_act], for float32 [B, n_obs]."""
+        if self.normalization is not None:
+            mean, scale = self.normalization
+            observation = (observation - mean) * scale
         return self._network(observation)
 
     def predict(self, observation: Array) -> Array:

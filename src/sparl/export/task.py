@@ -36,7 +36,7 @@ def describe(env_id: str, environment: Environment | None, policy: Policy) -> li
         The lines of the description.
     """
     simulator = None if environment is None else _simulator(environment.gym)
-    period = "not known"
+    period = "unknown"
     if simulator is not None:
         steps, seconds = simulator.frame_skip, simulator.model.opt.timestep
         period = f"{simulator.dt:g} s of simulated time ({steps} simulator steps of {seconds:g} s)"
@@ -111,7 +111,7 @@ def _bounds(low: np.floating, high: np.floating) -> str:
 
 
 def _grouped(described: list[str]) -> list[str]:
-    """Merge equal neighbouring texts, and add the range of their indices before each text."""
+    """Merge equal consecutive descriptions, and put the range of their indices before each."""
     lines, start = [], 0
     for text, entries in groupby(described):
         last = start + len(list(entries)) - 1

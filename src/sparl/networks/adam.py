@@ -138,7 +138,7 @@ class Adam:
                 layout.write_block(moments, block, np.asarray(state[f"{name}.{key}"], np.float32))
             setattr(self, name, moments)
         if not (self.v >= 0).all():
-            raise ValueError("adam: a second moment is negative")
+            raise ValueError("adam: a second moment is negative, but all must be at least 0")
 
 
 def _means(

@@ -12,9 +12,9 @@ from sparl.types import Array
 def uniform_fan_in(layout: Layout, rng: Generator) -> Array:
     """Draw weights and biases uniformly from [-1/sqrt(n_in), 1/sqrt(n_in)].
 
-    n_in is the number of inputs of the layer, whatever its density. TD3's released code has the
-    same bound (PyTorch's default for linear layers). The weights of a sparse layer are not rescaled
-    (Sokar et al. 2021).
+    n_in is the number of inputs of the layer, regardless of its density. TD3's released code has
+    the same bound (PyTorch's default for linear layers). The weights of a sparse layer are not
+    rescaled (Sokar et al. 2021).
 
     Returns:
         float32 [layout.parameters].
@@ -31,7 +31,7 @@ def uniform_fan_in(layout: Layout, rng: Generator) -> Array:
 def xavier_uniform(layout: Layout, rng: Generator) -> Array:
     """Draw weights uniformly from [-b, b], where b = sqrt(6 / (n_in + n_out)); biases are 0.
 
-    n_in and n_out are the sizes of the layer, whatever its density.
+    n_in and n_out are the sizes of the layer, regardless of its density.
 
     Returns:
         float32 [layout.parameters].

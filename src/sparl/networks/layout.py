@@ -87,28 +87,17 @@ class Layout:
         self.blocks = {block.key: block for block in self._blocks()}
 
     def with_patterns(self, patterns: Mapping[Place, Pattern]) -> Layout:
-        """Return the layout of the same network with new patterns; equal layers are shared."""
+        """Return the layout with new patterns; layers whose pattern stays are shared."""
         return Layout(self.spec, patterns, share=self)
 
     def _blocks(self) -> Iterator[Block]:
-        start = 0
         for place, layer in self.spec.places():
-            pattern = self.patterns.get(place)
+            start, pattern = self.stack.offset(*place), self.patterns.get(place)
             sized = layer.with_connections(pattern.connections) if pattern else layer
             for name, size in sized.blocks.items():
                 where = slice(start, start + size)
                 yield Block(place, name, where, pattern if name == "weight" else None)
                 start += size
-
-    @property
-    def n_in(self) -> int:
-        """Number of inputs of each member."""
-        return self.spec.n_in
-
-    @property
-    def n_out(self) -> int:
-        """Number of outputs of each member."""
-        return self.spec.n_out
 
     @property
     def parameters(self) -> int:
@@ -153,7 +142,9 @@ class Layout:
             ValueError: if the number of values differs from the number of parameters.
         """
         if np.shape(values) != (block.size,):
-            raise ValueError(f"{block.key} has shape {np.shape(values)}, must have ({block.size},)")
+            raise ValueError(
+                f"{block.key} has shape {np.shape(values)} but must have shape ({block.size},)"
+            )
         if block.pattern is not None:
             values = values[self.native(block.place).canonical_index]
         flat[block.where] = values

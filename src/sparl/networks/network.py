@@ -45,7 +45,7 @@ class Network:
     Args:
         layout: the order of the parameters.
         parameters: float32 [layout.parameters].
-        pool: the thread pool; None: the default pool.
+        pool: the thread pool; None means the default pool.
 
     Attributes:
         pending: the parameters, together with the pending work that may still access them.
@@ -99,7 +99,7 @@ class Network:
         Args:
             inputs: float32 [B, n_i] each, concatenated along features.
             weight: factor of the gradient.
-            member: use the output of this member of an ensemble; None: the smallest output.
+            member: use the output of this member of an ensemble; None means the smallest output.
 
         Returns:
             value, float32 [B, 1], which is NaN where a member's output is NaN; and the gradient of
@@ -108,7 +108,7 @@ class Network:
 
         Raises:
             ValueError: if the network does not have exactly one output, or if it is not linear.
-            IndexError: if there is no such member.
+            IndexError: if the member does not exist.
             ValueError, TypeError: if `forward` would not accept the inputs.
         """
         stack = self.layout.stack
@@ -134,11 +134,13 @@ class Network:
             ValueError: if the trace does not belong to the current network.
         """
         if trace.network is not self:
-            raise ValueError("the trace comes from another network; run forward on this one")
+            raise ValueError(
+                "the trace comes from a different network; call forward on this network"
+            )
         if trace.parameters is not self.pending or trace.changes != self.pending.changes:
             raise ValueError(
-                "the trace comes from before a topology update, an optimiser step or a soft "
-                "update; run forward again"
+                "the trace is older than a topology update, an optimiser step or a soft update; "
+                "call forward again"
             )
         ensemble = output_gradient.ndim == 3
         return trace.native, output_gradient if ensemble else output_gradient[np.newaxis]

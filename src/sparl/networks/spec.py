@@ -96,11 +96,10 @@ class Linear(Layer):
         """
         if pattern is None or (pattern.n_in, pattern.n_out) != (self.n_in, self.n_out):
             raise ValueError(
-                f"layout: a linear layer must have a pattern of {self.n_in} inputs and "
-                f"{self.n_out} outputs, has "
-                + (f"{pattern.n_in} and {pattern.n_out}" if pattern else "none")
+                f"layout: a linear layer needs a pattern with {self.n_in} inputs and {self.n_out} "
+                "outputs but has " + (f"{pattern.n_in} and {pattern.n_out}" if pattern else "none")
             )
-        return _native.Layer(self.n_in, self.n_out, pattern.positions, first_gradient_input)
+        return _native.Linear(self.n_in, self.n_out, pattern.positions, first_gradient_input)
 
     def entry(self) -> dict[str, Any]:
         """Return the numbers of connections and outputs."""
@@ -121,10 +120,14 @@ def layer_of(entry: Mapping[str, Any], n_in: int, activation: Activation) -> Lay
     """
     for name in ("connections", "outputs"):
         if type(entry[name]) is not int or not 0 <= entry[name] < 1 << 32:
-            raise ValueError(f"{name} of a layer: {entry[name]}, must be at least 0 and below 2^32")
+            raise ValueError(
+                f"the number of {name} is {entry[name]} but must be at least 0 and below 2^32"
+            )
     activation = entry.get("activation", activation)
     if activation not in ACTIVATIONS:
-        raise ValueError(f"activation {activation}, must be one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(
+            f"the activation is {activation} but must be one of {', '.join(ACTIVATIONS)}"
+        )
     return Linear(n_in, entry["outputs"], activation, entry["connections"])
 
 

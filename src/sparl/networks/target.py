@@ -77,7 +77,7 @@ class SharedPatternTarget(Target):
         mine.written()
 
 
-# A piece of _native.TargetUpdater: its start and end in the target's array and in the online array.
+# A piece of _native.TargetUpdater: the start and end in the target's array and in the online array.
 # For a layer stored over a union, the piece also has the online slot of each entry, the canonical
 # index of each entry, and the budget of the layer.
 _Indices = NDArray[np.uint32] | None

@@ -1,4 +1,4 @@
-"""Run `sparl play`: watch a trained agent, or record it."""
+"""Implement `sparl play`: watch a trained agent, or record it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class PlayOptions:
     run: RunPath
     """Folder of the run."""
     episodes: int | None = None
-    """Number of episodes; None: the number used in training."""
+    """Number of episodes; by default the number used in training."""
     seed: int | None = None
-    """Evaluation seed; None: that of the training."""
+    """Evaluation seed; by default the seed used in training."""
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Record the best and the worst episode side by side in this MP4 file instead of opening a
     window; needs sparl[video]."""

@@ -1,4 +1,4 @@
-"""Find out whether there is a screen."""
+"""Detect whether a screen is available."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def record(
 
 
 def _write(path: Path, recordings: list[_Recording]) -> int:
-    """Write recordings side by side until the longest ends; return the number of frames."""
+    """Write recordings side by side until the longest one ends; return the number of frames."""
     frames = 0
     writer: Any
     with imageio.get_writer(path, fps=recordings[0].fps, macro_block_size=2) as writer:
@@ -135,7 +135,7 @@ class _Recording:
         name = self.environment.env_id
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # GLFW also raises the errors it warns about
+                warnings.simplefilter("ignore")  # GLFW also raises the errors that it warns about
                 drawn: Any = self.environment.gym.render()
         except KeyboardInterrupt:
             raise
@@ -144,8 +144,8 @@ class _Recording:
             reason = name_and_text(error)[:200]
             if hasattr(self.environment.gym.unwrapped, "mujoco_renderer"):
                 reason += (
-                    "; without a screen it needs EGL or OSMesa "
-                    "(MUJOCO_GL=egl: apt-get install libegl1; MUJOCO_GL=osmesa: libosmesa6)"
+                    "; without a screen, rendering needs EGL (apt-get install libegl1, "
+                    "MUJOCO_GL=egl) or OSMesa (apt-get install libosmesa6, MUJOCO_GL=osmesa)"
                 )
             raise EnvironmentFault(f"environment {name} cannot render images: {reason}") from None
         if not isinstance(drawn, np.ndarray):

@@ -1,4 +1,4 @@
-"""Dynamic-capacity replay: forget old transitions if the policy has changed too much."""
+"""Dynamic-capacity replay: drop old transitions if the policy has changed too much."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DynamicCapacity:
         threshold: largest D for which nothing is forgotten.
         until_below: whether to forget repeatedly until D is at most the threshold, as in the
             paper's text; the released code forgets once per check.
-        share: share of the transitions that is forgotten each time.
+        share: fraction of the transitions that is forgotten each time.
     """
 
     minimum: int

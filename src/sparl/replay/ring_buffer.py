@@ -1,4 +1,4 @@
-"""RingBuffer: a replay buffer of the latest transitions."""
+"""RingBuffer: a replay buffer of the most recent transitions."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def _row(n_obs: int, n_act: int) -> np.dtype[np.void]:
 class RingBuffer:
     """A replay buffer of the last `capacity` transitions, in float32.
 
-    The arrays occupy memory only as they fill. Transitions are numbered by a count that starts at
-    the first transition ever stored; the buffer contains those with counts in
-    [first, first + size). The oldest transitions can be forgotten before the ring overwrites them.
-    Each observation is stored once: the state that a transition reaches is the observation of the
-    next row. At the end of an episode and for the newest transition, the next row does not contain
-    this state, so the state is stored separately.
+    Memory is used only for the filled part of the arrays. Transitions are numbered from the first
+    one ever stored; the buffer contains those with numbers in [first, first + size). The oldest
+    transitions can be forgotten before the ring overwrites them. Each observation is stored once:
+    the state that a transition reaches is the observation of the next row. At the end of an episode
+    and for the newest transition, the next row does not contain this state, so the state is stored
+    separately.
 
     Args:
         capacity: maximum number of transitions.
@@ -45,7 +45,7 @@ class RingBuffer:
         n_act: length of an action.
         gamma: discount per environment step.
         keep_noise_free: whether to store the noise-free actions too, for DynamicCapacity.
-        pool: the thread pool that gathers batches; None: the default pool.
+        pool: the thread pool that gathers batches; None means the default pool.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class RingBuffer:
         self.episode_end, self.apart = rows["episode_end"], rows["apart"]
         self.keep_noise_free = keep_noise_free
         self.noise_free_action = np.zeros((capacity if keep_noise_free else 0, n_act), np.float32)
-        self._reached = StateQueue(n_obs)  # states of the rows whose `apart` is set, by count
+        self._reached = StateQueue(n_obs)  # states of the rows whose `apart` is set, by number
         self.first = 0
         self.size = 0
         self._powers: dict[int, Array] = {}  # powers of gamma, by n_step
-        self._current: Array | None = None  # state of the next transition; None: unknown
+        self._current: Array | None = None  # state of the next transition; None if unknown
 
     @property
     def oldest(self) -> int:
@@ -113,7 +113,9 @@ class RingBuffer:
             ValueError: if the episode has ended and the next one has not begun.
         """
         if self._current is None:
-            raise ValueError("replay: no episode has begun; call begin(observation) first")
+            raise ValueError(
+                "replay buffer: no episode has begun; call begin(observation) before add(...)"
+            )
         count = self.first + self.size
         row = count % self.capacity
         # Unless an episode ended, this row contains the state reached by the previous transition.
@@ -163,7 +165,7 @@ class RingBuffer:
             ValueError: if the buffer is empty.
         """
         if self.size == 0:
-            raise ValueError("replay: nothing to sample from")
+            raise ValueError("replay buffer: it is empty, so no batch can be sampled")
         ages = _native.integers(rng.bit_generator, self.size, batch_size)
         return self.windows(ages, n_step, paths)
 
@@ -197,7 +199,7 @@ class RingBuffer:
         return [*names, *(["noise_free_action"] if self.keep_noise_free else [])]
 
     def transitions(self, begin: int, end: int) -> State:
-        """Return the transitions with counts in [begin, end), all of which must be stored.
+        """Return the transitions with numbers in [begin, end), all of which must be stored.
 
         Returns:
             A copy of the transitions' rows of each array, and the separately stored states,
@@ -223,7 +225,10 @@ class RingBuffer:
         """
         count = len(np.asarray(part["reward"])) - skip
         if not 0 <= count <= self.capacity - self.size:
-            raise ValueError(f"replay: {count} transitions for {self.capacity - self.size} rows")
+            raise ValueError(
+                f"replay buffer: {count} transitions do not fit into {self.capacity - self.size} "
+                "free rows"
+            )
         rows = self.rows(np.arange(self.size, self.size + count))
         for name in self._arrays:
             getattr(self, name)[rows] = np.asarray(part[name])[skip:]
@@ -244,20 +249,11 @@ class RingBuffer:
             ValueError: if there are not `size` transitions, or the newest one has no next state.
         """
         if self.size and not self.apart[self._newest_row]:
-            raise ValueError("the newest transition has no next state")
+            raise ValueError("the newest transition lacks its next observation")
         if self.size != size:
             raise ValueError(f"the replay has {self.size} transitions, not {size}")
 
     def clear(self, first: int) -> None:
-        """Remove all transitions; the next transition will have the count `first`."""
+        """Remove all transitions; the next transition will have the number `first`."""
         self.first, self.size, self._current = first, 0, None
         self._reached = StateQueue(self.observation.shape[1])
-
-    def state(self) -> State:
-        """Return the stored transitions, oldest first."""
-        return {**self.transitions(self.first, self.first + self.size), "first": self.first}
-
-    def restore(self, state: State) -> None:
-        """Restore the state of a replay buffer whose arrays have the same shapes."""
-        self.clear(int(state["first"]))
-        self.append(state)

@@ -1,4 +1,4 @@
-"""StateQueue: the states that a replay buffer stores apart from its rows."""
+"""StateQueue: the states that a replay buffer stores separately from its rows."""
 
 from __future__ import annotations
 

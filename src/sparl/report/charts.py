@@ -1,7 +1,7 @@
 """Draw figures with Vega-Altair: specifications for the page, and SVG and PNG files.
 
 This module requires `pip install 'sparl[report]'`. Vega interprets the expressions and the field
-names of a specification, so they are fixed texts in this module. Names of methods and environments
+names of a specification, so they are constants in this module. Names of methods and environments
 are not trusted: they appear only in data, parameter values and titles, which Vega draws without
 interpreting them. Numbers that are not finite become null, which Vega draws as a gap in a line.
 """
@@ -81,7 +81,7 @@ def config(colours: Mapping[str, str]) -> Spec:
     """Return the configuration of charts in these colours."""
     texts = {"labelColor": colours["soft"], "titleColor": colours["soft"]}
     return {
-        "aria": False,  # the page and README.md describe each figure in words
+        "aria": False,  # the page and README.md describe each figure
         "range": {"category": [colours[f"c{k}"] for k in range(METHOD_COLOURS)]},
         "view": {"stroke": None},
         "title": {"color": colours["ink"], "fontSize": 13},
@@ -162,7 +162,7 @@ def _line_chart(
 
 @cache
 def _heat_map(column: str, unit: str, most: float, rows: int) -> Spec:
-    title = f"{column} (full colour: {most:g} {unit})"
+    title = f"{column} (full saturation: {most:g} {unit})"
     labels = alt.Axis(labelAngle=0, labelOverlap="greedy", labelSeparation=8)
     opacity = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 1]), legend=None)
     cells = alt.Chart(height=ROW * rows).mark_rect().encode(

@@ -1,4 +1,4 @@
-"""Run `sparl report` and `sparl archive`."""
+"""Implement `sparl report` and `sparl archive`."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ _LONGEST_NAME = 150  # maximum length of a figure's file name [characters]
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Report all finished runs in some folders and the folders within them.
+    """Report all finished runs in some folders and their subfolders.
 
-    Writes report.html (one file that needs no network), README.md, tables/*.csv and figures/*.svg.
-    Needs sparl[report], except for --tables-only.
+    Writes report.html (one file that works offline), README.md, tables/*.csv and figures/*.svg.
+    Requires sparl[report], except with --tables-only.
     """
 
     paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH...")]
-    """Folders of runs, studies and archives; and study files, to say which runs are missing."""
+    """Folders of runs, studies and archives; and study files, whose missing runs are listed."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("report")
-    """Where to write."""
+    """Folder of the report."""
     shade: Shade = "interval"
-    """What is shaded around a mean return: its 95 % bootstrap interval, or the standard deviation
-    over the runs."""
+    """What the band around a mean return shows: its 95 % bootstrap interval, or the standard
+    deviation over the runs."""
     png: bool = False
-    """Write figures/*.png too."""
+    """Also write figures/*.png."""
     tables_only: bool = False
-    """Write README.md and tables/*.csv, without the page and the figures."""
+    """Write only README.md and tables/*.csv, without the page and the figures."""
 
 
 def report(args: list[str]) -> int:
     """Run `sparl report`."""
     options = parse_options(ReportOptions, args, "sparl report")
     if options.png and options.tables_only:
-        raise UsageError("report: --png and --tables-only exclude each other")
+        raise UsageError("report: --png and --tables-only cannot be used together")
     write_report(
         options.paths, options.out, shade=options.shade, png=options.png,
         tables_only=options.tables_only,
@@ -69,10 +69,10 @@ def write_report(
     Args:
         paths: folders and study files; see `collect`.
         out: the folder of the report.
-        shade: what is shaded around a mean return: the confidence interval or the standard
+        shade: what the band around a mean return shows: the confidence interval or the standard
             deviation.
-        png: whether to write the figures as PNG too.
-        tables_only: whether to leave out the page and the figures.
+        png: whether to write the figures also as PNG.
+        tables_only: whether to omit the page and the figures.
 
     Raises:
         DataError: if there is no finished run.
@@ -116,8 +116,8 @@ def _charts() -> ModuleType:
         from sparl.report import charts
     except ImportError as error:
         raise UsageError(
-            f"report: the page and the figures need {error.name}: pip install 'sparl[report]', or "
-            "write only the tables with --tables-only"
+            f"report: the page and the figures need {error.name}; install it with pip install "
+            "'sparl[report]', or write only the tables with --tables-only"
         ) from None
     return charts
 
@@ -143,7 +143,10 @@ def _count_others(folder: Folder, written: Container[str]) -> None:
     others = [name for name in folder.names() if "." in name and name not in written]
     if others:
         left = counted(len(others), "file")
-        PlainConsole().print(f"note: {left} in {folder.path} not of this report, and left alone")
+        PlainConsole().print(
+            f"note: {folder.path} contains {left} that this report did not write; they were not "
+            "changed"
+        )
 
 
 def _with_file_names(section: Section) -> Section:
@@ -167,9 +170,9 @@ class ArchiveOptions:
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
     """Folders of finished runs."""
     to: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/runs")
-    """The archive; `sparl report results/runs --out results` renders it."""
+    """Folder of the archive; `sparl report results/runs --out results` reports its runs."""
     commit: Annotated[str | None, tyro.conf.arg(metavar="SHA")] = None
-    """Commit of the code that made them, for runs that do not say it."""
+    """Commit from which the runs were trained, for runs that do not record it."""
 
 
 def archive(args: list[str]) -> int:

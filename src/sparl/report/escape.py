@@ -1,4 +1,4 @@
-"""Escape texts from files for each language in which a report is written.
+"""Escape text from files for each language in which a report is written.
 
 Names of folders and the content of a run's files are not trusted.
 """
@@ -14,19 +14,19 @@ from sparl.wording import visible
 # The start of a formula in a spreadsheet cell, including full-width forms. In many countries a
 # semicolon separates cells.
 _FORMULA = re.compile("((?:^|;)[\\s\"']*)(?=[=+@\uff1d\uff0b\uff0d\uff20-])")
-# Markup for emphasis, code, links, HTML and table cells, and texts that GitHub turns into links.
+# Markup for emphasis, code, links, HTML and table cells, and text that GitHub turns into links.
 _MARKDOWN = re.compile(
     r"[\\`*\[\]<>|&~@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE
 )
 
 
 def in_html(text: str) -> str:
-    """Escape a text for the content of an HTML element or for an attribute."""
+    """Escape text for the content of an HTML element or for an attribute."""
     return html.escape(visible(text))
 
 
 def in_chart(text: str) -> str:
-    """Prepare a text for a value in a Vega-Lite specification, which needs no escaping."""
+    """Prepare text for a value in a Vega-Lite specification, which needs no escaping."""
     return visible(text).replace("\n", " ")
 
 
@@ -42,12 +42,12 @@ def in_script(value: object) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Escape a text for a line or a table cell in Markdown."""
+    """Escape text for a line or a table cell in Markdown."""
     return _MARKDOWN.sub(r"\\\g<0>", visible(text).replace("\n", " "))
 
 
 def in_csv(value: object) -> object:
-    """Return a value for a CSV cell; texts are escaped so that no spreadsheet evaluates them."""
+    """Return a value for a CSV cell; strings are escaped so that no spreadsheet evaluates them."""
     if not isinstance(value, str):
         return value
     return _FORMULA.sub(r"\1'", visible(value).replace("\n", " "))

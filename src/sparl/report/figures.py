@@ -12,7 +12,7 @@ import numpy as np
 from sparl.types import Float64Array
 
 MOST_POINTS = 250  # maximum number of points in a drawn line
-STEPS = "environment steps"  # label of an axis that shows environment steps
+STEPS = "environment steps"  # label of an axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Series:
         return f"{self.method}, {self.part}" if self.part else self.method
 
     def thinned(self) -> Series:
-        """Return a line with at most `MOST_POINTS` points, in equal intervals and with the last."""
+        """Return a line with at most `MOST_POINTS` points at equal intervals, with the last."""
         every = math.ceil(self.x.size / MOST_POINTS)
         if every <= 1:
             return self
@@ -100,7 +100,7 @@ def _described(series: Series) -> str:
 
 @dataclass(frozen=True, eq=False)
 class HeatMap(Figure):
-    """A heat map, in which larger values are drawn in fuller colour.
+    """A heat map, in which larger values have a more saturated colour.
 
     Attributes:
         method: the method whose results the heat map shows.

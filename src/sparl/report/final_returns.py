@@ -22,7 +22,7 @@ def final(group: Group, last: int = 10) -> Float64Array:
 
 
 def final_as_in_paper(group: Group) -> Float64Array:
-    """Return each run's final return over the number of evaluations that its paper uses."""
+    """Return each run's final return, averaged over as many evaluations as in the run's paper."""
     return final(group, PAPER_LAST[group.config.settings])
 
 
@@ -34,7 +34,7 @@ def averaged(runs: Sequence[FinishedRun], last: int) -> int:
 def scores(runs: Collection) -> dict[str, list[tuple[Group, Group]]]:
     """Return, for each method, pairs of a group and the dense group with which it is compared.
 
-    Groups without such a dense group are left out, as are dense methods.
+    Groups without such a dense group are omitted, as are dense methods.
     """
     found: dict[str, list[tuple[Group, Group]]] = {}
     for group in runs.groups:

@@ -7,19 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from sparl.errors import DataError
 from sparl.report import colours
 from sparl.report.escape import in_html, in_markdown, in_script
 from sparl.report.figures import Figure, HeatMap
 from sparl.report.pictures import Section
 from sparl.report.runs import Collection
 from sparl.report.table import Table
+from sparl.training.folder import Folder
 from sparl.wording import counted
 
-CLIPS = "*.mp4"  # videos in a run's folder, which sparl play --video records
-CLIP_BYTES = 5_000_000  # maximum size of a video; larger ones are left out of the page
+CLIPS = ".mp4"  # suffix of the videos in a run's folder, which sparl play --video records
+CLIP_BYTES = 5_000_000  # maximum size of a video; the page omits larger ones
 _TITLE = "Sparse reinforcement learning: results"
-# Sections that are closed until the reader opens them.
-_CLOSED = {"Degrees", "What the networks look at", "Runs"}
+# Sections that are collapsed until the reader expands them.
+_CLOSED = {"Degrees", "Connections of the inputs", "Runs"}
 # The page loads no resources and executes no strings, even if the files of a run are hostile.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -78,7 +80,7 @@ class Page:
             f"{in_html(method)}</label>"
             for m, method in enumerate(self._methods)
         )
-        return f'<div id="methods" role="group" aria-label="Methods shown">{labels}</div>'
+        return f'<div id="methods" role="group" aria-label="Displayed methods">{labels}</div>'
 
     def _link_to_notes(self) -> str:
         notes = self._runs.notes
@@ -129,7 +131,7 @@ class Page:
             f"<figcaption>{in_html(caption)}</figcaption></figure>"
             for label, video, caption in _videos(self._runs)
         )
-        note = "The best and the worst evaluation episode of a run, side by side."
+        note = "The best and the worst evaluation episode of each run."
         inner = f'<div class="figures">{clips}</div>'
         return self._block("videos", "Videos", note, inner) if clips else ""
 
@@ -152,20 +154,27 @@ def _videos(runs: Collection) -> Iterator[tuple[str, str, str]]:
     """Yield the method, the video element and the caption of each MP4 file of the runs."""
     for group in runs.groups:
         for run in group.runs:
-            for path in sorted(run.path.glob(CLIPS)):
-                caption = f"{group.label}, {run.config.env}, seed {run.config.seed}"
-                size, video = path.lstat().st_size, ""
-                if size > CLIP_BYTES:
-                    caption += f": {path.name} has {size / 1e6:.0f} MB, too much for this page"
-                elif path.is_file() and not path.is_symlink():
-                    data = b64encode(path.read_bytes()).decode()
-                    video = (
-                        f'<video controls muted loop width="100%" aria-label="{in_html(caption)}" '
-                        f'src="data:video/mp4;base64,{data}"></video>'
-                    )
-                else:
-                    caption += f": {path.name} is no regular file"
-                yield group.label, video, caption
+            folder = Folder(run.path)
+            caption = f"{group.label}, {run.config.env}, seed {run.config.seed}"
+            for name in folder.names():
+                if name.endswith(CLIPS):
+                    yield group.label, *_video(folder, name, caption)
+
+
+def _video(folder: Folder, name: str, caption: str) -> tuple[str, str]:
+    """Return a video element and its caption; if there is no video, the caption explains why."""
+    try:
+        size = folder.size(name)
+        if size > CLIP_BYTES:
+            return "", f"{caption}: {name} has {size / 1e6:.0f} MB, too large for this page"
+        data = b64encode(folder.read(name, CLIP_BYTES)).decode()
+    except DataError as error:
+        return "", f"{caption}: {error}"
+    video = (
+        f'<video controls muted loop width="100%" aria-label="{in_html(caption)}" '
+        f'src="data:video/mp4;base64,{data}"></video>'
+    )
+    return video, caption
 
 
 def markdown(

@@ -1,4 +1,4 @@
-"""The results that the papers print, for comparison with sparl's runs.
+"""The results printed in the papers, for comparison with sparl's runs.
 
 DS: Sokar et al., Dynamic Sparse Training for Deep Reinforcement Learning (arXiv 2106.04217 v1, or
 the longer version for results that v1 does not contain). The results are the mean and the standard
@@ -15,7 +15,7 @@ from sparl.configuration import Config
 
 
 class Printed(NamedTuple):
-    """The results that a paper prints for one method in one task; None for missing ones."""
+    """The results that a paper prints for one method in one task; missing ones are None."""
 
     mean: float | None = None
     std: float | None = None

@@ -18,8 +18,8 @@ from sparl.types import Float64Array
 
 Shade = Literal["interval", "std"]
 _SHADES = {
-    "interval": "the 95 % bootstrap interval of that mean",
-    "std": "the standard deviation over the runs (as in Sokar et al.)",
+    "interval": "the 95 % bootstrap interval of the mean",
+    "std": "the standard deviation over the runs, as in Sokar et al.",
 }
 
 
@@ -37,45 +37,48 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
     sections = [
         Section(
             "Learning curves",
-            f"Mean over the runs of each method, shaded where there are several: {_SHADES[shade]}.",
+            "Mean return over the runs of each method. The band, drawn for two or more runs, is "
+            f"{_SHADES[shade]}.",
             list(learning_curves(runs, shade)),
         ),
         Section(
             "Performance profile",
-            "Share of runs above a percentage of the dense agent's final return (last 10 "
-            "evaluations, under RLx2's settings last 30), mean over the environments.",
+            "Share of runs whose final return exceeds a percentage of the dense agent's, averaged "
+            "over the environments. The final return is the mean of the last 10 evaluations, or 30 "
+            "under RLx2's settings.",
             list(profiles(runs)),
         ),
         Section(
             "Return against computation",
-            "CPU time is of all threads and workers of a run that recorded it; wall clock also "
-            "contains the time that a run waited for other work of the machine.",
+            "CPU time covers all threads and workers and is shown for runs that recorded it. "
+            "Wall-clock time includes the time for which other processes used the machine.",
             list(against_computation(runs, shade)),
         ),
         Section(
             "Topology over time",
-            "Of the first run of each method: the share of the initial connections that remain, "
-            "and the share that each topology update drops and grows; a few of these return at "
-            "once. Dead links: dropped connections whose weight was exactly 0, where recorded. "
-            "Dashed: critics.",
+            "For the first run of each method: the share of the initial connections that remain, "
+            "and the share of the connections that each topology update moves. A few dropped "
+            "connections are regrown in the same update. Dead links are dropped connections whose "
+            "weight was exactly 0; older runs did not record them. Dashed lines are critics.",
             list(topology(runs)),
         ),
         Section(
             "Degrees",
-            "Number of connections that enter (in) or leave (out) a neuron, at the end and, "
-            "dashed, at the start; of the first run of each sparse method.",
+            "Number of connections that enter (in) or leave (out) a neuron, for the first run of "
+            "each sparse method. Solid lines show the end of training, dashed lines the start.",
             list(degrees(runs)),
         ),
         Section(
-            "What the networks look at",
-            "Connections of every input at the start and at the end, of the first run of each "
-            "sparse method. A critic's last inputs are the actions.",
+            "Connections of the inputs",
+            "Number of connections of every input at the start and the end of training, for the "
+            "first run of each sparse method. The last inputs of a critic are the actions.",
             list(wiring(runs)),
         ),
         Section(
             "Replay and targets",
-            "RLx2's dynamic-capacity replay: transitions kept, distance of the oldest actions to "
-            "the policy, and steps of the targets; of the first run.",
+            "RLx2's dynamic-capacity replay, for the first run: the number of transitions, the "
+            "distance of the oldest actions from the policy, and the number of steps in the "
+            "targets.",
             list(replay(runs)),
         ),
     ]
@@ -104,10 +107,10 @@ def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
 
     for env in runs.environments:
         groups = runs.of_environment(env)
-        label = "FLOPs of the updates, every multiply-add counted"
+        label = "FLOPs of the updates, counting every multiply-add"
         yield from _curves(groups, "flops", label, flops, shade)
         yield from _curves(groups, "cpu", "minutes of CPU time", cpu, shade)
-        label = f"minutes of wall clock{_load(groups)}"
+        label = f"minutes of wall-clock time{_load(groups)}"
         yield from _curves(groups, "time", label, wall, shade)
 
 
@@ -120,9 +123,9 @@ def _load(groups: Sequence[Group]) -> str:
     """Return a remark on the machine's load for the label of a wall-clock axis."""
     loaded = [run.under_load for group in groups for run in group.runs]
     if any(loaded):
-        return ", measured under load" if all(loaded) else ", some runs measured under load"
+        return ", measured under load" if all(loaded) else ", partly measured under load"
     known = all(group.has_cpu_seconds for group in groups)
-    return "" if known else ", load of the machine not recorded"
+    return "" if known else ", machine load not recorded"
 
 
 def _curves(

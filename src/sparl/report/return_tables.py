@@ -61,15 +61,15 @@ def returns(runs: Collection) -> Table:
             }
         )  # fmt: skip
     note = (
-        "Mean return of the last 10 (Sokar et al.) and last 30 (RLx2) evaluations, ± standard "
-        "deviation over the runs; where a run has fewer evaluations after its first update, the "
-        "mean is of all of those, and their number is given. IQM: interquartile mean of the last "
-        "10 with its 95 % stratified bootstrap interval, from two runs on. Area: sum of the "
-        "evaluations / 1e6. % of dense: of the dense agent's return under the same settings, last "
-        "10 under the settings of Sokar et al. and last 30 under RLx2's. Reaches dense: the step "
-        "at which the mean of 10 evaluations first is at the dense agent's last 10. The papers' "
-        "figures are those of the -v3 task, after the steps named where our runs are of another "
-        "length."
+        "Last 10, last 30: mean return of the last 10 (Sokar et al.) and 30 (RLx2) evaluations, ± "
+        "the standard deviation over the runs; if a run has fewer evaluations after its first "
+        "update, all of them are averaged and their number is given. IQM: interquartile mean of "
+        "the last 10 with its 95 % stratified bootstrap interval, for two or more runs. Area: sum "
+        "of the evaluations / 1e6. % of dense: final return in percent of the dense agent's under "
+        "the same settings, over the last 10 evaluations under the settings of Sokar et al. and "
+        "the last 30 under RLx2's. Reaches dense: the first step at which the mean of 10 "
+        "evaluations is at least that of the dense agent's last 10. The papers' figures are for "
+        "the -v3 task; the number of steps is given if it differs from that of the runs here."
     )
     return Table("returns", "Returns", note, _RETURNS, rows)
 
@@ -167,10 +167,11 @@ def together(runs: Collection) -> Table:
          lambda r: _bounded(r, "probability_of_improvement", "probability", ".2f")),
     ]  # fmt: skip
     note = (
-        "Final returns (last 10 evaluations, under RLx2's settings last 30; all after the first "
-        "update where there are fewer) in percent of the dense agent's mean in the same "
-        "environment under the same settings. Intervals resample the runs within each "
-        "environment: from two runs on, and from a few they are too narrow."
+        "Final returns in percent of the dense agent's mean in the same environment under the same "
+        "settings. The final return is the mean of the last 10 evaluations, or 30 under RLx2's "
+        "settings, or of all evaluations after the first update if there are fewer. Confidence "
+        "intervals resample the runs within each environment; they need two or more runs and are "
+        "too narrow for only a few."
     )
     return Table("together", "All environments together", note, columns, rows)
 

@@ -58,7 +58,7 @@ def costs(runs: Collection) -> Table:
         ("of dense", lambda r: number(r["paper_flops_ratio"], ".1%")),
         ("FLOPs, counted", lambda r: f"{r['counted_flops']:.3g}"),
         ("of dense", lambda r: f"{r['counted_flops_ratio']:.1%}"),
-        ("an action", lambda r: f"{r['action_flops_ratio']:.1%}"),
+        ("per action", lambda r: f"{r['action_flops_ratio']:.1%}"),
         ("CPU time", lambda r: _time(r["cpu_seconds"])),
         ("steps / CPU s", lambda r: number(r["env_steps_per_cpu_second"], ",.0f")),
         ("wall time", lambda r: _time(r["wall_seconds"]) + " (under load)" * bool(r["under_load"])),
@@ -66,12 +66,13 @@ def costs(runs: Collection) -> Table:
         ("peak MB", lambda r: number(r["peak_memory_megabytes"], ".0f")),
     ]  # fmt: skip
     note = (
-        "Actor and both critics; FLOPs of a whole training of one update per step. Paper: the "
-        "convention of Sokar et al., 6 B T (2 Q + A / d); counted: every multiply-add of an update "
-        "as two operations. CPU time, of all threads and workers, wall time and the peak of the "
-        "process's memory were measured, evaluations included. Under load: wall time exceeds CPU "
-        "time by more than 20 %, so the run waited, as a rule for other work of the machine. Where "
-        "CPU time was not recorded, nothing is known about the load."
+        "Connections of the actor and all critics, and FLOPs of a complete training run with one "
+        "update per step. FLOPs, paper: the convention of Sokar et al., 6 B T (2 Q + A / d). "
+        "FLOPs, counted: every multiply-add of an update counts as two operations. CPU time (of "
+        "all threads and workers), wall time and the process's peak memory were measured and "
+        "include evaluations. Under load: wall time exceeds CPU time by more than 20 %, usually "
+        "because other processes used the machine. The load is unknown if CPU time was not "
+        "recorded."
     )
     return Table("costs", "Costs", note, columns, rows)
 
@@ -110,7 +111,7 @@ def origins(runs: Collection) -> Table:
         ("resumed", _resumed),
         ("folder", lambda r: str(r["folder"])),
     ]
-    return Table("runs", "Runs", "Every run that is counted above.", columns, rows)
+    return Table("runs", "Runs", "All runs in the tables and figures above.", columns, rows)
 
 
 def _resumed(row: Row) -> str:

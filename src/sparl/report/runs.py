@@ -30,7 +30,7 @@ from sparl.types import Float64Array
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
 # Fields that a label does not list. Reports show the method and the environment separately, and the
 # lengths of runs where they differ.
-_UNSAID = _OF_ONE_RUN | {"method", "env", "agent", "steps", "stop_at", "horizon_env_steps"}
+_OMITTED = _OF_ONE_RUN | {"method", "env", "agent", "steps", "stop_at", "horizon_env_steps"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class Collection:
 
     Attributes:
         groups: the groups, ordered by environment and then by method.
-        notes: remarks for the reader, for example on missing runs.
+        notes: remarks for the reader, for example about missing runs.
         common: for each environment, the fields in which all runs differ from their presets in the
             same way.
     """
@@ -150,14 +150,14 @@ def collect(paths: Iterable[str | Path]) -> Collection:
             planned += [unit.config for unit in read_study(path).units]
             continue
         if not path.is_dir():
-            raise DataError(f"{path}: no such folder, and no study's file")
+            raise DataError(f"{path} is neither a folder nor a study file")
         for found in sorted(path.rglob(CONFIG)):
             if not (found.parent / RUN).exists():
-                continue  # the folder contains only a trained agent
+                continue  # the folder contains a trained agent without its run
             try:
                 run = FinishedRun.read(found.parent)
             except DataError as error:
-                notes.append(f"not counted: {error}")
+                notes.append(f"not included: {error}")
                 continue
             runs.append(run)
             notes += [
@@ -169,10 +169,10 @@ def collect(paths: Iterable[str | Path]) -> Collection:
             try:
                 planned += read_plan(found.parent)
             except DataError as error:
-                notes.append(f"not counted as planned: {error}")
+                notes.append(f"the planned runs are unknown: {error}")
     if not runs:
-        what = "; ".join(notes) if notes else "no run found"
-        raise DataError(f"{', '.join(map(str, paths))}: nothing to report ({what})")
+        what = "; ".join(notes) if notes else "no runs were found"
+        raise DataError(f"{', '.join(map(str, paths))}: there is nothing to report ({what})")
     return _grouped(runs, planned, notes)
 
 
@@ -205,10 +205,10 @@ def _grouped(
         group = Group(name, found, len(wanted.get(setting, set()) | seeds.keys()))
         groups.append(group)
         if len(found) < group.planned:
-            fewer.append(f"{name} on {config.env} {len(found)} of {group.planned}")
+            fewer.append(f"{name} on {config.env} ({len(found)} of {group.planned})")
     if fewer:
         notes.append(
-            "fewer seeds than planned have finished, and the figures are of those alone: "
+            "some planned seeds have not finished; the results cover only the finished ones: "
             + ", ".join(fewer)
         )
     missing = {setting: seeds for setting, seeds in wanted.items() if setting not in by_setting}
@@ -226,7 +226,8 @@ def _by_setting(
         seeds = by_setting.setdefault(setting, {})
         if run.config.seed in seeds:
             notes.append(
-                f"not counted: {run.path}, as {seeds[run.config.seed].path} is the same run"
+                f"not included: {run.path}, because it is the same run as "
+                f"{seeds[run.config.seed].path}"
             )
         else:
             seeds[run.config.seed] = run
@@ -238,7 +239,7 @@ def _notes_of_missing(missing: dict[_Setting, set[int]], common: dict[str, set[s
 
     Args:
         missing: the planned seeds of each of these settings.
-        common: the fields that labels leave out, by environment.
+        common: the fields that labels omit, by environment.
     """
     names: dict[tuple[str, int], list[str]] = {}
     for (config, _), seeds in missing.items():
@@ -291,7 +292,7 @@ _Setting = tuple[Config, int]  # a configuration without its seed, and the versi
 
 
 def _common(settings: Iterable[Config]) -> dict[str, set[str]]:
-    """Return the fields in which all runs of an environment differ equally from their presets.
+    """Return the fields that differ from the presets in the same way in all runs of an environment.
 
     Fields that contradict a method's definition are excluded, so that they remain in the label.
     """
@@ -310,18 +311,18 @@ def _common(settings: Iterable[Config]) -> dict[str, set[str]]:
     }
 
 
-def label(config: Config, unsaid: Container[str] = (), version: int | None = None) -> str:
+def label(config: Config, omitted: Container[str] = (), version: int | None = None) -> str:
     """Return a label: the method, and the fields in which a configuration differs from its preset.
 
     Args:
         config: the configuration.
-        unsaid: fields that the label leaves out.
+        omitted: fields that the label omits.
         version: the version of the results, which the label includes if it is not the current
             version.
     """
     usual = preset(config.method, config.env).settings
     parts = [f"settings {config.settings}"] if config.settings != usual else []
-    names = [name for name in differences(config) if name not in unsaid]
+    names = [name for name in differences(config) if name not in omitted]
     parts += [fields_text(config, names)] if names else []
     if version not in (None, results_version(config)):
         parts.append(f"version {version}")
@@ -331,5 +332,5 @@ def label(config: Config, unsaid: Container[str] = (), version: int | None = Non
 def differences(config: Config) -> list[str]:
     """Return the fields in which a configuration differs from the preset of its settings."""
     base = preset(config.method, config.env, settings=config.settings)
-    names = [n for n in FIELDS if n not in _UNSAID]
+    names = [n for n in FIELDS if n not in _OMITTED]
     return [n for n in names if getattr(config, n) != getattr(base, n)]

@@ -53,7 +53,7 @@ def final_return(curve: ArrayLike, last: int = 10) -> float:
         ValueError: if there are no evaluations, or if `last` is less than 1.
     """
     if last < 1:
-        raise ValueError(f"final_return: last is {last}, must be at least 1")
+        raise ValueError(f"final_return: last is {last} but must be at least 1")
     return float(_filled(curve)[-last:].mean())
 
 
@@ -63,7 +63,7 @@ def learning_curve_area(curve: ArrayLike) -> float:
 
 
 def percent_of(value: float, baseline: float) -> float:
-    """Return a value in percent of a baseline (RLx2), or NaN if the baseline is not above 0."""
+    """Return a value in percent of a baseline (RLx2), or NaN if the baseline is not positive."""
     return 100.0 * value / baseline if baseline > 0 else float("nan")
 
 
@@ -95,7 +95,7 @@ def steps_to_reach(
 def interquartile_mean(scores: Scores) -> float:
     """Return the mean of the middle half of all runs of all tasks (rliable, section 4.3).
 
-    As in rliable, the floor(n / 4) smallest and the floor(n / 4) largest values are left out.
+    As in rliable, the floor(n / 4) smallest and the floor(n / 4) largest values are discarded.
     """
     x = np.sort(_filled(np.concatenate([np.ravel(s) for s in scores])))
     out = x.size // 4
@@ -140,7 +140,7 @@ def curve_interval(curves: Float64Array, rng: Generator, *, resamples: int = 100
 
     Args:
         curves: float [runs, K].
-        rng: the generator that draws the resamples of whole runs.
+        rng: the generator that draws the resamples of runs.
         resamples: number of resamples.
 
     Returns:
@@ -187,5 +187,5 @@ def performance_profile(scores: Scores, thresholds: ArrayLike) -> Float64Array:
 def _filled(values: ArrayLike) -> Float64Array:
     x = np.asarray(values, np.float64)
     if x.size == 0:
-        raise ValueError("no value")
+        raise ValueError("there are no values")
     return x

@@ -1,4 +1,4 @@
-"""Tables with plain values for files and formatted texts for pages."""
+"""Tables, with plain values for CSV files and formatted text for pages."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ def number(value: float | None, form: str) -> str:
 
 
 def if_fewer(count: int, last: int) -> str:
-    """Return a remark if a mean covers fewer evaluations than its heading says, otherwise ""."""
+    """Return a remark if a mean covers fewer evaluations than its heading states, otherwise ""."""
     return "" if count == last else f" (last {count})"

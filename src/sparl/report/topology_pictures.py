@@ -25,7 +25,7 @@ def topology(runs: Collection) -> Iterator[Figure]:
                     continue
                 dashed = network != ACTOR
                 kept.append(Series(group.label, updates, overlap, part=network, dashed=dashed))
-                text = f"{network}, dropped and grown"
+                text = f"{network}, moved"
                 moved.append(Series(group.label, updates, share, part=text, dashed=dashed))
                 moved.append(Series(group.label, updates, new, part=f"{network}, new", dashed=True))
                 if np.isfinite(dead_share).all():
@@ -37,7 +37,12 @@ def topology(runs: Collection) -> Iterator[Figure]:
                 f"kept-{env}", env, "updates", "% of the initial connections", kept, True
             )
             yield LineChart(
-                f"moved-{env}", env, "updates", "% moved per topology update", moved, True
+                f"moved-{env}",
+                env,
+                "updates",
+                "% of the connections moved per topology update",
+                moved,
+                True,
             )
         if dead:
             yield LineChart(f"dead-{env}", env, "updates", "% dead links", dead, True)
@@ -145,9 +150,9 @@ def replay(runs: Collection) -> Iterator[Figure]:
     for env in runs.environments:
         dynamic = [g for g in runs.of_environment(env) if g.config.dynamic_buffer]
         for column, y_label in (
-            ("replay_size", "transitions in the replay"),
-            ("policy_distance", "distance of the oldest actions"),
-            ("n_step", "n of the targets"),
+            ("replay_size", "transitions in the replay buffer"),
+            ("policy_distance", "distance of the oldest actions from the policy"),
+            ("n_step", "n of the n-step targets"),
         ):
             series = []
             for group in dynamic:

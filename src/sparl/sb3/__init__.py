@@ -10,7 +10,8 @@ try:
     import stable_baselines3 as _stable_baselines3  # noqa: F401
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
-        "sparl.sb3 needs Stable-Baselines3: pip install 'sparl[sb3]'", name="stable_baselines3"
+        "sparl.sb3 needs Stable-Baselines3; install it with pip install 'sparl[sb3]'",
+        name="stable_baselines3",
     ) from None
 
 from sparl.sb3.sparse_training import SparseTraining

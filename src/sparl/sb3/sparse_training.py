@@ -80,7 +80,10 @@ class SparseTraining(BaseCallback):
         check_method(method)
         densities = density if isinstance(density, Mapping) else dict.fromkeys(NETWORKS, density)
         if set(densities) != set(NETWORKS):
-            raise UsageError(f"density names {', '.join(densities)}, must name actor and critic")
+            raise UsageError(
+                f"density has the keys {', '.join(densities)} but must have the keys actor and "
+                "critic"
+            )
         self.method: MethodName = method
         self.densities = {name: float(densities[name]) for name in NETWORKS}
         self.schedule = schedule
@@ -93,7 +96,8 @@ class SparseTraining(BaseCallback):
         model = self.model
         if not isinstance(model, TD3 | DDPG | SAC):
             raise UsageError(
-                f"SparseTraining: the model is {type(model).__name__}, must be TD3, DDPG or SAC"
+                f"SparseTraining: the model is a {type(model).__name__} but must be TD3, DDPG or "
+                "SAC"
             )
         saved = self._saved(model)
         schedules = self._schedules(model, saved)
@@ -110,7 +114,7 @@ class SparseTraining(BaseCallback):
             for name in NETWORKS
         }
         found = [DynamicSparsity.of(arguments[name]["optimizer"]) for name in NETWORKS]
-        left = [sparsity for sparsity in found if sparsity]  # of an interrupted training run
+        left = [sparsity for sparsity in found if sparsity]  # hooks of an interrupted training run
         # Both networks are checked before either is changed.
         _check_not_shared(*(plan_attachment(**arguments[name], replaced=left) for name in NETWORKS))
         for sparsity in left:
@@ -141,8 +145,8 @@ class SparseTraining(BaseCallback):
         for key, value in requested.items():
             if saved and saved[key] != value:
                 raise UsageError(
-                    f"SparseTraining: {key} is {value}, must be {saved[key]}, with which the model "
-                    "was trained"
+                    f"SparseTraining: {key} is {value} but must be {saved[key]}, as in the earlier "
+                    "training of the model"
                 )
         if not saved:
             return {}
@@ -289,7 +293,7 @@ def updates_to_come(model: Any) -> int:
         return max(0, steps)
     if model.train_freq.unit.value != "step":
         raise UsageError(
-            "SparseTraining: with train_freq in episodes the number of updates is not known in "
+            "SparseTraining: train_freq is in episodes, so the number of updates is not known in "
             "advance; pass schedule=Schedule(...)"
         )
     every: int = model.train_freq.frequency * model.n_envs

@@ -35,9 +35,14 @@ class Pattern:
     def __post_init__(self) -> None:
         p = self.positions
         if p.dtype != np.int64 or p.ndim != 1:
-            raise ValueError(f"pattern: positions must be int64 [N], are {p.dtype} {p.shape}")
+            raise ValueError(
+                f"pattern: positions must be a one-dimensional int64 array, not {p.dtype} of shape "
+                f"{p.shape}"
+            )
         if p.size and (p[0] < 0 or p[-1] >= self.size or not (np.diff(p) > 0).all()):
-            raise ValueError(f"pattern: positions must ascend strictly within [0, {self.size})")
+            raise ValueError(
+                f"pattern: positions must be strictly ascending and in [0, {self.size})"
+            )
         p.flags.writeable = False
 
     @classmethod
@@ -47,7 +52,7 @@ class Pattern:
 
     @property
     def size(self) -> int:
-        """Number of positions, connected or not."""
+        """Number of positions, whether connected or not."""
         return self.n_in * self.n_out
 
     @property
@@ -87,7 +92,7 @@ class Pattern:
         return _native.find_sorted(self.positions, positions)
 
     def overlap(self, other: Pattern) -> float:
-        """Return the share of this pattern's connections that exist in other; 1 if none."""
+        """Return the share of this pattern's connections that exist in other; 1 if it has none."""
         return float(other.find(self.positions)[1].mean()) if self.connections else 1.0
 
 

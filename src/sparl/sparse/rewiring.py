@@ -46,7 +46,8 @@ class Rewiring:
         """
         if values.shape != (self.old.connections,):
             raise ValueError(
-                f"carry: {values.shape} values for {self.old.connections} old connections"
+                f"carry: values has shape {values.shape} but must have shape "
+                f"({self.old.connections},), one value per old connection"
             )
         index, stayed = self._stayed
         carried = np.empty(self.new.connections, np.float32)

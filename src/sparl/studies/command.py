@@ -1,4 +1,4 @@
-"""Run `sparl study run FILE...` and `sparl study status FILE...`."""
+"""Implement `sparl study run FILE...` and `sparl study status FILE...`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def study(args: list[str]) -> int:
         if args and args[0] in ("-h", "--help", "help"):
             PlainConsole().print(USAGE)
             return 0
-        raise UsageError(f"study: run or status? {USAGE}")
+        raise UsageError(f"study: the first argument must be run or status; {USAGE}")
     return commands[args[0]](args[1:])
 
 
@@ -45,28 +45,28 @@ class StatusOptions:
     """Show the progress of studies."""
 
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
-    """The studies' files, in order."""
+    """Study files, in order."""
     folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of the runs; None: runs/NAME, for several files runs/NAME+NAME."""
+    """Folder of the runs; by default runs/NAME, or runs/NAME+NAME for several files."""
     archive: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """An archive; runs in it count as finished."""
+    """An archive, whose runs count as finished."""
 
 
 @dataclass(frozen=True)
 class RunOptions(StatusOptions):
-    """Train all runs that studies' files name, file by file.
+    """Train all runs of the study files, file by file.
 
-    Finished runs are skipped, stopped ones resumed. With --archive, every run is archived when it
-    finishes, together with the actor of the first seed of each configuration and its return over
-    100 episodes.
+    Finished runs are skipped, and stopped runs are resumed. With --archive, every run is archived
+    when it finishes, together with the actor of the first seed of each configuration and its return
+    over 100 episodes.
     """
 
     processes: int | None = None
-    """Number of simultaneous runs; None: one per core."""
+    """Number of simultaneous runs; by default one per core."""
     ray: Annotated[str | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
-    """Submit the runs to a Ray cluster; without an address, to a local one started for them."""
+    """Submit the runs to a Ray cluster; without an address, a local cluster is started for them."""
     dry_run: bool = False
-    """Print the runs and an estimate of time and memory; train nothing."""
+    """Print the runs and an estimate of the time and memory, without training."""
 
 
 def status(args: list[str]) -> int:
@@ -86,7 +86,7 @@ def run(args: list[str]) -> int:
     options = parse_options(RunOptions, _with_address(args), "sparl study run")
     processes = available_cores() if options.processes is None else options.processes
     if processes < 1:
-        raise UsageError(f"study: --processes is {processes}, must be at least 1")
+        raise UsageError(f"study: --processes is {processes} but must be at least 1")
     runs = _Runs.named(options)
     _check_imports(runs.study, options)
     console = PlainConsole()
@@ -95,7 +95,7 @@ def run(args: list[str]) -> int:
         return 0
     if options.archive and not commit():
         raise UsageError(
-            "study: --archive records the commit of sparl, which this installation does not know; "
+            "study: --archive records the commit of sparl, which is unknown in this installation; "
             "install sparl from a checkout"
         )
     write_plan(runs.folder, runs.study)
@@ -128,8 +128,9 @@ def _check_imports(study: Study, options: RunOptions) -> None:
         module = named_module(env)
         if module and not is_imported(module):
             raise UsageError(
-                f"study: environment {env}: its module is not imported, and a name in a file "
-                f"imports nothing; name it on the command line: {_again(options, module)}"
+                f"study: environment {env}: the module {module} has not been imported, and sparl "
+                "does not import modules that are named in files; import the module on the command "
+                f"line: {_again(options, module)}"
             )
 
 
@@ -201,7 +202,7 @@ class _Runs:
             self._archive.add(self.folder / unit.id, with_actor=unit.id in self.study.first_seeds)
         except SparlError as error:
             self.not_archived.add(unit.id)
-            PlainConsole(stderr=True).print(f"warning: {unit.id} is not archived: {error}")
+            PlainConsole(stderr=True).print(f"warning: {unit.id} was not archived: {error}")
 
 
 def _default_folder(study: Study) -> Path:
@@ -213,8 +214,8 @@ def _default_folder(study: Study) -> Path:
     because = why_invalid_name(study.name)
     if because:
         raise UsageError(
-            f"study: {study.name[:80]!r} cannot name the folder of its runs: {because}; name a "
-            "folder with --folder"
+            f"study: {study.name[:80]!r} is not a valid name for the folder of the runs: "
+            f"{because}; choose a folder with --folder"
         )
     return user_path("runs") / study.name
 

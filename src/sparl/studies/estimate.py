@@ -15,7 +15,7 @@ from sparl.studies.study import Unit
 from sparl.training.assemble import assemble
 
 TRIAL_STEPS = 100
-# Memory of Python, NumPy, Gymnasium, MuJoCo and checkpoint buffers, measured over 1M steps.
+# Memory used by Python, NumPy, Gymnasium, MuJoCo and checkpoint buffers, measured over 1M steps.
 PROCESS_BYTES = 165_000_000
 
 

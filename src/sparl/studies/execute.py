@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sparl.errors import ResourceError, SparlError
+from sparl.errors import ResourceError, RunInUse, SparlError
 from sparl.studies.progress import progress
 from sparl.studies.study import Unit
-from sparl.studies.unit import IN_USE, OUTPUT, record_end, record_loss, words
+from sparl.studies.unit import OUTPUT, record_end, record_loss, words
 from sparl.training.folder import Folder
 from sparl.training.interrupt import PARENT, stop_on_signal
 from sparl.user_modules import import_flags, imported_modules
@@ -46,7 +46,7 @@ def execute(
     waiting = list(units)
     ended: list[Unit] = []
     running: dict[Unit, subprocess.Popen[bytes]] = {}
-    with stop_on_signal() as stop:  # a second signal while the runs save ends this process at once
+    with stop_on_signal() as stop:  # a second signal while runs are saved ends this process
         try:
             while (waiting or running) and stop.signal is None:
                 while len(running) < processes and (unit := _take(folder, waiting)):
@@ -54,14 +54,14 @@ def execute(
                         running[unit] = start(folder, unit, imported_modules())
                     except SparlError as error:
                         record_loss(folder, unit, str(error))
-                while ended:  # called after the next run was started, because archiving takes time
+                while ended:  # after the next run was started, because archiving takes time
                     finished(ended.pop())
                 wait(POLL_SECONDS)
                 for unit, process in list(running.items()):
                     if process.poll() is None:
                         continue
                     del running[unit]
-                    if process.returncode == IN_USE:
+                    if process.returncode == RunInUse.exit_code:
                         waiting.append(unit)
                     else:
                         record_end(folder, unit, process.returncode)

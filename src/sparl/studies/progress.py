@@ -28,10 +28,10 @@ class Progress:
 
     Attributes:
         unit: the run.
-        state: "waiting" if not started yet; a "stopped" run is resumed with the study.
+        state: "waiting" if the run has not started yet; a "stopped" run is resumed with the study.
         env_step: step of the last evaluation [environment steps].
         rate: speed between the last two evaluations [environment steps / s]; 0 if unknown.
-        last_return: mean return of the last evaluation; None before the first one.
+        last_return: mean return of the last evaluation; None before the first evaluation.
         error: last line of a failed run's output.
     """
 
@@ -61,7 +61,7 @@ def progress(folder: Path, unit: Unit) -> Progress:
         if len(points) == 2 and points[1][1] > points[0][1]:
             rate = max(points[1][0] - points[0][0], 0) / (points[1][1] - points[0][1])
     except DataError:
-        about = {}  # run.json is being written or is damaged, which training reports
+        about = {}  # run.json is incomplete or damaged; training reports the damage
     state, error = _state(run, about.get("state"))
     return Progress(unit, state, env_step, rate, last, error)
 

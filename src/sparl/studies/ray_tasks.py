@@ -19,11 +19,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparl.errors import UsageError
+from sparl.errors import RunInUse, UsageError
 from sparl.studies.execute import start
 from sparl.studies.progress import progress
 from sparl.studies.study import Unit
-from sparl.studies.unit import IN_USE, record_end, record_loss
+from sparl.studies.unit import record_end, record_loss
 from sparl.training.interrupt import stop_on_signal
 from sparl.user_modules import imported_modules
 
@@ -37,7 +37,7 @@ def execute_on_ray(
     folder: Path, units: Sequence[Unit], address: str, processes: int,
     wait: Callable[[float], None], finished: Callable[[Unit], None],
 ) -> signal.Signals | None:  # fmt: skip
-    """Train all units as Ray tasks of one core; another worker resumes the run of a lost one.
+    """Train all units as one-core Ray tasks; if a worker is lost, another one resumes its run.
 
     Args:
         folder: folder of the study; the same path on every machine.
@@ -78,7 +78,7 @@ def execute_on_ray(
                         record_loss(where, unit, " ".join(str(error).split()))
             for reference in waiting:
                 ray.cancel(reference)
-            if waiting:  # each run saves its state and ends
+            if waiting:  # each run saves its state before it ends
                 ray.wait(list(waiting), num_returns=len(waiting), timeout=60)
             return stop.signal
     finally:
@@ -129,8 +129,8 @@ def _protect_local_cluster() -> None:
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode.lower() != "token":
         raise UsageError(
-            f"study: RAY_AUTH_MODE is {mode!r}, which lets every user of this machine use the "
-            "cluster; unset it, or set it to token"
+            f"study: RAY_AUTH_MODE is {mode!r}, which allows every user of this machine to use the "
+            "cluster; unset RAY_AUTH_MODE, or set it to token"
         )
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
@@ -143,8 +143,8 @@ def _check_version(version: str) -> None:
     parts = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if parts < OLDEST_RAY:
         raise UsageError(
-            f"study: Ray is {version}, must be at least {OLDEST_RAY[0]}.{OLDEST_RAY[1]}: "
-            "pip install -U 'sparl[ray]'"
+            f"study: the version of Ray is {version} but must be at least "
+            f"{OLDEST_RAY[0]}.{OLDEST_RAY[1]}: pip install -U 'sparl[ray]'"
         )
 
 
@@ -197,7 +197,7 @@ def _unit(
                 process.terminate()
                 process.wait()
                 raise
-            if code != IN_USE:
+            if code != RunInUse.exit_code:
                 return code
         time.sleep(1)  # the process of a lost worker may still be training the run
     return 0

@@ -1,15 +1,11 @@
 """Read a study's file and derive its runs.
 
-methods = ["TD3", "DS-TD3"]          # names that `sparl methods` lists
-environments = ["HalfCheetah-v3"]    # Gymnasium ids
-seeds = 5                            # 0 to 4, or a list
-[fields]                             # for all runs: any field of a configuration
-steps = 1_000_000
-[grid]                               # each value of each field, in all combinations
-rewire_every_updates = [500, 1000]
-[[variants]]                         # or named together; a variant may also set the
-hard_target_every = 1000             # methods, environments and seeds of its runs
-methods = ["SAC"]
+methods = ["TD3", "DS-TD3"]          # names that `sparl methods` lists environments =
+["HalfCheetah-v3"]    # Gymnasium ids seeds = 5                            # 0 to 4, or a list
+[fields]                             # for all runs: any field of a configuration steps = 1_000_000
+[grid]                               # all combinations of these values rewire_every_updates = [500,
+1000] [[variants]]                         # or named together; a variant may also set the
+hard_target_every = 1000             # methods, environments and seeds of its runs methods = ["SAC"]
 """
 
 from __future__ import annotations
@@ -70,7 +66,7 @@ class Unit:
         name = run_id(config)
         because = why_invalid_name(name)
         if because:
-            raise UsageError(f"{name[:80]!r} cannot name a run's folder: {because}")
+            raise UsageError(f"{name[:80]!r} is not a valid folder name: {because}")
         return cls(name, fields, config)
 
 
@@ -134,19 +130,20 @@ def _check_keys(content: dict[str, Any], path: Path) -> None:
         return
     if not content.keys() & set(_KEYS) and content.keys() <= FIELDS.keys() | {"unset"}:
         raise UsageError(
-            f"study file {path} is a run's configuration (sparl train --config {path} trains it); "
-            "a study has methods, environments and seeds"
+            f"study file {path} is the configuration of a single run; train it with sparl train "
+            f"--config {path}, or add methods, environments and seeds to make it a study"
         )
     described = first_few(unknown, lambda key: f"'{key[:80]}'{_instead_of(key[:80])}")
     raise UsageError(
-        f"study file {path}: unknown {', '.join(described)}; known: {', '.join(_KEYS)}"
+        f"study file {path} has unknown keys: {', '.join(described)}; the known keys are "
+        f"{', '.join(_KEYS)}"
     )
 
 
 def _instead_of(key: str) -> str:
     """Suggest, in brackets, what to write instead of an unknown key of a study's file."""
     if key not in _OF_THE_STUDY and key in FIELDS:
-        return " (a field of the runs: put it under [fields])"
+        return " (a field of the configuration; move it to [fields])"
     near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.4)
     return f" (did you mean {near[0]}?)" if near else ""
 
@@ -188,7 +185,7 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
     variants = content.get("variants", [{}])
     if not isinstance(content.get("fields", {}), dict):
         raise UsageError(
-            f"study file {path}: fields is {shown(content['fields'])}, must be a table, [fields]"
+            f"study file {path}: fields is {shown(content['fields'])} but must be a table, [fields]"
         )
     if not isinstance(grid, dict) or not all(isinstance(v, list) and v for v in grid.values()):
         raise UsageError(f"study file {path}: [grid] must have a list of values for each field")
@@ -217,8 +214,9 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
             taken = sorted(_OF_THE_STUDY & fields.keys())
             if taken:
                 raise UsageError(
-                    f"study file {path}: {', '.join(taken)} cannot be set as a field; a study "
-                    "names methods, environments and seeds, and gives each run a folder and a core"
+                    f"study file {path}: {', '.join(taken)} cannot be set as a field; set methods, "
+                    "environments and seeds with their own keys; the study itself chooses the "
+                    "folder and the core of each run"
                 )
             fields = typed_fields(fields, f"study file {path}")
             for method, env, seed in itertools.product(methods, environments, seeds):
@@ -228,15 +226,16 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
 def _strings(value: Any, key: str, path: Path) -> list[str]:
     if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
         return value
-    raise UsageError(f"study file {path}: {key} is {shown(value)}, must be a list of names")
+    raise UsageError(f"study file {path}: {key} is {shown(value)} but must be a list of names")
 
 
 def _check_number_of_runs(number: int, where: object) -> None:
     """Raise UsageError if a study has too many runs."""
     if number > MOST_RUNS:
         raise UsageError(
-            f"{where}: {shown(number)} runs (methods x environments x seeds x grid, of all "
-            f"variants), must be at most {MOST_RUNS:,}; split the study or list fewer values"
+            f"{where}: the number of runs (methods x environments x seeds x grid, for all "
+            f"variants) is {shown(number)} but must be at most {MOST_RUNS:,}; split the study or "
+            "list fewer values"
         )
 
 
@@ -247,5 +246,5 @@ def _seeds(value: Any, path: Path) -> Sequence[int]:
     if isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value):
         return value
     raise UsageError(
-        f"study file {path}: seeds is {shown(value)}, must be a number or a list of seeds"
+        f"study file {path}: seeds is {shown(value)} but must be a number or a list of seeds"
     )

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sparl.console import PlainConsole
-from sparl.errors import DataError, ResourceError, SparlError
+from sparl.errors import DataError, ResourceError, RunInUse, SparlError
 from sparl.studies.progress import FAILURE
 from sparl.studies.study import Unit
 from sparl.training.folder import Folder
@@ -21,9 +21,8 @@ from sparl.wording import visible
 
 FIELDS_FILE = "asked.toml"  # the fields that the study sets
 OUTPUT = "output.txt"  # the output of the training
-IN_USE = 7  # exit code: another process is using the folder
 TAIL_BYTES = 1 << 16  # size of the part of the output that is searched for the last line
-NO_FAILURE = (0, IN_USE, 129, 130, 143)  # finished, in use, or stopped by a signal
+NO_FAILURE = (0, RunInUse.exit_code, 129, 130, 143)  # finished, in use, or stopped by a signal
 
 
 def words(folder: Path, unit: Unit) -> list[str]:
@@ -68,7 +67,7 @@ def _last_line(run: Folder) -> str:
         text = run.read_end(OUTPUT, TAIL_BYTES).decode("utf-8", "replace")
     except DataError as error:
         return str(error)
-    return (text.splitlines() or ["ended without output"])[-1]
+    return (text.splitlines() or ["the run ended without output"])[-1]
 
 
 def record_loss(folder: Path, unit: Unit, error: str, exit_code: int | None = None) -> None:
@@ -81,8 +80,10 @@ def record_loss(folder: Path, unit: Unit, error: str, exit_code: int | None = No
 
 @contextmanager
 def _contained(unit: Unit) -> Iterator[None]:
-    """Print an error in a run's folder instead of letting it end the study."""
+    """Print an error about a run's folder instead of letting the error end the study."""
     try:
         yield
     except SparlError as error:
-        PlainConsole(stderr=True).print(f"warning: the end of {unit.id} is not recorded: {error}")
+        PlainConsole(stderr=True).print(
+            f"warning: the outcome of {unit.id} could not be recorded: {error}"
+        )

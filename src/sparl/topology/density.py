@@ -54,7 +54,8 @@ def scaled(shapes: Sequence[Shape], wanted: Sequence[float], total: int) -> list
     sizes = [n_in * n_out for n_in, n_out in shapes]
     if not 0 <= total <= sum(sizes):
         raise ValueError(
-            f"density: {total} connections, must be in [0, {sum(sizes)}], the size of the layers"
+            f"density: the number of connections is {total} but must be in [0, {sum(sizes)}], the "
+            "size of the layers"
         )
     full: set[int] = set()
     while True:

@@ -1,4 +1,4 @@
-"""Density schedules: the number of connections of a layer, and the fraction that moves.
+"""Density schedules choose the number of connections of a layer, and the fraction that moves.
 
 A schedule is a function. A decorator registers it, so that a configuration can name it:
 

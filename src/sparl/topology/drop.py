@@ -1,4 +1,4 @@
-"""Drop rules: choose the connections to remove. A rule maps a layer and a count to indices."""
+"""Drop rules choose the connections to remove. A rule maps a layer and a count to indices."""
 
 from __future__ import annotations
 

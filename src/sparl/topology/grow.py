@@ -1,4 +1,4 @@
-"""Grow rules: choose where to add connections. A rule returns `count` free positions."""
+"""Grow rules choose where to add connections. A rule returns `count` free positions."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Gene
     are kept, so that memory is proportional to the number of connections for layers of any width.
 
     Raises:
-        FloatingPointError: if a gradient is not finite.
+        FloatingPointError: if grow_largest_gradient: a gradient is not finite.
     """
     if layer.gradient is None:
-        raise ValueError("grow_largest_gradient: the layer has no gradient")
+        raise ValueError(
+            "grow_largest_gradient: layer.gradient is None, but the rule needs the gradient"
+        )
     chunk_rows = max(1, CHUNK_VALUES // kept.n_in)
     positions = np.empty(0, np.int64)
     scores = np.empty(0, np.float32)
@@ -84,7 +86,9 @@ def distinct_integers(population: int, count: int, rng: Generator) -> Positions:
         ValueError: if count exceeds population.
     """
     if count > population:
-        raise ValueError(f"{count} distinct integers, must be at most the population {population}")
+        raise ValueError(
+            f"{count} distinct integers cannot be drawn from a population of {population}"
+        )
     if count > population // 2:  # draw the complement instead
         wanted = np.ones(population, np.bool_)
         wanted[distinct_integers(population, population - count, rng)] = False

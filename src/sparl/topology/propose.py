@@ -119,7 +119,7 @@ def propose(
         layer: the layer before the update.
         fraction: share of the layer's connections to move.
         rng: random generator of the topology.
-        connections: number of connections after the update; None: the number is unchanged.
+        connections: number of connections after the update; None means unchanged.
 
     Returns:
         The update, or None if nothing is dropped or grown, as in a dense layer that stays dense.
@@ -130,12 +130,13 @@ def propose(
             or a position that is not free; or if a density schedule returned an invalid number.
     """
     if not 0 <= fraction <= 1:
-        raise ValueError(f"propose: fraction is {fraction}, must be in [0, 1]")
+        raise ValueError(f"propose: fraction is {fraction} but must be in [0, 1]")
     pattern = layer.pattern
     wanted = pattern.connections if connections is None else connections
     if not 0 <= wanted <= pattern.size:
         raise RuntimeError(
-            f"density schedule: returned {wanted} connections, must be in [0, {pattern.size}]"
+            f"density schedule: it returned {wanted} connections, but the number must be in [0, "
+            f"{pattern.size}]"
         )
     if pattern.connections == wanted == pattern.size:
         return None
@@ -152,8 +153,8 @@ def propose(
     kept_positions = np.delete(candidates.pattern.positions, chosen)
     if chosen.size != count or kept_positions.size != candidates.pattern.connections - count:
         raise RuntimeError(
-            f"drop rule: returned {chosen.size} connections, {np.unique(chosen).size} of them "
-            f"distinct; must return {count} distinct ones"
+            f"drop rule: it returned {chosen.size} connections, {np.unique(chosen).size} of them "
+            f"distinct, but must return {count} distinct connections"
         )
     kept = Pattern(pattern.n_in, pattern.n_out, kept_positions)
     new = _grown(method.grow, layer, kept, grow_count, rng)
@@ -172,8 +173,8 @@ def _grown(
     if grown.size != count or positions.size != kept.connections + count:
         free = positions.size - kept.connections
         raise RuntimeError(
-            f"grow rule: returned {grown.size} positions, {free} of them distinct and free; must "
-            f"return {count} such positions"
+            f"grow rule: it returned {grown.size} positions, {free} of them distinct and free, but "
+            f"must return {count} distinct free positions"
         )
     return Pattern(kept.n_in, kept.n_out, positions)
 

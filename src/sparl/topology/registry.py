@@ -63,7 +63,10 @@ class Rule:
             UsageError: if the name is in use or is not an identifier.
         """
         if not is_rule_name(self.name):
-            raise UsageError(f"rule name {self.name!r}, must be letters, digits and underscores")
+            raise UsageError(
+                f"rule name {self.name!r} is not a valid identifier; use letters, digits and "
+                "underscores"
+            )
         known = self.registry.get(self.name)
         if known is not None and not _same_source(known.choose, self.choose):
             raise UsageError(
@@ -87,11 +90,11 @@ class Rule:
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         known = ", ".join(f"'{known}'" for known in sorted(cls.registry))
         return (
-            f"{kind} is '{name}', must be one of {known}{hint}; a custom rule is registered when "
-            "its module is imported: sparl --import MODULE ..., or import MODULE in Python"
+            f"{kind} is '{name}' but must be one of {known}{hint}; to register a custom rule, "
+            "import its module: sparl --import MODULE ..., or import MODULE in Python"
         )
 
 
 def _same_source(a: Callable[..., object], b: Callable[..., object]) -> bool:
-    """Return whether two functions have one definition, as if a module or cell ran twice."""
+    """Return whether two functions have the same definition, for example in a rerun cell."""
     return (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)

@@ -115,6 +115,7 @@ def _known(name: str, needs: Collection[str]) -> frozenset[str]:
     unknown = sorted(set(needs) - NEEDS)
     if unknown:
         raise UsageError(
-            f"rule '{name}' needs {', '.join(unknown)}; a rule can need {', '.join(sorted(NEEDS))}"
+            f"rule '{name}' requires {', '.join(unknown)}, but a rule can require only "
+            f"{', '.join(sorted(NEEDS))}"
         )
     return frozenset(needs)

@@ -6,16 +6,22 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Clock = Literal["agent", "network"]  # whose updates are counted
+from sparl.sparse.pattern import Pattern
+from sparl.topology.density_schedule import LayerProgress
+
+Clock = Literal["agent", "network"]  # which updates are counted
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Schedules topology updates at the updates first, first + every, and so on up to last.
 
+    At each of them, a density schedule chooses the number of connections of a layer, and moves the
+    fraction of this schedule or another one.
+
     Attributes:
         first: number of the update with the first topology update, counted from 1 on the clock.
-        every: number of updates from one topology update to the next; 0: no topology updates.
+        every: number of updates from one topology update to the next; 0 means no topology updates.
         last: number of the update after which there is no topology update.
         fraction: share of a layer's connections that moves; zeta_0 if the share is annealed.
         clock: whether the updates of the agent or those of the network are counted.
@@ -38,6 +44,17 @@ class Schedule:
     def progress_at(self, update: int) -> float:
         """Return the completed share of the schedule at an update, in [0, 1]."""
         return min(update / self.last, 1.0)
+
+    def of_layer(self, update: int, initial: int, pattern: Pattern) -> LayerProgress:
+        """Return the state of a layer at an update, from which a density schedule chooses.
+
+        Args:
+            update: number of the update.
+            initial: number of connections of the layer at the start of the run.
+            pattern: the layer's connections before the update.
+        """
+        progress, fraction = self.progress_at(update), self.fraction_at(update)
+        return LayerProgress(initial, pattern.connections, pattern.size, progress, fraction)
 
     def due_until(self, update: int) -> int:
         """Count the topology updates that are due at or before this update."""

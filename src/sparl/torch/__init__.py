@@ -10,7 +10,7 @@ try:
     import torch as _torch  # noqa: F401
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
-        "sparl.torch needs PyTorch: pip install 'sparl[torch]'", name="torch"
+        "sparl.torch needs PyTorch; install it with pip install 'sparl[torch]'", name="torch"
     ) from None
 
 from sparl.topology.schedule import Schedule

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import gc
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +23,7 @@ from sparl.old_names import TOPOLOGY_STATE, current
 from sparl.random_streams import restore_generator, stream
 from sparl.sparse.pattern import Pattern
 from sparl.topology.schedule import Schedule
-from sparl.torch.layers import MaskedLinear, Modules, SurveyRow, connections, survey
+from sparl.torch.layers import MaskedLinear, Modules, SurveyRow, connections, survey, to_numpy
 from sparl.torch.targets import TargetRule, TrackedTarget, track
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ METHOD_PRESETS = {"static": "Static-TD3", "DS": "DS-TD3", "SET": "SET-TD3", "Rig
 
 # Optimizers whose state consists of step counts and tensors of the weights' shapes.
 OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+
+FEW_ZEROS = 100  # a dense initialisation may contain up to one zero per this many weights
 
 # An optimizer's hooks keep its DynamicSparsity alive. The DynamicSparsity does not keep the
 # optimizer alive.
@@ -87,7 +90,9 @@ def plan_attachment(
     layers = [MaskedLinear(row.name, row.module) for row in rows if row.reason is None]
     if not layers:
         found = "; ".join(f"{row.name}: {row.reason}" for row in rows)
-        raise UsageError(f"DynamicSparsity: no layer to make sparse ({found or 'no layers'})")
+        raise UsageError(
+            f"DynamicSparsity: no layer can be made sparse ({found or 'the model has no layers'})"
+        )
     _check_free(optimizer, layers, replaced)
     shapes = {layer.name: (layer.pattern.n_in, layer.pattern.n_out) for layer in layers}
     counts = connections(shapes, density)
@@ -102,14 +107,16 @@ def check_method(method: str) -> None:
     if method not in METHOD_PRESETS:
         near = difflib.get_close_matches(str(method), METHOD_PRESETS, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"method is '{method}', must be one of {', '.join(METHOD_PRESETS)}{hint}")
+        raise UsageError(
+            f"method is '{method}' but must be one of {', '.join(METHOD_PRESETS)}{hint}"
+        )
 
 
 def _check(optimizer: torch.optim.Optimizer, method: str, schedule: Schedule | None) -> None:
     if type(optimizer) not in OPTIMIZERS:
         known = ", ".join(kind.__name__ for kind in OPTIMIZERS)
         raise UsageError(
-            f"DynamicSparsity: optimizer is {type(optimizer).__name__}, must be one of {known}"
+            f"DynamicSparsity: optimizer is {type(optimizer).__name__} but must be one of {known}"
         )
     check_method(method)
     if method != "static" and schedule is None:
@@ -118,7 +125,9 @@ def _check(optimizer: torch.optim.Optimizer, method: str, schedule: Schedule | N
             "Schedule(first=1000, every=1000, last=100_000, fraction=0.3, annealed=True)"
         )
     if method == "static" and schedule is not None:
-        raise UsageError("DynamicSparsity: static never changes connections; leave out schedule")
+        raise UsageError(
+            "DynamicSparsity: the method static never changes connections; omit schedule"
+        )
 
 
 def _check_free(
@@ -156,7 +165,7 @@ def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear
             from those of the model.
     """
     if state.get("method") != method:
-        raise UsageError(f"state: method is {state.get('method')}, must be {method}")
+        raise UsageError(f"state: method is {state.get('method')} but must be {method}")
     try:
         state = current(state, TOPOLOGY_STATE)
         positions = dict(state["positions"])
@@ -166,14 +175,14 @@ def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = type(error).__name__
         raise UsageError(
-            f"state: damaged ({what}: {error}); must be a value of DynamicSparsity.state_dict"
+            f"state: damaged ({what}: {error}); use a value returned by DynamicSparsity.state_dict"
         ) from None
     names = {layer.name for layer in layers}
     if set(positions) != names:
         differ = sorted(set(positions) ^ names)
         raise UsageError(
-            f"state: of another model; only one of them has {', '.join(differ)}; load the state of "
-            "this model"
+            "state: it belongs to a different model; only one of the two models has "
+            f"{', '.join(differ)}; load the state of this model"
         )
     patterns = {}
     for layer in layers:
@@ -185,3 +194,23 @@ def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear
         except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"state: {layer.name}: {error}") from None
     return SavedTopology(patterns, rng=rng, **counters)
+
+
+def warn_of_lost_weights(attachment: Attachment, saved: SavedTopology) -> None:
+    """Warn if the new connections omit weights that were trained."""
+    lost = []
+    for layer in attachment.layers:
+        values = to_numpy(layer.weight).reshape(-1)
+        count = int(np.count_nonzero(values))
+        lossless = np.count_nonzero(values[saved.patterns[layer.name].positions]) == count
+        was_dense = values.size - count <= values.size // FEW_ZEROS
+        if not lossless and (attachment.saved is not None or not was_dense):
+            wanted = saved.patterns[layer.name].connections
+            lost.append(f"{layer.name} ({count:,} weights for {wanted:,} connections)")
+    if lost:
+        warnings.warn(
+            f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}: "
+            "their zeros do not match the requested connections; load weights and topology of the "
+            "same training, or pass the density of the weights",
+            stacklevel=3,
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +30,7 @@ from sparl.torch.attachment import (
     attached,
     parse_state,
     plan_attachment,
+    warn_of_lost_weights,
 )
 from sparl.torch.layers import MaskedLinear, Modules, to_numpy
 from sparl.torch.ranks import of_first_rank, wrapper_of
@@ -38,7 +38,6 @@ from sparl.torch.targets import TargetRule
 from sparl.wording import counted
 
 CHECK_WRAPPER_EVERY = 1000  # steps; searching for a wrapper takes tens of milliseconds
-FEW_ZEROS = 100  # a dense initialisation may contain up to one zero per this many weights
 
 
 class DynamicSparsity:
@@ -128,7 +127,7 @@ class DynamicSparsity:
         self._handles: list[Any] = []
         self._wrapper_checked = False
         saved = self._first_topology(attachment, choices.initial_topology)
-        _warn_of_lost_weights(attachment, saved)
+        warn_of_lost_weights(attachment, saved)
         self._restore(saved)
         if state is None:
             for tracked in self._targets:
@@ -175,8 +174,8 @@ class DynamicSparsity:
         optimizer = self._optimizer()
         if optimizer is None:
             raise UsageError(
-                "DynamicSparsity: its optimizer no longer exists; keep the optimizer in a "
-                "variable, or create DynamicSparsity with another one"
+                "DynamicSparsity: the optimizer no longer exists; keep it in a variable, or create "
+                "a new DynamicSparsity with another optimizer"
             )
         return optimizer
 
@@ -283,7 +282,7 @@ class DynamicSparsity:
         self._wrapper_checked = True
         if wrapper_of(layer.weight for layer in self.layers) is not None:
             raise UsageError(
-                "DynamicSparsity: the model was wrapped in DistributedDataParallel afterwards, so "
+                "DynamicSparsity: the model was wrapped in DistributedDataParallel too late, so "
                 "ranks may have different connections; wrap it before creating DynamicSparsity"
             )
 
@@ -317,8 +316,8 @@ class DynamicSparsity:
         for what, array in (("weight", values), ("gradient", gradient)):
             if array is not None and not np.isfinite(array).all():
                 raise Diverged(
-                    f"DynamicSparsity: step {self.updates}: a {what} of {layer.name} is not "
-                    "finite; training has diverged"
+                    f"DynamicSparsity: training diverged at step {self.updates}: a {what} of "
+                    f"{layer.name} is not finite"
                 )
         view = LayerView(layer.pattern, values, gradient)
         proposal = propose(self._rule, view, fraction, self._rng)
@@ -412,26 +411,6 @@ class DynamicSparsity:
         self._rng = saved.rng
         for layer, of_layer in zip(self.layers, moments, strict=True):
             layer.set_pattern(saved.patterns[layer.name], of_layer, grown=False)
-
-
-def _warn_of_lost_weights(attachment: Attachment, saved: SavedTopology) -> None:
-    """Warn if the new connections omit weights that were trained."""
-    lost = []
-    for layer in attachment.layers:
-        values = to_numpy(layer.weight).reshape(-1)
-        count = int(np.count_nonzero(values))
-        lossless = np.count_nonzero(values[saved.patterns[layer.name].positions]) == count
-        was_dense = values.size - count <= values.size // FEW_ZEROS
-        if not lossless and (attachment.saved is not None or not was_dense):
-            wanted = saved.patterns[layer.name].connections
-            lost.append(f"{layer.name} ({count:,} weights for {wanted:,} connections)")
-    if lost:
-        warnings.warn(
-            f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}: "
-            "their zeros do not match the requested connections; load weights and topology of the "
-            "same training, or pass the density of the weights",
-            stacklevel=3,
-        )
 
 
 def _remove_all(handles: list[Any]) -> None:

@@ -49,8 +49,9 @@ class MaskedLinear:
         if self.linear.weight is not self.weight:
             raise UsageError(
                 f"DynamicSparsity: the weight of {self.name} was replaced, for example by "
-                "load_state_dict(assign=True), and the optimizer does not train the new one; load "
-                "without assign=True, or create the optimizer and DynamicSparsity after loading"
+                "load_state_dict(assign=True), so the optimizer does not train the new weight; "
+                "load without assign=True, or create the optimizer and DynamicSparsity after "
+                "loading"
             )
 
     def set_pattern(
@@ -116,7 +117,7 @@ def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[SurveyRow
     """List every module with weights once, with the reason if it cannot be sparse.
 
     Raises:
-        UsageError: if the size of a layer is not known yet.
+        UsageError: if the size of a layer is not yet known.
     """
     optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
     owners: dict[int, str] = {}  # first layer of each parameter, by the parameter's id
@@ -130,22 +131,23 @@ def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[SurveyRow
         reason = None
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters):
             raise UsageError(
-                f"DynamicSparsity: the size of {name} is not known yet; run the model once first"
+                f"DynamicSparsity: the size of {name} is not known yet; call the model once before "
+                "creating DynamicSparsity"
             )
         own = [p for p in parameters if p is not module._parameters.get("bias")]
         shared = [owners[id(p)] for p in own if id(p) in owners]
         if shared:
             reason = f"shares the weight of {shared[0]}"
         elif not isinstance(module, nn.Linear):
-            reason = "dense, not a Linear"
+            reason = "dense, because it is not a Linear layer"
         elif not isinstance(module._parameters.get("weight"), nn.Parameter):
-            reason = "dense, its weight is computed from others"
+            reason = "dense, because its weight is computed from other parameters"
         elif module.weight.numel() == 0:
             reason = "has no weights"
         elif not module.weight.requires_grad:
-            reason = "dense, its weight is frozen"
+            reason = "dense, because its weight is frozen"
         elif id(module.weight) not in optimised:
-            reason = "dense, not in this optimizer"
+            reason = "dense, because this optimizer does not train it"
         for parameter in own:
             owners.setdefault(id(parameter), name)
         rows.append(SurveyRow(name, module, reason))
@@ -174,7 +176,7 @@ def connections(
             )
     for value in density.values() if isinstance(density, Mapping) else (density,):
         if not 0 < value <= 1:
-            raise UsageError(f"density is {value}, must be in (0, 1]")
+            raise UsageError(f"density is {value} but must be in (0, 1]")
     if isinstance(density, Mapping):
         return {
             name: max(1, round_half_up(density.get(name, 1.0) * n_in * n_out))

@@ -60,18 +60,18 @@ class SparseLinear(nn.Module):
         super().__init__()
         if in_features < 1 or out_features < 1:
             raise UsageError(
-                f"SparseLinear: {in_features} inputs and {out_features} outputs, must be 1 or "
-                "more; keep nn.Linear for a layer without weights"
+                f"SparseLinear: the layer has {in_features} inputs and {out_features} outputs but "
+                "must have at least one of each; use nn.Linear for a layer without weights"
             )
         if pattern is None:
             if not 0 < density <= 1:
-                raise UsageError(f"SparseLinear: density is {density}, must be in (0, 1]")
+                raise UsageError(f"SparseLinear: density is {density} but must be in (0, 1]")
             count = max(1, round_half_up(density * in_features * out_features))
             rng = np.random.default_rng(int(torch.randint(2**62, ())))
             pattern = random_pattern(in_features, out_features, count, rng)
         if (pattern.n_in, pattern.n_out) != (in_features, out_features):
             raise UsageError(
-                f"SparseLinear: pattern is {pattern.n_in} -> {pattern.n_out}, must be "
+                f"SparseLinear: the pattern is {pattern.n_in} -> {pattern.n_out} but must be "
                 f"{in_features} -> {out_features}"
             )
         self.in_features, self.out_features = in_features, out_features
@@ -103,13 +103,13 @@ class SparseLinear(nn.Module):
         weight = self.weight
         if not x.is_cpu or x.dtype != torch.float32 or weight.dtype != torch.float32:
             raise UsageError(
-                f"SparseLinear: input is {x.dtype} on {x.device}, weights are {weight.dtype} on "
-                f"{weight.device}; both must be torch.float32 on cpu"
+                f"SparseLinear: the input is {x.dtype} on {x.device} and the weights are "
+                f"{weight.dtype} on {weight.device}, but both must be torch.float32 on cpu"
             )
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise UsageError(
-                f"SparseLinear: shape of the input is {tuple(x.shape)}, must be "
-                f"(..., {self.in_features})"
+                f"SparseLinear: the shape of the input is {tuple(x.shape)} but must be (..., "
+                f"{self.in_features})"
             )
         y: torch.Tensor = _Product.apply(
             x if x.ndim == 2 else x.reshape(-1, self.in_features),
@@ -155,7 +155,7 @@ class SparseLinear(nn.Module):
 
     def _build(self, pattern: Pattern) -> None:
         """Create the native objects for the connections."""
-        layer = _native.Layer(pattern.n_in, pattern.n_out, pattern.positions)
+        layer = _native.Linear(pattern.n_in, pattern.n_out, pattern.positions)
         self._pattern = pattern
         self._stack = _native.Stack([[layer]], ["linear"])
         self._order = torch.from_numpy(layer.canonical_index.astype(np.int64))
@@ -263,7 +263,7 @@ def sparsify(model: nn.Module, patterns: Mapping[str, Pattern]) -> None:
     for name, pattern in patterns.items():
         linear = modules.get(name)
         if not name or not isinstance(linear, nn.Linear):
-            raise UsageError(f"sparsify: the model has no Linear {name}")
+            raise UsageError(f"sparsify: the model has no Linear layer named {name}")
         replacements[name] = SparseLinear.from_linear(linear, pattern)
     for name, layer in replacements.items():
         model.set_submodule(name, layer)

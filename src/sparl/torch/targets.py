@@ -48,8 +48,8 @@ class TrackedTarget:
     def start(self) -> None:
         """Set the initial connections.
 
-        They are those of the online layer. Under the rule "own", a target layer that is already
-        sparse enough keeps its own connections.
+        The initial connections are those of the online layer. Under the rule "own", a target layer
+        that is already sparse enough keeps its own connections.
         """
         fits = int(torch.count_nonzero(self.linear.weight)) <= self.online.pattern.connections
         if not (fits and self.rule == "own"):
@@ -128,8 +128,8 @@ def track(layers: Sequence[MaskedLinear], target: Modules, rule: TargetRule) -> 
         linear = found.get(layer.name)
         if not isinstance(linear, nn.Linear) or linear.weight.shape != layer.weight.shape:
             raise UsageError(
-                f"target: no Linear {layer.name} of shape {tuple(layer.weight.shape)}; a target "
-                "must have the layers of its model"
+                f"target: it has no Linear layer {layer.name} of shape "
+                f"{tuple(layer.weight.shape)}; a target must have the same layers as its model"
             )
         parents = [m for m in modules if any(child is linear for child in m.children())]
         tracked.append(TrackedTarget(layer, linear, rule, parents))

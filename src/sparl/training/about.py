@@ -9,7 +9,7 @@ from typing import Any
 
 from sparl.configuration import Config, why_not_longer
 from sparl.console import PlainConsole
-from sparl.errors import DataError, UnknownEnvironment
+from sparl.errors import DAMAGE_ERRORS, DataError, UnknownEnvironment
 from sparl.labels import method_label
 from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
@@ -22,7 +22,7 @@ def about_run(path: str | Path) -> dict[str, Any]:
     """Return a run's state, step and last checkpoint, how exactly the run can be resumed, and more.
 
     Raises:
-        DataError: if the folder holds no run, or a file of the run is damaged.
+        DataError: if the folder contains no run, or a file of the run is damaged.
     """
     folder = RunFolder.open(path)
     config, about = folder.config(), folder.run()
@@ -34,7 +34,7 @@ def about_run(path: str | Path) -> dict[str, Any]:
     state = about.get("state", "running")
     alone = not about and folder.files.has(AGENT) and not folder.in_use()
     if alone:
-        state = "a trained agent alone"
+        state = "trained agent without its run"
     elif state == "running" and not folder.in_use():
         state = "killed"
     rows = folder.rows(EVALUATIONS)
@@ -72,7 +72,7 @@ def _last_evaluation(folder: RunFolder, rows: list[dict[str, str]]) -> dict[str,
         kinds = {"env_step": int, "mean": float, "std": float}
         return {name: kind(rows[-1][name]) for name, kind in kinds.items()} if rows else None
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise DataError(f"{folder.path / EVALUATIONS}: its last line is damaged") from None
+        raise DataError(f"{folder.path / EVALUATIONS}: the last line is damaged") from None
 
 
 def _continuation(folder: RunFolder, config: Config) -> str:
@@ -94,17 +94,17 @@ def _continuation(folder: RunFolder, config: Config) -> str:
             because = not_exact_because(config.env, state["environment"], about["made_with"])
         except DataError as error:
             errors.append(str(error))
-        except (KeyError, TypeError, AttributeError) as error:
+        except DAMAGE_ERRORS as error:
             errors.append(f"{path}: cannot be used ({type(error).__name__}: {error})")
         else:
-            since = f"; from {path.name}, since {'; '.join(errors)}" if errors else ""
-            return f"{command} continues {exactness_text(because)}{since}"
+            since = f"; {path.name} is used because {'; '.join(errors)}" if errors else ""
+            return f"{command} resumes the run, {exactness_text(because)}{since}"
     if errors:
         return f"no checkpoint can be used: {'; '.join(errors)}"
     reason = folder.why_not_restarted(config)
     if reason:
         return f"cannot be resumed: {reason}"
-    return f"{command} starts again at step 0: there is no checkpoint"
+    return f"{command} restarts the run at step 0, because there is no checkpoint"
 
 
 @contextmanager
@@ -129,8 +129,12 @@ def warn_if_outdated(agent: TrainedAgent, path: str | Path) -> None:
     found = Checkpoints(folder.path).newest_first()
     if found and step_of(found[0]) > agent.env_step:
         resume = command_line(folder.environment_module(), "resume", path)
-        remedy = "the run continues" if folder.in_use() else f"{resume} continues from there"
+        remedy = (
+            "the run is in progress and saves a newer agent when it ends"
+            if folder.in_use()
+            else f"to resume the run, which then saves a newer agent: {resume}"
+        )
         PlainConsole(stderr=True).print(
-            f"warning: {path}: the agent is of step {agent.env_step:,}, the newest checkpoint of "
-            f"step {step_of(found[0]):,}; {remedy} and writes a newer agent when it ends"
+            f"warning: {path}: the agent was saved at step {agent.env_step:,}, but the newest "
+            f"checkpoint is from step {step_of(found[0]):,}; {remedy}"
         )

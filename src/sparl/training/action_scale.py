@@ -29,7 +29,7 @@ class ActionScale:
         self._same = bool((low == -1).all() and (high == 1).all())
 
     def __call__(self, action: Array) -> NDArray[Any]:
-        """Return the actions in the environment's units, as an array [..., n_act] of the dtype."""
+        """Return the actions, [..., n_act], in the environment's units and with this dtype."""
         if self._same:
             return action.astype(self.dtype)
         scaled = (self._middle + self._reach * action).astype(self.dtype)

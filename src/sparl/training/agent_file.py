@@ -5,8 +5,7 @@ Arrays are stored as safetensors, the rest as JSON; reading these files cannot e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,12 @@ from numpy.typing import NDArray
 from sparl.agents import head_of
 from sparl.agents.action_head import ActionHead
 from sparl.agents.agent import Agent
-from sparl.errors import DataError
+from sparl.agents.observation_normalizer import (
+    Normalizer,
+    ObservationStatistics,
+    RawObservations,
+)
+from sparl.errors import DataError, damage_reported
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
 from sparl.networks.spec import ACTIVATIONS, Activation, Layer, NetworkSpec, layer_key, layer_of
@@ -36,12 +40,15 @@ _MANIFEST_BYTES = 1 << 20
 # input, connected or not, so an agent with more inputs must have a correspondingly large file.
 _INPUTS = 1 << 16
 _OBSERVATIONS = "observations"  # name of the array in its file
+_STATISTICS = ("mean", "variance")  # arrays of the observations' statistics, after _NORMALIZER
+_NORMALIZER = "normalizer."
 _ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
 
 
 def save_agent(
     folder: RunFolder,
     agent: Agent,
+    normalizer: Normalizer,
     environment: Environment,
     about: dict[str, Any],
     observations: Array | None,
@@ -51,11 +58,13 @@ def save_agent(
     Args:
         folder: the folder of the run.
         agent: the agent.
+        normalizer: what the agent sees of an observation.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
-        observations: observations of an evaluation, float32 [B, n_obs], for checking exports.
+        observations: observations of an evaluation, float32 [B, n_obs], which are used to check
+            exports.
     """
-    networks, specs = agent.networks(), agent.specs()
+    networks, specs, seen = agent.networks(), agent.specs(), normalizer.state()
     hidden = specs["actor"].layers[0].activation if len(specs["actor"].layers) > 1 else "relu"
     data = pack(
         {
@@ -64,6 +73,7 @@ def save_agent(
             for name, value in state.items()
             if isinstance(value, np.ndarray)
         }
+        | {_NORMALIZER + name: np.asarray(seen[name]) for name in _STATISTICS if seen}
     )
     folder.write(AGENT, data)
     kept = {"optimizer": save_moments(folder, agent)}
@@ -81,6 +91,7 @@ def save_agent(
             "networks": {
                 name: _entries(specs[name], state, hidden) for name, state in networks.items()
             },
+            **({"normalizer": {"count": seen["count"]}} if seen else {}),
             "positions": "output * inputs + input, ascending; one weight each, in this order",
             "file": _file(AGENT, data),
             **kept,
@@ -130,16 +141,20 @@ class TrainedAgent:
         env_step: the environment step at which the agent was saved.
         actor: the policy's network.
         head: converts the outputs of the network to actions.
+        normalizer: what the network sees of an observation.
         n_obs: length of an observation.
         n_act: length of an action.
     """
 
-    def __init__(self, manifest: dict[str, Any], actor: Network) -> None:
+    def __init__(self, manifest: dict[str, Any], actor: Network, normalizer: Normalizer) -> None:
         self.manifest = manifest
         self.env_step = manifest["env_step"]
         if type(self.env_step) is not int or self.env_step < 0:
-            raise ValueError(f"env_step is {str(self.env_step)[:80]}, must be a count")
+            raise ValueError(
+                f"env_step is {str(self.env_step)[:80]} but must be a nonnegative integer"
+            )
         self.actor = actor
+        self.normalizer = normalizer
         policy = manifest["policy"]
         self._scale = ActionScale(
             np.asarray(policy["action_low"], np.float64),
@@ -148,25 +163,28 @@ class TrainedAgent:
         )
         low, high = self._scale.low, self._scale.high
         if low.ndim != 1 or low.shape != high.shape or not np.isfinite([low, high]).all():
-            raise ValueError("action_low and action_high must be finite numbers, as many of each")
+            raise ValueError(
+                "action_low and action_high must be lists of finite numbers with equal lengths"
+            )
         if not (low < high).all():
-            raise ValueError("action_low must be below action_high")
-        self.n_obs, self.n_act = actor.layout.n_in, self._scale.low.size
+            raise ValueError("each element of action_low must be less than that of action_high")
+        spec = actor.layout.spec
+        self.n_obs, self.n_act = spec.n_in, self._scale.low.size
         self.head = head_of(policy["actions"])
         if policy["output_activation"] != self.head.output:
             raise ValueError(
-                f"output_activation is {policy['output_activation']}, must be {self.head.output} "
-                f"for actions {self.head.formula}"
+                f"output_activation is {policy['output_activation']} but must be "
+                f"{self.head.output} for the actions {self.head.formula}"
             )
-        if actor.layout.n_out != self.n_act * self.head.outputs_per_action:
+        if spec.n_out != self.n_act * self.head.outputs_per_action:
             raise ValueError(
-                f"the actor has {actor.layout.n_out} outputs, must have "
-                f"{self.head.outputs_per_action} for each of {self.n_act} actions"
+                f"the actor has {spec.n_out} outputs but must have {self.head.outputs_per_action} "
+                f"for each of the {self.n_act} elements of an action"
             )
 
     def policy(self, observation: Array) -> Array:
         """Return actions in [-1, 1] (float32 [B, n_act]) for observations (float32 [B, n_obs])."""
-        return self.head(self.actor(observation), self.n_act)
+        return self.head(self.actor(self.normalizer(observation)), self.n_act)
 
     def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[Any]:
         """Return noise-free actions in the environment's units, within its action bounds.
@@ -183,8 +201,8 @@ class TrainedAgent:
         x = np.ascontiguousarray(observation, np.float32)
         if x.ndim not in (1, 2) or x.shape[-1] != self.n_obs:
             raise ValueError(
-                f"predict: the observation has shape {x.shape}, "
-                f"must be ({self.n_obs},) or (batch, {self.n_obs})"
+                f"predict: the observation has shape {x.shape} "
+                f"but must be ({self.n_obs},) or (batch, {self.n_obs})"
             )
         if x.size == 0:
             return np.zeros((0, self.n_act), self._scale.dtype)
@@ -197,7 +215,7 @@ def _action_dtype(policy: dict[str, Any]) -> str:
     name = policy.get("action_dtype", "float32")
     if name not in _ACTION_DTYPES:
         raise ValueError(
-            f"action_dtype is {str(name)[:80]}, must be one of {', '.join(_ACTION_DTYPES)}"
+            f"action_dtype is {str(name)[:80]} but must be one of {', '.join(_ACTION_DTYPES)}"
         )
     return str(name)
 
@@ -209,9 +227,11 @@ def load_agent(path: str | Path) -> TrainedAgent:
         DataError: if the agent is missing or damaged, or its format is not supported.
     """
     folder = RunFolder.open(path)
-    with _damage_reported(folder.path):
+    with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
-        return TrainedAgent(manifest, _network(manifest, arrays, "actor"))
+        return TrainedAgent(
+            manifest, _network(manifest, arrays, "actor"), _normalizer(manifest, arrays)
+        )
 
 
 def load_networks(
@@ -287,7 +307,7 @@ def _entries_of(networks: Arrays) -> dict[str, list[list[dict[str, Any]]]]:
 
 
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
-    """Copy only the actor of a run to another folder, for acting, evaluation and export.
+    """Copy only the actor of a run to another folder, which is enough to act, evaluate and export.
 
     The observations are not copied, so exports of the copy are checked in the environment.
 
@@ -295,9 +315,11 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
         DataError: if the agent is missing or damaged, or its format is not supported.
         ResourceError: if the files cannot be written.
     """
-    with _damage_reported(folder.path):
+    with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
-        data = pack({name: a for name, a in arrays.items() if name.startswith("actor.")})
+        data = pack(
+            {name: a for name, a in arrays.items() if name.startswith(("actor.", _NORMALIZER))}
+        )
         manifest["networks"] = {"actor": manifest["networks"]["actor"]}
         manifest["file"] = _file(AGENT, data)
         manifest.pop("observations", None)
@@ -320,27 +342,23 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
     if about is None:
         return None
     where = Path(path) / OBSERVATIONS
-    with _damage_reported(Path(path)):
+    with damage_reported(f"{path}: the agent cannot be read"):
         rows = about["rows"]
         if type(rows) is not int or not 0 < rows <= MOST_OBSERVATIONS:
-            raise ValueError(f"{str(rows)[:30]} observations, must be 1 to {MOST_OBSERVATIONS:,}")
+            raise ValueError(
+                f"the number of observations is {str(rows)[:30]} but must be in [1, "
+                f"{MOST_OBSERVATIONS:,}]"
+            )
         expected = {_OBSERVATIONS: Expected(np.dtype(np.float32), (rows, agent.n_obs))}
         data = RunFolder.open(path).files.read(OBSERVATIONS, largest(expected))
         if digest(data) != about["sha256"]:
-            raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
+            raise DataError(
+                f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
+            )
         observations = unpack(data, expected, where)[_OBSERVATIONS]
     if not np.isfinite(observations).all():
         raise DataError(f"{where}: an observation is not finite")
     return observations
-
-
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    """Report errors caused by a damaged manifest as DataError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path}: the agent cannot be read ({error!r})") from None
 
 
 def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
@@ -348,18 +366,18 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
-        KeyError, TypeError, ValueError, AttributeError, OverflowError: if the manifest is damaged.
+        DAMAGE_ERRORS: if the manifest is damaged.
     """
     if not folder.files.has(AGENT_MANIFEST):
         raise DataError(
-            f"{folder.path / AGENT_MANIFEST}: missing; a run writes its agent when it ends or is "
-            "stopped; to resume one that was killed, use sparl resume"
+            f"{folder.path / AGENT_MANIFEST}: the file is missing; a run saves its agent when it "
+            "ends or is stopped; to resume a run that was killed, use sparl resume"
         )
     manifest = folder.read_json(AGENT_MANIFEST, _MANIFEST_BYTES)
     if manifest.get("format") != FORMAT:
         raise DataError(
-            f"{folder.path / AGENT_MANIFEST}: format {str(manifest.get('format'))[:20]}, "
-            f"this version reads {FORMAT}"
+            f"{folder.path / AGENT_MANIFEST}: format {str(manifest.get('format'))[:20]} is not "
+            f"supported; this version of sparl reads format {FORMAT}"
         )
     for name, value in (
         ("hidden_activation", manifest["hidden_activation"]),
@@ -367,17 +385,24 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     ):
         if value not in ACTIVATIONS:
             raise DataError(
-                f"{folder.path / AGENT_MANIFEST}: {name} is {shown(value)}, this version reads "
+                f"{folder.path / AGENT_MANIFEST}: {name} is {shown(value)} but must be one of "
                 f"{', '.join(ACTIVATIONS)}; use the version of sparl that wrote the file"
             )
     where = folder.path / AGENT
     expected = _expected(manifest["networks"])
+    inputs = manifest["policy"]["observations"]
+    if type(inputs) is not int or inputs < 1:
+        raise ValueError(f"the length of an observation is {shown(inputs)} but must be at least 1")
+    if "normalizer" in manifest:
+        each = Expected(np.dtype(np.float64), (inputs,))
+        expected |= {_NORMALIZER + name: each for name in _STATISTICS}
     data = folder.files.read(AGENT, largest(expected))
-    inputs, most = manifest["policy"]["observations"], max(_INPUTS, len(data))
-    if type(inputs) is not int or not 0 < inputs <= most:
-        raise ValueError(f"{shown(inputs)} observations, must be 1 to {most:,}")
+    if inputs > (most := max(_INPUTS, len(data))):
+        raise ValueError(f"the length of an observation is {inputs:,} but must be in [1, {most:,}]")
     if digest(data) != manifest["file"]["sha256"]:
-        raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
+        raise DataError(
+            f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
+        )
     return manifest, unpack(data, expected, where)
 
 
@@ -385,7 +410,7 @@ def _expected(networks: Any) -> dict[str, Expected]:
     """Return the expected dtypes and shapes of the arrays that the manifest names.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: if `networks` is malformed.
+        DAMAGE_ERRORS: if `networks` is malformed.
     """
     expected = {}
     for network, members in networks.items():
@@ -401,6 +426,17 @@ def _expected(networks: Any) -> dict[str, Expected]:
                     if name == "weight":
                         expected[f"{key}.positions"] = Expected(np.dtype(np.int64), (size,))
     return expected
+
+
+def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
+    if "normalizer" not in manifest:
+        return RawObservations()
+    statistics = ObservationStatistics.initial(manifest["policy"]["observations"])
+    count = manifest["normalizer"]["count"]
+    if type(count) is not float:
+        raise ValueError(f"normalizer: the count is {shown(count)} but must be a number")
+    statistics.restore({"count": count, **{n: arrays[_NORMALIZER + n] for n in _STATISTICS}})
+    return statistics
 
 
 def _network(manifest: dict[str, Any], arrays: Arrays, name: str) -> Network:

@@ -34,9 +34,9 @@ def announce(run: Training) -> None:
         say(line)
     if config.end <= config.warmup_env_steps:
         run.console.warn(
-            f"NOTHING WILL BE TRAINED: the run ends at step {config.end:,}, and its first "
-            f"{config.warmup_env_steps:,} steps are random actions without updates; use more "
-            "steps, or a smaller --warmup-env-steps"
+            f"THE AGENT WILL NOT BE TRAINED: the run ends at step {config.end:,}, but the first "
+            f"{config.warmup_env_steps:,} steps are a warm-up without updates; use more --steps or "
+            "fewer --warmup-env-steps"
         )
 
 
@@ -55,19 +55,19 @@ def report_end(run: Training, state: str) -> None:
     say(f"{label} on {config.env}, seed {config.seed}: {connections}")
     say(
         f"{env_step:,} steps, {run.agent.updates:,} updates in {seconds:,.0f} s "
-        f"({env_step / seconds:,.0f} steps/s with evaluations)"
+        f"({env_step / seconds:,.0f} steps/s, including evaluations)"
     )
     best_step, best = max(run.record.evaluations, key=lambda e: e[1])
     last_step, last = run.record.evaluations[-1]
     say(f"return: {last:,.1f} at step {last_step:,}, best {best:,.1f} at step {best_step:,}")
-    say(f"run: {run.folder.path}   again: {_command(run, 'evaluate')}")
+    say(f"run: {run.folder.path}   to evaluate the agent again: {_command(run, 'evaluate')}")
 
 
 def warn_not_saved(run: Training, error: EnvironmentFault, stopped_by: signal.Signals) -> None:
     """Warn that an environment failed after a signal, so that the run could not be saved."""
     run.console.warn(
-        f"{error}; this was after {stopped_by.name}, so nothing was saved since the last "
-        f"checkpoint; to resume from there: {_command(run, 'resume')}"
+        f"{error}; this happened after {stopped_by.name}, so the steps since the last checkpoint "
+        f"are lost; to resume from there: {_command(run, 'resume')}"
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 import numpy as np
 
 from sparl import _native
+from sparl.agents.observation_normalizer import ObservationStatistics, RawObservations
 from sparl.architecture import Architecture, architecture
 from sparl.build import build_agent
 from sparl.configuration import Config
@@ -78,6 +79,9 @@ def _training(
         config.replay_rows, n_obs, n_act, config.gamma,
         keep_noise_free=config.dynamic_buffer, pool=pool,
     )  # fmt: skip
+    normalizer = (
+        ObservationStatistics.initial(n_obs) if config.normalize_observations else RawObservations()
+    )
     warmup = Warmup(config, environment)
     if folder is None:
         warmup.load_policy()
@@ -86,7 +90,7 @@ def _training(
     connections, random_steps = connections_text(nets), config.warmup_env_steps
     console = RunConsole(config.end, connections, random_steps, quiet=quiet)
     return Training(
-        config, threads, folder, environment, evaluator, nets, agent, warmup, replay,
+        config, threads, folder, environment, evaluator, nets, agent, normalizer, warmup, replay,
         stream(config.seed, "replay"), capacity_rule(config), record,
         CheckpointSaver(config, folder, record, console), console, opened.pop_all(),
         observation=np.zeros(n_obs, np.float32),
@@ -126,9 +130,10 @@ def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) ->
     advice = (
         f"--replay-capacity {fits} would fit"
         if fits > 0
-        else "a smaller --hidden, --batch-size or density would take less"
+        else "use smaller --hidden, --batch-size or densities"
     )
     raise ResourceError(
-        f"a replay of {capacity:,} transitions takes {capacity * per_transition / 1e9:,.1f} GB and "
-        f"the networks about {networks / 1e9:,.1f} GB, of {available / 1e9:,.1f} GB; {advice}"
+        f"not enough memory: a replay buffer of {capacity:,} transitions needs "
+        f"{capacity * per_transition / 1e9:,.1f} GB and the networks about {networks / 1e9:,.1f} "
+        f"GB, but {available / 1e9:,.1f} GB are available; {advice}"
     )

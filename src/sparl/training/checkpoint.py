@@ -1,4 +1,4 @@
-"""Checkpoints: everything that is needed to resume a run, committed atomically.
+"""Write and read checkpoints: everything that is needed to resume a run, committed atomically.
 
 RUN/checkpoint-<step>/state.safetensors   all arrays except those of the replay buffer
 RUN/checkpoint-<step>/manifest.json       everything else, and the size and digest of each file
@@ -19,7 +19,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from sparl.errors import DataError, ResourceError
+from sparl.errors import DataError, ResourceError, damage_reported
 from sparl.old_names import current_state
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training import checkpoint_format_2
@@ -47,7 +47,6 @@ KEPT = 2  # number of checkpoints
 _MANIFEST_BYTES = 1 << 24
 _NAME = re.compile(r"checkpoint-([0-9]{1,15})")
 _NAME_OR_TEMPORARY = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
-_DAMAGE_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
 class Checkpoints:
@@ -57,7 +56,7 @@ class Checkpoints:
         self.files = Folder.of(place)
         self.folder = self.files.path
         self._replay = ReplayFiles(self.files)
-        self._kept: list[tuple[int, list[Segment]]] = []  # step and segments, newest last
+        self._kept: list[tuple[int, list[Segment]]] = []  # (step, segments), newest last
 
     @property
     def last_step(self) -> int | None:
@@ -110,7 +109,7 @@ class Checkpoints:
         self._prune()
 
     def _commit(self, temporary: str, final: str) -> None:
-        if self.files.has_folder(final):  # a damaged checkpoint: the run resumed from an older one
+        if self.files.has_folder(final):  # damaged: the run was resumed from an older checkpoint
             self.files.rename(final, f"{temporary}-old")
         self.files.rename(temporary, final)
         self.files.sync()
@@ -167,8 +166,8 @@ class Checkpoints:
             if size >= least:
                 return
             errors.append(
-                f"{path / STATE}: {size:,} bytes, but networks of the size in the configuration "
-                f"take at least {least:,}"
+                f"{path / STATE}: the file has {size:,} bytes, but networks of the configured size "
+                f"need at least {least:,}"
             )
         if errors:
             raise no_checkpoint(errors)
@@ -182,23 +181,21 @@ class Checkpoints:
             DataError: if a file is missing or has the wrong size, or the manifest cannot be used.
         """
         manifest = self._manifest(path)
-        try:
+        with damage_reported(f"{path / MANIFEST}: cannot be used"):
             files = {(path.name, STATE): manifest["file"]["bytes"]}
             replay = manifest["replay"]
             for segment in segments_of(
                 replay["segments"], replay["first"], replay["size"], capacity=replay["size"]
             ):
                 files[REPLAY, segment.name] = segment.bytes
-        except _DAMAGE_ERRORS as error:
-            raise _cannot_be_used(path / MANIFEST, error) from None
         for (folder, file), size in files.items():
             inside = self.files.at(folder)
             if not inside.has(file):
-                raise DataError(f"{inside.path / file}: missing")
+                raise DataError(f"{inside.path / file}: the file is missing")
             found = inside.size(file)
             if found != size:
                 raise DataError(
-                    f"{inside.path / file}: {found:,} bytes, should be {str(size)[:30]}"
+                    f"{inside.path / file}: found {found:,} bytes but expected {str(size)[:30]}"
                 )
         return manifest
 
@@ -221,7 +218,7 @@ class Checkpoints:
                 `like`.
         """
         manifest = self._manifest(path)
-        try:
+        with damage_reported(f"{path / MANIFEST}: cannot be used"):
             first, size = manifest["replay"]["first"], manifest["replay"]["size"]
             segments = segments_of(manifest["replay"]["segments"], first, size, replay.capacity)
             newest = expected_part(replay, min(size, 1))
@@ -230,8 +227,6 @@ class Checkpoints:
             about = manifest["about"]
             if not isinstance(about, dict):
                 raise ValueError("about must be an object")
-        except _DAMAGE_ERRORS as error:
-            raise _cannot_be_used(path / MANIFEST, error) from None
         self._kept = [(int(manifest["env_step"]), segments)]
         return state, about
 
@@ -246,7 +241,7 @@ class Checkpoints:
         """Read the state of a checkpoint, with the newest transition under "newest".
 
         Raises:
-            DataError and _DAMAGE_ERRORS: if the state is damaged or does not match `like`.
+            DataError and DAMAGE_ERRORS: if the state is damaged or does not match `like`.
         """
         arrays, rest = split(like)
         expected = {name: Expected.like(array, longest.get(name)) for name, array in arrays.items()}
@@ -255,8 +250,9 @@ class Checkpoints:
         expected |= {f"newest/{name}": each for name, each in newest.items()}
         found = manifest["state"]
         if not isinstance(found, dict) or found.pop("newest") != {}:
-            raise ValueError("newest must be arrays")
-        found = current_state(found)
+            raise ValueError("state.newest must be an object that contains only arrays")
+        # Earlier versions lacked some of the parts that have no state under this configuration.
+        found = {**{name: {} for name, part in rest.items() if part == {}}, **current_state(found)}
         _check_tree(found, rest, "state")
         data = read_verified(self.files.at(path.name), STATE, manifest["file"], largest(expected))
         arrays = unpack(data, expected, path / STATE)
@@ -293,16 +289,16 @@ def read_manifest(checkpoint: Folder) -> Tree:
     content = parse_json(checkpoint.read(MANIFEST, _MANIFEST_BYTES), where)
     if content.get("format") not in READABLE:
         raise DataError(
-            f"{where}: format {str(content.get('format'))[:20]}, this version reads "
-            f"{' and '.join(map(str, READABLE))}; finish the run with the version of sparl that "
-            "started it"
+            f"{where}: format {str(content.get('format'))[:20]} is not supported; this version of "
+            f"sparl reads formats {' and '.join(map(str, READABLE))}; finish the run with the "
+            "version that started it"
         )
     if content.pop("sha256", None) != _own_digest(content):
-        raise DataError(f"{where}: damaged (its SHA-256 is not the one that it contains)")
+        raise DataError(f"{where}: damaged (its content does not match the SHA-256 digest in it)")
     step = content.get("env_step")
     if type(step) is not int or checkpoint.path.name != _name(step):
         raise DataError(
-            f"{where}: env_step is {str(step)[:20]}, but the folder is {checkpoint.path.name}"
+            f"{where}: env_step is {str(step)[:20]}, but the folder is named {checkpoint.path.name}"
         )
     return content
 
@@ -320,32 +316,28 @@ def _check_tree(found: Any, like: Any, where: str) -> None:
             like = dict.fromkeys(found, like[ANY_NAME])
         if found.keys() != like.keys():
             other = sorted(found.keys() ^ like.keys())[0]
-            raise ValueError(f"{where}.{other[:80]} is missing or does not belong there")
+            raise ValueError(f"{where}.{other[:80]} is missing or unexpected")
         for name, value in like.items():
             _check_tree(found[name], value, f"{where}.{name}")
     elif isinstance(like, list | tuple):
         if not isinstance(found, list) or len(found) != len(like):
-            raise ValueError(f"{where} must be a list of {len(like)}")
+            raise ValueError(f"{where} must be a list of length {len(like)}")
         for index, (one, other) in enumerate(zip(found, like, strict=True)):
             _check_tree(one, other, f"{where}[{index}]")
     elif type(found) is not type(like):
-        raise ValueError(f"{where} is {str(found)[:40]}, must be of type {type(like).__name__}")
+        raise ValueError(f"{where} is {str(found)[:40]} but must be of type {type(like).__name__}")
     elif isinstance(found, int) and not 0 <= found < 1 << 128:
-        raise ValueError(f"{where} is {str(found)[:60]}, must be at least 0 and below 2^128")
+        raise ValueError(f"{where} is {str(found)[:60]} but must be at least 0 and below 2^128")
     elif isinstance(found, float) and not isfinite(found):
-        raise ValueError(f"{where} is {found}, must be finite")
+        raise ValueError(f"{where} is {found} but must be finite")
 
 
 def no_checkpoint(errors: Sequence[str]) -> DataError:
     """Return the error for a run without a usable checkpoint, given each checkpoint's error."""
     return DataError(
-        f"{'; '.join(errors)}; there is no other checkpoint; to start the run again, use sparl "
-        "train with --overwrite"
+        f"{'; '.join(errors)}; there is no other checkpoint; to start over, use sparl train with "
+        "--overwrite"
     )
-
-
-def _cannot_be_used(manifest: Path, error: Exception) -> DataError:
-    return DataError(f"{manifest}: cannot be used ({type(error).__name__}: {error})")
 
 
 def _own_digest(content: Tree) -> str:

@@ -1,7 +1,8 @@
-"""Convert checkpoints of format 2, which version 0.2 wrote, to the current format.
+"""Convert checkpoints of format 2 to the current format.
 
-Format 2 stores the topology updates that were not yet recorded as rows of one float64 array; the
-current format stores each field of the topology updates in a separate array.
+Format 2 was written during the development of version 0.2. It stores the topology updates that were
+not yet recorded as rows of one float64 array; the current format stores each field of the topology
+updates in a separate array.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def from_format_2(arrays: Arrays) -> Arrays:
             now[path] = array
             continue
         if not ((array >= 0) & (array <= _LARGEST)).all():
-            raise ValueError(f"{_ROWS} holds numbers outside [0, {_LARGEST:,}]")
+            raise ValueError(f"{_ROWS} contains numbers outside [0, {_LARGEST:,}]")
         for name, column in zip(_COLUMNS, array.T, strict=True):
             kind = np.float64 if name in _SHARES else np.int64
             now[f"{owner}{separator}topology_updates.{name}"] = column.astype(kind)

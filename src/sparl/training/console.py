@@ -22,13 +22,13 @@ class RunConsole:
 
     Args:
         end: the step at which the run stops [environment steps].
-        connections: a text that describes the networks' connections.
+        connections: a description of the networks' connections.
         warmup: length of the warm-up [steps]; afterwards the speed measurement restarts.
         quiet: show nothing.
     """
 
     refresh_seconds = 0.5
-    remember_seconds = 60.0  # half-life of the average speed, evaluations included
+    remember_seconds = 60.0  # half-life of the average speed, including evaluations
 
     def __init__(self, end: int, connections: str, warmup: int = 0, *, quiet: bool = False) -> None:
         self._console = PlainConsole(quiet=quiet)

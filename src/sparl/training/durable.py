@@ -27,10 +27,10 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     """Resolve a path given by a user or a file; "~" is the home folder.
 
     A path in a file is UTF-8, where surrogates represent bytes that are not UTF-8 (PEP 383). The
-    same bytes name the file on this system, whatever its encoding of file names is.
+    file has the same bytes as its name on this system, whatever encoding the system uses.
     """
     text = os.path.expanduser(path)  # noqa: PTH111  pathlib's raises if the user does not exist
-    with suppress(UnicodeEncodeError):  # a surrogate that encodes no byte: no file has that name
+    with suppress(UnicodeEncodeError):  # a surrogate that represents no byte
         text = os.fsdecode(text.encode("utf-8", "surrogateescape"))
     if _started_in is not None and _directory() != _started_in:
         return _started_in / text
@@ -71,7 +71,11 @@ def why_invalid_name(name: str) -> str:
         length = len(os.fsencode(name))
     except UnicodeEncodeError:
         return "this system cannot encode it"
-    return f"it has {length} bytes, more than {NAME_BYTES}" if length > NAME_BYTES else ""
+    return (
+        f"it has {length} bytes, more than the maximum of {NAME_BYTES}"
+        if length > NAME_BYTES
+        else ""
+    )
 
 
 def make_folder(path: Path) -> None:
@@ -96,7 +100,7 @@ def temporary_name(name: str) -> str:
 
 
 def is_temporary(name: str, of: str) -> bool:
-    """Return whether `temporary_name` or version 0.2 could have created this name for `of`."""
+    """Return whether `temporary_name` or version 0.1 could have created this name for `of`."""
     return name == f"{of}.tmp" or name.startswith(f"{of}.tmp-")
 
 
@@ -105,13 +109,13 @@ def require(path: Path, about: os.stat_result, wanted: str) -> None:
     is_wanted = stat.S_ISREG if wanted == FILE else stat.S_ISDIR
     if not is_wanted(about.st_mode):
         found = _KINDS.get(stat.S_IFMT(about.st_mode), "a device")
-        raise DataError(f"{path}: {found}, must be {wanted}; remove it or move it away")
+        raise DataError(f"{path}: found {found} but expected {wanted}; remove it or move it away")
 
 
 def require_one_name(path: Path, about: os.stat_result) -> None:
     """Raise DataError if a file that is to be changed has several names (hard links)."""
     if about.st_nlink > 1:
         raise DataError(
-            f"{path}: a hard link, and writing to it would change the file under its other names "
-            "too; copy the folder (cp -r) and use the copy"
+            f"{path}: this is a hard link, so writing to it would also change the file under its "
+            "other names; copy the folder (cp -r) and use the copy"
         )

@@ -28,7 +28,9 @@ def write_results(run: Training, stopped_by: signal.Signals | None) -> None:
     config, agent, env_step = run.config, run.agent, run.env_step
     state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
     about = {"method": method_label(config), "env": config.env, "env_step": env_step}
-    save_agent(run.folder, agent, run.environment, about, run.evaluation_observations)
+    save_agent(
+        run.folder, agent, run.normalizer, run.environment, about, run.evaluation_observations
+    )
     run.record.degrees(agent)
     run.folder.growing.flush()
     run.record.run(state, env_step, agent.updates)
@@ -59,8 +61,8 @@ def report_failure(
             error, SystemExit
         ):  # raised by a signal handler of the environment, for example
             raise EnvironmentFault(
-                f"environment {run.config.env}: SystemExit: {error}, raised by other code while "
-                f"the run was at step {run.env_step}, perhaps by its handler of a signal"
+                f"environment {run.config.env}: SystemExit: {error}, raised outside sparl at step "
+                f"{run.env_step}, perhaps by a signal handler"
             ) from None
         raise error
     warn_not_saved(run, error, stopped_by)

@@ -36,12 +36,12 @@ from sparl.types import Array
 from sparl.wording import name_and_text
 
 SUPPORTED = (
-    "supported: a flat Box observation (one axis) and a bounded Box action (one axis, finite "
-    "low < high)"
+    "sparl supports a one-dimensional Box observation and a one-dimensional Box action with finite "
+    "bounds low < high"
 )
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_LONG = 100_000  # environment steps; above this limit the user is warned of slow evaluation
+_LONG = 100_000  # environment steps; a longer time limit gives a note about slow evaluation
 
 
 class Step(NamedTuple):
@@ -60,7 +60,7 @@ class Environment:
         env_id: a Gymnasium id, or the -v3 id of one of the five MuJoCo tasks.
         max_episode_steps: the time limit; None keeps the environment's own limit.
         contact_forces: "zero" or "live", for Ant-v3 and Humanoid-v3.
-        render_mode: Gymnasium's render mode: None, "human" (a window) or "rgb_array" (pictures).
+        render_mode: Gymnasium's render mode: None, "human" (a window) or "rgb_array" (images).
 
     Attributes:
         n_obs: length of an observation.
@@ -104,7 +104,9 @@ class Environment:
             or len(observation.shape) != 1
             or not observation.shape[0]
         ):
-            raise UsageError(f"environment {env_id}: observation is {observation}; {SUPPORTED}")
+            raise UsageError(
+                f"environment {env_id}: the observation space is {observation}; {SUPPORTED}"
+            )
         if (
             not isinstance(action, Box)
             or len(action.shape) != 1
@@ -114,18 +116,18 @@ class Environment:
             or not np.isfinite(action.high).all()
             or not (action.low < action.high).all()
         ):
-            raise UsageError(f"environment {env_id}: action is {action}; {SUPPORTED}")
+            raise UsageError(f"environment {env_id}: the action space is {action}; {SUPPORTED}")
         limit = max_episode_steps
         if limit is None and self.gym.spec is not None:
             limit = self.gym.spec.max_episode_steps
         if limit is None:
             raise UsageError(
-                f"environment {env_id} has no time limit; give one with --max-episode-steps N"
+                f"environment {env_id} has no time limit; set one with --max-episode-steps N"
             )
         if limit > _LONG:
             self.notes.append(
-                f"an episode of {env_id} may last {limit:,} steps, and evaluation waits for its "
-                "end; to shorten it, use --max-episode-steps N"
+                f"an episode of {env_id} can last {limit:,} steps, which makes evaluation slow; to "
+                "limit it, use --max-episode-steps N"
             )
         self._limit = limit
         self.n_obs, self.n_act = observation.shape[0], action.shape[0]
@@ -155,7 +157,7 @@ class Environment:
                 observation, _ = returned
             except (TypeError, ValueError):
                 raise self._fault(
-                    f"reset returned {_short(returned)}, must be (observation, info)"
+                    f"reset returned {_short(returned)} instead of (observation, info)"
                 ) from None
             return self._observation(observation, "reset")
 
@@ -175,26 +177,28 @@ class Environment:
             observation, reward, terminated, truncated, _ = returned
         except (TypeError, ValueError):
             raise self._fault(
-                f"step returned {_short(returned)}, must be (observation, reward, terminated, "
+                f"step returned {_short(returned)} instead of (observation, reward, terminated, "
                 "truncated, info)",
                 action,
             ) from None
         number = _number(reward)
         if not abs(number) <= _FLOAT32_MAX:
             raise self._fault(
-                f"step returned the reward {_short(reward)}, must be a finite float32", action
+                f"step returned the reward {_short(reward)}, which is not a finite float32", action
             )
         for name, value in (("terminated", terminated), ("truncated", truncated)):
             if value is True or value is False:
                 continue
             if not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
-                raise self._fault(f"step returned {name} {_short(value)}, must be a bool", action)
+                raise self._fault(
+                    f"step returned {name} = {_short(value)}, which is not a bool", action
+                )
         checked = self._observation(observation, "step", action)
         truncated = truncated or self._episode_steps >= self._limit
         return Step(checked, number, bool(terminated), bool(truncated))
 
     def close(self) -> None:
-        """Release the simulator; ignore errors, because no results are needed any more."""
+        """Release the simulator; ignore errors, because no more results are needed."""
         try:
             self.gym.close()
         except KeyboardInterrupt:
@@ -212,8 +216,8 @@ class Environment:
             ) from None
         if array.shape != (self.n_obs,) or array.dtype.kind not in "fiub":
             raise self._fault(
-                f"{where} returned an observation of shape {array.shape} and dtype {array.dtype}, "
-                f"must be {(self.n_obs,)} and real numbers",
+                f"{where} returned an observation of shape {array.shape} and dtype {array.dtype} "
+                f"instead of {(self.n_obs,)} and a real dtype",
                 action,
             )
         with np.errstate(over="ignore", invalid="ignore"):
@@ -222,7 +226,8 @@ class Environment:
         if not finite.all():
             bad = int(np.flatnonzero(~finite)[0])
             raise self._fault(
-                f"{where} returned observation[{bad}] = {array[bad]}, must be a finite float32",
+                f"{where} returned observation[{bad}] = {array[bad]}, which is not a finite "
+                "float32",
                 action,
             )
         return copied
@@ -307,7 +312,7 @@ def _number(reward: Any) -> float:
     if isinstance(reward, np.ndarray | np.generic) and reward.size == 1:
         if np.ma.is_masked(reward):
             return math.nan
-        reward = reward.item()  # in NumPy, float() of an array with axes is deprecated
+        reward = reward.item()  # NumPy deprecates float() of an array that is not 0-dimensional
     try:
         return float(reward)
     except (TypeError, ValueError, OverflowError):  # OverflowError: an int that is too large

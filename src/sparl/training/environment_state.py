@@ -15,7 +15,7 @@ from sparl.training.wrappers import is_memoryless, wrappers_of
 
 EnvironmentState = dict[str, Any]
 
-_ARRAY = "__array__"  # marks an array in the text of an environment's own state
+_ARRAY = "__array__"  # marks an array in the JSON text of an environment's state
 _DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
 _OWN_BYTES = 1 << 23
 
@@ -55,7 +55,9 @@ def restore_mujoco(bare: Any, state: EnvironmentState) -> None:
     import mujoco
 
     if not (np.abs(state["physics"]) <= mujoco.mjMAXVAL).all():
-        raise ValueError(f"the simulator's state holds a number beyond {mujoco.mjMAXVAL:g}")
+        raise ValueError(
+            f"the simulator's state contains a number whose magnitude exceeds {mujoco.mjMAXVAL:g}"
+        )
     mujoco.mj_setState(bare.model, bare.data, state["physics"], mujoco.mjtState.mjSTATE_INTEGRATION)
     bare.data.xpos[:] = state["xpos"]
     bare.data.xipos[:] = state["xipos"]
@@ -95,7 +97,8 @@ def _decoded(encoded: dict[str, Any]) -> Any:
         return encoded
     if encoded[_ARRAY] not in _DTYPES:
         raise ValueError(
-            f"an array has dtype {str(encoded[_ARRAY])[:40]}, must be one of {', '.join(_DTYPES)}"
+            f"the dtype of an array is {str(encoded[_ARRAY])[:40]} but must be one of "
+            f"{', '.join(_DTYPES)}"
         )
     return np.array(encoded["values"], encoded[_ARRAY]).reshape(encoded["shape"])[()]
 

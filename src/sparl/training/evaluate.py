@@ -13,7 +13,7 @@ from sparl.random_streams import integer_seed
 from sparl.training.environment import Environment
 from sparl.types import Array
 
-Policy = Callable[[Array], Array]  # float32 [B, n_obs] -> [B, n_act] in [-1, 1], row by row
+Policy = Callable[[Array], Array]  # float32 [B, n_obs] -> [B, n_act] in [-1, 1]
 
 CONCURRENT_EPISODES = 10  # maximum number of episodes that are played concurrently
 OBSERVATIONS = 1000  # maximum number of observations that an evaluation keeps
@@ -50,7 +50,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, episodes: Mapping[int, Episode]) -> Evaluation:
-        """Combine the episodes of an evaluation, which are given by number."""
+        """Combine the episodes of an evaluation; the keys are the numbers of the episodes."""
         ordered = [episodes[number] for number in sorted(episodes)]
         return cls(
             tuple(episode.total for episode in ordered),
@@ -105,7 +105,7 @@ class Evaluator:
                 return Evaluation.of(played)
             actions = policy(np.stack([each.observation for each in playing]))
             if not np.isfinite(actions).all():
-                raise Diverged("an action of the policy is not finite")
+                raise Diverged("the policy returned an action that is not finite")
             ended = [each.step(action) for each, action in zip(playing, actions, strict=True)]
             done = [each for each, over in zip(playing, ended, strict=True) if over]
             playing = [each for each, over in zip(playing, ended, strict=True) if not over]

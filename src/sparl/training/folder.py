@@ -49,7 +49,7 @@ class Folder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Create an object for a folder, which need not exist.
+        """Represent a folder, which need not exist.
 
         Args:
             path: the path as given by the user, which may be a link.
@@ -63,7 +63,7 @@ class Folder:
 
     @classmethod
     def of(cls, place: str | os.PathLike[str] | Folder) -> Folder:
-        """Return `place` itself if it is a Folder, and otherwise the Folder of this path."""
+        """Return `place` if it is a Folder, and otherwise a Folder for this path."""
         return place if isinstance(place, Folder) else cls(place)
 
     def at(self, name: str) -> Folder:
@@ -74,7 +74,7 @@ class Folder:
         """
         because = why_invalid_name(name)
         if because:
-            raise DataError(f"{self.path}: {name[:80]!r} cannot name a folder in it: {because}")
+            raise DataError(f"{self.path}: {name[:80]!r} is not a valid folder name: {because}")
         inner = Folder(self.path / name)
         inner._parent = self
         return inner
@@ -122,7 +122,7 @@ class Folder:
     # ------------------------------------------------------------------ reading
 
     def read(self, name: str, most: int) -> bytes:
-        """Read a file of at most `most` bytes; nothing is allocated for a larger one.
+        """Read a file of at most `most` bytes; no memory is allocated for a larger file.
 
         Raises:
             DataError: if the file is missing, too large or not a regular file, or cannot be read.
@@ -130,10 +130,11 @@ class Folder:
         path = self.path / name
         with self._read(name) as (descriptor, size):
             if size > most:
-                raise DataError(f"{path}: {size:,} bytes, at most {most:,} are expected")
+                raise DataError(f"{path}: found {size:,} bytes, more than the maximum of {most:,}")
             if size > memory_bytes():
                 raise DataError(
-                    f"{path}: {size:,} bytes, more than the memory of {memory_bytes():,}"
+                    f"{path}: found {size:,} bytes, but only {memory_bytes():,} bytes of memory "
+                    "are available"
                 )
             return _read_bytes(descriptor, size)
 
@@ -155,7 +156,7 @@ class Folder:
             with self._file(name, os.O_RDONLY) as descriptor:
                 yield descriptor, os.fstat(descriptor).st_size
         except FileNotFoundError:
-            raise DataError(f"{path}: missing") from None
+            raise DataError(f"{path}: the file is missing") from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise DataError(f"{path}: cannot be read ({reason})") from None
@@ -422,10 +423,10 @@ class Folder:
         return descriptor
 
     def _check(self, name: str, folder: int) -> None:
-        """Raise DataError unless the name is one path component, and unused or that of a file."""
+        """Raise DataError unless the name is one path component, and is unused or names a file."""
         because = why_invalid_name(name)
         if because:
-            raise DataError(f"{self.path}: {name[:80]!r} cannot name a file in it: {because}")
+            raise DataError(f"{self.path}: {name[:80]!r} is not a valid file name: {because}")
         with suppress(FileNotFoundError):
             about = os.stat(name, dir_fd=folder, follow_symlinks=False)
             require(self.path / name, about, FILE)
@@ -435,7 +436,7 @@ def _open_folder(path: Path, parent: int) -> int:
     """Open a subfolder of an open folder.
 
     Raises:
-        DataError: if the name is not that of a folder.
+        DataError: if something other than a folder has this name.
         OSError: if the folder does not exist or cannot be read.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

@@ -16,7 +16,7 @@ class GrowingFiles:
     """The growing CSV files of a run's folder.
 
     Args:
-        files: the folder that holds them.
+        files: the folder that contains them.
         names: the names of the files.
     """
 
@@ -67,7 +67,7 @@ class GrowingFiles:
             length = lengths[name]
             if type(length) is not int or not 0 <= length <= size[name]:
                 raise DataError(
-                    f"{self._files.path / name}: {size[name]:,} bytes, but "
+                    f"{self._files.path / name}: found {size[name]:,} bytes, fewer than the "
                     f"{str(length)[:30]} at the checkpoint"
                 )
         for name in self._names:

@@ -37,10 +37,10 @@ class HeldLock:
         """Raise RunInUse if the folder or its lock file was replaced."""
         if self.replaced():
             raise RunInUse(
-                f"{self._path}: the folder or its {self._name} was deleted, moved or replaced "
-                "while this process worked on it, or closed by other code, so another process may "
-                "be using it; nothing more is written. Do not move or delete a folder before its "
-                "process has ended"
+                f"{self._path}: the folder or its {self._name} was deleted, moved, replaced or "
+                "closed by other code while this process used it, so another process may be using "
+                "it now; no more files are written. Do not move or delete a folder while a process "
+                "uses it"
             )
 
     def close(self) -> None:

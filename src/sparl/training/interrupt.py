@@ -39,7 +39,7 @@ def stop_on_signal() -> Iterator[Stop]:
     """Record the first SIGINT, SIGTERM or SIGHUP; a second SIGINT or SIGTERM ends the process.
 
     SIGHUP remains ignored if it was ignored before, for example by nohup. After the first signal,
-    further SIGHUPs are ignored: the shell and the system may each send one.
+    further SIGHUPs are ignored, because the shell and the kernel may each send one.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -91,8 +91,8 @@ def handlers_kept() -> Iterator[None]:
 def interrupt_held() -> Iterator[None]:
     """Defer the first Ctrl-C to the end of the block; a second one ends the process as usual.
 
-    This is for third-party code that does not survive KeyboardInterrupt: an extension module that
-    is being imported turns it into an ImportError, and a C++ callback ends the process.
+    This is for third-party code that cannot handle KeyboardInterrupt: an import of an extension
+    module turns it into an ImportError, and in a C++ callback it ends the process.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):

@@ -6,7 +6,6 @@ checkpoint, `announce` reports it to the user, and `ending` writes its results.
 
 from __future__ import annotations
 
-import math
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 from sparl.agents.agent import Agent
+from sparl.agents.observation_normalizer import Normalizer
 from sparl.architecture import Architecture
 from sparl.configuration import Config
 from sparl.errors import Diverged
@@ -27,7 +27,7 @@ from sparl.training.ending import report_failure, write_results
 from sparl.training.environment import Environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import Stop, stop_on_signal
-from sparl.training.record import Record
+from sparl.training.record import Record, finite
 from sparl.training.run import Run
 from sparl.training.run_folder import RunFolder
 from sparl.training.saving import CheckpointSaver
@@ -47,6 +47,7 @@ class Training:
     evaluator: Evaluator  # plays evaluation episodes in separate environments
     architecture: Architecture  # the sizes of the agent's networks
     agent: Agent
+    normalizer: Normalizer  # what the agent sees of an observation
     warmup: Warmup  # chooses the actions before the agent learns
     replay: RingBuffer
     replay_rng: Generator  # random stream of the batches
@@ -62,11 +63,11 @@ class Training:
     evaluation_observations: Array | None = None  # of the last evaluation
 
     def run(self) -> Run:
-        """Train to the end, or until a signal requests a stop.
+        """Train until the last step, or until a signal requests a stop.
 
         Raises:
-            EnvironmentFault, Diverged, ResourceError: if training failed; the evaluations so far
-                are kept.
+            EnvironmentFault, Diverged, ResourceError: if training failed; the evaluations recorded
+                so far are kept.
         """
         stop = Stop()
         try:
@@ -127,13 +128,18 @@ class Training:
 
     def _act(self) -> tuple[Array, Array]:
         """Return the action to take, and the same action without exploration noise."""
+        self.normalizer.update(self.observation)
         if self.env_step < self.config.warmup_env_steps:
             action = self.warmup.act(self.observation)
             return action, action
-        action, noise_free = self.agent.act(self.observation)
+        action, noise_free = self.agent.act(self.normalizer(self.observation))
         if not np.isfinite(action).all():
             raise self._diverged(f"the action is {action.tolist()}")
         return action, noise_free
+
+    def policy(self, observation: Array) -> Array:
+        """Return noise-free actions, float32 [B, n_act], for observations, float32 [B, n_obs]."""
+        return self.agent.policy(self.normalizer(observation))
 
     def update(self) -> None:
         """Sample a batch and update the agent with it."""
@@ -142,14 +148,11 @@ class Training:
         batch = self.replay.sample(
             config.batch_size, n_step, self.replay_rng, paths=self.agent.reads_path
         )
-        with np.errstate(over="ignore", invalid="ignore"):  # non-finite values are reported below
+        with np.errstate(over="ignore", invalid="ignore"):  # `finite` reports non-finite values
             try:
-                values = self.agent.update(batch)
+                values = finite(self.agent.update(self.normalizer.batch(batch)))
             except FloatingPointError as error:
                 raise self._diverged(str(error)) from None
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise self._diverged(f"{name} is {value}")
         self.record.averages.add(values)
 
     def _end_episode(self) -> None:
@@ -162,20 +165,20 @@ class Training:
         """At each scheduled check, let a dynamic replay buffer drop outdated transitions."""
         config = self.config
         if config.dynamic_buffer and self.env_step % config.replay_check_every_env_steps == 0:
-            distance = self.capacity_rule.apply(self.replay, self.agent.policy)
+            distance = self.capacity_rule.apply(self.replay, self.policy)
             self.record.averages.add({"policy_distance": distance})
 
     def _diverged(self, what: str) -> Diverged:
         return Diverged(
             f"diverged at step {self.env_step} (update {self.agent.updates}): {what}; the same "
-            f"happens again with the same configuration and --seed {self.config.seed}; try a "
+            f"configuration and --seed {self.config.seed} always diverge at this step; try a "
             "smaller --learning-rate"
         )
 
     def _evaluate(self) -> None:
         """Evaluate the policy, and record the result and the metrics since the last evaluation."""
         try:
-            result = self.evaluator.evaluate(self.agent.policy)
+            result = self.evaluator.evaluate(self.policy)
         except Diverged as error:
             raise self._diverged(str(error)) from None
         self.evaluation_observations = result.observations
@@ -190,11 +193,7 @@ class Training:
         self.record.topology(self.env_step, self.agent)
 
     def _checkpoint(self, *, last: bool = False) -> None:
-        """Commit a checkpoint unless this step already has one; see CheckpointSaver.save.
-
-        Raises:
-            Diverged: if a weight is not finite; the last checkpoint with finite weights is kept.
-        """
+        """Commit a checkpoint with finite weights, unless this step already has one."""
         if self.saver.checkpoints.last_step != self.env_step:
             self._check_finite()
             self.saver.save(self.env_step, self.agent.updates, self.state(), self.replay, last=last)
@@ -205,10 +204,7 @@ class Training:
             raise self._diverged(f"{wrong[0]} is not finite")
 
     def _save_last(self, stop: Stop, stopped_by: signal.Signals | None) -> None:
-        """Save a last checkpoint if needed, and evaluate and record the end of the run.
-
-        A signal that arrives during the last step does not count as a stop.
-        """
+        """Save a last checkpoint if needed, and evaluate the agent unless a signal stopped it."""
         if self.env_step < self.config.steps or self.config.keep_checkpoint or stop.signal:
             self._checkpoint(last=True)
         if self.record.last_evaluated == self.env_step:
@@ -223,6 +219,7 @@ class Training:
         counters = ("env_step", "episodes", "episode_return")
         return {
             "agent": self.agent.state(),
+            "normalizer": self.normalizer.state(),
             "environment": self.environment.state(),
             "replay_rng": generator_state(self.replay_rng),
             "warmup_rng": self.warmup.state(),
@@ -234,6 +231,7 @@ class Training:
     def restore(self, state: Tree) -> None:
         """Restore the state of a run with the same configuration, after its replay buffer."""
         self.agent.restore(state["agent"])
+        self.normalizer.restore(state["normalizer"])
         restore_generator(self.replay_rng, state["replay_rng"])
         self.warmup.restore(state["warmup_rng"])
         self.record.averages.restore(state["recorded"])

@@ -40,10 +40,10 @@ def made_with() -> dict[str, str]:
 
 @cache
 def commit() -> str:
-    """Return the commit that this code was built from or is checked out at; "" if unknown.
+    """Return the commit that this code was built from, or that is checked out; "" if unknown.
 
-    The result ends in -dirty if files differed from the commit. Changes after the first call are
-    ignored, because this process does not run the changed files.
+    The result ends in -dirty if the files differ from the commit. Changes after the first call are
+    ignored, because this process does not execute them.
     """
     package = Path(__file__).parents[1]
     checkout = package.parents[1]

@@ -15,7 +15,12 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
     warmup, end, per_step = config.warmup_env_steps, config.end, config.updates_per_env_step
     until = f"until step {end:,} of a horizon of {config.horizon:,}"
     if warmup >= end:
-        return [f"{end:,} steps of warm-up, {until}; no update, since it lasts {warmup:,}"]
+        return [
+            (
+                f"{end:,} steps of warm-up, {until}; there are no updates, because the warm-up "
+                f"lasts {warmup:,} steps"
+            )
+        ]
     lines = [
         f"{warmup:,} steps of warm-up, then {per_step} update(s) of {config.batch_size} "
         f"transitions per step, {until}"
@@ -30,14 +35,14 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
             0 < layer.connections < layer.size for layer in spec.layers
         )
         if when.last_due is None or not movable:
-            lines.append(f"{network}: connections never change")
+            lines.append(f"{network}: the connections never change")
             continue
         of, every = "the agent", 1
         if when.clock == "network":
             of, every = f"the {network}", spec.update_period
         annealed = " annealed to 0" if when.annealed else ""
         if config.density_schedule != "constant":
-            annealed += f", their number by density schedule {config.density_schedule}"
+            annealed += f", with the density schedule {config.density_schedule}"
         lines.append(
             f"{network}: {counted(when.total, 'topology update')} of {when.fraction:.1%} of the "
             f"connections{annealed}, every {when.every:,} updates of {of}, the first at "
@@ -46,9 +51,11 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
     if config.n_step > 1:
         begin = max(config.n_step_delay_updates, 1)
         if begin > (end - warmup) * per_step:
-            lines.append(f"targets of {config.n_step} steps: never, they begin at {at(begin)}")
+            lines.append(
+                f"{config.n_step}-step targets are never used, because they begin at {at(begin)}"
+            )
         else:
-            lines.append(f"targets of {config.n_step} steps from {at(begin)} on")
+            lines.append(f"{config.n_step}-step targets are used from {at(begin)} on")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -88,7 +89,7 @@ class Record:
         return self.evaluations[-1][0]
 
     def resume(self, seconds: float, cpu: float, continued: list[dict[str, Any]]) -> None:
-        """Restore the record from a checkpoint, after the CSV files were truncated to it.
+        """Restore the record from a checkpoint to which the CSV files were already truncated.
 
         Args:
             seconds: wall-clock time up to the checkpoint.
@@ -241,10 +242,10 @@ def not_exact_because(
     """
     because = []
     if not can_be_resumed(environment):
-        because.append(f"{env} cannot save its state, so a new episode begins")
+        because.append(f"the state of {env} cannot be saved, so a new episode begins")
     here = made_with()
     return because + [
-        f"{name} is now {here.get(name)}, was {value}"
+        f"{name} is now {here.get(name)} but was {value}"
         for name, value in saved_with.items()
         if value != here.get(name)
     ]
@@ -258,6 +259,18 @@ def exactness_text(because: Sequence[str]) -> str:
 def resumption_text(continued: Mapping[str, Any]) -> str:
     """Describe an entry of `Record.continued`."""
     return f"at step {continued['env_step']:,}, {exactness_text(continued['not_exact_because'])}"
+
+
+def finite(values: dict[str, float]) -> dict[str, float]:
+    """Return the values that an agent's update returned.
+
+    Raises:
+        FloatingPointError: if a value is not finite.
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{name} is {value}")
+    return values
 
 
 class Averages:
@@ -293,5 +306,5 @@ class Averages:
             ValueError: if a count is less than 1.
         """
         if any(count < 1 for _, count in state.values()):
-            raise ValueError("recorded counts must be at least 1")
+            raise ValueError("the counts of averages must be at least 1")
         self._sums = {name: (total, count) for name, (total, count) in state.items()}

@@ -25,7 +25,7 @@ _SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp.*)?")
 
 @dataclass(frozen=True)
 class Segment:
-    """A file of the transitions begin to end - 1, counted from the first one ever stored."""
+    """A file with the transitions begin to end - 1, counted from the first one of the run."""
 
     begin: int
     end: int
@@ -55,7 +55,7 @@ class ReplayFiles:
         self._folder = run.at(REPLAY)
 
     def write(self, replay: RingBuffer, before: Sequence[Segment]) -> list[Segment]:
-        """Write the transitions that no file holds, except the newest, which may still change.
+        """Write the transitions that are in no file yet, except the newest, which can still change.
 
         Short files are merged into longer ones, so that the number of files stays small.
 
@@ -64,7 +64,7 @@ class ReplayFiles:
             before: the files of an earlier checkpoint.
 
         Returns:
-            The files that hold all transitions of the replay buffer.
+            The files that contain all transitions of the replay buffer but the newest.
         """
         settled = replay.first + max(replay.size - 1, 0)
         segments = [segment for segment in before if segment.end > replay.first]
@@ -131,8 +131,8 @@ def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segme
     """
     if not all(type(n) is int and 0 <= n < 1 << 62 for n in (first, size)) or size > capacity:
         raise ValueError(
-            f"the replay has {str(size)[:30]} transitions from {str(first)[:30]} on, must have at "
-            f"most {capacity}, and start at a count"
+            f"the replay buffer has {str(size)[:30]} transitions starting with number "
+            f"{str(first)[:30]}; both must be nonnegative integers, and the capacity is {capacity}"
         )
     if not isinstance(listed, list):
         raise ValueError("segments must be a list")
@@ -142,19 +142,18 @@ def segments_of(listed: Any, first: Any, size: Any, capacity: int) -> list[Segme
         numbers = (segment.begin, segment.end, segment.bytes)
         if not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
             raise ValueError(
-                f"a segment has begin, end and bytes {shown(numbers)}, must be counts below 2^62"
+                f"begin, end and bytes of a segment are {shown(numbers)} but must be integers in "
+                "[0, 2^62)"
             )
         if not re.fullmatch("[0-9a-f]{64}", segment.sha256):
-            raise ValueError("a segment's digest is not a SHA-256 in hexadecimal")
+            raise ValueError("the digest of a segment is not a hexadecimal SHA-256 digest")
         joined = segment.begin == end or (segment is segments[0] and segment.begin < end)
         if not joined or not 0 < segment.rows <= SEGMENT or segment.end <= first:
             raise ValueError(
-                f"a segment holds transitions {segment.begin} to {segment.end}, must hold at most "
-                f"{SEGMENT:,} that continue at {end}"
+                f"a segment contains transitions {segment.begin} to {segment.end} but must contain "
+                f"at most {SEGMENT:,} and start at {end}"
             )
         end = segment.end
     if end != first + max(size - 1, 0):
-        raise ValueError(
-            f"the segments end at {end}, must end at {first + size} as the replay does"
-        )
+        raise ValueError(f"the segments end at {end} but must end at {first + max(size - 1, 0)}")
     return segments

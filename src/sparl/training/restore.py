@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sparl.agents.agent import Agent
 from sparl.configuration import Config, differences, why_not_longer
-from sparl.errors import DataError, UsageError
+from sparl.errors import DataError, UsageError, damage_reported
 from sparl.methods import config_of
 from sparl.random_streams import integer_seed
 from sparl.replay.ring_buffer import RingBuffer
@@ -71,7 +70,7 @@ def _start_again(training: Training) -> None:
         raise DataError(because)
     about = folder.run()
     ended = "ended" if about.get("state") != "failed" else f"failed at step {about['env_step']:,}"
-    training.console.say(f"the run {ended} before its first checkpoint; it starts again at step 0")
+    training.console.say(f"the run {ended} before its first checkpoint; it is restarted at step 0")
     folder.growing.rewind(dict.fromkeys(GROWING, 0))
 
 
@@ -90,7 +89,7 @@ def restore_checkpoint(
         DataError: if the checkpoint cannot be used.
     """
     state, about = training.saver.checkpoints.load(path, like, longest, training.replay)
-    with _damage_reported(path):
+    with damage_reported(f"{path}: cannot be used"):
         _check_configuration(training.config, path, about)
         _check_counters(training.config, state, training.replay, training.agent)
         training.restore(state)
@@ -102,21 +101,10 @@ def restore_checkpoint(
         training.record.resume(seconds, cpu_seconds, [*about["continued"], entry])
 
 
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    """Report errors caused by a checkpoint's values as DataError."""
-    try:
-        yield
-    except (
-        KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError,
-    ) as error:  # fmt: skip
-        raise DataError(f"{path}: cannot be used ({type(error).__name__}: {error})") from None
-
-
 def _check_configuration(config: Config, path: Path, about: Tree) -> None:
     """Check that a checkpoint belongs to a run with this configuration.
 
-    Fields that the version that wrote the checkpoint did not have take their defaults.
+    Fields that did not exist in the version that wrote the checkpoint take their defaults.
 
     Raises:
         DataError: if the configurations differ, or the checkpoint has a field or a value that this
@@ -125,12 +113,16 @@ def _check_configuration(config: Config, path: Path, about: Tree) -> None:
     try:
         saved = config_of(about["config"], path)
     except UsageError as error:
-        raise DataError(f"{error}; it was written by sparl {about['made_with']['sparl']}") from None
+        raise DataError(
+            f"{error}; the checkpoint was written by sparl {about['made_with']['sparl']}"
+        ) from None
     if saved.steps < config.steps and not why_not_longer(saved):  # the run was extended
         saved = replace(saved, steps=config.steps)
     other = differences(saved, config)
     if other:
-        raise DataError(f"{path}: written by a run of another configuration: {'; '.join(other)}")
+        raise DataError(
+            f"{path}: written by a run with a different configuration: {'; '.join(other)}"
+        )
 
 
 def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agent) -> None:
@@ -142,12 +134,13 @@ def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agen
     env_step, episodes = state["counters"]["env_step"], state["counters"]["episodes"]
     if not 0 <= env_step <= config.steps or episodes > env_step:
         raise ValueError(
-            f"env_step is {env_step}, must be at most {config.steps} and at least the number of "
-            f"episodes, {episodes}"
+            f"env_step is {env_step} but must be between the number of episodes, {episodes}, and "
+            f"the number of steps, {config.steps}"
         )
     if replay.first + replay.size != env_step:
         raise ValueError(
-            f"the replay has stored {replay.first + replay.size} transitions, must be {env_step}"
+            f"the replay buffer has stored {replay.first + replay.size} transitions but must have "
+            f"stored {env_step}"
         )
     updates = max(env_step - config.warmup_env_steps, 0) * config.updates_per_env_step
     agent.check(state["agent"], updates)
@@ -161,6 +154,6 @@ def _duration(value: Any) -> float:
     """
     if not 0 <= float(value) < _LONGEST_RUN:
         raise ValueError(
-            f"a duration is {value} s, must be at least 0 and below {_LONGEST_RUN:g} s"
+            f"a duration is {value} s but must be at least 0 and below {_LONGEST_RUN:g} s"
         )
     return float(value)

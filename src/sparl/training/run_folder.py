@@ -51,7 +51,7 @@ _JSON_BYTES, CSV_BYTES = 1 << 22, 1 << 30  # maximum size of a file that is read
 DEGREES_BYTES = 1 << 28
 FILES = (CONFIG, RUN, *GROWING, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS, OPTIMIZER)
 FOLDERS = re.compile("replay|checkpoint-[0-9]+")
-# The remedy that is given in errors about a damaged file.
+# The remedy in errors about damaged files.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
 
 
@@ -83,7 +83,7 @@ class RunFolder:
         """Create the folder of a new run, lock it and write the configuration.
 
         Raises:
-            RunExists: if the folder already holds a run.
+            RunExists: if the folder already contains a run.
             UsageError: if the path is a file, or the folder cannot be written.
             RunInUse: if another process has locked the folder.
             DataError: if one of the run's files or folders is a link or a special file.
@@ -107,8 +107,8 @@ class RunFolder:
         if (present or checkpoints.newest_first()) and not config.overwrite:
             folder.close()
             raise RunExists(
-                f"run folder {path} already holds a run; choose another --run-dir, or replace it "
-                "with --overwrite"
+                f"run folder {path} already contains a run; choose another --run-dir, or replace "
+                "the run with --overwrite"
             )
         try:
             checkpoints.remove_all()
@@ -127,11 +127,11 @@ class RunFolder:
         """Open the folder of an existing run for reading.
 
         Raises:
-            DataError: if the folder does not hold a run.
+            DataError: if the folder does not contain a run.
         """
         folder = cls(Path(path))
         if not folder.files.has(CONFIG):
-            raise DataError(f"{path}: no run here (no {CONFIG})")
+            raise DataError(f"{path} is not a run folder: it has no {CONFIG}")
         return folder
 
     def lock(self) -> None:
@@ -155,9 +155,10 @@ class RunFolder:
                 ) from None
             if waits is None:
                 raise RunInUse(
-                    f"run folder {self.path} is in use by another process; wait until it has ended"
+                    f"run folder {self.path} is in use by another process; wait until that process "
+                    "has ended"
                 )
-            time.sleep(waits)  # in_use() of another process holds the lock for a moment
+            time.sleep(waits)  # another process that calls in_use() holds the lock for a moment
         try:
             self._tidy()
         except DataError:
@@ -190,7 +191,7 @@ class RunFolder:
         self.files.unlock()
 
     def write_config(self, config: Config) -> None:
-        """Write the configuration to a file with which the run can be repeated.
+        """Write the configuration to a file from which the run can be repeated.
 
         Raises:
             ResourceError: if the file cannot be written.
@@ -277,18 +278,18 @@ class RunFolder:
         env_step, state = about.get("env_step", 0), about.get("state", "running")
         reached = max([env_step, *(step for step, _ in read_evaluations(self))])
         due = reached > config.checkpoint_every_env_steps or bool(about.get("continued"))
-        never = about.get("had_checkpoint") is False  # None in files of version 0.2
+        never = about.get("had_checkpoint") is False  # None in files of earlier versions
         if state not in ("running", "failed") or (
             not never and (due or (state == "running" and env_step))
         ):
             return (
-                f"{self.path}: {state} at step {reached}, and its checkpoints are missing; to "
-                "start the run again, use sparl train with --overwrite"
+                f"{self.path}: {state} at step {reached}, but its checkpoints are missing; to "
+                "start over, use sparl train with --overwrite"
             )
         if not about and self.files.has(AGENT):
             return (
-                f"{self.path}: holds a trained agent without the files of its run; to train a new "
-                "agent, use sparl train with another --run-dir"
+                f"{self.path} contains a trained agent without the files of its run; to train a "
+                "new agent, use sparl train with another --run-dir"
             )
         return ""
 
@@ -309,7 +310,7 @@ class RunFolder:
             return []
         data = self.files.read(name, CSV_BYTES)
         if whole and not data.endswith(b"\n"):
-            raise DataError(f"{path}: its last line is cut off; {RESTORE}")
+            raise DataError(f"{path}: the last line is incomplete; {RESTORE}")
         try:
             text = data[: data.rfind(b"\n") + 1].decode()
             lines = csv.reader(io.StringIO(text))
@@ -318,7 +319,7 @@ class RunFolder:
             for line in lines:
                 if len(line) != len(columns):
                     raise csv.Error(
-                        f"line {lines.line_num} has {len(line):,} cells, the header "
+                        f"line {lines.line_num} has {len(line):,} cells, but the header has "
                         f"{len(columns):,}"
                     )
                 rows.append(dict(zip(columns, line, strict=True)))
@@ -341,7 +342,8 @@ def check_continued(entries: Iterable[Any]) -> None:
             or not _texts(entry["not_exact_because"])
         ):
             raise ValueError(
-                f"continued holds {shown(entry)}, must hold env_step and not_exact_because"
+                f"continued contains {shown(entry)}, which must have the fields env_step and "
+                "not_exact_because"
             )
 
 
@@ -350,7 +352,7 @@ def _texts(value: object) -> bool:
 
 
 def holds_run(path: str | Path) -> bool:
-    """Return whether a folder holds a run."""
+    """Return whether a folder contains a run."""
     try:
         return (Path(path) / CONFIG).is_file()
     except (OSError, ValueError):
@@ -373,13 +375,13 @@ def _free_path(config: Config) -> Path:
     """Return runs/METHOD_ENV_seedN, with a number appended if that path exists.
 
     Raises:
-        UsageError: if a folder cannot have that name.
+        UsageError: if that is not a valid folder name.
     """
     name = run_name(config)
     because = why_invalid_name(name)
     if because:
         raise UsageError(
-            f"{name[:80]!r} cannot name a run's folder: {because}; choose a folder with --run-dir"
+            f"{name[:80]!r} is not a valid folder name: {because}; choose a folder with --run-dir"
         )
     runs = user_path("runs")
     path, count = runs / name, 1

@@ -82,12 +82,14 @@ class CheckpointSaver:
 
     def _report(self, error: ResourceError, env_step: int, *, last: bool) -> None:
         if env_step == self._config.steps:
-            self._console.warn(f"{error}; training is over")
+            self._console.warn(f"{error}; training had already finished")
         elif last or self._failures == _FAILURES:
             resume = command_line(module_of(self._config.env), "resume", self._folder.path)
-            raise ResourceError(f"{error}; when there is room: {resume}") from None
+            raise ResourceError(f"{error}; to resume when there is space: {resume}") from None
         else:
-            self._console.warn(f"{error}; training continues, and it is tried again")
+            self._console.warn(
+                f"{error}; training continues, and the next checkpoint will be tried"
+            )
 
     def _note_first(self, env_step: int, updates: int) -> None:
         """Record in run.json that the run has had a checkpoint."""

@@ -22,10 +22,10 @@ from sparl.user_modules import command_line
 
 
 def train(config: Config, *, quiet: bool = False) -> Run:
-    """Train in a new run folder; with resume "auto", resume the run that run_dir holds.
+    """Train in a new run folder; with resume "auto", resume the run in run_dir.
 
     Raises:
-        SparlError: if the run cannot be trained; the subclass names the kind of error.
+        SparlError: if the run cannot be trained; the subclass indicates the kind of error.
     """
     check(config)
     if config.resume == "auto" and config.run_dir is not None:
@@ -59,19 +59,21 @@ def resume(
         UsageError: if the run has a different configuration, a change would alter its results, or
             the run cannot be trained longer.
         RunInUse: if another process has locked the run's folder.
-        DataError: if the folder holds no run, or no checkpoint can be used.
+        DataError: if the folder contains no run, or no checkpoint can be used.
         SparlError: if training failed.
     """
     changeable = CHANGEABLE | {"steps"}
     if not changes.keys() <= changeable:
         fixed, free = sorted(changes.keys() - changeable), ", ".join(sorted(changeable))
-        raise UsageError(f"{path}: {fixed[0]} cannot change when a run is resumed; only {free} can")
+        raise UsageError(
+            f"{path}: {fixed[0]} cannot be changed when a run is resumed; only {free} can be"
+        )
     folder = RunFolder.open(path)
     folder.lock()
     with closing(folder):
         before = folder.config()
         config = _configuration(folder, before, wanted, changes)
-        already = _already(folder, config)
+        already = _already(folder, before, config)
         if already:
             PlainConsole(quiet=quiet).print(f"{path}: already {already}")
             evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
@@ -96,8 +98,8 @@ def _configuration(
     other = differences(before, config)
     if other:
         raise UsageError(
-            f"{folder.path} holds a run of another configuration: {'; '.join(other)}; choose "
-            "another --run-dir"
+            f"{folder.path} contains a run with a different configuration: {'; '.join(other)}; "
+            "choose another --run-dir"
         )
     return config
 
@@ -122,8 +124,8 @@ def _check_longer(folder: RunFolder, before: Config, steps: int) -> None:
     """Raise UsageError unless a run of `steps` steps would have begun exactly like this one."""
     if steps < before.steps:
         raise UsageError(
-            f"{folder.path} is a run of {before.steps:,} steps, --steps is {steps:,}; to stop "
-            "earlier: --stop-at"
+            f"{folder.path} is a run of {before.steps:,} steps, but --steps is {steps:,}; to stop "
+            "earlier, use --stop-at"
         )
     because = _not_longer_because(folder, before)
     if because:
@@ -131,39 +133,39 @@ def _check_longer(folder: RunFolder, before: Config, steps: int) -> None:
 
 
 def _not_longer_because(folder: RunFolder, config: Config) -> str:
-    """Return an explanation why a run cannot be trained longer, with the remedy; "" if it can."""
+    """Explain why a run cannot be trained longer, and give the remedy; return "" if it can."""
     because = why_not_longer(config)
     if because:
         return (
-            f"{because}; plan for it with sparl train --steps N --stop-at {config.steps}, which "
-            "stops early in a run of N steps"
+            f"{because}; to plan for a longer run from the start, use sparl train --steps N "
+            f"--stop-at {config.steps}"
         )
     if folder.run().get("state") == "finished" and not Checkpoints(folder.files).newest_first():
-        return "its last checkpoint was not kept (sparl train --keep-checkpoint keeps it)"
+        return "the last checkpoint was not kept (use sparl train --keep-checkpoint to keep it)"
     return ""
 
 
-def _already(folder: RunFolder, config: Config) -> str:
-    """Return an explanation why a run needs no further training; "" if it does."""
+def _already(folder: RunFolder, before: Config, config: Config) -> str:
+    """Explain why a run needs no further training; return "" if it does."""
     checkpoints = Checkpoints(folder.files)
     about, found = folder.run(), checkpoints.newest_first()
     if about.get("state") == "finished" and about["env_step"] >= config.end:
         if about["env_step"] == config.steps:
-            if not folder.config().keep_checkpoint:
+            if not before.keep_checkpoint:
                 checkpoints.remove_all()  # a process was killed while deleting them
             because = _not_longer_because(folder, config)
             longer = (
-                f"cannot be trained longer: {because}"
+                f"it cannot be trained longer: {because}"
                 if because
                 else f"to train longer: {_resume_command(folder, '--steps N')}"
             )
-            return f"finished, {config.steps:,} steps; {longer}"
+            return f"finished after {config.steps:,} steps; {longer}"
         return (
-            f"finished, {about['env_step']:,} of {config.steps:,} steps; to resume: "
+            f"finished after {about['env_step']:,} of {config.steps:,} steps; to resume: "
             + _resume_command(folder, f"--stop-at {config.steps}")
         )
     if found and step_of(found[0]) > config.end:
-        return f"at step {step_of(found[0]):,}, past the step {config.end:,} where it should stop"
+        return f"at step {step_of(found[0]):,}, past step {config.end:,}, at which it should stop"
     return ""
 
 

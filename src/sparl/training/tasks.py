@@ -21,7 +21,7 @@ from sparl.training.interrupt import handlers_kept, interrupt_held
 from sparl.user_modules import is_imported, named_module
 from sparl.wording import name_and_text, text_of
 
-# The papers' -v3 ids need the retired mujoco-py; the -v4 tasks have the same models and rewards.
+# The papers' -v3 ids need the retired mujoco-py; -v4 tasks have the same models and rewards.
 _V3 = {
     f"{task}-v3": f"{task}-v4" for task in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
 }
@@ -55,16 +55,16 @@ def make_task(
     For an id MODULE:ID, the module must already be imported, because the id may come from a file.
 
     Raises:
-        UnknownEnvironment: if the id is not known, or its module is not imported.
+        UnknownEnvironment: if the id is unknown, or the module in it has not been imported.
         UsageError: if a package that the environment needs is not installed.
         EnvironmentFault: if the environment cannot be constructed.
     """
     module = named_module(env_id)
     if module and not is_imported(module):
         raise UnknownEnvironment(
-            f"unknown environment '{env_id}': its module is not imported, and a name in a file "
-            "imports nothing",
-            f"name it on the command line: sparl --import {module} COMMAND",
+            f"unknown environment '{env_id}': the module {module} has not been imported, and sparl "
+            "does not import modules that are named in files",
+            f"import the module on the command line: sparl --import {module} COMMAND",
         )
     registered = _V3.get(env_id, env_id.removeprefix(f"{module}:"))
     options: dict[str, Any] = {"disable_env_checker": True}
@@ -102,7 +102,7 @@ def _make(env_id: str, registered: str, options: dict[str, Any]) -> gymnasium.En
             raise
         except BaseException as error:  # SystemExit, for example, would end the training silently
             raise EnvironmentFault(
-                f"environment {env_id} cannot be made: {name_and_text(error)}"
+                f"environment {env_id} cannot be constructed: {name_and_text(error)}"
             ) from None
     return env
 
@@ -176,12 +176,12 @@ def _unknown(env_id: str, error: Exception) -> tuple[str, str]:
     return (
         f"unknown environment '{env_id}': no imported package registers "
         f"{f'the family {family}/' if slash else 'it'}",
-        "install the one that does, and name its module: sparl --import MODULE COMMAND",
+        "install the package that does, and import its module: sparl --import MODULE COMMAND",
     )
 
 
 def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> list[str]:
-    """Return the differences from the environment that has this id in the papers.
+    """Describe how an environment differs from the one with this id in the papers.
 
     Args:
         env_id: the Gymnasium id.
@@ -192,15 +192,15 @@ def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> lis
         return []
     simulator = version("mujoco") if mujoco is None else mujoco
     notes = [
-        f"{env_id} is Gymnasium's {_V3[env_id]} on MuJoCo {simulator}: observations, "
-        "rewards, terminations and model of -v3; RLx2 was run on MuJoCo 2.0.0, and DS names no "
+        f"{env_id} uses Gymnasium's {_V3[env_id]} and MuJoCo {simulator}, with the observations, "
+        "rewards, terminations and model of -v3; RLx2 used MuJoCo 2.0.0, and DS does not state a "
         "version"
     ]
     if env_id in ("Ant-v3", "Humanoid-v3"):
         notes.append(
             f"the 84 contact-force entries of {env_id} are "
             + (
-                "zeros and cost nothing, presumably as under MuJoCo 2.0 (an inference)"
+                "zeros and have no cost, presumably as under MuJoCo 2.0 (an inference)"
                 if contact_forces == "zero"
                 else "live"
             )

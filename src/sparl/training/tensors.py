@@ -1,6 +1,6 @@
 """Read and write arrays as safetensors; all agents and checkpoints use this module.
 
-The names, dtypes and shapes in a file are compared with the expected ones before arrays are made.
+Names, dtypes and shapes in a file are compared with the expected ones before arrays are created.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from sparl.errors import DataError
+from sparl.errors import DAMAGE_ERRORS, DataError
 from sparl.training.folder import Folder
 
 Tree = dict[str, Any]
@@ -68,7 +68,7 @@ class Expected:
 
 
 def largest(expected: Mapping[str, Expected]) -> int:
-    """Return the maximum size of a file that holds the expected arrays [bytes]."""
+    """Return the maximum size of a file that contains the expected arrays [bytes]."""
     return _HEADER_BYTES + 8 + sum(each.bytes for each in expected.values())
 
 
@@ -86,33 +86,34 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
     """
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(_HEADER_BYTES, len(data) - 8):
-        raise DataError(f"{where}: damaged (a header of {length:,} bytes in {len(data):,})")
+        raise DataError(
+            f"{where}: damaged (a header of {length:,} bytes in a file of {len(data):,} bytes)"
+        )
     try:
         header = json.loads(data[8 : 8 + length])
         header.pop("__metadata__", None)
         for name, about in header.items():
             if name not in expected:
-                raise DataError(f"{where}: an array {name[:80]!r} that does not belong here")
+                raise DataError(f"{where}: unexpected array {name[:80]!r}")
             if not expected[name].fits(about["dtype"], about["shape"]):
                 wanted = expected[name]
                 raise DataError(
-                    f"{where}: {name} is {about['dtype']} {str(about['shape'])[:40]}, "
-                    f"must be {wanted.dtype} {list(wanted.shape)}"
+                    f"{where}: {name} is {about['dtype']} {str(about['shape'])[:40]} "
+                    f"but must be {wanted.dtype} {list(wanted.shape)}"
                     + (f" with at most {wanted.most} rows" if wanted.most is not None else "")
                 )
         missing = expected.keys() - header.keys()
         if missing:
             raise DataError(f"{where}: {min(missing)} is missing")
         arrays: Arrays = safetensors.numpy.load(data)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
-            safetensors.SafetensorError) as error:  # fmt: skip
+    except (*DAMAGE_ERRORS, safetensors.SafetensorError) as error:
         raise DataError(f"{where}: damaged ({type(error).__name__}: {error})") from None
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DataError(f"{where}: {name} holds a value that is NaN or infinite")
-        # NumPy trusts a bool to be 0 or 1.
+            raise DataError(f"{where}: {name} contains a value that is NaN or infinite")
+        # NumPy assumes that every bool is 0 or 1.
         if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
-            raise DataError(f"{where}: {name} holds bytes that are neither 0 nor 1")
+            raise DataError(f"{where}: {name} contains bytes that are neither 0 nor 1")
     return arrays
 
 
@@ -124,9 +125,11 @@ def read_verified(folder: Folder, name: str, about: Any, most: int) -> bytes:
     """
     path, size, data = folder.path / name, about["bytes"], folder.read(name, most)
     if len(data) != size:
-        raise DataError(f"{path}: damaged ({len(data):,} bytes, should be {str(size)[:30]})")
+        raise DataError(f"{path}: damaged ({len(data):,} bytes instead of {str(size)[:30]})")
     if digest(data) != about["sha256"]:
-        raise DataError(f"{path}: damaged (its SHA-256 is not the one in the manifest)")
+        raise DataError(
+            f"{path}: damaged (its SHA-256 digest differs from the one in the manifest)"
+        )
     return data
 
 

@@ -22,7 +22,7 @@ def parse_json(data: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     if not isinstance(content, dict):
-        raise DataError(f"{path}: not a JSON object")
+        raise DataError(f"{path}: the content is not a JSON object")
     return content
 
 
@@ -30,7 +30,7 @@ def check_texts(content: object) -> None:
     """Raise ValueError if a string in nested lists and dicts has control characters."""
     if isinstance(content, str):
         if has_control_characters(content):
-            raise ValueError(f"a string holds control characters: {content[:80]!r}")
+            raise ValueError(f"a string contains control characters: {content[:80]!r}")
     elif isinstance(content, dict):
         for name, value in content.items():
             check_texts(name)

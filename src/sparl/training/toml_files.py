@@ -45,8 +45,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     for name in COMMAND_LINE_ONLY:
         if name in found:
             raise UsageError(
-                f"configuration file {path}: {name} cannot be set in a file, because a file from "
-                "other people could then choose the folder that is written or replaced; use "
+                f"configuration file {path}: {name} cannot be set in a file, because a downloaded "
+                "file could then choose which folder is written or replaced; use "
                 f"--{name.replace('_', '-')} on the command line"
             )
     return found
@@ -63,7 +63,7 @@ def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     optional = {name for name in FIELDS if getattr(Config, name) is None}
     if not isinstance(unset, list) or not all(isinstance(u, str) and u in optional for u in unset):
         raise UsageError(
-            f"{path}: unset is {shown(unset)}, must be a list of names of optional fields"
+            f"{path}: unset is {shown(unset)} but must be a list of names of optional fields"
         )
     return {**fields, **dict.fromkeys(unset)}
 
@@ -73,7 +73,7 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        kind: what errors call the file: "configuration" or "study".
+        kind: the kind of file, for error messages: "configuration" or "study".
 
     Raises:
         UsageError: if the file is missing, empty, too large or not TOML.
@@ -86,12 +86,12 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
     except IsADirectoryError:
         inside = path / "config.toml"
         hint = f"; did you mean {inside}?" if kind == "configuration" and inside.is_file() else ""
-        raise UsageError(f"{kind} file {path} is a folder, must be a TOML file{hint}") from None
+        raise UsageError(f"{kind} file {path} is a folder but must be a TOML file{hint}") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{kind} file {path} cannot be read: {reason}") from None
     if len(data) > TOML_BYTES:
-        raise UsageError(f"{kind} file {path} has more than {TOML_BYTES:,} bytes")
+        raise UsageError(f"{kind} file {path} is larger than the maximum of {TOML_BYTES:,} bytes")
     return parse_toml(data, path, kind)
 
 
@@ -110,7 +110,7 @@ def parse_toml(data: bytes, path: Path, kind: str) -> dict[str, Any]:
         if path.suffix in _OTHER_FORMS:
             form = path.suffix.lstrip(".").upper()
             raise UsageError(
-                f"{kind} file {path} is {form}, must be TOML: lines such as seed = 0"
+                f"{kind} file {path} is {form} but must be TOML: lines such as seed = 0"
             ) from None
         raise UsageError(f"{kind} file {path} cannot be read as TOML: {error}") from None
     if not content:
@@ -128,4 +128,4 @@ def _check_dotted_keys(text: str) -> None:
     long = _LONG_KEY.search(keys)
     if long:
         line = keys.count("\n", 0, long.start()) + 1
-        raise ValueError(f"a key of more than {_PARTS} parts (at line {line})")
+        raise ValueError(f"a key has more than {_PARTS} parts (at line {line})")

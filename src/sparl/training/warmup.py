@@ -41,9 +41,9 @@ class Warmup:
         agent, here = load_agent(user_path(self._config.warm_start)), self._environment
         if (agent.n_obs, agent.n_act) != (here.n_obs, here.n_act):
             raise UsageError(
-                f"warm_start {self._config.warm_start}: its agent takes {agent.n_obs} observations "
-                f"and gives {agent.n_act} actions, {self._config.env} has {here.n_obs} and "
-                f"{here.n_act}"
+                f"warm_start {self._config.warm_start}: the agent has {agent.n_obs} inputs and "
+                f"{agent.n_act} actions, but {self._config.env} has {here.n_obs} observations and "
+                f"{here.n_act} actions"
             )
         self._policy = agent.policy
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COMPARED_STEPS = 10
 STEPS_BETWEEN = 1_000  # maximum length of the episode between the two that are compared
 
-# By exact type: a subclass may add a state.
+# Types are compared exactly, because a subclass may add a state.
 _MEMORYLESS = (
     wrappers.ClipReward,
     wrappers.DtypeObservation,
@@ -68,9 +68,8 @@ def reject_lasting_state(make: Callable[[], Environment]) -> None:
     """Reject wrappers that make an episode depend on the episodes before it.
 
     The same actions are played after the same `reset(seed)`, on a fresh copy of the environment and
-    once more after another episode. The check is inconclusive if the environment inside the
-    wrappers is the first to return different values, or if a random wrapper makes fresh copies
-    differ.
+    once more after another episode. The check is inconclusive if the wrapped environment itself is
+    the first to return different values, or if a random wrapper makes fresh copies differ.
 
     Args:
         make: makes a copy of the environment.
@@ -96,7 +95,7 @@ def reject_lasting_state(make: Callable[[], Environment]) -> None:
             with closing(make()) as fresh:
                 if _Player(fresh).play(seed=0, steps=COMPARED_STEPS) != first:
                     return
-        except EnvironmentFault:  # training will meet the same fault and report it
+        except EnvironmentFault:  # training will encounter the same fault and report it
             return
         raise _rejection(environment.env_id, suspects)
 
@@ -104,16 +103,16 @@ def reject_lasting_state(make: Callable[[], Environment]) -> None:
 def _rejection(env_id: str, suspects: list[AnyWrapper]) -> UsageError:
     names = " or ".join(type(wrapper).__name__ for wrapper in suspects)
     return UsageError(
-        f"environment {env_id}: its wrapper {names} keeps a state from episode to episode, so "
-        "evaluation would not see what training sees; normalise inside the environment, with "
-        "constants, or train without the wrapper"
+        f"environment {env_id}: the wrapper {names} keeps state between episodes, so evaluation "
+        "would not see the same values as training; normalise with constants inside the "
+        "environment, or train without the wrapper"
     )
 
 
 class _Player:
     """Plays random actions, and records the inputs and results of all wrappers' calls.
 
-    An event is a tuple: whether the environment inside the wrappers caused it, and the values.
+    An event is a tuple: whether the wrapped environment caused it, and the values.
     """
 
     def __init__(self, environment: Environment) -> None:

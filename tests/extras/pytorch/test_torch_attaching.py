@@ -109,7 +109,7 @@ def test_zeros_that_do_not_match_the_density_cause_a_warning(
 def test_weights_that_do_not_match_a_state_cause_a_warning(model: nn.Sequential) -> None:
     dense = copy.deepcopy(model)
     state = attach(model, adam(model), "static").state_dict()
-    with pytest.warns(UserWarning, match="load weights and topology of the same training"):
+    with pytest.warns(UserWarning, match="load weights and topology from the same training"):
         attach(dense, adam(dense), "static", state=state)
 
 
@@ -165,7 +165,7 @@ def test_a_copy_works_and_does_not_change_the_original(
 def test_a_copy_without_its_optimizer_raises_an_error(model: nn.Sequential) -> None:
     optimizer = adam(model)
     alone = pickle.loads(pickle.dumps(attach(model, optimizer)))
-    with pytest.raises(UsageError, match="its optimizer no longer exists; keep the optimizer"):
+    with pytest.raises(UsageError, match="the optimizer no longer exists; keep it"):
         alone.load_state_dict(alone.state_dict())
 
 
@@ -230,7 +230,7 @@ def test_an_existing_optimizer_keeps_its_sparsity_alive(model: nn.Sequential) ->
 
 
 def stepping_hook(optimizer: torch.optim.Optimizer, seen: list[float]) -> Any:
-    """Clips, steps and frees each gradient as soon as it has arrived."""
+    """Clip, step and free each gradient as soon as it is available."""
 
     def step(parameter: torch.Tensor) -> None:
         seen.append(float(nn.utils.clip_grad_norm_([parameter], 0.1)))
@@ -264,7 +264,7 @@ def test_steps_within_the_backward_pass_work_in_either_order(
         assert [s.topology_updates for s in sparsities] == [0 if method == "static" else 2] * 3
         runs.append((seen, sparsities))
     (seen, sparsities), (of_other, others) = runs
-    assert seen == of_other  # clipping sees connections alone, in either order
+    assert seen == of_other  # clipping sees only existing connections, in either order
     for one, other in zip(sparsities, others, strict=True):
         check_equal(one, other)
 
@@ -354,7 +354,7 @@ def test_a_layer_without_weights_does_not_change(shape: tuple[int, int]) -> None
         assert "1  Linear: has no weights" in sparsity.table().splitlines()
         sparsity.remove()
         model[0].reset_parameters()
-    with pytest.raises(UsageError, match="no layer to make sparse"):
+    with pytest.raises(UsageError, match="no layer can be made sparse"):
         attach(model[1], adam(model), density=0.5)
     for make in (
         lambda: SparseLinear(*shape),

@@ -13,7 +13,7 @@ from sparl.sb3 import SparseTraining
 from sparl.torch import DynamicSparsity
 
 
-def test_a_state_dict_of_0_2_is_read() -> None:
+def test_a_state_dict_of_0_1_is_read() -> None:
     model = nn.Linear(8, 8)
     optimizer = torch.optim.Adam(model.parameters())
     sparsity = DynamicSparsity(model, optimizer, method="static", density=0.5, quiet=True)
@@ -23,7 +23,7 @@ def test_a_state_dict_of_0_2_is_read() -> None:
     assert sparsity.topology_updates == sparsity.state_dict()["topology_updates"] == 7
 
 
-def test_a_stable_baselines3_model_of_0_2_continues_its_schedule(tmp_path: Path) -> None:
+def test_a_stable_baselines3_model_of_0_1_continues_its_schedule(tmp_path: Path) -> None:
     def callback() -> SparseTraining:
         return SparseTraining("DS", density=0.5, verbose=0)
 

@@ -140,7 +140,7 @@ def test_save_and_load_keep_the_topology(algorithm: Any, tmp_path: Path) -> None
         model.predict(observation, deterministic=True)[0],
     )
     updates = loaded.sparse_topology["critic"]["updates"]
-    with pytest.raises(UsageError, match="method is RigL, must be DS"):
+    with pytest.raises(UsageError, match="method is RigL but must be DS"):
         loaded.learn(60, callback=SparseTraining("RigL", 0.2))
     loaded.learn(80, callback=SparseTraining("DS", 0.2, verbose=0), reset_num_timesteps=False)
     check_sparse(loaded)
@@ -339,7 +339,7 @@ def test_invalid_arguments_leave_both_networks_unchanged(algorithm: Any) -> None
     model.learn(60)
     before = snapshot(model)
     for density in ({"actor": 0.2, "critic": 1.5}, {"actor": 0.0, "critic": 0.2}):
-        with pytest.raises(UsageError, match=r"density is .*, must be in \(0, 1\]"):
+        with pytest.raises(UsageError, match=r"density is .* but must be in \(0, 1\]"):
             model.learn(60, callback=SparseTraining("DS", density, verbose=0))
         check_unchanged(model, before)
         assert not hasattr(model, "sparse_topology")
@@ -495,15 +495,17 @@ def test_ds_updates_its_actors_topology_at_the_agents_updates() -> None:
 
 
 def test_invalid_arguments_are_rejected_in_one_line() -> None:
-    with pytest.raises(UsageError, match="A2C, must be TD3, DDPG or SAC"):
+    with pytest.raises(UsageError, match="A2C but must be TD3, DDPG or SAC"):
         A2C("MlpPolicy", "Pendulum-v1", device="cpu").learn(10, callback=SparseTraining("DS"))
     other = {"net_arch": [8], "optimizer_class": torch.optim.RMSprop}
     with pytest.raises(UsageError, match="optimizer is RMSprop"):
         new_model(SAC, policy_kwargs=other).learn(10, callback=SparseTraining("DS"))
-    with pytest.raises(UsageError, match="density names critic, must name actor and critic"):
+    with pytest.raises(
+        UsageError, match="density has the keys critic but must have the keys actor and critic"
+    ):
         SparseTraining("DS", {"critic": 0.1})
-    with pytest.raises(UsageError, match="method is 'ds', must be one of"):
+    with pytest.raises(UsageError, match="method is 'ds' but must be one of"):
         SparseTraining("ds")  # type: ignore[arg-type]
     model = new_model(TD3, train_freq=(1, "episode"), gradient_steps=5)
-    with pytest.raises(UsageError, match="train_freq in episodes"):
+    with pytest.raises(UsageError, match="train_freq is in episodes"):
         model.learn(300, callback=SparseTraining("DS"))

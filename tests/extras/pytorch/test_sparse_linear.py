@@ -216,17 +216,19 @@ def test_state_and_copies_carry_the_connections() -> None:
     ("use", "message"),
     [
         (lambda layer: layer(torch.zeros(2, 7)),
-         r"shape of the input is \(2, 7\), must be \(\.\.\., 8\)"),
+         r"shape of the input is \(2, 7\) but must be \(\.\.\., 8\)"),
         (lambda layer: layer(torch.zeros(2, 8, dtype=torch.float64)),
-         "input is torch.float64 on cpu, weights are torch.float32"),
+         "input is torch.float64 on cpu and the weights are torch.float32"),
         (lambda layer: copy.deepcopy(layer).double()(torch.zeros(2, 8)),
          "weights are torch.float64"),
-        (lambda layer: SparseLinear(8, 8, density=1.5), r"density is 1.5, must be in \(0, 1\]"),
+        (lambda layer: SparseLinear(8, 8, density=1.5), r"density is 1.5 but must be in \(0, 1\]"),
         (lambda layer: SparseLinear(8, 8, pattern=Pattern.dense(8, 9)), "pattern is 8 -> 9"),
         (lambda layer: layer.load_state_dict(
             {**layer.state_dict(), "positions": torch.flip(layer.positions, (0,))}),
          "positions: pattern: positions must ascend"),
-        (lambda layer: sparsify(nn.Sequential(layer), {"1": Pattern.dense(8, 8)}), "no Linear 1"),
+        (lambda layer: sparsify(nn.Sequential(layer), {"1": Pattern.dense(8, 8)}), (
+            "no Linear layer named 1"
+        )),
     ],
 )  # fmt: skip
 def test_invalid_arguments_are_rejected_in_one_line(use: Any, message: str) -> None:

@@ -375,9 +375,9 @@ def test_clipping_sees_only_the_gradients_of_connections(model: nn.Module) -> No
     assert norm > 1e-3
 
 
-@pytest.mark.parametrize("fused", [False, True])  # fused: called for steps that are left out, too
+@pytest.mark.parametrize("fused", [False, True])  # fused: called even for steps that are skipped
 @pytest.mark.parametrize("overflow_at", [3, 4])  # connections change at the third step
-def test_steps_that_a_grad_scaler_leaves_out_do_not_count(
+def test_steps_that_a_grad_scaler_skips_do_not_count(
     model: nn.Module, fused: bool, overflow_at: int
 ) -> None:
     optim = torch.optim.Adam(model.parameters(), 0.01, fused=fused)
@@ -494,7 +494,7 @@ def test_values_that_are_not_finite_raise_an_error_when_connections_are_chosen(
 
 
 @pytest.mark.parametrize("rule", ["shared", "own"])
-def test_targets_hold_to_their_rule(model: nn.Module, rule: Any) -> None:
+def test_targets_obey_their_rule(model: nn.Module, rule: Any) -> None:
     target = copy.deepcopy(model)
     optim = torch.optim.Adam(model.parameters(), 0.01)
     sparsity = DynamicSparsity(
@@ -575,14 +575,14 @@ def test_the_table_names_every_layer(capsys: pytest.CaptureFixture[str]) -> None
     optim = torch.optim.Adam([p for p in model.parameters() if p not in apart])
     DynamicSparsity(model, optim, method="static", density={"first": 0.25})
     assert capsys.readouterr().out.splitlines() == [
-        "conv    Conv1d: dense, not a Linear",
+        "conv    Conv1d: dense, because it is not a Linear layer",
         "first   8 -> 8: 16 of 64 connections, 25.0%",
         "again   Linear: shares the weight of first",
-        "lookup  Embedding: dense, not a Linear",
+        "lookup  Embedding: dense, because it is not a Linear layer",
         "tied    Linear: shares the weight of lookup",
-        "normed  ParametrizedLinear: dense, its weight is computed from others",
-        "apart   Linear: dense, not in this optimizer",
-        "frozen  Linear: dense, its weight is frozen",
+        "normed  ParametrizedLinear: dense, because its weight is computed from other parameters",
+        "apart   Linear: dense, because this optimizer does not train it",
+        "frozen  Linear: dense, because its weight is frozen",
         "head    8 -> 1: 8 of 8 connections, dense",
         "static: 24 of 72 connections, 33.3%",
     ]
@@ -604,26 +604,28 @@ def test_remove_detaches_from_model_and_optimizer(model: nn.Module) -> None:
     ("make", "message"),
     [
         (lambda m, o: DynamicSparsity(m, torch.optim.RMSprop(m.parameters()), method="static"),
-         "optimizer is RMSprop, must be one of SGD, Adam, AdamW"),
+         "optimizer is RMSprop but must be one of SGD, Adam, AdamW"),
         (lambda m, o: DynamicSparsity(m, o, method="Rigl", schedule=EVERY_THIRD),
-         "method is 'Rigl', must be one of static, DS, SET, RigL; did you mean RigL"),
+         "method is 'Rigl' but must be one of static, DS, SET, RigL; did you mean RigL"),
         (lambda m, o: DynamicSparsity(m, o, method="RigL"), "RigL needs a schedule"),
         (lambda m, o: DynamicSparsity(m, o, method="static", schedule=EVERY_THIRD),
          "static never changes"),
         (lambda m, o: DynamicSparsity(m, o, method="static", density=0.0),
-         r"density is 0.0, must be in \(0, 1\]"),
+         r"density is 0.0 but must be in \(0, 1\]"),
         (lambda m, o: DynamicSparsity(m, o, method="static", density={"9": 0.5}),
          "unknown layer 9; the layers that can be sparse are 0, 2, 4"),
-        (lambda m, o: DynamicSparsity(nn.ReLU(), o, method="static"), "no layer to make sparse"),
+        (lambda m, o: DynamicSparsity(nn.ReLU(), o, method="static"), (
+            "no layer can be made sparse"
+        )),
         (lambda m, o: DynamicSparsity(m, o, method="static", target=mlp(6, 32, 31, 2)),
-         r"target: no Linear 2 of shape \(32, 32\)"),
+         r"target: it has no Linear layer 2 of shape \(32, 32\)"),
         (lambda m, o: [DynamicSparsity(m, o, method="static", quiet=True) for _ in range(2)],
          "call its remove"),
         (lambda m, o: [DynamicSparsity(m, optim, method="static", quiet=True)
                        for optim in (o, torch.optim.SGD(m.parameters()))],
          "0 is already sparse under another optimizer; call remove"),
         (lambda m, o: DynamicSparsity(m, o, method="static", quiet=True).load_state_dict({}),
-         "state: method is None, must be static"),
+         "state: method is None but must be static"),
     ],
 )  # fmt: skip
 def test_invalid_arguments_are_rejected_in_one_line(

@@ -1,4 +1,4 @@
-"""The examples of docs/ with PyTorch and Stable-Baselines3, and examples/, shortened."""
+"""Shortened examples of docs/ and examples/ that use PyTorch or Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 SHORTER = {
     "CheckpointCallback(10_000": "CheckpointCallback(40", "60000_steps": "80_steps",
     "100_000": "160", "40_000": "60", "1_000_000": "160", "20_000": "160", "10_000": "100",

@@ -1,0 +1,135 @@
+"""Normalise observations with their running mean and variance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from sparl.replay.batch import Batch
+from sparl.types import Array, Float64Array, State
+
+EPSILON = 1e-8  # added to the variance, inside the root
+_FIRST_COUNT = 1e-4  # weight of the initial mean 0 and variance 1
+
+
+class Normalizer(Protocol):
+    """What the agent sees of an observation."""
+
+    @property
+    def factors(self) -> tuple[Array, Array] | None:
+        """Mean and scale, float32 [n_obs] each: the agent sees (observation - mean) * scale."""
+
+    def update(self, observation: Array) -> None:
+        """Count one observation, float32 [n_obs]."""
+
+    def __call__(self, observation: Array) -> Array:
+        """Return what the agent sees, float32 [..., n_obs]."""
+
+    def batch(self, batch: Batch) -> Batch:
+        """Return the batch with the observations that the agent sees."""
+
+    def state(self) -> State:
+        """Return the statistics."""
+
+    def restore(self, state: State) -> None:
+        """Restore the statistics."""
+
+
+class RawObservations:
+    """The agent sees observations as they are."""
+
+    factors = None
+
+    def update(self, observation: Array) -> None:
+        """Do nothing."""
+
+    def __call__(self, observation: Array) -> Array:
+        """Return the same observation."""
+        return observation
+
+    def batch(self, batch: Batch) -> Batch:
+        """Return the same batch."""
+        return batch
+
+    def state(self) -> State:
+        """Return an empty state."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Do nothing."""
+
+
+class ObservationStatistics:
+    """Running mean and variance of each entry of the observations, and the normalisation by them.
+
+    A normalised observation is (x - mean) / sqrt(variance + EPSILON), without clipping, as in SimBa
+    (Lee et al. 2024). The statistics are float64. The factors are rounded to float32, so that
+    exported policies compute the same values.
+
+    Args:
+        mean: float64 [n_obs].
+        variance: float64 [n_obs].
+        count: number of observations, plus the weight of the initial mean 0 and variance 1.
+    """
+
+    def __init__(self, mean: Float64Array, variance: Float64Array, count: float) -> None:
+        self.mean, self.variance, self.count = mean, variance, count
+
+    @classmethod
+    def initial(cls, n_obs: int) -> ObservationStatistics:
+        """Return the statistics before the first observation."""
+        return cls(np.zeros(n_obs), np.ones(n_obs), _FIRST_COUNT)
+
+    def update(self, observation: Array) -> None:
+        """Count one observation, float32 [n_obs]."""
+        count = self.count + 1
+        delta = observation - self.mean
+        self.mean = self.mean + delta / count
+        self.variance = (self.variance + delta * delta / count) * (self.count / count)
+        self.count = count
+
+    @property
+    def factors(self) -> tuple[Array, Array]:
+        """The mean and 1 / sqrt(variance + EPSILON), float32 [n_obs] each."""
+        scale = 1 / np.sqrt(self.variance + EPSILON)
+        return self.mean.astype(np.float32), scale.astype(np.float32)
+
+    def __call__(self, observation: Array) -> Array:
+        """Return normalised observations, float32 [..., n_obs]."""
+        mean, scale = self.factors
+        return (observation - mean) * scale
+
+    def batch(self, batch: Batch) -> Batch:
+        """Return the batch with all observations normalised by the present statistics."""
+        path = batch.path_observation
+        return replace(
+            batch,
+            observation=self(batch.observation),
+            next_observation=self(batch.next_observation),
+            path_observation=None if path is None else self(path),
+        )
+
+    def state(self) -> State:
+        """Return the statistics."""
+        return {"mean": self.mean, "variance": self.variance, "count": self.count}
+
+    def restore(self, state: State) -> None:
+        """Restore the statistics.
+
+        Raises:
+            ValueError: if a value is impossible.
+        """
+        mean, variance = (np.asarray(state[name], np.float64) for name in ("mean", "variance"))
+        count = float(state["count"])
+        if mean.shape != self.mean.shape or variance.shape != mean.shape:
+            raise ValueError(
+                f"observation statistics: the shapes are {mean.shape} and {variance.shape} but "
+                f"must be {self.mean.shape}"
+            )
+        if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()):
+            raise ValueError("observation statistics: a mean or variance is impossible")
+        if not _FIRST_COUNT <= count < np.inf:
+            raise ValueError(f"observation statistics: the count is {count}")
+        self.mean, self.variance, self.count = mean, variance, count
