@@ -17,7 +17,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* The compiler may neither fuse nor reorder floating-point operations, whatever its options. */
+/* The compiler may neither fuse nor reorder floating-point operations, regardless of its options. */
 #if defined(__clang__)
 #pragma clang fp contract(off)
 #elif defined(__GNUC__)
@@ -1185,7 +1185,7 @@ static uint32_t rounded(float x)
 
 #endif
 
-/* SET: zeta N, rounded down. A product such as 0.57 * 100 is 57, whatever its last bit. */
+/* SET: zeta N, rounded down. A product such as 0.57 * 100 is 57, regardless of its last bit. */
 static uint32_t set_count(const sparl_chip *chip, uint32_t network, uint32_t connections)
 {
     const float count = (rewire_fraction(chip, network) * (float)connections) + 1e-3f;

@@ -217,7 +217,7 @@ def _sizes(options: TrainerOptions, origin: _Origin) -> Sizes:
             f"{len(config.hidden)}"
         )
     if options.capacity < 100:
-        raise UsageError(f"export: --capacity is {options.capacity}, must be at least 100")
+        raise UsageError(f"export: --capacity is {options.capacity}, but must be at least 100")
     counts: dict[str, Any] = {}
     for network in ("actor", "critics"):
         layers = [networks[f"{network}.member0.layer{i}.weight"].size for i in range(3)]

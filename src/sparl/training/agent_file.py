@@ -247,7 +247,7 @@ def load_networks(
         DataError: if the agent is missing or damaged, or its format is not supported.
     """
     folder = RunFolder.open(path)
-    with _damage_reported(folder.path):
+    with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
         agent = TrainedAgent(manifest, _network(manifest, arrays, "actor"))
         return agent, arrays, load_moments(folder, manifest, arrays)
@@ -273,7 +273,7 @@ def save_networks(
         DataError: if the other agent cannot be read, or its observations or actions differ.
         ResourceError: if the files cannot be written.
     """
-    with _damage_reported(like.path):
+    with damage_reported(f"{like.path}: the agent cannot be read"):
         manifest, _ = _read(like)
         policy = manifest["policy"]
         other = int(policy["observations"]), len(policy["action_low"])

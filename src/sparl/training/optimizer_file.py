@@ -71,7 +71,9 @@ def load_moments(
     where = folder.path / OPTIMIZER
     data = folder.files.read(OPTIMIZER, largest(expected))
     if digest(data) != about["sha256"]:
-        raise DataError(f"{where}: damaged (its SHA-256 is not the one in {AGENT_MANIFEST})")
+        raise DataError(
+            f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
+        )
     moments = unpack(data, expected, where)
     if not all(np.isfinite(a).all() for a in moments.values()):
         raise DataError(f"{where}: a moment is not finite")
