@@ -208,4 +208,4 @@ def inject(learner: Any, draw: Draw, network: int) -> None:
         after = next(sparse)
         return after[~np.isin(after, kept.positions)]
 
-    learner._method = TopologyMethod(learner.method.drop, grow)
+    learner.method = TopologyMethod(learner.method.drop, grow)
