@@ -181,6 +181,11 @@ def _of_run(options: TrainerOptions, run: Path) -> _Origin:
             f"export: --format c-trainer supports {', '.join(METHODS)} with two critics; "
             f"{run} is {method_label(config)}"
         )
+    if config.normalize_observations:
+        raise UsageError(
+            f"export: {run} normalizes observations, which --format c-trainer does not support; "
+            "train without --normalize-observations, and scale the observations to about -1 to 1"
+        )
     agent, networks, optimizer = load_networks(run)
     missing = {"critics", "actor_target", "critics_target"} - set(agent.manifest["networks"])
     if missing:

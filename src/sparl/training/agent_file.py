@@ -249,7 +249,8 @@ def load_networks(
     folder = RunFolder.open(path)
     with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
-        agent = TrainedAgent(manifest, _network(manifest, arrays, "actor"))
+        network, normalizer = _network(manifest, arrays, "actor"), _normalizer(manifest, arrays)
+        agent = TrainedAgent(manifest, network, normalizer)
         return agent, arrays, load_moments(folder, manifest, arrays)
 
 
@@ -289,6 +290,7 @@ def save_networks(
     manifest["file"] = _file(AGENT, data)
     manifest["optimizer"] = write_moments(into, *optimizer)
     manifest.pop("observations", None)
+    manifest.pop("normalizer", None)
     into.write(AGENT, data)
     into.write_json(AGENT_MANIFEST, manifest)
 
