@@ -77,9 +77,10 @@ class Programs:
         self, compiler: list[str], program: str, machine: str, flags: Sequence[str],
         link: Sequence[object], include: Path,
     ) -> None:  # fmt: skip
+        library = (CHIP if include == HERE else include) / "sparl_chip.c"
         subprocess.run(
             [*compiler, *STRICT, *flags, f"-I{include}", f"-I{HERE}", f"-I{CHIP}",
-             HERE / f"{program}.c", HERE / machine, CHIP / "sparl_chip.c", *map(str, link)],
+             HERE / f"{program}.c", HERE / machine, library, *map(str, link)],
             check=True,
         )  # fmt: skip
 

@@ -259,8 +259,7 @@ def test_every_size_agrees_with_c(tmp_path: Path) -> None:
 def test_agents_that_normalize_observations(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = train(tmp_path, "TD3", steps=110, evaluate_every_env_steps=110,
-                normalize_observations=True)  # fmt: skip
+    run = train(tmp_path, "TD3", normalize_observations=True)
     args = ["export", str(run), "--format", "c-trainer", "--out", str(tmp_path / "out")]
     assert main(args) == 2
     assert "normalizes observations" in capsys.readouterr().err
