@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 HOSTILE_SECONDS ?= 3600
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -name '*.py' -o -name '*.pyi')
 
-.PHONY: train test test-slow coverage extras test-extras chip test-hostile release check lint types native native-arm format clean
+.PHONY: train test test-slow coverage extras test-extras chip test-hostile release docs check lint types native native-arm format clean
 
 train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
@@ -33,11 +33,15 @@ chip: $(VENV)/installed-test  ## test the C library that learns on microcontroll
 	  sparl_chip.c
 
 release: $(VENV)/bin/python  ## build source package and wheel; train with the wheel, without a compiler
-	rm -rf build/dist build/empty && $(BIN)/python -m pip install --quiet build
+	rm -rf build/dist build/empty && $(BIN)/python -m pip install --quiet build 'twine>=6.1'
 	$(BIN)/python -m build --outdir build/dist
+	$(BIN)/python -m twine check --strict build/dist/*
 	$(BIN)/python -m venv build/empty && build/empty/bin/pip install --quiet build/dist/*.whl
 	cd build && env -i HOME=$(abspath build) PATH=$(abspath build/empty/bin) \
 	  sparl train --env Pendulum-v1 --steps 300 --warmup-env-steps 100 --run-dir wheel-run --overwrite
+
+docs: $(VENV)/installed-docs  ## build the documentation site in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check: lint types native  ## run all checks of CI other than the tests
 
@@ -102,6 +106,10 @@ $(VENV)/installed-test: $(VENV)/installed
 
 $(VENV)/installed-dev: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet '.[dev]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet '.[docs]'
 	@touch $@
 
 $(VENV)/installed-extras: $(VENV)/installed-test

@@ -8,9 +8,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from rich.live import Live
 
 import sparl.report
 from sparl import user_modules
+from terminals import MakeTerminal, Terminal
 
 
 @pytest.fixture
@@ -45,3 +47,19 @@ def empty_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(sparl.report, "charts", module, raising=False)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> MakeTerminal:
+    """Make standard output a terminal of a width; return what is written to it."""
+
+    def of_width(width: int) -> Terminal:
+        screen = Terminal()
+        monkeypatch.setattr(sys, "stdout", screen)
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setenv("TERM", "xterm")
+        # A live line is written with control sequences; its text is tested separately.
+        monkeypatch.setattr(Live, "start", lambda self, refresh=False: None)
+        return screen
+
+    return of_width

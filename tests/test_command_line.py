@@ -28,7 +28,7 @@ from sparl import user_modules
 from sparl.arguments import parse_config
 from sparl.build import schedule
 from sparl.cli import main
-from sparl.configuration import FIELDS, Config
+from sparl.configuration import Config
 from sparl.methods import preset
 from sparl.training import machine
 
@@ -237,25 +237,14 @@ def test_progress_shows_the_documented_values(
 ) -> None:
     assert main(["train", "--method", "DS-TD3", *SMALL, "--run-dir", str(tmp_path / "r")]) == 0
     out = capsys.readouterr().out
-    plan, progress = out.split("return", 1)
+    plan, progress = out.split("step=0 ", 1)
     assert "4 topology updates of 5.0% of the connections" in plan
-    assert re.search(r"200 of 300 steps +[\d,]+ steps/s +\S+ left +return +-[\d,.]+ ± ", progress)
-    assert "connections" in progress
+    assert "connections" in plan
+    assert re.search(r"step=200 return=-[\d.]+ std=\S+ .*steps_per_s=\S+ .*left_s=\S+\n", progress)
     assert str(tmp_path / "r") in progress
 
 
 # ------------------------------------------------------------------ the command line
-
-
-def test_help_shows_every_field_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["train", "--method", "DS-TD3", "--env", "Ant-v3", "--help"])
-    assert exit_.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
-    for name in FIELDS:
-        if name not in ("method", "env"):
-            assert f"--{name.replace('_', '-')}" in text, name
-    assert "(default: 40.0)" in text  # lambda_1 of Ant
 
 
 PAPERS_LINES: list[tuple[str, str, dict[str, Any]]] = [
@@ -384,7 +373,7 @@ def test_released_flags_without_an_equivalent_name_the_replacement(
         ("--algo TD3", "--method TD3"),
         ("--density 0.1", "--actor-sparsity 0.9 --critic-sparsity 0.9"),
         ("--device cuda", "on the CPU"),
-        ("--seeds 0 1 2", "sparl study run FILE"),
+        ("--num-seeds 3", "--seeds 0 1 2"),
         ("--import my_rules", "sparl --import MODULE COMMAND"),
         (
             "--learning_starts 100 --buffer_size 10",
@@ -486,7 +475,7 @@ def test_a_module_registers_environments_for_a_command(
     train = ["train", *SMALL, "--env", "Mine-v0"]
     assert "unknown environment 'Mine-v0'" in error_line(capsys, 2, *train)
     assert main(["--import", a_module, *train, "--run-dir", "r"]) == 0
-    assert "again: sparl --import its_module evaluate r\n" in capsys.readouterr().out
+    assert "again:\n  sparl --import its_module evaluate r\n" in capsys.readouterr().out
     assert sys.path == before
     with pytest.raises(ModuleNotFoundError):  # the folder was searched only during that import
         importlib.import_module("later")
@@ -865,7 +854,7 @@ def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
 
 def test_ctrl_c_while_the_command_line_is_loaded_prints_one_line(tmp_path: Path) -> None:
     """A library that the command loads replaces KeyboardInterrupt by another exception."""
-    (tmp_path / "tyro.py").write_text(
+    (tmp_path / "rich.py").write_text(
         "import signal\n"
         "try:\n    signal.raise_signal(signal.SIGINT)\n"
         "except KeyboardInterrupt:\n    raise ImportError('a part is missing') from None\n"

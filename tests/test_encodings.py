@@ -47,7 +47,7 @@ def test_every_command_on_a_folder_of_any_bytes(name: str, tmp_path: Path) -> No
 
     there = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + NAME))
     first = run("train", *SMALL, "--steps", "100", "--run-dir", NAME)
-    assert b"again: sparl evaluate" in first
+    assert b"again:\n  sparl evaluate" in first
     assert (there / "agent.json").is_file()
     for words in (
         ["evaluate"], ["info"], ["resume"], ["export", "--format", "npz"],

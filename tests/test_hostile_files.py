@@ -275,7 +275,7 @@ def test_an_agent_for_another_environment_is_rejected(
     config = run / "config.toml"
     config.write_text(config.read_text().replace("Hopper-v5", "Walker2d-v5"))
     said = rejection(capsys, "evaluate", str(run), code=2)
-    assert "has 11 observations and 3 actions, but Walker2d-v5 has 17 and 6" in said
+    assert "actions of length 3, but those of Walker2d-v5 have lengths 17" in said
     said = rejection(capsys, "resume", str(run))
     assert "actor/member0.layer0.positions is I64 [44] but must be int64 [68]" in said
 

@@ -108,7 +108,7 @@ def test_the_printed_command_extends_the_run(
     assert main(["info", run]) == 0
     assert f"sparl resume {run} --steps N resumes the run, bit for bit" in capsys.readouterr().out
     assert main(["resume", run, "--steps", "0.1k", "--stop-at", "95"]) == 0
-    assert "finished after 95 of 100 steps" in said(capsys, "resume", run)
+    assert "already stopped at step 95 of 100" in said(capsys, "resume", run)
     assert main(["resume", run, "--steps", "110", "--no-keep-checkpoint"]) == 0
     assert "finished after 110 steps; it cannot be" in said(capsys, "resume", run)
     assert not list((tmp_path / "run").glob("checkpoint-*"))

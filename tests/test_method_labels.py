@@ -79,7 +79,7 @@ def test_the_label_is_in_the_folder_the_record_the_console_and_the_report(
     assert (about["method"], about["preset"]) == (name, 2)
     out = capsys.readouterr().out
     assert out.startswith(f"{name} on Pendulum-v1")
-    assert f"\n{name} on Pendulum-v1, seed 0:" in out
+    assert out.startswith(f"{name} on Pendulum-v1, seed 0\n")
     assert json.loads((run.path / "agent.json").read_text())["method"] == name
     assert main(["info", str(run.path)]) == 0
     assert f"method: {name}" in capsys.readouterr().out

@@ -34,7 +34,7 @@ def test_the_summary_prints_the_command_that_knows_the_environment(
 ) -> None:
     run = train(tmp_path / "run", env, stop_at=55)
     words = f"sparl --import bad_environments {{}} {run}"
-    assert f"again: {words.format('evaluate')}\n" in capsys.readouterr().out
+    assert f"again:\n  {words.format('evaluate')}\n" in capsys.readouterr().out
     assert main(["info", run]) == 0
     assert (
         f"{words.format('resume')} --stop-at 60 resumes the run, bit for bit"
@@ -45,7 +45,7 @@ def test_gymnasiums_own_environments_need_no_import(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tmp_path / "run", "Pendulum-v1")
-    assert f"again: sparl evaluate {run}\n" in capsys.readouterr().out
+    assert f"again:\n  sparl evaluate {run}\n" in capsys.readouterr().out
 
 
 def test_the_summary_of_a_script_asks_for_a_module(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_the_summary_of_a_script_asks_for_a_module(tmp_path: Path) -> None:
         env={"PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
     again = (
-        "again: sparl --import MODULE evaluate run (MODULE is the module that registers the "
+        "again:\n  sparl --import MODULE evaluate run (MODULE is the module that registers the "
         "environment)"
     )
     assert again in done.stdout

@@ -133,7 +133,7 @@ def test_a_signal_saves_the_run_and_prints_the_resume_command(
              "--run-dir", str(run), "--resume", "auto"]  # fmt: skip
     with stopped_at(33, by=by):
         assert main(train) == code
-    assert f"to resume: sparl resume {run}" in capsys.readouterr().out
+    assert f"to resume:\n  sparl resume {run}" in capsys.readouterr().out
     assert main(["info", str(run)]) == 0
     said = capsys.readouterr().out
     assert f"state: stopped by {by.name}\nenv step: 33\nsteps: 90\nlast checkpoint: 33\n" in said
@@ -388,8 +388,7 @@ def test_options_without_influence_on_results_may_change_on_resuming(
     path = str(tmp_path / "run")
     run = sparl.train("DS-TD3", "Hopper-v5", run_dir=path, **{**SMALL, "stop_at": 33})
     said = (
-        f"{path}: already finished after 33 of 90 steps; to resume: sparl resume {path} --stop-at "
-        "90\n"
+        f"{path}: already stopped at step 33 of 90; to resume: sparl resume {path} --stop-at 90\n"
     )
     assert main(["resume", path]) == 0
     assert capsys.readouterr().out == said
@@ -400,7 +399,7 @@ def test_options_without_influence_on_results_may_change_on_resuming(
     ]
     capsys.readouterr()
     assert main(["resume", path, "--stop-at", "40"]) == 0
-    assert "already finished after 50 of 90 steps" in capsys.readouterr().out
+    assert "already stopped at step 50 of 90" in capsys.readouterr().out
     assert main(["resume", path, "--threads", "0"]) == 2
     only = "tau cannot be changed when a run is resumed; only checkpoint_"
     with pytest.raises(UsageError, match=only):
@@ -417,7 +416,9 @@ def test_event_files_can_be_switched_on_and_off_when_a_run_is_resumed(
     asked: list[dict[str, Any]] = []
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(start, "resume", lambda _, **changes: asked.append(changes) or run)
+        patch.setattr(
+            start, "resume", lambda _, quiet, progress, **changes: asked.append(changes) or run
+        )
         for words in ([], ["--tensorboard"], ["--no_tensorboard", "--stop-at=50"]):
             assert main(["resume", "tensorboard", *words]) == 128 + signal.SIGTERM
     assert asked == [{}, {"tensorboard": True}, {"tensorboard": False, "stop_at": 50}]

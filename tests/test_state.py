@@ -23,6 +23,7 @@ from sparl.random_streams import integer_seed
 from sparl.replay.batch import Batch
 from sparl.training.assemble import assemble
 from sparl.training.loop import Training
+from sparl.training.restore import restore_state
 
 METHODS = ["TD3", "Static-TD3", "DS-TD3"]
 N_OBS, N_ACT, BATCH = 4, 2, 8
@@ -193,7 +194,7 @@ def state_of(run: Training) -> dict[str, Any]:
 
 def restore(run: Training, state: dict[str, Any]) -> None:
     replays.restore(run.replay, state["replay"])
-    run.restore(state)
+    restore_state(run, state)
 
 
 def advance(run: Training, steps: int) -> None:

@@ -257,7 +257,7 @@ def test_a_study_skips_finished_runs_and_continues_after_failures(
     path.write_text(SMALL)
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert "2 runs in" in printed
+    assert "2 runs, 1 to do, in:" in printed
     assert "1 to do" in printed
     assert (folder / good.id / "evaluations.csv").stat().st_mtime_ns == before
     assert main(["study", "status", str(path), "--folder", str(folder)]) == 0
@@ -322,7 +322,7 @@ def test_a_stopped_study_resumes_bit_for_bit(
         release(waits)
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
-    assert "to resume: sparl --import bad_environments study run" in printed
+    assert "to resume:\n  sparl --import bad_environments study run" in printed
     states = [progress(folder, u) for u in units]
     assert [p.state for p in states] == ["stopped", "waiting"]
     assert states[0].env_step > 0

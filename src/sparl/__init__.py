@@ -6,25 +6,44 @@ action = sparl.load(run.path).predict(observation)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sparl.training.callbacks import ActiveRun, Callback
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Unpack
+
+    import gymnasium
+
+    from sparl.fields import ResumeFields, TrainFields
     from sparl.training.agent_file import TrainedAgent
     from sparl.training.run import Run
 
-__all__ = ["load", "resume", "train"]
+    AnyEnv = gymnasium.Env[Any, Any]
+    EnvironmentSource = AnyEnv | Callable[[], AnyEnv]
+
+__all__ = ["ActiveRun", "Callback", "load", "resume", "train"]
 
 
 def train(
-    method: str = "DS-TD3", env: str = "HalfCheetah-v5", *, quiet: bool = False, **fields: Any
+    method: str = "DS-TD3",
+    env: EnvironmentSource | str = "HalfCheetah-v5",
+    *,
+    callback: Callback | Sequence[Callback] = (),
+    quiet: bool = False,
+    **fields: Unpack[TrainFields],
 ) -> Run:
     """Train an agent in a new run folder.
 
     Args:
         method: a name that `sparl methods` lists.
-        env: a Gymnasium id with a flat Box observation and a bounded Box action; MODULE:ID imports
-            MODULE first.
+        env: a Gymnasium id with a flat Box observation and a bounded Box action (MODULE:ID imports
+            MODULE first); a class or a function that makes a new environment at each call; or an
+            environment, of which deep copies are used.
+        callback: a callback, or several; see `sparl.Callback`.
         quiet: whether to suppress all output.
         fields: any field of sparl.configuration.Config, for example seed, steps or run_dir.
 
@@ -35,23 +54,39 @@ def train(
         sparl.errors.SparlError: if the run fails; each kind of error is a subclass, with a one-line
             message.
         KeyboardInterrupt: after Ctrl-C, once the run is saved in its folder.
+        Exception: the exception of a callback, once the run is saved in its folder.
     """
     from sparl.configuration_checks import typed_fields
     from sparl.methods import preset
+    from sparl.training.callbacks import Callbacks
+    from sparl.training.environment_factory import EnvironmentFactory
     from sparl.training.start import train
     from sparl.user_modules import import_module_of
 
-    values = typed_fields({"method": method, "env": env, **fields}, "train")
-    import_module_of(env)
+    callbacks = Callbacks(callback)
+    factory = None if isinstance(env, str) else EnvironmentFactory(env)
+    env_id = env if factory is None else factory.env_id
+    values = typed_fields({"method": method, "env": env_id, **fields}, "train")
+    if factory is None:
+        import_module_of(values["env"])
     config = preset(values.pop("method"), values.pop("env"), **values)
-    return _interrupted(train(config, quiet=quiet))
+    return _interrupted(train(config, quiet=quiet, callbacks=callbacks, factory=factory))
 
 
-def resume(run: str | Path | Run, *, quiet: bool = False, **changes: Any) -> Run:
+def resume(
+    run: str | Path | Run,
+    *,
+    env: EnvironmentSource | None = None,
+    callback: Callback | Sequence[Callback] = (),
+    quiet: bool = False,
+    **changes: Unpack[ResumeFields],
+) -> Run:
     """Resume a run from its last checkpoint; a finished run is not changed.
 
     Args:
         run: a run folder, or the value returned by `train`.
+        env: the environment, class or function that was passed to `train`; None for an id.
+        callback: a callback, or several; those of the earlier call were not saved.
         quiet: whether to suppress all output.
         changes: new values of stop_at, threads, checkpoint_every_env_steps, keep_checkpoint or
             tensorboard; or steps, to extend the run.
@@ -63,25 +98,34 @@ def resume(run: str | Path | Run, *, quiet: bool = False, **changes: Any) -> Run
         sparl.errors.SparlError: if the run fails; each kind of error is a subclass, with a one-line
             message.
         KeyboardInterrupt: after Ctrl-C; the run can be resumed again.
+        Exception: the exception of a callback, once the run is saved in its folder.
     """
     from sparl.configuration_checks import typed_fields
+    from sparl.training.callbacks import Callbacks
+    from sparl.training.environment_factory import EnvironmentFactory
     from sparl.training.start import resume
 
-    return _interrupted(resume(_path(run), quiet=quiet, **typed_fields(changes, "resume")))
+    callbacks, values = Callbacks(callback), typed_fields({**changes}, "resume")
+    factory = None if env is None else EnvironmentFactory(env)
+    return _interrupted(
+        resume(_path(run), quiet=quiet, callbacks=callbacks, factory=factory, **values)
+    )
 
 
-def load(run: str | Path | Run) -> TrainedAgent:
+def load(run: str | Path | Run, *, best: bool = False) -> TrainedAgent:
     """Load the trained agent of a run.
 
     Args:
         run: a run folder, or the value returned by `train`.
+        best: whether to load the agent of the best evaluation instead of the last agent. The best
+            evaluation is the first one with the highest mean return.
 
     Raises:
         sparl.errors.DataError: if the agent is missing or damaged, or has an unsupported format.
     """
-    from sparl.training.agent_file import load_agent
+    from sparl.training.agent_file import BEST, LAST, load_agent
 
-    return load_agent(_path(run))
+    return load_agent(_path(run), BEST if best else LAST)
 
 
 def _path(run: str | Path | Run) -> Path:

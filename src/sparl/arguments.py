@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import Config
+from sparl.configuration import FIELDS, Config
 from sparl.errors import UsageError
+from sparl.field_texts import GROUPS
 from sparl.methods import check, find_method, preset
-from sparl.options import expanded_integer, joined, parse
+from sparl.option_help import HelpLine, field_docs
+from sparl.options import (
+    Option,
+    expanded_integer,
+    joined,
+    options_of,
+    parse,
+    print_help_text,
+    without_none,
+)
 from sparl.spellings import (
     EARLY_STOP,
     canonical,
@@ -23,12 +35,36 @@ from sparl.spellings import (
 from sparl.training.toml_files import read_toml
 
 
-def parse_config(args: Sequence[str], program: str) -> Config:
+@dataclass(frozen=True)
+class Typed:
+    """A configuration, and the fields that the user set.
+
+    Attributes:
+        config: the configuration.
+        fields: values by name; the other fields have the preset's values.
+    """
+
+    config: Config
+    fields: dict[str, Any]
+
+
+def parse_config(args: Sequence[str], program: str, further: type[Any] | None = None) -> Config:
+    """Return the configuration that a command line describes; see `parse_typed`."""
+    return parse_typed(args, program, further).config
+
+
+def parse_typed(args: Sequence[str], program: str, further: type[Any] | None = None) -> Typed:
     """Build a configuration from flags, a --config file and the preset.
 
     If several of these set a field, the first one takes precedence.
 
+    Args:
+        args: the command line.
+        program: the command, which the help and messages name.
+        further: options of the command that are not fields, for the help.
+
     Raises:
+        SystemExit: after the help has been printed.
         UsageError: if the command line has errors; the message lists all of them.
     """
     typed = split_values(args)
@@ -53,7 +89,9 @@ def parse_config(args: Sequence[str], program: str) -> Config:
     from sparl.topology.propose import wrong_rules  # imported late: it loads the native module
 
     # Presets may depend on other fields (densities on the number of layers): apply flags first.
-    chosen, errors = parse(Config, words, program, default=base, description=_TRAIN_HELP)
+    chosen, errors = parse(
+        Config, words, program, lambda: _print_help(base, words, program, further), further
+    )
     try:
         if "threads" in chosen:
             check_threads(chosen["threads"])
@@ -68,7 +106,10 @@ def parse_config(args: Sequence[str], program: str) -> Config:
         errors.append(str(error))
     if errors:
         raise UsageError(joined(errors, program))
-    return config
+    fields = {**from_file, **chosen, "method": method, "env": env}
+    if early_stop is not None:
+        fields["freeze_fraction"] = config.freeze_fraction
+    return Typed(config, fields)
 
 
 def _frozen_share(early_stop: str, config: Config, chosen: Mapping[str, Any]) -> float:
@@ -140,13 +181,83 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
     return default if value is None else value
 
 
-_TRAIN_HELP = (
-    "Every field below except --run-dir, --overwrite and --resume can also be set in a TOML file "
-    "given with --config FILE; flags take precedence over the file. Defaults are those of the "
-    "method and environment named on this command line. Integers may be written 100_000, 1e5, "
-    "100k or 0.1M. --policy means --method; the flags of the papers' released codes are understood "
-    "where they have an equivalent."
+_HELP = (
+    "The values are the defaults for the method and environment of this command line; {}. "
+    "Integers may be written 100_000, 1e5, 100k or 0.1M. The flags of the papers' released code "
+    "are understood where they have an equivalent. In full: {} --help FIELD..."
 )
+
+
+_PATHS = {"run_dir": "DIR", "warm_start": "RUN"}  # texts that are paths
+
+
+def _print_help(
+    base: Config, words: Sequence[str], program: str, further: type[Any] | None
+) -> None:
+    """Print the help of a command that takes the fields of a configuration.
+
+    Args:
+        base: the configuration whose values are shown.
+        words: the command line; fields named after --help are described in full.
+        program: the command.
+        further: options of the command that are not fields.
+    """
+    options = {option.name: option for option in options_of(Config)}
+    for name, metavar in _PATHS.items():
+        options[name] = replace(options[name], metavar=metavar)
+    named_fields = _fields_after_help(words)
+    if named_fields:
+        docs = field_docs(Config)
+        lines = [
+            HelpLine(options[name].with_value(getattr(base, name)), _full_text(options[name], docs))
+            for name in named_fields
+        ]
+        print_help_text(f"{program} [OPTIONS]", "", {"": lines})
+        return
+    own = options_of(further) if further else []
+    texts = field_docs(further) if further else {}
+    groups = {
+        title: [
+            HelpLine(options[name].with_value(getattr(base, name)), text)
+            for name, text in fields.items()
+        ]
+        for title, fields in GROUPS.items()
+    }
+    file = HelpLine("--config FILE", "TOML file of fields; flags override it")
+    groups["run"] += [file, *(HelpLine(option.shown, texts[option.name]) for option in own)]
+    unset = "a capital letter or word stands for a value that is not set"
+    print_help_text(f"{program} [OPTIONS]", _HELP.format(unset, program), groups)
+
+
+def _fields_after_help(words: Sequence[str]) -> list[str]:
+    """Return the fields that are named after --help, as in --help lambda_1 steps.
+
+    Raises:
+        UsageError: if a word is not the name of a field.
+    """
+    flag = "--help" if "--help" in words else "-h"
+    after = itertools.takewhile(
+        lambda word: not word.startswith("--"), words[words.index(flag) + 1 :]
+    )
+    names = [word.replace("-", "_") for word in after]
+    for name in names:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UsageError(f"help: {name!r} is not a field of a run{hint}")
+    return names
+
+
+def _full_text(option: Option, docs: Mapping[str, str]) -> str:
+    """Return a field's docstring with its range or its choices."""
+    text = without_none(docs[option.name])
+    limits = FIELDS[option.name].metadata.get("range")
+    if option.choices:
+        text += f" One of {', '.join(option.choices)}."
+    elif limits:
+        low, high, unit = limits
+        text += f" From {low:g} to {high:g}, {unit}."
+    return text
 
 
 def _take(words: list[str], flag: str) -> tuple[list[str], str | None]:

@@ -1,4 +1,4 @@
-"""Run a command of the command line; turn errors into one line and an exit code."""
+"""Run a command, and report any error as a one-line message and an exit code."""
 
 from __future__ import annotations
 
@@ -19,29 +19,38 @@ from sparl.training.interrupt import interrupt_held
 from sparl.user_modules import import_module_of, import_user_module
 from sparl.wording import name_and_text
 
-USAGE = """\
-usage: sparl [--import MODULE] COMMAND [OPTIONS]        sparl COMMAND --help
-
-  train      train an agent:   sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0
-  resume     resume a run that was stopped or killed:   sparl resume RUN
-  evaluate   repeat the evaluation of a trained agent:   sparl evaluate RUN
-  play       watch a trained agent, or record it:   sparl play RUN --video FILE.mp4
-  export     write a trained policy for machines without sparl:   sparl export RUN --format c
-  chip       read the state of a device that learns:   sparl chip read DUMP --like RUN --out DIR
-  info       describe this machine, or a run:   sparl info [RUN]
-  methods    list the methods and their sources
-  cost       count connections, bytes and FLOPs:   sparl cost --method DS-TD3 --env ID
-  study      train the runs of one file:   sparl study run FILE | status FILE
-  report     write tables and figures of finished runs:   sparl report runs
-  archive    copy the small files of finished runs:   sparl archive RUN
-  bench      measure the speed of this machine:   sparl bench --quick
-
-options: --version, --debug (show tracebacks), --import MODULE (before the command; import a custom
-         module that registers environments or rules; may be repeated)
-exit codes: 0 success, 1 unexpected error, or a study's run failed, 2 usage, 3 data, 4 environment,
-            5 diverged, 6 disk or memory, 7 run folder in use,
-            129, 130 and 143 stopped by SIGHUP, Ctrl-C or SIGTERM after saving
-"""
+COMMANDS = {
+    "train": "train an agent, or several seeds of one",
+    "resume": "resume a run that was stopped or killed",
+    "evaluate": "repeat the evaluation of a trained agent",
+    "play": "watch a trained agent, or record it",
+    "export": "write a trained policy for machines without sparl",
+    "chip": "read the state of a device that learns",
+    "info": "describe this machine, or a run",
+    "methods": "list the methods, or describe one and its paper",
+    "cost": "count connections, bytes and FLOPs",
+    "study": "train the runs of a file, or show their progress",
+    "report": "write tables and figures of finished runs",
+    "archive": "copy the small files of finished runs",
+    "bench": "measure the speed of this machine",
+}
+_OPTIONS = {
+    "--version": "print the version",
+    "--debug": "show tracebacks",
+    "--import MODULE": "before the command, may be repeated: import your own module that "
+    "registers environments or rules",
+}
+_EXIT_CODES = {
+    "0": "success",
+    "1": "unexpected error, or a run of a study failed",
+    "2": "invalid usage or configuration",
+    "3": "a file of a run is missing or damaged",
+    "4": "the environment failed",
+    "5": "training diverged",
+    "6": "not enough disk space or memory",
+    "7": "the run's folder is in use",
+    "129, 130, 143": "stopped by SIGHUP, Ctrl-C or SIGTERM, after saving",
+}
 
 # The module of each command is imported when the command is run.
 MODULES = {
@@ -136,8 +145,10 @@ def _unexpected(error: BaseException, debug: bool) -> int:
 
 def _dispatch(args: list[str]) -> int:
     args = _import_user_modules(args)
+    if len(args) > 1 and args[0] == "help":  # sparl help COMMAND
+        args = _with_help(args[1:])
     if not args or args[0] in ("-h", "--help", "help"):
-        PlainConsole().print(USAGE.rstrip())
+        _print_usage()
         return 0 if args else 2
     if args[0] == "--version":
         from importlib.metadata import version
@@ -149,6 +160,30 @@ def _dispatch(args: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(MODULES)}"
         raise UsageError(f"unknown command '{args[0]}'; {hint}")
     return _function(args[0])(args[1:])
+
+
+def _print_usage() -> None:
+    """Print the commands, the options and the exit codes."""
+    from sparl.option_help import HelpLine
+    from sparl.options import print_help_text
+
+    groups = {
+        title: [HelpLine(name, text) for name, text in texts.items()]
+        for title, texts in (
+            ("commands", COMMANDS), ("options", _OPTIONS), ("exit codes", _EXIT_CODES),
+        )
+    }  # fmt: skip
+    print_help_text(
+        "sparl [--import MODULE] COMMAND [OPTIONS]",
+        "sparl help COMMAND describes a command, for example sparl help train.",
+        groups,
+    )
+
+
+def _with_help(words: list[str]) -> list[str]:
+    """Insert --help after a command, and after "run" or "status" of a study."""
+    at = 2 if words[0] == "study" and len(words) > 1 else 1
+    return [*words[:at], "--help", *words[at:]]
 
 
 def _function(command: str) -> Callable[[list[str]], int]:

@@ -15,9 +15,11 @@ from sparl.wording import first_few, has_control_characters, shown
 
 MOST_LAYERS = 100  # hidden layers of a network
 
-# Gymnasium's [MODULE:][NAMESPACE/]NAME-vN, in ASCII, because the name becomes part of file names.
+# Gymnasium's [MODULE:][NAMESPACE/]NAME-vN, in ASCII, because the name becomes part of file names;
+# at its end, WITHOUT_ID is allowed.
 _ENVIRONMENT_ID = re.compile(
-    r"(?:[a-z_]\w*(?:\.[a-z_]\w*)*:)?(?:[a-z0-9][\w-]*/)?[a-z0-9][\w.-]*", re.ASCII | re.IGNORECASE
+    r"(?:[a-z_]\w*(?:\.[a-z_]\w*)*:)?(?:[a-z0-9][\w-]*/)?[a-z0-9][\w.-]*(?:\(\))?",
+    re.ASCII | re.IGNORECASE,
 )
 _LONGEST_ID = 160
 

@@ -1,34 +1,58 @@
-"""Print plain lines in any encoding."""
+"""Print plain text in any encoding; on a terminal, lines are broken between words."""
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any, NoReturn, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from sparl.text_table import Column, table_lines, wrapped
 from sparl.wording import visible
 
 _WIDE = 10_000  # columns
 
 
 class PlainConsole(Console):
-    """Prints without colours, markup or wrapping; a closed pipe raises BrokenPipeError.
+    """Prints without colours or markup; a closed pipe raises BrokenPipeError.
 
+    On a terminal, `print` breaks the lines of a text between words. Elsewhere no line is broken.
     Characters that the stream cannot encode, and control and invisible characters, are written as
     escape sequences, because the text may come from files and environments.
     """
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
         super().__init__(
-            stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True
-        )
+            stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False,
+            soft_wrap=True, force_jupyter=False,
+        )  # fmt: skip
         if not self.is_terminal:
             self.width = _WIDE  # a table in a pipe or a file is not wrapped
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print as Rich does; lines of texts are broken between words on a terminal."""
+        if self.is_terminal:
+            width = self.width
+            objects = tuple(
+                wrapped(visible(each), width) if isinstance(each, str) else each for each in objects
+            )
+        super().print(*objects, **how)
+
+    def copyable(self, text: str) -> None:
+        """Print a path, a command or data, whose lines are not broken so that it can be copied."""
+        super().print(text)
+
+    def table(
+        self, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, names: bool = False
+    ) -> None:
+        """Print a table; see `sparl.text_table.table_lines`."""
+        cells = [[visible(cell).replace("\n", "\\n") for cell in row] for row in rows]
+        for line in table_lines(columns, cells, self.width, names=names):
+            super().print(line)
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Convert text as Rich does, so that its width is the number of visible characters."""
@@ -40,6 +64,18 @@ class PlainConsole(Console):
         """Render as Rich does, with printable characters and line feeds only."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the output is a terminal.
+
+        Rich also assumes a terminal if FORCE_COLOR is set, as it is in notebooks and in many CI
+        systems, and would write a progress bar into their logs.
+        """
+        try:
+            return self.file.isatty()
+        except (AttributeError, ValueError):  # not a file, or closed
+            return False
 
     @property
     def file(self) -> IO[str]:

@@ -72,7 +72,7 @@ DAMAGE_ERRORS = (
 
 @contextmanager
 def damage_reported(problem: str) -> Iterator[None]:
-    """Report exceptions of DAMAGE_ERRORS as DataError.
+    """Raise DataError instead of any exception listed in DAMAGE_ERRORS.
 
     Args:
         problem: the file's path and what cannot be done with the file.

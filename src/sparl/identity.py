@@ -9,6 +9,7 @@ from typing import Any
 from sparl.agents import AGENTS, settings_of
 from sparl.configuration import FIELDS, WITHOUT_INFLUENCE, Config
 from sparl.labels import contradictions, value_text
+from sparl.user_modules import WITHOUT_ID
 
 
 def run_name(config: Config) -> str:
@@ -19,7 +20,12 @@ def run_name(config: Config) -> str:
     method = config.method
     for name in contradictions(config):
         method += f"-{name}-{value_text(getattr(config, name))}"
-    return f"{method}_{config.env.replace('/', '-')}_seed{config.seed}"
+    return f"{method}_{env_name(config)}_seed{config.seed}"
+
+
+def env_name(config: Config) -> str:
+    """Return the environment's id as a single path component."""
+    return config.env.removesuffix(WITHOUT_ID).replace("/", "-")
 
 
 def results_version(config: Config) -> int:

@@ -16,8 +16,49 @@ from typing import Any
 from sparl.configuration import Config
 from sparl.configuration_checks import typed_fields, wrong_values
 from sparl.errors import UsageError
+from sparl.user_modules import WITHOUT_ID
 
 Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A publication that a method follows."""
+
+    authors: str
+    year: int
+    title: str
+    link: str
+
+
+TD3_PAPER = Paper(
+    "Fujimoto, van Hoof, Meger", 2018,
+    "Addressing Function Approximation Error in Actor-Critic Methods",
+    "https://arxiv.org/abs/1802.09477",
+)  # fmt: skip
+SAC_PAPER = Paper(
+    "Haarnoja, Zhou, Abbeel, Levine", 2018,
+    "Soft Actor-Critic: Off-Policy Maximum Entropy Deep Reinforcement Learning with a Stochastic "
+    "Actor", "https://arxiv.org/abs/1801.01290",
+)  # fmt: skip
+DS_PAPER = Paper(
+    "Sokar, Mocanu, Mocanu, Pechenizkiy, Stone", 2021,
+    "Dynamic Sparse Training for Deep Reinforcement Learning", "https://arxiv.org/abs/2106.04217",
+)  # fmt: skip
+RLX2_PAPER = Paper(
+    "Tan, Hu, Pan, Huang, Huang", 2023,
+    "RLx2: Training a Sparse Deep Reinforcement Learning Model from Scratch",
+    "https://arxiv.org/abs/2205.15043",
+)  # fmt: skip
+SET_PAPER = Paper(
+    "Mocanu, Mocanu, Stone, Nguyen, Gibescu, Liotta", 2018,
+    "Scalable training of artificial neural networks with adaptive sparse connectivity inspired by "
+    "network science", "https://doi.org/10.1038/s41467-018-04316-3",
+)  # fmt: skip
+RIGL_PAPER = Paper(
+    "Evci, Gale, Menick, Castro, Elsen", 2020,
+    "Rigging the Lottery: Making All Tickets Winners", "https://arxiv.org/abs/1911.11134",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,6 +73,7 @@ class Family:
         fields: values that differ from the base settings.
         sparse: whether the networks have the densities of the environment's preset.
         defining: settings that define this family, so that other values contradict it.
+        papers: the papers of the family; the first one defines the preset.
     """
 
     prefix: str
@@ -41,20 +83,27 @@ class Family:
     fields: Fields
     sparse: bool = True
     defining: tuple[str, ...] = ()
+    papers: tuple[Paper, ...] = ()
 
 
 _DYNAMIC = {"rewire_every_updates": 10_000}
 FAMILIES = (
     Family("", "dense networks", "", "ds", {}, False),
     Family(
-        "Static-", "random sparse networks that never change", "Sokar et al., baseline", "ds", {}
+        "Static-",
+        "random sparse networks that never change",
+        "Sokar et al., baseline",
+        "ds",
+        {},
+        papers=(DS_PAPER,),
     ),
     Family(
         "DS-",
-        "sparse networks with SET's topology updates; targets keep the largest weights",
+        "connections change as in SET; targets keep their own connections",
         "Sokar et al., algorithms 1-3",
         "ds",
         {"rewire_every_updates": 1000, "rewire_first_update": 2, "target_pattern": "own"},
+        papers=(DS_PAPER, SET_PAPER),
     ),
     Family(
         "SS-",
@@ -63,6 +112,7 @@ FAMILIES = (
         "rlx2",
         {},
         defining=("initial_topology",),
+        papers=(RLX2_PAPER,),
     ),
     Family(
         "SET-",
@@ -70,6 +120,7 @@ FAMILIES = (
         "RLx2, baseline",
         "rlx2",
         _DYNAMIC,
+        papers=(RLX2_PAPER, SET_PAPER),
     ),
     Family(
         "RigL-",
@@ -77,6 +128,7 @@ FAMILIES = (
         "RLx2, baseline",
         "rlx2",
         {**_DYNAMIC, "grow": "gradient"},
+        papers=(RLX2_PAPER, RIGL_PAPER),
     ),
     Family(
         "RLx2-",
@@ -90,6 +142,7 @@ FAMILIES = (
             "n_step_delay_updates": 300_000,
             "dynamic_buffer": True,
         },
+        papers=(RLX2_PAPER,),
     ),
     Family(
         "Tiny-",
@@ -97,6 +150,7 @@ FAMILIES = (
         "RLx2, baseline",
         "rlx2",
         {"narrow": True},
+        papers=(RLX2_PAPER,),
     ),
 )
 
@@ -115,6 +169,12 @@ class Method:
         return self.family.source or AGENT_PRESETS[self.agent].source
 
     @property
+    def papers(self) -> tuple[Paper, ...]:
+        """The papers of the family, followed by the paper of the agent."""
+        paper = AGENT_PRESETS[self.agent].paper
+        return (*self.family.papers, *([paper] if paper else []))
+
+    @property
     def aliases(self) -> list[str]:
         """Other names of the method."""
         return [alias for alias, name in ALIASES.items() if name == self.name]
@@ -125,7 +185,7 @@ class AgentPreset:
     """The papers' settings of one agent.
 
     Attributes:
-        source: paper of the dense agent.
+        source: paper of the dense agent, in short.
         ds: Sokar et al.'s settings that differ from Config's defaults.
         ds_sparse: further differences of sparse methods.
         rlx2: Tan et al.'s settings.
@@ -134,6 +194,7 @@ class AgentPreset:
         sparsities: (actor, critic) sparsity by task, from the main table of Tan et al.
         published_costs: size with targets, training FLOPs and test FLOPs by family and task, each
             relative to the dense agent, from the main table of Tan et al.
+        paper: the paper of `source`.
     """
 
     source: str
@@ -145,6 +206,7 @@ class AgentPreset:
     published_costs: Mapping[tuple[str, str], tuple[float, float, float]] = field(
         default_factory=dict
     )
+    paper: Paper | None = None
 
 
 _RLX2: Fields = {  # for every agent
@@ -156,6 +218,7 @@ _RLX2: Fields = {  # for every agent
 AGENT_PRESETS = {
     "TD3": AgentPreset(
         "Fujimoto et al. 2018",
+        paper=TD3_PAPER,
         ds={},  # Config's defaults
         rlx2=_RLX2,
         lambdas={
@@ -175,6 +238,7 @@ AGENT_PRESETS = {
     ),
     "SAC": AgentPreset(
         "Haarnoja et al. 2018",
+        paper=SAC_PAPER,
         ds={
             "learning_rate": 3e-4, "batch_size": 256, "weight_decay": 0.0,
             "warmup_env_steps": 10_000, "initial_weights": "xavier", "rewire_fraction": 0.1,
@@ -313,6 +377,7 @@ def config_of(fields: Mapping[str, Any], where: object) -> Config:
 
 def _task(env: str) -> tuple[str, str]:
     """Return the name and version of a MuJoCo task, or the id and "" for other environments."""
+    env = env.removesuffix(WITHOUT_ID)
     name, _, version = env.rpartition("-")
     return (name, version) if version in _MUJOCO_VERSIONS else (env, "")
 

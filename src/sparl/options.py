@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
@@ -21,10 +24,10 @@ from typing import (
     get_type_hints,
 )
 
-import tyro
-
 from sparl.configuration import FIELDS
+from sparl.console import PlainConsole
 from sparl.errors import UsageError
+from sparl.option_help import HelpLine, field_docs, help_text
 from sparl.spellings import HINTS, canonical, split_values
 from sparl.training.durable import user_path
 
@@ -32,7 +35,22 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
-RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """How an option appears on the command line, in the annotation of its field.
+
+    Attributes:
+        metavar: name of the value in the help and in messages; "" for a name of its type.
+        positional: whether the value is given without a flag.
+    """
+
+    metavar: str = ""
+    positional: bool = False
+
+
+RunPath = Annotated[Path, Argument("RUN", positional=True)]
 
 # Short forms of an integer: 1e5, 100k, 1.5M.
 _INTEGER = re.compile(r"([+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE]\+?[0-9]{1,2})?)([kKM]?)")
@@ -52,7 +70,11 @@ def parse_options(options: type[T], args: Sequence[str], program: str) -> T:
 
 
 def parse(
-    options: type[DataclassInstance], args: Sequence[str], program: str, **of_help: Any
+    options: type[DataclassInstance],
+    args: Sequence[str],
+    program: str,
+    print_help: Callable[[], None] | None = None,
+    further: type[DataclassInstance] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Convert words to the values of the fields that they set, and describe every wrong word.
 
@@ -60,16 +82,17 @@ def parse(
         options: the class whose fields are the options.
         args: the words; each value is a separate word.
         program: the command, which the help names.
-        of_help: further arguments of `tyro.cli`, which prints the help.
+        print_help: prints the help; None: prints every field with its docstring.
+        further: further options of the command, which messages may suggest.
 
     Raises:
         SystemExit: after the help has been printed.
     """
     if {"-h", "--help"}.intersection(args):
-        tyro.cli(options, args=["--help"], prog=program, **of_help)
-    hints = get_type_hints(options, include_extras=True)
-    known = [_Option.from_field(field, hints[field.name]) for field in fields(options)]
-    parsed = _Parsed({}, [])
+        (print_help or partial(_print_help, options, program))()
+        raise SystemExit(0)
+    known = options_of(options)
+    parsed = _Parsed({}, [], [o.flag for o in options_of(further)] if further else [])
     others = parsed.add_flags(args, {each.flag: each for each in known if not each.positional})
     parsed.add_positional(others, [each for each in known if each.positional])
     # A required argument may have been typed after a wrong flag.
@@ -79,6 +102,60 @@ def parse(
     return parsed.given, parsed.errors
 
 
+def options_of(options: type[DataclassInstance]) -> list[Option]:
+    """Return the options that the fields of a dataclass describe."""
+    hints = get_type_hints(options, include_extras=True)
+    return [Option.from_field(field, hints[field.name]) for field in fields(options)]
+
+
+def separated(options: type[DataclassInstance], args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words of a command line that belong to these options, and the other words.
+
+    Args:
+        options: the class whose fields are the options.
+        args: the words; each value is a separate word.
+    """
+    known = {option.flag: option for option in options_of(options)}
+    own: list[str] = []
+    others: list[str] = []
+    remaining = list(args)
+    while remaining:
+        word = remaining.pop(0)
+        option = known.get(canonical(word))
+        if option is None:
+            others.append(word)
+        else:
+            most = 0 if option.kind is bool else None if option.repeated else 1
+            own += [word, *_take_values(remaining, most)]
+    return own, others
+
+
+def _print_help(options: type[DataclassInstance], program: str) -> None:
+    known, docs = options_of(options), field_docs(options)
+    positional = [option for option in known if option.positional]
+    lines: dict[str, list[HelpLine]] = {"": [], "options": []}
+    for option in known:
+        text = without_none(docs.get(option.name, ""))
+        if not all(choice in text for choice in option.choices):
+            text = f"{text} One of {', '.join(option.choices)}."
+        lines["" if option.positional else "options"].append(HelpLine(option.shown, text))
+    needed = [option.shown for option in known if option.required and not option.positional]
+    usage = " ".join([program, *(each.metavar for each in positional), *needed, "[OPTIONS]"])
+    print_help_text(usage, inspect.getdoc(options) or "", lines)
+
+
+def without_none(doc: str) -> str:
+    """Return a docstring in which the value None, which is not typed, is called the default."""
+    return re.sub(r"\bNone( means| creates|:) ", "by default ", doc)
+
+
+def print_help_text(usage: str, description: str, groups: Mapping[str, Sequence[HelpLine]]) -> None:
+    """Print the help of a command; see `sparl.option_help.help_text`."""
+    console = PlainConsole()
+    width = console.width if console.is_terminal else shutil.get_terminal_size((80, 24)).columns
+    console.copyable(help_text(usage, description, groups, width))
+
+
 def joined(errors: Sequence[str], program: str) -> str:
     """Join the errors of a command line into one message."""
     what = f"{program.removeprefix('sparl ')}: {'; '.join(errors)}"
@@ -86,7 +163,7 @@ def joined(errors: Sequence[str], program: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Option:
+class Option:
     """A field of an options class, as an option of the command line.
 
     Attributes:
@@ -97,6 +174,7 @@ class _Option:
         positional: whether the value is given without a flag.
         required: whether the field has no default.
         metavar: name of the value in help texts.
+        default: the default of the field; None if it has none.
     """
 
     name: str
@@ -106,15 +184,16 @@ class _Option:
     positional: bool
     required: bool
     metavar: str
+    default: Any
 
     @classmethod
-    def from_field(cls, field: Field[Any], hint: Any) -> _Option:
+    def from_field(cls, field: Field[Any], hint: Any) -> Option:
         """Describe a field.
 
         Args:
             field: the field.
-            hint: its type hint: Annotated with tyro's markers, a union with None, a tuple, or a
-                plain type.
+            hint: its type hint: Annotated with an Argument, a union with None, a tuple, or a plain
+                type.
         """
         marks: Sequence[Any] = ()
         if get_origin(hint) is Annotated:
@@ -125,14 +204,38 @@ class _Option:
         repeated = get_origin(hint) is tuple
         if repeated:
             hint = get_args(hint)[0]
-        name, positional = field.name, tyro.conf.Positional in marks
-        metavar = next((m.metavar for m in marks if getattr(m, "metavar", None)), name.upper())
-        return cls(name, hint, optional, repeated, positional, field.default is MISSING, metavar)
+        argument = next((mark for mark in marks if isinstance(mark, Argument)), Argument())
+        required = field.default is MISSING
+        metavar = argument.metavar or _METAVARS.get(hint) or "|".join(map(str, get_args(hint)))
+        default = None if required else field.default
+        return cls(
+            field.name, hint, optional, repeated, argument.positional, required, metavar, default
+        )
 
     @property
     def flag(self) -> str:
         """The flag that sets the field."""
         return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The valid values, if there is a list of them."""
+        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
+
+    @property
+    def shown(self) -> str:
+        """The option in the help, with its default; see `with_value`."""
+        return self.metavar if self.positional else self.with_value(self.default)
+
+    def with_value(self, value: Any) -> str:
+        """Return the flag and a value as they are typed; the name of a value stands for None."""
+        if self.kind is bool:
+            return f"--no-{self.flag[2:]}" if value else self.flag
+        if isinstance(value, tuple):
+            value = " ".join(map(_typed, value))
+        if value in (None, ""):
+            return f"{self.flag} {self.metavar}{' ...' if self.repeated else ''}"
+        return f"{self.flag} {_typed(value)}"
 
     @property
     def described(self) -> str:
@@ -144,8 +247,8 @@ class _Option:
     @property
     def expected(self) -> str:
         """A description of the valid values."""
-        if get_origin(self.kind) is Literal:
-            return f"one of {', '.join(map(repr, get_args(self.kind)))}"
+        if self.choices:
+            return f"one of {', '.join(map(repr, self.choices))}"
         singular, plural = {
             int: ("an integer", "integers"), float: ("a number", "numbers"),
         }.get(self.kind, ("a string", "strings"))  # fmt: skip
@@ -163,14 +266,21 @@ class _Option:
         return None if self.optional and word == "None" else self._converted(word)
 
     def _converted(self, word: str) -> Any:
-        if get_origin(self.kind) is Literal:
-            if word not in get_args(self.kind):
+        if self.choices:
+            if word not in self.choices:
                 raise ValueError(word)
             return word
         # Only fields of a run have short forms: counts of steps, updates, transitions and units.
         short = self.kind is int and self.name in FIELDS
         word = expanded_integer(word) if short else word
         return user_path(word) if self.kind is Path else self.kind(word)
+
+
+_METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
+
+
+def _typed(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @dataclass
@@ -180,12 +290,14 @@ class _Parsed:
     Attributes:
         given: values by the names of the fields.
         errors: one message per wrong word.
+        further: further flags of the command, which messages may suggest.
     """
 
     given: dict[str, Any]
     errors: list[str]
+    further: list[str]
 
-    def add_flags(self, args: Sequence[str], known: Mapping[str, _Option]) -> list[str]:
+    def add_flags(self, args: Sequence[str], known: Mapping[str, Option]) -> list[str]:
         """Convert the flags and their values; return the other words."""
         others: list[str] = []
         remaining = list(args)
@@ -198,7 +310,7 @@ class _Parsed:
             negated = flag.startswith("--no-") and flag not in known
             option = known.get(f"--{flag[5:]}" if negated else flag)
             if option is None or (negated and option.kind is not bool):
-                self.errors.append(_about_unknown(word, known))
+                self.errors.append(_about_unknown(word, [*known, *self.further]))
                 _take_values(remaining)
             elif option.kind is bool:
                 self.given[option.name] = not negated
@@ -207,7 +319,7 @@ class _Parsed:
                 self._convert(option, values, word)
         return others
 
-    def add_positional(self, words: Sequence[str], options: Iterable[_Option]) -> None:
+    def add_positional(self, words: Sequence[str], options: Iterable[Option]) -> None:
         """Convert the words without a flag; a word that no option takes is an error."""
         for option in options:
             if words:
@@ -216,7 +328,7 @@ class _Parsed:
                 words = words[len(values) :]
         self.errors += [f"unexpected {word!r}" for word in words]
 
-    def _convert(self, option: _Option, words: Sequence[str], flag: str) -> None:
+    def _convert(self, option: Option, words: Sequence[str], flag: str) -> None:
         if not words:
             self.errors.append(f"{flag} needs a value")
             return

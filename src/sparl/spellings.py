@@ -65,9 +65,7 @@ _SPARSITY = (
     "--actor-sparsity and --critic-sparsity set the shares of absent weights; for a density of "
     "0.1, use --actor-sparsity 0.9 --critic-sparsity 0.9"
 )
-_SEVERAL = (
-    "--seed sets the only seed of a run; for several seeds, use a study: sparl study run FILE"
-)
+_SEVERAL = "--seeds 0 1 2 trains a run for each of these seeds"
 _FOLDER = "--run-dir sets the run's folder"
 # Replacements for flags without an equivalent and for flags of other tools.
 HINTS = {
@@ -92,7 +90,7 @@ HINTS = {
     ),
     **dict.fromkeys(("--density", "--sparsity"), _SPARSITY),
     **dict.fromkeys(("--device", "--cuda", "--gpu", "--no-cuda"), _CPU),
-    **dict.fromkeys(("--seeds", "--num-seeds"), _SEVERAL),
+    **dict.fromkeys(("--n-seeds", "--num-seeds"), _SEVERAL),
     **dict.fromkeys(("--env-id", "--env-name", "--gym-id"), "--env sets the environment"),
     **dict.fromkeys(("--log-dir", "--logdir", "--save-dir", "--output-dir", "--out"), _FOLDER),
     "--tensorboard-log": "--tensorboard writes event files into the run's folder",

@@ -16,6 +16,9 @@ from pathlib import Path
 from sparl.errors import UsageError
 from sparl.wording import name_and_text, shell_word
 
+# The end of the name of an environment that was given in Python as an object, a class or a
+# function; also returned instead of the module that registers the environment.
+WITHOUT_ID = "()"
 _imported: list[str] = []
 
 
@@ -107,14 +110,25 @@ def sparl_command(words: str, module: str = "") -> str:
     return f"{text}{script}"
 
 
+def _python_call(command: str, run: str | os.PathLike[str], options: str) -> str:
+    """Return the call that resumes a run whose environment has no id, or that loads its agent."""
+    if command != "resume":
+        return f"sparl.load({os.fspath(run)!r})"
+    name, _, value = options.removeprefix("--").replace("-", "_").partition(" ")
+    return f"sparl.resume({os.fspath(run)!r}, env=...{name and f', {name}={value}'})"
+
+
 def command_line(module: str, command: str, run: str | os.PathLike[str], options: str = "") -> str:
     """Return the command line that applies a command to a run.
 
     Args:
         module: the module that registers the run's environment; see
-            `sparl.training.tasks.module_of`.
+            `sparl.training.tasks.module_of`. For WITHOUT_ID, the call in Python is returned that
+            replaces the command.
         command: name of the command, for example evaluate.
         run: the run's folder.
         options: options of the command.
     """
+    if module == WITHOUT_ID:
+        return _python_call(command, run, options)
     return sparl_command(f"{command} {shell_word(run)}{options and f' {options}'}", module)

@@ -282,7 +282,7 @@ def test_a_cluster_that_would_not_be_protected_is_not_started(
 def test_a_study_on_ray_imports_nothing_from_the_folder_where_it_is_started(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(SMALL)
     executed = tmp_path / "executed"
-    for name in ("google", "numpy", "psutil", "sparl", "tyro"):
+    for name in ("google", "numpy", "psutil", "sparl", "rich"):
         (tmp_path / f"{name}.py").write_text(f"open({str(executed)!r}, 'w').close()\n")
     words = [sys.executable, "-P", "-m", "sparl", "study", "run", "study.toml", "--ray"]
     done = subprocess.run([*words, "--processes", "1"], cwd=tmp_path, check=False, timeout=180)

@@ -73,7 +73,7 @@ def test_a_study_imports_nothing_from_the_folder_where_it_is_started(
     study = tmp_path / "study.toml"
     study.write_text(STUDY.replace("seeds = 2", "seeds = 1"))
     executed = tmp_path / "executed"
-    for name in ("numpy", "tyro", "gymnasium", "safetensors", "tomllib"):
+    for name in ("numpy", "rich", "gymnasium", "safetensors", "tomllib"):
         (tmp_path / f"{name}.py").write_text(f"open({str(executed)!r}, 'w').close()\n")
     monkeypatch.chdir(tmp_path)
     assert main(["study", "run", str(study)]) == 0

@@ -237,7 +237,7 @@ def test_two_studies_on_one_folder_do_every_run_once(tmp_path: Path) -> None:
     for unit in read_study(file).units:
         run = folder / unit.id
         assert not (run / "failure.json").exists()
-        assert (run / "output.txt").read_text().count("again: sparl") == 1
+        assert (run / "output.txt").read_text().count("to evaluate the agent again:") == 1
         steps = [int(row["env_step"]) for row in RunFolder(run).rows("evaluations.csv")]
         assert steps == [0, 50, 100, 150]
     assert [path.name for path in folder.rglob("*.tmp*")] == []

@@ -193,7 +193,7 @@ def test_the_hint_after_a_stop_repeats_every_option(
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
     assert (
-        f"stopped; to resume: sparl --import bad_environments study run {study_file} "
+        f"stopped; to resume:\n  sparl --import bad_environments study run {study_file} "
         f"--folder '{folder}' --processes 1\n"
     ) in printed
 

@@ -257,7 +257,7 @@ def test_an_environment_of_the_command_line_is_imported_and_the_hint_imports_it(
 ) -> None:
     words = ["--steps", "20", "--hidden", "4", "--evaluation-episodes", "1"]
     assert main(["train", "--env=evil_module:Evil-v0", "--run-dir", "own", *words]) == 0
-    assert "again: sparl --import evil_module evaluate own\n" in capsys.readouterr().out
+    assert "again:\n  sparl --import evil_module evaluate own\n" in capsys.readouterr().out
     assert module.exists()
 
 
@@ -456,7 +456,7 @@ def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]
             said = getattr(capsys.readouterr(), stream)
             assert all(line.isprintable() for line in said.splitlines())
             assert "\\x1b[2J\\u202egnp" in said.replace("\n", "")
-    RunConsole(10, "").warn(CONTROL)
+    RunConsole(10).warn(CONTROL)
     assert capsys.readouterr().err[:-1].isprintable()
 
 

@@ -91,6 +91,8 @@ class Agent(ABC):
     """The function from the outputs of the network "actor" to actions."""
     metrics: ClassVar[tuple[str, ...]]
     """The names of the values that `update` returns, which are columns of metrics.csv."""
+    main_metrics: ClassVar[tuple[str, ...]] = ()
+    """The metrics that a terminal shows if there is no room for all of them."""
     reads_path: ClassVar[bool] = False
     """Whether `update` reads every state within an n-step window, not only the last one."""
 

@@ -126,6 +126,7 @@ class SAC(Agent):
     settings_type = SACSettings
     head = SQUASHED_MEAN
     metrics = ("critic_loss", "actor_loss", "q", "alpha", "entropy")
+    main_metrics = ("critic_loss", "q")
     reads_path = True
 
     def __init__(

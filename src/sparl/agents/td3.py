@@ -58,6 +58,7 @@ class TD3(Agent):
     settings_type = TD3Settings
     head = DETERMINISTIC
     metrics = ("critic_loss", "actor_loss", "q")
+    main_metrics = ("critic_loss", "q")
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from typing import Any
 
 from sparl.archive.finished_run import FinishedRun
 from sparl.errors import DataError, ResourceError, UsageError
-from sparl.identity import run_name
+from sparl.identity import env_name, run_name
 from sparl.training.agent_file import load_agent, save_actor
 from sparl.training.durable import why_invalid_name
 from sparl.training.environment import make_environment
@@ -196,7 +196,7 @@ def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> F
         AlreadyArchived: if the archive contains this run.
         DataError: if the environment's name is not a valid folder name.
     """
-    env = finished.config.env.replace("/", "-")
+    env = env_name(finished.config)
     because = why_invalid_name(env)
     if because:
         raise DataError(

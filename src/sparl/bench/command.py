@@ -9,14 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-from rich.table import Table
-
 from sparl import _native
 from sparl.bench import growth, kernels, peers, training, update
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
-from sparl.options import parse_options
+from sparl.options import Argument, parse_options
+from sparl.text_table import Column, fitting, row_line, title_lines
 from sparl.training.environment import Environment
 from sparl.training.machine import machine, versions
 
@@ -39,9 +37,9 @@ class BenchOptions:
     """Also train with other installed libraries (Stable-Baselines3, SBX; RLtools with MKL)."""
     quick: bool = False
     """Measure fewer sizes with fewer repetitions."""
-    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    json: Annotated[Path | None, Argument("FILE")] = None
     """Write all results to this file."""
-    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    plot: Annotated[Path | None, Argument("FILE")] = None
     """Write a plot of the growth with size to this file (.svg or .png); needs matplotlib."""
 
 
@@ -56,17 +54,22 @@ def bench(args: list[str]) -> int:
         Environment(options.env).close()  # reports errors before the measurements
     peak = kernels.peak()
     result: dict[str, Any] = {"machine": machine(), "versions": versions(), "peak_gflops": peak}
-    say = PlainConsole().print
+    console = PlainConsole()
+    say = console.print
     say(f"{_native.isa()}, multiply-add peak of one core: {peak:.1f} GFLOP/s")
     repetitions = 1 if options.quick else 3
 
     def kernel_section() -> Any:
         rows: list[dict[str, Any]] = []
+        widths = [column.widened([]) for column in _KERNEL_COLUMNS]
+        kept = fitting(_KERNEL_COLUMNS, widths, console.width)
+        columns, widths = [_KERNEL_COLUMNS[i] for i in kept], [widths[i] for i in kept]
         for row in kernels.all_kernels(peak, quick=options.quick):
-            if not rows:
-                say(_kernel_line(None, peak))
+            for title in title_lines(columns, widths) if not rows else ():
+                console.copyable(title)
             rows.append(row)
-            say(_kernel_line(row, peak))
+            cells = _kernel_cells(row, peak)
+            console.copyable(row_line(columns, widths, [cells[i] for i in kept]))
         return rows
 
     def update_section() -> Any:
@@ -82,12 +85,14 @@ def bench(args: list[str]) -> int:
 
     def training_section() -> Any:
         rows = training.all_trainings(options.env, peak, repetitions=repetitions, against=against)
-        say(_training_table(rows))
+        console.table(_TRAINING_COLUMNS, _training_rows(rows), names=True)
         return rows
 
     def growth_section() -> Any:
         found = growth.all_sizes(quick=options.quick)
-        say(_growth_table(found))
+        console.table(_GROWTH_COLUMNS, _growth_rows(found))
+        for line in _growth_fits(found):
+            say(line)
         if options.plot:
             _plot(found, options.plot)
         return found
@@ -123,22 +128,40 @@ def _check_files(options: BenchOptions) -> None:
         raise UsageError("bench: --plot needs matplotlib; install it with pip install matplotlib")
 
 
-def _kernel_line(row: dict[str, Any] | None, peak: float) -> str:
-    """Format a row of the kernels: GFLOP/s on stored weights, and percent of peak and roofline."""
-    if row is None:
-        head = f"{'layer':>10} {'batch':>5} {'density':>7}"
-        heads = "".join(f"{name:>24}" for name in kernels.KERNELS)
-        return head + heads + "".join(f"{name:>18}" for name in ("NumPy dense", "SciPy CSR"))
-    line = f"{row['inputs']:>5}x{row['outputs']:<4} {row['batch']:>5} {row['density']:>7.2f}"
+_KERNEL_COLUMNS = (
+    Column("layer", width=9),
+    Column("batch"),
+    Column("density"),
+    *(
+        column
+        for name in kernels.KERNELS
+        for column in (
+            Column(f"{name.replace(' ', chr(10))}\nGFLOP/s", rank=1),
+            Column("of\npeak", rank=3),
+            Column("roof\nof peak", rank=2),
+        )
+    ),
+    *(
+        Column(f"{name.replace(' ', chr(10))}\ntimes", rank=4)
+        for name in ("NumPy dense", "SciPy CSR")
+    ),
+)
+
+
+def _kernel_cells(row: dict[str, Any], peak: float) -> list[str]:
+    """Format a row of the kernels: GFLOP/s on stored weights, and shares of peak and roofline.
+
+    The last cells are the time of dense and sparse libraries divided by that of the forward pass.
+    """
     took = row["microseconds"]
+    cells = [f"{row['inputs']}x{row['outputs']}", str(row["batch"]), f"{row['density']:.2f}"]
     for name in kernels.KERNELS:
         rate = kernels.gflops(row, name)
         most = rate * took[name] / row["roofline"][name]
-        line += f"{rate:>10.1f} ({rate / peak:>4.0%} /{most / peak:>5.0%})"
+        cells += [f"{rate:.1f}", f"{rate / peak:.0%}", f"{most / peak:.0%}"]
     for name in ("NumPy dense", "SciPy CSR"):
-        if name in took:
-            line += f"{took[name] / took['forward']:>12.1f} times"
-    return line
+        cells.append(f"{took[name] / took['forward']:.1f}" if name in took else "-")
+    return cells
 
 
 def _update_line(name: str, threads: int, microseconds: dict[str, float]) -> str:
@@ -149,42 +172,63 @@ def _update_line(name: str, threads: int, microseconds: dict[str, float]) -> str
     return f"{name}, threads {threads}: {total:,.0f} us; {listed}"
 
 
-def _training_table(rows: list[dict[str, Any]]) -> Table:
-    table = _table("steps/s", "1 thread", "2 threads", "floor of 1", "times", "floor of 2", "times")
+_TRAINING_COLUMNS = (
+    Column("configuration", left=True),
+    Column("steps/s\n1 thread"),
+    Column("steps/s\n2 threads"),
+    *(
+        Column(title, rank=threads)
+        for threads in (1, 2)
+        for title in (f"floor of {threads}\nms", "times\nfloor")
+    ),
+)
+
+
+def _training_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the speed of each configuration, and the time of a step relative to its floor."""
+    table = []
     for row in rows:
-        cells = [f"{row['steps_per_second'][threads]:,.0f}" for threads in (1, 2)]
-        for threads in (1, 2) if "floor_ms" in row else ():
+        cells = [row["name"]]
+        cells += [f"{row['steps_per_second'][threads]:,.0f}" for threads in (1, 2)]
+        for threads in (1, 2):
+            if "floor_ms" not in row:
+                cells += ["-", "-"]
+                continue
             floor = row["floor_ms"]
             least = floor["update"] / threads + floor["environment"] + floor["evaluation"]
             took = 1e3 / row["steps_per_second"][threads]
-            cells += [f"{least:.2f} ms", f"{took / least:.2f}"]
-        table.add_row(row["name"], *cells)
+            cells += [f"{least:.2f}", f"{took / least:.2f}"]
+        table.append(cells)
     return table
 
 
-def _growth_table(found: dict[str, Any]) -> Table:
-    table = _table("width", "connections", "ms per update", "MB", "ns per connection")
-    for row in found["rows"]:
-        table.add_row(
+_GROWTH_COLUMNS = (
+    Column("width"),
+    Column("connections"),
+    Column("ms per\nupdate"),
+    Column("MB", rank=2),
+    Column("ns per\nconnection", rank=1),
+)
+
+
+def _growth_rows(found: dict[str, Any]) -> list[list[str]]:
+    return [
+        [
             f"{row['width']:,}", f"{row['connections']:,}", f"{row['milliseconds']:.3f}",
             f"{row['bytes'] / 1e6:.2f}", f"{1e6 * row['milliseconds'] / row['connections']:.1f}",
-        )  # fmt: skip
-    for of, unit, scale in (("milliseconds", "ns", 1e6), ("bytes", "bytes", 1.0)):
-        fit = found[of]
-        table.caption = (f"{table.caption}\n" if table.caption else "") + (
-            f"{of} = {scale * fit['per_neuron']:.1f} {unit} per neuron + "
-            f"{scale * fit['per_connection']:.1f} {unit} per connection, "
-            f"within {fit['largest_deviation']:.0%}"
-        )
-    return table
+        ]
+        for row in found["rows"]
+    ]  # fmt: skip
 
 
-def _table(first: str, *columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+def _growth_fits(found: dict[str, Any]) -> list[str]:
+    """Describe how time and memory grow with the numbers of neurons and connections."""
+    return [
+        f"{of} = {scale * found[of]['per_neuron']:.1f} {unit} per neuron + "
+        f"{scale * found[of]['per_connection']:.1f} {unit} per connection, "
+        f"within {found[of]['largest_deviation']:.0%}"
+        for of, unit, scale in (("milliseconds", "ns", 1e6), ("bytes", "bytes", 1.0))
+    ]
 
 
 def _plot(found: dict[str, Any], path: Path) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.table import Table
-
 from sparl.arguments import parse_config
 from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.cost import cost as cost_of
 from sparl.labels import method_label
+from sparl.text_table import Column
 from sparl.training.environment import Environment
 
 
@@ -22,7 +21,7 @@ def cost(args: list[str]) -> int:
     environment = Environment(config.env, config.max_episode_steps, config.contact_forces)
     result = cost_of(config, environment.n_obs, environment.n_act)
     if as_json:
-        PlainConsole().print(json.dumps(result, indent=2))
+        PlainConsole().copyable(json.dumps(result, indent=2))
     else:
         _print(config, result)
     return 0
@@ -30,9 +29,10 @@ def cost(args: list[str]) -> int:
 
 def _print(config: Config, result: dict[str, Any]) -> None:
     """Print what `sparl.cost.cost` returns for a configuration."""
-    say = PlainConsole().print
+    console = PlainConsole()
+    say = console.print
     say(f"{method_label(config)} on {config.env}")
-    say(_table(result["networks"]))
+    console.table(_COLUMNS, _rows(result["networks"]))
     now, full = result["connections"], result["dense_connections"]
     say(f"connections: {now:,} of {full:,} ({now / full:.4f})")
     say(f"size with targets: {result['size_ratio_with_targets']:.4f} of dense")
@@ -56,17 +56,25 @@ def _print(config: Config, result: dict[str, Any]) -> None:
         )
 
 
-def _table(networks: dict[str, Any]) -> Table:
-    """Return the connections of every layer as a table."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("network")
-    for column in ("copies", "layer", "inputs", "outputs", "connections", "density"):
-        table.add_column(column, justify="right")
-    for name, network in networks.items():
-        for index, layer in enumerate(network["layers"]):
-            n_in, n_out, count = layer["inputs"], layer["outputs"], layer["connections"]
-            table.add_row(
-                *([name, str(network["copies"])] if index == 0 else ["", ""]), str(index + 1),
-                f"{n_in:,}", f"{n_out:,}", f"{count:,}", f"{count / (n_in * n_out):.4f}",
-            )  # fmt: skip
-    return table
+_COLUMNS = (
+    Column("network", left=True),
+    Column("copies", rank=3),
+    Column("layer"),
+    Column("inputs", rank=2),
+    Column("outputs", rank=2),
+    Column("connections"),
+    Column("density", rank=1),
+)
+
+
+def _rows(networks: dict[str, Any]) -> list[list[str]]:
+    """Return the cells of every layer."""
+    return [
+        [
+            *([name, str(network["copies"])] if index == 0 else ["", ""]), str(index + 1),
+            f"{layer['inputs']:,}", f"{layer['outputs']:,}", f"{layer['connections']:,}",
+            f"{layer['connections'] / (layer['inputs'] * layer['outputs']):.4f}",
+        ]
+        for name, network in networks.items()
+        for index, layer in enumerate(network["layers"])
+    ]  # fmt: skip

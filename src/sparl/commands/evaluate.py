@@ -11,7 +11,7 @@ from sparl.errors import DataError, UsageError
 from sparl.labels import method_label
 from sparl.options import RunPath, parse_options
 from sparl.training.about import environment_importable, warn_if_outdated
-from sparl.training.agent_file import load_agent
+from sparl.training.agent_file import BEST, LAST, load_agent
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.run_folder import RunFolder
@@ -27,6 +27,8 @@ class EvaluateOptions:
     """Number of episodes; by default the number used in training."""
     seed: int | None = None
     """Evaluation seed; by default the seed used in training, which gives the same returns."""
+    best: bool = False
+    """Evaluate the agent of the best evaluation instead of the last agent."""
     json: bool = False
     """Print JSON."""
 
@@ -36,8 +38,9 @@ def evaluate(args: list[str]) -> int:
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
     folder = RunFolder.open(options.run)
     config = folder.config()
-    agent = load_agent(options.run)
-    warn_if_outdated(agent, options.run)
+    agent = load_agent(options.run, BEST if options.best else LAST)
+    if not options.best:
+        warn_if_outdated(agent, options.run)
     try:
         with environment_importable(folder, "evaluate"):
             environment = make_environment(config)
@@ -46,9 +49,9 @@ def evaluate(args: list[str]) -> int:
     environment.close()
     if (environment.n_obs, environment.n_act) != (agent.n_obs, agent.n_act):
         raise UsageError(
-            f"{options.run}: the agent has {agent.n_obs} observations and {agent.n_act} actions, "
-            f"but {config.env} has {environment.n_obs} and {environment.n_act}; use the version of "
-            "the environment in which the agent was trained"
+            f"{options.run}: the agent expects observations of length {agent.n_obs} and actions of "
+            f"length {agent.n_act}, but those of {config.env} have lengths {environment.n_obs} and "
+            f"{environment.n_act}; use the version of the environment that the agent was trained in"
         )
     episodes, seed = episodes_and_seed(config, options.episodes, options.seed)
     evaluator = Evaluator(lambda: make_environment(config), episodes, seed)
@@ -56,13 +59,14 @@ def evaluate(args: list[str]) -> int:
         result = evaluator.evaluate(agent.policy)
     finally:
         evaluator.close()
-    say = PlainConsole().print
+    console = PlainConsole()
+    say = console.print
     if options.json:
         content = {
             "env_step": agent.env_step, "mean": result.mean, "std": result.std,
             "returns": result.returns, "lengths": result.lengths,
         }  # fmt: skip
-        say(json.dumps(content, indent=2))
+        console.copyable(json.dumps(content, indent=2))
         return 0
     for i, (total, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         say(f"episode {i}: return {total:,.3f}, {length} steps")

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
 from sparl import _native
 from sparl.console import PlainConsole
-from sparl.options import parse_options
+from sparl.options import Argument, parse_options
 from sparl.training.about import about_run
 from sparl.training.machine import machine, versions
 
@@ -20,7 +18,7 @@ from sparl.training.machine import machine, versions
 class InfoOptions:
     """Describe this machine and the resources that sparl uses, or describe a run."""
 
-    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    run: Annotated[Path | None, Argument("[RUN]", positional=True)] = None
     """Folder of a run."""
     json: bool = False
     """Print JSON."""
@@ -35,9 +33,10 @@ def info(args: list[str]) -> int:
         content = {"machine": machine(), "versions": versions(), "instruction_sets": isas}
     else:
         content = about_run(options.run)
-    say = PlainConsole().print
+    console = PlainConsole()
+    say = console.print
     if options.json:
-        say(json.dumps(content, indent=2))
+        console.copyable(json.dumps(content, indent=2))
         return 0
     for name, value in content.items():
         if isinstance(value, dict):

@@ -23,6 +23,7 @@ from sparl.export.policy import Policy
 from sparl.export.task import describe
 from sparl.labels import method_label
 from sparl.options import RunPath, parse_options
+from sparl.text_table import INDENT
 from sparl.training.about import environment_importable, warn_if_outdated
 from sparl.training.agent_file import TrainedAgent, load_agent, load_observations
 from sparl.training.durable import user_path
@@ -32,7 +33,7 @@ from sparl.training.folder import Folder
 from sparl.training.run_folder import AGENT, RunFolder
 from sparl.training.tasks import notes_of
 from sparl.types import Array
-from sparl.user_modules import command_line
+from sparl.user_modules import WITHOUT_ID, command_line
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,9 @@ def _export(
         raise UsageError(f"export: {target.path} cannot be created: {error.strerror}") from None
     for name, data in files.items():
         target.write(name, data)
-        say(f"{target.path / name}: {len(data):,} bytes")
+        say(f"{name}: {len(data):,} bytes")
+    say("written to:")
+    PlainConsole().copyable(INDENT + str(target.path))
     return 0
 
 
@@ -244,7 +247,10 @@ def _returns(
 ) -> str:  # fmt: skip
     """Measure and describe how 8-bit weights change the return."""
     if environment is None:
-        words = command_line(folder.environment_module() or "MODULE", "export", folder.path)
+        module = folder.environment_module() or "MODULE"
+        if module == WITHOUT_ID:
+            return f"not measured, because {config.env} has no id"
+        words = command_line(module, "export", folder.path)
         return (
             f"not measured, because {config.env} is not registered; to import its module, use "
             f"{words}"

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import tyro
 
 from sparl.arguments import episodes_and_seed
 from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import UsageError
 from sparl.labels import method_label
-from sparl.options import RunPath, parse_options
+from sparl.options import Argument, RunPath, parse_options
 from sparl.play.camera import track_body
 from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
@@ -37,7 +36,7 @@ class PlayOptions:
     """Number of episodes; by default the number used in training."""
     seed: int | None = None
     """Evaluation seed; by default the seed used in training."""
-    video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    video: Annotated[Path | None, Argument("FILE")] = None
     """Record the best and the worst episode side by side in this MP4 file instead of opening a
     window; needs sparl[video]."""
 

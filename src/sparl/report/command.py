@@ -10,16 +10,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
-import tyro
-
 from sparl.archive.archive import archive_run, check_archive
 from sparl.console import PlainConsole
 from sparl.errors import ResourceError, SparlError, UsageError
-from sparl.options import parse_options
+from sparl.options import Argument, parse_options
 from sparl.report.page import Page, markdown, summary
 from sparl.report.pictures import Section, Shade, all_sections
 from sparl.report.runs import collect
 from sparl.report.tables import all_tables
+from sparl.text_table import INDENT
 from sparl.training.folder import Folder
 from sparl.wording import counted
 
@@ -35,9 +34,9 @@ class ReportOptions:
     Requires sparl[report], except with --tables-only.
     """
 
-    paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH...")]
+    paths: Annotated[tuple[Path, ...], Argument("PATH...", positional=True)]
     """Folders of runs, studies and archives; and study files, whose missing runs are listed."""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("report")
+    out: Annotated[Path, Argument("DIR")] = Path("report")
     """Folder of the report."""
     shade: Shade = "interval"
     """What the band around a mean return shows: its 95 % bootstrap interval, or the standard
@@ -107,7 +106,8 @@ def write_report(
         if files:
             _write(each, files)
             _count_others(each, files)
-    say(f"{summary(runs)} {out / next(iter(page))}")
+    say(summary(runs))
+    PlainConsole().copyable(str(out / next(iter(page))))
 
 
 def _charts() -> ModuleType:
@@ -167,11 +167,11 @@ def _file_name(name: str) -> str:
 class ArchiveOptions:
     """Keep the small files of finished runs: configuration, evaluations, commit, machine."""
 
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
+    runs: Annotated[tuple[Path, ...], Argument("RUN...", positional=True)]
     """Folders of finished runs."""
-    to: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/runs")
+    to: Annotated[Path, Argument("DIR")] = Path("results/runs")
     """Folder of the archive; `sparl report results/runs --out results` reports its runs."""
-    commit: Annotated[str | None, tyro.conf.arg(metavar="SHA")] = None
+    commit: Annotated[str | None, Argument("SHA")] = None
     """Commit from which the runs were trained, for runs that do not record it."""
 
 
@@ -186,7 +186,8 @@ def archive(args: list[str]) -> int:
         except SparlError as error:  # archive the other runs nevertheless
             errors.append(error)
         else:
-            PlainConsole().print(f"{run} -> {into}")
+            PlainConsole().print("archived:")
+            PlainConsole().copyable(f"{INDENT}{into}")
     if errors:
         raise type(errors[0])("; ".join(map(str, errors)))
     return 0

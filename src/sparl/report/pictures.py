@@ -86,14 +86,14 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
 
 
 def learning_curves(runs: Collection, shade: Shade) -> Iterator[Figure]:
-    """Yield the mean return over environment steps, one figure per environment."""
+    """Yield figures of the mean return against environment steps, one per environment."""
     for env in runs.environments:
         groups = runs.of_environment(env)
         yield from _curves(groups, "learning", STEPS, lambda group: group.env_steps, shade)
 
 
 def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
-    """Yield the mean return over FLOPs, CPU time and wall-clock time."""
+    """Yield figures of the mean return against FLOPs, CPU time and wall-clock time."""
 
     def flops(group: Group) -> Float64Array | None:
         each = group.flops_per_update

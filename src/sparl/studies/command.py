@@ -8,25 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
 from sparl.archive.archive import Archive
 from sparl.console import PlainConsole
 from sparl.errors import SparlError, UsageError
-from sparl.options import parse_options
+from sparl.options import Argument, parse_options
 from sparl.studies.estimate import estimates
 from sparl.studies.execute import execute
 from sparl.studies.progress import Progress, archived_progress, hours, progress, table
 from sparl.studies.ray_tasks import LOCAL, execute_on_ray
 from sparl.studies.study import Study, Unit, read_studies, write_plan
+from sparl.text_table import INDENT, Column
 from sparl.training.durable import user_path, why_invalid_name
 from sparl.training.machine import available_cores, commit
 from sparl.user_modules import is_imported, named_module, sparl_command
 from sparl.wording import counted, shell_word
 
-USAGE = "usage: sparl study run FILE... | status FILE...        sparl study run --help"
+USAGE = "usage: sparl study run FILE... | sparl study status FILE..., with --help for the options"
 
 
 def study(args: list[str]) -> int:
@@ -44,11 +44,11 @@ def study(args: list[str]) -> int:
 class StatusOptions:
     """Show the progress of studies."""
 
-    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
+    files: Annotated[tuple[Path, ...], Argument("FILE...", positional=True)]
     """Study files, in order."""
-    folder: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    folder: Annotated[Path | None, Argument("DIR")] = None
     """Folder of the runs; by default runs/NAME, or runs/NAME+NAME for several files."""
-    archive: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    archive: Annotated[Path | None, Argument("DIR")] = None
     """An archive, whose runs count as finished."""
 
 
@@ -63,7 +63,7 @@ class RunOptions(StatusOptions):
 
     processes: int | None = None
     """Number of simultaneous runs; by default one per core."""
-    ray: Annotated[str | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
+    ray: Annotated[str | None, Argument("[ADDRESS]")] = None
     """Submit the runs to a Ray cluster; without an address, a local cluster is started for them."""
     dry_run: bool = False
     """Print the runs and an estimate of the time and memory, without training."""
@@ -74,22 +74,32 @@ def status(args: list[str]) -> int:
     options = parse_options(StatusOptions, args, "sparl study status")
     runs = _Runs.named(options)
     every = runs.progress()
-    PlainConsole().print(table(every))
+    console = PlainConsole()
+    console.copyable(table(every, console.width))
     for p in every:
         if p.state == "finished":
-            PlainConsole().print(f"finished: {p.unit.id}, return {p.last_return:,.1f}")
+            console.print(f"finished: {p.unit.id}, return {p.last_return:,.1f}")
     return 0
 
 
 def run(args: list[str]) -> int:
     """Run `sparl study run`."""
-    options = parse_options(RunOptions, _with_address(args), "sparl study run")
+    return run_study(parse_options(RunOptions, _with_address(args), "sparl study run"))
+
+
+def run_study(options: RunOptions, *, quiet: bool = False) -> int:
+    """Train the runs of studies, and return the exit code.
+
+    Args:
+        options: the studies' files, their folder and how they are trained.
+        quiet: print nothing.
+    """
     processes = available_cores() if options.processes is None else options.processes
     if processes < 1:
         raise UsageError(f"study: --processes is {processes} but must be at least 1")
     runs = _Runs.named(options)
     _check_imports(runs.study, options)
-    console = PlainConsole()
+    console = PlainConsole(quiet=quiet)
     if options.dry_run:
         _print_plan(console, runs.progress(), processes)
         return 0
@@ -102,7 +112,8 @@ def run(args: list[str]) -> int:
     runs.archive_finished()
     every = runs.progress()
     todo = [p.unit for p in every if p.state != "finished"]
-    console.print(f"{counted(len(every), 'run')} in {runs.folder}, {len(todo)} to do")
+    console.print(f"{counted(len(every), 'run')}, {len(todo)} to do, in:")
+    console.copyable(str(runs.folder))
     with _Watch(console, runs) as watch:
         if options.ray is None:
             stopped = execute(runs.folder, todo, processes, watch.wait, runs.keep)
@@ -112,13 +123,13 @@ def run(args: list[str]) -> int:
             )
     runs.archive_finished()  # including runs that another study finished
     every = runs.progress()
-    console.print(table(every))
+    console.copyable(table(every, console.width))
     if stopped is not None:
-        console.print(f"stopped; to resume: {_again(options)}")
+        console.print("stopped; to resume:")
+        console.copyable(INDENT + _again(options))
         return 128 + stopped
-    console.print(
-        f"tables and figures: sparl report {shell_word(runs.archive_path or runs.folder)}"
-    )
+    console.print("tables and figures:")
+    console.copyable(f"{INDENT}sparl report {shell_word(runs.archive_path or runs.folder)}")
     return 0 if all(p.state == "finished" for p in every) and not runs.not_archived else 1
 
 
@@ -251,7 +262,8 @@ class _Watch:
         self._next = time.monotonic() + self.refresh_seconds
         every = self._runs.progress()
         if self._live.is_started:
-            self._live.update(table(every), refresh=True)
+            text = table(every, self._console.width)
+            self._live.update(Text(text, no_wrap=True, overflow="ignore"), refresh=True)
             return
         for p in every:
             if p.state != self._states[p.unit.id]:
@@ -274,14 +286,16 @@ def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int
     """Print every run with its state and its estimated time and memory."""
     todo = [p for p in every if p.state != "finished"]
     needs, trials = estimates({p.unit: p.env_step for p in todo})
-    shown = Table(box=None, pad_edge=False)
-    for column in ("run", "state", "steps", "time", "memory"):
-        shown.add_column(column, justify="left" if column in ("run", "state") else "right")
+    columns = (
+        Column("run", left=True), Column("state", left=True), Column("steps"), Column("time"),
+        Column("memory", rank=1),
+    )  # fmt: skip
+    rows = []
     for p in every:
         need = needs.get(p.unit.id)
         cells = (hours(need.seconds), f"{need.bytes / 1e6:,.0f} MB") if need else ("-", "-")
-        shown.add_row(p.unit.id, p.state, f"{p.unit.config.end:,}", *cells)
-    console.print(shown)
+        rows.append([p.unit.id, p.state, f"{p.unit.config.end:,}", *cells])
+    console.table(columns, rows, names=True)
     if not todo:
         console.print("all runs have finished")
         return

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Group
-from rich.table import Table
-
 from sparl.archive.records import numbers
 from sparl.errors import DataError
 from sparl.studies.study import Unit
+from sparl.text_table import Column, table_lines, wrapped
 from sparl.training.folder import Folder
 from sparl.training.run_folder import EVALUATIONS, RUN, RunFolder
-from sparl.wording import counted
+from sparl.wording import counted, visible
 
 UnitState = Literal["waiting", "running", "stopped", "failed", "finished"]
 _OF_EVALUATION = ("env_step", "wall_seconds", "mean")
@@ -97,28 +95,40 @@ def _state(run: RunFolder, recorded: object) -> tuple[UnitState, str]:
     return ("stopped" if recorded is not None else "waiting"), ""
 
 
-def table(every: Sequence[Progress]) -> Group:
-    """Format the active runs as a table, followed by counts, the time left and errors."""
+_COLUMNS = (
+    Column("run", left=True),
+    Column("state"),
+    Column("steps"),
+    Column("steps/s", rank=2),
+    Column("return", rank=1),
+)
+
+
+def table(every: Sequence[Progress], width: int) -> str:
+    """Format the active runs as a table, followed by counts, the time left and errors.
+
+    Args:
+        every: the runs.
+        width: maximum length of a line.
+    """
     counts = {
         state: sum(p.state == state for p in every)
         for state in ("finished", "running", "stopped", "failed", "waiting")
     }
-    active = [p for p in every if p.state not in ("waiting", "finished")]
-    shown = Table(box=None, pad_edge=False)
-    shown.add_column("run", overflow="fold")  # do not truncate names
-    for column in ("state", "steps", "steps/s", "return"):
-        shown.add_column(column, justify="right")
-    for p in active:
-        shown.add_row(
+    rows = [
+        [
             p.unit.id, p.state, f"{p.env_step:,} of {p.unit.config.end:,}",
             f"{p.rate:,.0f}" if p.rate else "-",
             "-" if p.last_return is None else f"{p.last_return:,.1f}",
-        )  # fmt: skip
+        ]
+        for p in every
+        if p.state not in ("waiting", "finished")
+    ]  # fmt: skip
     text = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    # These lines are not in the table, which would wrap them.
-    lines = [f"{counted(len(every), 'run')}: {text}{_left(every)}"]
-    lines += [f"{p.unit.id}: {p.error}" for p in every if p.error]
-    return Group(*([shown] if active else []), *lines)
+    lines = table_lines(_COLUMNS, rows, width, names=True) if rows else []
+    lines.append(f"{counted(len(every), 'run')}: {text}{_left(every)}")
+    lines += [f"{p.unit.id}: {visible(p.error)}" for p in every if p.error]
+    return wrapped("\n".join(lines), width)
 
 
 def _left(every: Sequence[Progress]) -> str:

@@ -36,7 +36,7 @@ MOST_RUNS = 10_000  # maximum number of runs in a study
 _WHERE = ("methods", "environments", "seeds")
 _KEYS = (*_WHERE, "fields", "grid", "variants")
 # Fields that the study sets for each run.
-_OF_THE_STUDY = {"method", "env", "seed", "run_dir", "overwrite", "resume", "threads"}
+OF_THE_STUDY = {"method", "env", "seed", "run_dir", "overwrite", "resume", "threads"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def _check_keys(content: dict[str, Any], path: Path) -> None:
 
 def _instead_of(key: str) -> str:
     """Suggest, in brackets, what to write instead of an unknown key of a study's file."""
-    if key not in _OF_THE_STUDY and key in FIELDS:
+    if key not in OF_THE_STUDY and key in FIELDS:
         return " (a field of the configuration; move it to [fields])"
     near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.4)
     return f" (did you mean {near[0]}?)" if near else ""
@@ -211,7 +211,7 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
                 **dict(zip(grid, values, strict=True)),
                 **own,
             }
-            taken = sorted(_OF_THE_STUDY & fields.keys())
+            taken = sorted(OF_THE_STUDY & fields.keys())
             if taken:
                 raise UsageError(
                     f"study file {path}: {', '.join(taken)} cannot be set as a field; set methods, "

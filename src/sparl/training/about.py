@@ -15,7 +15,7 @@ from sparl.training.agent_file import TrainedAgent, load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.record import exactness_text, not_exact_because, resumption_text
 from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
-from sparl.user_modules import command_line
+from sparl.user_modules import WITHOUT_ID, command_line
 
 
 def about_run(path: str | Path) -> dict[str, Any]:
@@ -117,10 +117,10 @@ def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
     try:
         yield
     except UnknownEnvironment as error:
-        words = command_line(folder.environment_module() or "MODULE", command, folder.path)
-        raise DataError(
-            f"{folder.path}: {error.problem}; import the module that registers it: {words}"
-        ) from None
+        module = folder.environment_module() or "MODULE"
+        remedy = "in Python" if module == WITHOUT_ID else "import the module that registers it"
+        words = command_line(module, command, folder.path)
+        raise DataError(f"{folder.path}: {error.problem}; {remedy}: {words}") from None
 
 
 def warn_if_outdated(agent: TrainedAgent, path: str | Path) -> None:

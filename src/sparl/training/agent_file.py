@@ -5,9 +5,10 @@ Arrays are stored as safetensors, the rest as JSON; reading these files cannot e
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from sparl.agents.observation_normalizer import (
     ObservationStatistics,
     RawObservations,
 )
-from sparl.errors import DataError, damage_reported
+from sparl.errors import DataError, UsageError, damage_reported
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
 from sparl.networks.spec import ACTIVATIONS, Activation, Layer, NetworkSpec, layer_key, layer_of
@@ -29,10 +30,18 @@ from sparl.training.action_scale import ActionScale
 from sparl.training.environment import Environment
 from sparl.training.evaluate import OBSERVATIONS as MOST_OBSERVATIONS
 from sparl.training.optimizer_file import load_moments, save_moments, write_moments
-from sparl.training.run_folder import AGENT, AGENT_MANIFEST, OBSERVATIONS, RunFolder
+from sparl.training.run_folder import (
+    AGENT,
+    AGENT_MANIFEST,
+    BEST_AGENT,
+    BEST_AGENT_MANIFEST,
+    OBSERVATIONS,
+    RunFolder,
+)
 from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
+from sparl.training.trained_network import TrainedNetwork, networks_html, networks_of
 from sparl.types import Array, State
-from sparl.wording import shown
+from sparl.wording import shown, visible
 
 FORMAT = 1
 _MANIFEST_BYTES = 1 << 20
@@ -43,6 +52,23 @@ _OBSERVATIONS = "observations"  # name of the array in its file
 _STATISTICS = ("mean", "variance")  # arrays of the observations' statistics, after _NORMALIZER
 _NORMALIZER = "normalizer."
 _ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
+
+
+class AgentFiles(NamedTuple):
+    """Names of the files of an agent: its arrays, and everything else."""
+
+    arrays: str
+    manifest: str
+
+
+LAST = AgentFiles(AGENT, AGENT_MANIFEST)  # of the last step of a run
+BEST = AgentFiles(BEST_AGENT, BEST_AGENT_MANIFEST)  # of the best evaluation of a run
+_WHEN = {
+    LAST: "a run saves its agent when it ends or is stopped; to resume a run that was killed, use "
+    "sparl resume",
+    BEST: "a run saves its best agent with each checkpoint and when it ends; runs of version 0.2 "
+    "have none",
+}
 
 
 def save_agent(
@@ -64,6 +90,32 @@ def save_agent(
         observations: observations of an evaluation, float32 [B, n_obs], which are used to check
             exports.
     """
+    data, manifest = packed_agent(agent, normalizer, environment, about)
+    folder.write(AGENT, data)
+    manifest["optimizer"] = save_moments(folder, agent)
+    if observations is not None:
+        met = pack({_OBSERVATIONS: observations})
+        folder.write(OBSERVATIONS, met)
+        manifest["observations"] = {"rows": len(observations), **_file(OBSERVATIONS, met)}
+    folder.write_json(AGENT_MANIFEST, manifest)
+
+
+def packed_agent(
+    agent: Agent,
+    normalizer: Normalizer,
+    environment: Environment,
+    about: dict[str, Any],
+    files: AgentFiles = LAST,
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the contents of an agent's files: the arrays, and the manifest.
+
+    Args:
+        agent: the agent.
+        normalizer: what the agent sees of an observation.
+        environment: the environment in which the agent was trained.
+        about: further entries of the manifest.
+        files: names of the files.
+    """
     networks, specs, seen = agent.networks(), agent.specs(), normalizer.state()
     hidden = specs["actor"].layers[0].activation if len(specs["actor"].layers) > 1 else "relu"
     data = pack(
@@ -75,28 +127,19 @@ def save_agent(
         }
         | {_NORMALIZER + name: np.asarray(seen[name]) for name in _STATISTICS if seen}
     )
-    folder.write(AGENT, data)
-    kept = {"optimizer": save_moments(folder, agent)}
-    if observations is not None:
-        met = pack({_OBSERVATIONS: observations})
-        folder.write(OBSERVATIONS, met)
-        kept["observations"] = {"rows": len(observations), **_file(OBSERVATIONS, met)}
-    folder.write_json(
-        AGENT_MANIFEST,
-        {
-            "format": FORMAT,
-            **about,
-            "hidden_activation": hidden,
-            "policy": _policy(environment, agent.head),
-            "networks": {
-                name: _entries(specs[name], state, hidden) for name, state in networks.items()
-            },
-            **({"normalizer": {"count": seen["count"]}} if seen else {}),
-            "positions": "output * inputs + input, ascending; one weight each, in this order",
-            "file": _file(AGENT, data),
-            **kept,
+    return data, {
+        "format": FORMAT,
+        **about,
+        "hidden_activation": hidden,
+        "policy": _policy(environment, agent.head),
+        "networks": {
+            name: _entries(specs[name], state, hidden) for name, state in networks.items()
         },
-    )
+        "inputs": {name: specs[name].n_in for name in networks},
+        **({"normalizer": {"count": seen["count"]}} if seen else {}),
+        "positions": "output * inputs + input, ascending; one weight each, in this order",
+        "file": _file(files.arrays, data),
+    }
 
 
 def _policy(environment: Environment, head: ActionHead) -> dict[str, Any]:
@@ -142,12 +185,16 @@ class TrainedAgent:
         actor: the policy's network.
         head: converts the outputs of the network to actions.
         normalizer: what the network sees of an observation.
+        networks: all networks in the file, by name: the actor, the critics and their targets.
         n_obs: length of an observation.
         n_act: length of an action.
     """
 
-    def __init__(self, manifest: dict[str, Any], actor: Network, normalizer: Normalizer) -> None:
+    def __init__(
+        self, manifest: dict[str, Any], actor: Network, normalizer: Normalizer, arrays: Arrays
+    ) -> None:
         self.manifest = manifest
+        self._arrays = arrays
         self.env_step = manifest["env_step"]
         if type(self.env_step) is not int or self.env_step < 0:
             raise ValueError(
@@ -182,22 +229,50 @@ class TrainedAgent:
                 f"for each of the {self.n_act} elements of an action"
             )
 
+    @functools.cached_property
+    def networks(self) -> dict[str, TrainedNetwork]:
+        """All networks in the file, by name.
+
+        Raises:
+            DataError: if a network is damaged.
+        """
+        with damage_reported("the networks of the agent cannot be read"):
+            return networks_of(self.manifest, self._arrays)
+
+    def __repr__(self) -> str:
+        sizes = f"{self.n_obs} observations, {self.n_act} actions"
+        connections = sum(pattern.connections for _, pattern in self.actor.layout)
+        return f"<TrainedAgent {self._title()}: {sizes}, actor with {connections:,} connections>"
+
+    def _repr_html_(self) -> str:
+        return networks_html(self._title(), self.networks)
+
+    def _title(self) -> str:
+        """Return the method, the environment and the step; the texts come from a file."""
+        method, env = (visible(str(self.manifest.get(name))[:80]) for name in ("method", "env"))
+        return f"{method} on {env}, step {self.env_step:,}"
+
     def policy(self, observation: Array) -> Array:
         """Return actions in [-1, 1] (float32 [B, n_act]) for observations (float32 [B, n_obs])."""
         return self.head(self.actor(self.normalizer(observation)), self.n_act)
 
-    def predict(self, observation: NDArray[Any] | Sequence[float]) -> NDArray[Any]:
+    def predict(
+        self, observation: NDArray[Any] | Sequence[float], deterministic: bool = True
+    ) -> NDArray[Any]:
         """Return noise-free actions in the environment's units, within its action bounds.
 
         Args:
             observation: one observation [n_obs] or a batch [B, n_obs], of any real dtype.
+            deterministic: must be True; accepted so that code for Stable-Baselines3 works.
 
         Returns:
             Actions [n_act] or [B, n_act] with the dtype of the environment's actions.
 
         Raises:
-            ValueError: if the observation has the wrong shape.
+            ValueError: if the observation has the wrong shape, or `deterministic` is False.
         """
+        if not deterministic:
+            raise UsageError("predict: deterministic is False, but the actions have no noise")
         x = np.ascontiguousarray(observation, np.float32)
         if x.ndim not in (1, 2) or x.shape[-1] != self.n_obs:
             raise ValueError(
@@ -220,17 +295,17 @@ def _action_dtype(policy: dict[str, Any]) -> str:
     return str(name)
 
 
-def load_agent(path: str | Path) -> TrainedAgent:
-    """Load the agent of a run folder.
+def load_agent(path: str | Path, files: AgentFiles = LAST) -> TrainedAgent:
+    """Load an agent of a run folder: LAST or BEST.
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
     """
     folder = RunFolder.open(path)
     with damage_reported(f"{folder.path}: the agent cannot be read"):
-        manifest, arrays = _read(folder)
+        manifest, arrays = _read(folder, files)
         return TrainedAgent(
-            manifest, _network(manifest, arrays, "actor"), _normalizer(manifest, arrays)
+            manifest, _network(manifest, arrays, "actor"), _normalizer(manifest, arrays), arrays
         )
 
 
@@ -250,7 +325,7 @@ def load_networks(
     with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
         network, normalizer = _network(manifest, arrays, "actor"), _normalizer(manifest, arrays)
-        agent = TrainedAgent(manifest, network, normalizer)
+        agent = TrainedAgent(manifest, network, normalizer, arrays)
         return agent, arrays, load_moments(folder, manifest, arrays)
 
 
@@ -285,6 +360,10 @@ def save_networks(
                 f"{sizes[1]} with tanh outputs; name a run in the same task"
             )
         manifest["networks"] = _entries_of(networks)
+        manifest["inputs"] = {
+            name: sum(sizes) if name.startswith("critics") else sizes[0]
+            for name in manifest["networks"]
+        }
     data = pack(networks)
     manifest["hidden_activation"] = "relu"
     manifest["file"] = _file(AGENT, data)
@@ -363,22 +442,19 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
     return observations
 
 
-def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
+def _read(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], Arrays]:
     """Read and verify the manifest and the arrays of a run's agent.
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
         DAMAGE_ERRORS: if the manifest is damaged.
     """
-    if not folder.files.has(AGENT_MANIFEST):
-        raise DataError(
-            f"{folder.path / AGENT_MANIFEST}: the file is missing; a run saves its agent when it "
-            "ends or is stopped; to resume a run that was killed, use sparl resume"
-        )
-    manifest = folder.read_json(AGENT_MANIFEST, _MANIFEST_BYTES)
+    if not folder.files.has(files.manifest):
+        raise DataError(f"{folder.path / files.manifest}: the file is missing; {_WHEN[files]}")
+    manifest = folder.read_json(files.manifest, _MANIFEST_BYTES)
     if manifest.get("format") != FORMAT:
         raise DataError(
-            f"{folder.path / AGENT_MANIFEST}: format {str(manifest.get('format'))[:20]} is not "
+            f"{folder.path / files.manifest}: format {str(manifest.get('format'))[:20]} is not "
             f"supported; this version of sparl reads format {FORMAT}"
         )
     for name, value in (
@@ -387,10 +463,10 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     ):
         if value not in ACTIVATIONS:
             raise DataError(
-                f"{folder.path / AGENT_MANIFEST}: {name} is {shown(value)} but must be one of "
+                f"{folder.path / files.manifest}: {name} is {shown(value)} but must be one of "
                 f"{', '.join(ACTIVATIONS)}; use the version of sparl that wrote the file"
             )
-    where = folder.path / AGENT
+    where = folder.path / files.arrays
     expected = _expected(manifest["networks"])
     inputs = manifest["policy"]["observations"]
     if type(inputs) is not int or inputs < 1:
@@ -398,12 +474,12 @@ def _read(folder: RunFolder) -> tuple[dict[str, Any], Arrays]:
     if "normalizer" in manifest:
         each = Expected(np.dtype(np.float64), (inputs,))
         expected |= {_NORMALIZER + name: each for name in _STATISTICS}
-    data = folder.files.read(AGENT, largest(expected))
+    data = folder.files.read(files.arrays, largest(expected))
     if inputs > (most := max(_INPUTS, len(data))):
         raise ValueError(f"the length of an observation is {inputs:,} but must be in [1, {most:,}]")
     if digest(data) != manifest["file"]["sha256"]:
         raise DataError(
-            f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
+            f"{where}: damaged (its SHA-256 digest differs from the one in {files.manifest})"
         )
     return manifest, unpack(data, expected, where)
 

@@ -6,12 +6,15 @@ import signal
 from typing import TYPE_CHECKING
 
 from sparl import _native
+from sparl.architecture import Architecture
 from sparl.errors import EnvironmentFault
 from sparl.labels import method_label, without_effect
-from sparl.training.plan_text import connections_text, plan_text
+from sparl.text_table import INDENT, Column
+from sparl.training.plan_text import plan_text
 from sparl.training.record import resumption_text
 from sparl.training.tasks import module_of
 from sparl.user_modules import command_line
+from sparl.wording import counted
 
 if TYPE_CHECKING:
     from sparl.training.loop import Training
@@ -20,24 +23,53 @@ if TYPE_CHECKING:
 def announce(run: Training) -> None:
     """Report the environment, the networks and the schedule before training starts."""
     config, say = run.config, run.console.say
+    say(f"{method_label(config)} on {config.env}, seed {config.seed}")
+    say(f"{_native.isa()}, {counted(run.threads, 'thread')}")
+    run.console.say_path(str(run.folder.path))
+    say("")
+    run.console.say_table(_COLUMNS, _network_rows(run.architecture))
+    say("")
+    for line in plan_text(config, run.architecture):
+        say(line)
     for note in (*run.environment.notes, *run.architecture.notes, *without_effect(config)):
         say(f"note: {note}")
     if run.record.continued:
         last = run.record.continued[-1]
         tell = run.console.warn if last["not_exact_because"] else say
         tell(f"resuming {resumption_text(last)}")
-    say(
-        f"{method_label(config)} on {config.env}: {connections_text(run.architecture)}, "
-        f"{_native.isa()}, {run.threads} threads, run {run.folder.path}"
-    )
-    for line in plan_text(config, run.architecture):
-        say(line)
     if config.end <= config.warmup_env_steps:
         run.console.warn(
             f"THE AGENT WILL NOT BE TRAINED: the run ends at step {config.end:,}, but the first "
             f"{config.warmup_env_steps:,} steps are a warm-up without updates; use more --steps or "
             "fewer --warmup-env-steps"
         )
+    say("")
+
+
+_COLUMNS = (
+    Column("network", left=True),
+    Column("layers", rank=2, left=True),
+    Column("connections"),
+    Column("possible", rank=1),
+    Column("density", rank=1),
+)
+
+
+def _network_rows(nets: Architecture) -> list[list[str]]:
+    """Return the cells of each network, and of all networks together."""
+    rows, every, all_possible = [], 0, 0
+    for name, spec in nets.networks.items():
+        widths = (spec.layers[0].n_in, *(layer.n_out for layer in spec.layers))
+        copies = f"{spec.members} x " if spec.members > 1 else ""
+        count = spec.of_all_members
+        possible = spec.members * sum(layer.size for layer in spec.layers)
+        rows.append([name, f"{copies}{'-'.join(map(str, widths))}", *_share(count, possible)])
+        every, all_possible = every + count, all_possible + possible
+    return [*rows, ["total", "", *_share(every, all_possible)]]
+
+
+def _share(connections: int, possible: int) -> list[str]:
+    return [f"{connections:,}", f"{possible:,}", f"{connections / max(possible, 1):.1%}"]
 
 
 def report_end(run: Training, state: str) -> None:
@@ -47,20 +79,21 @@ def report_end(run: Training, state: str) -> None:
         run: the run that ended.
         state: "finished", or the cause of the stop.
     """
-    config, say, seconds, env_step = run.config, run.console.say, run.record.seconds, run.env_step
+    say, seconds, env_step = run.console.say, run.record.seconds, run.env_step
     say("")
-    if state != "finished":
-        say(f"{state} at step {env_step:,}; to resume: {_command(run, 'resume')}")
-    label, connections = method_label(config), connections_text(run.architecture)
-    say(f"{label} on {config.env}, seed {config.seed}: {connections}")
+    outcome = state if state == "finished" else f"{state} at step {env_step:,}"
     say(
-        f"{env_step:,} steps, {run.agent.updates:,} updates in {seconds:,.0f} s "
+        f"{outcome}: {env_step:,} steps, {run.agent.updates:,} updates in {seconds:,.0f} s "
         f"({env_step / seconds:,.0f} steps/s, including evaluations)"
     )
     best_step, best = max(run.record.evaluations, key=lambda e: e[1])
     last_step, last = run.record.evaluations[-1]
     say(f"return: {last:,.1f} at step {last_step:,}, best {best:,.1f} at step {best_step:,}")
-    say(f"run: {run.folder.path}   to evaluate the agent again: {_command(run, 'evaluate')}")
+    if state != "finished":
+        say("to resume:")
+        run.console.say_path(INDENT + _command(run, "resume"))
+    say("to evaluate the agent again:")
+    run.console.say_path(INDENT + _command(run, "evaluate"))
 
 
 def warn_not_saved(run: Training, error: EnvironmentFault, stopped_by: signal.Signals) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack, closing
 
 import numpy as np
 
 from sparl import _native
+from sparl.agents import AGENTS
 from sparl.agents.observation_normalizer import ObservationStatistics, RawObservations
 from sparl.architecture import Architecture, architecture
 from sparl.build import build_agent
@@ -17,15 +19,17 @@ from sparl.methods import check
 from sparl.random_streams import stream
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer, replay_bytes
+from sparl.training.best_agent import BestAgent
+from sparl.training.callbacks import Callbacks
 from sparl.training.checkpoint import Checkpoints
-from sparl.training.console import RunConsole
+from sparl.training.console import Progress, RunConsole
 from sparl.training.environment import Environment, make_environment
+from sparl.training.environment_factory import EnvironmentFactory
 from sparl.training.evaluate import Evaluator
 from sparl.training.interrupt import interrupt_held
 from sparl.training.loop import Training
 from sparl.training.machine import available_cores
 from sparl.training.memory import memory_bytes
-from sparl.training.plan_text import connections_text
 from sparl.training.record import Record
 from sparl.training.run_folder import RunFolder
 from sparl.training.saving import CheckpointSaver
@@ -34,13 +38,24 @@ from sparl.training.warmup import Warmup
 from sparl.training.wrappers import reject_lasting_state
 
 
-def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = None) -> Training:
+def assemble(
+    config: Config,
+    *,
+    quiet: bool = False,
+    progress: Progress | None = None,
+    folder: RunFolder | None = None,
+    callbacks: Callbacks | None = None,
+    factory: EnvironmentFactory | None = None,
+) -> Training:
     """Construct the parts of a run; after an error, close the parts that are already open.
 
     Args:
         config: the run's configuration.
         quiet: print nothing.
+        progress: how progress is shown; see RunConsole.
         folder: the locked folder of the run to resume; None creates a new one.
+        callbacks: the callbacks of the run; None: no callbacks.
+        factory: makes the environments, if the configured one is not a Gymnasium id.
 
     Raises:
         SparlError: if a part cannot be constructed; the subclass indicates the kind of error.
@@ -48,21 +63,25 @@ def assemble(config: Config, *, quiet: bool = False, folder: RunFolder | None = 
     check(config)
     if config.tensorboard:
         require_tensorboard()
-    reject_lasting_state(lambda: make_environment(config))
+    make = functools.partial(make_environment, config, factory=factory)
+    reject_lasting_state(make)
     with ExitStack() as opened, interrupt_held():
-        environment = opened.enter_context(closing(make_environment(config)))
-        evaluator = opened.enter_context(closing(_evaluator(config)))
-        return _training(config, environment, evaluator, opened, folder, quiet=quiet)
+        environment = opened.enter_context(closing(make()))
+        episodes, seed = config.evaluation_episodes, config.evaluation_seed
+        evaluator = opened.enter_context(closing(Evaluator(make, episodes, seed)))
+        console = _console(config, quiet=quiet, progress=progress)
+        callbacks = callbacks or Callbacks()
+        return _training(config, environment, evaluator, callbacks, opened, folder, console)
 
 
 def _training(
     config: Config,
     environment: Environment,
     evaluator: Evaluator,
+    callbacks: Callbacks,
     opened: ExitStack,
     folder: RunFolder | None,
-    *,
-    quiet: bool,
+    console: RunConsole,
 ) -> Training:
     n_obs, n_act = environment.n_obs, environment.n_act
     nets = architecture(config, n_obs, n_act)
@@ -87,20 +106,22 @@ def _training(
         warmup.load_policy()
     folder = opened.enter_context(closing(folder or RunFolder.create(config)))
     record = opened.enter_context(closing(Record(folder, config, nets, environment, threads)))
-    connections, random_steps = connections_text(nets), config.warmup_env_steps
-    console = RunConsole(config.end, connections, random_steps, quiet=quiet)
+    best = BestAgent(folder)
     return Training(
         config, threads, folder, environment, evaluator, nets, agent, normalizer, warmup, replay,
         stream(config.seed, "replay"), capacity_rule(config), record,
-        CheckpointSaver(config, folder, record, console), console, opened.pop_all(),
+        best, CheckpointSaver(config, folder, record, best, console), console, callbacks,
+        opened.pop_all(),
         observation=np.zeros(n_obs, np.float32),
     )  # fmt: skip
 
 
-def _evaluator(config: Config) -> Evaluator:
-    return Evaluator(
-        lambda: make_environment(config), config.evaluation_episodes, config.evaluation_seed
-    )
+def _console(config: Config, *, quiet: bool, progress: Progress | None) -> RunConsole:
+    agent = AGENTS[config.agent]
+    return RunConsole(
+        config.end, agent.metrics, agent.main_metrics, config.warmup_env_steps,
+        quiet=quiet, progress=progress,
+    )  # fmt: skip
 
 
 def capacity_rule(config: Config) -> DynamicCapacity:

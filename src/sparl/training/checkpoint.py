@@ -63,7 +63,7 @@ class Checkpoints:
         """Step of the newest checkpoint that this object wrote or loaded; None if there is none."""
         return self._kept[-1][0] if self._kept else None
 
-    def save(self, env_step: int, state: Tree, replay: RingBuffer, about: Tree) -> None:
+    def save(self, env_step: int, state: Tree, replay: RingBuffer, about: Tree) -> Path:
         """Commit a checkpoint, then delete older ones that are no longer needed.
 
         Args:
@@ -71,6 +71,9 @@ class Checkpoints:
             state: nested dicts of arrays, numbers, strings and None.
             replay: the replay buffer, whose transitions are written to the shared files.
             about: further entries of the manifest.
+
+        Returns:
+            The checkpoint's folder.
 
         Raises:
             ResourceError: if the checkpoint could not be written; earlier ones are unchanged.
@@ -107,6 +110,7 @@ class Checkpoints:
             ) from None
         self._kept = [*self._kept, (env_step, segments)][-KEPT:]
         self._prune()
+        return self.folder / _name(env_step)
 
     def _commit(self, temporary: str, final: str) -> None:
         if self.files.has_folder(final):  # damaged: the run was resumed from an older checkpoint

@@ -7,30 +7,31 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sparl.errors import EnvironmentFault, SparlError
-from sparl.labels import method_label
 from sparl.training.agent_file import save_agent
 from sparl.training.announce import report_end, warn_not_saved
+from sparl.training.best_agent import about_agent
+from sparl.training.interrupt import StoppedBy
+from sparl.training.run import state_text
 
 if TYPE_CHECKING:
     from sparl.training.loop import Training
 
 
-def write_results(run: Training, stopped_by: signal.Signals | None) -> None:
+def write_results(run: Training, stopped_by: StoppedBy | None) -> None:
     """Write the results of a run, and report them.
 
     Args:
         run: the run that ended.
-        stopped_by: the signal that stopped the run early, or None.
+        stopped_by: what stopped the run early, or None.
 
     Raises:
         ResourceError: if a file cannot be written.
     """
     config, agent, env_step = run.config, run.agent, run.env_step
-    state = "finished" if stopped_by is None else f"stopped by {stopped_by.name}"
-    about = {"method": method_label(config), "env": config.env, "env_step": env_step}
-    save_agent(
-        run.folder, agent, run.normalizer, run.environment, about, run.evaluation_observations
-    )
+    state = state_text(stopped_by)
+    about, observations = about_agent(run), run.evaluation_observations
+    save_agent(run.folder, agent, run.normalizer, run.environment, about, observations)
+    run.best.save()
     run.record.degrees(agent)
     run.folder.growing.flush()
     run.record.run(state, env_step, agent.updates)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sparl.configuration import Config
 from sparl.errors import EnvironmentFault, SparlError, UsageError
 from sparl.training.action_scale import ActionScale, rounded_within
+from sparl.training.environment_factory import EnvironmentFactory
 from sparl.training.environment_state import (
     EnvironmentState,
     can_be_resumed,
@@ -31,7 +32,7 @@ from sparl.training.environment_state import (
     wrappers_have_no_state,
 )
 from sparl.training.tasks import make_task, notes_of
-from sparl.training.wrappers import reject_running_statistics
+from sparl.training.wrappers import reject_running_statistics, time_limits
 from sparl.types import Array
 from sparl.wording import name_and_text
 
@@ -61,6 +62,7 @@ class Environment:
         max_episode_steps: the time limit; None keeps the environment's own limit.
         contact_forces: "zero" or "live", for Ant-v3 and Humanoid-v3.
         render_mode: Gymnasium's render mode: None, "human" (a window) or "rgb_array" (images).
+        factory: makes the environment instead of Gymnasium, if env_id is not a Gymnasium id.
 
     Attributes:
         n_obs: length of an observation.
@@ -79,9 +81,13 @@ class Environment:
         max_episode_steps: int | None = None,
         contact_forces: str = "zero",
         render_mode: str | None = None,
+        factory: EnvironmentFactory | None = None,
     ) -> None:
         self.env_id = env_id
-        self.gym = make_task(env_id, max_episode_steps, contact_forces, render_mode)
+        if factory is None:
+            self.gym = make_task(env_id, max_episode_steps, contact_forces, render_mode)
+        else:
+            self.gym = factory()
         self.notes = notes_of(env_id, contact_forces)
         with _faults(lambda what: EnvironmentFault(f"environment {env_id}: {what}"), "its spaces"):
             self._read_spaces(max_episode_steps)
@@ -117,9 +123,8 @@ class Environment:
             or not (action.low < action.high).all()
         ):
             raise UsageError(f"environment {env_id}: the action space is {action}; {SUPPORTED}")
-        limit = max_episode_steps
-        if limit is None and self.gym.spec is not None:
-            limit = self.gym.spec.max_episode_steps
+        limits = [max_episode_steps, *time_limits(self.gym)]
+        limit = min((each for each in limits if each is not None), default=None)
         if limit is None:
             raise UsageError(
                 f"environment {env_id} has no time limit; set one with --max-episode-steps N"
@@ -287,9 +292,13 @@ class Environment:
         return True
 
 
-def make_environment(config: Config, render_mode: str | None = None) -> Environment:
-    """Construct the environment of a configuration."""
-    return Environment(config.env, config.max_episode_steps, config.contact_forces, render_mode)
+def make_environment(
+    config: Config, render_mode: str | None = None, *, factory: EnvironmentFactory | None = None
+) -> Environment:
+    """Construct the environment of a configuration; see Environment."""
+    return Environment(
+        config.env, config.max_episode_steps, config.contact_forces, render_mode, factory
+    )
 
 
 @contextmanager

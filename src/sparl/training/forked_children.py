@@ -1,7 +1,7 @@
 """Close locks in child processes that are forked from this process.
 
-An environment may fork. A child that kept the descriptor of a lock would keep the run's folder
-locked until the child ends.
+An environment may fork. A child process that inherited the file descriptor of a lock would keep the
+run's folder locked until it exited.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 TOGETHER_SECONDS = 0.1  # signals that arrive within this time count as one request to stop
 PARENT = "SPARL_PARENT"  # environment variable with the process id of the parent
@@ -24,10 +24,24 @@ _SAVE_SECONDS = 60.0  # time for saving after the parent has ended
 Handler = Callable[[int, FrameType | None], Any]
 
 
+StoppedBy = signal.Signals | Literal["callback"]
+
+
 class Stop:
-    """The signal that requested a stop; None until one arrives."""
+    """What has requested a stop.
+
+    Attributes:
+        signal: the signal that requested a stop; None until one arrives.
+        by_callback: whether a callback of the user requested a stop.
+    """
 
     signal: signal.Signals | None = None
+    by_callback = False
+
+    @property
+    def by(self) -> StoppedBy | None:
+        """The signal, or "callback"; None if there was no request."""
+        return self.signal or ("callback" if self.by_callback else None)
 
 
 _before: list[dict[int, Any]] = []  # the replaced handlers of each active block, outermost first
@@ -35,13 +49,15 @@ _stops: list[Stop] = []  # one for each active block of stop_on_signal()
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Stop]:
+def stop_on_signal(stop: Stop | None = None) -> Iterator[Stop]:
     """Record the first SIGINT, SIGTERM or SIGHUP; a second SIGINT or SIGTERM ends the process.
+
+    The signal is recorded in `stop` or, if it is None, in a new object, which is returned.
 
     SIGHUP remains ignored if it was ignored before, for example by nohup. After the first signal,
     further SIGHUPs are ignored, because the shell and the kernel may each send one.
     """
-    stop = Stop()
+    stop = Stop() if stop is None else stop
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -6,9 +6,8 @@ checkpoint, `announce` reports it to the user, and `ending` writes its results.
 
 from __future__ import annotations
 
-import signal
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.random import Generator
@@ -18,15 +17,17 @@ from sparl.agents.observation_normalizer import Normalizer
 from sparl.architecture import Architecture
 from sparl.configuration import Config
 from sparl.errors import Diverged
-from sparl.random_streams import generator_state, integer_seed, restore_generator
+from sparl.random_streams import generator_state, integer_seed
 from sparl.replay.capacity import DynamicCapacity
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.announce import announce
+from sparl.training.best_agent import BestAgent
+from sparl.training.callbacks import Callbacks
 from sparl.training.console import RunConsole
 from sparl.training.ending import report_failure, write_results
 from sparl.training.environment import Environment
 from sparl.training.evaluate import Evaluator
-from sparl.training.interrupt import Stop, stop_on_signal
+from sparl.training.interrupt import Stop, StoppedBy, stop_on_signal
 from sparl.training.record import Record, finite
 from sparl.training.run import Run
 from sparl.training.run_folder import RunFolder
@@ -53,51 +54,56 @@ class Training:
     replay_rng: Generator  # random stream of the batches
     capacity_rule: DynamicCapacity  # which transitions a dynamic replay buffer drops
     record: Record
+    best: BestAgent
     saver: CheckpointSaver
     console: RunConsole
+    callbacks: Callbacks
     opened: ExitStack  # closes the environments, the record and the folder
     observation: Array  # the current observation, float32 [n_obs]
     env_step: int = 0  # number of environment steps so far
     episodes: int = 0  # number of episodes that have ended
     episode_return: float = 0.0  # undiscounted return of the current episode so far
     evaluation_observations: Array | None = None  # of the last evaluation
+    stop: Stop = field(default_factory=Stop)  # whether a signal or a callback requested a stop
 
     def run(self) -> Run:
-        """Train until the last step, or until a signal requests a stop.
+        """Train until the last step, or until a signal or a callback requests a stop.
 
         Raises:
             EnvironmentFault, Diverged, ResourceError: if training failed; the evaluations recorded
                 so far are kept.
+            Exception, SystemExit: the exception of a callback, after the run was saved.
         """
-        stop = Stop()
         try:
             self.record.run("running", self.env_step, self.agent.updates)
             self.record.degrees(self.agent)
             announce(self)
-            with self.console, stop_on_signal() as stop:
-                self._train(stop)
-                stopped_by = stop.signal if self.env_step < self.config.end else None
-                self._save_last(stop, stopped_by)
+            with self.console, stop_on_signal(self.stop):
+                self._train()
+                stopped_by = self.stop.by if self.env_step < self.config.end else None
+                self._save_last(stopped_by)
             self._check_finite()
             write_results(self, stopped_by)
         except (Exception, SystemExit) as error:
-            stopped_by = report_failure(self, error, stop.signal)
+            stopped_by = report_failure(self, error, self.stop.signal)
         finally:
             self.close()
+        self.callbacks.raise_error()
         return self.record.result(stopped_by)
 
     def close(self) -> None:
         """Release the environments and the run's folder."""
         self.opened.close()
 
-    def _train(self, stop: Stop) -> None:
+    def _train(self) -> None:
         config = self.config
         if not self.record.evaluations:
             self._evaluate()
             self.begin_episode(integer_seed(config.seed))
         self.console.begin(self.env_step)
-        while self.env_step < config.end and stop.signal is None:
+        while self.env_step < config.end and self.stop.by is None:
             self.step()
+            self.callbacks.stepped(self)
             if self.env_step % config.evaluate_every_env_steps == 0:
                 self._evaluate()
             if self.env_step % config.checkpoint_every_env_steps == 0:
@@ -183,36 +189,39 @@ class Training:
             raise self._diverged(str(error)) from None
         self.evaluation_observations = result.observations
         self.record.evaluation(self.env_step, self.agent.updates, result)
-        self._record()
-        self.console.evaluated(self.env_step, result)
+        means = self._record()
+        self.best.evaluated(self)
+        self.console.evaluated(self.env_step, result, means, self.record.seconds)
+        self.callbacks.evaluated(self, result)
 
-    def _record(self) -> None:
-        """Write the metrics and topology updates since the last call."""
+    def _record(self) -> dict[str, float]:
+        """Write the metrics and topology updates since the last call; return the metrics' means."""
         counts = {"episodes": self.episodes, "replay_size": self.replay.size}
-        self.record.metrics(self.env_step, self.agent.updates, counts)
+        means = self.record.metrics(self.env_step, self.agent.updates, counts)
         self.record.topology(self.env_step, self.agent)
+        return means
 
     def _checkpoint(self, *, last: bool = False) -> None:
         """Commit a checkpoint with finite weights, unless this step already has one."""
         if self.saver.checkpoints.last_step != self.env_step:
             self._check_finite()
-            self.saver.save(self.env_step, self.agent.updates, self.state(), self.replay, last=last)
+            state, updates = self.state(), self.agent.updates
+            saved = self.saver.save(self.env_step, updates, state, self.replay, last=last)
+            if saved is not None:
+                self.callbacks.saved(self, saved)
 
     def _check_finite(self) -> None:
         wrong = self.agent.not_finite()
         if wrong:
             raise self._diverged(f"{wrong[0]} is not finite")
 
-    def _save_last(self, stop: Stop, stopped_by: signal.Signals | None) -> None:
-        """Save a last checkpoint if needed, and evaluate the agent unless a signal stopped it."""
-        if self.env_step < self.config.steps or self.config.keep_checkpoint or stop.signal:
+    def _save_last(self, stopped_by: StoppedBy | None) -> None:
+        """Save a last checkpoint if needed, and evaluate the agent unless the run was stopped."""
+        if self.env_step < self.config.steps or self.config.keep_checkpoint or self.stop.by:
             self._checkpoint(last=True)
-        if self.record.last_evaluated == self.env_step:
-            return
-        if stopped_by is None:
-            self._evaluate()
-        else:
-            self._record()
+        if self.record.last_evaluated < self.env_step:
+            record = self._evaluate if stopped_by is None else self._record
+            record()
 
     def state(self) -> Tree:
         """Return all state that the rest of the run depends on, except the replay buffer."""
@@ -227,21 +236,3 @@ class Training:
             "recorded": self.record.averages.state(),
             "counters": {name: getattr(self, name) for name in counters},
         }
-
-    def restore(self, state: Tree) -> None:
-        """Restore the state of a run with the same configuration, after its replay buffer."""
-        self.agent.restore(state["agent"])
-        self.normalizer.restore(state["normalizer"])
-        restore_generator(self.replay_rng, state["replay_rng"])
-        self.warmup.restore(state["warmup_rng"])
-        self.record.averages.restore(state["recorded"])
-        for name, value in state["counters"].items():
-            setattr(self, name, value)
-        self.observation = self.environment.reset(integer_seed(self.config.seed, self.env_step))
-        resumed = self.environment.restore(state["environment"])
-        if resumed:
-            self.observation = state["observation"].copy()
-        else:  # a new episode begins
-            self.episode_return = 0.0
-        if not resumed or self.replay.episode_over:
-            self.replay.begin(self.observation)

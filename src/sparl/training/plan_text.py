@@ -22,20 +22,21 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
             )
         ]
     lines = [
-        f"{warmup:,} steps of warm-up, then {per_step} update(s) of {config.batch_size} "
+        f"{warmup:,} steps of warm-up, then {counted(per_step, 'update')} of {config.batch_size} "
         f"transitions per step, {until}"
     ]
 
     def at(update: int, every: int = 1) -> str:
         return f"update {update:,} (step {warmup + math.ceil(update * every / per_step):,})"
 
+    sentences: dict[str, list[str]] = {}  # the networks of each sentence
     for network, spec in nets.networks.items():
         when = schedule(config, network)
         movable = config.density_schedule != "constant" or any(
             0 < layer.connections < layer.size for layer in spec.layers
         )
         if when.last_due is None or not movable:
-            lines.append(f"{network}: the connections never change")
+            sentences.setdefault("the connections never change", []).append(network)
             continue
         of, every = "the agent", 1
         if when.clock == "network":
@@ -43,11 +44,17 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
         annealed = " annealed to 0" if when.annealed else ""
         if config.density_schedule != "constant":
             annealed += f", with the density schedule {config.density_schedule}"
-        lines.append(
-            f"{network}: {counted(when.total, 'topology update')} of {when.fraction:.1%} of the "
-            f"connections{annealed}, every {when.every:,} updates of {of}, the first at "
-            f"{at(when.first, every)}, the last at {at(when.last_due, every)}"
-        )
+        text = f"{counted(when.total, 'topology update')} of {when.fraction:.1%} of the connections"
+        text += annealed
+        if when.total == 1:
+            text += f", at {at(when.first, every)}"
+        else:
+            text += (
+                f", every {when.every:,} updates of {of}, the first at {at(when.first, every)}, "
+                f"the last at {at(when.last_due, every)}"
+            )
+        sentences.setdefault(text, []).append(network)
+    lines += [f"{' and '.join(names)}: {text}" for text, names in sentences.items()]
     if config.n_step > 1:
         begin = max(config.n_step_delay_updates, 1)
         if begin > (end - warmup) * per_step:
@@ -57,8 +64,3 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
         else:
             lines.append(f"{config.n_step}-step targets are used from {at(begin)} on")
     return lines
-
-
-def connections_text(nets: Architecture) -> str:
-    """Return the networks' connections as "N of M connections", without target networks."""
-    return f"{nets.connections:,} of {nets.densified().connections:,} connections"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from sparl.networks.spec import layer_key
 from sparl.training.environment import Environment
 from sparl.training.environment_state import can_be_resumed
 from sparl.training.evaluate import Evaluation
+from sparl.training.interrupt import StoppedBy
 from sparl.training.machine import cpu_seconds, machine, made_with, versions
 from sparl.training.memory import peak_memory_bytes
 from sparl.training.plan_text import plan_text
@@ -67,6 +67,7 @@ class Record:
         self.threads = threads
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
+        self.last_metrics: dict[str, float] = {}  # last line of metrics.csv
         self._events = EventFile(folder.files) if config.tensorboard else None
         self.continued: list[dict[str, Any]] = []  # where and how exactly the run was resumed
         self.had_checkpoint = False  # whether the run has ever had a checkpoint
@@ -105,7 +106,7 @@ class Record:
         self.had_checkpoint = True
         self.evaluations = read_evaluations(self.folder)
 
-    def result(self, stopped_by: signal.Signals | None) -> Run:
+    def result(self, stopped_by: StoppedBy | None) -> Run:
         """Return the result of the run so far."""
         evaluations = tuple(self.evaluations)
         return Run(self.folder.path, self.config, evaluations, stopped_by, self.seconds)
@@ -156,8 +157,12 @@ class Record:
             },
         )
 
-    def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> None:
-        """Add a line to metrics.csv: these counts, and the means since the previous line."""
+    def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> dict[str, float]:
+        """Add a line to metrics.csv: these counts, and the means since the previous line.
+
+        Returns:
+            The means, by name.
+        """
         counts = {**counts, "n_step": self.config.n_step_at(updates + 1)}
         means = self.averages.take()
         names = list(AGENTS[self.config.agent].metrics)
@@ -170,8 +175,10 @@ class Record:
             "episodes": "rollout", "episode_return": "rollout",
             "replay_size": "replay", "policy_distance": "replay",
         }  # fmt: skip
-        shown = {n: v for n, v in {**counts, **columns}.items() if v != ""}
-        self._show(env_step, {f"{groups.get(n, 'train')}/{n}": float(v) for n, v in shown.items()})
+        self.last_metrics = {n: float(v) for n, v in {**counts, **columns}.items() if v != ""}
+        shown = {f"{groups.get(n, 'train')}/{n}": v for n, v in self.last_metrics.items()}
+        self._show(env_step, shown)
+        return means
 
     def topology(self, env_step: int, agent: Agent) -> None:
         """Add a line to topology.csv for each layer that changed since the last call."""

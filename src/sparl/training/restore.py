@@ -11,7 +11,7 @@ from sparl.agents.agent import Agent
 from sparl.configuration import Config, differences, why_not_longer
 from sparl.errors import DataError, UsageError, damage_reported
 from sparl.methods import config_of
-from sparl.random_streams import integer_seed
+from sparl.random_streams import integer_seed, restore_generator
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.checkpoint import no_checkpoint
 from sparl.training.loop import Training
@@ -72,6 +72,7 @@ def _start_again(training: Training) -> None:
     ended = "ended" if about.get("state") != "failed" else f"failed at step {about['env_step']:,}"
     training.console.say(f"the run {ended} before its first checkpoint; it is restarted at step 0")
     folder.growing.rewind(dict.fromkeys(GROWING, 0))
+    training.best.resumed([])
 
 
 def restore_checkpoint(
@@ -92,13 +93,37 @@ def restore_checkpoint(
     with damage_reported(f"{path}: cannot be used"):
         _check_configuration(training.config, path, about)
         _check_counters(training.config, state, training.replay, training.agent)
-        training.restore(state)
+        restore_state(training, state)
         because = not_exact_because(training.config.env, state["environment"], about["made_with"])
         check_continued(about["continued"])
         entry = {"env_step": training.env_step, "not_exact_because": because}
         seconds, cpu_seconds = _duration(about["seconds"]), _duration(about["cpu_seconds"])
         training.folder.growing.rewind(about["growing_files"])
         training.record.resume(seconds, cpu_seconds, [*about["continued"], entry])
+        training.best.resumed(training.record.evaluations)
+
+
+def restore_state(training: Training, state: Tree) -> None:
+    """Restore the state of a run with the same configuration, after its replay buffer.
+
+    If the environment cannot be restored, a new episode begins.
+    """
+    training.agent.restore(state["agent"])
+    training.normalizer.restore(state["normalizer"])
+    restore_generator(training.replay_rng, state["replay_rng"])
+    training.warmup.restore(state["warmup_rng"])
+    training.record.averages.restore(state["recorded"])
+    for name, value in state["counters"].items():
+        setattr(training, name, value)
+    environment, seed = training.environment, integer_seed(training.config.seed, training.env_step)
+    training.observation = environment.reset(seed)
+    resumed = environment.restore(state["environment"])
+    if resumed:
+        training.observation = state["observation"].copy()
+    else:
+        training.episode_return = 0.0
+    if not resumed or training.replay.episode_over:
+        training.replay.begin(training.observation)
 
 
 def _check_configuration(config: Config, path: Path, about: Tree) -> None:

@@ -9,6 +9,7 @@ topology.csv       every topology update of every layer
 degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
 agent.json         the content and digest of agent.safetensors, and how to act with the agent
+agent-best.*       the agent of the best evaluation, in the same format
 observations.safetensors   observations of the last evaluation, used to check exports
 optimizer.safetensors      moments of the optimisers, for training the agent elsewhere
 checkpoint-<step>  the state from which the run can be resumed; its transitions are in replay/, see
@@ -37,19 +38,21 @@ from sparl.training.folder import Folder
 from sparl.training.growing_files import GrowingFiles
 from sparl.training.texts import parse_json
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
-from sparl.user_modules import named_module
+from sparl.user_modules import WITHOUT_ID, named_module
 from sparl.wording import shown
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
 GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
+BEST_AGENT, BEST_AGENT_MANIFEST = "agent-best.safetensors", "agent-best.json"
 OBSERVATIONS = "observations.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 LOCK = ".lock"
 _JSON_BYTES, CSV_BYTES = 1 << 22, 1 << 30  # maximum size of a file that is read
 DEGREES_BYTES = 1 << 28
-FILES = (CONFIG, RUN, *GROWING, DEGREES, AGENT, AGENT_MANIFEST, OBSERVATIONS, OPTIMIZER)
+FILES = (CONFIG, RUN, *GROWING, DEGREES, AGENT, AGENT_MANIFEST, BEST_AGENT,
+         BEST_AGENT_MANIFEST, OBSERVATIONS, OPTIMIZER)  # fmt: skip
 FOLDERS = re.compile("replay|checkpoint-[0-9]+")
 # The remedy in errors about damaged files.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"
@@ -166,7 +169,7 @@ class RunFolder:
             raise
 
     def _tidy(self) -> None:
-        """Delete the temporary files of killed processes, and check the files that exist.
+        """Delete temporary files of killed processes, and check the run's existing files.
 
         Raises:
             DataError: if one of the run's files or folders is a link or a special file.
@@ -260,9 +263,15 @@ class RunFolder:
         return about
 
     def environment_module(self) -> str:
-        """Return the module that registered the run's environment; "" if no file names it."""
+        """Return the module that registered the run's environment; "" if no file names it.
+
+        If the environment has no id, return WITHOUT_ID.
+        """
         try:
-            module = named_module(self.config().env)
+            env = self.config().env
+            if env.endswith(WITHOUT_ID):
+                return WITHOUT_ID
+            module = named_module(env)
             module = module or str(self.run().get("environment", {}).get("module", ""))
         except DataError:
             return ""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from pathlib import Path
 
 from sparl.configuration import Config
 from sparl.errors import ResourceError
 from sparl.replay.ring_buffer import RingBuffer
+from sparl.training.best_agent import BestAgent
 from sparl.training.checkpoint import Checkpoints
 from sparl.training.console import RunConsole
 from sparl.training.machine import made_with
@@ -28,6 +30,7 @@ class CheckpointSaver:
         config: the configuration of the run.
         folder: the folder of the run.
         record: the record of the run, whose clocks and file lengths a checkpoint stores.
+        best: the best agent of the run, which is written before each checkpoint.
         console: reports failures.
 
     Attributes:
@@ -35,17 +38,18 @@ class CheckpointSaver:
     """
 
     def __init__(
-        self, config: Config, folder: RunFolder, record: Record, console: RunConsole
-    ) -> None:
+        self, config: Config, folder: RunFolder, record: Record, best: BestAgent,
+        console: RunConsole,
+    ) -> None:  # fmt: skip
         self.checkpoints = Checkpoints(folder.files)
         self._config, self._folder = config, folder
-        self._record, self._console = record, console
+        self._record, self._best, self._console = record, best, console
         self._made_with = made_with()
         self._failures = 0
 
     def save(
         self, env_step: int, updates: int, state: Tree, replay: RingBuffer, *, last: bool
-    ) -> None:
+    ) -> Path | None:
         """Commit a checkpoint.
 
         Args:
@@ -55,18 +59,24 @@ class CheckpointSaver:
             replay: the replay buffer of the run.
             last: whether this is the last attempt.
 
+        Returns:
+            The checkpoint's folder; None if a failure was tolerated.
+
         Raises:
             ResourceError: if the checkpoint could not be written although training is not over, and
                 this was the last attempt or the third consecutive failure.
         """
         try:
-            self.checkpoints.save(env_step, state, replay, self._about())
+            self._best.save()
+            saved = self.checkpoints.save(env_step, state, replay, self._about())
         except ResourceError as error:
             self._failures += 1
             self._report(error, env_step, last=last)
+            return None
         else:
             self._failures = 0
             self._note_first(env_step, updates)
+            return saved
         finally:
             return_freed_memory()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +14,68 @@ from sparl.errors import DataError, RunExists, UsageError
 from sparl.methods import check
 from sparl.training.about import environment_importable
 from sparl.training.assemble import assemble
+from sparl.training.callbacks import Callbacks
 from sparl.training.checkpoint import Checkpoints, step_of
+from sparl.training.console import Progress
 from sparl.training.durable import user_path
+from sparl.training.environment_factory import EnvironmentFactory
+from sparl.training.loop import Training
 from sparl.training.restore import restore_newest
 from sparl.training.run import Run
 from sparl.training.run_folder import RunFolder, holds_run, read_evaluations
-from sparl.user_modules import command_line
+from sparl.user_modules import WITHOUT_ID, command_line
 
 
-def train(config: Config, *, quiet: bool = False) -> Run:
+def train(
+    config: Config,
+    *,
+    quiet: bool = False,
+    progress: Progress | None = None,
+    callbacks: Callbacks | None = None,
+    factory: EnvironmentFactory | None = None,
+) -> Run:
     """Train in a new run folder; with resume "auto", resume the run in run_dir.
+
+    Args:
+        config: the configuration of the run.
+        quiet: print nothing.
+        progress: how progress is shown; see RunConsole.
+        callbacks: the callbacks of the run; None: no callbacks.
+        factory: makes the environments, if the configured one is not a Gymnasium id.
 
     Raises:
         SparlError: if the run cannot be trained; the subclass indicates the kind of error.
     """
     check(config)
+    start = partial(
+        assemble, config, quiet=quiet, progress=progress, callbacks=callbacks, factory=factory
+    )
+    continued = partial(
+        resume, wanted=config, quiet=quiet, progress=progress, callbacks=callbacks, factory=factory
+    )
     if config.resume == "auto" and config.run_dir is not None:
         path = user_path(config.run_dir)
         if holds_run(path):
-            return resume(path, wanted=config, quiet=quiet)
+            return continued(path)
         try:
-            training = assemble(config, quiet=quiet)
+            training = start()
         except RunExists:  # another process started and ended the run after the check above
             if not holds_run(path):
                 raise
-            return resume(path, wanted=config, quiet=quiet)
+            return continued(path)
         return training.run()
-    return assemble(config, quiet=quiet).run()
+    return start().run()
 
 
 def resume(
-    path: str | Path, *, wanted: Config | None = None, quiet: bool = False, **changes: Any
+    path: str | Path,
+    *,
+    wanted: Config | None = None,
+    quiet: bool = False,
+    progress: Progress | None = None,
+    callbacks: Callbacks | None = None,
+    factory: EnvironmentFactory | None = None,
+    **changes: Any,
 ) -> Run:
     """Resume a run from its last checkpoint; leave a finished run unchanged.
 
@@ -52,6 +84,9 @@ def resume(
         wanted: the configuration that the run must have, with its new end; None keeps the
             run's own configuration.
         quiet: print nothing.
+        progress: how progress is shown; see RunConsole.
+        callbacks: the callbacks of the run; None: no callbacks.
+        factory: makes the environments of a run whose environment has no Gymnasium id.
         changes: new values of the configuration's fields in CHANGEABLE, and of steps, to train
             longer.
 
@@ -78,7 +113,22 @@ def resume(
             PlainConsole(quiet=quiet).print(f"{path}: already {already}")
             evaluations, seconds = read_evaluations(folder), folder.run().get("wall_seconds", 0.0)
             return Run(folder.path, config, tuple(evaluations), None, seconds)
-        return _resume(folder, config, before, quiet=quiet)
+        _check_factory(folder, config, factory)
+        with environment_importable(folder, "resume"):
+            training = assemble(
+                config, quiet=quiet, progress=progress, folder=folder, callbacks=callbacks,
+                factory=factory,
+            )  # fmt: skip
+        return _resume(training, before)
+
+
+def _check_factory(folder: RunFolder, config: Config, factory: EnvironmentFactory | None) -> None:
+    """Raise UsageError if a factory is given for a run with another environment."""
+    if factory is not None and factory.env_id != config.env:
+        raise UsageError(
+            f"{folder.path}: env makes {factory.env_id}, but the run's environment is {config.env}"
+            + ("" if config.env.endswith(WITHOUT_ID) else "; omit env")
+        )
 
 
 def _configuration(
@@ -104,10 +154,9 @@ def _configuration(
     return config
 
 
-def _resume(folder: RunFolder, config: Config, before: Config, *, quiet: bool) -> Run:
+def _resume(training: Training, before: Config) -> Run:
     """Resume a run whose configuration was `before`; write the configuration if it changed."""
-    with environment_importable(folder, "resume"):
-        training = assemble(config, quiet=quiet, folder=folder)
+    folder, config = training.folder, training.config
     with closing(training):
         if config != before:
             folder.write_config(config)
@@ -161,7 +210,7 @@ def _already(folder: RunFolder, before: Config, config: Config) -> str:
             )
             return f"finished after {config.steps:,} steps; {longer}"
         return (
-            f"finished after {about['env_step']:,} of {config.steps:,} steps; to resume: "
+            f"stopped at step {about['env_step']:,} of {config.steps:,}; to resume: "
             + _resume_command(folder, f"--stop-at {config.steps}")
         )
     if found and step_of(found[0]) > config.end:

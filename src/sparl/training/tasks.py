@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sparl.errors import EnvironmentFault, UnknownEnvironment, UsageError
 from sparl.training.interrupt import handlers_kept, interrupt_held
-from sparl.user_modules import is_imported, named_module
+from sparl.user_modules import WITHOUT_ID, is_imported, named_module
 from sparl.wording import name_and_text, text_of
 
 # The papers' -v3 ids need the retired mujoco-py; -v4 tasks have the same models and rewards.
@@ -59,6 +59,12 @@ def make_task(
         UsageError: if a package that the environment needs is not installed.
         EnvironmentFault: if the environment cannot be constructed.
     """
+    if env_id.endswith(WITHOUT_ID):
+        raise UnknownEnvironment(
+            f"the environment {env_id} has no id, because it was given in Python as an object, a "
+            "class or a function",
+            "pass it in Python: sparl.train(method, env=...)",
+        )
     module = named_module(env_id)
     if module and not is_imported(module):
         raise UnknownEnvironment(
@@ -134,8 +140,10 @@ def module_of(env_id: str) -> str:
     """Return the module that registers an id; "" for the ids that Gymnasium itself registers.
 
     This is the module named in the id itself (MODULE:ID), or the one that defines the environment's
-    class or function: "__main__" for a script.
+    class or function: "__main__" for a script. It is WITHOUT_ID for an environment without an id.
     """
+    if env_id.endswith(WITHOUT_ID):
+        return WITHOUT_ID
     named = named_module(env_id)
     if named:
         return named

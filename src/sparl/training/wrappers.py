@@ -48,6 +48,16 @@ def wrappers_of(env: gymnasium.Env[Any, Any]) -> Iterator[AnyWrapper]:
         env = env.env
 
 
+def time_limits(env: gymnasium.Env[Any, Any]) -> list[int | None]:
+    """Return the time limits of an environment's spec and wrappers [environment steps]."""
+    of_spec = [env.spec.max_episode_steps] if env.spec is not None else []
+    return of_spec + [
+        getattr(wrapper, "_max_episode_steps", None)  # Gymnasium has no public name for it
+        for wrapper in wrappers_of(env)
+        if isinstance(wrapper, wrappers.TimeLimit)
+    ]
+
+
 def is_memoryless(wrapper: AnyWrapper) -> bool:
     """Return whether a wrapper is known to have no state."""
     return type(wrapper) in _MEMORYLESS

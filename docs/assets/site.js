@@ -1,0 +1,15 @@
+// Name the search dialog, make wide tables reachable with the keyboard, and make the copy buttons of
+// code blocks no landmarks.
+function complete() {
+  document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
+  for (const wrapper of document.querySelectorAll(".md-typeset__scrollwrap:not([tabindex])")) {
+    wrapper.setAttribute("tabindex", "0");
+    wrapper.setAttribute("role", "group");
+    wrapper.setAttribute("aria-label", "Table");
+  }
+  for (const tools of document.querySelectorAll("nav.md-code__nav:not([role])")) {
+    tools.setAttribute("role", "presentation");
+  }
+}
+new MutationObserver(complete).observe(document.body, { childList: true, subtree: true });
+complete();

@@ -1,0 +1,111 @@
+"""Train one configuration with several seeds as a study: `sparl train --seeds 0 1 2`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sparl.arguments import Typed
+from sparl.configuration import Config
+from sparl.errors import UsageError
+from sparl.identity import run_id
+from sparl.studies.command import RunOptions, run_study
+from sparl.studies.study import OF_THE_STUDY, read_study
+from sparl.training.durable import user_path
+from sparl.training.folder import Folder
+from sparl.training.run_folder import holds_run
+from sparl.training.toml_files import load_toml, toml_bytes
+from sparl.user_modules import import_user_module, named_module
+
+FILE = "study.toml"  # describes the study, in its folder
+_NOT_WITH_SEEDS = ("seed", "threads", "overwrite")
+
+
+def train_seeds(typed: Typed, seeds: Sequence[int], flags: Set[str], *, quiet: bool) -> int:
+    """Train a run for each seed in the folder of a study, and return the exit code.
+
+    The same command resumes the study, as `sparl study run` does with the file that is written.
+
+    Args:
+        typed: the configuration and the fields that the user set.
+        seeds: the seeds.
+        flags: names of the fields that the user set on the command line.
+        quiet: print nothing.
+
+    Raises:
+        UsageError: if a flag contradicts the seeds, or the folder holds other runs.
+    """
+    config = typed.config
+    for name in _NOT_WITH_SEEDS:
+        if name in flags:
+            raise UsageError(
+                f"train: --{name} cannot be used with --seeds, because a study sets the seeds, "
+                "gives each run one thread, and resumes its runs; remove it"
+            )
+    if min(seeds) < 0:
+        raise UsageError(f"train: --seeds contains {min(seeds)} but must be at least 0")
+    folder = user_path(config.run_dir) if config.run_dir else user_path("runs") / _name(config)
+    if holds_run(folder):
+        raise UsageError(f"train: {folder} holds a run; choose another --run-dir for the study")
+    module = named_module(config.env)
+    if module:
+        import_user_module(module)  # the process of each run imports it too
+    file = _write_study(typed, seeds, folder)
+    return run_study(RunOptions((file,), folder), quiet=quiet)
+
+
+def _name(config: Config) -> str:
+    """Return the name of the folder: that of a run, without its seed."""
+    name, _, digest = run_id(replace(config, seed=0)).rpartition("_seed0_")
+    return f"{name}_{digest}"
+
+
+def _write_study(typed: Typed, seeds: Sequence[int], folder: Path) -> Path:
+    """Write the file that describes the study into its folder.
+
+    Raises:
+        UsageError: if the folder cannot be created, holds a study of other settings, or a field
+            cannot be written in a file.
+    """
+    fields: dict[str, Any] = {
+        name: value
+        for name, value in typed.fields.items()
+        if name not in OF_THE_STUDY and value is not None
+    }
+    content = {
+        "methods": [typed.config.method], "environments": [typed.config.env],
+        "seeds": list(dict.fromkeys(seeds)), "fields": fields,
+    }  # fmt: skip
+    file, files = folder / FILE, Folder(folder)
+    try:
+        files.make()
+    except OSError as error:
+        raise UsageError(f"train: {folder} cannot be written: {error.strerror}") from None
+    if files.has(FILE):
+        before = load_toml(file, "study")
+        if _without_seeds(before) != _without_seeds(content):
+            raise UsageError(
+                f"train: {folder} holds a study of other settings ({file}); choose another "
+                "--run-dir"
+            )
+    files.write(FILE, toml_bytes(content))
+    written = replace(read_study(file).units[0].config, seed=typed.config.seed)
+    if run_id(written) != run_id(typed.config):
+        raise UsageError(
+            "train: an unset field of the --config file cannot be used with --seeds; set it on "
+            "the command line"
+        )
+    return file
+
+
+def _without_seeds(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a study's file without its seeds, with lists for tuples."""
+    return {
+        **{name: value for name, value in content.items() if name != "seeds"},
+        "fields": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in content.get("fields", {}).items()
+        },
+    }

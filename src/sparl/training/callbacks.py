@@ -1,0 +1,145 @@
+"""Callbacks: objects of the user whose methods a run calls, and which may stop the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparl.errors import UsageError
+from sparl.wording import shown
+
+if TYPE_CHECKING:
+    from sparl.configuration import Config
+    from sparl.training.evaluate import Evaluation
+    from sparl.training.loop import Training
+
+
+class ActiveRun:
+    """A run in progress, as its callbacks see it."""
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self._training.folder.path
+
+    @property
+    def config(self) -> Config:
+        """The resolved configuration."""
+        return self._training.config
+
+    @property
+    def env_step(self) -> int:
+        """Number of environment steps so far."""
+        return self._training.env_step
+
+    @property
+    def updates(self) -> int:
+        """Number of updates of the agent so far."""
+        return self._training.agent.updates
+
+    @property
+    def episodes(self) -> int:
+        """Number of training episodes that have ended."""
+        return self._training.episodes
+
+    @property
+    def evaluations(self) -> tuple[tuple[int, float], ...]:
+        """The environment step and the mean return of each evaluation so far."""
+        return tuple(self._training.record.evaluations)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The last line of metrics.csv: means since the evaluation before; without empty cells."""
+        return self._training.record.last_metrics
+
+    def stop(self) -> None:
+        """Stop the run after the current step; it is saved, and `sparl.resume` resumes it."""
+        self._training.stop.by_callback = True
+
+
+class Callback:
+    """Base class of callbacks: override the methods that you need.
+
+    A run calls the methods of its callbacks in the order in which they are given. `run.stop()`
+    stops the run: it saves a checkpoint and its agent, and can be resumed. An exception also stops
+    the run; `sparl.train` raises it again, with a note, after the run has been saved. Callbacks do
+    not belong to the state of a run: pass them again to `sparl.resume`.
+    """
+
+    def on_step(self, run: ActiveRun) -> None:
+        """Run after every environment step and its updates, before an evaluation at that step."""
+
+    def on_evaluation(self, run: ActiveRun, evaluation: Evaluation) -> None:
+        """Run after every evaluation; the first one is at step 0."""
+
+    def on_checkpoint(self, run: ActiveRun, path: Path) -> None:
+        """Run after a checkpoint was written into the folder `path`.
+
+        The two newest checkpoints of a run are kept, and those of a finished run are deleted.
+        """
+
+
+class Callbacks:
+    """The callbacks of one run.
+
+    Args:
+        given: a callback, or several.
+
+    Attributes:
+        error: the exception that a callback raised, or None; no callback is called after it.
+
+    Raises:
+        UsageError: if an object is not a Callback.
+    """
+
+    def __init__(self, given: Callback | Sequence[Callback] = ()) -> None:
+        self._all = list(given) if isinstance(given, Sequence) else [given]
+        for callback in self._all:
+            if not isinstance(callback, Callback):
+                raise UsageError(
+                    f"callback is {shown(callback)} but must be an object of a subclass of "
+                    "sparl.Callback, or a list of such objects"
+                )
+        self._of_step = [each for each in self._all if _overrides(each, "on_step")]
+        self.error: BaseException | None = None
+
+    def stepped(self, training: Training) -> None:
+        """Call on_step of the callbacks that override this method."""
+        for callback in self._of_step:
+            self._call(training, callback, "on_step")
+
+    def evaluated(self, training: Training, evaluation: Evaluation) -> None:
+        """Call on_evaluation."""
+        for callback in self._all:
+            self._call(training, callback, "on_evaluation", evaluation)
+
+    def saved(self, training: Training, checkpoint: Path) -> None:
+        """Call on_checkpoint."""
+        for callback in self._all:
+            self._call(training, callback, "on_checkpoint", checkpoint)
+
+    def _call(self, training: Training, callback: Callback, name: str, *arguments: Any) -> None:
+        if self.error is not None:
+            return
+        try:
+            getattr(callback, name)(ActiveRun(training), *arguments)
+        except (Exception, SystemExit) as error:
+            error.add_note(
+                f"raised by {type(callback).__name__}.{name} at step {training.env_step:,}; the "
+                f"run was stopped and saved in {training.folder.path}"
+            )
+            self.error = error
+            training.stop.by_callback = True
+
+    def raise_error(self) -> None:
+        """Raise the exception of a callback again, if there was one."""
+        if self.error is not None:
+            raise self.error
+
+
+def _overrides(callback: Callback, name: str) -> bool:
+    return getattr(type(callback), name) is not getattr(Callback, name)

@@ -1,0 +1,88 @@
+"""Make the environments of a run from a class, a function or an object that the user passes."""
+
+from __future__ import annotations
+
+import copy
+import re
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+
+from sparl.errors import EnvironmentFault, SparlError, UsageError
+from sparl.training.interrupt import handlers_kept, interrupt_held
+from sparl.user_modules import WITHOUT_ID
+from sparl.wording import name_and_text, shown
+
+AnyEnv = gymnasium.Env[Any, Any]
+_LONGEST_NAME = 100
+
+
+class EnvironmentFactory:
+    """Makes the environments of a run, which trains in one and evaluates in up to ten others.
+
+    Args:
+        source: a class or a function that makes a new environment at each call without arguments,
+            or an environment, of which every call makes a deep copy.
+
+    Attributes:
+        env_id: the value of the field `env` in the configuration: the id in the environment's spec,
+            or the name of the environment's class, followed by "()".
+
+    Raises:
+        UsageError: if the source is neither, or does not make new environments.
+        EnvironmentFault: if the source raises an exception.
+    """
+
+    def __init__(self, source: AnyEnv | Callable[[], AnyEnv]) -> None:
+        if isinstance(source, gymnasium.Env):
+            self._make: Callable[[], Any] = lambda: copy.deepcopy(source)
+            self._action = "be copied (copy.deepcopy); pass a function that makes it"
+        elif callable(source):
+            self._make = source
+            self._action = "be made"
+        else:
+            raise UsageError(
+                f"env is {shown(source)} but must be an id, a gymnasium.Env, or a class or function "
+                "that makes one"
+            )
+        self._made: list[weakref.ref[AnyEnv]] = []
+        self.env_id = "environment"  # in the messages about the first environment
+        made = self()
+        self.env_id = _name(made) + WITHOUT_ID
+        made.close()
+
+    def __call__(self) -> AnyEnv:
+        """Make an environment.
+
+        Raises:
+            UsageError: if the source does not make a new gymnasium.Env.
+            EnvironmentFault: if the source raises an exception.
+        """
+        with interrupt_held(), handlers_kept():
+            try:
+                made = self._make()
+            except (SparlError, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # SystemExit, for example
+                raise EnvironmentFault(
+                    f"environment {self.env_id} cannot {self._action}: {name_and_text(error)}"
+                ) from error
+        if not isinstance(made, gymnasium.Env):
+            raise UsageError(f"env made {shown(made)}, must make a gymnasium.Env")
+        if any(other() is made.unwrapped for other in self._made):
+            raise UsageError(
+                f"env made the same {type(made.unwrapped).__name__} twice, must make a new "
+                "environment at each call"
+            )
+        self._made.append(weakref.ref(made.unwrapped))
+        return made
+
+
+def _name(env: AnyEnv) -> str:
+    """Return the id of an environment's spec, or the name of its class, in ASCII."""
+    spec = env.unwrapped.spec
+    name = spec.id if spec is not None else type(env.unwrapped).__name__
+    allowed = re.sub(r"[^\w./-]", "_", name, flags=re.ASCII).lstrip("_.-/")
+    return allowed[:_LONGEST_NAME] or "Environment"

@@ -1,0 +1,43 @@
+"""Terminals of a given width, and checks of what is printed to them."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+
+WIDTHS = [40, 60, 80, 120]
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+MakeTerminal = Callable[[int], Terminal]
+
+
+def check_lines(text: str, width: int, wide: str, path: str = "") -> None:
+    """Check that lines fit, and that no word is split.
+
+    Args:
+        text: what was printed.
+        width: the width of the terminal.
+        wide: what was printed on a terminal without limits.
+        path: a path, which is on a line of its own or at the end of a command.
+    """
+    for line in text.splitlines():
+        if path and path in line:
+            assert re.fullmatch(rf"\s*(sparl [\w ]+ )?{re.escape(path)}[\w./]*", line), line
+        else:
+            assert len(line) <= width or len(line.split()) == 1, line
+
+    def words(printed: str) -> set[str]:
+        found = (printed.replace(path, "") if path else printed).split()
+        return {word for word in found if not re.search(r"\d|^-$", word)}  # times vary
+
+    assert words(text) <= words(wide)
