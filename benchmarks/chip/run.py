@@ -224,8 +224,9 @@ def warm_start(programs: Programs, first: int = 1, count: int = 5) -> None:
         )  # fmt: skip
         out = run / "trainer"
         assert main(["export", str(run), "--format", "c-trainer"]) == 0
-        header = out / "sparl_chip_config.h"  # a changed task needs more exploration
-        text = header.read_text().replace("EXPLORATION_NOISE 0.1f", "EXPLORATION_NOISE 0.3f")
+        header = out / "sparl_chip_config.h"
+        text = header.read_text().replace("RANDOM_WARMUP 0", "RANDOM_WARMUP 1")
+        text = text.replace("REWIRE_LAST 0", "REWIRE_LAST 5000")
         header.write_text(text)
         print(f"seed {seed}:", programs.host("warm_start", ["-O3", "-march=native"], seed,
                                              include=out), flush=True)  # fmt: skip
