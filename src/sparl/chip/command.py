@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from sparl.chip.sizes import METHODS
 from sparl.chip.state import networks_of, read_block
 from sparl.console import PlainConsole
 from sparl.errors import DataError, UsageError
-from sparl.options import parse_options
+from sparl.options import Argument, parse_options
 from sparl.training.agent_file import save_networks
 from sparl.training.durable import user_path
 from sparl.training.run_folder import CONFIG, RunFolder
@@ -28,11 +26,11 @@ class ReadOptions:
     The file is a block that sparl_chip_save wrote, such as a dump of the flash.
     """
 
-    dump: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DUMP")]
+    dump: Annotated[Path, Argument("DUMP", positional=True)]
     """File of the block."""
-    like: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    like: Annotated[Path, Argument("RUN")]
     """Folder of a run in the same task; the environment and the action bounds are taken from it."""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    out: Annotated[Path, Argument("DIR")]
     """New folder of the agent."""
 
 

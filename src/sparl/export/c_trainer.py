@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import tyro
 
 from sparl.architecture import architecture
 from sparl.build import build_agent
@@ -23,7 +22,7 @@ from sparl.errors import DataError, UsageError
 from sparl.export.c_header import comment_text
 from sparl.labels import method_label
 from sparl.methods import preset
-from sparl.options import parse_options
+from sparl.options import Argument, parse_options
 from sparl.training.agent_file import load_networks
 from sparl.training.durable import user_path
 from sparl.training.environment import make_environment
@@ -42,7 +41,7 @@ class TrainerOptions:
     optimiser. With RUN, it is the agent of a run; without RUN, an untrained one.
     """
 
-    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    run: Annotated[Path | None, Argument("[RUN]", positional=True)] = None
     """Folder of a run of TD3, Static-TD3, SET-TD3 or DS-TD3 with two hidden layers."""
     format: Literal["c-trainer"] = "c-trainer"
     """The format that these options belong to."""
