@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 HOSTILE_SECONDS ?= 3600
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard native/*) $(shell find src -name '*.py' -o -name '*.pyi')
 
-.PHONY: train test test-slow coverage extras test-extras test-hostile release docs check lint types native native-arm format clean
+.PHONY: train test test-slow coverage extras test-extras chip test-hostile release docs check lint types native native-arm format clean
 
 train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 	$(BIN)/sparl train --method DS-TD3 --env HalfCheetah-v5 --seed 0 --steps 100_000
@@ -24,6 +24,13 @@ extras: $(VENV)/installed-extras  ## install everything that optional features n
 
 test-extras: $(VENV)/installed-extras  ## run the tests of optional features; TESTS=tests/extras/pytorch runs some of them
 	OMP_NUM_THREADS=1 $(PYTEST) -o addopts=--strict-markers $(or $(TESTS),tests/extras)
+
+chip: $(VENV)/installed-test  ## test the C library that learns on microcontrollers, partly emulated
+	$(PYTEST) $(COVER) -o addopts=--strict-markers tests/chip
+	cd chip && cppcheck --std=c99 --enable=warning,style,performance,portability --quiet \
+	  --inline-suppr --suppress=missingIncludeSystem --suppressions-list=misra_exceptions.txt \
+	  --addon=misra -D__GNUC__ -DSPARL_CHIP_METHOD=3 -DSPARL_CHIP_MOMENTS=3 --error-exitcode=1 \
+	  sparl_chip.c
 
 release: $(VENV)/bin/python  ## build source package and wheel; train with the wheel, without a compiler
 	rm -rf build/dist build/empty && $(BIN)/python -m pip install --quiet build 'twine>=6.1'

@@ -18,6 +18,7 @@ from sparl.errors import DataError, UnknownEnvironment, UsageError
 from sparl.export import arrays, c_check
 from sparl.export.c_header import TOLERANCE, VECTORS
 from sparl.export.c_source import Tanh, c_source
+from sparl.export.c_trainer import FORMAT, export_trainer
 from sparl.export.policy import Policy
 from sparl.export.task import describe
 from sparl.labels import method_label
@@ -46,9 +47,10 @@ class ExportOptions:
 
     run: RunPath
     """Folder of the run."""
-    format: Literal["c", "onnx", "npz"]
+    format: Literal["c", "onnx", "npz", "c-trainer"]
     """c: NAME.h and NAME.c, C99 for small devices; onnx: NAME.onnx (needs sparl[onnx]); npz:
-    NAME.npz, plain arrays."""
+    NAME.npz, plain arrays; c-trainer: C99 that learns on a device, see sparl export --format
+    c-trainer --help."""
     out: Path | None = None
     """Folder of the files; by default export/ in the run's folder."""
     name: str = "policy"
@@ -67,6 +69,8 @@ Files = dict[str, bytes]
 
 def export(args: list[str]) -> int:
     """Run `sparl export`."""
+    if FORMAT in args or f"--format={FORMAT}" in args:
+        return export_trainer(args)
     options = parse_options(ExportOptions, args, "sparl export")
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", options.name):
         raise UsageError(f"export: --name {options.name!r} must be a C identifier")

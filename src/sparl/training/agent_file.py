@@ -29,6 +29,7 @@ from sparl.sparse.pattern import Pattern
 from sparl.training.action_scale import ActionScale
 from sparl.training.environment import Environment
 from sparl.training.evaluate import OBSERVATIONS as MOST_OBSERVATIONS
+from sparl.training.optimizer_file import load_moments, save_moments, write_moments
 from sparl.training.run_folder import (
     AGENT,
     AGENT_MANIFEST,
@@ -78,7 +79,7 @@ def save_agent(
     about: dict[str, Any],
     observations: Array | None,
 ) -> None:
-    """Write agent.safetensors and observations.safetensors, and then agent.json.
+    """Write agent.safetensors, observations and optimizer.safetensors, and then agent.json.
 
     Args:
         folder: the folder of the run.
@@ -91,6 +92,7 @@ def save_agent(
     """
     data, manifest = packed_agent(agent, normalizer, environment, about)
     folder.write(AGENT, data)
+    manifest["optimizer"] = save_moments(folder, agent)
     if observations is not None:
         met = pack({_OBSERVATIONS: observations})
         folder.write(OBSERVATIONS, met)
@@ -307,6 +309,84 @@ def load_agent(path: str | Path, files: AgentFiles = LAST) -> TrainedAgent:
         )
 
 
+def load_networks(
+    path: str | Path,
+) -> tuple[TrainedAgent, Arrays, tuple[Arrays, dict[str, int]] | None]:
+    """Load the agent of a run folder, the arrays of all its networks, and its optimisers.
+
+    Returns:
+        The agent; the arrays by NETWORK.LAYER.BLOCK; and the moments and steps of its optimisers,
+        or None if the agent was saved without them.
+
+    Raises:
+        DataError: if the agent is missing or damaged, or its format is not supported.
+    """
+    folder = RunFolder.open(path)
+    with damage_reported(f"{folder.path}: the agent cannot be read"):
+        manifest, arrays = _read(folder)
+        network, normalizer = _network(manifest, arrays, "actor"), _normalizer(manifest, arrays)
+        agent = TrainedAgent(manifest, network, normalizer, arrays)
+        return agent, arrays, load_moments(folder, manifest, arrays)
+
+
+def save_networks(
+    like: RunFolder,
+    into: RunFolder,
+    networks: Arrays,
+    optimizer: tuple[Arrays, dict[str, int]],
+    sizes: tuple[int, int],
+) -> None:
+    """Write an agent whose networks were trained elsewhere.
+
+    Args:
+        like: folder of an agent in the same task, whose manifest is the template.
+        into: the folder to write to.
+        networks: arrays by NETWORK.LAYER.BLOCK.
+        optimizer: moments and steps of the optimisers; see load_networks.
+        sizes: lengths of an observation and of an action.
+
+    Raises:
+        DataError: if the other agent cannot be read, or its observations or actions differ.
+        ResourceError: if the files cannot be written.
+    """
+    with damage_reported(f"{like.path}: the agent cannot be read"):
+        manifest, _ = _read(like)
+        policy = manifest["policy"]
+        other = int(policy["observations"]), len(policy["action_low"])
+        if other != sizes or policy["output_activation"] != "tanh":
+            raise DataError(
+                f"{like.path}: its agent has {other[0]} observations and {other[1]} actions with "
+                f"{policy['output_activation']} outputs, the other one has {sizes[0]} and "
+                f"{sizes[1]} with tanh outputs; name a run in the same task"
+            )
+        manifest["networks"] = _entries_of(networks)
+        manifest["inputs"] = {
+            name: sum(sizes) if name.startswith("critics") else sizes[0]
+            for name in manifest["networks"]
+        }
+    data = pack(networks)
+    manifest["hidden_activation"] = "relu"
+    manifest["file"] = _file(AGENT, data)
+    manifest["optimizer"] = write_moments(into, *optimizer)
+    manifest.pop("observations", None)
+    manifest.pop("normalizer", None)
+    into.write(AGENT, data)
+    into.write_json(AGENT_MANIFEST, manifest)
+
+
+def _entries_of(networks: Arrays) -> dict[str, list[list[dict[str, Any]]]]:
+    """Return the entries of the manifest for networks of linear layers."""
+    entries: dict[str, list[list[dict[str, Any]]]] = {}
+    for key in sorted(key for key in networks if key.endswith(".weight")):
+        name, member, layer, _ = key.split(".")
+        members = entries.setdefault(name, [])
+        if int(member.removeprefix("member")) == len(members):
+            members.append([])
+        outputs = networks[f"{name}.{member}.{layer}.bias"].size
+        members[-1].append({"connections": int(networks[key].size), "outputs": outputs})
+    return entries
+
+
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
     """Copy only the actor of a run to another folder, which is enough to act, evaluate and export.
 
@@ -324,6 +404,7 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
         manifest["networks"] = {"actor": manifest["networks"]["actor"]}
         manifest["file"] = _file(AGENT, data)
         manifest.pop("observations", None)
+        manifest.pop("optimizer", None)
     into.write(AGENT, data)
     into.write_json(AGENT_MANIFEST, manifest)
 

@@ -11,6 +11,7 @@ agent.safetensors  patterns, weights and biases of all networks
 agent.json         the content and digest of agent.safetensors, and how to act with the agent
 agent-best.*       the agent of the best evaluation, in the same format
 observations.safetensors   observations of the last evaluation, used to check exports
+optimizer.safetensors      moments of the optimisers, for training the agent elsewhere
 checkpoint-<step>  the state from which the run can be resumed; its transitions are in replay/, see
                    checkpoint.py and replay_files.py
 """
@@ -46,11 +47,12 @@ GROWING = (EVALUATIONS, METRICS, TOPOLOGY)
 AGENT, AGENT_MANIFEST = "agent.safetensors", "agent.json"
 BEST_AGENT, BEST_AGENT_MANIFEST = "agent-best.safetensors", "agent-best.json"
 OBSERVATIONS = "observations.safetensors"
+OPTIMIZER = "optimizer.safetensors"
 LOCK = ".lock"
 _JSON_BYTES, CSV_BYTES = 1 << 22, 1 << 30  # maximum size of a file that is read
 DEGREES_BYTES = 1 << 28
 FILES = (CONFIG, RUN, *GROWING, DEGREES, AGENT, AGENT_MANIFEST, BEST_AGENT,
-         BEST_AGENT_MANIFEST, OBSERVATIONS)  # fmt: skip
+         BEST_AGENT_MANIFEST, OBSERVATIONS, OPTIMIZER)  # fmt: skip
 FOLDERS = re.compile("replay|checkpoint-[0-9]+")
 # The remedy in errors about damaged files.
 RESTORE = "restore the file from a copy, or train the run again with --overwrite"

@@ -1,0 +1,1 @@
+"""Agents that learn on a microcontroller: the states of chip/sparl_chip.c, read and written."""

@@ -1,0 +1,73 @@
+"""Run `sparl chip read`: turn the state of a device into an agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from sparl.chip.sizes import METHODS
+from sparl.chip.state import networks_of, read_block
+from sparl.console import PlainConsole
+from sparl.errors import DataError, UsageError
+from sparl.options import Argument, parse_options
+from sparl.training.agent_file import save_networks
+from sparl.training.durable import user_path
+from sparl.training.run_folder import CONFIG, RunFolder
+
+USAGE = "usage: sparl chip read DUMP --like RUN --out DIR        sparl chip read --help"
+_MOST_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Turn the state of a device into an agent for evaluate, play and export.
+
+    The file is a block that sparl_chip_save wrote, such as a dump of the flash.
+    """
+
+    dump: Annotated[Path, Argument("DUMP", positional=True)]
+    """File of the block."""
+    like: Annotated[Path, Argument("RUN")]
+    """Folder of a run in the same task; the environment and the action bounds are taken from it."""
+    out: Annotated[Path, Argument("DIR")]
+    """New folder of the agent."""
+
+
+def chip(args: list[str]) -> int:
+    """Run the command `sparl chip`."""
+    if not args or args[0] != "read":
+        if args and args[0] in ("-h", "--help", "help"):
+            PlainConsole().print(USAGE)
+            return 0
+        raise UsageError(f"chip: the command must be read; {USAGE}")
+    return read(args[1:])
+
+
+def read(args: list[str]) -> int:
+    """Run `sparl chip read`."""
+    options = parse_options(ReadOptions, args, "sparl chip read")
+    dump = user_path(options.dump)
+    try:
+        with dump.open("rb") as file:
+            data = file.read(_MOST_BYTES)
+    except OSError as error:
+        raise DataError(f"{dump}: cannot be read: {error.strerror}") from None
+    sizes, state = read_block(data, dump)
+    try:
+        networks, moments, steps = networks_of(sizes, state)
+    except ValueError as error:
+        raise DataError(f"{dump}: cannot be read ({error})") from None
+    like, out = RunFolder.open(options.like), user_path(options.out)
+    if out.exists():
+        raise UsageError(f"chip read: {out} exists; choose a new folder")
+    folder = RunFolder(out)
+    folder.files.make()
+    save_networks(like, folder, networks, (moments, steps), (sizes.observations, sizes.actions))
+    folder.write(CONFIG, like.files.read(CONFIG, 1 << 20))
+    PlainConsole().print(
+        f"{options.out}: {METHODS[sizes.method]} with {sizes.observations} observations, "
+        f"{sizes.actions} actions and {sizes.hidden_1}-{sizes.hidden_2} hidden units, after "
+        f"{int(state['updates']):,} updates on the device"
+    )
+    return 0

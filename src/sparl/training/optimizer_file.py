@@ -1,0 +1,80 @@
+"""Read and write the moments of an agent's optimisers, for training it elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sparl.agents.agent import Agent
+from sparl.errors import DataError
+from sparl.training.run_folder import AGENT_MANIFEST, OPTIMIZER, RunFolder
+from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
+from sparl.wording import shown
+
+_PREFIX = "adam."
+
+
+def save_moments(folder: RunFolder, agent: Agent) -> dict[str, Any]:
+    """Write optimizer.safetensors: Adam's moments of each network, in canonical order.
+
+    Returns:
+        The entry of the file in the agent's manifest, with the steps of each optimiser.
+    """
+    arrays: Arrays = {}
+    steps: dict[str, int] = {}
+    for name, learner in agent.learners.items():
+        for key, value in learner.state().items():
+            if key == f"{_PREFIX}steps":
+                steps[name] = int(value)
+            elif key.startswith(_PREFIX) and isinstance(value, np.ndarray):
+                arrays[f"{name}.{key.removeprefix(_PREFIX)}"] = value
+    return write_moments(folder, arrays, steps)
+
+
+def write_moments(folder: RunFolder, arrays: Arrays, steps: dict[str, int]) -> dict[str, Any]:
+    """Write moments and return the entry of the file in the agent's manifest."""
+    data = pack(arrays)
+    folder.write(OPTIMIZER, data)
+    return {"name": OPTIMIZER, "bytes": len(data), "sha256": digest(data), "steps": steps}
+
+
+def load_moments(
+    folder: RunFolder, manifest: dict[str, Any], arrays: Arrays
+) -> tuple[Arrays, dict[str, int]] | None:
+    """Load the moments of an agent, by NETWORK.m.LAYER.BLOCK and NETWORK.v.LAYER.BLOCK.
+
+    Args:
+        folder: the run's folder.
+        manifest: the content of agent.json.
+        arrays: the arrays of agent.safetensors, whose shapes those of the moments must have.
+
+    Returns:
+        The arrays, and the number of steps of each optimiser; None if the agent was saved without
+        them.
+
+    Raises:
+        DataError: if the file is missing or damaged.
+        KeyError, TypeError, ValueError: if the manifest is damaged.
+    """
+    about = manifest.get("optimizer")
+    if about is None:
+        return None
+    expected: dict[str, Expected] = {}
+    for name, count in about["steps"].items():
+        if type(count) is not int or count < 0:
+            raise ValueError(f"{shown(count)} steps of the optimiser of {shown(name)}")
+        for key, value in arrays.items():
+            network, _, block = key.partition(".")
+            if network == name and not key.endswith(".positions"):
+                expected |= {f"{name}.{m}.{block}": Expected.like(value) for m in ("m", "v")}
+    where = folder.path / OPTIMIZER
+    data = folder.files.read(OPTIMIZER, largest(expected))
+    if digest(data) != about["sha256"]:
+        raise DataError(
+            f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
+        )
+    moments = unpack(data, expected, where)
+    if not all(np.isfinite(a).all() for a in moments.values()):
+        raise DataError(f"{where}: a moment is not finite")
+    return moments, dict(about["steps"])
