@@ -186,7 +186,7 @@ def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
     (run / name).write_bytes(safetensors.numpy.save(arrays))
     sign(run)
     for words in commands(run, place):
-        assert "ascend strictly within [0, " in rejection(capsys, *words)
+        assert "must be strictly ascending and in [0, " in rejection(capsys, *words)
 
 
 @pytest.mark.parametrize(

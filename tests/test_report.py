@@ -21,6 +21,7 @@ from sparl.errors import DataError
 from sparl.methods import preset
 from sparl.report.colours import DARK, LIGHT
 from sparl.report.figures import MOST_POINTS, Figure, HeatMap, LineChart, Series, short
+from sparl.report.inputs import input_names
 from sparl.report.pictures import Shade, all_sections
 from sparl.report.return_tables import returns, together
 from sparl.report.run_tables import costs, origins
@@ -143,6 +144,17 @@ def test_a_study_file_adds_its_missing_runs_to_the_notes(tmp_path: Path) -> None
     found = collect([study, tmp_path / "runs", study])
     assert [(g.label, len(g.runs), g.planned) for g in found.groups] == [("TD3", 1, 3)]
     assert found.notes[-1] == f"none of 2 planned runs on {ENV} has finished: SAC"
+
+
+def test_environments_without_the_same_runs_share_a_note(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "a", "TD3", ENV, rising(1.0))
+    study = tmp_path / "table.toml"
+    study.write_text(
+        "methods = ['DS-TD3', 'SAC']\nenvironments = ['Hopper-v3', 'Ant-v3']\nseeds = 2\n"
+    )
+    assert collect([study, tmp_path / "runs"]).notes == [
+        "none of 2 planned runs on each of Hopper-v3, Ant-v3 has finished: DS-TD3, SAC"
+    ]
 
 
 def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
@@ -539,9 +551,56 @@ def test_figures_have_a_text_description(runs: Path) -> None:
     assert text.startswith(f"{ENV}: return over environment steps. TD3: 0 at 0, 1,500 at 200,000 (")
     assert "DS-TD3: 0 at 0, 2,400 at 200,000 (band from 1,800 to 3,000), lowest 0, highest" in text
     text = found[f"wiring-{ENV}-DS-TD3"].description()
-    assert "actor, end: 0 to 3, more than 0 for 2 of 4 inputs." in text
+    assert "actor, end: 0 to 3, more than 0 for 2 of 4 inputs, most for input 0." in text
     gap = LineChart("n", "t", "x", "y", [Series("TD3", np.zeros(1), np.full(1, math.nan))])
     assert "NaN at 0" in gap.description()
+
+
+@pytest.mark.parametrize(
+    ("env", "sizes", "names"),
+    [
+        ("HalfCheetah-v3", (17, 6), {0: "rootz position", 2: "bthigh angle", 8: "rootx velocity",
+                                     16: "ffoot angular velocity", 17: "action bthigh"}),
+        ("Hopper-v5", (11, 3), {0: "rootz position", 4: "foot_joint angle",
+                                13: "action foot_joint"}),
+        ("Ant-v3", (111, 8), {0: "root position z", 1: "root orientation w", 5: "hip_1 angle",
+                              13: "root velocity x", 27: "entry 27", 111: "action hip_4"}),
+        ("Humanoid-v5", (348, 17), {45: "cinert 0", 347: "cfrc_ext 77"}),
+    ],
+)  # fmt: skip
+def test_inputs_of_mujoco_tasks_are_named(
+    env: str, sizes: tuple[int, int], names: dict[int, str]
+) -> None:
+    found = input_names(env, "zero", *sizes)
+    assert len(found) == sum(sizes)
+    assert {k: found[k] for k in names} == names
+
+
+def test_inputs_of_other_tasks_and_sizes_are_not_named() -> None:
+    for env, sizes in (("HalfCheetah-v5", (18, 6)), ("Pendulum-v1", (3, 1)), ("Mine-v0", (3, 1))):
+        assert input_names(env, "zero", *sizes) == ()
+
+
+def test_heat_maps_name_the_inputs_of_a_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "Static-TD3", "Hopper-v5", rising(1.0))
+    layers = [[1] * 11, [1] * 14]
+    actor, critic = (
+        [
+            {"out": out, "in": [len(out), 0]},
+            {"out": [1, 0], "in": [1, 0]},
+            {"out": [1, 0], "in": [1]},
+        ]
+        for out in layers
+    )
+    actor[2]["in"] = [1, 0, 0]
+    actor[0]["out"][4] = critic[0]["out"][13] = 2
+    actor[0]["in"], critic[0]["in"] = [6, 6], [7, 8]
+    counts = {"actor": [actor], "critics": [critic, critic]}
+    (run / "degrees.json").write_text(json.dumps({"initial": counts, "now": counts}))
+    text = figures_of(tmp_path)["wiring-Hopper-v5-Static-TD3"].description()
+    assert "actor, end: 1 to 2, more than 0 for 11 of 11 inputs, most for input " in text
+    assert "most for input foot_joint angle (4)" in text
+    assert "most for input action foot_joint (13)" in text
 
 
 def test_numbers_are_shortened_to_four_digits() -> None:

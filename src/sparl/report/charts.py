@@ -27,6 +27,7 @@ HEIGHT = 230  # height of a line chart's plot [pixels]
 ROW = 23  # height of a heat map's row [pixels]
 _WIDTH = 420  # width of a plot in a file [pixels]
 _PNG_SCALE = 3
+_MOST_NAMES = 40  # maximum number of columns of a heat map that are labelled with their names
 _LABEL = "datum.value === 0 ? '0' : datum.label"  # "0" instead of, for example, "0M"
 _VEGA_LITE = alt.SCHEMA_VERSION.rpartition(".")[0]
 
@@ -100,7 +101,10 @@ def config(colours: Mapping[str, str]) -> Spec:
 def _chart(figure: Figure, *, interactive: bool) -> Spec:
     """Return the specification of a figure without data; `_with_values` adds the data."""
     if isinstance(figure, HeatMap):
-        return _heat_map(figure.column, figure.unit, figure.most, len(figure.rows))
+        named = 0 < len(figure.names) <= _MOST_NAMES
+        return _heat_map(
+            figure.column, figure.unit, figure.most, len(figure.rows), figure.columns, named
+        )
     assert isinstance(figure, LineChart)
     return _line_chart(
         figure.x_label, figure.y_label, _formats([s.x for s in figure.series]),
@@ -161,18 +165,27 @@ def _line_chart(
 
 
 @cache
-def _heat_map(column: str, unit: str, most: float, rows: int) -> Spec:
+def _heat_map(
+    column: str, unit: str, most: float, rows: int, columns: int, named: bool
+) -> Spec:  # fmt: skip
     title = f"{column} (full saturation: {most:g} {unit})"
-    labels = alt.Axis(labelAngle=0, labelOverlap="greedy", labelSeparation=8)
+    labels: dict[str, Any] = {"labelOverlap": "greedy"}
+    if named:  # names stand upright below their columns, so that each has room
+        labels |= {"labelAngle": -90, "labelExpr": "names[datum.value]", "labelLimit": 170}
+    else:  # round numbers, of which none is cut at the edge
+        every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 1000) if columns <= 25 * n)
+        labels |= {"labelAngle": 0, "values": list(range(0, columns, every)), "labelBound": 6}
+        labels |= {"labelSeparation": 8}
+    gap = 0.06 if columns <= _MOST_NAMES else 0  # thin columns would shimmer
     opacity = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 1]), legend=None)
     cells = alt.Chart(height=ROW * rows).mark_rect().encode(
-        x=alt.X("x:O", title=title, axis=labels, scale=alt.Scale(paddingInner=0.06)),
+        x=alt.X("x:O", title=title, axis=alt.Axis(**labels), scale=alt.Scale(paddingInner=gap)),
         y=alt.Y("row:N", title=None, sort=None, scale=alt.Scale(paddingInner=0.12)),
         color=_colour(),
         opacity=opacity,
         tooltip=[
             alt.Tooltip("row:N", title="network"),
-            alt.Tooltip("x:O", title=column),
+            alt.Tooltip("name:N", title=column),
             alt.Tooltip("y:Q", title=unit),
         ],
     )  # fmt: skip
@@ -213,10 +226,13 @@ def _with_values(chart: Spec, figure: Figure, methods: Sequence[str]) -> Spec:
     if isinstance(figure, HeatMap):
         series = [_series_row(0, figure.method, methods)]
         points = [
-            {"s": 0, "row": name, "x": k, "y": _number(v), "share": _number(v / figure.most)}
+            {
+                "s": 0, "row": name, "x": k, "name": in_chart(figure.name_of(k)),
+                "y": _number(v), "share": _number(v / figure.most),
+            }
             for name, row in figure.rows
             for k, v in enumerate(row)
-        ]
+        ]  # fmt: skip
     else:
         assert isinstance(figure, LineChart)
         series = [
@@ -235,6 +251,7 @@ def _with_values(chart: Spec, figure: Figure, methods: Sequence[str]) -> Spec:
         "hidden": [],
         "methods": [in_chart(m) for m in methods],
         "drawn": [in_chart(m) for m in methods_of(figure, methods)],
+        "names": [in_chart(n) for n in figure.names] if isinstance(figure, HeatMap) else [],
     }
     params = [{"name": name, "value": value} for name, value in values.items()]
     return chart | {

@@ -107,12 +107,23 @@ class HeatMap(Figure):
         rows: name and values, float [columns], of each row; rows may differ in length.
         unit: unit of the values, in the plural.
         column: what a column stands for, in the singular.
+        names: the name of each column; empty if the columns have only numbers.
     """
 
     method: str
     rows: list[tuple[str, Float64Array]]
     unit: str
     column: str
+    names: Sequence[str] = ()
+
+    @property
+    def columns(self) -> int:
+        """The number of columns of the longest row."""
+        return max((row.size for _, row in self.rows), default=0)
+
+    def name_of(self, column: int) -> str:
+        """Return the name and the number of a column, or only its number."""
+        return f"{self.names[column]} ({column})" if self.names else str(column)
 
     @property
     def most(self) -> float:
@@ -123,7 +134,8 @@ class HeatMap(Figure):
         """Describe each row by its range and the number of its values that are not 0."""
         rows = [
             f"{name}: {short(row.min())} to {short(row.max())}, more than 0 for "
-            f"{np.count_nonzero(row)} of {row.size} {self.column}s"
+            f"{np.count_nonzero(row)} of {row.size} {self.column}s, most for "
+            f"{self.column} {self.name_of(int(row.argmax()))}"
             for name, row in self.rows
             if row.size
         ]

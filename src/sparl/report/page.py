@@ -19,6 +19,7 @@ from sparl.wording import counted
 
 CLIPS = ".mp4"  # suffix of the videos in a run's folder, which sparl play --video records
 CLIP_BYTES = 5_000_000  # maximum size of a video; the page omits larger ones
+_WIDE = 60  # number of columns above which a heat map has the width of the page
 _TITLE = "Sparse reinforcement learning: results"
 # Sections that are collapsed until the reader expands them.
 _CLOSED = {"Degrees", "Connections of the inputs", "Runs"}
@@ -99,8 +100,9 @@ class Page:
 
     def _figure(self, figure: Figure) -> str:
         method = self._data_m(figure.method) if isinstance(figure, HeatMap) else ""
+        wide = ' class="wide"' if isinstance(figure, HeatMap) and figure.columns > _WIDE else ""
         return (
-            f"<figure{method}><h3>{in_html(figure.title)}</h3>"
+            f"<figure{method}{wide}><h3>{in_html(figure.title)}</h3>"
             f'<div role="img" aria-label="{in_html(figure.description())}">'
             '<div class="chart" aria-hidden="true"></div></div>'
             f'<script type="application/json">{in_script(self._specs[figure.name])}</script>'

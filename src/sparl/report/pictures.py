@@ -105,13 +105,15 @@ def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
     def wall(group: Group) -> Float64Array:
         return _minutes(group, "seconds")
 
-    for env in runs.environments:
-        groups = runs.of_environment(env)
+    by_environment = [runs.of_environment(env) for env in runs.environments]
+    for groups in by_environment:
         label = "FLOPs of the updates, counting every multiply-add"
-        yield from _curves(groups, "flops", label, flops, shade)
-        yield from _curves(groups, "cpu", "minutes of CPU time", cpu, shade)
+        yield from _curves(groups, "flops", label, flops, shade, ", FLOPs")
+    for groups in by_environment:
+        yield from _curves(groups, "cpu", "minutes of CPU time", cpu, shade, ", CPU time")
+    for groups in by_environment:
         label = f"minutes of wall-clock time{_load(groups)}"
-        yield from _curves(groups, "time", label, wall, shade)
+        yield from _curves(groups, "time", label, wall, shade, ", wall-clock time")
 
 
 def _minutes(group: Group, clock: str) -> Float64Array:
@@ -130,11 +132,11 @@ def _load(groups: Sequence[Group]) -> str:
 
 def _curves(
     groups: Sequence[Group], name: str, x_label: str, x: Callable[[Group], Float64Array | None],
-    shade: Shade,
+    shade: Shade, after_env: str = "",
 ) -> Iterator[Figure]:  # fmt: skip
     """Yield a figure with the mean returns of the groups for which `x` returns an axis.
 
-    All groups must have the same environment.
+    All groups must have the same environment. The title is its id, followed by `after_env`.
     """
     series = []
     for group in groups:
@@ -147,7 +149,7 @@ def _curves(
         series.append(Series(group.label, along, mean, low, high))
     if series:
         env = groups[0].env
-        yield LineChart(f"{name}-{env}", env, x_label, "return", series)
+        yield LineChart(f"{name}-{env}", f"{env}{after_env}", x_label, "return", series)
 
 
 def _band(curves: Float64Array, shade: Shade) -> tuple[Float64Array, Float64Array]:

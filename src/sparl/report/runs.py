@@ -241,13 +241,17 @@ def _notes_of_missing(missing: dict[_Setting, set[int]], common: dict[str, set[s
         missing: the planned seeds of each of these settings.
         common: the fields that labels omit, by environment.
     """
-    names: dict[tuple[str, int], list[str]] = {}
+    names: dict[tuple[str, int], list[str]] = {}  # by environment and number of seeds
     for (config, _), seeds in missing.items():
         name = label(config, common.get(config.env, set()))
         names.setdefault((config.env, len(seeds)), []).append(name)
+    environments: dict[tuple[str, int], list[str]] = {}
+    for (env, count), labels in names.items():
+        environments.setdefault((", ".join(labels), count), []).append(env)
     return [
-        f"none of {count} planned runs on {env} has finished: {', '.join(labels)}"
-        for (env, count), labels in names.items()
+        f"none of {count} planned runs on {'each of ' * (len(envs) > 1)}{', '.join(envs)} has "
+        f"finished: {labels}"
+        for (labels, count), envs in environments.items()
     ]
 
 

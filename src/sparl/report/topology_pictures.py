@@ -10,8 +10,11 @@ import numpy as np
 from sparl.agents.agent import ACTOR
 from sparl.archive.finished_run import DEAD, FinishedRun
 from sparl.report.figures import STEPS, Figure, HeatMap, LineChart, Series
+from sparl.report.inputs import input_names
 from sparl.report.runs import Collection
 from sparl.types import Float64Array
+
+Rows = list[tuple[str, Float64Array]]  # the rows of a heat map
 
 
 def topology(runs: Collection) -> Iterator[Figure]:
@@ -33,19 +36,15 @@ def topology(runs: Collection) -> Iterator[Figure]:
                         Series(group.label, updates, dead_share, part=network, dashed=dashed)
                     )
         if kept:
-            yield LineChart(
-                f"kept-{env}", env, "updates", "% of the initial connections", kept, True
-            )
-            yield LineChart(
-                f"moved-{env}",
-                env,
-                "updates",
-                "% of the connections moved per topology update",
-                moved,
-                True,
-            )
+            label = "% of the initial connections"
+            title = f"{env}, remaining connections"
+            yield LineChart(f"kept-{env}", title, "updates", label, kept, True)
+            label = "% moved per topology update"
+            title = f"{env}, moved connections"
+            yield LineChart(f"moved-{env}", title, "updates", label, moved, True)
         if dead:
-            yield LineChart(f"dead-{env}", env, "updates", "% dead links", dead, True)
+            title = f"{env}, dead links"
+            yield LineChart(f"dead-{env}", title, "updates", "% dead links", dead, True)
 
 
 def _topology_updates(run: FinishedRun, network: str) -> tuple[Float64Array, ...]:
@@ -121,7 +120,7 @@ def wiring(runs: Collection) -> Iterator[Figure]:
         run = group.runs[0]
         if not _is_sparse(run):
             continue
-        rows = []
+        rows: Rows = []
         for network, members in run.degrees["now"].items():
             spec = run.networks[network]
             for member, layers in enumerate(members):
@@ -131,7 +130,16 @@ def wiring(runs: Collection) -> Iterator[Figure]:
                 rows.append((f"{name}, end", np.asarray(layers[0]["out"], np.float64)))
         title = f"{group.env}, {group.label}"
         name = f"wiring-{group.env}-{group.label}"
-        yield HeatMap(name, title, group.label, rows, "connections", "input")
+        yield HeatMap(name, title, group.label, rows, "connections", "input", _names(run, rows))
+
+
+def _names(run: FinishedRun, rows: Rows) -> tuple[str, ...]:
+    """Return the names of a run's inputs; empty if they are unknown."""
+    if run.sizes is None:
+        return ()
+    names = input_names(run.config.env, run.config.contact_forces, *run.sizes)
+    known = {run.sizes[0], sum(run.sizes)}  # the numbers of inputs of an actor and of a critic
+    return names if known.issuperset(row.size for _, row in rows) else ()
 
 
 def _is_sparse(run: FinishedRun) -> bool:

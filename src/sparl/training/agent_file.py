@@ -492,6 +492,8 @@ def _expected(networks: Any) -> dict[str, Expected]:
     """
     expected = {}
     for network, members in networks.items():
+        if not members or not all(members):
+            raise ValueError(f"the {network} has no layers")
         for member, layers in enumerate(members):
             for index, entry in enumerate(layers):
                 key = f"{network}.{layer_key((member, index))}"
@@ -520,8 +522,6 @@ def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
 def _network(manifest: dict[str, Any], arrays: Arrays, name: str) -> Network:
     """Construct a network, after checking the connectivity patterns that the engine receives."""
     members, policy = manifest["networks"][name], manifest["policy"]
-    if not members or not members[0]:
-        raise ValueError(f"the {name} has no layers")
     activations = [manifest["hidden_activation"]] * (len(members[0]) - 1)
     layers: list[Layer] = []
     for entry, activation in zip(

@@ -44,8 +44,8 @@ class EnvironmentFactory:
             self._action = "be made"
         else:
             raise UsageError(
-                f"env is {shown(source)} but must be an id, a gymnasium.Env, or a class or function "
-                "that makes one"
+                f"env is {shown(source)} but must be an id, a gymnasium.Env, or a class or "
+                "function that makes one"
             )
         self._made: list[weakref.ref[AnyEnv]] = []
         self.env_id = "environment"  # in the messages about the first environment

@@ -176,8 +176,6 @@ def networks_of(manifest: dict[str, Any], arrays: Mapping[str, Array]) -> dict[s
         n_in = manifest.get("inputs", {}).get(name, n_obs if of_actor else n_obs + n_act)
         if type(n_in) is not int or not 0 < n_in < _MOST_INPUTS:
             raise ValueError(f"{shown(n_in)} inputs, must be at least 1 and below 2^32")
-        if not members or not all(members):
-            raise ValueError(f"the network {shown(name)} has no layers")
         last = policy["output_activation"] if of_actor else "linear"
         hidden = manifest["hidden_activation"]
         networks[name] = TrainedNetwork(
