@@ -59,7 +59,7 @@ def _sparl(arguments: list[str]) -> int:
     if "train" in arguments and "--help" not in arguments:
         for name, value in FIELDS.items():
             flag = "--" + name.replace("_", "-")
-            if flag not in arguments:
+            if flag not in arguments and not (name == "threads" and "--seeds" in arguments):
                 arguments += [flag, str(value)]
     if arguments[:2] == ["study", "run"]:
         _shorten_study(Path(arguments[2]))

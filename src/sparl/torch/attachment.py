@@ -209,8 +209,8 @@ def warn_of_lost_weights(attachment: Attachment, saved: SavedTopology) -> None:
             lost.append(f"{layer.name} ({count:,} weights for {wanted:,} connections)")
     if lost:
         warnings.warn(
-            f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}: "
-            "their zeros do not match the requested connections; load weights and topology of the "
-            "same training, or pass the density of the weights",
+            f"DynamicSparsity: trained weights are set to zero in {', '.join(lost)}, because the "
+            "zeros of the weights do not match the requested connections; load weights and "
+            "topology from the same training run, or pass the density of the weights",
             stacklevel=3,
         )

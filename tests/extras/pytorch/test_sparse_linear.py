@@ -225,7 +225,7 @@ def test_state_and_copies_carry_the_connections() -> None:
         (lambda layer: SparseLinear(8, 8, pattern=Pattern.dense(8, 9)), "pattern is 8 -> 9"),
         (lambda layer: layer.load_state_dict(
             {**layer.state_dict(), "positions": torch.flip(layer.positions, (0,))}),
-         "positions: pattern: positions must ascend"),
+         "positions: pattern: positions must be strictly ascending"),
         (lambda layer: sparsify(nn.Sequential(layer), {"1": Pattern.dense(8, 8)}), (
             "no Linear layer named 1"
         )),

@@ -642,7 +642,7 @@ def test_a_damaged_state_changes_nothing(model: nn.Module) -> None:
     state = sparsity.state_dict()
     state["positions"]["2"] = [5, 3]
     before = sparsity.patterns
-    with pytest.raises(UsageError, match="state: 2: pattern: positions must ascend"):
+    with pytest.raises(UsageError, match="state: 2: pattern: positions must be strictly ascending"):
         sparsity.load_state_dict(state)
     assert sparsity.patterns == before
     assert isinstance(before["2"], Pattern)
