@@ -359,9 +359,7 @@ def test_an_error_leaves_an_interrupted_training_attached() -> None:
     model.sparse_topology["critic"]["positions"]["qf0.2"] = [3, 2]
     before = snapshot(model)
     assert isinstance(before[4], DynamicSparsity)
-    with pytest.raises(
-        UsageError, match=r"state: qf0.2: pattern: positions must be strictly"
-    ):
+    with pytest.raises(UsageError, match=r"state: qf0.2: pattern: positions must be strictly"):
         model.learn(60, callback=SparseTraining("DS", 0.2, verbose=0), reset_num_timesteps=False)
     check_unchanged(model, before)
 
