@@ -81,7 +81,8 @@ def test_a_page_is_accessible_and_needs_no_other_site(
 
 def test_the_search_finds_a_function(browser: Browser, site: str) -> None:
     page = opened(browser, site, "index.html", 1280, "light")
-    page.locator("input.md-search__input").fill("predict")
+    page.locator("input.md-search__input").click()
+    page.keyboard.type("predict")
     page.locator(".md-search-result__item", has_text="predict").first.wait_for()
     page.close()
 
