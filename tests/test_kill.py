@@ -176,13 +176,14 @@ def test_a_signal_saves_prints_the_command_and_ends(
     by: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     with children.sparl(*WORDS, "--evaluation-episodes", "1", cwd=tmp_path) as process:
-        wait_for_line(process, " 500 of 1,000,000 steps")
+        wait_for_line(process, "step=500 ")
         process.send_signal(by)
         line = wait_for_line(process, "stopped by")
         assert line.startswith(f"stopped by {by.name} at step ")
-        assert line.endswith("; to resume: sparl resume run\n")
+        wait_for_line(process, "to resume:")
+        assert wait_for_line(process, "resume run") == "  sparl resume run\n"
         assert process.wait() == code
-    step = int(line.split()[5].rstrip(";").replace(",", ""))
+    step = int(line.split()[5].rstrip(":").replace(",", ""))
     assert (tmp_path / "run" / f"checkpoint-{step}" / "manifest.json").exists()
 
 
