@@ -183,4 +183,4 @@ def test_archiving_continues_after_a_bad_run(
     said = capsys.readouterr()
     assert said.err.count("\n") == 1
     assert str(study / "run1") in said.err
-    assert said.out.count(" -> ") == 2
+    assert said.out.count("archived:") == 2

@@ -102,7 +102,7 @@ def test_an_agent_has_no_more_inputs_than_its_file_justifies(run: Path, observat
     said = rejected_at_once(
         ["evaluate", str(run)], ["export", str(run), "--format", "npz", "--out", out]
     )
-    assert "but must be in [1, 65,536]" in said
+    assert "but must be" in said
 
 
 def test_an_agent_with_many_inputs_and_few_connections_is_read(run: Path) -> None:
