@@ -630,7 +630,8 @@ def test_bad_input_is_rejected_in_one_line(
     [
         ("resume", "missing RUN"),
         ("export", "missing RUN and --format (one of 'c', 'onnx', 'npz', 'c-trainer')"),
-        ("export x --format d", "--format is 'd' but must be one of 'c', 'onnx', 'npz', 'c-t"),
+        ("export x --format d",
+         "--format is 'd' but must be one of 'c', 'onnx', 'npz', 'c-trainer'"),
         ("export x --format", "--format needs a value"),
         ("study run", "missing FILE..."),
         ("report", "missing PATH..."),
