@@ -33,7 +33,7 @@ from sparl.training.run_folder import (
     OBSERVATIONS,
     RunFolder,
 )
-from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
+from sparl.training.tensors import Arrays, Expected, digest, pack, read_verified
 from sparl.training.trained_agent import TrainedAgent
 from sparl.types import Array, State
 from sparl.wording import shown
@@ -297,7 +297,6 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
     about = agent.manifest.get("observations")
     if about is None:
         return None
-    where = Path(path) / OBSERVATIONS
     with damage_reported(f"{path}: the agent cannot be read"):
         rows = about["rows"]
         if type(rows) is not int or not 0 < rows <= MOST_OBSERVATIONS:
@@ -306,15 +305,8 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
                 f"{MOST_OBSERVATIONS:,}]"
             )
         expected = {_OBSERVATIONS: Expected(np.dtype(np.float32), (rows, agent.n_obs))}
-        data = RunFolder.open(path).files.read(OBSERVATIONS, largest(expected))
-        if digest(data) != about["sha256"]:
-            raise DataError(
-                f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
-            )
-        observations = unpack(data, expected, where)[_OBSERVATIONS]
-    if not np.isfinite(observations).all():
-        raise DataError(f"{where}: an observation is not finite")
-    return observations
+        files = RunFolder.open(path).files
+        return read_verified(files, OBSERVATIONS, about, expected, AGENT_MANIFEST)[_OBSERVATIONS]
 
 
 def _read(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], Arrays]:
@@ -341,7 +333,6 @@ def _read(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], 
                 f"{folder.path / files.manifest}: {name} is {shown(value)} but must be one of "
                 f"{', '.join(ACTIVATIONS)}; use the version of sparl that wrote the file"
             )
-    where = folder.path / files.arrays
     expected = _expected(manifest["networks"])
     inputs = manifest["policy"]["observations"]
     if type(inputs) is not int or inputs < 1:
@@ -349,14 +340,10 @@ def _read(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], 
     if "normalizer" in manifest:
         each = Expected(np.dtype(np.float64), (inputs,))
         expected |= {_NORMALIZER + name: each for name in _STATISTICS}
-    data = folder.files.read(files.arrays, largest(expected))
-    if inputs > (most := max(_INPUTS, len(data))):
+    arrays = read_verified(folder.files, files.arrays, manifest["file"], expected, files.manifest)
+    if inputs > (most := max(_INPUTS, folder.files.size(files.arrays))):
         raise ValueError(f"the length of an observation is {inputs:,} but must be in [1, {most:,}]")
-    if digest(data) != manifest["file"]["sha256"]:
-        raise DataError(
-            f"{where}: damaged (its SHA-256 digest differs from the one in {files.manifest})"
-        )
-    return manifest, unpack(data, expected, where)
+    return manifest, arrays
 
 
 def _expected(networks: Any) -> dict[str, Expected]:
