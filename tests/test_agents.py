@@ -25,8 +25,9 @@ from sparl.configuration import FIELDS
 from sparl.cost import cost
 from sparl.export.policy import Policy
 from sparl.labels import without_effect
-from sparl.methods import FAMILIES, METHODS, AgentPreset, Method, preset
+from sparl.methods import METHODS, Method, preset
 from sparl.networks.spec import NetworkSpec, mlp
+from sparl.presets import AGENT_PRESETS, FAMILIES, AgentPreset
 from sparl.replay.batch import Batch
 from sparl.types import Array
 
@@ -98,10 +99,8 @@ class Quiet(Agent):
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Register the agent and its presets, which is all that a new agent needs."""
-    from sparl import methods
-
     monkeypatch.setitem(AGENTS, "Quiet", Quiet)
-    monkeypatch.setitem(methods.AGENT_PRESETS, "Quiet", AgentPreset("a test", {}, {}))
+    monkeypatch.setitem(AGENT_PRESETS, "Quiet", AgentPreset("a test", {}, {}))
     for family in FAMILIES:
         name = f"{family.prefix}Quiet"
         monkeypatch.setitem(METHODS, name, Method(name, "Quiet", family))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import gymnasium
 
     from sparl.fields import ResumeFields, TrainFields
-    from sparl.training.agent_file import TrainedAgent
     from sparl.training.run import Run
+    from sparl.training.trained_agent import TrainedAgent
 
     AnyEnv = gymnasium.Env[Any, Any]
     EnvironmentSource = AnyEnv | Callable[[], AnyEnv]

@@ -9,7 +9,8 @@ from sparl.agents import AGENTS, settings_of
 from sparl.agents.agent import ACTOR
 from sparl.architecture import Architecture, architecture
 from sparl.configuration import Config
-from sparl.methods import AGENT_PRESETS, METHODS
+from sparl.methods import METHODS
+from sparl.presets import AGENT_PRESETS
 
 BYTES_WEIGHT = 4  # float32; also a gradient, a moment or a weight of a target
 BYTES_INDEX = 8  # int64 position in canonical order

@@ -25,13 +25,14 @@ from sparl.labels import method_label
 from sparl.options import RunPath, parse_options
 from sparl.text_table import INDENT
 from sparl.training.about import environment_importable, warn_if_outdated
-from sparl.training.agent_file import TrainedAgent, load_agent, load_observations
+from sparl.training.agent_file import load_agent, load_observations
 from sparl.training.durable import user_path
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluation, Evaluator
 from sparl.training.folder import Folder
 from sparl.training.run_folder import AGENT, RunFolder
 from sparl.training.tasks import notes_of
+from sparl.training.trained_agent import TrainedAgent
 from sparl.types import Array
 from sparl.user_modules import WITHOUT_ID, command_line
 

@@ -14,7 +14,7 @@ from sparl.networks.network import Network
 from sparl.networks.spec import Activation, Linear, NetworkSpec
 from sparl.sparse.pattern import Pattern
 from sparl.training.action_scale import ActionScale
-from sparl.training.agent_file import TrainedAgent
+from sparl.training.trained_agent import TrainedAgent
 from sparl.types import Array
 
 

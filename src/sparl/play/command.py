@@ -20,10 +20,11 @@ from sparl.play.camera import track_body
 from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
 from sparl.training.about import environment_importable, warn_if_outdated
-from sparl.training.agent_file import TrainedAgent, load_agent
+from sparl.training.agent_file import load_agent
 from sparl.training.durable import user_path
 from sparl.training.environment import make_environment
 from sparl.training.run_folder import RunFolder
+from sparl.training.trained_agent import TrainedAgent
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from sparl.errors import EnvironmentFault, ResourceError, UsageError
 from sparl.play.camera import track_body
 from sparl.play.screen import has_screen
 from sparl.random_streams import integer_seed
-from sparl.training.agent_file import TrainedAgent
 from sparl.training.durable import temporary_name
 from sparl.training.environment import Environment, make_environment
 from sparl.training.evaluate import Evaluator
+from sparl.training.trained_agent import TrainedAgent
 from sparl.wording import name_and_text
 
 try:

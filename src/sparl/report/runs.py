@@ -16,7 +16,8 @@ from sparl.cost import cost
 from sparl.errors import DataError
 from sparl.identity import results_version
 from sparl.labels import contradictions, fields_text
-from sparl.methods import AGENT_PRESETS, preset
+from sparl.methods import preset
+from sparl.presets import AGENT_PRESETS
 from sparl.studies.study import PLAN, read_plan, read_study
 from sparl.training.record import resumption_text
 from sparl.training.run_folder import (

@@ -25,7 +25,7 @@ def grow_largest_gradient(layer: LayerView, kept: Pattern, count: int, rng: Gene
     are kept, so that memory is proportional to the number of connections for layers of any width.
 
     Raises:
-        FloatingPointError: if grow_largest_gradient: a gradient is not finite.
+        FloatingPointError: if a gradient is not finite.
     """
     if layer.gradient is None:
         raise ValueError(

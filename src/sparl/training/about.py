@@ -11,10 +11,11 @@ from sparl.configuration import Config, why_not_longer
 from sparl.console import PlainConsole
 from sparl.errors import DAMAGE_ERRORS, DataError, UnknownEnvironment
 from sparl.labels import method_label
-from sparl.training.agent_file import TrainedAgent, load_agent
+from sparl.training.agent_file import load_agent
 from sparl.training.checkpoint import Checkpoints, step_of
 from sparl.training.record import exactness_text, not_exact_because, resumption_text
 from sparl.training.run_folder import AGENT, EVALUATIONS, RunFolder
+from sparl.training.trained_agent import TrainedAgent
 from sparl.user_modules import WITHOUT_ID, command_line
 
 

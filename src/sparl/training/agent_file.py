@@ -5,15 +5,11 @@ Arrays are stored as safetensors, the rest as JSON; reading these files cannot e
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sparl.agents import head_of
 from sparl.agents.action_head import ActionHead
 from sparl.agents.agent import Agent
 from sparl.agents.observation_normalizer import (
@@ -21,12 +17,11 @@ from sparl.agents.observation_normalizer import (
     ObservationStatistics,
     RawObservations,
 )
-from sparl.errors import DataError, UsageError, damage_reported
+from sparl.errors import DataError, damage_reported
 from sparl.networks.layout import Layout
 from sparl.networks.network import Network
 from sparl.networks.spec import ACTIVATIONS, Activation, Layer, NetworkSpec, layer_key, layer_of
 from sparl.sparse.pattern import Pattern
-from sparl.training.action_scale import ActionScale
 from sparl.training.environment import Environment
 from sparl.training.evaluate import OBSERVATIONS as MOST_OBSERVATIONS
 from sparl.training.optimizer_file import load_moments, save_moments, write_moments
@@ -38,10 +33,10 @@ from sparl.training.run_folder import (
     OBSERVATIONS,
     RunFolder,
 )
-from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
-from sparl.training.trained_network import TrainedNetwork, networks_html, networks_of
+from sparl.training.tensors import Arrays, Expected, digest, pack, read_verified
+from sparl.training.trained_agent import TrainedAgent
 from sparl.types import Array, State
-from sparl.wording import shown, visible
+from sparl.wording import shown
 
 FORMAT = 1
 _MANIFEST_BYTES = 1 << 20
@@ -51,7 +46,6 @@ _INPUTS = 1 << 16
 _OBSERVATIONS = "observations"  # name of the array in its file
 _STATISTICS = ("mean", "variance")  # arrays of the observations' statistics, after _NORMALIZER
 _NORMALIZER = "normalizer."
-_ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
 
 
 class AgentFiles(NamedTuple):
@@ -174,125 +168,6 @@ def _entries(spec: NetworkSpec, state: State, hidden: Activation) -> list[list[d
             entry["activation"] = layer.activation
         members[place[0]].append(entry)
     return members
-
-
-class TrainedAgent:
-    """A trained agent, ready to act.
-
-    Attributes:
-        manifest: the content of agent.json.
-        env_step: the environment step at which the agent was saved.
-        actor: the policy's network.
-        head: converts the outputs of the network to actions.
-        normalizer: what the network sees of an observation.
-        networks: all networks in the file, by name: the actor, the critics and their targets.
-        n_obs: length of an observation.
-        n_act: length of an action.
-    """
-
-    def __init__(
-        self, manifest: dict[str, Any], actor: Network, normalizer: Normalizer, arrays: Arrays
-    ) -> None:
-        self.manifest = manifest
-        self._arrays = arrays
-        self.env_step = manifest["env_step"]
-        if type(self.env_step) is not int or self.env_step < 0:
-            raise ValueError(
-                f"env_step is {str(self.env_step)[:80]} but must be a nonnegative integer"
-            )
-        self.actor = actor
-        self.normalizer = normalizer
-        policy = manifest["policy"]
-        self._scale = ActionScale(
-            np.asarray(policy["action_low"], np.float64),
-            np.asarray(policy["action_high"], np.float64),
-            _action_dtype(policy),
-        )
-        low, high = self._scale.low, self._scale.high
-        if low.ndim != 1 or low.shape != high.shape or not np.isfinite([low, high]).all():
-            raise ValueError(
-                "action_low and action_high must be lists of finite numbers with equal lengths"
-            )
-        if not (low < high).all():
-            raise ValueError("each element of action_low must be less than that of action_high")
-        spec = actor.layout.spec
-        self.n_obs, self.n_act = spec.n_in, self._scale.low.size
-        self.head = head_of(policy["actions"])
-        if policy["output_activation"] != self.head.output:
-            raise ValueError(
-                f"output_activation is {policy['output_activation']} but must be "
-                f"{self.head.output} for the actions {self.head.formula}"
-            )
-        if spec.n_out != self.n_act * self.head.outputs_per_action:
-            raise ValueError(
-                f"the actor has {spec.n_out} outputs but must have {self.head.outputs_per_action} "
-                f"for each of the {self.n_act} elements of an action"
-            )
-
-    @functools.cached_property
-    def networks(self) -> dict[str, TrainedNetwork]:
-        """All networks in the file, by name.
-
-        Raises:
-            DataError: if a network is damaged.
-        """
-        with damage_reported("the networks of the agent cannot be read"):
-            return networks_of(self.manifest, self._arrays)
-
-    def __repr__(self) -> str:
-        sizes = f"{self.n_obs} observations, {self.n_act} actions"
-        connections = sum(pattern.connections for _, pattern in self.actor.layout)
-        return f"<TrainedAgent {self._title()}: {sizes}, actor with {connections:,} connections>"
-
-    def _repr_html_(self) -> str:
-        return networks_html(self._title(), self.networks)
-
-    def _title(self) -> str:
-        """Return the method, the environment and the step; the texts come from a file."""
-        method, env = (visible(str(self.manifest.get(name))[:80]) for name in ("method", "env"))
-        return f"{method} on {env}, step {self.env_step:,}"
-
-    def policy(self, observation: Array) -> Array:
-        """Return actions in [-1, 1] (float32 [B, n_act]) for observations (float32 [B, n_obs])."""
-        return self.head(self.actor(self.normalizer(observation)), self.n_act)
-
-    def predict(
-        self, observation: NDArray[Any] | Sequence[float], deterministic: bool = True
-    ) -> NDArray[Any]:
-        """Return noise-free actions in the environment's units, within its action bounds.
-
-        Args:
-            observation: one observation [n_obs] or a batch [B, n_obs], of any real dtype.
-            deterministic: must be True; accepted so that code for Stable-Baselines3 works.
-
-        Returns:
-            Actions [n_act] or [B, n_act] with the dtype of the environment's actions.
-
-        Raises:
-            ValueError: if the observation has the wrong shape, or `deterministic` is False.
-        """
-        if not deterministic:
-            raise UsageError("predict: deterministic is False, but the actions have no noise")
-        x = np.ascontiguousarray(observation, np.float32)
-        if x.ndim not in (1, 2) or x.shape[-1] != self.n_obs:
-            raise ValueError(
-                f"predict: the observation has shape {x.shape} "
-                f"but must be ({self.n_obs},) or (batch, {self.n_obs})"
-            )
-        if x.size == 0:
-            return np.zeros((0, self.n_act), self._scale.dtype)
-        action = self.policy(np.atleast_2d(x)).reshape(*x.shape[:-1], self.n_act)
-        return self._scale(action)
-
-
-def _action_dtype(policy: dict[str, Any]) -> str:
-    """Return the dtype of an agent's actions; float32 if the manifest does not name one."""
-    name = policy.get("action_dtype", "float32")
-    if name not in _ACTION_DTYPES:
-        raise ValueError(
-            f"action_dtype is {str(name)[:80]} but must be one of {', '.join(_ACTION_DTYPES)}"
-        )
-    return str(name)
 
 
 def load_agent(path: str | Path, files: AgentFiles = LAST) -> TrainedAgent:
@@ -422,7 +297,6 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
     about = agent.manifest.get("observations")
     if about is None:
         return None
-    where = Path(path) / OBSERVATIONS
     with damage_reported(f"{path}: the agent cannot be read"):
         rows = about["rows"]
         if type(rows) is not int or not 0 < rows <= MOST_OBSERVATIONS:
@@ -431,15 +305,8 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
                 f"{MOST_OBSERVATIONS:,}]"
             )
         expected = {_OBSERVATIONS: Expected(np.dtype(np.float32), (rows, agent.n_obs))}
-        data = RunFolder.open(path).files.read(OBSERVATIONS, largest(expected))
-        if digest(data) != about["sha256"]:
-            raise DataError(
-                f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
-            )
-        observations = unpack(data, expected, where)[_OBSERVATIONS]
-    if not np.isfinite(observations).all():
-        raise DataError(f"{where}: an observation is not finite")
-    return observations
+        files = RunFolder.open(path).files
+        return read_verified(files, OBSERVATIONS, about, expected, AGENT_MANIFEST)[_OBSERVATIONS]
 
 
 def _read(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], Arrays]:
@@ -466,7 +333,6 @@ def _read(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], 
                 f"{folder.path / files.manifest}: {name} is {shown(value)} but must be one of "
                 f"{', '.join(ACTIVATIONS)}; use the version of sparl that wrote the file"
             )
-    where = folder.path / files.arrays
     expected = _expected(manifest["networks"])
     inputs = manifest["policy"]["observations"]
     if type(inputs) is not int or inputs < 1:
@@ -474,14 +340,10 @@ def _read(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], 
     if "normalizer" in manifest:
         each = Expected(np.dtype(np.float64), (inputs,))
         expected |= {_NORMALIZER + name: each for name in _STATISTICS}
-    data = folder.files.read(files.arrays, largest(expected))
-    if inputs > (most := max(_INPUTS, len(data))):
+    arrays = read_verified(folder.files, files.arrays, manifest["file"], expected, files.manifest)
+    if inputs > (most := max(_INPUTS, folder.files.size(files.arrays))):
         raise ValueError(f"the length of an observation is {inputs:,} but must be in [1, {most:,}]")
-    if digest(data) != manifest["file"]["sha256"]:
-        raise DataError(
-            f"{where}: damaged (its SHA-256 digest differs from the one in {files.manifest})"
-        )
-    return manifest, unpack(data, expected, where)
+    return manifest, arrays
 
 
 def _expected(networks: Any) -> dict[str, Expected]:

@@ -32,11 +32,9 @@ from sparl.training.tensors import (
     Tree,
     digest,
     join,
-    largest,
     pack,
     read_verified,
     split,
-    unpack,
 )
 from sparl.training.texts import parse_json
 
@@ -258,8 +256,9 @@ class Checkpoints:
         # Earlier versions lacked some of the parts that have no state under this configuration.
         found = {**{name: {} for name, part in rest.items() if part == {}}, **current_state(found)}
         _check_tree(found, rest, "state")
-        data = read_verified(self.files.at(path.name), STATE, manifest["file"], largest(expected))
-        arrays = unpack(data, expected, path / STATE)
+        arrays = read_verified(
+            self.files.at(path.name), STATE, manifest["file"], expected, MANIFEST
+        )
         if manifest["format"] == 2:
             arrays = checkpoint_format_2.from_format_2(arrays)
         return join(arrays, {**found, "newest": {}})

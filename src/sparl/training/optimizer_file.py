@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from sparl.agents.agent import Agent
-from sparl.errors import DataError
 from sparl.training.run_folder import AGENT_MANIFEST, OPTIMIZER, RunFolder
-from sparl.training.tensors import Arrays, Expected, digest, largest, pack, unpack
+from sparl.training.tensors import Arrays, Expected, digest, pack, read_verified
 from sparl.wording import shown
 
 _PREFIX = "adam."
@@ -68,13 +67,5 @@ def load_moments(
             network, _, block = key.partition(".")
             if network == name and not key.endswith(".positions"):
                 expected |= {f"{name}.{m}.{block}": Expected.like(value) for m in ("m", "v")}
-    where = folder.path / OPTIMIZER
-    data = folder.files.read(OPTIMIZER, largest(expected))
-    if digest(data) != about["sha256"]:
-        raise DataError(
-            f"{where}: damaged (its SHA-256 digest differs from the one in {AGENT_MANIFEST})"
-        )
-    moments = unpack(data, expected, where)
-    if not all(np.isfinite(a).all() for a in moments.values()):
-        raise DataError(f"{where}: a moment is not finite")
+    moments = read_verified(folder.files, OPTIMIZER, about, expected, AGENT_MANIFEST)
     return moments, dict(about["steps"])

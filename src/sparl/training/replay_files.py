@@ -15,7 +15,7 @@ from typing import Any
 from sparl.errors import DataError
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.folder import Folder
-from sparl.training.tensors import Expected, digest, largest, pack, read_verified, split, unpack
+from sparl.training.tensors import Expected, digest, pack, read_verified, split
 from sparl.wording import shown
 
 REPLAY = "replay"
@@ -95,8 +95,7 @@ class ReplayFiles:
             DataError: if the file is missing or damaged.
         """
         expected = expected_part(replay, segment.rows)
-        data = read_verified(self._folder, segment.name, asdict(segment), largest(expected))
-        part = unpack(data, expected, self._folder.path / segment.name)
+        part = read_verified(self._folder, segment.name, asdict(segment), expected, "the manifest")
         replay.append(dict(part), skip=max(replay.first - segment.begin, 0))
 
     def prune(self, kept: Container[str]) -> None:

@@ -117,20 +117,26 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
     return arrays
 
 
-def read_verified(folder: Folder, name: str, about: Any, most: int) -> bytes:
-    """Read a file whose size and digest must be those in the manifest.
+def read_verified(
+    folder: Folder, name: str, about: Any, expected: Mapping[str, Expected], manifest: str
+) -> Arrays:
+    """Read the arrays of a safetensors file; see `unpack`.
+
+    Args:
+        folder: the folder of the file.
+        name: the name of the file.
+        about: the file's entry in a manifest, with the digest that the file must have.
+        expected: the dtypes and shapes of all arrays.
+        manifest: the name of the manifest, for messages.
 
     Raises:
-        DataError: if the size or digest differs, or the size is larger than `most`.
+        DataError: if the file is missing, or differs from `about` or `expected`.
+        KeyError, TypeError: if `about` is malformed.
     """
-    path, size, data = folder.path / name, about["bytes"], folder.read(name, most)
-    if len(data) != size:
-        raise DataError(f"{path}: damaged ({len(data):,} bytes instead of {str(size)[:30]})")
+    path, data = folder.path / name, folder.read(name, largest(expected))
     if digest(data) != about["sha256"]:
-        raise DataError(
-            f"{path}: damaged (its SHA-256 digest differs from the one in the manifest)"
-        )
-    return data
+        raise DataError(f"{path}: damaged (its SHA-256 digest differs from the one in {manifest})")
+    return unpack(data, expected, path)
 
 
 def digest(data: bytes) -> str:
