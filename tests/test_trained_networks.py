@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import sparl
 from sparl.errors import DataError, UsageError
+from sparl.training.tensors import digest, pack
 
 FIELDS: dict[str, Any] = {
     "steps": 60, "hidden": (8, 7), "warmup_env_steps": 30, "evaluate_every_env_steps": 30,
@@ -162,3 +164,24 @@ def test_damaged_networks_are_reported(
     assert repr(agent)
     with pytest.raises(DataError, match="the networks of the agent cannot be read"):
         _ = agent.networks
+
+
+def test_an_actor_with_several_members_is_damaged(
+    run: sparl.training.run.Run, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run.path, damaged)
+    manifest = json.loads((damaged / "agent.json").read_text())
+    networks = manifest["networks"]
+    networks["actor"], networks["critics"] = networks["critics"], networks["actor"]
+    arrays = safetensors.numpy.load_file(damaged / "agent.safetensors")
+    swapped = {"actor": "critics", "critics": "actor"}
+    data = pack({
+        ".".join([swapped.get(name, name), *rest]): value
+        for name, *rest, value in ((*key.split("."), value) for key, value in arrays.items())
+    })  # fmt: skip
+    (damaged / "agent.safetensors").write_bytes(data)
+    manifest["file"] |= {"bytes": len(data), "sha256": digest(data)}
+    (damaged / "agent.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="the actor has 2 members but must have 1"):
+        sparl.load(damaged)

@@ -178,10 +178,7 @@ def load_agent(path: str | Path, files: AgentFiles = LAST) -> TrainedAgent:
     """
     folder = RunFolder.open(path)
     with damage_reported(f"{folder.path}: the agent cannot be read"):
-        manifest, arrays = _read(folder, files)
-        return TrainedAgent(
-            manifest, _network(manifest, arrays, "actor"), _normalizer(manifest, arrays), arrays
-        )
+        return _agent(*_read(folder, files))
 
 
 def load_networks(
@@ -199,9 +196,7 @@ def load_networks(
     folder = RunFolder.open(path)
     with damage_reported(f"{folder.path}: the agent cannot be read"):
         manifest, arrays = _read(folder)
-        network, normalizer = _network(manifest, arrays, "actor"), _normalizer(manifest, arrays)
-        agent = TrainedAgent(manifest, network, normalizer, arrays)
-        return agent, arrays, load_moments(folder, manifest, arrays)
+        return _agent(manifest, arrays), arrays, load_moments(folder, manifest, arrays)
 
 
 def save_networks(
@@ -370,6 +365,10 @@ def _expected(networks: Any) -> dict[str, Expected]:
     return expected
 
 
+def _agent(manifest: dict[str, Any], arrays: Arrays) -> TrainedAgent:
+    return TrainedAgent(manifest, _actor(manifest, arrays), _normalizer(manifest, arrays), arrays)
+
+
 def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
     if "normalizer" not in manifest:
         return RawObservations()
@@ -381,9 +380,11 @@ def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
     return statistics
 
 
-def _network(manifest: dict[str, Any], arrays: Arrays, name: str) -> Network:
-    """Construct a network, after checking the connectivity patterns that the engine receives."""
-    members, policy = manifest["networks"][name], manifest["policy"]
+def _actor(manifest: dict[str, Any], arrays: Arrays) -> Network:
+    """Construct the actor, after checking the connectivity patterns that the engine receives."""
+    members, policy = manifest["networks"]["actor"], manifest["policy"]
+    if len(members) != 1:
+        raise ValueError(f"the actor has {len(members)} members but must have 1")
     activations = [manifest["hidden_activation"]] * (len(members[0]) - 1)
     layers: list[Layer] = []
     for entry, activation in zip(
@@ -391,14 +392,14 @@ def _network(manifest: dict[str, Any], arrays: Arrays, name: str) -> Network:
     ):
         n_in = layers[-1].n_out if layers else policy["observations"]
         layers.append(layer_of(entry, n_in, activation))
-    spec = NetworkSpec(tuple(layers), len(members), ensemble=len(members) > 1)
+    spec = NetworkSpec(tuple(layers))
     patterns = {
-        place: Pattern(layer.n_in, layer.n_out, arrays[f"{name}.{layer_key(place)}.positions"])
+        place: Pattern(layer.n_in, layer.n_out, arrays[f"actor.{layer_key(place)}.positions"])
         for place, layer in spec.places()
         if layer.size
     }
     layout = Layout(spec, patterns)
     flat = np.empty(layout.parameters, np.float32)
     for key, block in layout.blocks.items():
-        layout.write_block(flat, block, arrays[f"{name}.{key}"])
+        layout.write_block(flat, block, arrays[f"actor.{key}"])
     return Network(layout, flat)

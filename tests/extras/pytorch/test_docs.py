@@ -38,14 +38,6 @@ def examples() -> Iterator[Any]:
                 yield pytest.param(page.read_text(), block.code, id=f"{chapter}-{number}")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     "page", [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")],
     ids=lambda page: str(page.relative_to(REPOSITORY)),

@@ -26,14 +26,6 @@ from sparl.torch import DynamicSparsity
 ALGORITHMS = [TD3, DDPG, SAC]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def new_model(algorithm: Any, env: Any = "Pendulum-v1", **fields: Any) -> Any:
     fields = {"policy_kwargs": {"net_arch": [64, 48]}, "batch_size": 32, **fields}
     return algorithm("MlpPolicy", env, learning_starts=50, seed=0, device="cpu", **fields)

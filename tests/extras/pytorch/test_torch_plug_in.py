@@ -39,14 +39,6 @@ def mlp(*sizes: int, tanh: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers[:-1], *([nn.Tanh()] if tanh else []))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def model() -> nn.Sequential:
     torch.manual_seed(0)
