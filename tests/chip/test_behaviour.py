@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import shutil
 import subprocess
@@ -300,13 +301,50 @@ def test_blocks_that_are_not_this_programs(chip: Chip, tmp_path: Path) -> None:
     assert chip.load(block) == OK
 
 
-def test_the_mean_of_the_noise_and_of_tanh(chip: Chip) -> None:
+def test_the_distribution_of_the_noise(chip: Chip) -> None:
     play(chip, 40, updates=False)
     noise = np.array([chip.act([0, 0, 0], explore=True)[1][0] for _ in range(20000)])
     noise = (noise - chip.act([0, 0, 0])[1][0]) / 0.1
     assert abs(noise.mean()) < 0.03
     assert noise.std() == pytest.approx(1, rel=0.02)
     assert (np.abs(noise) > 2).mean() == pytest.approx(0.0455, abs=0.006)
+
+
+FUNCTIONS = """
+#include "sparl_chip.c"
+void map(int function, const float *x, float *y, uint32_t n)
+{
+    uint32_t i;
+    for (i = 0u; i < n; ++i) {
+        y[i] = (function == 0) ? exponential(x[i])
+               : (function == 1) ? hyperbolic_tangent(x[i]) : cosine_of_half_turns(x[i]);
+    }
+}
+"""
+
+
+def test_the_accuracy_of_the_functions_defined_in_the_library(tmp_path: Path) -> None:
+    source, program = tmp_path / "functions.c", tmp_path / "functions.so"
+    source.write_text(FUNCTIONS)
+    subprocess.run(
+        ["cc", "-std=c99", "-O2", f"-I{CHIP}", "-shared", "-fPIC", source, "-o", program, "-lm"],
+        check=True,
+    )  # fmt: skip
+    library = ctypes.CDLL(str(program))
+
+    def errors(function: int, x: np.ndarray, expected: Any) -> tuple[float, float]:
+        """The largest absolute error, and the largest in units in the last place."""
+        x, y = x.astype(np.float32), np.empty(x.size, np.float32)
+        pointers = (ctypes.c_void_p(a.ctypes.data) for a in (x, y))
+        library.map(function, *pointers, ctypes.c_uint32(x.size))
+        exact = expected(x.astype(np.float64))
+        error = np.abs(y - exact)
+        return error.max(), (error / np.spacing(np.abs(exact).astype(np.float32))).max()
+
+    x = np.linspace(-20, 20, 400_001)
+    assert errors(0, x, np.exp)[1] <= 1
+    assert errors(1, x[x != 0], np.tanh)[1] <= 2
+    assert errors(2, np.linspace(0, 1, 100_001), lambda p: np.cos(np.pi * p))[0] <= 1e-6
 
 
 @pytest.mark.parametrize("compiler", ["gcc -std=c99", "g++ -std=c++17 -x c++", "clang -std=c99"])

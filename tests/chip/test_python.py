@@ -76,6 +76,9 @@ def test_a_run_continues_on_the_device_and_returns(method: str, tmp_path: Path) 
     for observation in observations:
         action = chip.act(observation)[1]
         np.testing.assert_allclose(2 * action, agent.predict(observation), atol=2e-6)
+    noise = [chip.act(observations[0], explore=True)[1] - chip.act(observations[0])[1]
+             for _ in range(200)]  # fmt: skip
+    assert np.abs(noise).mean() < 0.1  # the policy acts in the warm-up, not a random policy
 
     rng = np.random.default_rng(1)
     chip.begin(rng.normal(size=3))
