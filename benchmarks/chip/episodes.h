@@ -23,36 +23,39 @@ static inline float evaluate(sparl_chip *chip, uint32_t seed, uint32_t episodes,
     return sum / (float)episodes;
 }
 
-/* Act for some steps and store the transitions; with `learn`, update once after each of them.
- * Returns the number of updates, or -1 if one diverged. */
-static inline int32_t run_episodes(sparl_chip *chip, uint32_t seed, uint32_t steps,
-                                   float strength, int learn)
+/* A training in progress. */
+typedef struct {
+    pendulum world;
+    float observation[3];
+    uint32_t steps;
+} training;
+
+static inline void begin_training(training *run, sparl_chip *chip, uint32_t seed)
 {
-    pendulum world = {0.0f, 0.0f, seed};
-    float observation[3], action[1];
-    uint32_t step;
-    int32_t updates = 0;
-    pendulum_begin(&world, observation);
-    (void)sparl_chip_begin(chip, observation);
-    for (step = 1; step <= steps; ++step) {
-        const int end = step % PENDULUM_STEPS == 0 ? SPARL_CHIP_TIME_LIMIT : SPARL_CHIP_CONTINUES;
-        float reward;
-        (void)sparl_chip_act(chip, observation, SPARL_CHIP_EXPLORE, action);
-        reward = pendulum_step(&world, action[0], strength, observation);
-        (void)sparl_chip_store(chip, action, reward, observation, end);
-        if (end == SPARL_CHIP_TIME_LIMIT) {
-            pendulum_begin(&world, observation);
-            (void)sparl_chip_begin(chip, observation);
-        }
-        if (learn) {
-            const int code = sparl_chip_work(chip, 0xFFFFFFFFu);
-            if (code < 0) {
-                return -1;
-            }
-            updates += code == SPARL_CHIP_UPDATED;
-        }
+    run->world.random = seed;
+    run->steps = 0;
+    pendulum_begin(&run->world, run->observation);
+    (void)sparl_chip_begin(chip, run->observation);
+}
+
+/* Act for one step, store the transition, and perform one update if the warm-up is over.
+ * Returns the code of sparl_chip_work. */
+static inline int train_step(training *run, sparl_chip *chip, float strength)
+{
+    float action[1], reward;
+    int end = SPARL_CHIP_CONTINUES;
+    ++run->steps;
+    if (run->steps % PENDULUM_STEPS == 0) {
+        end = SPARL_CHIP_TIME_LIMIT;
     }
-    return updates;
+    (void)sparl_chip_act(chip, run->observation, SPARL_CHIP_EXPLORE, action);
+    reward = pendulum_step(&run->world, action[0], strength, run->observation);
+    (void)sparl_chip_store(chip, action, reward, run->observation, end);
+    if (end == SPARL_CHIP_TIME_LIMIT) {
+        pendulum_begin(&run->world, run->observation);
+        (void)sparl_chip_begin(chip, run->observation);
+    }
+    return sparl_chip_work(chip, 0xFFFFFFFFu);
 }
 
 #endif

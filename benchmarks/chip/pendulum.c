@@ -41,17 +41,22 @@ int program(void)
     const uint32_t first = platform_option(0, 0), seeds = platform_option(1, 1);
     uint32_t seed;
     for (seed = first; seed < first + seeds; ++seed) {
-        int32_t updates;
+        training run;
+        uint32_t updates = 0;
         sparl_chip_init(&chip, seed);
-        updates = run_episodes(&chip, seed, STEPS, 1.0f, 1);
-        if (updates < 0) {
-            print_text("diverged\n");
-            return 1;
+        begin_training(&run, &chip, seed);
+        while (run.steps < STEPS) {
+            const int code = train_step(&run, &chip, 1.0f);
+            if (code < 0) {
+                print_text("diverged\n");
+                return 1;
+            }
+            updates += code == SPARL_CHIP_UPDATED ? 1u : 0u;
         }
         print_text("seed ");
         print_number(seed);
         print_text(" updates ");
-        print_number((uint32_t)updates);
+        print_number(updates);
         print_text(" state ");
         print_hex(state_checksum(&chip, sizeof chip));
         print_text(" return ");

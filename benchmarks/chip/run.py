@@ -1,6 +1,7 @@
 """Measure sparl_chip: learning, bit equality, memory, instructions.
 
     python benchmarks/chip/run.py seeds         # the pendulum on seeds 200 to 219, four methods
+    python benchmarks/chip/run.py choices       # the same with 90 % sparsity, and with tau 0.005
     python benchmarks/chip/run.py equal         # whole trainings, host builds and both boards
     python benchmarks/chip/run.py memory        # RAM, code and stack
     python benchmarks/chip/run.py costs         # instructions, on the emulated Cortex-M4
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -30,6 +33,10 @@ BOARDS = {
     "M4F": ("mps2-an386", ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16")),
     "M7": ("mps2-an500", ("-mcpu=cortex-m7", "-mfpu=fpv5-sp-d16")),
 }
+SPARSER = {
+    "ACTOR_CONNECTIONS_1": 128, "ACTOR_CONNECTIONS_2": 244, "ACTOR_CONNECTIONS_3": 64,
+    "CRITIC_CONNECTIONS_1": 132, "CRITIC_CONNECTIONS_2": 247, "CRITIC_CONNECTIONS_3": 64,
+}  # fmt: skip
 HOST = {"-O0": ["-O0"], "-O2": ["-O2"], "-O3 -march=native": ["-O3", "-march=native"]}
 HALFCHEETAH = '-DSPARL_CHIP_CONFIG="halfcheetah_config.h"'
 # Cycles per instruction are assumed; flash wait states and caches decide about the real ones.
@@ -93,19 +100,31 @@ def method_flags(method: str, moments: str = "float32") -> list[str]:
 
 def seeds(programs: Programs, first: int = 200, count: int = 20) -> None:
     """Train on every seed with every method."""
-    returns: dict[str, list[float]] = {}
     for method in METHODS:
-        flags = [*method_flags(method), "-O3", "-march=native"]
-        for seed in range(first, first + count):
-            line = programs.host("pendulum", flags, seed, 1)
-            returns.setdefault(method, []).append(float(line.split()[-1]))
-            print(f"{method} {line}", flush=True)
-    for method, values in returns.items():
-        print(
-            f"{method}: {sum(v >= -200 for v in values)} of {len(values)} at -200 or better, "
-            f"mean {mean(values):.1f}, worst {min(values):.1f}"
-            + (f", standard deviation {stdev(values):.1f}" if len(values) > 1 else "")
-        )
+        train(programs, method, method_flags(method), range(first, first + count))
+
+
+def choices(programs: Programs, first: int = 200, count: int = 10) -> None:
+    """Train SET-TD3 with other settings than those of the library's configuration."""
+    for name, values in (("90 % sparse", SPARSER), ("tau 0.005", {"TAU": "0.005f"})):
+        header = programs.folder / "changed_config.h"
+        changes = [f"#undef SPARL_CHIP_{k}\n#define SPARL_CHIP_{k} {v}" for k, v in values.items()]
+        header.write_text("\n".join(['#include "sparl_chip_config.h"', *changes, ""]))
+        flags = [*method_flags("SET-TD3"), f'-DSPARL_CHIP_CONFIG="{header}"']
+        train(programs, f"SET-TD3, {name}", flags, range(first, first + count))
+
+
+def train(programs: Programs, name: str, flags: list[str], chosen: Sequence[int]) -> None:
+    """Train on every seed; print the returns and their summary."""
+    values = []
+    for seed in chosen:
+        line = programs.host("pendulum", [*flags, "-O3", "-march=native"], seed, 1)
+        values.append(float(line.split()[-1]))
+        print(f"{name} {line}", flush=True)
+    print(
+        f"{name}: {sum(v >= -200 for v in values)} of {len(values)} at -200 or better, "
+        f"mean {mean(values):.1f}, standard deviation {stdev(values):.1f}, worst {min(values):.1f}"
+    )
 
 
 def equal(programs: Programs, chosen: Sequence[int] = range(200, 205), steps: int = 10_000) -> bool:
@@ -208,33 +227,56 @@ def halfcheetah(programs: Programs, updates: int = 1000) -> bool:
     return host == board
 
 
+# Tasks of the warm start: strength of the motor in percent, and actions during the warm-up. With
+# masses of 130 %, the pendulum moves as with a motor of 77 %: the mass divides only the torque.
+CHANGES = (
+    ("motor 60 %", 60, "policy"), ("masses +30 %", 77, "policy"), ("unchanged", 100, "policy"),
+    ("unchanged", 100, "random"),
+)  # fmt: skip
+
+
 def warm_start(programs: Programs, first: int = 1, count: int = 5) -> None:
-    """Continue from agents of a PC after the motor has lost 40 % of its strength."""
+    """Continue from agents of a PC after the task has changed."""
+    from optimum import costs_to_go, optimum
+
+    runs = {seed: train_on_pc(programs.folder, seed) for seed in range(first, first + count)}
+    for strength in sorted({strength for _, strength, _ in CHANGES}):
+        table = costs_to_go(strength / 100)
+        best = [f"{optimum(seed, table, strength / 100):.1f}" for seed in runs]
+        print(f"motor {strength} %, best possible returns: {', '.join(best)}", flush=True)
+    for task, strength, warmup in CHANGES:
+        for seed, trainer in runs.items():
+            header = trainer / "sparl_chip_config.h"
+            text = re.sub(
+                r"(RANDOM_WARMUP) \d", rf"\1 {int(warmup == 'random')}", header.read_text()
+            )
+            header.write_text(text)
+            flags = ["-O3", "-march=native"]
+            line = programs.host("warm_start", flags, seed, strength, include=trainer)
+            print(f"{task}, warm-up {warmup}, seed {seed}: {line}", flush=True)
+
+
+def train_on_pc(folder: Path, seed: int) -> Path:
+    """Train the pendulum for 10,000 steps; return the folder of the exported trainer."""
     import sparl
     from sparl.cli import main
 
-    env_steps = 10_000
-    for seed in range(first, first + count):
-        run = programs.folder / f"run-{seed}"
-        sparl.train(
-            "SET-TD3", "Pendulum-v1", quiet=True, seed=seed, run_dir=str(run), steps=env_steps,
-            warmup_env_steps=1000, hidden=(64, 64), actor_sparsity=0.8, critic_sparsity=0.8,
-            batch_size=64, tau=0.02, learning_rate=1e-3, rewire_every_updates=1000,
-            rewire_fraction=0.05, evaluate_every_env_steps=env_steps, threads=1,
-        )  # fmt: skip
-        out = run / "trainer"
-        assert main(["export", str(run), "--format", "c-trainer"]) == 0
-        header = out / "sparl_chip_config.h"
-        text = header.read_text().replace("RANDOM_WARMUP 0", "RANDOM_WARMUP 1")
-        text = text.replace("REWIRE_LAST 0", "REWIRE_LAST 5000")
-        header.write_text(text)
-        print(f"seed {seed}:", programs.host("warm_start", ["-O3", "-march=native"], seed,
-                                             include=out), flush=True)  # fmt: skip
+    run, steps = folder / f"run-{seed}", 10_000
+    sparl.train(
+        "SET-TD3", "Pendulum-v1", quiet=True, seed=seed, run_dir=str(run), steps=steps,
+        warmup_env_steps=1000, hidden=(64, 64), actor_sparsity=0.8, critic_sparsity=0.8,
+        batch_size=64, tau=0.02, learning_rate=1e-3, rewire_every_updates=1000,
+        rewire_fraction=0.05, evaluate_every_env_steps=steps, threads=1,
+    )  # fmt: skip
+    with redirect_stdout(StringIO()):
+        if main(["export", str(run), "--format", "c-trainer"]) != 0:
+            raise RuntimeError(f"{run} cannot be exported")
+    return run / "trainer"
 
 
 COMMANDS = {
-    "seeds": seeds, "equal": equal, "memory": memory, "costs": costs, "halfcheetah": halfcheetah,
-    "warm-start": warm_start,
+    "seeds": seeds, "choices": choices, "equal": equal, "memory": memory, "costs": costs,
+    "halfcheetah": halfcheetah, "warm-start": warm_start,
 }  # fmt: skip
 
 
