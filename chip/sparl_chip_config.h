@@ -39,8 +39,7 @@
 #endif
 #define SPARL_CHIP_CAPACITY 10000
 #define SPARL_CHIP_WARMUP 1000      /* slots filled before learning begins */
-#define SPARL_CHIP_RANDOM_WARMUP 1  /* 1: random actions during the warm-up; 0: the policy's, which
-                                     * a trained agent needs: otherwise it forgets what it knows */
+#define SPARL_CHIP_RANDOM_WARMUP 1  /* 1: random actions during the warm-up; 0: the policy's */
 #define SPARL_CHIP_HEADROOM 1.3f    /* int8: ranges of the warm-up are widened by this factor */
 #define SPARL_CHIP_BATCH 64         /* transitions per update */
 

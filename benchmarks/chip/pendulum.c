@@ -2,7 +2,7 @@
  * episodes without noise. Prints the mean return and a checksum of the whole state, which is the
  * same on every processor.
  *
- * Options: first seed, number of seeds. */
+ * Options: first seed, number of seeds, strength of the motor in percent. */
 #include "episodes.h"
 #include "print.h"
 
@@ -39,6 +39,7 @@ static int read_nothing(void *storage, uint32_t offset, void *to, uint32_t bytes
 int program(void)
 {
     const uint32_t first = platform_option(0, 0), seeds = platform_option(1, 1);
+    const float strength = (float)platform_option(2, 100) / 100.0f;
     uint32_t seed;
     for (seed = first; seed < first + seeds; ++seed) {
         training run;
@@ -46,7 +47,7 @@ int program(void)
         sparl_chip_init(&chip, seed);
         begin_training(&run, &chip, seed);
         while (run.steps < STEPS) {
-            const int code = train_step(&run, &chip, 1.0f);
+            const int code = train_step(&run, &chip, strength);
             if (code < 0) {
                 print_text("diverged\n");
                 return 1;
@@ -60,7 +61,7 @@ int program(void)
         print_text(" state ");
         print_hex(state_checksum(&chip, sizeof chip));
         print_text(" return ");
-        print_decimal(evaluate(&chip, seed, EPISODES, 1.0f));
+        print_decimal(evaluate(&chip, seed, EPISODES, strength));
 #ifdef SAVING
         (void)sparl_chip_save(&chip, SPARL_CHIP_AGENT_AND_REPLAY, discard, 0);
         (void)sparl_chip_load(&chip, read_nothing, 0);
