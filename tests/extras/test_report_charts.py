@@ -101,7 +101,7 @@ def test_a_method_has_the_same_colour_and_marker_in_every_figure() -> None:
     assert len(set(markers)) == 2
 
 
-def test_twelve_methods_are_told_apart_and_their_legend_is_short() -> None:
+def test_twelve_methods_have_different_markers_and_a_short_legend() -> None:
     methods = [f"method {k}" for k in range(12)]
     figure = LineChart("n", "t", "x", "y", [Series(m, X, X + k) for k, m in enumerate(methods)])
     drawing = charts.svg(figure, methods)
@@ -109,12 +109,10 @@ def test_twelve_methods_are_told_apart_and_their_legend_is_short() -> None:
     one_column = charts.svg(line_chart(methods[0]), methods)
     heights = [float(ElementTree.fromstring(d).get("height", 0)) for d in (drawing, one_column)]
     assert heights[0] - heights[1] < 100
-    assert [t for t in texts(drawing) if t in methods] == methods
+    assert sorted(t for t in texts(drawing) if t in methods) == sorted(methods)
 
 
-@pytest.mark.parametrize(
-    ("x", "first"), [([0.1, 5.0, 9.0], "0"), ([100.0, 105.0, 109.0], "100"), ([-3.0, 9.0], "0")]
-)
+@pytest.mark.parametrize(("x", "first"), [([0.1, 5.0, 9.0], "0"), ([100.0, 105.0, 109.0], "100")])
 def test_an_axis_that_starts_near_zero_starts_at_zero(x: list[float], first: str) -> None:
     values = np.array(x)
     drawing = charts.svg(LineChart("n", "t", "x", "y", [Series("TD3", values, values)]), ["TD3"])
@@ -122,11 +120,13 @@ def test_an_axis_that_starts_near_zero_starts_at_zero(x: list[float], first: str
 
 
 def test_an_axis_of_whole_numbers_has_whole_labels() -> None:
-    for y, labels in (([1.0, 2.0, 1.0], ["0", "1", "2"]), ([0.5, 1.0, 0.5], None)):
+    for y, labels in (
+        ([1.0, 1.0, 1.0], ["0", "1"]), ([1.0, 2.0, 1.0], ["0", "1", "2"]),
+        ([0.5, 1.0, 0.5], ["0", "0.2", "0.4", "0.6", "0.8", "1"]),
+    ):  # fmt: skip
         series = [Series("TD3", X, np.array(y))]
         found = texts(charts.svg(LineChart("n", "t", "x", "y", series, zero=True), ["TD3"]))
-        shown = found[found.index("x") + 1 : found.index("y")]
-        assert (shown == labels) if labels else ("0.5" in shown)
+        assert found[found.index("x") + 1 : found.index("y")] == labels
 
 
 @pytest.fixture(scope="module")
