@@ -235,7 +235,7 @@ def _with_values(chart: Spec, figure: Figure, methods: Sequence[str]) -> Spec:
     """
     if isinstance(figure, HeatMap):
         series = [_series_row(0, figure.method, methods)]
-        points = [
+        points: list[Spec] = [
             {
                 "s": 0, "row": name, "x": k, "name": in_chart(figure.name_of(k)),
                 "y": _number(v), "share": _number(v / figure.most),
@@ -300,16 +300,16 @@ class Formats(NamedTuple):
 
     Attributes:
         axis, tooltip: the formats, in the notation of d3.
-        count: about how many numbers the axis has.
+        ticks: about how many numbers the axis has.
     """
 
     axis: str
     tooltip: str
-    count: int
+    ticks: int
 
     def labels(self) -> Spec:
         """Return the properties of the axis."""
-        return {"format": self.axis, "labelExpr": _LABEL, "tickCount": self.count}
+        return {"format": self.axis, "labelExpr": _LABEL, "tickCount": self.ticks}
 
 
 def _formats(values: Sequence[Float64Array]) -> Formats:
