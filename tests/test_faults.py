@@ -437,7 +437,7 @@ def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
         ("--learning-rate inf --batch-size -1 --threads 0",
          ["learning_rate is inf but must be in [0, 1000] (step size)", "batch_size is -1",
           "threads is 0 but must be in [1, 1024] (threads)"]),
-        ("--drop largest", ["'nearest_zero_of_each_sign', 'smallest'"]),
+        ("--drop largest", ["'nearest_zero_of_each_sign'", "'smallest'"]),
         ("--hidden", ["--hidden needs a value"]),
         ("--run-dir", ["--run-dir needs a value"]),
     ],
