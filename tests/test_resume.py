@@ -399,7 +399,6 @@ def test_options_without_influence_on_results_may_change_on_resuming(
         "checkpoint-50",
         "checkpoint-45",
     ]
-    capsys.readouterr()
     assert main(["resume", path, "--stop-at", "40"]) == 0
     assert "already stopped at step 50 of 90" in capsys.readouterr().out
     assert main(["resume", path, "--threads", "0"]) == 2
