@@ -664,7 +664,7 @@ def test_bad_input_is_rejected_in_one_line(
          "unknown option --total_timesteps (--steps sets the number of environment steps)"),
         ("bench --steps 5", "unknown option --steps"),
         ("resume x --threads=some", "--threads is 'some' but must be an integer"),
-        ("train --hidden 8 b", "--hidden is '8 b' but must be integers"),
+        ("train --hidden 8 b", "--hidden is '8 b' but must be integers, separated by spaces"),
         ("cost --tau x", "--tau is 'x' but must be a number"),
         ("bench --only all", "--only is 'all' but must be one of "
          "'kernels', 'update', 'training', 'growth'"),
