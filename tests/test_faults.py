@@ -449,6 +449,21 @@ def test_all_malformed_values_are_reported_at_once(
     assert [text for text in says if text not in said] == []
 
 
+def test_arrays_and_numbers_of_numpy_are_values_of_fields() -> None:
+    fields = {"hidden": np.array([8, 4]), "seed": np.int64(3), "tau": np.float32(0.5)}
+    assert typed_fields(fields, "train") == {"hidden": (8, 4), "seed": 3, "tau": 0.5}
+    with pytest.raises(
+        UsageError, match=r"hidden is array.* 0\], \[0.* but must be a list of integers"
+    ):
+        typed_fields({"hidden": np.zeros((2, 2), np.int64)}, "train")
+
+
+def test_what_is_not_a_run_is_rejected() -> None:
+    for function in (sparl.load, sparl.resume):
+        with pytest.raises(UsageError, match="run is None but must be the folder of a run"):
+            function(None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
