@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,6 +144,8 @@ class Callbacks:
 
 def _reject_misspelt(callback: Callback) -> None:
     """Raise UsageError if a method would never be called because its name is misspelt."""
+    import difflib
+
     known = [name for name in vars(Callback) if name.startswith("on_")]
     for name in dir(callback):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
