@@ -38,8 +38,9 @@ from sparl.configuration import FIELDS
 from sparl.configuration_checks import typed_fields
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.methods import METHODS, check, preset
-from sparl.training import assemble, machine, memory
+from sparl.training import assemble, loop, machine, memory
 from sparl.training.environment import Environment
+from sparl.training.interrupt import StoppedBy
 from sparl.training.loop import Training
 from sparl.training.plan_text import plan_text
 from sparl.training.run_folder import RunFolder
@@ -180,7 +181,6 @@ OBSERVATIONS = st.one_of(ANYTHING, st.lists(st.floats(width=32), min_size=3, max
 
 
 @given(st.one_of(ANYTHING, st.tuples(OBSERVATIONS, ANYTHING, ANYTHING, ANYTHING, st.just({}))))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @pytest.mark.slow
 def test_any_value_returned_by_a_step_is_rejected_or_valid(returned: Any) -> None:
     environment = Environment("bad_environments:Good-v0")
@@ -305,14 +305,13 @@ def test_a_trained_agent_whose_weights_are_not_finite_is_named(
 ) -> None:
     run = tmp_path / "run"
     words = ["--env", "bad_environments:Good-v0", "--run-dir", str(run), *flags()]
-    original = Training._check_finite
+    write_results = loop.write_results
 
-    def too_late(self: Training) -> None:
-        original(self)
-        if self.env_step == 90:
-            poison("actor", np.nan)(self)
+    def too_late(run: Training, stopped_by: StoppedBy | None) -> None:
+        poison("actor", np.nan)(run)
+        write_results(run, stopped_by)
 
-    monkeypatch.setattr(Training, "_check_finite", too_late)
+    monkeypatch.setattr(loop, "write_results", too_late)
     assert main(["train", *words]) == 0
     assert "contains a value that is NaN or infinite" in error_line(3, "evaluate", str(run))
 
@@ -509,7 +508,7 @@ VALUES = st.one_of(
     st.sampled_from(sorted(METHODS)),
     st.dictionaries(st.sampled_from([*FIELDS, "gama", "lambda3"]), VALUES, max_size=6),
 )
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_configuration_is_rejected_or_can_be_planned(
     method: str, fields: dict[str, Any]
 ) -> None:
@@ -535,9 +534,7 @@ def test_any_configuration_is_rejected_or_can_be_planned(
 
 
 @given(st.dictionaries(st.sampled_from([*FIELDS, "gama"]), VALUES, max_size=5))
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_file_content_is_rejected_or_read(tmp_path: Path, fields: dict[str, Any]) -> None:
     from sparl.arguments import parse_config
 

@@ -71,9 +71,6 @@ class DensitySchedule(Rule):
         )
 
 
-DENSITY_SCHEDULES: dict[str, DensitySchedule] = DensitySchedule.registry
-
-
 def density_schedule(name: str) -> Callable[[ChooseDensity], DensitySchedule]:
     """Register a function as the density schedule of this name.
 
