@@ -161,6 +161,22 @@ def test_an_exception_in_the_last_step_is_raised_although_the_run_finished(tmp_p
     assert state_of(tmp_path / "run") == "finished"
 
 
+def test_a_misspelt_method_is_rejected_before_the_run(tmp_path: Path) -> None:
+    class Misspelt(sparl.Callback):
+        def on_evalution(self, run: sparl.ActiveRun, evaluation: Any) -> None:
+            raise AssertionError
+
+    class Helper(sparl.Callback):
+        def on_improvement(self) -> None:
+            raise AssertionError
+
+    message = r"Misspelt has a method on_evalution, .*; did you mean on_evaluation\?"
+    with pytest.raises(UsageError, match=message):
+        train(tmp_path / "run", Misspelt())
+    assert not (tmp_path / "run").exists()
+    train(tmp_path / "run", Helper())
+
+
 def test_what_is_not_a_callback_is_rejected_before_the_run(tmp_path: Path) -> None:
     for wrong in (print, Notes, [Notes(), print]):
         with pytest.raises(UsageError, match=r"must be an object of a subclass of sparl\.Callback"):

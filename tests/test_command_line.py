@@ -482,6 +482,23 @@ def test_a_module_registers_environments_for_a_command(
     assert main(["--import=its_helper", "--import", a_module, "evaluate", "r"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("env", "near"),
+    [
+        ("HalfCheetah-v2", "HalfCheetah-v5 or HalfCheetah-v4 or HalfCheetah-v3"),
+        ("MyRobot-v0", "Acrobot-v1"),
+    ],
+)
+def test_an_unknown_environment_may_be_misspelt_or_the_users_own(
+    env: str, near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = (
+        f"unknown environment '{env}'; did you mean {near}? To use an environment of your own, "
+        "import its module: sparl --import MODULE COMMAND"
+    )
+    assert said in error_line(capsys, 2, "train", "--env", env)
+
+
 def test_a_study_imports_the_module_for_every_run(
     a_module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -647,7 +664,7 @@ def test_bad_input_is_rejected_in_one_line(
          "unknown option --total_timesteps (--steps sets the number of environment steps)"),
         ("bench --steps 5", "unknown option --steps"),
         ("resume x --threads=some", "--threads is 'some' but must be an integer"),
-        ("train --hidden 8 b", "--hidden is '8 b' but must be integers"),
+        ("train --hidden 8 b", "--hidden is '8 b' but must be integers, separated by spaces"),
         ("cost --tau x", "--tau is 'x' but must be a number"),
         ("bench --only all", "--only is 'all' but must be one of "
          "'kernels', 'update', 'training', 'growth'"),

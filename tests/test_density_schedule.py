@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,12 +134,19 @@ def test_a_full_layer_is_pruned_if_it_should_be() -> None:
     np.testing.assert_array_equal(proposal.rewiring.new.positions, [1, 2, 3])
 
 
-@pytest.mark.parametrize("wanted", [-1, 21])
-def test_an_invalid_number_of_connections_raises_an_error(wanted: int) -> None:
-    method = TopologyMethod(drop_smallest, grow_random)
-    message = rf"density schedule: it returned {wanted} connections.*\[0, 20\]"
-    with pytest.raises(RuntimeError, match=message):
-        propose(method, view([1, 2]), 0.1, np.random.default_rng(0), wanted)
+@pytest.mark.parametrize(
+    "result", [(-1, 0.1), (21, 0.1), (10.5, 0.1), (10, 1.5), (10, np.nan), 10, (10,), None], ids=str
+)
+def test_a_schedule_that_returns_an_invalid_value_is_named(result: Any) -> None:
+    schedule = DensitySchedule(lambda layer: result, "mine")
+    message = f"density schedule 'mine' returned {result!r} but must return a pair: "
+    with pytest.raises(UsageError, match=re.escape(message)):
+        schedule(LayerProgress(10, 10, size=20, progress=0.5, fraction=0.1))
+
+
+def test_a_schedule_may_return_numbers_of_numpy() -> None:
+    schedule = DensitySchedule(lambda layer: (np.int64(3), np.float32(0.5)), "mine")
+    assert schedule(LayerProgress(10, 10, size=20, progress=0.5, fraction=0.1)) == (3, 0.5)
 
 
 # --- Names ------------------------------------------------------------------------------------

@@ -436,7 +436,7 @@ def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
         ("--learning-rate inf --batch-size -1 --threads 0",
          ["learning_rate is inf but must be in [0, 1000] (step size)", "batch_size is -1",
           "threads is 0 but must be in [1, 1024] (threads)"]),
-        ("--drop largest", ["'nearest_zero_of_each_sign', 'smallest'"]),
+        ("--drop largest", ["'nearest_zero_of_each_sign'", "'smallest'"]),
         ("--hidden", ["--hidden needs a value"]),
         ("--run-dir", ["--run-dir needs a value"]),
     ],
@@ -446,6 +446,21 @@ def test_all_malformed_values_are_reported_at_once(
 ) -> None:
     said = error_line(2, "train", *words.split())
     assert [text for text in says if text not in said] == []
+
+
+def test_arrays_and_numbers_of_numpy_are_values_of_fields() -> None:
+    fields = {"hidden": np.array([8, 4]), "seed": np.int64(3), "tau": np.float32(0.5)}
+    assert typed_fields(fields, "train") == {"hidden": (8, 4), "seed": 3, "tau": 0.5}
+    with pytest.raises(
+        UsageError, match=r"hidden is array.* 0\], \[0.* but must be a list of integers"
+    ):
+        typed_fields({"hidden": np.zeros((2, 2), np.int64)}, "train")
+
+
+def test_what_is_not_a_run_is_rejected() -> None:
+    for function in (sparl.load, sparl.resume):
+        with pytest.raises(UsageError, match="run is None but must be the folder of a run"):
+            function(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -393,11 +393,12 @@ def test_options_without_influence_on_results_may_change_on_resuming(
     assert main(["resume", path]) == 0
     assert capsys.readouterr().out == said
     assert main(["resume", path, "--stop-at", "50", "--checkpoint-every-env-steps", "45"]) == 0
+    said = f"to resume until step 90:\n  sparl resume {path} --stop-at 90\nto evaluate"
+    assert said in capsys.readouterr().out
     assert [p.name for p in Checkpoints(run.path).newest_first()] == [
         "checkpoint-50",
         "checkpoint-45",
     ]
-    capsys.readouterr()
     assert main(["resume", path, "--stop-at", "40"]) == 0
     assert "already stopped at step 50 of 90" in capsys.readouterr().out
     assert main(["resume", path, "--threads", "0"]) == 2

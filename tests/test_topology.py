@@ -359,27 +359,65 @@ def test_a_fraction_outside_0_to_1_is_rejected(fraction: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "chosen", [[0], [0, 1, 2], [1, 1], [0, 1, 1]], ids=["few", "many", "twice", "many twice"]
+    ("result", "problem"),
+    [
+        (np.array([0]), "returned 1 connection, 1 of them distinct, but must return 2 distinct"),
+        (np.array([0, 1, 2]), "returned 3 connections, 3 of them distinct, but must return 2"),
+        (np.array([1, 1]), "returned 2 connections, 1 of them distinct, but must return 2"),
+        (np.array([0, 4]), "returned values from 0 to 4, but must return a one-dimensional"),
+        (np.array([-1, 0]), "returned values from -1 to 0, but must return a one-dimensional"),
+        (np.array([0.0, 1.0]), "returned an array of float64 [2], but must return"),
+        (np.array([True, True, False, False]), "returned an array of bool [4], but must return"),
+        (np.array([[0, 1]]), "returned an array of int64 [1 x 2], but must return"),
+        ([0, 1], "returned [0, 1], but must return a one-dimensional NumPy array of integers"),
+        (None, "returned None, but must return a one-dimensional NumPy array of integers in [0, 4"),
+    ],
 )
-def test_a_broken_drop_rule_is_caught(chosen: list[int]) -> None:
-    method = TopologyMethod(lambda layer, count, rng: np.array(chosen), grow_random)
-    with pytest.raises(
-        RuntimeError, match=r"drop rule: it returned .* must return 2 distinct connections"
-    ):
-        propose(method, row([4, 3, 2, 1]), 0.5, rng())
+def test_a_drop_rule_that_returns_an_invalid_value_is_named(result: Any, problem: str) -> None:
+    rule = DropRule(lambda layer, count, rng: result, "mine")
+    with pytest.raises(UsageError, match=re.escape(f"drop rule 'mine' {problem}")):
+        propose(TopologyMethod(rule, grow_random), row([4, 3, 2, 1]), 0.5, rng())
 
 
 @pytest.mark.parametrize(
-    "chosen",
-    [[5], [5, 6, 7], [5, 5], [5, 6, 6], [0, 5]],
-    ids=["few", "many", "twice", "many twice", "occupied"],
+    ("result", "problem"),
+    [
+        (np.array([5]), "returned 1 position, 1 of them distinct and free, but must return 2"),
+        (np.array([5, 6, 7]), "returned 3 positions, 3 of them distinct and free, but must"),
+        (np.array([5, 5]), "returned 2 positions, 1 of them distinct and free, but must return 2"),
+        (np.array([0, 5]), "returned 2 positions, 1 of them distinct and free, but must return 2"),
+        (np.array([5, 12]), "returned values from 5 to 12, but must return a one-dimensional"),
+        (np.array([5.0, 6.0]), "returned an array of float64 [2], but must return"),
+        ([5, 6], "returned [5, 6], but must return a one-dimensional NumPy array"),
+    ],
 )
-def test_a_broken_grow_rule_is_caught(chosen: list[int]) -> None:
-    method = TopologyMethod(drop_smallest, lambda layer, kept, count, rng: np.array(chosen))
-    with pytest.raises(
-        RuntimeError, match=r"grow rule: it returned .* must return 2 distinct free positions"
-    ):
+def test_a_grow_rule_that_returns_an_invalid_value_is_named(result: Any, problem: str) -> None:
+    rule = GrowRule(lambda layer, kept, count, rng: result, "mine")
+    with pytest.raises(UsageError, match=re.escape(f"grow rule 'mine' {problem}")):
+        propose(TopologyMethod(drop_smallest, rule), row([4, 3, 2, 1]), 0.5, rng())
+
+
+def test_an_exception_in_a_rule_names_the_rule() -> None:
+    def drop_by_gradient(layer: LayerView, count: int, rng: Generator) -> Indices:
+        gradient: Any = layer.gradient  # None, because the rule does not declare that it needs it
+        return np.argsort(gradient[:])[:count]
+
+    method = TopologyMethod(DropRule(drop_by_gradient, "mine"), grow_random)
+    with pytest.raises(UsageError, match="drop rule 'mine' raised TypeError: 'NoneType'") as raised:
         propose(method, row([4, 3, 2, 1]), 0.5, rng())
+    assert isinstance(raised.value.__cause__, TypeError)
+
+
+def test_a_rule_cannot_change_the_weights() -> None:
+    def drop_with_noise(layer: LayerView, count: int, rng: Generator) -> Indices:
+        layer.weights[0] = 9
+        return np.arange(count)
+
+    weights = np.array([4, 3, 2, 1], np.float32)
+    layer = LayerView(Pattern(8, 1, np.arange(4)), weights)
+    with pytest.raises(UsageError, match="read-only"):
+        propose(TopologyMethod(drop_with_noise, grow_random), layer, 0.5, rng())
+    assert weights.tolist() == [4, 3, 2, 1]
 
 
 # --- Growing ---------------------------------------------------------------------------------

@@ -44,11 +44,11 @@ class EnvironmentFactory:
             self._action = "be made"
         else:
             raise UsageError(
-                f"env is {shown(source)} but must be an id, a gymnasium.Env, or a class or "
-                "function that makes one"
+                f"env is {shown(source)} but must be a gymnasium.Env, or a class or function that "
+                "makes one (sparl.train also accepts an id)"
             )
         self._made: list[weakref.ref[AnyEnv]] = []
-        self.env_id = "environment"  # in the messages about the first environment
+        self.env_id = "given in Python"  # in the messages about the first environment
         made = self()
         self.env_id = _name(made) + WITHOUT_ID
         made.close()
@@ -70,10 +70,10 @@ class EnvironmentFactory:
                     f"environment {self.env_id} cannot {self._action}: {name_and_text(error)}"
                 ) from error
         if not isinstance(made, gymnasium.Env):
-            raise UsageError(f"env made {shown(made)}, must make a gymnasium.Env")
+            raise UsageError(f"env made {shown(made)} but must make a gymnasium.Env")
         if any(other() is made.unwrapped for other in self._made):
             raise UsageError(
-                f"env made the same {type(made.unwrapped).__name__} twice, must make a new "
+                f"env made the same {type(made.unwrapped).__name__} twice but must make a new "
                 "environment at each call"
             )
         self._made.append(weakref.ref(made.unwrapped))

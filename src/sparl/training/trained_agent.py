@@ -17,7 +17,7 @@ from sparl.training.action_scale import ActionScale
 from sparl.training.tensors import Arrays
 from sparl.training.trained_network import TrainedNetwork, networks_html, networks_of
 from sparl.types import Array
-from sparl.wording import visible
+from sparl.wording import counted, visible
 
 _ACTION_DTYPES = ("float16", "float32", "float64", np.dtype(np.longdouble).name)
 
@@ -86,7 +86,7 @@ class TrainedAgent:
             return networks_of(self.manifest, self._arrays)
 
     def __repr__(self) -> str:
-        sizes = f"{self.n_obs} observations, {self.n_act} actions"
+        sizes = f"{counted(self.n_obs, 'observation')}, {counted(self.n_act, 'action')}"
         connections = sum(pattern.connections for _, pattern in self.actor.layout)
         return f"<TrainedAgent {self._title()}: {sizes}, actor with {connections:,} connections>"
 
