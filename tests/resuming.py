@@ -19,7 +19,7 @@ CLOCKS = ("wall_seconds", "cpu_seconds")
 
 @contextmanager
 def stopped_at(*env_steps: int, by: signal.Signals = signal.SIGTERM) -> Iterator[None]:
-    """Send every training a signal right after each of these steps."""
+    """Send a signal to every training right after each of these steps."""
     original = Training.step
     waiting = set(env_steps)
 
@@ -35,7 +35,7 @@ def stopped_at(*env_steps: int, by: signal.Signals = signal.SIGTERM) -> Iterator
 
 
 def results(run: Path) -> dict[str, Any]:
-    """Return all results of a run, without recorded times."""
+    """Return all results of a run, except recorded times."""
     left: dict[str, Any] = {
         name: (run / name).read_bytes() for name in ("agent.safetensors", "degrees.json")
     }

@@ -1,4 +1,4 @@
-"""Actions of a trained agent: of the environment's dtype, and never beyond its bounds."""
+"""A trained agent's actions have the environment's dtype and stay within its bounds."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def files(run: Path) -> tuple[bytes, bytes]:
 
 @pytest.fixture
 def returns(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
-    """The mean return of the evaluation at each update of the agent; others are as played."""
+    """The mean return that each evaluation reports, by its step; -100 at all other steps."""
     means: dict[int, float] = {}
     original = sparl.training.loop.Training._evaluate
     evaluate = Evaluator.evaluate
@@ -75,7 +75,7 @@ def test_the_last_evaluation_of_a_finished_run_counts(
 ) -> None:
     returns[90] = 1.0
     assert best_step(train(tmp_path / "run").path) == 90
-    # These runs can be resumed, and then do not contain the evaluation at step 90.
+    # These two runs can be resumed, so their unscheduled evaluation at step 90 does not count.
     assert best_step(train(tmp_path / "kept", keep_checkpoint=True).path) == 0
     assert best_step(train(tmp_path / "longer", steps=120, stop_at=90).path) == 0
 

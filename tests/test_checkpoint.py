@@ -75,7 +75,7 @@ def tree(step: int) -> dict[str, Any]:
 
 
 def replay_of(step: int) -> RingBuffer:
-    """Return a replay after this many steps, in episodes of three."""
+    """Return a replay buffer after this many steps, in episodes of three steps."""
     replay = RingBuffer(CAPACITY, 2, 1, 0.99)
     for k in range(step):
         state = np.full(2, k, np.float32)
@@ -228,7 +228,7 @@ def test_a_checkpoint_with_any_flipped_bit_is_rejected(folder: Path) -> None:
                 changed[at] ^= 1 << bit
                 file.write_bytes(changed)
                 with suppress(DataError):
-                    assert same(load(folder, 9), 9)  # 1e-05 is 1E-05, for example
+                    assert same(load(folder, 9), 9)  # for example, 1E-05 equals 1e-05
                     assert file.name == MANIFEST
                     harmless += 1
                 changed[at] ^= 1 << bit
@@ -306,7 +306,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_training_continues_after_any_file_operation_of_a_save_fails(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each operation of the checkpoint of step 20 fails once, including appended lines."""
+    """Make each file operation of the checkpoint at step 20 fail once, appended lines included."""
     original = Training._checkpoint
     fields = {**SMALL, "quiet": False}
     for n in range(1, 100):
@@ -377,7 +377,7 @@ def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
 def test_a_failed_checkpoint_of_the_last_step_does_not_fail_the_run(
     tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run deletes it immediately afterwards."""
+    """The run would delete this checkpoint immediately afterwards."""
     original = Checkpoints.save
 
     def save(self: Checkpoints, env_step: int, *arguments: Any) -> None:

@@ -147,7 +147,9 @@ def test_the_commit_of_a_checkout_is_recorded(
     assert machine.commit() == first != commit()
 
 
-def test_agent_file_holds_patterns_weights_targets_and_both_critics(finished_run: Path) -> None:
+def test_an_agent_file_contains_patterns_weights_targets_and_both_critics(
+    finished_run: Path,
+) -> None:
     arrays = safetensors.numpy.load_file(finished_run / "agent.safetensors")
     manifest = json.loads((finished_run / "agent.json").read_text())
     assert set(manifest["networks"]) == {"actor", "critics", "actor_target", "critics_target"}
@@ -318,7 +320,7 @@ def test_rlx2s_spellings_without_a_method_are_an_error(
     error = error_line(capsys, 2, "train", "--env", "HalfCheetah-v3", *words.split())
     assert f"sparl: {words.split()[0].split('=')[0]} is a flag of RLx2's scripts" in error
     assert "--method RLx2-TD3 or --method RLx2-SAC" in error
-    file = tmp_path / "config.toml"  # which names the method
+    file = tmp_path / "config.toml"  # this file names the method
     file.write_text('method = "RLx2-TD3"\n')
     said = main(["cost", "--config", str(file), "--env", "HalfCheetah-v3", *words.split()])
     without_equivalent = ("--exp_id", "--actor_update", "--critic_target", "--log_std_bounds")
@@ -406,7 +408,7 @@ def test_a_value_that_is_not_an_integer_is_rejected(
     assert f"--steps is {value!r} but must be an integer" in said
 
 
-def test_rlx2s_choices_train(tmp_path: Path) -> None:
+def test_the_flags_of_rlx2s_code_start_a_training(tmp_path: Path) -> None:
     line = (
         "--method RLx2-TD3 --actor_sparsity 0.5 --critic_sparsity=0.4 --nstep 3 --delay_nstep 50 "
         "--use_dynamic_buffer"
@@ -622,7 +624,7 @@ def test_bad_input_is_rejected_in_one_line(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     assert says in error_line(capsys, code, *args)
-    assert not list(tmp_path.iterdir())  # nothing was begun
+    assert not list(tmp_path.iterdir())  # no run was created
 
 
 @pytest.mark.parametrize(
@@ -664,7 +666,7 @@ def test_a_wrong_command_line_is_explained_in_one_line(
 def test_files_of_another_kind_are_rejected_with_the_expected_kind(
     finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A file of another kind than the command expects."""
+    """Give each command a file of another kind than it expects."""
     config = finished_run / "config.toml"
     error = error_line(capsys, 2, "train", "--config", str(finished_run))
     assert f"{finished_run} is a folder but must be a TOML file; did you mean {config}?" in error
@@ -755,7 +757,7 @@ def test_damaged_agent_files_are_rejected(
 
 
 class HugeRewards(PendulumEnv):
-    """Rewards that float32 can hold and whose squares it cannot."""
+    """Returns rewards that are finite in float32, but whose squares are not."""
 
     def step(self, u: Any) -> Any:
         observation, _, *rest = super().step(u)
@@ -854,7 +856,7 @@ def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
 
 
 def test_ctrl_c_while_the_command_line_is_loaded_prints_one_line(tmp_path: Path) -> None:
-    """A library that the command loads replaces KeyboardInterrupt by another exception."""
+    """A library that the command loads replaces KeyboardInterrupt with another exception."""
     (tmp_path / "rich.py").write_text(
         "import signal\n"
         "try:\n    signal.raise_signal(signal.SIGINT)\n"

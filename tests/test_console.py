@@ -27,17 +27,17 @@ def evaluation(*returns: float) -> Evaluation:
 
 
 def values(line: str) -> dict[str, float]:
-    """Parse a line of a pipe as the documentation says."""
+    """Parse a line of piped output as the documentation describes."""
     return {name: float(value) for name, value in (word.split("=") for word in line.split())}
 
 
 # ------------------------------------------------------------------ speed and time left
 
 
-def test_speed_is_that_of_late_and_the_time_left_waits_for_the_warm_up(
+def test_the_speed_is_recent_and_the_remaining_time_is_unknown_during_the_warm_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A warm-up of 1,000 steps/s, then 100; evaluations of 5 s every 1,000 steps."""
+    """The warm-up runs at 1,000 steps/s and training at 100; each evaluation takes 5 s."""
     clock = 50.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     console = RunConsole(20_000, warmup=2_000)

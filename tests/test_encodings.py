@@ -1,4 +1,4 @@
-"""Every command works on paths of any bytes and with an output of any encoding."""
+"""Every command works with paths of arbitrary bytes and with any output encoding."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class Uncopyable(Walks):
         raise TypeError("cannot copy a socket")
 
 
-def test_what_makes_no_environments_is_rejected(tmp_path: Path) -> None:
+def test_an_object_that_creates_no_environments_is_rejected(tmp_path: Path) -> None:
     one = walks()
 
     def fails() -> gymnasium.Env[Any, Any]:

@@ -1,4 +1,4 @@
-"""The examples, each in its shortest form."""
+"""The examples run, each with few steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports: the constants' coding, the compiled C against the policy, rejections, sizes."""
+"""Exports: encoding of constants, compiled C compared with the policy, rejections and sizes."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_a_text_in_the_header_stays_in_its_comment(text: str, tmp_path: Path) ->
 
 
 def test_bounds_are_not_exceeded_after_rounding() -> None:
-    """float32's nearest to 0.1 is above it."""
+    """The float32 number nearest to 0.1 is greater than 0.1."""
     layer_ = Layer(Pattern.dense(1, 1), np.ones(1, np.float32), np.zeros(1, np.float32))
     exported = Policy([layer_], np.full(1, -0.1), np.full(1, 0.1))
     observations = np.array([[-50], [50]] * VECTORS, np.float32)

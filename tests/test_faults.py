@@ -401,7 +401,7 @@ def test_unwritable_run_folders_are_errors(tmp_path: Path, error_line: Callable[
 
 @pytest.mark.skipif(os.name != "posix", reason="needs users")
 def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
-    """In a process without privileges, even if root runs the tests."""
+    """Use a process without privileges, even if root runs the tests."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
     for parent in [closed, *closed.parents]:
@@ -409,7 +409,7 @@ def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
             parent.chmod(parent.stat().st_mode | 0o055)
     code = (
         "import os, sys\nfrom sparl.cli import main\n"
-        "assert main([*sys.argv[1:-1], os.devnull]) == 2\n"  # imports everything before
+        "assert main([*sys.argv[1:-1], os.devnull]) == 2\n"  # as root, to import everything
         "os.getuid() or os.setuid(65534)\nsys.exit(main(sys.argv[1:]))"
     )
     words = ["train", "--env", "Pendulum-v1", *flags(), "--run-dir"]

@@ -17,7 +17,7 @@ PAGES = sorted(
 
 
 def headings(page: Path) -> set[str]:
-    """Return the headings in the form of link targets."""
+    """Return the anchors of a page's headings."""
     found = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
 

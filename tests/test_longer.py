@@ -44,11 +44,11 @@ def test_a_run_trained_longer_equals_a_run_of_that_length(
     fields = {**SMALL, **fields}
     whole = sparl.train(method, "Hopper-v5", run_dir=tmp_path / "whole", **fields | {"steps": 201})
     run = sparl.train(method, "Hopper-v5", run_dir=tmp_path / "run", keep_checkpoint=True, **fields)
-    assert run.evaluations[-1][0] == 90  # which is not due at that step
+    assert run.evaluations[-1][0] == 90  # an unscheduled evaluation
     for steps in (91, 140):
         run = sparl.resume(run, steps=steps, quiet=True)
         assert run.evaluations[-1][0] == steps
-    with stopped_at(150):  # the checkpoint still belongs to the shorter run on resuming
+    with stopped_at(150):  # resume from a checkpoint of the shorter run
         sparl.resume(run, steps=201, quiet=True)
     run = sparl.resume(run, quiet=True)
     assert run.config.steps == 201

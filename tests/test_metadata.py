@@ -1,4 +1,4 @@
-"""What the repository says about itself in several files agrees."""
+"""Facts that several files of the repository state agree with each other."""
 
 from __future__ import annotations
 

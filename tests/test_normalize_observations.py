@@ -45,7 +45,7 @@ def seen(count: int, n_obs: int = 3) -> tuple[ObservationStatistics, np.ndarray]
 
 
 def test_statistics_are_those_of_all_observations() -> None:
-    """The initial mean 0 and variance 1 count as 1e-4 of an observation."""
+    """The initial mean 0 and variance 1 have the weight of 1e-4 observations."""
     statistics, observations = seen(2000)
     weights = np.array([1e-4, *np.ones(2000)])
     values = np.concatenate([np.zeros((1, 3)), observations.astype(np.float64)])

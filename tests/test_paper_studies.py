@@ -22,7 +22,7 @@ def configurations(name: str) -> list[Config]:
 
 @pytest.mark.parametrize(
     "path",
-    # DS-SAC in evidence-2 is compared with the paper's figures alone.
+    # DS-SAC in evidence-2 is compared only with the paper's figures.
     [path for path in sorted(STUDIES.glob("*.toml")) if path.stem != "evidence-2"],
     ids=lambda path: path.stem,
 )

@@ -1,4 +1,4 @@
-"""The search for phrases to avoid finds them in every form, and no idiomatic use."""
+"""The search finds the phrases to avoid in every form, and ignores idiomatic uses."""
 
 from __future__ import annotations
 

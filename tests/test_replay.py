@@ -1,4 +1,4 @@
-"""Replay: stored transitions are returned, windows end correctly, deletion is final."""
+"""The replay buffer returns stored transitions, ends windows correctly, and deletes for good."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ GAMMA = 0.9
 class Event(NamedTuple):
     """The t-th step, with state t and action -t / 1e4.
 
-    The step reaches state t + 1, which is that of the next step, or t + 0.5 at the end of an
-    episode.
+    The step reaches state t + 1, the state of the next step, or t + 0.5 at the end of an episode.
     """
 
     t: int
@@ -50,7 +49,7 @@ def ring(capacity: int, **options: Any) -> RingBuffer:
 
 
 def put(replay: RingBuffer, event: Event) -> None:
-    """Store a step; where another state was reached than its own, in an episode of its own."""
+    """Store a step; begin a new episode unless the previous step reached this step's state."""
     t, reached = np.float32(event.t), np.float32(event.reached)
     newest = replay.windows(np.array([replay.size - 1]), 1) if replay.size else None
     if replay.episode_over or (newest and newest.next_observation[0, 0] != t):
@@ -349,7 +348,7 @@ def test_a_restored_replay_continues_like_the_original(count: int, forgotten: in
     one, other = filled(8, count, keep_noise_free=True), filled(8, 11, keep_noise_free=True)
     one.forget(forgotten)
     state = saved(one)
-    put(one, Event(500, terminated=True))  # the state is a copy: it does not see this
+    put(one, Event(500, terminated=True))  # the saved state is a copy, which this must not change
     restore(other, state)
     assert other.size == min(count, 8) - forgotten
     put(other, Event(500, terminated=True))
@@ -374,7 +373,7 @@ def act(replay: RingBuffer, t: float, noise_free: list[float]) -> None:
 
 
 def distant(count: int, capacity: int = 4000) -> RingBuffer:
-    """Return a replay whose noise-free actions are all 1, at distance 1/2 of a policy of 0."""
+    """Return a replay whose noise-free actions are all 1, at distance 1/2 from a policy of 0."""
     replay = ring(capacity, keep_noise_free=True)
     for t in range(count):
         act(replay, t, [1.0])

@@ -39,7 +39,7 @@ def rising(final: float, count: int = 41) -> list[float]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two dense runs, three DS-TD3 runs of which one was stopped, one RLx2-TD3 run."""
+    """Two dense runs, three DS-TD3 runs, one of which was stopped, and one RLx2-TD3 run."""
     path = tmp_path_factory.mktemp("runs")
     for seed, final in enumerate((1000.0, 2000.0)):
         write_run(path / f"dense-{seed}", "TD3", ENV, rising(final), seed=seed)
@@ -77,11 +77,11 @@ def test_returns_are_compared_with_the_dense_agent_and_the_paper(runs: Path) -> 
     ours = row_of(rows, "DS-TD3")
     assert ours["mean_last_10"] == pytest.approx(2400)
     assert ours["std_last_10"] == pytest.approx(600)
-    # The last 30 of 41 evaluations: 10 on the way (11/20 ... 20/20 of the end), then 20 at it.
+    # Of the last 30 evaluations, 10 are at 11/20 ... 20/20 of the final return, and 20 are at it.
     share = (sum(range(11, 21)) / 20 + 20) / 30
     assert ours["mean_last_30"] == pytest.approx(2400 * share)
     assert ours["percent_of_dense"] == pytest.approx(160)
-    # The mean curve rises by 120; the mean of 10 reaches 1500 when its middle has: step 17.
+    # The mean curve rises by 120 per evaluation; the mean of 10 reaches 1500 at evaluation 17.
     assert ours["steps_to_dense_final"] == 17 * 5000
     assert ours["area"] == pytest.approx(sum(rising(2400)) / 1e6)
     assert (ours["paper_mean"], ours["paper_std"], ours["paper_area"]) == (11460, 483, 1.956)

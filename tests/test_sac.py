@@ -31,7 +31,7 @@ Rule = Literal["clamp", "tanh"]
 
 
 def log_std(head: Float, rule: Rule) -> tuple[Float, Float]:
-    """log_std and its derivative, float64."""
+    """Return log_std and its derivative in float64."""
     if rule == "clamp":
         return head.clip(-20, 2), ((head >= -20) & (head <= 2)).astype(np.float64)
     return 3.5 * (np.tanh(head) + 1) - 5, 3.5 * (1 - np.tanh(head) ** 2)
@@ -326,7 +326,7 @@ def test_ten_updates_equal_float64(method: str, fields: dict[str, object], criti
 
 
 def test_the_temperatures_loss_is_in_alpha() -> None:
-    """Three steps of Adam in log alpha down -alpha (mean log pi + target entropy), by hand."""
+    """Compute by hand three Adam steps that minimise -alpha (mean log pi + target entropy)."""
     config = config_of("RLx2-SAC")
     agent = build_agent(config, architecture(config, N_OBS, N_ACT))
     assert isinstance(agent, SAC)
@@ -341,7 +341,7 @@ def test_the_temperatures_loss_is_in_alpha() -> None:
 
 
 def test_temperature_moves_towards_the_target_entropy() -> None:
-    """Below the target entropy alpha rises, above it falls: the sign of the entropy."""
+    """Alpha must rise below the target entropy and fall above it; a wrong sign does the reverse."""
     config = config_of("RLx2-SAC")
     agent = build_agent(config, architecture(config, N_OBS, N_ACT))
     assert isinstance(agent, SAC)

@@ -101,7 +101,7 @@ def test_words_that_contradict_seeds_are_errors(
     assert not list(Path().iterdir())
 
 
-def test_an_environment_of_an_own_module_is_imported_by_each_run(
+def test_the_module_of_a_custom_environment_is_imported_by_each_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "their_module.py").write_text(

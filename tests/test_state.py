@@ -37,7 +37,7 @@ TINY: dict[str, Any] = {
 
 
 def assert_same(got: Any, wanted: Any, where: str = "state") -> None:
-    """Nested states are equal to the last bit."""
+    """Check that nested states are equal to the last bit."""
     if isinstance(wanted, dict):
         assert got.keys() == wanted.keys(), where
         for key in wanted:
@@ -106,7 +106,7 @@ def test_an_agent_continues_bit_for_bit(method: str, stop: int, fields: dict[str
 
 
 def pattern_bytes(agent: TD3) -> bytes:
-    """Return one pattern of the critics, which change first."""
+    """Return one of the critics' patterns; the critics change before the actor."""
     return np.asarray(agent.networks()["critics"]["member0.layer1.positions"]).tobytes()
 
 
@@ -236,7 +236,7 @@ def test_a_run_continues_bit_for_bit(
 
 
 def test_threads_do_not_change_results(new_run: NewRun) -> None:
-    """Networks large enough to be shared between threads."""
+    """Use networks that are large enough to be divided among threads."""
     states = []
     for threads in (1, 2):
         run = new_run(
@@ -255,7 +255,7 @@ def test_threads_do_not_change_results(new_run: NewRun) -> None:
 def test_no_transition_is_invented_when_the_state_of_an_environment_is_unknown(
     new_run: NewRun,
 ) -> None:
-    """Pendulum-v1 cannot save its state: the agent continues exactly, the replay is correct."""
+    """Pendulum-v1 cannot save its state, but the agent continues exactly, with a correct replay."""
     run, other = (new_run("DS-TD3", "Pendulum-v1") for _ in range(2))
     begin(run)
     advance(run, 50)

@@ -102,7 +102,7 @@ def test_grid_and_variants_make_all_combinations(tmp_path: Path) -> None:
 
 def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> None:
     config = preset("DS-TD3", "HalfCheetah-v3", steps=10)
-    # Pinned: another digest would make everybody's finished studies start again.
+    # These digests are pinned; with other digests, all finished studies would start again.
     assert run_id(config) == "DS-TD3_HalfCheetah-v3_seed0_82fa68ea"
     assert run_id(replace(config, gamma=0.9)) != run_id(config)
     assert run_id(replace(config, tensorboard=True)) == run_id(config)
@@ -245,7 +245,7 @@ def test_a_study_skips_finished_runs_and_continues_after_failures(
     good, bad = read_study(path).units
     folder = tmp_path / "runs"
     error = json.loads((folder / bad.id / "failure.json").read_text())["error"]
-    assert len(error) > 80  # and it is a separate line below the counts
+    assert len(error) > 80  # it is on a separate line below the counts
     assert f"1 failed\n{bad.id}: {error}\n" in printed
     assert progress(folder, good).state == "finished"
     failed = progress(folder, bad)
@@ -282,7 +282,7 @@ def test_a_damaged_failure_file_counts_as_a_failure(kind: str, tmp_path: Path) -
     assert (found.state, found.error) == ("failed", "")
 
 
-# With a checkpoint before the step at which a run waits to be disturbed.
+# A run writes a checkpoint before the step at which it waits for the test to interrupt it.
 LONG = SMALL.replace("Pendulum-v1", "bad_environments:Waits-v0").replace("= 100", "= 50")
 LONG += "checkpoint_every_env_steps = 50\n"
 IMPORT = ["--import", "bad_environments"]
@@ -434,7 +434,7 @@ def test_a_study_folder_that_cannot_be_created_is_an_error(
 
 @pytest.fixture
 def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Runs are trained by a build with a known commit."""
+    """Make training record a known commit."""
     sha = "0123456789abcdef0123456789abcdef01234567"
     for module in ("sparl.training.machine", "sparl.studies.command"):
         monkeypatch.setattr(f"{module}.commit", lambda: sha)

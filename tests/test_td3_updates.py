@@ -62,7 +62,7 @@ class Layer:
 
 
 class Mlp:
-    """One MLP of one network; step counts its optimiser's steps."""
+    """One MLP of a network; `step` counts the optimiser's steps."""
 
     def __init__(self, layers: list[Layer], tanh: bool) -> None:
         self.layers, self.tanh, self.step = layers, tanh, 0
@@ -111,7 +111,7 @@ class Mlp:
 
 
 def dropped_by_set(layer: Layer, fraction: float) -> Mask:
-    """Drop all exact zeros, and a fraction of the others: of each sign those nearest zero."""
+    """Drop all exact zeros and, of each sign, a fraction of the other weights nearest zero."""
     w = layer.w.reshape(-1)
     existing: list[int] = np.flatnonzero(layer.mask.reshape(-1)).tolist()
     zeros = [i for i in existing if w[i] == 0]
@@ -125,7 +125,7 @@ def dropped_by_set(layer: Layer, fraction: float) -> Mask:
 
 
 def dropped_smallest(layer: Layer, fraction: float) -> Mask:
-    """Drop the weights of smallest magnitude, their number rounded down."""
+    """Drop the weights of smallest magnitude; their number is rounded down."""
     w = layer.w.reshape(-1)
     existing: list[int] = np.flatnonzero(layer.mask.reshape(-1)).tolist()
     count = int(fraction * len(existing))
@@ -169,7 +169,7 @@ class Reference:
         self._done = {"actor": 0, "critics": 0}
 
     def update(self, batch: Batch, new_mask: Callable[[Place], Mask]) -> dict[str, float]:
-        """Update once; new_mask returns the agent's new patterns, to copy what was grown."""
+        """Update once; new_mask returns the agent's new patterns, for copying grown connections."""
         cfg = self.config
         self.updates += 1
         s, a, r, discount, s2 = (

@@ -35,7 +35,7 @@ hidden = [8]
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished run and a finished study, and with a study that waits."""
+    """A folder with a finished run, a finished study and a study that has not been started."""
     folder = tmp_path_factory.mktemp("folder")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

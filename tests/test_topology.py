@@ -1,4 +1,4 @@
-"""Topology updates: their times, numbers, dropped, grown and kept connections."""
+"""Topology updates: when they happen, and which connections they drop, grow and keep."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_a_rule_that_declares_nothing_counts_all_connections_and_rounds_to_the_n
     layer = row([0.0] * 5 + [1.0] * 6, free=10**6)
     proposal = propose(TopologyMethod(drop_random, grow_random), layer, 0.5, rng())
     assert proposal is not None
-    assert proposal.dropped == 6  # of 5.5
+    assert proposal.dropped == 6  # 5.5, rounded to the nearest
 
 
 # --- Registered rules ------------------------------------------------------------------------
@@ -390,7 +390,7 @@ def chi_square(observed: list[int]) -> float:
 
 
 def test_growth_is_uniform_over_all_free_positions_and_those_just_dropped() -> None:
-    """12 of 30 connected, 4 dropped: all 22 free positions are equally likely."""
+    """With 12 of 30 connected and 4 dropped, all 22 free positions are equally likely."""
     pattern = random_pattern(6, 5, 12, rng(1))
     layer = LayerView(pattern, np.arange(1, 13, dtype=np.float32))
     kept = set(pattern.positions[4:].tolist())
@@ -448,7 +448,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 def test_drawing_does_not_list_the_population() -> None:
-    """20,000 x 20,000 positions: a byte for each would be 400 MB."""
+    """One byte for each of 20,000 x 20,000 positions would take 400 MB."""
     assert peak_bytes(lambda: distinct_integers(400_000_000, 1000, rng())) < 1e6
     kept = random_pattern(20_000, 20_000, 1000, rng())
     assert peak_bytes(lambda: random_free_positions(kept, 1000, rng())) < 1e6
@@ -560,7 +560,7 @@ def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
         ([0, 1, 3], [1, 3, 2], {2: 2 * 2 / 2, 4: 2 * 3 / 2, 5: 2 * 2 / 2}),
         # [[1, 3, 5], [., ., .]]: the second output has no connections, the layer's mean is 3
         ([0, 1, 2], [1, 3, 5], {3: 1 * 3 / 3, 4: 3 * 3 / 3, 5: 5 * 3 / 3}),
-        # a silent output: its new connections are as silent
+        # one output has v = 0, so its new connections also get 0
         ([0, 1, 3], [1, 3, 0], {4: 0, 5: 0}),
         ([0, 1, 3], [0, 0, 0], {2: 0, 4: 0}),
         ([], [], {0: 0, 5: 0}),
@@ -652,7 +652,10 @@ def test_a_longer_horizon_gives_the_schedule_of_the_longer_run() -> None:
     ids=lambda x: ",".join(x) if isinstance(x, dict) else "",
 )
 def test_every_field_of_the_actors_schedule(fields: dict[str, Any], total: int) -> None:
-    """10,000 steps, 250 of warm-up, 9,500 before the freeze: 9,250 updates, every 100th."""
+    """With 10,000 steps, 250 of warm-up and 9,500 before the freeze, there are 9,250 updates.
+
+    Every 100th update changes the topology.
+    """
     base = {"steps": 10_000, "warmup_env_steps": 250, "rewire_every_updates": 100}
     config = replace(preset("DS-TD3", "HalfCheetah-v5"), **{**base, **fields})
     assert schedule(config, "actor").total == total
@@ -715,7 +718,7 @@ def test_initial_parameters_are_uniform_within_the_full_fan_in() -> None:
 
 
 def test_initial_weights_do_not_depend_on_the_kernels_order() -> None:
-    """Drawn in canonical order, layer by layer, weights before biases."""
+    """Parameters are drawn in canonical order, layer by layer, weights before biases."""
     wide = [[random_pattern(60, 8, 240, rng(1)), random_pattern(8, 5, 20, rng(1))]]
     layout = layout_of(wide)
     native = layout.native((0, 0))

@@ -55,7 +55,7 @@ class RewardsOfLastEpisode(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class Curriculum(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Weakens the actions, more so in each episode."""
+    """Weakens the actions more in each episode."""
 
     strength = 1.0
 

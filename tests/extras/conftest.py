@@ -1,4 +1,4 @@
-"""Fixtures of several test files."""
+"""Fixtures that several test files use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures as files, and charts of untrusted texts and numbers."""
+"""Figures are written as files, and charts of untrusted texts and numbers are harmless."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_method_has_the_same_colour_in_every_figure() -> None:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with PNG files of two methods."""
+    """A report about two methods, with PNG files."""
     runs = tmp_path_factory.mktemp("runs")
     for rank, method in enumerate(("TD3", "RLx2-TD3"), 1):
         for seed in range(2):
@@ -133,7 +133,7 @@ def test_a_learning_curve_shows_the_mean_and_its_band(written: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_name_is_escaped_in_the_page(name: str, tmp_path: Path, browser: Browser) -> None:
-    """Chromium opens a page whose method and environment have a hostile name, and hovers."""
+    """Open a page whose method and environment have hostile names, and hover over a point."""
     write_run(tmp_path / "run", "TD3", ENV, [1.0, 2.0])
     runs = collect([tmp_path])
     runs.groups[0].__dict__["label"] = name

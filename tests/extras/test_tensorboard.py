@@ -1,4 +1,4 @@
-"""Event files, read by TensorBoard's own reader while the run is still open."""
+"""TensorBoard's own reader can read a run's event files, even while the run is training."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_type_checkers_accept_right_calls_and_reject_wrong_ones(tmp_path: Path) 
 
 
 def accepted(name: str, hint: Any) -> Any:
-    """The type that sparl.train accepts for a field of this type."""
+    """Return the type that sparl.train accepts for a field of this type."""
     if name in ("run_dir", "warm_start"):
         return hint | PathLike[str]
     if get_origin(hint) is tuple:

@@ -1,4 +1,4 @@
-"""Videos without a screen. Needs EGL or OSMesa (libegl1 or libosmesa6)."""
+"""Videos are recorded without a screen. Needs EGL or OSMesa (libegl1 or libosmesa6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks that once succeeded, one test each."""
+"""One test for each attack that succeeded in an earlier version."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_an_environment_that_changes_the_directory_does_not_move_the_run(
 
 
 def wide(width: int) -> Policy:
-    """Return a policy with wide layers without connections, which is a small file in any format."""
+    """Return a policy of wide layers without connections, which needs a small file only."""
     none = np.zeros(0, np.int64)
     layers = [
         Layer(Pattern(n_in, n_out, none), np.zeros(0, np.float32), np.zeros(n_out, np.float32))
@@ -206,7 +206,7 @@ def test_no_invalid_number_of_a_run_ends_the_status_of_its_study(
         run.write("run.json", b'{"state": "running"}')
         cells = [("env_step", "wall_seconds", "mean"), *rows]
         run.write("evaluations.csv", "".join(f"{','.join(row)}\n" for row in cells).encode())
-    for unit in units:  # each of them in turn is running, so that its rate counts
+    for unit in units:  # lock one run at a time, so that its status shows a rate
         running = Folder(runs.path).at(unit.id)
         assert running.lock(".lock")
         assert main(["study", "status", str(file), "--folder", str(runs.path)]) == 0
@@ -342,7 +342,7 @@ def test_an_environment_that_sets_handlers_when_it_is_made_changes_no_stop(
 
         def step(self, action: Any) -> Any:
             steps.append(0)
-            if len(steps) == 30:  # of the training: an evaluation has gone before
+            if len(steps) == 30:  # during training: an evaluation precedes it
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().step(action)
 

@@ -1,4 +1,4 @@
-"""Environments that raise or return anything, or have worker processes."""
+"""Environments that raise any exception, return any value, or have worker processes."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def work(pipe: Any) -> None:
 
 
 class Workers(bad.Good):
-    """Has a worker process from its construction, and another from its first step."""
+    """Starts a worker process when it is created, and another one in its first step."""
 
     context = multiprocessing.get_context("fork")
 
@@ -296,12 +296,12 @@ def test_a_surviving_child_does_not_keep_the_run_locked(
         assert main(["resume", str(run)]) == 0
     finally:
         for child in [int(pid) for pid in (tmp_path / "mark").read_text().split()]:
-            os.kill(child, signal.SIGTERM)  # for which they do not inherit sparl's handler
+            os.kill(child, signal.SIGTERM)  # they must not have inherited sparl's handler
             assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
 
 
 class DiesOfCtrlC(bad.Good):
-    """Ctrl-C reaches its worker processes, which is why its step fails."""
+    """Fails in a step because Ctrl-C has also ended its worker process."""
 
     def step(self, action: Any) -> Any:
         if self.steps == 45:
@@ -358,7 +358,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_starts_again(
 def test_a_run_starts_again_only_if_it_never_had_a_checkpoint(
     harm: str, tmp_path: Path, register: Callable[[type], None], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A run that failed after its first scheduled checkpoint restarts only if it never had one."""
+    """Fail after the step of the first checkpoint, which was either not written or deleted."""
     from sparl.errors import ResourceError
     from sparl.training.checkpoint import Checkpoints
 

@@ -1,4 +1,4 @@
-"""Small study files that describe too many runs are rejected at once, without memory."""
+"""Small study files that describe too many runs are rejected at once, with little memory."""
 
 from __future__ import annotations
 

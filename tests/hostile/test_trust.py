@@ -109,7 +109,7 @@ def commands(run: Path) -> dict[str, list[str]]:
 
 
 def rejected(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 3) -> str:
-    """Run a command that must fail, and return its one line."""
+    """Run a command that must fail, and return the one line that it prints."""
     capsys.readouterr()
     assert main(words) == code
     said = capsys.readouterr().err
@@ -119,7 +119,7 @@ def rejected(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 3
 
 
 def table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
+    """Return the rows of a CSV file."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -213,7 +213,7 @@ def test_names_that_the_command_line_accepts_are_accepted_in_a_file(run: Path) -
 @pytest.mark.parametrize("name", ["run.json", "agent.json", "degrees.json"])
 @pytest.mark.parametrize("text", ["\x1b[2J", "\u202e", "\x9b31m", "a\nb", "\x7f"], ids=ascii)
 @pytest.mark.parametrize("where", ["value", "key", "nested"])
-def test_json_files_hold_no_control_characters(
+def test_json_files_contain_no_control_characters(
     where: str, text: str, name: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = json.loads((run / name).read_text())

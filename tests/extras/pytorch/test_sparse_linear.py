@@ -26,7 +26,7 @@ def _seeded() -> Any:
 
 
 def dense_pass(layer: SparseLinear, x: Tensor, dy: Tensor) -> list[Tensor]:
-    """Return output and gradients of x, weight and bias by dense products in double precision."""
+    """Return the output and the gradients of x, weight and bias, computed densely in float64."""
     inputs = [x.detach().double().requires_grad_()]
     w = torch.zeros(layer.out_features, layer.in_features, dtype=torch.float64)
     w.view(-1)[layer.positions] = layer.weight.detach().double()
@@ -80,7 +80,7 @@ def test_gradients_by_finite_differences() -> None:
     def loss(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, x).square().sum()
 
-    step = 0.01  # of a quadratic: central differences are exact except for rounding
+    step = 0.01  # the function is quadratic, so central differences are exact except for rounding
     gradients = torch.autograd.grad(loss(*inputs), inputs)
     for k, gradient in enumerate(gradients):
         for i in range(gradient.numel()):

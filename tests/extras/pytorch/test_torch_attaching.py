@@ -1,4 +1,4 @@
-"""DynamicSparsity: attaching, errors, copies, and hooks of other code."""
+"""DynamicSparsity: attaching to a model, errors, copies, and hooks of other code."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_steps_within_the_backward_pass_work_in_either_order(
         twin = copy.deepcopy(model)
         optimizers = [torch.optim.SGD([p], 0.1, momentum=0.9) for p in twin.parameters()]
         seen: list[float] = []
-        sparsities: list[DynamicSparsity] = []  # of the weights; biases have optimizers too
+        sparsities: list[DynamicSparsity] = []  # those of the weights; biases have optimizers too
 
         if ours_first:
             sparsities += [attach(twin, optimizer, method) for optimizer in optimizers[::2]]

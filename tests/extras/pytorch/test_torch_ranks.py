@@ -1,4 +1,4 @@
-"""DynamicSparsity under DistributedDataParallel: two processes of gloo on this machine."""
+"""DynamicSparsity under DistributedDataParallel, with two gloo processes on this machine."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_same_on_all_ranks(model: nn.Module, sparsity: DynamicSparsity) -> None
 
 
 def attached(rank: int) -> None:
-    """Weights, seeds and schedules differ between ranks before DynamicSparsity is created."""
+    """Start with weights, seeds and schedules that differ between ranks."""
     for method in ("static", "DS", "SET", "RigL"):
         for inner in (False, True):
             model = new_model(rank)
@@ -88,7 +88,7 @@ def clipped(rank: int) -> None:
 
 
 def resumed(rank: int) -> None:
-    """The ranks load different states."""
+    """Load different states on the ranks."""
     states = []
     for seed in (rank, 5):
         other = new_model(seed)
@@ -127,7 +127,7 @@ def wrapped_afterwards(rank: int) -> None:
 
 
 def alone(rank: int) -> None:
-    """Without DistributedDataParallel, ranks may train different models."""
+    """Train a different model on each rank, which is allowed without DistributedDataParallel."""
     if rank == 0:
         model = new_model(rank)
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
