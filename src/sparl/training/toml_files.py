@@ -19,10 +19,11 @@ from sparl.wording import shown
 
 TOML_BYTES = 1 << 19  # maximum size of a file that is read
 _PARTS = 16  # maximum number of parts of a dotted key
-# Strings and comments, including unterminated ones; the rest of a file contains its keys.
+# Strings and comments, including unterminated ones; the rest of a file contains its keys. No group
+# is possessive, because Python before 3.11.5 matches some possessive groups incorrectly.
 _STRINGS = re.compile(
-    r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5})?|\'\'\'(?:[^']|'(?!\'\'))*+(?:'{3,5})?'''
-    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+""",
+    r'''"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:"{3,5})?|\'\'\'[^']*(?:'(?!\'\')[^']*)*(?:'{3,5})?'''
+    r"""|"[^"\\\n]*(?:\\.[^"\\\n]*)*"?|'[^'\n]*'?|#[^\n]*""",
     re.DOTALL,
 )
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{_PARTS}}}")
