@@ -169,10 +169,8 @@ def test_a_layer_that_would_exceed_its_size_is_full_and_the_factor_is_solved_aga
     assert scaled([(2, 5), (10, 10)], [10, 20], 60) == [10, 50]
     assert scaled([(2, 5), (3, 4), (10, 10)], [10, 10, 10], 100) == [10, 12, 78]
     assert scaled([(2, 5), (10, 10)], [1, 2], 9) == [3, 6]
-    assert scaled([(2, 5), (10, 10)], [1, 1], 5) == [
-        3,
-        2,
-    ]  # each layer gets 2.5 connections; the largest one is rounded down
+    # Each layer gets 2.5 connections; the largest layer is rounded down.
+    assert scaled([(2, 5), (10, 10)], [1, 1], 5) == [3, 2]
 
 
 def test_lambdas_are_scaled_before_they_are_limited_to_the_size_of_a_layer() -> None:

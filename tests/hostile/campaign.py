@@ -102,9 +102,8 @@ class Watch:
         if event == "import":
             return str(args[0]) if str(args[0]).partition(".")[0] == MODULE else ""
         if event in ("exec", "compile"):
-            caller = sys._getframe(
-                2
-            ).f_code.co_filename  # the frames below are this function and _hear
+            # The two frames below the caller's are those of this function and of _hear.
+            caller = sys._getframe(2).f_code.co_filename
             source = args[0].co_filename if event == "exec" else str(args[1])
             ours = caller.startswith(SOURCES) or source.startswith(self._root)
             return f"{source}, by {caller}" if ours else ""

@@ -145,11 +145,8 @@ def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
     config = preset("Tiny-TD3", ENV, hidden=(2**28 - 1, 2**28 - 1))
     (_, width), _ = sizes_of(architecture(config, 11, 3).networks["actor"])[0]
     assert 1 < width < 2**28
-    for hidden in (
-        (256, 256),
-        (8,),
-        (1, 1),
-    ):  # compare with the width that an exhaustive search finds
+    # Compare with the width that an exhaustive search finds.
+    for hidden in ((256, 256), (8,), (1, 1)):
         config = preset("Tiny-TD3", ENV, hidden=hidden)
         nets = architecture(config, 11, 3)
         sparse = architecture(preset("RigL-TD3", ENV, hidden=hidden), 11, 3)

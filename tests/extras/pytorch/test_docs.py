@@ -133,9 +133,7 @@ def test_examples_of_the_docs_run(
     names: dict[str, Any] = {}
     exec(compile(code, "docs", "exec"), names)
     printed = capsys.readouterr().out
-    if (
-        "SAC" not in names and "DDPG" not in names and "densify" not in names
-    ):  # the page shows the printed table
+    if "SAC" not in names and "DDPG" not in names and "densify" not in names:  # a table is shown
         shown = [line for line in printed.splitlines() if " -> " in line and "qf" not in line]
         assert len(shown) == 3
         assert "\n".join(shown) in text

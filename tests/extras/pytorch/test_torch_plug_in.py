@@ -297,9 +297,8 @@ def test_ds_drops_all_dead_links_and_its_fraction_of_the_live_ones() -> None:
     # All except those moved are kept; a few of the moved may return by chance.
     moved = int(0.1 * live + 0.5)
     assert live - moved <= stayed.size < live
-    assert (
-        sparsity.moved > moved
-    )  # the dead links have moved in addition to the fraction of the live ones
+    # The dead links have moved in addition to the fraction of the live ones.
+    assert sparsity.moved > moved
 
 
 def test_rigl_grows_where_the_gradient_is_largest_instead_of_a_step(model: nn.Module) -> None:
