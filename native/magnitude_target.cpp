@@ -79,8 +79,8 @@ void TargetUpdater::update_layer(size_t index, float* all_targets, const float* 
   const size_t surplus = n - piece.budget;
 
   // The entries below the last threshold, with a margin of 10 %, are the candidates for pruning.
-  // For a layer of 34,300 entries of which 1,532 are pruned, pruning from these candidates takes
-  // 48 us; examining all entries, as after a topology update, takes 300 us.
+  // If 1,532 of a layer's 34,300 entries are pruned, pruning from these candidates takes 48 us;
+  // examining all entries, as after a topology update, takes 300 us.
   thread_local std::vector<uint32_t> own_small;
   std::vector<uint32_t>& small = own_small;
   collect_small(n, target, 1.1f * threshold_[index], small);

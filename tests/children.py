@@ -53,10 +53,10 @@ def command(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.
 
 
 def wait_until(happened: Callable[[], object]) -> None:
-    """Wait until a condition holds; fail after a time limit."""
+    """Wait until a condition is true; fail after a time limit."""
     end = time.monotonic() + 120
     while not happened():
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.01)
 
 

@@ -19,7 +19,7 @@ CLOCKS = ("wall_seconds", "cpu_seconds")
 
 @contextmanager
 def stopped_at(*env_steps: int, by: signal.Signals = signal.SIGTERM) -> Iterator[None]:
-    """Send a signal to every training right after each of these steps."""
+    """Send a signal to every training run right after each of these steps."""
     original = Training.step
     waiting = set(env_steps)
 

@@ -75,7 +75,7 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
-    """All trainings that are created from now on."""
+    """All objects of class Training that are created from now on."""
     made: list[Training] = []
     original = Training.__init__
 

@@ -366,7 +366,7 @@ def test_input_gradient(isa: str, case: Case) -> None:
 
 @pytest.mark.parametrize("case", [CASES[2], CASES[6], CASES[9], CASES[14]], ids=case_id)
 def test_factors_of_every_layers_weight_gradient(isa: str, case: Case) -> None:
-    """RigL grows by dY and X of every layer of every member, feature by feature."""
+    """RigL grows connections using dY and X of every layer and member, feature by feature."""
     p = problem(case)
     _, trace = p.run_forward()
     for m, backward in enumerate(p.backward):
@@ -395,7 +395,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("case", VALUES, ids=case_id)
-def test_value_and_input_gradient_are_those_of_the_smallest_member_bit_for_bit(
+def test_value_and_input_gradient_equal_those_of_the_smallest_member_bit_for_bit(
     isa: str, case: Case
 ) -> None:
     p = problem(case)

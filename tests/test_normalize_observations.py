@@ -44,7 +44,7 @@ def seen(count: int, n_obs: int = 3) -> tuple[ObservationStatistics, np.ndarray]
     return statistics, observations
 
 
-def test_statistics_are_those_of_all_observations() -> None:
+def test_statistics_include_all_observations() -> None:
     """The initial mean 0 and variance 1 have the weight of 1e-4 observations."""
     statistics, observations = seen(2000)
     weights = np.array([1e-4, *np.ones(2000)])

@@ -86,7 +86,7 @@ def test_integer_seeds_differ_by_seed_and_path() -> None:
     assert integer_seed(100, 7) == integer_seed(100, 7)
 
 
-def test_normals_are_those_of_the_generator_and_continue_from_their_state() -> None:
+def test_normals_equal_those_of_the_generator_and_continue_from_their_state() -> None:
     normals, expected = Normals(stream(2, "target noise")), stream(2, "target noise")
     for shape in [(3, 7), (1,), (200, 6)]:
         given = normals(*shape)
@@ -99,7 +99,7 @@ def test_normals_are_those_of_the_generator_and_continue_from_their_state() -> N
 
 
 @pytest.mark.parametrize("below", [1, 2, 1000, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**62])
-def test_native_integers_are_those_of_the_generator(below: int) -> None:
+def test_native_integers_equal_those_of_the_generator(below: int) -> None:
     """After an odd number of 32-bit draws, both have stored half a 64-bit word."""
     one, other = stream(4, "replay"), stream(4, "replay")
     for count in (3, 0, 1, 257):

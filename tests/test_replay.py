@@ -188,7 +188,7 @@ def test_an_empty_replay_has_nothing_to_sample(forgotten: int | None) -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_replay_bytes_are_those_of_the_arrays(keep: bool) -> None:
+def test_replay_bytes_equal_the_size_of_the_arrays(keep: bool) -> None:
     replay = RingBuffer(1000, n_obs=17, n_act=6, gamma=0.99, keep_noise_free=keep)
     arrays = [value for value in vars(replay).values() if isinstance(value, np.ndarray)]
     whole = [array for array in arrays if len(array) == 1000 and array.flags.c_contiguous]

@@ -183,7 +183,7 @@ class Tells(PendulumEnv):
 
 
 class TellsTooMuch(Tells):
-    """Returns a state of which one part cannot be saved."""
+    """Returns a state that contains a value which cannot be saved."""
 
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "rng": self.np_random}

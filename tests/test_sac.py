@@ -49,7 +49,7 @@ def draw(heads: Float, noise: Float, rule: Rule) -> Sample:
 
 
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
-def test_log_density_is_that_of_the_squashed_gaussian(rule: Rule) -> None:
+def test_log_density_matches_the_squashed_gaussian(rule: Rule) -> None:
     """Compare with the direct change of variables in float64, where that is accurate."""
     rng = np.random.default_rng(0)
     heads, eps = rng.normal(size=(50, 6)), rng.normal(size=(50, 3))
@@ -128,7 +128,7 @@ def test_gradients_by_central_differences(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
-def test_the_gradient_is_that_of_numpy(rule: Rule) -> None:
+def test_the_gradient_equals_that_of_numpy(rule: Rule) -> None:
     rng = np.random.default_rng(2)
     heads, eps, d_action = (rng.normal(size=(33, n)).astype(np.float32) for n in (10, 5, 5))
     drawn, d_log = sample(heads, eps, rule), np.float32(0.3)

@@ -167,7 +167,7 @@ def test_presets_whose_results_changed_have_a_new_version() -> None:
         ("DS-TD3", {"rewire": "none"}, 1),
     ],
 )
-def test_a_version_is_that_of_the_resolved_configuration(
+def test_a_version_belongs_to_the_resolved_configuration(
     method: str, fields: dict[str, Any], version: int
 ) -> None:
     assert results_version(preset(method, "Hopper-v5", **fields)) == version

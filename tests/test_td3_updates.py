@@ -1,4 +1,4 @@
-"""TD3 updates against an independent float64 reference.
+"""Compare TD3 updates with an independent float64 reference.
 
 The reference keeps dense matrices and 0/1 masks and shares no code with sparl: forward pass,
 backpropagation, Adam, targets and topology are written out here from the papers' formulas. It
@@ -248,7 +248,9 @@ class Reference:
         count = int(dropped.sum())
         assert count > 0
         old, kept = layer.mask, layer.mask & ~dropped
-        assert (new & kept).sum() == kept.sum(), "a connection went that should have stayed"
+        assert (new & kept).sum() == kept.sum(), (
+            "a connection was removed that should have been kept"
+        )
         assert (new & ~kept).sum() == count, "the numbers of grown and dropped connections differ"
         assert new.sum() == old.sum(), "the number of connections changed"
         grown = new & ~old

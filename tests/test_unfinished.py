@@ -80,7 +80,7 @@ def steps_and_targets(threads: int) -> list[bytes]:
     return found
 
 
-def test_results_are_those_of_one_thread() -> None:
+def test_results_equal_those_of_one_thread() -> None:
     wanted = steps_and_targets(1)
     for threads in (2, 3, 2):
         assert steps_and_targets(threads) == wanted

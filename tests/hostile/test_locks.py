@@ -82,7 +82,7 @@ LOSSES = [
 
 
 def disturbed(loss: Callable[[Path], None], run: Path) -> tuple[Any, Callable[[], Any]]:
-    """Return a step after which a run loses its folder, and a function for the content then."""
+    """Return a training step that loses the run's folder, and a getter of the content then."""
     original, there = Training.step, []
 
     def step(self: Training) -> None:

@@ -160,7 +160,7 @@ def test_no_run_outlives_its_study(
 def test_a_run_that_does_not_stop_is_killed(
     tmp_path: Path, waits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment of the run hangs."""
+    """The run's environment hangs."""
     (tmp_path / "impatient.py").write_text(
         "import sparl.training.interrupt as interrupt\ninterrupt._SAVE_SECONDS = 1\n"
     )

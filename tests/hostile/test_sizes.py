@@ -110,7 +110,7 @@ def test_an_agent_with_many_inputs_and_few_connections_is_read(run: Path) -> Non
     assert sparl.load(run).predict(np.zeros(60_000)).shape == (3,)
 
 
-def test_an_agents_sizes_are_those_of_its_arrays(run: Path) -> None:
+def test_an_agents_sizes_must_match_its_arrays(run: Path) -> None:
     write_agent(run, [(0, 6)])
     for sizes in ({"outputs": 4_000_000_000}, {"connections": 4_000_000_000}):
         sign_agent(run, lambda m, s=sizes: m["networks"]["actor"][0][0].update(s))

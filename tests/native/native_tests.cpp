@@ -37,7 +37,7 @@ using namespace sparl;
 namespace {
 
 #if defined(__SANITIZE_THREAD__)
-constexpr bool kThreadSanitizer = true; // it does not support forks of several threads
+constexpr bool kThreadSanitizer = true; // it does not support forks of processes with threads
 #else
 constexpr bool kThreadSanitizer = false;
 #endif

@@ -119,7 +119,7 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "code"), list(examples()))
-def test_examples_of_the_docs_run(
+def test_examples_in_the_docs_run(
     text: str,
     code: str,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""SparseLinear compared with a masked nn.Linear."""
+"""SparseLinear computes the same as a masked nn.Linear."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def dense_pass(layer: SparseLinear, x: Tensor, dy: Tensor) -> list[Tensor]:
         (30, 30, (16,), 0.001),  # a single connection
     ],
 )
-def test_outputs_and_gradients_are_those_of_a_masked_linear(
+def test_outputs_and_gradients_equal_those_of_a_masked_linear(
     isa: str, bias: bool, n_in: int, n_out: int, shape: tuple[int, ...], density: float
 ) -> None:
     layer = SparseLinear(n_in, n_out, bias, density=density)

@@ -333,7 +333,7 @@ def test_rigl_grows_where_the_gradient_is_largest_instead_of_a_step(model: nn.Mo
     assert optim.state[linear.weight]["step"] == 2
 
 
-def test_accumulated_gradients_are_those_of_one_batch(model: nn.Module) -> None:
+def test_accumulated_gradients_equal_those_of_one_batch(model: nn.Module) -> None:
     twins = model, copy.deepcopy(model)
     x = torch.randn(12, 6)
     patterns = []
