@@ -161,7 +161,7 @@ def test_a_peer_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_speed_of_a_training_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_speed_of_training_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "WARMUP", 50)
     monkeypatch.setattr(training, "SPAN", 100)
     fields = {"hidden": "8", "batch_size": 4, "evaluation_episodes": 1}

@@ -95,7 +95,7 @@ def test_a_resumed_run_keeps_the_best_agent(
     assert files(run) == files(whole)
 
 
-def test_a_killed_run_goes_back_to_the_best_agent_of_its_checkpoint(
+def test_a_killed_run_reverts_to_the_best_agent_of_its_checkpoint(
     tmp_path: Path, returns: dict[int, float]
 ) -> None:
     returns |= {20: 1.0, 60: 2.0}
@@ -136,7 +136,7 @@ def test_evaluate_best_repeats_its_evaluation(
     assert (found["env_step"], found["mean"]) == (step, mean)
 
 
-def test_problems_of_a_best_agent_are_reported_in_one_line(
+def test_problems_with_a_best_agent_are_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tmp_path / "run").path

@@ -136,7 +136,7 @@ def raised(error: BaseException) -> Callable[[sparl.ActiveRun], None]:
     "error", [ValueError("no"), SystemExit(3), EnvironmentFault("of another environment")], ids=repr
 )
 @pytest.mark.parametrize("name", ["on_step", "on_evaluation", "on_checkpoint"])
-def test_an_exception_is_raised_after_the_run_was_saved(
+def test_an_exception_is_raised_after_the_run_has_been_saved(
     name: str, error: BaseException, tmp_path: Path
 ) -> None:
     train(tmp_path / "whole")

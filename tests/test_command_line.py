@@ -189,7 +189,7 @@ def test_predict_takes_one_observation_or_a_batch(finished_run: Path) -> None:
         agent.predict(np.zeros(4))
 
 
-def test_evaluate_gives_the_returns_of_the_end_of_training(
+def test_evaluate_repeats_the_returns_at_the_end_of_training(
     finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(finished_run), "--json"]) == 0
@@ -212,14 +212,16 @@ def test_the_same_seed_gives_the_same_run_for_any_number_of_threads(
     assert (other / "agent.safetensors").read_bytes() != digest
 
 
-def test_config_file_of_a_run_repeats_it(finished_run: Path, tmp_path: Path) -> None:
+def test_the_configuration_file_of_a_run_repeats_the_run(
+    finished_run: Path, tmp_path: Path
+) -> None:
     config = str(finished_run / "config.toml")
     assert main(["train", "--config", config, "--run-dir", str(tmp_path / "again")]) == 0
     digest = (finished_run / "agent.safetensors").read_bytes()
     assert (tmp_path / "again" / "agent.safetensors").read_bytes() == digest
 
 
-def test_python_train_stops_early_as_a_prefix_of_the_longer_run(
+def test_a_run_that_stops_early_is_a_prefix_of_the_longer_run(
     finished_run: Path, tmp_path: Path
 ) -> None:
     config = parse_config(["--method", "DS-TD3", *SMALL], "test")
@@ -548,7 +550,7 @@ def test_a_runs_configuration_is_not_mixed_with_another_method(
     assert "is TD3" in error_line(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
 
 
-def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
+def test_a_closed_pipe_does_not_end_training(tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["train", *SMALL, "--run-dir", str(run)]
     with children.sparl(*words, stderr=subprocess.PIPE) as process:
@@ -563,7 +565,7 @@ def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-def test_output_that_cannot_be_written_is_reported_in_one_line_and_does_not_end_a_training(
+def test_output_that_cannot_be_written_is_reported_in_one_line_and_does_not_end_training(
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
@@ -655,7 +657,7 @@ def test_bad_input_is_rejected_in_one_line(
          "'kernels', 'update', 'training', 'growth'"),
     ],
 )  # fmt: skip
-def test_a_wrong_command_line_is_explained_in_one_line(
+def test_an_invalid_command_line_is_explained_in_one_line(
     words: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = "study run" if words == "study run" else words.split()[0]
@@ -842,7 +844,7 @@ def test_info_and_methods_print_their_tables(
     assert all(name in text for name in ("TD3", "Static-TD3", "DS-TD3", "StaticSparseTD3"))
 
 
-def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
+def test_an_instruction_set_can_be_forced_and_an_unknown_one_is_named() -> None:
     def info(isa: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "sparl.cli", "info"]
         environment = {**os.environ, "SPARL_ISA": isa}

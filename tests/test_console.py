@@ -168,7 +168,7 @@ def test_the_progress_bar_fits_in_one_line(
     assert ("857 steps/s" in line) == (width >= 80)
 
 
-def test_lines_are_broken_between_words_only() -> None:
+def test_lines_are_wrapped_only_between_words() -> None:
     text = "note: a/path/that/is-longer-than-the-line and words\n    indented words of a line"
     assert wrapped(text, 20).splitlines() == [
         "note:", "  a/path/that/is-longer-than-the-line", "  and words",
@@ -176,7 +176,7 @@ def test_lines_are_broken_between_words_only() -> None:
     ]  # fmt: skip
 
 
-def test_a_table_omits_columns_or_puts_names_on_lines_of_their_own() -> None:
+def test_a_table_omits_columns_or_puts_names_on_separate_lines() -> None:
     columns = [Column("run", left=True), Column("state"), Column("steps\nso far", rank=1)]
     rows = [["a-long-name-of-a-run", "running", "1,000"], ["b", "failed", "20"]]
     assert table_lines(columns, rows, 80) == [

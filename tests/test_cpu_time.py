@@ -37,7 +37,7 @@ def evaluations(run: Path) -> list[dict[str, str]]:
     return RunFolder(run).rows("evaluations.csv")
 
 
-def test_threads_and_worker_processes_count_and_waiting_does_not() -> None:
+def test_cpu_time_includes_threads_and_worker_processes_but_not_waiting() -> None:
     before = cpu_seconds()
     thread = threading.Thread(target=compute, args=(0.2,))
     thread.start()

@@ -162,7 +162,7 @@ def test_a_schedule_that_is_not_registered_is_named() -> None:
         density_schedule("constant")(lambda layer: (0, 0.0))
 
 
-def test_the_default_changes_no_identity_and_another_one_is_in_the_label() -> None:
+def test_the_default_schedule_changes_no_identity_and_another_one_is_in_the_label() -> None:
     config = preset("DS-TD3", "Hopper-v5")
     assert "density_schedule" not in identity(config)
     assert "critics" not in identity(config)
@@ -177,7 +177,7 @@ def test_the_default_changes_no_identity_and_another_one_is_in_the_label() -> No
 
 
 @pytest.mark.parametrize("method", ["DS-TD3", "RLx2-SAC", "TD3"])
-def test_training_prunes_along_the_line(method: str, tmp_path: Path) -> None:
+def test_training_prunes_linearly(method: str, tmp_path: Path) -> None:
     """Targets with shared or own patterns do not exceed the budget of their networks either."""
     path = tmp_path / "run"
     sparl.train(method, run_dir=str(path), density_schedule="linear_pruning", **SMALL)
@@ -195,7 +195,7 @@ def test_training_prunes_along_the_line(method: str, tmp_path: Path) -> None:
     assert sum(layers_of(path)[0]) < 0.6 * sum(initial_counts(path))
 
 
-def test_training_grows_a_layer_to_every_connection(tmp_path: Path) -> None:
+def test_training_grows_a_layer_until_it_is_dense(tmp_path: Path) -> None:
     path = tmp_path / "run"
     fields = {**SMALL, "freeze_fraction": 0.0, "rewire_every_updates": 25}
     fields["rewire_first_update"] = 25  # so that the last topology update is in the last step

@@ -75,7 +75,9 @@ def test_the_command_line_names_the_call_that_resumes_the_run(
     assert main(["resume", str(run.path)]) == 0  # finished
 
 
-def test_the_command_line_cannot_train_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_cannot_train_in_such_an_environment(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["train", "--env", "Walks()"]) == 2
     assert "pass it in Python: sparl.train(method, env=...)" in capsys.readouterr().err
 

@@ -538,7 +538,7 @@ def test_any_file_content_is_rejected_or_read(tmp_path: Path, fields: dict[str, 
 # ----------------------- clock jumps
 
 
-def test_durations_do_not_follow_a_clock_that_is_set(
+def test_durations_do_not_depend_on_changes_of_the_system_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jumps = iter(range(10**9, 0, -(10**5)))

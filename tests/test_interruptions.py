@@ -174,7 +174,7 @@ def test_agents_that_learn_in_separate_threads_do_not_disturb_each_other() -> No
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
-def test_a_forked_child_trains_as_its_parent_does(tmp_path: Path) -> None:
+def test_a_forked_child_trains_like_its_parent(tmp_path: Path) -> None:
     """Fork after using the engine; both processes must train the same run."""
     fields = {**FIELDS, "steps": 80, "warmup_env_steps": 20, "evaluation_episodes": 1,
               "evaluate_every_env_steps": 40, "quiet": True, "threads": 2}  # fmt: skip

@@ -166,7 +166,7 @@ def test_a_terminal_step_ends_the_sum(tmp_path: Path) -> None:
     assert values.mean() == pytest.approx(WITH_ENDS, rel=0.1)
 
 
-def test_a_time_limit_stored_as_a_terminal_state_gives_too_small_values(
+def test_a_time_limit_stored_as_a_terminal_state_gives_values_that_are_too_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Show that the first of these tests detects this error."""

@@ -84,7 +84,7 @@ def run_script(script: str, *arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_wide_sparse_agents_train_where_one_dense_copy_of_a_layer_does_not_fit() -> None:
+def test_wide_sparse_agents_train_in_memory_too_small_for_one_dense_layer() -> None:
     """Perform two topology updates and target updates with own patterns, act and save.
 
     A dense copy would take 1.6 GB, and a mask of one byte per position 400 MB. The limit leaves
@@ -160,7 +160,7 @@ print((resident(100) - before) // 2**20)
     assert int(grown) < 40
 
 
-def test_a_cleared_ring_takes_no_memory() -> None:
+def test_a_cleared_ring_uses_no_memory() -> None:
     """Resuming a run clears the ring, which has 1.5 GB here, and restores only the stored part."""
     script = """
 import os

@@ -29,7 +29,7 @@ def train(path: Path, env: str = "Walks-v0", **fields: Any) -> str:
 
 
 @pytest.mark.parametrize("env", ["Walks-v0", "bad_environments:Walks-v0"])
-def test_the_summary_prints_the_command_that_knows_the_environment(
+def test_the_summary_prints_a_command_that_imports_the_environment(
     env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tmp_path / "run", env, stop_at=55)

@@ -40,7 +40,7 @@ def test_the_study_of_the_update_period_has_four_periods_and_the_dense_agent() -
     ]  # fmt: skip
 
 
-def test_ablations_have_tiny_with_rlx2s_targets_and_replay() -> None:
+def test_ablations_include_tiny_with_rlx2s_targets_and_replay() -> None:
     found = configurations("rlx2-ablations")
     (tiny,) = (config for config in found if config.method == "Tiny-TD3")
     rlx2 = preset("RLx2-TD3", tiny.env, steps=tiny.steps)

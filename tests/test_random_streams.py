@@ -69,7 +69,7 @@ def test_a_restored_stream_continues_like_the_original(draws: int) -> None:
         np.testing.assert_array_equal(held.standard_normal(5), one.standard_normal(5))
 
 
-def test_a_state_does_not_move_with_its_generator() -> None:
+def test_a_state_does_not_change_with_its_generator() -> None:
     rng = stream(1, "replay")
     state = generator_state(rng)
     drawn = rng.random(3)

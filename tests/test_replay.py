@@ -146,7 +146,7 @@ def test_a_step_before_the_beginning_of_its_episode_raises_an_error() -> None:
     assert replay.size == 4
 
 
-def test_an_episode_that_another_one_interrupts_was_truncated() -> None:
+def test_an_episode_that_another_one_interrupts_is_truncated() -> None:
     replay = filled(5, 3)
     replay.begin(np.array([9.0, -9.0]))
     put(replay, Event(9, 100.0))
@@ -321,7 +321,7 @@ operations = st.lists(
 
 @many
 @given(st.integers(1, 9), operations, st.integers(1, 5))
-def test_adding_and_forgetting_equal_those_of_a_queue(
+def test_adding_and_forgetting_work_as_in_a_queue(
     capacity: int, done: list[tuple[float, str] | int], n_step: int
 ) -> None:
     """After every operation, no window contains deleted or overwritten transitions."""

@@ -96,7 +96,7 @@ def test_returns_are_compared_with_the_dense_agent_and_the_paper(runs: Path) -> 
     assert "11,460 ± 483 at 1M" in text
 
 
-def test_all_environments_together(runs: Path, tmp_path: Path) -> None:
+def test_the_table_of_all_environments(runs: Path, tmp_path: Path) -> None:
     for method, final in (("TD3", 100.0), ("DS-TD3", 50.0)):
         write_run(tmp_path / method, method, "Hopper-v3", rising(final))
     row = row_of(together(collect([runs, tmp_path])).rows, "DS-TD3")
@@ -250,7 +250,7 @@ def test_incomplete_records_are_named_and_not_included(
         archive_run(run, tmp_path / "archive", None)
 
 
-def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
+def test_a_report_shows_a_killed_run_at_the_step_that_info_prints(tmp_path: Path) -> None:
     run = write_run(tmp_path, "TD3", ENV, rising(1.0), "running", commit="abcdef1")
     about = json.loads((run / "run.json").read_text()) | {"env_step": 0}
     (run / "run.json").write_text(json.dumps(about))
@@ -262,7 +262,7 @@ def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("settings", "last"), [("ds", 10), ("rlx2", 30)])
-def test_percent_of_dense_is_over_the_evaluations_of_the_settings_paper(
+def test_percent_of_dense_averages_as_many_evaluations_as_the_paper_of_the_settings(
     settings: str, last: int, tmp_path: Path
 ) -> None:
     """41 evaluations rise for 20 steps; the dense agent is always at 1000."""
@@ -672,7 +672,7 @@ def test_archiving_an_unsuitable_run_is_rejected(
     assert "already archived" in capsys.readouterr().err
 
 
-def test_archive_keeps_two_runs_of_one_name(runs: Path, tmp_path: Path) -> None:
+def test_archive_keeps_two_runs_with_the_same_name(runs: Path, tmp_path: Path) -> None:
     words = ["--to", str(tmp_path), "--commit", "0123456789"]
     again = write_run(tmp_path / "again", "DS-TD3", ENV, rising(7.0), seed=1)
     assert main(["archive", str(runs / "ds-1"), str(again), *words]) == 0
@@ -680,7 +680,7 @@ def test_archive_keeps_two_runs_of_one_name(runs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("empty_drawings")
-def test_clips_of_runs_are_in_the_page_itself(tmp_path: Path) -> None:
+def test_the_page_embeds_the_clips_of_runs(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "TD3", ENV, rising(100.0))
     assert main(["report", str(run), "--out", str(tmp_path / "without")]) == 0
     (run / "clip.mp4").write_bytes(b"a film")

@@ -381,7 +381,7 @@ def test_a_trained_agent_without_its_run_is_not_overwritten(
     assert "evaluation" not in said  # their number is unknown
 
 
-def test_options_without_influence_on_results_may_change_on_resuming(
+def test_options_that_do_not_affect_results_may_change_when_a_run_is_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
@@ -539,7 +539,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
     assert sparl.resume(run).stopped_by is None
 
 
-def test_a_training_that_cannot_begin_leaves_nothing_open(
+def test_training_that_cannot_begin_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with stopped_at(33):

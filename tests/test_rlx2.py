@@ -141,7 +141,7 @@ def test_tiny_networks_have_about_as_many_weights_as_the_sparse_ones(
 
 
 @given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 40))
-def test_gradient_growth_equals_the_dense_one(seed: int, chunk_rows: int, count: int) -> None:
+def test_gradient_growth_equals_a_dense_computation(seed: int, chunk_rows: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     n_in, n_out, batch = 9, 11, 5
     kept = Pattern(n_in, n_out, random_free_positions(

@@ -325,7 +325,7 @@ def test_ten_updates_equal_float64(method: str, fields: dict[str, object], criti
                 np.testing.assert_allclose(got, want, atol=2e-5)
 
 
-def test_the_temperatures_loss_is_in_alpha() -> None:
+def test_the_temperature_loss_is_linear_in_alpha() -> None:
     """Compute by hand three Adam steps that minimise -alpha (mean log pi + target entropy)."""
     config = config_of("RLx2-SAC")
     agent = build_agent(config, architecture(config, N_OBS, N_ACT))

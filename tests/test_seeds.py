@@ -91,7 +91,7 @@ def test_a_configuration_file_may_be_used_with_seeds() -> None:
         ("--seeds 0 --gamma 2", "gamma is 2.0"),
     ],
 )
-def test_words_that_contradict_seeds_are_errors(
+def test_options_that_contradict_seeds_are_errors(
     words: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*TRAIN, *words.split()]) == 2

@@ -15,14 +15,14 @@ FINITE = st.floats(-1e6, 1e6)
 SCORES = st.lists(st.lists(FINITE, min_size=1, max_size=6).map(np.array), min_size=1, max_size=4)
 
 
-def test_mean_and_std_divide_by_one_less() -> None:
+def test_the_standard_deviation_divides_by_n_minus_1() -> None:
     assert stat.mean_and_std([1.0, 2.0, 3.0]) == (2.0, 1.0)
     mean, std = stat.mean_and_std([5.0])
     assert mean == 5.0
     assert math.isnan(std)
 
 
-def test_final_return_takes_the_last_or_all() -> None:
+def test_final_return_averages_the_last_evaluations_or_all() -> None:
     curve = np.arange(50.0)
     assert stat.final_return(curve) == 44.5
     assert stat.final_return(curve, 30) == 34.5

@@ -201,7 +201,7 @@ def test_a_version_belongs_to_the_resolved_configuration(
         ("methods = [", "cannot be read"),
     ],
 )
-def test_wrong_files_are_rejected(
+def test_invalid_study_files_are_rejected(
     text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["study", "status", str(study_file(tmp_path, text))]) == 2
@@ -221,7 +221,7 @@ def test_wrong_files_are_rejected(
         (["run", "no.toml", "--processes", "10k"], "--processes is '10k' but must be an integer"),
     ],
 )
-def test_wrong_commands_are_rejected(
+def test_invalid_study_commands_are_rejected(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["study", *words]) == 2
@@ -515,7 +515,7 @@ def test_a_run_that_finished_without_the_archive_is_archived_when_the_study_runs
     assert "not a folder" in capsys.readouterr().err
 
 
-def test_runs_of_an_older_preset_are_other_runs(tmp_path: Path) -> None:
+def test_runs_of_an_older_preset_version_are_different_runs(tmp_path: Path) -> None:
     """An archived run that records no version is of version 1."""
     path = write_run(tmp_path / "Pendulum-v1" / "run", "DS-TD3", "Pendulum-v1", [1.0] * 3)
     config = RunFolder.open(path).config()

@@ -265,7 +265,7 @@ def test_leftovers_vanish_when_the_online_network_rests() -> None:
 
 @pytest.mark.parametrize("budget", [0, 1, 4000, 5119, 5120, 6000])
 @pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "misleading sample"])
-def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
+def test_pruning_to_the_budget_equals_a_full_sort(kind: str, budget: int) -> None:
     """For many entries, the engine estimates the limit from a sample, which can be misleading."""
     rng = np.random.default_rng(8)
     n = 5120

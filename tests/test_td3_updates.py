@@ -449,7 +449,7 @@ def test_updates_of_ds_td3_across_topology_updates(seed: int) -> None:
     ],
     ids=lambda fields: ",".join(fields),
 )
-def test_updates_of_other_choices(fields: dict[str, Any]) -> None:
+def test_updates_with_other_settings(fields: dict[str, Any]) -> None:
     """Compare every field that changes an update with the reference."""
     run_both("DS-TD3", 12, seed=1, rewire_every_updates=3, **fields)
 

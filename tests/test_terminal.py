@@ -77,7 +77,7 @@ def test_a_command_fits_into_a_terminal_of_any_width(
             assert all(re.fullmatch(command, line) for line in lines), path
 
 
-def test_json_is_never_broken(
+def test_json_is_never_wrapped(
     here: Path, terminal: MakeTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(here)
@@ -127,7 +127,7 @@ def test_bench_fits_into_a_terminal_of_any_width(
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_warnings_and_errors_are_broken_between_words(
+def test_warnings_and_errors_are_wrapped_between_words(
     width: int, terminal: MakeTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed = []

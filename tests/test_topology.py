@@ -88,7 +88,7 @@ def live_part(layer: LayerView) -> LayerView:
         ([4, -1, 3], 3, [0, 1, 2]),
     ],
 )
-def test_set_drops_the_nearest_zero_of_each_sign(
+def test_set_drops_the_weights_nearest_zero_of_each_sign(
     weights: list[float], count: int, dropped: list[int]
 ) -> None:
     assert sorted(drop_nearest_zero_of_each_sign(row(weights), count, rng())) == dropped
@@ -566,7 +566,7 @@ def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
         ([], [], {0: 0, 5: 0}),
     ],
 )
-def test_second_moments_of_grown_connections_come_from_their_neurons(
+def test_second_moments_of_grown_connections_are_estimated_from_their_neurons(
     positions: list[int], v: list[float], wanted: dict[int, float]
 ) -> None:
     old = Pattern(3, 2, np.array(positions, np.int64))

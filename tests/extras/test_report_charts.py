@@ -52,7 +52,7 @@ def test_a_name_is_escaped_in_a_drawing(name: str) -> None:
         assert "TD3" not in found
 
 
-def test_names_are_only_values_of_a_specification() -> None:
+def test_names_appear_only_as_values_in_a_specification() -> None:
     for figure in (line_chart("~stranger~"), heat_map("~stranger~")):
         spec = charts.page_spec(figure, ["~stranger~"])
         for part in ("datasets", "params"):
@@ -102,7 +102,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs / "report"
 
 
-def test_figures_are_files_of_both_kinds_and_no_browser_draws_them(written: Path) -> None:
+def test_figures_are_written_in_both_formats_without_a_browser(written: Path) -> None:
     drawings = sorted((written / "figures").glob("*.svg"))
     kinds = {path.stem.removesuffix(f"-{ENV}") for path in drawings}
     assert kinds >= {

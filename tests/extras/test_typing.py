@@ -38,7 +38,7 @@ WRONG = {
 }
 
 
-def test_type_checkers_accept_right_calls_and_reject_wrong_ones(tmp_path: Path) -> None:
+def test_type_checkers_accept_valid_calls_and_reject_invalid_ones(tmp_path: Path) -> None:
     right = [HEAD, *(f"{code}\n" for code in RIGHT)]
     (tmp_path / "user.py").write_text("".join([*right, *(f"{code}\n" for code in WRONG)]))
     done = subprocess.run(

@@ -135,7 +135,7 @@ def step_with(part: int, value: Any) -> Any:
     ],
     ids=repr,
 )  # fmt: skip
-def test_a_reward_is_anything_that_float_accepts(reward: Any) -> None:
+def test_any_value_that_float_accepts_is_a_valid_reward(reward: Any) -> None:
     assert step_with(1, reward).reward == 0.5
 
 
@@ -162,7 +162,7 @@ def test_a_reward_that_is_too_large_is_named(reward: int) -> None:
 
 
 @pytest.mark.parametrize("part", [0, 2, 3])
-def test_values_that_raise_when_they_are_looked_at_are_a_fault(part: int) -> None:
+def test_values_that_raise_when_they_are_inspected_are_faults(part: int) -> None:
     class Hostile:
         def __array__(self, *_: Any, **__: Any) -> Any:
             raise GeneratorExit

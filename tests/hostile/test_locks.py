@@ -192,7 +192,7 @@ def test_half_written_files_of_a_killed_process_are_deleted(tmp_path: Path) -> N
     assert [path.name for path in run.glob("*.tmp*")] == [mine.name]
 
 
-def test_half_written_files_that_another_process_may_be_writing_stay_for_an_hour(
+def test_half_written_files_that_another_process_may_be_writing_are_kept_for_an_hour(
     tmp_path: Path,
 ) -> None:
     old, new = (tmp_path / temporary_name("plan.json") for _ in range(2))

@@ -279,7 +279,7 @@ def test_a_checkpoint_with_strange_arrays_is_rejected(
 
 
 @pytest.mark.parametrize("fields", [{"actor_sparsity": 1.0}, {"critic_sparsity": 1.0}])
-def test_a_network_without_connections_is_noted(fields: Tree) -> None:
+def test_a_network_without_connections_causes_a_note(fields: Tree) -> None:
     notes = architecture(preset("RigL-TD3", ENV, **fields), 11, 3).notes
     name = next(iter(fields)).partition("_")[0]
     assert (

@@ -344,7 +344,7 @@ def test_invalid_arguments_leave_both_networks_unchanged(algorithm: Any) -> None
     sparsity.remove()
 
 
-def test_an_error_leaves_an_interrupted_training_attached() -> None:
+def test_an_error_leaves_interrupted_training_attached() -> None:
     model = new_model(TD3)
     with pytest.raises(KeyboardInterrupt):
         model.learn(100, callback=[SparseTraining("DS", 0.2, verbose=0), Interruption(80)])
@@ -393,7 +393,7 @@ def test_a_shared_features_extractor_is_rejected_by_name(algorithm: Any) -> None
         check_sparse(model)
 
 
-def test_an_interrupted_training_can_be_saved_and_resumed(tmp_path: Path) -> None:
+def test_interrupted_training_can_be_saved_and_resumed(tmp_path: Path) -> None:
     model = new_model(TD3)
     train = model.train
 

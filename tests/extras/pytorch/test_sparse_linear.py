@@ -198,7 +198,7 @@ def test_a_sparse_linear_layer_learns_with_any_optimizer() -> None:
     assert losses[-1] < losses[0] / 5
 
 
-def test_state_and_copies_carry_the_connections() -> None:
+def test_state_and_copies_contain_the_connections() -> None:
     layer = SparseLinear(10, 10, density=0.3)
     x = torch.randn(4, 10)
     file = io.BytesIO()

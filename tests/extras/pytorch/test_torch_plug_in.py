@@ -301,7 +301,7 @@ def test_ds_drops_all_dead_links_and_its_fraction_of_the_live_ones() -> None:
     assert sparsity.moved > moved
 
 
-def test_rigl_grows_where_the_gradient_is_largest_instead_of_a_step(model: nn.Module) -> None:
+def test_rigl_grows_where_the_gradient_is_largest_and_takes_no_step(model: nn.Module) -> None:
     optim = torch.optim.Adam(model.parameters(), 0.01)
     sparsity = DynamicSparsity(
         model, optim, method="RigL", density={"2": 0.2}, schedule=EVERY_THIRD, quiet=True
