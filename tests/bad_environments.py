@@ -1,4 +1,4 @@
-"""Environments that break Gymnasium's rules, registered as `bad_environments:NAME-v0`."""
+"""Define environments that break Gymnasium's rules, as `bad_environments:NAME-v0`."""
 
 from __future__ import annotations
 

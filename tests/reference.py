@@ -1,4 +1,4 @@
-"""Reference implementations of the kernels in NumPy, in the precision of their inputs.
+"""Compute the results of the kernels in NumPy, in the precision of the inputs.
 
 Weights are dense [n_out, n_in] matrices with zeros where there is no connection.
 """

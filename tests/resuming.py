@@ -1,4 +1,4 @@
-"""Helpers that stop runs and read their results."""
+"""Stop runs, and read their results."""
 
 from __future__ import annotations
 

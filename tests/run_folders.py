@@ -1,4 +1,4 @@
-"""Run folders like those of finished runs, written without training."""
+"""Write run folders like those of finished runs, without training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained agent's actions have the environment's dtype and stay within its bounds."""
+"""Test that a trained agent's actions have the environment's dtype and stay within its bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new agent needs only its declarations; the rest of the package works without changes."""
+"""Test that a new agent needs only its declarations, and no changes elsewhere."""
 
 from __future__ import annotations
 

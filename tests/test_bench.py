@@ -1,4 +1,4 @@
-"""The output of the benchmark describes the measurements; the tests do not assert speed."""
+"""Test the output of the benchmark, but not how fast anything is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent of the best evaluation is kept, whatever interrupts the run."""
+"""Test that a run keeps the agent of its best evaluation, even if it is interrupted."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_killed_run_reverts_to_the_best_agent_of_its_checkpoint(
         run = train(tmp_path / "run").path
     at_40 = tmp_path / "copy"
     shutil.copytree(run, at_40)
-    # Killed at step 80 between the writes of the best agent and of the checkpoint.
+    # The run is killed at step 80, after the best agent and before the checkpoint is written.
     for name in ("agent-best.safetensors", "agent-best.json"):
         shutil.copy(whole / name, run / name)
     with stopped_at(50):

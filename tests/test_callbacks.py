@@ -1,4 +1,4 @@
-"""Callbacks see a run, may stop it, and never change its results."""
+"""Test that callbacks can observe and stop a run, and never change its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint is complete or absent, even if the disk fails; damaged ones are never loaded."""
+"""Test that a checkpoint is complete or absent, even if the disk fails, or is rejected."""
 
 from __future__ import annotations
 
@@ -188,13 +188,13 @@ def test_a_failed_file_operation_leaves_the_previous_checkpoint_unchanged(
         assert found(folder) == ["checkpoint-4"]
         assert same(load(folder, 4), 4)
         left = {path.name for path in folder.rglob("*")}
-        assert not [name for name in left if ".tmp" in name]  # the space is free again
+        assert not [name for name in left if ".tmp" in name]  # temporary files were deleted
         with quiet.used():
             save(checkpoints, 9)
         assert found(folder) == ["checkpoint-9", "checkpoint-4"]
         assert same(load(folder, 9), 9)
-    # Segment: write, fsync, replace, and its folder's fsync; state and manifest: write, fsync
-    # each; mkdir, fsync, rename, fsync.
+    # The segment needs a write, an fsync, a replace and an fsync of its folder; state and manifest
+    # each need a write and an fsync; the folder needs a mkdir, an fsync, a rename and an fsync.
     assert (n, disk.count) == (13, 12)
 
 
@@ -228,7 +228,8 @@ def test_a_checkpoint_with_any_flipped_bit_is_rejected(folder: Path) -> None:
                 changed[at] ^= 1 << bit
                 file.write_bytes(changed)
                 with suppress(DataError):
-                    assert same(load(folder, 9), 9)  # for example, 1E-05 equals 1e-05
+                    # The content may be unchanged, for example if 1e-05 has become 1E-05.
+                    assert same(load(folder, 9), 9)
                     assert file.name == MANIFEST
                     harmless += 1
                 changed[at] ^= 1 << bit
@@ -283,7 +284,7 @@ def test_links_are_not_followed(folder: Path) -> None:
         load(folder, 9)
     with pytest.raises(DataError, match=r"replay: found a link but expected a folder"):
         save(Checkpoints(folder), 12)
-    assert len(list((folder / "elsewhere").iterdir())) >= 2  # nothing was deleted there
+    assert len(list((folder / "elsewhere").iterdir())) >= 2  # no file was deleted there
 
 
 # --- Runs --------------------------------------------------------------------------------------

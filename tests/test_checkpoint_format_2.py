@@ -1,4 +1,4 @@
-"""Runs whose checkpoints have format 2 are resumed."""
+"""Test that runs whose checkpoints have format 2 can be resumed."""
 
 from __future__ import annotations
 

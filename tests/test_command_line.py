@@ -1,4 +1,4 @@
-"""The commands as a user types them: results, one-line errors, exit codes."""
+"""Test the commands as a user types them: results, one-line errors and exit codes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_run_folder_contains_all_documented_files(finished_run: Path) -> None:
     assert metrics[0]["critic_loss"] == ""
     assert metrics[-1]["replay_size"] == "300"
 
-    # Horizon 300: frozen from step 285 on, so updates 2, 52, 102, 152 of 185.
+    # The topology is frozen from step 285 on, so it changes at updates 2, 52, 102 and 152 of 185.
     topology = rows(finished_run / "topology.csv")
     assert sorted({int(row["agent_update"]) for row in topology}) == [2, 52, 102, 152]
     actor = [row for row in topology if row["network"] == "actor" and row["layer"] == "1"]
@@ -300,7 +300,7 @@ def test_the_papers_command_lines_set_only_the_method_and_these_fields(
 def test_steps_without_topology_updates_end_with_the_horizon_as_in_the_released_code() -> None:
     line = "--policy DS-TD3 --ann_earlyStopTopologyChange 30 --max_timesteps 300 --start_timesteps"
     config = parse_config([*line.split(), "100"], "test")
-    assert schedule(config, "actor").last == 300 - 100 - 30  # updates
+    assert schedule(config, "actor").last == 300 - 100 - 30  # counted in updates
     assert config.freeze_fraction == 0.1
     horizon = parse_config([*line.split(), "100", "--horizon-env-steps", "3000"], "test")
     assert horizon.freeze_fraction == 0.01

@@ -1,4 +1,4 @@
-"""The progress that a run shows: on terminals of any width, in a pipe, and in a notebook."""
+"""Test the progress that a run shows on terminals of any width, in a pipe and in a notebook."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_run_fits_into_a_terminal_of_any_width(
     assert len({len(row) for row in rows}) == 1  # aligned
     assert len(rows) == 4
     for fact in ("DS-TD3", "Pendulum-v1", "seed 0", "total"):
-        assert sum(fact in line for line in lines) == 1, fact  # constant facts appear once
+        assert sum(fact in line for line in lines) == 1, fact  # each constant fact appears once
 
 
 def test_the_agents_metrics_decide_which_columns_exist(

@@ -1,4 +1,4 @@
-"""The papers' numbers: connections, densities, FLOPs and hyperparameters of every method."""
+"""Compare the connections, densities, FLOPs and settings of every method with the papers'."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Density schedules: layers that lose or gain connections while they are trained."""
+"""Test density schedules, with which layers lose or gain connections during training."""
 
 from __future__ import annotations
 

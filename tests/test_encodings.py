@@ -1,4 +1,4 @@
-"""Every command works with paths of arbitrary bytes and with any output encoding."""
+"""Test that every command works with paths of arbitrary bytes and with any output encoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any Gymnasium task with flat Boxes works, in its own units; others raise a clear error."""
+"""Test that tasks with flat Box spaces work in their own units, and that others are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation: an episode does not depend on the others."""
+"""Test that the episodes of an evaluation do not depend on each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples run, each with few steps."""
+"""Run the examples with few steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports: encoding of constants, compiled C compared with the policy, rejections and sizes."""
+"""Test the encoding of constants, exported C code, rejected exports, and sizes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_eight_bit_weights_equal_those_computed_by_hand() -> None:
 @pytest.mark.parametrize(
     ("shapes", "bound"),
     [
-        (((17, 64, 300), (64, 64, 200), (64, 6, 384)), 1),  # the last one dense
+        (((17, 64, 300), (64, 64, 200), (64, 6, 384)), 1),  # the last layer is dense
         (((700, 40, 60), (40, 30, 200), (30, 2, 20)), 2.5),  # 16-bit distances, scaled actions
         (((700, 2, 900), (2, 1, 1)), 1),  # 16-bit counts
         (((5, 3, 7),), 1),  # no hidden layer

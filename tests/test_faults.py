@@ -1,4 +1,4 @@
-"""Faults of a run, with one section for each, and the resulting messages and exit codes.
+"""Test the faults of a run, one per section, with their messages and exit codes.
 
 Other faults are tested elsewhere: kills, signals and resuming in test_resume.py and test_kill.py,
 full disks and damaged files in test_checkpoint.py, hostile files in test_hostile_files.py, and
@@ -104,7 +104,7 @@ def test_an_invalid_environment_is_named_and_its_values_are_not_stored(
     (training,) = trainings
     assert json.loads((run / "run.json").read_text())["state"] == "failed"
     replay = training.replay
-    assert replay.size in range(10, bad.AT + 12) or name == "NeverEnds"  # seen by evaluation
+    assert replay.size in range(10, bad.AT + 12) or name == "NeverEnds"  # the evaluation detects it
     for values in (replay.observation, replay.reward, replay.action):
         assert np.isfinite(values).all()
 

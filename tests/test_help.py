@@ -1,4 +1,4 @@
-"""The help of the commands, and the descriptions of the methods, on terminals of any width."""
+"""Test the help of the commands and the descriptions of methods on terminals of any width."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile files are rejected with exit code 3, before any memory is allocated for them."""
+"""Test that hostile files are rejected with exit code 3 before memory is allocated for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine stays consistent when Python is interrupted, forks, or calls it from many threads."""
+"""Test the engine when Python is interrupted, forks, or calls it from several threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine on every instruction set against the NumPy oracle, in float64.
+"""Compare the engine on every instruction set with a NumPy oracle in float64.
 
 Tolerances are derived, not chosen: every array of the oracle has a bound on the rounding error of
 float32, nnz * eps * sum |w x| for each sum, which is propagated from layer to layer.
@@ -277,13 +277,13 @@ CASES = [
     Case((7, 16, 17, 3), 0.05, 63, output="tanh", first_gradient_input=4),
     Case((16, 31, 7), 0.5, 64, members=2, first_gradient_input=9),
     Case((17, 97, 5), 1, 65, first_gradient_input=16),
-    Case((31, 256, 4), 0.05, 100, 2, "tanh", first_gradient_input=31),  # no input differentiated
+    Case((31, 256, 4), 0.05, 100, 2, "tanh", first_gradient_input=31),  # no input gradient
     Case((97, 31, 1), 0.5, 101, output="tanh"),
     Case((256, 97, 16), 0.5, 100, members=2, output="tanh"),
     Case((256, 256, 17), 0.05, 256, members=2, first_gradient_input=200),
     Case((256, 256, 1), 1, 17),
     Case((17, 256, 256, 6), 0.002, 1, members=2),  # most rows and columns are empty
-    Case((70_001, 3), 0.001, 17, members=2, first_gradient_input=30_001),  # more than 65,535
+    Case((70_001, 3), 0.001, 17, members=2, first_gradient_input=30_001),  # over 65,535
     Case((17, 70_001, 2), 0.005, 3),
 ]
 
@@ -387,7 +387,7 @@ VALUES = [
     Case((1, 1), 1, 1),
     Case((5, 8, 1), 0, 17, members=2),
     Case((3, 4, 5, 1), 0.5, 15, members=3),
-    Case((9, 31, 1), 0.3, 33, members=2, first_gradient_input=9),  # none is differentiated
+    Case((9, 31, 1), 0.3, 33, members=2, first_gradient_input=9),  # no input gradient
     Case((23, 256, 256, 1), 0.1, 100, members=2, first_gradient_input=17),
     Case((23, 256, 256, 1), 0.05, 256, members=2, first_gradient_input=17),
     Case((40, 2000, 300, 1), 0.01, 70, members=2, first_gradient_input=20),
@@ -595,7 +595,7 @@ def everything(p: Problem) -> list[bytes]:
 
 def test_results_do_not_depend_on_the_number_of_threads(isa: str) -> None:
     p = problem(BIG)
-    assert p.parameters.size > 4 * 8192  # enough to be divided into parts
+    assert p.parameters.size > 4 * 8192  # large enough to be divided into parts
     _native.set_threads(1)
     wanted = everything(p)
     for threads in (2, 3, 4):

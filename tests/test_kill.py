@@ -1,4 +1,4 @@
-"""Runs whose processes are killed have the same results after they are resumed."""
+"""Test that runs whose processes are killed end with the same results after they are resumed."""
 
 from __future__ import annotations
 

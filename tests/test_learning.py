@@ -1,4 +1,4 @@
-"""Complete runs learn: a point finds the origin, and values converge to the exact ones."""
+"""Test that complete runs learn: a point finds the origin, and values converge."""
 
 from __future__ import annotations
 

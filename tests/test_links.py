@@ -1,4 +1,4 @@
-"""Every link from one file of the repository to another has a target."""
+"""Test that every link between files of the repository has a target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are trained longer than originally configured."""
+"""Test runs that are trained longer than originally configured."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ SMALL: dict[str, Any] = {
         ("TD3", {}),
         ("Static-TD3", {}),
         ("DS-TD3", {"rewire": "none"}),
-        ("SAC", {"n_step": 3, "replay_capacity": 70}),  # full before the first end
+        # This replay buffer is full before the run ends for the first time.
+        ("SAC", {"n_step": 3, "replay_capacity": 70}),
         ("TD3", {"replay_capacity": 120, "dynamic_buffer": True, "replay_minimum": 30}),
         ("Tiny-SAC", {}),
         ("Static-TD3", {"horizon_env_steps": 500, "freeze_fraction": 0.5}),

@@ -1,4 +1,4 @@
-"""Every field of the configuration has its documented effect in the training loop."""
+"""Test that every field of the configuration has its documented effect in the training loop."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_the_printed_plan_describes_the_run() -> None:
     assert "25,000 steps of warm-up" in text
     assert "925 topology updates of 5.0%" in text
     assert "the last at update 924,002 (step 949,002)" in text
-    assert "never change" in lines("TD3", rewire_every_updates=50)  # dense: nothing can move
+    assert "never change" in lines("TD3", rewire_every_updates=50)  # as in any dense network
     assert "never change" in lines("DS-TD3", narrow=True)
     assert "never used, because they begin at" in lines("RLx2-TD3", steps=100_000)
     assert "from update 300,000 (step 325,000)" in lines("RLx2-TD3")

@@ -1,4 +1,4 @@
-"""Memory is proportional to neurons and connections, and does not grow."""
+"""Test that memory is proportional to neurons and connections, and does not grow."""
 
 from __future__ import annotations
 

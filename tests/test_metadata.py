@@ -1,4 +1,4 @@
-"""Facts that several files of the repository state agree with each other."""
+"""Test that facts which several files of the repository state agree."""
 
 from __future__ import annotations
 

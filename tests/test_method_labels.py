@@ -1,4 +1,4 @@
-"""The label of a run names fields that contradict its method's definition."""
+"""Test that the label of a run names the fields that contradict its method's definition."""
 
 from __future__ import annotations
 

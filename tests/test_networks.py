@@ -1,4 +1,4 @@
-"""Networks and layouts: activations, blocks, valid traces, shared layers."""
+"""Test networks and layouts: activations, blocks, valid traces and shared layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of --normalize-observations: statistics, training, resuming, agent files and exports."""
+"""Test --normalize-observations: statistics, training, resuming, agent files and exports."""
 
 from __future__ import annotations
 

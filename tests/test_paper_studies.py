@@ -1,4 +1,4 @@
-"""The studies of the papers' tables and figures contain the papers' runs."""
+"""Test that the studies of the papers' tables and figures contain the papers' runs."""
 
 from __future__ import annotations
 

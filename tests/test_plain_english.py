@@ -1,4 +1,4 @@
-"""The search finds the phrases to avoid in every form, and ignores idiomatic uses."""
+"""Test that the search finds phrases to avoid in every form, and ignores idiomatic uses."""
 
 from __future__ import annotations
 

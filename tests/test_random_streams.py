@@ -1,4 +1,4 @@
-"""One seed, named streams: reproducible, independent of each other, and resumable."""
+"""Test that the random streams of a seed are reproducible, independent and resumable."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_restored_stream_continues_like_the_original(draws: int) -> None:
     one, other = stream(1, "replay"), stream(9, "exploration")
     one.integers(2**32, size=draws, dtype=np.uint32)
     other.integers(2**32, size=3, dtype=np.uint32)
-    state = json.loads(json.dumps(generator_state(one)))  # numbers alone, of any size
+    state = json.loads(json.dumps(generator_state(one)))  # JSON represents integers of any size
     held = other  # every object with a reference to the generator sees the restored state
     restore_generator(other, state)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The replay buffer returns stored transitions, ends windows correctly, and deletes for good."""
+"""Test the replay buffer: stored transitions, the ends of windows, and deletion."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_each_observation_is_stored_once_and_no_state_is_lost(
         batch = everything(replay)
         got = list(zip(batch.observation[:, 0], batch.next_observation[:, 0], strict=True))
         assert got == list(alive)
-        assert len(saved(replay)["reached_apart"]) <= ends + 1  # and the newest
+        assert len(saved(replay)["reached_apart"]) <= ends + 1  # plus one for the newest transition
 
 
 # --- Windows ---------------------------------------------------------------------------------

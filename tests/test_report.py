@@ -1,4 +1,4 @@
-"""Reports: which runs they include, the tables, and self-contained pages."""
+"""Test which runs reports include, their tables, and their self-contained pages."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ def test_a_run_that_never_learned_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_cost_is_cpu_time_and_wall_time_is_marked_under_load(tmp_path: Path) -> None:
-    # 41 evaluations: 401 seconds of wall clock.
+    # The 41 evaluations take 401 seconds of wall-clock time.
     write_run(tmp_path / "alone", "TD3", ENV, rising(1.0), cpu=1.9)  # two threads
     write_run(tmp_path / "busy", "DS-TD3", ENV, rising(1.0), cpu=0.8)
     write_run(tmp_path / "calm", "Static-TD3", ENV, rising(1.0), cpu=0.85)

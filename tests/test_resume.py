@@ -1,4 +1,4 @@
-"""A resumed run equals an uninterrupted one, however it was stopped."""
+"""Test that a resumed run equals an uninterrupted one, however it was stopped."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def fields_of(method: str) -> dict[str, Any]:
 PAIRS = [(method, f"{TASKS[index % 5]}-v5") for index, method in enumerate(METHODS)]
 PAIRS += [(method, f"{task}-v5") for method in ("DS-TD3", "RLx2-SAC") for task in TASKS]
 PAIRS += [("RLx2-TD3", "Ant-v3")]
-FAST = {"DS-TD3", "RLx2-SAC"}  # methods whose pairs are not slow tests, on Hopper
+FAST = {"DS-TD3", "RLx2-SAC"}  # the tests of these methods on Hopper are fast
 
 # Update n is at step 20 + n, topology updates happen at 2, 9, 16, ...; the replay shrinks every ten
 # steps, an episode lasts at most 25.
@@ -108,7 +108,7 @@ def test_every_method_resumes_bit_for_bit_on_every_task(
         assert {2, 9} <= updates or method.startswith("RLx2")  # counts its own updates
     if method.startswith("RLx2"):
         assert left["metrics.csv"][1]["n_step"] == "3"
-        assert int(left["metrics.csv"][1]["replay_size"]) < 40  # it was shrunk
+        assert int(left["metrics.csv"][1]["replay_size"]) < 40  # the replay was shrunk
     assert run.evaluations == whole.evaluations
     assert left == results(whole.path)
     about = json.loads((run.path / "run.json").read_text())
@@ -706,7 +706,7 @@ def test_a_run_with_lost_table_lines_resumes_from_before_them(
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
     table = run.path / "evaluations.csv"
     lines = table.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 3  # names, steps 0 and 40
+    assert len(lines) == 3  # the header, and the lines of steps 0 and 40
     table.write_bytes(b"".join(lines[:2]) + lines[2][:9])
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""RLx2: gradient growth, annealing on the network's clock, skipped steps and densities."""
+"""Test RLx2: gradient growth, annealing on the network's clock, skipped steps and densities."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_tiny_networks_have_about_as_many_weights_as_the_sparse_ones(
         widths = {shape[1] for shape, _ in ours[:-1]}
         assert len(widths) == 1
         assert all(count == shape[0] * shape[1] for shape, count in ours)
-        weights = [sum(count for _, count in net) for net in (ours, theirs)]  # without biases
+        weights = [sum(count for _, count in net) for net in (ours, theirs)]  # not counting biases
         width = widths.pop()
         n_in, n_out = ours[0][0][0], ours[-1][0][1]
 

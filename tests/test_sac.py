@@ -1,4 +1,4 @@
-"""SAC: the squashed Gaussian against finite differences, and updates against float64."""
+"""Compare SAC's squashed Gaussian with finite differences, and its updates with float64."""
 
 from __future__ import annotations
 
@@ -372,7 +372,7 @@ def test_entropy_raises_the_targets_of_a_spread_out_policy() -> None:
     )
     for _ in range(200):
         record = agent.update(batch)
-    assert record["entropy"] > 0.5  # of a policy near uniform on [-1, 1]^2; at most 2 log 2
+    assert record["entropy"] > 0.5  # nearly uniform on [-1, 1]^2; the maximum is 2 log 2
     assert record["q"] > 0.25
 
 

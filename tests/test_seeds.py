@@ -1,4 +1,4 @@
-"""`sparl train --seeds 0 1`: several seeds of one configuration, trained as a study."""
+"""Test `sparl train --seeds 0 1`, which trains several seeds of a configuration as a study."""
 
 from __future__ import annotations
 

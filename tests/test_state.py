@@ -1,4 +1,4 @@
-"""Continuing from a state is exact, bit for bit: agents, and runs in the middle of an episode."""
+"""Test that agents, and runs in the middle of an episode, continue from their state exactly."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_an_agent_continues_bit_for_bit(method: str, stop: int, fields: dict[str
     for _ in range(stop):
         agent.update(new_batch(rng))
     other = new_agent(method, 5, **fields)
-    for _ in range(4):  # it has its own history
+    for _ in range(4):  # give the agent another history
         other.update(new_batch(np.random.default_rng(2)))
     state = agent.state()
     other.restore(state)
@@ -207,7 +207,7 @@ def advance(run: Training, steps: int) -> None:
     [
         ("ResumablePendulum-v0", {}),
         ("HalfCheetah-v5", {"max_episode_steps": 30}),
-        ("Hopper-v5", {}),  # it falls, so episodes terminate
+        ("Hopper-v5", {}),  # the robot falls, so episodes terminate
     ],
 )
 @pytest.mark.parametrize("method", METHODS)
@@ -267,7 +267,7 @@ def test_no_transition_is_invented_when_the_state_of_an_environment_is_unknown(
     assert replay.size == 90
     reached = replay.windows(np.arange(90), 1).next_observation
     for row in range(90):
-        # Gymnasium's Pendulum, g = 10, m = l = 1, 0.05 s: from cos, sin, speed and torque.
+        # A step of Gymnasium's Pendulum (g = 10, m = l = 1, 0.05 s) from its state and torque.
         cos, sin, speed = replay.observation[row].astype(np.float64)
         torque = 2 * float(replay.action[row, 0])
         speed = np.clip(speed + (15 * sin + 3 * torque) * 0.05, -8, 8)

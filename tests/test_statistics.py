@@ -1,4 +1,4 @@
-"""Statistics of returns against closed forms and worked examples."""
+"""Compare the statistics of returns with closed forms and worked examples."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_bootstrap_of_the_mean_is_as_wide_as_the_normal_interval() -> None:
 
 
 def test_bootstrap_keeps_runs_within_their_task() -> None:
-    # Constant within each task: resampling within tasks changes nothing, across them it would.
+    # Returns are constant within each task, so only resampling across tasks would change the mean.
     scores = [np.full(5, 1.0), np.full(5, 9.0)]
     found = stat.stratified_bootstrap(stat.mean_score, scores, np.random.default_rng(0))
     assert found == (5.0, 5.0, 5.0)

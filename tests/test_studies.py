@@ -1,4 +1,4 @@
-"""Studies: files, names, and runs that are skipped, resumed or fail."""
+"""Test study files, the names of runs, and runs that are skipped, resumed or fail."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> N
         {"horizon_env_steps": 1_000_000},
         {"steps": 3_000_000, "horizon_env_steps": 1_000_000, "stop_at": 1_000_000},
         {"checkpoint_every_env_steps": 1},
-        {"lambda_1": 7},  # an integer where a number is meant
+        {"lambda_1": 7},  # an integer instead of a float
         {"tau": 0.005, "target_noise": 0.2, "noise_clip": 0.5},
     ],
     ids=lambda fields: ",".join(fields),
@@ -252,7 +252,7 @@ def test_a_study_skips_finished_runs_and_continues_after_failures(
     assert (failed.state, failed.env_step) == ("failed", 0)
     assert json.loads((folder / bad.id / "failure.json").read_text())["exit_code"] == 2
 
-    # Again, with one more seed: finished runs do not change.
+    # Run the study again with one more seed; finished runs do not change.
     before = (folder / good.id / "evaluations.csv").stat().st_mtime_ns
     path.write_text(SMALL)
     assert main(words) == 0
@@ -471,7 +471,7 @@ def test_a_finished_run_is_archived_at_once_and_never_repeated(
     assert not (other / "agent.json").exists()
     assert collect([archive]).groups[0].label == "DS-TD3"
 
-    # Another folder, another file that describes the same runs differently, and one more run.
+    # Use another folder and another file, with the same runs described differently and one more.
     monkeypatch.setattr(execute, "start", lambda folder, unit, *_: started.append(unit.id))
     started: list[str] = []
     words_ = SMALL.replace("seeds = 2", "seeds = [1, 0]").replace("steps = 300", "steps = 400")

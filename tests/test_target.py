@@ -1,4 +1,4 @@
-"""Target networks compared with a dense float64 version of their rules over topology updates.
+"""Compare target networks with their rules, computed densely in float64.
 
 If a test requires equality, weights are multiples of 1/256 and tau is 1/2, so that every number is
 exact in float32, ties are frequent, and rounding cannot hide a difference.
@@ -173,7 +173,7 @@ def test_own_pattern_is_algorithm_3(seed: int, events: list[str]) -> None:
         elif event == "restore":
             online, target = continued(online, target)
             wanted.online = online
-        elif follows < 12:  # each takes one bit
+        elif follows < 12:  # because each soft update needs one more bit
             follows += 1
             target.soft_update(0.5)
             wanted.soft_update(0.5)

@@ -1,4 +1,4 @@
-"""The printed output of all other commands on terminals of any width."""
+"""Test the output of all other commands on terminals of any width."""
 
 from __future__ import annotations
 

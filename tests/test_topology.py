@@ -1,4 +1,4 @@
-"""Topology updates: when they happen, and which connections they drop, grow and keep."""
+"""Test when topology updates happen, and which connections they drop, grow and keep."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_set_drops_the_weights_nearest_zero_of_each_sign(
     ("weights", "count", "dropped"),
     [
         ([3, -1, 2, -2, 1], 1, [1]),
-        ([3, -1, 2, -2, 1], 3, [1, 2, 4]),  # of 2 and -2 the first
+        ([3, -1, 2, -2, 1], 3, [1, 2, 4]),  # the first of 2 and -2
         ([-7, -8, 1, 2, 3], 3, [2, 3, 4]),  # regardless of the sign
         ([1, -0.0, 0, 1], 2, [1, 2]),
     ],
@@ -275,7 +275,7 @@ def test_a_registered_rule_trains_by_its_name_and_gets_the_gradient_it_needs() -
     assert proposal is not None
     assert {0, 1} <= set(
         proposal.rewiring.new.positions.tolist()
-    )  # those of largest gradient are kept
+    )  # the connections of largest gradient are kept
     config = preset("SET-TD3", "Pendulum-v1", drop="flattest", rewire_every_updates=1)
     agent = build_agent(config, architecture(config, 3, 1))
     trace = agent.actor.forward(np.ones((2, 3), np.float32))[1]
@@ -469,7 +469,7 @@ def test_kept_values_are_bit_equal_and_grown_ones_get_the_given_value() -> None:
     expected = np.array([-0.0, 1e-45, 7, 7], np.float32)
     assert carried.dtype == np.float32
     np.testing.assert_array_equal(carried.view(np.int32), expected.view(np.int32))
-    np.testing.assert_array_equal(rewiring.grown, [2, 3])  # in the new pattern
+    np.testing.assert_array_equal(rewiring.grown, [2, 3])  # slots in the new pattern
 
 
 def test_patterns_may_be_empty_or_of_other_sizes() -> None:
@@ -517,7 +517,7 @@ def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
     first = np.setdiff1d(np.arange(old.size), old.positions)[0]
     weights = layout.read(parameters, place).copy()
     returning = int(np.flatnonzero(old.positions < first)[0])
-    weights[returning] = 1e-6  # the first to be dropped
+    weights[returning] = 1e-6  # so that they are dropped first
     layout.write(parameters, place, weights)
 
     method = TopologyMethod(drop_smallest, regrow_first)
@@ -724,7 +724,7 @@ def test_initial_weights_do_not_depend_on_the_kernels_order() -> None:
     native = layout.native((0, 0))
     assert (
         native.canonical_index != np.arange(native.connections)
-    ).any()  # otherwise the test shows nothing
+    ).any()  # otherwise the test would show nothing
     flat = uniform_fan_in(layout, rng(8))
     stream = rng(8)
     for place, pattern in layout:

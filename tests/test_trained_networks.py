@@ -1,4 +1,4 @@
-"""Trained agents and runs give access to networks, masks and weights, and have short texts."""
+"""Test the networks, masks, weights and texts of trained agents and runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Access to a result blocks until its pending work has finished; results do not change."""
+"""Test that access to a result blocks until pending work has finished."""
 
 from __future__ import annotations
 

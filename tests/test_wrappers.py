@@ -1,4 +1,4 @@
-"""Wrappers that remember earlier episodes are rejected; others work, also in resumed runs."""
+"""Test that wrappers which remember earlier episodes are rejected, and that others work."""
 
 from __future__ import annotations
 

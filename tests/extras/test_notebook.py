@@ -1,4 +1,4 @@
-"""A notebook shows a run as one progress bar and tables, and cuts nothing off."""
+"""Test that a notebook shows a run as one progress bar and tables, and cuts nothing off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures are written as files, and charts of untrusted texts and numbers are harmless."""
+"""Test that figures are written as files, and that untrusted text and numbers are harmless."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def texts(svg: str) -> list[str]:
 @pytest.mark.parametrize("name", [n for n in NAMES if n], ids=ascii)
 def test_a_name_is_escaped_in_a_drawing(name: str) -> None:
     shown = name.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e").replace("\udcff", "\\udcff")
-    for figure, count in ((line_chart(name), 2), (heat_map(name), 1)):  # title, and legend of lines
+    # The name is in the title and, in a line chart, in the legend too.
+    for figure, count in ((line_chart(name), 2), (heat_map(name), 1)):
         found = texts(charts.svg(figure, ["TD3", name]))
         assert found.count(shown) == count
         assert "TD3" not in found

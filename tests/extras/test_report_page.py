@@ -1,4 +1,4 @@
-"""The report's page in a real browser: Chromium, without a screen or a network."""
+"""Test the report's page in a real browser (Chromium), without a screen or a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation site in a real browser: Chromium, without a screen or other sites."""
+"""Test the documentation site in a real browser (Chromium), without a screen or other sites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The statistics agree with rliable's."""
+"""Compare the statistics with rliable's."""
 
 from __future__ import annotations
 

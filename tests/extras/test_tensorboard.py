@@ -22,7 +22,7 @@ def test_a_reader_sees_values_during_the_run(tmp_path: Path) -> None:
     )  # fmt: skip
     training = assemble(config, quiet=True)
     reader = EventAccumulator(str(tmp_path / "run"))
-    seen: list[tuple[int, int]] = []  # environment step, evaluations that the reader has
+    seen: list[tuple[int, int]] = []  # (environment step, evaluations read)
     step = training.step
 
     def watched_step() -> None:

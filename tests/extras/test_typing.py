@@ -1,4 +1,4 @@
-"""Type checkers know the keyword arguments of sparl.train and sparl.resume."""
+"""Test that type checkers know the keyword arguments of sparl.train and sparl.resume."""
 
 from __future__ import annotations
 

@@ -310,7 +310,7 @@ def specimens(made: Path) -> dict[str, Files]:
     fields = {**study.units[0].fields, "threads": 1}
     with stopped_at(37):
         sparl.train(run_dir=made / "stopped", quiet=True, **fields)
-    for path in made.rglob("run.json"):  # remove the commit of the tests
+    for path in made.rglob("run.json"):  # the tests record a commit; remove it
         about = json.loads(path.read_text())
         about["versions"].pop("commit", None)
         path.write_text(json.dumps(about))

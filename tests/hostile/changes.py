@@ -105,7 +105,7 @@ def raw(data: bytes, rng: Generator) -> bytes:
         return rng.bytes(5)
     at = int(rng.integers(len(data)))
     kind = int(rng.integers(5))
-    if kind == 0:  # a bit
+    if kind == 0:  # flip a bit
         return data[:at] + bytes([data[at] ^ (1 << int(rng.integers(8)))]) + data[at + 1 :]
     if kind == 1:
         return data[:at]
@@ -167,7 +167,7 @@ def json_file(data: bytes, rng: Generator) -> bytes:
     except ValueError:
         return raw(data, rng)
     text = json.dumps(changed_tree(tree, rng)).encode()
-    if rng.random() < 0.02:  # the same name twice
+    if rng.random() < 0.02:  # repeat a name
         text = text.replace(b'{"', b'{"format": 1, "format": 2, "', 1)
     return text
 
@@ -178,7 +178,7 @@ def tensors_file(data: bytes, rng: Generator) -> bytes:
         header = json.loads(data[8 : 8 + length])
         payload = bytearray(data[8 + length :])
         names = [name for name in header if name != "__metadata__"]
-        if rng.random() < 0.5 and names and payload:  # an entry of an array
+        if rng.random() < 0.5 and names and payload:  # change an entry of an array
             about = header[names[int(rng.integers(len(names)))]]
             begin, end = about["data_offsets"]
             kind = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "U64": "<u8", "U8": "u1",

@@ -1,4 +1,4 @@
-"""One test for each attack that succeeded in an earlier version."""
+"""Test that attacks which succeeded in earlier versions fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One bad run among others: the report names it with a reason, and reports the others."""
+"""Test that a report states why it excludes a bad run, and includes the other runs."""
 
 from __future__ import annotations
 

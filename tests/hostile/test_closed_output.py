@@ -1,4 +1,4 @@
-"""Standard output and error that are closed, full, or broken pipes."""
+"""Test commands whose standard output or error is closed, full, or a broken pipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments that raise any exception, return any value, or have worker processes."""
+"""Test environments that raise any exception, return any value, or start processes."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_workers_of_an_environment_have_default_handlers(
 
 
 class Orphans(bad.Good):
-    """Forks a child during an episode that keeps the inherited descriptors open."""
+    """Forks, during an episode, a child that keeps the inherited descriptors open."""
 
     def step(self, action: Any) -> Any:
         if self.steps == 5:

@@ -1,4 +1,4 @@
-"""A lock protects a folder at its path, and several processes can use a folder concurrently."""
+"""Test that locks protect folders, and that several processes can share a folder."""
 
 from __future__ import annotations
 

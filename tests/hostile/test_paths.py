@@ -1,4 +1,4 @@
-"""Links, special files and names in an untrusted folder change nothing outside and never hang."""
+"""Test that links, special files and names in untrusted folders are harmless and never hang."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def to_pipe(place: Path, elsewhere: Path) -> None:
 def to_socket(place: Path, elsewhere: Path) -> None:
     removed(place)
     here = Path.cwd()
-    os.chdir(place.parent)  # a socket's address is short
+    os.chdir(place.parent)  # the address of a socket must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(place.name)
     os.chdir(here)

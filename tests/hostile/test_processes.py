@@ -1,4 +1,4 @@
-"""However a run or a study is stopped, no results are lost and no process survives."""
+"""Test that no results are lost and no process survives, however a run or study is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever sizes and values a small file claims, allocations are proportional to its own size."""
+"""Test that allocations are proportional to the size of a file, whatever the file claims."""
 
 from __future__ import annotations
 

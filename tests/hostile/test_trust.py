@@ -1,4 +1,4 @@
-"""Files are data: they run no code, import nothing, and control no terminal."""
+"""Test that files run no code, import nothing, and control no terminal."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_a_module_that_the_user_imports_is_used(
     set_fields(run, env="evil_module:Evil-v0")
     assert main(["--import", "evil_module", "evaluate", str(run)]) == 0
     assert module.exists()
-    assert main(["evaluate", str(run)]) == 0  # this process has imported it
+    assert main(["evaluate", str(run)]) == 0  # this process has imported the module
 
 
 def test_an_environment_of_the_command_line_is_imported_and_the_hint_imports_it(

@@ -1163,7 +1163,7 @@ int main() {
     for (const uint32_t n : {1u, 3u, 4u, 5u, 16u, 17u, 31u, 97u})
       for (const double density : {0.0, 0.05, 0.5, 1.0}) {
         test_product_and_gradients(k, n, n == 97 ? 31 : 18 - n % 16, density, steps * k.step);
-        steps = steps % (k.lanes / k.step * 9) + 1; // 1 to more than two tiles
+        steps = steps % (k.lanes / k.step * 9) + 1; // from one step to more than two tiles
       }
     test_relu_keeps_nan(k);
     for (const size_t n : {1u, 3u, 15u, 16u, 17u, 1001u}) test_flat_kernels(k, n);

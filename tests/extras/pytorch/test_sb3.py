@@ -1,4 +1,4 @@
-"""SparseTraining on Stable-Baselines3's own algorithms and real environments."""
+"""Test SparseTraining with Stable-Baselines3's own algorithms in real environments."""
 
 from __future__ import annotations
 
@@ -150,14 +150,14 @@ def test_a_checkpoint_continues_with_its_schedule(algorithm: Any, tmp_path: Path
     loaded = algorithm.load(tmp_path / "rl_model_130_steps.zip", env=model.get_env())
     check_sparse(loaded)
     rest = SparseTraining("RigL", 0.2, verbose=0)
-    loaded.learn(121, callback=rest, reset_num_timesteps=False)  # it was saved before an update
+    loaded.learn(121, callback=rest, reset_num_timesteps=False)  # saved before an update
     check_sparse(loaded)
     for name in ("actor", "critic"):
         assert rest.sparsity[name].schedule == whole.sparsity[name].schedule
         for counter in ("updates", "topology_updates"):
             kept = loaded.sparse_topology[name][counter]
             assert kept == model.sparse_topology[name][counter]
-    again = SparseTraining("RigL", 0.2, verbose=0)  # a separate training has its own schedule
+    again = SparseTraining("RigL", 0.2, verbose=0)  # a new training run has its own schedule
     loaded.learn(250, callback=again)
     for name, sparsity in again.sparsity.items():
         assert sparsity.schedule == whole.sparsity[name].schedule
@@ -230,7 +230,7 @@ def test_an_annealed_default_schedule_ends_with_the_first_call(algorithm: Any, m
         for layer, pattern in sparse.sparsity[name].patterns.items():
             assert pattern.same_as(patterns[name][layer])
     check_sparse(model)
-    model.learn(250, callback=sparse)  # a new training
+    model.learn(250, callback=sparse)  # this starts a new training run
     for name, topology_updates in seen.items():
         assert [m for _, m in topology_updates[len(first[name]) :]] == [m for _, m in first[name]]
 

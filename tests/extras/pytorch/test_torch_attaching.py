@@ -1,4 +1,4 @@
-"""DynamicSparsity: attaching to a model, errors, copies, and hooks of other code."""
+"""Test how DynamicSparsity attaches to models, its errors and copies, and hooks of other code."""
 
 from __future__ import annotations
 
@@ -329,7 +329,7 @@ def test_a_weight_that_was_replaced_is_rejected(model: nn.Sequential, method: An
         with pytest.raises(UsageError, match=r"weight of 0 was replaced.*load without assign=True"):
             act()
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
-    optimizer = adam(model)  # the remedy
+    optimizer = adam(model)  # the remedy that the message names
     attach(model, optimizer, method, state=sparsity.state_dict())
     train(model, optimizer, 3)
 

@@ -1,4 +1,4 @@
-"""DynamicSparsity under torch optimizers, compared with sparl's own engine and manual results."""
+"""Compare DynamicSparsity with sparl's own engine and with results computed by hand."""
 
 from __future__ import annotations
 
@@ -417,7 +417,7 @@ def test_each_optimizer_has_its_own_schedule_and_learning_rate(model: nn.Sequent
         for optim, scheduler in zip(optims, schedulers, strict=True):
             optim.step()
             scheduler.step()
-        if step > 6:  # no learning: connections that stay have their values
+        if step > 6:  # without learning, connections that stay keep their values
             for p, q in zip(model.parameters(), before, strict=True):
                 stays = (p != 0) & (q != 0)
                 assert torch.equal(p[stays], q[stays])

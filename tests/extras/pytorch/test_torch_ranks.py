@@ -1,4 +1,4 @@
-"""DynamicSparsity under DistributedDataParallel, with two gloo processes on this machine."""
+"""Test DynamicSparsity under DistributedDataParallel, in two gloo processes on this machine."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def attached(rank: int) -> None:
                 model if inner else ddp, optimizer, method=method, density=0.2, seed=rank,  # type: ignore[arg-type]
                 schedule=None if method == "static" else SCHEDULES[rank], quiet=True,
             )  # fmt: skip
-            assert list(sparsity.patterns) == ["0", "2", "4"]  # for any wrapper of the model
+            assert list(sparsity.patterns) == ["0", "2", "4"]  # the names do not depend on wrappers
             check_same_on_all_ranks(model, sparsity)
             train(ddp, optimizer, rank)
             assert sparsity.topology_updates == (0 if method == "static" else 3)
