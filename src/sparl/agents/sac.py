@@ -8,6 +8,13 @@ Departures
       entropy at every state reached: y = R + sum_k discount_k (-alpha log pi_k) + discount
       min_i Q_i'(s', a'). For n = 1 this is the target of the SAC paper.
     * The loss of a critic is (Q_i(s, a) - y)^2, without the paper's factor of 1/2.
+    * The first steps (10,000 with the settings "ds", 25,000 with "rlx2") take uniformly random
+      actions; the paper's algorithm has no such steps.
+    * With the settings "ds" (SAC, Static-SAC, DS-SAC), following Sokar et al., the temperature is
+      fixed at 0.2, and the targets of the sparse methods are copies of the critics, renewed every
+      1,000 updates, instead of soft updates.
+    * log_std is bounded, by a clamp with the settings "ds" and by a tanh with "rlx2"; the paper's
+      algorithm does not state this.
     * Actions are in [-1, 1] and are scaled at the environment. RLx2's code multiplies the mean and
       log_std by the action bound before the tanh; this file does not.
     * Actions in the environment are sampled during training, as in the SAC paper. RLx2's code uses
