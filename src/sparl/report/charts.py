@@ -100,7 +100,7 @@ def config(colours: Mapping[str, str]) -> Spec:
             **texts, "orient": "bottom", "direction": "vertical", "labelLimit": _WIDTH,
             "symbolOpacity": 1,
         },
-        "point": {"filled": True, "size": 60, "stroke": colours["surface"], "strokeWidth": 0.7},
+        "point": {"filled": True, "size": 80, "stroke": colours["surface"], "strokeWidth": 0.7},
     }  # fmt: skip
 
 
