@@ -1,4 +1,4 @@
-"""Environments that are passed to `sparl.train` as an object, a class or a function."""
+"""Test environments that are passed to `sparl.train` as an object, a class or a function."""
 
 from __future__ import annotations
 
@@ -72,10 +72,12 @@ def test_the_command_line_names_the_call_that_resumes_the_run(
         assert f"in Python: sparl.load('{run.path}')" in capsys.readouterr().err
     assert main(["export", str(run.path), "--format", "npz"]) == 0  # needs no environment
     sparl.resume(run, env=walks, stop_at=90, quiet=True)
-    assert main(["resume", str(run.path)]) == 0  # finished
+    assert main(["resume", str(run.path)]) == 0  # the run has already finished
 
 
-def test_the_command_line_cannot_train_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_cannot_train_in_such_an_environment(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["train", "--env", "Walks()"]) == 2
     assert "pass it in Python: sparl.train(method, env=...)" in capsys.readouterr().err
 
@@ -122,7 +124,7 @@ class Uncopyable(Walks):
         raise TypeError("cannot copy a socket")
 
 
-def test_what_makes_no_environments_is_rejected(tmp_path: Path) -> None:
+def test_an_object_that_creates_no_environments_is_rejected(tmp_path: Path) -> None:
     one = walks()
 
     def fails() -> gymnasium.Env[Any, Any]:

@@ -1,4 +1,4 @@
-"""`sparl play` without a screen, and its errors."""
+"""Test `sparl play` without a screen, and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures as files, and charts of untrusted texts and numbers."""
+"""Test that figures are written as files, and that untrusted text and numbers are harmless."""
 
 from __future__ import annotations
 
@@ -46,13 +46,14 @@ def texts(svg: str) -> list[str]:
 @pytest.mark.parametrize("name", [n for n in NAMES if n], ids=ascii)
 def test_a_name_is_escaped_in_a_drawing(name: str) -> None:
     shown = name.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e").replace("\udcff", "\\udcff")
-    for figure, count in ((line_chart(name), 2), (heat_map(name), 1)):  # title, and legend of lines
+    # The name is in the title and, in a line chart, in the legend too.
+    for figure, count in ((line_chart(name), 2), (heat_map(name), 1)):
         found = texts(charts.svg(figure, ["TD3", name]))
         assert found.count(shown) == count
         assert "TD3" not in found
 
 
-def test_names_are_only_values_of_a_specification() -> None:
+def test_names_appear_only_as_values_in_a_specification() -> None:
     for figure in (line_chart("~stranger~"), heat_map("~stranger~")):
         spec = charts.page_spec(figure, ["~stranger~"])
         for part in ("datasets", "params"):
@@ -131,7 +132,7 @@ def test_an_axis_of_whole_numbers_has_whole_labels() -> None:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with PNG files of two methods."""
+    """A report about two methods, with PNG files."""
     runs = tmp_path_factory.mktemp("runs")
     for rank, method in enumerate(("TD3", "RLx2-TD3"), 1):
         for seed in range(2):
@@ -142,7 +143,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs / "report"
 
 
-def test_figures_are_files_of_both_kinds_and_no_browser_draws_them(written: Path) -> None:
+def test_figures_are_written_in_both_formats_without_a_browser(written: Path) -> None:
     drawings = sorted((written / "figures").glob("*.svg"))
     kinds = {path.stem.removesuffix(f"-{ENV}") for path in drawings}
     assert kinds >= {
@@ -173,7 +174,7 @@ def test_a_learning_curve_shows_the_mean_and_its_band(written: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_name_is_escaped_in_the_page(name: str, tmp_path: Path, browser: Browser) -> None:
-    """Chromium opens a page whose method and environment have a hostile name, and hovers."""
+    """Open a page whose method and environment have hostile names, and hover over a point."""
     write_run(tmp_path / "run", "TD3", ENV, [1.0, 2.0])
     runs = collect([tmp_path])
     runs.groups[0].__dict__["label"] = name
