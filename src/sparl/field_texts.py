@@ -1,25 +1,26 @@
-"""The fields of a run in the groups of `sparl train --help`, with a short text for each.
+"""Short descriptions of a run's fields, grouped as in `sparl train --help`.
 
 The docstrings of `sparl.configuration.Config` describe the fields in full.
 """
 
 from __future__ import annotations
 
-LONGEST = 40  # characters of a short text, so that each field takes one line of 80 characters
+# Maximum length of a description [characters], so that a field takes one line of 80 characters.
+LONGEST = 40
 
 GROUPS: dict[str, dict[str, str]] = {
     "run": {
-        "method": "method; sparl methods lists them",
-        "settings": "paper of the base settings: ds, rlx2",
+        "method": "name of the method; see sparl methods",
+        "settings": "base settings, by paper: ds or rlx2",
         "seed": "seed of every random stream",
-        "steps": "length [environment steps]",
+        "steps": "length of the run [environment steps]",
         "horizon_env_steps": "horizon of all schedules; default: steps",
         "stop_at": "stop at this step, keep the horizon",
         "run_dir": "folder; default: a new one in runs/",
         "overwrite": "replace the run in run_dir",
         "resume": "auto: resume the run in run_dir, if any",
         "checkpoint_every_env_steps": "environment steps between checkpoints",
-        "keep_checkpoint": "keep it, so that a run can be extended",
+        "keep_checkpoint": "keep the last one, to extend the run",
         "threads": "compute threads; default: cores, up to 4",
         "tensorboard": "write event files for TensorBoard",
     },
@@ -27,7 +28,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "env": "Gymnasium id",
         "max_episode_steps": "time limit of an episode",
         "contact_forces": "Ant-v3, Humanoid-v3: zero or live",
-        "normalize_observations": "with their running mean and variance",
+        "normalize_observations": "by their running mean and variance",
     },
     "network": {
         "hidden": "units of each hidden layer",
@@ -35,11 +36,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "lambda_2": "density of the other hidden layers (ds)",
         "actor_densities": "density of each layer of the actor",
         "critic_densities": "density of each layer of the critics",
-        "actor_sparsity": "share of the actor's absent weights",
-        "critic_sparsity": "share of the critics' absent weights",
+        "actor_sparsity": "share of absent weights in the actor",
+        "critic_sparsity": "share of absent weights in the critics",
         "allocation": "how a sparsity is split among layers",
-        "sparse_output": "a sparsity includes the output layers",
-        "narrow": "dense networks with as few weights",
+        "sparse_output": "apply sparsities to output layers too",
+        "narrow": "use narrow dense networks instead",
         "initial_topology": "random, or largest_weights",
         "initial_weights": "uniform, orthogonal or xavier",
     },
@@ -49,9 +50,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "rewire_first_update": "first change; default: after one period",
         "rewire_fraction": "share of the connections that moves",
         "rewire_schedule": "that share over time: constant, cosine",
-        "rewire_clock": "updates are of the agent or the network",
-        "rewire_skips_step": "no optimiser step with a change",
-        "freeze_fraction": "last share of the run without changes",
+        "rewire_clock": "whose updates count: agent or network",
+        "rewire_skips_step": "skip the optimiser step at a change",
+        "freeze_fraction": "final share of the run without changes",
         "drop": "rule for the connections to remove",
         "grow": "rule for new ones: random, gradient",
         "density_schedule": "number of connections over time",
@@ -64,35 +65,35 @@ GROUPS: dict[str, dict[str, str]] = {
         "weight_decay": "L2 coefficient",
         "batch_size": "transitions per update",
         "warmup_env_steps": "random steps before the first update",
-        "warm_start": "run that acts during the warm-up",
+        "warm_start": "run whose policy acts in the warm-up",
         "updates_per_env_step": "updates after each environment step",
         "gamma": "discount per environment step",
-        "tau": "share of a soft target update",
+        "tau": "coefficient of soft target updates",
         "critics": "number of critics",
         "policy_delay": "updates per update of the actor",
         "exploration_noise": "standard deviation, actions in -1..1",
-        "target_noise": "the same, of target smoothing",
+        "target_noise": "the same, for target smoothing",
         "noise_clip": "bound of the smoothing noise",
         "alpha": "SAC: (initial) temperature",
         "learn_alpha": "SAC: learn the temperature",
         "hard_target_every": "SAC: updates between copies; 0: soft",
         "log_std": "SAC: bounds of the log std: clamp, tanh",
         "collect": "SAC: training actions: sample or mean",
-        "n_step": "steps of the return in a target",
+        "n_step": "steps in the return of a target",
         "n_step_delay_updates": "first update with n-step targets",
     },
     "replay": {
-        "replay_capacity": "transitions, at most",
-        "dynamic_buffer": "forget outdated transitions (RLx2)",
-        "replay_minimum": "transitions that are never forgotten",
-        "replay_distance_threshold": "policy distance that makes it forget",
-        "replay_check_every_env_steps": "environment steps between the checks",
+        "replay_capacity": "maximum number of transitions",
+        "dynamic_buffer": "drop outdated transitions (RLx2)",
+        "replay_minimum": "minimum number of transitions to keep",
+        "replay_distance_threshold": "policy distance that triggers dropping",
+        "replay_check_every_env_steps": "environment steps between checks",
         "replay_probe_transitions": "oldest transitions that a check reads",
-        "replay_forget_until_below": "until below the threshold (paper)",
+        "replay_forget_until_below": "drop until below the threshold (paper)",
     },
     "evaluation": {
         "evaluate_every_env_steps": "environment steps between evaluations",
         "evaluation_episodes": "noise-free episodes per evaluation",
-        "evaluation_seed": "seed of their initial states",
+        "evaluation_seed": "seed of the initial states",
     },
 }

@@ -1,4 +1,4 @@
-"""Methods: an agent and a family each, which determine all settings in an environment."""
+"""The methods; each combines an agent with a family and determines all settings of a run."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ METHODS = {
 }
 ALIASES = {"StaticSparseTD3": "Static-TD3", "StaticSparseSAC": "Static-SAC"}
 
-# Lengths of observations and actions in -v3 of the tasks whose newer versions have shorter
-# observations. The newer versions use the density of -v3, because the same lambda would give them a
-# different density.
+# Lengths of observations and actions in version v3 of the tasks whose newer versions have shorter
+# observations. Networks for the newer versions have the densities of v3, because the same lambda
+# would result in a different density.
 _V3_SIZES = {"Ant": (111, 8), "Humanoid": (376, 17)}
 _UNKNOWN_DENSITY = 0.5  # for ds, in environments that the paper did not use
-_UNKNOWN_LAMBDAS = (7, 64)  # an agent that the paper did not use
+_UNKNOWN_LAMBDAS = (7, 64)  # for an agent that the paper did not use
 _UNKNOWN_SPARSITIES = (0.90, 0.85)
 TASKS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
 _MUJOCO_VERSIONS = ("v3", "v4", "v5")
@@ -135,7 +135,7 @@ def check(config: Config) -> None:
 
 
 def config_of(fields: Mapping[str, Any], where: object) -> Config:
-    """Return the configuration that the fields in a file describe; other fields have defaults.
+    """Return the configuration that a file's fields describe; missing fields have their defaults.
 
     Raises:
         UsageError: if a field is unknown or the command line would not accept its value.
@@ -156,7 +156,7 @@ def _task(env: str) -> tuple[str, str]:
 
 
 def _lambdas(agent: str, env: str) -> Fields:
-    """Return the paper's lambdas; for an environment that is not in the paper, HalfCheetah's."""
+    """Return the paper's lambdas, or HalfCheetah's for an environment that is not in the paper."""
     lambdas = AGENT_PRESETS[agent].lambdas
     first, further = lambdas.get(_task(env)[0]) or lambdas.get("HalfCheetah", _UNKNOWN_LAMBDAS)
     return {"lambda_1": float(first), "lambda_2": float(further)}

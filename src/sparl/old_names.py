@@ -1,7 +1,7 @@
 """Names from earlier versions that files and random streams still use.
 
-Old names in a file are translated when the file is read. The names of random streams are kept,
-because they determine the random numbers.
+Old names in a file are translated when the file is read. Random streams keep their old names,
+because a stream's name determines its random numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOPOLOGY_ROWS = "evolutions"
 TOPOLOGY_STREAM = "evolution"
 
 
-# Names in the state of an environment in a checkpoint; earlier versions wrote both.
+# Names in a checkpoint's environment state; earlier versions wrote either of the two names.
 _ENVIRONMENT = {"elapsed": "episode_steps"}
 
 
