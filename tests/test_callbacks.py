@@ -163,6 +163,8 @@ def test_an_exception_in_the_last_step_is_raised_although_the_run_finished(tmp_p
 
 def test_what_is_not_a_callback_is_rejected_before_the_run(tmp_path: Path) -> None:
     for wrong in (print, Notes, [Notes(), print]):
-        with pytest.raises(UsageError, match=r"must be an object of a subclass of sparl\.Callback"):
+        with pytest.raises(
+            UsageError, match=r"must be an instance of a subclass of sparl\.Callback"
+        ):
             train(tmp_path / "run", wrong)
     assert not (tmp_path / "run").exists()

@@ -89,10 +89,10 @@ def test_resume_auto_starts_and_resumes(tmp_path: Path) -> None:
 
 def test_resume_rejects_another_environment(tmp_path: Path) -> None:
     run = train(tmp_path / "run", walks, stop_at=40)
-    with pytest.raises(UsageError, match=r"env makes Good\(\), but .* is Walks\(\)"):
+    with pytest.raises(UsageError, match=r"env is Good\(\), but .* is Walks\(\)"):
         sparl.resume(run, env=lambda: TimeLimit(Good(), 20), stop_at=90)
     run = train(tmp_path / "id", "Walks-v0", stop_at=40)
-    with pytest.raises(UsageError, match=r"env makes Walks\(\), but .* is Walks-v0; omit env"):
+    with pytest.raises(UsageError, match=r"env is Walks\(\), but .* is Walks-v0; omit env"):
         sparl.resume(run, env=walks, stop_at=90)
 
 
@@ -130,8 +130,8 @@ def test_what_makes_no_environments_is_rejected(tmp_path: Path) -> None:
 
     cases: dict[str, tuple[type[Exception], Any]] = {
         "env is 5 but must be an id, a gymnasium.Env, or": (UsageError, 5),
-        "env made 'Walks', must make a gymnasium.Env": (UsageError, lambda: "Walks"),
-        "env made the same Walks twice": (UsageError, lambda: TimeLimit(one.unwrapped, 20)),
+        "env returned 'Walks' but must return a gymnasium.Env": (UsageError, lambda: "Walks"),
+        "env returned the same Walks twice": (UsageError, lambda: TimeLimit(one.unwrapped, 20)),
         "cannot be made: SystemExit: 3": (EnvironmentFault, fails),
         r"cannot be copied .*; pass a function that makes it: TypeError: cannot copy a socket":
             (EnvironmentFault, Uncopyable()),

@@ -126,7 +126,7 @@ def test_predict_accepts_deterministic(run: sparl.training.run.Run) -> None:
     agent = sparl.load(run)
     x = np.ones(3)
     assert (agent.predict(x, deterministic=True) == agent.predict(x)).all()
-    with pytest.raises(UsageError, match="deterministic is False, but the actions have no noise"):
+    with pytest.raises(UsageError, match="deterministic is False but must be True"):
         agent.predict(x, deterministic=False)
 
 

@@ -1,6 +1,7 @@
 """Read and write the files of an agent: its networks, and how their outputs become actions.
 
-Arrays are stored as safetensors, the rest as JSON; reading these files cannot execute code.
+Arrays are stored as safetensors and everything else as JSON, so reading the files cannot execute
+code.
 """
 
 from __future__ import annotations
@@ -40,16 +41,17 @@ from sparl.wording import shown
 
 FORMAT = 1
 _MANIFEST_BYTES = 1 << 20
-# Maximum number of inputs that is accepted for a file of any size. A layer uses memory for every
-# input, connected or not, so an agent with more inputs must have a correspondingly large file.
+# An agent may have up to this many inputs regardless of the size of its file. A layer uses memory
+# for every input, connected or not, so an agent with more inputs must have a file of at least as
+# many bytes.
 _INPUTS = 1 << 16
 _OBSERVATIONS = "observations"  # name of the array in its file
-_STATISTICS = ("mean", "variance")  # arrays of the observations' statistics, after _NORMALIZER
+_STATISTICS = ("mean", "variance")  # names of the observations' statistics, without _NORMALIZER
 _NORMALIZER = "normalizer."
 
 
 class AgentFiles(NamedTuple):
-    """Names of the files of an agent: its arrays, and everything else."""
+    """Names of the two files of an agent: one for its arrays, and one for everything else."""
 
     arrays: str
     manifest: str
@@ -60,8 +62,8 @@ BEST = AgentFiles(BEST_AGENT, BEST_AGENT_MANIFEST)  # of the best evaluation of 
 _WHEN = {
     LAST: "a run saves its agent when it ends or is stopped; to resume a run that was killed, use "
     "sparl resume",
-    BEST: "a run saves its best agent with each checkpoint and when it ends; runs of version 0.2 "
-    "have none",
+    BEST: "a run saves its best agent with each checkpoint and when it ends; sparl 0.2 did not "
+    "save best agents",
 }
 
 
@@ -78,10 +80,10 @@ def save_agent(
     Args:
         folder: the folder of the run.
         agent: the agent.
-        normalizer: what the agent sees of an observation.
+        normalizer: converts observations to the inputs of the agent.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
-        observations: observations of an evaluation, float32 [B, n_obs], which are used to check
+        observations: observations from an evaluation, float32 [B, n_obs], which are used to check
             exports.
     """
     data, manifest = packed_agent(agent, normalizer, environment, about)
@@ -105,7 +107,7 @@ def packed_agent(
 
     Args:
         agent: the agent.
-        normalizer: what the agent sees of an observation.
+        normalizer: converts observations to the inputs of the agent.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
         files: names of the files.
@@ -155,7 +157,7 @@ def _file(name: str, data: bytes) -> dict[str, Any]:
 
 
 def _entries(spec: NetworkSpec, state: State, hidden: Activation) -> list[list[dict[str, Any]]]:
-    """Return the entries of the manifest for the layers of each member.
+    """Return the manifest's entries for the layers of each member.
 
     An entry names the activation of a hidden layer only if it differs from `hidden`.
     """
@@ -171,7 +173,11 @@ def _entries(spec: NetworkSpec, state: State, hidden: Activation) -> list[list[d
 
 
 def load_agent(path: str | Path, files: AgentFiles = LAST) -> TrainedAgent:
-    """Load an agent of a run folder: LAST or BEST.
+    """Load the last or the best agent of a run.
+
+    Args:
+        path: the run folder.
+        files: LAST or BEST.
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
@@ -209,14 +215,16 @@ def save_networks(
     """Write an agent whose networks were trained elsewhere.
 
     Args:
-        like: folder of an agent in the same task, whose manifest is the template.
+        like: run folder of an agent that was trained in the same task; its manifest is used as a
+            template.
         into: the folder to write to.
         networks: arrays by NETWORK.LAYER.BLOCK.
         optimizer: moments and steps of the optimisers; see load_networks.
         sizes: lengths of an observation and of an action.
 
     Raises:
-        DataError: if the other agent cannot be read, or its observations or actions differ.
+        DataError: if the other agent cannot be read, or its observations or actions have other
+            lengths.
         ResourceError: if the files cannot be written.
     """
     with damage_reported(f"{like.path}: the agent cannot be read"):
@@ -225,9 +233,9 @@ def save_networks(
         other = int(policy["observations"]), len(policy["action_low"])
         if other != sizes or policy["output_activation"] != "tanh":
             raise DataError(
-                f"{like.path}: its agent has {other[0]} observations and {other[1]} actions with "
-                f"{policy['output_activation']} outputs, the other one has {sizes[0]} and "
-                f"{sizes[1]} with tanh outputs; name a run in the same task"
+                f"{like.path}: its agent has observations of length {other[0]}, actions of length "
+                f"{other[1]} and {policy['output_activation']} outputs, but the agent to write has "
+                f"lengths {sizes[0]} and {sizes[1]} and tanh outputs; name a run in the same task"
             )
         manifest["networks"] = _entries_of(networks)
         manifest["inputs"] = {
@@ -245,7 +253,7 @@ def save_networks(
 
 
 def _entries_of(networks: Arrays) -> dict[str, list[list[dict[str, Any]]]]:
-    """Return the entries of the manifest for networks of linear layers."""
+    """Return the manifest's entries for networks of linear layers."""
     entries: dict[str, list[list[dict[str, Any]]]] = {}
     for key in sorted(key for key in networks if key.endswith(".weight")):
         name, member, layer, _ = key.split(".")
@@ -258,9 +266,10 @@ def _entries_of(networks: Arrays) -> dict[str, list[list[dict[str, Any]]]]:
 
 
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
-    """Copy only the actor of a run to another folder, which is enough to act, evaluate and export.
+    """Copy a run's actor, but no other network, to a folder.
 
-    The observations are not copied, so exports of the copy are checked in the environment.
+    The actor is sufficient to act, to be evaluated and to be exported. The observations are not
+    copied, so exports of the copy are checked with observations from the environment.
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
@@ -280,7 +289,7 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
 
 
 def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
-    """Load the observations saved with an agent (float32 [B, n_obs]); None if there are none.
+    """Load the observations saved with an agent, float32 [B, n_obs], or return None without any.
 
     Args:
         agent: the result of load_agent.
@@ -381,7 +390,7 @@ def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
 
 
 def _actor(manifest: dict[str, Any], arrays: Arrays) -> Network:
-    """Construct the actor, after checking the connectivity patterns that the engine receives."""
+    """Construct the actor; invalid connections are rejected before the native code uses them."""
     members, policy = manifest["networks"]["actor"], manifest["policy"]
     if len(members) != 1:
         raise ValueError(f"the actor has {len(members)} members but must have 1")

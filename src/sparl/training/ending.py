@@ -1,4 +1,4 @@
-"""End a run: write the agent, and record the outcome in run.json and on the console."""
+"""End a run: write the agent, record the outcome in run.json, and print it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def write_results(run: Training, stopped_by: StoppedBy | None) -> None:
-    """Write the results of a run, and report them.
+    """Write the results of a run, and print its outcome.
 
     Args:
         run: the run that ended.
-        stopped_by: what stopped the run early, or None.
+        stopped_by: what stopped the run early, if anything.
 
     Raises:
         ResourceError: if a file cannot be written.

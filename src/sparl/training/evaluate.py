@@ -41,7 +41,7 @@ class Evaluation:
     Attributes:
         returns: undiscounted return of each episode.
         lengths: length of each episode [environment steps].
-        observations: at most OBSERVATIONS of the policy's observations, float32 [B, n_obs].
+        observations: up to OBSERVATIONS observations that the policy received, float32 [B, n_obs].
     """
 
     returns: tuple[float, ...]
@@ -65,18 +65,18 @@ class Evaluation:
 
     @property
     def std(self) -> float:
-        """Population standard deviation of the returns (divided by the number of episodes)."""
+        """Population standard deviation of the returns (ddof = 0)."""
         return float(np.std(self.returns))
 
 
 class Evaluator:
     """Plays several independent evaluation episodes concurrently.
 
-    Episode i always starts from the seed (seed, i), independently of earlier episodes. One forward
-    pass of the policy computes the actions of all concurrent episodes.
+    Episode i is always seeded with (seed, i), independently of earlier episodes. One forward pass
+    of the policy computes the actions of all concurrent episodes.
 
     Args:
-        make: constructs an environment; it is called when an environment is first needed.
+        make: a function that constructs an environment; it is called when one is first needed.
         episodes: number of episodes.
         seed: the evaluation seed.
     """
@@ -168,7 +168,7 @@ def _every(steps: int, rows: int) -> int:
 
 
 def _count_kept(length: int, rows: int) -> int:
-    """Return the number of observations that are kept of an episode of `length` steps."""
+    """Return the number of observations that are kept from an episode of `length` steps."""
     return -(-length // _every(length - 1, rows))
 
 

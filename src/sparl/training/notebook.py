@@ -14,7 +14,7 @@ def in_notebook() -> bool:
 
 
 class NotebookBar:
-    """A bar with a text, which replaces its previous output and works without ipywidgets."""
+    """A progress bar with a text, which is updated in its cell and does not need ipywidgets."""
 
     def __init__(self) -> None:
         self._handle: Any = None
@@ -24,7 +24,7 @@ class NotebookBar:
 
         Args:
             done: number of steps so far.
-            total: number of all steps.
+            total: total number of steps.
             text: the text next to the bar.
         """
         from IPython.display import display

@@ -29,7 +29,7 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
     def at(update: int, every: int = 1) -> str:
         return f"update {update:,} (step {warmup + math.ceil(update * every / per_step):,})"
 
-    sentences: dict[str, list[str]] = {}  # the networks of each sentence
+    sentences: dict[str, list[str]] = {}  # the networks that each sentence describes
     for network, spec in nets.networks.items():
         when = schedule(config, network)
         movable = config.density_schedule != "constant" or any(

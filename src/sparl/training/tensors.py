@@ -79,7 +79,7 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arrays:
-    """Return the arrays of a safetensors file, which must be exactly those expected.
+    """Return the arrays of a safetensors file, which must contain exactly the expected arrays.
 
     Raises:
         DataError: if the file is damaged or differs from `expected`.
@@ -125,7 +125,7 @@ def read_verified(
     Args:
         folder: the folder of the file.
         name: the name of the file.
-        about: the file's entry in a manifest, with the digest that the file must have.
+        about: the file's entry in a manifest, which contains the file's digest.
         expected: the dtypes and shapes of all arrays.
         manifest: the name of the manifest, for messages.
 
@@ -145,7 +145,7 @@ def digest(data: bytes) -> str:
 
 
 def split(state: Tree, prefix: str = "") -> tuple[Arrays, Tree]:
-    """Split a nested state into its arrays by path ("a/b/c") and the rest of the tree."""
+    """Split a nested state into its arrays, by path ("a/b/c"), and a tree of all other values."""
     arrays: Arrays = {}
     rest: Tree = {}
     for name, value in state.items():
@@ -160,7 +160,7 @@ def split(state: Tree, prefix: str = "") -> tuple[Arrays, Tree]:
 
 
 def join(arrays: Mapping[str, NDArray[Any]], rest: Tree) -> Tree:
-    """Invert split; `rest` is modified and returned."""
+    """Insert arrays into the tree that `split` returned; `rest` is modified and returned."""
     for path, array in arrays.items():
         *folders, name = path.split("/")
         tree = rest

@@ -64,7 +64,7 @@ class TrainedLayer:
         return mask.reshape(self.shape)
 
     def to_scipy(self) -> scipy.sparse.csr_array:
-        """Return W as a sparse array of SciPy in CSR format.
+        """Return W as a SciPy sparse array in CSR format.
 
         Raises:
             UsageError: if SciPy is not installed.
@@ -76,7 +76,7 @@ class TrainedLayer:
         return csr_array((self.weights.copy(), self._columns(), self._rows()), shape=self.shape)
 
     def to_torch(self) -> torch.Tensor:
-        """Return W as a sparse CSR tensor of PyTorch.
+        """Return W as a PyTorch sparse CSR tensor.
 
         Raises:
             UsageError: if PyTorch is not installed.
@@ -93,7 +93,7 @@ class TrainedLayer:
             return torch.sparse_csr_tensor(rows, columns, values, self.shape, check_invariants=True)
 
     def _rows(self) -> NDArray[np.int64]:
-        """Return the index at which each row begins, and the number of weights."""
+        """Return the row pointers of the CSR format, int64 [n_out + 1]."""
         counts = np.bincount(self.pattern.outputs, minlength=self.pattern.n_out)
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
@@ -113,7 +113,7 @@ class TrainedNetwork:
 
     Attributes:
         name: name of the network, such as "actor" or "critics".
-        members: the layers of each member of an ensemble; a single member for other networks.
+        members: the layers of each member of an ensemble; other networks have a single member.
     """
 
     name: str
@@ -121,15 +121,15 @@ class TrainedNetwork:
 
     @property
     def layers(self) -> tuple[TrainedLayer, ...]:
-        """The layers of a network that is not an ensemble of several members.
+        """The layers of a network that has a single member.
 
         Raises:
             UsageError: if the network has several members.
         """
         if len(self.members) > 1:
             raise UsageError(
-                f"{self.name} has {len(self.members)} members: members[0] has the layers of the "
-                "first"
+                f"{self.name} has {len(self.members)} members; members[0] contains the layers of "
+                "the first one"
             )
         return self.members[0]
 
@@ -137,7 +137,7 @@ class TrainedNetwork:
         return f"<TrainedNetwork {self.name}: {', '.join(self._cells()[1:])}>"
 
     def _cells(self) -> tuple[str, ...]:
-        """Describe the name, the shape and the connections."""
+        """Return the cells of a table row: the network's name, shape and connections."""
         first = self.members[0]
         shape = "-".join(str(n) for n in (first[0].shape[1], *(layer.shape[0] for layer in first)))
         shape = shape if len(self.members) == 1 else f"{len(self.members)} x {shape}"
@@ -145,7 +145,7 @@ class TrainedNetwork:
 
 
 def _connections(layers: list[TrainedLayer]) -> str:
-    """Describe the connections of layers."""
+    """Describe how many of the possible connections in these layers exist."""
     connections = sum(layer.connections for layer in layers)
     possible = sum(layer.pattern.size for layer in layers)
     return f"{connections:,} of {possible:,} connections ({connections / max(possible, 1):.1%})"
@@ -175,7 +175,10 @@ def networks_of(manifest: dict[str, Any], arrays: Mapping[str, Array]) -> dict[s
         # Files of earlier versions have no "inputs"; their agents have critics Q(s, a).
         n_in = manifest.get("inputs", {}).get(name, n_obs if of_actor else n_obs + n_act)
         if type(n_in) is not int or not 0 < n_in < _MOST_INPUTS:
-            raise ValueError(f"{shown(n_in)} inputs, must be at least 1 and below 2^32")
+            raise ValueError(
+                f"the number of inputs of {shown(name)} is {shown(n_in)} but must be at least 1 "
+                "and below 2^32"
+            )
         last = policy["output_activation"] if of_actor else "linear"
         hidden = manifest["hidden_activation"]
         networks[name] = TrainedNetwork(
