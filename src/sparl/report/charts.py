@@ -170,13 +170,13 @@ def _heat_map(
 ) -> Spec:  # fmt: skip
     title = f"{column} (full saturation: {most:g} {unit})"
     labels: dict[str, Any] = {"labelOverlap": "greedy"}
-    if named:  # names stand upright below their columns, so that each has room
+    if named:  # names are written vertically below their columns, so that they do not overlap
         labels |= {"labelAngle": -90, "labelExpr": "names[datum.value]", "labelLimit": 170}
-    else:  # round numbers, of which none is cut at the edge
+    else:  # columns are labelled with round numbers, none of which is cut off at the edge
         every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 1000) if columns <= 25 * n)
         labels |= {"labelAngle": 0, "values": list(range(0, columns, every)), "labelBound": 6}
         labels |= {"labelSeparation": 8}
-    gap = 0.06 if columns <= _MOST_NAMES else 0  # thin columns would shimmer
+    gap = 0.06 if columns <= _MOST_NAMES else 0  # gaps between thin columns would cause moire
     opacity = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 1]), legend=None)
     cells = alt.Chart(height=ROW * rows).mark_rect().encode(
         x=alt.X("x:O", title=title, axis=alt.Axis(**labels), scale=alt.Scale(paddingInner=gap)),
@@ -195,8 +195,8 @@ def _heat_map(
 def _colour(*, legend: bool = False) -> alt.Color:
     """Return the encoding that gives a method the same colour in all figures.
 
-    On the page, the switches of the methods serve as the legend. In a file, the legend lists the
-    methods that the figure shows.
+    On the page, the switches that show or hide methods serve as the legend. In a file, the legend
+    lists the methods that the figure shows.
     """
     return alt.Color(
         "method:N",
@@ -206,7 +206,7 @@ def _colour(*, legend: bool = False) -> alt.Color:
 
 
 def _finished(chart: Any) -> Spec:
-    """Return a chart's specification, in which each point gets the fields of its series."""
+    """Return a chart's specification, which adds the fields of a series to each of its points."""
     known = ["method", "m", "part", "dashed", "again"]
     source = alt.LookupData(alt.NamedData("series"), key="s", fields=known)
     chart = chart.transform_lookup("s", from_=source).transform_filter(

@@ -1,7 +1,7 @@
 """The colours of a report, for light and dark screens.
 
-Each method has one of `METHOD_COLOURS` colours. The contrast of these colours with the surface is
-at least 3 to 1, and the contrast of text is at least 4.5 to 1 (WCAG 2.2, 1.4.11 and 1.4.3).
+Each method has one of `METHOD_COLOURS` colours. The contrast between these colours and the surface
+is at least 3 to 1, and the contrast of text is at least 4.5 to 1 (WCAG 2.2, 1.4.11 and 1.4.3).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Page:
     """The HTML page of a report.
 
     Args:
-        runs: the runs that the page reports.
+        runs: the runs of the report.
         specs: the Vega-Lite specification of each figure, by the figure's name.
         config: the Vega-Lite configuration of all charts.
     """
@@ -145,7 +145,7 @@ class Page:
         return f'<section id="{name}">{head}{text}{inner}</section>'
 
     def _data_m(self, method: str) -> str:
-        """Return the HTML attribute by which the page hides the elements of one method."""
+        """Return the HTML attribute that the page uses to hide the elements of one method."""
         return f' data-m="{self._methods.index(method)}"'
 
     def _colour(self, method: str) -> str:
@@ -168,7 +168,7 @@ def _video(folder: Folder, name: str, caption: str) -> tuple[str, str]:
     try:
         size = folder.size(name)
         if size > CLIP_BYTES:
-            return "", f"{caption}: {name} has {size / 1e6:.0f} MB, too large for this page"
+            return "", f"{caption}: {name} has {size / 1e6:.0f} MB and is too large for this page"
         data = b64encode(folder.read(name, CLIP_BYTES)).decode()
     except DataError as error:
         return "", f"{caption}: {error}"
@@ -207,7 +207,7 @@ def markdown(
 
 
 def summary(runs: Collection) -> str:
-    """Return a line with the numbers of runs, methods and environments."""
+    """Return a line that states how many runs, methods and environments a report covers."""
     count = sum(len(group.runs) for group in runs.groups)
     counts = (count, "run"), (len(runs.labels), "method"), (len(runs.environments), "environment")
     return ", ".join(counted(n, name) for n, name in counts) + "."

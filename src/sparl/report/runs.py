@@ -29,8 +29,8 @@ from sparl.types import Float64Array
 
 # Runs that differ only in these fields are averaged.
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
-# Fields that a label does not list. Reports show the method and the environment separately, and the
-# lengths of runs where they differ.
+# Fields that a label does not list. Reports show the method and the environment separately, and
+# they show the lengths of runs if these differ.
 _OMITTED = _OF_ONE_RUN | {"method", "env", "agent", "steps", "stop_at", "horizon_env_steps"}
 
 
@@ -74,7 +74,7 @@ class Group:
 
     @cached_property
     def cost(self) -> dict[str, Any] | None:
-        """The result of `sparl cost`, or None if no run recorded the sizes of its environment."""
+        """The result of `sparl cost`, or None if no run recorded the lengths of observations."""
         sizes = next((run.sizes for run in self.runs if run.sizes), None)
         return cost(self.config, *sizes) if sizes else None
 
@@ -137,7 +137,7 @@ def collect(paths: Iterable[str | Path]) -> Collection:
     """Read and group all runs in these folders and their subfolders.
 
     Args:
-        paths: folders, and study files; the runs of a study count as planned.
+        paths: folders, and study files, whose runs count as planned.
 
     Raises:
         DataError: if a path is neither a folder nor a study file, or if no run has finished.
@@ -236,10 +236,10 @@ def _by_setting(
 
 
 def _notes_of_missing(missing: dict[_Setting, set[int]], common: dict[str, set[str]]) -> list[str]:
-    """Return notes on the planned settings without a finished run.
+    """Return notes about the planned settings for which no run has finished.
 
     Args:
-        missing: the planned seeds of each of these settings.
+        missing: the planned seeds of each such setting.
         common: the fields that labels omit, by environment.
     """
     names: dict[tuple[str, int], list[str]] = {}  # by environment and number of seeds
@@ -273,7 +273,7 @@ def _methods() -> list[str]:
 
 
 def _about_environment(run: FinishedRun) -> list[str]:
-    """Return notes on how a run's environment differs from the papers' environment.
+    """Return notes about how a run's environment differs from the papers' environment.
 
     For other environments, these are the notes that the run recorded.
     """

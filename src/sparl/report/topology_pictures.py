@@ -1,4 +1,4 @@
-"""Figures of the topology over time, degrees, connections per input and RLx2's replay buffer."""
+"""Create figures of the topology, the neurons' degrees, the inputs and RLx2's replay buffer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rows = list[tuple[str, Float64Array]]  # the rows of a heat map
 
 
 def topology(runs: Collection) -> Iterator[Figure]:
-    """Yield the shares of remaining initial connections, moved connections and dead links."""
+    """Yield figures of the shares of remaining connections, moved connections and dead links."""
     for env in runs.environments:
         kept, moved, dead = [], [], []
         for group in runs.of_environment(env):
@@ -70,7 +70,7 @@ def _topology_updates(run: FinishedRun, network: str) -> tuple[Float64Array, ...
 
 
 def degrees(runs: Collection) -> Iterator[Figure]:
-    """Yield the distributions of the hidden layers' degrees at the start and at the end."""
+    """Yield figures of the hidden layers' degree distributions at the start and at the end."""
     for env in runs.environments:
         sparse = [g for g in runs.of_environment(env) if _is_sparse(g.runs[0])]
         for network in {name: None for group in sparse for name in group.runs[0].networks}:
@@ -134,7 +134,7 @@ def wiring(runs: Collection) -> Iterator[Figure]:
 
 
 def _names(run: FinishedRun, rows: Rows) -> tuple[str, ...]:
-    """Return the names of a run's inputs; empty if they are unknown."""
+    """Return the names of a run's inputs, or an empty tuple if they are unknown."""
     if run.sizes is None:
         return ()
     names = input_names(run.config.env, run.config.contact_forces, *run.sizes)
