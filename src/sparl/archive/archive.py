@@ -1,7 +1,7 @@
 """Copy the small files of finished runs to an archive, and find archived runs.
 
 ARCHIVE/ENV/METHOD_seedN/    the run's records, copied from its folder
-    run.json                 with the commit and, if the actor is kept, its return
+    run.json                 also states the commit and, if the actor is kept, the actor's return
     agent.*                  the actor, for some runs
 """
 
@@ -38,7 +38,7 @@ from sparl.training.run_folder import (
 )
 
 KEPT = (CONFIG, EVALUATIONS, METRICS, TOPOLOGY, DEGREES)
-ACTOR_EPISODES = 100  # number of episodes for the return of a kept actor
+ACTOR_EPISODES = 100  # number of episodes in which the return of an archived actor is measured
 POLL_SECONDS = 0.1
 
 
@@ -57,7 +57,7 @@ class Archive:
     Attributes:
         path: the archive's folder.
         runs: the folders of the runs by run id; see `sparl.identity.run_id`.
-        notes: folders that could not be read, with the reasons.
+        notes: messages about folders that could not be read.
     """
 
     path: Path
@@ -87,13 +87,14 @@ class Archive:
 
         Args:
             run: folder of the run.
-            with_actor: also keep the actor and its return over ACTOR_EPISODES episodes.
+            with_actor: whether to also archive the actor and its return over ACTOR_EPISODES
+                episodes.
 
         Returns:
             The run's folder in the archive.
 
         Raises:
-            SparlError: if an evaluation failed, and for the reasons given in `archive_run`.
+            SparlError: if the evaluation fails, or under the conditions stated in `archive_run`.
         """
         known = FinishedRun.read(run).id
         self.runs |= Archive.read(
@@ -121,21 +122,21 @@ def actor_return(run: Path) -> dict[str, Any]:
 def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = False) -> Path:
     """Copy a finished run's records into a new folder of the archive.
 
-    Files are copied byte for byte, except run.json, to which a missing commit is added and, if the
-    actor is kept, the actor's return.
+    Files are copied byte for byte, except run.json: a missing commit is added to it and, if the
+    actor is archived, the actor's return.
 
     Args:
         run: the run's folder.
-        to: the archive.
-        commit: the commit of the code that trained the run, if run.json does not record the commit.
-        with_actor: also keep the actor and its return.
+        to: the archive's folder.
+        commit: the commit of the code that trained the run, for a run.json that does not record it.
+        with_actor: whether to also archive the actor and its return.
 
     Returns:
         The new folder.
 
     Raises:
-        DataError: if the run is unfinished or damaged, or a file or folder of the archive is a link
-            or a special file.
+        DataError: if the run is unfinished or damaged, or one of the archive's files or folders is
+            a link or a special file.
         AlreadyArchived: if the archive already contains the run.
         UsageError: if the commit is unknown, or differs from the recorded one.
         ResourceError: if a file cannot be written.
@@ -190,7 +191,7 @@ def _locked(path: Path) -> Iterator[Folder]:
 
 
 def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> Folder:
-    """Choose ENV/METHOD_seedN, with a number appended if another run has that folder.
+    """Choose ENV/METHOD_seedN, with a number appended if that folder contains another run.
 
     Raises:
         AlreadyArchived: if the archive contains this run.
@@ -222,4 +223,4 @@ def check_archive(path: Path) -> None:
         DataError: if `path` is a file.
     """
     if path.exists() and not path.is_dir():
-        raise DataError(f"{path}: this is not a folder")
+        raise DataError(f"{path}: an archive must be a folder, but this is not one")
