@@ -69,7 +69,7 @@ def _observations(environment: Environment, simulator: Any | None) -> list[str]:
 
 
 def _parts(simulator: Any | None, n_obs: int) -> list[str]:
-    """Return the part of the simulator's state in each entry of the observation, "" if unknown."""
+    """Return the part of MuJoCo's state that each entry of an observation shows, "" if unknown."""
     structure = dict(getattr(simulator, "observation_structure", None) or {})
     skipped = structure.pop("skipped_qpos", 0)
     parts: list[str] = []
