@@ -177,11 +177,11 @@ class SAC(Agent):
 
     @classmethod
     def results_version(cls, settings: SACSettings) -> int:
-        """Return 2 if the temperature is learned: sparl 0.2 changed how; otherwise 1."""
+        """Return 2 if the temperature is learned, which sparl 0.2 changed, and 1 otherwise."""
         return 2 if settings.learn_alpha else 1
 
     def parts(self) -> dict[str, Any]:
-        """Return the objects that have a state, by name."""
+        """Return all components, including the temperature, by name."""
         return {"temperature": self.temperature, **super().parts()}
 
     def check(self, state: dict[str, State], updates: int) -> None:
@@ -194,7 +194,7 @@ class SAC(Agent):
         self.temperature.check(state["temperature"], updates)
 
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""
+        """Return the exploratory and the noise-free action, [n_act] each, for one observation."""
         heads = self.actor(observation[np.newaxis])
         drawn = self._draw(heads, self.exploration_rng)
         noise_free = self.head(heads, self.n_act)[0]

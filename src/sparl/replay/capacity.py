@@ -41,7 +41,7 @@ class DynamicCapacity:
         return float((difference**2).mean() / 2)
 
     def apply(self, replay: RingBuffer, policy: Callable[[Array], Array]) -> float:
-        """Check once, forget if D exceeds the threshold, and return D before forgetting."""
+        """Forget old transitions if D exceeds the threshold; return D before forgetting."""
         first = distance = self.distance(replay, policy)
         while distance > self.threshold:
             count = min(int(self.share * replay.size), replay.size - self.minimum)

@@ -251,7 +251,7 @@ class RingBuffer:
         if self.size and not self.apart[self._newest_row]:
             raise ValueError("the newest transition lacks its next observation")
         if self.size != size:
-            raise ValueError(f"the replay has {self.size} transitions, not {size}")
+            raise ValueError(f"the replay buffer has {self.size} transitions but must have {size}")
 
     def clear(self, first: int) -> None:
         """Remove all transitions; the next transition will have the number `first`."""

@@ -53,7 +53,7 @@ DENSITY_SCHEDULES: dict[str, DensitySchedule] = DensitySchedule.registry
 
 
 def density_schedule(name: str) -> Callable[[ChooseDensity], DensitySchedule]:
-    """Register a function as the density schedule of this name.
+    """Register a function as the density schedule with this name.
 
     Raises:
         UsageError: if the name is in use or is not an identifier.

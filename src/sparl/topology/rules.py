@@ -87,7 +87,7 @@ def drop_rule(
     removes_dead_links: bool = False,
     rounding: Callable[[float], int] = round_half_up,
 ) -> Callable[[ChooseDropped], DropRule]:
-    """Register a function as the drop rule of this name; see DropRule for the arguments.
+    """Register a function as the drop rule with this name; see DropRule for the arguments.
 
     Raises:
         UsageError: if the name is in use or is not an identifier, or if a requirement is unknown.
@@ -97,7 +97,7 @@ def drop_rule(
 
 
 def grow_rule(name: str, *, needs: Collection[str] = ()) -> Callable[[ChooseGrown], GrowRule]:
-    """Register a function as the grow rule of this name; see GrowRule for the arguments.
+    """Register a function as the grow rule with this name; see GrowRule for the arguments.
 
     Raises:
         UsageError: if the name is in use or is not an identifier, or if a requirement is unknown.
@@ -107,7 +107,7 @@ def grow_rule(name: str, *, needs: Collection[str] = ()) -> Callable[[ChooseGrow
 
 
 def _known(name: str, needs: Collection[str]) -> frozenset[str]:
-    """Return the requirements of a rule.
+    """Check the requirements of a rule, and return them as a set.
 
     Raises:
         UsageError: if a requirement is unknown.
