@@ -1,4 +1,4 @@
-"""Time the kernels on one core and, for comparison, NumPy's dense and SciPy's CSR product."""
+"""Time the kernels on one core, and NumPy's dense and SciPy's CSR product for comparison."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def measure(
 
 
 def all_kernels(peak_gflops: float, *, quick: bool) -> Iterator[dict[str, Any]]:
-    """Measure every shape, batch and density; with `quick`, only 256x256 and more briefly."""
+    """Measure all shapes, batches and densities; with `quick`, only 256x256, for a shorter time."""
     for shape in SHAPES if not quick else ((256, 256),):
         for batch in BATCHES:
             for density in DENSITIES:

@@ -54,9 +54,9 @@ def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, flo
     """Return a lower bound of the time per environment step on one core [ms].
 
     Returns:
-        "update": the multiply-adds of an update at the core's peak; "environment": one simulator
-        step;
-        "evaluation": ten episodes of maximum length per 5,000 steps.
+        "update": the time for the multiply-adds of an update at the core's peak; "environment": the
+        time of one simulator step; "evaluation": the time of the episodes of an evaluation, each of
+        maximum length, per 5,000 steps.
     """
     config = preset(env=env, **fields)
     environment = make_environment(config)

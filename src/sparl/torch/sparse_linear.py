@@ -94,7 +94,7 @@ class SparseLinear(nn.Module):
 
     @torch.compiler.disable
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Compute float32 [..., n_out] for float32 [..., n_in].
+        """Compute the outputs, float32 [..., n_out], for inputs, float32 [..., n_in].
 
         Raises:
             UsageError: if the input or the weights are not float32 on the CPU, or the input has the
