@@ -19,10 +19,11 @@ from sparl.wording import shown
 
 TOML_BYTES = 1 << 19  # maximum size of a file that is read
 _PARTS = 16  # maximum number of parts of a dotted key
-# Matches strings and comments, including unterminated ones, which cannot contain keys.
+# Matches strings and comments, including unterminated ones; keys are in the rest of a file. No group
+# is possessive, because Python before 3.11.5 matches some possessive groups incorrectly.
 _STRINGS = re.compile(
-    r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5})?|\'\'\'(?:[^']|'(?!\'\'))*+(?:'{3,5})?'''
-    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+""",
+    r'''"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:"{3,5})?|\'\'\'[^']*(?:'(?!\'\')[^']*)*(?:'{3,5})?'''
+    r"""|"[^"\\\n]*(?:\\.[^"\\\n]*)*"?|'[^'\n]*'?|#[^\n]*""",
     re.DOTALL,
 )
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{_PARTS}}}")
