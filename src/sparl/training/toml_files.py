@@ -19,7 +19,7 @@ from sparl.wording import shown
 
 TOML_BYTES = 1 << 19  # maximum size of a file that is read
 _PARTS = 16  # maximum number of parts of a dotted key
-# Matches strings and comments, including unterminated ones; keys are in the rest of a file. No group
+# Matches strings and comments, including unterminated ones; the rest contains the keys. No group
 # is possessive, because Python before 3.11.5 matches some possessive groups incorrectly.
 _STRINGS = re.compile(
     r'''"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:"{3,5})?|\'\'\'[^']*(?:'(?!\'\')[^']*)*(?:'{3,5})?'''
