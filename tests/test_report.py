@@ -661,7 +661,7 @@ def test_archiving_an_unsuitable_run_is_rejected(
     for code, words, text in (
         (2, [run], "specify the commit with --commit SHA"),
         (2, [run, "--commit", "latest"], "specify the commit with --commit SHA"),
-        (2, [knows, "--commit", "1234567"], "trained from commit abcdef1"),
+        (2, [knows, "--commit", "1234567"], "trained with commit abcdef1"),
         (3, [str(runs / "ds-3"), "--commit", "1234567"], "stopped by SIGTERM"),
         (3, [str(tmp_path)], "is not a run folder"),
     ):

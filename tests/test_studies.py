@@ -257,8 +257,8 @@ def test_a_study_skips_finished_runs_and_continues_after_failures(
     path.write_text(SMALL)
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert "2 runs, 1 to do, in:" in printed
-    assert "1 to do" in printed
+    assert "2 runs, 1 of them unfinished, in:" in printed
+    assert "1 of them unfinished" in printed
     assert (folder / good.id / "evaluations.csv").stat().st_mtime_ns == before
     assert main(["study", "status", str(path), "--folder", str(folder)]) == 0
     assert capsys.readouterr().out.count("finished: DS-TD3_Pendulum-v1_seed") == 2
@@ -417,7 +417,7 @@ def test_one_run_is_reported_in_the_singular(
     assert main(["study", "status", str(path), "--folder", str(tmp_path / "runs")]) == 0
     assert "1 run: 1 waiting" in capsys.readouterr().out
     assert main(["study", "run", str(path), "--folder", str(tmp_path / "runs"), "--dry-run"]) == 0
-    assert "1 run to do, " in capsys.readouterr().out
+    assert "1 run to train, " in capsys.readouterr().out
 
 
 def test_a_study_folder_that_cannot_be_created_is_an_error(

@@ -25,7 +25,7 @@ COMMANDS = {
     "evaluate": "repeat the evaluation of a trained agent",
     "play": "watch a trained agent, or record it",
     "export": "write a trained policy for use without sparl",
-    "chip": "read the state of a device that learns",
+    "chip": "convert the state of a device to an agent",
     "info": "describe this machine, or a run",
     "methods": "list the methods, or describe one and its paper",
     "cost": "count connections, bytes and FLOPs",
@@ -69,7 +69,7 @@ MODULES = {
     "bench": "sparl.bench.command",
 }
 _LONGEST = 3000  # maximum length of an error message [characters]
-_RESOURCES = (  # errors that indicate a lack of disk space, memory or file descriptors
+_RESOURCES = (  # errors that indicate a lack of resources, or a disk that cannot be written
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO,
     errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class SparlError(Exception):
-    """Base class of these errors. A message is one line that names value, rule and remedy."""
+    """Base class of these errors. A message is one line: the value, the rule and the remedy."""
 
     exit_code = 1
 
@@ -75,7 +75,7 @@ def damage_reported(problem: str) -> Iterator[None]:
     """Raise DataError instead of any exception listed in DAMAGE_ERRORS.
 
     Args:
-        problem: the path of the file, and what cannot be done with it; begins the message.
+        problem: the beginning of the message: the file's path, and what cannot be done with it.
 
     Raises:
         DataError: if the block raises one of DAMAGE_ERRORS.

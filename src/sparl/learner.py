@@ -27,14 +27,14 @@ class TopologyUpdate:
 
     Attributes:
         agent_update: number of the agent's update.
-        member: index in the ensemble.
-        layer: index in the member.
-        connections: connections of the layer after the update.
+        member: index of the member in the ensemble.
+        layer: index of the layer in the member.
+        connections: number of connections of the layer after the update.
         fraction: share of the layer's connections to move, according to the schedule.
         moved: number of dropped connections; the same number is grown if the layer keeps its size.
-        dropped_live: dropped connections whose weight was not 0.
-        dropped_dead: dropped connections whose weight was exactly 0.
-        returned: dropped connections that grew again in the same update.
+        dropped_live: number of dropped connections whose weight was not 0.
+        dropped_dead: number of dropped connections whose weight was exactly 0.
+        returned: number of dropped connections that grew again in the same update.
         initial_overlap: share of the connections that already existed at the start of the run.
     """
 

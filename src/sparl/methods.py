@@ -58,7 +58,7 @@ _MUJOCO_VERSIONS = ("v3", "v4", "v5")
 
 
 def find_method(name: str) -> Method:
-    """Return the method with a name or alias.
+    """Return the method that has this name or alias.
 
     Raises:
         UsageError: if the name is unknown; the message suggests the nearest names.

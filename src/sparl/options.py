@@ -61,7 +61,7 @@ def parse_options(options: type[T], args: Sequence[str], program: str) -> T:
     """Parse the options of a command.
 
     Raises:
-        UsageError: if an option is unknown, missing or wrong; the message lists all such options.
+        UsageError: if an option is unknown, missing or invalid; the message lists all of these.
     """
     given, errors = parse(options, split_values(args), program)
     if errors:
@@ -191,7 +191,7 @@ class Option:
 
     @classmethod
     def from_field(cls, field: Field[Any], hint: Any) -> Option:
-        """Describe a field.
+        """Create the option that sets a field.
 
         Args:
             field: the field.
@@ -354,7 +354,7 @@ def _about_unknown(flag: str, known: Iterable[str]) -> str:
     """Return a message about an unknown flag, which suggests a replacement if there is one."""
     plain = canonical(flag)
     if plain == "--import":
-        return "--import belongs before the command: sparl --import MODULE COMMAND"
+        return "--import must precede the command: sparl --import MODULE COMMAND"
     hint = HINTS.get(plain, "")
     # Show a hint only for commands that accept every flag that the hint names.
     if hint and set(re.findall(r"--[a-z][a-z-]*", hint)) <= set(known):

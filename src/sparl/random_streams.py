@@ -53,7 +53,7 @@ class Normals:
         self._rng = rng
 
     def __call__(self, *shape: int) -> NDArray[np.float32]:
-        """Draw the next numbers, a float32 array of this shape."""
+        """Draw a float32 array of this shape."""
         return self._rng.standard_normal(shape, dtype=np.float32)
 
     def state(self) -> State:

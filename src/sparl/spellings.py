@@ -51,8 +51,8 @@ _RLX2 = {
 }  # fmt: skip
 _RLX2_WITH_UNDERSCORE = {"--actor_sparsity", "--critic_sparsity"}
 
-# The released code ignores the first flags for dense methods, and the second for methods whose
-# topology is fixed; sparl would apply them.
+# The released code ignores the first set of flags for dense methods, and the second set for methods
+# whose topology is fixed, but sparl would apply them.
 _OF_SPARSE_METHODS = {"--ann-epsilonHid1", "--ann-epsilonHid2"}
 _OF_CHANGING_TOPOLOGY = {
     "--ann-setZeta", "--ann-ascTopologyChangePeriod", EARLY_STOP, "--delta", "--zeta",
@@ -161,7 +161,7 @@ def _check_frequency(flag: str, value: str) -> None:
     """Raise UsageError unless the value is 1, because sparl's SAC updates at every update."""
     if value != "1":
         instead = {
-            "--actor-update-frequency": "the actor of SAC is updated at every update, that of TD3 "
+            "--actor-update-frequency": "SAC's actor is updated at every update, and TD3's actor "
             "every --policy-delay updates",
             "--critic-target-update-frequency": "SAC makes a soft update of the target with --tau "
             "at every update; --hard-target-every N copies the "

@@ -77,7 +77,7 @@ def title_lines(columns: Sequence[Column], widths: Sequence[int]) -> list[str]:
 
 
 def row_line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str]) -> str:
-    """Return the line of a row."""
+    """Return the line that shows the cells of a row."""
     padded = (c.aligned(t, w) for c, t, w in zip(columns, cells, widths, strict=True))
     return INDENT.join(padded).rstrip()
 

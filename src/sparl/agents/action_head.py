@@ -10,7 +10,7 @@ from sparl.types import Array
 
 @dataclass(frozen=True)
 class ActionHead:
-    """The function from an actor's outputs to a noise-free action in [-1, 1].
+    """Maps the outputs of an actor to a noise-free action in [-1, 1].
 
     The action is an activation of the first n_act outputs. The head determines the last layer of an
     agent's actor, and how the agent's files and exports convert outputs to actions.

@@ -88,7 +88,7 @@ class Agent(ABC):
     """A frozen dataclass. For each of its fields, `Config` has a field with the same name, which
     declares the default, the range and the meaning."""
     head: ClassVar[ActionHead]
-    """The function from the outputs of the network "actor" to actions."""
+    """Maps the outputs of the network "actor" to actions."""
     metrics: ClassVar[tuple[str, ...]]
     """The names of the values that `update` returns, which are columns of metrics.csv."""
     main_metrics: ClassVar[tuple[str, ...]] = ()
@@ -144,7 +144,7 @@ class Agent(ABC):
 
     @classmethod
     def results_version(cls, settings: Any) -> int:
-        """Return the version of the results of these settings; see `sparl.identity`."""
+        """Return the version of the results that these settings lead to; see `sparl.identity`."""
         return 1
 
     @abstractmethod

@@ -10,7 +10,7 @@ import numpy as np
 from sparl.replay.batch import Batch
 from sparl.types import Array, Float64Array, State
 
-EPSILON = 1e-8  # added to the variance, inside the root
+EPSILON = 1e-8  # added to the variance under the square root
 _FIRST_COUNT = 1e-4  # weight of the initial mean 0 and variance 1
 
 

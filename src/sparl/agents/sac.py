@@ -8,8 +8,8 @@ Departures
       entropy at every state reached: y = R + sum_k discount_k (-alpha log pi_k) + discount
       min_i Q_i'(s', a'). For n = 1 this is the target of the SAC paper.
     * The loss of a critic is (Q_i(s, a) - y)^2, without the paper's factor of 1/2.
-    * Actions are in [-1, 1] and are scaled at the environment. RLx2's code multiplies the mean and
-      log_std by the action bound before the tanh; this file does not.
+    * Actions are in [-1, 1], and only the environment scales them to its bounds. RLx2's code
+      multiplies the mean and log_std by the action bound before the tanh; this file does not.
     * Actions in the environment are sampled during training, as in the SAC paper. RLx2's code uses
       the mean; the setting `collect` selects one of the two.
     * The loss of the temperature is -alpha (log pi + target entropy), as in the paper, but Adam
@@ -55,7 +55,7 @@ _LARGEST_LOG_ALPHA = 80.0  # exp(80) is finite in float32
 
 
 class Temperature:
-    """The temperature alpha: fixed, or learned for a target entropy by Adam on log(alpha)."""
+    """The temperature alpha, which is fixed, or learned by Adam so as to reach a target entropy."""
 
     def __init__(self, settings: SACSettings, n_act: int) -> None:
         self.learned = settings.learn_alpha
@@ -177,7 +177,7 @@ class SAC(Agent):
 
     @classmethod
     def results_version(cls, settings: SACSettings) -> int:
-        """Return 2 if the temperature is learned, which sparl 0.2 changed, and 1 otherwise."""
+        """Return 2 if the temperature is learned, because sparl 0.2 changed this; otherwise 1."""
         return 2 if settings.learn_alpha else 1
 
     def parts(self) -> dict[str, Any]:

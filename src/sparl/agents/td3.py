@@ -16,8 +16,8 @@ Departures
     * Targets may have n steps (RLx2-TD3): y = R + discount min_i Q_i'(s', a'), where R, discount
       and s' are those of a window of m <= n steps. For n = 1 this is the target of the TD3 paper.
     From Sokar et al.'s released code, in all methods:
-    * Actions are in [-1, 1] and are scaled at the environment. In the released code the critic
-      reads actions in the environment's units (Humanoid: at most 0.4).
+    * Actions are in [-1, 1], and only the environment scales them to its bounds. In the released
+      code, the critic reads actions in the environment's units (Humanoid: at most 0.4).
     * The noise clip and all noises are in units of the action in [-1, 1].
 """
 

@@ -75,7 +75,7 @@ class Archive:
         archive = cls(path)
         for found in sorted(path.glob(f"*/*/{CONFIG}")):
             if not (found.parent / RUN).exists():
-                continue  # an interrupted copy, or a trained agent without its run
+                continue  # an interrupted copy, or a trained agent without the files of its run
             try:
                 archive.runs.setdefault(FinishedRun.read(found.parent).id, found.parent)
             except DataError as error:
@@ -145,11 +145,11 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
     about = finished.about
     known = about.get("versions", {}).get("commit", "")
     if known and commit and known != commit:
-        raise UsageError(f"{run} was trained from commit {known}, not {commit}; omit --commit")
+        raise UsageError(f"{run} was trained with commit {known}, not {commit}; omit --commit")
     if not known and not re.fullmatch("[0-9a-f]{7,40}(-dirty)?", commit or ""):
         raise UsageError(
-            f"{run} does not record from which commit it was trained; specify the commit with "
-            "--commit SHA"
+            f"{run} does not record the commit of sparl that it was trained with; specify the "
+            "commit with --commit SHA"
         )
     if not known:
         about["versions"] = {**about.get("versions", {}), "commit": commit}

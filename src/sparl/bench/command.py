@@ -23,7 +23,7 @@ Section = Literal["kernels", "update", "training", "growth"]
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Measure the speed of this machine: kernels, parts of an update, training, growth with size.
+    """Measure how fast sparl is on this machine: kernels, parts of an update, training, growth.
 
     Reports medians over interleaved repetitions. No other program should run at the same time. All
     sections take about half an hour, or about five minutes with --quick.
@@ -40,7 +40,7 @@ class BenchOptions:
     json: Annotated[Path | None, Argument("FILE")] = None
     """Write all results to this file."""
     plot: Annotated[Path | None, Argument("FILE")] = None
-    """Write a plot of the section growth to this file (.svg or .png); needs matplotlib."""
+    """Write a plot of the "growth" section to this file (.svg or .png); needs matplotlib."""
 
 
 def bench(args: list[str]) -> int:

@@ -36,8 +36,8 @@ def measure(width: int, connections: int, *, repetitions: int, least: float) -> 
     """Measure an update of a layer with `width` inputs and outputs: forward pass, gradient, Adam.
 
     Returns:
-        width, neurons (inputs and outputs), connections, milliseconds, and bytes of parameters,
-        moments, pattern and activations.
+        A dict with width, neurons (inputs and outputs), connections, milliseconds, and bytes, the
+        memory of parameters, moments, pattern and activations.
     """
     pattern = random_pattern(width, width, connections, stream(0, "bench"))
     layer = Linear(width, width, "linear", connections)
@@ -53,7 +53,7 @@ def measure(width: int, connections: int, *, repetitions: int, least: float) -> 
 
     took = medians({"update": lambda: seconds(update, least)}, repetitions)["update"]
     arrays = (network.parameters, adam.m, adam.v, pattern.positions, x, output)
-    index = 2 * 4 * connections  # kernel order to canonical order, and columns: 4 bytes each
+    index = 2 * 4 * connections  # canonical position and column of each connection, 4 bytes each
     return {
         "width": width, "neurons": 2 * width, "connections": connections,
         "milliseconds": 1e3 * took, "bytes": sum(a.nbytes for a in arrays) + index,

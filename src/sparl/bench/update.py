@@ -46,7 +46,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def _updates(training: Training, number: int) -> dict[str, float]:
-    """Profile `number` updates, and return the seconds of each part and in total."""
+    """Profile `number` updates, and return the time spent in each part and in total [s]."""
     # Without builtins, the profiler counts only calls of Python functions, which are few.
     profiler = cProfile.Profile(builtins=False)
     start = time.perf_counter()

@@ -137,7 +137,7 @@ class Sizes:
 
     @property
     def scratch(self) -> int:
-        """Words of working memory; see sparl_chip.h."""
+        """Size of the working memory, which sparl_chip.h describes [words]."""
         places = list(self.places())
         words = [places[2].end, places[5].end - places[2].end]
         if METHODS[self.method] in ("SET-TD3", "DS-TD3"):

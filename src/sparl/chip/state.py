@@ -182,7 +182,7 @@ def read_block(data: bytes, where: object) -> tuple[Sizes, NDArray[np.void]]:
     """
     header = np.frombuffer(data[: 4 * _HEADER].ljust(4 * _HEADER, b"\0"), "<u4")
     if header[0] != _MAGIC:
-        raise DataError(f"{where}: not a block that sparl_chip_save wrote")
+        raise DataError(f"{where}: this is not a block that sparl_chip_save wrote")
     if header[1] != _FORMAT:
         raise DataError(
             f"{where}: format {header[1]} is not supported; this version of sparl reads format "

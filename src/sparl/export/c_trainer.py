@@ -38,7 +38,7 @@ class TrainerOptions:
     """Write an agent that learns on a microcontroller, as C99 sources.
 
     The files are the library sparl_chip, its configuration, and the agent's networks, targets and
-    optimiser. With RUN, it is the agent of a run; without RUN, an untrained one.
+    optimiser. With RUN, the agent is that of a run; without RUN, the agent is untrained.
     """
 
     run: Annotated[Path | None, Argument("[RUN]", positional=True)] = None
@@ -46,7 +46,7 @@ class TrainerOptions:
     format: Literal["c-trainer"] = "c-trainer"
     """The format that these options belong to."""
     out: Path | None = None
-    """Folder of the files; None: trainer/ in the run's folder."""
+    """Folder of the files; by default trainer/ in the run's folder."""
     method: str = "SET-TD3"
     """Without RUN: TD3, Static-TD3, SET-TD3 or DS-TD3."""
     env: str | None = None
@@ -54,7 +54,7 @@ class TrainerOptions:
     hidden: tuple[int, ...] = (64, 64)
     """Without RUN: units of the two hidden layers."""
     sparsity: float = 0.8
-    """Without RUN: share of the weights that do not exist [0-1], by the Erdos-Renyi rule."""
+    """Without RUN: share of absent weights [0-1], distributed by the Erdos-Renyi rule."""
     seed: int = 0
     """Seed of the networks of an untrained agent, and of the chip's random streams."""
     fresh_optimizer: bool = False
@@ -144,7 +144,8 @@ def _untrained(options: TrainerOptions) -> _Origin:
     assert options.env is not None
     if options.method not in METHODS:
         raise UsageError(
-            f"export: --format c-trainer supports {', '.join(METHODS)}; not {options.method}"
+            f"export: --method is {options.method}, but --format c-trainer supports only "
+            f"{', '.join(METHODS)}"
         )
     sparse = {"actor_sparsity": options.sparsity, "critic_sparsity": options.sparsity}
     config = preset(

@@ -16,7 +16,7 @@ from sparl.types import Array, State
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Parameters of one kind in one layer, contiguous in the flat array.
+    """A contiguous part of the flat array: the parameters of one kind in one layer.
 
     Attributes:
         place: member and layer.
@@ -55,7 +55,7 @@ class Layout:
 
     Args:
         spec: spec of the network.
-        patterns: pattern of each layer that has one, for every member.
+        patterns: the pattern of each layer that has one, in every member.
         share: a layout of the same spec, whose native layers are reused where the pattern is the
             same object.
 

@@ -107,7 +107,7 @@ class Network:
             float32 [B, inputs].
 
         Raises:
-            ValueError: if the network does not have exactly one output, or if it is not linear.
+            ValueError: if the network has several outputs, or if its output is not linear.
             IndexError: if the member does not exist.
             ValueError, TypeError: if `forward` would not accept the inputs.
         """

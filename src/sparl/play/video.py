@@ -168,7 +168,7 @@ def _release(error: BaseException) -> None:
 
 
 def _choose_renderer() -> None:
-    """Without a screen, select an off-screen renderer before MuJoCo's first image."""
+    """Select an off-screen renderer if there is no screen; call this before rendering."""
     if sys.platform == "linux" and "MUJOCO_GL" not in os.environ and not has_screen():
         os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "osmesa"
 

@@ -1,4 +1,4 @@
-"""Implement `sparl report` and `sparl archive`."""
+"""The commands `sparl report` and `sparl archive`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ReportOptions:
 
 
 def report(args: list[str]) -> int:
-    """Run `sparl report`."""
+    """Run `sparl report` with these arguments, and return the exit code."""
     options = parse_options(ReportOptions, args, "sparl report")
     if options.png and options.tables_only:
         raise UsageError("report: --png and --tables-only cannot be used together")
@@ -176,14 +176,14 @@ class ArchiveOptions:
 
 
 def archive(args: list[str]) -> int:
-    """Run `sparl archive`."""
+    """Run `sparl archive` with these arguments, and return the exit code."""
     options = parse_options(ArchiveOptions, args, "sparl archive")
     check_archive(options.to)
     errors: list[SparlError] = []
     for run in options.runs:
         try:
             into = archive_run(run, options.to, options.commit)
-        except SparlError as error:  # archive the other runs nevertheless
+        except SparlError as error:  # the other runs are archived nevertheless
             errors.append(error)
         else:
             PlainConsole().print("archived:")

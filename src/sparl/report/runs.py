@@ -154,7 +154,7 @@ def collect(paths: Iterable[str | Path]) -> Collection:
             raise DataError(f"{path} is neither a folder nor a study file")
         for found in sorted(path.rglob(CONFIG)):
             if not (found.parent / RUN).exists():
-                continue  # the folder contains a trained agent without its run
+                continue  # the folder contains a trained agent without the files of its run
             try:
                 run = FinishedRun.read(found.parent)
             except DataError as error:

@@ -112,7 +112,7 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
     runs.archive_finished()
     every = runs.progress()
     todo = [p.unit for p in every if p.state != "finished"]
-    console.print(f"{counted(len(every), 'run')}, {len(todo)} to do, in:")
+    console.print(f"{counted(len(every), 'run')}, {len(todo)} of them unfinished, in:")
     console.copyable(str(runs.folder))
     with _Watch(console, runs) as watch:
         if options.ray is None:
@@ -161,7 +161,7 @@ def _again(options: RunOptions, module: str = "") -> str:
 
 
 class _Runs:
-    """The runs of studies, in their folder and, if there is one, in an archive.
+    """The runs of studies, which are in a folder and, if one is given, in an archive.
 
     Attributes:
         study: the study that the files describe.
@@ -303,7 +303,7 @@ def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int
     longest = max(need.seconds for need in needs.values())
     most = sorted((need.bytes for need in needs.values()), reverse=True)[:processes]
     console.print(
-        f"{counted(len(todo), 'run')} to do, {processes} at a time: about "
+        f"{counted(len(todo), 'run')} to train, {processes} at a time: about "
         f"{hours(max(seconds, longest))} and {sum(most) / 1e6:,.0f} MB, "
         f"estimated from {counted(trials, 'short trial')}"
     )

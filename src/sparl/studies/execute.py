@@ -106,7 +106,7 @@ def start(
         python_path: directories that are searched for modules before PYTHONPATH.
 
     Raises:
-        DataError: if the run's folder or file is a link or a special file.
+        DataError: if the run's folder or one of its files is a link or a special file.
         ResourceError: if a file cannot be written.
     """
     paths = [path for path in (python_path, os.environ.get("PYTHONPATH")) if path]

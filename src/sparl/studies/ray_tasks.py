@@ -31,7 +31,7 @@ from sparl.user_modules import imported_modules
 LOCAL = "local"
 POLL_SECONDS = 1.0
 OLDEST_RAY = (2, 59)  # minimum version, as in pyproject.toml
-ATTEMPTS = 10  # retries of a run whose worker is lost repeatedly
+ATTEMPTS = 10  # maximum number of retries of a run whose worker is lost
 
 
 def execute_on_ray(

@@ -24,7 +24,7 @@ _NOT_WITH_SEEDS = ("seed", "threads", "overwrite")
 
 
 def train_seeds(typed: Typed, seeds: Sequence[int], flags: Set[str], *, quiet: bool) -> int:
-    """Train a run for each seed in the folder of a study, and return the exit code.
+    """Train one run for each seed, as a study in one folder, and return the exit code.
 
     To resume the study, run the same command again, or `sparl study run` with the file that this
     function writes.

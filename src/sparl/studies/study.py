@@ -82,8 +82,8 @@ class Study:
 
     Attributes:
         name: name of the file without its suffix; the names of several files are joined by "+".
-        units: the runs, each once, file by file. Within a file they are ordered by seed, so that
-            an interrupted study has runs of every configuration.
+        units: the runs, file by file and without duplicates. The runs of a file are ordered by
+            seed, so that an interrupted study has runs of every configuration.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Study:
 
 
 def read_studies(paths: Sequence[Path]) -> Study:
-    """Read the runs of several files in order, each run once.
+    """Read the runs of several study files in order, without duplicates.
 
     Raises:
         UsageError: if a file is invalid; the message lists every error of the file.
@@ -222,7 +222,7 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
                 raise UsageError(
                     f"study file {path}: {', '.join(taken)} cannot be set as a field; set methods, "
                     "environments and seeds with their own keys; the study itself chooses the "
-                    "folder and the core of each run"
+                    "folder of each run and trains it with one thread"
                 )
             fields = typed_fields(fields, f"study file {path}")
             for method, env, seed in itertools.product(methods, environments, seeds):

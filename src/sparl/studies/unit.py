@@ -29,7 +29,7 @@ def words(folder: Path, unit: Unit) -> list[str]:
     """Write a unit's fields to its folder, and return the `sparl` command that trains it.
 
     Raises:
-        DataError: if the run's folder or file is a link or a special file.
+        DataError: if the run's folder or one of its files is a link or a special file.
         ResourceError: if the file cannot be written.
     """
     run = Folder(folder).at(unit.id)

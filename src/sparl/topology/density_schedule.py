@@ -28,7 +28,7 @@ class LayerProgress:
         connections: number of connections before the update.
         size: number of positions, the maximum number of connections.
         progress: completed share of the schedule of topology updates, in [0, 1].
-        fraction: share of the connections that the configuration moves, after any annealing.
+        fraction: share of the connections to move by configuration, after any annealing.
     """
 
     initial: int
@@ -46,7 +46,7 @@ class ChooseDensity(Protocol):
 
 
 class DensitySchedule(Rule):
-    """A density schedule, a function like ChooseDensity."""
+    """A density schedule: a function with the signature of ChooseDensity, and its name."""
 
 
 DENSITY_SCHEDULES: dict[str, DensitySchedule] = DensitySchedule.registry

@@ -48,7 +48,7 @@ class ChooseGrown(Protocol):
 
 @dataclass(frozen=True)
 class DropRule(Rule):
-    """A drop rule, a function like ChooseDropped, and its declarations.
+    """A drop rule: a function with the signature of ChooseDropped, and its declarations.
 
     Attributes:
         needs: the data that the rule reads in addition to the pattern and the weights, a subset of
@@ -66,7 +66,7 @@ class DropRule(Rule):
 
 @dataclass(frozen=True)
 class GrowRule(Rule):
-    """A grow rule, a function like ChooseGrown, and its declarations.
+    """A grow rule: a function with the signature of ChooseGrown, and its declarations.
 
     Attributes:
         needs: the data that the rule reads in addition to the pattern and the weights, a subset of

@@ -23,7 +23,7 @@ class Schedule:
         first: number of the update with the first topology update; the clock counts from 1.
         every: number of updates from one topology update to the next; 0 means no topology updates.
         last: number of the update after which there is no topology update.
-        fraction: share of a layer's connections that moves; zeta_0 if the share is annealed.
+        fraction: share of a layer's connections that moves; the initial share, zeta_0, if annealed.
         clock: whether the updates of the agent or those of the network are counted.
         annealed: whether the fraction decays to 0 at `last` along a cosine.
     """

@@ -110,7 +110,7 @@ def _continuation(folder: RunFolder, config: Config) -> str:
 
 @contextmanager
 def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
-    """Within the context, extend the error about an unknown environment by how to import it.
+    """Add to an error about an unknown environment how to import that environment.
 
     Raises:
         DataError: if the block raises UnknownEnvironment.

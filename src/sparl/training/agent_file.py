@@ -190,7 +190,7 @@ def load_agent(path: str | Path, files: AgentFiles = LAST) -> TrainedAgent:
 def load_networks(
     path: str | Path,
 ) -> tuple[TrainedAgent, Arrays, tuple[Arrays, dict[str, int]] | None]:
-    """Load the agent of a run folder, the arrays of all its networks, and its optimisers.
+    """Load a run's agent, the arrays of all its networks, and the moments of its optimisers.
 
     Returns:
         The agent; the arrays by NETWORK.LAYER.BLOCK; and the moments and steps of its optimisers,
@@ -268,8 +268,8 @@ def _entries_of(networks: Arrays) -> dict[str, list[list[dict[str, Any]]]]:
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
     """Copy a run's actor, but no other network, to a folder.
 
-    The actor is sufficient to act, to be evaluated and to be exported. The observations are not
-    copied, so exports of the copy are checked with observations from the environment.
+    The actor is sufficient for acting, evaluation and export. The observations are not copied, so
+    exports of the copy are checked with observations from the environment.
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
@@ -289,7 +289,7 @@ def save_actor(folder: RunFolder, into: RunFolder) -> None:
 
 
 def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
-    """Load the observations saved with an agent, float32 [B, n_obs], or return None without any.
+    """Load the observations saved with an agent, float32 [B, n_obs]; return None if there are none.
 
     Args:
         agent: the result of load_agent.

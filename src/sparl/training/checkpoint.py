@@ -136,7 +136,10 @@ class Checkpoints:
         self.files.remove_folder(REPLAY)
 
     def newest_first(self) -> list[Path]:
-        """Return the folders of committed checkpoints, also of damaged ones, but not links."""
+        """Return the folders of committed checkpoints, newest first, including damaged ones.
+
+        Links are ignored.
+        """
         found = [
             (int(match[1]), self.folder / name)
             for name in self.files.names()
@@ -151,7 +154,7 @@ class Checkpoints:
             return False
 
     def check_state_size(self, least: int) -> None:
-        """Check that the state of at least one checkpoint, if there is any, has `least` bytes.
+        """If there are checkpoints, check that at least one state has `least` bytes or more.
 
         This is called before networks are allocated: a damaged configuration can claim any size,
         but a checkpoint of networks of that size cannot be smaller than `least`.

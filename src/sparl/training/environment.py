@@ -1,4 +1,4 @@
-"""Adapt Gymnasium environments with a flat Box observation and a bounded Box action.
+"""Adapt Gymnasium environments with flat Box observations and bounded Box actions.
 
 Inside sparl, actions are in [-1, 1] and observations are float32; both are converted here. The
 values returned by the environment are checked before an agent learns from them.
@@ -62,7 +62,7 @@ class Environment:
         max_episode_steps: the time limit; None keeps the environment's own limit.
         contact_forces: "zero" or "live", for Ant-v3 and Humanoid-v3.
         render_mode: Gymnasium's render mode: None, "human" (a window) or "rgb_array" (images).
-        factory: makes the environment instead of Gymnasium, if env_id is not a Gymnasium id.
+        factory: creates the environment instead of Gymnasium, if env_id is not a Gymnasium id.
 
     Attributes:
         n_obs: length of an observation.

@@ -47,7 +47,7 @@ def mujoco_state(bare: Any) -> EnvironmentState:
 
 
 def restore_mujoco(bare: Any, state: EnvironmentState) -> None:
-    """Restore a result of mujoco_state.
+    """Restore a state that mujoco_state returned.
 
     Raises:
         ValueError: if a number is larger than MuJoCo allows.
@@ -74,7 +74,7 @@ def has_own_state(bare: Any) -> bool:
 
 
 def to_text(own: Any) -> str:
-    """Convert a state to JSON, or return "" if it has parts that `_can_be_saved` rejects."""
+    """Convert a state to JSON, or return "" if a part of it cannot be saved."""
     text = json.dumps(own, default=_encoded) if _can_be_saved(own) else ""
     return text if len(text) <= _OWN_BYTES else ""
 

@@ -76,7 +76,7 @@ class Evaluator:
     of the policy computes the actions of all concurrent episodes.
 
     Args:
-        make: a function that constructs an environment; it is called when one is first needed.
+        make: a function that constructs an environment; it is called when another one is needed.
         episodes: number of episodes.
         seed: the evaluation seed.
     """

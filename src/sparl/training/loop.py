@@ -52,7 +52,7 @@ class Training:
     warmup: Warmup  # chooses the actions before the agent learns
     replay: RingBuffer
     replay_rng: Generator  # random stream of the batches
-    capacity_rule: DynamicCapacity  # which transitions a dynamic replay buffer drops
+    capacity_rule: DynamicCapacity  # decides which transitions a dynamic replay buffer drops
     record: Record
     best: BestAgent
     saver: CheckpointSaver

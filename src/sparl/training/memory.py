@@ -38,7 +38,7 @@ def _group_limits(
 
 
 def return_freed_memory() -> None:
-    """Make glibc return freed memory, of which it can retain a large amount, to the system."""
+    """Make glibc return freed memory to the system; otherwise it may retain a large amount."""
     with suppress(AttributeError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -14,7 +14,7 @@ def in_notebook() -> bool:
 
 
 class NotebookBar:
-    """A progress bar with a text, which is updated in its cell and does not need ipywidgets."""
+    """A progress bar that is updated in place in a notebook's cell, without ipywidgets."""
 
     def __init__(self) -> None:
         self._handle: Any = None

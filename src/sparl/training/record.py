@@ -303,7 +303,7 @@ class Averages:
         return dict(self._sums)
 
     def expected_state(self) -> dict[str, tuple[float, int]]:
-        """Return a template of the state: sums and counts, by arbitrary names."""
+        """Return a template of the state: sums and counts, with arbitrary names as keys."""
         return {ANY_NAME: (0.0, 0)}
 
     def restore(self, state: dict[str, tuple[float, int]]) -> None:

@@ -25,7 +25,7 @@ _SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp.*)?")
 
 @dataclass(frozen=True)
 class Segment:
-    """A file that contains transitions `begin` to `end` - 1 of the run, which counts from 0."""
+    """A file that contains the run's transitions `begin` to `end` - 1, counting from 0."""
 
     begin: int
     end: int

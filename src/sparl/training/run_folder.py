@@ -4,7 +4,7 @@ config.toml        every field of the configuration, as resolved
 run.json           state, machine, versions, environment, schedule, result
 evaluations.csv    env_step, updates, wall_seconds, cpu_seconds (threads and worker processes
                    included), mean, std, each episode's return and length
-metrics.csv        training metrics, averaged since the previous line
+metrics.csv        training metrics, averaged since the previous row
 topology.csv       every topology update of every layer
 degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks

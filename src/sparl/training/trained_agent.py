@@ -86,7 +86,7 @@ class TrainedAgent:
             return networks_of(self.manifest, self._arrays)
 
     def __repr__(self) -> str:
-        sizes = f"{self.n_obs} observations, {self.n_act} actions"
+        sizes = f"observations of length {self.n_obs}, actions of length {self.n_act}"
         connections = sum(pattern.connections for _, pattern in self.actor.layout)
         return f"<TrainedAgent {self._title()}: {sizes}, actor with {connections:,} connections>"
 

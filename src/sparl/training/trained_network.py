@@ -162,7 +162,7 @@ def networks_html(title: str, networks: Mapping[str, TrainedNetwork]) -> str:
 
 
 def networks_of(manifest: dict[str, Any], arrays: Mapping[str, Array]) -> dict[str, TrainedNetwork]:
-    """Return the networks that the files of an agent describe, by name.
+    """Return the networks that an agent's files describe, by name.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: if the files are damaged.
