@@ -442,7 +442,7 @@ def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def start_here(folder: Path, unit: Unit, *_: object) -> Any:
-    """Train a run of a study in this process."""
+    """Train one of a study's runs in this process."""
     code = main(words(folder, unit))
     return SimpleNamespace(returncode=code, poll=lambda: code, wait=lambda: code)
 

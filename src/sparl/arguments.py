@@ -88,7 +88,7 @@ def parse_typed(args: Sequence[str], program: str, further: type[Any] | None = N
     method = find_method(method).name
     check_flags_suit_method(released, method)
     base = preset(method, env, **from_file)
-    from sparl.topology.propose import wrong_rules  # imported late: it loads the native module
+    from sparl.topology.propose import wrong_rules  # imported late, because it loads the library
 
     # A preset may depend on other fields (for example, the densities depend on the number of
     # layers), so the flags are parsed before the preset is computed.

@@ -181,8 +181,8 @@ class Config:
     replay_minimum: int = _within(100_000, 1, 1e10, "transitions")
     """Minimum number of transitions that dynamic_buffer keeps."""
     replay_distance_threshold: float = _within(0.2, 0, 1e9, "squared distance")
-    """Distance between the policy's actions and those of the oldest transitions above which
-    dynamic_buffer drops transitions [mean squared difference / 2, actions scaled to -1..1]."""
+    """dynamic_buffer drops transitions if the distance between the policy's actions and those in
+    the oldest transitions exceeds this [mean squared difference / 2, actions scaled to -1..1]."""
     replay_check_every_env_steps: int = _within(10_000, 1, 1e12, "environment steps")
     """Steps between two checks of the distance by dynamic_buffer [environment steps]."""
     replay_probe_transitions: int | None = _within(None, 1, 1e10, "transitions")

@@ -1,4 +1,4 @@
-"""The name, identity and id of the run that a configuration describes."""
+"""Derive the name, the identity and the id of a run from its configuration."""
 
 from __future__ import annotations
 

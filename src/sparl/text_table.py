@@ -56,7 +56,7 @@ def _wrapped_line(line: str, width: int) -> str:
 def fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
     """Return the indices of the columns to show in a line of this width.
 
-    Columns are added by rank until those of one rank do not fit.
+    Columns are added in order of rank, until the columns of one rank do not fit together.
     """
     shown: list[int] = []
     for rank in sorted({column.rank for column in columns}):

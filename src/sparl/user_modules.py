@@ -17,7 +17,7 @@ from sparl.errors import UsageError
 from sparl.wording import name_and_text, shell_word
 
 # Suffix of the name of an environment that was given in Python as an object, a class or a function.
-# For such an environment, functions return it instead of the name of a registering module.
+# For such an environment, functions return it instead of the module that registers the environment.
 WITHOUT_ID = "()"
 _imported: list[str] = []
 

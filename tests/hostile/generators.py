@@ -54,7 +54,7 @@ class Case:
         words: the command line, relative to the parent folder of `target`.
         writes: paths that the command may change, including the content of folders.
         rejected: whether the command must reject the case.
-        link: a path and its replacement, see `put_link`; None: no replacement.
+        link: a path and its replacement, see `put_link`; None means no replacement.
     """
 
     files: Files

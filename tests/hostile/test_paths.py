@@ -231,7 +231,7 @@ def study(tmp_path: Path) -> Path:
 @changes
 @pytest.mark.parametrize("name", ["", "output.txt", "asked.toml", "failure.json", "run.json"])
 @pytest.mark.slow
-def test_a_run_of_a_study_with_links_or_special_files_fails_alone(
+def test_a_run_with_links_or_special_files_fails_alone_in_its_study(
     name: str, change: Change, study: Path, tmp_path: Path, elsewhere: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

@@ -144,7 +144,7 @@ class FinishedRun:
 
     @property
     def networks(self) -> dict[str, NetworkSpec]:
-        """The networks of the run's agent, by name; their sizes are not those of the run."""
+        """The agent's networks, by name, as if observations and actions had length 1."""
         return specs_of(self.config)
 
     @property

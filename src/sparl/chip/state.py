@@ -178,7 +178,7 @@ def read_block(data: bytes, where: object) -> tuple[Sizes, NDArray[np.void]]:
     Bytes after the block, such as the rest of a flash page, are ignored.
 
     Raises:
-        DataError: if the bytes are not such a block, or the block is damaged.
+        DataError: if the data is not a block, or the block is damaged.
     """
     header = np.frombuffer(data[: 4 * _HEADER].ljust(4 * _HEADER, b"\0"), "<u4")
     if header[0] != _MAGIC:

@@ -74,7 +74,7 @@ def _parts(simulator: Any | None, n_obs: int) -> list[str]:
     skipped = structure.pop("skipped_qpos", 0)
     parts: list[str] = []
     for name, count in structure.items():
-        first = f" from its entry {skipped} on" if name == "qpos" and skipped else ""
+        first = f" from entry {skipped} onwards" if name == "qpos" and skipped else ""
         parts += [f"MuJoCo's {name}{first}"] * count
     return parts if len(parts) == n_obs else [""] * n_obs
 

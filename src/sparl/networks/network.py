@@ -103,8 +103,8 @@ class Network:
 
         Returns:
             value, float32 [B, 1], which is NaN where a member's output is NaN; and the gradient of
-            weight * sum(value) with respect to the inputs from the spec's first_gradient_input on,
-            float32 [B, inputs].
+            weight * sum(value) with respect to the inputs, starting at the spec's
+            first_gradient_input, float32 [B, inputs].
 
         Raises:
             ValueError: if the network has several outputs, or if its output is not linear.

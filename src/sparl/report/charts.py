@@ -271,7 +271,7 @@ def _number(value: float) -> float | None:
 
 
 class Formats(NamedTuple):
-    """Number formats of an axis and of its tooltip, in the notation of d3."""
+    """Number formats for an axis and for its tooltip, in d3's notation."""
 
     axis: str
     tooltip: str

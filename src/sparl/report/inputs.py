@@ -65,7 +65,7 @@ def _observation(simulator: Any, n_obs: int) -> list[str]:
 
 
 def _joints(model: Any) -> tuple[list[str], list[str]]:
-    """Return the names of the entries of MuJoCo's qpos and of its qvel."""
+    """Return names for the entries of MuJoCo's qpos, and names for those of its qvel."""
     positions, velocities = [], []
     for k in range(model.njnt):
         name, kind = model.joint(k).name or f"joint {k}", model.jnt_type[k]

@@ -51,7 +51,7 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         Section(
             "Return against computation",
             "CPU time covers all threads and workers and is shown for runs that recorded it. "
-            "Wall-clock time includes the time for which other processes used the machine.",
+            "Wall-clock time includes the time during which other processes used the machine.",
             list(against_computation(runs, shade)),
         ),
         Section(

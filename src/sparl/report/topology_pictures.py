@@ -115,7 +115,7 @@ def _distributions(counts: list[tuple[str, str, list[int]]]) -> list[Series]:
 
 
 def wiring(runs: Collection) -> Iterator[Figure]:
-    """Yield heat maps of the number of connections of each network input."""
+    """Yield heat maps that show how many connections each input of a network has."""
     for group in runs.groups:
         run = group.runs[0]
         if not _is_sparse(run):
@@ -138,7 +138,7 @@ def _names(run: FinishedRun, rows: Rows) -> tuple[str, ...]:
     if run.sizes is None:
         return ()
     names = input_names(run.config.env, run.config.contact_forces, *run.sizes)
-    known = {run.sizes[0], sum(run.sizes)}  # the numbers of inputs of an actor and of a critic
+    known = {run.sizes[0], sum(run.sizes)}  # how many inputs an actor and a critic have
     return names if known.issuperset(row.size for _, row in rows) else ()
 
 

@@ -83,7 +83,7 @@ class Pattern:
         )
 
     def find(self, positions: Positions) -> tuple[Positions, NDArray[np.bool_]]:
-        """Find positions in this pattern.
+        """Look up positions in this pattern, and find out which of them are connected.
 
         Returns:
             Indices into this pattern's positions, int64 [len(positions)], and whether each

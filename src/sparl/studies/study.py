@@ -7,7 +7,7 @@ A study file looks like this:
     seeds = 5                            # 0 to 4; a list is allowed too
     [fields]                             # fields of the configuration, for all runs
     steps = 1_000_000
-    [grid]                               # fields of which all combinations are trained
+    [grid]                               # lists of values, whose combinations are all trained
     rewire_every_updates = [500, 1000]
     [[variants]]                         # fields that are set together; a variant may also
     hard_target_every = 1000             # set the methods, environments and seeds of its runs

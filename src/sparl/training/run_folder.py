@@ -91,7 +91,7 @@ class RunFolder:
             RunInUse: if another process has locked the folder.
             DataError: if one of the run's files or folders is a link or a special file.
         """
-        from sparl.training.checkpoint import Checkpoints  # imported late: loads the native module
+        from sparl.training.checkpoint import Checkpoints  # imported late: it loads native code
 
         path = user_path(config.run_dir) if config.run_dir else _free_path(config)
         folder = cls(path)
