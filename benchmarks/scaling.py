@@ -67,11 +67,12 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
 
     def weights(net: Network, members: int) -> float:
         """Return the time of the weight gradient with Adam, without the backward pass [s]."""
+        stack, parameters = net.layout.stack, net.parameters
         x = np.ones((batch, net.layout.spec.n_in), np.float32)
-        y, trace = net.forward(x)
-        d, moments = np.ones_like(y), np.zeros((2, net.parameters.size), np.float32)
+        y, trace = stack.forward(parameters, [x])
+        d, moments = np.ones_like(y), np.zeros((2, parameters.size), np.float32)
         numbers = (1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
-        both = seconds(lambda: net.adam_step(trace, d, *moments, *numbers), 0.01)
+        both = seconds(lambda: stack.adam_step(parameters, trace, d, *moments, *numbers), 0.01)
         alone = max(both - products(net, batch, back=True), 0.0)
         items = 2 * math.ceil(width / 32) + 1
         return members * alone * math.ceil(members * items / cores) / (members * items) + HANDOVER
@@ -95,7 +96,6 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
 
 def main() -> None:
     """Print a table of speed-ups."""
-    _native.set_threads(1)
     counts = (1, 2, 4, 8, 16)
     print(f"{'width':>6} {'density':>8} {'batch':>6}" + "".join(f"{n:>5} cores" for n in counts))
     for width, density, batch in (

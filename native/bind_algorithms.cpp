@@ -17,7 +17,7 @@ void bind_soft_update(Array target, ReadOnlyArray online, double tau, Pool pool)
   float* t = checked<float>(target, "soft_update: target", {n});
   const float* o = checked<float>(online, "soft_update: online", {n});
   check_disjoint("soft_update", {{"target", target}}, {{"online", online}});
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   nb::gil_scoped_release release;
   soft_update(*threads, n, t, o, float(tau));
 }
@@ -59,7 +59,7 @@ BoundPendingWork update_target(TargetUpdater& updater, Array target, ReadOnlyArr
   float* t = checked<float>(target, "soft_update: target", {target.shape(0)});
   const float* o = checked<float>(online, "soft_update: online", {online.shape(0)});
   check_disjoint("soft_update", {{"target", target}}, {{"online", online}});
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   const auto begin = [&] {
     nb::gil_scoped_release release;
     return updater.update(*threads, t, o, float(tau));
@@ -74,7 +74,7 @@ nb::tuple bind_squashed_normal(ReadOnlyArray heads, ReadOnlyArray noise, bool sm
   const float* eps = checked<float>(noise, "squashed_normal: noise", {rows, n});
   auto action = new_array({rows, n}), log_density = new_array({rows, 1});
   auto std = new_array({rows, n}), slope = new_array({rows, n});
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     squashed_normal(*threads, rows, n, h, eps, smooth, action.data(), log_density.data(),

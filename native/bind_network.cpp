@@ -83,7 +83,7 @@ nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
   FloatArray output = new_array({stack->members(), batch, stack->n_out()});
   float* y = output.data();
   std::optional<Trace> trace;
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     trace.emplace(stack->forward(*threads, p, parts.parts, batch, y));
@@ -98,7 +98,7 @@ FloatArray outputs(const Stack& stack, ReadOnlyArray parameters,
   const uint32_t batch = parts.batch;
   FloatArray output = new_array({stack.members(), batch, stack.n_out()});
   float* y = output.data();
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     stack.outputs(*threads, p, parts.parts, batch, y);
@@ -131,7 +131,7 @@ nb::tuple bind_value_and_input_gradient(const Stack& stack, ReadOnlyArray parame
   FloatArray value = new_array({batch, 1});
   FloatArray gradient = new_array({batch, stack.gradient_inputs()});
   float *v = value.data(), *g = gradient.data();
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     value_and_input_gradient(stack, *threads, p, parts.parts, batch, member.value_or(0),
@@ -163,7 +163,7 @@ std::optional<FloatArray> gradient(const Stack& stack, ReadOnlyArray parameters,
   std::optional<FloatArray> result;
   if (inputs) result = new_array({stack.members(), trace.batch, stack.gradient_inputs()});
   float* to_inputs = result ? result->data() : nullptr;
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     stack.gradient(*threads, p, trace, d, g, to_inputs);
@@ -183,7 +183,7 @@ BoundPendingWork bind_adam_step(const Stack& stack, Array parameters, const Trac
   check_disjoint("adam_step", {{"parameters", parameters}, {"m", m}, {"v", v}},
                  {{"output_gradient", output_gradient}});
   const AdamStep scalars = adam_step(step, {learning_rate, beta1, beta2, epsilon, weight_decay});
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   const auto begin = [&] {
     nb::gil_scoped_release release;
     return stack.adam_step(*threads, p, trace, d, first, second, scalars);
@@ -201,7 +201,7 @@ nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const T
   FloatArray dy = new_array({stack.layer(member, layer).n_out, trace.batch});
   FloatArray x = new_array({stack.layer(member, layer).n_in, trace.batch});
   float *to_dy = dy.data(), *to_x = x.data();
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     stack.gradient_factors(*threads, p, trace, d, member, layer, to_dy, to_x);

@@ -80,7 +80,7 @@ void gather(ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first, size
                   {"states", states},
                   {"ages", ages},
                   {"powers", powers}});
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   nb::gil_scoped_release release;
   gather_windows(*threads, ring, count, from, into);
 }

@@ -65,20 +65,11 @@ NB_MODULE(_native, m) {
       "Return the instruction sets of this build that this processor supports, fastest last.");
   m.def("use_isa", &use_kernels, "name"_a,
         "Use an instruction set; raises ValueError if it is not available.");
-  m.def(
-      "threads", [] { return default_pool()->threads(); },
-      "Return the number of threads of the default pool.");
-  m.def(
-      "set_threads",
-      [](uint32_t count) {
-        if (count == 0 || count > 1024)
-          throw std::invalid_argument("set_threads: count is " + std::to_string(count) +
-                                      " but must be in [1, 1024]");
-        set_default_threads(count);
-      },
-      "count"_a, "Set the number of threads of the default pool; results do not depend on it.");
 
-  nb::class_<ThreadPool>(m, "Pool", "A thread pool for the functions that receive it.")
+  nb::class_<ThreadPool>(
+      m, "Pool",
+      "A thread pool for the functions that receive it; without one, they use only the calling\n"
+      "thread.")
       .def(
           nb::new_([](uint32_t threads) {
             if (threads == 0 || threads > 1024)

@@ -55,11 +55,6 @@ class ThreadPool {
   std::atomic<Workers*> workers_{nullptr};
 };
 
-// The pool for calls without a pool argument. The default pool has one thread unless
-// set_default_threads changes that number.
-std::shared_ptr<ThreadPool> default_pool();
-void set_default_threads(uint32_t threads);
-
 // Work items that may be unfinished when the constructor returns. Idle workers compute the items
 // from last to first; finish() computes them from first to last. If the pool has one thread, the
 // constructor computes all items. `body` must not throw.

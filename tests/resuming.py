@@ -1,8 +1,10 @@
-"""Helpers that stop runs and read their results."""
+"""Helpers that stop runs, change their checkpoints and read their results."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from sparl.training.checkpoint import MANIFEST
 from sparl.training.loop import Training
 
 CLOCKS = ("wall_seconds", "cpu_seconds")
@@ -32,6 +35,14 @@ def stopped_at(*env_steps: int, by: signal.Signals = signal.SIGTERM) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "step", step)
         yield
+
+
+def write_manifest(checkpoint: Path, content: dict[str, Any]) -> None:
+    """Write the manifest of a checkpoint, with the right digest of its content."""
+    content = {name: value for name, value in content.items() if name != "sha256"}
+    text = json.dumps(content, sort_keys=True).encode()
+    content["sha256"] = hashlib.sha256(text).hexdigest()
+    (checkpoint / MANIFEST).write_text(json.dumps(content))
 
 
 def results(run: Path) -> dict[str, Any]:

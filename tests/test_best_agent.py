@@ -13,7 +13,8 @@ import sparl
 from resuming import stopped_at
 from sparl.cli import main
 from sparl.errors import DataError
-from sparl.training.evaluate import Evaluation, Evaluator
+from sparl.training.evaluate import Evaluation
+from sparl.training.record import Record
 
 FIELDS: dict[str, Any] = {
     "steps": 90, "hidden": (8,), "warmup_env_steps": 10, "evaluate_every_env_steps": 20,
@@ -31,22 +32,16 @@ def files(run: Path) -> tuple[bytes, bytes]:
 
 @pytest.fixture
 def returns(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
-    """The mean return of the evaluation at each update of the agent; others are as played."""
+    """The mean return of the evaluation at each step; the others have -100."""
     means: dict[int, float] = {}
-    original = sparl.training.loop.Training._evaluate
-    evaluate = Evaluator.evaluate
+    original = Record.evaluation
 
-    def at_step(self: sparl.training.loop.Training) -> None:
-        def scripted(evaluator: Evaluator, policy: Any) -> Evaluation:
-            found = evaluate(evaluator, policy)
-            mean = means.get(self.env_step, -100.0)
-            return Evaluation((mean, mean), found.lengths, found.observations)
+    def scripted(self: Record, env_step: int, updates: int, found: Evaluation) -> None:
+        mean = means.get(env_step, -100.0)
+        result = Evaluation((mean, mean), found.lengths, found.observations)
+        original(self, env_step, updates, result)
 
-        monkeypatch.setattr(Evaluator, "evaluate", scripted)
-        original(self)
-        monkeypatch.setattr(Evaluator, "evaluate", evaluate)
-
-    monkeypatch.setattr(sparl.training.loop.Training, "_evaluate", at_step)
+    monkeypatch.setattr(Record, "evaluation", scripted)
     return means
 
 

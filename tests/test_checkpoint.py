@@ -16,13 +16,14 @@ import pytest
 
 import sparl
 from replays import saved
-from resuming import results, stopped_at
+from resuming import results, stopped_at, write_manifest
 from sparl.cli import main
 from sparl.errors import DataError, ResourceError
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training import checkpoint
 from sparl.training.checkpoint import MANIFEST, REPLAY, STATE, Checkpoints
 from sparl.training.loop import Training
+from sparl.training.saving import CheckpointSaver
 from sparl.training.tensors import ANY_NAME
 
 OPERATIONS = ("write", "fsync", "rename", "replace", "mkdir")
@@ -254,11 +255,8 @@ def test_files_of_another_checkpoint_are_rejected(folder: Path) -> None:
 
 
 def test_another_format_is_rejected_with_both_versions(folder: Path) -> None:
-    file = folder / "checkpoint-9" / MANIFEST
-    content = {**json.loads(file.read_text()), "format": checkpoint.FORMAT + 1}
-    del content["sha256"]
-    content["sha256"] = checkpoint._own_digest(content)
-    file.write_text(json.dumps(content))
+    content = json.loads((folder / "checkpoint-9" / MANIFEST).read_text())
+    write_manifest(folder / "checkpoint-9", {**content, "format": checkpoint.FORMAT + 1})
     with pytest.raises(
         DataError,
         match=r"manifest.json: format 4 is not supported; this version of sparl reads",
@@ -307,20 +305,21 @@ def test_training_continues_after_any_file_operation_of_a_save_fails(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each operation of the checkpoint of step 20 fails once, including appended lines."""
-    original = Training._checkpoint
+    original = CheckpointSaver.save
     fields = {**SMALL, "quiet": False}
     for n in range(1, 100):
         disk = Disk(lambda count, n=n: count == n, half=True)
 
-        def disturbed(self: Training, *, last: bool = False, disk: Disk = disk) -> None:
-            if self.env_step != 20:
-                original(self, last=last)
-                return
+        def disturbed(
+            self: CheckpointSaver, env_step: int, *given: Any, last: bool, disk: Disk = disk
+        ) -> Path | None:
+            if env_step != 20:
+                return original(self, env_step, *given, last=last)
             with disk.used():
-                original(self)
+                return original(self, env_step, *given, last=last)
 
         with pytest.MonkeyPatch.context() as patch, Disk(lambda count: False).used():
-            patch.setattr(Training, "_checkpoint", disturbed)
+            patch.setattr(CheckpointSaver, "save", disturbed)
             run = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / str(n), **fields)
         assert results(run.path) == undisturbed
         said = capsys.readouterr().err

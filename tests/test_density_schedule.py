@@ -21,7 +21,7 @@ from sparl.identity import identity, run_id
 from sparl.labels import method_label
 from sparl.methods import check, preset
 from sparl.sparse.pattern import Pattern
-from sparl.topology.density_schedule import DENSITY_SCHEDULES, LayerProgress, density_schedule
+from sparl.topology.density_schedule import DensitySchedule, LayerProgress, density_schedule
 from sparl.topology.drop import drop_nearest_zero_of_each_sign, drop_smallest
 from sparl.topology.grow import grow_random
 from sparl.topology.layer_view import LayerView
@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def schedules() -> Iterator[None]:
     """Register the schedules like a user's module, and unregister them afterwards."""
-    before = dict(DENSITY_SCHEDULES)
+    before = dict(DensitySchedule.registry)
 
     @density_schedule("linear_pruning")
     def prune(layer: LayerProgress) -> tuple[int, float]:
@@ -52,8 +52,8 @@ def schedules() -> Iterator[None]:
         return layer.initial + round(more), layer.fraction
 
     yield
-    DENSITY_SCHEDULES.clear()
-    DENSITY_SCHEDULES.update(before)
+    DensitySchedule.registry.clear()
+    DensitySchedule.registry.update(before)
 
 
 def layers_of(run: Path, network: str = "actor") -> list[list[int]]:
@@ -145,7 +145,7 @@ def test_an_invalid_number_of_connections_raises_an_error(wanted: int) -> None:
 
 
 def test_a_schedule_is_copied_by_its_name() -> None:
-    schedule = DENSITY_SCHEDULES["linear_pruning"]
+    schedule = DensitySchedule.registry["linear_pruning"]
     method = TopologyMethod.named("smallest", "random", "linear_pruning")
     assert copy.deepcopy(method).density is schedule
     assert pickle.loads(pickle.dumps(method)).density is schedule

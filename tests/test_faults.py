@@ -38,8 +38,9 @@ from sparl.configuration import FIELDS
 from sparl.configuration_checks import typed_fields
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.methods import METHODS, check, preset
-from sparl.training import assemble, machine, memory
+from sparl.training import assemble, loop, machine, memory
 from sparl.training.environment import Environment
+from sparl.training.interrupt import StoppedBy
 from sparl.training.loop import Training
 from sparl.training.plan_text import plan_text
 from sparl.training.run_folder import RunFolder
@@ -305,14 +306,13 @@ def test_a_trained_agent_whose_weights_are_not_finite_is_named(
 ) -> None:
     run = tmp_path / "run"
     words = ["--env", "bad_environments:Good-v0", "--run-dir", str(run), *flags()]
-    original = Training._check_finite
+    write_results = loop.write_results
 
-    def too_late(self: Training) -> None:
-        original(self)
-        if self.env_step == 90:
-            poison("actor", np.nan)(self)
+    def too_late(run: Training, stopped_by: StoppedBy | None) -> None:
+        poison("actor", np.nan)(run)
+        write_results(run, stopped_by)
 
-    monkeypatch.setattr(Training, "_check_finite", too_late)
+    monkeypatch.setattr(loop, "write_results", too_late)
     assert main(["train", *words]) == 0
     assert "contains a value that is NaN or infinite" in error_line(3, "evaluate", str(run))
 

@@ -14,10 +14,9 @@ import pytest
 
 import sparl
 from resuming import results
-from sparl import _native
+from sparl import _native, learner
 from sparl.architecture import architecture
 from sparl.build import build_agent
-from sparl.learner import SparseLearner
 from sparl.methods import preset
 from sparl.networks.adam import Adam
 from sparl.networks.network import Network
@@ -28,25 +27,16 @@ FIELDS: dict[str, Any] = {
     "hidden": (40, 40), "batch_size": 32, "rewire_every_updates": 3, "steps": 1000,
     "actor_densities": (0.3, 0.3, 1.0), "critic_densities": (0.3, 0.3, 1.0),
 }  # fmt: skip
-CALLS: list[tuple[type, str]] = [
+CALLS: list[tuple[Any, str]] = [
     (Network, "forward"), (Network, "__call__"), (Network, "value_and_input_gradient"),
     (Adam, "step"), (SharedPatternTarget, "soft_update"), (OwnPatternTarget, "soft_update"),
-    (SparseLearner, "_propose"),
-    (SparseLearner, "_rewire"),
+    (learner, "propose"), (Network, "rewire"), (Adam, "rewire"),
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = _native.threads()
-    _native.set_threads(2)
-    yield
-    _native.set_threads(before)
-
-
-def new_agent(method: str) -> Any:
+def new_agent(method: str, pool: _native.Pool | None = None) -> Any:
     config = preset(method, "HalfCheetah-v5", **FIELDS)
-    return build_agent(config, architecture(config, 17, 6))
+    return build_agent(config, architecture(config, 17, 6), pool or _native.Pool(2))
 
 
 def batches(count: int) -> list[Batch]:
@@ -152,8 +142,8 @@ def test_ctrl_c_at_any_instant_corrupts_nothing() -> None:
 
 def test_agents_that_learn_in_separate_threads_do_not_disturb_each_other() -> None:
     methods = ["DS-TD3", "DS-SAC", "DS-TD3"]
-    todo = batches(30)
-    wanted, agents = [new_agent(m) for m in methods], [new_agent(m) for m in methods]
+    todo, pool = batches(30), _native.Pool(2)
+    wanted, agents = [new_agent(m) for m in methods], [new_agent(m, pool) for m in methods]
     for agent in wanted:
         for batch in todo:
             agent.update(batch)
@@ -165,8 +155,6 @@ def test_agents_that_learn_in_separate_threads_do_not_disturb_each_other() -> No
     threads = [threading.Thread(target=learn, args=(agent,)) for agent in agents]
     for thread in threads:
         thread.start()
-    for number in range(20):
-        _native.set_threads(1 + number % 3)
     for thread in threads:
         thread.join()
     assert [flat(agent) for agent in agents] == [flat(agent) for agent in wanted]

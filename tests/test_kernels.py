@@ -33,10 +33,9 @@ ISAS = _native.available_isas()
 
 @pytest.fixture(autouse=True)
 def _restore_engine() -> Iterator[None]:
-    isa, threads = _native.isa(), _native.threads()
+    isa = _native.isa()
     yield
     _native.use_isa(isa)
-    _native.set_threads(threads)
 
 
 @pytest.fixture(params=ISAS)
@@ -187,6 +186,7 @@ class Problem:
         n_in, n_out = patterns[0][0].n_in, patterns[0][-1].n_out
         self.x = normal(rng, (batch, n_in))
         self.output_gradient = normal(rng, (len(patterns), batch, n_out))
+        self.pool: _native.Pool | None = None  # used by all passes
 
     def blocks(self, member: int, layer: int) -> tuple[slice, slice]:
         """The places of a layer's weights and biases in the flat array."""
@@ -236,12 +236,12 @@ class Problem:
         return Rounded(*(np.stack(part)[:, :, first:] for part in parts))
 
     def run_forward(self) -> tuple[Array, _native.Trace]:
-        return self.stack.forward(self.parameters, self.inputs)
+        return self.stack.forward(self.parameters, self.inputs, self.pool)
 
     def run_gradient(self, trace: _native.Trace | None = None) -> Array:
         trace = trace or self.run_forward()[1]
-        out = np.full_like(self.parameters, np.nan)
-        assert self.stack.gradient(self.parameters, trace, self.output_gradient, out) is None
+        out, d = np.full_like(self.parameters, np.nan), self.output_gradient
+        assert self.stack.gradient(self.parameters, trace, d, out, pool=self.pool) is None
         return out
 
     def run_gradients(self, output_gradient: Array | None = None) -> tuple[Array, Array]:
@@ -249,7 +249,7 @@ class Problem:
         out = np.full_like(self.parameters, np.nan)
         d = self.output_gradient if output_gradient is None else output_gradient
         _, trace = self.run_forward()
-        dx = self.stack.gradient(self.parameters, trace, d, out, inputs=True)
+        dx = self.stack.gradient(self.parameters, trace, d, out, inputs=True, pool=self.pool)
         assert dx is not None
         return out, dx
 
@@ -403,13 +403,15 @@ def test_value_and_input_gradient_are_those_of_the_smallest_member_bit_for_bit(
     least = q.min(axis=0)
     weight = np.float32(-1 / case.batch)
     for threads in (1, 2, 3):
-        _native.set_threads(threads)
-        value, dx = p.stack.value_and_input_gradient(p.parameters, p.inputs, weight)
+        p.pool = pool = _native.Pool(threads)
+        value, dx = p.stack.value_and_input_gradient(p.parameters, p.inputs, weight, pool=pool)
         np.testing.assert_array_equal(value, least)
         wanted = p.run_gradients((q == least).astype(np.float32) * weight)[1]
         np.testing.assert_array_equal(dx, wanted.sum(axis=0))
         for member in range(case.members):
-            alone, dx = p.stack.value_and_input_gradient(p.parameters, p.inputs, weight, member)
+            alone, dx = p.stack.value_and_input_gradient(
+                p.parameters, p.inputs, weight, member, pool
+            )
             np.testing.assert_array_equal(alone, q[member])
             np.testing.assert_array_equal(dx, p.run_gradients(0 * q + weight)[1][member])
 
@@ -580,27 +582,25 @@ def everything(p: Problem) -> list[bytes]:
     parameters, m, v = p.parameters.copy(), *np.zeros((2, gradient.size), np.float32)
     for step in (1, 2):
         p.stack.adam_step(
-            parameters, trace, p.output_gradient, m, v, step, 1e-3, 0.9, 0.999, 1e-8, 2e-4
+            parameters, trace, p.output_gradient, m, v, step, 1e-3, 0.9, 0.999, 1e-8, 2e-4, p.pool
         ).finish()
     results += [parameters, m, v]
     followed = gradient.copy()
-    _native.soft_update(followed, parameters, 0.25)
+    _native.soft_update(followed, parameters, 0.25, p.pool)
     pruned = gradient.copy()
     slots = np.arange(gradient.size, dtype=np.uint32)
     budget = gradient.size * 3 // 4
     layer = ((0, slots.size), (0, slots.size), slots[::-1].copy(), slots, budget)
-    _native.TargetUpdater([layer]).update(pruned, parameters, 0.25)
+    _native.TargetUpdater([layer]).update(pruned, parameters, 0.25, p.pool)
     return [result.tobytes() for result in (*results, followed, pruned)]
 
 
 def test_results_do_not_depend_on_the_number_of_threads(isa: str) -> None:
     p = problem(BIG)
     assert p.parameters.size > 4 * 8192  # enough to be divided into parts
-    _native.set_threads(1)
     wanted = everything(p)
-    for threads in (2, 3, 4):
-        _native.set_threads(threads)
-        assert _native.threads() == threads
+    for threads in (1, 2, 3, 4):
+        p.pool = _native.Pool(threads)
         for _ in range(5):
             assert everything(p) == wanted
 
@@ -627,8 +627,9 @@ def test_an_observation_gives_the_same_bits_in_any_batch(isa: str) -> None:
 
 
 def test_two_python_threads_at_once_get_the_results_of_one(isa: str) -> None:
-    _native.set_threads(2)
-    problems = [problem(BIG), problem(BIG._replace(batch=100))]
+    problems, pool = [problem(BIG), problem(BIG._replace(batch=100))], _native.Pool(2)
+    for p in problems:
+        p.pool = pool
     wanted = [everything(p) for p in problems]
     barrier = threading.Barrier(2)
     right = [0, 0]
@@ -668,9 +669,9 @@ from sparl import _native
 layers = [_native.Linear(3, 8, np.arange(24)), _native.Linear(8, 2, np.arange(16))]
 stack = _native.Stack([layers], ["relu"] * (len(layers) - 1) + ["linear"])
 parameters = np.linspace(-1, 1, stack.parameters, dtype=np.float32)
-def compute(batch=256):
+def compute(pool, batch=256):
     x = np.linspace(-1, 1, 3 * batch, dtype=np.float32).reshape(batch, 3)
-    return stack.forward(parameters, [x])[0].tobytes()
+    return stack.forward(parameters, [x], pool)[0].tobytes()
 """
 
 
@@ -680,30 +681,33 @@ def test_a_child_forked_after_use_computes_with_its_own_threads() -> None:
 import multiprocessing
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of every such fork
-_native.set_threads(2)
-wanted = compute()
+pool = _native.Pool(2)
+wanted = compute(pool)
 
 def child(connection):
-    inherited = _native.threads(), compute() == wanted
-    _native.set_threads(3)
-    connection.send([*inherited, compute() == wanted])
+    connection.send([compute(each) == wanted for each in (pool, None, _native.Pool(3))])
 
 context = multiprocessing.get_context("fork")
 for _ in range(3):
     mine, theirs = context.Pipe()
     process = context.Process(target=child, args=(theirs,))
     process.start()
-    print(mine.recv() if mine.poll(20) else "the child hangs", compute() == wanted)
+    print(mine.recv() if mine.poll(20) else "the child hangs", compute(pool) == wanted)
     process.kill()
     process.join()
 """
-    assert run_script(SMALL_STACK + script).splitlines() == ["[2, True, True] True"] * 3
+    assert run_script(SMALL_STACK + script).splitlines() == ["[True, True, True] True"] * 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits address space by RLIMIT_AS")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    "call", ["forward(p, [x])", "outputs(p, [x])", "value_and_input_gradient(p, [x], 1.0)"]
+    "call",
+    [
+        "forward(p, [x], pool)",
+        "outputs(p, [x], pool)",
+        "value_and_input_gradient(p, [x], 1.0, None, pool)",
+    ],
 )
 def test_a_pass_that_exceeds_the_memory_raises_an_error(call: str, threads: int) -> None:
     script = f"""
@@ -711,7 +715,7 @@ import os, resource
 import numpy as np
 from sparl import _native
 
-_native.set_threads({threads})
+pool = _native.Pool({threads})
 none = np.zeros(0, np.int64)
 width = 2_000_000
 stack = _native.Stack(
@@ -735,16 +739,14 @@ def test_threads_that_cannot_be_created_are_an_error_and_not_a_hang() -> None:
 import resource
 used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
-wanted = compute()
+wanted = compute(None)
 try:
-    _native.set_threads(1000)
-    compute()
+    compute(_native.Pool(1000))
 except Exception as error:
     print("rejected")
-_native.set_threads(1)
-print(compute() == wanted)
+print(compute(None) == wanted, compute(_native.Pool(2)) == wanted)
 """
-    assert run_script(SMALL_STACK + script, timeout=10).splitlines() == ["rejected", "True"]
+    assert run_script(SMALL_STACK + script, timeout=10).splitlines() == ["rejected", "True True"]
 
 
 @pytest.mark.parametrize("name", ISAS)
@@ -1195,8 +1197,8 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "find sorted axes": (
         lambda: _native.find_sorted(np.zeros((3, 1), np.int64), np.arange(3)), ValueError, "axis",
     ),
-    "threads 0": (lambda: _native.set_threads(0), ValueError, r"count is 0 .*\[1, 1024\]"),
-    "threads many": (lambda: _native.set_threads(1025), ValueError, "count is 1025"),
+    "threads 0": (lambda: _native.Pool(0), ValueError, r"threads is 0 .*\[1, 1024\]"),
+    "threads many": (lambda: _native.Pool(1025), ValueError, "threads is 1025"),
 }  # fmt: skip
 
 

@@ -68,10 +68,10 @@ def train(path: str) -> None:
 
 def train_to_operation(path: str, operation: int) -> None:
     """Kill the process in the middle of a file operation of the fourth save."""
-    from sparl.training.loop import Training
+    from sparl.training.saving import CheckpointSaver
 
     os.fsync = lambda descriptor: None  # the data of a killed process stays in the page cache
-    original = Training._checkpoint
+    original = CheckpointSaver.save
     count = 0
 
     def counted(name: str) -> Callable[..., Any]:
@@ -89,15 +89,16 @@ def train_to_operation(path: str, operation: int) -> None:
 
         return wrapped
 
-    def checkpoint(self: Training, *, last: bool = False) -> None:
-        if self.env_step == 12:
+    def save(self: CheckpointSaver, env_step: int, *given: Any, last: bool) -> Path | None:
+        if env_step == 12:
             for name in ("write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
                 setattr(os, name, counted(name))
-        original(self, last=last)
-        if self.env_step == 12:
+        saved = original(self, env_step, *given, last=last)
+        if env_step == 12:
             os._exit(0)
+        return saved
 
-    Training._checkpoint = checkpoint  # type: ignore[method-assign]
+    CheckpointSaver.save = save  # type: ignore[method-assign]
     train(path)
 
 

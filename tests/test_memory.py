@@ -136,7 +136,7 @@ import os
 import numpy as np
 from sparl import _native
 
-_native.set_threads(2)
+pool = _native.Pool(2)
 stack = _native.Stack([[_native.Linear(1000, 1000, np.arange(0, 10**6, 100))]], ["linear"])
 layers = [_native.Linear(1000, n, np.arange(0, 1000 * n, 100)) for n in (1000, 1)]
 critics = _native.Stack([layers, layers], ["relu", "linear"])
@@ -147,10 +147,10 @@ x = np.ones((1000, 1000), np.float32)
 
 def resident(passes):
     for i in range(passes):
-        output, trace = stack.forward(parameters, [x[i % 16 :]])
-        stack.gradient(parameters, trace, output, gradient, inputs=True)
-        stack.outputs(parameters, [x[i % 16 :]])
-        critics.value_and_input_gradient(of_critics, [x[i % 16 :]], 1.0)
+        output, trace = stack.forward(parameters, [x[i % 16 :]], pool)
+        stack.gradient(parameters, trace, output, gradient, inputs=True, pool=pool)
+        stack.outputs(parameters, [x[i % 16 :]], pool)
+        critics.value_and_input_gradient(of_critics, [x[i % 16 :]], 1.0, None, pool)
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 before = resident(20)

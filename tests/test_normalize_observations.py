@@ -21,7 +21,8 @@ from sparl.export.c_source import c_source
 from sparl.export.policy import Policy
 from sparl.methods import preset
 from sparl.replay.batch import Batch
-from sparl.training.agent_file import load_agent, save_actor
+from sparl.training.agent_copies import save_actor
+from sparl.training.agent_file import load_agent
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluator
 from sparl.training.run_folder import RunFolder

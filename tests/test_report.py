@@ -19,7 +19,7 @@ from sparl.archive.archive import archive_run
 from sparl.cli import main
 from sparl.errors import DataError
 from sparl.methods import preset
-from sparl.report.colours import DARK, LIGHT
+from sparl.report.colours import DARK, LIGHT, MARKERS, METHOD_COLOURS
 from sparl.report.figures import MOST_POINTS, Figure, HeatMap, LineChart, Series, short
 from sparl.report.inputs import input_names
 from sparl.report.pictures import Shade, all_sections
@@ -388,7 +388,7 @@ def test_runs_of_another_length_are_another_method(tmp_path: Path) -> None:
     write_run(tmp_path / "short", "TD3", ENV, rising(1.0, 11), seed=0)
     write_run(tmp_path / "long", "TD3", ENV, rising(1.0, 21), seed=1)
     labels = [group.label for group in collect([tmp_path]).groups]
-    assert labels == ["TD3, 100,000 of 100,000 steps", "TD3, 50,000 of 50,000 steps"]
+    assert labels == ["TD3, 50,000 of 50,000 steps", "TD3, 100,000 of 100,000 steps"]
 
 
 def test_a_stopped_and_resumed_run_counts_as_a_seed(
@@ -524,6 +524,44 @@ def test_bands_are_intervals_unless_the_option_says_otherwise(runs: Path, tmp_pa
             assert note in (tmp_path / file).read_text()
 
 
+def test_methods_are_in_natural_order_in_every_environment(tmp_path: Path) -> None:
+    for fields in (
+        {"rewire_every_updates": 10_000}, {"rewire_every_updates": 2000},
+        {"rewire_every_updates": 500}, {"actor_sparsity": 0.25}, {"actor_sparsity": 0.05},
+    ):  # fmt: skip
+        name = "-".join(map(str, *fields.items()))
+        write_run(tmp_path / name, "DS-TD3", ENV, rising(1.0), **fields)
+    for env, method in (("Hopper-v3", "Static-TD3"), ("Hopper-v3", "DS-TD3"), (ENV, "RLx2-TD3")):
+        write_run(tmp_path / f"{method}-{env}", method, env, rising(1.0))
+    assert collect([tmp_path]).labels == [
+        "Static-TD3", "DS-TD3", "DS-TD3 (actor_sparsity 0.05)", "DS-TD3 (actor_sparsity 0.25)",
+        "DS-TD3 (rewire_every_updates 500)", "DS-TD3 (rewire_every_updates 2000)",
+        "DS-TD3 (rewire_every_updates 10000)", "RLx2-TD3",
+    ]  # fmt: skip
+
+
+def test_figures_of_a_report_have_different_titles(runs: Path) -> None:
+    for section in all_sections(collect([runs])):
+        titles = [figure.title for figure in section.figures]
+        assert len(set(titles)) == len(titles), section.title
+
+
+def test_only_lines_of_critics_are_dashed_in_figures_of_the_topology(runs: Path) -> None:
+    found = figures_of(runs / "ds-0")
+    for name, percent in (("moved", 5.0), ("new", 4.0)):
+        (series,) = found[f"{name}-{ENV}"].series
+        assert (series.part, series.dashed) == ("actor", False)
+        assert series.y.tolist() == [percent] * 3
+
+
+def test_the_performance_profile_falls_exactly_at_the_final_returns(runs: Path) -> None:
+    (series,) = figures_of(runs)["profile"].series
+    assert series.method == "DS-TD3"
+    for percent, before, after in ((120, 1, 2 / 3), (160, 2 / 3, 1 / 3), (200, 1 / 3, 0)):
+        shares = [y for x, y in zip(series.x, series.y, strict=True) if math.isclose(x, percent)]
+        assert shares == pytest.approx([before, after])
+
+
 def test_the_share_of_dead_links_is_drawn_if_it_was_recorded(tmp_path: Path) -> None:
     for name, dead in (("old", None), ("none", 0), ("some", 20)):
         write_run(tmp_path / name, "DS-TD3", ENV, rising(1.0), dead=dead)
@@ -635,6 +673,11 @@ def test_colours_are_readable(colours: dict[str, str]) -> None:
             assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
     for k in range(8):
         assert contrast(colours[f"c{k}"], colours["surface"]) >= 3, k
+
+
+def test_many_methods_have_different_pairs_of_colour_and_marker() -> None:
+    pairs = {(k % METHOD_COLOURS, MARKERS[k % len(MARKERS)]) for k in range(56)}
+    assert len(pairs) == 56
 
 
 # ------------------------------------------------------------------ archives

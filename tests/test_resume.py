@@ -23,14 +23,14 @@ from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 from numpy.typing import NDArray
 
 import sparl
-from resuming import results, stopped_at
+from resuming import results, stopped_at, write_manifest
 from sparl.cli import main
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 from sparl.methods import METHODS
 from sparl.play import command
 from sparl.report.runs import collect
 from sparl.training import assemble, machine, start
-from sparl.training.checkpoint import MANIFEST, Checkpoints, _own_digest
+from sparl.training.checkpoint import MANIFEST, Checkpoints
 from sparl.training.environment import Environment
 from sparl.training.loop import Training
 from sparl.training.run_folder import RunFolder
@@ -651,12 +651,9 @@ def test_a_checkpoint_of_another_configuration_is_rejected_with_both_values(
 
 
 def change_manifest(checkpoint: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    file = checkpoint / MANIFEST
-    content = json.loads(file.read_text())
-    del content["sha256"]
+    content = json.loads((checkpoint / MANIFEST).read_text())
     change(content["about"])
-    content["sha256"] = _own_digest(content)
-    file.write_text(json.dumps(content))
+    write_manifest(checkpoint, content)
 
 
 def test_a_field_added_later_has_its_default_and_an_unknown_one_is_named(

@@ -37,7 +37,7 @@ from sparl.topology.grow import distinct_integers, grow_random, random_free_posi
 from sparl.topology.initial import random_pattern
 from sparl.topology.layer_view import LayerView
 from sparl.topology.propose import Proposal, TopologyMethod, propose
-from sparl.topology.rules import DROP_RULES, GROW_RULES, DropRule, GrowRule, Indices, drop_rule
+from sparl.topology.rules import DropRule, GrowRule, Indices, drop_rule
 from sparl.topology.schedule import NEVER, Schedule
 
 many = settings(deadline=None, derandomize=True, max_examples=200)
@@ -249,9 +249,10 @@ def test_a_rule_that_declares_nothing_counts_all_connections_and_rounds_to_the_n
 @pytest.fixture
 def no_new_rules() -> Iterator[None]:
     """Unregister the rules that a test registers."""
-    before = dict(DROP_RULES), dict(GROW_RULES)
+    registries = DropRule.registry, GrowRule.registry
+    before = [dict(registry) for registry in registries]
     yield
-    for registry, rules in zip((DROP_RULES, GROW_RULES), before, strict=True):
+    for registry, rules in zip(registries, before, strict=True):
         registry.clear()
         registry.update(rules)
 

@@ -17,16 +17,11 @@ def available_isas() -> list[str]:
 def use_isa(name: str) -> None:
     """Use an instruction set; raises ValueError if it is not available."""
 
-def threads() -> int:
-    """Return the number of threads of the default pool."""
-
-def set_threads(count: int) -> None:
-    """
-    Set the number of threads of the default pool; results do not depend on it.
-    """
-
 class Pool:
-    """A thread pool for the functions that receive it."""
+    """
+    A thread pool for the functions that receive it; without one, they use only the calling
+    thread.
+    """
 
     def __init__(self, threads: int) -> None:
         """

@@ -42,7 +42,7 @@ def build_agent(config: Config, architecture: Architecture, pool: Pool | None = 
     Args:
         config: configuration of the run.
         architecture: the networks, with their numbers of connections.
-        pool: the thread pool of the networks; None means the default pool.
+        pool: the thread pool of the networks; None means the calling thread only.
     """
     specs = architecture.networks
     learners = {name: _learner(config, name, spec, pool) for name, spec in specs.items()}

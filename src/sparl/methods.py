@@ -50,6 +50,7 @@ ALIASES = {"StaticSparseTD3": "Static-TD3", "StaticSparseSAC": "Static-SAC"}
 # observations. Networks for the newer versions have the densities of v3, because the same lambda
 # would result in a different density.
 _V3_SIZES = {"Ant": (111, 8), "Humanoid": (376, 17)}
+_PAPER_WIDTH = 256  # units of each hidden layer
 _UNKNOWN_DENSITY = 0.5  # for ds, in environments that the paper did not use
 _UNKNOWN_LAMBDAS = (7, 64)  # for an agent that the paper did not use
 _UNKNOWN_SPARSITIES = (0.90, 0.85)
@@ -177,15 +178,16 @@ def _ds_densities(agent: str, env: str, hidden_layers: int) -> Fields:
     return {
         f"{network}_densities": (
             _density_of_lambda(first, n_in),
-            *(_density_of_lambda(further, 256),) * (hidden_layers - 1),
+            *(_density_of_lambda(further, _PAPER_WIDTH),) * (hidden_layers - 1),
             1.0,
         )
         for network, n_in in (("actor", n_obs), ("critic", n_obs + n_act))
     }
 
 
-def _density_of_lambda(lam: float, n_in: int, width: int = 256) -> float:
-    return lam * (n_in + width) / (n_in * width)
+def _density_of_lambda(lam: float, n_in: int) -> float:
+    """Return the density that lambda gives a layer of the paper's width."""
+    return lam * (n_in + _PAPER_WIDTH) / (n_in * _PAPER_WIDTH)
 
 
 def _rlx2_sparsities(agent: str, env: str) -> Fields:

@@ -79,14 +79,54 @@ def test_a_drawing_has_at_most_a_few_hundred_points() -> None:
     assert len(charts.page_spec(figure, ["TD3"])["datasets"]["points"]) <= 250
 
 
-def test_a_method_has_the_same_colour_in_every_figure() -> None:
+def symbols(svg: str) -> set[tuple[str | None, str | None]]:
+    """Return the colour and the outline of all markers of a drawing."""
+    groups = ElementTree.fromstring(svg).iterfind(".//*[@class]")
+    markers = [g for g in groups if "mark-symbol role-mark" in g.get("class", "")]
+    return {(tag.get("fill"), tag.get("d")) for group in markers for tag in group}
+
+
+def test_a_method_has_the_same_colour_and_marker_in_every_figure() -> None:
     methods = [f"method {k}" for k in range(10)]
+    markers = []
     for m in (1, 9):  # there are eight colours
         drawing = charts.svg(line_chart(methods[m]), methods)
         strokes = {tag.get("stroke") for tag in ElementTree.fromstring(drawing).iter()}
         assert LIGHT["c1"] in strokes
         assert LIGHT["c0"] not in strokes
         assert texts(drawing).count(methods[m]) == 2
+        (marker,) = symbols(drawing)
+        assert marker[0] == LIGHT["c1"]
+        markers.append(marker)
+    assert len(set(markers)) == 2
+
+
+def test_twelve_methods_are_told_apart_and_their_legend_is_short() -> None:
+    methods = [f"method {k}" for k in range(12)]
+    figure = LineChart("n", "t", "x", "y", [Series(m, X, X + k) for k, m in enumerate(methods)])
+    drawing = charts.svg(figure, methods)
+    assert len(symbols(drawing)) == 12
+    one_column = charts.svg(line_chart(methods[0]), methods)
+    heights = [float(ElementTree.fromstring(d).get("height", 0)) for d in (drawing, one_column)]
+    assert heights[0] - heights[1] < 100
+    assert [t for t in texts(drawing) if t in methods] == methods
+
+
+@pytest.mark.parametrize(
+    ("x", "first"), [([0.1, 5.0, 9.0], "0"), ([100.0, 105.0, 109.0], "100"), ([-3.0, 9.0], "0")]
+)
+def test_an_axis_that_starts_near_zero_starts_at_zero(x: list[float], first: str) -> None:
+    values = np.array(x)
+    drawing = charts.svg(LineChart("n", "t", "x", "y", [Series("TD3", values, values)]), ["TD3"])
+    assert texts(drawing)[0] == first
+
+
+def test_an_axis_of_whole_numbers_has_whole_labels() -> None:
+    for y, labels in (([1.0, 2.0, 1.0], ["0", "1", "2"]), ([0.5, 1.0, 0.5], None)):
+        series = [Series("TD3", X, np.array(y))]
+        found = texts(charts.svg(LineChart("n", "t", "x", "y", series, zero=True), ["TD3"]))
+        shown = found[found.index("x") + 1 : found.index("y")]
+        assert (shown == labels) if labels else ("0.5" in shown)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +146,7 @@ def test_figures_are_files_of_both_kinds_and_no_browser_draws_them(written: Path
     drawings = sorted((written / "figures").glob("*.svg"))
     kinds = {path.stem.removesuffix(f"-{ENV}") for path in drawings}
     assert kinds >= {
-        "learning", "flops", "cpu", "time", "kept", "moved", "dead", "replay_size",
+        "learning", "flops", "cpu", "time", "kept", "moved", "new", "dead", "replay_size",
         "policy_distance", "n_step", "profile", f"wiring-{ENV}-RLx2-TD3",
     }  # fmt: skip
     for path in drawings:

@@ -8,6 +8,13 @@ Departures
       entropy at every state reached: y = R + sum_k discount_k (-alpha log pi_k) + discount
       min_i Q_i'(s', a'). For n = 1 this is the target of the SAC paper.
     * The loss of a critic is (Q_i(s, a) - y)^2, without the paper's factor of 1/2.
+    * The first steps (10,000 with the settings "ds", 25,000 with "rlx2") take uniformly random
+      actions; the paper's algorithm has no such steps.
+    * With the settings "ds" (SAC, Static-SAC, DS-SAC), following Sokar et al., the temperature is
+      fixed at 0.2. The targets of the sparse methods are not updated softly; they are copies of the
+      critics, which are renewed every 1,000 updates.
+    * log_std is bounded, by a clamp with the settings "ds" and by a tanh with "rlx2". The paper's
+      algorithm does not state a bound.
     * Actions are in [-1, 1], and only the environment scales them to its bounds. RLx2's code
       multiplies the mean and log_std by the action bound before the tanh; this file does not.
     * Actions in the environment are sampled during training, as in the SAC paper. RLx2's code uses

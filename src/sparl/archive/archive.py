@@ -18,7 +18,8 @@ from typing import Any
 from sparl.archive.finished_run import FinishedRun
 from sparl.errors import DataError, ResourceError, UsageError
 from sparl.identity import env_name, run_name
-from sparl.training.agent_file import load_agent, save_actor
+from sparl.training.agent_copies import save_actor
+from sparl.training.agent_file import load_agent
 from sparl.training.durable import why_invalid_name
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluator

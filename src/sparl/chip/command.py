@@ -11,7 +11,7 @@ from sparl.chip.state import networks_of, read_block
 from sparl.console import PlainConsole
 from sparl.errors import DataError, UsageError
 from sparl.options import Argument, parse_options
-from sparl.training.agent_file import save_networks
+from sparl.training.agent_copies import save_networks
 from sparl.training.durable import user_path
 from sparl.training.run_folder import CONFIG, RunFolder
 

@@ -45,7 +45,7 @@ class Network:
     Args:
         layout: the order of the parameters.
         parameters: float32 [layout.parameters].
-        pool: the thread pool; None means the default pool.
+        pool: the thread pool; None means the calling thread only.
 
     Attributes:
         pending: the parameters, together with the pending work that may still access them.

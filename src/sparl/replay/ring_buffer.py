@@ -45,7 +45,7 @@ class RingBuffer:
         n_act: length of an action.
         gamma: discount per environment step.
         keep_noise_free: whether to store the noise-free actions too, for DynamicCapacity.
-        pool: the thread pool that gathers batches; None means the default pool.
+        pool: the thread pool that gathers batches; None means the calling thread only.
     """
 
     def __init__(

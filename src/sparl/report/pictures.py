@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -57,9 +58,10 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         Section(
             "Topology over time",
             "For the first run of each method: the share of the initial connections that remain, "
-            "and the share of the connections that each topology update moves. A few dropped "
-            "connections are regrown in the same update. Dead links are dropped connections whose "
-            "weight was exactly 0; older runs did not record them. Dashed lines are critics.",
+            "the share of the connections that each topology update moves, and the share that is "
+            "new: moved connections without those that were dropped and regrown in the same "
+            "update. Dead links are dropped connections whose weight was exactly 0; older runs did "
+            "not record them. Dashed lines are critics.",
             list(topology(runs)),
         ),
         Section(
@@ -169,8 +171,18 @@ def profiles(runs: Collection) -> Iterator[Figure]:
         return
     of = {method: normalized(pairs) for method, pairs in found.items()}
     most = max(float(s.max()) for tasks in of.values() for s in tasks)
-    tau = np.linspace(0.0, 1.1 * most, 200)
-    series = [Series(m, tau, stat.performance_profile(tasks, tau)) for m, tasks in of.items()]
     yield LineChart(
-        "profile", "Performance profile", "% of the dense agent", "share of runs", series, zero=True
-    )
+        "profile", "Performance profile", "% of the dense agent", "share of runs",
+        [_profile(method, tasks, 1.1 * most) for method, tasks in of.items()], zero=True,
+    )  # fmt: skip
+
+
+def _profile(method: str, tasks: Sequence[Float64Array], end: float) -> Series:
+    """Return the performance profile of a method between 0 and `end` percent.
+
+    The profile is a step function: each step has a point before it and a point after it.
+    """
+    steps = np.concatenate(tasks)
+    tau = np.unique(np.concatenate([[0.0, end], np.nextafter(steps, -math.inf), steps]))
+    tau = tau[tau >= 0]
+    return Series(method, tau, stat.performance_profile(tasks, tau))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -108,8 +109,9 @@ class Collection:
 
     @property
     def labels(self) -> list[str]:
-        """All methods, in order of appearance."""
-        return list(dict.fromkeys(group.label for group in self.groups))
+        """All methods, in the order of the groups of one environment."""
+        groups = sorted(self.groups, key=lambda group: _place(group)[2:])
+        return list(dict.fromkeys(group.label for group in groups))
 
     def of_environment(self, env: str) -> list[Group]:
         """Return the groups of one environment."""
@@ -256,11 +258,24 @@ def _notes_of_missing(missing: dict[_Setting, set[int]], common: dict[str, set[s
     ]
 
 
-def _place(group: Group) -> tuple[int, str, int, str]:
+def _place(group: Group) -> tuple[int, _Natural, int, _Natural]:
     """Return the sort key of a group; the environments of the papers come first."""
     env, task = group.config.env, group.config.env.rpartition("-")[0]
     rank = _ENVIRONMENTS.index(task) if task in _ENVIRONMENTS else len(_ENVIRONMENTS)
-    return rank, env, _methods().index(group.config.method), group.label
+    method = _methods().index(group.config.method)
+    return rank, _natural(env), method, _natural(group.label)
+
+
+def _natural(text: str) -> _Natural:
+    """Return a sort key by which the numbers in a text are compared as numbers: 500 before 2000."""
+    parts = _NUMBER.split(text)
+    return parts[::2], [float(number.replace(",", "")) for number in parts[1::2]]
+
+
+_NUMBER = re.compile(
+    r"(\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?)"
+)  # split returns texts and numbers in turn
+_Natural = tuple[list[str], list[float]]
 
 
 _ENVIRONMENTS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")

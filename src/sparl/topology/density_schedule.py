@@ -49,9 +49,6 @@ class DensitySchedule(Rule):
     """A density schedule: a function with the signature of ChooseDensity, and its name."""
 
 
-DENSITY_SCHEDULES: dict[str, DensitySchedule] = DensitySchedule.registry
-
-
 def density_schedule(name: str) -> Callable[[ChooseDensity], DensitySchedule]:
     """Register a function as the density schedule with this name.
 

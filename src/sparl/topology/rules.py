@@ -76,10 +76,6 @@ class GrowRule(Rule):
     needs: frozenset[str] = frozenset()
 
 
-DROP_RULES: dict[str, DropRule] = DropRule.registry
-GROW_RULES: dict[str, GrowRule] = GrowRule.registry
-
-
 def drop_rule(
     name: str,
     *,

@@ -25,7 +25,7 @@ from sparl.networks.spec import ACTIVATIONS, Activation, Layer, NetworkSpec, lay
 from sparl.sparse.pattern import Pattern
 from sparl.training.environment import Environment
 from sparl.training.evaluate import OBSERVATIONS as MOST_OBSERVATIONS
-from sparl.training.optimizer_file import load_moments, save_moments, write_moments
+from sparl.training.optimizer_file import load_moments, save_moments
 from sparl.training.run_folder import (
     AGENT,
     AGENT_MANIFEST,
@@ -34,7 +34,7 @@ from sparl.training.run_folder import (
     OBSERVATIONS,
     RunFolder,
 )
-from sparl.training.tensors import Arrays, Expected, digest, pack, read_verified
+from sparl.training.tensors import Arrays, Expected, file_entry, pack, read_verified
 from sparl.training.trained_agent import TrainedAgent
 from sparl.types import Array, State
 from sparl.wording import shown
@@ -46,8 +46,8 @@ _MANIFEST_BYTES = 1 << 20
 # many bytes.
 _INPUTS = 1 << 16
 _OBSERVATIONS = "observations"  # name of the array in its file
-_STATISTICS = ("mean", "variance")  # names of the observations' statistics, without _NORMALIZER
-_NORMALIZER = "normalizer."
+NORMALIZER = "normalizer."  # prefix of the names of the observations' statistics
+_STATISTICS = ("mean", "variance")  # names of these statistics, without the prefix
 
 
 class AgentFiles(NamedTuple):
@@ -92,7 +92,7 @@ def save_agent(
     if observations is not None:
         met = pack({_OBSERVATIONS: observations})
         folder.write(OBSERVATIONS, met)
-        manifest["observations"] = {"rows": len(observations), **_file(OBSERVATIONS, met)}
+        manifest["observations"] = {"rows": len(observations), **file_entry(OBSERVATIONS, met)}
     folder.write_json(AGENT_MANIFEST, manifest)
 
 
@@ -121,7 +121,7 @@ def packed_agent(
             for name, value in state.items()
             if isinstance(value, np.ndarray)
         }
-        | {_NORMALIZER + name: np.asarray(seen[name]) for name in _STATISTICS if seen}
+        | {NORMALIZER + name: np.asarray(seen[name]) for name in _STATISTICS if seen}
     )
     return data, {
         "format": FORMAT,
@@ -134,7 +134,7 @@ def packed_agent(
         "inputs": {name: specs[name].n_in for name in networks},
         **({"normalizer": {"count": seen["count"]}} if seen else {}),
         "positions": "output * inputs + input, ascending; one weight each, in this order",
-        "file": _file(files.arrays, data),
+        "file": file_entry(files.arrays, data),
     }
 
 
@@ -150,10 +150,6 @@ def _policy(environment: Environment, head: ActionHead) -> dict[str, Any]:
         "action_high": scale.high.tolist(),
         "action_dtype": scale.dtype.name,
     }
-
-
-def _file(name: str, data: bytes) -> dict[str, Any]:
-    return {"name": name, "bytes": len(data), "sha256": digest(data)}
 
 
 def _entries(spec: NetworkSpec, state: State, hidden: Activation) -> list[list[dict[str, Any]]]:
@@ -184,7 +180,7 @@ def load_agent(path: str | Path, files: AgentFiles = LAST) -> TrainedAgent:
     """
     folder = RunFolder.open(path)
     with damage_reported(f"{folder.path}: the agent cannot be read"):
-        return _agent(*_read(folder, files))
+        return _agent(*read_agent(folder, files))
 
 
 def load_networks(
@@ -201,91 +197,8 @@ def load_networks(
     """
     folder = RunFolder.open(path)
     with damage_reported(f"{folder.path}: the agent cannot be read"):
-        manifest, arrays = _read(folder)
+        manifest, arrays = read_agent(folder)
         return _agent(manifest, arrays), arrays, load_moments(folder, manifest, arrays)
-
-
-def save_networks(
-    like: RunFolder,
-    into: RunFolder,
-    networks: Arrays,
-    optimizer: tuple[Arrays, dict[str, int]],
-    sizes: tuple[int, int],
-) -> None:
-    """Write an agent whose networks were trained elsewhere.
-
-    Args:
-        like: run folder of an agent that was trained in the same task; its manifest is used as a
-            template.
-        into: the folder to write to.
-        networks: arrays by NETWORK.LAYER.BLOCK.
-        optimizer: moments and steps of the optimisers; see load_networks.
-        sizes: lengths of an observation and of an action.
-
-    Raises:
-        DataError: if the other agent cannot be read, or its observations or actions have other
-            lengths.
-        ResourceError: if the files cannot be written.
-    """
-    with damage_reported(f"{like.path}: the agent cannot be read"):
-        manifest, _ = _read(like)
-        policy = manifest["policy"]
-        other = int(policy["observations"]), len(policy["action_low"])
-        if other != sizes or policy["output_activation"] != "tanh":
-            raise DataError(
-                f"{like.path}: its agent has observations of length {other[0]}, actions of length "
-                f"{other[1]} and {policy['output_activation']} outputs, but the agent to write has "
-                f"lengths {sizes[0]} and {sizes[1]} and tanh outputs; name a run in the same task"
-            )
-        manifest["networks"] = _entries_of(networks)
-        manifest["inputs"] = {
-            name: sum(sizes) if name.startswith("critics") else sizes[0]
-            for name in manifest["networks"]
-        }
-    data = pack(networks)
-    manifest["hidden_activation"] = "relu"
-    manifest["file"] = _file(AGENT, data)
-    manifest["optimizer"] = write_moments(into, *optimizer)
-    manifest.pop("observations", None)
-    manifest.pop("normalizer", None)
-    into.write(AGENT, data)
-    into.write_json(AGENT_MANIFEST, manifest)
-
-
-def _entries_of(networks: Arrays) -> dict[str, list[list[dict[str, Any]]]]:
-    """Return the manifest's entries for networks of linear layers."""
-    entries: dict[str, list[list[dict[str, Any]]]] = {}
-    for key in sorted(key for key in networks if key.endswith(".weight")):
-        name, member, layer, _ = key.split(".")
-        members = entries.setdefault(name, [])
-        if int(member.removeprefix("member")) == len(members):
-            members.append([])
-        outputs = networks[f"{name}.{member}.{layer}.bias"].size
-        members[-1].append({"connections": int(networks[key].size), "outputs": outputs})
-    return entries
-
-
-def save_actor(folder: RunFolder, into: RunFolder) -> None:
-    """Copy a run's actor, but no other network, to a folder.
-
-    The actor is sufficient for acting, evaluation and export. The observations are not copied, so
-    exports of the copy are checked with observations from the environment.
-
-    Raises:
-        DataError: if the agent is missing or damaged, or its format is not supported.
-        ResourceError: if the files cannot be written.
-    """
-    with damage_reported(f"{folder.path}: the agent cannot be read"):
-        manifest, arrays = _read(folder)
-        data = pack(
-            {name: a for name, a in arrays.items() if name.startswith(("actor.", _NORMALIZER))}
-        )
-        manifest["networks"] = {"actor": manifest["networks"]["actor"]}
-        manifest["file"] = _file(AGENT, data)
-        manifest.pop("observations", None)
-        manifest.pop("optimizer", None)
-    into.write(AGENT, data)
-    into.write_json(AGENT_MANIFEST, manifest)
 
 
 def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
@@ -313,7 +226,7 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
         return read_verified(files, OBSERVATIONS, about, expected, AGENT_MANIFEST)[_OBSERVATIONS]
 
 
-def _read(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], Arrays]:
+def read_agent(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], Arrays]:
     """Read and verify the manifest and the arrays of a run's agent.
 
     Raises:
@@ -343,7 +256,7 @@ def _read(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], 
         raise ValueError(f"the length of an observation is {shown(inputs)} but must be at least 1")
     if "normalizer" in manifest:
         each = Expected(np.dtype(np.float64), (inputs,))
-        expected |= {_NORMALIZER + name: each for name in _STATISTICS}
+        expected |= {NORMALIZER + name: each for name in _STATISTICS}
     arrays = read_verified(folder.files, files.arrays, manifest["file"], expected, files.manifest)
     if inputs > (most := max(_INPUTS, folder.files.size(files.arrays))):
         raise ValueError(f"the length of an observation is {inputs:,} but must be in [1, {most:,}]")
@@ -385,7 +298,7 @@ def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
     count = manifest["normalizer"]["count"]
     if type(count) is not float:
         raise ValueError(f"normalizer: the count is {shown(count)} but must be a number")
-    statistics.restore({"count": count, **{n: arrays[_NORMALIZER + n] for n in _STATISTICS}})
+    statistics.restore({"count": count, **{n: arrays[NORMALIZER + n] for n in _STATISTICS}})
     return statistics
 
 

@@ -115,9 +115,7 @@ class Evaluator:
     def _begin(self, environment: Environment, number: int) -> _Playing:
         observation = environment.reset(seed=integer_seed(self.seed, number))
         most = min(OBSERVATIONS, max(2, _OBSERVATION_BYTES // (8 * environment.n_obs)))
-        episodes = min(
-            self.episodes, most // 2
-        )  # number of episodes whose observations are kept, starting with episode 0
+        episodes = min(self.episodes, most // 2)  # whose observations are kept, from episode 0 on
         rows = most // episodes // 2 * 2 if number < episodes else 0
         return _Playing(number, environment, observation, rows)
 

@@ -133,7 +133,10 @@ class Training:
         self._forget()
 
     def _act(self) -> tuple[Array, Array]:
-        """Return the action to take, and the same action without exploration noise."""
+        """Return the action to take, and the same action without exploration noise.
+
+        The statistics of the normalizer count each observation in which the agent acts once.
+        """
         self.normalizer.update(self.observation)
         if self.env_step < self.config.warmup_env_steps:
             action = self.warmup.act(self.observation)
@@ -220,8 +223,10 @@ class Training:
         if self.env_step < self.config.steps or self.config.keep_checkpoint or self.stop.by:
             self._checkpoint(last=True)
         if self.record.last_evaluated < self.env_step:
-            record = self._evaluate if stopped_by is None else self._record
-            record()
+            if stopped_by is None:
+                self._evaluate()
+            else:
+                self._record()
 
     def state(self) -> Tree:
         """Return all state that the rest of the run depends on, except the replay buffer."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from sparl.agents.agent import Agent
 from sparl.training.run_folder import AGENT_MANIFEST, OPTIMIZER, RunFolder
-from sparl.training.tensors import Arrays, Expected, digest, pack, read_verified
+from sparl.training.tensors import Arrays, Expected, file_entry, pack, read_verified
 from sparl.wording import shown
 
 _PREFIX = "adam."
@@ -35,7 +35,7 @@ def write_moments(folder: RunFolder, arrays: Arrays, steps: dict[str, int]) -> d
     """Write moments, and return the file's entry in the agent's manifest."""
     data = pack(arrays)
     folder.write(OPTIMIZER, data)
-    return {"name": OPTIMIZER, "bytes": len(data), "sha256": digest(data), "steps": steps}
+    return {**file_entry(OPTIMIZER, data), "steps": steps}
 
 
 def load_moments(

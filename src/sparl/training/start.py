@@ -47,24 +47,21 @@ def train(
         SparlError: if the run cannot be trained; the subclass indicates the kind of error.
     """
     check(config)
-    start = partial(
-        assemble, config, quiet=quiet, progress=progress, callbacks=callbacks, factory=factory
-    )
-    continued = partial(
+    path = user_path(config.run_dir) if config.resume == "auto" and config.run_dir else None
+    resumed = partial(
         resume, wanted=config, quiet=quiet, progress=progress, callbacks=callbacks, factory=factory
     )
-    if config.resume == "auto" and config.run_dir is not None:
-        path = user_path(config.run_dir)
-        if holds_run(path):
-            return continued(path)
-        try:
-            training = start()
-        except RunExists:  # another process started and finished the run after the check above
-            if not holds_run(path):
-                raise
-            return continued(path)
-        return training.run()
-    return start().run()
+    if path is not None and holds_run(path):
+        return resumed(path)
+    try:
+        training = assemble(
+            config, quiet=quiet, progress=progress, callbacks=callbacks, factory=factory
+        )
+    except RunExists:
+        if path is None or not holds_run(path):
+            raise
+        return resumed(path)  # another process started and finished the run after the check above
+    return training.run()
 
 
 def resume(

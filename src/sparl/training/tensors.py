@@ -117,6 +117,11 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
     return arrays
 
 
+def file_entry(name: str, data: bytes) -> dict[str, Any]:
+    """Return the entry of a file in a manifest; see `read_verified`."""
+    return {"name": name, "bytes": len(data), "sha256": digest(data)}
+
+
 def read_verified(
     folder: Folder, name: str, about: Any, expected: Mapping[str, Expected], manifest: str
 ) -> Arrays:

@@ -18,11 +18,8 @@ from sparl.torch import DynamicSparsity, SparseLinear, densify, sparsify
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Any:
+def _seeded() -> None:
     torch.manual_seed(0)
-    before = _native.threads()
-    yield
-    _native.set_threads(before)
 
 
 def dense_pass(layer: SparseLinear, x: Tensor, dy: Tensor) -> list[Tensor]:
@@ -139,12 +136,10 @@ def test_results_do_not_depend_on_threads() -> None:
     layer = SparseLinear(64, 64, density=0.2)
     x = torch.randn(256, 64, requires_grad=True)
     before, found = torch.get_num_threads(), []
-    engine_threads = _native.threads()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             y = layer(x)
-            assert _native.threads() == engine_threads  # the engine's own count is unchanged
             found.append([y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])])
     finally:
         torch.set_num_threads(before)
