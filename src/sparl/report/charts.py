@@ -277,7 +277,7 @@ def _series_row(number: int, method: str, methods: Sequence[str]) -> Spec:
 
 
 def _marked(count: int, method: int) -> set[int]:
-    """Return the indices of the points of a line that have a marker.
+    """Return the indices of a line's points that are drawn with a marker.
 
     The markers are at equal distances. Those of the next methods are shifted, so that the markers
     of lines that coincide do not cover each other.

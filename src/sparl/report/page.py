@@ -149,7 +149,7 @@ class Page:
         return f' data-m="{self._methods.index(method)}"'
 
     def _marker(self, method: str) -> str:
-        """Return a drawing of the marker of a method, in its colour."""
+        """Return a drawing of a method's marker in the method's colour."""
         m = self._methods.index(method)
         colour, path = m % colours.METHOD_COLOURS, colours.MARKERS[m % len(colours.MARKERS)]
         return f'<svg class="c{colour}" viewBox="-1 -1 2 2" aria-hidden="true"><path d="{path}"/></svg>'

@@ -267,14 +267,14 @@ def _place(group: Group) -> tuple[int, _Natural, int, _Natural]:
 
 
 def _natural(text: str) -> _Natural:
-    """Return a sort key by which the numbers in a text are compared as numbers: 500 before 2000."""
+    """Return a sort key that compares the numbers in a text by value: 500 precedes 2000."""
     parts = _NUMBER.split(text)
     return parts[::2], [float(number.replace(",", "")) for number in parts[1::2]]
 
 
 _NUMBER = re.compile(
     r"(\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?)"
-)  # split returns texts and numbers in turn
+)  # split returns texts and numbers alternately
 _Natural = tuple[list[str], list[float]]
 
 

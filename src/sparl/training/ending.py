@@ -58,7 +58,7 @@ def report_failure(
     if not isinstance(error, EnvironmentFault) or stopped_by is None:
         with suppress(SparlError):
             run.record.run("failed", run.env_step, run.agent.updates)
-        if isinstance(error, SystemExit):  # of a signal handler of the environment, for example
+        if isinstance(error, SystemExit):  # raised by an environment's signal handler, for example
             raise EnvironmentFault(
                 f"environment {run.config.env}: SystemExit: {error}, raised outside sparl at step "
                 f"{run.env_step}, perhaps by a signal handler"

@@ -115,7 +115,8 @@ class Evaluator:
     def _begin(self, environment: Environment, number: int) -> _Playing:
         observation = environment.reset(seed=integer_seed(self.seed, number))
         most = min(OBSERVATIONS, max(2, _OBSERVATION_BYTES // (8 * environment.n_obs)))
-        episodes = min(self.episodes, most // 2)  # whose observations are kept, from episode 0 on
+        # Observations are kept of this many episodes, starting with episode 0.
+        episodes = min(self.episodes, most // 2)
         rows = most // episodes // 2 * 2 if number < episodes else 0
         return _Playing(number, environment, observation, rows)
 

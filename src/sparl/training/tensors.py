@@ -118,7 +118,7 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
 
 
 def file_entry(name: str, data: bytes) -> dict[str, Any]:
-    """Return the entry of a file in a manifest; see `read_verified`."""
+    """Return a file's entry in a manifest; see `read_verified`."""
     return {"name": name, "bytes": len(data), "sha256": digest(data)}
 
 
