@@ -126,7 +126,7 @@ void Stack::outputs(ThreadPool& pool, const float* parameters, const std::vector
   pool.parallel_for(members() * tiles.count, [&](uint32_t item) {
     const uint32_t member = item / tiles.count;
     const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
-    const Buffer buffer(2 * widest_ * stride); // the thread's last buffer, still in its caches
+    const Buffer buffer(2 * widest_ * stride); // of one tile, so that it stays in caches
     const auto part = [&](uint32_t i) { return buffer.data() + (i % 2) * widest_ * stride; };
     pack(inputs, batch, at, size, part(1), stride, k);
     const float* y = forward_tile(k, parameters, member, part(1), part, stride, size);

@@ -8,11 +8,16 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 from rich.live import Live
 
 import sparl.report
 from sparl import user_modules
 from terminals import MakeTerminal, Terminal
+
+# The speed of the machine must not decide whether a test passes.
+settings.register_profile("sparl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sparl")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from sparl.methods import ALIASES, METHODS, check, find_method, preset
 from sparl.networks.adam import Adam
 from sparl.topology.density import scaled
 
-many = settings(deadline=None, derandomize=True, max_examples=300)
+many = settings(derandomize=True, max_examples=300)
 SIZES = {
     "HalfCheetah-v3": (17, 6), "Walker2d-v3": (17, 6), "Hopper-v3": (11, 3),
     "Ant-v3": (111, 8), "Humanoid-v3": (376, 17),

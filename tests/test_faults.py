@@ -181,7 +181,6 @@ OBSERVATIONS = st.one_of(ANYTHING, st.lists(st.floats(width=32), min_size=3, max
 
 
 @given(st.one_of(ANYTHING, st.tuples(OBSERVATIONS, ANYTHING, ANYTHING, ANYTHING, st.just({}))))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @pytest.mark.slow
 def test_any_value_returned_by_a_step_is_rejected_or_valid(returned: Any) -> None:
     environment = Environment("bad_environments:Good-v0")
@@ -494,7 +493,7 @@ VALUES = st.one_of(
     st.sampled_from(sorted(METHODS)),
     st.dictionaries(st.sampled_from([*FIELDS, "gama", "lambda3"]), VALUES, max_size=6),
 )
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_configuration_is_rejected_or_can_be_planned(
     method: str, fields: dict[str, Any]
 ) -> None:
@@ -520,9 +519,7 @@ def test_any_configuration_is_rejected_or_can_be_planned(
 
 
 @given(st.dictionaries(st.sampled_from([*FIELDS, "gama"]), VALUES, max_size=5))
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_file_content_is_rejected_or_read(tmp_path: Path, fields: dict[str, Any]) -> None:
     from sparl.arguments import parse_config
 

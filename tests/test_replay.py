@@ -20,7 +20,7 @@ from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.assemble import capacity_rule
 from sparl.types import Array
 
-many = settings(deadline=None, derandomize=True, max_examples=150)
+many = settings(derandomize=True, max_examples=150)
 GAMMA = 0.9
 
 

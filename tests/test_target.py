@@ -155,7 +155,7 @@ def assert_equals(
 EVENTS = st.lists(st.sampled_from(["learn", "rewire", "soft_update", "restore"]), max_size=30)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), events=EVENTS)
 def test_own_pattern_is_algorithm_3(seed: int, events: list[str]) -> None:
     """Any order of learning, rewiring, soft updates and restoring, number for number."""
@@ -317,7 +317,7 @@ def test_tau_0_changes_nothing() -> None:
 # --- Shared pattern ----------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), events=EVENTS)
 def test_shared_pattern_equals_the_online_pattern(seed: int, events: list[str]) -> None:
     rng = np.random.default_rng(seed)

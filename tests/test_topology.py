@@ -40,7 +40,7 @@ from sparl.topology.propose import Proposal, TopologyMethod, propose
 from sparl.topology.rules import DropRule, GrowRule, Indices, drop_rule
 from sparl.topology.schedule import NEVER, Schedule
 
-many = settings(deadline=None, derandomize=True, max_examples=200)
+many = settings(derandomize=True, max_examples=200)
 Values = NDArray[np.float32]
 SET = TopologyMethod(drop_nearest_zero_of_each_sign, grow_random)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,7 @@ def test_notebooks_show_a_table(of: Callable[[Any], Any], run: sparl.training.ru
     assert shown.count("<table>") == 1
     assert "DS-TD3" in shown
     assert "a<b>" not in shown  # the folder's name is escaped
+    assert re.search('<tr><th scope="row"[^>]*>(method|actor)</th><td', shown)
 
 
 def test_predict_accepts_deterministic(run: sparl.training.run.Run) -> None:

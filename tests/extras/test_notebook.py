@@ -7,6 +7,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import ExecutePreprocessor
 from playwright.sync_api import Browser
@@ -55,5 +56,10 @@ def test_nothing_is_cut_off(notebook: Any, width: int, browser: Browser, tmp_pat
         ".map(e => e.outerHTML.slice(0, 200))"
     )
     page.screenshot(path=tmp_path / f"notebook-{width}.png", full_page=True)
-    page.close()
     assert cut == []
+    assert page.get_by_label("400 of 400").get_attribute("max") == "400"  # the bar has a name
+    aligned = "tags => tags.map(t => getComputedStyle(t).textAlign)"
+    assert set(page.locator(".jp-OutputArea-output :is(th, td)").evaluate_all(aligned)) == {"left"}
+    found = Axe().run(page, context=".jp-RenderedHTML")
+    assert found.violations_count == 0, found.generate_report()
+    page.close()

@@ -101,7 +101,7 @@ def test_a_method_has_the_same_colour_and_marker_in_every_figure() -> None:
     assert len(set(markers)) == 2
 
 
-def test_twelve_methods_are_told_apart_and_their_legend_is_short() -> None:
+def test_twelve_methods_can_be_distinguished_and_their_legend_is_short() -> None:
     methods = [f"method {k}" for k in range(12)]
     figure = LineChart("n", "t", "x", "y", [Series(m, X, X + k) for k, m in enumerate(methods)])
     drawing = charts.svg(figure, methods)

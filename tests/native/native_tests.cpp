@@ -165,7 +165,7 @@ struct Connection {
 };
 
 // Return the connections in the order in which the kernels visit them; check that order.
-std::vector<Connection> in_kernel_order(const PatternBlocks& m) {
+std::vector<Connection> in_kernel_order(const PatternBlocks& m, uint32_t columns) {
   std::vector<Connection> out;
   bool ordered = true, rows_exist = true;
   CHECK(m.block_count() == (m.rows + kBlockRows - 1) / kBlockRows);
@@ -177,7 +177,7 @@ std::vector<Connection> in_kernel_order(const PatternBlocks& m) {
       ordered &= count > 0 && pattern > last_pattern;
       last_pattern = pattern;
       for (uint32_t i = 0; i < count; i++, at++) {
-        ordered &= m.column[at] < m.columns && (i == 0 || m.column[at] > m.column[at - 1]);
+        ordered &= m.column[at] < columns && (i == 0 || m.column[at] > m.column[at - 1]);
         for (uint32_t r = 0; r < kBlockRows; r++)
           if (pattern >> r & 1) {
             rows_exist &= b * kBlockRows + r < m.rows;
@@ -202,7 +202,7 @@ void test_pattern_blocks(uint32_t n_in, uint32_t n_out, double density, uint32_t
   const auto layer = layer_of(n_in, n_out, positions, first);
   CHECK(layer->connections() == positions.size());
 
-  const auto forward = in_kernel_order(layer->forward);
+  const auto forward = in_kernel_order(layer->forward, n_in);
   CHECK(forward.size() == positions.size());
   std::vector<int> seen(positions.size(), 0);
   bool consistent = true;
@@ -216,7 +216,7 @@ void test_pattern_blocks(uint32_t n_in, uint32_t n_out, double density, uint32_t
   CHECK(consistent);
   CHECK(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
 
-  const auto transposed = in_kernel_order(layer->transposed);
+  const auto transposed = in_kernel_order(layer->transposed, n_out);
   CHECK(layer->transposed.rows == n_in - first);
   CHECK(transposed.size() == layer->transposed_slots.size());
   std::fill(seen.begin(), seen.end(), 0);
@@ -243,7 +243,7 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
   context = std::string(k.name) + " " + std::to_string(n_in) + " x " + std::to_string(n_out) +
             " at " + std::to_string(density) + ", " + std::to_string(batch) + " samples";
   const auto layer = layer_of(n_in, n_out, random_positions(n_in, n_out, density));
-  const auto order = in_kernel_order(layer->forward);
+  const auto order = in_kernel_order(layer->forward, n_in);
   const size_t stride =
       (batch / kStrideStep + 1) * kStrideStep; // there is always space after the batch
   const Floats values = random_floats(order.size()), bias = random_floats(n_out);

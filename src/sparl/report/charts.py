@@ -100,7 +100,7 @@ def config(colours: Mapping[str, str]) -> Spec:
             **texts, "orient": "bottom", "direction": "vertical", "labelLimit": _WIDTH,
             "symbolOpacity": 1,
         },
-        "point": {"filled": True, "size": 60, "stroke": colours["surface"], "strokeWidth": 0.7},
+        "point": {"filled": True, "size": 80, "stroke": colours["surface"], "strokeWidth": 0.7},
     }  # fmt: skip
 
 
@@ -235,7 +235,7 @@ def _with_values(chart: Spec, figure: Figure, methods: Sequence[str]) -> Spec:
     """
     if isinstance(figure, HeatMap):
         series = [_series_row(0, figure.method, methods)]
-        points = [
+        points: list[Spec] = [
             {
                 "s": 0, "row": name, "x": k, "name": in_chart(figure.name_of(k)),
                 "y": _number(v), "share": _number(v / figure.most),

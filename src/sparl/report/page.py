@@ -152,7 +152,10 @@ class Page:
         """Return a drawing of a method's marker in the method's colour."""
         m = self._methods.index(method)
         colour, path = m % colours.METHOD_COLOURS, colours.MARKERS[m % len(colours.MARKERS)]
-        return f'<svg class="c{colour}" viewBox="-1 -1 2 2" aria-hidden="true"><path d="{path}"/></svg>'
+        return (
+            f'<svg class="c{colour}" viewBox="-1 -1 2 2" aria-hidden="true">'
+            f'<path d="{path}"/></svg>'
+        )
 
 
 def _videos(runs: Collection) -> Iterator[tuple[str, str, str]]:

@@ -247,7 +247,7 @@ class Checkpoints:
         """Read the state of a checkpoint, with the newest transition under "newest".
 
         Raises:
-            DataError and DAMAGE_ERRORS: if the state is damaged or does not match `like`.
+            DataError, DAMAGE_ERRORS: if the state is damaged or does not match `like`.
         """
         arrays, rest = split(like)
         expected = {name: Expected.like(array, longest.get(name)) for name, array in arrays.items()}

@@ -90,20 +90,19 @@ class Environment:
             self.gym = factory()
         self.notes = notes_of(env_id, contact_forces)
         with _faults(lambda what: EnvironmentFault(f"environment {env_id}: {what}"), "its spaces"):
-            self._read_spaces(max_episode_steps)
+            reject_running_statistics(env_id, self.gym)
+            self._read_spaces()
+            self._limit = self._time_limit(max_episode_steps)
         self._episode_steps = 0
         self._seed: int | None = None  # the seed of the last seeded reset
         self._episodes = 0  # number of episodes since that reset
 
-    def _read_spaces(self, max_episode_steps: int | None) -> None:
-        """Set the attributes that depend on the spaces and the time limit.
+    def _read_spaces(self) -> None:
+        """Set the attributes that depend on the spaces.
 
         Raises:
-            UsageError: if a space is not supported, there is no time limit, or a wrapper keeps
-                running statistics.
+            UsageError: if a space is not supported.
         """
-        env_id = self.env_id
-        reject_running_statistics(env_id, self.gym)
         observation, action = self.gym.observation_space, self.gym.action_space
         if (
             not isinstance(observation, Box)
@@ -111,7 +110,7 @@ class Environment:
             or not observation.shape[0]
         ):
             raise UsageError(
-                f"environment {env_id}: the observation space is {observation}; {SUPPORTED}"
+                f"environment {self.env_id}: the observation space is {observation}; {SUPPORTED}"
             )
         if (
             not isinstance(action, Box)
@@ -122,25 +121,34 @@ class Environment:
             or not np.isfinite(action.high).all()
             or not (action.low < action.high).all()
         ):
-            raise UsageError(f"environment {env_id}: the action space is {action}; {SUPPORTED}")
-        limits = [max_episode_steps, *time_limits(self.gym)]
-        limit = min((each for each in limits if each is not None), default=None)
-        if limit is None:
             raise UsageError(
-                f"environment {env_id} has no time limit; set one with --max-episode-steps N"
+                f"environment {self.env_id}: the action space is {action}; {SUPPORTED}"
             )
-        if limit > _LONG:
-            self.notes.append(
-                f"an episode of {env_id} can last {limit:,} steps, which makes evaluation slow; to "
-                "limit it, use --max-episode-steps N"
-            )
-        self._limit = limit
         self.n_obs, self.n_act = observation.shape[0], action.shape[0]
         self.action_scale = ActionScale(
             rounded_within(action.low, np.inf, np.dtype(np.float64)),
             rounded_within(action.high, -np.inf, np.dtype(np.float64)),
             action.dtype.name,
         )
+
+    def _time_limit(self, max_episode_steps: int | None) -> int:
+        """Return the maximum length of an episode; add a note if it makes evaluation slow.
+
+        Raises:
+            UsageError: if there is no time limit.
+        """
+        limits = [max_episode_steps, *time_limits(self.gym)]
+        limit = min((each for each in limits if each is not None), default=None)
+        if limit is None:
+            raise UsageError(
+                f"environment {self.env_id} has no time limit; set one with --max-episode-steps N"
+            )
+        if limit > _LONG:
+            self.notes.append(
+                f"an episode of {self.env_id} can last {limit:,} steps, which makes evaluation "
+                "slow; to limit it, use --max-episode-steps N"
+            )
+        return limit
 
     def scale(self, action: Array) -> NDArray[Any]:
         """Convert actions in [-1, 1], [..., n_act], to the environment's units."""

@@ -90,21 +90,7 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
             f"{where}: damaged (a header of {length:,} bytes in a file of {len(data):,} bytes)"
         )
     try:
-        header = json.loads(data[8 : 8 + length])
-        header.pop("__metadata__", None)
-        for name, about in header.items():
-            if name not in expected:
-                raise DataError(f"{where}: unexpected array {name[:80]!r}")
-            if not expected[name].fits(about["dtype"], about["shape"]):
-                wanted = expected[name]
-                raise DataError(
-                    f"{where}: {name} is {about['dtype']} {str(about['shape'])[:40]} "
-                    f"but must be {wanted.dtype} {list(wanted.shape)}"
-                    + (f" with at most {wanted.most} rows" if wanted.most is not None else "")
-                )
-        missing = expected.keys() - header.keys()
-        if missing:
-            raise DataError(f"{where}: {min(missing)} is missing")
+        _check_header(json.loads(data[8 : 8 + length]), expected, where)
         arrays: Arrays = safetensors.numpy.load(data)
     except (*DAMAGE_ERRORS, safetensors.SafetensorError) as error:
         raise DataError(f"{where}: damaged ({type(error).__name__}: {error})") from None
@@ -115,6 +101,29 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
         if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
             raise DataError(f"{where}: {name} contains bytes that are neither 0 nor 1")
     return arrays
+
+
+def _check_header(header: Any, expected: Mapping[str, Expected], where: object) -> None:
+    """Check that a file's header describes exactly the expected arrays.
+
+    Raises:
+        DataError: if an array is missing, unexpected, or of another type or shape.
+        DAMAGE_ERRORS: if the header is malformed.
+    """
+    header.pop("__metadata__", None)
+    for name, about in header.items():
+        if name not in expected:
+            raise DataError(f"{where}: unexpected array {name[:80]!r}")
+        wanted = expected[name]
+        if not wanted.fits(about["dtype"], about["shape"]):
+            raise DataError(
+                f"{where}: {name} is {about['dtype']} {str(about['shape'])[:40]} but must be "
+                f"{wanted.dtype} {list(wanted.shape)}"
+                + (f" with at most {wanted.most} rows" if wanted.most is not None else "")
+            )
+    missing = expected.keys() - header.keys()
+    if missing:
+        raise DataError(f"{where}: {min(missing)} is missing")
 
 
 def file_entry(name: str, data: bytes) -> dict[str, Any]:

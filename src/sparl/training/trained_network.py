@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sparl.errors import UsageError
 from sparl.networks.spec import layer_key, layer_of
 from sparl.sparse.pattern import Pattern
+from sparl.training.notebook import html_table
 from sparl.types import Array
 from sparl.wording import shown
 
@@ -134,31 +135,38 @@ class TrainedNetwork:
         return self.members[0]
 
     def __repr__(self) -> str:
-        return f"<TrainedNetwork {self.name}: {', '.join(self._cells()[1:])}>"
+        return f"<TrainedNetwork {self.name}: {', '.join(self._cells(' connections')[1:])}>"
 
-    def _cells(self) -> tuple[str, ...]:
-        """Return the cells of a table row: the network's name, shape and connections."""
+    def _cells(self, unit: str = "") -> tuple[str, ...]:
+        """Return the cells of a table row: the network's name, shape and connections.
+
+        Args:
+            unit: what follows the number of connections, with a space before it.
+        """
         first = self.members[0]
         shape = "-".join(str(n) for n in (first[0].shape[1], *(layer.shape[0] for layer in first)))
         shape = shape if len(self.members) == 1 else f"{len(self.members)} x {shape}"
-        return self.name, shape, _connections([each for member in self.members for each in member])
+        layers = [each for member in self.members for each in member]
+        return self.name, shape, _connections(layers, unit)
 
 
-def _connections(layers: list[TrainedLayer]) -> str:
-    """Describe how many of the possible connections in these layers exist."""
+def _connections(layers: list[TrainedLayer], unit: str = " connections") -> str:
+    """Describe how many of the possible connections in these layers exist.
+
+    Args:
+        layers: the layers.
+        unit: what follows the number of connections, with a space before it.
+    """
     connections = sum(layer.connections for layer in layers)
     possible = sum(layer.pattern.size for layer in layers)
-    return f"{connections:,} of {possible:,} connections ({connections / max(possible, 1):.1%})"
+    return f"{connections:,} of {possible:,}{unit} ({connections / max(possible, 1):.1%})"
 
 
 def networks_html(title: str, networks: Mapping[str, TrainedNetwork]) -> str:
     """Return an HTML table of networks."""
-    head = "".join(f"<th>{cell}</th>" for cell in ("network", "neurons", "connections"))
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in network._cells())}</tr>"
-        for network in networks.values()
-    )
-    return f"<b>{html.escape(title)}</b><table><tr>{head}</tr>{rows}</table>"
+    rows = [network._cells() for network in networks.values()]
+    table = html_table(rows, ("network", "neurons", "connections"))
+    return f"<b>{html.escape(title)}</b>{table}"
 
 
 def networks_of(manifest: dict[str, Any], arrays: Mapping[str, Array]) -> dict[str, TrainedNetwork]:

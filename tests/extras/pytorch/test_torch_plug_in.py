@@ -66,7 +66,8 @@ def absent_values(sparsity: DynamicSparsity) -> float:
     return max(
         float((values.detach() * layer.absent).abs().max())
         for layer in sparsity.layers
-        for values in (layer.weight, *sparsity._moments(layer))
+        for values in (layer.weight, *sparsity.optimizer.state[layer.weight].values())
+        if values.shape == layer.weight.shape
     )
 
 
