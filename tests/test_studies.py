@@ -511,7 +511,7 @@ def test_a_run_that_finished_without_the_archive_is_archived_when_the_study_runs
     assert [path.name for path in kept.parent.iterdir()] == ["DS-TD3_seed3"]
     capsys.readouterr()
     assert main([*words_, "--archive", str(path)]) == 3
-    assert "not a folder" in capsys.readouterr().err
+    assert "must be a folder" in capsys.readouterr().err
 
 
 def test_runs_of_an_older_preset_are_other_runs(tmp_path: Path) -> None:
