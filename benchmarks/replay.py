@@ -2,8 +2,8 @@
 
     python benchmarks/replay.py
 
-The output is the time of a batch from a full buffer of 200,000 transitions in microseconds (medians
-of interleaved repetitions), and the median and the quartiles of the ratio of the two times.
+The output is the time of drawing a batch from a full buffer of 200,000 transitions in microseconds
+(medians of interleaved repetitions), and the median and the quartiles of the ratio of both times.
 """
 
 from __future__ import annotations

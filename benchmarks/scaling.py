@@ -1,4 +1,4 @@
-"""Extrapolate the time of an update of TD3 to more cores, from measurements on one core.
+"""Extrapolate the time of a TD3 update to more cores from measurements on one core.
 
 A forward or backward pass is divided into tiles of samples (members x tiles work items), and a
 weight gradient into groups of eight blocks of rows. The products of each part are timed on one core
@@ -31,7 +31,7 @@ HANDOVER = 1e-6  # seconds per parallel region, for cores that share a cache
 def network(n_in: int, width: int, n_out: int, density: float) -> Network:
     """Create a network of one member with random patterns.
 
-    No gradients of observations are computed.
+    The network computes no gradients with respect to observations.
     """
     rng = np.random.default_rng(0)
     sizes = [n_in, width, width, n_out]
@@ -44,9 +44,9 @@ def network(n_in: int, width: int, n_out: int, density: float) -> Network:
 
 
 def products(net: Network, batch: int, *, back: bool) -> float:
-    """Return the time of the products of a pass [s].
+    """Return the time of the products in a pass [s].
 
-    With `back`, it is the backward pass, down to the outputs of the first layer.
+    If `back` is set, this is the backward pass, down to the outputs of the first layer.
     """
     kernel = "input gradient" if back else "forward"
     layers = [net.layout.native(place) for place, _ in net.layout][int(back) :]

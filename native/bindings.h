@@ -1,4 +1,4 @@
-// Helpers of the binding files. A binding checks shapes, dtypes and contiguity, converts nothing,
+// Helpers for the binding files. A binding checks shapes, dtypes and contiguity, converts nothing,
 // and releases the interpreter's lock while the engine computes. find_sorted and integers keep that
 // lock, because they are short and another thread could write to the arrays of find_sorted. The
 // lock of a random generator is not acquired, because no other thread uses the generator.
@@ -68,7 +68,7 @@ inline std::string dtype_text(nb::dlpack::dtype dtype) {
     case Code::Complex:
       return "complex" + bits;
     default:
-      return "of another kind";
+      return "of an unsupported dtype";
   }
 }
 

@@ -10,8 +10,8 @@ constexpr uint32_t kPartBlocks = 8; // blocks of rows per part of a gradient
 
 void check_positions(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t count) {
   if (count >= size_t(UINT32_MAX))
-    throw std::invalid_argument("layer: " + std::to_string(count) +
-                                " connections, at most 2^32 - 2");
+    throw std::invalid_argument("layer: has " + std::to_string(count) +
+                                " connections but must have at most 2^32 - 2");
   const int64_t end = int64_t(n_in) * n_out;
   for (size_t i = 0; i < count; i++)
     if (positions[i] < 0 || positions[i] >= end || (i && positions[i] <= positions[i - 1]))

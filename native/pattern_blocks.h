@@ -17,7 +17,7 @@ struct PatternBlocks {
   }
 };
 
-// The columns and identifiers of connections, by row: row r has entries [start[r], start[r + 1]).
+// The columns and identifiers of connections, by row; row r has those at [start[r], start[r + 1]).
 struct ConnectionRows {
   std::vector<uint32_t> start, column, name;
 };

@@ -1,4 +1,4 @@
-"""Helpers that stop runs, change their checkpoints and read their results."""
+"""Stop runs, change their checkpoints, and read their results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLOCKS = ("wall_seconds", "cpu_seconds")
 
 @contextmanager
 def stopped_at(*env_steps: int, by: signal.Signals = signal.SIGTERM) -> Iterator[None]:
-    """Send every training a signal right after each of these steps."""
+    """Send a signal to every training run right after each of these steps."""
     original = Training.step
     waiting = set(env_steps)
 
@@ -46,7 +46,7 @@ def write_manifest(checkpoint: Path, content: dict[str, Any]) -> None:
 
 
 def results(run: Path) -> dict[str, Any]:
-    """Return all results of a run, without recorded times."""
+    """Return all results of a run, except recorded times."""
     left: dict[str, Any] = {
         name: (run / name).read_bytes() for name in ("agent.safetensors", "degrees.json")
     }

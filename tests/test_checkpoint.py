@@ -1,4 +1,4 @@
-"""A checkpoint is complete or absent, even if the disk fails; damaged ones are never loaded."""
+"""Test that a checkpoint is complete or absent, even if the disk fails, or is rejected."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def tree(step: int) -> dict[str, Any]:
 
 
 def replay_of(step: int) -> RingBuffer:
-    """Return a replay after this many steps, in episodes of three."""
+    """Return a replay buffer after this many steps, in episodes of three steps."""
     replay = RingBuffer(CAPACITY, 2, 1, 0.99)
     for k in range(step):
         state = np.full(2, k, np.float32)
@@ -189,13 +189,13 @@ def test_a_failed_file_operation_leaves_the_previous_checkpoint_unchanged(
         assert found(folder) == ["checkpoint-4"]
         assert same(load(folder, 4), 4)
         left = {path.name for path in folder.rglob("*")}
-        assert not [name for name in left if ".tmp" in name]  # the space is free again
+        assert not [name for name in left if ".tmp" in name]  # temporary files were deleted
         with quiet.used():
             save(checkpoints, 9)
         assert found(folder) == ["checkpoint-9", "checkpoint-4"]
         assert same(load(folder, 9), 9)
-    # Segment: write, fsync, replace, and its folder's fsync; state and manifest: write, fsync
-    # each; mkdir, fsync, rename, fsync.
+    # The segment needs a write, an fsync, a replace and an fsync of its folder; state and manifest
+    # each need a write and an fsync; the folder needs a mkdir, an fsync, a rename and an fsync.
     assert (n, disk.count) == (13, 12)
 
 
@@ -229,7 +229,8 @@ def test_a_checkpoint_with_any_flipped_bit_is_rejected(folder: Path) -> None:
                 changed[at] ^= 1 << bit
                 file.write_bytes(changed)
                 with suppress(DataError):
-                    assert same(load(folder, 9), 9)  # 1e-05 is 1E-05, for example
+                    # The content may be unchanged, for example if 1e-05 has become 1E-05.
+                    assert same(load(folder, 9), 9)
                     assert file.name == MANIFEST
                     harmless += 1
                 changed[at] ^= 1 << bit
@@ -281,7 +282,7 @@ def test_links_are_not_followed(folder: Path) -> None:
         load(folder, 9)
     with pytest.raises(DataError, match=r"replay: found a link but expected a folder"):
         save(Checkpoints(folder), 12)
-    assert len(list((folder / "elsewhere").iterdir())) >= 2  # nothing was deleted there
+    assert len(list((folder / "elsewhere").iterdir())) >= 2  # no file was deleted there
 
 
 # --- Runs --------------------------------------------------------------------------------------
@@ -304,7 +305,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_training_continues_after_any_file_operation_of_a_save_fails(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each operation of the checkpoint of step 20 fails once, including appended lines."""
+    """Make each file operation of the checkpoint at step 20 fail once, appended lines included."""
     original = CheckpointSaver.save
     fields = {**SMALL, "quiet": False}
     for n in range(1, 100):
@@ -376,7 +377,7 @@ def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
 def test_a_failed_checkpoint_of_the_last_step_does_not_fail_the_run(
     tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run deletes it immediately afterwards."""
+    """The run would delete this checkpoint immediately afterwards."""
     original = Checkpoints.save
 
     def save(self: Checkpoints, env_step: int, *arguments: Any) -> None:

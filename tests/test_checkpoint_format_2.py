@@ -1,4 +1,4 @@
-"""Runs whose checkpoints have format 2 are resumed."""
+"""Test that runs whose checkpoints have format 2 can be resumed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ COLUMNS = (
 
 
 def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
-    """Write a checkpoint in format 2; return its topology updates.
+    """Rewrite a checkpoint in format 2, and return its number of recorded topology updates.
 
     Args:
-        checkpoint: its folder.
-        first: a number that replaces the first one.
+        checkpoint: the checkpoint's folder.
+        first: a number that replaces the first number of these records.
     """
     state, rows = {}, 0
     by_owner: dict[str, list[np.ndarray]] = {}

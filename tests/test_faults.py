@@ -1,4 +1,4 @@
-"""Faults of a run, with one section for each, and the resulting messages and exit codes.
+"""Test the faults of a run, one per section, with their messages and exit codes.
 
 Other faults are tested elsewhere: kills, signals and resuming in test_resume.py and test_kill.py,
 full disks and damaged files in test_checkpoint.py, hostile files in test_hostile_files.py, and
@@ -76,7 +76,7 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
-    """All trainings that are created from now on."""
+    """All objects of class Training that are created from now on."""
     made: list[Training] = []
     original = Training.__init__
 
@@ -105,7 +105,7 @@ def test_an_invalid_environment_is_named_and_its_values_are_not_stored(
     (training,) = trainings
     assert json.loads((run / "run.json").read_text())["state"] == "failed"
     replay = training.replay
-    assert replay.size in range(10, bad.AT + 12) or name == "NeverEnds"  # seen by evaluation
+    assert replay.size in range(10, bad.AT + 12) or name == "NeverEnds"  # the evaluation detects it
     for values in (replay.observation, replay.reward, replay.action):
         assert np.isfinite(values).all()
 
@@ -400,7 +400,7 @@ def test_unwritable_run_folders_are_errors(tmp_path: Path, error_line: Callable[
 
 @pytest.mark.skipif(os.name != "posix", reason="needs users")
 def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
-    """In a process without privileges, even if root runs the tests."""
+    """Use a process without privileges, even if root runs the tests."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
     for parent in [closed, *closed.parents]:
@@ -408,7 +408,7 @@ def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
             parent.chmod(parent.stat().st_mode | 0o055)
     code = (
         "import os, sys\nfrom sparl.cli import main\n"
-        "assert main([*sys.argv[1:-1], os.devnull]) == 2\n"  # imports everything before
+        "assert main([*sys.argv[1:-1], os.devnull]) == 2\n"  # as root, to import everything
         "os.getuid() or os.setuid(65534)\nsys.exit(main(sys.argv[1:]))"
     )
     words = ["train", "--env", "Pendulum-v1", *flags(), "--run-dir"]
@@ -436,7 +436,7 @@ def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
         ("--learning-rate inf --batch-size -1 --threads 0",
          ["learning_rate is inf but must be in [0, 1000] (step size)", "batch_size is -1",
           "threads is 0 but must be in [1, 1024] (threads)"]),
-        ("--drop largest", ["'nearest_zero_of_each_sign', 'smallest'"]),
+        ("--drop largest", ["'nearest_zero_of_each_sign'", "'smallest'"]),
         ("--hidden", ["--hidden needs a value"]),
         ("--run-dir", ["--run-dir needs a value"]),
     ],
@@ -446,6 +446,21 @@ def test_all_malformed_values_are_reported_at_once(
 ) -> None:
     said = error_line(2, "train", *words.split())
     assert [text for text in says if text not in said] == []
+
+
+def test_arrays_and_numbers_of_numpy_are_values_of_fields() -> None:
+    fields = {"hidden": np.array([8, 4]), "seed": np.int64(3), "tau": np.float32(0.5)}
+    assert typed_fields(fields, "train") == {"hidden": (8, 4), "seed": 3, "tau": 0.5}
+    with pytest.raises(
+        UsageError, match=r"hidden is array.* 0\], \[0.* but must be a list of integers"
+    ):
+        typed_fields({"hidden": np.zeros((2, 2), np.int64)}, "train")
+
+
+def test_what_is_not_a_run_is_rejected() -> None:
+    for function in (sparl.load, sparl.resume):
+        with pytest.raises(UsageError, match="run is None but must be the folder of a run"):
+            function(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -535,7 +550,7 @@ def test_any_file_content_is_rejected_or_read(tmp_path: Path, fields: dict[str, 
 # ----------------------- clock jumps
 
 
-def test_durations_do_not_follow_a_clock_that_is_set(
+def test_durations_do_not_depend_on_changes_of_the_system_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jumps = iter(range(10**9, 0, -(10**5)))

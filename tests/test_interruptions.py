@@ -1,4 +1,4 @@
-"""The engine when Python is interrupted, forks, or calls from several threads."""
+"""Test the engine when Python is interrupted, forks, or calls it from several threads."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def flat(agent: Any) -> list[Any]:
 def test_an_exception_before_or_after_any_call_of_an_update_corrupts_nothing(
     method: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Update 6 updates the topology; it is stopped at each of its calls and repeated."""
+    """Update 6 updates the topology; interrupt it at each of its calls and repeat it."""
     agent, wanted = new_agent(method), new_agent(method)
     before: dict[str, Any] = {}
     for number, batch in enumerate(batches(7), 1):
@@ -162,8 +162,8 @@ def test_agents_that_learn_in_separate_threads_do_not_disturb_each_other() -> No
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
-def test_a_forked_child_trains_as_its_parent_does(tmp_path: Path) -> None:
-    """Fork after using the engine; both processes give the same run."""
+def test_a_forked_child_trains_like_its_parent(tmp_path: Path) -> None:
+    """Fork after using the engine; both processes must train the same run."""
     fields = {**FIELDS, "steps": 80, "warmup_env_steps": 20, "evaluation_episodes": 1,
               "evaluate_every_env_steps": 40, "quiet": True, "threads": 2}  # fmt: skip
     wanted = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "wanted", **fields)

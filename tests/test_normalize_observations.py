@@ -1,4 +1,4 @@
-"""Tests of --normalize-observations: statistics, training, resuming, agent files and exports."""
+"""Test --normalize-observations: statistics, training, resuming, agent files and exports."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def seen(count: int, n_obs: int = 3) -> tuple[ObservationStatistics, np.ndarray]
     return statistics, observations
 
 
-def test_statistics_are_those_of_all_observations() -> None:
-    """The initial mean 0 and variance 1 count as 1e-4 of an observation."""
+def test_statistics_include_all_observations() -> None:
+    """The initial mean 0 and variance 1 have the weight of 1e-4 observations."""
     statistics, observations = seen(2000)
     weights = np.array([1e-4, *np.ones(2000)])
     values = np.concatenate([np.zeros((1, 3)), observations.astype(np.float64)])

@@ -1,4 +1,4 @@
-"""Reports: which runs they include, the tables, and self-contained pages."""
+"""Test which runs reports include, their tables, and their self-contained pages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rising(final: float, count: int = 41) -> list[float]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two dense runs, three DS-TD3 runs of which one was stopped, one RLx2-TD3 run."""
+    """Two dense runs, three DS-TD3 runs, one of which was stopped, and one RLx2-TD3 run."""
     path = tmp_path_factory.mktemp("runs")
     for seed, final in enumerate((1000.0, 2000.0)):
         write_run(path / f"dense-{seed}", "TD3", ENV, rising(final), seed=seed)
@@ -77,11 +77,11 @@ def test_returns_are_compared_with_the_dense_agent_and_the_paper(runs: Path) -> 
     ours = row_of(rows, "DS-TD3")
     assert ours["mean_last_10"] == pytest.approx(2400)
     assert ours["std_last_10"] == pytest.approx(600)
-    # The last 30 of 41 evaluations: 10 on the way (11/20 ... 20/20 of the end), then 20 at it.
+    # Of the last 30 evaluations, 10 are at 11/20 ... 20/20 of the final return, and 20 are at it.
     share = (sum(range(11, 21)) / 20 + 20) / 30
     assert ours["mean_last_30"] == pytest.approx(2400 * share)
     assert ours["percent_of_dense"] == pytest.approx(160)
-    # The mean curve rises by 120; the mean of 10 reaches 1500 when its middle has: step 17.
+    # The mean curve rises by 120 per evaluation; the mean of 10 reaches 1500 at evaluation 17.
     assert ours["steps_to_dense_final"] == 17 * 5000
     assert ours["area"] == pytest.approx(sum(rising(2400)) / 1e6)
     assert (ours["paper_mean"], ours["paper_std"], ours["paper_area"]) == (11460, 483, 1.956)
@@ -96,7 +96,7 @@ def test_returns_are_compared_with_the_dense_agent_and_the_paper(runs: Path) -> 
     assert "11,460 ± 483 at 1M" in text
 
 
-def test_all_environments_together(runs: Path, tmp_path: Path) -> None:
+def test_the_table_of_all_environments(runs: Path, tmp_path: Path) -> None:
     for method, final in (("TD3", 100.0), ("DS-TD3", 50.0)):
         write_run(tmp_path / method, method, "Hopper-v3", rising(final))
     row = row_of(together(collect([runs, tmp_path])).rows, "DS-TD3")
@@ -250,7 +250,7 @@ def test_incomplete_records_are_named_and_not_included(
         archive_run(run, tmp_path / "archive", None)
 
 
-def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
+def test_a_report_shows_a_killed_run_at_the_step_that_info_prints(tmp_path: Path) -> None:
     run = write_run(tmp_path, "TD3", ENV, rising(1.0), "running", commit="abcdef1")
     about = json.loads((run / "run.json").read_text()) | {"env_step": 0}
     (run / "run.json").write_text(json.dumps(about))
@@ -262,7 +262,7 @@ def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("settings", "last"), [("ds", 10), ("rlx2", 30)])
-def test_percent_of_dense_is_over_the_evaluations_of_the_settings_paper(
+def test_percent_of_dense_averages_as_many_evaluations_as_the_paper_of_the_settings(
     settings: str, last: int, tmp_path: Path
 ) -> None:
     """41 evaluations rise for 20 steps; the dense agent is always at 1000."""
@@ -314,7 +314,7 @@ def test_a_run_that_never_learned_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_cost_is_cpu_time_and_wall_time_is_marked_under_load(tmp_path: Path) -> None:
-    # 41 evaluations: 401 seconds of wall clock.
+    # The 41 evaluations take 401 seconds of wall-clock time.
     write_run(tmp_path / "alone", "TD3", ENV, rising(1.0), cpu=1.9)  # two threads
     write_run(tmp_path / "busy", "DS-TD3", ENV, rising(1.0), cpu=0.8)
     write_run(tmp_path / "calm", "Static-TD3", ENV, rising(1.0), cpu=0.85)
@@ -717,7 +717,7 @@ def test_archiving_an_unsuitable_run_is_rejected(
     assert "already archived" in capsys.readouterr().err
 
 
-def test_archive_keeps_two_runs_of_one_name(runs: Path, tmp_path: Path) -> None:
+def test_archive_keeps_two_runs_with_the_same_name(runs: Path, tmp_path: Path) -> None:
     words = ["--to", str(tmp_path), "--commit", "0123456789"]
     again = write_run(tmp_path / "again", "DS-TD3", ENV, rising(7.0), seed=1)
     assert main(["archive", str(runs / "ds-1"), str(again), *words]) == 0
@@ -725,7 +725,7 @@ def test_archive_keeps_two_runs_of_one_name(runs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("empty_drawings")
-def test_clips_of_runs_are_in_the_page_itself(tmp_path: Path) -> None:
+def test_the_page_embeds_the_clips_of_runs(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "TD3", ENV, rising(100.0))
     assert main(["report", str(run), "--out", str(tmp_path / "without")]) == 0
     (run / "clip.mp4").write_bytes(b"a film")

@@ -1,4 +1,4 @@
-"""`sparl train --seeds 0 1`: several seeds of one configuration, trained as a study."""
+"""Test `sparl train --seeds 0 1`, which trains several seeds of a configuration as a study."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_configuration_file_may_be_used_with_seeds() -> None:
         ("--seeds 0 --gamma 2", "gamma is 2.0"),
     ],
 )
-def test_words_that_contradict_seeds_are_errors(
+def test_options_that_contradict_seeds_are_errors(
     words: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*TRAIN, *words.split()]) == 2
@@ -101,7 +101,7 @@ def test_words_that_contradict_seeds_are_errors(
     assert not list(Path().iterdir())
 
 
-def test_an_environment_of_an_own_module_is_imported_by_each_run(
+def test_the_module_of_a_custom_environment_is_imported_by_each_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "their_module.py").write_text(

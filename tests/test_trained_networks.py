@@ -1,4 +1,4 @@
-"""A trained agent and a run show themselves: networks, masks, weights and short texts."""
+"""Test the networks, masks, weights and texts of trained agents and runs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_layers_compute_the_policy(run: sparl.training.run.Run) -> None:
     np.testing.assert_allclose(y, agent.policy(x), rtol=1e-5, atol=1e-6)
 
 
-def test_all_networks_are_there(run: sparl.training.run.Run) -> None:
+def test_an_agent_file_gives_access_to_all_networks(run: sparl.training.run.Run) -> None:
     networks = sparl.load(run).networks
     assert list(networks) == ["actor", "critics", "actor_target", "critics_target"]
     for name, network in networks.items():

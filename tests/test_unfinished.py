@@ -1,4 +1,4 @@
-"""Work that runs concurrently with its caller blocks accessors until it ends; results are equal."""
+"""Test that access to a result blocks until pending work has finished."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def steps_and_targets(threads: int) -> list[bytes]:
     return found
 
 
-def test_results_are_those_of_one_thread() -> None:
+def test_results_equal_those_of_one_thread() -> None:
     wanted = steps_and_targets(1)
     for threads in (2, 3, 2):
         assert steps_and_targets(threads) == wanted
@@ -128,7 +128,7 @@ def test_arguments_are_released_once_the_update_has_finished() -> None:
 
 
 class Work:
-    """Work that writes to an array when it is finished, as slow work may."""
+    """Work that, like slow work, writes to an array only when it is finished."""
 
     def __init__(self, target: np.ndarray[Any, Any], online: np.ndarray[Any, Any]) -> None:
         self.target, self.online = target, online
@@ -148,7 +148,7 @@ def test_an_array_is_not_changed_before_all_pending_work_has_read_it() -> None:
         assert target.to_read().tolist() == [1, 1, 1]
 
 
-def test_several_targets_of_one_network_follow_it() -> None:
+def test_several_targets_of_one_network_are_updated() -> None:
     found: list[list[bytes]] = []
     for threads in (1, 2, 3):
         net = network(threads)

@@ -133,9 +133,16 @@ def load(run: str | Path | Run, *, best: bool = False) -> TrainedAgent:
 
 
 def _path(run: str | Path | Run) -> Path:
+    from sparl.errors import UsageError
     from sparl.training.durable import user_path
+    from sparl.training.run import Run
+    from sparl.wording import shown
 
-    return user_path(run) if isinstance(run, str | Path) else run.path
+    if isinstance(run, str | Path):
+        return user_path(run)
+    if isinstance(run, Run):
+        return run.path
+    raise UsageError(f"run is {shown(run)} but must be the folder of a run, or a sparl Run")
 
 
 def _interrupted(run: Run) -> Run:

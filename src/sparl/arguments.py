@@ -153,11 +153,9 @@ def episodes_and_seed(config: Config, episodes: int | None, seed: int | None) ->
     """
     episodes = config.evaluation_episodes if episodes is None else episodes
     seed = config.evaluation_seed if seed is None else seed
-    if episodes < 1 or seed < 0:
-        raise UsageError(
-            f"--episodes is {episodes} and --seed is {seed}, but --episodes must be at least 1 and "
-            "--seed at least 0"
-        )
+    for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
+        if value < least:
+            raise UsageError(f"--{name} is {value} but must be at least {least}")
     return episodes, seed
 
 

@@ -101,7 +101,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 _TYPES = {
     "int": "an integer", "float": "a number", "bool": "true or false", "str": "a string",
-    "tuple[int, ...]": "integers", "tuple[float, ...]": "numbers",
+    "tuple[int, ...]": "a list of integers", "tuple[float, ...]": "a list of numbers",
 }  # fmt: skip
 
 
@@ -119,12 +119,11 @@ def type_text(field: Field[Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Convert NumPy numbers, paths and lists to Python numbers, strings and tuples."""
+    """Convert NumPy's numbers and arrays, paths and lists to Python's numbers, str and tuples."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, list | tuple):
-        return tuple(v.item() if hasattr(v, "item") else v for v in value)
-    return value.item() if hasattr(value, "item") else value
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(_plain(each) for each in plain) if isinstance(plain, list | tuple) else plain
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -13,7 +13,7 @@ class SparlError(Exception):
 
 
 class UsageError(SparlError, ValueError):
-    """The configuration, the command line or an argument is invalid."""
+    """The configuration, the command line, an argument or a custom rule is invalid."""
 
     exit_code = 2
 

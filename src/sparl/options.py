@@ -255,7 +255,7 @@ class Option:
         singular, plural = {
             int: ("an integer", "integers"), float: ("a number", "numbers"),
         }.get(self.kind, ("a string", "strings"))  # fmt: skip
-        return plural if self.repeated else singular
+        return f"{plural}, separated by spaces" if self.repeated else singular
 
     def value(self, words: Sequence[str]) -> Any:
         """Convert the words that a user typed as the option's value.

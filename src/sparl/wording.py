@@ -25,8 +25,8 @@ _SHORT = _Short()
 
 
 def shown(value: object) -> str:
-    """Return the repr of a value from a file, shortened if it is long or deeply nested."""
-    return _SHORT.repr(value)
+    """Return the repr of a value as one line, shortened if it is long or deeply nested."""
+    return re.sub(r"\s*\n\s*", " ", _SHORT.repr(value))
 
 
 # C0 and C1 controls, line and paragraph separators, and characters that change text direction.

@@ -1,4 +1,4 @@
-"""What a notebook shows of a run: one progress bar, tables, and nothing that is cut off."""
+"""Test that a notebook shows a run as one progress bar and tables, and cuts nothing off."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_notebook_shows_one_bar_and_no_error(notebook: Any) -> None:
     assert kinds <= {"stdout", "display_data", "execute_result"}
     printed = "".join(output.get("text", "") for output in outputs)
     assert printed.replace("\n", "").isprintable()
-    assert "\u2501" not in printed  # the bar of a terminal
+    assert "\u2501" not in printed  # the character of a terminal's progress bar
     pages = "".join(output.get("data", {}).get("text/html", "") for output in outputs)
     assert pages.count("<progress") == 1
     assert pages.count("<table") == 2

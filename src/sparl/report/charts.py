@@ -300,26 +300,29 @@ class Formats(NamedTuple):
 
     Attributes:
         axis, tooltip: the formats, in d3's notation.
-        whole: whether all values are whole numbers, so that the axis shows only whole numbers.
+        ticks: the approximate number of labels on the axis.
     """
 
     axis: str
     tooltip: str
-    whole: bool
+    ticks: int
 
     def labels(self) -> Spec:
         """Return the properties of the axis."""
-        least = {"tickMinStep": 1} if self.whole else {}
-        return {"format": self.axis, "labelExpr": _LABEL, "tickCount": 5, **least}
+        return {"format": self.axis, "labelExpr": _LABEL, "tickCount": self.ticks}
 
 
 def _formats(values: Sequence[Float64Array]) -> Formats:
-    """Return the formats that suit the largest magnitude among the values."""
+    """Return the formats that suit the largest magnitude among the values.
+
+    The axis of a few whole numbers has no fractions.
+    """
     finite = np.concatenate([v[np.isfinite(v)] for v in values])
-    largest = np.abs(finite).max(initial=0)
+    largest = float(np.abs(finite).max(initial=0))
+    whole = bool((finite == np.floor(finite)).all())
     return Formats(
         "~s" if largest >= 1e4 else ",.4~r", ".4~s" if largest >= 1e9 else ",.5~r",
-        bool((finite == np.floor(finite)).all()),
+        round(min(max(largest, 1), 5)) if whole else 5,
     )  # fmt: skip
 
 

@@ -100,6 +100,8 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
     runs = _Runs.named(options)
     _check_imports(runs.study, options)
     console = PlainConsole(quiet=quiet)
+    if not quiet:
+        _warn_of_untrained(runs.study)
     if options.dry_run:
         _print_plan(console, runs.progress(), processes)
         return 0
@@ -280,6 +282,19 @@ def _with_address(args: Sequence[str]) -> list[str]:
         if at == len(words) or words[at].startswith("--") or words[at].endswith(".toml"):
             words.insert(at, LOCAL)
     return words
+
+
+def _warn_of_untrained(study: Study) -> None:
+    """Warn of runs that end before their first update."""
+    every = [unit for unit in study.units if unit.config.end <= unit.config.warmup_env_steps]
+    if every:
+        config = every[0].config
+        PlainConsole(stderr=True).print(
+            f"warning: {len(every):,} of {counted(len(study.units), 'run')} WILL NOT BE TRAINED, "
+            f"for example {every[0].id}: the run ends at step {config.end:,}, but the first "
+            f"{config.warmup_env_steps:,} steps are a warm-up without updates; set a larger steps "
+            "or a smaller warmup_env_steps"
+        )
 
 
 def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int) -> None:

@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+import numpy as np
 
 from sparl.topology.registry import Rule
+from sparl.wording import shown
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,25 @@ class ChooseDensity(Protocol):
 
 class DensitySchedule(Rule):
     """A density schedule: a function with the signature of ChooseDensity, and its name."""
+
+    kind: ClassVar[str] = "density schedule"
+
+    def __call__(self, layer: LayerProgress) -> tuple[int, float]:
+        """Return the number of connections after this update, and the fraction that moves.
+
+        Raises:
+            UsageError: if the function fails or returns invalid values.
+        """
+        result = super().__call__(layer)
+        match result:
+            case (int() | np.integer(), float() | int() | np.floating()) if (
+                0 <= result[0] <= layer.size and 0 <= result[1] <= 1
+            ):
+                return int(result[0]), float(result[1])
+        raise self.fault(
+            f"returned {shown(result)} but must return a pair: the number of connections, an "
+            f"integer in [0, {layer.size}], and the fraction that moves, a number in [0, 1]"
+        )
 
 
 def density_schedule(name: str) -> Callable[[ChooseDensity], DensitySchedule]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -59,6 +59,7 @@ class DropRule(Rule):
         rounding: function that rounds the product of fraction and connections to an integer.
     """
 
+    kind: ClassVar[str] = "drop rule"
     needs: frozenset[str] = frozenset()
     removes_dead_links: bool = False
     rounding: Callable[[float], int] = round_half_up
@@ -73,6 +74,7 @@ class GrowRule(Rule):
             NEEDS.
     """
 
+    kind: ClassVar[str] = "grow rule"
     needs: frozenset[str] = frozenset()
 
 

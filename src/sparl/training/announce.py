@@ -92,6 +92,9 @@ def report_end(run: Training, state: str) -> None:
     if state != "finished":
         say("to resume:")
         run.console.say_path(INDENT + _command(run, "resume"))
+    elif env_step < run.config.steps:
+        say(f"to resume until step {run.config.steps:,}:")
+        run.console.say_path(INDENT + _command(run, "resume", f"--stop-at {run.config.steps}"))
     say("to evaluate the agent again:")
     run.console.say_path(INDENT + _command(run, "evaluate"))
 
@@ -104,5 +107,5 @@ def warn_not_saved(run: Training, error: EnvironmentFault, stopped_by: signal.Si
     )
 
 
-def _command(run: Training, name: str) -> str:
-    return command_line(module_of(run.config.env), name, run.folder.path)
+def _command(run: Training, name: str, options: str = "") -> str:
+    return command_line(module_of(run.config.env), name, run.folder.path, options)

@@ -93,7 +93,7 @@ class Callbacks:
         error: the exception that a callback raised, if any; after it, no callback is called.
 
     Raises:
-        UsageError: if an object is not a Callback.
+        UsageError: if an object is not a Callback, or a method's name is nearly that of a Callback.
     """
 
     def __init__(self, given: Callback | Sequence[Callback] = ()) -> None:
@@ -104,6 +104,7 @@ class Callbacks:
                     f"callback is {shown(callback)} but must be an instance of a subclass of "
                     "sparl.Callback, or a list of such instances"
                 )
+            _reject_misspelt(callback)
         self._of_step = [each for each in self._all if _overrides(each, "on_step")]
         self.error: BaseException | None = None
 
@@ -139,6 +140,20 @@ class Callbacks:
         """If a callback raised an exception, raise it again."""
         if self.error is not None:
             raise self.error
+
+
+def _reject_misspelt(callback: Callback) -> None:
+    """Raise UsageError if a method would never be called because its name is misspelt."""
+    import difflib
+
+    known = [name for name in vars(Callback) if name.startswith("on_")]
+    for name in dir(callback):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if name.startswith("on_") and name not in known and near:
+            raise UsageError(
+                f"callback: {type(callback).__name__} has a method {name}, which is never called; "
+                f"did you mean {near[0]}?"
+            )
 
 
 def _overrides(callback: Callback, name: str) -> bool:

@@ -44,11 +44,11 @@ class EnvironmentFactory:
             self._action = "be made"
         else:
             raise UsageError(
-                f"env is {shown(source)} but must be an id, a gymnasium.Env, or a class or "
-                "function that makes one"
+                f"env is {shown(source)} but must be a gymnasium.Env, or a class or function that "
+                "makes one (sparl.train also accepts an id)"
             )
         self._made: list[weakref.ref[AnyEnv]] = []
-        self.env_id = "environment"  # in the messages about the first environment
+        self.env_id = "given in Python"  # in the messages about the first environment
         made = self()
         self.env_id = _name(made) + WITHOUT_ID
         made.close()

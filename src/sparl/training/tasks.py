@@ -177,11 +177,15 @@ def _model_warnings_ignored() -> Iterator[None]:
 
 def _unknown(env_id: str, error: Exception) -> tuple[str, str]:
     """Return why Gymnasium does not know an id, and the remedy."""
-    known = [*gymnasium.registry, *_V3]
-    lower = {name.lower(): name for name in known}
+    # Gymnasium also lists ids that it cannot make, such as HalfCheetah-v2.
+    lower = {name.lower(): name for name in [*gymnasium.registry, *_V3] if name != env_id}
     near = [lower[n] for n in difflib.get_close_matches(env_id.lower(), lower, cutoff=0.7)]
     if near:
-        return f"unknown environment '{env_id}'", f"did you mean {' or '.join(near)}?"
+        return (
+            f"unknown environment '{env_id}'",
+            f"did you mean {' or '.join(near)}? To use an environment of your own, import its "
+            "module: sparl --import MODULE COMMAND",
+        )
     if not isinstance(error, gymnasium.error.UnregisteredEnv):
         return f"unknown environment '{env_id}': {text_of(error) or type(error).__name__}", ""
     family, slash, _ = env_id.rpartition("/")

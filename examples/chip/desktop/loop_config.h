@@ -1,0 +1,45 @@
+/* The configuration of chip/sparl_chip_config.h with the sizes of the loop's small agent.
+ * SPDX-License-Identifier: MIT-0
+ *
+ * One observation, one action and 16-16 hidden units; half of the second layers' connections exist.
+ * The small first and last layers are dense. */
+#ifndef LOOP_CONFIG_H
+#define LOOP_CONFIG_H
+
+#include "sparl_chip_config.h"
+
+#undef SPARL_CHIP_OBSERVATIONS
+#define SPARL_CHIP_OBSERVATIONS 1
+#undef SPARL_CHIP_ACTIONS
+#define SPARL_CHIP_ACTIONS 1
+#undef SPARL_CHIP_HIDDEN_1
+#define SPARL_CHIP_HIDDEN_1 16
+#undef SPARL_CHIP_HIDDEN_2
+#define SPARL_CHIP_HIDDEN_2 16
+#undef SPARL_CHIP_CAPACITY
+#define SPARL_CHIP_CAPACITY 2500
+#undef SPARL_CHIP_WARMUP
+#define SPARL_CHIP_WARMUP 200
+#undef SPARL_CHIP_BATCH
+#define SPARL_CHIP_BATCH 32
+#undef SPARL_CHIP_REWIRE_EVERY
+#define SPARL_CHIP_REWIRE_EVERY 100
+#undef SPARL_CHIP_REWIRE_LAST
+#define SPARL_CHIP_REWIRE_LAST 0
+
+#if SPARL_CHIP_METHOD != SPARL_CHIP_TD3
+#undef SPARL_CHIP_ACTOR_CONNECTIONS_1
+#define SPARL_CHIP_ACTOR_CONNECTIONS_1 16
+#undef SPARL_CHIP_ACTOR_CONNECTIONS_2
+#define SPARL_CHIP_ACTOR_CONNECTIONS_2 128
+#undef SPARL_CHIP_ACTOR_CONNECTIONS_3
+#define SPARL_CHIP_ACTOR_CONNECTIONS_3 16
+#undef SPARL_CHIP_CRITIC_CONNECTIONS_1
+#define SPARL_CHIP_CRITIC_CONNECTIONS_1 32
+#undef SPARL_CHIP_CRITIC_CONNECTIONS_2
+#define SPARL_CHIP_CRITIC_CONNECTIONS_2 128
+#undef SPARL_CHIP_CRITIC_CONNECTIONS_3
+#define SPARL_CHIP_CRITIC_CONNECTIONS_3 16
+#endif
+
+#endif
