@@ -208,6 +208,18 @@ FOUND = (
     Phrase("is X, must be Y", r'(?:is|has|are) [^,;:"\n]{1,60}, must (?:be|have)', "but must be"),
     Phrase("is not the one", r"is not the one", "differs from"),
     Phrase("turned round, nought", r"turned round|nought", "reversed, zero"),
+    Phrase(
+        "a run of a study",
+        r"(?:a|one) (?:run of a study|file of a run)",
+        "one of a study's runs, one of a run's files",
+    ),
+    Phrase("a command of the command line", r"commands? of the command line", "a command"),
+    Phrase("what ... sees of", r"sees of an?", "the inputs of the agent"),
+    Phrase(
+        "has N observations",
+        r"(?:has|have) \{[^{}\n]+\} (?:observations|actions)",
+        "expects observations of length N",
+    ),
 )
 
 PHRASES = STYLE + FOUND

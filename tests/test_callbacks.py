@@ -179,6 +179,8 @@ def test_a_misspelt_method_is_rejected_before_the_run(tmp_path: Path) -> None:
 
 def test_an_object_that_is_not_a_callback_is_rejected_before_the_run(tmp_path: Path) -> None:
     for wrong in (print, Notes, [Notes(), print]):
-        with pytest.raises(UsageError, match=r"must be an object of a subclass of sparl\.Callback"):
+        with pytest.raises(
+            UsageError, match=r"must be an instance of a subclass of sparl\.Callback"
+        ):
             train(tmp_path / "run", wrong)
     assert not (tmp_path / "run").exists()

@@ -328,7 +328,7 @@ def test_training_continues_after_any_file_operation_of_a_save_fails(
             break
         assert "warning: cannot write " in said
         assert (
-            "No space left on device; training continues, and the next checkpoint will be tried"
+            "No space left on device; training continues, and will try again at the next checkpoint"
         ) in said
     assert n > 12
 
@@ -361,12 +361,12 @@ def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
         assert main(words) == 6
     said = capsys.readouterr()
     assert (
-        said.err.count("training continues, and the next checkpoint will be tried") == 2
+        said.err.count("training continues, and will try again at the next checkpoint") == 2
     )  # steps 20 and 30
     line = said.err.splitlines()[-1]
     assert line.startswith("sparl: cannot write ")
     assert line.endswith(
-        f"No space left on device; to resume when there is space: sparl resume {run}"
+        f"No space left on device; to resume once there is space: sparl resume {run}"
     )
     assert found(run) == ["checkpoint-10"]
     assert main(words) == 0

@@ -91,10 +91,10 @@ def test_resume_auto_starts_and_resumes(tmp_path: Path) -> None:
 
 def test_resume_rejects_another_environment(tmp_path: Path) -> None:
     run = train(tmp_path / "run", walks, stop_at=40)
-    with pytest.raises(UsageError, match=r"env makes Good\(\), but .* is Walks\(\)"):
+    with pytest.raises(UsageError, match=r"env is Good\(\), but .* is Walks\(\)"):
         sparl.resume(run, env=lambda: TimeLimit(Good(), 20), stop_at=90)
     run = train(tmp_path / "id", "Walks-v0", stop_at=40)
-    with pytest.raises(UsageError, match=r"env makes Walks\(\), but .* is Walks-v0; omit env"):
+    with pytest.raises(UsageError, match=r"env is Walks\(\), but .* is Walks-v0; omit env"):
         sparl.resume(run, env=walks, stop_at=90)
 
 
@@ -132,8 +132,8 @@ def test_an_object_that_creates_no_environments_is_rejected(tmp_path: Path) -> N
 
     cases: dict[str, tuple[type[Exception], Any]] = {
         r"env is 5 but must be a gymnasium.Env.* \(sparl.train also accepts an id": (UsageError, 5),
-        "env made 'Walks' but must make a gymnasium.Env": (UsageError, lambda: "Walks"),
-        "env made the same Walks twice": (UsageError, lambda: TimeLimit(one.unwrapped, 20)),
+        "env returned 'Walks' but must return a gymnasium.Env": (UsageError, lambda: "Walks"),
+        "env returned the same Walks twice": (UsageError, lambda: TimeLimit(one.unwrapped, 20)),
         "environment given in Python cannot be made: SystemExit: 3": (EnvironmentFault, fails),
         r"cannot be copied .*; pass a function that makes it: TypeError: cannot copy a socket":
             (EnvironmentFault, Uncopyable()),

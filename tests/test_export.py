@@ -313,8 +313,8 @@ def test_the_order_of_a_mujoco_tasks_observation(env: str, skipped: int, n_qpos:
     environment, lines = described(env)
     last = environment.n_obs - 1
     assert lines[0] == f"Observation: {last + 1} numbers, in the order and units of {env}"
-    assert lines[1].startswith(f"  [0] to [{n_qpos - 1}]: unbounded, MuJoCo's qpos from its entry ")
-    assert lines[1].endswith(f"entry {skipped} on")
+    assert lines[1].startswith(f"  [0] to [{n_qpos - 1}]: unbounded, MuJoCo's qpos from entry ")
+    assert lines[1].endswith(f"entry {skipped} onwards")
     assert lines[2] == f"  [{n_qpos}] to [{last}]: unbounded, MuJoCo's qvel"
     observation = environment.reset(seed=0)
     data = environment.gym.unwrapped.data  # type: ignore[attr-defined]

@@ -620,7 +620,7 @@ def test_a_run_resumed_on_another_machine_is_marked(
     assert about["continued"] == [{"env_step": 33, "not_exact_because": [because]}]
 
 
-# ----------------------- one run of a study always fails
+# ----------------------- one of a study's runs always fails
 
 
 @pytest.mark.slow

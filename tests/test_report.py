@@ -586,7 +586,9 @@ def test_a_drawn_line_has_few_points_and_keeps_the_last_one(count: int) -> None:
 def test_figures_have_a_text_description(runs: Path) -> None:
     found = figures_of(runs)
     text = found[f"learning-{ENV}"].description()
-    assert text.startswith(f"{ENV}: return over environment steps. TD3: 0 at 0, 1,500 at 200,000 (")
+    assert text.startswith(
+        f"{ENV}: return against environment steps. TD3: 0 at 0, 1,500 at 200,000 ("
+    )
     assert "DS-TD3: 0 at 0, 2,400 at 200,000 (band from 1,800 to 3,000), lowest 0, highest" in text
     text = found[f"wiring-{ENV}-DS-TD3"].description()
     assert "actor, end: 0 to 3, more than 0 for 2 of 4 inputs, most for input 0." in text
@@ -702,7 +704,7 @@ def test_archiving_an_unsuitable_run_is_rejected(
     for code, words, text in (
         (2, [run], "specify the commit with --commit SHA"),
         (2, [run, "--commit", "latest"], "specify the commit with --commit SHA"),
-        (2, [knows, "--commit", "1234567"], "trained from commit abcdef1"),
+        (2, [knows, "--commit", "1234567"], "trained with commit abcdef1"),
         (3, [str(runs / "ds-3"), "--commit", "1234567"], "stopped by SIGTERM"),
         (3, [str(tmp_path)], "is not a run folder"),
     ):
@@ -738,4 +740,4 @@ def test_the_page_embeds_the_clips_of_runs(tmp_path: Path) -> None:
     assert 'src="data:video/mp4;base64,YSBmaWxt"' in pages["with"]
     assert f"{run}/link.mp4: found a link but expected a regular file" in pages["with"]
     assert f"{run}/pipe.mp4: found a named pipe but expected a regular file" in pages["with"]
-    assert "long.mp4 has 6 MB, too large for this page" in pages["with"]
+    assert "long.mp4 has 6 MB and is too large for this page" in pages["with"]

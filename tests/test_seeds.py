@@ -66,9 +66,9 @@ def test_a_folder_for_the_seeds_can_be_chosen(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == ""
     assert sorted(runs("own")) == [3]
     assert main([*TRAIN, "--seeds", "3", "--run-dir", "own", "--gamma", "0.9"]) == 2
-    assert "own holds a study of other settings" in capsys.readouterr().err
+    assert "own contains a study with other settings" in capsys.readouterr().err
     assert main([*TRAIN, "--seeds", "3", "--run-dir", str(runs("own")[3])]) == 2
-    assert "holds a run; choose another --run-dir" in capsys.readouterr().err
+    assert "contains a run; choose another --run-dir" in capsys.readouterr().err
 
 
 def test_a_configuration_file_may_be_used_with_seeds() -> None:

@@ -270,8 +270,7 @@ def test_a_study_skips_finished_runs_and_continues_after_failures(
     path.write_text(SMALL)
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert "2 runs, 1 to do, in:" in printed
-    assert "1 to do" in printed
+    assert "2 runs, 1 of them unfinished, in:" in printed
     assert (folder / good.id / "evaluations.csv").stat().st_mtime_ns == before
     assert main(["study", "status", str(path), "--folder", str(folder)]) == 0
     assert capsys.readouterr().out.count("finished: DS-TD3_Pendulum-v1_seed") == 2
@@ -430,7 +429,7 @@ def test_one_run_is_reported_in_the_singular(
     assert main(["study", "status", str(path), "--folder", str(tmp_path / "runs")]) == 0
     assert "1 run: 1 waiting" in capsys.readouterr().out
     assert main(["study", "run", str(path), "--folder", str(tmp_path / "runs"), "--dry-run"]) == 0
-    assert "1 run to do, " in capsys.readouterr().out
+    assert "1 run to train, " in capsys.readouterr().out
 
 
 def test_a_study_folder_that_cannot_be_created_is_an_error(
@@ -455,7 +454,7 @@ def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def start_here(folder: Path, unit: Unit, *_: object) -> Any:
-    """Train a run of a study in this process."""
+    """Train one of a study's runs in this process."""
     code = main(words(folder, unit))
     return SimpleNamespace(returncode=code, poll=lambda: code, wait=lambda: code)
 
@@ -525,7 +524,7 @@ def test_a_run_that_finished_without_the_archive_is_archived_when_the_study_runs
     assert [path.name for path in kept.parent.iterdir()] == ["DS-TD3_seed3"]
     capsys.readouterr()
     assert main([*words_, "--archive", str(path)]) == 3
-    assert "not a folder" in capsys.readouterr().err
+    assert "must be a folder" in capsys.readouterr().err
 
 
 def test_runs_of_an_older_preset_version_are_different_runs(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_an_agent_file_gives_access_to_all_networks(run: sparl.training.run.Run)
                     "relu" if layer is not layers[-1]
                     else "tanh" if name.startswith("actor") else "linear"
                 )  # fmt: skip
-    with pytest.raises(UsageError, match=r"critics has 2 members: members\[0\]"):
+    with pytest.raises(UsageError, match=r"critics has 2 members; members\[0\]"):
         _ = networks["critics"].layers
     first, second = (members[0] for members in networks["critics"].members)
     assert (first.mask() != second.mask()).any()
@@ -110,7 +110,9 @@ def test_texts_are_short(run: sparl.training.run.Run) -> None:
     assert all(len(text) < 250 and "\n" not in text for text in texts)
     assert texts[0].startswith(f"<Run {run.path}: method DS-TD3, environment ")
     assert f"state finished, return {run.final_return:,.1f} at step 60" in texts[0]
-    assert texts[1].startswith("<TrainedAgent DS-TD3 on bad_environments:Walks-v0, step 60: 3 obs")
+    assert texts[1].startswith(
+        "<TrainedAgent DS-TD3 on bad_environments:Walks-v0, step 60: observations of "
+    )
     assert texts[2].startswith("<TrainedNetwork critics: 2 x 5-8-7-1, ")
     assert texts[3] == "<TrainedLayer 3 -> 8, relu: 12 of 24 connections (50.0%)>"
 
@@ -128,7 +130,7 @@ def test_predict_accepts_deterministic(run: sparl.training.run.Run) -> None:
     agent = sparl.load(run)
     x = np.ones(3)
     assert (agent.predict(x, deterministic=True) == agent.predict(x)).all()
-    with pytest.raises(UsageError, match="deterministic is False, but the actions have no noise"):
+    with pytest.raises(UsageError, match="deterministic is False but must be True"):
         agent.predict(x, deterministic=False)
 
 

@@ -1,4 +1,4 @@
-"""The numbers of connections of a run's networks, before patterns are drawn."""
+"""Compute how many connections each layer of a run's networks has, before patterns are drawn."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sparl.topology.density import Shape, erdos_renyi_total, round_half_up, scal
 
 @dataclass(frozen=True)
 class Architecture:
-    """The networks of a run, by name.
+    """The specifications of a run's networks.
 
     Attributes:
-        networks: the networks, by name.
+        networks: the specification of each network, by name.
         notes: messages for the user.
     """
 
@@ -27,12 +27,12 @@ class Architecture:
 
     @property
     def connections(self) -> int:
-        """Number of weights of all networks, without targets."""
+        """Total number of weights in all networks, excluding their targets."""
         return sum(network.of_all_members for network in self.networks.values())
 
     @property
     def stored_connections(self) -> int:
-        """Number of weights of all networks and their targets."""
+        """Total number of weights in all networks and their targets."""
         return sum(
             network.of_all_members * (2 if network.target else 1)
             for network in self.networks.values()
@@ -49,10 +49,10 @@ class Architecture:
 
 
 def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
-    """Compute the numbers of connections of a run's networks.
+    """Compute the architecture of a run's networks, including the connections of each layer.
 
     Raises:
-        UsageError: if a sparsity is impossible with these layers.
+        UsageError: if a sparsity is impossible for the sizes of a network's layers.
     """
     notes: list[str] = []
     networks = {}
@@ -74,7 +74,7 @@ def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
 def _connections(config: Config, spec: NetworkSpec, notes: list[str]) -> list[int]:
     """Return the number of connections of each layer that has a pattern.
 
-    The numbers result from densities, lambdas or a sparsity.
+    The configuration determines these numbers by densities, lambdas or a sparsity.
     """
     budget = config.budget(spec.label)
     shapes = [(layer.n_in, layer.n_out) for layer in spec.layers if layer.size]
@@ -105,20 +105,20 @@ def _of_sparsity(
     shapes: Sequence[Shape],
     wanted: Sequence[float],
 ) -> list[int]:
-    """Return the number of connections of each layer of a network of a given sparsity.
+    """Return the number of connections of each layer in a network with a given sparsity.
 
-    Unless sparse_output is set, the output layer keeps the wanted number, and the other layers
-    share the remaining connections.
+    Unless sparse_output is set, the output layer keeps the wanted number of connections, and the
+    other layers share the rest.
 
     Args:
         config: configuration of the run.
         network: label of the network.
         sparsity: share of the weights that do not exist.
         shapes: shapes of the layers.
-        wanted: numbers of connections that the layers would have without the sparsity.
+        wanted: how many connections each layer would have without the sparsity.
 
     Raises:
-        UsageError: if the sparsity is impossible with these layers.
+        UsageError: if the sparsity is impossible for layers of these sizes.
     """
     sizes = [n_in * n_out for n_in, n_out in shapes]
     thinned = len(shapes) if config.sparse_output else len(shapes) - 1
@@ -147,7 +147,7 @@ def _of_sparsity(
 def _narrow(
     config: Config, name: str, n_obs: int, n_act: int, sparse: NetworkSpec, notes: list[str]
 ) -> NetworkSpec:
-    """Return the dense network of one width whose number of weights is nearest to the sparse one's.
+    """Return a dense network of uniform width with about as many weights as the sparse network.
 
     Args:
         config: configuration of the run.

@@ -13,10 +13,10 @@ from sparl.errors import UsageError
 from sparl.topology.registry import is_rule_name
 from sparl.wording import first_few, has_control_characters, shown
 
-MOST_LAYERS = 100  # hidden layers of a network
+MOST_LAYERS = 100  # maximum number of hidden layers
 
-# Gymnasium's [MODULE:][NAMESPACE/]NAME-vN, in ASCII, because the name becomes part of file names;
-# at its end, WITHOUT_ID is allowed.
+# Gymnasium's [MODULE:][NAMESPACE/]NAME-vN, or a name that ends with WITHOUT_ID. Only ASCII is
+# allowed, because the name becomes part of file names.
 _ENVIRONMENT_ID = re.compile(
     r"(?:[a-z_]\w*(?:\.[a-z_]\w*)*:)?(?:[a-z0-9][\w-]*/)?[a-z0-9][\w.-]*(?:\(\))?",
     re.ASCII | re.IGNORECASE,
@@ -75,7 +75,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
 
     Args:
         values: values, by field name.
-        where: the file or function that messages name.
+        where: the file or function to name in error messages.
 
     Raises:
         UsageError: if there are unknown fields or invalid values; the message lists all of them,

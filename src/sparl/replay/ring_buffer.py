@@ -13,7 +13,7 @@ from sparl.types import Array, State
 
 
 def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -> int:
-    """Return the size in bytes of a full RingBuffer, without the states that end episodes."""
+    """Return the size of a full RingBuffer, without the separately stored states [bytes]."""
     return capacity * (_row(n_obs, n_act).itemsize + (4 * n_act if keep_noise_free else 0))
 
 
@@ -213,7 +213,7 @@ class RingBuffer:
 
     @staticmethod
     def longest(count: int) -> dict[str, int]:
-        """Return the maximum length of each array of `count` transitions that may be shorter."""
+        """Return the maximum length, for `count` transitions, of each array whose length varies."""
         return {"reached_apart": count}
 
     def append(self, part: State, skip: int = 0) -> None:
@@ -243,7 +243,7 @@ class RingBuffer:
         self._current = self._reached.newest.copy() if unfinished else None
 
     def check(self, size: int) -> None:
-        """Check the content after `append`.
+        """Check the content of the buffer after all calls of `append`.
 
         Raises:
             ValueError: if there are not `size` transitions, or the newest one has no next state.
@@ -251,7 +251,7 @@ class RingBuffer:
         if self.size and not self.apart[self._newest_row]:
             raise ValueError("the newest transition lacks its next observation")
         if self.size != size:
-            raise ValueError(f"the replay has {self.size} transitions, not {size}")
+            raise ValueError(f"the replay buffer has {self.size} transitions but must have {size}")
 
     def clear(self, first: int) -> None:
         """Remove all transitions; the next transition will have the number `first`."""

@@ -172,13 +172,13 @@ def _heat_map(
 ) -> Spec:  # fmt: skip
     title = f"{column} (full saturation: {most:g} {unit})"
     labels: dict[str, Any] = {"labelOverlap": "parity"}
-    if named:  # names stand upright below their columns, so that each has room
+    if named:  # names are written vertically below their columns, so that they do not overlap
         labels |= {"labelAngle": -90, "labelExpr": "names[datum.value]", "labelLimit": 170}
-    else:  # round numbers, of which none is cut at the edge
+    else:  # columns are labelled with round numbers, none of which is cut off at the edge
         every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 1000) if columns <= 25 * n)
         labels |= {"labelAngle": 0, "values": list(range(0, columns, every)), "labelBound": 6}
         labels |= {"labelSeparation": 8}
-    gap = 0.06 if columns <= _MOST_NAMES else 0  # thin columns would shimmer
+    gap = 0.06 if columns <= _MOST_NAMES else 0  # gaps between thin columns would cause moire
     opacity = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 1]), legend=None)
     cells = alt.Chart(height=ROW * rows).mark_rect().encode(
         x=alt.X("x:O", title=title, axis=alt.Axis(**labels), scale=alt.Scale(paddingInner=gap)),
@@ -197,8 +197,8 @@ def _heat_map(
 def _colour(*, legend: bool = False) -> alt.Color:
     """Return the encoding that gives a method the same colour in all figures.
 
-    On the page, the switches of the methods serve as the legend. In a file, the legend lists the
-    methods that the figure shows.
+    On the page, the switches that show or hide methods serve as the legend. In a file, the legend
+    lists the methods that the figure shows.
     """
     scale = alt.Scale(domain=alt.ExprRef("methods"), range="category")
     return alt.Color("method:N", scale=scale, legend=_legend() if legend else None)
@@ -216,7 +216,7 @@ def _legend() -> alt.Legend:
 
 
 def _finished(chart: Any) -> Spec:
-    """Return a chart's specification, in which each point gets the fields of its series."""
+    """Return a chart's specification, which adds the fields of a series to each of its points."""
     known = ["method", "m", "part", "dashed"]
     source = alt.LookupData(alt.NamedData("series"), key="s", fields=known)
     chart = chart.transform_lookup("s", from_=source).transform_filter(
@@ -277,7 +277,7 @@ def _series_row(number: int, method: str, methods: Sequence[str]) -> Spec:
 
 
 def _marked(count: int, method: int) -> set[int]:
-    """Return the indices of the points of a line that have a marker.
+    """Return the indices of a line's points that are drawn with a marker.
 
     The markers are at equal distances. Those of the next methods are shifted, so that the markers
     of lines that coincide do not cover each other.
@@ -299,8 +299,8 @@ class Formats(NamedTuple):
     """How an axis and its tooltips show numbers.
 
     Attributes:
-        axis, tooltip: the formats, in the notation of d3.
-        ticks: about how many numbers the axis has.
+        axis, tooltip: the formats, in d3's notation.
+        ticks: the approximate number of labels on the axis.
     """
 
     axis: str

@@ -2,9 +2,9 @@
 
 Each method has one of `METHOD_COLOURS` colours and one of the `MARKERS`. Both repeat, but with
 different periods, so that the first 56 methods have different pairs. The markers also distinguish
-the methods for readers who do not see the colours (WCAG 2.2, 1.4.1). The contrast of the colours
-with the surface is at least 3 to 1, and the contrast of text is at least 4.5 to 1 (1.4.11 and
-1.4.3).
+the methods for readers who do not see the colours (WCAG 2.2, 1.4.1). The contrast between the
+colours and the surface is at least 3 to 1, and the contrast of text is at least 4.5 to 1 (1.4.11
+and 1.4.3).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Page:
     """The HTML page of a report.
 
     Args:
-        runs: the runs that the page reports.
+        runs: the runs of the report.
         specs: the Vega-Lite specification of each figure, by the figure's name.
         config: the Vega-Lite configuration of all charts.
     """
@@ -145,11 +145,11 @@ class Page:
         return f'<section id="{name}">{head}{text}{inner}</section>'
 
     def _data_m(self, method: str) -> str:
-        """Return the HTML attribute by which the page hides the elements of one method."""
+        """Return the HTML attribute that the page uses to hide the elements of one method."""
         return f' data-m="{self._methods.index(method)}"'
 
     def _marker(self, method: str) -> str:
-        """Return a drawing of the marker of a method, in its colour."""
+        """Return a drawing of a method's marker in the method's colour."""
         m = self._methods.index(method)
         colour, path = m % colours.METHOD_COLOURS, colours.MARKERS[m % len(colours.MARKERS)]
         return (
@@ -174,7 +174,7 @@ def _video(folder: Folder, name: str, caption: str) -> tuple[str, str]:
     try:
         size = folder.size(name)
         if size > CLIP_BYTES:
-            return "", f"{caption}: {name} has {size / 1e6:.0f} MB, too large for this page"
+            return "", f"{caption}: {name} has {size / 1e6:.0f} MB and is too large for this page"
         data = b64encode(folder.read(name, CLIP_BYTES)).decode()
     except DataError as error:
         return "", f"{caption}: {error}"
@@ -213,7 +213,7 @@ def markdown(
 
 
 def summary(runs: Collection) -> str:
-    """Return a line with the numbers of runs, methods and environments."""
+    """Return a line that states how many runs, methods and environments a report covers."""
     count = sum(len(group.runs) for group in runs.groups)
     counts = (count, "run"), (len(runs.labels), "method"), (len(runs.environments), "environment")
     return ", ".join(counted(n, name) for n, name in counts) + "."

@@ -52,7 +52,7 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         Section(
             "Return against computation",
             "CPU time covers all threads and workers and is shown for runs that recorded it. "
-            "Wall-clock time includes the time for which other processes used the machine.",
+            "Wall-clock time includes the time during which other processes used the machine.",
             list(against_computation(runs, shade)),
         ),
         Section(
@@ -119,12 +119,12 @@ def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
 
 
 def _minutes(group: Group, clock: str) -> Float64Array:
-    """Return the time of each evaluation by a clock, averaged over the runs [minutes]."""
+    """Return the clock's reading at each evaluation, averaged over the runs [minutes]."""
     return np.asarray(group.stacked(clock).mean(axis=0) / 60, np.float64)
 
 
 def _load(groups: Sequence[Group]) -> str:
-    """Return a remark on the machine's load for the label of a wall-clock axis."""
+    """Return a remark about the machine's load, for the label of a wall-clock axis."""
     loaded = [run.under_load for group in groups for run in group.runs]
     if any(loaded):
         return ", measured under load" if all(loaded) else ", partly measured under load"
@@ -136,9 +136,10 @@ def _curves(
     groups: Sequence[Group], name: str, x_label: str, x: Callable[[Group], Float64Array | None],
     shade: Shade, after_env: str = "",
 ) -> Iterator[Figure]:  # fmt: skip
-    """Yield a figure with the mean returns of the groups for which `x` returns an axis.
+    """Yield a figure of the groups' mean returns against the coordinates that `x` returns.
 
-    All groups must have the same environment. The title is its id, followed by `after_env`.
+    All groups must have the same environment. Groups for which `x` returns None are omitted. The
+    title is the environment's id, followed by `after_env`.
     """
     series = []
     for group in groups:

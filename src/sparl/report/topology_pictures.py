@@ -1,4 +1,4 @@
-"""Figures of the topology over time, degrees, connections per input and RLx2's replay buffer."""
+"""Create figures of the topology, the neurons' degrees, the inputs and RLx2's replay buffer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rows = list[tuple[str, Float64Array]]  # the rows of a heat map
 
 
 def topology(runs: Collection) -> Iterator[Figure]:
-    """Yield the shares of remaining initial, moved and new connections, and of dead links."""
+    """Yield figures of the shares of remaining, moved and new connections, and of dead links."""
     for env in runs.environments:
         series: dict[str, list[Series]] = {name: [] for name, *_ in _SHARES}
         for group in runs.of_environment(env):
@@ -36,7 +36,7 @@ def topology(runs: Collection) -> Iterator[Figure]:
                 )
 
 
-# File name, title and label of the figure of each share that `_topology_updates` returns.
+# The file name, title and label of a figure for each share that `_topology_updates` returns.
 _SHARES = (
     ("kept", "remaining connections", "% of the initial connections"),
     ("moved", "moved connections", "% moved per topology update"),
@@ -68,7 +68,7 @@ def _topology_updates(run: FinishedRun, network: str) -> tuple[Float64Array, ...
 
 
 def degrees(runs: Collection) -> Iterator[Figure]:
-    """Yield the distributions of the hidden layers' degrees at the start and at the end."""
+    """Yield figures of the hidden layers' degree distributions at the start and at the end."""
     for env in runs.environments:
         sparse = [g for g in runs.of_environment(env) if _is_sparse(g.runs[0])]
         for network in {name: None for group in sparse for name in group.runs[0].networks}:
@@ -113,7 +113,7 @@ def _distributions(counts: list[tuple[str, str, list[int]]]) -> list[Series]:
 
 
 def wiring(runs: Collection) -> Iterator[Figure]:
-    """Yield heat maps of the number of connections of each network input."""
+    """Yield heat maps that show how many connections each input of a network has."""
     for group in runs.groups:
         run = group.runs[0]
         if not _is_sparse(run):
@@ -132,11 +132,11 @@ def wiring(runs: Collection) -> Iterator[Figure]:
 
 
 def _names(run: FinishedRun, rows: Rows) -> tuple[str, ...]:
-    """Return the names of a run's inputs; empty if they are unknown."""
+    """Return the names of a run's inputs, or an empty tuple if they are unknown."""
     if run.sizes is None:
         return ()
     names = input_names(run.config.env, run.config.contact_forces, *run.sizes)
-    known = {run.sizes[0], sum(run.sizes)}  # the numbers of inputs of an actor and of a critic
+    known = {run.sizes[0], sum(run.sizes)}  # how many inputs an actor and a critic have
     return names if known.issuperset(row.size for _, row in rows) else ()
 
 

@@ -31,7 +31,7 @@ class LayerProgress:
         connections: number of connections before the update.
         size: number of positions, the maximum number of connections.
         progress: completed share of the schedule of topology updates, in [0, 1].
-        fraction: share of the connections that the configuration moves, after any annealing.
+        fraction: share of the connections to move by configuration, after any annealing.
     """
 
     initial: int
@@ -49,7 +49,7 @@ class ChooseDensity(Protocol):
 
 
 class DensitySchedule(Rule):
-    """A density schedule, a function like ChooseDensity."""
+    """A density schedule: a function with the signature of ChooseDensity, and its name."""
 
     kind: ClassVar[str] = "density schedule"
 
@@ -72,7 +72,7 @@ class DensitySchedule(Rule):
 
 
 def density_schedule(name: str) -> Callable[[ChooseDensity], DensitySchedule]:
-    """Register a function as the density schedule of this name.
+    """Register a function as the density schedule with this name.
 
     Raises:
         UsageError: if the name is in use or is not an identifier.

@@ -1,4 +1,4 @@
-"""The part of a layer that drop and grow rules see."""
+"""The data of a layer that drop and grow rules can read."""
 
 from __future__ import annotations
 

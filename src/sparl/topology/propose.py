@@ -1,4 +1,4 @@
-"""Compute the topology updates of one layer and enforce the invariants of an update."""
+"""Compute the topology update of a layer, and enforce the invariants of an update."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def wrong_rules(drop: str, grow: str, density: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A topology update of one layer.
+    """A proposed topology update of one layer.
 
     Attributes:
         rewiring: change from the old pattern to the new one.
@@ -95,12 +95,12 @@ class Proposal:
 
     @property
     def dropped(self) -> int:
-        """Number of connections dropped, including those that grew again in the same update."""
+        """Number of dropped connections, including those that grow again in the same update."""
         return self.dropped_live + self.dropped_dead
 
     @property
     def returned(self) -> int:
-        """Number of connections dropped and grown again in the same update."""
+        """Number of connections that are dropped and grown again in the same update."""
         stayed = self.rewiring.new.connections - self.rewiring.grown.size
         return stayed - (self.rewiring.old.connections - self.dropped)
 

@@ -1,4 +1,7 @@
-"""Functions that a configuration names; this module does not load the native module."""
+"""Registries of the functions that a configuration can name.
+
+This module does not load the native module.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ class Rule:
 
     Attributes:
         choose: the function.
-        name: its name; "" if the function is not registered.
+        name: the name of the rule; "" if the function is not registered.
         kind: what messages call a rule of this class.
     """
 
@@ -61,10 +64,9 @@ class Rule:
         return UsageError(f"{self.kind}{name} {problem}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Copy a registered rule by its name.
+        """Pickle a registered rule by its name.
 
-        The function of the rule cannot be pickled, because its name in the module refers to the
-        rule.
+        The function itself cannot be pickled, because its name in the module refers to the rule.
         """
         if self.registry.get(self.name) is self:
             return self.named, (self.name,)

@@ -48,7 +48,7 @@ class ChooseGrown(Protocol):
 
 @dataclass(frozen=True)
 class DropRule(Rule):
-    """A drop rule, a function like ChooseDropped, and its declarations.
+    """A drop rule: a function with the signature of ChooseDropped, and its declarations.
 
     Attributes:
         needs: the data that the rule reads in addition to the pattern and the weights, a subset of
@@ -67,7 +67,7 @@ class DropRule(Rule):
 
 @dataclass(frozen=True)
 class GrowRule(Rule):
-    """A grow rule, a function like ChooseGrown, and its declarations.
+    """A grow rule: a function with the signature of ChooseGrown, and its declarations.
 
     Attributes:
         needs: the data that the rule reads in addition to the pattern and the weights, a subset of
@@ -85,7 +85,7 @@ def drop_rule(
     removes_dead_links: bool = False,
     rounding: Callable[[float], int] = round_half_up,
 ) -> Callable[[ChooseDropped], DropRule]:
-    """Register a function as the drop rule of this name; see DropRule for the arguments.
+    """Register a function as the drop rule with this name; see DropRule for the arguments.
 
     Raises:
         UsageError: if the name is in use or is not an identifier, or if a requirement is unknown.
@@ -95,7 +95,7 @@ def drop_rule(
 
 
 def grow_rule(name: str, *, needs: Collection[str] = ()) -> Callable[[ChooseGrown], GrowRule]:
-    """Register a function as the grow rule of this name; see GrowRule for the arguments.
+    """Register a function as the grow rule with this name; see GrowRule for the arguments.
 
     Raises:
         UsageError: if the name is in use or is not an identifier, or if a requirement is unknown.
@@ -105,7 +105,7 @@ def grow_rule(name: str, *, needs: Collection[str] = ()) -> Callable[[ChooseGrow
 
 
 def _known(name: str, needs: Collection[str]) -> frozenset[str]:
-    """Return the requirements of a rule.
+    """Check the requirements of a rule, and return them as a set.
 
     Raises:
         UsageError: if a requirement is unknown.

@@ -1,4 +1,4 @@
-"""Write the files of an agent that is made from the files of another run's agent."""
+"""Write the files of an agent that is based on the files of another run's agent."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ def save_networks(
     """Write an agent whose networks were trained elsewhere.
 
     Args:
-        like: folder of an agent in the same task, whose manifest is the template.
+        like: run folder of an agent that was trained in the same task; its manifest is used as a
+            template.
         into: the folder to write to.
         networks: arrays by NETWORK.LAYER.BLOCK.
         optimizer: moments and steps of the optimisers; see load_networks.
         sizes: lengths of an observation and of an action.
 
     Raises:
-        DataError: if the other agent cannot be read, or its observations or actions differ.
+        DataError: if the other agent cannot be read, or its observations or actions have other
+            lengths.
         ResourceError: if the files cannot be written.
     """
     with damage_reported(f"{like.path}: the agent cannot be read"):
@@ -37,9 +39,9 @@ def save_networks(
         other = int(policy["observations"]), len(policy["action_low"])
         if other != sizes or policy["output_activation"] != "tanh":
             raise DataError(
-                f"{like.path}: its agent has {other[0]} observations and {other[1]} actions with "
-                f"{policy['output_activation']} outputs, the other one has {sizes[0]} and "
-                f"{sizes[1]} with tanh outputs; name a run in the same task"
+                f"{like.path}: its agent has observations of length {other[0]}, actions of length "
+                f"{other[1]} and {policy['output_activation']} outputs, but the agent to write has "
+                f"lengths {sizes[0]} and {sizes[1]} and tanh outputs; name a run in the same task"
             )
         manifest["networks"] = _entries_of(networks)
         manifest["inputs"] = {
@@ -57,7 +59,7 @@ def save_networks(
 
 
 def _entries_of(networks: Arrays) -> dict[str, list[list[dict[str, Any]]]]:
-    """Return the entries of the manifest for networks of linear layers."""
+    """Return the manifest's entries for networks of linear layers."""
     entries: dict[str, list[list[dict[str, Any]]]] = {}
     for key in sorted(key for key in networks if key.endswith(".weight")):
         name, member, layer, _ = key.split(".")
@@ -70,9 +72,10 @@ def _entries_of(networks: Arrays) -> dict[str, list[list[dict[str, Any]]]]:
 
 
 def save_actor(folder: RunFolder, into: RunFolder) -> None:
-    """Copy only the actor of a run to another folder, which is enough to act, evaluate and export.
+    """Copy a run's actor, but no other network, to a folder.
 
-    The observations are not copied, so exports of the copy are checked in the environment.
+    The actor is sufficient for acting, evaluation and export. The observations are not copied, so
+    exports of the copy are checked with observations from the environment.
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.

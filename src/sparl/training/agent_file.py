@@ -1,6 +1,7 @@
 """Read and write the files of an agent: its networks, and how their outputs become actions.
 
-Arrays are stored as safetensors, the rest as JSON; reading these files cannot execute code.
+Arrays are stored as safetensors and everything else as JSON, so reading the files cannot execute
+code.
 """
 
 from __future__ import annotations
@@ -40,16 +41,17 @@ from sparl.wording import shown
 
 FORMAT = 1
 _MANIFEST_BYTES = 1 << 20
-# Maximum number of inputs that is accepted for a file of any size. A layer uses memory for every
-# input, connected or not, so an agent with more inputs must have a correspondingly large file.
+# An agent may have up to this many inputs regardless of the size of its file. A layer uses memory
+# for every input, connected or not, so an agent with more inputs must have a file of at least as
+# many bytes.
 _INPUTS = 1 << 16
 _OBSERVATIONS = "observations"  # name of the array in its file
-NORMALIZER = "normalizer."  # prefix of the arrays of the observations' statistics
-_STATISTICS = ("mean", "variance")  # their names after the prefix
+NORMALIZER = "normalizer."  # prefix of the names of the observations' statistics
+_STATISTICS = ("mean", "variance")  # names of these statistics, without the prefix
 
 
 class AgentFiles(NamedTuple):
-    """Names of the files of an agent: its arrays, and everything else."""
+    """Names of the two files of an agent: one for its arrays, and one for everything else."""
 
     arrays: str
     manifest: str
@@ -60,8 +62,8 @@ BEST = AgentFiles(BEST_AGENT, BEST_AGENT_MANIFEST)  # of the best evaluation of 
 _WHEN = {
     LAST: "a run saves its agent when it ends or is stopped; to resume a run that was killed, use "
     "sparl resume",
-    BEST: "a run saves its best agent with each checkpoint and when it ends; runs of version 0.2 "
-    "have none",
+    BEST: "a run saves its best agent with each checkpoint and when it ends; sparl 0.2 did not "
+    "save best agents",
 }
 
 
@@ -78,10 +80,10 @@ def save_agent(
     Args:
         folder: the folder of the run.
         agent: the agent.
-        normalizer: what the agent sees of an observation.
+        normalizer: converts observations to the inputs of the agent.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
-        observations: observations of an evaluation, float32 [B, n_obs], which are used to check
+        observations: observations from an evaluation, float32 [B, n_obs], which are used to check
             exports.
     """
     data, manifest = packed_agent(agent, normalizer, environment, about)
@@ -105,7 +107,7 @@ def packed_agent(
 
     Args:
         agent: the agent.
-        normalizer: what the agent sees of an observation.
+        normalizer: converts observations to the inputs of the agent.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
         files: names of the files.
@@ -151,7 +153,7 @@ def _policy(environment: Environment, head: ActionHead) -> dict[str, Any]:
 
 
 def _entries(spec: NetworkSpec, state: State, hidden: Activation) -> list[list[dict[str, Any]]]:
-    """Return the entries of the manifest for the layers of each member.
+    """Return the manifest's entries for the layers of each member.
 
     An entry names the activation of a hidden layer only if it differs from `hidden`.
     """
@@ -167,7 +169,11 @@ def _entries(spec: NetworkSpec, state: State, hidden: Activation) -> list[list[d
 
 
 def load_agent(path: str | Path, files: AgentFiles = LAST) -> TrainedAgent:
-    """Load an agent of a run folder: LAST or BEST.
+    """Load the last or the best agent of a run.
+
+    Args:
+        path: the run folder.
+        files: LAST or BEST.
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
@@ -180,7 +186,7 @@ def load_agent(path: str | Path, files: AgentFiles = LAST) -> TrainedAgent:
 def load_networks(
     path: str | Path,
 ) -> tuple[TrainedAgent, Arrays, tuple[Arrays, dict[str, int]] | None]:
-    """Load the agent of a run folder, the arrays of all its networks, and its optimisers.
+    """Load a run's agent, the arrays of all its networks, and the moments of its optimisers.
 
     Returns:
         The agent; the arrays by NETWORK.LAYER.BLOCK; and the moments and steps of its optimisers,
@@ -196,7 +202,7 @@ def load_networks(
 
 
 def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
-    """Load the observations saved with an agent (float32 [B, n_obs]); None if there are none.
+    """Load the observations saved with an agent, float32 [B, n_obs]; return None if there are none.
 
     Args:
         agent: the result of load_agent.
@@ -297,7 +303,7 @@ def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
 
 
 def _actor(manifest: dict[str, Any], arrays: Arrays) -> Network:
-    """Construct the actor, after checking the connectivity patterns that the engine receives."""
+    """Construct the actor; invalid connections are rejected before the native code uses them."""
     members, policy = manifest["networks"]["actor"], manifest["policy"]
     if len(members) != 1:
         raise ValueError(f"the actor has {len(members)} members but must have 1")

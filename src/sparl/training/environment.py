@@ -1,4 +1,4 @@
-"""Adapt Gymnasium environments with a flat Box observation and a bounded Box action.
+"""Adapt Gymnasium environments with flat Box observations and bounded Box actions.
 
 Inside sparl, actions are in [-1, 1] and observations are float32; both are converted here. The
 values returned by the environment are checked before an agent learns from them.
@@ -42,7 +42,7 @@ SUPPORTED = (
 )
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_LONG = 100_000  # environment steps; a longer time limit gives a note about slow evaluation
+_LONG = 100_000  # environment steps; for a longer time limit, a note warns of slow evaluations
 
 
 class Step(NamedTuple):
@@ -55,14 +55,14 @@ class Step(NamedTuple):
 
 
 class Environment:
-    """A Gymnasium environment with scaled actions, float32 observations and checked returns.
+    """A Gymnasium environment with scaled actions, float32 observations and checked return values.
 
     Args:
         env_id: a Gymnasium id, or the -v3 id of one of the five MuJoCo tasks.
         max_episode_steps: the time limit; None keeps the environment's own limit.
         contact_forces: "zero" or "live", for Ant-v3 and Humanoid-v3.
         render_mode: Gymnasium's render mode: None, "human" (a window) or "rgb_array" (images).
-        factory: makes the environment instead of Gymnasium, if env_id is not a Gymnasium id.
+        factory: creates the environment instead of Gymnasium, if env_id is not a Gymnasium id.
 
     Attributes:
         n_obs: length of an observation.
@@ -253,11 +253,12 @@ class Environment:
         )
 
     def state(self) -> EnvironmentState | None:
-        """Return the state that the next steps depend on; None if it is not available.
+        """Return the state that the next steps depend on, or None if it is not available.
 
-        The state consists of the random stream, the counters, and the simulator's state for
-        Gymnasium's MuJoCo tasks. Other tasks have the result of their get_state method instead of
-        the simulator's state, or "" if the result is not made of arrays, numbers and strings.
+        The state consists of the random stream, the counters and the simulator's state, which is
+        available for Gymnasium's MuJoCo tasks. For other tasks, the result of the environment's
+        get_state method replaces the simulator's state; it is replaced with "" unless it consists
+        of arrays, numbers and strings.
 
         Raises:
             EnvironmentFault: if get_state raised an exception.
@@ -277,7 +278,7 @@ class Environment:
         return None
 
     def restore(self, state: EnvironmentState | None) -> bool:
-        """Continue from a state; the environment must have been reset once.
+        """Restore a state; the environment must have been reset once.
 
         Returns:
             Whether the state was restored. If not, the episode that the reset started continues.
@@ -311,7 +312,7 @@ def make_environment(
 
 @contextmanager
 def _faults(fault: Callable[[str], EnvironmentFault], what: str) -> Iterator[None]:
-    """Convert all exceptions of the environment in the block, except KeyboardInterrupt.
+    """Convert any exception that the environment raises in the block, except KeyboardInterrupt.
 
     Raises:
         EnvironmentFault: if the block raises an exception, even SystemExit or GeneratorExit.
@@ -325,7 +326,7 @@ def _faults(fault: Callable[[str], EnvironmentFault], what: str) -> Iterator[Non
 
 
 def _number(reward: Any) -> float:
-    """Convert a reward to a float; NaN if float() does not accept it."""
+    """Convert a reward to a float, or return NaN if float() rejects it."""
     if isinstance(reward, np.ndarray | np.generic) and reward.size == 1:
         if np.ma.is_masked(reward):
             return math.nan

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sparl.wording import visible
 
-_LEFT = 'style="text-align:left"'  # notebooks align cells to the right, also those with text
+_LEFT = 'style="text-align:left"'  # notebooks right-align all cells, even those with text
 
 
 def in_notebook() -> bool:
@@ -22,8 +22,8 @@ def html_table(rows: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
     """Return an HTML table; the first cell of each row is its heading.
 
     Args:
-        rows: the texts of each row, which are escaped.
-        heads: the headings of the columns, if they have any.
+        rows: the text of each cell, row by row; this function escapes it.
+        heads: the column headings, if any.
     """
     parts = ["".join(f'<th scope="col" {_LEFT}>{head}</th>' for head in heads)] if heads else []
     for first, *others in rows:
@@ -33,7 +33,7 @@ def html_table(rows: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
 
 
 class NotebookBar:
-    """A bar with a text, which replaces its previous output and works without ipywidgets."""
+    """A progress bar that is updated in place in a notebook's cell, without ipywidgets."""
 
     def __init__(self) -> None:
         self._handle: Any = None
@@ -43,7 +43,7 @@ class NotebookBar:
 
         Args:
             done: number of steps so far.
-            total: number of all steps.
+            total: total number of steps.
             text: the text next to the bar.
         """
         from IPython.display import display

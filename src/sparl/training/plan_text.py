@@ -21,7 +21,7 @@ def plan_text(config: Config, nets: Architecture) -> list[str]:
             f"{warmup:,} steps"
         ]
     updates = counted(config.updates_per_env_step, "update")
-    networks: dict[str, list[str]] = {}  # those that each sentence is about
+    networks: dict[str, list[str]] = {}  # the networks that each sentence describes
     for name, spec in nets.networks.items():
         networks.setdefault(_topology_text(config, name, spec), []).append(name)
     return [

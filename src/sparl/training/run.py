@@ -43,7 +43,7 @@ class Run:
         return html_table(cells.items())
 
     def _cells(self) -> dict[str, str]:
-        """Describe the run."""
+        """Describe the run by names and values, as `repr` and notebooks show them."""
         cells = {
             "method": method_label(self.config),
             "environment": self.config.env,
@@ -58,7 +58,7 @@ class Run:
 
 
 def state_text(stopped_by: StoppedBy | None) -> str:
-    """Return the state of a run that was saved."""
+    """Describe the state of a run that has been saved."""
     if stopped_by is None:
         return "finished"
     return f"stopped by {'a callback' if stopped_by == 'callback' else stopped_by.name}"

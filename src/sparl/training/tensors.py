@@ -79,7 +79,7 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arrays:
-    """Return the arrays of a safetensors file, which must be exactly those expected.
+    """Return the arrays of a safetensors file, which must contain exactly the expected arrays.
 
     Raises:
         DataError: if the file is damaged or differs from `expected`.
@@ -104,10 +104,11 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
 
 
 def _check_header(header: Any, expected: Mapping[str, Expected], where: object) -> None:
-    """Check that a header describes exactly the expected arrays.
+    """Check that a file's header describes exactly the expected arrays.
 
     Raises:
-        DataError and DAMAGE_ERRORS: if it does not.
+        DataError: if an array is missing, unexpected, or of another type or shape.
+        DAMAGE_ERRORS: if the header is malformed.
     """
     header.pop("__metadata__", None)
     for name, about in header.items():
@@ -126,7 +127,7 @@ def _check_header(header: Any, expected: Mapping[str, Expected], where: object) 
 
 
 def file_entry(name: str, data: bytes) -> dict[str, Any]:
-    """Return the entry of a file in a manifest; see `read_verified`."""
+    """Return a file's entry in a manifest; see `read_verified`."""
     return {"name": name, "bytes": len(data), "sha256": digest(data)}
 
 
@@ -138,7 +139,7 @@ def read_verified(
     Args:
         folder: the folder of the file.
         name: the name of the file.
-        about: the file's entry in a manifest, with the digest that the file must have.
+        about: the file's entry in a manifest, which contains the file's digest.
         expected: the dtypes and shapes of all arrays.
         manifest: the name of the manifest, for messages.
 
@@ -158,7 +159,7 @@ def digest(data: bytes) -> str:
 
 
 def split(state: Tree, prefix: str = "") -> tuple[Arrays, Tree]:
-    """Split a nested state into its arrays by path ("a/b/c") and the rest of the tree."""
+    """Split a nested state into its arrays, by path ("a/b/c"), and a tree of all other values."""
     arrays: Arrays = {}
     rest: Tree = {}
     for name, value in state.items():
@@ -173,7 +174,7 @@ def split(state: Tree, prefix: str = "") -> tuple[Arrays, Tree]:
 
 
 def join(arrays: Mapping[str, NDArray[Any]], rest: Tree) -> Tree:
-    """Invert split; `rest` is modified and returned."""
+    """Insert arrays into the tree that `split` returned; `rest` is modified and returned."""
     for path, array in arrays.items():
         *folders, name = path.split("/")
         tree = rest
