@@ -1208,6 +1208,39 @@ static bool rewiring_replaces_step(const sparl_chip *chip, uint32_t network)
     return result;
 }
 
+/* How many connections of a layer are dropped. */
+typedef struct {
+    uint32_t dead;             /* DS: those whose weight is exactly 0 */
+    uint32_t smallest_of[2];   /* DS: of positive and of negative weights; SET: of all, and 0 */
+} drop_counts;
+
+static drop_counts count_dropped(const sparl_chip *chip, uint32_t network,
+                                 const layer_places *layer)
+{
+    drop_counts counts = {0u, {0u, 0u}};
+#if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
+    const float *w = &chip->parameters[layer->weights];
+    const uint32_t n = layer->connections;
+    uint32_t positive = 0u;
+    uint32_t count;
+    uint32_t i;
+    float live;
+    for (i = 0u; i < n; ++i) {
+        positive += (w[i] > 0.0f) ? 1u : 0u;
+        counts.dead += (w[i] == 0.0f) ? 1u : 0u;
+    }
+    live = (float)n - (float)counts.dead;
+    count = rounded(rewire_fraction(chip, network) * live);
+    if (n > counts.dead) {
+        counts.smallest_of[0] = rounded(((float)count * (float)positive) / live);
+    }
+    counts.smallest_of[1] = count - counts.smallest_of[0];
+#else
+    counts.smallest_of[0] = set_count(chip, network, layer->connections);
+#endif
+    return counts;
+}
+
 /* Choose the connections that are dropped, and mark them. Returns how many there are.
  *
  * SET: the weights of smallest magnitude. DS: all dead links, whose weight is exactly 0, and of
@@ -1217,37 +1250,17 @@ static uint32_t choose_dropped(sparl_chip *chip, uint32_t network, const layer_p
     const float *w = &chip->parameters[layer->weights];
     const uint32_t n = layer->connections;
     const bool signs = (SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3);
+    const drop_counts counts = count_dropped(chip, network, layer);
     sparl_chip_word *bits = leaving(chip, layer);
-    smallest heaps[2]; /* DS: of positive and of negative weights; SET: of all */
+    smallest heaps[2];
     choice drop[2];
-    uint32_t positive = 0u;
-    uint32_t dead = 0u;
-    uint32_t count;
     uint32_t i;
-#if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
-    float live;
-#endif
-    for (i = 0u; i < n; ++i) {
-        positive += (w[i] > 0.0f) ? 1u : 0u;
-        dead += (w[i] == 0.0f) ? 1u : 0u;
-    }
     heaps[0].words = chip->scratch;
-    heaps[0].size = 0u;
-    heaps[1].size = 0u;
-#if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
-    live = (float)n - (float)dead;
-    count = rounded(rewire_fraction(chip, network) * live);
-    heaps[0].capacity =
-        (n > dead) ? rounded(((float)count * (float)positive) / live) : 0u;
-    heaps[1].capacity = count - heaps[0].capacity;
-#else
-    dead = 0u;
-    positive = n;
-    count = set_count(chip, network, n);
-    heaps[0].capacity = count;
-    heaps[1].capacity = 0u;
-#endif
-    heaps[1].words = &chip->scratch[heaps[0].capacity];
+    heaps[1].words = &chip->scratch[counts.smallest_of[0]];
+    for (i = 0u; i < 2u; ++i) {
+        heaps[i].capacity = counts.smallest_of[i];
+        heaps[i].size = 0u;
+    }
     for (i = 0u; i < n; ++i) {
         if (!signs || (w[i] != 0.0f)) {
             offer(&heaps[(signs && (w[i] < 0.0f)) ? 1 : 0], magnitude(w[i]));
@@ -1262,7 +1275,7 @@ static uint32_t choose_dropped(sparl_chip *chip, uint32_t network, const layer_p
             set_bit(bits, i);
         }
     }
-    return count + dead;
+    return counts.dead + counts.smallest_of[0] + counts.smallest_of[1];
 }
 
 /* Grow: draw positions among all that are free after the drop, in some rows of the layer.
@@ -1366,16 +1379,43 @@ static moment_means mean_moments(sparl_chip *chip, const layer_places *layer)
 
 #endif
 
-/* Carry out the change of a layer's pattern: dropped connections leave, the listed ones come. */
+/* How many connections from `begin` to `end` stay. */
+static uint32_t count_kept(const sparl_chip_word *bits, uint32_t begin, uint32_t end)
+{
+    uint32_t kept = 0u;
+    uint32_t k;
+    for (k = begin; k < end; ++k) {
+        kept += bit_of(bits, k) ? 0u : 1u;
+    }
+    return kept;
+}
+
+/* A grown connection has weight and first moment 0, and the second moment `v`. */
+static void write_grown(sparl_chip *chip, const layer_places *layer, uint32_t k, uint32_t column,
+                        float v)
+{
+    const uint32_t at = layer->weights + k;
+    chip->columns[layer->columns + k] = (sparl_chip_column)column;
+    chip->parameters[at] = 0.0f;
+    chip->m[at] = write_moment(0.0f, 0u);
+    chip->v[at] = write_moment(v, 0x8000u);
+#if !SPARL_CHIP_OWN_TARGETS
+    chip->target[at] = 0.0f;
+#endif
+}
+
+/* Carry out the change of a layer's pattern: dropped connections leave, the listed ones come.
+ *
+ * The kept connections are moved to the end and back, merged with the grown ones. */
 static void rewire_layer(sparl_chip *chip, const layer_places *layer)
 {
     const sparl_chip_word *bits = leaving(chip, layer);
     uint16_t *rows = &chip->rows[layer->rows];
     const uint32_t grown = chip->progress.grown;
-    uint32_t read = layer->connections; /* the kept connections are moved to the end ... */
-    uint32_t write = 0u;                /* ... and back, merged with the grown ones */
-    uint32_t next = 0u;                 /* of the grown connections */
-    uint32_t begin;
+    uint32_t read = layer->connections;
+    uint32_t write = 0u;
+    uint32_t next = 0u; /* of the grown connections */
+    uint32_t begin = 0u;
     uint32_t k;
     uint32_t o;
 #if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
@@ -1387,34 +1427,23 @@ static void rewire_layer(sparl_chip *chip, const layer_places *layer)
             move_connection(chip, layer, k - 1u, read);
         }
     }
-    begin = rows[0];
     for (o = 0u; o < layer->outputs; ++o) {
         const uint32_t end = rows[o + 1u];
-        uint32_t kept = 0u; /* connections of this row that are still to be moved back */
-        for (k = begin; k < end; ++k) {
-            kept += bit_of(bits, k) ? 0u : 1u;
-        }
+        uint32_t kept = count_kept(bits, begin, end); /* of this row, still to be moved back */
         begin = end;
         rows[o] = (uint16_t)write;
         while ((kept > 0u) || ((next < grown) && ((chip->scratch[next].bits >> 16) == o))) {
+            const uint32_t column = (next < grown) ? (chip->scratch[next].bits & 0xFFFFu) : 0u;
             const bool grows = (next < grown) && ((chip->scratch[next].bits >> 16) == o) &&
-                              ((kept == 0u) || ((chip->scratch[next].bits & 0xFFFFu) <
-                                                chip->columns[layer->columns + read]));
+                               ((kept == 0u) || (column < chip->columns[layer->columns + read]));
             if (grows) {
-                const uint32_t at = layer->weights + write;
-                const uint32_t column = chip->scratch[next].bits & 0xFFFFu;
                 float v = 0.0f;
 #if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
                 if (means.mean > 0.0f) {
                     v = (means.by_output[o].number * means.by_input[column].number) / means.mean;
                 }
-#else
-                chip->target[at] = 0.0f;
 #endif
-                chip->columns[layer->columns + write] = (sparl_chip_column)column;
-                chip->parameters[at] = 0.0f;
-                chip->m[at] = write_moment(0.0f, 0u);
-                chip->v[at] = write_moment(v, 0x8000u);
+                write_grown(chip, layer, write, column, v);
                 ++next;
             } else {
                 move_connection(chip, layer, read, write);
@@ -1563,7 +1592,7 @@ static void rewire_target(sparl_chip *chip, const layer_places *layer, uint32_t 
     uint32_t read = layer->connections;
     uint32_t write = 0u;
     uint32_t next = 0u;
-    uint32_t begin;
+    uint32_t begin = 0u;
     uint32_t k;
     uint32_t o;
     for (k = rows[layer->outputs]; k > 0u; --k) {
@@ -1572,13 +1601,9 @@ static void rewire_target(sparl_chip *chip, const layer_places *layer, uint32_t 
             move_target(chip, layer, k - 1u, read);
         }
     }
-    begin = rows[0];
     for (o = 0u; o < layer->outputs; ++o) {
         const uint32_t end = rows[o + 1u];
-        uint32_t kept = 0u;
-        for (k = begin; k < end; ++k) {
-            kept += bit_of(bits, k) ? 0u : 1u;
-        }
+        uint32_t kept = count_kept(bits, begin, end);
         begin = end;
         rows[o] = (uint16_t)write;
         while ((kept > 0u) ||
@@ -1663,6 +1688,12 @@ enum {
 };
 
 enum { SLICE = 256 };
+
+/* The index after the last one of a slice of at most `most`, of `n` in all. */
+static uint32_t end_of_slice(uint32_t begin, uint32_t most, uint32_t n)
+{
+    return ((n - begin) > most) ? (begin + most) : n;
+}
 
 static void enter(sparl_chip *chip, int phase)
 {
@@ -1764,7 +1795,7 @@ static int slice_adam(sparl_chip *chip)
     sparl_chip_progress *progress = &chip->progress;
     const uint32_t n = parameters_of(progress->network);
     const uint32_t begin = progress->cursor;
-    const uint32_t end = ((n - begin) > (uint32_t)SLICE) ? (begin + (uint32_t)SLICE) : n;
+    const uint32_t end = end_of_slice(begin, (uint32_t)SLICE, n);
     int result = SPARL_CHIP_OK;
     adam_step(chip, progress->network, begin, end);
     progress->cursor = end;
@@ -1772,12 +1803,11 @@ static int slice_adam(sparl_chip *chip)
 #if SPARL_CHIP_METHOD == SPARL_CHIP_DS_TD3
         if (rewiring_is_due(chip, progress->network)) {
             enter(chip, PHASE_DROP);
-        } else {
+        } else
+#endif
+        {
             result = end_network(chip);
         }
-#else
-        result = end_network(chip);
-#endif
     }
     return result;
 }
@@ -1821,8 +1851,8 @@ static void slice_grow(sparl_chip *chip)
     sparl_chip_progress *progress = &chip->progress;
     const layer_places *layer = &places[progress->network][progress->layer];
     const uint32_t begin = progress->cursor;
-    const uint32_t some = ((uint32_t)SLICE / layer->inputs) + 1u;
-    const uint32_t end = ((layer->outputs - begin) > some) ? (begin + some) : layer->outputs;
+    const uint32_t rows = ((uint32_t)SLICE / layer->inputs) + 1u;
+    const uint32_t end = end_of_slice(begin, rows, layer->outputs);
     choose_grown(chip, layer, begin, end);
     progress->cursor = end;
     if (end == layer->outputs) {
@@ -1859,7 +1889,7 @@ static int slice_soft(sparl_chip *chip)
 #else
     const uint32_t n = (uint32_t)SPARL_CHIP_PARAMETERS;
     const uint32_t begin = progress->cursor;
-    const uint32_t end = ((n - begin) > (uint32_t)SLICE) ? (begin + (uint32_t)SLICE) : n;
+    const uint32_t end = end_of_slice(begin, (uint32_t)SLICE, n);
     soft_update(chip, begin, end);
     progress->cursor = end;
     if (end == n) {
