@@ -85,7 +85,7 @@ def test_a_configuration_file_may_be_used_with_seeds() -> None:
         ("--seeds 0 1 --seed 2", "--seed cannot be used with --seeds"),
         ("--seeds 0 1 --threads 1", "--threads cannot be used with --seeds"),
         ("--seeds 0 1 --overwrite", "--overwrite cannot be used with --seeds"),
-        ("--seeds -1", "--seeds contains -1 but must be at least 0"),
+        ("--seeds -1", "--seeds contains -1, but a seed must be at least 0"),
         ("--seeds a", "--seeds is 'a'"),
         ("--seeds", "--seeds needs a value"),
         ("--seeds 0 --gamma 2", "gamma is 2.0"),

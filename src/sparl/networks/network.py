@@ -28,8 +28,8 @@ class Trace:
 
     Attributes:
         network: the network that executed the pass.
-        parameters: the network's parameters in the pass.
-        changes: how often these parameters had changed before the pass.
+        parameters: the parameters that the pass used.
+        changes: number of times that they had changed before the pass.
         native: the activations.
     """
 
@@ -98,7 +98,7 @@ class Network:
 
         Args:
             inputs: float32 [B, n_i] each, concatenated along features.
-            weight: factor of the gradient.
+            weight: factor by which the gradient is multiplied.
             member: use the output of this member of an ensemble; None means the smallest output.
 
         Returns:

@@ -13,7 +13,7 @@ class PendingArray:
     that accesses the array through this class need not handle pending work itself.
 
     Attributes:
-        changes: how often the values have changed.
+        changes: number of times that the values have changed.
     """
 
     def __init__(self, values: Array) -> None:

@@ -121,7 +121,7 @@ def layer_of(entry: Mapping[str, Any], n_in: int, activation: Activation) -> Lay
     for name in ("connections", "outputs"):
         if type(entry[name]) is not int or not 0 <= entry[name] < 1 << 32:
             raise ValueError(
-                f"the number of {name} is {entry[name]} but must be at least 0 and below 2^32"
+                f"the number of {name} is {entry[name]} but must be an integer in [0, 2^32)"
             )
     activation = entry.get("activation", activation)
     if activation not in ACTIVATIONS:

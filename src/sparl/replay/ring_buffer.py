@@ -202,8 +202,8 @@ class RingBuffer:
         """Return the transitions with numbers in [begin, end), all of which must be stored.
 
         Returns:
-            A copy of the transitions' rows of each array, and the separately stored states,
-            reached_apart, float32 [sum(apart), n_obs].
+            A dict with a copy of these transitions' rows from each array, under the array's name,
+            and "reached_apart": the states that are stored separately, float32 [sum(apart), n_obs].
         """
         counts = np.arange(begin, end)
         rows = self.rows(counts - self.first)

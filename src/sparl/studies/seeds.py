@@ -46,7 +46,7 @@ def train_seeds(typed: Typed, seeds: Sequence[int], flags: Set[str], *, quiet: b
                 "gives each run one thread, and resumes its runs; remove it"
             )
     if min(seeds) < 0:
-        raise UsageError(f"train: --seeds contains {min(seeds)} but must be at least 0")
+        raise UsageError(f"train: --seeds contains {min(seeds)}, but a seed must be at least 0")
     folder = user_path(config.run_dir) if config.run_dir else user_path("runs") / _name(config)
     if holds_run(folder):
         raise UsageError(f"train: {folder} contains a run; choose another --run-dir for the study")

@@ -171,7 +171,7 @@ def write_plan(folder: Path, study: Study) -> None:
 
 
 def read_plan(folder: Path) -> list[Config]:
-    """Read the configurations of the runs that a study's folder lists.
+    """Return the configurations of the runs in the plan that a study's folder contains.
 
     Raises:
         DataError: if the list is damaged, or was written by a version with other fields.

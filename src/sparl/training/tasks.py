@@ -161,7 +161,7 @@ def module_of(env_id: str) -> str:
 
 @contextmanager
 def _model_warnings_ignored() -> Iterator[None]:
-    """Suppress MuJoCo's warnings about model files, which users cannot change."""
+    """Suppress MuJoCo's warnings; users cannot change the model files that most of them concern."""
     try:
         mujoco = _import_mujoco()
     except ImportError:
