@@ -17,7 +17,7 @@ test: $(VENV)/installed-test  ## run the fast tests on all cores
 test-slow: $(VENV)/installed-test  ## run the slow tests; TESTS=tests/hostile runs some of them
 	$(PYTEST) $(COVER) -m slow $(TESTS)
 
-coverage: $(VENV)/installed-test  ## print the branch coverage of test runs with COVER="--cov --cov-append ..."
+coverage: $(VENV)/installed-test  ## print the branch coverage of tests that were run with COVER="--cov --cov-append ..."
 	$(BIN)/coverage report
 
 extras: $(VENV)/installed-extras  ## install everything that optional features need
@@ -32,7 +32,7 @@ chip: $(VENV)/installed-test  ## test the C library that learns on microcontroll
 	  --addon=misra -D__GNUC__ -DSPARL_CHIP_METHOD=3 -DSPARL_CHIP_MOMENTS=3 --error-exitcode=1 \
 	  sparl_chip.c
 
-release: $(VENV)/bin/python  ## build source package and wheel; train with the wheel, without a compiler
+release: $(VENV)/bin/python  ## build the source package and the wheel; train with the wheel, without a compiler
 	rm -rf build/dist build/empty && $(BIN)/python -m pip install --quiet build 'twine>=6.1'
 	$(BIN)/python -m build --outdir build/dist
 	$(BIN)/python -m twine check --strict build/dist/*
@@ -43,9 +43,9 @@ release: $(VENV)/bin/python  ## build source package and wheel; train with the w
 docs: $(VENV)/installed-docs  ## build the documentation site in build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-check: lint types native  ## run all checks of CI other than the tests
+check: lint types native  ## run the static checks, and the core's own tests under sanitizers
 
-lint: $(VENV)/installed-dev  ## check style, spelling, import rules and the format of both languages
+lint: $(VENV)/installed-dev  ## check style, spelling, import rules and the format of the Python and C++ code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
@@ -69,7 +69,7 @@ native: $(VENV)/installed-dev  ## run the core's own tests under sanitizers
 	  $(sanitized) && build/$$sanitizer/native_tests && build/$$sanitizer/native_fuzz 10 || exit 1; \
 	done
 
-test-hostile: $(VENV)/installed-dev  ## search for harmful files for HOSTILE_SECONDS
+test-hostile: $(VENV)/installed-dev  ## generate hostile files for HOSTILE_SECONDS, and search for one that causes harm
 	sanitizer=address,undefined; $(sanitized)
 	@seed=$$(date +%s); failed=0; \
 	build/address,undefined/native_fuzz $$(($(HOSTILE_SECONDS) / 4)) $$seed || failed=1; \
@@ -83,12 +83,12 @@ native-arm: $(VENV)/installed-dev  ## run the core's own tests for 64-bit ARM, c
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static >/dev/null && \
 	cmake --build build/arm --parallel 2 && qemu-aarch64 build/arm/native_tests
 
-format: $(VENV)/installed-dev  ## format both languages
+format: $(VENV)/installed-dev  ## format the Python and C++ code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i native/*.h native/*.inl native/*.cpp tests/native/*.cpp
 
-clean:  ## remove everything that make created; keep runs
+clean:  ## remove everything that make created, except runs
 	rm -rf $(VENV) build
 
 $(VENV)/bin/python:

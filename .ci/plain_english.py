@@ -1,8 +1,8 @@
-"""Find phrases that the repository's English avoids, and say what to write instead.
+"""Find phrases that should not be used in the repository, and suggest replacements.
 
 The search covers names (parts of snake_case and CamelCase), comments, docstrings, messages and
-documentation in every text file that git tracks. A phrase is found across line breaks, comment
-marks and the quotes of adjacent string literals.
+documentation in every text file that git tracks. A phrase is also found if it extends over line
+breaks, comment marks or the quotes of adjacent string literals.
 
     python .ci/plain_english.py                  # FILE:LINE for each finding; exit code 1 if any
     python .ci/plain_english.py --counts HEAD    # findings per phrase in a revision or a folder
@@ -27,13 +27,13 @@ SUFFIXES = (
     ".py", ".pyi", ".md", ".toml", ".h", ".inl", ".cpp", ".c", ".css", ".js", ".ld", ".yml", ".txt",
 )  # fmt: skip
 NAMES = ("Makefile", "run", ".gitignore", ".clang-format")
-# The history of the project, data, and files that must spell the old phrases.
+# The project's history, data, and files that must contain the phrases.
 EXCLUDED = (
     "CHANGELOG.md", "LICENSE", "licenses/", "results/", "shared/", "tests/fuzz/corpus",
     ".ci/plain_english.py", "src/sparl/old_names.py", "tests/extras/pytorch/test_old_names.py",
     "tests/test_plain_english.py",
 )  # fmt: skip
-# The one mention of the term that the papers use for a topology update, and its file.
+# The file that may mention the papers' term for a topology update once, and that mention.
 PAPERS_TERM_FILE = "docs/methods/ds.md"
 PAPERS_TERM = re.compile(r"the\s+paper\s+calls\s+it\s+evolution")
 
@@ -47,8 +47,8 @@ class Phrase:
     """A phrase to avoid.
 
     Attributes:
-        label: how reports call it.
-        pattern: a regular expression; a space stands for whatever separates two words.
+        label: its name in the output.
+        pattern: a regular expression, in which a space matches any separator of two words.
         instead: what to write.
     """
 
@@ -63,7 +63,7 @@ class Phrase:
         return re.compile(f"{_START}(?:{body}){_END}", re.IGNORECASE)
 
 
-# STYLE.md's left column; ordinary words only in the sense that is meant there.
+# Phrases that readers complained about most. Ordinary words are matched only in the meant sense.
 STYLE = (
     Phrase(
         "go on",
@@ -208,6 +208,18 @@ FOUND = (
     Phrase("is X, must be Y", r'(?:is|has|are) [^,;:"\n]{1,60}, must (?:be|have)', "but must be"),
     Phrase("is not the one", r"is not the one", "differs from"),
     Phrase("turned round, nought", r"turned round|nought", "reversed, zero"),
+    Phrase(
+        "a run of a study",
+        r"(?:a|one) (?:run of a study|file of a run)",
+        "one of a study's runs, one of a run's files",
+    ),
+    Phrase("a command of the command line", r"commands? of the command line", "a command"),
+    Phrase("what ... sees of", r"sees of an?", "the inputs of the agent"),
+    Phrase(
+        "has N observations",
+        r"(?:has|have) \{[^{}\n]+\} (?:observations|actions)",
+        "expects observations of length N",
+    ),
 )
 
 PHRASES = STYLE + FOUND
@@ -226,7 +238,7 @@ def findings(text: str, name: str = "") -> Iterator[tuple[int, Phrase, str]]:
 
     Args:
         text: the content of a file.
-        name: the file's name; the papers' term is allowed once in one file.
+        name: the file's name; PAPERS_TERM_FILE may contain the papers' term once.
 
     Yields:
         The line, counted from 1, the phrase and the words that matched.
@@ -239,7 +251,7 @@ def findings(text: str, name: str = "") -> Iterator[tuple[int, Phrase, str]]:
 
 
 def tracked_files() -> Iterator[tuple[str, str]]:
-    """Name and text of every searched file that git tracks, as it is in the working tree."""
+    """Yield the name and the text of every searched file that git tracks, from the working tree."""
     names = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
     for name in filter(None, names.split("\0")):
         if is_searched(name) and (ROOT / name).is_file():
@@ -247,7 +259,7 @@ def tracked_files() -> Iterator[tuple[str, str]]:
 
 
 def files_of(source: str) -> Iterator[tuple[str, str]]:
-    """Name and text of every searched file of a folder or of a revision.
+    """Yield the name and the text of every searched file in a folder or a revision.
 
     Args:
         source: a folder, or a revision of this repository.
@@ -268,7 +280,7 @@ def files_of(source: str) -> Iterator[tuple[str, str]]:
 
 
 def area(name: str) -> str:
-    """Return the folder that a file is counted under."""
+    """Return the folder under which a file's findings are counted."""
     parts = name.split("/")
     if parts[0] == "src":
         return "/".join(parts[:3])
@@ -276,7 +288,7 @@ def area(name: str) -> str:
 
 
 def main() -> int:
-    """Search, print, and return the exit code."""
+    """Search the files, print the findings, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", metavar="REV", help="count each phrase in a revision or folder")
     parser.add_argument("--areas", action="store_true", help="count findings per folder")

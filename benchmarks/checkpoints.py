@@ -104,7 +104,7 @@ def measure(folder: Path, method: str) -> None:
     print(
         f"a checkpoint every {INTERVAL:,} steps: mean {later.mean():.3f} s, median "
         f"{np.median(later):.3f} s, longest {later.max():.3f} s; mean "
-        f"{100 * later.mean() / per_interval:.2f} % of the training between two"
+        f"{100 * later.mean() / per_interval:.2f} % of the training time between two"
     )
     print(
         f"the run's folder: at most {max(sizes) / 1e6:.0f} MB, {max(sizes) / full:.2f} times the "

@@ -2,8 +2,8 @@
 
     python benchmarks/replay.py
 
-The output is the time of a batch from a full buffer of 200,000 transitions in microseconds (medians
-of interleaved repetitions), and the median and the quartiles of the ratio of the two times.
+The output is the time of drawing a batch from a full buffer of 200,000 transitions in microseconds
+(medians of interleaved repetitions), and the median and the quartiles of the ratio of both times.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from sparl.replay.ring_buffer import RingBuffer
 CAPACITY, PAIRS, BATCHES = 200_000, 41, 20
 
 
-def full_ring(n_obs: int, n_act: int, rng: Generator) -> RingBuffer:
+def full_ring(n_obs: int, n_act: int, threads: int, rng: Generator) -> RingBuffer:
     """Create a ring buffer that has wrapped around, with episodes of 100 steps."""
-    ring = RingBuffer(CAPACITY, n_obs, n_act, 0.99)
+    ring = RingBuffer(CAPACITY, n_obs, n_act, 0.99, pool=_native.Pool(threads))
     nothing = np.zeros(n_act)
     for step in range(CAPACITY + 50_000):
         if ring.episode_over:
@@ -64,11 +64,10 @@ def main() -> None:
     """Print a line for each task, batch size and number of threads."""
     rng = np.random.default_rng(0)
     for name, n_obs, n_act in (("HalfCheetah", 17, 6), ("Humanoid", 348, 17)):
-        ring = full_ring(n_obs, n_act, rng)
-        for batch, n in ((100, 1), (256, 3)):
-            gather = partial(ring.windows, n_step=n, paths=False), partial(in_numpy, ring, n)
-            for threads in (1, 2):
-                _native.set_threads(threads)
+        for threads in (1, 2):
+            ring = full_ring(n_obs, n_act, threads, rng)
+            for batch, n in ((100, 1), (256, 3)):
+                gather = partial(ring.windows, n_step=n, paths=False), partial(in_numpy, ring, n)
                 pairs = [[took(each, ring, batch, rng) for each in gather] for _ in range(PAIRS)]
                 native, numpy = (median(column) for column in zip(*pairs, strict=True))
                 low, middle, high = quantiles(other / own for own, other in pairs)

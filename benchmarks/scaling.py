@@ -1,4 +1,4 @@
-"""Extrapolate the time of an update of TD3 to more cores, from measurements on one core.
+"""Extrapolate the time of a TD3 update to more cores from measurements on one core.
 
 A forward or backward pass is divided into tiles of samples (members x tiles work items), and a
 weight gradient into groups of eight blocks of rows. The products of each part are timed on one core
@@ -31,7 +31,7 @@ HANDOVER = 1e-6  # seconds per parallel region, for cores that share a cache
 def network(n_in: int, width: int, n_out: int, density: float) -> Network:
     """Create a network of one member with random patterns.
 
-    No gradients of observations are computed.
+    The network computes no gradients with respect to observations.
     """
     rng = np.random.default_rng(0)
     sizes = [n_in, width, width, n_out]
@@ -44,9 +44,9 @@ def network(n_in: int, width: int, n_out: int, density: float) -> Network:
 
 
 def products(net: Network, batch: int, *, back: bool) -> float:
-    """Return the time of the products of a pass [s].
+    """Return the time of the products in a pass [s].
 
-    With `back`, it is the backward pass, down to the outputs of the first layer.
+    If `back` is set, this is the backward pass, down to the outputs of the first layer.
     """
     kernel = "input gradient" if back else "forward"
     layers = [net.layout.native(place) for place, _ in net.layout][int(back) :]
@@ -67,11 +67,12 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
 
     def weights(net: Network, members: int) -> float:
         """Return the time of the weight gradient with Adam, without the backward pass [s]."""
+        stack, parameters = net.layout.stack, net.parameters
         x = np.ones((batch, net.layout.spec.n_in), np.float32)
-        y, trace = net.forward(x)
-        d, moments = np.ones_like(y), np.zeros((2, net.parameters.size), np.float32)
+        y, trace = stack.forward(parameters, [x])
+        d, moments = np.ones_like(y), np.zeros((2, parameters.size), np.float32)
         numbers = (1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
-        both = seconds(lambda: net.adam_step(trace, d, *moments, *numbers), 0.01)
+        both = seconds(lambda: stack.adam_step(parameters, trace, d, *moments, *numbers), 0.01)
         alone = max(both - products(net, batch, back=True), 0.0)
         items = 2 * math.ceil(width / 32) + 1
         return members * alone * math.ceil(members * items / cores) / (members * items) + HANDOVER
@@ -95,7 +96,6 @@ def per_update(cores: int, width: int, density: float, batch: int) -> float:
 
 def main() -> None:
     """Print a table of speed-ups."""
-    _native.set_threads(1)
     counts = (1, 2, 4, 8, 16)
     print(f"{'width':>6} {'density':>8} {'batch':>6}" + "".join(f"{n:>5} cores" for n in counts))
     for width, density, batch in (

@@ -1,7 +1,7 @@
-"""Compare SparseLinear with nn.Linear: microseconds of forward and backward pass, and the ratio.
+"""Compare the times of SparseLinear and nn.Linear for a forward and a backward pass.
 
 The benchmark requires `pip install '.[torch]'`. It prints medians of interleaved repetitions in one
-process.
+process in microseconds, and their ratios.
 
     python benchmarks/sparse_linear.py [--threads 1 2] [--batch 256]
 """

@@ -1,8 +1,8 @@
-"""Hooks of the documentation site: pages from other folders, and links to files of the repository.
+"""MkDocs hooks that add pages for files outside docs/ and rewrite the links between documents.
 
 The documents link to each other, and to source files, by paths inside the repository, so that the
-links work wherever the repository is shown. For the site, these hooks add a page for each document
-outside docs/ and for each other file that a document links to, and rewrite the links.
+links also work outside the site. For the site, these hooks add a page for each document outside
+docs/ and for each other file that a document links to, and rewrite the links.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ DOCUMENTS = {
     "benchmarks/README.md": "benchmarks.md",
     "results/README.md": "results.md",
 }
-README = "README.md"  # its place on the site is taken by the home page
-COPIED = (".svg", ".png", ".html")  # linked files that are copied; others are shown on a page
+README = "README.md"  # not a page of the site, which has its own home page
+COPIED = (".svg", ".png", ".html")  # linked files that are copied; all others are shown on a page
 LANGUAGES = {".py": "python", ".cpp": "cpp", ".h": "cpp", ".inl": "cpp", ".toml": "toml"}
 FENCE = re.compile(r"^( *)(`{3,}).*?^\1\2 *$", re.M | re.S)
 LINK = re.compile(r"(?<=\]\()[^)\s]+(?=\))")
@@ -35,7 +35,7 @@ DRAWING = re.compile(r"^!\[([^\]]*)\]\((images/[^)]+\.svg)\)$", re.M)
 def on_files(files: Files, config: Any) -> Files:
     """Add the documents outside docs/, and all files that documents link to."""
     names = [f"docs/{file.src_uri}" for file in files.documentation_pages()] + list(DOCUMENTS)
-    for name in names:  # grows: a linked document has links too
+    for name in names:  # names grows, because linked documents contain links too
         uri = _uri(name)
         if files.get_file_from_path(uri) is None:
             added = {"abs_src_path": str(ROOT / name)} if name.endswith(COPIED) else {
@@ -80,7 +80,7 @@ def _outside_fences(markdown: str, change: Callable[[str], str]) -> str:
 
 
 def _resolved(name: str, link: str) -> tuple[str | None, str]:
-    """Return the path in the repository that a document's link leads to, or None; the anchor."""
+    """Return a link's path in the repository (None if it has none) and its anchor."""
     path, mark, anchor = link.partition("#")
     if not path or re.match(r"\w+:", link):
         return None, ""
@@ -88,7 +88,7 @@ def _resolved(name: str, link: str) -> tuple[str | None, str]:
 
 
 def _uri(name: str) -> str:
-    """Return the site's source path of a file of the repository."""
+    """Return the site's source path for a file of the repository."""
     if name == README:
         return "index.md"
     if name.startswith("docs/"):
@@ -97,7 +97,7 @@ def _uri(name: str) -> str:
 
 
 def _name(uri: str) -> str:
-    """Return the path in the repository of a page of the site."""
+    """Return the repository path of the file that a page of the site shows."""
     for name, document in DOCUMENTS.items():
         if uri == document:
             return name
@@ -123,7 +123,7 @@ def _content(name: str) -> str:
 
 
 def _drawing(text: str, path: Path) -> str:
-    """Return a drawing as part of the page, so that it has the colours of the page's scheme."""
+    """Return an SVG drawing as inline HTML, so that it uses the colours of the page's scheme."""
     svg = re.sub(r"<style>.*?</style>", "", path.read_text(), flags=re.S)
     svg = re.sub(r"\s*\n\s*", " ", svg).strip()
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{text}" ', 1)

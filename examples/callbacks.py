@@ -1,6 +1,7 @@
 """Stop a run early, and log it to Weights & Biases: python examples/callbacks.py [STEPS].
 
-pip install wandb; with WANDB_MODE=offline, the log is written to a folder and needs no account.
+The example requires pip install wandb. With WANDB_MODE=offline, the log is written to a folder, and
+no account is needed.
 """
 
 import sys
@@ -11,13 +12,13 @@ import sparl
 
 
 class EarlyStopping(sparl.Callback):
-    """Stops a run whose mean return has not improved for several evaluations."""
+    """Stop a run whose mean return has not improved for several evaluations."""
 
     def __init__(self, patience):
         self.patience = patience
 
     def on_evaluation(self, run, evaluation):
-        """Compare the best of the last evaluations with the best of all earlier ones."""
+        """Stop the run if none of the last evaluations is better than the best earlier one."""
         returns = [mean for _, mean in run.evaluations]
         earlier, last = returns[: -self.patience], returns[-self.patience :]
         if earlier and max(last) <= max(earlier):
@@ -25,7 +26,7 @@ class EarlyStopping(sparl.Callback):
 
 
 class WeightsAndBiases(sparl.Callback):
-    """Logs the configuration, the evaluations and the training metrics of a run."""
+    """Log the configuration, the evaluations and the training metrics of a run."""
 
     def __init__(self, log):
         self.log = log

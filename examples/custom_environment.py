@@ -1,7 +1,7 @@
 """Train in a custom environment: python examples/custom_environment.py [STEPS].
 
 Any Gymnasium environment with a flat Box observation and a bounded Box action works. The command
-line finds the environment by its module and name:
+line imports the environment by the name of its module:
 PYTHONPATH=examples sparl train --env custom_environment:Cart-v0
 """
 

@@ -1,6 +1,8 @@
-"""Search hyperparameters with Optuna, which stops bad runs early: python examples/optuna_search.py.
+"""Search hyperparameters with Optuna, which stops unpromising runs early.
 
-Arguments: [STEPS [TRIALS]]. pip install optuna.
+python examples/optuna_search.py [STEPS [TRIALS]]
+
+The example requires pip install optuna.
 """
 
 import sys
@@ -11,20 +13,20 @@ import sparl
 
 
 class Pruning(sparl.Callback):
-    """Reports each evaluation to Optuna, and stops the run if Optuna prunes the trial."""
+    """Report each evaluation to Optuna, and stop the run if Optuna prunes the trial."""
 
     def __init__(self, trial: optuna.Trial):
         self.trial = trial
 
     def on_evaluation(self, run, evaluation):
-        """Report the mean return."""
+        """Report the mean return, and stop the run if the trial should be pruned."""
         self.trial.report(evaluation.mean, step=run.env_step)
         if self.trial.should_prune():
             run.stop()
 
 
 def search(steps: int, trials: int) -> optuna.Study:
-    """Search for a learning rate and a share of connections to move."""
+    """Search for a learning rate and a fraction of connections to move."""
 
     def objective(trial: optuna.Trial) -> float:
         run = sparl.train(

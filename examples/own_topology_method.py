@@ -1,9 +1,9 @@
 """Train with a custom topology method: python examples/own_topology_method.py [STEPS].
 
-A method consists of a drop rule and a grow rule, which are registered by name. The method
-in this example drops the smallest weights, like SET, and grows connections at the inputs of a layer
+A topology method consists of a drop rule and a grow rule, which are registered by name. Like SET,
+the method in this example drops the smallest weights. It grows connections at the inputs of a layer
 that have the fewest connections, so that unused inputs are connected again. The run records the
-name of the rule. To use the run later, import this module first:
+rule's name. To use the run later, import this module first:
 sparl --import own_topology_method resume RUN
 """
 

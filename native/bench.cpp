@@ -75,7 +75,7 @@ double seconds_of_loads(const Linear& layer, Timed what, uint32_t batch, double 
   const Buffer x = filled(std::max(layer.n_in, layer.n_out) * stride);
   const Tiles tiles(samples, std::max(layer.n_in, layer.n_out), 1, k);
   return mean_seconds(least, [&] {
-    if (what == Timed::weight_gradient) { // this kernel takes all samples at once
+    if (what == Timed::weight_gradient) { // this kernel processes all samples at once
       k.column_total(columns, blocks.columns, x.data(), stride, samples);
       return;
     }

@@ -1,4 +1,4 @@
-// Times single kernels without Python, for the GFLOP/s of the benchmark.
+// Times single kernels without Python's overhead, for the GFLOP/s that the benchmark reports.
 #pragma once
 #include "linear.h"
 
@@ -14,8 +14,8 @@ double seconds_per_call(const Linear&, Timed, uint32_t batch, double least);
 // independent chains of operations in registers.
 double multiply_add_peak(double least);
 
-// Returns the duration of only the loads of activations by a kernel: whole vectors, in the same
-// order and from the same tiles. This duration is an approximate lower bound for the whole kernel.
+// Returns the time that a kernel's loads of activations alone take, as whole vectors, in the same
+// order and from the same tiles. This is an approximate lower bound for the whole kernel's time.
 double seconds_of_loads(const Linear&, Timed, uint32_t batch, double least);
 
 } // namespace sparl

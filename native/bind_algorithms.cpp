@@ -17,7 +17,7 @@ void bind_soft_update(Array target, ReadOnlyArray online, double tau, Pool pool)
   float* t = checked<float>(target, "soft_update: target", {n});
   const float* o = checked<float>(online, "soft_update: online", {n});
   check_disjoint("soft_update", {{"target", target}}, {{"online", online}});
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   nb::gil_scoped_release release;
   soft_update(*threads, n, t, o, float(tau));
 }
@@ -59,7 +59,7 @@ BoundPendingWork update_target(TargetUpdater& updater, Array target, ReadOnlyArr
   float* t = checked<float>(target, "soft_update: target", {target.shape(0)});
   const float* o = checked<float>(online, "soft_update: online", {online.shape(0)});
   check_disjoint("soft_update", {{"target", target}}, {{"online", online}});
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   const auto begin = [&] {
     nb::gil_scoped_release release;
     return updater.update(*threads, t, o, float(tau));
@@ -74,7 +74,7 @@ nb::tuple bind_squashed_normal(ReadOnlyArray heads, ReadOnlyArray noise, bool sm
   const float* eps = checked<float>(noise, "squashed_normal: noise", {rows, n});
   auto action = new_array({rows, n}), log_density = new_array({rows, 1});
   auto std = new_array({rows, n}), slope = new_array({rows, n});
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     squashed_normal(*threads, rows, n, h, eps, smooth, action.data(), log_density.data(),
@@ -113,7 +113,7 @@ void bind_algorithms(nb::module_& m) {
 
   nb::class_<TargetUpdater>(
       m, "TargetUpdater",
-      "The soft update of target parameters whose layout differs from that of the online ones.")
+      "A soft update of target parameters that are stored in another layout than the online ones.")
       .def(
           "__init__", &new_target_updater, "pieces"_a,
           nb::sig("def __init__(self, pieces: collections.abc.Sequence[tuple[tuple[int, int], "
@@ -126,8 +126,9 @@ void bind_algorithms(nb::module_& m) {
       .def("update", &update_target, "target"_a, "online"_a, "tau"_a, "pool"_a = nb::none(),
            nb::sig("def update(self, target: " FLOATS ", online: " FLOATS ", tau: float" POOL
                    ") -> PendingWork"),
-           "Compute target += tau * (online - target) in place, then prune each layer stored over\n"
-           "a union to its budget of largest magnitudes. The update may be unfinished when this\n"
+           "Compute target += tau * (online - target) in place.\n\n"
+           "Each layer stored over a union then keeps its budget of entries with the largest\n"
+           "magnitudes, and its other entries become 0. The update may be unfinished when this\n"
            "function returns.");
 
   m.def("squashed_normal", &bind_squashed_normal, "heads"_a, "noise"_a, "smooth"_a,
@@ -143,7 +144,7 @@ void bind_algorithms(nb::module_& m) {
         "slope"_a, "d_action"_a, "d_log_density"_a,
         nb::sig("def squashed_normal_gradient(action: " FLOATS ", std: " FLOATS ", noise: " FLOATS
                 ", slope: " FLOATS ", d_action: " FLOATS ", d_log_density: float) -> " FLOATS),
-        "Return dL/dheads, float32 [B, 2 n], of a loss L of the outputs of squashed_normal.\n\n"
+        "Return dL/dheads, float32 [B, 2 n], for a loss L of squashed_normal's outputs.\n\n"
         "All arguments are float32 [B, n] except d_log_density, dL/d(log-density), which is one\n"
         "number for all samples.");
 }

@@ -60,8 +60,9 @@ struct Inputs {
 void new_packed_input(PackedInput* self, ReadOnlyArray samples) {
   check<float>(samples, "packed input");
   if (samples.ndim() != 2 || samples.shape(0) == 0 || samples.shape(0) > kMostSamples)
-    throw std::invalid_argument("packed input: samples must have shape (batch, features) but has " +
-                                shape_text(shape_of(samples)));
+    throw std::invalid_argument(
+        "packed input: samples must have shape (batch, features) but have " +
+        shape_text(shape_of(samples)));
   nb::gil_scoped_release release;
   new (self) PackedInput(static_cast<const float*>(samples.data()), uint32_t(samples.shape(0)),
                          uint32_t(samples.shape(1)));
@@ -83,7 +84,7 @@ nb::tuple forward(const std::shared_ptr<Stack>& stack, ReadOnlyArray parameters,
   FloatArray output = new_array({stack->members(), batch, stack->n_out()});
   float* y = output.data();
   std::optional<Trace> trace;
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     trace.emplace(stack->forward(*threads, p, parts.parts, batch, y));
@@ -98,7 +99,7 @@ FloatArray outputs(const Stack& stack, ReadOnlyArray parameters,
   const uint32_t batch = parts.batch;
   FloatArray output = new_array({stack.members(), batch, stack.n_out()});
   float* y = output.data();
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     stack.outputs(*threads, p, parts.parts, batch, y);
@@ -110,8 +111,8 @@ void check_place(const Stack& stack, uint32_t member, uint32_t layer) {
   if (member >= stack.members() || layer >= stack.depth())
     throw nb::index_error(("stack: layer " + std::to_string(layer) + " of member " +
                            std::to_string(member) + " does not exist; there are " +
-                           std::to_string(stack.members()) + " members of " +
-                           std::to_string(stack.depth()) + " layers")
+                           std::to_string(stack.members()) + " members with " +
+                           std::to_string(stack.depth()) + " layers each")
                               .c_str());
 }
 
@@ -119,8 +120,8 @@ nb::tuple bind_value_and_input_gradient(const Stack& stack, ReadOnlyArray parame
                                         const std::vector<Inputs::Part>& inputs, double weight,
                                         std::optional<uint32_t> member, Pool pool) {
   if (stack.n_out() != 1)
-    throw std::invalid_argument("value_and_input_gradient: " + std::to_string(stack.n_out()) +
-                                " outputs, but the network must have one");
+    throw std::invalid_argument("value_and_input_gradient: the network has " +
+                                std::to_string(stack.n_out()) + " outputs but must have one");
   if (stack.output_activation() != Activation::none)
     throw std::invalid_argument("value_and_input_gradient: the last layer must be linear");
   const float* p =
@@ -131,7 +132,7 @@ nb::tuple bind_value_and_input_gradient(const Stack& stack, ReadOnlyArray parame
   FloatArray value = new_array({batch, 1});
   FloatArray gradient = new_array({batch, stack.gradient_inputs()});
   float *v = value.data(), *g = gradient.data();
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     value_and_input_gradient(stack, *threads, p, parts.parts, batch, member.value_or(0),
@@ -163,7 +164,7 @@ std::optional<FloatArray> gradient(const Stack& stack, ReadOnlyArray parameters,
   std::optional<FloatArray> result;
   if (inputs) result = new_array({stack.members(), trace.batch, stack.gradient_inputs()});
   float* to_inputs = result ? result->data() : nullptr;
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     stack.gradient(*threads, p, trace, d, g, to_inputs);
@@ -183,7 +184,7 @@ BoundPendingWork bind_adam_step(const Stack& stack, Array parameters, const Trac
   check_disjoint("adam_step", {{"parameters", parameters}, {"m", m}, {"v", v}},
                  {{"output_gradient", output_gradient}});
   const AdamStep scalars = adam_step(step, {learning_rate, beta1, beta2, epsilon, weight_decay});
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   const auto begin = [&] {
     nb::gil_scoped_release release;
     return stack.adam_step(*threads, p, trace, d, first, second, scalars);
@@ -201,7 +202,7 @@ nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const T
   FloatArray dy = new_array({stack.layer(member, layer).n_out, trace.batch});
   FloatArray x = new_array({stack.layer(member, layer).n_in, trace.batch});
   float *to_dy = dy.data(), *to_x = x.data();
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   {
     nb::gil_scoped_release release;
     stack.gradient_factors(*threads, p, trace, d, member, layer, to_dy, to_x);
@@ -212,7 +213,7 @@ nb::tuple gradient_factors(const Stack& stack, ReadOnlyArray parameters, const T
 } // namespace
 
 void bind_network(nb::module_& m) {
-  nb::class_<Layer>(m, "Layer", "A layer of one member of a network; immutable.")
+  nb::class_<Layer>(m, "Layer", "An immutable layer of one member of a network.")
       .def_ro("n_in", &Layer::n_in)
       .def_ro("n_out", &Layer::n_out)
       .def_prop_ro(
@@ -221,7 +222,7 @@ void bind_network(nb::module_& m) {
             return IndexArray(layer.canonical_order().data(), {layer.canonical_order().size()});
           },
           nb::for_getter(nb::sig("def canonical_index(self) -> " INDICES)),
-          "Index in canonical order of each slot of the block with a pattern, uint32 [N].");
+          "The canonical index of each slot of the block with a pattern, uint32 [N].");
 
   nb::class_<Linear, Layer>(m, "Linear",
                             "The layer W x + b, with its connections in the order of the kernels.")
@@ -245,8 +246,7 @@ void bind_network(nb::module_& m) {
   nb::class_<Trace>(m, "Trace", "The activations of a forward pass, which backward passes need.")
       .def_ro("batch", &Trace::batch);
 
-  nb::class_<Stack>(m, "Stack",
-                    "A sequence of layers, for each of one or several members; immutable.")
+  nb::class_<Stack>(m, "Stack", "An immutable sequence of layers, for one or several members.")
       .def(nb::new_([](const std::vector<std::vector<std::shared_ptr<Layer>>>& members,
                        const std::vector<std::string>& activations) {
              std::vector<std::vector<std::shared_ptr<const Layer>>> layers;
@@ -260,7 +260,7 @@ void bind_network(nb::module_& m) {
              return std::make_shared<Stack>(std::move(layers), std::move(following));
            }),
            "members"_a, "activations"_a,
-           "Build the layers; the activation after each layer of a member is linear, relu or tanh.")
+           "Build a stack; the activation after each layer of a member is linear, relu or tanh.")
       .def_prop_ro("parameters", &Stack::parameters)
       .def(
           "offset",

@@ -80,7 +80,7 @@ void gather(ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first, size
                   {"states", states},
                   {"ages", ages},
                   {"powers", powers}});
-  const Pool threads = pool_or_default(std::move(pool));
+  const Pool threads = pool_or_caller(std::move(pool));
   nb::gil_scoped_release release;
   gather_windows(*threads, ring, count, from, into);
 }
@@ -90,7 +90,7 @@ void gather(ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first, size
 void bind_replay(nb::module_& m) {
   m.def("integers", &integers, "bit_generator"_a, "below"_a, "count"_a,
         nb::sig("def integers(bit_generator: object, below: int, count: int) -> " POSITIONS),
-        "Return int64 [count] in [0, below), the values of NumPy's Generator.integers.");
+        "Return int64 [count] in [0, below), the values that Generator.integers would return.");
 
   m.def("gather_windows", &gather, "rows"_a, "n_obs"_a, "n_act"_a, "first"_a, "size"_a,
         "states_of"_a, "states"_a, "ages"_a, "powers"_a, "to"_a, "pool"_a = nb::none(),
@@ -98,12 +98,13 @@ void bind_replay(nb::module_& m) {
                 "size: int, states_of: " POSITIONS ", states: " FLOATS ", ages: " POSITIONS
                 ", powers: " FLOATS ", to: tuple[" FLOATS ", ...]" POOL ") -> None"),
         "Gather n-step windows of a replay ring.\n\n"
-        "rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,\n"
-        "whose states, [k, n_obs], are stored separately. ages: int64 [B]; powers of gamma: [n + "
-        "1].\n"
-        "to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state\n"
-        "reached [B, n_obs], and optionally the states on the path [B, n, n_obs] and their\n"
-        "discounts [B, n].");
+        "rows: uint8 [capacity, bytes of a row]; RingView in n_step_windows.h describes a row.\n"
+        "states_of: int64 [k], the ascending numbers of the transitions whose next states,\n"
+        "`states` [k, n_obs], are stored separately. ages: int64 [B], the start of each window,\n"
+        "counted from the oldest transition. powers: the powers of gamma, [n + 1].\n"
+        "to: the arrays to write: observation [B, n_obs], action [B, n_act], reward and discount\n"
+        "[B, 1], state reached [B, n_obs], and optionally the states on the path [B, n, n_obs]\n"
+        "and their discounts [B, n].");
 }
 
 } // namespace sparl

@@ -1,4 +1,5 @@
-// The module: instruction sets, the thread pool and benchmarks. Only bind*.cpp depend on Python.
+// The Python module, with the bindings of instruction sets, the thread pool and benchmarks. Only
+// bind*.cpp depend on Python.
 #include "bench.h"
 #include "bindings.h"
 #include "dispatch.h"
@@ -44,7 +45,7 @@ double bind_seconds(const Linear& layer, const std::string& kernel, uint32_t bat
 
 NB_MODULE(_native, m) {
   nb::set_leak_warnings(false); // the interpreter need not destroy all objects at exit
-  m.doc() = "Kernels of sparse networks. Use them through sparl.networks.";
+  m.doc() = "Kernels for sparse networks. Use them through sparl.networks.";
   const char* forced = std::getenv("SPARL_ISA");
   if (forced && *forced) {
     try {
@@ -65,20 +66,10 @@ NB_MODULE(_native, m) {
       "Return the instruction sets of this build that this processor supports, fastest last.");
   m.def("use_isa", &use_kernels, "name"_a,
         "Use an instruction set; raises ValueError if it is not available.");
-  m.def(
-      "threads", [] { return default_pool()->threads(); },
-      "Return the number of threads of the default pool.");
-  m.def(
-      "set_threads",
-      [](uint32_t count) {
-        if (count == 0 || count > 1024)
-          throw std::invalid_argument("set_threads: count is " + std::to_string(count) +
-                                      " but must be in [1, 1024]");
-        set_default_threads(count);
-      },
-      "count"_a, "Set the number of threads of the default pool; results do not depend on it.");
 
-  nb::class_<ThreadPool>(m, "Pool", "A thread pool for the functions that receive it.")
+  nb::class_<ThreadPool>(m, "Pool",
+                         "A thread pool, which can be passed to functions that compute.\n\n"
+                         "Without a pool, these functions use only the calling thread.")
       .def(
           nb::new_([](uint32_t threads) {
             if (threads == 0 || threads > 1024)
@@ -92,7 +83,7 @@ NB_MODULE(_native, m) {
 
   nb::class_<BoundPendingWork>(
       m, "PendingWork",
-      "Work that may be unfinished; it keeps the objects that it uses alive until then.")
+      "Work that may be unfinished; it keeps the objects that it uses alive until it has finished.")
       .def("finish", &BoundPendingWork::finish,
            "Complete the work, partly in the calling thread; the destructor calls this too.");
 
@@ -106,10 +97,10 @@ NB_MODULE(_native, m) {
   m.def("seconds_per_call", &bind_seconds<seconds_per_call>, "layer"_a, "kernel"_a, "batch"_a,
         "least"_a,
         "Return the mean duration of one call of a kernel on one thread, in seconds.\n\n"
-        "kernel: forward, input gradient or weight gradient. least: seconds of calls to measure.");
+        "kernel: forward, input gradient or weight gradient. least: minimum seconds to measure.");
   m.def("seconds_of_loads", &bind_seconds<seconds_of_loads>, "layer"_a, "kernel"_a, "batch"_a,
         "least"_a,
-        "Return the duration of only the kernel's loads of activations, in seconds per call.");
+        "Return the time that a kernel's loads of activations alone take, in seconds per call.");
   m.def("multiply_add_peak", &multiply_add_peak, "least"_a,
         nb::call_guard<nb::gil_scoped_release>(),
         "Return the multiply-adds per second of one core with the instruction set in use.");

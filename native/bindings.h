@@ -1,4 +1,4 @@
-// Helpers of the binding files. A binding checks shapes, dtypes and contiguity, converts nothing,
+// Helpers for the binding files. A binding checks shapes, dtypes and contiguity, converts nothing,
 // and releases the interpreter's lock while the engine computes. find_sorted and integers keep that
 // lock, because they are short and another thread could write to the arrays of find_sorted. The
 // lock of a random generator is not acquired, because no other thread uses the generator.
@@ -68,7 +68,7 @@ inline std::string dtype_text(nb::dlpack::dtype dtype) {
     case Code::Complex:
       return "complex" + bits;
     default:
-      return "of another kind";
+      return "of an unsupported dtype";
   }
 }
 
@@ -143,9 +143,10 @@ NewArray<T> new_array(const std::vector<size_t>& shape) {
   return NewArray<T>(data, shape.size(), shape.data(), owner);
 }
 
-// Returns the pool that the caller passed, or the default pool.
+// Returns the pool that the caller passed or, without one, a pool of the calling thread only.
 using Pool = std::shared_ptr<ThreadPool>;
-inline Pool pool_or_default(Pool pool) { return pool ? std::move(pool) : default_pool(); }
+inline const Pool kCallerOnly = std::make_shared<ThreadPool>(1);
+inline Pool pool_or_caller(Pool pool) { return pool ? std::move(pool) : kCallerOnly; }
 
 // Pending work, with references to the objects and arrays that the work uses until it is finished.
 struct BoundPendingWork {

@@ -96,14 +96,14 @@ struct Kernels {
                                float tau);
 
   // Writes in ascending order the indices i with |values[i]| <= limit (false for NaN) to `out`, and
-  // returns their number. `out` has room for n + kStrideStep entries.
+  // returns their number. `out` must have room for n + kStrideStep entries.
   size_t (*collect_small)(size_t n, const float* values, float limit, uint32_t* out);
 
   // Executes `times` rounds of independent multiply-adds in registers, and returns the number of
   // multiply-adds of all lanes.
   uint64_t (*multiply_adds)(uint64_t times);
 
-  // Returns the sum over the whole vectors of X[column] for `count` columns, which takes the same
+  // Returns the sum of the whole vectors of X[column] for `count` columns, which requires the same
   // loads as a product.
   float (*column_total)(size_t count, const uint32_t* columns, const float* x, size_t stride,
                         uint32_t samples);

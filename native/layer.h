@@ -1,4 +1,4 @@
-// The interface of a kind of layer. A network knows its layers only through this interface.
+// The interface that all kinds of layers implement. A network uses its layers only through it.
 #pragma once
 #include "kernels.h"
 #include <array>
@@ -29,8 +29,8 @@ class Layer {
   uint32_t gradient_inputs() const { return n_in - first_gradient_input; }
   virtual size_t parameters() const = 0;
 
-  // Index in canonical order of each parameter of the block with a pattern, which is the first;
-  // empty if no block has one.
+  // The index in canonical order of each parameter of the block with a pattern, which is the first
+  // block; empty if no block has a pattern.
   virtual const std::vector<uint32_t>& canonical_order() const = 0;
 
   // Computes y = activation(layer(x)).
@@ -42,7 +42,7 @@ class Layer {
 
   // Computes dx, the gradient with respect to the sums before the activation `before` that computed
   // x, for the inputs from first_gradient_input on. dy is the gradient with respect to the layer's
-  // own sums. `gathered` holds the values of the parameters that gathered() names.
+  // own sums. `gathered` contains the values of the parameters that gathered() returns.
   virtual void input_gradient(const Kernels&, const float* gathered, const float* dy,
                               Activation before, const float* x, float* dx, size_t stride,
                               uint32_t samples) const = 0;

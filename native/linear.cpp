@@ -10,8 +10,8 @@ constexpr uint32_t kPartBlocks = 8; // blocks of rows per part of a gradient
 
 void check_positions(uint32_t n_in, uint32_t n_out, const int64_t* positions, size_t count) {
   if (count >= size_t(UINT32_MAX))
-    throw std::invalid_argument("layer: " + std::to_string(count) +
-                                " connections, at most 2^32 - 2");
+    throw std::invalid_argument("layer: has " + std::to_string(count) +
+                                " connections but must have at most 2^32 - 2");
   const int64_t end = int64_t(n_in) * n_out;
   for (size_t i = 0; i < count; i++)
     if (positions[i] < 0 || positions[i] >= end || (i && positions[i] <= positions[i - 1]))
@@ -41,7 +41,7 @@ Linear::Linear(uint32_t n_in_, uint32_t n_out_, const int64_t* positions, size_t
   }
   for (uint32_t r = 0; r < n_out; r++) by_output.start[r + 1] += by_output.start[r];
   for (uint32_t c = 0; c < n_in - first; c++) by_input.start[c + 1] += by_input.start[c];
-  forward = build_blocks(n_out, n_in, by_output, canonical_index);
+  forward = build_blocks(n_out, by_output, canonical_index);
 
   std::vector<uint32_t> slot_of(count);
   for (size_t slot = 0; slot < count; slot++) slot_of[canonical_index[slot]] = uint32_t(slot);
@@ -55,7 +55,7 @@ Linear::Linear(uint32_t n_in_, uint32_t n_out_, const int64_t* positions, size_t
     by_input.column[at] = uint32_t(positions[i] / n_in);
     by_input.name[at] = slot_of[i];
   }
-  transposed = build_blocks(n_in - first, n_out, by_input, transposed_slots);
+  transposed = build_blocks(n_in - first, by_input, transposed_slots);
 }
 
 void Linear::outputs(const Kernels& k, const float* parameters, Activation activation,

@@ -25,16 +25,17 @@ TargetUpdater::TargetUpdater(std::vector<Piece> pieces) {
     const std::string where = "target updater: the piece at " + std::to_string(piece.target_at);
     if (piece.source.empty() && piece.canonical.empty()) {
       if (piece.target_size != piece.online_size)
-        throw std::invalid_argument(where + ": " + std::to_string(piece.target_size) +
-                                    " entries in the target, but " +
+        throw std::invalid_argument(where + " has " + std::to_string(piece.target_size) +
+                                    " entries in the target but " +
                                     std::to_string(piece.online_size) + " in the online array");
       copies_.push_back(std::move(piece));
       continue;
     }
     if (piece.source.size() != piece.target_size || piece.canonical.size() != piece.target_size)
-      throw std::invalid_argument(where + ": " + std::to_string(piece.target_size) + " entries, " +
-                                  std::to_string(piece.source.size()) + " sources, " +
-                                  std::to_string(piece.canonical.size()) + " canonical indices");
+      throw std::invalid_argument(where + " has " + std::to_string(piece.target_size) +
+                                  " entries, but " + std::to_string(piece.source.size()) +
+                                  " sources and " + std::to_string(piece.canonical.size()) +
+                                  " canonical indices; the three numbers must be equal");
     leftovers_.emplace_back();
     for (uint32_t i = 0; i < piece.target_size; i++) {
       if (piece.source[i] > piece.online_size)
@@ -78,8 +79,8 @@ void TargetUpdater::update_layer(size_t index, float* all_targets, const float* 
   const size_t surplus = n - piece.budget;
 
   // The entries below the last threshold, with a margin of 10 %, are the candidates for pruning.
-  // For a layer of 34,300 entries of which 1,532 are pruned, pruning from these candidates takes
-  // 48 us; examining all entries, as after a topology update, takes 300 us.
+  // If 1,532 of a layer's 34,300 entries are pruned, pruning from these candidates takes 48 us;
+  // examining all entries, as after a topology update, takes 300 us.
   thread_local std::vector<uint32_t> own_small;
   std::vector<uint32_t>& small = own_small;
   collect_small(n, target, 1.1f * threshold_[index], small);

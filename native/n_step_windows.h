@@ -11,8 +11,8 @@ namespace sparl {
 // episode_end and apart. Transitions are numbered, starting at the first transition ever stored.
 // The ring contains the transitions with numbers in [first, first + size); the row of a transition
 // is its number modulo `capacity`. The next state of a transition is the observation of the next
-// row, unless `apart` is set. In that case the next state is in `states`, at the index at which
-// `states_of` has the number of the transition.
+// row, unless `apart` is set. In that case, `states` contains the next state, at the index where
+// `states_of` contains the number of the transition.
 struct RingView {
   size_t capacity, stride, n_obs, n_act;
   const unsigned char* rows;
@@ -33,7 +33,7 @@ struct WindowArrays {
   const float* powers;         // [n + 1], the powers of gamma
   float *observation, *action; // [count, n_obs], [count, n_act]: those of the first row
   float* reward;               // [count]: sum_{k<m} powers[k] r_k, summed in this order
-  float* discount;             // [count]: powers[m], or 0 if the last state is terminal
+  float* discount;             // [count]: powers[m], or 0 if the state reached is terminal
   float* reached;              // [count, n_obs]: the state after the last step
   float* path;                 // [count, n, n_obs]: the state after each step; null if unused
   float* path_discount;        // [count, n]: powers[k + 1] for step k, or 0 if it reached a

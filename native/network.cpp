@@ -29,15 +29,15 @@ Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members,
              std::vector<Activation> activations)
     : layers_(std::move(members)), activations_(std::move(activations)) {
   if (layers_.empty() || layers_[0].empty())
-    throw std::invalid_argument("stack: there are no layers");
+    throw std::invalid_argument("stack: must have at least one layer");
   if (activations_.size() != layers_[0].size())
-    throw std::invalid_argument("stack: " + std::to_string(activations_.size()) +
-                                " activations for " + std::to_string(layers_[0].size()) +
-                                " layers");
+    throw std::invalid_argument("stack: has " + std::to_string(layers_[0].size()) + " layers but " +
+                                std::to_string(activations_.size()) +
+                                " activations; the two numbers must be equal");
   offsets_.push_back(0);
   for (const auto& stack : layers_) {
     if (stack.size() != layers_[0].size())
-      throw std::invalid_argument("stack: members differ in the number of layers");
+      throw std::invalid_argument("stack: all members must have the same number of layers");
     for (size_t l = 0; l < stack.size(); l++) {
       if (l > 0 && stack[l]->n_in != stack[l - 1]->n_out)
         throw std::invalid_argument("stack: layer " + std::to_string(l) + " has " +
@@ -45,8 +45,8 @@ Stack::Stack(std::vector<std::vector<std::shared_ptr<const Layer>>> members,
                                     " inputs, but the previous layer has " +
                                     std::to_string(stack[l - 1]->n_out) + " outputs");
       if (stack[l]->n_in != layers_[0][l]->n_in || stack[l]->n_out != layers_[0][l]->n_out)
-        throw std::invalid_argument("stack: members differ in the shape of layer " +
-                                    std::to_string(l));
+        throw std::invalid_argument("stack: layer " + std::to_string(l) +
+                                    " must have the same shape in all members");
       if (stack[l]->first_gradient_input != (l ? 0 : layers_[0][0]->first_gradient_input))
         throw std::invalid_argument(
             "stack: first_gradient_input must be 0 in all layers but the first");
@@ -126,7 +126,7 @@ void Stack::outputs(ThreadPool& pool, const float* parameters, const std::vector
   pool.parallel_for(members() * tiles.count, [&](uint32_t item) {
     const uint32_t member = item / tiles.count;
     const uint32_t at = tiles.first(item % tiles.count), size = tiles.size(item % tiles.count);
-    const Buffer buffer(2 * widest_ * stride); // the thread's last buffer, still in its caches
+    const Buffer buffer(2 * widest_ * stride); // of one tile, so that it stays in caches
     const auto part = [&](uint32_t i) { return buffer.data() + (i % 2) * widest_ * stride; };
     pack(inputs, batch, at, size, part(1), stride, k);
     const float* y = forward_tile(k, parameters, member, part(1), part, stride, size);

@@ -1,6 +1,6 @@
-// Forward and backward through a stack of layers, for one or several members (an ensemble) at
-// once. Parameters are one flat array, ordered by member and layer. Each layer applies an
-// activation to its sums.
+// Forward and backward passes through a stack of layers, for one member or for the members of an
+// ensemble at once. All parameters are in one flat array, ordered by member and layer. Each layer
+// applies an activation to its sums.
 #pragma once
 #include "layer.h"
 #include "thread_pool.h"
@@ -122,7 +122,7 @@ class Stack : public std::enable_shared_from_this<Stack> {
  private:
   Buffer backpropagate(ThreadPool&, const float* parameters, const Trace&,
                        const float* output_gradient, bool to_inputs) const;
-  struct Part { // part of the parameters' gradient of a layer, which is a work item
+  struct Part { // a part of the gradient of a layer's parameters, computed as one work item
     uint32_t member, layer, part;
     size_t dy_at; // index of the layer's dL/d(pre-activation) in the result of backpropagate()
   };

@@ -6,7 +6,7 @@
 namespace sparl {
 
 struct PatternBlocks {
-  uint32_t rows = 0, columns = 0;
+  uint32_t rows = 0;
   std::vector<Block> block;
   std::vector<uint32_t> group;
   std::vector<uint32_t> column;
@@ -17,14 +17,13 @@ struct PatternBlocks {
   }
 };
 
-// The columns and identifiers of connections, by row: row r has entries [start[r], start[r + 1]).
+// The columns and identifiers of connections, by row; row r has those at [start[r], start[r + 1]).
 struct ConnectionRows {
   std::vector<uint32_t> start, column, name;
 };
 
 // Builds the blocks, and writes the identifier of the connection in each slot to `slots`.
-PatternBlocks build_blocks(uint32_t rows, uint32_t columns, const ConnectionRows&,
-                           std::vector<uint32_t>& slots);
+PatternBlocks build_blocks(uint32_t rows, const ConnectionRows&, std::vector<uint32_t>& slots);
 
 // Finds for each needle the index of the first entry of `ascending` that is not less than the
 // needle (`size` if there is none), and whether that entry equals the needle. The search takes

@@ -244,8 +244,6 @@ class Workers {
 struct AllPools {
   std::mutex mutex; // guards the list and the start of workers
   std::vector<ThreadPool*> pools;
-  std::mutex default_mutex; // must be locked before `mutex`
-  std::shared_ptr<ThreadPool> default_pool;
 
   static AllPools& get() {
     static auto* all = new AllPools; // never destroyed: pools may outlive static objects
@@ -259,19 +257,16 @@ struct AllPools {
       if (Workers* workers = pool->workers_) body(*pool, *workers);
   }
   static void before() {
-    get().default_mutex.lock();
     get().mutex.lock();
     get().each([](ThreadPool&, Workers& workers) { workers.finish_offers(); });
   }
   static void in_parent() {
     get().each([](ThreadPool&, Workers& workers) { workers.release_offers(); });
     get().mutex.unlock();
-    get().default_mutex.unlock();
   }
   static void in_child() {
     get().each([](ThreadPool& pool, Workers&) { pool.workers_ = nullptr; });
     get().mutex.unlock();
-    get().default_mutex.unlock();
   }
 };
 
@@ -305,23 +300,6 @@ void ThreadPool::run_items(uint32_t count, Task task, const void* context) {
     return;
   }
   workers().run(count, task, context);
-}
-
-std::shared_ptr<ThreadPool> default_pool() {
-  AllPools& all = AllPools::get();
-  std::lock_guard<std::mutex> lock(all.default_mutex);
-  if (!all.default_pool) all.default_pool = std::make_shared<ThreadPool>(1);
-  return all.default_pool;
-}
-
-void set_default_threads(uint32_t threads) {
-  if (default_pool()->threads() == threads) return;
-  // `pool` is declared before the lock. The old pool is swapped into `pool`, and is therefore
-  // destroyed after the unlock.
-  auto pool = std::make_shared<ThreadPool>(threads);
-  AllPools& all = AllPools::get();
-  std::lock_guard<std::mutex> lock(all.default_mutex);
-  std::swap(all.default_pool, pool);
 }
 
 PendingWork::PendingWork(ThreadPool& pool, uint32_t count, std::function<void(uint32_t)> body)

@@ -1,5 +1,5 @@
-// A thread pool, which functions that compute take as an argument. Work items last microseconds, so
-// idle workers spin for a while before they sleep.
+// A thread pool, which is passed as an argument to the functions that compute. Work items take
+// microseconds, so idle workers spin for a while before they sleep.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -54,11 +54,6 @@ class ThreadPool {
   const uint32_t threads_;
   std::atomic<Workers*> workers_{nullptr};
 };
-
-// The pool for calls without a pool argument. The default pool has one thread unless
-// set_default_threads changes that number.
-std::shared_ptr<ThreadPool> default_pool();
-void set_default_threads(uint32_t threads);
 
 // Work items that may be unfinished when the constructor returns. Idle workers compute the items
 // from last to first; finish() computes them from first to last. If the pool has one thread, the

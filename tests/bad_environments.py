@@ -1,4 +1,4 @@
-"""Environments that break Gymnasium's rules, registered as `bad_environments:NAME-v0`."""
+"""Define environments that break Gymnasium's rules, as `bad_environments:NAME-v0`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAITS_AT = 140
 
 
 class Good(gymnasium.Env[Any, Any]):
-    """A random walk in three dimensions that its two actions push."""
+    """A state of three numbers, which decay and are pushed by the sum of two actions."""
 
     observation_space: Any = Box(-np.inf, np.inf, (3,), np.float32)
     action_space: Any = Box(-1.0, 1.0, (2,), np.float32)
@@ -80,7 +80,7 @@ class Prints(Walks):
 
 
 class Waits(Walks):
-    """Create a file in the folder WAITS at step WAITS_AT, and wait until that folder is removed."""
+    """Creates a file in the folder WAITS at step WAITS_AT; waits until the folder is removed."""
 
     def step(self, action: NDArray[Any]) -> Any:
         folder = Path(os.environ.get("WAITS", os.devnull))
@@ -163,11 +163,11 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
 
 
 def with_part(index: int, value: Any) -> Callable[[Any], Any]:
-    """Replace one part: 0 observation, 1 reward, 2 terminated, 3 truncated."""
+    """Replace one value of a step: 0 is the observation, 1 reward, 2 terminated, 3 truncated."""
     return lambda returned: (*returned[:index], value, *returned[index + 1 :])
 
 
-# Name, the values that a step returns instead, and the message.
+# Name, a function that replaces the values that a step returns, and the message.
 STEPS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("Raises", raising(RuntimeError("it\nblew up")), "step raised RuntimeError: it blew up;"),
     ("Exits", raising(SystemExit(0)), "step raised SystemExit: 0;"),

@@ -1,4 +1,4 @@
-"""Processes that tests start, and that always end."""
+"""Start processes for tests, and make sure that they end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def command(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.
     Args:
         words: the words of the command line.
         deaf: whether the process ignores SIGINT from its start, like background jobs of a script.
-        how: further arguments of Popen; standard output and standard error go to a pipe.
+        how: further arguments for Popen; standard output and standard error go to a pipe.
     """
     mark = f"BEGUN_BY_TEST={uuid.uuid4().hex}"
     name, _, value = mark.partition("=")
@@ -53,10 +53,10 @@ def command(*words: str, deaf: bool = False, **how: Any) -> Iterator[subprocess.
 
 
 def wait_until(happened: Callable[[], object]) -> None:
-    """Wait until a condition holds; fail after a time limit."""
+    """Wait until a condition is true; fail after a time limit."""
     end = time.monotonic() + 120
     while not happened():
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.01)
 
 
@@ -68,6 +68,6 @@ def has_handler(process: int, by: signal.Signals) -> bool:
 
 
 def waiting(waits: Path, count: int) -> list[int]:
-    """Wait for `count` processes that wait in bad_environments:Waits-v0, and return their ids."""
+    """Wait until `count` processes are waiting in bad_environments:Waits-v0; return their ids."""
     wait_until(lambda: len(list(waits.iterdir())) == count)
     return [int(path.name) for path in waits.iterdir()]

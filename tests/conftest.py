@@ -1,4 +1,4 @@
-"""Fixtures that several test files use."""
+"""Define fixtures that several test files use."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 from rich.live import Live
 
 import sparl.report
 from sparl import user_modules
 from terminals import MakeTerminal, Terminal
 
+# The speed of the machine must not decide whether a test passes.
+settings.register_profile("sparl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sparl")
+
 
 @pytest.fixture
 def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for whose removal runs in bad_environments:Waits-v0 wait."""
+    """The folder whose removal ends the waiting of runs in bad_environments:Waits-v0."""
     folder = tmp_path / "waits"
     folder.mkdir()
     monkeypatch.setenv("WAITS", str(folder))
@@ -27,13 +32,13 @@ def waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def _do_not_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save the time of flushing files to the disk; a test of failures replaces fsync itself."""
+    """Replace fsync by a function that does nothing, to save time; some tests use their own."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(autouse=True)
 def _forget_imported_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the modules of `--import` after each test, so that messages do not name them."""
+    """Forget the modules named by `--import` after each test, so that messages omit them."""
     monkeypatch.setattr(user_modules, "_imported", [])
 
 
@@ -51,7 +56,7 @@ def empty_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> MakeTerminal:
-    """Make standard output a terminal of a width; return what is written to it."""
+    """Return a function that makes standard output a terminal of a given width."""
 
     def of_width(width: int) -> Terminal:
         screen = Terminal()

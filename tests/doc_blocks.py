@@ -1,8 +1,8 @@
-"""The code blocks of the documentation, and how the tests run them.
+"""Read the code blocks of the documentation, and run their shell commands in shortened form.
 
-Numbers of steps are shortened in the text of the blocks. Shell commands run in Bash, where `sparl`,
-`pip`, `make` and `tensorboard` are this file: `sparl` adds flags that shorten runs, and the others
-only check their arguments.
+The numbers of steps in the blocks are reduced. Shell commands run in Bash, where this file replaces
+`sparl`, `pip`, `make` and `tensorboard`: the first runs sparl with flags that shorten runs, and the
+others only check their arguments.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language and title, "" if it has none, its code, and its line."""
+    """A fenced block: its language and title ("" if it has none), its code and its line number."""
 
     language: str
     title: str
@@ -40,7 +40,7 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """The fenced blocks of a page, without the indentation that they have in a list."""
+    """Return the fenced blocks of a page, without the indentation of blocks in lists."""
     text = page.read_text()
     for indent, language, title, code in (match.groups() for match in FENCE.finditer(text)):
         line = text[: text.index(code)].count("\n") + 1
@@ -48,12 +48,12 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def shortened(code: str) -> str:
-    """Replace numbers of steps; a number that STEPS lacks is a KeyError."""
+    """Replace numbers of steps; raise KeyError for a number that STEPS does not contain."""
     return re.sub(r"\b\d+(?:_000)+\b|\b\dM\b", lambda match: STEPS[match[0]], code)
 
 
 def _sparl(arguments: list[str]) -> int:
-    """Run a sparl command, shortened."""
+    """Run a sparl command with flags that shorten it."""
     from sparl.__main__ import main
 
     if "train" in arguments and "--help" not in arguments:
@@ -75,7 +75,7 @@ def _shorten_study(path: Path) -> None:
 
 
 def _pip(arguments: list[str]) -> int:
-    """Check that the extras exist."""
+    """Check that pyproject.toml defines the extras."""
     extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
@@ -84,7 +84,7 @@ def _pip(arguments: list[str]) -> int:
 
 
 def _make(arguments: list[str]) -> int:
-    """Check that the targets exist."""
+    """Check that the Makefile defines the targets."""
     targets = set(re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.M))
     return int(not {name for name in arguments if "=" not in name} <= targets)
 

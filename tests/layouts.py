@@ -1,4 +1,4 @@
-"""Layouts and sizes of small networks for tests."""
+"""Create layouts of small networks, and measure the sizes of layouts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def layout_of(
     *,
     ensemble: bool = False,
 ) -> Layout:
-    """The layout of multilayer perceptrons with ReLU whose layers have the given patterns."""
+    """Return the layout of ReLU multilayer perceptrons whose layers have the given patterns."""
     activations: list[Activation] = [*["relu"] * (len(members[0]) - 1), output]  # type: ignore[list-item]
     spec = NetworkSpec(
         tuple(
@@ -31,5 +31,5 @@ def layout_of(
 
 
 def sizes_of(spec: NetworkSpec) -> list[tuple[tuple[int, int], int]]:
-    """The shape and the number of connections of each layer."""
+    """Return the shape and the number of connections of each layer."""
     return [((layer.n_in, layer.n_out), layer.connections) for layer in spec.layers]

@@ -1,4 +1,4 @@
-"""Reference implementations of the kernels in NumPy, in the precision of their inputs.
+"""Compute the results of the kernels in NumPy, in the precision of the inputs.
 
 Weights are dense [n_out, n_in] matrices with zeros where there is no connection.
 """
@@ -61,7 +61,7 @@ def adam(
 
 
 def keep_largest(values: Float, count: int) -> Float:
-    """Set all except the `count` largest magnitudes to 0; of equal ones, the later are kept."""
+    """Set all but the `count` largest magnitudes to 0; of equal ones, keep the later ones."""
     out = values.copy()
     order = np.argsort(np.abs(values.reshape(-1)), kind="stable")
     out.reshape(-1)[order[: max(values.size - count, 0)]] = 0

@@ -1,4 +1,4 @@
-"""The whole content of a replay buffer, which checkpoints save and restore in parts."""
+"""Save and restore the whole content of a replay buffer, which checkpoints do in parts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def saved(replay: RingBuffer) -> State:
 
 
 def restore(replay: RingBuffer, state: State) -> None:
-    """Replace the content of a replay buffer whose arrays have the same shapes."""
+    """Replace the content of a replay buffer by saved transitions of the same shapes."""
     replay.clear(int(state["first"]))
     replay.append(state)

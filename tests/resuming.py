@@ -1,8 +1,10 @@
-"""Helpers that stop runs and read their results."""
+"""Stop runs, change their checkpoints, and read their results."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from sparl.training.checkpoint import MANIFEST
 from sparl.training.loop import Training
 
 CLOCKS = ("wall_seconds", "cpu_seconds")
@@ -19,7 +22,7 @@ CLOCKS = ("wall_seconds", "cpu_seconds")
 
 @contextmanager
 def stopped_at(*env_steps: int, by: signal.Signals = signal.SIGTERM) -> Iterator[None]:
-    """Send every training a signal right after each of these steps."""
+    """Send a signal to every training run right after each of these steps."""
     original = Training.step
     waiting = set(env_steps)
 
@@ -34,8 +37,16 @@ def stopped_at(*env_steps: int, by: signal.Signals = signal.SIGTERM) -> Iterator
         yield
 
 
+def write_manifest(checkpoint: Path, content: dict[str, Any]) -> None:
+    """Write the manifest of a checkpoint, with the right digest of its content."""
+    content = {name: value for name, value in content.items() if name != "sha256"}
+    text = json.dumps(content, sort_keys=True).encode()
+    content["sha256"] = hashlib.sha256(text).hexdigest()
+    (checkpoint / MANIFEST).write_text(json.dumps(content))
+
+
 def results(run: Path) -> dict[str, Any]:
-    """Return all results of a run, without recorded times."""
+    """Return all results of a run, except recorded times."""
     left: dict[str, Any] = {
         name: (run / name).read_bytes() for name in ("agent.safetensors", "degrees.json")
     }

@@ -1,4 +1,4 @@
-"""Run folders like those of finished runs, written without training."""
+"""Write run folders like those of finished runs, without training."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def write_run(
     commit: str = "", every: int = 5000, warmup: int = 0, cpu: float | None = None,
     dead: int | None = None, **fields: Any,
 ) -> Path:  # fmt: skip
-    """Write a run with these mean returns, with an evaluation every `every` steps from step 0 on.
+    """Write a run with these mean returns, evaluated every `every` steps from step 0 on.
 
     There is an update after each step except in the warm-up. `cpu` is the ratio of CPU time to
-    wall-clock time, and `dead` the number of dead links dropped per update; None means not
-    recorded.
+    wall-clock time, and `dead` is the number of dead links dropped per update; None means that
+    the run does not record it.
     """
     last = every * (len(returns) - 1)
     config = preset(method, env, steps=last, run_dir=str(path), **fields)

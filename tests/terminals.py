@@ -1,4 +1,4 @@
-"""Terminals of a given width, and checks of what is printed to them."""
+"""Create terminals of a given width, and check the text that is printed to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WIDTHS = [40, 60, 80, 120]
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     encoding = "utf-8"
 
@@ -25,10 +25,10 @@ def check_lines(text: str, width: int, wide: str, path: str = "") -> None:
     """Check that lines fit, and that no word is split.
 
     Args:
-        text: what was printed.
+        text: the printed text.
         width: the width of the terminal.
-        wide: what was printed on a terminal without limits.
-        path: a path, which is on a line of its own or at the end of a command.
+        wide: the text that the same command prints on a very wide terminal.
+        path: a path, which must be on a separate line or at the end of a command.
     """
     for line in text.splitlines():
         if path and path in line:

@@ -1,4 +1,4 @@
-"""Actions of a trained agent: of the environment's dtype, and never beyond its bounds."""
+"""Test that a trained agent's actions have the environment's dtype and stay within its bounds."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_predicted_actions_have_the_dtype_and_stay_within_the_bounds(box: Box, r
     assert reached == pytest.approx(1, abs=1e-3)
 
 
-def test_training_sends_actions_of_the_dtype_within_the_bounds(box: Box) -> None:
+def test_training_passes_actions_of_the_dtype_within_the_bounds(box: Box) -> None:
     environment = Environment(ENV)
     for inside in (-1.0, -0.3, 0.0, 0.3, 1.0):
         assert box.contains(environment.scale(np.full(2, inside, np.float32)))

@@ -1,4 +1,4 @@
-"""A new agent needs only its declarations; the rest of the package works without changes."""
+"""Test that a new agent needs only its declarations, and no changes elsewhere."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class QuietSettings:
 
 
 class Quiet(Agent):
-    """A squashed policy with tanh in its hidden layers, and one critic that is no ensemble."""
+    """A squashed policy with tanh in its hidden layers, and a critic that is not an ensemble."""
 
     settings: QuietSettings
     settings_type = QuietSettings
@@ -181,7 +181,7 @@ def test_the_pruned_cost_is_counted_as_documented() -> None:
     found = cost(config, 11, 3)
     actor, critic = 11 * 20 + 20 * 12 + 12 * 6, 14 * 20 + 20 * 12 + 12
     assert found["connections"] == actor + critic
-    assert found["bytes"]["targets"] == 4 * critic  # the actor does not
+    assert found["bytes"]["targets"] == 4 * critic  # the actor has no target network
     assert found["flops"]["counted"]["dense"] == 2 * 10 * 1000 * 3 * (actor + critic)
     assert found["flops"]["paper"]["dense"] == 6 * 10 * 1000 * (critic + actor / 3)
 

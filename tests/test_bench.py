@@ -1,4 +1,4 @@
-"""The output of the benchmark describes the measurements; the tests do not assert speed."""
+"""Test the output of the benchmark, but not how fast anything is."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_parts_of_an_update_add_up() -> None:
 
 
 def test_the_lower_bound_is_multiply_adds_over_the_peak() -> None:
-    """One TD3 update of the dense HalfCheetah networks: 810 thousand multiply-adds per sample."""
+    """A TD3 update of the dense HalfCheetah networks takes 810,000 multiply-adds per sample."""
     found = floor("HalfCheetah-v5", {"method": "TD3", "batch_size": 256}, peak_gflops=100.0)
     assert found["update"] == pytest.approx(2e3 * 810e3 * 256 / 100e9, rel=0.02)
     assert found["evaluation"] == pytest.approx(2 * found["environment"])
@@ -108,7 +108,7 @@ def test_the_fit_finds_the_cost_per_neuron_and_per_connection() -> None:
     assert fit["per_neuron"] == pytest.approx(3e-6)
     assert fit["per_connection"] == pytest.approx(2e-6)
     assert fit["largest_deviation"] < 1e-9
-    for row in rows:  # a term that a network of dense matrices would have
+    for row in rows:  # the additional cost of dense matrices
         row["milliseconds"] += 1e-8 * row["neurons"] ** 2
     assert growth.fit(rows, "milliseconds")["largest_deviation"] > 0.5
 
@@ -161,7 +161,7 @@ def test_a_peer_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_speed_of_a_training_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_speed_of_training_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "WARMUP", 50)
     monkeypatch.setattr(training, "SPAN", 100)
     fields = {"hidden": "8", "batch_size": 4, "evaluation_episodes": 1}

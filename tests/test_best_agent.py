@@ -1,4 +1,4 @@
-"""The agent of the best evaluation is kept, whatever interrupts the run."""
+"""Test that a run keeps the agent of its best evaluation, even if it is interrupted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import sparl
 from resuming import stopped_at
 from sparl.cli import main
 from sparl.errors import DataError
-from sparl.training.evaluate import Evaluation, Evaluator
+from sparl.training.evaluate import Evaluation
+from sparl.training.record import Record
 
 FIELDS: dict[str, Any] = {
     "steps": 90, "hidden": (8,), "warmup_env_steps": 10, "evaluate_every_env_steps": 20,
@@ -31,22 +32,16 @@ def files(run: Path) -> tuple[bytes, bytes]:
 
 @pytest.fixture
 def returns(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
-    """The mean return of the evaluation at each update of the agent; others are as played."""
+    """The mean return that each evaluation reports, by its step; -100 at all other steps."""
     means: dict[int, float] = {}
-    original = sparl.training.loop.Training._evaluate
-    evaluate = Evaluator.evaluate
+    original = Record.evaluation
 
-    def at_step(self: sparl.training.loop.Training) -> None:
-        def scripted(evaluator: Evaluator, policy: Any) -> Evaluation:
-            found = evaluate(evaluator, policy)
-            mean = means.get(self.env_step, -100.0)
-            return Evaluation((mean, mean), found.lengths, found.observations)
+    def scripted(self: Record, env_step: int, updates: int, found: Evaluation) -> None:
+        mean = means.get(env_step, -100.0)
+        result = Evaluation((mean, mean), found.lengths, found.observations)
+        original(self, env_step, updates, result)
 
-        monkeypatch.setattr(Evaluator, "evaluate", scripted)
-        original(self)
-        monkeypatch.setattr(Evaluator, "evaluate", evaluate)
-
-    monkeypatch.setattr(sparl.training.loop.Training, "_evaluate", at_step)
+    monkeypatch.setattr(Record, "evaluation", scripted)
     return means
 
 
@@ -75,7 +70,7 @@ def test_the_last_evaluation_of_a_finished_run_counts(
 ) -> None:
     returns[90] = 1.0
     assert best_step(train(tmp_path / "run").path) == 90
-    # These runs can be resumed, and then do not contain the evaluation at step 90.
+    # These two runs can be resumed, so their unscheduled evaluation at step 90 does not count.
     assert best_step(train(tmp_path / "kept", keep_checkpoint=True).path) == 0
     assert best_step(train(tmp_path / "longer", steps=120, stop_at=90).path) == 0
 
@@ -95,7 +90,7 @@ def test_a_resumed_run_keeps_the_best_agent(
     assert files(run) == files(whole)
 
 
-def test_a_killed_run_goes_back_to_the_best_agent_of_its_checkpoint(
+def test_a_killed_run_reverts_to_the_best_agent_of_its_checkpoint(
     tmp_path: Path, returns: dict[int, float]
 ) -> None:
     returns |= {20: 1.0, 60: 2.0}
@@ -104,7 +99,7 @@ def test_a_killed_run_goes_back_to_the_best_agent_of_its_checkpoint(
         run = train(tmp_path / "run").path
     at_40 = tmp_path / "copy"
     shutil.copytree(run, at_40)
-    # Killed at step 80 between the writes of the best agent and of the checkpoint.
+    # The run is killed at step 80, after the best agent and before the checkpoint is written.
     for name in ("agent-best.safetensors", "agent-best.json"):
         shutil.copy(whole / name, run / name)
     with stopped_at(50):
@@ -136,7 +131,7 @@ def test_evaluate_best_repeats_its_evaluation(
     assert (found["env_step"], found["mean"]) == (step, mean)
 
 
-def test_problems_of_a_best_agent_are_reported_in_one_line(
+def test_problems_with_a_best_agent_are_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tmp_path / "run").path

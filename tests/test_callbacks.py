@@ -1,4 +1,4 @@
-"""Callbacks see a run, may stop it, and never change its results."""
+"""Test that callbacks can observe and stop a run, and never change its results."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def raised(error: BaseException) -> Callable[[sparl.ActiveRun], None]:
     "error", [ValueError("no"), SystemExit(3), EnvironmentFault("of another environment")], ids=repr
 )
 @pytest.mark.parametrize("name", ["on_step", "on_evaluation", "on_checkpoint"])
-def test_an_exception_is_raised_after_the_run_was_saved(
+def test_an_exception_is_raised_after_the_run_has_been_saved(
     name: str, error: BaseException, tmp_path: Path
 ) -> None:
     train(tmp_path / "whole")
@@ -161,8 +161,26 @@ def test_an_exception_in_the_last_step_is_raised_although_the_run_finished(tmp_p
     assert state_of(tmp_path / "run") == "finished"
 
 
-def test_what_is_not_a_callback_is_rejected_before_the_run(tmp_path: Path) -> None:
+def test_a_misspelt_method_is_rejected_before_the_run(tmp_path: Path) -> None:
+    class Misspelt(sparl.Callback):
+        def on_evalution(self, run: sparl.ActiveRun, evaluation: Any) -> None:
+            raise AssertionError
+
+    class Helper(sparl.Callback):
+        def on_improvement(self) -> None:
+            raise AssertionError
+
+    message = r"Misspelt has a method on_evalution, .*; did you mean on_evaluation\?"
+    with pytest.raises(UsageError, match=message):
+        train(tmp_path / "run", Misspelt())
+    assert not (tmp_path / "run").exists()
+    train(tmp_path / "run", Helper())
+
+
+def test_an_object_that_is_not_a_callback_is_rejected_before_the_run(tmp_path: Path) -> None:
     for wrong in (print, Notes, [Notes(), print]):
-        with pytest.raises(UsageError, match=r"must be an object of a subclass of sparl\.Callback"):
+        with pytest.raises(
+            UsageError, match=r"must be an instance of a subclass of sparl\.Callback"
+        ):
             train(tmp_path / "run", wrong)
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""A checkpoint is complete or absent, even if the disk fails; damaged ones are never loaded."""
+"""Test that a checkpoint is complete or absent, even if the disk fails, or is rejected."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ import pytest
 
 import sparl
 from replays import saved
-from resuming import results, stopped_at
+from resuming import results, stopped_at, write_manifest
 from sparl.cli import main
 from sparl.errors import DataError, ResourceError
 from sparl.replay.ring_buffer import RingBuffer
 from sparl.training import checkpoint
 from sparl.training.checkpoint import MANIFEST, REPLAY, STATE, Checkpoints
 from sparl.training.loop import Training
+from sparl.training.saving import CheckpointSaver
 from sparl.training.tensors import ANY_NAME
 
 OPERATIONS = ("write", "fsync", "rename", "replace", "mkdir")
@@ -75,7 +76,7 @@ def tree(step: int) -> dict[str, Any]:
 
 
 def replay_of(step: int) -> RingBuffer:
-    """Return a replay after this many steps, in episodes of three."""
+    """Return a replay buffer after this many steps, in episodes of three steps."""
     replay = RingBuffer(CAPACITY, 2, 1, 0.99)
     for k in range(step):
         state = np.full(2, k, np.float32)
@@ -188,13 +189,13 @@ def test_a_failed_file_operation_leaves_the_previous_checkpoint_unchanged(
         assert found(folder) == ["checkpoint-4"]
         assert same(load(folder, 4), 4)
         left = {path.name for path in folder.rglob("*")}
-        assert not [name for name in left if ".tmp" in name]  # the space is free again
+        assert not [name for name in left if ".tmp" in name]  # temporary files were deleted
         with quiet.used():
             save(checkpoints, 9)
         assert found(folder) == ["checkpoint-9", "checkpoint-4"]
         assert same(load(folder, 9), 9)
-    # Segment: write, fsync, replace, and its folder's fsync; state and manifest: write, fsync
-    # each; mkdir, fsync, rename, fsync.
+    # The segment needs a write, an fsync, a replace and an fsync of its folder; state and manifest
+    # each need a write and an fsync; the folder needs a mkdir, an fsync, a rename and an fsync.
     assert (n, disk.count) == (13, 12)
 
 
@@ -228,7 +229,8 @@ def test_a_checkpoint_with_any_flipped_bit_is_rejected(folder: Path) -> None:
                 changed[at] ^= 1 << bit
                 file.write_bytes(changed)
                 with suppress(DataError):
-                    assert same(load(folder, 9), 9)  # 1e-05 is 1E-05, for example
+                    # The content may be unchanged, for example if 1e-05 has become 1E-05.
+                    assert same(load(folder, 9), 9)
                     assert file.name == MANIFEST
                     harmless += 1
                 changed[at] ^= 1 << bit
@@ -254,11 +256,8 @@ def test_files_of_another_checkpoint_are_rejected(folder: Path) -> None:
 
 
 def test_another_format_is_rejected_with_both_versions(folder: Path) -> None:
-    file = folder / "checkpoint-9" / MANIFEST
-    content = {**json.loads(file.read_text()), "format": checkpoint.FORMAT + 1}
-    del content["sha256"]
-    content["sha256"] = checkpoint._own_digest(content)
-    file.write_text(json.dumps(content))
+    content = json.loads((folder / "checkpoint-9" / MANIFEST).read_text())
+    write_manifest(folder / "checkpoint-9", {**content, "format": checkpoint.FORMAT + 1})
     with pytest.raises(
         DataError,
         match=r"manifest.json: format 4 is not supported; this version of sparl reads",
@@ -283,7 +282,7 @@ def test_links_are_not_followed(folder: Path) -> None:
         load(folder, 9)
     with pytest.raises(DataError, match=r"replay: found a link but expected a folder"):
         save(Checkpoints(folder), 12)
-    assert len(list((folder / "elsewhere").iterdir())) >= 2  # nothing was deleted there
+    assert len(list((folder / "elsewhere").iterdir())) >= 2  # no file was deleted there
 
 
 # --- Runs --------------------------------------------------------------------------------------
@@ -306,21 +305,22 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_training_continues_after_any_file_operation_of_a_save_fails(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each operation of the checkpoint of step 20 fails once, including appended lines."""
-    original = Training._checkpoint
+    """Make each file operation of the checkpoint at step 20 fail once, appended lines included."""
+    original = CheckpointSaver.save
     fields = {**SMALL, "quiet": False}
     for n in range(1, 100):
         disk = Disk(lambda count, n=n: count == n, half=True)
 
-        def disturbed(self: Training, *, last: bool = False, disk: Disk = disk) -> None:
-            if self.env_step != 20:
-                original(self, last=last)
-                return
+        def disturbed(
+            self: CheckpointSaver, env_step: int, *given: Any, last: bool, disk: Disk = disk
+        ) -> Path | None:
+            if env_step != 20:
+                return original(self, env_step, *given, last=last)
             with disk.used():
-                original(self)
+                return original(self, env_step, *given, last=last)
 
         with pytest.MonkeyPatch.context() as patch, Disk(lambda count: False).used():
-            patch.setattr(Training, "_checkpoint", disturbed)
+            patch.setattr(CheckpointSaver, "save", disturbed)
             run = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / str(n), **fields)
         assert results(run.path) == undisturbed
         said = capsys.readouterr().err
@@ -328,7 +328,7 @@ def test_training_continues_after_any_file_operation_of_a_save_fails(
             break
         assert "warning: cannot write " in said
         assert (
-            "No space left on device; training continues, and the next checkpoint will be tried"
+            "No space left on device; training continues, and will try again at the next checkpoint"
         ) in said
     assert n > 12
 
@@ -361,12 +361,12 @@ def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
         assert main(words) == 6
     said = capsys.readouterr()
     assert (
-        said.err.count("training continues, and the next checkpoint will be tried") == 2
+        said.err.count("training continues, and will try again at the next checkpoint") == 2
     )  # steps 20 and 30
     line = said.err.splitlines()[-1]
     assert line.startswith("sparl: cannot write ")
     assert line.endswith(
-        f"No space left on device; to resume when there is space: sparl resume {run}"
+        f"No space left on device; to resume once there is space: sparl resume {run}"
     )
     assert found(run) == ["checkpoint-10"]
     assert main(words) == 0
@@ -377,7 +377,7 @@ def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
 def test_a_failed_checkpoint_of_the_last_step_does_not_fail_the_run(
     tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run deletes it immediately afterwards."""
+    """The run would delete this checkpoint immediately afterwards."""
     original = Checkpoints.save
 
     def save(self: Checkpoints, env_step: int, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Runs whose checkpoints have format 2 are resumed."""
+"""Test that runs whose checkpoints have format 2 can be resumed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 import safetensors.numpy
 
 import sparl
-from resuming import results, stopped_at
+from resuming import results, stopped_at, write_manifest
 from sparl.cli import main
-from sparl.training.checkpoint import MANIFEST, STATE, _own_digest
-from sparl.training.checkpoint_format_2 import _COLUMNS, _ROWS
+from sparl.old_names import TOPOLOGY_ROWS
+from sparl.training.checkpoint import MANIFEST, STATE
 from sparl.training.tensors import digest, pack
 
 FIELDS = {
@@ -21,14 +21,18 @@ FIELDS = {
     "batch_size": 16, "evaluate_every_env_steps": 120, "evaluation_episodes": 1, "threads": 1,
     "rewire_every_updates": 20, "quiet": True,
 }  # fmt: skip
+COLUMNS = (
+    "agent_update", "member", "layer", "connections", "fraction", "moved", "dropped_live",
+    "dropped_dead", "returned", "initial_overlap",
+)  # fmt: skip
 
 
 def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
-    """Write a checkpoint in format 2; return its topology updates.
+    """Rewrite a checkpoint in format 2, and return its number of recorded topology updates.
 
     Args:
-        checkpoint: its folder.
-        first: a number that replaces the first one.
+        checkpoint: the checkpoint's folder.
+        first: a number that replaces the first number of these records.
     """
     state, rows = {}, 0
     by_owner: dict[str, list[np.ndarray]] = {}
@@ -38,12 +42,12 @@ def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
         if not separator:
             state[path] = array
         elif owner not in by_owner:
-            columns = [loaded[f"{owner}{separator}{name}"] for name in _COLUMNS]
+            columns = [loaded[f"{owner}{separator}{name}"] for name in COLUMNS]
             by_owner[owner] = columns
-            table = np.array(columns, np.float64).T.reshape(-1, len(_COLUMNS)).copy()
+            table = np.array(columns, np.float64).T.reshape(-1, len(COLUMNS)).copy()
             if first is not None:
                 table.reshape(-1)[0] = first
-            state[f"{owner}{_ROWS}"] = table
+            state[f"{owner}{TOPOLOGY_ROWS}"] = table
             rows += len(table)
     data = pack(state)
     (checkpoint / STATE).write_bytes(data)
@@ -51,9 +55,7 @@ def rewrite(checkpoint: Path, *, first: float | None = None) -> int:
     content |= {"format": 2, "file": {"bytes": len(data), "sha256": digest(data)}}
     environment = content["state"]["environment"]
     environment["elapsed"] = environment["episode_steps"]
-    del content["sha256"]
-    content["sha256"] = _own_digest(content)
-    (checkpoint / MANIFEST).write_text(json.dumps(content))
+    write_manifest(checkpoint, content)
     return rows
 
 
@@ -80,6 +82,6 @@ def test_an_invalid_number_is_rejected(
 ) -> None:
     rewrite(stopped / "checkpoint-190", first=value)
     assert main(["resume", str(stopped)]) != 0
-    assert f"checkpoint-190/manifest.json: cannot be used (ValueError: {_ROWS} contains" in (
-        capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "checkpoint-190/manifest.json: cannot be used" in said
+    assert f"(ValueError: {TOPOLOGY_ROWS} contains" in said

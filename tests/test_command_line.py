@@ -1,4 +1,4 @@
-"""The commands as a user types them: results, one-line errors, exit codes."""
+"""Test the commands as a user types them: results, one-line errors and exit codes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_run_folder_contains_all_documented_files(finished_run: Path) -> None:
     assert metrics[0]["critic_loss"] == ""
     assert metrics[-1]["replay_size"] == "300"
 
-    # Horizon 300: frozen from step 285 on, so updates 2, 52, 102, 152 of 185.
+    # The topology is frozen from step 285 on, so it changes at updates 2, 52, 102 and 152 of 185.
     topology = rows(finished_run / "topology.csv")
     assert sorted({int(row["agent_update"]) for row in topology}) == [2, 52, 102, 152]
     actor = [row for row in topology if row["network"] == "actor" and row["layer"] == "1"]
@@ -147,7 +147,9 @@ def test_the_commit_of_a_checkout_is_recorded(
     assert machine.commit() == first != commit()
 
 
-def test_agent_file_holds_patterns_weights_targets_and_both_critics(finished_run: Path) -> None:
+def test_an_agent_file_contains_patterns_weights_targets_and_both_critics(
+    finished_run: Path,
+) -> None:
     arrays = safetensors.numpy.load_file(finished_run / "agent.safetensors")
     manifest = json.loads((finished_run / "agent.json").read_text())
     assert set(manifest["networks"]) == {"actor", "critics", "actor_target", "critics_target"}
@@ -187,7 +189,7 @@ def test_predict_takes_one_observation_or_a_batch(finished_run: Path) -> None:
         agent.predict(np.zeros(4))
 
 
-def test_evaluate_gives_the_returns_of_the_end_of_training(
+def test_evaluate_repeats_the_returns_at_the_end_of_training(
     finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(finished_run), "--json"]) == 0
@@ -210,14 +212,16 @@ def test_the_same_seed_gives_the_same_run_for_any_number_of_threads(
     assert (other / "agent.safetensors").read_bytes() != digest
 
 
-def test_config_file_of_a_run_repeats_it(finished_run: Path, tmp_path: Path) -> None:
+def test_the_configuration_file_of_a_run_repeats_the_run(
+    finished_run: Path, tmp_path: Path
+) -> None:
     config = str(finished_run / "config.toml")
     assert main(["train", "--config", config, "--run-dir", str(tmp_path / "again")]) == 0
     digest = (finished_run / "agent.safetensors").read_bytes()
     assert (tmp_path / "again" / "agent.safetensors").read_bytes() == digest
 
 
-def test_python_train_stops_early_as_a_prefix_of_the_longer_run(
+def test_a_run_that_stops_early_is_a_prefix_of_the_longer_run(
     finished_run: Path, tmp_path: Path
 ) -> None:
     config = parse_config(["--method", "DS-TD3", *SMALL], "test")
@@ -296,7 +300,7 @@ def test_the_papers_command_lines_set_only_the_method_and_these_fields(
 def test_steps_without_topology_updates_end_with_the_horizon_as_in_the_released_code() -> None:
     line = "--policy DS-TD3 --ann_earlyStopTopologyChange 30 --max_timesteps 300 --start_timesteps"
     config = parse_config([*line.split(), "100"], "test")
-    assert schedule(config, "actor").last == 300 - 100 - 30  # updates
+    assert schedule(config, "actor").last == 300 - 100 - 30  # counted in updates
     assert config.freeze_fraction == 0.1
     horizon = parse_config([*line.split(), "100", "--horizon-env-steps", "3000"], "test")
     assert horizon.freeze_fraction == 0.01
@@ -318,7 +322,7 @@ def test_rlx2s_spellings_without_a_method_are_an_error(
     error = error_line(capsys, 2, "train", "--env", "HalfCheetah-v3", *words.split())
     assert f"sparl: {words.split()[0].split('=')[0]} is a flag of RLx2's scripts" in error
     assert "--method RLx2-TD3 or --method RLx2-SAC" in error
-    file = tmp_path / "config.toml"  # which names the method
+    file = tmp_path / "config.toml"  # this file names the method
     file.write_text('method = "RLx2-TD3"\n')
     said = main(["cost", "--config", str(file), "--env", "HalfCheetah-v3", *words.split()])
     without_equivalent = ("--exp_id", "--actor_update", "--critic_target", "--log_std_bounds")
@@ -406,7 +410,7 @@ def test_a_value_that_is_not_an_integer_is_rejected(
     assert f"--steps is {value!r} but must be an integer" in said
 
 
-def test_rlx2s_choices_train(tmp_path: Path) -> None:
+def test_the_flags_of_rlx2s_code_start_a_training(tmp_path: Path) -> None:
     line = (
         "--method RLx2-TD3 --actor_sparsity 0.5 --critic_sparsity=0.4 --nstep 3 --delay_nstep 50 "
         "--use_dynamic_buffer"
@@ -482,6 +486,23 @@ def test_a_module_registers_environments_for_a_command(
     assert main(["--import=its_helper", "--import", a_module, "evaluate", "r"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("env", "near"),
+    [
+        ("HalfCheetah-v2", "HalfCheetah-v5 or HalfCheetah-v4 or HalfCheetah-v3"),
+        ("MyRobot-v0", "Acrobot-v1"),
+    ],
+)
+def test_an_unknown_environment_may_be_misspelt_or_the_users_own(
+    env: str, near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = (
+        f"unknown environment '{env}'; did you mean {near}? To use an environment of your own, "
+        "import its module: sparl --import MODULE COMMAND"
+    )
+    assert said in error_line(capsys, 2, "train", "--env", env)
+
+
 def test_a_study_imports_the_module_for_every_run(
     a_module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -546,7 +567,7 @@ def test_a_runs_configuration_is_not_mixed_with_another_method(
     assert "is TD3" in error_line(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
 
 
-def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
+def test_a_closed_pipe_does_not_end_training(tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["train", *SMALL, "--run-dir", str(run)]
     with children.sparl(*words, stderr=subprocess.PIPE) as process:
@@ -561,7 +582,7 @@ def test_a_closed_pipe_does_not_end_a_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-def test_output_that_cannot_be_written_is_reported_in_one_line_and_does_not_end_a_training(
+def test_output_that_cannot_be_written_is_reported_in_one_line_and_does_not_end_training(
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
@@ -622,7 +643,7 @@ def test_bad_input_is_rejected_in_one_line(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     assert says in error_line(capsys, code, *args)
-    assert not list(tmp_path.iterdir())  # nothing was begun
+    assert not list(tmp_path.iterdir())  # no run was created
 
 
 @pytest.mark.parametrize(
@@ -647,13 +668,13 @@ def test_bad_input_is_rejected_in_one_line(
          "unknown option --total_timesteps (--steps sets the number of environment steps)"),
         ("bench --steps 5", "unknown option --steps"),
         ("resume x --threads=some", "--threads is 'some' but must be an integer"),
-        ("train --hidden 8 b", "--hidden is '8 b' but must be integers"),
+        ("train --hidden 8 b", "--hidden is '8 b' but must be integers, separated by spaces"),
         ("cost --tau x", "--tau is 'x' but must be a number"),
         ("bench --only all", "--only is 'all' but must be one of "
          "'kernels', 'update', 'training', 'growth'"),
     ],
 )  # fmt: skip
-def test_a_wrong_command_line_is_explained_in_one_line(
+def test_an_invalid_command_line_is_explained_in_one_line(
     words: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = "study run" if words == "study run" else words.split()[0]
@@ -664,7 +685,7 @@ def test_a_wrong_command_line_is_explained_in_one_line(
 def test_files_of_another_kind_are_rejected_with_the_expected_kind(
     finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A file of another kind than the command expects."""
+    """Give each command a file of another kind than it expects."""
     config = finished_run / "config.toml"
     error = error_line(capsys, 2, "train", "--config", str(finished_run))
     assert f"{finished_run} is a folder but must be a TOML file; did you mean {config}?" in error
@@ -755,7 +776,7 @@ def test_damaged_agent_files_are_rejected(
 
 
 class HugeRewards(PendulumEnv):
-    """Rewards that float32 can hold and whose squares it cannot."""
+    """Returns rewards that are finite in float32, but whose squares are not."""
 
     def step(self, u: Any) -> Any:
         observation, _, *rest = super().step(u)
@@ -840,7 +861,7 @@ def test_info_and_methods_print_their_tables(
     assert all(name in text for name in ("TD3", "Static-TD3", "DS-TD3", "StaticSparseTD3"))
 
 
-def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
+def test_an_instruction_set_can_be_forced_and_an_unknown_one_is_named() -> None:
     def info(isa: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "sparl.cli", "info"]
         environment = {**os.environ, "SPARL_ISA": isa}
@@ -854,7 +875,7 @@ def test_instruction_set_can_be_forced_and_a_wrong_one_is_named() -> None:
 
 
 def test_ctrl_c_while_the_command_line_is_loaded_prints_one_line(tmp_path: Path) -> None:
-    """A library that the command loads replaces KeyboardInterrupt by another exception."""
+    """A library that the command loads replaces KeyboardInterrupt with another exception."""
     (tmp_path / "rich.py").write_text(
         "import signal\n"
         "try:\n    signal.raise_signal(signal.SIGINT)\n"

@@ -1,4 +1,4 @@
-"""The progress that a run shows: on terminals of any width, in a pipe, and in a notebook."""
+"""Test the progress that a run shows on terminals of any width, in a pipe and in a notebook."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def evaluation(*returns: float) -> Evaluation:
 
 
 def values(line: str) -> dict[str, float]:
-    """Parse a line of a pipe as the documentation says."""
+    """Parse a line of piped output as the documentation describes."""
     return {name: float(value) for name, value in (word.split("=") for word in line.split())}
 
 
 # ------------------------------------------------------------------ speed and time left
 
 
-def test_speed_is_that_of_late_and_the_time_left_waits_for_the_warm_up(
+def test_the_speed_is_recent_and_the_remaining_time_is_unknown_during_the_warm_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A warm-up of 1,000 steps/s, then 100; evaluations of 5 s every 1,000 steps."""
+    """The warm-up runs at 1,000 steps/s and training at 100; each evaluation takes 5 s."""
     clock = 50.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     console = RunConsole(20_000, warmup=2_000)
@@ -110,7 +110,7 @@ def test_a_run_fits_into_a_terminal_of_any_width(
     assert len({len(row) for row in rows}) == 1  # aligned
     assert len(rows) == 4
     for fact in ("DS-TD3", "Pendulum-v1", "seed 0", "total"):
-        assert sum(fact in line for line in lines) == 1, fact  # constant facts appear once
+        assert sum(fact in line for line in lines) == 1, fact  # each constant fact appears once
 
 
 def test_the_agents_metrics_decide_which_columns_exist(
@@ -168,7 +168,7 @@ def test_the_progress_bar_fits_in_one_line(
     assert ("857 steps/s" in line) == (width >= 80)
 
 
-def test_lines_are_broken_between_words_only() -> None:
+def test_lines_are_wrapped_only_between_words() -> None:
     text = "note: a/path/that/is-longer-than-the-line and words\n    indented words of a line"
     assert wrapped(text, 20).splitlines() == [
         "note:", "  a/path/that/is-longer-than-the-line", "  and words",
@@ -176,7 +176,7 @@ def test_lines_are_broken_between_words_only() -> None:
     ]  # fmt: skip
 
 
-def test_a_table_omits_columns_or_puts_names_on_lines_of_their_own() -> None:
+def test_a_table_omits_columns_or_puts_names_on_separate_lines() -> None:
     columns = [Column("run", left=True), Column("state"), Column("steps\nso far", rank=1)]
     rows = [["a-long-name-of-a-run", "running", "1,000"], ["b", "failed", "20"]]
     assert table_lines(columns, rows, 80) == [

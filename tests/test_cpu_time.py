@@ -1,4 +1,4 @@
-"""CPU time: what it includes, and how a resumed run continues it."""
+"""Test what CPU time includes, and that a resumed run continues it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def evaluations(run: Path) -> list[dict[str, str]]:
     return RunFolder(run).rows("evaluations.csv")
 
 
-def test_threads_and_worker_processes_count_and_waiting_does_not() -> None:
+def test_cpu_time_includes_threads_and_worker_processes_but_not_waiting() -> None:
     before = cpu_seconds()
     thread = threading.Thread(target=compute, args=(0.2,))
     thread.start()
@@ -68,7 +68,7 @@ def test_cpu_time_continues_from_the_checkpoint(
     monkeypatch.setattr(record, "cpu_seconds", ticking)
     with stopped_at(60):
         sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path, **SMALL)
-    clock["now"] = 0.0  # a new process
+    clock["now"] = 0.0  # as in a new process
     sparl.resume(tmp_path, quiet=True)
     cpu = [float(row["cpu_seconds"]) for row in evaluations(tmp_path)]
     assert cpu == sorted(set(cpu))

@@ -1,4 +1,4 @@
-"""The papers' numbers: connections, densities, FLOPs and hyperparameters of every method."""
+"""Compare the connections, densities, FLOPs and settings of every method with the papers'."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sparl.methods import ALIASES, METHODS, check, find_method, preset
 from sparl.networks.adam import Adam
 from sparl.topology.density import scaled
 
-many = settings(deadline=None, derandomize=True, max_examples=300)
+many = settings(derandomize=True, max_examples=300)
 SIZES = {
     "HalfCheetah-v3": (17, 6), "Walker2d-v3": (17, 6), "Hopper-v3": (11, 3),
     "Ant-v3": (111, 8), "Humanoid-v3": (376, 17),
@@ -159,17 +159,18 @@ def test_a_sparsity_is_met_exactly_with_a_dense_output(env: str, sparsity: float
     )
 
 
-def test_a_layer_that_would_exceed_its_size_is_full_and_the_factor_solved_again() -> None:
-    """Humanoid at 10 %: 149,530 - 4,352 hidden; 2.04 times (38,552, 32,768) exceeds a layer."""
+def test_a_layer_that_would_exceed_its_size_is_full_and_the_factor_is_solved_again() -> None:
+    """At 10 % sparsity, one factor for both layers of Humanoid would overfill the second one.
+
+    149,530 - 4,352 connections remain for the hidden layers, 2.04 times (38,552, 32,768).
+    """
     nets = build("DS-TD3", "Humanoid-v3", actor_sparsity=0.1)
     assert counts(nets)[0] == [145_178 - 65_536, 65_536, 4352]
     assert scaled([(2, 5), (10, 10)], [10, 20], 60) == [10, 50]
     assert scaled([(2, 5), (3, 4), (10, 10)], [10, 10, 10], 100) == [10, 12, 78]
     assert scaled([(2, 5), (10, 10)], [1, 2], 9) == [3, 6]
-    assert scaled([(2, 5), (10, 10)], [1, 1], 5) == [
-        3,
-        2,
-    ]  # 2.5 each: the largest layer is rounded down
+    # Each layer gets 2.5 connections; the largest layer is rounded down.
+    assert scaled([(2, 5), (10, 10)], [1, 1], 5) == [3, 2]
 
 
 def test_lambdas_are_scaled_before_they_are_limited_to_the_size_of_a_layer() -> None:
@@ -220,7 +221,7 @@ def test_scaling_is_exact_and_by_one_factor(data: st.DataObject) -> None:
             {"critic_sparsity": 1.0},
             ["critic_sparsity is 1.0", "leaves 0 ", "256", "71680", "0.9964"],
         ),
-        (  # an output of half its connections cannot be filled by the hidden layers
+        (  # the hidden layers cannot make up for an output layer at half its connections
             {"actor_sparsity": 0.0, "actor_densities": (0.5, 0.5, 0.5)},
             ["actor_sparsity is 0.0", "71424", "768", "70656", "0.0108"],
         ),
@@ -295,7 +296,7 @@ def test_costs_grow_with_batch_steps_and_the_actors_rate() -> None:
 
 
 def test_cost_reports_plain_values_under_fixed_names() -> None:
-    """Names that scripts read from `sparl cost --json`; plain values throughout."""
+    """Scripts read these names from `sparl cost --json`; all values are plain JSON values."""
     result = cheetah("DS-TD3")
     assert json.loads(json.dumps(result)) == result
     assert set(result) >= {
@@ -393,7 +394,7 @@ def test_methods_differ_only_in_topology() -> None:
     }  # fmt: skip
 
 
-def test_fields_given_win_over_the_preset() -> None:
+def test_given_fields_take_precedence_over_the_preset() -> None:
     config = preset("DS-TD3", "Ant-v3", lambda_1=3.0, rewire_every_updates=7, seed=5)
     assert config == replace(
         preset("DS-TD3", "Ant-v3"), lambda_1=3.0, rewire_every_updates=7, seed=5
@@ -415,6 +416,8 @@ def test_methods_are_found_by_name_and_alias() -> None:
     [("DS-TD4", "DS-TD3"), ("ds-td3", "DS-TD3"), ("staticsparse", "StaticSparseTD3"),
      ("td3", "TD3"), ("zzzz", "known: TD3, Static-TD3, DS-TD3")],
 )  # fmt: skip
-def test_an_unknown_method_offers_the_nearest(typed: str, offered: str) -> None:
+def test_an_unknown_method_is_an_error_that_suggests_the_nearest_name(
+    typed: str, offered: str
+) -> None:
     with pytest.raises(UsageError, match=f"unknown method '{typed}'.*{offered}"):
         preset(typed, "HalfCheetah-v3")

@@ -1,4 +1,4 @@
-"""Density schedules: layers that lose or gain connections while they are trained."""
+"""Test density schedules, with which layers lose or gain connections during training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from sparl.identity import identity, run_id
 from sparl.labels import method_label
 from sparl.methods import check, preset
 from sparl.sparse.pattern import Pattern
-from sparl.topology.density_schedule import DENSITY_SCHEDULES, LayerProgress, density_schedule
+from sparl.topology.density_schedule import DensitySchedule, LayerProgress, density_schedule
 from sparl.topology.drop import drop_nearest_zero_of_each_sign, drop_smallest
 from sparl.topology.grow import grow_random
 from sparl.topology.layer_view import LayerView
@@ -38,7 +39,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def schedules() -> Iterator[None]:
     """Register the schedules like a user's module, and unregister them afterwards."""
-    before = dict(DENSITY_SCHEDULES)
+    before = dict(DensitySchedule.registry)
 
     @density_schedule("linear_pruning")
     def prune(layer: LayerProgress) -> tuple[int, float]:
@@ -52,12 +53,12 @@ def schedules() -> Iterator[None]:
         return layer.initial + round(more), layer.fraction
 
     yield
-    DENSITY_SCHEDULES.clear()
-    DENSITY_SCHEDULES.update(before)
+    DensitySchedule.registry.clear()
+    DensitySchedule.registry.update(before)
 
 
 def layers_of(run: Path, network: str = "actor") -> list[list[int]]:
-    """Return the connections of each layer of each member, from the agent's file."""
+    """Return every member's number of connections in each layer, read from the agent's file."""
     networks = json.loads((run / "agent.json").read_text())["networks"]
     return [[layer["connections"] for layer in member] for member in networks[network]]
 
@@ -84,7 +85,7 @@ def view(weights: list[float], size: int = 20) -> LayerView:
     ("fraction", "wanted", "dropped", "grown"),
     [
         (0.0, 10, 0, 0),  # nothing moves
-        (0.2, 10, 2, 2),  # as many as before
+        (0.2, 10, 2, 2),  # the number does not change
         (0.2, 9, 2, 1),
         (0.2, 8, 2, 0),
         (0.2, 3, 7, 0),  # more must be dropped than the fraction gives
@@ -106,7 +107,7 @@ def test_a_layer_reaches_the_requested_number_of_connections(
     assert new.connections == wanted
     assert proposal.dropped == dropped
     assert wanted == 10 - dropped + grown
-    # The largest weights are kept, whatever grew.
+    # The largest weights are kept, regardless of which connections were grown.
     assert set(range(dropped, 10)) <= set(new.positions.tolist())
     assert proposal.returned == len(set(range(dropped)) & set(new.positions.tolist()))
 
@@ -133,19 +134,26 @@ def test_a_full_layer_is_pruned_if_it_should_be() -> None:
     np.testing.assert_array_equal(proposal.rewiring.new.positions, [1, 2, 3])
 
 
-@pytest.mark.parametrize("wanted", [-1, 21])
-def test_an_invalid_number_of_connections_raises_an_error(wanted: int) -> None:
-    method = TopologyMethod(drop_smallest, grow_random)
-    message = rf"density schedule: it returned {wanted} connections.*\[0, 20\]"
-    with pytest.raises(RuntimeError, match=message):
-        propose(method, view([1, 2]), 0.1, np.random.default_rng(0), wanted)
+@pytest.mark.parametrize(
+    "result", [(-1, 0.1), (21, 0.1), (10.5, 0.1), (10, 1.5), (10, np.nan), 10, (10,), None], ids=str
+)
+def test_a_schedule_that_returns_an_invalid_value_is_named(result: Any) -> None:
+    schedule = DensitySchedule(lambda layer: result, "mine")
+    message = f"density schedule 'mine' returned {result!r} but must return a pair: "
+    with pytest.raises(UsageError, match=re.escape(message)):
+        schedule(LayerProgress(10, 10, size=20, progress=0.5, fraction=0.1))
+
+
+def test_a_schedule_may_return_numbers_of_numpy() -> None:
+    schedule = DensitySchedule(lambda layer: (np.int64(3), np.float32(0.5)), "mine")
+    assert schedule(LayerProgress(10, 10, size=20, progress=0.5, fraction=0.1)) == (3, 0.5)
 
 
 # --- Names ------------------------------------------------------------------------------------
 
 
 def test_a_schedule_is_copied_by_its_name() -> None:
-    schedule = DENSITY_SCHEDULES["linear_pruning"]
+    schedule = DensitySchedule.registry["linear_pruning"]
     method = TopologyMethod.named("smallest", "random", "linear_pruning")
     assert copy.deepcopy(method).density is schedule
     assert pickle.loads(pickle.dumps(method)).density is schedule
@@ -162,7 +170,7 @@ def test_a_schedule_that_is_not_registered_is_named() -> None:
         density_schedule("constant")(lambda layer: (0, 0.0))
 
 
-def test_the_default_changes_no_identity_and_another_one_is_in_the_label() -> None:
+def test_the_default_schedule_changes_no_identity_and_another_one_is_in_the_label() -> None:
     config = preset("DS-TD3", "Hopper-v5")
     assert "density_schedule" not in identity(config)
     assert "critics" not in identity(config)
@@ -177,8 +185,8 @@ def test_the_default_changes_no_identity_and_another_one_is_in_the_label() -> No
 
 
 @pytest.mark.parametrize("method", ["DS-TD3", "RLx2-SAC", "TD3"])
-def test_training_prunes_along_the_line(method: str, tmp_path: Path) -> None:
-    """The targets, on shared patterns or their own, have the budget of their networks."""
+def test_training_prunes_linearly(method: str, tmp_path: Path) -> None:
+    """Targets with shared or own patterns do not exceed the budget of their networks either."""
     path = tmp_path / "run"
     sparl.train(method, run_dir=str(path), density_schedule="linear_pruning", **SMALL)
     initial = initial_counts(path, "critics")
@@ -195,10 +203,10 @@ def test_training_prunes_along_the_line(method: str, tmp_path: Path) -> None:
     assert sum(layers_of(path)[0]) < 0.6 * sum(initial_counts(path))
 
 
-def test_training_grows_a_layer_to_every_connection(tmp_path: Path) -> None:
+def test_training_grows_a_layer_until_it_is_dense(tmp_path: Path) -> None:
     path = tmp_path / "run"
     fields = {**SMALL, "freeze_fraction": 0.0, "rewire_every_updates": 25}
-    fields["rewire_first_update"] = 25  # so that the last one is that of the last step
+    fields["rewire_first_update"] = 25  # so that the last topology update is in the last step
     sparl.train("SET-TD3", run_dir=str(path), density_schedule="linear_growth", **fields)
     assert layers_of(path, "critics")[0] == [4 * 20, 20 * 12, 12]
     assert initial_counts(path, "critics") < [4 * 20, 20 * 12, 12]

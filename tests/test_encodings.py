@@ -1,4 +1,4 @@
-"""Every command works on paths of any bytes and with an output of any encoding."""
+"""Test that every command works with paths of arbitrary bytes and with any output encoding."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run_sparl(locale: dict[str, str], folder: Path, *words: str | bytes) -> byte
 
 
 @pytest.mark.parametrize("name", LOCALES)
-def test_every_command_on_a_folder_of_any_bytes(name: str, tmp_path: Path) -> None:
+def test_every_command_accepts_a_folder_name_of_any_bytes(name: str, tmp_path: Path) -> None:
     def run(*words: str | bytes) -> bytes:
         return run_sparl(LOCALES[name], tmp_path, *words)
 
@@ -64,7 +64,7 @@ def test_every_command_on_a_folder_of_any_bytes(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["ascii output", "ascii everywhere"])
-def test_a_study_and_an_archive_in_folders_of_any_bytes(name: str, tmp_path: Path) -> None:
+def test_study_and_archive_folders_may_have_names_of_any_bytes(name: str, tmp_path: Path) -> None:
     study = os.fsencode(tmp_path) + b"/" + NAME + b".toml"
     Path(os.fsdecode(study)).write_text(
         'methods = ["TD3"]\nenvironments = ["Pendulum-v1"]\nseeds = 1\n[fields]\nsteps = 40\n'
@@ -80,7 +80,7 @@ def test_a_study_and_an_archive_in_folders_of_any_bytes(name: str, tmp_path: Pat
     run_sparl(LOCALES[name], tmp_path, "archive", os.fsencode(run), "--to", NAME + b"4", *commit)
 
 
-def test_errors_of_options_with_any_bytes_are_one_line(
+def test_errors_in_options_with_any_bytes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for words in (

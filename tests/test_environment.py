@@ -1,4 +1,4 @@
-"""Any Gymnasium task with flat Boxes works, in its own units; others raise a clear error."""
+"""Test that tasks with flat Box spaces work in their own units, and that others are rejected."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_an_environment_without_a_time_limit_needs_one() -> None:
         del gymnasium.registry["Endless-v0"]
 
 
-def test_unknown_environment_offers_the_nearest() -> None:
+def test_an_unknown_environment_is_an_error_that_suggests_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="HalfCheetah-v5"):
         Environment("HalfCheeta-v5")
 
@@ -159,7 +159,7 @@ def test_an_unversioned_id_and_an_id_of_an_imported_module_are_accepted() -> Non
 
 
 class Interrupted(Toy):
-    """Receives Ctrl-C while it is created, and replaces it by another exception."""
+    """Receives Ctrl-C while it is created, and raises another exception instead."""
 
     def __init__(self) -> None:
         super().__init__()

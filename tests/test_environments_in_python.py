@@ -1,4 +1,4 @@
-"""Environments that are passed to `sparl.train` as an object, a class or a function."""
+"""Test environments that are passed to `sparl.train` as an object, a class or a function."""
 
 from __future__ import annotations
 
@@ -72,10 +72,12 @@ def test_the_command_line_names_the_call_that_resumes_the_run(
         assert f"in Python: sparl.load('{run.path}')" in capsys.readouterr().err
     assert main(["export", str(run.path), "--format", "npz"]) == 0  # needs no environment
     sparl.resume(run, env=walks, stop_at=90, quiet=True)
-    assert main(["resume", str(run.path)]) == 0  # finished
+    assert main(["resume", str(run.path)]) == 0  # the run has already finished
 
 
-def test_the_command_line_cannot_train_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_cannot_train_in_such_an_environment(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["train", "--env", "Walks()"]) == 2
     assert "pass it in Python: sparl.train(method, env=...)" in capsys.readouterr().err
 
@@ -89,10 +91,10 @@ def test_resume_auto_starts_and_resumes(tmp_path: Path) -> None:
 
 def test_resume_rejects_another_environment(tmp_path: Path) -> None:
     run = train(tmp_path / "run", walks, stop_at=40)
-    with pytest.raises(UsageError, match=r"env makes Good\(\), but .* is Walks\(\)"):
+    with pytest.raises(UsageError, match=r"env is Good\(\), but .* is Walks\(\)"):
         sparl.resume(run, env=lambda: TimeLimit(Good(), 20), stop_at=90)
     run = train(tmp_path / "id", "Walks-v0", stop_at=40)
-    with pytest.raises(UsageError, match=r"env makes Walks\(\), but .* is Walks-v0; omit env"):
+    with pytest.raises(UsageError, match=r"env is Walks\(\), but .* is Walks-v0; omit env"):
         sparl.resume(run, env=walks, stop_at=90)
 
 
@@ -122,17 +124,17 @@ class Uncopyable(Walks):
         raise TypeError("cannot copy a socket")
 
 
-def test_what_makes_no_environments_is_rejected(tmp_path: Path) -> None:
+def test_an_object_that_creates_no_environments_is_rejected(tmp_path: Path) -> None:
     one = walks()
 
     def fails() -> gymnasium.Env[Any, Any]:
         raise SystemExit(3)
 
     cases: dict[str, tuple[type[Exception], Any]] = {
-        "env is 5 but must be an id, a gymnasium.Env, or": (UsageError, 5),
-        "env made 'Walks', must make a gymnasium.Env": (UsageError, lambda: "Walks"),
-        "env made the same Walks twice": (UsageError, lambda: TimeLimit(one.unwrapped, 20)),
-        "cannot be made: SystemExit: 3": (EnvironmentFault, fails),
+        r"env is 5 but must be a gymnasium.Env.* \(sparl.train also accepts an id": (UsageError, 5),
+        "env returned 'Walks' but must return a gymnasium.Env": (UsageError, lambda: "Walks"),
+        "env returned the same Walks twice": (UsageError, lambda: TimeLimit(one.unwrapped, 20)),
+        "environment given in Python cannot be made: SystemExit: 3": (EnvironmentFault, fails),
         r"cannot be copied .*; pass a function that makes it: TypeError: cannot copy a socket":
             (EnvironmentFault, Uncopyable()),
         r"Walks\(\) has no time limit": (UsageError, Walks),
@@ -141,7 +143,7 @@ def test_what_makes_no_environments_is_rejected(tmp_path: Path) -> None:
         with pytest.raises(error, match=message):
             train(tmp_path / "run", env)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(UsageError, match="env is 'Walks-v0' but must be"):
+    with pytest.raises(UsageError, match=r"env is 'Walks-v0' but must be a gymnasium.Env"):
         sparl.resume(tmp_path, env="Walks-v0")  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: an episode does not depend on the others."""
+"""Test that the episodes of an evaluation do not depend on each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparl.training.evaluate import Evaluation, Evaluator
 
 
 def hop(x: Any) -> Any:
-    """A policy of Hopper's three actions."""
+    """Return actions for Hopper."""
     return np.tanh(x[:, :3])
 
 
@@ -23,7 +23,7 @@ def hopper() -> Environment:
 
 
 def test_an_episode_does_not_depend_on_the_others() -> None:
-    """On MuJoCo, whose episodes here end at different times."""
+    """Test MuJoCo, where these episodes end at different times."""
 
     def evaluation(episodes: int, seed: int, times: int = 1) -> Evaluation:
         with closing(Evaluator(hopper, episodes, seed)) as evaluator:
@@ -31,7 +31,7 @@ def test_an_episode_does_not_depend_on_the_others() -> None:
                 result = evaluator.evaluate(hop)
         return result
 
-    many = evaluation(13, seed=100)  # more than run at the same time
+    many = evaluation(13, seed=100)  # more episodes than run at the same time
     assert len(set(many.lengths)) > 3
     assert evaluation(13, seed=100, times=2) == many
     for episodes in (1, 2, 5):

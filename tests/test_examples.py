@@ -1,4 +1,4 @@
-"""The examples, each in its shortest form."""
+"""Run the examples with few steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports: the constants' coding, the compiled C against the policy, rejections, sizes."""
+"""Test the encoding of constants, exported C code, rejected exports, and sizes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_eight_bit_weights_equal_those_computed_by_hand() -> None:
 @pytest.mark.parametrize(
     ("shapes", "bound"),
     [
-        (((17, 64, 300), (64, 64, 200), (64, 6, 384)), 1),  # the last one dense
+        (((17, 64, 300), (64, 64, 200), (64, 6, 384)), 1),  # the last layer is dense
         (((700, 40, 60), (40, 30, 200), (30, 2, 20)), 2.5),  # 16-bit distances, scaled actions
         (((700, 2, 900), (2, 1, 1)), 1),  # 16-bit counts
         (((5, 3, 7),), 1),  # no hidden layer
@@ -265,7 +265,7 @@ def test_a_text_in_the_header_stays_in_its_comment(text: str, tmp_path: Path) ->
 
 
 def test_bounds_are_not_exceeded_after_rounding() -> None:
-    """float32's nearest to 0.1 is above it."""
+    """The float32 number nearest to 0.1 is greater than 0.1."""
     layer_ = Layer(Pattern.dense(1, 1), np.ones(1, np.float32), np.zeros(1, np.float32))
     exported = Policy([layer_], np.full(1, -0.1), np.full(1, 0.1))
     observations = np.array([[-50], [50]] * VECTORS, np.float32)
@@ -313,8 +313,8 @@ def test_the_order_of_a_mujoco_tasks_observation(env: str, skipped: int, n_qpos:
     environment, lines = described(env)
     last = environment.n_obs - 1
     assert lines[0] == f"Observation: {last + 1} numbers, in the order and units of {env}"
-    assert lines[1].startswith(f"  [0] to [{n_qpos - 1}]: unbounded, MuJoCo's qpos from its entry ")
-    assert lines[1].endswith(f"entry {skipped} on")
+    assert lines[1].startswith(f"  [0] to [{n_qpos - 1}]: unbounded, MuJoCo's qpos from entry ")
+    assert lines[1].endswith(f"entry {skipped} onwards")
     assert lines[2] == f"  [{n_qpos}] to [{last}]: unbounded, MuJoCo's qvel"
     observation = environment.reset(seed=0)
     data = environment.gym.unwrapped.data  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Faults of a run, with one section for each, and the resulting messages and exit codes.
+"""Test the faults of a run, one per section, with their messages and exit codes.
 
 Other faults are tested elsewhere: kills, signals and resuming in test_resume.py and test_kill.py,
 full disks and damaged files in test_checkpoint.py, hostile files in test_hostile_files.py, and
@@ -38,8 +38,9 @@ from sparl.configuration import FIELDS
 from sparl.configuration_checks import typed_fields
 from sparl.errors import EnvironmentFault, UsageError
 from sparl.methods import METHODS, check, preset
-from sparl.training import assemble, machine, memory
+from sparl.training import assemble, loop, machine, memory
 from sparl.training.environment import Environment
+from sparl.training.interrupt import StoppedBy
 from sparl.training.loop import Training
 from sparl.training.plan_text import plan_text
 from sparl.training.run_folder import RunFolder
@@ -75,7 +76,7 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
-    """All trainings that are created from now on."""
+    """All objects of class Training that are created from now on."""
     made: list[Training] = []
     original = Training.__init__
 
@@ -104,7 +105,7 @@ def test_an_invalid_environment_is_named_and_its_values_are_not_stored(
     (training,) = trainings
     assert json.loads((run / "run.json").read_text())["state"] == "failed"
     replay = training.replay
-    assert replay.size in range(10, bad.AT + 12) or name == "NeverEnds"  # seen by evaluation
+    assert replay.size in range(10, bad.AT + 12) or name == "NeverEnds"  # the evaluation detects it
     for values in (replay.observation, replay.reward, replay.action):
         assert np.isfinite(values).all()
 
@@ -180,7 +181,6 @@ OBSERVATIONS = st.one_of(ANYTHING, st.lists(st.floats(width=32), min_size=3, max
 
 
 @given(st.one_of(ANYTHING, st.tuples(OBSERVATIONS, ANYTHING, ANYTHING, ANYTHING, st.just({}))))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @pytest.mark.slow
 def test_any_value_returned_by_a_step_is_rejected_or_valid(returned: Any) -> None:
     environment = Environment("bad_environments:Good-v0")
@@ -305,14 +305,13 @@ def test_a_trained_agent_whose_weights_are_not_finite_is_named(
 ) -> None:
     run = tmp_path / "run"
     words = ["--env", "bad_environments:Good-v0", "--run-dir", str(run), *flags()]
-    original = Training._check_finite
+    write_results = loop.write_results
 
-    def too_late(self: Training) -> None:
-        original(self)
-        if self.env_step == 90:
-            poison("actor", np.nan)(self)
+    def too_late(run: Training, stopped_by: StoppedBy | None) -> None:
+        poison("actor", np.nan)(run)
+        write_results(run, stopped_by)
 
-    monkeypatch.setattr(Training, "_check_finite", too_late)
+    monkeypatch.setattr(loop, "write_results", too_late)
     assert main(["train", *words]) == 0
     assert "contains a value that is NaN or infinite" in error_line(3, "evaluate", str(run))
 
@@ -401,7 +400,7 @@ def test_unwritable_run_folders_are_errors(tmp_path: Path, error_line: Callable[
 
 @pytest.mark.skipif(os.name != "posix", reason="needs users")
 def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
-    """In a process without privileges, even if root runs the tests."""
+    """Use a process without privileges, even if root runs the tests."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
     for parent in [closed, *closed.parents]:
@@ -409,7 +408,7 @@ def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
             parent.chmod(parent.stat().st_mode | 0o055)
     code = (
         "import os, sys\nfrom sparl.cli import main\n"
-        "assert main([*sys.argv[1:-1], os.devnull]) == 2\n"  # imports everything before
+        "assert main([*sys.argv[1:-1], os.devnull]) == 2\n"  # as root, to import everything
         "os.getuid() or os.setuid(65534)\nsys.exit(main(sys.argv[1:]))"
     )
     words = ["train", "--env", "Pendulum-v1", *flags(), "--run-dir"]
@@ -437,7 +436,7 @@ def test_a_folder_without_write_permission_is_reported(tmp_path: Path) -> None:
         ("--learning-rate inf --batch-size -1 --threads 0",
          ["learning_rate is inf but must be in [0, 1000] (step size)", "batch_size is -1",
           "threads is 0 but must be in [1, 1024] (threads)"]),
-        ("--drop largest", ["'nearest_zero_of_each_sign', 'smallest'"]),
+        ("--drop largest", ["'nearest_zero_of_each_sign'", "'smallest'"]),
         ("--hidden", ["--hidden needs a value"]),
         ("--run-dir", ["--run-dir needs a value"]),
     ],
@@ -447,6 +446,21 @@ def test_all_malformed_values_are_reported_at_once(
 ) -> None:
     said = error_line(2, "train", *words.split())
     assert [text for text in says if text not in said] == []
+
+
+def test_arrays_and_numbers_of_numpy_are_values_of_fields() -> None:
+    fields = {"hidden": np.array([8, 4]), "seed": np.int64(3), "tau": np.float32(0.5)}
+    assert typed_fields(fields, "train") == {"hidden": (8, 4), "seed": 3, "tau": 0.5}
+    with pytest.raises(
+        UsageError, match=r"hidden is array.* 0\], \[0.* but must be a list of integers"
+    ):
+        typed_fields({"hidden": np.zeros((2, 2), np.int64)}, "train")
+
+
+def test_what_is_not_a_run_is_rejected() -> None:
+    for function in (sparl.load, sparl.resume):
+        with pytest.raises(UsageError, match="run is None but must be the folder of a run"):
+            function(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -494,7 +508,7 @@ VALUES = st.one_of(
     st.sampled_from(sorted(METHODS)),
     st.dictionaries(st.sampled_from([*FIELDS, "gama", "lambda3"]), VALUES, max_size=6),
 )
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_configuration_is_rejected_or_can_be_planned(
     method: str, fields: dict[str, Any]
 ) -> None:
@@ -520,9 +534,7 @@ def test_any_configuration_is_rejected_or_can_be_planned(
 
 
 @given(st.dictionaries(st.sampled_from([*FIELDS, "gama"]), VALUES, max_size=5))
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_file_content_is_rejected_or_read(tmp_path: Path, fields: dict[str, Any]) -> None:
     from sparl.arguments import parse_config
 
@@ -538,7 +550,7 @@ def test_any_file_content_is_rejected_or_read(tmp_path: Path, fields: dict[str, 
 # ----------------------- clock jumps
 
 
-def test_durations_do_not_follow_a_clock_that_is_set(
+def test_durations_do_not_depend_on_changes_of_the_system_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jumps = iter(range(10**9, 0, -(10**5)))
@@ -608,7 +620,7 @@ def test_a_run_resumed_on_another_machine_is_marked(
     assert about["continued"] == [{"env_step": 33, "not_exact_because": [because]}]
 
 
-# ----------------------- one run of a study always fails
+# ----------------------- one of a study's runs always fails
 
 
 @pytest.mark.slow

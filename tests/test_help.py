@@ -1,4 +1,4 @@
-"""The help of the commands, and the descriptions of the methods, on terminals of any width."""
+"""Test the help of the commands and the descriptions of methods on terminals of any width."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_help_shows_every_field_with_its_default(terminal: MakeTerminal) -> None
     for name in FIELDS:
         flag = f"--{name.replace('_', '-')}"
         assert sum(line.split()[:1] == [flag] for line in lines) == 1, name
-    assert "  --lambda-1 40                         density of the first layer (ds)" in lines
+    assert "  --lambda-1 40                         connections per neuron, first layer" in lines
     titles = [line for line in lines if re.fullmatch("[a-z]+", line)]
     assert titles == [
         "run", "environment", "network", "topology", "agent", "replay", "evaluation"
@@ -70,7 +70,7 @@ def test_each_field_takes_one_line_of_80_characters(method: str, terminal: MakeT
     assert len(lines) == len(FIELDS) + 4  # --config, --seeds, --quiet, --progress
 
 
-def test_each_field_has_one_short_text() -> None:
+def test_each_field_has_one_short_description() -> None:
     texts = [(name, text) for group in GROUPS.values() for name, text in group.items()]
     assert sorted(name for name, _ in texts) == sorted(FIELDS)
     assert all(len(text) <= LONGEST for _, text in texts)

@@ -1,4 +1,4 @@
-"""Hostile files are rejected with exit code 3, before any memory is allocated for them."""
+"""Test that hostile files are rejected with exit code 3 before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def sha256(data: bytes) -> str:
 
 
 def sign_agent(run: Path, change: Callable[[Tree], object] = lambda manifest: None) -> None:
-    """Make agent.json match its agent.safetensors, and change it."""
+    """Update agent.json to match agent.safetensors, and then apply a change to agent.json."""
     manifest = json.loads((run / "agent.json").read_text())
     data = (run / "agent.safetensors").read_bytes()
     manifest["file"] |= {"bytes": len(data), "sha256": sha256(data)}
@@ -60,7 +60,7 @@ def sign_agent(run: Path, change: Callable[[Tree], object] = lambda manifest: No
 
 
 def sign_checkpoint(run: Path, change: Callable[[Tree], object] = lambda manifest: None) -> None:
-    """Make the manifest match the checkpoint's files, and change it."""
+    """Update the manifest to match the checkpoint's files, and then apply a change to it."""
     path = run / CHECKPOINT / "manifest.json"
     manifest = json.loads(path.read_text())
     data = (run / CHECKPOINT / "state.safetensors").read_bytes()
@@ -349,7 +349,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) // 1024)
 
 
 def bomb(run: Path, name: str) -> None:
-    """Files that claim to have terabytes, without using disk space."""
+    """Sparse files of many terabytes, which use no disk space."""
     size = 1 << 42
     for file in ("agent.safetensors", f"{CHECKPOINT}/state.safetensors"):
         if name == "long files":

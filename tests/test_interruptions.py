@@ -1,4 +1,4 @@
-"""The engine when Python is interrupted, forks, or calls from several threads."""
+"""Test the engine when Python is interrupted, forks, or calls it from several threads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import pytest
 
 import sparl
 from resuming import results
-from sparl import _native
+from sparl import _native, learner
 from sparl.architecture import architecture
 from sparl.build import build_agent
-from sparl.learner import SparseLearner
 from sparl.methods import preset
 from sparl.networks.adam import Adam
 from sparl.networks.network import Network
@@ -28,25 +27,16 @@ FIELDS: dict[str, Any] = {
     "hidden": (40, 40), "batch_size": 32, "rewire_every_updates": 3, "steps": 1000,
     "actor_densities": (0.3, 0.3, 1.0), "critic_densities": (0.3, 0.3, 1.0),
 }  # fmt: skip
-CALLS: list[tuple[type, str]] = [
+CALLS: list[tuple[Any, str]] = [
     (Network, "forward"), (Network, "__call__"), (Network, "value_and_input_gradient"),
     (Adam, "step"), (SharedPatternTarget, "soft_update"), (OwnPatternTarget, "soft_update"),
-    (SparseLearner, "_propose"),
-    (SparseLearner, "_rewire"),
+    (learner, "propose"), (Network, "rewire"), (Adam, "rewire"),
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = _native.threads()
-    _native.set_threads(2)
-    yield
-    _native.set_threads(before)
-
-
-def new_agent(method: str) -> Any:
+def new_agent(method: str, pool: _native.Pool | None = None) -> Any:
     config = preset(method, "HalfCheetah-v5", **FIELDS)
-    return build_agent(config, architecture(config, 17, 6))
+    return build_agent(config, architecture(config, 17, 6), pool or _native.Pool(2))
 
 
 def batches(count: int) -> list[Batch]:
@@ -79,7 +69,7 @@ def flat(agent: Any) -> list[Any]:
 def test_an_exception_before_or_after_any_call_of_an_update_corrupts_nothing(
     method: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Update 6 updates the topology; it is stopped at each of its calls and repeated."""
+    """Update 6 updates the topology; interrupt it at each of its calls and repeat it."""
     agent, wanted = new_agent(method), new_agent(method)
     before: dict[str, Any] = {}
     for number, batch in enumerate(batches(7), 1):
@@ -152,8 +142,8 @@ def test_ctrl_c_at_any_instant_corrupts_nothing() -> None:
 
 def test_agents_that_learn_in_separate_threads_do_not_disturb_each_other() -> None:
     methods = ["DS-TD3", "DS-SAC", "DS-TD3"]
-    todo = batches(30)
-    wanted, agents = [new_agent(m) for m in methods], [new_agent(m) for m in methods]
+    todo, pool = batches(30), _native.Pool(2)
+    wanted, agents = [new_agent(m) for m in methods], [new_agent(m, pool) for m in methods]
     for agent in wanted:
         for batch in todo:
             agent.update(batch)
@@ -165,8 +155,6 @@ def test_agents_that_learn_in_separate_threads_do_not_disturb_each_other() -> No
     threads = [threading.Thread(target=learn, args=(agent,)) for agent in agents]
     for thread in threads:
         thread.start()
-    for number in range(20):
-        _native.set_threads(1 + number % 3)
     for thread in threads:
         thread.join()
     assert [flat(agent) for agent in agents] == [flat(agent) for agent in wanted]
@@ -174,8 +162,8 @@ def test_agents_that_learn_in_separate_threads_do_not_disturb_each_other() -> No
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
-def test_a_forked_child_trains_as_its_parent_does(tmp_path: Path) -> None:
-    """Fork after using the engine; both processes give the same run."""
+def test_a_forked_child_trains_like_its_parent(tmp_path: Path) -> None:
+    """Fork after using the engine; both processes must train the same run."""
     fields = {**FIELDS, "steps": 80, "warmup_env_steps": 20, "evaluation_episodes": 1,
               "evaluate_every_env_steps": 40, "quiet": True, "threads": 2}  # fmt: skip
     wanted = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "wanted", **fields)

@@ -1,4 +1,4 @@
-"""The engine on every instruction set against the NumPy oracle, in float64.
+"""Compare the engine on every instruction set with a NumPy oracle in float64.
 
 Tolerances are derived, not chosen: every array of the oracle has a bound on the rounding error of
 float32, nnz * eps * sum |w x| for each sum, which is propagated from layer to layer.
@@ -33,10 +33,9 @@ ISAS = _native.available_isas()
 
 @pytest.fixture(autouse=True)
 def _restore_engine() -> Iterator[None]:
-    isa, threads = _native.isa(), _native.threads()
+    isa = _native.isa()
     yield
     _native.use_isa(isa)
-    _native.set_threads(threads)
 
 
 @pytest.fixture(params=ISAS)
@@ -72,7 +71,7 @@ def assert_within(got: Array, wanted: Rounded) -> None:
 
 
 class Backward(NamedTuple):
-    """Return for each layer d weights, d biases and the factors dY and X; then d input."""
+    """For each layer d weights, d biases and the factors dY and X; then d input."""
 
     weights: list[Rounded]
     biases: list[Rounded]
@@ -82,7 +81,7 @@ class Backward(NamedTuple):
 
 @dataclass(frozen=True)
 class Member:
-    """One MLP: hidden layers ReLU, the output linear or tanh. Weights in canonical order."""
+    """An MLP with ReLU hidden layers and a linear or tanh output; weights in canonical order."""
 
     patterns: Sequence[Pattern]
     weights: Sequence[Float]
@@ -187,9 +186,10 @@ class Problem:
         n_in, n_out = patterns[0][0].n_in, patterns[0][-1].n_out
         self.x = normal(rng, (batch, n_in))
         self.output_gradient = normal(rng, (len(patterns), batch, n_out))
+        self.pool: _native.Pool | None = None  # used by all passes
 
     def blocks(self, member: int, layer: int) -> tuple[slice, slice]:
-        """The places of a layer's weights and biases in the flat array."""
+        """Return the slices of a layer's weights and biases in the flat array."""
         start, native = self.stack.offset(member, layer), self.layers[member][layer]
         middle = start + native.connections
         return slice(start, middle), slice(middle, middle + native.n_out)
@@ -236,12 +236,12 @@ class Problem:
         return Rounded(*(np.stack(part)[:, :, first:] for part in parts))
 
     def run_forward(self) -> tuple[Array, _native.Trace]:
-        return self.stack.forward(self.parameters, self.inputs)
+        return self.stack.forward(self.parameters, self.inputs, self.pool)
 
     def run_gradient(self, trace: _native.Trace | None = None) -> Array:
         trace = trace or self.run_forward()[1]
-        out = np.full_like(self.parameters, np.nan)
-        assert self.stack.gradient(self.parameters, trace, self.output_gradient, out) is None
+        out, d = np.full_like(self.parameters, np.nan), self.output_gradient
+        assert self.stack.gradient(self.parameters, trace, d, out, pool=self.pool) is None
         return out
 
     def run_gradients(self, output_gradient: Array | None = None) -> tuple[Array, Array]:
@@ -249,7 +249,7 @@ class Problem:
         out = np.full_like(self.parameters, np.nan)
         d = self.output_gradient if output_gradient is None else output_gradient
         _, trace = self.run_forward()
-        dx = self.stack.gradient(self.parameters, trace, d, out, inputs=True)
+        dx = self.stack.gradient(self.parameters, trace, d, out, inputs=True, pool=self.pool)
         assert dx is not None
         return out, dx
 
@@ -277,20 +277,20 @@ CASES = [
     Case((7, 16, 17, 3), 0.05, 63, output="tanh", first_gradient_input=4),
     Case((16, 31, 7), 0.5, 64, members=2, first_gradient_input=9),
     Case((17, 97, 5), 1, 65, first_gradient_input=16),
-    Case((31, 256, 4), 0.05, 100, 2, "tanh", first_gradient_input=31),  # no input differentiated
+    Case((31, 256, 4), 0.05, 100, 2, "tanh", first_gradient_input=31),  # no input gradient
     Case((97, 31, 1), 0.5, 101, output="tanh"),
     Case((256, 97, 16), 0.5, 100, members=2, output="tanh"),
     Case((256, 256, 17), 0.05, 256, members=2, first_gradient_input=200),
     Case((256, 256, 1), 1, 17),
     Case((17, 256, 256, 6), 0.002, 1, members=2),  # most rows and columns are empty
-    Case((70_001, 3), 0.001, 17, members=2, first_gradient_input=30_001),  # more than 65,535
+    Case((70_001, 3), 0.001, 17, members=2, first_gradient_input=30_001),  # over 65,535
     Case((17, 70_001, 2), 0.005, 3),
 ]
 
 
 @functools.cache
 def problem(case: Case) -> Problem:
-    """Patterns of exactly density * size connections; later members have fewer."""
+    """Draw patterns of exactly density * size connections; later members have fewer."""
     rng = np.random.default_rng(sum(case.sizes) + case.batch)
     patterns = []
     for m in range(case.members):
@@ -366,7 +366,7 @@ def test_input_gradient(isa: str, case: Case) -> None:
 
 @pytest.mark.parametrize("case", [CASES[2], CASES[6], CASES[9], CASES[14]], ids=case_id)
 def test_factors_of_every_layers_weight_gradient(isa: str, case: Case) -> None:
-    """RigL grows by dY and X of every layer of every member, feature by feature."""
+    """RigL grows connections using dY and X of every layer and member, feature by feature."""
     p = problem(case)
     _, trace = p.run_forward()
     for m, backward in enumerate(p.backward):
@@ -387,7 +387,7 @@ VALUES = [
     Case((1, 1), 1, 1),
     Case((5, 8, 1), 0, 17, members=2),
     Case((3, 4, 5, 1), 0.5, 15, members=3),
-    Case((9, 31, 1), 0.3, 33, members=2, first_gradient_input=9),  # none is differentiated
+    Case((9, 31, 1), 0.3, 33, members=2, first_gradient_input=9),  # no input gradient
     Case((23, 256, 256, 1), 0.1, 100, members=2, first_gradient_input=17),
     Case((23, 256, 256, 1), 0.05, 256, members=2, first_gradient_input=17),
     Case((40, 2000, 300, 1), 0.01, 70, members=2, first_gradient_input=20),
@@ -395,7 +395,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("case", VALUES, ids=case_id)
-def test_value_and_input_gradient_are_those_of_the_smallest_member_bit_for_bit(
+def test_value_and_input_gradient_equal_those_of_the_smallest_member_bit_for_bit(
     isa: str, case: Case
 ) -> None:
     p = problem(case)
@@ -403,19 +403,21 @@ def test_value_and_input_gradient_are_those_of_the_smallest_member_bit_for_bit(
     least = q.min(axis=0)
     weight = np.float32(-1 / case.batch)
     for threads in (1, 2, 3):
-        _native.set_threads(threads)
-        value, dx = p.stack.value_and_input_gradient(p.parameters, p.inputs, weight)
+        p.pool = pool = _native.Pool(threads)
+        value, dx = p.stack.value_and_input_gradient(p.parameters, p.inputs, weight, pool=pool)
         np.testing.assert_array_equal(value, least)
         wanted = p.run_gradients((q == least).astype(np.float32) * weight)[1]
         np.testing.assert_array_equal(dx, wanted.sum(axis=0))
         for member in range(case.members):
-            alone, dx = p.stack.value_and_input_gradient(p.parameters, p.inputs, weight, member)
+            alone, dx = p.stack.value_and_input_gradient(
+                p.parameters, p.inputs, weight, member, pool
+            )
             np.testing.assert_array_equal(alone, q[member])
             np.testing.assert_array_equal(dx, p.run_gradients(0 * q + weight)[1][member])
 
 
 def test_equal_members_share_the_input_gradient(isa: str) -> None:
-    """Three members of two inputs and no hidden layer: x, y, and 3 x + 3 y."""
+    """Three members with two inputs and no hidden layer compute x, y, and 3 x + 3 y."""
     stack = _native.Stack([[_native.Linear(2, 1, np.arange(2))] for _ in range(3)], ["linear"])
     parameters = np.array([1, 0, 0, 0, 1, 0, 3, 3, 0], np.float32)  # each including its bias
     x = np.array([[1, 1], [1, 2], [2, 1], [0, 0], [-1, -1]], np.float32)
@@ -503,9 +505,9 @@ def test_a_trace_is_not_disturbed_by_later_passes(isa: str) -> None:
 
 
 def test_a_trace_of_other_kernels_gives_the_gradient_of_those_kernels() -> None:
-    """Fewer lanes leave less padding behind the batch than more lanes would read."""
+    """Kernels with fewer lanes leave less padding behind the batch than wider kernels read."""
     p = problem(Case((3, 4, 5), 1, 3))
-    for hostile in (np.inf, np.nan):  # as reused memory may contain
+    for hostile in (np.inf, np.nan):  # reused memory may contain such values
         p.stack.forward(p.parameters, [np.full((16, 3), hostile, np.float32)])
     _native.use_isa(ISAS[0])
     _, trace = p.run_forward()
@@ -580,27 +582,25 @@ def everything(p: Problem) -> list[bytes]:
     parameters, m, v = p.parameters.copy(), *np.zeros((2, gradient.size), np.float32)
     for step in (1, 2):
         p.stack.adam_step(
-            parameters, trace, p.output_gradient, m, v, step, 1e-3, 0.9, 0.999, 1e-8, 2e-4
+            parameters, trace, p.output_gradient, m, v, step, 1e-3, 0.9, 0.999, 1e-8, 2e-4, p.pool
         ).finish()
     results += [parameters, m, v]
     followed = gradient.copy()
-    _native.soft_update(followed, parameters, 0.25)
+    _native.soft_update(followed, parameters, 0.25, p.pool)
     pruned = gradient.copy()
     slots = np.arange(gradient.size, dtype=np.uint32)
     budget = gradient.size * 3 // 4
     layer = ((0, slots.size), (0, slots.size), slots[::-1].copy(), slots, budget)
-    _native.TargetUpdater([layer]).update(pruned, parameters, 0.25)
+    _native.TargetUpdater([layer]).update(pruned, parameters, 0.25, p.pool)
     return [result.tobytes() for result in (*results, followed, pruned)]
 
 
 def test_results_do_not_depend_on_the_number_of_threads(isa: str) -> None:
     p = problem(BIG)
-    assert p.parameters.size > 4 * 8192  # enough to be divided into parts
-    _native.set_threads(1)
+    assert p.parameters.size > 4 * 8192  # large enough to be divided into parts
     wanted = everything(p)
-    for threads in (2, 3, 4):
-        _native.set_threads(threads)
-        assert _native.threads() == threads
+    for threads in (1, 2, 3, 4):
+        p.pool = _native.Pool(threads)
         for _ in range(5):
             assert everything(p) == wanted
 
@@ -626,9 +626,10 @@ def test_an_observation_gives_the_same_bits_in_any_batch(isa: str) -> None:
         assert np.array_equal(in_batch[1], dx[:, rows])
 
 
-def test_two_python_threads_at_once_get_the_results_of_one(isa: str) -> None:
-    _native.set_threads(2)
-    problems = [problem(BIG), problem(BIG._replace(batch=100))]
+def test_two_concurrent_python_threads_get_the_results_of_one(isa: str) -> None:
+    problems, pool = [problem(BIG), problem(BIG._replace(batch=100))], _native.Pool(2)
+    for p in problems:
+        p.pool = pool
     wanted = [everything(p) for p in problems]
     barrier = threading.Barrier(2)
     right = [0, 0]
@@ -668,9 +669,9 @@ from sparl import _native
 layers = [_native.Linear(3, 8, np.arange(24)), _native.Linear(8, 2, np.arange(16))]
 stack = _native.Stack([layers], ["relu"] * (len(layers) - 1) + ["linear"])
 parameters = np.linspace(-1, 1, stack.parameters, dtype=np.float32)
-def compute(batch=256):
+def compute(pool, batch=256):
     x = np.linspace(-1, 1, 3 * batch, dtype=np.float32).reshape(batch, 3)
-    return stack.forward(parameters, [x])[0].tobytes()
+    return stack.forward(parameters, [x], pool)[0].tobytes()
 """
 
 
@@ -680,30 +681,33 @@ def test_a_child_forked_after_use_computes_with_its_own_threads() -> None:
 import multiprocessing
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of every such fork
-_native.set_threads(2)
-wanted = compute()
+pool = _native.Pool(2)
+wanted = compute(pool)
 
 def child(connection):
-    inherited = _native.threads(), compute() == wanted
-    _native.set_threads(3)
-    connection.send([*inherited, compute() == wanted])
+    connection.send([compute(each) == wanted for each in (pool, None, _native.Pool(3))])
 
 context = multiprocessing.get_context("fork")
 for _ in range(3):
     mine, theirs = context.Pipe()
     process = context.Process(target=child, args=(theirs,))
     process.start()
-    print(mine.recv() if mine.poll(20) else "the child hangs", compute() == wanted)
+    print(mine.recv() if mine.poll(20) else "the child hangs", compute(pool) == wanted)
     process.kill()
     process.join()
 """
-    assert run_script(SMALL_STACK + script).splitlines() == ["[2, True, True] True"] * 3
+    assert run_script(SMALL_STACK + script).splitlines() == ["[True, True, True] True"] * 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits address space by RLIMIT_AS")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    "call", ["forward(p, [x])", "outputs(p, [x])", "value_and_input_gradient(p, [x], 1.0)"]
+    "call",
+    [
+        "forward(p, [x], pool)",
+        "outputs(p, [x], pool)",
+        "value_and_input_gradient(p, [x], 1.0, None, pool)",
+    ],
 )
 def test_a_pass_that_exceeds_the_memory_raises_an_error(call: str, threads: int) -> None:
     script = f"""
@@ -711,7 +715,7 @@ import os, resource
 import numpy as np
 from sparl import _native
 
-_native.set_threads({threads})
+pool = _native.Pool({threads})
 none = np.zeros(0, np.int64)
 width = 2_000_000
 stack = _native.Stack(
@@ -735,16 +739,14 @@ def test_threads_that_cannot_be_created_are_an_error_and_not_a_hang() -> None:
 import resource
 used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
-wanted = compute()
+wanted = compute(None)
 try:
-    _native.set_threads(1000)
-    compute()
+    compute(_native.Pool(1000))
 except Exception as error:
     print("rejected")
-_native.set_threads(1)
-print(compute() == wanted)
+print(compute(None) == wanted, compute(_native.Pool(2)) == wanted)
 """
-    assert run_script(SMALL_STACK + script, timeout=10).splitlines() == ["rejected", "True"]
+    assert run_script(SMALL_STACK + script, timeout=10).splitlines() == ["rejected", "True True"]
 
 
 @pytest.mark.parametrize("name", ISAS)
@@ -798,7 +800,7 @@ def adam_step(p: Array, g: Array, m: Array, v: Array, *numbers: Any) -> None:
 @pytest.mark.parametrize("n", FLAT_SIZES)
 @pytest.mark.parametrize("decay", [0.0, 0.01])
 def test_adam_over_twenty_steps(isa: str, n: int, decay: float) -> None:
-    """The bound follows every rounding; betas here are float32 numbers, 1 - beta is exact."""
+    """The bound includes every rounding; these betas are float32 numbers with exact 1 - beta."""
     lr, epsilon = 1e-2, 1e-8
     b1, b2 = float(np.float32(0.9)), float(np.float32(0.999))
     rng = np.random.default_rng(n)
@@ -833,7 +835,7 @@ def test_adam_over_twenty_steps(isa: str, n: int, decay: float) -> None:
 
 
 def test_adams_moments_weigh_a_gradient_by_one_minus_beta(isa: str) -> None:
-    """1 - float32(.999) is not float32(1 - .999): with it every step would be 6e-6 too long."""
+    """With 1 - float32(.999) instead of float32(1 - .999), every step would be 6e-6 too long."""
     p, m, v = np.zeros((3, 1), np.float32)
     adam_step(p, np.ones(1, np.float32), m, v, 1, 1e-3, 0.9, 0.999, 1e-8, 0.0)
     np.testing.assert_allclose(m, 1 - 0.9, rtol=2 * EPS)
@@ -859,7 +861,7 @@ def test_soft_update(isa: str, n: int, tau: float) -> None:
 
 
 class Union(NamedTuple):
-    """Return a target layer over a union of patterns, as passed to TargetUpdater."""
+    """A target layer over a union of patterns, in the form that TargetUpdater expects."""
 
     target: Array
     online: Array
@@ -874,7 +876,7 @@ class Union(NamedTuple):
 
 
 def union(n: int, seed: int = 0, values: Callable[[Generator, int], Array] = normal) -> Union:
-    """A tenth of the entries are leftovers that the online layer does not have."""
+    """Create a Union in which a tenth of the entries are leftovers, absent in the online layer."""
     rng = np.random.default_rng(seed)
     n_online = n - n // 10
     source = rng.permutation(np.minimum(np.arange(n), n_online)).astype(np.uint32)
@@ -921,7 +923,7 @@ def test_the_budget_keeps_the_largest_and_of_equal_ones_the_later(
 
 
 def test_a_misleading_sample_does_not_change_the_kept_entries(isa: str) -> None:
-    """The limit is estimated from every 8th of 8,192 entries: make these differ from all others."""
+    """The limit is estimated from every 8th of 8,192 entries; these differ from all others."""
     n = 8192
     for sampled, others in ((1e-6, 1.0), (1.0, 1e-6), (0.0, 1.0), (np.nan, 1.0)):
         u = union(n)
@@ -942,7 +944,7 @@ def test_pruning_does_not_hide_a_nan(isa: str) -> None:
 
 @pytest.mark.parametrize("n", [64, 20_011])
 def test_a_soft_update_within_the_budget_copies_at_tau_1(isa: str, n: int) -> None:
-    """The formula alone would not: t + 1 (o - t) is not o if t is large or o - t is rounded."""
+    """The formula t + 1 (o - t) alone does not give o if t is large or o - t is rounded."""
     u = union(n)
     u.target[::3] *= np.float32(1e8)
     copy = np.append(u.online, np.float32(0))[u.source]
@@ -1052,7 +1054,7 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "value outputs": (
         lambda: STACK.value_and_input_gradient(PARAMETERS, [zeros(5, 3)], 1.0),
-        ValueError, "value_and_input_gradient: 2 outputs, but the network must have one",
+        ValueError, "value_and_input_gradient: the network has 2 outputs but must have one",
     ),
     "value tanh": (
         lambda: _native.Stack([[_native.Linear(3, 1, np.arange(3))]], ["tanh"])
@@ -1100,7 +1102,7 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "factors member": (
         lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 2), 2, 0),
-        IndexError, "layer 0 of member 2 does not exist; there are 2 members of 1 layers",
+        IndexError, "layer 0 of member 2 does not exist; there are 2 members with 1 layers each",
     ),
     "factors layer": (
         lambda: STACK.gradient_factors(PARAMETERS, TRACE, zeros(2, 5, 2), 0, 1),
@@ -1195,8 +1197,8 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "find sorted axes": (
         lambda: _native.find_sorted(np.zeros((3, 1), np.int64), np.arange(3)), ValueError, "axis",
     ),
-    "threads 0": (lambda: _native.set_threads(0), ValueError, r"count is 0 .*\[1, 1024\]"),
-    "threads many": (lambda: _native.set_threads(1025), ValueError, "count is 1025"),
+    "threads 0": (lambda: _native.Pool(0), ValueError, r"threads is 0 .*\[1, 1024\]"),
+    "threads many": (lambda: _native.Pool(1025), ValueError, "threads is 1025"),
 }  # fmt: skip
 
 
@@ -1241,15 +1243,15 @@ def some_layer(n_in: int, n_out: int, first_gradient_input: int = 0) -> _native.
 @pytest.mark.parametrize(
     ("members", "output", "says"),
     [
-        ([], "linear", "there are no layers"),
-        ([[]], "linear", "there are no layers"),
+        ([], "linear", "must have at least one layer"),
+        ([[]], "linear", "must have at least one layer"),
         ([[some_layer(3, 2)]], "sigmoid", "'sigmoid' but must be linear, relu or tanh"),
         (
             [[some_layer(3, 2), some_layer(4, 1)]],
             "tanh",
             "layer 1 has 4 inputs, but the previous layer has 2 outputs",
         ),
-        ([[some_layer(3, 2)], [some_layer(4, 2)]], "tanh", "shape of layer 0"),
+        ([[some_layer(3, 2)], [some_layer(4, 2)]], "tanh", "layer 0 must have the same shape"),
         ([[some_layer(3, 2)], [some_layer(3, 2), some_layer(2, 1)]], "tanh", "number of layers"),
         ([[some_layer(3, 2, 1)], [some_layer(3, 2)]], "tanh", "first_gradient_input must be 0"),
         ([[some_layer(3, 3), some_layer(3, 2, 1)]], "tanh", "first_gradient_input must be 0"),

@@ -1,4 +1,4 @@
-"""Real processes are killed, and the resumed runs end with the same results."""
+"""Test that runs whose processes are killed end with the same results after they are resumed."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def train(path: str) -> None:
 
 def train_to_operation(path: str, operation: int) -> None:
     """Kill the process in the middle of a file operation of the fourth save."""
-    from sparl.training.loop import Training
+    from sparl.training.saving import CheckpointSaver
 
     os.fsync = lambda descriptor: None  # the data of a killed process stays in the page cache
-    original = Training._checkpoint
+    original = CheckpointSaver.save
     count = 0
 
     def counted(name: str) -> Callable[..., Any]:
@@ -89,27 +89,28 @@ def train_to_operation(path: str, operation: int) -> None:
 
         return wrapped
 
-    def checkpoint(self: Training, *, last: bool = False) -> None:
-        if self.env_step == 12:
+    def save(self: CheckpointSaver, env_step: int, *given: Any, last: bool) -> Path | None:
+        if env_step == 12:
             for name in ("write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
                 setattr(os, name, counted(name))
-        original(self, last=last)
-        if self.env_step == 12:
+        saved = original(self, env_step, *given, last=last)
+        if env_step == 12:
             os._exit(0)
+        return saved
 
-    Training._checkpoint = checkpoint  # type: ignore[method-assign]
+    CheckpointSaver.save = save  # type: ignore[method-assign]
     train(path)
 
 
 def newest_checkpoint(run: Path) -> int:
-    """Return the step of the newest checkpoint, -1 if there is none."""
+    """Return the step of the newest checkpoint, or -1 if there is none."""
     return max(map(step_of, Checkpoints(run).newest_first()), default=-1)
 
 
-def test_runs_killed_at_random_times_end_with_the_results_of_undisturbed_ones(
+def test_runs_killed_at_random_times_end_with_the_results_of_uninterrupted_ones(
     start: Callable[..., BaseProcess], tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
-    """Kill at most some hundredths of a second after a checkpoint or the start."""
+    """Kill a process at most a few hundredths of a second after a checkpoint or its start."""
     rng = random.Random(SEED)
     killed: list[int] = []  # the checkpoints that existed at each kill
     runs = 0
@@ -172,7 +173,7 @@ def wait_for_line(process: subprocess.Popen[str], part: str) -> str:
 @pytest.mark.parametrize(
     ("by", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
 )
-def test_a_signal_saves_prints_the_command_and_ends(
+def test_a_run_that_receives_a_signal_saves_prints_the_command_and_ends(
     by: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     with children.sparl(*WORDS, "--evaluation-episodes", "1", cwd=tmp_path) as process:

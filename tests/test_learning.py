@@ -1,4 +1,4 @@
-"""Complete runs learn: a point finds the origin, and values converge to the exact ones."""
+"""Test that complete runs learn: a point finds the origin, and values converge."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ METHODS: dict[str, dict[str, Any]] = {
 def train_point(method: str, path: Path) -> tuple[float, float]:
     """Return the mean returns before and after training.
 
-    About -2 can be reached; standing still returns -33, and the far corner -350.
+    The best possible return is about -2; standing still returns -33, and fleeing to a corner -350.
     """
     run = sparl.train(
         method, "Point-v0", quiet=True, run_dir=str(path), steps=2000, warmup_env_steps=300,
@@ -119,7 +119,7 @@ def test_a_point_finds_the_origin(method: str, tmp_path: Path) -> None:
 def test_a_point_flees_the_origin_if_the_policy_gradient_is_reversed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test above can fail, because the actor's gradient comes only from the critic."""
+    """Show that the test above can fail: a reversed gradient leads the point away."""
     right = Network.value_and_input_gradient
 
     def wrong(self: Network, *inputs: Array, weight: float, member: int) -> tuple[Array, Array]:
@@ -150,7 +150,7 @@ def learned_value(env: str, path: Path) -> NDArray[np.float32]:
     return training.agent.critics(observation, action)
 
 
-def test_values_of_an_endless_reward_are_those_of_the_sum_over_all_time(tmp_path: Path) -> None:
+def test_values_of_an_endless_reward_equal_the_sum_over_all_time(tmp_path: Path) -> None:
     """1 + gamma + gamma^2 + ... = 1 / (1 - gamma), though each episode is cut after a few steps."""
     values = learned_value("Endless-v0", tmp_path)
     np.testing.assert_allclose(values, 1 / (1 - GAMMA), rtol=0.03)
@@ -166,10 +166,10 @@ def test_a_terminal_step_ends_the_sum(tmp_path: Path) -> None:
     assert values.mean() == pytest.approx(WITH_ENDS, rel=0.1)
 
 
-def test_a_time_limit_stored_as_a_terminal_state_gives_too_small_values(
+def test_a_time_limit_stored_as_a_terminal_state_gives_values_that_are_too_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Show that the first of these tests can fail: it detects this error."""
+    """Show that the first of these tests detects this error."""
     right = RingBuffer.add
 
     def wrong(

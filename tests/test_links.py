@@ -1,4 +1,4 @@
-"""Every link from one file of the repository to another has a target."""
+"""Test that every link between files of the repository has a target."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGES = sorted(
 
 
 def headings(page: Path) -> set[str]:
-    """Return the headings in the form of link targets."""
+    """Return the anchors of a page's headings."""
     found = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
 

@@ -1,4 +1,4 @@
-"""Runs that are trained longer than originally configured."""
+"""Test runs that are trained longer than originally configured."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ SMALL: dict[str, Any] = {
         ("TD3", {}),
         ("Static-TD3", {}),
         ("DS-TD3", {"rewire": "none"}),
-        ("SAC", {"n_step": 3, "replay_capacity": 70}),  # full before the first end
+        # This replay buffer is full before the run ends for the first time.
+        ("SAC", {"n_step": 3, "replay_capacity": 70}),
         ("TD3", {"replay_capacity": 120, "dynamic_buffer": True, "replay_minimum": 30}),
         ("Tiny-SAC", {}),
         ("Static-TD3", {"horizon_env_steps": 500, "freeze_fraction": 0.5}),
@@ -44,11 +45,11 @@ def test_a_run_trained_longer_equals_a_run_of_that_length(
     fields = {**SMALL, **fields}
     whole = sparl.train(method, "Hopper-v5", run_dir=tmp_path / "whole", **fields | {"steps": 201})
     run = sparl.train(method, "Hopper-v5", run_dir=tmp_path / "run", keep_checkpoint=True, **fields)
-    assert run.evaluations[-1][0] == 90  # which is not due at that step
+    assert run.evaluations[-1][0] == 90  # an unscheduled evaluation
     for steps in (91, 140):
         run = sparl.resume(run, steps=steps, quiet=True)
         assert run.evaluations[-1][0] == steps
-    with stopped_at(150):  # the checkpoint still belongs to the shorter run on resuming
+    with stopped_at(150):  # resume from a checkpoint of the shorter run
         sparl.resume(run, steps=201, quiet=True)
     run = sparl.resume(run, quiet=True)
     assert run.config.steps == 201

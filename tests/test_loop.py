@@ -1,4 +1,4 @@
-"""Every field of the configuration has its effect in the loop."""
+"""Test that every field of the configuration has its documented effect in the training loop."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_warm_up_actions_are_uniform_and_stored_as_noise_free_actions(
     taken, noise_free = run.replay.action[150:180], run.replay.noise_free_action[150:180]
     assert (taken != noise_free).any()
     observations = run.replay.observation[179:180]
-    # The policy has moved by one update since the last action.
+    # The policy has changed by one update since the last action.
     np.testing.assert_allclose(run.agent.policy(observations), noise_free[29:], atol=0.02)
 
 
@@ -115,9 +115,9 @@ def test_the_dynamic_replay_is_checked_on_time_and_recorded(
     rule = {"replay_check_every_env_steps": 25, "replay_distance_threshold": 0.0}
     run = new_run(dynamic_buffer=True, replay_minimum=30, **rule)
     advance(run, 49)
-    assert run.replay.size == 49  # checked at 25, when there were no more than the minimum
+    assert run.replay.size == 49  # the check at 25 found no more than the minimum
     advance(run, 1)
-    assert run.replay.size == 45  # a tenth forgotten at 50
+    assert run.replay.size == 45  # the check at 50 deleted a tenth
     assert "policy_distance" in run.record.averages.take()
     unchecked = new_run(dynamic_buffer=False, replay_minimum=30, **rule)
     advance(unchecked, 50)
@@ -166,7 +166,7 @@ def test_the_printed_plan_describes_the_run() -> None:
     assert "25,000 steps of warm-up" in text
     assert "925 topology updates of 5.0%" in text
     assert "the last at update 924,002 (step 949,002)" in text
-    assert "never change" in lines("TD3", rewire_every_updates=50)  # dense: nothing can move
+    assert "never change" in lines("TD3", rewire_every_updates=50)  # as in any dense network
     assert "never change" in lines("DS-TD3", narrow=True)
     assert "never used, because they begin at" in lines("RLx2-TD3", steps=100_000)
     assert "from update 300,000 (step 325,000)" in lines("RLx2-TD3")

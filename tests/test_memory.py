@@ -1,4 +1,4 @@
-"""Memory is proportional to neurons and connections, and does not grow."""
+"""Test that memory is proportional to neurons and connections, and does not grow."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def run_script(script: str, *arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_wide_sparse_agents_train_where_one_dense_copy_of_a_layer_does_not_fit() -> None:
-    """The agent makes two topology updates and target updates with own patterns, acts and saves.
+def test_wide_sparse_agents_train_in_memory_too_small_for_one_dense_layer() -> None:
+    """Perform two topology updates and target updates with own patterns, act and save.
 
-    A dense copy is 1.6 GB and a mask of one byte per position 400 MB; the limit leaves 300 MiB to
-    networks of 0.76 million connections, their moments and their targets.
+    A dense copy would take 1.6 GB, and a mask of one byte per position 400 MB. The limit leaves
+    300 MiB for networks of 0.76 million connections, their moments and their targets.
     """
     fields = json.dumps({"rewire_every_updates": 2})
     assert run_script(TRAIN_WITHIN_LIMIT, "DS-TD3", "20000", "300", "4", fields) == [
@@ -106,7 +106,7 @@ def test_wide_sparse_agents_train_where_one_dense_copy_of_a_layer_does_not_fit()
 def test_growth_by_gradient_and_the_largest_initial_weights_are_streamed() -> None:
     """RigL uses the gradient of every position, but never stores all of them at once.
 
-    A dense copy is 256 MB; the limit leaves 150 MiB.
+    A dense copy would take 256 MB; the limit leaves 150 MiB.
     """
     fields = json.dumps(
         {
@@ -130,13 +130,13 @@ def test_growth_by_gradient_and_the_largest_initial_weights_are_streamed() -> No
 
 @pytest.mark.slow
 def test_passes_release_all_their_memory() -> None:
-    """Outputs, traces and gradients have 4 MB each; 100 passes would leak 1.6 GB."""
+    """Outputs, traces and gradients take 4 MB each; a leak in 100 passes would take 1.6 GB."""
     script = """
 import os
 import numpy as np
 from sparl import _native
 
-_native.set_threads(2)
+pool = _native.Pool(2)
 stack = _native.Stack([[_native.Linear(1000, 1000, np.arange(0, 10**6, 100))]], ["linear"])
 layers = [_native.Linear(1000, n, np.arange(0, 1000 * n, 100)) for n in (1000, 1)]
 critics = _native.Stack([layers, layers], ["relu", "linear"])
@@ -147,10 +147,10 @@ x = np.ones((1000, 1000), np.float32)
 
 def resident(passes):
     for i in range(passes):
-        output, trace = stack.forward(parameters, [x[i % 16 :]])
-        stack.gradient(parameters, trace, output, gradient, inputs=True)
-        stack.outputs(parameters, [x[i % 16 :]])
-        critics.value_and_input_gradient(of_critics, [x[i % 16 :]], 1.0)
+        output, trace = stack.forward(parameters, [x[i % 16 :]], pool)
+        stack.gradient(parameters, trace, output, gradient, inputs=True, pool=pool)
+        stack.outputs(parameters, [x[i % 16 :]], pool)
+        critics.value_and_input_gradient(of_critics, [x[i % 16 :]], 1.0, None, pool)
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 before = resident(20)
@@ -160,8 +160,8 @@ print((resident(100) - before) // 2**20)
     assert int(grown) < 40
 
 
-def test_a_cleared_ring_takes_no_memory() -> None:
-    """A resumed run clears its ring, of 1.5 GB here, and restores the stored part."""
+def test_a_cleared_ring_uses_no_memory() -> None:
+    """Resuming a run clears the ring, which has 1.5 GB here, and restores only the stored part."""
     script = """
 import os
 import numpy as np

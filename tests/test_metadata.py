@@ -1,4 +1,4 @@
-"""What the repository says about itself in several files agrees."""
+"""Test that facts which several files of the repository state agree."""
 
 from __future__ import annotations
 

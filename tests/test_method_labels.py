@@ -1,4 +1,4 @@
-"""The label of a run names fields that contradict its method's definition."""
+"""Test that the label of a run names the fields that contradict its method's definition."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_label_is_in_the_folder_the_record_the_console_and_the_report(
     assert json.loads((run.path / "agent.json").read_text())["method"] == name
     assert main(["info", str(run.path)]) == 0
     assert f"method: {name}" in capsys.readouterr().out
-    # Also if all runs on the environment have the field.
+    # A report's label contains the field even if all runs on the environment have it.
     assert main(["report", "--tables-only", str(run.path), "--out", str(tmp_path / "report")]) == 0
     assert f"| {name}" in (tmp_path / "report" / "README.md").read_text()
 

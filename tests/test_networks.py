@@ -1,4 +1,4 @@
-"""Networks and layouts: activations, blocks, valid traces, shared layers."""
+"""Test networks and layouts: activations, blocks, valid traces and shared layers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def new_network(rng: np.random.Generator) -> Network:
 
 
 def new_learner(network: Network, rng: np.random.Generator) -> SparseLearner:
-    """A learner that updates the topology at its second step."""
+    """Return a learner that updates the topology at its second step."""
     return SparseLearner(
         network,
         Adam(network.layout, 1e-3, 0.0, "zero"),
@@ -147,7 +147,7 @@ def test_a_trace_of_another_network_is_an_error(
     rng = np.random.default_rng(0)
     network = new_network(rng)
     x = rng.standard_normal((BATCH, 4), dtype=np.float32)
-    for other in (new_network(rng), network.copy()):  # one with the same layout too
+    for other in (new_network(rng), network.copy()):  # even one with the same layout
         _, trace = other.forward(x)
         with pytest.raises(ValueError, match="the trace comes from a different network"):
             use(new_learner(network, rng), trace)

@@ -1,4 +1,4 @@
-"""Runs, studies and agents of earlier versions are read, and mean what they meant."""
+"""Test that runs, studies and agents of earlier versions can be read and keep their meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Custom environments: printed commands name the module that registers them."""
+"""Test that printed commands name the module that registers a custom environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def train(path: Path, env: str = "Walks-v0", **fields: Any) -> str:
 
 
 @pytest.mark.parametrize("env", ["Walks-v0", "bad_environments:Walks-v0"])
-def test_the_summary_prints_the_command_that_knows_the_environment(
+def test_the_summary_prints_a_command_that_imports_the_environment(
     env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tmp_path / "run", env, stop_at=55)
@@ -82,7 +82,7 @@ def test_an_unknown_environment_of_a_run_names_the_command_that_imports_it(
         del about["environment"]["module"]
     (tmp_path / "run" / "run.json").write_text(json.dumps(about))
     manifest = json.loads((tmp_path / "run" / "agent.json").read_text())
-    del manifest["observations"]  # with them an export needs no environment
+    del manifest["observations"]  # with these, an export needs no environment
     (tmp_path / "run" / "agent.json").write_text(json.dumps(manifest))
     monkeypatch.delitem(gymnasium.registry, "Walks-v0")
     monkeypatch.setenv("DISPLAY", ":99")

@@ -1,4 +1,4 @@
-"""The studies of the papers' tables and figures contain the papers' runs."""
+"""Test that the studies of the papers' tables and figures contain the papers' runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def configurations(name: str) -> list[Config]:
 
 @pytest.mark.parametrize(
     "path",
-    # DS-SAC in evidence-2 is compared with the paper's figures alone.
+    # DS-SAC in evidence-2 is compared only with the paper's figures.
     [path for path in sorted(STUDIES.glob("*.toml")) if path.stem != "evidence-2"],
     ids=lambda path: path.stem,
 )
@@ -40,7 +40,7 @@ def test_the_study_of_the_update_period_has_four_periods_and_the_dense_agent() -
     ]  # fmt: skip
 
 
-def test_ablations_have_tiny_with_rlx2s_targets_and_replay() -> None:
+def test_ablations_include_tiny_with_rlx2s_targets_and_replay() -> None:
     found = configurations("rlx2-ablations")
     (tiny,) = (config for config in found if config.method == "Tiny-TD3")
     rlx2 = preset("RLx2-TD3", tiny.env, steps=tiny.steps)

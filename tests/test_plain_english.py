@@ -1,4 +1,4 @@
-"""The search for phrases to avoid finds them in every form, and no idiomatic use."""
+"""Test that the search finds phrases to avoid in every form, and ignores idiomatic uses."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_an_idiomatic_use_is_not_found(checker: ModuleType, text: str) -> None:
     assert list(checker.findings(text)) == []
 
 
-def test_a_finding_has_its_line(checker: ModuleType) -> None:
+def test_a_finding_contains_its_line_number(checker: ModuleType) -> None:
     assert [line for line, _, _ in checker.findings("a\nb\nwritten anew\n")] == [3]
 
 

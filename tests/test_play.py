@@ -1,4 +1,4 @@
-"""`sparl play` without a screen, and its errors."""
+"""Test `sparl play` without a screen, and its errors."""
 
 from __future__ import annotations
 
@@ -34,11 +34,18 @@ def test_a_missing_screen_is_reported_in_one_line(
     assert error.count("\n") == 1
 
 
-def test_an_invalid_number_of_episodes_is_rejected(
-    run: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--episodes", "0", "--episodes is 0 but must be at least 1\n"),
+        ("--seed", "-3", "--seed is -3 but must be at least 0\n"),
+    ],
+)
+def test_an_invalid_number_of_episodes_or_seed_is_rejected(
+    option: str, value: str, problem: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["play", str(run), "--episodes", "0"]) == 2
-    assert "must be at least 1; --seed" in capsys.readouterr().err
+    assert main(["play", str(run), option, value]) == 2
+    assert capsys.readouterr().err == f"sparl: {problem}"
 
 
 def test_a_missing_extra_is_reported_in_one_line(

@@ -1,4 +1,4 @@
-"""One seed, named streams: reproducible, independent of each other, and resumable."""
+"""Test that the random streams of a seed are reproducible, independent and resumable."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_restored_stream_continues_like_the_original(draws: int) -> None:
     one, other = stream(1, "replay"), stream(9, "exploration")
     one.integers(2**32, size=draws, dtype=np.uint32)
     other.integers(2**32, size=3, dtype=np.uint32)
-    state = json.loads(json.dumps(generator_state(one)))  # numbers alone, of any size
+    state = json.loads(json.dumps(generator_state(one)))  # JSON represents integers of any size
     held = other  # every object with a reference to the generator sees the restored state
     restore_generator(other, state)
     for _ in range(2):
@@ -69,7 +69,7 @@ def test_a_restored_stream_continues_like_the_original(draws: int) -> None:
         np.testing.assert_array_equal(held.standard_normal(5), one.standard_normal(5))
 
 
-def test_a_state_does_not_move_with_its_generator() -> None:
+def test_a_state_does_not_change_with_its_generator() -> None:
     rng = stream(1, "replay")
     state = generator_state(rng)
     drawn = rng.random(3)
@@ -86,7 +86,7 @@ def test_integer_seeds_differ_by_seed_and_path() -> None:
     assert integer_seed(100, 7) == integer_seed(100, 7)
 
 
-def test_normals_are_those_of_the_generator_and_continue_from_their_state() -> None:
+def test_normals_equal_those_of_the_generator_and_continue_from_their_state() -> None:
     normals, expected = Normals(stream(2, "target noise")), stream(2, "target noise")
     for shape in [(3, 7), (1,), (200, 6)]:
         given = normals(*shape)
@@ -99,7 +99,7 @@ def test_normals_are_those_of_the_generator_and_continue_from_their_state() -> N
 
 
 @pytest.mark.parametrize("below", [1, 2, 1000, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**62])
-def test_native_integers_are_those_of_the_generator(below: int) -> None:
+def test_native_integers_equal_those_of_the_generator(below: int) -> None:
     """After an odd number of 32-bit draws, both have stored half a 64-bit word."""
     one, other = stream(4, "replay"), stream(4, "replay")
     for count in (3, 0, 1, 257):

@@ -1,4 +1,4 @@
-"""Replay: stored transitions are returned, windows end correctly, deletion is final."""
+"""Test the replay buffer: stored transitions, the ends of windows, and deletion."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from sparl.replay.ring_buffer import RingBuffer, replay_bytes
 from sparl.training.assemble import capacity_rule
 from sparl.types import Array
 
-many = settings(deadline=None, derandomize=True, max_examples=150)
+many = settings(derandomize=True, max_examples=150)
 GAMMA = 0.9
 
 
 class Event(NamedTuple):
     """The t-th step, with state t and action -t / 1e4.
 
-    The step reaches state t + 1, which is that of the next step, or t + 0.5 at the end of an
-    episode.
+    The step reaches state t + 1, the state of the next step, or t + 0.5 at the end of an episode.
     """
 
     t: int
@@ -50,7 +49,7 @@ def ring(capacity: int, **options: Any) -> RingBuffer:
 
 
 def put(replay: RingBuffer, event: Event) -> None:
-    """Store a step; where another state was reached than its own, in an episode of its own."""
+    """Store a step; begin a new episode unless the previous step reached this step's state."""
     t, reached = np.float32(event.t), np.float32(event.reached)
     newest = replay.windows(np.array([replay.size - 1]), 1) if replay.size else None
     if replay.episode_over or (newest and newest.next_observation[0, 0] != t):
@@ -147,7 +146,7 @@ def test_a_step_before_the_beginning_of_its_episode_raises_an_error() -> None:
     assert replay.size == 4
 
 
-def test_an_episode_that_another_one_interrupts_was_truncated() -> None:
+def test_an_episode_that_another_one_interrupts_is_truncated() -> None:
     replay = filled(5, 3)
     replay.begin(np.array([9.0, -9.0]))
     put(replay, Event(9, 100.0))
@@ -189,7 +188,7 @@ def test_an_empty_replay_has_nothing_to_sample(forgotten: int | None) -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_replay_bytes_are_those_of_the_arrays(keep: bool) -> None:
+def test_replay_bytes_equal_the_size_of_the_arrays(keep: bool) -> None:
     replay = RingBuffer(1000, n_obs=17, n_act=6, gamma=0.99, keep_noise_free=keep)
     arrays = [value for value in vars(replay).values() if isinstance(value, np.ndarray)]
     whole = [array for array in arrays if len(array) == 1000 and array.flags.c_contiguous]
@@ -230,7 +229,7 @@ def test_each_observation_is_stored_once_and_no_state_is_lost(
         batch = everything(replay)
         got = list(zip(batch.observation[:, 0], batch.next_observation[:, 0], strict=True))
         assert got == list(alive)
-        assert len(saved(replay)["reached_apart"]) <= ends + 1  # and the newest
+        assert len(saved(replay)["reached_apart"]) <= ends + 1  # plus one for the newest transition
 
 
 # --- Windows ---------------------------------------------------------------------------------
@@ -322,7 +321,7 @@ operations = st.lists(
 
 @many
 @given(st.integers(1, 9), operations, st.integers(1, 5))
-def test_adding_and_forgetting_equal_those_of_a_queue(
+def test_adding_and_forgetting_work_as_in_a_queue(
     capacity: int, done: list[tuple[float, str] | int], n_step: int
 ) -> None:
     """After every operation, no window contains deleted or overwritten transitions."""
@@ -349,7 +348,7 @@ def test_a_restored_replay_continues_like_the_original(count: int, forgotten: in
     one, other = filled(8, count, keep_noise_free=True), filled(8, 11, keep_noise_free=True)
     one.forget(forgotten)
     state = saved(one)
-    put(one, Event(500, terminated=True))  # the state is a copy: it does not see this
+    put(one, Event(500, terminated=True))  # the saved state is a copy, which this must not change
     restore(other, state)
     assert other.size == min(count, 8) - forgotten
     put(other, Event(500, terminated=True))
@@ -374,7 +373,7 @@ def act(replay: RingBuffer, t: float, noise_free: list[float]) -> None:
 
 
 def distant(count: int, capacity: int = 4000) -> RingBuffer:
-    """Return a replay whose noise-free actions are all 1, at distance 1/2 of a policy of 0."""
+    """Return a replay whose noise-free actions are all 1, at distance 1/2 from a policy of 0."""
     replay = ring(capacity, keep_noise_free=True)
     for t in range(count):
         act(replay, t, [1.0])

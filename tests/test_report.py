@@ -1,4 +1,4 @@
-"""Reports: which runs they include, the tables, and self-contained pages."""
+"""Test which runs reports include, their tables, and their self-contained pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sparl.archive.archive import archive_run
 from sparl.cli import main
 from sparl.errors import DataError
 from sparl.methods import preset
-from sparl.report.colours import DARK, LIGHT
+from sparl.report.colours import DARK, LIGHT, MARKERS, METHOD_COLOURS
 from sparl.report.figures import MOST_POINTS, Figure, HeatMap, LineChart, Series, short
 from sparl.report.inputs import input_names
 from sparl.report.pictures import Shade, all_sections
@@ -39,7 +39,7 @@ def rising(final: float, count: int = 41) -> list[float]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two dense runs, three DS-TD3 runs of which one was stopped, one RLx2-TD3 run."""
+    """Two dense runs, three DS-TD3 runs, one of which was stopped, and one RLx2-TD3 run."""
     path = tmp_path_factory.mktemp("runs")
     for seed, final in enumerate((1000.0, 2000.0)):
         write_run(path / f"dense-{seed}", "TD3", ENV, rising(final), seed=seed)
@@ -77,11 +77,11 @@ def test_returns_are_compared_with_the_dense_agent_and_the_paper(runs: Path) -> 
     ours = row_of(rows, "DS-TD3")
     assert ours["mean_last_10"] == pytest.approx(2400)
     assert ours["std_last_10"] == pytest.approx(600)
-    # The last 30 of 41 evaluations: 10 on the way (11/20 ... 20/20 of the end), then 20 at it.
+    # Of the last 30 evaluations, 10 are at 11/20 ... 20/20 of the final return, and 20 are at it.
     share = (sum(range(11, 21)) / 20 + 20) / 30
     assert ours["mean_last_30"] == pytest.approx(2400 * share)
     assert ours["percent_of_dense"] == pytest.approx(160)
-    # The mean curve rises by 120; the mean of 10 reaches 1500 when its middle has: step 17.
+    # The mean curve rises by 120 per evaluation; the mean of 10 reaches 1500 at evaluation 17.
     assert ours["steps_to_dense_final"] == 17 * 5000
     assert ours["area"] == pytest.approx(sum(rising(2400)) / 1e6)
     assert (ours["paper_mean"], ours["paper_std"], ours["paper_area"]) == (11460, 483, 1.956)
@@ -96,7 +96,7 @@ def test_returns_are_compared_with_the_dense_agent_and_the_paper(runs: Path) -> 
     assert "11,460 ± 483 at 1M" in text
 
 
-def test_all_environments_together(runs: Path, tmp_path: Path) -> None:
+def test_the_table_of_all_environments(runs: Path, tmp_path: Path) -> None:
     for method, final in (("TD3", 100.0), ("DS-TD3", 50.0)):
         write_run(tmp_path / method, method, "Hopper-v3", rising(final))
     row = row_of(together(collect([runs, tmp_path])).rows, "DS-TD3")
@@ -250,7 +250,7 @@ def test_incomplete_records_are_named_and_not_included(
         archive_run(run, tmp_path / "archive", None)
 
 
-def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
+def test_a_report_shows_a_killed_run_at_the_step_that_info_prints(tmp_path: Path) -> None:
     run = write_run(tmp_path, "TD3", ENV, rising(1.0), "running", commit="abcdef1")
     about = json.loads((run / "run.json").read_text()) | {"env_step": 0}
     (run / "run.json").write_text(json.dumps(about))
@@ -262,7 +262,7 @@ def test_a_killed_run_is_at_the_step_that_info_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("settings", "last"), [("ds", 10), ("rlx2", 30)])
-def test_percent_of_dense_is_over_the_evaluations_of_the_settings_paper(
+def test_percent_of_dense_averages_as_many_evaluations_as_the_paper_of_the_settings(
     settings: str, last: int, tmp_path: Path
 ) -> None:
     """41 evaluations rise for 20 steps; the dense agent is always at 1000."""
@@ -314,7 +314,7 @@ def test_a_run_that_never_learned_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_cost_is_cpu_time_and_wall_time_is_marked_under_load(tmp_path: Path) -> None:
-    # 41 evaluations: 401 seconds of wall clock.
+    # The 41 evaluations take 401 seconds of wall-clock time.
     write_run(tmp_path / "alone", "TD3", ENV, rising(1.0), cpu=1.9)  # two threads
     write_run(tmp_path / "busy", "DS-TD3", ENV, rising(1.0), cpu=0.8)
     write_run(tmp_path / "calm", "Static-TD3", ENV, rising(1.0), cpu=0.85)
@@ -388,7 +388,7 @@ def test_runs_of_another_length_are_another_method(tmp_path: Path) -> None:
     write_run(tmp_path / "short", "TD3", ENV, rising(1.0, 11), seed=0)
     write_run(tmp_path / "long", "TD3", ENV, rising(1.0, 21), seed=1)
     labels = [group.label for group in collect([tmp_path]).groups]
-    assert labels == ["TD3, 100,000 of 100,000 steps", "TD3, 50,000 of 50,000 steps"]
+    assert labels == ["TD3, 50,000 of 50,000 steps", "TD3, 100,000 of 100,000 steps"]
 
 
 def test_a_stopped_and_resumed_run_counts_as_a_seed(
@@ -524,6 +524,44 @@ def test_bands_are_intervals_unless_the_option_says_otherwise(runs: Path, tmp_pa
             assert note in (tmp_path / file).read_text()
 
 
+def test_methods_are_in_natural_order_in_every_environment(tmp_path: Path) -> None:
+    for fields in (
+        {"rewire_every_updates": 10_000}, {"rewire_every_updates": 2000},
+        {"rewire_every_updates": 500}, {"actor_sparsity": 0.25}, {"actor_sparsity": 0.05},
+    ):  # fmt: skip
+        name = "-".join(map(str, *fields.items()))
+        write_run(tmp_path / name, "DS-TD3", ENV, rising(1.0), **fields)
+    for env, method in (("Hopper-v3", "Static-TD3"), ("Hopper-v3", "DS-TD3"), (ENV, "RLx2-TD3")):
+        write_run(tmp_path / f"{method}-{env}", method, env, rising(1.0))
+    assert collect([tmp_path]).labels == [
+        "Static-TD3", "DS-TD3", "DS-TD3 (actor_sparsity 0.05)", "DS-TD3 (actor_sparsity 0.25)",
+        "DS-TD3 (rewire_every_updates 500)", "DS-TD3 (rewire_every_updates 2000)",
+        "DS-TD3 (rewire_every_updates 10000)", "RLx2-TD3",
+    ]  # fmt: skip
+
+
+def test_figures_of_a_report_have_different_titles(runs: Path) -> None:
+    for section in all_sections(collect([runs])):
+        titles = [figure.title for figure in section.figures]
+        assert len(set(titles)) == len(titles), section.title
+
+
+def test_only_lines_of_critics_are_dashed_in_figures_of_the_topology(runs: Path) -> None:
+    found = figures_of(runs / "ds-0")
+    for name, percent in (("moved", 5.0), ("new", 4.0)):
+        (series,) = found[f"{name}-{ENV}"].series
+        assert (series.part, series.dashed) == ("actor", False)
+        assert series.y.tolist() == [percent] * 3
+
+
+def test_the_performance_profile_falls_exactly_at_the_final_returns(runs: Path) -> None:
+    (series,) = figures_of(runs)["profile"].series
+    assert series.method == "DS-TD3"
+    for percent, before, after in ((120, 1, 2 / 3), (160, 2 / 3, 1 / 3), (200, 1 / 3, 0)):
+        shares = [y for x, y in zip(series.x, series.y, strict=True) if math.isclose(x, percent)]
+        assert shares == pytest.approx([before, after])
+
+
 def test_the_share_of_dead_links_is_drawn_if_it_was_recorded(tmp_path: Path) -> None:
     for name, dead in (("old", None), ("none", 0), ("some", 20)):
         write_run(tmp_path / name, "DS-TD3", ENV, rising(1.0), dead=dead)
@@ -548,7 +586,9 @@ def test_a_drawn_line_has_few_points_and_keeps_the_last_one(count: int) -> None:
 def test_figures_have_a_text_description(runs: Path) -> None:
     found = figures_of(runs)
     text = found[f"learning-{ENV}"].description()
-    assert text.startswith(f"{ENV}: return over environment steps. TD3: 0 at 0, 1,500 at 200,000 (")
+    assert text.startswith(
+        f"{ENV}: return against environment steps. TD3: 0 at 0, 1,500 at 200,000 ("
+    )
     assert "DS-TD3: 0 at 0, 2,400 at 200,000 (band from 1,800 to 3,000), lowest 0, highest" in text
     text = found[f"wiring-{ENV}-DS-TD3"].description()
     assert "actor, end: 0 to 3, more than 0 for 2 of 4 inputs, most for input 0." in text
@@ -635,6 +675,11 @@ def test_colours_are_readable(colours: dict[str, str]) -> None:
         assert contrast(colours[f"c{k}"], colours["surface"]) >= 3, k
 
 
+def test_many_methods_have_different_pairs_of_colour_and_marker() -> None:
+    pairs = {(k % METHOD_COLOURS, MARKERS[k % len(MARKERS)]) for k in range(56)}
+    assert len(pairs) == 56
+
+
 # ------------------------------------------------------------------ archives
 
 
@@ -659,7 +704,7 @@ def test_archiving_an_unsuitable_run_is_rejected(
     for code, words, text in (
         (2, [run], "specify the commit with --commit SHA"),
         (2, [run, "--commit", "latest"], "specify the commit with --commit SHA"),
-        (2, [knows, "--commit", "1234567"], "trained from commit abcdef1"),
+        (2, [knows, "--commit", "1234567"], "trained with commit abcdef1"),
         (3, [str(runs / "ds-3"), "--commit", "1234567"], "stopped by SIGTERM"),
         (3, [str(tmp_path)], "is not a run folder"),
     ):
@@ -672,7 +717,7 @@ def test_archiving_an_unsuitable_run_is_rejected(
     assert "already archived" in capsys.readouterr().err
 
 
-def test_archive_keeps_two_runs_of_one_name(runs: Path, tmp_path: Path) -> None:
+def test_archive_keeps_two_runs_with_the_same_name(runs: Path, tmp_path: Path) -> None:
     words = ["--to", str(tmp_path), "--commit", "0123456789"]
     again = write_run(tmp_path / "again", "DS-TD3", ENV, rising(7.0), seed=1)
     assert main(["archive", str(runs / "ds-1"), str(again), *words]) == 0
@@ -680,7 +725,7 @@ def test_archive_keeps_two_runs_of_one_name(runs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("empty_drawings")
-def test_clips_of_runs_are_in_the_page_itself(tmp_path: Path) -> None:
+def test_the_page_embeds_the_clips_of_runs(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "TD3", ENV, rising(100.0))
     assert main(["report", str(run), "--out", str(tmp_path / "without")]) == 0
     (run / "clip.mp4").write_bytes(b"a film")
@@ -695,4 +740,4 @@ def test_clips_of_runs_are_in_the_page_itself(tmp_path: Path) -> None:
     assert 'src="data:video/mp4;base64,YSBmaWxt"' in pages["with"]
     assert f"{run}/link.mp4: found a link but expected a regular file" in pages["with"]
     assert f"{run}/pipe.mp4: found a named pipe but expected a regular file" in pages["with"]
-    assert "long.mp4 has 6 MB, too large for this page" in pages["with"]
+    assert "long.mp4 has 6 MB and is too large for this page" in pages["with"]

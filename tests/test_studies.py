@@ -1,4 +1,4 @@
-"""Studies: files, names, and runs that are skipped, resumed or fail."""
+"""Test study files, the names of runs, and runs that are skipped, resumed or fail."""
 
 from __future__ import annotations
 
@@ -56,6 +56,19 @@ def study_file(tmp_path: Path, text: str, name: str = "small.toml") -> Path:
     return path
 
 
+def test_a_study_warns_of_runs_that_end_during_the_warm_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = "[grid]\nwarmup_env_steps = [100, 300]\n"
+    text = SMALL.replace("warmup_env_steps = 100\n", "") + grid
+    assert main(["study", "run", str(study_file(tmp_path, text)), "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("warning: 2 of 4 runs WILL NOT BE TRAINED, for example DS-TD3_Pendulum")
+    assert "ends at step 300, but the first 300 steps are a warm-up without updates" in said
+    assert main(["study", "run", str(study_file(tmp_path, SMALL)), "--dry-run"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 # ------------------------------------------------------------------ files
 
 
@@ -102,7 +115,7 @@ def test_grid_and_variants_make_all_combinations(tmp_path: Path) -> None:
 
 def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> None:
     config = preset("DS-TD3", "HalfCheetah-v3", steps=10)
-    # Pinned: another digest would make everybody's finished studies start again.
+    # These digests are pinned; with other digests, all finished studies would start again.
     assert run_id(config) == "DS-TD3_HalfCheetah-v3_seed0_82fa68ea"
     assert run_id(replace(config, gamma=0.9)) != run_id(config)
     assert run_id(replace(config, tensorboard=True)) == run_id(config)
@@ -117,7 +130,7 @@ def test_ids_depend_on_the_resolved_configuration_and_the_presets_version() -> N
         {"horizon_env_steps": 1_000_000},
         {"steps": 3_000_000, "horizon_env_steps": 1_000_000, "stop_at": 1_000_000},
         {"checkpoint_every_env_steps": 1},
-        {"lambda_1": 7},  # an integer where a number is meant
+        {"lambda_1": 7},  # an integer instead of a float
         {"tau": 0.005, "target_noise": 0.2, "noise_clip": 0.5},
     ],
     ids=lambda fields: ",".join(fields),
@@ -167,7 +180,7 @@ def test_presets_whose_results_changed_have_a_new_version() -> None:
         ("DS-TD3", {"rewire": "none"}, 1),
     ],
 )
-def test_a_version_is_that_of_the_resolved_configuration(
+def test_a_version_belongs_to_the_resolved_configuration(
     method: str, fields: dict[str, Any], version: int
 ) -> None:
     assert results_version(preset(method, "Hopper-v5", **fields)) == version
@@ -201,7 +214,7 @@ def test_a_version_is_that_of_the_resolved_configuration(
         ("methods = [", "cannot be read"),
     ],
 )
-def test_wrong_files_are_rejected(
+def test_invalid_study_files_are_rejected(
     text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["study", "status", str(study_file(tmp_path, text))]) == 2
@@ -221,7 +234,7 @@ def test_wrong_files_are_rejected(
         (["run", "no.toml", "--processes", "10k"], "--processes is '10k' but must be an integer"),
     ],
 )
-def test_wrong_commands_are_rejected(
+def test_invalid_study_commands_are_rejected(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["study", *words]) == 2
@@ -245,20 +258,19 @@ def test_a_study_skips_finished_runs_and_continues_after_failures(
     good, bad = read_study(path).units
     folder = tmp_path / "runs"
     error = json.loads((folder / bad.id / "failure.json").read_text())["error"]
-    assert len(error) > 80  # and it is a separate line below the counts
+    assert len(error) > 80  # it is on a separate line below the counts
     assert f"1 failed\n{bad.id}: {error}\n" in printed
     assert progress(folder, good).state == "finished"
     failed = progress(folder, bad)
     assert (failed.state, failed.env_step) == ("failed", 0)
     assert json.loads((folder / bad.id / "failure.json").read_text())["exit_code"] == 2
 
-    # Again, with one more seed: finished runs do not change.
+    # Run the study again with one more seed; finished runs do not change.
     before = (folder / good.id / "evaluations.csv").stat().st_mtime_ns
     path.write_text(SMALL)
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert "2 runs, 1 to do, in:" in printed
-    assert "1 to do" in printed
+    assert "2 runs, 1 of them unfinished, in:" in printed
     assert (folder / good.id / "evaluations.csv").stat().st_mtime_ns == before
     assert main(["study", "status", str(path), "--folder", str(folder)]) == 0
     assert capsys.readouterr().out.count("finished: DS-TD3_Pendulum-v1_seed") == 2
@@ -282,7 +294,7 @@ def test_a_damaged_failure_file_counts_as_a_failure(kind: str, tmp_path: Path) -
     assert (found.state, found.error) == ("failed", "")
 
 
-# With a checkpoint before the step at which a run waits to be disturbed.
+# A run writes a checkpoint before the step at which it waits for the test to interrupt it.
 LONG = SMALL.replace("Pendulum-v1", "bad_environments:Waits-v0").replace("= 100", "= 50")
 LONG += "checkpoint_every_env_steps = 50\n"
 IMPORT = ["--import", "bad_environments"]
@@ -417,7 +429,7 @@ def test_one_run_is_reported_in_the_singular(
     assert main(["study", "status", str(path), "--folder", str(tmp_path / "runs")]) == 0
     assert "1 run: 1 waiting" in capsys.readouterr().out
     assert main(["study", "run", str(path), "--folder", str(tmp_path / "runs"), "--dry-run"]) == 0
-    assert "1 run to do, " in capsys.readouterr().out
+    assert "1 run to train, " in capsys.readouterr().out
 
 
 def test_a_study_folder_that_cannot_be_created_is_an_error(
@@ -434,7 +446,7 @@ def test_a_study_folder_that_cannot_be_created_is_an_error(
 
 @pytest.fixture
 def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Runs are trained by a build with a known commit."""
+    """Make training record a known commit."""
     sha = "0123456789abcdef0123456789abcdef01234567"
     for module in ("sparl.training.machine", "sparl.studies.command"):
         monkeypatch.setattr(f"{module}.commit", lambda: sha)
@@ -442,7 +454,7 @@ def with_commit(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def start_here(folder: Path, unit: Unit, *_: object) -> Any:
-    """Train a run of a study in this process."""
+    """Train one of a study's runs in this process."""
     code = main(words(folder, unit))
     return SimpleNamespace(returncode=code, poll=lambda: code, wait=lambda: code)
 
@@ -471,7 +483,7 @@ def test_a_finished_run_is_archived_at_once_and_never_repeated(
     assert not (other / "agent.json").exists()
     assert collect([archive]).groups[0].label == "DS-TD3"
 
-    # Another folder, another file that describes the same runs differently, and one more run.
+    # Use another folder and another file, with the same runs described differently and one more.
     monkeypatch.setattr(execute, "start", lambda folder, unit, *_: started.append(unit.id))
     started: list[str] = []
     words_ = SMALL.replace("seeds = 2", "seeds = [1, 0]").replace("steps = 300", "steps = 400")
@@ -512,10 +524,10 @@ def test_a_run_that_finished_without_the_archive_is_archived_when_the_study_runs
     assert [path.name for path in kept.parent.iterdir()] == ["DS-TD3_seed3"]
     capsys.readouterr()
     assert main([*words_, "--archive", str(path)]) == 3
-    assert "not a folder" in capsys.readouterr().err
+    assert "must be a folder" in capsys.readouterr().err
 
 
-def test_runs_of_an_older_preset_are_other_runs(tmp_path: Path) -> None:
+def test_runs_of_an_older_preset_version_are_different_runs(tmp_path: Path) -> None:
     """An archived run that records no version is of version 1."""
     path = write_run(tmp_path / "Pendulum-v1" / "run", "DS-TD3", "Pendulum-v1", [1.0] * 3)
     config = RunFolder.open(path).config()

@@ -1,4 +1,4 @@
-"""Target networks against their rules computed densely, in float64, over several topology updates.
+"""Compare target networks with their rules, computed densely in float64.
 
 If a test requires equality, weights are multiples of 1/256 and tau is 1/2, so that every number is
 exact in float32, ties are frequent, and rounding cannot hide a difference.
@@ -92,7 +92,7 @@ def dense(state: dict[str, Any], place: Place, size: int) -> tuple[Float, Float]
 
 
 class DenseTarget:
-    """Both rules on dense matrices."""
+    """Both target rules, computed on dense matrices."""
 
     def __init__(self, online: Network, rule: str) -> None:
         self.online, self.rule = online, rule
@@ -155,10 +155,10 @@ def assert_equals(
 EVENTS = st.lists(st.sampled_from(["learn", "rewire", "soft_update", "restore"]), max_size=30)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), events=EVENTS)
 def test_own_pattern_is_algorithm_3(seed: int, events: list[str]) -> None:
-    """Any order of learning, rewiring, soft updates and restoring, number for number."""
+    """Both agree exactly for any order of learning, rewiring, soft updates and restoring."""
     rng = np.random.default_rng(seed)
     draw = exact(rng)
     online = new_network(SMALL, rng, draw)
@@ -173,7 +173,7 @@ def test_own_pattern_is_algorithm_3(seed: int, events: list[str]) -> None:
         elif event == "restore":
             online, target = continued(online, target)
             wanted.online = online
-        elif follows < 12:  # each takes one bit
+        elif follows < 12:  # because each soft update needs one more bit
             follows += 1
             target.soft_update(0.5)
             wanted.soft_update(0.5)
@@ -200,7 +200,7 @@ def test_own_pattern_over_a_long_run(seed: int, tau: float) -> None:
 
 
 def leftover(target: OwnPatternTarget) -> int:
-    """Return the target's connections that the online network lacks."""
+    """Return how many of the target's connections the online network lacks."""
     existing = target.existing()
     return sum(
         np.setdiff1d(existing["member{}.layer{}.positions".format(*place)], pattern.positions).size
@@ -209,11 +209,11 @@ def leftover(target: OwnPatternTarget) -> int:
 
 
 def test_a_leftover_fades_until_the_new_connection_is_larger() -> None:
-    """Computed by hand: one output, four inputs, two connections, tau = 1/8.
+    """Compare with a case computed by hand: one output, four inputs, two connections, tau = 1/8.
 
-    The online network drops input 1 at -0.25 and grows input 2, whose target is 1. The leftover
-    shrinks by 7/8 each time. The new connection is the smallest and restarts at 1/8 each time,
-    until the leftover is smaller: (7/8)^6 / 4 = 0.112.
+    The online network drops input 1 at -0.25 and grows input 2, whose target is 1. Each soft update
+    multiplies the leftover by 7/8. The new connection is the smallest and restarts at 1/8 each
+    time, until the leftover is smaller: (7/8)^6 / 4 = 0.112.
     """
     layout = layout_of([[Pattern(4, 1, np.array([0, 1]))]], "linear")
     online = Network(layout, np.zeros(3, np.float32))
@@ -235,7 +235,7 @@ def assert_holds(target: OwnPatternTarget, positions: list[int], weights: list[f
 
 
 def state_of(positions: list[int], weights: list[float]) -> dict[str, Any]:
-    """Return the state of a network of one layer with one output."""
+    """Return the state of a network that has one layer with one output."""
     return {
         "member0.layer0.positions": np.array(positions),
         "member0.layer0.weight": np.array(weights, np.float32),
@@ -265,7 +265,7 @@ def test_leftovers_vanish_when_the_online_network_rests() -> None:
 
 @pytest.mark.parametrize("budget", [0, 1, 4000, 5119, 5120, 6000])
 @pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "misleading sample"])
-def test_the_budget_is_kept_as_by_a_full_sort(kind: str, budget: int) -> None:
+def test_pruning_to_the_budget_equals_a_full_sort(kind: str, budget: int) -> None:
     """For many entries, the engine estimates the limit from a sample, which can be misleading."""
     rng = np.random.default_rng(8)
     n = 5120
@@ -317,7 +317,7 @@ def test_tau_0_changes_nothing() -> None:
 # --- Shared pattern ----------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), events=EVENTS)
 def test_shared_pattern_equals_the_online_pattern(seed: int, events: list[str]) -> None:
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""TD3 updates against an independent float64 reference.
+"""Compare TD3 updates with an independent float64 reference.
 
 The reference keeps dense matrices and 0/1 masks and shares no code with sparl: forward pass,
 backpropagation, Adam, targets and topology are written out here from the papers' formulas. It
@@ -62,7 +62,7 @@ class Layer:
 
 
 class Mlp:
-    """One MLP of one network; step counts its optimiser's steps."""
+    """One MLP of a network; `step` counts the optimiser's steps."""
 
     def __init__(self, layers: list[Layer], tanh: bool) -> None:
         self.layers, self.tanh, self.step = layers, tanh, 0
@@ -111,7 +111,7 @@ class Mlp:
 
 
 def dropped_by_set(layer: Layer, fraction: float) -> Mask:
-    """Drop all exact zeros, and a fraction of the others: of each sign those nearest zero."""
+    """Drop all exact zeros and, of each sign, a fraction of the other weights nearest zero."""
     w = layer.w.reshape(-1)
     existing: list[int] = np.flatnonzero(layer.mask.reshape(-1)).tolist()
     zeros = [i for i in existing if w[i] == 0]
@@ -125,7 +125,7 @@ def dropped_by_set(layer: Layer, fraction: float) -> Mask:
 
 
 def dropped_smallest(layer: Layer, fraction: float) -> Mask:
-    """Drop the weights of smallest magnitude, their number rounded down."""
+    """Drop the weights of smallest magnitude; their number is rounded down."""
     w = layer.w.reshape(-1)
     existing: list[int] = np.flatnonzero(layer.mask.reshape(-1)).tolist()
     count = int(fraction * len(existing))
@@ -169,7 +169,7 @@ class Reference:
         self._done = {"actor": 0, "critics": 0}
 
     def update(self, batch: Batch, new_mask: Callable[[Place], Mask]) -> dict[str, float]:
-        """Update once; new_mask returns the agent's new patterns, to copy what was grown."""
+        """Update once; new_mask returns the agent's new patterns, for copying grown connections."""
         cfg = self.config
         self.updates += 1
         s, a, r, discount, s2 = (
@@ -248,7 +248,9 @@ class Reference:
         count = int(dropped.sum())
         assert count > 0
         old, kept = layer.mask, layer.mask & ~dropped
-        assert (new & kept).sum() == kept.sum(), "a connection went that should have stayed"
+        assert (new & kept).sum() == kept.sum(), (
+            "a connection was removed that should have been kept"
+        )
         assert (new & ~kept).sum() == count, "the numbers of grown and dropped connections differ"
         assert new.sum() == old.sum(), "the number of connections changed"
         grown = new & ~old
@@ -447,7 +449,7 @@ def test_updates_of_ds_td3_across_topology_updates(seed: int) -> None:
     ],
     ids=lambda fields: ",".join(fields),
 )
-def test_updates_of_other_choices(fields: dict[str, Any]) -> None:
+def test_updates_with_other_settings(fields: dict[str, Any]) -> None:
     """Compare every field that changes an update with the reference."""
     run_both("DS-TD3", 12, seed=1, rewire_every_updates=3, **fields)
 

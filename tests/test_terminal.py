@@ -1,4 +1,4 @@
-"""The printed output of all other commands on terminals of any width."""
+"""Test the output of all other commands on terminals of any width."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ hidden = [8]
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished run and a finished study, and with a study that waits."""
+    """A folder with a finished run, a finished study and a study that has not been started."""
     folder = tmp_path_factory.mktemp("folder")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -77,7 +77,7 @@ def test_a_command_fits_into_a_terminal_of_any_width(
             assert all(re.fullmatch(command, line) for line in lines), path
 
 
-def test_json_is_never_broken(
+def test_json_is_never_wrapped(
     here: Path, terminal: MakeTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(here)
@@ -127,7 +127,7 @@ def test_bench_fits_into_a_terminal_of_any_width(
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_warnings_and_errors_are_broken_between_words(
+def test_warnings_and_errors_are_wrapped_between_words(
     width: int, terminal: MakeTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed = []

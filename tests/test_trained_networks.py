@@ -1,9 +1,10 @@
-"""A trained agent and a run show themselves: networks, masks, weights and short texts."""
+"""Test the networks, masks, weights and texts of trained agents and runs."""
 
 from __future__ import annotations
 
 import builtins
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_the_layers_compute_the_policy(run: sparl.training.run.Run) -> None:
     np.testing.assert_allclose(y, agent.policy(x), rtol=1e-5, atol=1e-6)
 
 
-def test_all_networks_are_there(run: sparl.training.run.Run) -> None:
+def test_an_agent_file_gives_access_to_all_networks(run: sparl.training.run.Run) -> None:
     networks = sparl.load(run).networks
     assert list(networks) == ["actor", "critics", "actor_target", "critics_target"]
     for name, network in networks.items():
@@ -62,7 +63,7 @@ def test_all_networks_are_there(run: sparl.training.run.Run) -> None:
                     "relu" if layer is not layers[-1]
                     else "tanh" if name.startswith("actor") else "linear"
                 )  # fmt: skip
-    with pytest.raises(UsageError, match=r"critics has 2 members: members\[0\]"):
+    with pytest.raises(UsageError, match=r"critics has 2 members; members\[0\]"):
         _ = networks["critics"].layers
     first, second = (members[0] for members in networks["critics"].members)
     assert (first.mask() != second.mask()).any()
@@ -109,7 +110,9 @@ def test_texts_are_short(run: sparl.training.run.Run) -> None:
     assert all(len(text) < 250 and "\n" not in text for text in texts)
     assert texts[0].startswith(f"<Run {run.path}: method DS-TD3, environment ")
     assert f"state finished, return {run.final_return:,.1f} at step 60" in texts[0]
-    assert texts[1].startswith("<TrainedAgent DS-TD3 on bad_environments:Walks-v0, step 60: 3 obs")
+    assert texts[1].startswith(
+        "<TrainedAgent DS-TD3 on bad_environments:Walks-v0, step 60: observations of "
+    )
     assert texts[2].startswith("<TrainedNetwork critics: 2 x 5-8-7-1, ")
     assert texts[3] == "<TrainedLayer 3 -> 8, relu: 12 of 24 connections (50.0%)>"
 
@@ -120,13 +123,14 @@ def test_notebooks_show_a_table(of: Callable[[Any], Any], run: sparl.training.ru
     assert shown.count("<table>") == 1
     assert "DS-TD3" in shown
     assert "a<b>" not in shown  # the folder's name is escaped
+    assert re.search('<tr><th scope="row"[^>]*>(method|actor)</th><td', shown)
 
 
 def test_predict_accepts_deterministic(run: sparl.training.run.Run) -> None:
     agent = sparl.load(run)
     x = np.ones(3)
     assert (agent.predict(x, deterministic=True) == agent.predict(x)).all()
-    with pytest.raises(UsageError, match="deterministic is False, but the actions have no noise"):
+    with pytest.raises(UsageError, match="deterministic is False but must be True"):
         agent.predict(x, deterministic=False)
 
 

@@ -1,11 +1,10 @@
-"""Work that runs concurrently with its caller blocks accessors until it ends; results are equal."""
+"""Test that access to a result blocks until pending work has finished."""
 
 from __future__ import annotations
 
 import gc
 import itertools
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,7 +24,7 @@ from sparl.topology.initial import random_pattern
 BATCH = 64
 
 
-def network(seed: int = 0) -> Network:
+def network(threads: int, seed: int = 0) -> Network:
     sizes = (40, 200, 200, 3)
     patterns = [
         [
@@ -35,7 +34,8 @@ def network(seed: int = 0) -> Network:
         for member in range(2)
     ]
     layout = layout_of(patterns, ensemble=True)
-    return Network(layout, uniform_fan_in(layout, stream(seed, "weights")))
+    parameters = uniform_fan_in(layout, stream(seed, "weights"))
+    return Network(layout, parameters, _native.Pool(threads))
 
 
 def learn(net: Network, adam: Adam, seed: int) -> None:
@@ -44,16 +44,9 @@ def learn(net: Network, adam: Adam, seed: int) -> None:
     adam.step(net, trace, output)
 
 
-@pytest.fixture(autouse=True)
-def one_thread_afterwards() -> Iterator[None]:
-    yield
-    _native.set_threads(1)
-
-
 def steps_and_targets(threads: int) -> list[bytes]:
     """Access every result as soon as its computation has begun, in a different order each time."""
-    _native.set_threads(threads)
-    net = network()
+    net = network(threads)
     adam, target = Adam(net.layout, 1e-3, 1e-4, "mean"), OwnPatternTarget(net)
     found: list[bytes] = []
 
@@ -70,7 +63,7 @@ def steps_and_targets(threads: int) -> list[bytes]:
             note(target.state())
         learn(net, adam, 100 + k)
         if k % 3 == 2:
-            to = network(k).layout
+            to = network(1, k).layout
             rewirings = net.layout.difference(to)
             net.parameters = net.layout.carry(net.parameters, to, rewirings)
             net.layout = to
@@ -80,7 +73,7 @@ def steps_and_targets(threads: int) -> list[bytes]:
     return found
 
 
-def test_results_are_those_of_one_thread() -> None:
+def test_results_equal_those_of_one_thread() -> None:
     wanted = steps_and_targets(1)
     for threads in (2, 3, 2):
         assert steps_and_targets(threads) == wanted
@@ -89,8 +82,7 @@ def test_results_are_those_of_one_thread() -> None:
 def test_several_python_threads_may_wait_for_the_same_update() -> None:
     wanted: list[bytes] = []
     for threads in (1, 2):
-        _native.set_threads(threads)
-        net = network()
+        net = network(threads)
         adam = Adam(net.layout, 1e-3, 0.0, "zero")
         with ThreadPoolExecutor(3) as pool:
             for k in range(150):
@@ -107,11 +99,13 @@ def test_arguments_are_kept_alive_until_the_update_has_finished() -> None:
     slots = np.arange(n, dtype=np.uint32)
     kept = []
     for threads in (1, 2):
-        _native.set_threads(threads)
+        pool = _native.Pool(threads)
         for _ in range(20):
             piece = ((0, n), (0, n), slots, slots, n // 2)
             target = np.linspace(-1, 1, n, dtype=np.float32)
-            begun = _native.TargetUpdater([piece]).update(target, np.ones(n, np.float32), 0.5)
+            updater, ones = _native.TargetUpdater([piece]), np.ones(n, np.float32)
+            begun = updater.update(target, ones, 0.5, pool)
+            del updater, ones
             gc.collect()
             np.zeros(n, np.float32)  # would reuse freed memory
             begun.finish()
@@ -122,10 +116,9 @@ def test_arguments_are_kept_alive_until_the_update_has_finished() -> None:
 
 
 def test_arguments_are_released_once_the_update_has_finished() -> None:
-    _native.set_threads(2)
     target = np.zeros(50, np.float32)
     work = _native.TargetUpdater([((0, 50), (0, 50), None, None, 0)]).update(
-        target, target + 1, 0.5
+        target, target + 1, 0.5, _native.Pool(2)
     )
     needed = weakref.ref(target)
     del target
@@ -135,7 +128,7 @@ def test_arguments_are_released_once_the_update_has_finished() -> None:
 
 
 class Work:
-    """Work that writes to an array when it is finished, as slow work may."""
+    """Work that, like slow work, writes to an array only when it is finished."""
 
     def __init__(self, target: np.ndarray[Any, Any], online: np.ndarray[Any, Any]) -> None:
         self.target, self.online = target, online
@@ -155,11 +148,10 @@ def test_an_array_is_not_changed_before_all_pending_work_has_read_it() -> None:
         assert target.to_read().tolist() == [1, 1, 1]
 
 
-def test_several_targets_of_one_network_follow_it() -> None:
+def test_several_targets_of_one_network_are_updated() -> None:
     found: list[list[bytes]] = []
     for threads in (1, 2, 3):
-        _native.set_threads(threads)
-        net = network()
+        net = network(threads)
         adam, targets = Adam(net.layout, 1e-2, 0.0, "zero"), [OwnPatternTarget(net) for _ in "abc"]
         for k in range(30):
             for target in targets:
@@ -170,10 +162,10 @@ def test_several_targets_of_one_network_follow_it() -> None:
     assert len(set(found[0])) == 1
 
 
-def test_a_pool_computes_the_results_of_the_default_one() -> None:
+def test_without_a_pool_the_results_are_those_of_a_pool() -> None:
     results = []
     for pool in (None, _native.Pool(1), _native.Pool(3)):
-        net = network()
+        net = network(1)
         net.pool = pool
         adam, target = Adam(net.layout, 1e-3, 1e-4, "mean"), OwnPatternTarget(net)
         for k in range(20):
@@ -183,6 +175,3 @@ def test_a_pool_computes_the_results_of_the_default_one() -> None:
             (net.parameters.tobytes(), adam.v.tobytes(), target.network.parameters.tobytes())
         )
     assert results[1:] == results[:1] * 2
-    assert _native.threads() == 1
-    with pytest.raises(ValueError, match=r"pool: threads is 0 but must be in \[1, 1024\]"):
-        _native.Pool(0)

@@ -1,4 +1,4 @@
-"""Wrappers that remember earlier episodes are rejected; others work, also in resumed runs."""
+"""Test that wrappers which remember earlier episodes are rejected, and that others work."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class RewardsOfLastEpisode(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class Curriculum(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Weakens the actions, more so in each episode."""
+    """Weakens the actions more in each episode."""
 
     strength = 1.0
 

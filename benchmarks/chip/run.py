@@ -227,8 +227,8 @@ def halfcheetah(programs: Programs, updates: int = 1000) -> bool:
     return host == board
 
 
-# Tasks of the warm start: strength of the motor in percent. A pendulum of 130 % of the mass moves as
-# with a motor of 77 %, because the mass divides only the torque.
+# Tasks of the warm start: strength of the motor in percent. A pendulum of 130 % of the mass moves
+# as with a motor of 77 %, because the mass divides only the torque.
 CHANGES = {"unchanged": 100, "masses +30 %": 77, "motor 60 %": 60}
 
 

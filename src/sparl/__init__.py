@@ -1,7 +1,8 @@
 """Deep reinforcement learning with truly sparse networks, trained from scratch.
 
-run = sparl.train(method="DS-TD3", env="HalfCheetah-v5", steps=100_000)
-action = sparl.load(run.path).predict(observation)
+Example:
+    run = sparl.train(method="DS-TD3", env="HalfCheetah-v5", steps=100_000)
+    action = sparl.load(run.path).predict(observation)
 """
 
 from __future__ import annotations
@@ -40,21 +41,22 @@ def train(
 
     Args:
         method: a name that `sparl methods` lists.
-        env: a Gymnasium id with a flat Box observation and a bounded Box action (MODULE:ID imports
-            MODULE first); a class or a function that makes a new environment at each call; or an
-            environment, of which deep copies are used.
-        callback: a callback, or several; see `sparl.Callback`.
+        env: the id of a Gymnasium environment (MODULE:ID imports MODULE first); a class or a
+            function that returns a new environment each time it is called; or an environment,
+            which is deep-copied before use. The observation space must be a flat Box, and the
+            action space a bounded Box.
+        callback: a callback, or a sequence of callbacks; see `sparl.Callback`.
         quiet: whether to suppress all output.
         fields: any field of sparl.configuration.Config, for example seed, steps or run_dir.
 
     Returns:
-        The run: its folder, configuration and evaluations.
+        The run, with its folder, configuration and evaluations.
 
     Raises:
-        sparl.errors.SparlError: if the run fails; each kind of error is a subclass, with a one-line
-            message.
-        KeyboardInterrupt: after Ctrl-C, once the run is saved in its folder.
-        Exception: the exception of a callback, once the run is saved in its folder.
+        sparl.errors.SparlError: if the run fails; each kind of error has its own subclass, and
+            every message is one line.
+        KeyboardInterrupt: after Ctrl-C, once the run has been saved in its folder.
+        Exception: any exception raised by a callback, once the run has been saved in its folder.
     """
     from sparl.configuration_checks import typed_fields
     from sparl.methods import preset
@@ -85,20 +87,22 @@ def resume(
 
     Args:
         run: a run folder, or the value returned by `train`.
-        env: the environment, class or function that was passed to `train`; None for an id.
-        callback: a callback, or several; those of the earlier call were not saved.
+        env: the environment, class or function that was passed to `train`; None if an id was
+            passed.
+        callback: a callback, or a sequence of callbacks. Callbacks are not saved with a run, so
+            those that were passed to `train` must be passed again.
         quiet: whether to suppress all output.
         changes: new values of stop_at, threads, checkpoint_every_env_steps, keep_checkpoint or
             tensorboard; or steps, to extend the run.
 
     Returns:
-        The run, whose results are those of an uninterrupted run.
+        The run. Its results are the same as those of an uninterrupted run.
 
     Raises:
-        sparl.errors.SparlError: if the run fails; each kind of error is a subclass, with a one-line
-            message.
+        sparl.errors.SparlError: if the run fails; each kind of error has its own subclass, and
+            every message is one line.
         KeyboardInterrupt: after Ctrl-C; the run can be resumed again.
-        Exception: the exception of a callback, once the run is saved in its folder.
+        Exception: any exception raised by a callback, once the run has been saved in its folder.
     """
     from sparl.configuration_checks import typed_fields
     from sparl.training.callbacks import Callbacks
@@ -129,9 +133,16 @@ def load(run: str | Path | Run, *, best: bool = False) -> TrainedAgent:
 
 
 def _path(run: str | Path | Run) -> Path:
+    from sparl.errors import UsageError
     from sparl.training.durable import user_path
+    from sparl.training.run import Run
+    from sparl.wording import shown
 
-    return user_path(run) if isinstance(run, str | Path) else run.path
+    if isinstance(run, str | Path):
+        return user_path(run)
+    if isinstance(run, Run):
+        return run.path
+    raise UsageError(f"run is {shown(run)} but must be the folder of a run, or a sparl Run")
 
 
 def _interrupted(run: Run) -> Run:
@@ -139,5 +150,5 @@ def _interrupted(run: Run) -> Run:
     import signal
 
     if run.stopped_by is signal.SIGINT:
-        raise KeyboardInterrupt  # the run is saved in its folder
+        raise KeyboardInterrupt  # the run has been saved in its folder
     return run

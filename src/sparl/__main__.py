@@ -1,7 +1,7 @@
 """Entry point of the command `sparl` and of `python -m sparl`.
 
-Loading the command line takes time and opens files. Therefore, before it is loaded, standard
-streams are opened, the parent process is watched and Ctrl-C is handled.
+Importing the command line takes time and opens files. Before importing it, this module therefore
+opens standard streams that are closed, starts to watch the parent process and handles Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import time
 from sparl.standard_streams import open_closed_streams
 from sparl.training.interrupt import end_with_parent, interrupt_held
 
-# Minimum address space of a process; with less, libraries abort the process without an exception.
+# Minimum address space of a process; with less, libraries abort it instead of raising an exception.
 _LEAST_ADDRESS_SPACE = 768 << 20
-_THREADS_SECONDS = 5.0  # grace period for threads of an environment after a command
+_THREADS_SECONDS = 5.0  # how long to wait, after a command, for threads that an environment started
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _without_threads(code: int) -> int:
-    """Return the exit code; end the process instead if third-party threads would keep it alive."""
+    """Return the exit code after third-party threads have ended; exit at once if one does not."""
     end = time.monotonic() + _THREADS_SECONDS
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
@@ -56,7 +56,7 @@ def _without_threads(code: int) -> int:
 
 
 def _out_of_memory(text: str) -> int:
-    """Write an error line and return the exit code."""
+    """Print an error message and return the exit code for insufficient memory."""
     sys.stderr.write(f"sparl: {text}\n")
     return 6
 

@@ -1,4 +1,4 @@
-"""Kernels of sparse networks. Use them through sparl.networks."""
+"""Kernels for sparse networks. Use them through sparl.networks."""
 
 from collections.abc import Sequence
 
@@ -17,16 +17,12 @@ def available_isas() -> list[str]:
 def use_isa(name: str) -> None:
     """Use an instruction set; raises ValueError if it is not available."""
 
-def threads() -> int:
-    """Return the number of threads of the default pool."""
-
-def set_threads(count: int) -> None:
-    """
-    Set the number of threads of the default pool; results do not depend on it.
-    """
-
 class Pool:
-    """A thread pool for the functions that receive it."""
+    """
+    A thread pool, which can be passed to functions that compute.
+
+    Without a pool, these functions use only the calling thread.
+    """
 
     def __init__(self, threads: int) -> None:
         """
@@ -38,7 +34,7 @@ class Pool:
 
 class PendingWork:
     """
-    Work that may be unfinished; it keeps the objects that it uses alive until then.
+    Work that may be unfinished; it keeps the objects that it uses alive until it has finished.
     """
 
     def finish(self) -> None:
@@ -58,12 +54,12 @@ def seconds_per_call(layer: Linear, kernel: str, batch: int, least: float) -> fl
     """
     Return the mean duration of one call of a kernel on one thread, in seconds.
 
-    kernel: forward, input gradient or weight gradient. least: seconds of calls to measure.
+    kernel: forward, input gradient or weight gradient. least: minimum seconds to measure.
     """
 
 def seconds_of_loads(layer: Linear, kernel: str, batch: int, least: float) -> float:
     """
-    Return the duration of only the kernel's loads of activations, in seconds per call.
+    Return the time that a kernel's loads of activations alone take, in seconds per call.
     """
 
 def multiply_add_peak(least: float) -> float:
@@ -72,7 +68,7 @@ def multiply_add_peak(least: float) -> float:
     """
 
 class Layer:
-    """A layer of one member of a network; immutable."""
+    """An immutable layer of one member of a network."""
 
     @property
     def n_in(self) -> int: ...
@@ -83,7 +79,7 @@ class Layer:
     @property
     def canonical_index(self) -> numpy.typing.NDArray[numpy.uint32]:
         """
-        Index in canonical order of each slot of the block with a pattern, uint32 [N].
+        The canonical index of each slot of the block with a pattern, uint32 [N].
         """
 
 class Linear(Layer):
@@ -119,11 +115,11 @@ class Trace:
     def batch(self) -> int: ...
 
 class Stack:
-    """A sequence of layers, for each of one or several members; immutable."""
+    """An immutable sequence of layers, for one or several members."""
 
     def __init__(self, members: Sequence[Sequence[Layer]], activations: Sequence[str]) -> None:
         """
-        Build the layers; the activation after each layer of a member is linear, relu or tanh.
+        Build a stack; the activation after each layer of a member is linear, relu or tanh.
         """
 
     @property
@@ -177,7 +173,7 @@ def soft_update(target: numpy.typing.NDArray[numpy.float32], online: numpy.typin
 
 class TargetUpdater:
     """
-    The soft update of target parameters whose layout differs from that of the online ones.
+    A soft update of target parameters that are stored in another layout than the online ones.
     """
 
     def __init__(self, pieces: Sequence[tuple[tuple[int, int], tuple[int, int], numpy.typing.NDArray[numpy.uint32] | None, numpy.typing.NDArray[numpy.uint32] | None, int]]) -> None:
@@ -192,8 +188,10 @@ class TargetUpdater:
 
     def update(self, target: numpy.typing.NDArray[numpy.float32], online: numpy.typing.NDArray[numpy.float32], tau: float, pool: Pool | None = None) -> PendingWork:
         """
-        Compute target += tau * (online - target) in place, then prune each layer stored over
-        a union to its budget of largest magnitudes. The update may be unfinished when this
+        Compute target += tau * (online - target) in place.
+
+        Each layer stored over a union then keeps its budget of entries with the largest
+        magnitudes, and its other entries become 0. The update may be unfinished when this
         function returns.
         """
 
@@ -208,7 +206,7 @@ def squashed_normal(heads: numpy.typing.NDArray[numpy.float32], noise: numpy.typ
 
 def squashed_normal_gradient(action: numpy.typing.NDArray[numpy.float32], std: numpy.typing.NDArray[numpy.float32], noise: numpy.typing.NDArray[numpy.float32], slope: numpy.typing.NDArray[numpy.float32], d_action: numpy.typing.NDArray[numpy.float32], d_log_density: float) -> numpy.typing.NDArray[numpy.float32]:
     """
-    Return dL/dheads, float32 [B, 2 n], of a loss L of the outputs of squashed_normal.
+    Return dL/dheads, float32 [B, 2 n], for a loss L of squashed_normal's outputs.
 
     All arguments are float32 [B, n] except d_log_density, dL/d(log-density), which is one
     number for all samples.
@@ -216,16 +214,18 @@ def squashed_normal_gradient(action: numpy.typing.NDArray[numpy.float32], std: n
 
 def integers(bit_generator: object, below: int, count: int) -> numpy.typing.NDArray[numpy.int64]:
     """
-    Return int64 [count] in [0, below), the values of NumPy's Generator.integers.
+    Return int64 [count] in [0, below), the values that Generator.integers would return.
     """
 
 def gather_windows(rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: int, first: int, size: int, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32], ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], to: tuple[numpy.typing.NDArray[numpy.float32], ...], pool: Pool | None = None) -> None:
     """
     Gather n-step windows of a replay ring.
 
-    rows: uint8 [capacity, bytes of a row], see RingView; states_of: int64 [k], ascending,
-    whose states, [k, n_obs], are stored separately. ages: int64 [B]; powers of gamma: [n + 1].
-    to: observation [B, n_obs], action [B, n_act], reward and discount [B, 1], state
-    reached [B, n_obs], and optionally the states on the path [B, n, n_obs] and their
-    discounts [B, n].
+    rows: uint8 [capacity, bytes of a row]; RingView in n_step_windows.h describes a row.
+    states_of: int64 [k], the ascending numbers of the transitions whose next states,
+    `states` [k, n_obs], are stored separately. ages: int64 [B], the start of each window,
+    counted from the oldest transition. powers: the powers of gamma, [n + 1].
+    to: the arrays to write: observation [B, n_obs], action [B, n_act], reward and discount
+    [B, 1], state reached [B, n_obs], and optionally the states on the path [B, n, n_obs]
+    and their discounts [B, n].
     """

@@ -1,24 +1,24 @@
-"""The numbers of connections of a run's networks, before patterns are drawn."""
+"""Compute how many connections each layer of a run's networks has, before patterns are drawn."""
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sparl.agents import specs_of
 from sparl.configuration import Config
 from sparl.errors import UsageError
 from sparl.networks.spec import NetworkSpec
-from sparl.topology.density import erdos_renyi_total, round_half_up, scaled
+from sparl.topology.density import Shape, erdos_renyi_total, round_half_up, scaled
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The networks of a run, by name.
+    """The specifications of a run's networks.
 
     Attributes:
-        networks: the networks, by name.
+        networks: the specification of each network, by name.
         notes: messages for the user.
     """
 
@@ -27,12 +27,12 @@ class Architecture:
 
     @property
     def connections(self) -> int:
-        """Number of weights of all networks, without targets."""
+        """Total number of weights in all networks, excluding their targets."""
         return sum(network.of_all_members for network in self.networks.values())
 
     @property
     def stored_connections(self) -> int:
-        """Number of weights of all networks and their targets."""
+        """Total number of weights in all networks and their targets."""
         return sum(
             network.of_all_members * (2 if network.target else 1)
             for network in self.networks.values()
@@ -49,10 +49,10 @@ class Architecture:
 
 
 def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
-    """Compute the numbers of connections of a run's networks.
+    """Compute the architecture of a run's networks, including the connections of each layer.
 
     Raises:
-        UsageError: if a sparsity is impossible with these layers.
+        UsageError: if a sparsity is impossible for the sizes of a network's layers.
     """
     notes: list[str] = []
     networks = {}
@@ -74,41 +74,66 @@ def architecture(config: Config, n_obs: int, n_act: int) -> Architecture:
 def _connections(config: Config, spec: NetworkSpec, notes: list[str]) -> list[int]:
     """Return the number of connections of each layer that has a pattern.
 
-    The numbers result from densities, lambdas or a sparsity.
+    The configuration determines these numbers by densities, lambdas or a sparsity.
     """
-    network, budget = spec.label, config.budget(spec.label)
+    budget = config.budget(spec.label)
     shapes = [(layer.n_in, layer.n_out) for layer in spec.layers if layer.size]
     sizes = [n_in * n_out for n_in, n_out in shapes]
-    densities, sparsity = budget.densities, budget.sparsity
-    if densities is not None:
-        wanted = [d * size for d, size in zip(densities, sizes, strict=True)]
+    if budget.densities is not None:
+        wanted = [d * size for d, size in zip(budget.densities, sizes, strict=True)]
     else:
         lambdas = [config.lambda_1, *(config.lambda_2 for _ in shapes[2:]), None]
         wanted = [
             float(size) if lam is None else lam * sum(shape)
             for shape, size, lam in zip(shapes, sizes, lambdas, strict=True)
         ]
-    counts = [min(round_half_up(w), size) for w, size in zip(wanted, sizes, strict=True)]
-    if sparsity is None:
-        for index, (w, size) in enumerate(zip(wanted, sizes, strict=True)):
-            if w > size:
-                notes.append(
-                    f"layer {index + 1} of the {network}: lambda requests {w:.0f} connections, but "
-                    f"the layer can have only {size} and is therefore dense"
-                )
-        return counts
-    # Unless sparse_output is set, the output layer does not change, and the other layers share the
-    # remaining connections.
+    if budget.sparsity is not None:
+        return _of_sparsity(config, spec.label, budget.sparsity, shapes, wanted)
+    notes += [
+        f"layer {index} of the {spec.label}: lambda requests {w:.0f} connections, but the layer "
+        f"can have only {size} and is therefore dense"
+        for index, (w, size) in enumerate(zip(wanted, sizes, strict=True), 1)
+        if w > size
+    ]
+    return [min(round_half_up(w), size) for w, size in zip(wanted, sizes, strict=True)]
+
+
+def _of_sparsity(
+    config: Config,
+    network: str,
+    sparsity: float,
+    shapes: Sequence[Shape],
+    wanted: Sequence[float],
+) -> list[int]:
+    """Return the number of connections of each layer in a network with a given sparsity.
+
+    Unless sparse_output is set, the output layer keeps the wanted number of connections, and the
+    other layers share the rest.
+
+    Args:
+        config: configuration of the run.
+        network: label of the network.
+        sparsity: share of the weights that do not exist.
+        shapes: shapes of the layers.
+        wanted: how many connections each layer would have without the sparsity.
+
+    Raises:
+        UsageError: if the sparsity is impossible for layers of these sizes.
+    """
+    sizes = [n_in * n_out for n_in, n_out in shapes]
     thinned = len(shapes) if config.sparse_output else len(shapes) - 1
-    fixed = counts[thinned:]
+    fixed = [
+        min(round_half_up(w), size)
+        for w, size in zip(wanted[thinned:], sizes[thinned:], strict=True)
+    ]
     room = sum(sizes[:thinned])
     total = round_half_up((1 - sparsity) * sum(sizes)) - sum(fixed)
     if not 0 <= total <= room:
         low, high = sum(fixed), room + sum(fixed)
         raise UsageError(
-            f"{budget.prefix}_sparsity is {sparsity}, which leaves {total + low} connections; "
-            f"because the output layer has {low}, the {network} must have {low} to {high} "
-            f"connections, which is a sparsity of {1 - high / sum(sizes):.4f} to "
+            f"{config.budget(network).prefix}_sparsity is {sparsity}, which leaves {total + low} "
+            f"connections; because the output layer has {low}, the {network} must have {low} to "
+            f"{high} connections, which is a sparsity of {1 - high / sum(sizes):.4f} to "
             f"{1 - low / sum(sizes):.4f}"
         )
     if config.allocation == "erdos_renyi":
@@ -122,7 +147,7 @@ def _connections(config: Config, spec: NetworkSpec, notes: list[str]) -> list[in
 def _narrow(
     config: Config, name: str, n_obs: int, n_act: int, sparse: NetworkSpec, notes: list[str]
 ) -> NetworkSpec:
-    """Return the dense network of one width whose number of weights is nearest to the sparse one's.
+    """Return a dense network of uniform width with about as many weights as the sparse network.
 
     Args:
         config: configuration of the run.

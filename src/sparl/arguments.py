@@ -1,4 +1,4 @@
-"""Turn the words of a command line into the configuration of a run."""
+"""Parse command-line arguments into the configuration of a run."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ from sparl.training.toml_files import read_toml
 
 @dataclass(frozen=True)
 class Typed:
-    """A configuration, and the fields that the user set.
+    """A configuration, and the fields that the user set explicitly.
 
     Attributes:
         config: the configuration.
-        fields: values by name; the other fields have the preset's values.
+        fields: the values that the user set, by field name; all other fields have the values of
+            the preset.
     """
 
     config: Config
@@ -56,12 +57,13 @@ def parse_config(args: Sequence[str], program: str, further: type[Any] | None = 
 def parse_typed(args: Sequence[str], program: str, further: type[Any] | None = None) -> Typed:
     """Build a configuration from flags, a --config file and the preset.
 
-    If several of these set a field, the first one takes precedence.
+    If several of these set the same field, the first one in this order takes precedence.
 
     Args:
-        args: the command line.
-        program: the command, which the help and messages name.
-        further: options of the command that are not fields, for the help.
+        args: the command-line arguments.
+        program: the command, as the help and error messages name it.
+        further: a class whose fields are the command's options that are not configuration fields;
+            the help lists them.
 
     Raises:
         SystemExit: after the help has been printed.
@@ -86,9 +88,10 @@ def parse_typed(args: Sequence[str], program: str, further: type[Any] | None = N
     method = find_method(method).name
     check_flags_suit_method(released, method)
     base = preset(method, env, **from_file)
-    from sparl.topology.propose import wrong_rules  # imported late: it loads the native module
+    from sparl.topology.propose import wrong_rules  # imported late, because it loads the library
 
-    # Presets may depend on other fields (densities on the number of layers): apply flags first.
+    # A preset may depend on other fields (for example, the densities depend on the number of
+    # layers), so the flags are parsed before the preset is computed.
     chosen, errors = parse(
         Config, words, program, lambda: _print_help(base, words, program, further), further
     )
@@ -116,8 +119,8 @@ def _frozen_share(early_stop: str, config: Config, chosen: Mapping[str, Any]) ->
     """Convert the number of final steps without topology updates (DS) to a share of the horizon.
 
     Raises:
-        UsageError: if the value is not a number of steps within the horizon, or if the share is
-            given too.
+        UsageError: if the value is not a number of steps within the horizon, or if
+            --freeze-fraction is given too.
     """
     flag = "--ann_earlyStopTopologyChange"
     steps = expanded_integer(early_stop).replace("_", "")
@@ -150,26 +153,24 @@ def episodes_and_seed(config: Config, episodes: int | None, seed: int | None) ->
     """
     episodes = config.evaluation_episodes if episodes is None else episodes
     seed = config.evaluation_seed if seed is None else seed
-    if episodes < 1 or seed < 0:
-        raise UsageError(
-            f"--episodes is {episodes} but must be at least 1; --seed is {seed} but must be at "
-            "least 0"
-        )
+    for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
+        if value < least:
+            raise UsageError(f"--{name} is {value} but must be at least {least}")
     return episodes, seed
 
 
 def named(args: Sequence[str]) -> set[str]:
-    """Return the names of the fields that the flags of a command line set."""
+    """Return the names of the fields that the flags on a command line set."""
     flags = [canonical(word)[2:] for word in split_values(args) if word.startswith("--")]
     return {flag.removeprefix("no-").replace("-", "_") for flag in flags}
 
 
 def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
-    """Return the method, environment or settings, and remove that field from the file's fields.
+    """Return the value from a flag, the file or Config's default, and remove it from the file.
 
     Raises:
-        UsageError: if the flag and the file disagree, because other fields of the file depend on
-            the value.
+        UsageError: if the flag and the file disagree: other fields in the file depend on the
+            value, so the flag cannot override it.
     """
     in_file = from_file.pop(name, None)
     if flag is not None and in_file is not None and flag != in_file:
@@ -182,25 +183,25 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
 
 
 _HELP = (
-    "The values are the defaults for the method and environment of this command line; {}. "
-    "Integers may be written 100_000, 1e5, 100k or 0.1M. The flags of the papers' released code "
-    "are understood where they have an equivalent. In full: {} --help FIELD..."
+    "The values shown are the defaults for the given method and environment; {}. Integers may be "
+    "written as 100_000, 1e5, 100k or 0.1M. Flags of the papers' released code are accepted if "
+    "sparl has an equivalent. To read the full description of fields: {} --help FIELD..."
 )
 
 
-_PATHS = {"run_dir": "DIR", "warm_start": "RUN"}  # texts that are paths
+_PATHS = {"run_dir": "DIR", "warm_start": "RUN"}  # string fields that are paths
 
 
 def _print_help(
     base: Config, words: Sequence[str], program: str, further: type[Any] | None
 ) -> None:
-    """Print the help of a command that takes the fields of a configuration.
+    """Print the help of a command whose options include the fields of a configuration.
 
     Args:
         base: the configuration whose values are shown.
-        words: the command line; fields named after --help are described in full.
+        words: the command-line arguments; fields named after --help are described in full.
         program: the command.
-        further: options of the command that are not fields.
+        further: a class whose fields are the command's other options.
     """
     options = {option.name: option for option in options_of(Config)}
     for name, metavar in _PATHS.items():
@@ -230,7 +231,7 @@ def _print_help(
 
 
 def _fields_after_help(words: Sequence[str]) -> list[str]:
-    """Return the fields that are named after --help, as in --help lambda_1 steps.
+    """Return the fields that are listed after --help, as in --help lambda_1 steps.
 
     Raises:
         UsageError: if a word is not the name of a field.
@@ -249,7 +250,7 @@ def _fields_after_help(words: Sequence[str]) -> list[str]:
 
 
 def _full_text(option: Option, docs: Mapping[str, str]) -> str:
-    """Return a field's docstring with its range or its choices."""
+    """Return a field's docstring, followed by its choices or its range."""
     text = without_none(docs[option.name])
     limits = FIELDS[option.name].metadata.get("range")
     if option.choices:
@@ -261,7 +262,7 @@ def _full_text(option: Option, docs: Mapping[str, str]) -> str:
 
 
 def _take(words: list[str], flag: str) -> tuple[list[str], str | None]:
-    """Remove a flag and its value; return the other words and the flag's last value."""
+    """Remove a flag and its value from the arguments; return the rest and the flag's last value."""
     rest, value = [], None
     remaining = iter(words)
     for word in remaining:

@@ -42,7 +42,7 @@ def build_agent(config: Config, architecture: Architecture, pool: Pool | None = 
     Args:
         config: configuration of the run.
         architecture: the networks, with their numbers of connections.
-        pool: the thread pool of the networks; None means the default pool.
+        pool: the thread pool of the networks; None means the calling thread only.
     """
     specs = architecture.networks
     learners = {name: _learner(config, name, spec, pool) for name, spec in specs.items()}
@@ -59,11 +59,11 @@ def build_agent(config: Config, architecture: Architecture, pool: Pool | None = 
 
 
 def schedule(config: Config, network: str) -> Schedule:
-    """Return the schedule of a network's topology updates, for example 2, 1002, ... for DS.
+    """Return the schedule of a network's topology updates, for example updates 2, 1002, ... for DS.
 
     There are no topology updates in the last freeze_fraction of the horizon. The agent's updates
-    begin after the warm-up. The clock "network" counts only every update_period-th of these
-    updates.
+    begin after the warm-up. With the clock "network", the schedule counts only the updates of this
+    network: every update_period-th update of the agent.
     """
     every, spec = config.rewire_every_updates, specs_of(config)[network]
     if every == 0 or not config.budget(spec.label).rewired:
@@ -117,7 +117,7 @@ def _network(config: Config, name: str, spec: NetworkSpec, pool: Pool | None) ->
 
 
 def _largest(config: Config, layer: Layer, rng: Generator) -> tuple[Pattern, Array]:
-    """Return the pattern and the values of the largest initial weights of a layer."""
+    """Return the pattern and the values of a layer's largest initial weights."""
     n_in, n_out, count = layer.n_in, layer.n_out, layer.connections
     if config.initial_weights == "orthogonal":
         matrix = orthogonal_matrix(n_in, n_out, rng)

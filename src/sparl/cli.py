@@ -20,31 +20,31 @@ from sparl.user_modules import import_module_of, import_user_module
 from sparl.wording import name_and_text
 
 COMMANDS = {
-    "train": "train an agent, or several seeds of one",
+    "train": "train an agent, with one seed or several",
     "resume": "resume a run that was stopped or killed",
     "evaluate": "repeat the evaluation of a trained agent",
     "play": "watch a trained agent, or record it",
-    "export": "write a trained policy for machines without sparl",
-    "chip": "read the state of a device that learns",
+    "export": "write a trained policy for use without sparl",
+    "chip": "convert the state of a device to an agent",
     "info": "describe this machine, or a run",
     "methods": "list the methods, or describe one and its paper",
     "cost": "count connections, bytes and FLOPs",
-    "study": "train the runs of a file, or show their progress",
-    "report": "write tables and figures of finished runs",
+    "study": "train all runs that a file lists, or show their progress",
+    "report": "write tables and figures about finished runs",
     "archive": "copy the small files of finished runs",
     "bench": "measure the speed of this machine",
 }
 _OPTIONS = {
     "--version": "print the version",
     "--debug": "show tracebacks",
-    "--import MODULE": "before the command, may be repeated: import your own module that "
-    "registers environments or rules",
+    "--import MODULE": "import your own module, which registers environments or rules; place this "
+    "option before the command; it may be repeated",
 }
 _EXIT_CODES = {
     "0": "success",
-    "1": "unexpected error, or a run of a study failed",
+    "1": "unexpected error, or one of a study's runs failed",
     "2": "invalid usage or configuration",
-    "3": "a file of a run is missing or damaged",
+    "3": "one of a run's files is missing or damaged",
     "4": "the environment failed",
     "5": "training diverged",
     "6": "not enough disk space or memory",
@@ -52,7 +52,7 @@ _EXIT_CODES = {
     "129, 130, 143": "stopped by SIGHUP, Ctrl-C or SIGTERM, after saving",
 }
 
-# The module of each command is imported when the command is run.
+# The module that implements each command; it is imported only when the command is run.
 MODULES = {
     "train": "sparl.commands.train",
     "resume": "sparl.commands.train",
@@ -68,8 +68,8 @@ MODULES = {
     "archive": "sparl.report.command",
     "bench": "sparl.bench.command",
 }
-_LONGEST = 3000  # characters of an error message
-_RESOURCES = (
+_LONGEST = 3000  # maximum length of an error message [characters]
+_RESOURCES = (  # errors that indicate a lack of resources, or a disk that cannot be written
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO,
     errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
@@ -93,11 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _exit_code_of(args: list[str], debug: bool) -> int:
-    """Run a command; turn an exception into a one-line message and an exit code.
+    """Run a command; convert any exception into a one-line message and an exit code.
 
     Args:
         args: the command and its options.
-        debug: whether exceptions propagate.
+        debug: whether to let exceptions propagate instead.
     """
     try:
         return _dispatch(args)
@@ -106,7 +106,7 @@ def _exit_code_of(args: list[str], debug: bool) -> int:
             raise
         _print_error(str(error))
         return error.exit_code
-    except ImportError as error:  # a forced instruction set, or an optional package
+    except ImportError as error:  # an unsupported instruction set, or a missing optional package
         if debug:
             raise
         _print_error(str(error))
@@ -131,11 +131,11 @@ def _exit_code_of(args: list[str], debug: bool) -> int:
 
 
 def _unexpected(error: BaseException, debug: bool) -> int:
-    """Report an error that no other handler expects.
+    """Print an error for which there is no more specific handler, and return the exit code.
 
     Args:
         error: the exception.
-        debug: whether to raise the exception instead.
+        debug: whether to raise the exception instead of printing it.
     """
     if debug:
         raise error
@@ -156,7 +156,7 @@ def _dispatch(args: list[str]) -> int:
         PlainConsole().print(f"sparl {version('sparl')}")
         return 0
     if args[0] not in MODULES:
-        near = difflib.get_close_matches(args[0], MODULES, n=1)
+        near = difflib.get_close_matches(args[0], [*MODULES, "--version", "--debug", "--help"], n=1)
         hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(MODULES)}"
         raise UsageError(f"unknown command '{args[0]}'; {hint}")
     return _function(args[0])(args[1:])
@@ -181,15 +181,15 @@ def _print_usage() -> None:
 
 
 def _with_help(words: list[str]) -> list[str]:
-    """Insert --help after a command, and after "run" or "status" of a study."""
+    """Insert --help after a command, or after the subcommand of `study`."""
     at = 2 if words[0] == "study" and len(words) > 1 else 1
     return [*words[:at], "--help", *words[at:]]
 
 
 def _function(command: str) -> Callable[[list[str]], int]:
-    """Import a command, which is a function of the same name."""
+    """Import and return the function that implements a command and has the command's name."""
     if command == "bench":
-        # These variables limit NumPy to one core; its libraries read them when they are loaded.
+        # Limit NumPy to one core. Its libraries read these variables when they are loaded.
         for library in ("OPENBLAS", "MKL", "OMP"):
             os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     with interrupt_held():
@@ -236,7 +236,7 @@ def _import_user_modules(args: list[str]) -> list[str]:
 
 
 def _print_error(text: str) -> None:
-    """Print an error as one line; parts of it may come from files and environments."""
+    """Print an error on one line; shorten it and escape line feeds, which files may contain."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 300]} ... {text[-300:]}"
     text = text.replace("\n", "\\n")

@@ -7,17 +7,17 @@ from typing import Any, Literal, NamedTuple
 
 
 def _within(default: float | None, low: float, high: float, unit: str) -> Any:
-    """Declare a field whose numbers are in [low, high]; messages add the unit."""
+    """Declare a field whose values must be in [low, high]; error messages state the unit."""
     return field(default=default, metadata={"range": (low, high, unit)})
 
 
 class Budget(NamedTuple):
-    """The fields that hold for some of an agent's networks.
+    """The settings of the actor's connections, or of the connections of all other networks.
 
     Attributes:
-        prefix: beginning of the names of these fields.
-        densities: density of each layer.
-        sparsity: share of the weights that do not exist.
+        prefix: prefix of the names of the fields: "actor" or "critic".
+        densities: density of each layer, if set.
+        sparsity: share of the weights that do not exist, if set.
         rewired: whether the topology may change.
     """
 
@@ -92,7 +92,7 @@ class Config:
     """How a sparsity is distributed over layers: by scaling the hidden layers' lambdas, or by the
     Erdos-Renyi rule."""
     sparse_output: bool = False
-    """Whether a sparsity includes the output layers."""
+    """Whether actor_sparsity and critic_sparsity also apply to the output layers."""
     narrow: bool = False
     """Use narrow dense networks with as many weights as the sparse networks (Tiny)."""
     initial_topology: Literal["random", "largest_weights"] = "random"
@@ -110,7 +110,7 @@ class Config:
     """Share of a layer's connections that a topology update moves [0-1]; the initial share if
     annealed."""
     rewire_schedule: Literal["constant", "cosine"] = "constant"
-    """The fraction over time: constant, or annealed to 0 along a cosine."""
+    """How rewire_fraction changes over time: constant, or annealed to 0 along a cosine."""
     rewire_clock: Literal["agent", "network"] = "agent"
     """Whether the schedule counts the updates of the agent or of the network."""
     rewire_skips_step: bool = False
@@ -124,13 +124,14 @@ class Config:
     """Registered rule for the connections to add: random, or gradient (RigL: where the loss has the
     largest gradient)."""
     density_schedule: str = "constant"
-    """Registered schedule of the number of connections of a layer over time."""
+    """Registered schedule of a layer's number of connections over time."""
     grown_moments: Literal["factored", "mean", "zero"] = "factored"
-    """Initial second moment (Adam) of a grown connection: estimated from the means over the
-    connections of the input neuron and of the output neuron, the mean of the layer, or zero."""
+    """Initial second moment (Adam) of a grown connection. factored: estimated from the mean second
+    moments of the connections that share its input neuron or its output neuron; mean: the mean
+    second moment of the layer; zero: 0."""
     target_pattern: Literal["shared", "own"] = "shared"
-    """The connections of a target: the same as in the online network, or the target's own largest
-    connections (DS algorithm 3)."""
+    """Which connections a target network has. shared: those of the online network; own: the
+    target's own largest connections (DS algorithm 3)."""
 
     learning_rate: float = _within(1e-3, 0, 1e3, "step size")
     """Adam's step size."""
@@ -165,36 +166,37 @@ class Config:
     hard_target_every: int = _within(0, 0, 1e12, "updates")
     """SAC: updates between copies of the critics to the target; 0 means soft updates with tau."""
     log_std: Literal["clamp", "tanh"] = "clamp"
-    """SAC: log standard deviation clamped to -20..2, or -5 + 3.5 (tanh(x) + 1)."""
+    """SAC: how the log standard deviation is bounded. clamp: to -20..2; tanh: to -5..2, as
+    -5 + 3.5 (tanh(x) + 1)."""
     collect: Literal["sample", "mean"] = "sample"
-    """SAC: whether actions during training are sampled or are the mean."""
+    """SAC: whether training actions are sampled from the policy or are its mean."""
     warm_start: str | None = None
     """Folder of a finished run whose policy acts during the warm-up instead of random actions."""
     n_step: int = _within(1, 1, 1000, "environment steps")
-    """Steps of the return in a target [environment steps]."""
+    """Number of steps in the n-step return of a target value [environment steps]."""
     n_step_delay_updates: int = _within(0, 0, 1e12, "updates")
-    """First update whose targets have n_step steps; earlier targets have one step."""
+    """First update that uses n-step returns; earlier updates use one-step returns."""
     dynamic_buffer: bool = False
     """Drop old transitions if the policy has changed too much since they were stored (RLx2)."""
     replay_minimum: int = _within(100_000, 1, 1e10, "transitions")
     """Minimum number of transitions that dynamic_buffer keeps."""
     replay_distance_threshold: float = _within(0.2, 0, 1e9, "squared distance")
-    """Distance of the policy from the oldest transitions above which dynamic_buffer forgets [mean
-    squared difference / 2, actions scaled to -1..1]."""
+    """dynamic_buffer drops transitions if the distance between the policy's actions and those in
+    the oldest transitions exceeds this [mean squared difference / 2, actions scaled to -1..1]."""
     replay_check_every_env_steps: int = _within(10_000, 1, 1e12, "environment steps")
-    """Steps between the checks of dynamic_buffer [environment steps]."""
+    """Steps between two checks of the distance by dynamic_buffer [environment steps]."""
     replay_probe_transitions: int | None = _within(None, 1, 1e10, "transitions")
     """Number of the oldest transitions that a check examines; None means 8 x batch_size."""
     replay_forget_until_below: bool = False
-    """Forget until the distance is below the threshold (RLx2's paper) instead of once per check
-    (RLx2's code)."""
+    """Drop transitions until the distance is below the threshold (RLx2's paper) instead of once
+    per check (RLx2's code)."""
 
     evaluate_every_env_steps: int = _within(5_000, 1, 1e12, "environment steps")
     """Steps between evaluations [environment steps]; the first evaluation is at step 0."""
     evaluation_episodes: int = _within(10, 1, 1e6, "episodes")
-    """Noise-free episodes per evaluation, which always begin in the same states."""
+    """Noise-free episodes per evaluation; every evaluation starts them in the same states."""
     evaluation_seed: int = _within(100, 0, 2**63 - 1, "an integer")
-    """Seed of the evaluation; the seed of episode i is derived from (evaluation_seed, i)."""
+    """Seed of all evaluations; the seed of episode i is derived from (evaluation_seed, i)."""
 
     @property
     def horizon(self) -> int:
@@ -208,7 +210,7 @@ class Config:
 
     @property
     def replay_rows(self) -> int:
-        """Capacity of the replay buffer, at most the number of transitions of the run."""
+        """Capacity of the replay buffer, limited to the run's number of transitions."""
         return min(self.replay_capacity, self.end)
 
     @property
@@ -217,7 +219,7 @@ class Config:
         return self.rewire_every_updates > 0 and self.rewire != "none"
 
     def budget(self, label: str) -> Budget:
-        """Return the fields for a network: those of the actor, or those of all other networks.
+        """Return the settings of a network's connections.
 
         Args:
             label: the label of the network's spec.
@@ -229,7 +231,7 @@ class Config:
         return Budget("critic", self.critic_densities, self.critic_sparsity, rewired)
 
     def n_step_at(self, update: int) -> int:
-        """Return the number of steps in the targets of an update; the first update is number 1."""
+        """Return the number of steps in the returns of an update; the first update is number 1."""
         return 1 if update < self.n_step_delay_updates else self.n_step
 
     def as_dict(self) -> dict[str, Any]:
@@ -244,17 +246,17 @@ DENSITY_FIELDS = (
     "lambda_1", "lambda_2", "actor_densities", "critic_densities", "actor_sparsity",
     "critic_sparsity",
 )  # fmt: skip
-# Only the command line may choose the folder to write and whether to replace its content.
+# Fields that configuration files must not set: where to write a run, and whether to replace one.
 COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
 _OPERATION = frozenset({"checkpoint_every_env_steps", "keep_checkpoint", "threads", "tensorboard"})
-# Fields that do not influence the results of a run.
+# Fields that do not affect the results of a run.
 WITHOUT_INFLUENCE = _OPERATION.union(COMMAND_LINE_ONLY)
 # Fields that may change when a run is resumed.
 CHANGEABLE = _OPERATION | {"stop_at"}
 
 
 def why_not_longer(config: Config) -> str:
-    """Return the reason that a longer run would not begin with the same steps; "" if it would."""
+    """Return why a longer run would not begin with the same steps, or "" if it would."""
     if config.topology_scheduled:
         return f"the topology changes on a schedule over {config.horizon:,} steps"
     if config.n_step > 1 and config.n_step_delay_updates:
@@ -265,7 +267,7 @@ def why_not_longer(config: Config) -> str:
 
 
 def differences(found: Config, wanted: Config) -> list[str]:
-    """Describe the fields, except stop_at, whose values make two configurations different runs."""
+    """Describe the fields whose values make two configurations describe different runs."""
     return [
         f"{name} is {getattr(found, name)} instead of {getattr(wanted, name)}"
         for name in FIELDS
@@ -275,7 +277,7 @@ def differences(found: Config, wanted: Config) -> list[str]:
 
 
 def _as_in_a_file(value: Any) -> Any:
-    """Return a string as read from a UTF-8 file, so that file names compare equal."""
+    """Return a string as it would be read from a UTF-8 file, so that file names compare equal."""
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")

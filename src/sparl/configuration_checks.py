@@ -13,10 +13,10 @@ from sparl.errors import UsageError
 from sparl.topology.registry import is_rule_name
 from sparl.wording import first_few, has_control_characters, shown
 
-MOST_LAYERS = 100  # hidden layers of a network
+MOST_LAYERS = 100  # maximum number of hidden layers
 
-# Gymnasium's [MODULE:][NAMESPACE/]NAME-vN, in ASCII, because the name becomes part of file names;
-# at its end, WITHOUT_ID is allowed.
+# Gymnasium's [MODULE:][NAMESPACE/]NAME-vN, or a name that ends with WITHOUT_ID. Only ASCII is
+# allowed, because the name becomes part of file names.
 _ENVIRONMENT_ID = re.compile(
     r"(?:[a-z_]\w*(?:\.[a-z_]\w*)*:)?(?:[a-z0-9][\w-]*/)?[a-z0-9][\w.-]*(?:\(\))?",
     re.ASCII | re.IGNORECASE,
@@ -75,7 +75,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
 
     Args:
         values: values, by field name.
-        where: the file or function that messages name.
+        where: the file or function to name in error messages.
 
     Raises:
         UsageError: if there are unknown fields or invalid values; the message lists all of them,
@@ -101,7 +101,7 @@ def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 _TYPES = {
     "int": "an integer", "float": "a number", "bool": "true or false", "str": "a string",
-    "tuple[int, ...]": "integers", "tuple[float, ...]": "numbers",
+    "tuple[int, ...]": "a list of integers", "tuple[float, ...]": "a list of numbers",
 }  # fmt: skip
 
 
@@ -119,12 +119,11 @@ def type_text(field: Field[Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Convert NumPy numbers, paths and lists to Python numbers, strings and tuples."""
+    """Convert NumPy's numbers and arrays, paths and lists to Python's numbers, str and tuples."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, list | tuple):
-        return tuple(v.item() if hasattr(v, "item") else v for v in value)
-    return value.item() if hasattr(value, "item") else value
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(_plain(each) for each in plain) if isinstance(plain, list | tuple) else plain
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Print plain text in any encoding; on a terminal, lines are broken between words."""
+"""Print plain text in any encoding, and break lines between words on a terminal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PlainConsole(Console):
             self.width = _WIDE  # a table in a pipe or a file is not wrapped
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """Print as Rich does; lines of texts are broken between words on a terminal."""
+        """Print as Rich does, but break the lines of strings between words on a terminal."""
         if self.is_terminal:
             width = self.width
             objects = tuple(
@@ -43,7 +43,7 @@ class PlainConsole(Console):
         super().print(*objects, **how)
 
     def copyable(self, text: str) -> None:
-        """Print a path, a command or data, whose lines are not broken so that it can be copied."""
+        """Print a path, a command or data without breaking lines, so that it can be copied."""
         super().print(text)
 
     def table(
@@ -55,13 +55,13 @@ class PlainConsole(Console):
             super().print(line)
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """Convert text as Rich does, so that its width is the number of visible characters."""
+        """Convert text as Rich does, after escaping characters that would make its width wrong."""
         return super().render_str(visible(text), **how)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """Render as Rich does, with printable characters and line feeds only."""
+        """Render as Rich does, but write only printable characters and line feeds."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 
@@ -87,7 +87,7 @@ class PlainConsole(Console):
         self._file = new_file
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raise an exception; Rich would end the process, but training must continue."""
+        """Raise BrokenPipeError. Rich would exit the process, but training must continue."""
         raise BrokenPipeError
 
 

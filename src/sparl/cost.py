@@ -1,4 +1,4 @@
-"""The cost of a method without training: connections, bytes and floating-point operations."""
+"""Compute the cost of a method without training: connections, bytes and FLOPs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Flops:
 
 
 def network_bytes(nets: Architecture, batch: int) -> int:
-    """Estimate the size in bytes of all networks during training, with targets and a batch."""
+    """Estimate the memory for training all networks, including targets and a batch [bytes]."""
     per_connection = 2 * BYTES_INDEX + 12 * 4  # patterns, blocks, values, moments, target
     total = 0
     for spec in nets.networks.values():
@@ -41,7 +41,7 @@ def network_bytes(nets: Architecture, batch: int) -> int:
 
 
 def least_checkpoint_bytes(config: Config, nets: Architecture) -> int:
-    """Return a lower bound on the size in bytes of a checkpoint: patterns, values and moments."""
+    """Return a lower bound on the size of a checkpoint's patterns, values and moments [bytes]."""
     per_connection, per_other = 2 * BYTES_INDEX + 3 * BYTES_WEIGHT, 3 * BYTES_WEIGHT
     if config.density_schedule != "constant":
         per_connection = BYTES_INDEX  # only the initial pattern, as the density may fall to 0
@@ -72,10 +72,10 @@ def counted_flops(config: Config, nets: Architecture, n_act: int, n_step: int) -
 def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
     """Return all values that `sparl cost` prints, for a training run of config.steps updates.
 
-    "dense" is the dense agent that the papers compare with. It has one-step targets and every
-    connection of the networks (for Tiny, of the sparse networks that the narrow networks replace).
-    If a density schedule changes the number of connections, all values are for the initial
-    networks.
+    The values named "dense" are those of the dense agent that the papers compare with. That agent
+    has one-step targets and every possible connection (for Tiny, of the wider networks that the
+    narrow ones replace). If a density schedule changes the number of connections, all values are
+    for the initial networks.
     """
     nets = architecture(config, n_obs, n_act)
     dense = architecture(replace(config, narrow=False), n_obs, n_act).densified()

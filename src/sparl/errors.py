@@ -1,4 +1,4 @@
-"""Errors reported to the user. For each, the command line prints a line and exits with a code."""
+"""Errors that are reported to the user: the command line prints one line and sets its exit code."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from contextlib import contextmanager
 
 
 class SparlError(Exception):
-    """The base class. A message is one line that names the value, the rule and the remedy."""
+    """Base class of these errors. A message is one line: the value, the rule and the remedy."""
 
     exit_code = 1
 
 
 class UsageError(SparlError, ValueError):
-    """The configuration, the command line or an argument is invalid."""
+    """The configuration, the command line, an argument or a custom rule is invalid."""
 
     exit_code = 2
 
 
 class UnknownEnvironment(UsageError):
-    """No imported module has registered an environment's id with Gymnasium.
+    """No imported module has registered the id of an environment with Gymnasium.
 
     Attributes:
-        problem: the part of the message that does not explain how to fix the error.
+        problem: the message without the remedy.
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
@@ -35,7 +35,7 @@ class RunExists(UsageError):
 
 
 class DataError(SparlError):
-    """A file of a run is missing or damaged, or has an unsupported format."""
+    """One of a run's files is missing or damaged, or has an unsupported format."""
 
     exit_code = 3
 
@@ -64,7 +64,7 @@ class RunInUse(SparlError):
     exit_code = 7
 
 
-# Raised by code that uses the content of a damaged file.
+# Exceptions that code may raise when it uses the content of a damaged file.
 DAMAGE_ERRORS = (
     AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
@@ -75,7 +75,7 @@ def damage_reported(problem: str) -> Iterator[None]:
     """Raise DataError instead of any exception listed in DAMAGE_ERRORS.
 
     Args:
-        problem: the file's path and what cannot be done with the file.
+        problem: the beginning of the message: the file's path, and what cannot be done with it.
 
     Raises:
         DataError: if the block raises one of DAMAGE_ERRORS.

@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 
 
 class TrainFields(TypedDict, total=False):
-    """The fields of `sparl.configuration.Config`, which documents them, except method and env."""
+    """All fields except method and env; `sparl.configuration.Config` documents them."""
 
     seed: int
     steps: int
@@ -84,7 +84,7 @@ class TrainFields(TypedDict, total=False):
 
 
 class ResumeFields(TypedDict, total=False):
-    """The fields of `sparl.configuration.Config` that may change when a run is resumed."""
+    """The fields that may change when a run is resumed; Config documents them."""
 
     steps: int
     stop_at: int | None

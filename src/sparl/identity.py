@@ -1,4 +1,4 @@
-"""The name, identity and id of the run that a configuration describes."""
+"""Derive the name, the identity and the id of a run from its configuration."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def identity(config: Config, version: int | None = None) -> dict[str, Any]:
     """Return the values that two configurations have in common if they describe the same run.
 
     These values are the fields that differ from Config's defaults, and the version of the results.
-    A field that an old file does not contain has its default. The end of the run and the horizon of
-    its schedules are always included, whichever fields set them; fields without influence on the
-    results are not included.
+    A field that is missing from an old file has its default value. The end of the run and the
+    horizon of its schedules are always included, whichever fields set them. Fields that do not
+    affect the results are not included.
 
     Args:
         config: a resolved configuration, from `preset` or from a run's file.
@@ -72,7 +72,7 @@ def identity(config: Config, version: int | None = None) -> dict[str, Any]:
 
 
 def _of_type(value: Any, kind: str) -> Any:
-    """Convert the numbers in a field's value to floats if the field has type float."""
+    """Convert the numbers in a field's value to floats if the field's type is float."""
     if "float" not in kind:
         return value
     return tuple(map(float, value)) if isinstance(value, tuple) else float(value)

@@ -1,4 +1,4 @@
-"""Labels of configurations, and fields that contradict the method or have no effect."""
+"""Label configurations, and find fields that contradict the method or have no effect."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def fields_text(config: Config, names: Iterable[str]) -> str:
 
 
 def value_text(value: object) -> str:
-    """Format a field's value as part of a name: tuples with hyphens, floats in short form."""
+    """Format a field's value for use in a name: join tuples with hyphens, and shorten floats."""
     if isinstance(value, tuple):
         return "-".join(value_text(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

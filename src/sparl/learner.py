@@ -23,18 +23,18 @@ from sparl.types import Array, State
 
 @dataclass(frozen=True)
 class TopologyUpdate:
-    """The part of a topology update that concerns one layer: a line of topology.csv.
+    """The change that a topology update made to one layer: one row of topology.csv.
 
     Attributes:
         agent_update: number of the agent's update.
-        member: index in the ensemble.
-        layer: index in the member.
-        connections: connections of the layer after the update.
-        fraction: share of the layer's connections that the schedule moves.
+        member: index of the member in the ensemble.
+        layer: index of the layer in the member.
+        connections: number of connections of the layer after the update.
+        fraction: share of the layer's connections to move, according to the schedule.
         moved: number of dropped connections; the same number is grown if the layer keeps its size.
-        dropped_live: dropped connections whose weight was not 0.
-        dropped_dead: dropped connections whose weight was exactly 0.
-        returned: dropped connections that grew again in the same update.
+        dropped_live: number of dropped connections whose weight was not 0.
+        dropped_dead: number of dropped connections whose weight was exactly 0.
+        returned: number of dropped connections that grew again in the same update.
         initial_overlap: share of the connections that already existed at the start of the run.
     """
 
@@ -72,7 +72,7 @@ class SparseLearner:
         update_period: updates of the agent per update of this network.
 
     Attributes:
-        topology_updates: updates that have not been recorded; the recorder clears the list.
+        topology_updates: updates that have not been recorded yet; the recorder clears the list.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class SparseLearner:
     def _propose(
         self, now: int, gradients: Mapping[Place, FactoredGradient]
     ) -> dict[Place, Proposal]:
-        """Propose the change of each layer in which a connection moves.
+        """Propose a change for each layer in which at least one connection moves.
 
         Args:
             now: number of the update on the schedule's clock.
@@ -237,13 +237,13 @@ class SparseLearner:
         own, steps, due = (int(state[k]) for k in ("own_updates", "adam.steps", "due_seen"))
         if own != updates // self.update_period or steps > own or due > updates:
             raise ValueError(
-                f"the learner has {own} updates, {steps} steps of Adam and {due} topology updates, "
+                f"the learner made {own} updates, {steps} Adam steps and {due} topology updates, "
                 f"which is inconsistent with {updates} updates of the agent"
             )
 
 
 def _columns(updates: Sequence[TopologyUpdate]) -> dict[str, NDArray[np.generic]]:
-    """Return an array, int64 or float64 [updates], for each field."""
+    """Return an array for each field of the updates, int64 or float64 [updates]."""
     rows = [astuple(update) for update in updates]
     return {
         name: np.array([row[i] for row in rows], np.int64 if kind == "int" else np.float64)
@@ -252,7 +252,7 @@ def _columns(updates: Sequence[TopologyUpdate]) -> dict[str, NDArray[np.generic]
 
 
 def _from_columns(columns: State) -> list[TopologyUpdate]:
-    """Return the topology updates from whose fields `_columns` built the arrays.
+    """Rebuild the topology updates from the arrays that `_columns` returned.
 
     Raises:
         KeyError: if a column is missing.

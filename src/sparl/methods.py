@@ -1,4 +1,4 @@
-"""Methods: an agent and a family each, which determine all settings in an environment."""
+"""The methods; each combines an agent with a family and determines all settings of a run."""
 
 from __future__ import annotations
 
@@ -46,19 +46,20 @@ METHODS = {
 }
 ALIASES = {"StaticSparseTD3": "Static-TD3", "StaticSparseSAC": "Static-SAC"}
 
-# Lengths of observations and actions in -v3 of the tasks whose newer versions have shorter
-# observations. The newer versions use the density of -v3, because the same lambda would give them a
-# different density.
+# Lengths of observations and actions in version v3 of the tasks whose newer versions have shorter
+# observations. Networks for the newer versions have the densities of v3, because the same lambda
+# would result in a different density.
 _V3_SIZES = {"Ant": (111, 8), "Humanoid": (376, 17)}
+_PAPER_WIDTH = 256  # units of each hidden layer
 _UNKNOWN_DENSITY = 0.5  # for ds, in environments that the paper did not use
-_UNKNOWN_LAMBDAS = (7, 64)  # an agent that the paper did not use
+_UNKNOWN_LAMBDAS = (7, 64)  # for an agent that the paper did not use
 _UNKNOWN_SPARSITIES = (0.90, 0.85)
 TASKS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
 _MUJOCO_VERSIONS = ("v3", "v4", "v5")
 
 
 def find_method(name: str) -> Method:
-    """Return the method with a name or alias.
+    """Return the method that has this name or alias.
 
     Raises:
         UsageError: if the name is unknown; the message suggests the nearest names.
@@ -135,7 +136,7 @@ def check(config: Config) -> None:
 
 
 def config_of(fields: Mapping[str, Any], where: object) -> Config:
-    """Return the configuration that the fields in a file describe; other fields have defaults.
+    """Return the configuration that a file's fields describe; missing fields have their defaults.
 
     Raises:
         UsageError: if a field is unknown or the command line would not accept its value.
@@ -156,7 +157,7 @@ def _task(env: str) -> tuple[str, str]:
 
 
 def _lambdas(agent: str, env: str) -> Fields:
-    """Return the paper's lambdas; for an environment that is not in the paper, HalfCheetah's."""
+    """Return the paper's lambdas, or HalfCheetah's for an environment that is not in the paper."""
     lambdas = AGENT_PRESETS[agent].lambdas
     first, further = lambdas.get(_task(env)[0]) or lambdas.get("HalfCheetah", _UNKNOWN_LAMBDAS)
     return {"lambda_1": float(first), "lambda_2": float(further)}
@@ -177,15 +178,16 @@ def _ds_densities(agent: str, env: str, hidden_layers: int) -> Fields:
     return {
         f"{network}_densities": (
             _density_of_lambda(first, n_in),
-            *(_density_of_lambda(further, 256),) * (hidden_layers - 1),
+            *(_density_of_lambda(further, _PAPER_WIDTH),) * (hidden_layers - 1),
             1.0,
         )
         for network, n_in in (("actor", n_obs), ("critic", n_obs + n_act))
     }
 
 
-def _density_of_lambda(lam: float, n_in: int, width: int = 256) -> float:
-    return lam * (n_in + width) / (n_in * width)
+def _density_of_lambda(lam: float, n_in: int) -> float:
+    """Return the density that results from lambda for a layer of the paper's width."""
+    return lam * (n_in + _PAPER_WIDTH) / (n_in * _PAPER_WIDTH)
 
 
 def _rlx2_sparsities(agent: str, env: str) -> Fields:

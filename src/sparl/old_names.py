@@ -1,7 +1,7 @@
 """Names from earlier versions that files and random streams still use.
 
-Old names in a file are translated when the file is read. The names of random streams are kept,
-because they determine the random numbers.
+Old names in a file are translated when the file is read. Random streams keep their old names,
+because a stream's name determines its random numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 # Keys of DynamicSparsity.state_dict, and of `sparse_topology` in a Stable-Baselines3 model.
 TOPOLOGY_STATE = {"evolutions": "topology_updates"}
 
-# Array in checkpoints of format 2; see `sparl.training.checkpoint_format_2`.
+# Name of an array in checkpoints of format 2; see `sparl.training.checkpoint_format_2`.
 TOPOLOGY_ROWS = "evolutions"
 
 # Streams are seeded by their names, so the streams of topology updates keep their old names: "actor
@@ -20,7 +20,7 @@ TOPOLOGY_ROWS = "evolutions"
 TOPOLOGY_STREAM = "evolution"
 
 
-# Names in the state of an environment in a checkpoint; earlier versions wrote both.
+# Names in a checkpoint's environment state; earlier versions wrote either of the two names.
 _ENVIRONMENT = {"elapsed": "episode_steps"}
 
 
@@ -35,7 +35,7 @@ def current(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
 
 
 def current_state(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the state in a checkpoint with the current names."""
+    """Return a checkpoint's state in which current names have replaced old ones."""
     environment = state.get("environment")
     if not isinstance(environment, dict):
         return state

@@ -12,15 +12,15 @@ from typing import Any
 from sparl.text_table import GAP, INDENT, wrapped
 
 _LEFT = 38  # maximum number of columns of an option and its value
-_SIDE_BY_SIDE = 72  # width below which a text is below its option
+_SIDE_BY_SIDE = 72  # minimum width at which descriptions are to the right of their options
 
 
 @dataclass(frozen=True)
 class HelpLine:
-    """An option in the help.
+    """An option and its description, as shown in the help.
 
     Attributes:
-        option: the option, with its value or the name of its value.
+        option: the option, followed by its default or by a placeholder for its value.
         text: the description.
     """
 
@@ -55,7 +55,7 @@ def described(lines: Sequence[HelpLine], width: int, longest: int = 0) -> str:
     Args:
         lines: the names and texts.
         width: maximum length of a line.
-        longest: length of the longest name of all groups; 0: of these lines.
+        longest: length of the longest name in all groups; 0 means the longest of these names.
     """
     longest = longest or max(len(line.option) for line in lines)
     column = min(longest + GAP, _LEFT) if width >= _SIDE_BY_SIDE else 2 * GAP
@@ -68,7 +68,7 @@ def _filled(text: str, width: int) -> str:
 
 
 def _option_lines(line: HelpLine, column: int, width: int) -> str:
-    """Return an option and its text side by side, or the text below if there is no room."""
+    """Return an option with its text to the right, or with the text below if the option is long."""
     left = f"{INDENT}{line.option}"
     texts = textwrap.wrap(
         line.text, max(width - column - GAP, 20), break_long_words=False, break_on_hyphens=False

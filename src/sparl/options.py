@@ -39,10 +39,10 @@ T = TypeVar("T", bound="DataclassInstance")
 
 @dataclass(frozen=True)
 class Argument:
-    """How an option appears on the command line, in the annotation of its field.
+    """An annotation of a field that controls how its option appears on the command line.
 
     Attributes:
-        metavar: name of the value in the help and in messages; "" for a name of its type.
+        metavar: placeholder for the value in the help and in messages; "" means the type's one.
         positional: whether the value is given without a flag.
     """
 
@@ -61,7 +61,7 @@ def parse_options(options: type[T], args: Sequence[str], program: str) -> T:
     """Parse the options of a command.
 
     Raises:
-        UsageError: if an option is unknown, missing or wrong; the message lists all such options.
+        UsageError: if an option is unknown, missing or invalid; the message lists all of these.
     """
     given, errors = parse(options, split_values(args), program)
     if errors:
@@ -76,14 +76,17 @@ def parse(
     print_help: Callable[[], None] | None = None,
     further: type[DataclassInstance] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Convert words to the values of the fields that they set, and describe every wrong word.
+    """Convert command-line words to field values, and describe every word that is invalid.
 
     Args:
         options: the class whose fields are the options.
         args: the words; each value is a separate word.
-        program: the command, which the help names.
-        print_help: prints the help; None: prints every field with its docstring.
-        further: further options of the command, which messages may suggest.
+        program: the command, as the help names it.
+        print_help: prints the help; None means that every field is printed with its docstring.
+        further: a class whose fields are further options, which messages may suggest.
+
+    Returns:
+        The values of the fields that the words set, and one message for each invalid word.
 
     Raises:
         SystemExit: after the help has been printed.
@@ -95,7 +98,7 @@ def parse(
     parsed = _Parsed({}, [], [o.flag for o in options_of(further)] if further else [])
     others = parsed.add_flags(args, {each.flag: each for each in known if not each.positional})
     parsed.add_positional(others, [each for each in known if each.positional])
-    # A required argument may have been typed after a wrong flag.
+    # An invalid flag consumes the words after it, which may include a required argument.
     missing = [o.described for o in known if o.required and not parsed.given.get(o.name)]
     if missing and not parsed.errors:
         parsed.errors.append(f"missing {' and '.join(missing)}")
@@ -109,7 +112,7 @@ def options_of(options: type[DataclassInstance]) -> list[Option]:
 
 
 def separated(options: type[DataclassInstance], args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words of a command line that belong to these options, and the other words.
+    """Separate the words of a command line that belong to these options from the other words.
 
     Args:
         options: the class whose fields are the options.
@@ -145,7 +148,7 @@ def _print_help(options: type[DataclassInstance], program: str) -> None:
 
 
 def without_none(doc: str) -> str:
-    """Return a docstring in which the value None, which is not typed, is called the default."""
+    """Replace "None" in a docstring with "by default", because users do not type None."""
     return re.sub(r"\bNone( means| creates|:) ", "by default ", doc)
 
 
@@ -164,7 +167,7 @@ def joined(errors: Sequence[str], program: str) -> str:
 
 @dataclass(frozen=True)
 class Option:
-    """A field of an options class, as an option of the command line.
+    """A command-line option, which sets one field of an options class.
 
     Attributes:
         name: name of the field.
@@ -173,7 +176,7 @@ class Option:
         repeated: whether the option takes one or more values.
         positional: whether the value is given without a flag.
         required: whether the field has no default.
-        metavar: name of the value in help texts.
+        metavar: placeholder for the value in help texts.
         default: the default of the field; None if it has none.
     """
 
@@ -188,7 +191,7 @@ class Option:
 
     @classmethod
     def from_field(cls, field: Field[Any], hint: Any) -> Option:
-        """Describe a field.
+        """Create the option that sets a field.
 
         Args:
             field: the field.
@@ -219,16 +222,16 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The valid values, if there is a list of them."""
+        """The valid values of a Literal; empty for other types."""
         return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
     @property
     def shown(self) -> str:
-        """The option in the help, with its default; see `with_value`."""
+        """The option with its default, as the help shows it; see `with_value`."""
         return self.metavar if self.positional else self.with_value(self.default)
 
     def with_value(self, value: Any) -> str:
-        """Return the flag and a value as they are typed; the name of a value stands for None."""
+        """Return the flag and a value as a user types them; a placeholder represents None."""
         if self.kind is bool:
             return f"--no-{self.flag[2:]}" if value else self.flag
         if isinstance(value, tuple):
@@ -252,10 +255,10 @@ class Option:
         singular, plural = {
             int: ("an integer", "integers"), float: ("a number", "numbers"),
         }.get(self.kind, ("a string", "strings"))  # fmt: skip
-        return plural if self.repeated else singular
+        return f"{plural}, separated by spaces" if self.repeated else singular
 
     def value(self, words: Sequence[str]) -> Any:
-        """Convert the words that follow the flag or that form a positional argument.
+        """Convert the words that a user typed as the option's value.
 
         Raises:
             ValueError: if a word does not have the option's type.
@@ -270,7 +273,8 @@ class Option:
             if word not in self.choices:
                 raise ValueError(word)
             return word
-        # Only fields of a run have short forms: counts of steps, updates, transitions and units.
+        # Short forms are allowed only in a run's fields, which count steps, updates, transitions
+        # and units.
         short = self.kind is int and self.name in FIELDS
         word = expanded_integer(word) if short else word
         return user_path(word) if self.kind is Path else self.kind(word)
@@ -285,11 +289,11 @@ def _typed(value: Any) -> str:
 
 @dataclass
 class _Parsed:
-    """What has been read of a command line.
+    """The values and errors found so far while a command line is parsed.
 
     Attributes:
-        given: values by the names of the fields.
-        errors: one message per wrong word.
+        given: values, by field name.
+        errors: one message per invalid word.
         further: further flags of the command, which messages may suggest.
     """
 
@@ -320,7 +324,7 @@ class _Parsed:
         return others
 
     def add_positional(self, words: Sequence[str], options: Iterable[Option]) -> None:
-        """Convert the words without a flag; a word that no option takes is an error."""
+        """Convert positional words; a word that is left over is an error."""
         for option in options:
             if words:
                 values = words if option.repeated else words[:1]
@@ -347,10 +351,10 @@ def _take_values(words: list[str], most: int | None = None) -> list[str]:
 
 
 def _about_unknown(flag: str, known: Iterable[str]) -> str:
-    """Return a message about an unknown flag, with the flag to use instead."""
+    """Return a message about an unknown flag, which suggests a replacement if there is one."""
     plain = canonical(flag)
     if plain == "--import":
-        return "--import belongs before the command: sparl --import MODULE COMMAND"
+        return "--import must precede the command: sparl --import MODULE COMMAND"
     hint = HINTS.get(plain, "")
     # Show a hint only for commands that accept every flag that the hint names.
     if hint and set(re.findall(r"--[a-z][a-z-]*", hint)) <= set(known):

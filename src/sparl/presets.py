@@ -57,7 +57,7 @@ RIGL_PAPER = Paper(
 
 @dataclass(frozen=True)
 class Family:
-    """The treatment of topology in a method; a family and an agent form a method.
+    """How a method treats the topology; a family and an agent together form a method.
 
     Attributes:
         prefix: the part of the method's name before the agent's.
@@ -66,7 +66,7 @@ class Family:
         settings: name of the base settings.
         fields: values that differ from the base settings.
         sparse: whether the networks have the densities of the environment's preset.
-        defining: settings that define this family, so that other values contradict it.
+        defining: fields that are part of the definition, so that other values contradict it.
         papers: the papers of the family; the first one defines the preset.
     """
 
@@ -154,16 +154,16 @@ class AgentPreset:
     """The papers' settings of one agent.
 
     Attributes:
-        source: paper of the dense agent, in short.
+        source: short citation of the paper that introduced the agent.
         ds: Sokar et al.'s settings that differ from Config's defaults.
-        ds_sparse: further differences of sparse methods.
+        ds_sparse: further settings that differ for sparse methods.
         rlx2: Tan et al.'s settings.
         lambdas: (lambda_1, lambda_2) by task, from Sokar et al., who chose the values for the
             observations of -v3.
         sparsities: (actor, critic) sparsity by task, from the main table of Tan et al.
         published_costs: size with targets, training FLOPs and test FLOPs by family and task, each
             relative to the dense agent, from the main table of Tan et al.
-        paper: the paper of `source`.
+        paper: the paper that `source` cites.
     """
 
     source: str

@@ -12,12 +12,12 @@ from sparl.types import State
 
 
 def stream(seed: int, name: str) -> Generator:
-    """Create the generator with a name, independent of generators with other names or seeds."""
+    """Create the generator of a named stream, independent of other names and seeds."""
     return Generator(PCG64(SeedSequence([seed, zlib.crc32(name.encode())])))
 
 
 def integer_seed(seed: int, *path: int) -> int:
-    """Derive an integer seed from a seed and the place where it is used."""
+    """Derive an integer seed from a seed and from integers that identify what it is used for."""
     return int(SeedSequence(seed, spawn_key=path).generate_state(1)[0])
 
 
@@ -53,7 +53,7 @@ class Normals:
         self._rng = rng
 
     def __call__(self, *shape: int) -> NDArray[np.float32]:
-        """Draw the next numbers, a float32 array of this shape."""
+        """Draw a float32 array of this shape."""
         return self._rng.standard_normal(shape, dtype=np.float32)
 
     def state(self) -> State:
@@ -61,5 +61,5 @@ class Normals:
         return generator_state(self._rng)
 
     def restore(self, state: State) -> None:
-        """Restore the generator's state."""
+        """Set the generator to a state that `state` returned."""
         restore_generator(self._rng, state)

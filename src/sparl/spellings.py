@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from sparl.errors import UsageError
 from sparl.methods import find_method
 
-# Flags of the released code, and the flags of sparl with the same meaning and unit.
+# Flags of the released code, and sparl's flags that have the same meaning and unit.
 _SAME = {
     "--policy": "--method",
     "--start-timesteps": "--warmup-env-steps",
@@ -41,8 +41,8 @@ _STATIC = {"--static-actor": "actor", "--static-critic": "critics"}
 EARLY_STOP = "--ann-earlyStopTopologyChange"  # environment steps; see arguments.py
 _EVERY_UPDATE = ("--actor-update-frequency", "--critic-target-update-frequency")
 
-# Flags that only RLx2's scripts have. The scripts do not name the method: TD3 and SAC have separate
-# scripts.
+# Flags that only RLx2's scripts have. These scripts have no flag for the method, because there is
+# one script for TD3 and one for SAC.
 _RLX2 = {
     "--nstep", "--delay-nstep", "--use-dynamic-buffer", "--buffer-max-size", "--buffer-min-size",
     "--buffer-threshold", "--buffer-adjustment-interval", "--delta", "--zeta", "--random-grow",
@@ -51,7 +51,8 @@ _RLX2 = {
 }  # fmt: skip
 _RLX2_WITH_UNDERSCORE = {"--actor_sparsity", "--critic_sparsity"}
 
-# Flags that the released code ignores for methods of this kind, but that sparl would apply.
+# The released code ignores the first set of flags for dense methods, and the second set for methods
+# whose topology is fixed, but sparl would apply them.
 _OF_SPARSE_METHODS = {"--ann-epsilonHid1", "--ann-epsilonHid2"}
 _OF_CHANGING_TOPOLOGY = {
     "--ann-setZeta", "--ann-ascTopologyChangePeriod", EARLY_STOP, "--delta", "--zeta",
@@ -67,7 +68,7 @@ _SPARSITY = (
 )
 _SEVERAL = "--seeds 0 1 2 trains a run for each of these seeds"
 _FOLDER = "--run-dir sets the run's folder"
-# Replacements for flags without an equivalent and for flags of other tools.
+# Advice for flags that have no exact equivalent and for flags of other tools.
 HINTS = {
     "--save-model": _SAVED,
     "--save-model-period": (
@@ -160,7 +161,7 @@ def _check_frequency(flag: str, value: str) -> None:
     """Raise UsageError unless the value is 1, because sparl's SAC updates at every update."""
     if value != "1":
         instead = {
-            "--actor-update-frequency": "the actor of SAC is updated at every update, that of TD3 "
+            "--actor-update-frequency": "SAC's actor is updated at every update, and TD3's actor "
             "every --policy-delay updates",
             "--critic-target-update-frequency": "SAC makes a soft update of the target with --tau "
             "at every update; --hard-target-every N copies the "

@@ -1,4 +1,4 @@
-"""Streams that keep the process working when standard output or error is closed or fails."""
+"""Keep the process working when standard output or standard error is closed or fails."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import IO, Any
 
 
 def open_closed_streams() -> None:
-    """Open closed standard descriptors on the null device.
+    """Open the null device on each standard descriptor that is closed.
 
-    Otherwise the next file to be opened, for example a file of a run, would get the descriptor of
-    standard output, and all printed text would be written to this file. Call this function before
-    opening any file.
+    Otherwise, the next file to be opened, for example one of a run's files, would get the
+    descriptor of standard output, and all printed text would be written to that file. Call this
+    function before opening any file.
     """
     for descriptor in range(3):
         try:
@@ -64,7 +64,7 @@ class Unfailing:
 
 @contextmanager
 def unfailing_streams() -> Iterator[Unfailing]:
-    """Make standard output and standard error unfailing within the context.
+    """Replace standard output and standard error with Unfailing streams within the context.
 
     Yields:
         The stream that replaces standard output.

@@ -16,9 +16,9 @@ class Column:
 
     Attributes:
         title: the title; line feeds separate its lines.
-        rank: if the table is too wide, the columns of the largest rank are omitted first, and
-            together; columns of rank 0 are always shown.
-        left: whether the cells are aligned at the left.
+        rank: if the table is too wide, all columns with the largest rank are omitted first;
+            columns with rank 0 are always shown.
+        left: whether the cells are left-aligned.
         width: minimum width [characters].
     """
 
@@ -37,9 +37,9 @@ class Column:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Break the lines of a text between words; a longer word has a line of its own.
+    """Break the lines of a text between words; a word longer than a line is not split.
 
-    The continuation of a line is indented by two more spaces than the line.
+    Continuation lines are indented by two more spaces than the line that they continue.
     """
     return "\n".join(_wrapped_line(line, width) for line in text.split("\n"))
 
@@ -56,7 +56,7 @@ def _wrapped_line(line: str, width: int) -> str:
 def fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
     """Return the indices of the columns to show in a line of this width.
 
-    Columns are added by rank until those of one rank do not fit.
+    Columns are added in order of rank, until the columns of one rank do not fit together.
     """
     shown: list[int] = []
     for rank in sorted({column.rank for column in columns}):
@@ -69,7 +69,7 @@ def fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> lis
 
 
 def title_lines(columns: Sequence[Column], widths: Sequence[int]) -> list[str]:
-    """Return the lines of the titles; shorter titles are at the bottom."""
+    """Return the lines of the titles; titles with fewer lines are aligned at the bottom."""
     titles = [column.title.split("\n") for column in columns]
     height = max(map(len, titles), default=0)
     padded = [[""] * (height - len(title)) + title for title in titles]
@@ -77,7 +77,7 @@ def title_lines(columns: Sequence[Column], widths: Sequence[int]) -> list[str]:
 
 
 def row_line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str]) -> str:
-    """Return the line of a row."""
+    """Return the line that shows the cells of a row."""
     padded = (c.aligned(t, w) for c, t, w in zip(columns, cells, widths, strict=True))
     return INDENT.join(padded).rstrip()
 
@@ -91,8 +91,8 @@ def table_lines(
         columns: the columns.
         rows: the cells of each row.
         width: maximum length of a line.
-        names: whether the cells of the first column have lines of their own, above the other
-            cells, if the table is too wide.
+        names: whether, if the table is too wide, each cell of the first column gets a line to
+            itself, above the other cells of its row.
     """
     if names and sum(_widths(columns, rows)) + GAP * (len(columns) - 1) > width:
         below = table_lines(columns[1:], [row[1:] for row in rows], width - GAP)

@@ -16,8 +16,8 @@ from pathlib import Path
 from sparl.errors import UsageError
 from sparl.wording import name_and_text, shell_word
 
-# The end of the name of an environment that was given in Python as an object, a class or a
-# function; also returned instead of the module that registers the environment.
+# Suffix of the name of an environment that was given in Python as an object, a class or a function.
+# For such an environment, functions return it instead of the module that registers the environment.
 WITHOUT_ID = "()"
 _imported: list[str] = []
 
@@ -60,7 +60,7 @@ def _import(name: str, origin: str) -> None:
 
     Args:
         name: name of the module.
-        origin: the words with which the user named the module, for messages.
+        origin: how the user named the module, for messages.
     """
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(f"{origin}: the argument must be the name of a module, such as my_rules")
@@ -88,7 +88,7 @@ def imported_modules() -> tuple[str, ...]:
 
 
 def import_flags(modules: Sequence[str]) -> list[str]:
-    """Return the words before a command that import these modules."""
+    """Return the words that import these modules when they precede a command."""
     return [word for name in modules for word in ("--import", name)]
 
 
@@ -111,7 +111,7 @@ def sparl_command(words: str, module: str = "") -> str:
 
 
 def _python_call(command: str, run: str | os.PathLike[str], options: str) -> str:
-    """Return the call that resumes a run whose environment has no id, or that loads its agent."""
+    """Return the Python call that resumes a run whose environment has no id, or loads its agent."""
     if command != "resume":
         return f"sparl.load({os.fspath(run)!r})"
     name, _, value = options.removeprefix("--").replace("-", "_").partition(" ")
@@ -123,8 +123,8 @@ def command_line(module: str, command: str, run: str | os.PathLike[str], options
 
     Args:
         module: the module that registers the run's environment; see
-            `sparl.training.tasks.module_of`. For WITHOUT_ID, the call in Python is returned that
-            replaces the command.
+            `sparl.training.tasks.module_of`. For WITHOUT_ID, the equivalent Python call is
+            returned instead.
         command: name of the command, for example evaluate.
         run: the run's folder.
         options: options of the command.

@@ -25,8 +25,8 @@ _SHORT = _Short()
 
 
 def shown(value: object) -> str:
-    """Return the repr of a value from a file, shortened if it is long or deeply nested."""
-    return _SHORT.repr(value)
+    """Return the repr of a value as one line, shortened if it is long or deeply nested."""
+    return re.sub(r"\s*\n\s*", " ", _SHORT.repr(value))
 
 
 # C0 and C1 controls, line and paragraph separators, and characters that change text direction.
@@ -59,13 +59,13 @@ def name_and_text(error: BaseException) -> str:
 
 
 def first_few(names: Sequence[str], describe: Callable[[str], str], most: int = 5) -> list[str]:
-    """Describe the first names and count the others, because there may be any number of names."""
+    """Describe the first few names, and only count the others."""
     first = [describe(name) for name in names[:most]]
     return [*first, f"and {len(names) - most:,} more"] if len(names) > most else first
 
 
 def shell_word(path: str | os.PathLike[str]) -> str:
-    """Quote a path as one word of a shell's command line, even if its bytes are not text."""
+    """Quote a path as one word for a shell, even if its bytes are not valid text."""
     text = os.fspath(path)
     if text.isprintable():
         return shlex.quote(text)
@@ -77,7 +77,7 @@ def shell_word(path: str | os.PathLike[str]) -> str:
 
 
 def has_control_characters(text: str) -> bool:
-    """Return whether a string contains control characters of terminals or editors."""
+    """Return whether a string contains characters that control terminals or text direction."""
     return _CONTROL.search(text) is not None
 
 

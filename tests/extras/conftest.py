@@ -1,4 +1,4 @@
-"""Fixtures of several test files."""
+"""Define fixtures that several test files use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples that log to Weights & Biases (offline) and search with Optuna."""
+"""Run the examples that log to Weights & Biases (offline) and search with Optuna."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run(name: str, folder: Path, *arguments: str) -> str:
-    """The output of an example."""
+    """Run an example, and return its output."""
     environment = {"WANDB_MODE": "offline", "WANDB_DIR": str(folder), "HOME": str(folder)}
     done = subprocess.run(
         [sys.executable, EXAMPLES / name, *arguments],
@@ -24,7 +24,7 @@ def run(name: str, folder: Path, *arguments: str) -> str:
 
 
 def states(folder: Path) -> list[str]:
-    """The states of the runs in a folder."""
+    """Return the states of the runs in a folder."""
     return [json.loads(path.read_text())["state"] for path in folder.glob("runs/*/run.json")]
 
 

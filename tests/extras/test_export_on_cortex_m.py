@@ -1,4 +1,4 @@
-"""An exported policy on an emulated Cortex-M4 board, against the test vectors and this machine.
+"""Compare an exported policy on an emulated Cortex-M4 board with its results on this machine.
 
 Needs arm-none-eabi-gcc, arm-none-eabi-g++ and qemu-system-arm.
 """
@@ -96,7 +96,7 @@ int main(void)
     return np.frombuffer(printed, np.float32).reshape(VECTORS, -1)
 
 
-def test_self_check_on_the_board_and_the_same_bits_as_here(exported: Path) -> None:
+def test_the_self_check_passes_on_the_board_with_the_bits_of_this_machine(exported: Path) -> None:
     largest, actions = on_the_board(exported)
     assert largest < TOLERANCE
     here = on_this_machine(exported)
@@ -105,7 +105,7 @@ def test_self_check_on_the_board_and_the_same_bits_as_here(exported: Path) -> No
 
 
 @pytest.mark.parametrize("buffers", [(), ("-DPOLICY_STATIC_BUFFERS",)])
-def test_linked_from_cpp(exported: Path, tmp_path: Path, buffers: tuple[str, ...]) -> None:
+def test_an_export_links_from_cpp(exported: Path, tmp_path: Path, buffers: tuple[str, ...]) -> None:
     flags = ("-DPOLICY_SELF_CHECK", *buffers)
     library, program = tmp_path / "policy.o", tmp_path / "program.elf"
     subprocess.run([*CROSS, *flags, "-c", exported / "policy.c", "-o", library], check=True)
@@ -117,7 +117,7 @@ def test_linked_from_cpp(exported: Path, tmp_path: Path, buffers: tuple[str, ...
     )  # fmt: skip
 
 
-def test_static_memory_of_the_activations(exported: Path, tmp_path: Path) -> None:
+def test_activations_can_be_in_static_memory(exported: Path, tmp_path: Path) -> None:
     object_file = tmp_path / "policy.o"
     flags = ("-DPOLICY_STATIC_BUFFERS", "-Wframe-larger-than=256")
     subprocess.run([*CROSS, *flags, "-c", exported / "policy.c", "-o", object_file], check=True)
@@ -127,7 +127,7 @@ def test_static_memory_of_the_activations(exported: Path, tmp_path: Path) -> Non
     assert re.search(r"^\.bss\s+2048\b", sizes, re.M)
 
 
-def test_flash_of_a_95_percent_sparse_actor(exported: Path) -> None:
+def test_flash_memory_of_a_95_percent_sparse_actor(exported: Path) -> None:
     object_file = exported / "policy.o"
     subprocess.run([*CROSS, "-c", exported / "policy.c", "-o", object_file], check=True)
     sizes = subprocess.run(

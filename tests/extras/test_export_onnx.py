@@ -1,4 +1,4 @@
-"""ONNX exports in ONNX Runtime: the same actions for a batch of any size."""
+"""ONNX exports compute the policy's actions in ONNX Runtime, for batches of any size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparl.export import onnx_model
 
 @pytest.mark.parametrize("method", ["DS-TD3", "RLx2-SAC"])
 @pytest.mark.parametrize("env", ["Pendulum-v1", "HalfCheetah-v5"])
-def test_same_actions_for_any_batch(
+def test_the_actions_are_the_same_for_any_batch(
     method: str, env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sparl.train(

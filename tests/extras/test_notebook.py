@@ -1,4 +1,4 @@
-"""What a notebook shows of a run: one progress bar, tables, and nothing that is cut off."""
+"""Test that a notebook shows a run as one progress bar and tables, and cuts nothing off."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import ExecutePreprocessor
 from playwright.sync_api import Browser
@@ -36,7 +37,7 @@ def test_a_notebook_shows_one_bar_and_no_error(notebook: Any) -> None:
     assert kinds <= {"stdout", "display_data", "execute_result"}
     printed = "".join(output.get("text", "") for output in outputs)
     assert printed.replace("\n", "").isprintable()
-    assert "\u2501" not in printed  # the bar of a terminal
+    assert "\u2501" not in printed  # the character of a terminal's progress bar
     pages = "".join(output.get("data", {}).get("text/html", "") for output in outputs)
     assert pages.count("<progress") == 1
     assert pages.count("<table") == 2
@@ -55,5 +56,10 @@ def test_nothing_is_cut_off(notebook: Any, width: int, browser: Browser, tmp_pat
         ".map(e => e.outerHTML.slice(0, 200))"
     )
     page.screenshot(path=tmp_path / f"notebook-{width}.png", full_page=True)
-    page.close()
     assert cut == []
+    assert page.get_by_label("400 of 400").get_attribute("max") == "400"  # the bar has a name
+    aligned = "tags => tags.map(t => getComputedStyle(t).textAlign)"
+    assert set(page.locator(".jp-OutputArea-output :is(th, td)").evaluate_all(aligned)) == {"left"}
+    found = Axe().run(page, context=".jp-RenderedHTML")
+    assert found.violations_count == 0, found.generate_report()
+    page.close()

@@ -1,4 +1,4 @@
-"""Figures as files, and charts of untrusted texts and numbers."""
+"""Test that figures are written as files, and that untrusted text and numbers are harmless."""
 
 from __future__ import annotations
 
@@ -46,13 +46,14 @@ def texts(svg: str) -> list[str]:
 @pytest.mark.parametrize("name", [n for n in NAMES if n], ids=ascii)
 def test_a_name_is_escaped_in_a_drawing(name: str) -> None:
     shown = name.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e").replace("\udcff", "\\udcff")
-    for figure, count in ((line_chart(name), 2), (heat_map(name), 1)):  # title, and legend of lines
+    # The name is in the title and, in a line chart, in the legend too.
+    for figure, count in ((line_chart(name), 2), (heat_map(name), 1)):
         found = texts(charts.svg(figure, ["TD3", name]))
         assert found.count(shown) == count
         assert "TD3" not in found
 
 
-def test_names_are_only_values_of_a_specification() -> None:
+def test_names_appear_only_as_values_in_a_specification() -> None:
     for figure in (line_chart("~stranger~"), heat_map("~stranger~")):
         spec = charts.page_spec(figure, ["~stranger~"])
         for part in ("datasets", "params"):
@@ -79,19 +80,59 @@ def test_a_drawing_has_at_most_a_few_hundred_points() -> None:
     assert len(charts.page_spec(figure, ["TD3"])["datasets"]["points"]) <= 250
 
 
-def test_a_method_has_the_same_colour_in_every_figure() -> None:
+def symbols(svg: str) -> set[tuple[str | None, str | None]]:
+    """Return the colour and the outline of all markers of a drawing."""
+    groups = ElementTree.fromstring(svg).iterfind(".//*[@class]")
+    markers = [g for g in groups if "mark-symbol role-mark" in g.get("class", "")]
+    return {(tag.get("fill"), tag.get("d")) for group in markers for tag in group}
+
+
+def test_a_method_has_the_same_colour_and_marker_in_every_figure() -> None:
     methods = [f"method {k}" for k in range(10)]
+    markers = []
     for m in (1, 9):  # there are eight colours
         drawing = charts.svg(line_chart(methods[m]), methods)
         strokes = {tag.get("stroke") for tag in ElementTree.fromstring(drawing).iter()}
         assert LIGHT["c1"] in strokes
         assert LIGHT["c0"] not in strokes
         assert texts(drawing).count(methods[m]) == 2
+        (marker,) = symbols(drawing)
+        assert marker[0] == LIGHT["c1"]
+        markers.append(marker)
+    assert len(set(markers)) == 2
+
+
+def test_twelve_methods_have_different_markers_and_a_short_legend() -> None:
+    methods = [f"method {k}" for k in range(12)]
+    figure = LineChart("n", "t", "x", "y", [Series(m, X, X + k) for k, m in enumerate(methods)])
+    drawing = charts.svg(figure, methods)
+    assert len(symbols(drawing)) == 12
+    one_column = charts.svg(line_chart(methods[0]), methods)
+    heights = [float(ElementTree.fromstring(d).get("height", 0)) for d in (drawing, one_column)]
+    assert heights[0] - heights[1] < 100
+    assert sorted(t for t in texts(drawing) if t in methods) == sorted(methods)
+
+
+@pytest.mark.parametrize(("x", "first"), [([0.1, 5.0, 9.0], "0"), ([100.0, 105.0, 109.0], "100")])
+def test_an_axis_that_starts_near_zero_starts_at_zero(x: list[float], first: str) -> None:
+    values = np.array(x)
+    drawing = charts.svg(LineChart("n", "t", "x", "y", [Series("TD3", values, values)]), ["TD3"])
+    assert texts(drawing)[0] == first
+
+
+def test_an_axis_of_whole_numbers_has_whole_labels() -> None:
+    for y, labels in (
+        ([1.0, 1.0, 1.0], ["0", "1"]), ([1.0, 2.0, 1.0], ["0", "1", "2"]),
+        ([0.5, 1.0, 0.5], ["0", "0.2", "0.4", "0.6", "0.8", "1"]),
+    ):  # fmt: skip
+        series = [Series("TD3", X, np.array(y))]
+        found = texts(charts.svg(LineChart("n", "t", "x", "y", series, zero=True), ["TD3"]))
+        assert found[found.index("x") + 1 : found.index("y")] == labels
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with PNG files of two methods."""
+    """A report about two methods, with PNG files."""
     runs = tmp_path_factory.mktemp("runs")
     for rank, method in enumerate(("TD3", "RLx2-TD3"), 1):
         for seed in range(2):
@@ -102,11 +143,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs / "report"
 
 
-def test_figures_are_files_of_both_kinds_and_no_browser_draws_them(written: Path) -> None:
+def test_figures_are_written_in_both_formats_without_a_browser(written: Path) -> None:
     drawings = sorted((written / "figures").glob("*.svg"))
     kinds = {path.stem.removesuffix(f"-{ENV}") for path in drawings}
     assert kinds >= {
-        "learning", "flops", "cpu", "time", "kept", "moved", "dead", "replay_size",
+        "learning", "flops", "cpu", "time", "kept", "moved", "new", "dead", "replay_size",
         "policy_distance", "n_step", "profile", f"wiring-{ENV}-RLx2-TD3",
     }  # fmt: skip
     for path in drawings:
@@ -133,7 +174,7 @@ def test_a_learning_curve_shows_the_mean_and_its_band(written: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_name_is_escaped_in_the_page(name: str, tmp_path: Path, browser: Browser) -> None:
-    """Chromium opens a page whose method and environment have a hostile name, and hovers."""
+    """Open a page whose method and environment have hostile names, and hover over a point."""
     write_run(tmp_path / "run", "TD3", ENV, [1.0, 2.0])
     runs = collect([tmp_path])
     runs.groups[0].__dict__["label"] = name

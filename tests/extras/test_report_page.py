@@ -1,4 +1,4 @@
-"""The report's page in a real browser: Chromium, without a screen or a network."""
+"""Test the report's page in a real browser (Chromium), without a screen or a network."""
 
 from __future__ import annotations
 
@@ -16,18 +16,37 @@ ENVIRONMENTS = [f"{task}-{version}" for task in
                 ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
                 for version in ("v3", "v5")]  # fmt: skip
 METHODS = ("TD3", "DS-TD3", "Static-TD3")
+VARIANTS: list[tuple[str, dict[str, int]]] = [
+    *((f"{family}TD3", {}) for family in
+      ("", "Static-", "DS-", "Tiny-", "SS-", "SET-", "RigL-", "RLx2-")),
+    ("DS-SAC", {}), *(("DS-TD3", {"rewire_every_updates": n}) for n in (500, 2000, 10_000)),
+]  # fmt: skip
 MEGABYTE = 1e6
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten environments, three methods, two seeds."""
+    """A report about ten environments, three methods and two seeds."""
     runs = tmp_path_factory.mktemp("runs")
     for env in ENVIRONMENTS:
         for rank, method in enumerate(METHODS):
             for seed in range(2):
                 curve = [100.0 * k * (1 + rank + 0.1 * seed) for k in range(21)]
                 write_run(runs / f"{method}-{env}-{seed}", method, env, curve, seed=seed, cpu=0.5)
+    assert main(["report", str(runs), "--out", str(runs / "report")]) == 0
+    return runs / "report" / "report.html"
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two environments, twelve methods and variants, two seeds; dead links in one environment."""
+    runs = tmp_path_factory.mktemp("crowded")
+    for env, dead in (("HalfCheetah-v5", 3), ("Humanoid-v5", None)):
+        for rank, (method, fields) in enumerate(VARIANTS):
+            for seed in range(2):
+                curve = [10.0 * k * (1 + rank + 0.1 * seed) for k in range(21)]
+                run = runs / f"{rank}-{env}-{seed}"
+                write_run(run, method, env, curve, seed=seed, cpu=0.5, dead=dead, **fields)
     assert main(["report", str(runs), "--out", str(runs / "report")]) == 0
     return runs / "report" / "report.html"
 
@@ -56,8 +75,26 @@ def all_drawn(page: Page) -> None:
         chart.locator("svg").wait_for()
 
 
+def assert_figures_fill_the_page(page: Page) -> None:
+    """Check that each row of figures ends at the right edge, and that drawings fill figures."""
+    for box in page.locator(".figures:visible").all():
+        edge = box.bounding_box()
+        assert edge is not None
+        ends: dict[float, float] = {}
+        for figure in map(Locator.bounding_box, box.locator("figure:visible").all()):
+            assert figure is not None
+            row, end = round(figure["y"]), figure["x"] + figure["width"]
+            ends[row] = max(end, ends.get(row, 0))
+        assert list(ends.values()) == pytest.approx([edge["x"] + edge["width"]] * len(ends), abs=1)
+    for chart in page.locator(".chart:visible").all():
+        outer, inner = chart.bounding_box(), chart.locator("svg").bounding_box()
+        assert outer is not None
+        assert inner is not None
+        assert outer["width"] - 2 <= inner["width"] <= outer["width"]
+
+
 def lines(figure: Locator) -> Locator:
-    """The lines that a figure shows."""
+    """Return the lines that a figure shows."""
     return figure.locator(".mark-line path")
 
 
@@ -74,7 +111,7 @@ def test_a_method_is_switched_off_everywhere(browser: Browser, report: Path) -> 
     lines(figure).nth(2).wait_for(state="detached")
     assert (lines(figure).count(), rows.count()) == (2, 20)
     assert page.locator("#returns tr:visible", has_text="DS-TD3").count() == 0
-    # Figures that are drawn later lack it too, and heat maps of it are hidden.
+    # Figures that are drawn later do not show the method either, and its heat maps are hidden.
     page.locator("#connections-of-the-inputs summary").click()
     maps = page.locator("#connections-of-the-inputs figure")
     assert (maps.count(), maps.locator("visible=true").count()) == (30, 20)
@@ -135,14 +172,40 @@ def test_a_tooltip_names_the_values_of_a_point(browser: Browser, report: Path) -
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_rule_of_accessibility_is_broken(
-    browser: Browser, report: Path, width: int, scheme: str
+def test_the_page_breaks_no_accessibility_rule(
+    browser: Browser, crowded: Path, width: int, scheme: str
 ) -> None:
-    page, trouble = opened(browser, report, width, scheme)
+    page, trouble = opened(browser, crowded, width, scheme)
     for details in page.locator("details").all():
         details.evaluate("tag => tag.open = true")
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert trouble == []
+
+
+def test_twelve_methods_have_different_markers_in_switches_tables_and_figures(
+    browser: Browser, crowded: Path
+) -> None:
+    page, trouble = opened(browser, crowded, 1280)
+    looks = "tags => tags.map(t => getComputedStyle(t).fill + t.firstChild.getAttribute('d'))"
+    switches = page.locator("#methods svg").evaluate_all(looks)
+    assert len(set(switches)) == len(switches) == len(VARIANTS)
+    assert page.locator("#returns tbody svg").evaluate_all(looks) == switches * 2
+    drawn = "tags => tags.map(t => getComputedStyle(t).fill + t.getAttribute('d'))"
+    markers = figure_of(page, "HalfCheetah-v5").locator(".mark-symbol path[opacity='1']")
+    assert len(set(markers.evaluate_all(drawn))) == len(VARIANTS)
+    assert trouble == []
+
+
+def test_no_figure_leaves_the_rest_of_its_row_empty(browser: Browser, crowded: Path) -> None:
+    page, trouble = opened(browser, crowded, 1280)
+    all_drawn(page)
+    assert page.locator("#topology-over-time figure").count() == 7
+    assert_figures_fill_the_page(page)
+    page.get_by_label("RigL-TD3", exact=True).uncheck()  # this hides one heat map per environment
+    page.wait_for_timeout(1000)
+    assert_figures_fill_the_page(page)
     assert trouble == []
 
 
@@ -157,22 +220,18 @@ def test_every_figure_has_a_text_alternative(browser: Browser, report: Path) -> 
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_ten_environments_without_scrolling_sideways(
+def test_ten_environments_fit_without_horizontal_scrolling(
     browser: Browser, report: Path, width: int
 ) -> None:
     page, trouble = opened(browser, report, width)
     all_drawn(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    if width > 1000:  # on a telephone tables scroll within themselves
+    if width > 1000:  # on a phone, wide tables scroll inside the page
         wider = "tags => tags.map((t) => t.scrollWidth - t.clientWidth)"
         assert page.locator(".scroll").evaluate_all(wider) == [0] * 4
     columns = {round(box["x"]) for box in map(Locator.bounding_box, page.locator("figure").all())}
     assert len(columns) == (2 if width > 1000 else 1)
-    for chart in page.locator(".chart").all():
-        outer, inner = chart.bounding_box(), chart.locator("svg").bounding_box()
-        assert outer is not None
-        assert inner is not None
-        assert outer["width"] - 2 <= inner["width"] <= outer["width"]
+    assert_figures_fill_the_page(page)
     assert trouble == []
 
 

@@ -1,4 +1,4 @@
-"""The documentation site in a real browser: Chromium, without a screen or other sites."""
+"""Test the documentation site in a real browser (Chromium), without a screen or other sites."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PAGES = [
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Print nothing."""
+        """Do not log requests."""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the site, built without warnings."""
+    """Build the site without warnings, and return the address where it is served."""
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
@@ -44,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def opened(browser: Browser, site: str, name: str, width: int, scheme: str) -> Page:
-    """Open a page; errors and requests to other sites fail the test that closes it."""
+    """Open a page, and check on closing that it caused no errors or requests to other sites."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))

@@ -1,4 +1,4 @@
-"""The statistics compared with rliable's."""
+"""Compare the statistics with rliable's."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def test_intervals_of_the_interquartile_mean() -> None:
     rng = np.random.default_rng(0)
     found = stat.stratified_bootstrap(stat.interquartile_mean, list(x.T), rng, resamples=4000)
     (low,), (high,) = bounds["x"]
-    width = high - low  # both are random; their bounds agree within some percent of the width
+    # Both intervals are random; their bounds agree within a few percent of the width.
+    width = high - low
     assert found.value == pytest.approx(values["x"][0])
     assert found.low == pytest.approx(low, abs=0.1 * width)
     assert found.high == pytest.approx(high, abs=0.1 * width)

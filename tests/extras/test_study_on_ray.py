@@ -1,4 +1,4 @@
-"""Studies on real local Ray clusters, including killed workers and clusters started separately."""
+"""Run studies on real local Ray clusters, including killed workers and separate clusters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def parent(pid: int) -> int:
 
 
 def study_words(path: Path, folder: Path) -> list[str]:
-    """A study on a separate cluster with two workers."""
+    """Return the command line of a study on a separate cluster with two workers."""
     return [
         *IMPORT,
         "study",
@@ -88,7 +88,7 @@ def test_another_worker_resumes_a_killed_workers_run_bit_for_bit(
 
 
 def test_a_stopped_study_stops_its_runs(tmp_path: Path, waits: Path) -> None:
-    """This holds even if the workers ignore SIGINT from the start, like jobs of a script."""
+    """This works even if the workers ignore SIGINT from the start, like jobs of a script."""
     path, folder = tmp_path / "study.toml", tmp_path / "runs"
     path.write_text(STUDY)
     units = read_study(path).units
@@ -102,8 +102,8 @@ def test_a_stopped_study_stops_its_runs(tmp_path: Path, waits: Path) -> None:
     assert [progress(folder, u).state for u in units] == ["stopped", "stopped", "waiting"]
 
 
-def test_own_modules_are_found_on_a_cluster_that_was_started_elsewhere(tmp_path: Path) -> None:
-    """Modules are found in the directory where the study is started and through its PYTHONPATH."""
+def test_custom_modules_are_found_on_a_cluster_that_was_started_elsewhere(tmp_path: Path) -> None:
+    """The cluster uses the directory and the PYTHONPATH of the command that starts the study."""
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     for folder, name in ((project, "Here"), (project / "lib", "There")):
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""Event files, read by TensorBoard's own reader while the run is still open."""
+"""TensorBoard's own reader can read a run's event files, even while the run is training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_reader_sees_values_during_the_run(tmp_path: Path) -> None:
     )  # fmt: skip
     training = assemble(config, quiet=True)
     reader = EventAccumulator(str(tmp_path / "run"))
-    seen: list[tuple[int, int]] = []  # environment step, evaluations that the reader has
+    seen: list[tuple[int, int]] = []  # (environment step, evaluations read)
     step = training.step
 
     def watched_step() -> None:

@@ -1,4 +1,4 @@
-"""A layer of a trained agent as a tensor of PyTorch."""
+"""A layer of a trained agent converts to a PyTorch tensor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Type checkers know the keyword arguments of sparl.train and sparl.resume."""
+"""Test that type checkers know the keyword arguments of sparl.train and sparl.resume."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WRONG = {
 }
 
 
-def test_type_checkers_accept_right_calls_and_reject_wrong_ones(tmp_path: Path) -> None:
+def test_type_checkers_accept_valid_calls_and_reject_invalid_ones(tmp_path: Path) -> None:
     right = [HEAD, *(f"{code}\n" for code in RIGHT)]
     (tmp_path / "user.py").write_text("".join([*right, *(f"{code}\n" for code in WRONG)]))
     done = subprocess.run(
@@ -55,7 +55,7 @@ def test_type_checkers_accept_right_calls_and_reject_wrong_ones(tmp_path: Path) 
 
 
 def accepted(name: str, hint: Any) -> Any:
-    """The type that sparl.train accepts for a field of this type."""
+    """Return the type that sparl.train accepts for a field of this type."""
     if name in ("run_dir", "warm_start"):
         return hint | PathLike[str]
     if get_origin(hint) is tuple:

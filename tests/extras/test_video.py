@@ -1,4 +1,4 @@
-"""Videos without a screen. Needs EGL or OSMesa (libegl1 or libosmesa6)."""
+"""Test that videos are recorded without a screen; this needs EGL or OSMesa."""
 
 from __future__ import annotations
 

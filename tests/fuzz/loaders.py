@@ -1,12 +1,12 @@
-"""Run everything that reads files on damaged and hostile files.
+"""Run all code that reads files on damaged and hostile files.
 
     python tests/fuzz/loaders.py --seconds 600        # generate new cases
     python tests/fuzz/loaders.py --cases 1000 --seed 7
 
-A case is a small valid run folder with a few changes: bytes, numbers and names in JSON, entries of
-arrays, offsets. Digests are usually recomputed afterwards, so that the later checks are reached.
-Every file must be rejected with a SparlError or be usable. With --keep, the files of a case
-that fails are stored in tests/fuzz/corpus, and the tests try them from then on.
+A case is a small valid run folder with a few changes to bytes, to numbers and names in JSON, to
+entries of arrays, or to offsets. Digests are usually recomputed afterwards, so that the later
+checks are reached. Every file must be rejected with a SparlError or be usable. With --keep, the
+files of a failing case are stored in tests/fuzz/corpus, so that later tests try them again.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Victim:
         self.training.environment.reset(seed=0)
         self.like = copy.deepcopy(expected_state(self.training))
         self.write(self.files)
-        self.try_checkpoint()  # the valid one is usable
+        self.try_checkpoint()  # the valid checkpoint must be usable
 
     def write(self, files: Files) -> None:
         """Make the folder contain exactly these files."""
@@ -90,7 +90,7 @@ class Victim:
         write(self.path, files)
 
     def try_all(self) -> None:
-        """Run everything that reads a run's folder."""
+        """Run all code that reads a run's folder."""
         for attempt in (self.try_agent, self.try_checkpoint, self.try_others):
             with contextlib.suppress(SparlError):
                 attempt()
@@ -152,7 +152,7 @@ def attempt(victim: Victim, files: Files) -> str:
 
 
 def corpus() -> Iterator[tuple[str, str, Files]]:
-    """Return name, victim and files of every stored case."""
+    """Yield the name, the victim and the files of every stored case."""
     for case in sorted(CORPUS.iterdir()):
         yield case.name, case.name.rsplit("-", 1)[0], read(case)
 

@@ -1,4 +1,4 @@
-"""Bounds on the memory and the time of a case, and the files of a folder, for both fuzzers."""
+"""Limit the memory and the time of a case, and read and write folders, for both fuzzers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from hostile.changes import Files
 
-ROOM = 1 << 30  # bytes of address space that a case may take
+ROOM = 1 << 30  # bytes of address space that a case may use
 
 
 class TooLong(BaseException):
-    """A case lasts too long; no command catches it."""
+    """A case takes too long; no command catches this exception."""
 
 
 def _alarm(*_: object) -> None:
@@ -24,7 +24,7 @@ def _alarm(*_: object) -> None:
 
 @contextmanager
 def limits() -> Iterator[None]:
-    """Bound the address space; in the block an alarm raises TooLong."""
+    """Limit the address space within the block, where an alarm raises TooLong."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     most = pages * os.sysconf("SC_PAGE_SIZE") + ROOM
@@ -39,7 +39,7 @@ def limits() -> Iterator[None]:
 
 @contextmanager
 def limited_to(seconds: int) -> Iterator[None]:
-    """Raise TooLong if the block, which is inside `limits`, lasts longer."""
+    """Raise TooLong if the block takes longer; it must be inside a block of `limits`."""
     signal.alarm(seconds)
     try:
         yield
@@ -48,7 +48,7 @@ def limited_to(seconds: int) -> Iterator[None]:
 
 
 def read(folder: Path) -> Files:
-    """The files of a folder, except the lock of a run."""
+    """Return the files of a folder, except a run's lock."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -3,10 +3,10 @@
     python tests/hostile/campaign.py --seconds 600              # generate new cases
     python tests/hostile/campaign.py --seed 3 --case 17         # repeat one case
 
-A case is the folder `target`, made by one of `generators.KINDS`, and a command. After the command,
-nothing outside of what the command may write was created, changed or removed; nothing was imported
-or executed; time and memory stayed within bounds; the exit code is documented; and the output
-consists of plain lines without a traceback.
+A case consists of the folder `target`, created by one of `generators.KINDS`, and a command. The
+command must not create, change or remove any file that it may not write, and must not import or
+execute anything. Its time and memory must stay within limits, its exit code must be documented, and
+its output must consist of plain lines without a traceback.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from sparl.studies import command as study_command
 from sparl.studies.study import read_studies, write_plan
 
 MEGABYTES = 300  # memory limit per case
-SECONDS = 30  # time limit per case, on a busy machine
+SECONDS = 30  # time limit per case, long enough for a busy machine
 ALONE = 40  # one case in this many also runs in a separate process
 CODES = (0, 2, 3, 4, 5, 6, 7)  # exit codes that a file may cause
 SOURCES = str(Path(sparl.__file__).parent)
@@ -73,7 +73,7 @@ class Watch:
     """Records Python events that no file may cause.
 
     Attributes:
-        seen: the events.
+        seen: the recorded events.
     """
 
     def __init__(self, root: Path) -> None:
@@ -84,7 +84,7 @@ class Watch:
 
     @contextlib.contextmanager
     def over(self, command: str) -> Iterator[None]:
-        """Watch a command; `seen` is empty at first."""
+        """Clear `seen`, and record events during the block, which runs the command."""
         self.seen, self._command = [], command
         try:
             yield
@@ -102,9 +102,8 @@ class Watch:
         if event == "import":
             return str(args[0]) if str(args[0]).partition(".")[0] == MODULE else ""
         if event in ("exec", "compile"):
-            caller = sys._getframe(
-                2
-            ).f_code.co_filename  # the frames below are this function and _hear
+            # The two frames below the caller's are those of this function and of _hear.
+            caller = sys._getframe(2).f_code.co_filename
             source = args[0].co_filename if event == "exec" else str(args[1])
             ours = caller.startswith(SOURCES) or source.startswith(self._root)
             return f"{source}, by {caller}" if ours else ""
@@ -127,14 +126,14 @@ class Watch:
         return ""
 
     def _outside(self, path: Any) -> str:
-        """Return the path if it is absolute and outside the sandbox; others are compared later."""
+        """Return the path if it is absolute and outside the sandbox, otherwise an empty string."""
         text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
         inside = text.startswith((self._root, "/dev/", "/proc/self/"))
         return text if text.startswith("/") and not inside else ""
 
 
 def state_of(root: Path) -> dict[str, tuple[Any, ...]]:
-    """Return kind, identity, size, time and link target of everything below a folder."""
+    """Return type, identity, size, time and link target of every entry below a folder."""
     found = {}
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
@@ -235,7 +234,7 @@ class Sandbox:
         path = f"{Path(SOURCES).parent}:{self.root / 'modules'}"
         words = [sys.executable, "-m", "sparl", *case.words]
         if "study" in case.words and "run" in case.words:
-            return []  # it would train
+            return []  # the command would train
         try:
             done = subprocess.run(
                 words, cwd=self.here, capture_output=True, timeout=4 * SECONDS, check=False,
@@ -277,18 +276,18 @@ class Sandbox:
 
 
 def _plain(line: str) -> bool:
-    """Return whether a line contains nothing that controls a terminal."""
+    """Return whether a line contains no characters that control a terminal."""
     return not re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", line)
 
 
 def _active(place: Path) -> list[str]:
-    """Return texts of a case that are active content in written files."""
+    """Return the case's texts that became active content in written files."""
     found = []
     for path in [place, *place.rglob("*")] if not place.is_symlink() else []:
         if path.suffix not in (".html", ".svg", ".md", ".csv") or not path.is_file():
             continue
         if path.name in ("evaluations.csv", "metrics.csv", "topology.csv"):
-            continue  # a file of the run, copied byte for byte
+            continue  # this is a file of the run, copied byte for byte
         text = path.read_text("utf-8", "replace")
         active = {
             ".csv": rf"(?m)(^|,)\"?[=+@\t-]+{MARK}",
@@ -311,7 +310,7 @@ def specimens(made: Path) -> dict[str, Files]:
     fields = {**study.units[0].fields, "threads": 1}
     with stopped_at(37):
         sparl.train(run_dir=made / "stopped", quiet=True, **fields)
-    for path in made.rglob("run.json"):  # remove the commit of the tests
+    for path in made.rglob("run.json"):  # the tests record a commit; remove it
         about = json.loads(path.read_text())
         about["versions"].pop("commit", None)
         path.write_text(json.dumps(about))

@@ -1,7 +1,7 @@
-"""Hostile values, and changes of files that put them in place.
+"""Insert hostile values into files.
 
-A change usually preserves the format of a file, and `signed` updates the digests of the files that
-refer to it, so that the code after the first check is reached.
+A change usually preserves the format of a file, and `signed` updates the digests in files that
+refer to the changed file, so that the code after the first check is reached.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-Files = dict[str, bytes]  # of a folder, by path
+Files = dict[str, bytes]  # the contents of a folder's files, by path
 
 NASTY: list[Any] = [
     None, True, False, 0, 1, -1, 2, 255, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63, 2**64, 10**40,
@@ -29,7 +29,7 @@ NASTY: list[Any] = [
 
 
 # Texts that cause damage if they are interpreted as a path, a module, a C comment, HTML, a formula,
-# Markdown, a shell's word or a terminal's control sequence. MARK is in no valid file.
+# Markdown, a shell word or a terminal's control sequence. No valid file contains MARK.
 MODULE, MARK, OWNED = "canary_module", "canary-mark", "owned"
 TEXTS: list[str] = [
     "x */ extern int system(const char *); "
@@ -68,7 +68,7 @@ def hostile_tree(tree: Any, rng: Generator) -> Any:
 def hostile(value: Any, rng: Generator) -> Any:
     """Return a hostile value that replaces this one."""
     if rng.random() < 0.1:
-        value = NASTY[int(rng.integers(1, len(NASTY)))]  # except None, which TOML lacks
+        value = NASTY[int(rng.integers(1, len(NASTY)))]  # skip None, which TOML cannot represent
     if isinstance(value, bool):
         return not value
     choices: list[Any] = [value]
@@ -105,7 +105,7 @@ def raw(data: bytes, rng: Generator) -> bytes:
         return rng.bytes(5)
     at = int(rng.integers(len(data)))
     kind = int(rng.integers(5))
-    if kind == 0:  # a bit
+    if kind == 0:  # flip a bit
         return data[:at] + bytes([data[at] ^ (1 << int(rng.integers(8)))]) + data[at + 1 :]
     if kind == 1:
         return data[:at]
@@ -167,7 +167,7 @@ def json_file(data: bytes, rng: Generator) -> bytes:
     except ValueError:
         return raw(data, rng)
     text = json.dumps(changed_tree(tree, rng)).encode()
-    if rng.random() < 0.02:  # the same name twice
+    if rng.random() < 0.02:  # repeat a name
         text = text.replace(b'{"', b'{"format": 1, "format": 2, "', 1)
     return text
 
@@ -178,7 +178,7 @@ def tensors_file(data: bytes, rng: Generator) -> bytes:
         header = json.loads(data[8 : 8 + length])
         payload = bytearray(data[8 + length :])
         names = [name for name in header if name != "__metadata__"]
-        if rng.random() < 0.5 and names and payload:  # an entry of an array
+        if rng.random() < 0.5 and names and payload:  # change an entry of an array
             about = header[names[int(rng.integers(len(names)))]]
             begin, end = about["data_offsets"]
             kind = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "U64": "<u8", "U8": "u1",
@@ -230,7 +230,7 @@ def lines(data: bytes, rng: Generator) -> bytes:
 
 
 def signed(files: Files) -> Files:
-    """Recompute the sizes and digests that the files contain."""
+    """Return the files with sizes and digests that match their contents."""
     files = dict(files)
     for name in [name for name in files if name.endswith(".json")]:
         folder, _, base = name.rpartition("/")
@@ -256,7 +256,7 @@ def signed(files: Files) -> Files:
 
 
 def _sign_segment(files: Files, entry: dict[str, Any]) -> None:
-    """Rename a segment after its content, and update its entry."""
+    """Rename a segment according to its content, and update its entry in the manifest."""
     old = [name for name in files if name.startswith("replay/") and entry["sha256"][:16] in name]
     for name in old:
         data = files.pop(name)

@@ -1,7 +1,7 @@
-"""Generators of hostile cases: for each kind of file, a valid folder with a few hostile values.
+"""Generate hostile cases: for each kind of file, a valid folder with a few hostile values.
 
-A generator changes the files of a specimen, and returns the commands that read them and whether
-these must reject them.
+A generator changes the files of a specimen, and returns them with a command that reads them, and
+whether the command must reject them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from hostile.changes import (
 )
 
 CHECKPOINT = "checkpoint-37"
-# Files that commands create, replace, append to or delete in the given folders.
+# Paths that commands create, replace, append to or delete.
 _WRITTEN = (
     "target/replay", f"target/{CHECKPOINT}", "target/evaluations.csv", "target/metrics.csv",
     "target/topology.csv", "target/export", "target/export/policy.npz", "target/.lock",
@@ -54,7 +54,7 @@ class Case:
         words: the command line, relative to the parent folder of `target`.
         writes: paths that the command may change, including the content of folders.
         rejected: whether the command must reject the case.
-        link: a path and its replacement, see `put_link`; None: no replacement.
+        link: a path and its replacement (see `put_link`), or None.
     """
 
     files: Files
@@ -69,7 +69,7 @@ def _pick(rng: Generator, *choices: Any) -> Any:
 
 
 def _command(rng: Generator, *names: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return one of these commands on the run `target`, and the paths that it may write."""
+    """Return one of these commands for the run `target`, and the paths that it may write."""
     name = str(_pick(rng, *names))
     return {
         "evaluate": (("evaluate", "target", "--episodes", "1"), ()),
@@ -101,7 +101,7 @@ def _of_run(files: Files) -> Files:
 
 
 def config(specimens: dict[str, Files], rng: Generator) -> Case:
-    """Generate a configuration, of a run and of the command line."""
+    """Generate a configuration file of a run, or one that is passed to a command."""
     words, writes = _command(
         rng, "evaluate", "info", "resume", "export c", "export c", "export c", "export npz",
         "report", "archive", "train", "train to", "cost",
@@ -110,10 +110,10 @@ def config(specimens: dict[str, Files], rng: Generator) -> Case:
     content = tomllib.loads(files["config.toml"].decode())
     kind = float(rng.random())
     rejected = False
-    if kind < 0.2:  # a module's environment, where some commands need one
+    if kind < 0.2:  # an environment of a module, which some commands would need
         content["env"] = f"{MODULE}:{_pick(rng, 'Canary-v0', 'Pendulum-v1')}"
         rejected = words[0] in ("evaluate", "resume", "train")
-        if rng.random() < 0.5:  # an export is then checked in the environment
+        if rng.random() < 0.5:  # then an export is checked in the environment
             files = without_observations(files)
             rejected |= words[0] == "export"
     elif "c" in words and kind < 0.8:  # the text is written into a comment and compiled
@@ -143,7 +143,7 @@ def without_observations(files: Files) -> Files:
 
 
 def agent(specimens: dict[str, Files], rng: Generator) -> Case:
-    """A trained agent."""
+    """Generate a trained agent."""
     name = str(_pick(rng, "agent.json", "agent.json", "agent.safetensors",
                      "observations.safetensors"))  # fmt: skip
     files = _with_hostile(specimens["finished"], name, rng)
@@ -152,7 +152,7 @@ def agent(specimens: dict[str, Files], rng: Generator) -> Case:
 
 
 def checkpoint(specimens: dict[str, Files], rng: Generator) -> Case:
-    """A checkpoint, and the replay's files."""
+    """Generate a checkpoint with the files of its replay buffer."""
     names = [n for n in specimens["stopped"] if n.startswith((CHECKPOINT, "replay/"))]
     name = str(_pick(rng, f"{CHECKPOINT}/manifest.json", *names))
     files = _with_hostile(specimens["stopped"], name, rng)
@@ -184,7 +184,7 @@ def tables(specimens: dict[str, Files], rng: Generator) -> Case:
 
 
 def _table(data: bytes, rng: Generator) -> bytes:
-    """A CSV file with a hostile cell, header or line."""
+    """Return a CSV file with a hostile cell, header or line."""
     if rng.random() < 0.3:
         return lines(data, rng)
     rows = list(csv.reader(io.StringIO(data.decode(errors="replace"))))
@@ -200,7 +200,7 @@ def _table(data: bytes, rng: Generator) -> bytes:
 
 
 def study(specimens: dict[str, Files], rng: Generator) -> Case:
-    """A study's file, and the plan in its folder."""
+    """Generate a study file, and the plan in the study's folder."""
     content = tomllib.loads(specimens["study.toml"]["study.toml"].decode())
     files = {f"target/{name}": data for name, data in specimens["study"].items()}
     rejected = False
@@ -248,7 +248,7 @@ def archive(specimens: dict[str, Files], rng: Generator) -> Case:
 
 
 def links(specimens: dict[str, Files], rng: Generator) -> Case:
-    """Valid folders in which a link or a special file replaces one entry."""
+    """Generate a valid folder in which a link or a special file replaces one entry."""
     kind = str(_pick(rng, "stopped", "stopped", "finished", "study", "archive"))
     files = {f"target/{name}": data for name, data in specimens[kind].items()}
     files["study.toml"] = specimens["study.toml"]["study.toml"]
@@ -282,10 +282,10 @@ def put_link(here: Path, canaries: Path, name: str, how: str) -> None:
     """Replace a file or folder, which may not exist, by a link or a special file.
 
     Args:
-        here: the folder that holds `target`.
+        here: the folder that contains `target`.
         canaries: a folder that no command names, to which the links point.
         name: the path of the file or folder, relative to `here`.
-        how: one of LINKS. "moved": what was there is moved away and linked.
+        how: one of LINKS. "moved" moves the file or folder away and leaves a link to it.
     """
     place = here / name
     place.parent.mkdir(parents=True, exist_ok=True)

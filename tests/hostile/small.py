@@ -1,4 +1,4 @@
-"""A training of a second, as fields, as flags and as a study of two runs."""
+"""The fields, the flags and a study file of training runs that take about a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks that once succeeded, one test each."""
+"""Test that attacks which succeeded in earlier versions fail."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_an_environment_that_changes_the_directory_does_not_move_the_run(
 
 
 def wide(width: int) -> Policy:
-    """Return a policy with wide layers without connections, which is a small file in any format."""
+    """Return a policy of wide layers without connections, which needs a small file only."""
     none = np.zeros(0, np.int64)
     layers = [
         Layer(Pattern(n_in, n_out, none), np.zeros(0, np.float32), np.zeros(n_out, np.float32))
@@ -194,7 +194,7 @@ def test_absent_connections_that_onnx_would_store_are_counted_first() -> None:
         [("0", "0", "1"), ("1", "1", "1e400")],
     ],
 )  # fmt: skip
-def test_no_invalid_number_of_a_run_ends_the_status_of_its_study(
+def test_no_invalid_number_in_a_run_makes_the_status_of_its_study_fail(
     lines: list[tuple[str, str, str]], tmp_path: Path
 ) -> None:
     file = tmp_path / "study.toml"
@@ -206,7 +206,7 @@ def test_no_invalid_number_of_a_run_ends_the_status_of_its_study(
         run.write("run.json", b'{"state": "running"}')
         cells = [("env_step", "wall_seconds", "mean"), *rows]
         run.write("evaluations.csv", "".join(f"{','.join(row)}\n" for row in cells).encode())
-    for unit in units:  # each of them in turn is running, so that its rate counts
+    for unit in units:  # lock one run at a time, so that its status shows a rate
         running = Folder(runs.path).at(unit.id)
         assert running.lock(".lock")
         assert main(["study", "status", str(file), "--folder", str(runs.path)]) == 0
@@ -214,7 +214,7 @@ def test_no_invalid_number_of_a_run_ends_the_status_of_its_study(
 
 
 @pytest.mark.parametrize("step", ["10000.0", "1e4"])
-def test_a_step_that_is_not_an_integer_does_not_end_the_status_of_an_archive(
+def test_a_step_that_is_not_an_integer_does_not_make_the_status_of_an_archive_fail(
     step: str, tmp_path: Path
 ) -> None:
     run = write_run(tmp_path / "run", "TD3", "Hopper-v3", [1, 2, 3], commit="0123456789")
@@ -287,7 +287,7 @@ def test_a_forked_child_that_returns_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closes", [True, False])
-def test_an_environment_that_closes_or_removes_the_streams_changes_no_result(
+def test_an_environment_that_closes_or_removes_the_streams_does_not_change_results(
     closes: bool, tmp_path: Path, register: Callable[[type], None]
 ) -> None:
     program = f"""
@@ -329,7 +329,7 @@ def test_a_masked_reward_is_a_fault(
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, lambda *_: sys.exit(0)])
-def test_an_environment_that_sets_handlers_when_it_is_made_changes_no_stop(
+def test_an_environment_that_sets_handlers_when_it_is_created_does_not_affect_stops(
     handler: Any, tmp_path: Path, register: Callable[[type], None]
 ) -> None:
     steps = []
@@ -342,7 +342,7 @@ def test_an_environment_that_sets_handlers_when_it_is_made_changes_no_stop(
 
         def step(self, action: Any) -> Any:
             steps.append(0)
-            if len(steps) == 30:  # of the training: an evaluation has gone before
+            if len(steps) == 30:  # during training: an evaluation precedes it
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().step(action)
 
@@ -420,7 +420,7 @@ def test_an_exhausted_system_resource_exits_with_6(
 
 
 @pytest.mark.parametrize("parent", ["abc", "9" * 5000, "-1", "1e3"])
-def test_a_parent_id_of_no_process_is_ignored(parent: str) -> None:
+def test_the_id_of_a_parent_that_does_not_exist_is_ignored(parent: str) -> None:
     environment = {**os.environ, "SPARL_PARENT": parent}
     words = [sys.executable, "-m", "sparl", "--version"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
@@ -441,7 +441,7 @@ def test_importing_in_a_deleted_folder_is_reported_in_one_line(
 # ------------------------------------------------------------------ values
 
 
-def test_bounds_of_actions_in_the_wrong_order_are_damage(run: Path) -> None:
+def test_action_bounds_in_the_wrong_order_are_reported_as_damage(run: Path) -> None:
     path = run / "agent.json"
     manifest = json.loads(path.read_text())
     policy = manifest["policy"]

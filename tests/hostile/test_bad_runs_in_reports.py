@@ -1,4 +1,4 @@
-"""One bad run among others: the report names it with a reason, and reports the others."""
+"""Test that a report states why it excludes a bad run, and includes the other runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(good: Path, tmp_path: Path) -> Path:
-    """A copy of the runs; run1 is to be damaged."""
+    """A copy of the runs, of which the tests damage run1."""
     shutil.copytree(good, tmp_path / "study")
     return tmp_path / "study"
 

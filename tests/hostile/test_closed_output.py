@@ -1,4 +1,4 @@
-"""Standard output and error that are closed, full, or broken pipes."""
+"""Test commands whose standard output or error is closed, full, or a broken pipe."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of a run whose output was read."""
+    """The results of a run whose output is read completely."""
     folder = tmp_path_factory.mktemp("whole")
     assert code('exec "$@"', folder, "train", *SMALL, "--run-dir", "run") == 0
     return folder / "run"
 
 
 def code(way: str, folder: Path, *words: str) -> int:
-    """Return the exit code of a command that is started by a shell with this redirection."""
+    """Return the exit code of a command that a shell starts with this redirection."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = ["bash", "-c", way, "bash", sys.executable, "-m", "sparl", *words]
     return subprocess.run(
@@ -67,7 +67,7 @@ def code(way: str, folder: Path, *words: str) -> int:
 def test_training_gives_the_same_result_and_exit_code(
     way: str, whole: Path, tmp_path: Path
 ) -> None:
-    """The environment prints too; no output ends up in a file of the run."""
+    """The environment prints too, and none of its output may end up in a file of the run."""
     assert code(WAYS[way], tmp_path, "train", *SMALL, "--run-dir", "run") == 0
     assert results(tmp_path / "run") == results(whole)
     for path in (tmp_path / "run").iterdir():

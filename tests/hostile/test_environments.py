@@ -1,4 +1,4 @@
-"""Environments that raise or return anything, or have worker processes."""
+"""Test environments that raise any exception, return any value, or start processes."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def step_with(part: int, value: Any) -> Any:
     ],
     ids=repr,
 )  # fmt: skip
-def test_a_reward_is_anything_that_float_accepts(reward: Any) -> None:
+def test_any_value_that_float_accepts_is_a_valid_reward(reward: Any) -> None:
     assert step_with(1, reward).reward == 0.5
 
 
@@ -162,7 +162,7 @@ def test_a_reward_that_is_too_large_is_named(reward: int) -> None:
 
 
 @pytest.mark.parametrize("part", [0, 2, 3])
-def test_values_that_raise_when_they_are_looked_at_are_a_fault(part: int) -> None:
+def test_values_that_raise_when_they_are_inspected_are_faults(part: int) -> None:
     class Hostile:
         def __array__(self, *_: Any, **__: Any) -> Any:
             raise GeneratorExit
@@ -197,7 +197,7 @@ def work(pipe: Any) -> None:
 
 
 class Workers(bad.Good):
-    """Has a worker process from its construction, and another from its first step."""
+    """Starts a worker process when it is created, and another one in its first step."""
 
     context = multiprocessing.get_context("fork")
 
@@ -256,7 +256,7 @@ def test_workers_of_an_environment_have_default_handlers(
 
 
 class Orphans(bad.Good):
-    """Forks a child during an episode that keeps the inherited descriptors open."""
+    """Forks, during an episode, a child that keeps the inherited descriptors open."""
 
     def step(self, action: Any) -> Any:
         if self.steps == 5:
@@ -296,12 +296,12 @@ def test_a_surviving_child_does_not_keep_the_run_locked(
         assert main(["resume", str(run)]) == 0
     finally:
         for child in [int(pid) for pid in (tmp_path / "mark").read_text().split()]:
-            os.kill(child, signal.SIGTERM)  # for which they do not inherit sparl's handler
+            os.kill(child, signal.SIGTERM)  # they must not have inherited sparl's handler
             assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
 
 
 class DiesOfCtrlC(bad.Good):
-    """Ctrl-C reaches its worker processes, which is why its step fails."""
+    """Fails in a step because Ctrl-C has also ended its worker process."""
 
     def step(self, action: Any) -> Any:
         if self.steps == 45:
@@ -358,7 +358,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_starts_again(
 def test_a_run_starts_again_only_if_it_never_had_a_checkpoint(
     harm: str, tmp_path: Path, register: Callable[[type], None], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A run that failed after its first scheduled checkpoint restarts only if it never had one."""
+    """Fail after the step of the first checkpoint, which was either not written or deleted."""
     from sparl.errors import ResourceError
     from sparl.training.checkpoint import Checkpoints
 

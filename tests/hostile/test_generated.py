@@ -1,4 +1,4 @@
-"""Generated hostile files against the commands that read them; see campaign.py."""
+"""Run commands on generated hostile files; see campaign.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lock protects a folder's path, and several processes use one folder without conflicts."""
+"""Test that locks protect folders, and that several processes can share a folder."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ LOSSES = [
 
 
 def disturbed(loss: Callable[[Path], None], run: Path) -> tuple[Any, Callable[[], Any]]:
-    """Return a step that loses the run's folder after step 25, and a getter of its content then."""
+    """Return a training step that loses the run's folder, and a getter of the content then."""
     original, there = Training.step, []
 
     def step(self: Training) -> None:
@@ -192,7 +192,7 @@ def test_half_written_files_of_a_killed_process_are_deleted(tmp_path: Path) -> N
     assert [path.name for path in run.glob("*.tmp*")] == [mine.name]
 
 
-def test_half_written_files_that_another_process_may_be_writing_stay_for_an_hour(
+def test_half_written_files_that_another_process_may_be_writing_are_kept_for_an_hour(
     tmp_path: Path,
 ) -> None:
     old, new = (tmp_path / temporary_name("plan.json") for _ in range(2))
@@ -220,7 +220,7 @@ evaluate_every_env_steps = 50
 """
 
 
-def test_two_studies_on_one_folder_do_every_run_once(tmp_path: Path) -> None:
+def test_two_studies_on_one_folder_train_every_run_once(tmp_path: Path) -> None:
     file, folder = tmp_path / "small.toml", tmp_path / "runs"
     file.write_text(STUDY)
     words = [sys.executable, "-m", "sparl", "study", "run", str(file), "--folder", str(folder),
@@ -246,7 +246,7 @@ def test_two_studies_on_one_folder_do_every_run_once(tmp_path: Path) -> None:
 def test_a_run_that_another_process_finishes_in_between_is_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process trains the run after this one has checked that none exists."""
+    """Another process trains the run after this process has checked that it does not exist."""
     run, original = tmp_path / "run", start.holds_run
 
     def holds_run(path: Path) -> bool:
@@ -262,7 +262,7 @@ def test_a_run_that_another_process_finishes_in_between_is_unchanged(
     assert contents(run) == there
 
 
-def test_two_studies_that_archive_one_run_do_it_once(tmp_path: Path) -> None:
+def test_two_studies_archive_a_common_run_once(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "TD3", "Pendulum-v1", [1.0] * 3, commit="0123456789")
     archives = [Archive.read(tmp_path / "archive") for _ in range(2)]
     places = [archive.add(run, with_actor=False) for archive in archives]

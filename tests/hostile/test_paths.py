@@ -1,4 +1,4 @@
-"""Links, special files and names in an untrusted folder: nothing outside changes or hangs."""
+"""Test that links, special files and names in untrusted folders are harmless and never hang."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Hangs(BaseException):
 
 @pytest.fixture(autouse=True)
 def _limit_time() -> Iterator[None]:
-    """Opening a named pipe must not block until another process opens its other end."""
+    """Fail instead of waiting for another process to open the other end of a named pipe."""
 
     def late(*_: object) -> None:
         raise _Hangs
@@ -99,7 +99,7 @@ def to_pipe(place: Path, elsewhere: Path) -> None:
 def to_socket(place: Path, elsewhere: Path) -> None:
     removed(place)
     here = Path.cwd()
-    os.chdir(place.parent)  # a socket's address is short
+    os.chdir(place.parent)  # the address of a socket must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(place.name)
     os.chdir(here)
@@ -129,7 +129,7 @@ changes = pytest.mark.parametrize("change", CHANGES, ids=lambda change: change._
 
 
 def said_by(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
-    """Run a command that must end with this exit code, and return the line that it prints."""
+    """Run a command that must exit with this code, and return the line that it prints."""
     capsys.readouterr()
     assert main(words) == code
     said = capsys.readouterr().err
@@ -198,7 +198,7 @@ def test_a_link_in_a_checkpoint_is_a_damaged_checkpoint(
     assert (
         f"{place}: found a link but expected a regular file; remove it or move it away; resuming"
     ) in said
-    assert contents(elsewhere) == outside  # its checkpoints were deleted at the end
+    assert contents(elsewhere) == outside  # although the run deleted its checkpoints at the end
 
 
 def test_segments_that_are_links_are_neither_read_nor_deleted(
@@ -231,7 +231,7 @@ def study(tmp_path: Path) -> Path:
 @changes
 @pytest.mark.parametrize("name", ["", "output.txt", "asked.toml", "failure.json", "run.json"])
 @pytest.mark.slow
-def test_a_run_of_a_study_with_links_or_special_files_fails_alone(
+def test_only_the_run_with_links_or_special_files_fails(
     name: str, change: Change, study: Path, tmp_path: Path, elsewhere: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Signals, and studies that end in any way: no results are lost, and no process survives."""
+"""Test that no results are lost and no process survives, however a run or study is stopped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def end_wait(waits: Path) -> None:
 
 
 def alive(process: int) -> bool:
-    """Return whether a process runs; a zombie does not."""
+    """Return whether a process is running and is not a zombie."""
     try:
         return "(zombie)" not in Path(f"/proc/{process}/status").read_text()
     except FileNotFoundError:
@@ -99,7 +99,7 @@ def test_a_hang_up_is_ignored_under_nohup(tmp_path: Path, waits: Path) -> None:
 
 
 def test_closing_the_terminal_saves_the_run(tmp_path: Path, waits: Path) -> None:
-    """Closing a terminal sends SIGHUP, and output fails from then on."""
+    """Closing a terminal sends SIGHUP, after which all output fails."""
     run = tmp_path / "run"
     ours, theirs = os.openpty()
     with children.sparl(
@@ -135,7 +135,7 @@ def study_file(tmp_path: Path) -> Iterator[Path]:
 def test_no_run_outlives_its_study(
     signals: tuple[signal.Signals, ...], tmp_path: Path, waits: Path, study_file: Path
 ) -> None:
-    """The runs save and end; then the study can be resumed."""
+    """The runs save their state and end, and the study can be resumed."""
     folder = tmp_path / "runs"
     words = ["--import", "bad_environments", "study", "run", str(study_file)]
     words += ["--folder", str(folder), "--processes", "2"]
@@ -144,7 +144,7 @@ def test_no_run_outlives_its_study(
         for each in signals:
             study.send_signal(each)
             time.sleep(0.5)
-        # Each run knows that it must stop; only then does its wait end.
+        # End the waiting only after each run has received the request to stop.
         wait_until(lambda: not any(has_handler(run, signal.SIGTERM) for run in runs if alive(run)))
         end_wait(waits)
         study.wait(60)
@@ -160,7 +160,7 @@ def test_no_run_outlives_its_study(
 def test_a_run_that_does_not_stop_is_killed(
     tmp_path: Path, waits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment of the run hangs."""
+    """The run's environment hangs."""
     (tmp_path / "impatient.py").write_text(
         "import sparl.training.interrupt as interrupt\ninterrupt._SAVE_SECONDS = 1\n"
     )
@@ -198,7 +198,7 @@ def test_the_hint_after_a_stop_repeats_every_option(
     ) in printed
 
 
-def test_a_study_starts_a_run_again_that_failed_before_its_first_checkpoint(
+def test_a_study_restarts_a_run_that_failed_before_its_first_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = tmp_path / "project"

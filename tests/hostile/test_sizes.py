@@ -1,4 +1,4 @@
-"""Sizes and values in small files: allocations are proportional to the size of the file."""
+"""Test that allocations are proportional to the size of a file, whatever the file claims."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def rejected_at_once(*commands: list[str]) -> str:
     for line in lines:
         name, code, seconds, megabytes = line.split()
         assert code == "3", (name, done.stderr)
-        assert float(seconds) < 3, name  # of CPU time, including the creation of an environment
+        assert float(seconds) < 3, name  # CPU time, including the creation of an environment
         assert int(megabytes) < 100, name
     assert done.stderr.count("\n") == len(commands), done.stderr
     return done.stderr
 
 
 def write_agent(run: Path, layers: list[tuple[int, int]], **policy: Any) -> None:
-    """Replace the agent by an actor with these connections and outputs, in matching files."""
+    """Replace the agent by an actor with these connections and outputs, and update its digest."""
     arrays = {}
     for index, (count, outputs) in enumerate(layers):
         name = f"actor.member0.layer{index}"
@@ -110,7 +110,7 @@ def test_an_agent_with_many_inputs_and_few_connections_is_read(run: Path) -> Non
     assert sparl.load(run).predict(np.zeros(60_000)).shape == (3,)
 
 
-def test_an_agents_sizes_are_those_of_its_arrays(run: Path) -> None:
+def test_an_agents_sizes_must_match_its_arrays(run: Path) -> None:
     write_agent(run, [(0, 6)])
     for sizes in ({"outputs": 4_000_000_000}, {"connections": 4_000_000_000}):
         sign_agent(run, lambda m, s=sizes: m["networks"]["actor"][0][0].update(s))
@@ -127,7 +127,7 @@ def set_fields(run: Path, **fields: str) -> None:
 
 
 @pytest.mark.parametrize("hidden", ["[268435455, 268435455]", "[3000, 3000]", "[3000000]", "[9]"])
-def test_a_configuration_claims_no_networks_that_no_checkpoint_holds(
+def test_a_configuration_of_networks_that_no_checkpoint_contains_is_rejected(
     hidden: str, run: Path
 ) -> None:
     set_fields(run, hidden=hidden)
@@ -145,7 +145,8 @@ def test_the_width_of_a_narrow_network_is_found_at_once() -> None:
     config = preset("Tiny-TD3", ENV, hidden=(2**28 - 1, 2**28 - 1))
     (_, width), _ = sizes_of(architecture(config, 11, 3).networks["actor"])[0]
     assert 1 < width < 2**28
-    for hidden in ((256, 256), (8,), (1, 1)):  # the width that an exhaustive search finds
+    # Compare with the width that an exhaustive search finds.
+    for hidden in ((256, 256), (8,), (1, 1)):
         config = preset("Tiny-TD3", ENV, hidden=hidden)
         nets = architecture(config, 11, 3)
         sparse = architecture(preset("RigL-TD3", ENV, hidden=hidden), 11, 3)
@@ -203,7 +204,7 @@ def test_weights_of_an_agent_are_finite(field: str, value: float, run: Path) -> 
     [{"action_low": [float("nan")] * 3}, {"action_high": [float("inf")] * 3},
      {"action_low": [[-1.0] * 3]}, {"action_low": [-1.0]}, {"action_high": [10**400] * 3}],
 )  # fmt: skip
-def test_bounds_of_an_agents_actions_are_finite_and_equally_many(policy: Tree, run: Path) -> None:
+def test_an_agents_action_bounds_are_finite_and_equal_in_number(policy: Tree, run: Path) -> None:
     sign_agent(run, lambda manifest: manifest["policy"].update(policy))
     with pytest.raises(DataError, match="the agent cannot be read"):
         sparl.load(run)
@@ -278,7 +279,7 @@ def test_a_checkpoint_with_strange_arrays_is_rejected(
 
 
 @pytest.mark.parametrize("fields", [{"actor_sparsity": 1.0}, {"critic_sparsity": 1.0}])
-def test_a_network_without_connections_is_noted(fields: Tree) -> None:
+def test_a_network_without_connections_causes_a_note(fields: Tree) -> None:
     notes = architecture(preset("RigL-TD3", ENV, **fields), 11, 3).notes
     name = next(iter(fields)).partition("_")[0]
     assert (
@@ -355,7 +356,7 @@ def test_native_functions_reject_overlapping_arrays() -> None:
 
 
 def gather_windows(**changed: np.ndarray[Any, Any]) -> None:
-    """Gather windows of a ring of 4 transitions with observations of 2 and actions of 1."""
+    """Gather windows of a ring of 4 transitions, with observations of length 2 and actions of 1."""
     arrays = {"rows": np.zeros((4, 20), np.uint8), "states_of": np.zeros(0, np.int64),
               "states": np.zeros((0, 2), np.float32), "ages": np.zeros(3, np.int64),
               "powers": np.ones(2, np.float32), "observation": np.zeros((3, 2), np.float32),

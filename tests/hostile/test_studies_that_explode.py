@@ -1,4 +1,4 @@
-"""Small study files that describe too many runs are rejected at once, without memory."""
+"""Test that small study files that describe too many runs are rejected at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files are data: they run no code, import nothing, and control no terminal."""
+"""Test that files run no code, import nothing, and control no terminal."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def commands(run: Path) -> dict[str, list[str]]:
 
 
 def rejected(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 3) -> str:
-    """Run a command that must fail, and return its one line."""
+    """Run a command that must fail, and return the one line that it prints."""
     capsys.readouterr()
     assert main(words) == code
     said = capsys.readouterr().err
@@ -119,7 +119,7 @@ def rejected(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 3
 
 
 def table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
+    """Return the rows of a CSV file."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -175,7 +175,7 @@ def test_a_runs_configuration_passes_the_check_of_the_command_line(
 
 
 @pytest.mark.parametrize("fields", HOSTILE_FIELDS, ids=str)
-def test_a_file_of_the_command_line_and_a_study_pass_the_same_check(
+def test_configuration_and_study_files_pass_the_same_check(
     fields: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -213,7 +213,7 @@ def test_names_that_the_command_line_accepts_are_accepted_in_a_file(run: Path) -
 @pytest.mark.parametrize("name", ["run.json", "agent.json", "degrees.json"])
 @pytest.mark.parametrize("text", ["\x1b[2J", "\u202e", "\x9b31m", "a\nb", "\x7f"], ids=ascii)
 @pytest.mark.parametrize("where", ["value", "key", "nested"])
-def test_json_files_hold_no_control_characters(
+def test_json_files_contain_no_control_characters(
     where: str, text: str, name: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = json.loads((run / name).read_text())
@@ -249,7 +249,7 @@ def test_a_module_that_the_user_imports_is_used(
     set_fields(run, env="evil_module:Evil-v0")
     assert main(["--import", "evil_module", "evaluate", str(run)]) == 0
     assert module.exists()
-    assert main(["evaluate", str(run)]) == 0  # this process has imported it
+    assert main(["evaluate", str(run)]) == 0  # this process has imported the module
 
 
 def test_an_environment_of_the_command_line_is_imported_and_the_hint_imports_it(
@@ -262,7 +262,7 @@ def test_an_environment_of_the_command_line_is_imported_and_the_hint_imports_it(
 
 
 @pytest.mark.parametrize("kind", ["config", "study", "dry run", "asked.toml"])
-def test_a_module_that_a_file_of_the_user_names_is_not_imported(
+def test_a_module_that_a_configuration_or_study_file_names_is_not_imported(
     kind: str, tmp_path: Path, module: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("c.toml").write_text('method = "TD3"\nenv = "evil_module:Evil-v0"\nsteps = 20\n')
@@ -317,7 +317,7 @@ def test_the_costs_of_older_runs_come_from_their_degrees(
 # ------------------------------------------------------------------ exports
 
 
-def test_an_export_is_checked_on_kept_observations_without_the_environment(
+def test_an_export_is_checked_on_saved_observations_without_the_environment(
     run: Path, module: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     about = json.loads((run / "agent.json").read_text())["observations"]
@@ -338,7 +338,7 @@ def test_an_export_is_checked_on_kept_observations_without_the_environment(
 
 
 @pytest.mark.parametrize("rows", [0, -1, 10**9, True, "3", None])
-def test_kept_observations_with_false_values_are_rejected(
+def test_saved_observations_with_false_values_are_rejected(
     rows: Any, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = json.loads((run / "agent.json").read_text())
@@ -347,7 +347,7 @@ def test_kept_observations_with_false_values_are_rejected(
     rejected(capsys, commands(run)["export npz"])
 
 
-def test_kept_observations_that_were_changed_are_rejected(
+def test_saved_observations_that_were_changed_are_rejected(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = run / "observations.safetensors"
@@ -360,7 +360,7 @@ def test_kept_observations_that_were_changed_are_rejected(
 
 
 @pytest.mark.parametrize("episodes", [1, 2, 3, 7])
-def test_the_kept_observations_are_a_sample_of_those_in_the_evaluations(episodes: int) -> None:
+def test_the_saved_observations_are_a_sample_of_those_in_the_evaluations(episodes: int) -> None:
     seen: list[np.ndarray[Any, Any]] = []
 
     def policy(observation: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -460,7 +460,7 @@ def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err[:-1].isprintable()
 
 
-def test_a_failure_that_an_environment_words_is_shown_escaped(
+def test_the_text_of_an_environments_failure_is_shown_escaped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -556,7 +556,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("file", sorted({name.split()[0] for name in DAMAGE}))
 @pytest.mark.slow
-def test_bad_runs_do_not_spoil_a_report(
+def test_bad_runs_do_not_affect_the_rest_of_a_report(
     file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, method in (("runs/good", "DS-TD3"), ("DS-TD3",) * 2, ("RigL-TD3",) * 2):

@@ -2,7 +2,8 @@
 // and sizes (Layer, Stack), parameters, inputs, moments and steps (passes, Adam), replay rows,
 // counts, kept states and ages (gather_windows), targets over unions of patterns (TargetUpdater),
 // positions that are looked up (find_sorted), and the heads of a policy (squashed_normal). Arrays
-// have exactly the documented size. Contradictory content must be rejected, and nothing else.
+// have exactly the documented size. Contradictory content must be rejected; all other content must
+// be accepted.
 //
 //     native_fuzz [SECONDS [SEED [CASE]]]     CASE: only this one
 #include "clipped_double_q.h"
@@ -41,9 +42,10 @@ namespace {
 using Floats = std::vector<float>;
 using Counts = std::vector<int64_t>;
 
-uint64_t seed = 0, number = 0; // of the case
+uint64_t seed = 0, number = 0; // those of the case
 std::mt19937_64 random_bits;
 int failures = 0;
+auto pool = std::make_unique<ThreadPool>(1); // the number of its threads varies
 
 void say_case() {
   std::fprintf(stderr, "again: native_fuzz 0 %llu %llu\n", static_cast<unsigned long long>(seed),
@@ -98,7 +100,7 @@ int64_t any_count() {
                           INT64_MAX, INT64_MIN, int64_t(below(100)), int64_t(random_bits())});
 }
 
-// Swap, repeat or replace some entries, or none.
+// Swaps, repeats or replaces some entries, or changes none.
 void harm(Counts& values) {
   if (values.empty()) return;
   for (uint64_t times = below(3); times; times--) {
@@ -148,7 +150,7 @@ std::shared_ptr<const Layer> any_layer(uint32_t n_in, uint32_t n_out, uint32_t f
     layer = std::make_shared<const Linear>(n_in, n_out, positions.data(), positions.size(), first);
   });
   check(rejected != right,
-        "a layer must be rejected if its positions do not ascend, or are outside");
+        "a layer must be rejected if and only if its positions do not ascend or are out of range");
   return layer;
 }
 
@@ -175,7 +177,7 @@ void fuzz_network() {
   if (!activations.empty()) activations.back() = output;
   const bool rejected =
       rejects([&] { stack = std::make_shared<const Stack>(layers, activations); });
-  check(rejected != fits, "a stack must be rejected if its layers do not fit");
+  check(rejected != fits, "a stack must be rejected if and only if its layers do not fit together");
   if (!stack) return;
 
   const auto batch = uint32_t(1 + below(once_in(10) ? 300 : 20));
@@ -188,27 +190,27 @@ void fuzz_network() {
   if (split) inputs.insert(inputs.begin(), {left.data(), split});
   Floats y(output_gradient.size()), gradient(parameters.size());
   Floats of_inputs(size_t(members) * batch * stack->gradient_inputs());
-  const Trace trace = stack->forward(*default_pool(), parameters.data(), inputs, batch, y.data());
-  stack->outputs(*default_pool(), parameters.data(), inputs, batch, y.data());
-  stack->gradient(*default_pool(), parameters.data(), trace, output_gradient.data(),
-                  gradient.data(), once_in(2) ? of_inputs.data() : nullptr);
+  const Trace trace = stack->forward(*pool, parameters.data(), inputs, batch, y.data());
+  stack->outputs(*pool, parameters.data(), inputs, batch, y.data());
+  stack->gradient(*pool, parameters.data(), trace, output_gradient.data(), gradient.data(),
+                  once_in(2) ? of_inputs.data() : nullptr);
   const auto member = uint32_t(below(members)), layer = uint32_t(below(depth));
   Floats dy(size_t(stack->layer(member, layer).n_out) * batch);
   Floats x(size_t(stack->layer(member, layer).n_in) * batch);
-  stack->gradient_factors(*default_pool(), parameters.data(), trace, output_gradient.data(), member,
-                          layer, dy.data(), x.data());
+  stack->gradient_factors(*pool, parameters.data(), trace, output_gradient.data(), member, layer,
+                          dy.data(), x.data());
   if (n_out == 1 && output == Activation::none) {
     Floats value(batch), slope(size_t(batch) * stack->gradient_inputs());
     const auto from = uint32_t(below(members));
-    value_and_input_gradient(*stack, *default_pool(), parameters.data(), inputs, batch, from,
+    value_and_input_gradient(*stack, *pool, parameters.data(), inputs, batch, from,
                              uint32_t(1 + below(members - from)), any_float(), value.data(),
                              slope.data());
   }
   Floats m = any_floats(parameters.size()), v = any_floats(parameters.size());
   const uint64_t step = 1 + uint64_t(any_count());
   stack
-      ->adam_step(*default_pool(), parameters.data(), trace, output_gradient.data(), m.data(),
-                  v.data(), adam_step(step ? step : 1, {1e-3, 0.9, 0.999, 1e-8, 2e-4}))
+      ->adam_step(*pool, parameters.data(), trace, output_gradient.data(), m.data(), v.data(),
+                  adam_step(step ? step : 1, {1e-3, 0.9, 0.999, 1e-8, 2e-4}))
       .finish();
 }
 
@@ -241,14 +243,15 @@ void fuzz_windows() {
   for (int64_t age : ages) right &= age >= 0 && uint64_t(age) < size;
   const bool rejected = rejects([&] {
     gather_windows(
-        *default_pool(),
+        *pool,
         {capacity, stride, n_obs, n_act, rows.data(), first, size, states_of.size(),
          states_of.data(), states.data()},
         count, ages.data(),
         {n, powers.data(), observation.data(), action.data(), reward.data(), discount.data(),
          reached.data(), paths ? path.data() : nullptr, paths ? path_discount.data() : nullptr});
   });
-  check(rejected != right, "windows must be rejected if an age or a size is outside of the ring");
+  check(rejected != right,
+        "windows must be rejected if and only if an age or a size is outside the ring");
 }
 
 void fuzz_find_sorted() {
@@ -264,7 +267,7 @@ void fuzz_find_sorted() {
   for (size_t i = 0; i < needles.size(); i++)
     right &= index[i] >= 0 && size_t(index[i]) <= in.size() &&
              (!found[i] || in[size_t(index[i])] == needles[i]);
-  check(right, "find_sorted must return the index of a needle, or that it is absent");
+  check(right, "find_sorted must return a needle's index, or state that the needle is absent");
 }
 
 // ---------------------------------------------------------------- flat arrays
@@ -304,29 +307,28 @@ void fuzz_follower() {
   const bool rejected = rejects([&] {
     TargetUpdater updater(pieces);
     for (int i = 0; i < 2; i++)
-      updater.update(*default_pool(), target.data(), online.data(), one_of({0.0f, 0.005f, 1.0f}))
-          .finish();
+      updater.update(*pool, target.data(), online.data(), one_of({0.0f, 0.005f, 1.0f})).finish();
   });
-  check(rejected != right, "an updater must be rejected if a piece contradicts itself");
+  check(rejected != right, "an updater must be rejected if and only if a piece contradicts itself");
 }
 
 void fuzz_flat() {
   const size_t rows = below(20), n = 1 + below(20), size = rows * n;
   const Floats heads = any_floats(2 * size), noise = any_floats(size), slopes = any_floats(size);
   Floats action(size), density(rows), deviation(size), slope(size), back(2 * size);
-  squashed_normal(*default_pool(), rows, n, heads.data(), noise.data(), once_in(2), action.data(),
+  squashed_normal(*pool, rows, n, heads.data(), noise.data(), once_in(2), action.data(),
                   density.data(), deviation.data(), slope.data());
   squashed_normal_gradient(rows, n, action.data(), deviation.data(), noise.data(), slope.data(),
                            slopes.data(), any_float(), back.data());
   Floats target = any_floats(size);
-  soft_update(*default_pool(), size, target.data(), noise.data(), any_float());
+  soft_update(*pool, size, target.data(), noise.data(), any_float());
 }
 
 void fuzz_case() {
   random_bits.seed(seed * 1000003 + number);
   const auto isas = available_kernels();
   use_kernels(isas[below(isas.size())]->name);
-  if (once_in(50)) set_default_threads(uint32_t(1 + below(4)));
+  if (once_in(50)) pool = std::make_unique<ThreadPool>(uint32_t(1 + below(4)));
   switch (below(6)) {
     case 0:
     case 1:
@@ -360,7 +362,6 @@ int main(int argc, char** argv) {
   } else {
     for (; passed() < seconds; number++) fuzz_case();
   }
-  set_default_threads(1);
   std::printf("%llu cases, %d failures\n", static_cast<unsigned long long>(number), failures);
   return failures ? 1 : 0;
 }

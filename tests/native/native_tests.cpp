@@ -1,6 +1,7 @@
-// The core's own tests, without Python: every kernel on every instruction set against naive loops
-// in double, on arrays of exactly the documented size, so that a sanitizer detects accesses beyond
-// them. Tolerances are derived: nnz * eps * sum |w x| per sum, propagated through the layers.
+// The core's own tests, without Python. They compare every kernel on every instruction set with
+// naive loops in double precision. Arrays have exactly the documented size, so that a sanitizer
+// detects accesses beyond them. Tolerances are derived: nnz * eps * sum |w x| per sum, propagated
+// through the layers.
 #include "clipped_double_q.h"
 #include "dispatch.h"
 #include "flat.h"
@@ -36,13 +37,13 @@ using namespace sparl;
 namespace {
 
 #if defined(__SANITIZE_THREAD__)
-constexpr bool kThreadSanitizer = true; // which does not follow a fork of several threads
+constexpr bool kThreadSanitizer = true; // it does not support forks of processes with threads
 #else
 constexpr bool kThreadSanitizer = false;
 #endif
 
 int passed = 0, failed = 0;
-std::string context; // what is being tested, printed with a failure
+std::string context; // names the current test; printed with a failure
 
 void check(bool right, const char* what, int line) {
   right ? ++passed : ++failed;
@@ -60,13 +61,8 @@ bool throws(const Body& body) {
   return false;
 }
 
-// All tests compute with the default pool.
-void set_threads(uint32_t count) { set_default_threads(count); }
-
-template <class Body>
-void parallel_for(uint32_t count, const Body& body) {
-  default_pool()->parallel_for(count, body);
-}
+auto pool = std::make_unique<ThreadPool>(1); // all tests compute with this pool
+void set_threads(uint32_t count) { pool = std::make_unique<ThreadPool>(count); }
 
 // ---------------------------------------------------------------- data
 
@@ -169,8 +165,8 @@ struct Connection {
   uint32_t row, column;
 };
 
-// Return the connections in the order in which the kernels visit them; check that order.
-std::vector<Connection> in_kernel_order(const PatternBlocks& m) {
+// Checks the order in which the kernels visit the connections, and returns them in this order.
+std::vector<Connection> in_kernel_order(const PatternBlocks& m, uint32_t columns) {
   std::vector<Connection> out;
   bool ordered = true, rows_exist = true;
   CHECK(m.block_count() == (m.rows + kBlockRows - 1) / kBlockRows);
@@ -182,7 +178,7 @@ std::vector<Connection> in_kernel_order(const PatternBlocks& m) {
       ordered &= count > 0 && pattern > last_pattern;
       last_pattern = pattern;
       for (uint32_t i = 0; i < count; i++, at++) {
-        ordered &= m.column[at] < m.columns && (i == 0 || m.column[at] > m.column[at - 1]);
+        ordered &= m.column[at] < columns && (i == 0 || m.column[at] > m.column[at - 1]);
         for (uint32_t r = 0; r < kBlockRows; r++)
           if (pattern >> r & 1) {
             rows_exist &= b * kBlockRows + r < m.rows;
@@ -207,7 +203,7 @@ void test_pattern_blocks(uint32_t n_in, uint32_t n_out, double density, uint32_t
   const auto layer = layer_of(n_in, n_out, positions, first);
   CHECK(layer->connections() == positions.size());
 
-  const auto forward = in_kernel_order(layer->forward);
+  const auto forward = in_kernel_order(layer->forward, n_in);
   CHECK(forward.size() == positions.size());
   std::vector<int> seen(positions.size(), 0);
   bool consistent = true;
@@ -221,7 +217,7 @@ void test_pattern_blocks(uint32_t n_in, uint32_t n_out, double density, uint32_t
   CHECK(consistent);
   CHECK(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
 
-  const auto transposed = in_kernel_order(layer->transposed);
+  const auto transposed = in_kernel_order(layer->transposed, n_out);
   CHECK(layer->transposed.rows == n_in - first);
   CHECK(transposed.size() == layer->transposed_slots.size());
   std::fill(seen.begin(), seen.end(), 0);
@@ -248,7 +244,7 @@ void test_product_and_gradients(const Kernels& k, uint32_t n_in, uint32_t n_out,
   context = std::string(k.name) + " " + std::to_string(n_in) + " x " + std::to_string(n_out) +
             " at " + std::to_string(density) + ", " + std::to_string(batch) + " samples";
   const auto layer = layer_of(n_in, n_out, random_positions(n_in, n_out, density));
-  const auto order = in_kernel_order(layer->forward);
+  const auto order = in_kernel_order(layer->forward, n_in);
   const size_t stride =
       (batch / kStrideStep + 1) * kStrideStep; // there is always space after the batch
   const Floats values = random_floats(order.size()), bias = random_floats(n_out);
@@ -404,7 +400,8 @@ void test_flat_kernels(const Kernels& k, size_t n) {
   CHECK(right);
 }
 
-// Bias corrections and the scalars of the kernel, over steps; 0.9 and 0.999 are not floats.
+// Tests the bias corrections and the kernel's scalars over many steps. The betas 0.9 and 0.999 are
+// not exact floats.
 void test_adam() {
   context = std::string(kernels().name) + " adam";
   Floats p{1.0f}, m{0.0f}, v{0.0f};
@@ -425,8 +422,8 @@ void test_adam() {
   }
 }
 
-// Actions of a squashed Gaussian by the formulas, in double: whole vectors, tails, and rows that
-// are not aligned to a vector.
+// Compares actions of a squashed Gaussian with the formulas in double precision, for whole vectors,
+// tails, and rows that are not aligned to a vector.
 void test_squashed_normal() {
   for (const size_t rows : {1u, 3u, 100u, 1200u})
     for (const size_t n : {1u, 6u, 17u})
@@ -436,7 +433,7 @@ void test_squashed_normal() {
         Floats heads = random_floats(rows * 2 * n);
         const Floats noise = random_floats(rows * n);
         Floats action(rows * n, kUntouched), density(rows, kUntouched), std(action), slope(action);
-        squashed_normal(*default_pool(), rows, n, heads.data(), noise.data(), smooth, action.data(),
+        squashed_normal(*pool, rows, n, heads.data(), noise.data(), smooth, action.data(),
                         density.data(), std.data(), slope.data());
         bool right = true;
         for (size_t r = 0; r < rows; r++) {
@@ -456,7 +453,8 @@ void test_squashed_normal() {
       }
 }
 
-// n-step windows against one transition at a time, in a ring that has wrapped around.
+// Compares n-step windows with windows built transition by transition, in a ring that has wrapped
+// around.
 void test_windows() {
   for (const uint32_t count : {1u, 3u})
     for (const size_t capacity : {1u, 2u, 7u, 50u, 200u})
@@ -491,7 +489,7 @@ void test_windows() {
         for (uint32_t k = 0; k <= n; k++) powers[k] = float(std::pow(0.9, k));
         Floats observation(size * n_obs), action(size * n_act), reward(size), discount(size);
         Floats reached(size * n_obs), path(size * n * n_obs), path_discount(size * n);
-        gather_windows(*default_pool(),
+        gather_windows(*pool,
                        {capacity, stride, n_obs, n_act, rows.data(), first, size, states_of.size(),
                         states_of.data(), states.data()},
                        size, ages.data(),
@@ -504,7 +502,7 @@ void test_windows() {
           return value;
         };
         const auto flag = [&](size_t age, size_t i) { return row(age)[24 + i] != 0; };
-        const auto state = [&](size_t age, size_t i) { // reached by that transition
+        const auto state = [&](size_t age, size_t i) { // the state that this transition reached
           if (!flag(age, 2)) return number(age + 1, i);
           const auto at = std::find(states_of.begin(), states_of.end(), int64_t(first + age));
           return states[size_t(at - states_of.begin()) * n_obs + i];
@@ -600,32 +598,32 @@ struct Network {
 
   Trace forward(Floats& output) const {
     output.assign(output_gradient.size(), kUntouched);
-    return stack->forward(*default_pool(), parameters.data(), {{x.data(), shape.sizes.front()}},
-                          shape.batch, output.data());
+    return stack->forward(*pool, parameters.data(), {{x.data(), shape.sizes.front()}}, shape.batch,
+                          output.data());
   }
-  // Output, gradient; then both gradients from one pass; parameters and moments after a step of
-  // Adam; output alone; of networks with one linear output also value and input gradient.
+  // Returns the output and the gradient; both gradients of one pass; parameters and moments after a
+  // step of Adam; the output without a trace; and, for networks with one linear output, the value
+  // and the input gradient.
   std::vector<Floats> everything() const {
     std::vector<Floats> out(10);
     const Trace trace = forward(out[0]);
     out[1].assign(parameters.size(), kUntouched);
-    stack->gradient(*default_pool(), parameters.data(), trace, output_gradient.data(),
-                    out[1].data());
+    stack->gradient(*pool, parameters.data(), trace, output_gradient.data(), out[1].data());
     out[2].assign(out[1].size(), kUntouched);
     out[3].assign(size_t(shape.members) * shape.batch * stack->gradient_inputs(), kUntouched);
-    stack->gradient(*default_pool(), parameters.data(), trace, output_gradient.data(),
-                    out[2].data(), out[3].data());
+    stack->gradient(*pool, parameters.data(), trace, output_gradient.data(), out[2].data(),
+                    out[3].data());
     out[4] = parameters;
     out[5] = out[6] = Floats(parameters.size());
-    stack->adam_step(*default_pool(), out[4].data(), trace, output_gradient.data(), out[5].data(),
+    stack->adam_step(*pool, out[4].data(), trace, output_gradient.data(), out[5].data(),
                      out[6].data(), adam_step(1, kAdam));
     const std::vector<Input> input{{x.data(), shape.sizes.front()}};
     out[7].assign(out[0].size(), kUntouched);
-    stack->outputs(*default_pool(), parameters.data(), input, shape.batch, out[7].data());
+    stack->outputs(*pool, parameters.data(), input, shape.batch, out[7].data());
     if (shape.sizes.back() == 1 && shape.output == Activation::none) {
       out[8].assign(shape.batch, kUntouched);
       out[9].assign(size_t(shape.batch) * stack->gradient_inputs(), kUntouched);
-      value_and_input_gradient(*stack, *default_pool(), parameters.data(), input, shape.batch, 0,
+      value_and_input_gradient(*stack, *pool, parameters.data(), input, shape.batch, 0,
                                shape.members, kWeight, out[8].data(), out[9].data());
     }
     return out;
@@ -633,7 +631,7 @@ struct Network {
   static constexpr float kWeight = 0.25f;
 };
 
-// The same by loops over connections, in double. Arrays are [feature][sample].
+// The same results by loops over connections, in double precision. Arrays are [feature][sample].
 struct Naive {
   std::vector<Reals> output, gradient, input_gradient; // by member, in the engine's order
 
@@ -691,7 +689,7 @@ struct Naive {
       std::vector<Sum> of_input(size_t(sizes[l]) * batch);
       for (size_t k = 0; k < weights.size(); k++) {
         const int64_t r = positions[k] / sizes[l], c = positions[k] % sizes[l];
-        of_weight[k].terms += 5; // the lanes' tree
+        of_weight[k].terms += 5; // the tree that adds up the lanes
         for (uint32_t b = 0; b < batch; b++) {
           of_weight[k].add(dy[r * batch + b], x[l][c * batch + b]);
           of_input[c * batch + b].add({weights[k]}, dy[r * batch + b]);
@@ -710,7 +708,7 @@ struct Naive {
       dy.clear();
       for (size_t i = 0; i < of_input.size(); i++) {
         Real d = of_input[i].done();
-        if (l > 0) { // the ReLU; where rounding may decide whether it is open, all may be lost
+        if (l > 0) { // the ReLU; if rounding may change its sign, the bound is the whole value
           const Real s = pre[l - 1][i];
           if (s.bound > 0 && std::fabs(s.value) <= s.bound)
             d.bound += std::fabs(d.value);
@@ -773,21 +771,21 @@ void test_network(const Shape& shape) {
   CHECK(got[2] == got[1] && near(got[3], Naive::joined(naive.input_gradient)));
   CHECK(got[7] == got[0]);
 
-  // A step during the summation of the gradient equals one after it.
+  // A step taken while the gradient is summed must equal a step taken afterwards.
   Floats p = net.parameters, m(p.size()), v(p.size());
   kernels().adam(p.size(), p.data(), got[1].data(), m.data(), v.data(), adam_step(1, kAdam));
   CHECK(got[4] == p && got[5] == m && got[6] == v);
 
-  // A single sample.
+  // Test a single sample.
   const uint32_t at = shape.batch / 2, outputs = shape.sizes.back(), n_in = shape.sizes.front();
   Floats alone(shape.members * outputs);
-  net.stack->forward(*default_pool(), net.parameters.data(),
-                     {{net.x.data() + size_t(at) * n_in, n_in}}, 1, alone.data());
+  net.stack->forward(*pool, net.parameters.data(), {{net.x.data() + size_t(at) * n_in, n_in}}, 1,
+                     alone.data());
   for (uint32_t e = 0; e < shape.members; e++)
     CHECK(std::equal(alone.begin() + e * outputs, alone.begin() + (e + 1) * outputs,
                      got[0].begin() + (size_t(e) * shape.batch + at) * outputs));
 
-  // The input in two parts.
+  // Test an input in two parts.
   const uint32_t half = n_in / 2;
   Floats left, right, output(got[0].size());
   for (uint32_t b = 0; b < shape.batch; b++) {
@@ -795,24 +793,23 @@ void test_network(const Shape& shape) {
     left.insert(left.end(), row, row + half);
     right.insert(right.end(), row + half, row + n_in);
   }
-  net.stack->forward(*default_pool(), net.parameters.data(),
+  net.stack->forward(*pool, net.parameters.data(),
                      {{left.data(), half}, {right.data(), n_in - half}}, shape.batch,
                      output.data());
   CHECK(output == got[0]);
 
-  // And packed, alone and together with the other part.
+  // Test a packed input, alone and together with another part.
   const PackedInput packed(net.x.data(), shape.batch, n_in);
-  net.stack->outputs(*default_pool(), net.parameters.data(), {packed.input()}, shape.batch,
-                     output.data());
+  net.stack->outputs(*pool, net.parameters.data(), {packed.input()}, shape.batch, output.data());
   CHECK(output == got[0]);
   if (half > 0) {
     const PackedInput part(left.data(), shape.batch, half);
-    net.stack->outputs(*default_pool(), net.parameters.data(),
-                       {part.input(), {right.data(), n_in - half}}, shape.batch, output.data());
+    net.stack->outputs(*pool, net.parameters.data(), {part.input(), {right.data(), n_in - half}},
+                       shape.batch, output.data());
     CHECK(output == got[0]);
   }
 
-  // The smallest member's output, and the input gradient of a seed there.
+  // Test the smallest member's output, and its input gradient.
   if (got[8].empty()) return;
   Floats seed(got[0].size()), gradient(got[1].size()), dx(got[3].size()), sum(got[9].size());
   for (uint32_t b = 0; b < shape.batch; b++) {
@@ -823,7 +820,7 @@ void test_network(const Shape& shape) {
     CHECK(got[8][b] == got[0][least * shape.batch + b]);
   }
   Floats again;
-  net.stack->gradient(*default_pool(), net.parameters.data(), net.forward(again), seed.data(),
+  net.stack->gradient(*pool, net.parameters.data(), net.forward(again), seed.data(),
                       gradient.data(), dx.data());
   for (size_t i = 0; i < dx.size(); i++) sum[i % sum.size()] += dx[i];
   CHECK(sum == got[9]);
@@ -832,19 +829,19 @@ void test_network(const Shape& shape) {
 void test_stacks_that_do_not_fit() {
   context = "stacks";
   using Layers = std::vector<std::shared_ptr<const Layer>>;
-  const auto refused = [](const std::vector<Layers>& members) {
+  const auto rejected = [](const std::vector<Layers>& members) {
     const std::vector<Activation> activations(members.empty() ? 0 : members[0].size());
     return throws<std::invalid_argument>([&] { Stack(members, activations); });
   };
   const auto a = layer_of(3, 2, {0}), b = layer_of(2, 3, {0}), first = layer_of(3, 2, {0}, 1);
-  CHECK(refused({}));
-  CHECK(refused({{}}));
-  CHECK(refused({{a, a}}));
-  CHECK(refused({{a}, {a, b}}));
-  CHECK(refused({{a}, {b}}));
-  CHECK(refused({{a}, {first}}));
-  CHECK(refused({{a, b, first}}));
-  CHECK(!refused({{first, b, a}, {first, b, a}}));
+  CHECK(rejected({}));
+  CHECK(rejected({{}}));
+  CHECK(rejected({{a, a}}));
+  CHECK(rejected({{a}, {a, b}}));
+  CHECK(rejected({{a}, {b}}));
+  CHECK(rejected({{a}, {first}}));
+  CHECK(rejected({{a, b, first}}));
+  CHECK(!rejected({{first, b, a}, {first, b, a}}));
   CHECK(throws<std::invalid_argument>([&] { Stack({{a, b}}, {Activation::relu}); }));
 }
 
@@ -862,9 +859,9 @@ void test_thread_counts() {
   const auto run = [&] {
     auto out = net.everything();
     Floats updated = p0, pruned = p0;
-    soft_update(*default_pool(), n, updated.data(), g.data(), 0.25f);
+    soft_update(*pool, n, updated.data(), g.data(), 0.25f);
     TargetUpdater({{0, n, 0, n, slots, slots, n / 2}})
-        .update(*default_pool(), pruned.data(), g.data(), 0.25f);
+        .update(*pool, pruned.data(), g.data(), 0.25f);
     for (Floats* result : {&updated, &pruned}) out.push_back(*result);
     return out;
   };
@@ -872,13 +869,12 @@ void test_thread_counts() {
   const auto wanted = run();
   for (const uint32_t count : {2u, 4u}) {
     set_threads(count);
-    CHECK(default_pool()->threads() == count);
     for (int i = 0; i < 3; i++) CHECK(run() == wanted);
   }
   set_threads(1);
 }
 
-// Consecutive jobs of all sizes: no item is lost, repeated, or taken from another job.
+// In consecutive jobs of all sizes, no item is lost, repeated, or taken from another job.
 void test_every_item_runs_once() {
   for (const uint32_t count : {1u, 2u, 4u}) {
     context = "items with " + std::to_string(count) + " threads";
@@ -887,7 +883,7 @@ void test_every_item_runs_once() {
     for (uint32_t job = 0; job < 3000; job++) {
       const uint32_t items = job % 7 == 0 ? 50 : job % 5;
       std::vector<std::atomic<uint32_t>> ran(items);
-      parallel_for(items, [&](uint32_t i) { ran[i] += job + 1; });
+      pool->parallel_for(items, [&](uint32_t i) { ran[i] += job + 1; });
       for (const auto& r : ran) right &= r == job + 1;
     }
     CHECK(right);
@@ -895,7 +891,8 @@ void test_every_item_runs_once() {
   set_threads(1);
 }
 
-// An exception of an item reaches the caller once all are done; the next job is not affected.
+// An exception thrown by an item reaches the caller after all items have ended, and does not affect
+// the next job.
 void test_items_that_throw() {
   for (const uint32_t count : {1u, 2u, 4u}) {
     context = "items that throw with " + std::to_string(count) + " threads";
@@ -904,12 +901,12 @@ void test_items_that_throw() {
     for (uint32_t job = 0; job < 500; job++) {
       std::vector<std::atomic<uint32_t>> ran(9);
       right &= throws<std::bad_alloc>([&] {
-        parallel_for(9, [&](uint32_t i) {
+        pool->parallel_for(9, [&](uint32_t i) {
           ran[i]++;
           if (i % 3 == job % 3) throw std::bad_alloc();
         });
       });
-      parallel_for(9, [&](uint32_t i) { ran[i]++; });
+      pool->parallel_for(9, [&](uint32_t i) { ran[i]++; });
       for (const auto& r : ran) right &= r == 2;
     }
     CHECK(right);
@@ -928,12 +925,11 @@ void test_pending_work() {
       const auto mark = [&](uint32_t first) {
         return [&ran, first](uint32_t i) { ran[first + i]++; };
       };
-      PendingWork first(*default_pool(), round % 12, mark(0)),
-          second(*default_pool(), 11, mark(12));
+      PendingWork first(*pool, round % 12, mark(0)), second(*pool, 11, mark(12));
       if (round % 3 == 0) second.finish();
       if (round % 5 == 0) std::this_thread::sleep_for(std::chrono::microseconds(round % 700));
       if (round % 7 == 0) set_threads(1 + (count + round) % 4);
-      parallel_for(6, [&](uint32_t i) { between[i]++; });
+      pool->parallel_for(6, [&](uint32_t i) { between[i]++; });
       set_threads(count);
       first.finish();
       for (uint32_t i = 0; i < 12; i++) right &= ran[i] == (i < round % 12);
@@ -952,11 +948,11 @@ void test_a_long_item_does_not_delay_the_others() {
   set_threads(3);
   std::atomic<bool> second_ran{false}, in_time{false};
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  PendingWork first(*default_pool(), 1, [&](uint32_t) {
+  PendingWork first(*pool, 1, [&](uint32_t) {
     while (!second_ran && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
     in_time = second_ran.load();
   });
-  PendingWork second(*default_pool(), 1, [&](uint32_t) { second_ran = true; });
+  PendingWork second(*pool, 1, [&](uint32_t) { second_ran = true; });
   while (!second_ran && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
   first.finish();
   second.finish();
@@ -971,7 +967,7 @@ void test_fork_with_pending_work() {
   constexpr int kForks = 200, kItems = 20;
   for (int i = 0; i < kForks; i++) {
     std::vector<std::atomic<uint32_t>> ran(kItems);
-    PendingWork work(*default_pool(), kItems, [&](uint32_t k) { // a few microseconds each
+    PendingWork work(*pool, kItems, [&](uint32_t k) { // a few microseconds each
       volatile uint32_t sum = 0;
       for (uint32_t n = 0; n < 20000; n++) sum = sum + n;
       ran[k]++;
@@ -982,7 +978,7 @@ void test_fork_with_pending_work() {
     bool right = true;
     for (const auto& r : ran) right &= r == 1;
     work.finish();
-    parallel_for(kItems, [&](uint32_t k) { ran[k]++; });
+    pool->parallel_for(kItems, [&](uint32_t k) { ran[k]++; });
     for (const auto& r : ran) right &= r == 2;
     if (child == 0) _exit(right ? 0 : 1);
     int status = 1;
@@ -994,27 +990,26 @@ void test_fork_with_pending_work() {
 }
 
 void test_concurrent_callers() {
-  context = std::string(kernels().name) + " concurrent callers";
   constexpr int kCallers = 3, kRounds = 8;
-  const Network net(threaded_shape());
-  const auto wanted = net.everything();
-  std::atomic<int> right{0}, done{0};
-  std::vector<std::thread> callers;
-  for (int c = 0; c < kCallers; c++)
-    callers.emplace_back([&] {
-      for (int i = 0; i < kRounds; i++) right += net.everything() == wanted;
-      done++;
-    });
-  for (uint32_t i = 0; done < kCallers; i++) { // the pool may be replaced at any time
-    set_threads(1 + i % 4);
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  for (const uint32_t count : {1u, 2u, 4u}) {
+    context = std::string(kernels().name) + " concurrent callers of a pool of " +
+              std::to_string(count) + " threads";
+    set_threads(count);
+    const Network net(threaded_shape());
+    const auto wanted = net.everything();
+    std::atomic<int> right{0};
+    std::vector<std::thread> callers;
+    for (int c = 0; c < kCallers; c++)
+      callers.emplace_back([&] {
+        for (int i = 0; i < kRounds; i++) right += net.everything() == wanted;
+      });
+    for (auto& caller : callers) caller.join();
+    CHECK(right == kCallers * kRounds);
   }
-  for (auto& caller : callers) caller.join();
-  CHECK(right == kCallers * kRounds);
   set_threads(1);
 }
 
-// A fork may happen while another thread computes; the child must not find a lock held.
+// A fork may happen while another thread computes; in the child, no lock may be locked.
 void test_fork_while_others_compute() {
   context = "fork";
   set_threads(1);
@@ -1062,7 +1057,7 @@ void test_budget(size_t n, const std::function<float(size_t)>& value) {
     const auto run = [&](size_t budget) {
       Floats out = target;
       TargetUpdater({{0, n, 0, n_online, source, canonical, budget}})
-          .update(*default_pool(), out.data(), online.data(), tau);
+          .update(*pool, out.data(), online.data(), tau);
       return out;
     };
     const Floats moved = run(n);
@@ -1076,7 +1071,7 @@ void test_budget(size_t n, const std::function<float(size_t)>& value) {
     CHECK(same(run(n + 1), moved));
 
     std::vector<uint32_t> order(
-        n); // the smallest first; among equal ones, the lower canonical index
+        n); // the smallest first; of equal ones, that of lower canonical index first
     std::iota(order.begin(), order.end(), 0u);
     std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
       const float x = std::fabs(moved[a]), y = std::fabs(moved[b]);
@@ -1101,8 +1096,8 @@ void test_budgets() {
 }
 
 // The threshold of the previous step does not change a result.
-void test_threshold_of_the_step_before() {
-  context = std::string(kernels().name) + " threshold of the step before";
+void test_threshold_of_the_previous_step() {
+  context = std::string(kernels().name) + " threshold of the previous step";
   const size_t n = 5000, surplus = 300;
   std::vector<uint32_t> slots(n);
   std::iota(slots.begin(), slots.end(), 0u);
@@ -1114,8 +1109,8 @@ void test_threshold_of_the_step_before() {
   for (const float scale : {1.0f, 1e-3f, 1e3f, 1e3f, 0.0f, 1.0f}) {
     Floats target = random_floats(n, scale), wanted = target;
     const Floats online = random_floats(n, scale);
-    kept->update(*default_pool(), target.data(), online.data(), 0.25f);
-    updater()->update(*default_pool(), wanted.data(), online.data(), 0.25f);
+    kept->update(*pool, target.data(), online.data(), 0.25f);
+    updater()->update(*pool, wanted.data(), online.data(), 0.25f);
     CHECK(same(target, wanted));
   }
 }
@@ -1125,8 +1120,7 @@ void test_budget_copies_at_tau_1() {
   Floats target{1e8f, 0.3f, 0.7f, 5.0f};
   const Floats online{1.0f, 0.1f, 0.123456f};
   const std::vector<uint32_t> slots{0, 1, 2, 3};
-  TargetUpdater({{0, 4, 0, 3, slots, slots, 4}})
-      .update(*default_pool(), target.data(), online.data(), 1.0f);
+  TargetUpdater({{0, 4, 0, 3, slots, slots, 4}}).update(*pool, target.data(), online.data(), 1.0f);
   CHECK(std::equal(online.begin(), online.end(), target.begin()));
   CHECK(target[3] == 0.0f);
 }
@@ -1158,7 +1152,7 @@ int main() {
     for (const uint32_t n : {1u, 3u, 4u, 5u, 16u, 17u, 31u, 97u})
       for (const double density : {0.0, 0.05, 0.5, 1.0}) {
         test_product_and_gradients(k, n, n == 97 ? 31 : 18 - n % 16, density, steps * k.step);
-        steps = steps % (k.lanes / k.step * 9) + 1; // 1 to beyond two tiles
+        steps = steps % (k.lanes / k.step * 9) + 1; // from one step to more than two tiles
       }
     test_relu_keeps_nan(k);
     for (const size_t n : {1u, 3u, 15u, 16u, 17u, 1001u}) test_flat_kernels(k, n);
@@ -1169,7 +1163,7 @@ int main() {
     test_concurrent_callers();
     test_budgets();
     test_budget_copies_at_tau_1();
-    test_threshold_of_the_step_before();
+    test_threshold_of_the_previous_step();
   }
   CHECK(throws<std::invalid_argument>([] { use_kernels("sse9"); }));
   if (!kThreadSanitizer) {

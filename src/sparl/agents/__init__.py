@@ -1,4 +1,4 @@
-"""Agents: algorithms that act and update, independent of topology, environments and logging."""
+"""Agents: learning algorithms that do not depend on topology, environments or logging."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def settings_of(config: Any) -> Any:
 def specs_of(
     config: Any, n_obs: int = 1, n_act: int = 1, hidden: Sequence[int] | None = None
 ) -> dict[str, NetworkSpec]:
-    """Return the dense networks of the agent that a configuration selects, by name.
+    """Return the dense specifications of a configured agent's networks, by name.
 
     Args:
         config: the configuration.
         n_obs: length of an observation; like n_act, it affects only the sizes of the networks.
         n_act: length of an action.
-        hidden: units of each hidden layer; None: those of the configuration.
+        hidden: units of each hidden layer; None means those of the configuration.
     """
     hidden = config.hidden if hidden is None else hidden
     return AGENTS[config.agent].network_specs(settings_of(config), hidden, n_obs, n_act)

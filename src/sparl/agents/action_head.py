@@ -10,10 +10,10 @@ from sparl.types import Array
 
 @dataclass(frozen=True)
 class ActionHead:
-    """The function from an actor's outputs to a noise-free action in [-1, 1].
+    """Maps the outputs of an actor to a noise-free action in [-1, 1].
 
-    The action is an activation of the first n_act outputs. An agent's networks, its file and the
-    exports of its policy take from the head what they compute.
+    The action is an activation of the first n_act outputs. The head determines the last layer of an
+    agent's actor, and how the agent's files and exports convert outputs to actions.
 
     Attributes:
         output: activation of the network's last layer.
@@ -36,7 +36,7 @@ class ActionHead:
 
     @property
     def of_sums(self) -> Activation:
-        """The function from the sums of the network's last layer to actions."""
+        """The function that maps the weighted sums of the network's last layer to actions."""
         return self.activation if self.output == "linear" else self.output
 
     def __call__(self, outputs: Array, n_act: int) -> Array:

@@ -36,8 +36,8 @@ class Learner(Part, Protocol):
 
     Attributes:
         network: the network.
-        topology_updates: dataclasses that describe the topology updates, a line of topology.csv
-            each; the recorder clears the list.
+        topology_updates: dataclasses that describe the topology updates, each of which becomes a
+            row of topology.csv; the recorder clears the list.
     """
 
     network: Network
@@ -85,14 +85,14 @@ class Agent(ABC):
     """
 
     settings_type: ClassVar[type[Any]]
-    """A frozen dataclass; `Config` has a field of the same name for each of these fields, which
+    """A frozen dataclass. For each of its fields, `Config` has a field with the same name, which
     declares the default, the range and the meaning."""
     head: ClassVar[ActionHead]
-    """The function from the outputs of the network "actor" to actions."""
+    """Maps the outputs of the network "actor" to actions."""
     metrics: ClassVar[tuple[str, ...]]
     """The names of the values that `update` returns, which are columns of metrics.csv."""
     main_metrics: ClassVar[tuple[str, ...]] = ()
-    """The metrics that a terminal shows if there is no room for all of them."""
+    """The metrics that a terminal shows first if there is no room for all metrics."""
     reads_path: ClassVar[bool] = False
     """Whether `update` reads every state within an n-step window, not only the last one."""
 
@@ -117,7 +117,7 @@ class Agent(ABC):
     def network_specs(
         cls, settings: Any, hidden: Sequence[int], n_obs: int, n_act: int
     ) -> dict[str, NetworkSpec]:
-        """Return each network by name, with every connection; the policy is called "actor".
+        """Return the dense specification of each network, by name; "actor" is the policy.
 
         Args:
             settings: hyperparameters of the agent.
@@ -139,17 +139,17 @@ class Agent(ABC):
             settings: hyperparameters of the agent.
             specs: the agent's networks, by name, with their numbers of connections.
             n_act: length of an action.
-            n_step: number of steps of the targets.
+            n_step: number of steps in the targets.
         """
 
     @classmethod
     def results_version(cls, settings: Any) -> int:
-        """Return the version of the results of these settings; see `sparl.identity`."""
+        """Return the version of the results that these settings lead to; see `sparl.identity`."""
         return 1
 
     @abstractmethod
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""
+        """Return the exploratory and the noise-free action, [n_act] each, for one observation."""
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, float]:
@@ -189,7 +189,7 @@ class Agent(ABC):
         }
 
     def not_finite(self) -> list[str]:
-        """Return the names of the arrays in `networks` with a value that is not finite."""
+        """Return the names of the arrays in `networks` that contain a value that is not finite."""
         return [
             f"{network}.{name}"
             for network, arrays in self.networks().items()
@@ -198,7 +198,7 @@ class Agent(ABC):
         ]
 
     def specs(self) -> dict[str, NetworkSpec]:
-        """Return the spec of each network in the result of `networks`, by name."""
+        """Return the specification of each network that `networks` returns, by name."""
         specs = {name: learner.network.layout.spec for name, learner in self.learners.items()}
         return specs | {f"{name}_target": specs[name] for name in self.targets}
 

@@ -10,25 +10,25 @@ import numpy as np
 from sparl.replay.batch import Batch
 from sparl.types import Array, Float64Array, State
 
-EPSILON = 1e-8  # added to the variance, inside the root
+EPSILON = 1e-8  # added to the variance under the square root
 _FIRST_COUNT = 1e-4  # weight of the initial mean 0 and variance 1
 
 
 class Normalizer(Protocol):
-    """What the agent sees of an observation."""
+    """Converts observations to the inputs of an agent."""
 
     @property
     def factors(self) -> tuple[Array, Array] | None:
-        """Mean and scale, float32 [n_obs] each: the agent sees (observation - mean) * scale."""
+        """Mean and scale, float32 [n_obs] each, if the input is (observation - mean) * scale."""
 
     def update(self, observation: Array) -> None:
-        """Count one observation, float32 [n_obs]."""
+        """Include one observation, float32 [n_obs], in the statistics."""
 
     def __call__(self, observation: Array) -> Array:
-        """Return what the agent sees, float32 [..., n_obs]."""
+        """Return the inputs of the agent for these observations, float32 [..., n_obs]."""
 
     def batch(self, batch: Batch) -> Batch:
-        """Return the batch with the observations that the agent sees."""
+        """Return a batch whose observations have been converted to inputs of the agent."""
 
     def state(self) -> State:
         """Return the statistics."""
@@ -38,7 +38,7 @@ class Normalizer(Protocol):
 
 
 class RawObservations:
-    """The agent sees observations as they are."""
+    """Passes observations to the agent unchanged."""
 
     factors = None
 
@@ -62,7 +62,7 @@ class RawObservations:
 
 
 class ObservationStatistics:
-    """Running mean and variance of each entry of the observations, and the normalisation by them.
+    """Normalises observations with the running mean and variance of each entry.
 
     A normalised observation is (x - mean) / sqrt(variance + EPSILON), without clipping, as in SimBa
     (Lee et al. 2024). The statistics are float64. The factors are rounded to float32, so that
@@ -83,7 +83,7 @@ class ObservationStatistics:
         return cls(np.zeros(n_obs), np.ones(n_obs), _FIRST_COUNT)
 
     def update(self, observation: Array) -> None:
-        """Count one observation, float32 [n_obs]."""
+        """Include one observation, float32 [n_obs], in the statistics."""
         count = self.count + 1
         delta = observation - self.mean
         self.mean = self.mean + delta / count
@@ -102,7 +102,7 @@ class ObservationStatistics:
         return (observation - mean) * scale
 
     def batch(self, batch: Batch) -> Batch:
-        """Return the batch with all observations normalised by the present statistics."""
+        """Return a batch whose observations are normalised with the current statistics."""
         path = batch.path_observation
         return replace(
             batch,
@@ -119,7 +119,7 @@ class ObservationStatistics:
         """Restore the statistics.
 
         Raises:
-            ValueError: if a value is impossible.
+            ValueError: if an array has the wrong shape, or a value is out of range.
         """
         mean, variance = (np.asarray(state[name], np.float64) for name in ("mean", "variance"))
         count = float(state["count"])
@@ -129,7 +129,13 @@ class ObservationStatistics:
                 f"must be {self.mean.shape}"
             )
         if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()):
-            raise ValueError("observation statistics: a mean or variance is impossible")
+            raise ValueError(
+                "observation statistics: all means and variances must be finite, and the variances "
+                "nonnegative"
+            )
         if not _FIRST_COUNT <= count < np.inf:
-            raise ValueError(f"observation statistics: the count is {count}")
+            raise ValueError(
+                f"observation statistics: the count is {count} but must be finite and at least "
+                f"{_FIRST_COUNT:g}"
+            )
         self.mean, self.variance, self.count = mean, variance, count

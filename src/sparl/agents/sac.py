@@ -8,8 +8,15 @@ Departures
       entropy at every state reached: y = R + sum_k discount_k (-alpha log pi_k) + discount
       min_i Q_i'(s', a'). For n = 1 this is the target of the SAC paper.
     * The loss of a critic is (Q_i(s, a) - y)^2, without the paper's factor of 1/2.
-    * Actions are in [-1, 1] and are scaled at the environment. RLx2's code multiplies the mean and
-      log_std by the action bound before the tanh; this file does not.
+    * The first steps (10,000 with the settings "ds", 25,000 with "rlx2") take uniformly random
+      actions; the paper's algorithm has no such steps.
+    * With the settings "ds" (SAC, Static-SAC, DS-SAC), following Sokar et al., the temperature is
+      fixed at 0.2. The targets of the sparse methods are not updated softly; they are copies of the
+      critics, which are renewed every 1,000 updates.
+    * log_std is bounded, by a clamp with the settings "ds" and by a tanh with "rlx2". The paper's
+      algorithm does not state a bound.
+    * Actions are in [-1, 1], and only the environment scales them to its bounds. RLx2's code
+      multiplies the mean and log_std by the action bound before the tanh; this file does not.
     * Actions in the environment are sampled during training, as in the SAC paper. RLx2's code uses
       the mean; the setting `collect` selects one of the two.
     * The loss of the temperature is -alpha (log pi + target entropy), as in the paper, but Adam
@@ -55,7 +62,7 @@ _LARGEST_LOG_ALPHA = 80.0  # exp(80) is finite in float32
 
 
 class Temperature:
-    """The temperature alpha: fixed, or learned for a target entropy by Adam on log(alpha)."""
+    """The temperature alpha, which is fixed, or learned by Adam so as to reach a target entropy."""
 
     def __init__(self, settings: SACSettings, n_act: int) -> None:
         self.learned = settings.learn_alpha
@@ -177,11 +184,11 @@ class SAC(Agent):
 
     @classmethod
     def results_version(cls, settings: SACSettings) -> int:
-        """Return 2 if the temperature is learned: sparl 0.2 changed how; otherwise 1."""
+        """Return 2 if the temperature is learned, because sparl 0.2 changed this; otherwise 1."""
         return 2 if settings.learn_alpha else 1
 
     def parts(self) -> dict[str, Any]:
-        """Return the objects that have a state, by name."""
+        """Return all components, including the temperature, by name."""
         return {"temperature": self.temperature, **super().parts()}
 
     def check(self, state: dict[str, State], updates: int) -> None:
@@ -194,7 +201,7 @@ class SAC(Agent):
         self.temperature.check(state["temperature"], updates)
 
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""
+        """Return the exploratory and the noise-free action, [n_act] each, for one observation."""
         heads = self.actor(observation[np.newaxis])
         drawn = self._draw(heads, self.exploration_rng)
         noise_free = self.head(heads, self.n_act)[0]

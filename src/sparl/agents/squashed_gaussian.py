@@ -49,7 +49,7 @@ def sample(
         heads: [B, 2 n_act], the network's outputs: the means, then the unbounded log_std.
         noise: [B, n_act], the standard normal draws eps.
         rule: the rule that bounds log_std.
-        pool: the thread pool; None means the default pool.
+        pool: the thread pool; None means the calling thread only.
     """
     action, log_density, std, slope = _native.squashed_normal(heads, noise, rule == "tanh", pool)
     return Sample(action, log_density, noise, std, slope)

@@ -16,8 +16,8 @@ Departures
     * Targets may have n steps (RLx2-TD3): y = R + discount min_i Q_i'(s', a'), where R, discount
       and s' are those of a window of m <= n steps. For n = 1 this is the target of the TD3 paper.
     From Sokar et al.'s released code, in all methods:
-    * Actions are in [-1, 1] and are scaled at the environment. In the released code the critic
-      reads actions in the environment's units (Humanoid: at most 0.4).
+    * Actions are in [-1, 1], and only the environment scales them to its bounds. In the released
+      code, the critic reads actions in the environment's units (Humanoid: at most 0.4).
     * The noise clip and all noises are in units of the action in [-1, 1].
 """
 
@@ -81,7 +81,7 @@ class TD3(Agent):
     ) -> dict[str, NetworkSpec]:
         """Return the actor, pi(s), and the critics, Q_i(s, a).
 
-        The actor maps [B, n_obs] to [B, n_act], the critics map [B, n_obs + n_act] to [E, B, 1].
+        The actor maps [B, n_obs] to [B, n_act]. The critics map [B, n_obs + n_act] to [E, B, 1].
         """
         actor = NetworkSpec(
             mlp((n_obs, *hidden, n_act), cls.head.output), label="actor", target=True,
@@ -109,7 +109,7 @@ class TD3(Agent):
         return critic_update + actor_update / settings.policy_delay
 
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the exploratory and the noise-free action in a state [n_obs], [n_act] each."""
+        """Return the exploratory and the noise-free action, [n_act] each, for one observation."""
         noise_free = self.actor(observation[np.newaxis])[0]
         # Exploration: a = clip(pi(s) + eps, -1, 1), eps ~ N(0, sigma)
         noise = self._noise(self.exploration_rng, noise_free, self.settings.exploration_noise)

@@ -1,1 +1,1 @@
-"""Archives of finished runs."""
+"""Archives, which contain the small files of finished runs."""

@@ -1,7 +1,7 @@
 """Copy the small files of finished runs to an archive, and find archived runs.
 
 ARCHIVE/ENV/METHOD_seedN/    the run's records, copied from its folder
-    run.json                 with the commit and, if the actor is kept, its return
+    run.json                 also states the commit and, if the actor is kept, the actor's return
     agent.*                  the actor, for some runs
 """
 
@@ -18,7 +18,8 @@ from typing import Any
 from sparl.archive.finished_run import FinishedRun
 from sparl.errors import DataError, ResourceError, UsageError
 from sparl.identity import env_name, run_name
-from sparl.training.agent_file import load_agent, save_actor
+from sparl.training.agent_copies import save_actor
+from sparl.training.agent_file import load_agent
 from sparl.training.durable import why_invalid_name
 from sparl.training.environment import make_environment
 from sparl.training.evaluate import Evaluator
@@ -38,7 +39,7 @@ from sparl.training.run_folder import (
 )
 
 KEPT = (CONFIG, EVALUATIONS, METRICS, TOPOLOGY, DEGREES)
-ACTOR_EPISODES = 100  # number of episodes for the return of a kept actor
+ACTOR_EPISODES = 100  # number of episodes in which the return of an archived actor is measured
 POLL_SECONDS = 0.1
 
 
@@ -57,7 +58,7 @@ class Archive:
     Attributes:
         path: the archive's folder.
         runs: the folders of the runs by run id; see `sparl.identity.run_id`.
-        notes: folders that could not be read, with the reasons.
+        notes: messages about folders that could not be read.
     """
 
     path: Path
@@ -75,7 +76,7 @@ class Archive:
         archive = cls(path)
         for found in sorted(path.glob(f"*/*/{CONFIG}")):
             if not (found.parent / RUN).exists():
-                continue  # an interrupted copy, or a trained agent without its run
+                continue  # an interrupted copy, or a trained agent without the files of its run
             try:
                 archive.runs.setdefault(FinishedRun.read(found.parent).id, found.parent)
             except DataError as error:
@@ -87,13 +88,14 @@ class Archive:
 
         Args:
             run: folder of the run.
-            with_actor: also keep the actor and its return over ACTOR_EPISODES episodes.
+            with_actor: whether to also archive the actor and its return over ACTOR_EPISODES
+                episodes.
 
         Returns:
             The run's folder in the archive.
 
         Raises:
-            SparlError: if an evaluation failed, and for the reasons given in `archive_run`.
+            SparlError: if the evaluation fails, or under the conditions stated in `archive_run`.
         """
         known = FinishedRun.read(run).id
         self.runs |= Archive.read(
@@ -121,21 +123,21 @@ def actor_return(run: Path) -> dict[str, Any]:
 def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = False) -> Path:
     """Copy a finished run's records into a new folder of the archive.
 
-    Files are copied byte for byte, except run.json, to which a missing commit is added and, if the
-    actor is kept, the actor's return.
+    Files are copied byte for byte, except run.json: a missing commit is added to it and, if the
+    actor is archived, the actor's return.
 
     Args:
         run: the run's folder.
-        to: the archive.
-        commit: the commit of the code that trained the run, if run.json does not record the commit.
-        with_actor: also keep the actor and its return.
+        to: the archive's folder.
+        commit: the commit of the code that trained the run, for a run.json that does not record it.
+        with_actor: whether to also archive the actor and its return.
 
     Returns:
         The new folder.
 
     Raises:
-        DataError: if the run is unfinished or damaged, or a file or folder of the archive is a link
-            or a special file.
+        DataError: if the run is unfinished or damaged, or one of the archive's files or folders is
+            a link or a special file.
         AlreadyArchived: if the archive already contains the run.
         UsageError: if the commit is unknown, or differs from the recorded one.
         ResourceError: if a file cannot be written.
@@ -144,11 +146,11 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
     about = finished.about
     known = about.get("versions", {}).get("commit", "")
     if known and commit and known != commit:
-        raise UsageError(f"{run} was trained from commit {known}, not {commit}; omit --commit")
+        raise UsageError(f"{run} was trained with commit {known}, not {commit}; omit --commit")
     if not known and not re.fullmatch("[0-9a-f]{7,40}(-dirty)?", commit or ""):
         raise UsageError(
-            f"{run} does not record from which commit it was trained; specify the commit with "
-            "--commit SHA"
+            f"{run} does not record the commit of sparl that it was trained with; specify the "
+            "commit with --commit SHA"
         )
     if not known:
         about["versions"] = {**about.get("versions", {}), "commit": commit}
@@ -190,7 +192,7 @@ def _locked(path: Path) -> Iterator[Folder]:
 
 
 def _free_folder(archive: Folder, finished: FinishedRun, source: RunFolder) -> Folder:
-    """Choose ENV/METHOD_seedN, with a number appended if another run has that folder.
+    """Choose ENV/METHOD_seedN, with a number appended if that folder contains another run.
 
     Raises:
         AlreadyArchived: if the archive contains this run.
@@ -222,4 +224,4 @@ def check_archive(path: Path) -> None:
         DataError: if `path` is a file.
     """
     if path.exists() and not path.is_dir():
-        raise DataError(f"{path}: this is not a folder")
+        raise DataError(f"{path}: an archive must be a folder, but this is not one")

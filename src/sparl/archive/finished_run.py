@@ -54,11 +54,12 @@ class FinishedRun:
         about: the content of run.json.
         env_steps: step of each evaluation [environment steps].
         updates: number of updates before each evaluation.
-        seconds: wall-clock time of each evaluation since the start [s].
-        cpu_seconds: CPU time of each evaluation since the start [s]; None if it was not recorded.
+        seconds: wall-clock time from the start to each evaluation [s].
+        cpu_seconds: CPU time from the start to each evaluation [s]; None if it was not recorded.
         returns: mean return of each evaluation.
-        metrics: lines of metrics.csv: env_step and the recorded columns of REPLAY.
-        topology: lines of topology.csv by network: TOPOLOGY_UPDATE and, if recorded, DEAD.
+        metrics: rows of metrics.csv, with env_step and those columns in REPLAY that were recorded.
+        topology: rows of topology.csv, by network, with the columns in TOPOLOGY_UPDATE and, if it
+            was recorded, DEAD.
         degrees: the content of degrees.json; empty if the file was not recorded.
     """
 
@@ -143,7 +144,7 @@ class FinishedRun:
 
     @property
     def networks(self) -> dict[str, NetworkSpec]:
-        """The networks of the run's agent, by name; their sizes are not those of the run."""
+        """The agent's networks, by name, as if observations and actions had length 1."""
         return specs_of(self.config)
 
     @property
@@ -165,7 +166,7 @@ class FinishedRun:
 
     @property
     def under_load(self) -> bool:
-        """Whether wall-clock time is more than 20 % above CPU time; False if unknown."""
+        """Whether wall-clock time exceeds CPU time by more than 20 %; False if unknown."""
         if self.cpu_seconds is None:
             return False
         return bool(self.seconds[-1] > UNDER_LOAD * self.cpu_seconds[-1])

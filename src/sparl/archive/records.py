@@ -19,12 +19,12 @@ _AT_MOST = dict.fromkeys(_COUNTS, 1e12)
 def numbers(
     path: Path, rows: Iterable[Mapping[str, Any]], needed: Sequence[str], others: Sequence[str] = ()
 ) -> list[NumberRow]:
-    """Convert some columns to finite numbers.
+    """Convert the cells in the given columns to finite numbers.
 
     Args:
         path: the CSV file, for messages.
-        rows: the lines of the file.
-        needed: columns that must have a number in every line.
+        rows: the rows of the file.
+        needed: columns that must have a number in every row.
         others: columns that may be missing and may have empty cells, which are omitted.
 
     Raises:
@@ -54,8 +54,8 @@ def check_whole(
 ) -> None:  # fmt: skip
     """Check that the records of a finished run reach the run's last step.
 
-    A run writes an evaluation and metrics at its last step, and a line of topology.csv for each
-    layer that a topology update changed. See `FinishedRun` for the arguments.
+    A run writes an evaluation and metrics at its last step, and a row of topology.csv for each
+    layer that a topology update changes. `FinishedRun` describes the arguments.
 
     Raises:
         DataError: if records are missing.
@@ -77,7 +77,7 @@ def check_whole(
 def check_steps(path: Path, evaluations: Sequence[NumberRow], every: int) -> None:
     """Check that there is an evaluation at each multiple of `every` steps and at the end.
 
-    A report matches the evaluations of several runs by index.
+    This is required because a report matches the evaluations of several runs by index.
 
     Raises:
         DataError: if an evaluation is missing or at another step.
@@ -154,7 +154,7 @@ def check_degrees(path: Path, degrees: Mapping[str, Any], networks: Sequence[str
 def _sizes(
     networks: Mapping[str, Any], names: Sequence[str]
 ) -> dict[str, list[list[tuple[int, int]]]]:
-    """Return the numbers of inputs and outputs of all layers, for each member of a network."""
+    """Return the numbers of inputs and outputs of each layer, for each member of each network."""
     if networks.keys() != set(names):
         raise ValueError
     return {

@@ -1,4 +1,4 @@
-"""Implement `sparl bench`: measure the sections and print their tables."""
+"""The command `sparl bench`, which measures the speed of this machine and prints tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Section = Literal["kernels", "update", "training", "growth"]
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Measure the speed of this machine: kernels, parts of an update, training, growth with size.
+    """Measure how fast sparl is on this machine: kernels, parts of an update, training, growth.
 
     Reports medians over interleaved repetitions. No other program should run at the same time. All
     sections take about half an hour, or about five minutes with --quick.
@@ -40,11 +40,11 @@ class BenchOptions:
     json: Annotated[Path | None, Argument("FILE")] = None
     """Write all results to this file."""
     plot: Annotated[Path | None, Argument("FILE")] = None
-    """Write a plot of the growth with size to this file (.svg or .png); needs matplotlib."""
+    """Write a plot of the "growth" section to this file (.svg or .png); needs matplotlib."""
 
 
 def bench(args: list[str]) -> int:
-    """Run `sparl bench`."""
+    """Run `sparl bench` with these arguments, and return the exit code."""
     options = parse_options(BenchOptions, args, "sparl bench")
     against = peers.installed() if options.against else []
     if options.against and not against:
@@ -149,9 +149,10 @@ _KERNEL_COLUMNS = (
 
 
 def _kernel_cells(row: dict[str, Any], peak: float) -> list[str]:
-    """Format a row of the kernels: GFLOP/s on stored weights, and shares of peak and roofline.
+    """Format a row of the kernels' table: GFLOP/s on stored weights, and shares of two bounds.
 
-    The last cells are the time of dense and sparse libraries divided by that of the forward pass.
+    The bounds are the core's peak and the roofline. The last cells are the times that dense and
+    sparse libraries need, divided by the time of the forward pass.
     """
     took = row["microseconds"]
     cells = [f"{row['inputs']}x{row['outputs']}", str(row["batch"]), f"{row['density']:.2f}"]
@@ -165,7 +166,7 @@ def _kernel_cells(row: dict[str, Any], peak: float) -> list[str]:
 
 
 def _update_line(name: str, threads: int, microseconds: dict[str, float]) -> str:
-    """Format the parts of an update that took measurable time, largest first."""
+    """Format the parts of an update that took measurable time, the longest first."""
     parts = dict(sorted(microseconds.items(), key=lambda part: -part[1]))
     total = parts.pop("total")
     listed = ", ".join(f"{part} {took:,.0f}" for part, took in parts.items() if took >= 0.5)

@@ -1,7 +1,8 @@
 """Measure how the time and memory of an update grow with neurons and connections.
 
-Time is measured. Bytes are the sum of the arrays that exist between updates; tests/test_memory.py
-shows by memory limits that nothing else is stored, in particular no dense matrix.
+The time is measured. The memory is the total size of the arrays that exist between updates;
+tests/test_memory.py shows by memory limits that nothing else is stored, in particular no dense
+matrix.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ PER_NEURON = 32
 
 
 def sizes(largest: int) -> list[tuple[int, int]]:
-    """Return (width, connections) pairs of fixed width, and of fixed connections per neuron."""
+    """Return (width, connections) pairs with FIXED_WIDTH, then with PER_NEURON per neuron."""
     counts = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
     fixed = [(FIXED_WIDTH, n) for n in counts if n <= largest]
     return fixed + [(n // PER_NEURON, n) for n in counts if n <= largest]
 
 
 def measure(width: int, connections: int, *, repetitions: int, least: float) -> dict[str, Any]:
-    """Measure an update of a layer of equal widths: forward pass, gradient and Adam's step.
+    """Measure an update of a layer with `width` inputs and outputs: forward pass, gradient, Adam.
 
     Returns:
-        width, neurons (inputs and outputs), connections, milliseconds, and bytes of parameters,
-        moments, pattern and activations.
+        A dict with width, neurons (inputs and outputs), connections, milliseconds, and bytes, the
+        memory of parameters, moments, pattern and activations.
     """
     pattern = random_pattern(width, width, connections, stream(0, "bench"))
     layer = Linear(width, width, "linear", connections)
@@ -52,7 +53,7 @@ def measure(width: int, connections: int, *, repetitions: int, least: float) -> 
 
     took = medians({"update": lambda: seconds(update, least)}, repetitions)["update"]
     arrays = (network.parameters, adam.m, adam.v, pattern.positions, x, output)
-    index = 2 * 4 * connections  # kernel order to canonical order, and columns: 4 bytes each
+    index = 2 * 4 * connections  # canonical position and column of each connection, 4 bytes each
     return {
         "width": width, "neurons": 2 * width, "connections": connections,
         "milliseconds": 1e3 * took, "bytes": sum(a.nbytes for a in arrays) + index,
@@ -62,7 +63,7 @@ def measure(width: int, connections: int, *, repetitions: int, least: float) -> 
 def fit(rows: list[dict[str, Any]], of: str) -> dict[str, float]:
     """Fit rows[of] = a * neurons + b * connections.
 
-    Minimises squared relative errors, so that small networks count as much as large ones.
+    The fit minimises squared relative errors, so that small networks count as much as large ones.
 
     Returns:
         a and b as "per_neuron" and "per_connection", and the relative "largest_deviation".
@@ -77,7 +78,7 @@ def fit(rows: list[dict[str, Any]], of: str) -> dict[str, float]:
 
 
 def all_sizes(*, quick: bool) -> dict[str, Any]:
-    """Measure all sizes and fit time and memory."""
+    """Measure updates of layers of all sizes, and fit their time and memory."""
     rows = [
         measure(width, count, repetitions=3, least=0.01 if quick else 0.05)
         for width, count in sizes(1_000_000 if quick else 10_000_000)

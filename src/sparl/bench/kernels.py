@@ -1,4 +1,4 @@
-"""Time the kernels on one core and, for comparison, NumPy's dense and SciPy's CSR product."""
+"""Time the kernels on one core, and NumPy's dense and SciPy's CSR product for comparison."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def peak() -> float:
 def roofline(
     layer: _native.Linear, kernel: str, batch: int, peak_gflops: float, least: float
 ) -> float:
-    """Estimate a lower bound of a kernel's time [us], from multiply-adds and from loads.
+    """Estimate a lower bound on a kernel's time [us] from its multiply-adds and its loads.
 
     The activations of a column are loaded once for a block of four rows, in the order of the
     pattern, from whichever cache contains them. Weights, indices, sums over lanes, branches and
@@ -58,9 +58,9 @@ def measure(
         least: minimum duration of a repetition [s].
 
     Returns:
-        inputs, outputs, density, batch, connections; "microseconds" of each kernel, of "NumPy
-        dense" and, if SciPy is installed, of "SciPy CSR"; "roofline", the lower bound of each
-        kernel.
+        A dict with inputs, outputs, density, batch and connections; "microseconds", the time of
+        each kernel, of "NumPy dense" and, if SciPy is installed, of "SciPy CSR"; and "roofline",
+        the lower bound on the time of each kernel.
     """
     n_in, n_out = shape
     pattern = random_pattern(n_in, n_out, max(1, round(density * n_in * n_out)), stream(0, "bench"))
@@ -89,7 +89,7 @@ def measure(
 
 
 def all_kernels(peak_gflops: float, *, quick: bool) -> Iterator[dict[str, Any]]:
-    """Measure every shape, batch and density; with `quick`, only 256x256 and more briefly."""
+    """Measure all shapes, batches and densities; with `quick`, only 256x256, for a shorter time."""
     for shape in SHAPES if not quick else ((256, 256),):
         for batch in BATCHES:
             for density in DENSITIES:

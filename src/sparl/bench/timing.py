@@ -1,4 +1,4 @@
-"""Medians over interleaved repetitions."""
+"""Measure durations, and compute medians over interleaved repetitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import median
 
 
 def seconds(call: Callable[[], object], least: float) -> float:
-    """Return the mean duration of a call [s], over calls that last at least `least` seconds."""
+    """Return the mean duration of a call [s], over calls that take at least `least` s together."""
     call()
     times = 1
     while True:

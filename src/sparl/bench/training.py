@@ -1,4 +1,4 @@
-"""Measure the speed of training, including evaluations, and a lower bound of the training time."""
+"""Measure the speed of training, including evaluations, and a lower bound on the training time."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def steps_per_second(env: str, threads: int, fields: dict[str, Any]) -> float:
 
 
 def floor(env: str, fields: dict[str, Any], peak_gflops: float) -> dict[str, float]:
-    """Return a lower bound of the time per environment step on one core [ms].
+    """Return a lower bound on the time per environment step on one core [ms].
 
     Returns:
-        "update": the multiply-adds of an update at the core's peak; "environment": one simulator
-        step;
-        "evaluation": ten episodes of maximum length per 5,000 steps.
+        A dict with "update", the time for the multiply-adds of an update at the core's peak;
+        "environment", the time of one simulator step; and "evaluation", the time of an evaluation
+        whose episodes have maximum length, per 5,000 steps.
     """
     config = preset(env=env, **fields)
     environment = make_environment(config)

@@ -1,4 +1,4 @@
-"""One update of an agent, split into its parts."""
+"""Measure the duration of each part of an agent's update."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def _updates(training: Training, number: int) -> dict[str, float]:
-    """Profile `number` updates, and return the seconds of each part and in total."""
+    """Profile `number` updates, and return the time spent in each part and in total [s]."""
     # Without builtins, the profiler counts only calls of Python functions, which are few.
     profiler = cProfile.Profile(builtins=False)
     start = time.perf_counter()
@@ -65,11 +65,12 @@ def _updates(training: Training, number: int) -> dict[str, float]:
 def split(
     env: str, threads: int, fields: dict[str, Any], *, updates: int, repetitions: int
 ) -> dict[str, float]:
-    """Return the microseconds of each part of an update, topology updates in proportion.
+    """Return the mean duration of each part of an update [us]; topology updates are included.
 
     Args:
         env: environment that determines the shapes of the networks.
-        threads: threads of the engine; pending work counts in the part that completes the work.
+        threads: number of threads of the native code; the time of pending work is part of the part
+            that completes the work.
         fields: fields of the configuration, including the method.
         updates: number of updates in a repetition.
         repetitions: number of repetitions; each result is their median.

@@ -1,1 +1,1 @@
-"""Agents that learn on a microcontroller: the states of chip/sparl_chip.c, read and written."""
+"""Read and write the states of agents that learn on a microcontroller with chip/sparl_chip.c."""

@@ -1,4 +1,4 @@
-"""Run `sparl chip read`: turn the state of a device into an agent."""
+"""The command `sparl chip read`, which converts the state of a device to an agent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparl.chip.state import networks_of, read_block
 from sparl.console import PlainConsole
 from sparl.errors import DataError, UsageError
 from sparl.options import Argument, parse_options
-from sparl.training.agent_file import save_networks
+from sparl.training.agent_copies import save_networks
 from sparl.training.durable import user_path
 from sparl.training.run_folder import CONFIG, RunFolder
 
@@ -21,31 +21,31 @@ _MOST_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Turn the state of a device into an agent for evaluate, play and export.
+    """Convert the state of a device to an agent for evaluate, play and export.
 
-    The file is a block that sparl_chip_save wrote, such as a dump of the flash.
+    The file is a block that sparl_chip_save wrote, such as a dump of the device's flash memory.
     """
 
     dump: Annotated[Path, Argument("DUMP", positional=True)]
-    """File of the block."""
+    """File that contains the block."""
     like: Annotated[Path, Argument("RUN")]
     """Folder of a run in the same task; the environment and the action bounds are taken from it."""
     out: Annotated[Path, Argument("DIR")]
-    """New folder of the agent."""
+    """New folder for the agent."""
 
 
 def chip(args: list[str]) -> int:
-    """Run the command `sparl chip`."""
+    """Run `sparl chip` with these arguments, and return the exit code."""
     if not args or args[0] != "read":
         if args and args[0] in ("-h", "--help", "help"):
             PlainConsole().print(USAGE)
             return 0
-        raise UsageError(f"chip: the command must be read; {USAGE}")
+        raise UsageError(f"chip: the first argument must be 'read'; {USAGE}")
     return read(args[1:])
 
 
 def read(args: list[str]) -> int:
-    """Run `sparl chip read`."""
+    """Run `sparl chip read` with these arguments, and return the exit code."""
     options = parse_options(ReadOptions, args, "sparl chip read")
     dump = user_path(options.dump)
     try:
@@ -66,8 +66,8 @@ def read(args: list[str]) -> int:
     save_networks(like, folder, networks, (moments, steps), (sizes.observations, sizes.actions))
     folder.write(CONFIG, like.files.read(CONFIG, 1 << 20))
     PlainConsole().print(
-        f"{options.out}: {METHODS[sizes.method]} with {sizes.observations} observations, "
-        f"{sizes.actions} actions and {sizes.hidden_1}-{sizes.hidden_2} hidden units, after "
-        f"{int(state['updates']):,} updates on the device"
+        f"{options.out}: {METHODS[sizes.method]} with observations of length {sizes.observations}, "
+        f"actions of length {sizes.actions} and {sizes.hidden_1}-{sizes.hidden_2} hidden units, "
+        f"after {int(state['updates']):,} updates on the device"
     )
     return 0

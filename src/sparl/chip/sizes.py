@@ -17,7 +17,7 @@ _VALUE_DTYPES = (np.float32, np.uint16, np.int8)
 
 @dataclass(frozen=True)
 class LayerPlaces:
-    """Where the parameters of a layer are in the arrays of a state.
+    """The indices of a layer's parameters in the arrays of a state.
 
     Attributes:
         n_in: number of inputs.
@@ -58,7 +58,7 @@ class Sizes:
         critic: connections of each critic's layers.
         replay: index into STORAGE.
         moments: index into STORAGE.
-        capacity: slots of the replay.
+        capacity: slots of the replay buffer.
         warmup: slots that are filled before learning begins.
         batch: transitions per update.
     """
@@ -107,7 +107,7 @@ class Sizes:
 
     @property
     def own_targets(self) -> bool:
-        """Whether targets have their own pattern."""
+        """Whether targets have their own patterns."""
         return METHODS[self.method] == "DS-TD3"
 
     def shapes(self, network: str) -> list[tuple[int, int]]:
@@ -118,7 +118,7 @@ class Sizes:
         return [(n_in, self.hidden_1), (self.hidden_1, self.hidden_2), (self.hidden_2, n_out)]
 
     def places(self) -> Iterator[LayerPlaces]:
-        """Yield the nine layers, of the actor, of critic 1 and of critic 2."""
+        """Yield the three layers of the actor, then those of critic 1, then those of critic 2."""
         weights = columns = rows = 0
         for network, _ in NETWORKS:
             counts = self.actor if network == "actor" else self.critic
@@ -137,7 +137,7 @@ class Sizes:
 
     @property
     def scratch(self) -> int:
-        """Words of working memory; see sparl_chip.h."""
+        """Size of the working memory, which sparl_chip.h describes [words]."""
         places = list(self.places())
         words = [places[2].end, places[5].end - places[2].end]
         if METHODS[self.method] in ("SET-TD3", "DS-TD3"):
@@ -155,7 +155,7 @@ class Sizes:
 
     @property
     def slot(self) -> int:
-        """Values per slot of the replay: an observation, an action and a reward."""
+        """Values per slot of the replay buffer: an observation, an action and a reward."""
         return self.observations + self.actions + 1
 
     def _replay_dtype(self) -> np.dtype[np.void]:
@@ -170,7 +170,7 @@ class Sizes:
         return _padded(fields)
 
     def dtype(self) -> np.dtype[np.void]:
-        """Return the layout of a `sparl_chip`, a structure of the names in sparl_chip.h."""
+        """Return the layout of a `sparl_chip`, as a structure with the names in sparl_chip.h."""
         value = np.dtype(_VALUE_DTYPES[self.replay])
         moment = "<u2" if STORAGE[self.moments] == "bfloat16" else "<f4"
         n, hidden = self.parameters, [("1", "<f4", self.hidden_1), ("2", "<f4", self.hidden_2)]

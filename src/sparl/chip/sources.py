@@ -1,4 +1,4 @@
-"""The C sources of sparl_chip, and the configuration header of a program."""
+"""Read the C sources of sparl_chip, and write the configuration header of a program."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def source(name: str) -> str:
     for path in (installed, checkout):
         if path.exists():
             return path.read_text(encoding="ascii")
-    raise DataError(f"{installed}: missing; install sparl again")
+    raise DataError(f"{installed}: the file is missing; install sparl again")
 
 
 def configuration_header(values: Mapping[str, object], about: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""States of sparl_chip.c: created from networks, turned into networks, and saved as blocks."""
+"""Create states of sparl_chip.c from networks, convert them back, and save them as blocks."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ def new_state(
     steps: Mapping[str, int],
     seed: int,
 ) -> NDArray[np.void]:
-    """Create the state of an agent with an empty replay.
+    """Create the state of an agent with an empty replay buffer.
 
     Args:
         sizes: the sizes of the state.
         networks: arrays by NETWORK.LAYER.BLOCK, for "actor", "critics" and their targets.
-        moments: Adam's moments by NETWORK.m.LAYER.BLOCK and NETWORK.v.LAYER.BLOCK; None: zeros.
+        moments: Adam's moments by NETWORK.m.LAYER.BLOCK and NETWORK.v.LAYER.BLOCK; None means that
+            all moments are 0.
         steps: steps of the optimisers by network; not needed without moments.
         seed: seed of the chip's random streams.
 
@@ -88,7 +89,7 @@ def _write_layer(
 def _align_target(
     state: NDArray[np.void], place: LayerPlaces, networks: Mapping[str, NDArray[Any]], key: str
 ) -> None:
-    """Write a target that has not adopted the online pattern yet over that pattern."""
+    """Write the weights of a target that has not adopted the online pattern yet in that pattern."""
     dense = np.zeros(place.n_in * place.n_out, np.float32)
     dense[networks[f"{key}.positions"]] = networks[f"{key}.weight"]
     values = dense[positions_of(state, place)]
@@ -115,7 +116,7 @@ def positions_of(
     """Return the positions of a layer, output * inputs + input.
 
     Raises:
-        ValueError: if the rows or columns are not those of a layer of this shape.
+        ValueError: if the rows or columns are invalid for a layer of this shape.
     """
     if not place.sparse:
         return np.arange(place.n_in * place.n_out, dtype=np.int64)
@@ -131,7 +132,7 @@ def positions_of(
 
 
 def networks_of(sizes: Sizes, state: NDArray[np.void]) -> tuple[Arrays, Arrays, dict[str, int]]:
-    """Return the networks, moments and optimiser steps of a state; the reverse of `new_state`.
+    """Return the networks, moments and optimiser steps of a state; this reverses `new_state`.
 
     Raises:
         ValueError: if the state contradicts itself or a number is not finite.
@@ -163,7 +164,7 @@ def networks_of(sizes: Sizes, state: NDArray[np.void]) -> tuple[Arrays, Arrays, 
 
 
 def pack_block(sizes: Sizes, state: NDArray[np.void]) -> bytes:
-    """Return the block of a state without its replay, which sparl_chip_load accepts."""
+    """Return a state without its replay buffer, as a block that sparl_chip_load accepts."""
     numbers = sizes.numbers()
     payload = state.tobytes()[: int(numbers[18])]
     header = np.array([_MAGIC, _FORMAT, 0, len(payload), *numbers, zlib.crc32(payload)], np.uint32)
@@ -177,13 +178,16 @@ def read_block(data: bytes, where: object) -> tuple[Sizes, NDArray[np.void]]:
     Bytes after the block, such as the rest of a flash page, are ignored.
 
     Raises:
-        DataError: if the bytes are not such a block, or the block is damaged.
+        DataError: if the data is not a block, or the block is damaged.
     """
     header = np.frombuffer(data[: 4 * _HEADER].ljust(4 * _HEADER, b"\0"), "<u4")
     if header[0] != _MAGIC:
-        raise DataError(f"{where}: not a block that sparl_chip_save wrote")
+        raise DataError(f"{where}: this is not a block that sparl_chip_save wrote")
     if header[1] != _FORMAT:
-        raise DataError(f"{where}: format {header[1]}, this version reads {_FORMAT}")
+        raise DataError(
+            f"{where}: format {header[1]} is not supported; this version of sparl reads format "
+            f"{_FORMAT}"
+        )
     payload = data[4 * _HEADER : 4 * _HEADER + int(header[3])]
     if zlib.crc32(data[: 4 * (_HEADER - 1)]) != header[-1]:
         raise DataError(f"{where}: damaged (the checksum of its header is wrong)")
@@ -195,14 +199,14 @@ def read_block(data: bytes, where: object) -> tuple[Sizes, NDArray[np.void]]:
         sizes = Sizes.of_numbers(header[4:-2])
         size = sizes.dtype().itemsize
         if len(payload) not in (int(sizes.numbers()[18]), size):
-            raise ValueError("it has the wrong length")
+            raise ValueError("the block has the wrong length")
     except ValueError as error:
         raise DataError(f"{where}: cannot be read ({error})") from None
     return sizes, np.frombuffer(payload.ljust(size, b"\0"), sizes.dtype())[0]
 
 
 def _seeded(seed: int, stream: int) -> tuple[int, int]:
-    """Return the state of a random stream, as seed_random in sparl_chip.c."""
+    """Return the initial state of a random stream, as seed_random in sparl_chip.c computes it."""
     seed &= _MASK
     a = _spread(seed ^ _spread(stream)) | 1
     return a, _spread(a ^ seed)

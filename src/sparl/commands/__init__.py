@@ -1,1 +1,1 @@
-"""The commands that train, evaluate and describe; `sparl.cli` imports them."""
+"""The commands that train, evaluate and describe agents; `sparl.cli` imports them."""

@@ -1,4 +1,4 @@
-"""Run `sparl cost`."""
+"""The command `sparl cost`, which prints the connections, bytes and FLOPs of a method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparl.training.environment import Environment
 
 
 def cost(args: list[str]) -> int:
-    """Run `sparl cost`."""
+    """Run `sparl cost` with these arguments, and return the exit code."""
     as_json = "--json" in args
     config = parse_config([a for a in args if a != "--json"], "sparl cost")
     environment = Environment(config.env, config.max_episode_steps, config.contact_forces)
@@ -28,7 +28,7 @@ def cost(args: list[str]) -> int:
 
 
 def _print(config: Config, result: dict[str, Any]) -> None:
-    """Print what `sparl.cost.cost` returns for a configuration."""
+    """Print the values that `sparl.cost.cost` returned for a configuration."""
     console = PlainConsole()
     say = console.print
     say(f"{method_label(config)} on {config.env}")
@@ -68,7 +68,7 @@ _COLUMNS = (
 
 
 def _rows(networks: dict[str, Any]) -> list[list[str]]:
-    """Return the cells of every layer."""
+    """Return the rows of the table, one for each layer."""
     return [
         [
             *([name, str(network["copies"])] if index == 0 else ["", ""]), str(index + 1),

@@ -1,4 +1,4 @@
-"""Run `sparl evaluate`."""
+"""The command `sparl evaluate`, which repeats the evaluation of a trained agent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EvaluateOptions:
     episodes: int | None = None
     """Number of episodes; by default the number used in training."""
     seed: int | None = None
-    """Evaluation seed; by default the seed used in training, which gives the same returns."""
+    """Evaluation seed; by default the seed used in training, which results in the same returns."""
     best: bool = False
     """Evaluate the agent of the best evaluation instead of the last agent."""
     json: bool = False
@@ -34,7 +34,7 @@ class EvaluateOptions:
 
 
 def evaluate(args: list[str]) -> int:
-    """Run `sparl evaluate`."""
+    """Run `sparl evaluate` with these arguments, and return the exit code."""
     options = parse_options(EvaluateOptions, args, "sparl evaluate")
     folder = RunFolder.open(options.run)
     config = folder.config()

@@ -1,4 +1,4 @@
-"""Run `sparl info`."""
+"""The command `sparl info`, which describes this machine or a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class InfoOptions:
 
 
 def info(args: list[str]) -> int:
-    """Run `sparl info`."""
+    """Run `sparl info` with these arguments, and return the exit code."""
     options = parse_options(InfoOptions, args, "sparl info")
     content: dict[str, Any]
     if options.run is None:

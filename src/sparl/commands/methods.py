@@ -1,4 +1,4 @@
-"""Run `sparl methods`."""
+"""The command `sparl methods`, which lists the methods or describes one of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MethodsOptions:
 
 
 def methods(args: list[str]) -> int:
-    """Run `sparl methods`."""
+    """Run `sparl methods` with these arguments, and return the exit code."""
     options = parse_options(MethodsOptions, args, "sparl methods")
     console = PlainConsole()
     chosen = [find_method(options.method)] if options.method else list(METHODS.values())
@@ -95,7 +95,7 @@ def _describe(console: PlainConsole, method: Method) -> None:
     console.print(f"all fields: sparl train --method {method.name} --env ID --help")
 
 
-# Fields that a description shows even if a method has their default.
+# Fields that a description shows even if the method does not change their defaults.
 _MAIN = ("steps", "learning_rate", "batch_size", "warmup_env_steps")
 _OF_TOPOLOGY = ("rewire_every_updates", "rewire_fraction", "freeze_fraction", "drop", "grow")
 _DENSITIES = (
@@ -105,7 +105,7 @@ _DENSITIES = (
 
 
 def _fields(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield the fields that a method sets, without its densities, and their short texts."""
+    """Yield the fields that a method sets, except densities, and their short descriptions."""
     changes = topology_changes(config)
     always = {*_MAIN, *(_OF_TOPOLOGY if changes else ())}
     never = {"method", "env", "settings", "agent", *_DENSITIES}
@@ -118,7 +118,7 @@ def _fields(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _densities(method: Method) -> dict[str, dict[str, Any]]:
-    """Return the density settings of a method, for each task that has some."""
+    """Return the fields that set a method's densities, for each task of the papers."""
     fields = ("lambda_1", "lambda_2", "actor_sparsity", "critic_sparsity")
     tasks = [t for t in TASKS if t != "Humanoid" or method.family.settings == "ds"]
     of_task = {task: preset(method.name, f"{task}-v3").as_dict() for task in tasks}

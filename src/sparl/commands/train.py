@@ -1,4 +1,4 @@
-"""Run `sparl train` and `sparl resume`."""
+"""The commands `sparl train` and `sparl resume`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TrainOptions:
 
 
 def train(args: list[str]) -> int:
-    """Run `sparl train`."""
+    """Run `sparl train` with these arguments, and return the exit code."""
     own, words = separated(TrainOptions, split_values(args))
     given, errors = parse(TrainOptions, own, "sparl train")
     options = TrainOptions(**given)
@@ -46,9 +46,9 @@ def train(args: list[str]) -> int:
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """Resume a run from its last checkpoint, with the same result as an uninterrupted run.
+    """Resume a run from its last checkpoint, with the same results as an uninterrupted run.
 
-    Settings whose options are not given do not change.
+    Settings for which no option is given do not change.
     """
 
     run: RunPath
@@ -74,7 +74,7 @@ class ResumeOptions:
 
 
 def resume(args: list[str]) -> int:
-    """Run `sparl resume`."""
+    """Run `sparl resume` with these arguments, and return the exit code."""
     options: dict[str, Any] = asdict(parse_options(ResumeOptions, args, "sparl resume"))
     path, quiet, progress = (options.pop(name) for name in ("run", "quiet", "progress"))
     check_threads(options["threads"])

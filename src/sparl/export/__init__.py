@@ -1,1 +1,1 @@
-"""Export trained policies for machines without sparl: C99, ONNX and plain arrays."""
+"""Export trained policies as C99, ONNX or plain arrays, for machines without sparl."""

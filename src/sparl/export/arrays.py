@@ -16,7 +16,7 @@ from sparl.types import Array
 def npz(policy: Policy) -> bytes:
     """Return the bytes of a .npz file with all layers and the action's bounds.
 
-    For each layer k, counted from 0, the file contains these arrays, ordered by output neuron:
+    For each layer K, counting from 0, the file contains these arrays, ordered by output neuron:
 
     * layerK.inputs and layerK.outputs: int32 [N], the input neuron and the output neuron of each
       connection.
@@ -50,7 +50,7 @@ def _usual(layer: int, layers: int) -> str:
 
 
 def actions(data: bytes, observations: Array) -> Array:
-    """Compute the actions of an exported policy using only NumPy: float32 [B, n_act].
+    """Compute the actions of an exported policy from its arrays, float32 [B, n_act].
 
     Args:
         data: bytes returned by `npz`.

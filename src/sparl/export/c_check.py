@@ -15,8 +15,8 @@ from sparl.types import Array
 
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2")
 
-# This program runs the self-check and then computes an action for each observation on standard
-# input.
+# This program runs the self-check, and then computes an action for each observation that it reads
+# from standard input.
 _PROGRAM = """\
 #include <stdio.h>
 #include "{name}.h"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-TOLERANCE = 1e-5  # in units of half an action's range; float32 sums depend on their order
+TOLERANCE = 1e-5  # in units of half an action's range; float32 sums depend on the order of terms
 VECTORS = 16  # number of test vectors
 
 _BEHAVIOUR = """\
@@ -17,7 +17,7 @@ Reentrancy: {name}_act is reentrant; activations are on the stack. Compiled with
   or an interrupt and the code that it interrupts, must not execute it at the same time."""
 
 _LICENCE = """\
-Licence: MIT No Attribution (MIT-0). The authors of sparl make no claim on this file and on its .c.
+Licence: MIT No Attribution (MIT-0). The authors of sparl make no claim on this file or its .c file.
 
 Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
 associated documentation files (the "Software"), to deal in the Software without restriction,
@@ -39,7 +39,7 @@ def header(name: str, n_obs: int, n_act: int, about: Iterable[str]) -> str:
         name: prefix of every C name; a C identifier.
         n_obs: length of an observation.
         n_act: length of an action.
-        about: lines that describe the policy. They may contain any text.
+        about: lines that describe the policy, which may contain any characters.
     """
     upper = name.upper()
     behaviour = _BEHAVIOUR.format(name=name, upper=upper)

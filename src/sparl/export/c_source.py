@@ -1,9 +1,10 @@
-"""Write a policy in C99, with constants in read-only memory, no heap, and only tanhf from libm.
+"""Write a policy in C99.
 
-A sparse layer stores the number of connections of each output neuron. For each connection it stores
-the weight and the distance between the input neurons of this and the previous connection. Distances
-and counts have 8 bits if all values of a layer fit, and 16 bits otherwise. A dense layer stores
-only its weights and biases.
+Constants are in read-only memory, no memory is allocated on the heap, and tanhf is the only library
+function. For each output neuron, a sparse layer stores the number of connections. For each
+connection, it stores the weight and the distance between the input neurons of this connection and
+the previous one. Distances and counts have 8 bits if all values of a layer fit, and 16 bits
+otherwise. A dense layer stores only its weights and biases.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class CodedLayer:
         layer: the layer.
         counts: uint8 or uint16 [n_out], the number of connections of each output neuron; None in a
             dense layer.
-        gaps: uint8 or uint16 [N]. For the first connection of an output neuron: the index of its
-            input neuron. For the others: the distance of the input neuron from that of the previous
-            connection. None in a dense layer.
+        gaps: uint8 or uint16 [N]; None in a dense layer. For the first connection of an output
+            neuron, this is the index of the input neuron; for every other connection, it is the
+            distance of the input neuron from that of the previous connection.
     """
 
     layer: Layer
@@ -64,7 +65,7 @@ class CodedLayer:
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The stored arrays by name, in the order of the C function's arguments."""
+        """The stored arrays, by name, in the order of the C function's arguments."""
         stored: dict[str, NDArray[Any] | None] = {
             "counts": self.counts,
             "gaps": self.gaps,
@@ -86,7 +87,7 @@ class CodedLayer:
 
 
 def _narrow(values: NDArray[np.int64]) -> NDArray[Any]:
-    """Convert values to 8 bits if all of them fit, otherwise to 16 bits."""
+    """Convert values to 8 bits if all of them fit, and to 16 bits otherwise."""
     return values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)
 
 
@@ -254,13 +255,13 @@ static void tanh_each(float *y, unsigned n)
     }}
 }}"""
 
-# The functions for the outputs of a hidden layer, and the expressions for an output of the last.
+# The activation functions of a hidden layer, and the expressions for an output of the last layer.
 _HIDDEN = {"relu": "relu", "tanh": "tanh_each"}
 _LAST = {"linear": "{y}", "relu": "({y} > 0.0f ? {y} : 0.0f)", "tanh": "{tanh}({y})"}
 _FUNCTION = {"tanhf": "tanhf", "built-in": "tanh_of"}
 
-# For |x| up to 9/8, Lambert's continued fraction, cut after the fifth term, differs from tanh by at
-# most 4e-7. Each doubling reduces this error where tanh is curved.
+# For |x| up to 9/8, Lambert's continued fraction, truncated after the fifth term, differs from tanh
+# by at most 4e-7. Each doubling of the argument reduces this error where tanh is curved.
 _TANH = """\
 /* tanh: a continued fraction for x / 8, then tanh(2 y) = 2 t / (1 + t^2) three times. */
 static float tanh_of(float x)
@@ -324,7 +325,7 @@ def _act(
 
 
 def _buffers(upper: str, sizes: Sequence[int], *, normalized: bool) -> list[str]:
-    """Return the declaration of the buffers for the observation and the activations."""
+    """Return the declarations of the buffers for the normalised observation and activations."""
     arrays = [f"normalized[{upper}_OBSERVATIONS]"] if normalized else []
     arrays += [f"{name}[{size}]" for name, size in zip("ab", sizes, strict=False)]
     if not arrays:

@@ -1,4 +1,4 @@
-"""Run `sparl export --format c-trainer`: write an agent that learns on a microcontroller."""
+"""The command `sparl export --format c-trainer`: write an agent that a microcontroller trains."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TrainerOptions:
     """Write an agent that learns on a microcontroller, as C99 sources.
 
     The files are the library sparl_chip, its configuration, and the agent's networks, targets and
-    optimiser. With RUN, it is the agent of a run; without RUN, an untrained one.
+    optimiser. With RUN, the agent is that of a run; without RUN, the agent is untrained.
     """
 
     run: Annotated[Path | None, Argument("[RUN]", positional=True)] = None
@@ -46,7 +46,7 @@ class TrainerOptions:
     format: Literal["c-trainer"] = "c-trainer"
     """The format that these options belong to."""
     out: Path | None = None
-    """Folder of the files; None: trainer/ in the run's folder."""
+    """Folder of the files; by default trainer/ in the run's folder."""
     method: str = "SET-TD3"
     """Without RUN: TD3, Static-TD3, SET-TD3 or DS-TD3."""
     env: str | None = None
@@ -54,17 +54,17 @@ class TrainerOptions:
     hidden: tuple[int, ...] = (64, 64)
     """Without RUN: units of the two hidden layers."""
     sparsity: float = 0.8
-    """Without RUN: share of the weights that do not exist [0-1], by the Erdos-Renyi rule."""
+    """Without RUN: share of absent weights [0-1], distributed by the Erdos-Renyi rule."""
     seed: int = 0
     """Seed of the networks of an untrained agent, and of the chip's random streams."""
     fresh_optimizer: bool = False
     """Start Adam's moments at 0 if the run was saved without them."""
     replay: Literal["int8", "float16", "float32"] = "int8"
-    """Storage of the replay."""
+    """Type in which the replay buffer stores transitions."""
     capacity: int = 10_000
-    """Capacity of the replay [slots]."""
+    """Capacity of the replay buffer [slots]."""
     moments: Literal["float32", "bfloat16"] = "float32"
-    """Storage of Adam's moments."""
+    """Type in which Adam's moments are stored."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,11 @@ class _Origin:
     """The agent to write.
 
     Attributes:
-        about: lines that describe it.
-        optimizer: moments and steps; None: moments are 0.
+        about: lines that describe the agent.
+        optimizer: moments and steps; None means that all moments are 0.
         bounds: the environment's lower and upper bounds of an action.
-        trained: whether the agent acts during the warm-up instead of random actions.
+        trained: whether the agent was trained, so that the warm-up uses its actions instead of
+            random ones.
     """
 
     config: Config
@@ -87,7 +88,7 @@ class _Origin:
 
 
 def export_trainer(args: list[str]) -> int:
-    """Run `sparl export --format c-trainer`."""
+    """Run `sparl export --format c-trainer` with these arguments, and return the exit code."""
     options = parse_options(TrainerOptions, args, "sparl export --format c-trainer")
     if (options.run is None) == (options.env is None):
         raise UsageError("export: --format c-trainer needs either a RUN or --env")
@@ -143,7 +144,8 @@ def _untrained(options: TrainerOptions) -> _Origin:
     assert options.env is not None
     if options.method not in METHODS:
         raise UsageError(
-            f"export: --format c-trainer supports {', '.join(METHODS)}; not {options.method}"
+            f"export: --method is {options.method}, but --format c-trainer supports only "
+            f"{', '.join(METHODS)}"
         )
     sparse = {"actor_sparsity": options.sparsity, "critic_sparsity": options.sparsity}
     config = preset(
@@ -172,7 +174,7 @@ def _of_run(options: TrainerOptions, run: Path) -> _Origin:
     Raises:
         DataError: if the run has no critics, or was saved without its optimisers although
             --fresh-optimizer was not given.
-        UsageError: if the method is not one that the chip has.
+        UsageError: if the chip library does not support the run's method.
     """
     config = RunFolder.open(run).config()
     if config.method not in METHODS or config.agent != "TD3" or config.critics != 2:
@@ -221,7 +223,7 @@ def _sizes(options: TrainerOptions, origin: _Origin) -> Sizes:
             f"{len(config.hidden)}"
         )
     if options.capacity < 100:
-        raise UsageError(f"export: --capacity is {options.capacity}, but must be at least 100")
+        raise UsageError(f"export: --capacity is {options.capacity} but must be at least 100")
     counts: dict[str, Any] = {}
     for network in ("actor", "critics"):
         layers = [networks[f"{network}.member0.layer{i}.weight"].size for i in range(3)]
@@ -243,14 +245,15 @@ def _sizes(options: TrainerOptions, origin: _Origin) -> Sizes:
 
 
 def _observations(networks: Arrays, n_act: int, hidden: int, origin: _Origin) -> int:
-    """Return the number of observations, from the environment."""
+    """Return the length of an observation of the environment, after checking the agent's inputs."""
     with closing(make_environment(origin.config)) as environment:
         n_obs = environment.n_obs
     largest = int(networks["actor.member0.layer0.positions"].max(initial=0))
     if largest >= n_obs * hidden:
         raise DataError(
-            f"export: the agent has more observations than {origin.config.env}, {n_obs}; export "
-            "with the version of the environment that the agent was trained in"
+            f"export: the agent expects longer observations than those of {origin.config.env}, "
+            f"whose length is {n_obs}; export with the version of the environment that the agent "
+            "was trained in"
         )
     return n_obs
 
@@ -279,7 +282,7 @@ def _macros(options: TrainerOptions, origin: _Origin, sizes: Sizes) -> dict[str,
 
 
 def _state_header(block: bytes, about: list[str]) -> str:
-    """Return a C header that contains a block."""
+    """Return a C header that contains the block of a chip's state."""
     words = np.frombuffer(block.ljust(-(-len(block) // 4) * 4, b"\0"), "<u4")
     lines = [
         "    " + " ".join(f"0x{word:08x}u," for word in words[i : i + 8])

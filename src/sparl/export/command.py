@@ -1,4 +1,4 @@
-"""Implement `sparl export`: check a trained policy and write it for machines without sparl."""
+"""The command `sparl export`: check a trained policy and write it for machines without sparl."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class ExportOptions:
     """Folder of the run."""
     format: Literal["c", "onnx", "npz", "c-trainer"]
     """c: NAME.h and NAME.c, C99 for small devices; onnx: NAME.onnx (needs sparl[onnx]); npz:
-    NAME.npz, plain arrays; c-trainer: C99 that learns on a device, see sparl export --format
-    c-trainer --help."""
+    NAME.npz, plain arrays; c-trainer: C99 that trains the agent on a device, see sparl export
+    --format c-trainer --help."""
     out: Path | None = None
     """Folder of the files; by default export/ in the run's folder."""
     name: str = "policy"
@@ -69,7 +69,7 @@ Files = dict[str, bytes]
 
 
 def export(args: list[str]) -> int:
-    """Run `sparl export`."""
+    """Run `sparl export` with these arguments, and return the exit code."""
     if FORMAT in args or f"--format={FORMAT}" in args:
         return export_trainer(args)
     options = parse_options(ExportOptions, args, "sparl export")
@@ -93,7 +93,7 @@ def _export(
     observations: Array | None,
     environment: Environment | None,
 ) -> int:
-    """Check and write an export.
+    """Check and write an export, and return the exit code.
 
     Args:
         options: options of the command.
@@ -216,8 +216,8 @@ def _known_environment(
             is not registered.
 
     Raises:
-        DataError: if the sizes of the environment and the agent differ, if the environment cannot
-            be created, or if it is required but not registered.
+        DataError: if the agent and the environment have observations or actions of different
+            lengths, if the environment cannot be created, or if it is required but not registered.
     """
     try:
         with environment_importable(folder, "export"):
@@ -235,9 +235,10 @@ def _known_environment(
     with closing(environment):
         if (environment.n_obs, environment.n_act) != (policy.n_obs, policy.n_act):
             raise DataError(
-                f"{folder.path}: the agent has {policy.n_obs} observations and {policy.n_act} "
-                f"actions, but {config.env} has {environment.n_obs} and {environment.n_act}; use "
-                "the version of the environment in which the agent was trained"
+                f"{folder.path}: the agent expects observations of length {policy.n_obs} and "
+                f"actions of length {policy.n_act}, but those of {config.env} have lengths "
+                f"{environment.n_obs} and {environment.n_act}; use the version of the environment "
+                "that the agent was trained in"
             )
         yield environment
 

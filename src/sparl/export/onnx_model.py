@@ -1,4 +1,4 @@
-"""Export a policy as an ONNX model and run the model in ONNX Runtime.
+"""Export a policy as an ONNX model, and run the model in ONNX Runtime.
 
 This module requires `pip install 'sparl[onnx]'`.
 """
@@ -94,7 +94,7 @@ def onnx_model(policy: Policy, name: str) -> bytes:
 
 
 def actions(data: bytes, observations: Array) -> Array:
-    """Compute actions with ONNX Runtime: float32 [B, n_act] for float32 [B, n_obs]."""
+    """Run a model in ONNX Runtime: compute actions, [B, n_act], for observations, [B, n_obs]."""
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     result: Array = session.run(["action"], {"observation": observations})[0]
     return result

@@ -20,15 +20,15 @@ from sparl.types import Array
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer's connections and their weights.
+    """The connections and the parameters of a layer.
 
     Attributes:
         pattern: which connections exist.
         weight: float32 [N], in the order of pattern.positions, that is, ordered by output neuron.
         bias: float32 [n_out].
         activation: function applied to the weighted sums.
-        codes: int8 [N], the quantised weights, or None. A weight is its code times the scale of the
-            connection's output neuron.
+        codes: int8 [N], the quantised weights, or None if the layer is not quantised. A weight is
+            its code times the scale of the connection's output neuron.
         scale: float32 [n_out], or None if the layer is not quantised.
     """
 
@@ -41,7 +41,7 @@ class Layer:
 
     @property
     def spec(self) -> Linear:
-        """The layer without values."""
+        """The specification of the layer, without its parameters."""
         pattern = self.pattern
         return Linear(pattern.n_in, pattern.n_out, self.activation, pattern.connections)
 
@@ -77,7 +77,7 @@ class Policy:
         low: float64 [n_act], the environment's lower bounds of an action.
         high: float64 [n_act], the environment's upper bounds of an action.
         normalization: mean and scale, float32 [n_obs] each; the first layer gets
-            (observation - mean) * scale. None: the first layer gets the observation.
+            (observation - mean) * scale. None means that the first layer gets the observation.
 
     Attributes:
         low: float64 [n_act], the lower bounds, rounded to float32 values within the environment's
@@ -109,11 +109,11 @@ class Policy:
     def of(cls, agent: TrainedAgent) -> Policy:
         """Create the deterministic policy of an agent.
 
-        The last layer has the first n_act outputs of the network and the activation of the agent's
-        head.
+        The last layer consists of the network's first n_act outputs, with the activation of the
+        agent's head.
 
         Raises:
-            UsageError: if a layer is of a kind that exports do not support.
+            UsageError: if exports do not support the type of a layer.
         """
         layout, parameters = agent.actor.layout, agent.actor.parameters
         for (_, index), layer in layout.spec.places():
@@ -178,14 +178,14 @@ class Policy:
         return Policy(layers, self.low, self.high, self.normalization)
 
     def __call__(self, observation: Array) -> Array:
-        """Compute actions in [-1, 1], float32 [B, n_act], for float32 [B, n_obs]."""
+        """Compute actions in [-1, 1], float32 [B, n_act], for observations, float32 [B, n_obs]."""
         if self.normalization is not None:
             mean, scale = self.normalization
             observation = (observation - mean) * scale
         return self._network(observation)
 
     def predict(self, observation: Array) -> Array:
-        """Compute actions in environment units, float32 [B, n_act], for float32 [B, n_obs]."""
+        """Compute actions in the environment's units, float32 [B, n_act], for observations."""
         scaled: Array = np.clip(self._scale(self(observation)).astype(np.float32), *self.bounds)
         return scaled
 

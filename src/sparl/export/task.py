@@ -69,12 +69,12 @@ def _observations(environment: Environment, simulator: Any | None) -> list[str]:
 
 
 def _parts(simulator: Any | None, n_obs: int) -> list[str]:
-    """Return the part of the simulator's state in each entry of the observation, "" if unknown."""
+    """Return the part of MuJoCo's state that each entry of an observation shows, "" if unknown."""
     structure = dict(getattr(simulator, "observation_structure", None) or {})
     skipped = structure.pop("skipped_qpos", 0)
     parts: list[str] = []
     for name, count in structure.items():
-        first = f" from its entry {skipped} on" if name == "qpos" and skipped else ""
+        first = f" from entry {skipped} onwards" if name == "qpos" and skipped else ""
         parts += [f"MuJoCo's {name}{first}"] * count
     return parts if len(parts) == n_obs else [""] * n_obs
 

@@ -144,7 +144,7 @@ class Adam:
 def _means(
     values: Array, group: NDArray[np.int64], groups: int, empty: float
 ) -> NDArray[np.float64]:
-    """Return the mean value of each group, float64 [groups]; the mean of no values is `empty`."""
+    """Return the mean of each group, float64 [groups], which is `empty` for an empty group."""
     count = np.bincount(group, minlength=groups)
     total = np.bincount(group, weights=values, minlength=groups)
     return np.where(count > 0, total / np.maximum(count, 1), empty)

@@ -1,4 +1,4 @@
-"""Initialisation of parameters."""
+"""Draw the initial parameters of networks."""
 
 from __future__ import annotations
 

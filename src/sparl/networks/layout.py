@@ -1,4 +1,4 @@
-"""Layout: the order of the parameters of a network or of an ensemble in one flat array."""
+"""Layout: the order in which one flat array stores the parameters of a network or an ensemble."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparl.types import Array, State
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Parameters of one kind in one layer, contiguous in the flat array.
+    """A contiguous part of the flat array: the parameters of one kind in one layer.
 
     Attributes:
         place: member and layer.
@@ -47,7 +47,7 @@ class Block:
 
 
 class Layout:
-    """The order, in one flat array, of all parameters of a network.
+    """The order in which one flat array stores all parameters of a network.
 
     The flat array contains the blocks of each layer, ordered by member and layer. Blocks with a
     pattern are in kernel order. A layout is immutable: a rewiring creates a new layout, which
@@ -55,7 +55,7 @@ class Layout:
 
     Args:
         spec: spec of the network.
-        patterns: pattern of each layer that has one, for every member.
+        patterns: the pattern of each layer that has one, in every member.
         share: a layout of the same spec, whose native layers are reused where the pattern is the
             same object.
 
@@ -87,7 +87,7 @@ class Layout:
         self.blocks = {block.key: block for block in self._blocks()}
 
     def with_patterns(self, patterns: Mapping[Place, Pattern]) -> Layout:
-        """Return the layout with new patterns; layers whose pattern stays are shared."""
+        """Return a layout with new patterns, which shares the layers whose pattern is unchanged."""
         return Layout(self.spec, patterns, share=self)
 
     def _blocks(self) -> Iterator[Block]:
@@ -105,7 +105,7 @@ class Layout:
         return int(self.stack.parameters)
 
     def __iter__(self) -> Iterator[tuple[Place, Pattern]]:
-        """Iterate over the places and patterns of the layers that have one."""
+        """Iterate over the layers that have a pattern, as pairs of place and pattern."""
         return iter(self.patterns.items())
 
     def pattern(self, place: Place) -> Pattern:
@@ -193,7 +193,7 @@ class Layout:
 
     @staticmethod
     def longest(most: Mapping[Place, int]) -> dict[str, int]:
-        """Return the maximum length of each array of a state whose length may change.
+        """Return the maximum length of each state array whose length may change.
 
         Args:
             most: the maximum number of connections of each layer in which this number may change.

@@ -15,7 +15,7 @@ from sparl.sparse.rewiring import Rewiring
 from sparl.types import Array, State
 
 Pool = _native.Pool
-PackedInput = _native.PackedInput  # a batch in the layout of the kernels, for several passes
+PackedInput = _native.PackedInput  # a batch in the kernels' memory layout, for use in many passes
 Input = Array | PackedInput
 
 
@@ -28,8 +28,8 @@ class Trace:
 
     Attributes:
         network: the network that executed the pass.
-        parameters: the network's parameters in the pass.
-        changes: number of changes of these parameters before the pass.
+        parameters: the parameters that the pass used.
+        changes: number of times that they had changed before the pass.
         native: the activations.
     """
 
@@ -45,7 +45,7 @@ class Network:
     Args:
         layout: the order of the parameters.
         parameters: float32 [layout.parameters].
-        pool: the thread pool; None means the default pool.
+        pool: the thread pool; None means the calling thread only.
 
     Attributes:
         pending: the parameters, together with the pending work that may still access them.
@@ -93,21 +93,21 @@ class Network:
     ) -> tuple[Array, Array]:
         """Compute the smallest output of an ensemble or the output of one member, and its gradient.
 
-        The gradient is with respect to the inputs. Members with equal outputs share it equally.
-        Both results are computed in one pass, without a trace.
+        The gradient is with respect to the inputs. If several members have the smallest output,
+        they share the gradient equally. Both results are computed in one pass, without a trace.
 
         Args:
             inputs: float32 [B, n_i] each, concatenated along features.
-            weight: factor of the gradient.
+            weight: factor by which the gradient is multiplied.
             member: use the output of this member of an ensemble; None means the smallest output.
 
         Returns:
             value, float32 [B, 1], which is NaN where a member's output is NaN; and the gradient of
-            weight * sum(value) with respect to the inputs from the spec's first_gradient_input on,
-            float32 [B, inputs].
+            weight * sum(value) with respect to the inputs, starting at the spec's
+            first_gradient_input, float32 [B, inputs].
 
         Raises:
-            ValueError: if the network does not have exactly one output, or if it is not linear.
+            ValueError: if the network has several outputs, or if its output is not linear.
             IndexError: if the member does not exist.
             ValueError, TypeError: if `forward` would not accept the inputs.
         """
@@ -128,7 +128,7 @@ class Network:
         return self.layout.stack.gradient_factors(self.parameters, native, d, *place, self.pool)
 
     def checked(self, trace: Trace, output_gradient: Array) -> tuple[_native.Trace, Array]:
-        """Return the native trace, and the gradient with an axis of members.
+        """Check a trace; return its native trace, and the gradient with a leading axis of members.
 
         Raises:
             ValueError: if the trace does not belong to the current network.

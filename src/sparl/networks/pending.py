@@ -13,7 +13,7 @@ class PendingArray:
     that accesses the array through this class need not handle pending work itself.
 
     Attributes:
-        changes: number of changes of the values.
+        changes: number of times that the values have changed.
     """
 
     def __init__(self, values: Array) -> None:
@@ -41,7 +41,7 @@ class PendingArray:
         """Record a change of the values.
 
         Args:
-            by: the work that writes the values; None: they have been written.
+            by: the work that writes the values; None if they have already been written.
             reads: another array that the work reads.
         """
         self.changes += 1

@@ -33,7 +33,7 @@ def layer_key(place: Place) -> str:
 class Layer(ABC):
     """A layer of a network: a function of its inputs, followed by an activation.
 
-    A new kind of layer is a subclass, a native layer, initial values for its blocks in
+    To add a type of layer, write a subclass, a native layer, initial values for its blocks in
     `sparl.networks.initialize`, and a case in each export.
 
     Attributes:
@@ -60,18 +60,18 @@ class Layer(ABC):
     @property
     @abstractmethod
     def blocks(self) -> dict[str, int]:
-        """Numbers of parameters by block, in the order of the native layer.
+        """The number of parameters in each block, in the order of the native layer.
 
         The parameters of the block "weight" belong to connections. No other block has a pattern.
         """
 
     @abstractmethod
     def native(self, pattern: Pattern | None, first_gradient_input: int) -> _native.Layer:
-        """Return the native layer; no gradient is computed for inputs before the given one."""
+        """Return the native layer, which computes no gradient for inputs before the given one."""
 
     @abstractmethod
     def entry(self) -> dict[str, Any]:
-        """Return the layer's entry in the file of an agent, from which `layer_of` restores it."""
+        """Return the layer's entry in an agent's file, from which `layer_of` restores the layer."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Linear(Layer):
 
 
 def layer_of(entry: Mapping[str, Any], n_in: int, activation: Activation) -> Layer:
-    """Return the layer that an entry in the file of an agent describes.
+    """Return the layer that an entry in an agent's file describes.
 
     Args:
         entry: the entry.
@@ -121,7 +121,7 @@ def layer_of(entry: Mapping[str, Any], n_in: int, activation: Activation) -> Lay
     for name in ("connections", "outputs"):
         if type(entry[name]) is not int or not 0 <= entry[name] < 1 << 32:
             raise ValueError(
-                f"the number of {name} is {entry[name]} but must be at least 0 and below 2^32"
+                f"the number of {name} is {entry[name]} but must be an integer in [0, 2^32)"
             )
     activation = entry.get("activation", activation)
     if activation not in ACTIVATIONS:
@@ -133,7 +133,9 @@ def layer_of(entry: Mapping[str, Any], n_in: int, activation: Activation) -> Lay
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network that an agent declares: a sequence of layers, each of which reads the previous one.
+    """The specification of a network that an agent declares: a sequence of layers.
+
+    Each layer reads the outputs of the previous one.
 
     Attributes:
         layers: the layers of each member.
@@ -179,7 +181,7 @@ class NetworkSpec:
         return self.members * self.connections
 
     def of_inputs(self, count: int) -> float:
-        """Return the expected number of first-layer connections of one member from inputs."""
+        """Return how many first-layer connections of a member `count` inputs have on average."""
         return self.layers[0].connections * count / self.n_in
 
     def places(self) -> Iterator[tuple[Place, Layer]]:
@@ -203,7 +205,8 @@ def mlp(
     """Return the dense layers of a multilayer perceptron.
 
     Args:
-        sizes: number of inputs, of the units of each hidden layer, and of outputs.
+        sizes: the number of inputs, the number of units of each hidden layer, and the number of
+            outputs.
         output: activation of the last layer.
         hidden: activation of the other layers.
     """

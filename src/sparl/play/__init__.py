@@ -1,1 +1,1 @@
-"""Show a trained agent in the simulator's window or record it in a video."""
+"""Show a trained agent in the simulator's window, or record it in a video."""

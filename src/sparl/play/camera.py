@@ -1,4 +1,4 @@
-"""Choose the camera of the simulator's images."""
+"""Choose the camera with which the simulator renders images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from sparl.training.environment import Environment
 
 
 def track_body(environment: Environment) -> None:
-    """Use the camera that tracks the body, if MuJoCo's model has one.
+    """Use the camera that tracks the body, if the MuJoCo model has one.
 
-    Gymnasium's default camera stays where the episode started, and the body moves out of view.
+    Gymnasium's default camera stays where the episode started, so the body moves out of view.
     """
     bare: Any = environment.gym.unwrapped
     renderer = getattr(bare, "mujoco_renderer", None)

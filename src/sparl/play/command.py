@@ -1,4 +1,4 @@
-"""Implement `sparl play`: watch a trained agent, or record it."""
+"""The command `sparl play`, which shows a trained agent or records it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PlayOptions:
 
 
 def play(args: list[str]) -> int:
-    """Run `sparl play`."""
+    """Run `sparl play` with these arguments, and return the exit code."""
     options = parse_options(PlayOptions, args, "sparl play")
     folder = RunFolder.open(options.run)
     config = folder.config()

@@ -1,4 +1,4 @@
-"""Record episodes as an MP4 file, with or without a screen. Needs `sparl[video]`."""
+"""Record episodes as an MP4 file, with or without a screen. Requires `sparl[video]`."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _write(path: Path, recordings: list[_Recording]) -> int:
 
 
 class _Recording:
-    """An episode, frame by frame; the last frame repeats after the episode's end.
+    """An episode that is played frame by frame; its last frame is repeated after its end.
 
     Args:
         config: configuration of the agent's training.
@@ -168,7 +168,7 @@ def _release(error: BaseException) -> None:
 
 
 def _choose_renderer() -> None:
-    """Without a screen, select an off-screen renderer before MuJoCo's first image."""
+    """Select an off-screen renderer if there is no screen; call this before rendering."""
     if sys.platform == "linux" and "MUJOCO_GL" not in os.environ and not has_screen():
         os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "osmesa"
 

@@ -1,1 +1,1 @@
-"""Experience replay."""
+"""Experience replay: the replay buffer and its dynamic capacity."""

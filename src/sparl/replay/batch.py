@@ -35,7 +35,7 @@ class Batch:
     path_discount: Array | None = None
 
     def path(self) -> tuple[Array, Array]:
-        """Return path_observation and path_discount, also for windows of one step."""
+        """Return path_observation and path_discount, even if windows have only one step."""
         if self.path_observation is None or self.path_discount is None:
             return self.next_observation[:, np.newaxis], self.discount
         return self.path_observation, self.path_discount

@@ -22,7 +22,7 @@ class DynamicCapacity:
     Attributes:
         minimum: number of transitions that are always kept.
         probe: number of the oldest transitions whose actions are compared with the policy.
-        threshold: largest D for which nothing is forgotten.
+        threshold: the value of D above which transitions are forgotten.
         until_below: whether to forget repeatedly until D is at most the threshold, as in the
             paper's text; the released code forgets once per check.
         share: fraction of the transitions that is forgotten each time.
@@ -41,7 +41,7 @@ class DynamicCapacity:
         return float((difference**2).mean() / 2)
 
     def apply(self, replay: RingBuffer, policy: Callable[[Array], Array]) -> float:
-        """Check once, forget if D exceeds the threshold, and return D before forgetting."""
+        """Forget old transitions if D exceeds the threshold; return D before forgetting."""
         first = distance = self.distance(replay, policy)
         while distance > self.threshold:
             count = min(int(self.share * replay.size), replay.size - self.minimum)

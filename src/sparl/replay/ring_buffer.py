@@ -13,7 +13,7 @@ from sparl.types import Array, State
 
 
 def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -> int:
-    """Return the size in bytes of a full RingBuffer, without the states that end episodes."""
+    """Return the size of a full RingBuffer, without the separately stored states [bytes]."""
     return capacity * (_row(n_obs, n_act).itemsize + (4 * n_act if keep_noise_free else 0))
 
 
@@ -45,7 +45,7 @@ class RingBuffer:
         n_act: length of an action.
         gamma: discount per environment step.
         keep_noise_free: whether to store the noise-free actions too, for DynamicCapacity.
-        pool: the thread pool that gathers batches; None means the default pool.
+        pool: the thread pool that gathers batches; None means the calling thread only.
     """
 
     def __init__(
@@ -202,8 +202,8 @@ class RingBuffer:
         """Return the transitions with numbers in [begin, end), all of which must be stored.
 
         Returns:
-            A copy of the transitions' rows of each array, and the separately stored states,
-            reached_apart, float32 [sum(apart), n_obs].
+            A dict with a copy of these transitions' rows from each array, under the array's name,
+            and "reached_apart": the states that are stored separately, float32 [sum(apart), n_obs].
         """
         counts = np.arange(begin, end)
         rows = self.rows(counts - self.first)
@@ -213,7 +213,7 @@ class RingBuffer:
 
     @staticmethod
     def longest(count: int) -> dict[str, int]:
-        """Return the maximum length of each array of `count` transitions that may be shorter."""
+        """Return the maximum length, for `count` transitions, of each array whose length varies."""
         return {"reached_apart": count}
 
     def append(self, part: State, skip: int = 0) -> None:
@@ -243,7 +243,7 @@ class RingBuffer:
         self._current = self._reached.newest.copy() if unfinished else None
 
     def check(self, size: int) -> None:
-        """Check the content after `append`.
+        """Check the content of the buffer after all calls of `append`.
 
         Raises:
             ValueError: if there are not `size` transitions, or the newest one has no next state.
@@ -251,7 +251,7 @@ class RingBuffer:
         if self.size and not self.apart[self._newest_row]:
             raise ValueError("the newest transition lacks its next observation")
         if self.size != size:
-            raise ValueError(f"the replay has {self.size} transitions, not {size}")
+            raise ValueError(f"the replay buffer has {self.size} transitions but must have {size}")
 
     def clear(self, first: int) -> None:
         """Remove all transitions; the next transition will have the number `first`."""

@@ -17,7 +17,7 @@ import altair as alt
 import numpy as np
 import vl_convert
 
-from sparl.report.colours import LIGHT, METHOD_COLOURS, VARIABLES
+from sparl.report.colours import LIGHT, MARKERS, METHOD_COLOURS, VARIABLES
 from sparl.report.escape import in_chart
 from sparl.report.figures import Figure, HeatMap, LineChart, methods_of
 from sparl.types import Float64Array
@@ -27,6 +27,8 @@ HEIGHT = 230  # height of a line chart's plot [pixels]
 ROW = 23  # height of a heat map's row [pixels]
 _WIDTH = 420  # width of a plot in a file [pixels]
 _PNG_SCALE = 3
+_MARKED = 6  # number of markers on a line
+_SHORT = 36  # maximum length of labels for a legend with two columns [characters]
 _MOST_NAMES = 40  # maximum number of columns of a heat map that are labelled with their names
 _LABEL = "datum.value === 0 ? '0' : datum.label"  # "0" instead of, for example, "0M"
 _VEGA_LITE = alt.SCHEMA_VERSION.rpartition(".")[0]
@@ -52,6 +54,9 @@ def svg(figure: Figure, methods: Sequence[str]) -> str:
     spec = _with_values(_chart(figure, interactive=False), figure, methods)
     spec |= {"width": _WIDTH, "title": title}
     file_config = config(LIGHT) | {"background": LIGHT["surface"], "font": "sans-serif"}
+    drawn = methods_of(figure, methods)
+    two = len(drawn) > 4 and max(map(len, drawn)) <= _SHORT
+    file_config["legend"] |= {"columns": 1 + two}
     drawing: str = vl_convert.vegalite_to_svg(
         spec, vl_version=_VEGA_LITE, config=file_config, allowed_base_urls=[]
     )
@@ -92,9 +97,10 @@ def config(colours: Mapping[str, str]) -> Spec:
         },
         "axisX": {"grid": False},
         "legend": {
-            **texts, "orient": "bottom", "direction": "vertical", "columns": 1,
-            "labelLimit": _WIDTH, "symbolType": "stroke", "symbolOpacity": 1,
+            **texts, "orient": "bottom", "direction": "vertical", "labelLimit": _WIDTH,
+            "symbolOpacity": 1,
         },
+        "point": {"filled": True, "size": 80, "stroke": colours["surface"], "strokeWidth": 0.7},
     }  # fmt: skip
 
 
@@ -106,9 +112,9 @@ def _chart(figure: Figure, *, interactive: bool) -> Spec:
             figure.column, figure.unit, figure.most, len(figure.rows), figure.columns, named
         )
     assert isinstance(figure, LineChart)
+    x, y = [s.x for s in figure.series], [s.y for s in figure.series]
     return _line_chart(
-        figure.x_label, figure.y_label, _formats([s.x for s in figure.series]),
-        _formats([s.y for s in figure.series]), figure.zero,
+        figure.x_label, figure.y_label, _formats(x), _formats(y), _is_near_zero(x), figure.zero,
         any(s.low is not None for s in figure.series), any(s.part for s in figure.series),
         interactive,
     )  # fmt: skip
@@ -116,31 +122,27 @@ def _chart(figure: Figure, *, interactive: bool) -> Spec:
 
 @cache
 def _line_chart(
-    x_label: str, y_label: str, x_format: Formats, y_format: Formats, zero: bool, banded: bool,
-    parted: bool, interactive: bool,
+    x_label: str, y_label: str, x_format: Formats, y_format: Formats, x_zero: bool, y_zero: bool,
+    banded: bool, parted: bool, interactive: bool,
 ) -> Spec:  # fmt: skip
     x = alt.X(
-        "x:Q", title=x_label, scale=alt.Scale(zero=False, nice=False),
-        axis=alt.Axis(format=x_format.axis, labelExpr=_LABEL, tickCount=5, labelFlush=True),
+        "x:Q", title=x_label, scale=alt.Scale(zero=x_zero, nice=False),
+        axis=alt.Axis(**x_format.labels(), labelFlush=True),
     )  # fmt: skip
     y = alt.Y(
-        "y:Q", title=y_label, scale=alt.Scale(zero=zero),
-        axis=alt.Axis(format=y_format.axis, labelExpr=_LABEL, tickCount=5),
-    )  # fmt: skip
+        "y:Q", title=y_label, scale=alt.Scale(zero=y_zero), axis=alt.Axis(**y_format.labels())
+    )
     base = alt.Chart().encode(x=x, color=_colour(legend=not interactive), detail="s:N")
     layers = []
     if banded:
         band = base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q", title=y_label), y2="high:Q")
         layers.append(band)
     dashes = alt.Scale(domain=[False, True], range=[[1, 0], [5, 4]])
-    again = alt.datum.again
-    line = base.mark_line(strokeJoin="round").encode(
-        y=y,
-        strokeDash=alt.StrokeDash("dashed:N", scale=dashes, legend=None),
-        strokeWidth=alt.condition(again, alt.value(3), alt.value(1.8)),
-        strokeOpacity=alt.condition(again, alt.value(0.55), alt.value(1)),
+    line = base.mark_line(strokeJoin="round", strokeWidth=1.8).encode(
+        y=y, strokeDash=alt.StrokeDash("dashed:N", scale=dashes, legend=None)
     )
-    layers.append(line)
+    markers = base.mark_point(opacity=1).encode(y=y, shape=_marker(legend=not interactive))
+    layers += [line, markers.transform_filter("datum.marked")]
     if interactive:
         tips = [
             alt.Tooltip("method:N"),
@@ -169,14 +171,14 @@ def _heat_map(
     column: str, unit: str, most: float, rows: int, columns: int, named: bool
 ) -> Spec:  # fmt: skip
     title = f"{column} (full saturation: {most:g} {unit})"
-    labels: dict[str, Any] = {"labelOverlap": "greedy"}
-    if named:  # names stand upright below their columns, so that each has room
+    labels: dict[str, Any] = {"labelOverlap": "parity"}
+    if named:  # names are written vertically below their columns, so that they do not overlap
         labels |= {"labelAngle": -90, "labelExpr": "names[datum.value]", "labelLimit": 170}
-    else:  # round numbers, of which none is cut at the edge
+    else:  # columns are labelled with round numbers, none of which is cut off at the edge
         every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 1000) if columns <= 25 * n)
         labels |= {"labelAngle": 0, "values": list(range(0, columns, every)), "labelBound": 6}
         labels |= {"labelSeparation": 8}
-    gap = 0.06 if columns <= _MOST_NAMES else 0  # thin columns would shimmer
+    gap = 0.06 if columns <= _MOST_NAMES else 0  # gaps between thin columns would cause moire
     opacity = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 1]), legend=None)
     cells = alt.Chart(height=ROW * rows).mark_rect().encode(
         x=alt.X("x:O", title=title, axis=alt.Axis(**labels), scale=alt.Scale(paddingInner=gap)),
@@ -195,19 +197,27 @@ def _heat_map(
 def _colour(*, legend: bool = False) -> alt.Color:
     """Return the encoding that gives a method the same colour in all figures.
 
-    On the page, the switches of the methods serve as the legend. In a file, the legend lists the
-    methods that the figure shows.
+    On the page, the switches that show or hide methods serve as the legend. In a file, the legend
+    lists the methods that the figure shows.
     """
-    return alt.Color(
-        "method:N",
-        scale=alt.Scale(domain=alt.ExprRef("methods"), range="category"),
-        legend=alt.Legend(title=None, values=alt.ExprRef("drawn")) if legend else None,
-    )
+    scale = alt.Scale(domain=alt.ExprRef("methods"), range="category")
+    return alt.Color("method:N", scale=scale, legend=_legend() if legend else None)
+
+
+def _marker(*, legend: bool) -> alt.Shape:
+    """Return the encoding that gives a method the same marker in all figures."""
+    scale = alt.Scale(domain=alt.ExprRef("methods"), range=list(MARKERS))
+    return alt.Shape("method:N", scale=scale, legend=_legend() if legend else None)
+
+
+def _legend() -> alt.Legend:
+    """Return the legend of a file; Vega-Lite merges those of colours and of markers into one."""
+    return alt.Legend(title=None, values=alt.ExprRef("drawn"))
 
 
 def _finished(chart: Any) -> Spec:
-    """Return a chart's specification, in which each point gets the fields of its series."""
-    known = ["method", "m", "part", "dashed", "again"]
+    """Return a chart's specification, which adds the fields of a series to each of its points."""
+    known = ["method", "m", "part", "dashed"]
     source = alt.LookupData(alt.NamedData("series"), key="s", fields=known)
     chart = chart.transform_lookup("s", from_=source).transform_filter(
         "indexof(hidden, datum.m) < 0"
@@ -225,7 +235,7 @@ def _with_values(chart: Spec, figure: Figure, methods: Sequence[str]) -> Spec:
     """
     if isinstance(figure, HeatMap):
         series = [_series_row(0, figure.method, methods)]
-        points = [
+        points: list[Spec] = [
             {
                 "s": 0, "row": name, "x": k, "name": in_chart(figure.name_of(k)),
                 "y": _number(v), "share": _number(v / figure.most),
@@ -243,8 +253,10 @@ def _with_values(chart: Spec, figure: Figure, methods: Sequence[str]) -> Spec:
         for k, s in enumerate(each.thinned() for each in figure.series):
             columns = {"x": s.x, "y": s.y, "low": s.low, "high": s.high}
             known = {name: v for name, v in columns.items() if v is not None}
+            marked = _marked(s.x.size, series[k]["m"])
             points += [
                 {"s": k, **{name: _number(v[i]) for name, v in known.items()}}
+                | ({"marked": 1} if i in marked else {})
                 for i in range(s.x.size)
             ]
     values = {
@@ -261,8 +273,21 @@ def _with_values(chart: Spec, figure: Figure, methods: Sequence[str]) -> Spec:
 
 
 def _series_row(number: int, method: str, methods: Sequence[str]) -> Spec:
-    m = methods.index(method)
-    return {"s": number, "method": in_chart(method), "m": m, "again": m >= METHOD_COLOURS}
+    return {"s": number, "method": in_chart(method), "m": methods.index(method)}
+
+
+def _marked(count: int, method: int) -> set[int]:
+    """Return the indices of a line's points that are drawn with a marker.
+
+    The markers are at equal distances. Those of the next methods are shifted, so that the markers
+    of lines that coincide do not cover each other.
+
+    Args:
+        count: number of points of the line.
+        method: index of the method.
+    """
+    shift = (0.5 + 0.618 * method) % 1
+    return {int((k + shift) * count / _MARKED) for k in range(_MARKED)}
 
 
 def _number(value: float) -> float | None:
@@ -271,14 +296,37 @@ def _number(value: float) -> float | None:
 
 
 class Formats(NamedTuple):
-    """Number formats of an axis and of its tooltip, in the notation of d3."""
+    """How an axis and its tooltips show numbers.
+
+    Attributes:
+        axis, tooltip: the formats, in d3's notation.
+        ticks: the approximate number of labels on the axis.
+    """
 
     axis: str
     tooltip: str
+    ticks: int
+
+    def labels(self) -> Spec:
+        """Return the properties of the axis."""
+        return {"format": self.axis, "labelExpr": _LABEL, "tickCount": self.ticks}
 
 
 def _formats(values: Sequence[Float64Array]) -> Formats:
-    """Return the formats that suit the largest magnitude among the values."""
-    sizes = [np.abs(v[np.isfinite(v)]) for v in values]
-    largest = max((float(v.max()) for v in sizes if v.size), default=0.0)
-    return Formats("~s" if largest >= 1e4 else ",.4~r", ".4~s" if largest >= 1e9 else ",.5~r")
+    """Return the formats that suit the largest magnitude among the values.
+
+    The axis of a few whole numbers has no fractions.
+    """
+    finite = np.concatenate([v[np.isfinite(v)] for v in values])
+    largest = float(np.abs(finite).max(initial=0))
+    whole = bool((finite == np.floor(finite)).all())
+    return Formats(
+        "~s" if largest >= 1e4 else ",.4~r", ".4~s" if largest >= 1e9 else ",.5~r",
+        round(min(max(largest, 1), 5)) if whole else 5,
+    )  # fmt: skip
+
+
+def _is_near_zero(values: Sequence[Float64Array]) -> bool:
+    """Return whether values start so near to zero that their axis should start at zero."""
+    finite = np.concatenate([v[np.isfinite(v)] for v in values])
+    return bool(finite.size and 0 <= finite.min() <= 0.1 * finite.max())

@@ -1,4 +1,4 @@
-"""Implement `sparl report` and `sparl archive`."""
+"""The commands `sparl report` and `sparl archive`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _LONGEST_NAME = 150  # maximum length of a figure's file name [characters]
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Report all finished runs in some folders and their subfolders.
+    """Report all finished runs in the given folders and their subfolders.
 
     Writes report.html (one file that works offline), README.md, tables/*.csv and figures/*.svg.
     Requires sparl[report], except with --tables-only.
     """
 
     paths: Annotated[tuple[Path, ...], Argument("PATH...", positional=True)]
-    """Folders of runs, studies and archives; and study files, whose missing runs are listed."""
+    """Folders of runs, studies or archives; and study files, whose unfinished runs are listed."""
     out: Annotated[Path, Argument("DIR")] = Path("report")
     """Folder of the report."""
     shade: Shade = "interval"
@@ -48,7 +48,7 @@ class ReportOptions:
 
 
 def report(args: list[str]) -> int:
-    """Run `sparl report`."""
+    """Run `sparl report` with these arguments, and return the exit code."""
     options = parse_options(ReportOptions, args, "sparl report")
     if options.png and options.tables_only:
         raise UsageError("report: --png and --tables-only cannot be used together")
@@ -63,14 +63,14 @@ def write_report(
     paths: Sequence[Path], out: Path, *, shade: Shade = "interval", png: bool = False,
     tables_only: bool = False,
 ) -> None:  # fmt: skip
-    """Write the report of all finished runs in these folders into a folder.
+    """Write a report on all finished runs in the given folders and their subfolders.
 
     Args:
         paths: folders and study files; see `collect`.
         out: the folder of the report.
         shade: what the band around a mean return shows: the confidence interval or the standard
             deviation.
-        png: whether to write the figures also as PNG.
+        png: whether to write the figures as PNG too.
         tables_only: whether to omit the page and the figures.
 
     Raises:
@@ -139,7 +139,7 @@ def _write(folder: Folder, files: Mapping[str, str | bytes]) -> None:
 
 
 def _count_others(folder: Folder, written: Container[str]) -> None:
-    """Print the number of files in a folder that do not belong to this report."""
+    """Print a note if a folder contains files that this report did not write."""
     others = [name for name in folder.names() if "." in name and name not in written]
     if others:
         left = counted(len(others), "file")
@@ -165,25 +165,25 @@ def _file_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class ArchiveOptions:
-    """Keep the small files of finished runs: configuration, evaluations, commit, machine."""
+    """Archive the small files of finished runs: configuration, evaluations, commit, machine."""
 
     runs: Annotated[tuple[Path, ...], Argument("RUN...", positional=True)]
     """Folders of finished runs."""
     to: Annotated[Path, Argument("DIR")] = Path("results/runs")
     """Folder of the archive; `sparl report results/runs --out results` reports its runs."""
     commit: Annotated[str | None, Argument("SHA")] = None
-    """Commit from which the runs were trained, for runs that do not record it."""
+    """Commit of sparl with which the runs were trained, for runs that do not record it."""
 
 
 def archive(args: list[str]) -> int:
-    """Run `sparl archive`."""
+    """Run `sparl archive` with these arguments, and return the exit code."""
     options = parse_options(ArchiveOptions, args, "sparl archive")
     check_archive(options.to)
     errors: list[SparlError] = []
     for run in options.runs:
         try:
             into = archive_run(run, options.to, options.commit)
-        except SparlError as error:  # archive the other runs nevertheless
+        except SparlError as error:  # the other runs are archived nevertheless
             errors.append(error)
         else:
             PlainConsole().print("archived:")

@@ -47,7 +47,7 @@ def in_markdown(text: str) -> str:
 
 
 def in_csv(value: object) -> object:
-    """Return a value for a CSV cell; strings are escaped so that no spreadsheet evaluates them."""
+    """Return a value for a CSV cell; escape strings so that no spreadsheet evaluates them."""
     if not isinstance(value, str):
         return value
     return _FORMULA.sub(r"\1'", visible(value).replace("\n", " "))

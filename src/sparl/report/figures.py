@@ -22,7 +22,7 @@ class Series:
     Attributes:
         method: the method whose results the line shows.
         x, y: float [K], the coordinates of the points.
-        low, high: float [K], the edges of the band around the line; None without a band.
+        low, high: float [K], the edges of the band around the line; None if there is no band.
         part: distinguishes the lines of one method, for example "actor"; "" if there is only one.
         dashed: whether the line is dashed.
     """
@@ -41,7 +41,7 @@ class Series:
         return f"{self.method}, {self.part}" if self.part else self.method
 
     def thinned(self) -> Series:
-        """Return a line with at most `MOST_POINTS` points at equal intervals, with the last."""
+        """Return the line with at most `MOST_POINTS` equidistant points, including the last one."""
         every = math.ceil(self.x.size / MOST_POINTS)
         if every <= 1:
             return self
@@ -55,7 +55,7 @@ class Figure:
     """A figure.
 
     Attributes:
-        name: name of the figure's file, without its ending.
+        name: name of the figure's file, without its extension.
         title: heading above the figure.
     """
 
@@ -69,7 +69,7 @@ class Figure:
 
 @dataclass(frozen=True, eq=False)
 class LineChart(Figure):
-    """Lines over a common axis.
+    """A chart with one or more lines.
 
     Attributes:
         x_label, y_label: what the axes show, with units.
@@ -85,7 +85,7 @@ class LineChart(Figure):
     def description(self) -> str:
         """Describe each line by its range, its first value and its last value."""
         lines = [_described(series) for series in self.series]
-        return f"{self.title}: {self.y_label} over {self.x_label}. {'. '.join(lines)}."
+        return f"{self.title}: {self.y_label} against {self.x_label}. {'. '.join(lines)}."
 
 
 def _described(series: Series) -> str:
@@ -104,9 +104,9 @@ class HeatMap(Figure):
 
     Attributes:
         method: the method whose results the heat map shows.
-        rows: name and values, float [columns], of each row; rows may differ in length.
+        rows: the name and the values, float [columns], of each row; rows may differ in length.
         unit: unit of the values, in the plural.
-        column: what a column stands for, in the singular.
+        column: what a column represents, in the singular.
         names: the name of each column; empty if the columns have only numbers.
     """
 
@@ -143,7 +143,7 @@ class HeatMap(Figure):
 
 
 def methods_of(figure: Figure, methods: Sequence[str]) -> list[str]:
-    """Return the methods that a figure shows, in the order of all methods."""
+    """Return the methods that a figure shows, in the same order as in `methods`."""
     if isinstance(figure, HeatMap):
         return [figure.method]
     assert isinstance(figure, LineChart)

@@ -16,7 +16,7 @@ from sparl.types import Float64Array
 def final(group: Group, last: int = 10) -> Float64Array:
     """Return each run's final return, float [runs].
 
-    The final return is the mean of the last evaluations, without those before the first update.
+    The final return is the mean of the last evaluations; those before the first update are ignored.
     """
     return np.array([stat.final_return(run.trained_returns, last) for run in group.runs])
 
@@ -27,7 +27,7 @@ def final_as_in_paper(group: Group) -> Float64Array:
 
 
 def averaged(runs: Sequence[FinishedRun], last: int) -> int:
-    """Return the number of evaluations in a final return: `last`, or all if there are fewer."""
+    """Return how many evaluations a final return averages: `last`, or fewer if a run has fewer."""
     return min(last, *(run.trained_returns.size for run in runs))
 
 

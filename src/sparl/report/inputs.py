@@ -1,4 +1,4 @@
-"""Name the inputs of the networks in Gymnasium's MuJoCo tasks."""
+"""Find names for the inputs of networks in Gymnasium's MuJoCo tasks."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _FREE, _BALL, _HINGE = 0, 1, 3  # values of MuJoCo's mjtJoint
 def input_names(env_id: str, contact_forces: str, n_obs: int, n_act: int) -> tuple[str, ...]:
     """Return the names of the observation's entries and of the actions, in this order.
 
-    Positions and velocities are named by their joint, and actions by the joint that they move.
-    Other entries of an observation have the name of MuJoCo's array, if Gymnasium states it.
+    Positions and velocities are named after their joint, and actions after the joint that they
+    move. Other entries of an observation are named after the MuJoCo array that they come from, if
+    Gymnasium states it.
 
     Args:
         env_id: id of the environment.
         contact_forces: the field of the configuration; see `make_task`.
-        n_obs: number of entries of an observation.
-        n_act: number of actions.
+        n_obs: length of an observation.
+        n_act: length of an action.
 
     Returns:
-        A tuple of n_obs + n_act names; empty if the environment is not a MuJoCo task of Gymnasium,
-        cannot be made here, or has other numbers of entries than the run recorded.
+        A tuple of n_obs + n_act names; empty if the environment is not one of Gymnasium's MuJoCo
+        tasks, cannot be created here, or has observations or actions of other lengths.
     """
     spec = gymnasium.registry.get(env_id.replace("-v3", "-v4"))
     if spec is None or spec.additional_wrappers:  # a wrapper may change the order
@@ -54,7 +55,7 @@ def _observation(simulator: Any, n_obs: int) -> list[str]:
     structure = dict(getattr(simulator, "observation_structure", None) or {})
     if structure:
         skipped = structure.pop("skipped_qpos", 0)
-    else:  # the tasks of version 4 do not state their structure, which begins as in version 5
+    else:  # tasks of version v4 do not state the structure, whose beginning is the same as in v5
         skipped = 2 if simulator.model.jnt_type[0] == _FREE else 1
     names = [*positions[skipped:], *velocities]
     counts = {name: n for name, n in structure.items() if name not in ("qpos", "qvel")}
@@ -64,7 +65,7 @@ def _observation(simulator: Any, n_obs: int) -> list[str]:
 
 
 def _joints(model: Any) -> tuple[list[str], list[str]]:
-    """Return the names of the entries of MuJoCo's qpos and of its qvel."""
+    """Return names for the entries of MuJoCo's qpos, and names for those of its qvel."""
     positions, velocities = [], []
     for k in range(model.njnt):
         name, kind = model.joint(k).name or f"joint {k}", model.jnt_type[k]

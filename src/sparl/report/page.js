@@ -36,4 +36,5 @@ document.getElementById("methods").addEventListener("change", ({ target }) => {
   if (target.checked) hidden.delete(method); else hidden.add(method);
   views.forEach(update);
   for (const tag of document.querySelectorAll(`[data-m="${method}"]`)) tag.hidden = !target.checked;
+  window.dispatchEvent(new Event("resize")); // figures next to a hidden one have another width
 });

@@ -19,7 +19,7 @@ from sparl.wording import counted
 
 CLIPS = ".mp4"  # suffix of the videos in a run's folder, which sparl play --video records
 CLIP_BYTES = 5_000_000  # maximum size of a video; the page omits larger ones
-_WIDE = 60  # number of columns above which a heat map has the width of the page
+_WIDE = 60  # number of columns above which a heat map always has the width of the page
 _TITLE = "Sparse reinforcement learning: results"
 # Sections that are collapsed until the reader expands them.
 _CLOSED = {"Degrees", "Connections of the inputs", "Runs"}
@@ -38,7 +38,7 @@ class Page:
     """The HTML page of a report.
 
     Args:
-        runs: the runs that the page reports.
+        runs: the runs of the report.
         specs: the Vega-Lite specification of each figure, by the figure's name.
         config: the Vega-Lite configuration of all charts.
     """
@@ -77,7 +77,7 @@ class Page:
 
     def _switches(self) -> str:
         labels = "".join(
-            f'<label class="{self._colour(method)}"><input type="checkbox" checked value="{m}">'
+            f'<label><input type="checkbox" checked value="{m}">{self._marker(method)}'
             f"{in_html(method)}</label>"
             for m, method in enumerate(self._methods)
         )
@@ -115,7 +115,7 @@ class Page:
         for row, cells in zip(table.rows, table.cells(), strict=True):
             method = row["method"]
             marked = "".join(
-                f'<th scope="row" class="{self._colour(method)}">{in_html(cell)}</th>'
+                f'<th scope="row">{self._marker(method)}{in_html(cell)}</th>'
                 if heading == "method" else f"<td>{in_html(cell)}</td>"
                 for (heading, _), cell in zip(table.shown(), cells, strict=True)
             )  # fmt: skip
@@ -145,11 +145,17 @@ class Page:
         return f'<section id="{name}">{head}{text}{inner}</section>'
 
     def _data_m(self, method: str) -> str:
-        """Return the HTML attribute by which the page hides the elements of one method."""
+        """Return the HTML attribute that the page uses to hide the elements of one method."""
         return f' data-m="{self._methods.index(method)}"'
 
-    def _colour(self, method: str) -> str:
-        return f"c{self._methods.index(method) % colours.METHOD_COLOURS}"
+    def _marker(self, method: str) -> str:
+        """Return a drawing of a method's marker in the method's colour."""
+        m = self._methods.index(method)
+        colour, path = m % colours.METHOD_COLOURS, colours.MARKERS[m % len(colours.MARKERS)]
+        return (
+            f'<svg class="c{colour}" viewBox="-1 -1 2 2" aria-hidden="true">'
+            f'<path d="{path}"/></svg>'
+        )
 
 
 def _videos(runs: Collection) -> Iterator[tuple[str, str, str]]:
@@ -168,7 +174,7 @@ def _video(folder: Folder, name: str, caption: str) -> tuple[str, str]:
     try:
         size = folder.size(name)
         if size > CLIP_BYTES:
-            return "", f"{caption}: {name} has {size / 1e6:.0f} MB, too large for this page"
+            return "", f"{caption}: {name} has {size / 1e6:.0f} MB and is too large for this page"
         data = b64encode(folder.read(name, CLIP_BYTES)).decode()
     except DataError as error:
         return "", f"{caption}: {error}"
@@ -207,7 +213,7 @@ def markdown(
 
 
 def summary(runs: Collection) -> str:
-    """Return a line with the numbers of runs, methods and environments."""
+    """Return a line that states how many runs, methods and environments a report covers."""
     count = sum(len(group.runs) for group in runs.groups)
     counts = (count, "run"), (len(runs.labels), "method"), (len(runs.environments), "environment")
     return ", ".join(counted(n, name) for n, name in counts) + "."

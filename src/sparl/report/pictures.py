@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -51,15 +52,16 @@ def all_sections(runs: Collection, shade: Shade = "interval") -> list[Section]:
         Section(
             "Return against computation",
             "CPU time covers all threads and workers and is shown for runs that recorded it. "
-            "Wall-clock time includes the time for which other processes used the machine.",
+            "Wall-clock time includes the time during which other processes used the machine.",
             list(against_computation(runs, shade)),
         ),
         Section(
             "Topology over time",
             "For the first run of each method: the share of the initial connections that remain, "
-            "and the share of the connections that each topology update moves. A few dropped "
-            "connections are regrown in the same update. Dead links are dropped connections whose "
-            "weight was exactly 0; older runs did not record them. Dashed lines are critics.",
+            "the share of the connections that each topology update moves, and the share that is "
+            "new: moved connections without those that were dropped and regrown in the same "
+            "update. Dead links are dropped connections whose weight was exactly 0; older runs did "
+            "not record them. Dashed lines are critics.",
             list(topology(runs)),
         ),
         Section(
@@ -117,12 +119,12 @@ def against_computation(runs: Collection, shade: Shade) -> Iterator[Figure]:
 
 
 def _minutes(group: Group, clock: str) -> Float64Array:
-    """Return the time of each evaluation by a clock, averaged over the runs [minutes]."""
+    """Return the clock's reading at each evaluation, averaged over the runs [minutes]."""
     return np.asarray(group.stacked(clock).mean(axis=0) / 60, np.float64)
 
 
 def _load(groups: Sequence[Group]) -> str:
-    """Return a remark on the machine's load for the label of a wall-clock axis."""
+    """Return a remark about the machine's load, for the label of a wall-clock axis."""
     loaded = [run.under_load for group in groups for run in group.runs]
     if any(loaded):
         return ", measured under load" if all(loaded) else ", partly measured under load"
@@ -134,9 +136,10 @@ def _curves(
     groups: Sequence[Group], name: str, x_label: str, x: Callable[[Group], Float64Array | None],
     shade: Shade, after_env: str = "",
 ) -> Iterator[Figure]:  # fmt: skip
-    """Yield a figure with the mean returns of the groups for which `x` returns an axis.
+    """Yield a figure of the groups' mean returns against the coordinates that `x` returns.
 
-    All groups must have the same environment. The title is its id, followed by `after_env`.
+    All groups must have the same environment. Groups for which `x` returns None are omitted. The
+    title is the environment's id, followed by `after_env`.
     """
     series = []
     for group in groups:
@@ -168,8 +171,18 @@ def profiles(runs: Collection) -> Iterator[Figure]:
         return
     of = {method: normalized(pairs) for method, pairs in found.items()}
     most = max(float(s.max()) for tasks in of.values() for s in tasks)
-    tau = np.linspace(0.0, 1.1 * most, 200)
-    series = [Series(m, tau, stat.performance_profile(tasks, tau)) for m, tasks in of.items()]
     yield LineChart(
-        "profile", "Performance profile", "% of the dense agent", "share of runs", series, zero=True
-    )
+        "profile", "Performance profile", "% of the dense agent", "share of runs",
+        [_profile(method, tasks, 1.1 * most) for method, tasks in of.items()], zero=True,
+    )  # fmt: skip
+
+
+def _profile(method: str, tasks: Sequence[Float64Array], end: float) -> Series:
+    """Return the performance profile of a method between 0 and `end` percent.
+
+    The profile is a step function: each step has a point before it and a point after it.
+    """
+    steps = np.concatenate(tasks)
+    tau = np.unique(np.concatenate([[0.0, end], np.nextafter(steps, -math.inf), steps]))
+    tau = tau[tau >= 0]
+    return Series(method, tau, stat.performance_profile(tasks, tau))

@@ -26,9 +26,9 @@ def costs(runs: Collection) -> Table:
         wall = [run.seconds[-1] for run in group.runs]
         cpu = [run.cpu_seconds[-1] for run in group.runs if run.cpu_seconds is not None]
         known = len(cpu) == len(wall)
-        told = [run.about for run in group.runs]
-        memory = [about["peak_memory_bytes"] for about in told if "peak_memory_bytes" in about]
-        threads = {about.get("machine", {}).get("threads") for about in told}
+        records = [run.about for run in group.runs]
+        memory = [about["peak_memory_bytes"] for about in records if "peak_memory_bytes" in about]
+        threads = {about.get("machine", {}).get("threads") for about in records}
         rows.append(
             {
                 "environment": group.env, "method": group.label,

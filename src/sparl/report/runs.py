@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,8 +30,8 @@ from sparl.types import Float64Array
 
 # Runs that differ only in these fields are averaged.
 _OF_ONE_RUN = WITHOUT_INFLUENCE | {"seed"}
-# Fields that a label does not list. Reports show the method and the environment separately, and the
-# lengths of runs where they differ.
+# Fields that a label does not list. Reports show the method and the environment separately, and
+# they show the lengths of runs if these differ.
 _OMITTED = _OF_ONE_RUN | {"method", "env", "agent", "steps", "stop_at", "horizon_env_steps"}
 
 
@@ -74,7 +75,7 @@ class Group:
 
     @cached_property
     def cost(self) -> dict[str, Any] | None:
-        """The result of `sparl cost`, or None if no run recorded the sizes of its environment."""
+        """The result of `sparl cost`, or None if no run recorded the lengths of observations."""
         sizes = next((run.sizes for run in self.runs if run.sizes), None)
         return cost(self.config, *sizes) if sizes else None
 
@@ -108,8 +109,9 @@ class Collection:
 
     @property
     def labels(self) -> list[str]:
-        """All methods, in order of appearance."""
-        return list(dict.fromkeys(group.label for group in self.groups))
+        """All methods, in the order of the groups of one environment."""
+        groups = sorted(self.groups, key=lambda group: _place(group)[2:])
+        return list(dict.fromkeys(group.label for group in groups))
 
     def of_environment(self, env: str) -> list[Group]:
         """Return the groups of one environment."""
@@ -137,7 +139,7 @@ def collect(paths: Iterable[str | Path]) -> Collection:
     """Read and group all runs in these folders and their subfolders.
 
     Args:
-        paths: folders, and study files; the runs of a study count as planned.
+        paths: folders, and study files, whose runs count as planned.
 
     Raises:
         DataError: if a path is neither a folder nor a study file, or if no run has finished.
@@ -154,7 +156,7 @@ def collect(paths: Iterable[str | Path]) -> Collection:
             raise DataError(f"{path} is neither a folder nor a study file")
         for found in sorted(path.rglob(CONFIG)):
             if not (found.parent / RUN).exists():
-                continue  # the folder contains a trained agent without its run
+                continue  # the folder contains a trained agent without the files of its run
             try:
                 run = FinishedRun.read(found.parent)
             except DataError as error:
@@ -236,10 +238,10 @@ def _by_setting(
 
 
 def _notes_of_missing(missing: dict[_Setting, set[int]], common: dict[str, set[str]]) -> list[str]:
-    """Return notes on the planned settings without a finished run.
+    """Return notes about the planned settings for which no run has finished.
 
     Args:
-        missing: the planned seeds of each of these settings.
+        missing: the planned seeds of each such setting.
         common: the fields that labels omit, by environment.
     """
     names: dict[tuple[str, int], list[str]] = {}  # by environment and number of seeds
@@ -256,11 +258,24 @@ def _notes_of_missing(missing: dict[_Setting, set[int]], common: dict[str, set[s
     ]
 
 
-def _place(group: Group) -> tuple[int, str, int, str]:
+def _place(group: Group) -> tuple[int, _Natural, int, _Natural]:
     """Return the sort key of a group; the environments of the papers come first."""
     env, task = group.config.env, group.config.env.rpartition("-")[0]
     rank = _ENVIRONMENTS.index(task) if task in _ENVIRONMENTS else len(_ENVIRONMENTS)
-    return rank, env, _methods().index(group.config.method), group.label
+    method = _methods().index(group.config.method)
+    return rank, _natural(env), method, _natural(group.label)
+
+
+def _natural(text: str) -> _Natural:
+    """Return a sort key that compares the numbers in a text by value: 500 precedes 2000."""
+    parts = _NUMBER.split(text)
+    return parts[::2], [float(number.replace(",", "")) for number in parts[1::2]]
+
+
+_NUMBER = re.compile(
+    r"(\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?)"
+)  # split returns texts and numbers alternately
+_Natural = tuple[list[str], list[float]]
 
 
 _ENVIRONMENTS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
@@ -273,7 +288,7 @@ def _methods() -> list[str]:
 
 
 def _about_environment(run: FinishedRun) -> list[str]:
-    """Return notes on how a run's environment differs from the papers' environment.
+    """Return notes about how a run's environment differs from the papers' environment.
 
     For other environments, these are the notes that the run recorded.
     """

@@ -93,7 +93,7 @@ def steps_to_reach(
 
 
 def interquartile_mean(scores: Scores) -> float:
-    """Return the mean of the middle half of all runs of all tasks (rliable, section 4.3).
+    """Return the mean of the middle half of the runs in all tasks (rliable, section 4.3).
 
     As in rliable, the floor(n / 4) smallest and the floor(n / 4) largest values are discarded.
     """

@@ -20,12 +20,12 @@ class Table:
     """A table: rows of plain values, and the columns that a page shows.
 
     Attributes:
-        name: name of the table's file, without its ending.
+        name: name of the table's file, without its extension.
         title: heading of the table's section.
         note: a paragraph that explains the table.
-        columns: the heading of each column, and a function that formats a row's cell. The first two
-            columns contain text, the others numbers.
-        rows: the plain values of each row; None stands for an empty cell.
+        columns: the heading of each column, and a function that formats its cell in a row. The
+            first two columns contain text, and the others contain numbers.
+        rows: the plain values of each row; None represents an empty cell.
     """
 
     name: str
@@ -65,5 +65,5 @@ def number(value: float | None, form: str) -> str:
 
 
 def if_fewer(count: int, last: int) -> str:
-    """Return a remark if a mean covers fewer evaluations than its heading states, otherwise ""."""
+    """Return a remark if a mean covers fewer evaluations than its heading states, or ""."""
     return "" if count == last else f" (last {count})"

@@ -1,4 +1,4 @@
-"""Figures of the topology over time, degrees, connections per input and RLx2's replay buffer."""
+"""Create figures of the topology, the neurons' degrees, the inputs and RLx2's replay buffer."""
 
 from __future__ import annotations
 
@@ -18,33 +18,31 @@ Rows = list[tuple[str, Float64Array]]  # the rows of a heat map
 
 
 def topology(runs: Collection) -> Iterator[Figure]:
-    """Yield the shares of remaining initial connections, moved connections and dead links."""
+    """Yield figures of the shares of remaining, moved and new connections, and of dead links."""
     for env in runs.environments:
-        kept, moved, dead = [], [], []
+        series: dict[str, list[Series]] = {name: [] for name, *_ in _SHARES}
         for group in runs.of_environment(env):
             for network in group.runs[0].networks:
-                updates, overlap, share, new, dead_share = _topology_updates(group.runs[0], network)
-                if not updates.size:
-                    continue
-                dashed = network != ACTOR
-                kept.append(Series(group.label, updates, overlap, part=network, dashed=dashed))
-                text = f"{network}, moved"
-                moved.append(Series(group.label, updates, share, part=text, dashed=dashed))
-                moved.append(Series(group.label, updates, new, part=f"{network}, new", dashed=True))
-                if np.isfinite(dead_share).all():
-                    dead.append(
-                        Series(group.label, updates, dead_share, part=network, dashed=dashed)
-                    )
-        if kept:
-            label = "% of the initial connections"
-            title = f"{env}, remaining connections"
-            yield LineChart(f"kept-{env}", title, "updates", label, kept, True)
-            label = "% moved per topology update"
-            title = f"{env}, moved connections"
-            yield LineChart(f"moved-{env}", title, "updates", label, moved, True)
-        if dead:
-            title = f"{env}, dead links"
-            yield LineChart(f"dead-{env}", title, "updates", "% dead links", dead, True)
+                updates, *shares = _topology_updates(group.runs[0], network)
+                for (name, *_), share in zip(_SHARES, shares, strict=True):
+                    if updates.size and np.isfinite(share).all():
+                        dashed = network != ACTOR
+                        line = Series(group.label, updates, share, part=network, dashed=dashed)
+                        series[name].append(line)
+        for name, title, label in _SHARES:
+            if series[name]:
+                yield LineChart(
+                    f"{name}-{env}", f"{env}, {title}", "updates", label, series[name], True
+                )
+
+
+# The file name, title and label of a figure for each share that `_topology_updates` returns.
+_SHARES = (
+    ("kept", "remaining connections", "% of the initial connections"),
+    ("moved", "moved connections", "% moved per topology update"),
+    ("new", "new connections", "% new per topology update"),
+    ("dead", "dead links", "% dead links"),
+)
 
 
 def _topology_updates(run: FinishedRun, network: str) -> tuple[Float64Array, ...]:
@@ -70,7 +68,7 @@ def _topology_updates(run: FinishedRun, network: str) -> tuple[Float64Array, ...
 
 
 def degrees(runs: Collection) -> Iterator[Figure]:
-    """Yield the distributions of the hidden layers' degrees at the start and at the end."""
+    """Yield figures of the hidden layers' degree distributions at the start and at the end."""
     for env in runs.environments:
         sparse = [g for g in runs.of_environment(env) if _is_sparse(g.runs[0])]
         for network in {name: None for group in sparse for name in group.runs[0].networks}:
@@ -115,7 +113,7 @@ def _distributions(counts: list[tuple[str, str, list[int]]]) -> list[Series]:
 
 
 def wiring(runs: Collection) -> Iterator[Figure]:
-    """Yield heat maps of the number of connections of each network input."""
+    """Yield heat maps that show how many connections each input of a network has."""
     for group in runs.groups:
         run = group.runs[0]
         if not _is_sparse(run):
@@ -134,11 +132,11 @@ def wiring(runs: Collection) -> Iterator[Figure]:
 
 
 def _names(run: FinishedRun, rows: Rows) -> tuple[str, ...]:
-    """Return the names of a run's inputs; empty if they are unknown."""
+    """Return the names of a run's inputs, or an empty tuple if they are unknown."""
     if run.sizes is None:
         return ()
     names = input_names(run.config.env, run.config.contact_forces, *run.sizes)
-    known = {run.sizes[0], sum(run.sizes)}  # the numbers of inputs of an actor and of a critic
+    known = {run.sizes[0], sum(run.sizes)}  # how many inputs an actor and a critic have
     return names if known.issuperset(row.size for _, row in rows) else ()
 
 
@@ -157,10 +155,10 @@ def replay(runs: Collection) -> Iterator[Figure]:
     """
     for env in runs.environments:
         dynamic = [g for g in runs.of_environment(env) if g.config.dynamic_buffer]
-        for column, y_label in (
-            ("replay_size", "transitions in the replay buffer"),
-            ("policy_distance", "distance of the oldest actions from the policy"),
-            ("n_step", "n of the n-step targets"),
+        for column, title, y_label in (
+            ("replay_size", "replay buffer", "transitions in the replay buffer"),
+            ("policy_distance", "policy distance", "distance of the oldest actions"),
+            ("n_step", "n-step targets", "n of the n-step targets"),
         ):
             series = []
             for group in dynamic:
@@ -170,4 +168,4 @@ def replay(runs: Collection) -> Iterator[Figure]:
                 if x.size:
                     series.append(Series(group.label, x, y))
             if series:
-                yield LineChart(f"{column}-{env}", env, STEPS, y_label, series, True)
+                yield LineChart(f"{column}-{env}", f"{env}, {title}", STEPS, y_label, series, True)

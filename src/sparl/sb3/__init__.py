@@ -1,7 +1,7 @@
-"""Sparse training in Stable-Baselines3. It requires `pip install 'sparl[sb3]'`.
+"""Sparse training in Stable-Baselines3, which requires `pip install 'sparl[sb3]'`.
 
 Example:
-model.learn(100_000, callback=SparseTraining(method="RigL", density=0.1))
+    model.learn(100_000, callback=SparseTraining(method="RigL", density=0.1))
 """
 
 from __future__ import annotations

@@ -55,10 +55,10 @@ class SparseTraining(BaseCallback):
             "critic".
         schedule: when connections change, counted in updates of the agent (clock "agent") or of
             the network (clock "network"). With clock "agent" and a policy delay of d, each update
-            of the actor counts as d. None: the schedule of sparl's preset for the length of this
-            training, with a topology update every 1,000 updates of the agent (DS) or every 10,000
-            updates of the network (SET, RigL), or more often in short training runs, so that there
-            are at least about twenty topology updates.
+            of the actor counts as d. None means the schedule of sparl's preset for the length of
+            this training, with a topology update every 1,000 updates of the agent (DS) or every
+            10,000 updates of the network (SET, RigL), or more often in short training runs, so that
+            there are at least about twenty topology updates.
         seed: seed of all random choices of the topology.
         verbose: 0 suppresses the table of layers.
 
@@ -196,7 +196,7 @@ class SparseTraining(BaseCallback):
         return replace(schedule, last=schedule.last + later)
 
     def _default(self, to_come: int, delay: int) -> Schedule:
-        """Return the preset's schedule for this training run, in updates of its own clock."""
+        """Return the preset's schedule for this training run, counted in updates on its clock."""
         config = preset(METHOD_PRESETS[self.method], "")
         own = delay if config.rewire_clock == "network" else 1
         every = max(1, min(config.rewire_every_updates, to_come // own // MIN_TOPOLOGY_UPDATES))

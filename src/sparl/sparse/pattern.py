@@ -83,7 +83,7 @@ class Pattern:
         )
 
     def find(self, positions: Positions) -> tuple[Positions, NDArray[np.bool_]]:
-        """Find positions in this pattern.
+        """Look up positions in this pattern, and find out which of them are connected.
 
         Returns:
             Indices into this pattern's positions, int64 [len(positions)], and whether each
@@ -92,7 +92,7 @@ class Pattern:
         return _native.find_sorted(self.positions, positions)
 
     def overlap(self, other: Pattern) -> float:
-        """Return the share of this pattern's connections that exist in other; 1 if it has none."""
+        """Return the share of this pattern's connections that exist in other; 1 without any."""
         return float(other.find(self.positions)[1].mean()) if self.connections else 1.0
 
 

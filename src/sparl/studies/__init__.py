@@ -1,1 +1,1 @@
-"""Studies: sets of runs that are described in a file and trained in separate folders."""
+"""Studies: sets of runs that a file describes, each of which is trained in a separate folder."""

@@ -1,4 +1,4 @@
-"""Implement `sparl study run FILE...` and `sparl study status FILE...`."""
+"""The commands `sparl study run FILE...` and `sparl study status FILE...`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ USAGE = "usage: sparl study run FILE... | sparl study status FILE..., with --hel
 
 
 def study(args: list[str]) -> int:
-    """Run the command `sparl study`."""
+    """Run `sparl study` with these arguments, and return the exit code."""
     commands = {"run": run, "status": status}
     if not args or args[0] not in commands:
         if args and args[0] in ("-h", "--help", "help"):
@@ -45,7 +45,7 @@ class StatusOptions:
     """Show the progress of studies."""
 
     files: Annotated[tuple[Path, ...], Argument("FILE...", positional=True)]
-    """Study files, in order."""
+    """Study files, whose runs are trained in this order."""
     folder: Annotated[Path | None, Argument("DIR")] = None
     """Folder of the runs; by default runs/NAME, or runs/NAME+NAME for several files."""
     archive: Annotated[Path | None, Argument("DIR")] = None
@@ -57,8 +57,8 @@ class RunOptions(StatusOptions):
     """Train all runs of the study files, file by file.
 
     Finished runs are skipped, and stopped runs are resumed. With --archive, every run is archived
-    when it finishes, together with the actor of the first seed of each configuration and its return
-    over 100 episodes.
+    when it finishes. For the first seed of each configuration, the archive also contains the actor
+    and its return over 100 episodes.
     """
 
     processes: int | None = None
@@ -70,7 +70,7 @@ class RunOptions(StatusOptions):
 
 
 def status(args: list[str]) -> int:
-    """Run `sparl study status`."""
+    """Run `sparl study status` with these arguments, and return the exit code."""
     options = parse_options(StatusOptions, args, "sparl study status")
     runs = _Runs.named(options)
     every = runs.progress()
@@ -83,7 +83,7 @@ def status(args: list[str]) -> int:
 
 
 def run(args: list[str]) -> int:
-    """Run `sparl study run`."""
+    """Run `sparl study run` with these arguments, and return the exit code."""
     return run_study(parse_options(RunOptions, _with_address(args), "sparl study run"))
 
 
@@ -91,8 +91,8 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
     """Train the runs of studies, and return the exit code.
 
     Args:
-        options: the studies' files, their folder and how they are trained.
-        quiet: print nothing.
+        options: the study files, the folder of the runs, and how to train them.
+        quiet: whether to suppress all output.
     """
     processes = available_cores() if options.processes is None else options.processes
     if processes < 1:
@@ -100,6 +100,8 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
     runs = _Runs.named(options)
     _check_imports(runs.study, options)
     console = PlainConsole(quiet=quiet)
+    if not quiet:
+        _warn_of_untrained(runs.study)
     if options.dry_run:
         _print_plan(console, runs.progress(), processes)
         return 0
@@ -112,7 +114,7 @@ def run_study(options: RunOptions, *, quiet: bool = False) -> int:
     runs.archive_finished()
     every = runs.progress()
     todo = [p.unit for p in every if p.state != "finished"]
-    console.print(f"{counted(len(every), 'run')}, {len(todo)} to do, in:")
+    console.print(f"{counted(len(every), 'run')}, {len(todo)} of them unfinished, in:")
     console.copyable(str(runs.folder))
     with _Watch(console, runs) as watch:
         if options.ray is None:
@@ -161,7 +163,7 @@ def _again(options: RunOptions, module: str = "") -> str:
 
 
 class _Runs:
-    """The runs of studies, in their folder and, if there is one, in an archive.
+    """The runs of studies, which are in a folder and, if one is given, in an archive.
 
     Attributes:
         study: the study that the files describe.
@@ -179,7 +181,7 @@ class _Runs:
 
     @classmethod
     def named(cls, options: StatusOptions) -> _Runs:
-        """Read the studies that the command line names."""
+        """Read the study files that the user named on the command line."""
         study = read_studies(options.files)
         folder = _default_folder(study) if options.folder is None else options.folder
         return cls(study, folder, options.archive)
@@ -190,7 +192,7 @@ class _Runs:
         return None if self._archive is None else self._archive.path
 
     def progress(self) -> list[Progress]:
-        """Return the progress of each run; archived runs have finished."""
+        """Return the progress of each run; archived runs count as finished."""
         archived = self._archive.runs if self._archive else {}
         return [
             archived_progress(archived[unit.id], unit)
@@ -200,13 +202,13 @@ class _Runs:
         ]
 
     def archive_finished(self) -> None:
-        """Archive the finished runs that are not in the archive yet."""
+        """Archive all finished runs that the archive does not contain yet."""
         for p in self.progress():
             if p.state == "finished":
                 self.keep(p.unit)
 
     def keep(self, unit: Unit) -> None:
-        """Archive a finished run; an error is printed, and the study continues."""
+        """Archive a finished run; print any error, so that the study can continue."""
         if self._archive is None or unit.id in self._archive.runs:
             return
         try:
@@ -273,13 +275,26 @@ class _Watch:
 
 
 def _with_address(args: Sequence[str]) -> list[str]:
-    """Insert the address of a local cluster after `--ray` without an address."""
+    """Insert LOCAL after `--ray` if no address follows it."""
     words = list(args)
     if "--ray" in words:
         at = words.index("--ray") + 1
         if at == len(words) or words[at].startswith("--") or words[at].endswith(".toml"):
             words.insert(at, LOCAL)
     return words
+
+
+def _warn_of_untrained(study: Study) -> None:
+    """Warn of runs that end before their first update."""
+    every = [unit for unit in study.units if unit.config.end <= unit.config.warmup_env_steps]
+    if every:
+        config = every[0].config
+        PlainConsole(stderr=True).print(
+            f"warning: {len(every):,} of {counted(len(study.units), 'run')} WILL NOT BE TRAINED, "
+            f"for example {every[0].id}: the run ends at step {config.end:,}, but the first "
+            f"{config.warmup_env_steps:,} steps are a warm-up without updates; set a larger steps "
+            "or a smaller warmup_env_steps"
+        )
 
 
 def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int) -> None:
@@ -303,7 +318,7 @@ def _print_plan(console: PlainConsole, every: Sequence[Progress], processes: int
     longest = max(need.seconds for need in needs.values())
     most = sorted((need.bytes for need in needs.values()), reverse=True)[:processes]
     console.print(
-        f"{counted(len(todo), 'run')} to do, {processes} at a time: about "
+        f"{counted(len(todo), 'run')} to train, {processes} at a time: about "
         f"{hours(max(seconds, longest))} and {sum(most) / 1e6:,.0f} MB, "
         f"estimated from {counted(trials, 'short trial')}"
     )

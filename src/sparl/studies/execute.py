@@ -28,20 +28,20 @@ def execute(
     wait: Callable[[float], None],
     finished: Callable[[Unit], None],
 ) -> signal.Signals | None:
-    """Train all units; a failure is recorded and does not affect the others.
+    """Train all units; the failure of a unit is recorded and does not affect the others.
 
-    Units that another process is training come last.
+    Units that another process is training are left until last.
 
     Args:
         folder: folder of the study.
         units: the units, in the order in which they are started.
         processes: maximum number of simultaneous runs.
-        wait: called repeatedly with the number of seconds to wait.
-        finished: called after a run has finished, while others remain.
+        wait: a function that waits for a number of seconds; it is called repeatedly.
+        finished: a function that is called with each unit that has finished while others remain.
 
     Returns:
         The signal that stopped the study, after every run has saved its state and ended; None if
-        all units were trained.
+        no signal stopped it.
     """
     waiting = list(units)
     ended: list[Unit] = []
@@ -96,7 +96,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a unit's process in a new session, so that Ctrl-C reaches only the study.
 
-    The process saves its run and ends when this process has ended, even by SIGKILL.
+    When this process ends, even by SIGKILL, the unit's process saves its run and ends too.
 
     Args:
         folder: folder of the study.
@@ -106,7 +106,7 @@ def start(
         python_path: directories that are searched for modules before PYTHONPATH.
 
     Raises:
-        DataError: if the run's folder or file is a link or a special file.
+        DataError: if the run's folder or one of its files is a link or a special file.
         ResourceError: if a file cannot be written.
     """
     paths = [path for path in (python_path, os.environ.get("PYTHONPATH")) if path]

@@ -59,7 +59,7 @@ def progress(folder: Path, unit: Unit) -> Progress:
         if len(points) == 2 and points[1][1] > points[0][1]:
             rate = max(points[1][0] - points[0][0], 0) / (points[1][1] - points[0][1])
     except DataError:
-        about = {}  # run.json is incomplete or damaged; training reports the damage
+        about = {}  # a file is incomplete or damaged, which training will report
     state, error = _state(run, about.get("state"))
     return Progress(unit, state, env_step, rate, last, error)
 
@@ -105,7 +105,7 @@ _COLUMNS = (
 
 
 def table(every: Sequence[Progress], width: int) -> str:
-    """Format the active runs as a table, followed by counts, the time left and errors.
+    """Format the active runs as a table, followed by counts, the remaining time and errors.
 
     Args:
         every: the runs.
@@ -132,7 +132,7 @@ def table(every: Sequence[Progress], width: int) -> str:
 
 
 def _left(every: Sequence[Progress]) -> str:
-    """Format the time left at the total rate of the active runs; "" if the rate is unknown."""
+    """Format the remaining time at the active runs' total rate; "" if the rate is unknown."""
     rate = sum(p.rate for p in every if p.state == "running")
     steps = sum(p.unit.config.end - p.env_step for p in every if p.state != "finished")
     if not rate or not steps:

@@ -1,7 +1,8 @@
-"""Train the runs of a study as tasks of a Ray cluster; all machines must see the study's folder.
+"""Train the runs of a study as tasks on a Ray cluster.
 
-Processes of an existing cluster differ from the study in their working directory and PYTHONPATH.
-Runs use the working directory and PYTHONPATH of the study, and therefore find the same modules.
+All machines must have access to the study's folder. The processes of an existing cluster may have
+another working directory and another PYTHONPATH than the study. Runs are started with those of the
+study, so that they find the same modules.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from sparl.user_modules import imported_modules
 LOCAL = "local"
 POLL_SECONDS = 1.0
 OLDEST_RAY = (2, 59)  # minimum version, as in pyproject.toml
-ATTEMPTS = 10  # retries of a run whose worker is lost repeatedly
+ATTEMPTS = 10  # maximum number of retries of a run whose worker is lost
 
 
 def execute_on_ray(
@@ -40,15 +41,15 @@ def execute_on_ray(
     """Train all units as one-core Ray tasks; if a worker is lost, another one resumes its run.
 
     Args:
-        folder: folder of the study; the same path on every machine.
+        folder: folder of the study, which must have the same path on every machine.
         units: the units to train.
         address: address of a running cluster, or "local" to start one for this study.
         processes: number of simultaneous runs on a local cluster.
-        wait: called repeatedly with the number of seconds to wait.
-        finished: called when a run has finished.
+        wait: a function that waits for a number of seconds; it is called repeatedly.
+        finished: a function that is called with each unit that has finished.
 
     Returns:
-        The signal that stopped the study; None if all units ran.
+        The signal that stopped the study; None if no signal stopped it.
 
     Raises:
         UsageError: if Ray is not installed or too old, there is no cluster at the address, or a
@@ -86,10 +87,10 @@ def execute_on_ray(
 
 
 def _connected_ray(address: str, processes: int) -> Any:
-    """Import Ray and connect it to a cluster, which is started for "local".
+    """Import Ray, and connect to a cluster; for "local", start the cluster.
 
     Raises:
-        UsageError: as described for execute_on_ray.
+        UsageError: under the same conditions as execute_on_ray.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address == LOCAL:
@@ -158,7 +159,7 @@ def _check_loopback(node: str) -> None:
 
 
 def _check_address(address: str) -> None:
-    """Check that a process listens at HOST:PORT; Ray itself would wait for minutes.
+    """Check that a process listens at HOST:PORT, because Ray itself would wait for minutes.
 
     Raises:
         UsageError: if no process listens there.
@@ -181,7 +182,7 @@ def _unit(
         folder: folder of the study.
         unit: the unit to train.
         modules: modules that the process imports first.
-        directory: where the study was started; ignored on machines without this directory.
+        directory: the study's working directory; ignored on machines without this directory.
         python_path: PYTHONPATH of the study.
     """
     # Ray cancels a task by SIGINT, which workers ignore if their parent process ignored SIGINT.

@@ -24,18 +24,19 @@ _NOT_WITH_SEEDS = ("seed", "threads", "overwrite")
 
 
 def train_seeds(typed: Typed, seeds: Sequence[int], flags: Set[str], *, quiet: bool) -> int:
-    """Train a run for each seed in the folder of a study, and return the exit code.
+    """Train one run for each seed, as a study in one folder, and return the exit code.
 
-    The same command resumes the study, as `sparl study run` does with the file that is written.
+    To resume the study, run the same command again, or `sparl study run` with the file that this
+    function writes.
 
     Args:
         typed: the configuration and the fields that the user set.
         seeds: the seeds.
         flags: names of the fields that the user set on the command line.
-        quiet: print nothing.
+        quiet: whether to suppress all output.
 
     Raises:
-        UsageError: if a flag contradicts the seeds, or the folder holds other runs.
+        UsageError: if a flag contradicts the seeds, or the folder contains other runs.
     """
     config = typed.config
     for name in _NOT_WITH_SEEDS:
@@ -45,10 +46,10 @@ def train_seeds(typed: Typed, seeds: Sequence[int], flags: Set[str], *, quiet: b
                 "gives each run one thread, and resumes its runs; remove it"
             )
     if min(seeds) < 0:
-        raise UsageError(f"train: --seeds contains {min(seeds)} but must be at least 0")
+        raise UsageError(f"train: --seeds contains {min(seeds)}, but a seed must be at least 0")
     folder = user_path(config.run_dir) if config.run_dir else user_path("runs") / _name(config)
     if holds_run(folder):
-        raise UsageError(f"train: {folder} holds a run; choose another --run-dir for the study")
+        raise UsageError(f"train: {folder} contains a run; choose another --run-dir for the study")
     module = named_module(config.env)
     if module:
         import_user_module(module)  # the process of each run imports it too
@@ -57,7 +58,7 @@ def train_seeds(typed: Typed, seeds: Sequence[int], flags: Set[str], *, quiet: b
 
 
 def _name(config: Config) -> str:
-    """Return the name of the folder: that of a run, without its seed."""
+    """Return the name of the study's folder: the name of one of its runs, without the seed."""
     name, _, digest = run_id(replace(config, seed=0)).rpartition("_seed0_")
     return f"{name}_{digest}"
 
@@ -66,8 +67,8 @@ def _write_study(typed: Typed, seeds: Sequence[int], folder: Path) -> Path:
     """Write the file that describes the study into its folder.
 
     Raises:
-        UsageError: if the folder cannot be created, holds a study of other settings, or a field
-            cannot be written in a file.
+        UsageError: if the folder cannot be created or contains a study with other settings, or if a
+            field cannot be written to a file.
     """
     fields: dict[str, Any] = {
         name: value
@@ -87,21 +88,21 @@ def _write_study(typed: Typed, seeds: Sequence[int], folder: Path) -> Path:
         before = load_toml(file, "study")
         if _without_seeds(before) != _without_seeds(content):
             raise UsageError(
-                f"train: {folder} holds a study of other settings ({file}); choose another "
+                f"train: {folder} contains a study with other settings ({file}); choose another "
                 "--run-dir"
             )
     files.write(FILE, toml_bytes(content))
     written = replace(read_study(file).units[0].config, seed=typed.config.seed)
     if run_id(written) != run_id(typed.config):
         raise UsageError(
-            "train: an unset field of the --config file cannot be used with --seeds; set it on "
-            "the command line"
+            "train: --seeds cannot be used with a --config file that lists fields as unset; set "
+            "these fields on the command line"
         )
     return file
 
 
 def _without_seeds(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a study's file without its seeds, with lists for tuples."""
+    """Return the content of a study file without the seeds, with tuples converted to lists."""
     return {
         **{name: value for name, value in content.items() if name != "seeds"},
         "fields": {

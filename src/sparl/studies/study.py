@@ -1,11 +1,17 @@
-"""Read a study's file and derive its runs.
+"""Read a study file and derive its runs.
 
-methods = ["TD3", "DS-TD3"]          # names that `sparl methods` lists environments =
-["HalfCheetah-v3"]    # Gymnasium ids seeds = 5                            # 0 to 4, or a list
-[fields]                             # for all runs: any field of a configuration steps = 1_000_000
-[grid]                               # all combinations of these values rewire_every_updates = [500,
-1000] [[variants]]                         # or named together; a variant may also set the
-hard_target_every = 1000             # methods, environments and seeds of its runs methods = ["SAC"]
+A study file looks like this:
+
+    methods = ["TD3", "DS-TD3"]          # names that `sparl methods` lists
+    environments = ["HalfCheetah-v3"]    # Gymnasium ids
+    seeds = 5                            # 0 to 4; a list is allowed too
+    [fields]                             # fields of the configuration, for all runs
+    steps = 1_000_000
+    [grid]                               # lists of values, whose combinations are all trained
+    rewire_every_updates = [500, 1000]
+    [[variants]]                         # fields that are set together; a variant may also
+    hard_target_every = 1000             # set the methods, environments and seeds of its runs
+    methods = ["SAC"]
 """
 
 from __future__ import annotations
@@ -30,7 +36,7 @@ from sparl.training.run_folder import RunFolder
 from sparl.training.toml_files import load_toml
 from sparl.wording import first_few, shown
 
-PLAN = "plan.json"  # lists the runs of a study's folder
+PLAN = "plan.json"  # lists the runs of the study in its folder
 PLAN_BYTES = 1 << 25  # maximum size of plan.json
 MOST_RUNS = 10_000  # maximum number of runs in a study
 _WHERE = ("methods", "environments", "seeds")
@@ -41,7 +47,7 @@ OF_THE_STUDY = {"method", "env", "seed", "run_dir", "overwrite", "resume", "thre
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """One run of a study.
+    """A run that belongs to a study.
 
     Attributes:
         id: the stable name of the run's folder; see `sparl.identity.run_id`.
@@ -76,8 +82,8 @@ class Study:
 
     Attributes:
         name: name of the file without its suffix; the names of several files are joined by "+".
-        units: the runs, each once, file by file. Within a file they are ordered by seed, so that
-            an interrupted study has runs of every configuration.
+        units: the runs, file by file and without duplicates. The runs of a file are ordered by
+            seed, so that an interrupted study has runs of every configuration.
     """
 
     name: str
@@ -93,7 +99,7 @@ class Study:
 
 
 def read_studies(paths: Sequence[Path]) -> Study:
-    """Read the runs of several files in order, each run once.
+    """Read the runs of several study files in order, without duplicates.
 
     Raises:
         UsageError: if a file is invalid; the message lists every error of the file.
@@ -108,7 +114,7 @@ def read_studies(paths: Sequence[Path]) -> Study:
 
 
 def read_study(path: Path) -> Study:
-    """Read a study's file.
+    """Read a study file.
 
     Raises:
         UsageError: if the file is invalid; the message lists every error.
@@ -124,7 +130,7 @@ def read_study(path: Path) -> Study:
 
 
 def _check_keys(content: dict[str, Any], path: Path) -> None:
-    """Raise UsageError if a study's file has unknown keys."""
+    """Raise UsageError if a study file has unknown keys."""
     unknown = sorted(content.keys() - set(_KEYS))
     if not unknown:
         return
@@ -141,7 +147,7 @@ def _check_keys(content: dict[str, Any], path: Path) -> None:
 
 
 def _instead_of(key: str) -> str:
-    """Suggest, in brackets, what to write instead of an unknown key of a study's file."""
+    """Suggest, in parentheses, what to write instead of an unknown key in a study file."""
     if key not in OF_THE_STUDY and key in FIELDS:
         return " (a field of the configuration; move it to [fields])"
     near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.4)
@@ -149,7 +155,7 @@ def _instead_of(key: str) -> str:
 
 
 def write_plan(folder: Path, study: Study) -> None:
-    """List a study's runs in its folder, so that a report can name missing runs.
+    """Write a list of a study's runs to its folder, so that a report can name missing runs.
 
     Raises:
         UsageError: if the folder cannot be created.
@@ -165,7 +171,7 @@ def write_plan(folder: Path, study: Study) -> None:
 
 
 def read_plan(folder: Path) -> list[Config]:
-    """Read the configurations of the runs that a study's folder lists.
+    """Return the configurations of the runs in the plan that a study's folder contains.
 
     Raises:
         DataError: if the list is damaged, or was written by a version with other fields.
@@ -180,7 +186,7 @@ def read_plan(folder: Path) -> list[Config]:
 
 
 def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the fields of every run."""
+    """Yield the fields of every run that a study file describes."""
     grid = content.get("grid", {})
     variants = content.get("variants", [{}])
     if not isinstance(content.get("fields", {}), dict):
@@ -216,7 +222,7 @@ def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any
                 raise UsageError(
                     f"study file {path}: {', '.join(taken)} cannot be set as a field; set methods, "
                     "environments and seeds with their own keys; the study itself chooses the "
-                    "folder and the core of each run"
+                    "folder of each run and trains it with one thread"
                 )
             fields = typed_fields(fields, f"study file {path}")
             for method, env, seed in itertools.product(methods, environments, seeds):

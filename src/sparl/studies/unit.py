@@ -20,7 +20,7 @@ from sparl.training.toml_files import toml_bytes
 from sparl.wording import visible
 
 FIELDS_FILE = "asked.toml"  # the fields that the study sets
-OUTPUT = "output.txt"  # the output of the training
+OUTPUT = "output.txt"  # the output of the training process
 TAIL_BYTES = 1 << 16  # size of the part of the output that is searched for the last line
 NO_FAILURE = (0, RunInUse.exit_code, 129, 130, 143)  # finished, in use, or stopped by a signal
 
@@ -29,7 +29,7 @@ def words(folder: Path, unit: Unit) -> list[str]:
     """Write a unit's fields to its folder, and return the `sparl` command that trains it.
 
     Raises:
-        DataError: if the run's folder or file is a link or a special file.
+        DataError: if the run's folder or one of its files is a link or a special file.
         ResourceError: if the file cannot be written.
     """
     run = Folder(folder).at(unit.id)
@@ -71,7 +71,7 @@ def _last_line(run: Folder) -> str:
 
 
 def record_loss(folder: Path, unit: Unit, error: str, exit_code: int | None = None) -> None:
-    """Record why a run did not finish."""
+    """Record why a run did not finish; see `FAILURE`."""
     content = {"exit_code": exit_code, "error": visible(error)}
     data = (json.dumps(content) + "\n").encode()
     with _contained(unit):
@@ -80,7 +80,7 @@ def record_loss(folder: Path, unit: Unit, error: str, exit_code: int | None = No
 
 @contextmanager
 def _contained(unit: Unit) -> Iterator[None]:
-    """Print an error about a run's folder instead of letting the error end the study."""
+    """Print errors that concern a run's folder, so that they do not end the study."""
     try:
         yield
     except SparlError as error:

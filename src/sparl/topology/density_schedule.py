@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+import numpy as np
 
 from sparl.topology.registry import Rule
+from sparl.wording import shown
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class LayerProgress:
         connections: number of connections before the update.
         size: number of positions, the maximum number of connections.
         progress: completed share of the schedule of topology updates, in [0, 1].
-        fraction: share of the connections that the configuration moves, after any annealing.
+        fraction: share of the connections to move by configuration, after any annealing.
     """
 
     initial: int
@@ -46,14 +49,30 @@ class ChooseDensity(Protocol):
 
 
 class DensitySchedule(Rule):
-    """A density schedule, a function like ChooseDensity."""
+    """A density schedule: a function with the signature of ChooseDensity, and its name."""
 
+    kind: ClassVar[str] = "density schedule"
 
-DENSITY_SCHEDULES: dict[str, DensitySchedule] = DensitySchedule.registry
+    def __call__(self, layer: LayerProgress) -> tuple[int, float]:
+        """Return the number of connections after this update, and the fraction that moves.
+
+        Raises:
+            UsageError: if the function fails or returns invalid values.
+        """
+        result = super().__call__(layer)
+        match result:
+            case (int() | np.integer(), float() | int() | np.floating()) if (
+                0 <= result[0] <= layer.size and 0 <= result[1] <= 1
+            ):
+                return int(result[0]), float(result[1])
+        raise self.fault(
+            f"returned {shown(result)} but must return a pair: the number of connections, an "
+            f"integer in [0, {layer.size}], and the fraction that moves, a number in [0, 1]"
+        )
 
 
 def density_schedule(name: str) -> Callable[[ChooseDensity], DensitySchedule]:
-    """Register a function as the density schedule of this name.
+    """Register a function as the density schedule with this name.
 
     Raises:
         UsageError: if the name is in use or is not an identifier.

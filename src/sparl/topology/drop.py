@@ -52,7 +52,7 @@ def drop_nearest_zero_of_each_sign(layer: LayerView, count: int, rng: Generator)
 
 
 def _smallest(values: NDArray[np.float32], count: int) -> Indices:
-    """Return the indices of the `count` smallest values in linear time; ties by index."""
+    """Return, in linear time, the indices of the `count` smallest values; the index breaks ties."""
     if count <= 0:
         return np.empty(0, np.int64)
     threshold = np.partition(values, count - 1)[count - 1]

@@ -21,9 +21,9 @@ def largest_of_uniform(
 ) -> tuple[Pattern, NDArray[np.float32]]:
     """Draw the largest weights of a uniform initialisation.
 
-    RLx2's released code draws all n_in n_out weights and keeps those of largest magnitude. This
-    function draws from the same distribution, but draws only the weights that are kept: positions
-    are uniform, and magnitudes are the largest order statistics of n_in n_out uniform draws.
+    RLx2's released code draws all n_in * n_out weights and keeps those of largest magnitude. This
+    function samples the kept weights directly, from the same distribution: positions are uniform,
+    and magnitudes are the largest order statistics of n_in * n_out uniform draws.
 
     Args:
         n_in: number of inputs.

@@ -1,4 +1,4 @@
-"""The part of a layer that drop and grow rules see."""
+"""The data of a layer that drop and grow rules can read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LayerView:
 
     Attributes:
         pattern: the existing connections.
-        weights: float32 [N], in canonical order.
+        weights: float32 [N], in canonical order; read-only.
         gradient: dense gradient of the current loss, for rules that need one; a float32 array
             [n_out, n_in] is accepted too. None for other rules.
     """
@@ -49,3 +49,9 @@ class LayerView:
     pattern: Pattern
     weights: NDArray[np.float32]
     gradient: DenseGradient | None = None
+
+    def __post_init__(self) -> None:
+        """Make the weights read-only, because a rule must not change the network."""
+        weights = self.weights.view()
+        weights.flags.writeable = False
+        object.__setattr__(self, "weights", weights)

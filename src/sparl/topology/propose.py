@@ -1,4 +1,4 @@
-"""Compute the topology updates of one layer and enforce the invariants of an update."""
+"""Compute the topology update of a layer, and enforce the invariants of an update."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from sparl.sparse.pattern import Pattern, union
 from sparl.sparse.rewiring import Rewiring
 from sparl.topology.density_schedule import DensitySchedule, constant
 from sparl.topology.layer_view import LayerView
-from sparl.topology.rules import ChooseDropped, ChooseGrown, DropRule, GrowRule
+from sparl.topology.registry import Rule
+from sparl.topology.rules import ChooseDropped, ChooseGrown, DropRule, GrowRule, Indices
+from sparl.wording import counted, shown
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,14 @@ class TopologyMethod:
         return self.drop if isinstance(self.drop, DropRule) else DropRule(self.drop)
 
     @property
+    def grow_rule(self) -> GrowRule:
+        """The grow rule with its declarations."""
+        return self.grow if isinstance(self.grow, GrowRule) else GrowRule(self.grow)
+
+    @property
     def needs(self) -> frozenset[str]:
         """The data that the rules read in addition to the pattern and the weights."""
-        grow = self.grow if isinstance(self.grow, GrowRule) else GrowRule(self.grow)
-        return self.drop_rule.needs | grow.needs
+        return self.drop_rule.needs | self.grow_rule.needs
 
 
 def wrong_rules(drop: str, grow: str, density: str) -> list[str]:
@@ -73,7 +79,7 @@ def wrong_rules(drop: str, grow: str, density: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A topology update of one layer.
+    """A proposed topology update of one layer.
 
     Attributes:
         rewiring: change from the old pattern to the new one.
@@ -89,12 +95,12 @@ class Proposal:
 
     @property
     def dropped(self) -> int:
-        """Number of connections dropped, including those that grew again in the same update."""
+        """Number of dropped connections, including those that grow again in the same update."""
         return self.dropped_live + self.dropped_dead
 
     @property
     def returned(self) -> int:
-        """Number of connections dropped and grown again in the same update."""
+        """Number of connections that are dropped and grown again in the same update."""
         stayed = self.rewiring.new.connections - self.rewiring.grown.size
         return stayed - (self.rewiring.old.connections - self.dropped)
 
@@ -126,18 +132,13 @@ def propose(
 
     Raises:
         ValueError: if the fraction is outside [0, 1].
-        RuntimeError: if a rule returned the wrong number of connections, the same connection twice,
-            or a position that is not free; or if a density schedule returned an invalid number.
+        UsageError: if a rule fails, or returns the wrong number of connections, the same connection
+            twice, or a position that is not free.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"propose: fraction is {fraction} but must be in [0, 1]")
     pattern = layer.pattern
     wanted = pattern.connections if connections is None else connections
-    if not 0 <= wanted <= pattern.size:
-        raise RuntimeError(
-            f"density schedule: it returned {wanted} connections, but the number must be in [0, "
-            f"{pattern.size}]"
-        )
     if pattern.connections == wanted == pattern.size:
         return None
     rule = method.drop_rule
@@ -149,34 +150,57 @@ def propose(
     if count + dead + grow_count == 0:
         return None
 
-    chosen = rule(candidates, count, rng) if count else np.empty(0, np.int64)
+    chosen = np.empty(0, np.int64)
+    if count:
+        result = rule(candidates, count, rng)
+        chosen = _integers(rule, result, candidates.pattern.connections)
     kept_positions = np.delete(candidates.pattern.positions, chosen)
     if chosen.size != count or kept_positions.size != candidates.pattern.connections - count:
-        raise RuntimeError(
-            f"drop rule: it returned {chosen.size} connections, {np.unique(chosen).size} of them "
-            f"distinct, but must return {count} distinct connections"
+        raise rule.fault(
+            f"returned {counted(chosen.size, 'connection')}, {np.unique(chosen).size:,} of them "
+            f"distinct, but must return {counted(count, 'distinct connection')}"
         )
     kept = Pattern(pattern.n_in, pattern.n_out, kept_positions)
-    new = _grown(method.grow, layer, kept, grow_count, rng)
+    new = _grown(method.grow_rule, layer, kept, grow_count, rng)
     live = int(np.count_nonzero(candidates.weights[chosen]))
     return Proposal(Rewiring(pattern, new), live, count + dead - live, fraction)
 
 
-def _grown(
-    rule: ChooseGrown, layer: LayerView, kept: Pattern, count: int, rng: Generator
-) -> Pattern:
+def _grown(rule: GrowRule, layer: LayerView, kept: Pattern, count: int, rng: Generator) -> Pattern:
     """Return the kept pattern with `count` connections added."""
     if not count:
         return kept
-    grown = rule(layer, kept, count, rng)
+    grown = _integers(rule, rule(layer, kept, count, rng), kept.size)
     positions = union(kept.positions, grown)
     if grown.size != count or positions.size != kept.connections + count:
         free = positions.size - kept.connections
-        raise RuntimeError(
-            f"grow rule: it returned {grown.size} positions, {free} of them distinct and free, but "
-            f"must return {count} distinct free positions"
+        raise rule.fault(
+            f"returned {counted(grown.size, 'position')}, {free:,} of them distinct and free, but "
+            f"must return {counted(count, 'distinct free position')}"
         )
     return Pattern(kept.n_in, kept.n_out, positions)
+
+
+def _integers(rule: Rule, result: object, end: int) -> Indices:
+    """Return the result of a rule as an int64 array [n].
+
+    Args:
+        rule: the rule.
+        result: the value that the rule returned.
+        end: all valid values are in [0, end).
+
+    Raises:
+        UsageError: if the result is not a one-dimensional array of integers in [0, end).
+    """
+    expected = f"but must return a one-dimensional NumPy array of integers in [0, {end:,})"
+    if not isinstance(result, np.ndarray):
+        raise rule.fault(f"returned {shown(result)}, {expected}")
+    if result.ndim != 1 or result.dtype.kind not in "iu":
+        shape = " x ".join(str(n) for n in result.shape)
+        raise rule.fault(f"returned an array of {result.dtype} [{shape}], {expected}")
+    if result.size and not 0 <= result.min() <= result.max() < end:
+        raise rule.fault(f"returned values from {result.min():,} to {result.max():,}, {expected}")
+    return result.astype(np.int64, copy=False)
 
 
 def _live(layer: LayerView) -> LayerView:

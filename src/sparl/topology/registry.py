@@ -1,4 +1,7 @@
-"""Functions that a configuration names; this module does not load the native module."""
+"""Registries of the functions that a configuration can name.
+
+This module does not load the native module.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from sparl.errors import UsageError
+from sparl.errors import SparlError, UsageError
+from sparl.wording import name_and_text
 
 
 def is_rule_name(name: str) -> bool:
@@ -22,25 +26,47 @@ class Rule:
 
     Attributes:
         choose: the function.
-        name: its name; "" if the function is not registered.
+        name: the name of the rule; "" if the function is not registered.
+        kind: what messages call a rule of this class.
     """
 
     choose: Callable[..., Any]
     name: str = ""
+    kind: ClassVar[str] = "rule"
     registry: ClassVar[dict[str, Any]]
 
     def __init_subclass__(cls) -> None:
         cls.registry = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function."""
-        return self.choose(*args, **kwargs)
+        """Call the function.
+
+        Raises:
+            UsageError: if the function fails. FloatingPointError, which means that the training has
+                diverged, MemoryError and sparl's own errors are not converted.
+        """
+        try:
+            return self.choose(*args, **kwargs)
+        except (FloatingPointError, MemoryError, SparlError):
+            raise
+        except Exception as error:
+            raise self.fault(
+                f"raised {name_and_text(error)} (use --debug to show the traceback)"
+            ) from error
+
+    def fault(self, problem: str) -> UsageError:
+        """Return an error that names this rule.
+
+        Args:
+            problem: what the rule did, for example "returned 1 position, but ...".
+        """
+        name = f" '{self.name}'" if self.name else ""
+        return UsageError(f"{self.kind}{name} {problem}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Copy a registered rule by its name.
+        """Pickle a registered rule by its name.
 
-        The function of the rule cannot be pickled, because its name in the module refers to the
-        rule.
+        The function itself cannot be pickled, because its name in the module refers to the rule.
         """
         if self.registry.get(self.name) is self:
             return self.named, (self.name,)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -48,7 +48,7 @@ class ChooseGrown(Protocol):
 
 @dataclass(frozen=True)
 class DropRule(Rule):
-    """A drop rule, a function like ChooseDropped, and its declarations.
+    """A drop rule: a function with the signature of ChooseDropped, and its declarations.
 
     Attributes:
         needs: the data that the rule reads in addition to the pattern and the weights, a subset of
@@ -59,6 +59,7 @@ class DropRule(Rule):
         rounding: function that rounds the product of fraction and connections to an integer.
     """
 
+    kind: ClassVar[str] = "drop rule"
     needs: frozenset[str] = frozenset()
     removes_dead_links: bool = False
     rounding: Callable[[float], int] = round_half_up
@@ -66,18 +67,15 @@ class DropRule(Rule):
 
 @dataclass(frozen=True)
 class GrowRule(Rule):
-    """A grow rule, a function like ChooseGrown, and its declarations.
+    """A grow rule: a function with the signature of ChooseGrown, and its declarations.
 
     Attributes:
         needs: the data that the rule reads in addition to the pattern and the weights, a subset of
             NEEDS.
     """
 
+    kind: ClassVar[str] = "grow rule"
     needs: frozenset[str] = frozenset()
-
-
-DROP_RULES: dict[str, DropRule] = DropRule.registry
-GROW_RULES: dict[str, GrowRule] = GrowRule.registry
 
 
 def drop_rule(
@@ -87,7 +85,7 @@ def drop_rule(
     removes_dead_links: bool = False,
     rounding: Callable[[float], int] = round_half_up,
 ) -> Callable[[ChooseDropped], DropRule]:
-    """Register a function as the drop rule of this name; see DropRule for the arguments.
+    """Register a function as the drop rule with this name; see DropRule for the arguments.
 
     Raises:
         UsageError: if the name is in use or is not an identifier, or if a requirement is unknown.
@@ -97,7 +95,7 @@ def drop_rule(
 
 
 def grow_rule(name: str, *, needs: Collection[str] = ()) -> Callable[[ChooseGrown], GrowRule]:
-    """Register a function as the grow rule of this name; see GrowRule for the arguments.
+    """Register a function as the grow rule with this name; see GrowRule for the arguments.
 
     Raises:
         UsageError: if the name is in use or is not an identifier, or if a requirement is unknown.
@@ -107,7 +105,7 @@ def grow_rule(name: str, *, needs: Collection[str] = ()) -> Callable[[ChooseGrow
 
 
 def _known(name: str, needs: Collection[str]) -> frozenset[str]:
-    """Return the requirements of a rule.
+    """Check the requirements of a rule, and return them as a set.
 
     Raises:
         UsageError: if a requirement is unknown.

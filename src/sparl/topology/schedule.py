@@ -16,14 +16,14 @@ Clock = Literal["agent", "network"]  # which updates are counted
 class Schedule:
     """Schedules topology updates at the updates first, first + every, and so on up to last.
 
-    At each of them, a density schedule chooses the number of connections of a layer, and moves the
-    fraction of this schedule or another one.
+    At each of them, a density schedule chooses a layer's number of connections, and the fraction of
+    connections to move, which is usually the fraction of this schedule.
 
     Attributes:
-        first: number of the update with the first topology update, counted from 1 on the clock.
+        first: number of the update with the first topology update; the clock counts from 1.
         every: number of updates from one topology update to the next; 0 means no topology updates.
         last: number of the update after which there is no topology update.
-        fraction: share of a layer's connections that moves; zeta_0 if the share is annealed.
+        fraction: share of a layer's connections that moves; the initial share, zeta_0, if annealed.
         clock: whether the updates of the agent or those of the network are counted.
         annealed: whether the fraction decays to 0 at `last` along a cosine.
     """
@@ -46,7 +46,7 @@ class Schedule:
         return min(update / self.last, 1.0)
 
     def of_layer(self, update: int, initial: int, pattern: Pattern) -> LayerProgress:
-        """Return the state of a layer at an update, from which a density schedule chooses.
+        """Return the state of a layer at an update, as a density schedule receives it.
 
         Args:
             update: number of the update.

@@ -1,7 +1,9 @@
-"""Sparse training of PyTorch models. It requires `pip install 'sparl[torch]'`.
+"""Sparse training of PyTorch models, which requires `pip install 'sparl[torch]'`.
 
 Example:
-sparsity = DynamicSparsity(model, optimizer, method="RigL", density=0.1, schedule=Schedule(...))
+    sparsity = DynamicSparsity(
+        model, optimizer, method="RigL", density=0.1, schedule=Schedule(...)
+    )
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ attached: WeakKeyDictionary[torch.optim.Optimizer, DynamicSparsity] = WeakKeyDic
 
 @dataclass(frozen=True)
 class SavedTopology:
-    """The content of a state_dict of DynamicSparsity, after validation."""
+    """The validated content of a DynamicSparsity's state_dict."""
 
     patterns: dict[str, Pattern]
     updates: int
@@ -55,7 +55,7 @@ class SavedTopology:
 
 @dataclass(frozen=True)
 class Attachment:
-    """The sparse layers, their numbers of connections, and the layers of the target network."""
+    """The plan for a DynamicSparsity: its layers, their numbers of connections, and its targets."""
 
     rows: list[SurveyRow]
     layers: list[MaskedLinear]
@@ -158,7 +158,7 @@ def _used(layers: list[MaskedLinear], replaced: Collection[DynamicSparsity]) -> 
 
 
 def parse_state(state: Mapping[str, Any], method: str, layers: list[MaskedLinear]) -> SavedTopology:
-    """Parse and validate a state_dict of DynamicSparsity.
+    """Parse and validate the state_dict of a DynamicSparsity.
 
     Raises:
         UsageError: if the state is damaged, or if its method, layer names or layer sizes differ

@@ -78,9 +78,9 @@ class DynamicSparsity:
         schedule: when connections change and how many, counted in optimizer steps; the schedule's
             clock is ignored. A schedule is required for all methods except static.
         target: the model's target network, if there is one; it must have the same modules.
-        target_rule: which connections the target network has. "shared": those of the model at the
-            last target update. "own": as many as the model, namely those with the largest
-            magnitudes. None: the rule of the method.
+        target_rule: which connections the target network has. "shared" means those of the model at
+            the last target update. "own" means the target's largest connections, the same number as
+            in the model. None means the rule of the method.
         seed: seed of all random choices.
         state: the state_dict from which to continue; load the model's weights first.
         quiet: whether to suppress the table of layers.
@@ -137,7 +137,7 @@ class DynamicSparsity:
             PlainConsole().print(self.table())
 
     def _first_topology(self, attachment: Attachment, choice: str) -> SavedTopology:
-        """Return the initial topology; DistributedDataParallel uses the first rank's topology."""
+        """Return the initial topology; under DistributedDataParallel, return the first rank's."""
         saved = attachment.saved
         if saved is None:
             patterns = {
@@ -342,7 +342,7 @@ class DynamicSparsity:
         return sum(p.connections for p in patterns) / sum(p.size for p in patterns)
 
     def table(self) -> str:
-        """Return a line for each layer: its connections, or the reason why it is not sparse."""
+        """Return a line for each layer that states its connections or why it is not sparse."""
         patterns = self.patterns
         width = max(len(row.name) for row in self._rows)
         lines = []
@@ -369,7 +369,7 @@ class DynamicSparsity:
     def state_dict(self) -> dict[str, Any]:
         """Return the connections, the counters and the state of the random generator.
 
-        The weights are part of the model's state_dict, and the moments of the optimizer's.
+        The weights are part of the model's state_dict, and the moments are part of the optimizer's.
         """
         self.settle_targets()
         return {

@@ -87,7 +87,7 @@ def to_numpy(values: torch.Tensor) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class SurveyRow:
-    """A layer with weights, and the reason why it cannot be sparse, or None if it can."""
+    """A layer with weights, and the reason why it cannot be sparse (None if it can)."""
 
     name: str
     module: nn.Module
@@ -95,7 +95,7 @@ class SurveyRow:
 
 
 def named_modules(modules: Modules) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the name and the module of every module.
+    """Yield every module of one or several models, together with its name.
 
     If there are several models, names start with the model's index. Wrapping a model in
     DistributedDataParallel does not change the names.
@@ -114,7 +114,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def survey(modules: Modules, optimizer: torch.optim.Optimizer) -> list[SurveyRow]:
-    """List every module with weights once, with the reason if it cannot be sparse.
+    """List every module that has weights once, and state the reason if it cannot be sparse.
 
     Raises:
         UsageError: if the size of a layer is not yet known.

@@ -82,7 +82,7 @@ class SparseLinear(nn.Module):
         self._build(pattern)
 
     def reset_parameters(self) -> None:
-        """Draw weights and biases uniformly within 1/sqrt(n_in), as nn.Linear does."""
+        """Draw parameters uniformly from [-1/sqrt(n_in), 1/sqrt(n_in)], as nn.Linear does."""
         bound = 1 / math.sqrt(self.in_features)
         for parameter in self.parameters(recurse=False):
             nn.init.uniform_(parameter, -bound, bound)
@@ -94,7 +94,7 @@ class SparseLinear(nn.Module):
 
     @torch.compiler.disable
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Compute float32 [..., n_out] for float32 [..., n_in].
+        """Compute the outputs, float32 [..., n_out], for inputs, float32 [..., n_in].
 
         Raises:
             UsageError: if the input or the weights are not float32 on the CPU, or the input has the
@@ -163,7 +163,7 @@ class SparseLinear(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Load the state including the connections, which are validated before any change."""
+        """Load the state, including the connections, which are validated before any change."""
         positions = state_dict.get(f"{prefix}positions")
         if positions is not None and positions.shape == self.positions.shape:
             try:

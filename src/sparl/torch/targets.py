@@ -1,4 +1,4 @@
-"""Keep target networks sparse after each target update, however the update is written."""
+"""Keep target networks sparse after each target update, whatever code performs the update."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class TrackedTarget:
     Args:
         online: the online layer.
         linear: the target network's layer.
-        rule: which connections the layer has. "shared": those of the online layer at the time of
-            the target update. "own": as many as the online layer, namely those with the largest
-            magnitudes (Sokar et al. 2021, algorithm 3).
+        rule: which connections the layer has. "shared" means those of the online layer at the time
+            of the target update. "own" means the layer's largest connections, the same number as in
+            the online layer (Sokar et al. 2021, algorithm 3).
         parents: the modules that contain the layer. A parent may use the layer's weight without
             calling the layer, as MultiheadAttention does with out_proj, so calls of the parents
             apply the rule too.
@@ -101,7 +101,7 @@ class SettlingHook:
 def keep_largest(values: torch.Tensor, count: int) -> None:
     """Set all values except the `count` largest magnitudes to 0, in place.
 
-    Of equal magnitudes, those with larger indices are kept.
+    Among equal magnitudes, those with larger indices are kept.
     """
     flat = values.view(-1)
     surplus = int(torch.count_nonzero(flat)) - count

@@ -1,1 +1,1 @@
-"""Train runs; a run is one configuration with one seed, in one folder."""
+"""Train agents. A run trains one configuration with one seed, and has a folder to itself."""

@@ -20,10 +20,10 @@ from sparl.user_modules import WITHOUT_ID, command_line
 
 
 def about_run(path: str | Path) -> dict[str, Any]:
-    """Return a run's state, step and last checkpoint, how exactly the run can be resumed, and more.
+    """Return what `sparl info RUN` prints: the run's state and step, how to resume it, and more.
 
     Raises:
-        DataError: if the folder contains no run, or a file of the run is damaged.
+        DataError: if the folder contains no run, or one of the run's files is damaged.
     """
     folder = RunFolder.open(path)
     config, about = folder.config(), folder.run()
@@ -110,7 +110,7 @@ def _continuation(folder: RunFolder, config: Config) -> str:
 
 @contextmanager
 def environment_importable(folder: RunFolder, command: str) -> Iterator[None]:
-    """Explain in the error about an unknown environment how to import the environment.
+    """Add to an error about an unknown environment how to import that environment.
 
     Raises:
         DataError: if the block raises UnknownEnvironment.

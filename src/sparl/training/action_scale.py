@@ -11,7 +11,7 @@ from sparl.types import Array
 
 
 class ActionScale:
-    """A linear map from [-1, 1] to [low, high] for each entry; the result is never out of bounds.
+    """Maps each entry of an action linearly from [-1, 1] to [low, high], and never out of bounds.
 
     Args:
         low: lower bounds, float64 [n_act].
@@ -29,7 +29,7 @@ class ActionScale:
         self._same = bool((low == -1).all() and (high == 1).all())
 
     def __call__(self, action: Array) -> NDArray[Any]:
-        """Return the actions, [..., n_act], in the environment's units and with this dtype."""
+        """Return actions [..., n_act] in the environment's units, converted to `dtype`."""
         if self._same:
             return action.astype(self.dtype)
         scaled = (self._middle + self._reach * action).astype(self.dtype)

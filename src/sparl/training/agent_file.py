@@ -1,6 +1,7 @@
 """Read and write the files of an agent: its networks, and how their outputs become actions.
 
-Arrays are stored as safetensors, the rest as JSON; reading these files cannot execute code.
+Arrays are stored as safetensors and everything else as JSON, so reading the files cannot execute
+code.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sparl.networks.spec import ACTIVATIONS, Activation, Layer, NetworkSpec, lay
 from sparl.sparse.pattern import Pattern
 from sparl.training.environment import Environment
 from sparl.training.evaluate import OBSERVATIONS as MOST_OBSERVATIONS
-from sparl.training.optimizer_file import load_moments, save_moments, write_moments
+from sparl.training.optimizer_file import load_moments, save_moments
 from sparl.training.run_folder import (
     AGENT,
     AGENT_MANIFEST,
@@ -33,23 +34,24 @@ from sparl.training.run_folder import (
     OBSERVATIONS,
     RunFolder,
 )
-from sparl.training.tensors import Arrays, Expected, digest, pack, read_verified
+from sparl.training.tensors import Arrays, Expected, file_entry, pack, read_verified
 from sparl.training.trained_agent import TrainedAgent
 from sparl.types import Array, State
 from sparl.wording import shown
 
 FORMAT = 1
 _MANIFEST_BYTES = 1 << 20
-# Maximum number of inputs that is accepted for a file of any size. A layer uses memory for every
-# input, connected or not, so an agent with more inputs must have a correspondingly large file.
+# An agent may have up to this many inputs regardless of the size of its file. A layer uses memory
+# for every input, connected or not, so an agent with more inputs must have a file of at least as
+# many bytes.
 _INPUTS = 1 << 16
 _OBSERVATIONS = "observations"  # name of the array in its file
-_STATISTICS = ("mean", "variance")  # arrays of the observations' statistics, after _NORMALIZER
-_NORMALIZER = "normalizer."
+NORMALIZER = "normalizer."  # prefix of the names of the observations' statistics
+_STATISTICS = ("mean", "variance")  # names of these statistics, without the prefix
 
 
 class AgentFiles(NamedTuple):
-    """Names of the files of an agent: its arrays, and everything else."""
+    """Names of the two files of an agent: one for its arrays, and one for everything else."""
 
     arrays: str
     manifest: str
@@ -60,8 +62,8 @@ BEST = AgentFiles(BEST_AGENT, BEST_AGENT_MANIFEST)  # of the best evaluation of 
 _WHEN = {
     LAST: "a run saves its agent when it ends or is stopped; to resume a run that was killed, use "
     "sparl resume",
-    BEST: "a run saves its best agent with each checkpoint and when it ends; runs of version 0.2 "
-    "have none",
+    BEST: "a run saves its best agent with each checkpoint and when it ends; sparl 0.2 did not "
+    "save best agents",
 }
 
 
@@ -78,10 +80,10 @@ def save_agent(
     Args:
         folder: the folder of the run.
         agent: the agent.
-        normalizer: what the agent sees of an observation.
+        normalizer: converts observations to the inputs of the agent.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
-        observations: observations of an evaluation, float32 [B, n_obs], which are used to check
+        observations: observations from an evaluation, float32 [B, n_obs], which are used to check
             exports.
     """
     data, manifest = packed_agent(agent, normalizer, environment, about)
@@ -90,7 +92,7 @@ def save_agent(
     if observations is not None:
         met = pack({_OBSERVATIONS: observations})
         folder.write(OBSERVATIONS, met)
-        manifest["observations"] = {"rows": len(observations), **_file(OBSERVATIONS, met)}
+        manifest["observations"] = {"rows": len(observations), **file_entry(OBSERVATIONS, met)}
     folder.write_json(AGENT_MANIFEST, manifest)
 
 
@@ -105,7 +107,7 @@ def packed_agent(
 
     Args:
         agent: the agent.
-        normalizer: what the agent sees of an observation.
+        normalizer: converts observations to the inputs of the agent.
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
         files: names of the files.
@@ -119,7 +121,7 @@ def packed_agent(
             for name, value in state.items()
             if isinstance(value, np.ndarray)
         }
-        | {_NORMALIZER + name: np.asarray(seen[name]) for name in _STATISTICS if seen}
+        | {NORMALIZER + name: np.asarray(seen[name]) for name in _STATISTICS if seen}
     )
     return data, {
         "format": FORMAT,
@@ -132,7 +134,7 @@ def packed_agent(
         "inputs": {name: specs[name].n_in for name in networks},
         **({"normalizer": {"count": seen["count"]}} if seen else {}),
         "positions": "output * inputs + input, ascending; one weight each, in this order",
-        "file": _file(files.arrays, data),
+        "file": file_entry(files.arrays, data),
     }
 
 
@@ -150,12 +152,8 @@ def _policy(environment: Environment, head: ActionHead) -> dict[str, Any]:
     }
 
 
-def _file(name: str, data: bytes) -> dict[str, Any]:
-    return {"name": name, "bytes": len(data), "sha256": digest(data)}
-
-
 def _entries(spec: NetworkSpec, state: State, hidden: Activation) -> list[list[dict[str, Any]]]:
-    """Return the entries of the manifest for the layers of each member.
+    """Return the manifest's entries for the layers of each member.
 
     An entry names the activation of a hidden layer only if it differs from `hidden`.
     """
@@ -171,20 +169,24 @@ def _entries(spec: NetworkSpec, state: State, hidden: Activation) -> list[list[d
 
 
 def load_agent(path: str | Path, files: AgentFiles = LAST) -> TrainedAgent:
-    """Load an agent of a run folder: LAST or BEST.
+    """Load the last or the best agent of a run.
+
+    Args:
+        path: the run folder.
+        files: LAST or BEST.
 
     Raises:
         DataError: if the agent is missing or damaged, or its format is not supported.
     """
     folder = RunFolder.open(path)
     with damage_reported(f"{folder.path}: the agent cannot be read"):
-        return _agent(*_read(folder, files))
+        return _agent(*read_agent(folder, files))
 
 
 def load_networks(
     path: str | Path,
 ) -> tuple[TrainedAgent, Arrays, tuple[Arrays, dict[str, int]] | None]:
-    """Load the agent of a run folder, the arrays of all its networks, and its optimisers.
+    """Load a run's agent, the arrays of all its networks, and the moments of its optimisers.
 
     Returns:
         The agent; the arrays by NETWORK.LAYER.BLOCK; and the moments and steps of its optimisers,
@@ -195,92 +197,12 @@ def load_networks(
     """
     folder = RunFolder.open(path)
     with damage_reported(f"{folder.path}: the agent cannot be read"):
-        manifest, arrays = _read(folder)
+        manifest, arrays = read_agent(folder)
         return _agent(manifest, arrays), arrays, load_moments(folder, manifest, arrays)
 
 
-def save_networks(
-    like: RunFolder,
-    into: RunFolder,
-    networks: Arrays,
-    optimizer: tuple[Arrays, dict[str, int]],
-    sizes: tuple[int, int],
-) -> None:
-    """Write an agent whose networks were trained elsewhere.
-
-    Args:
-        like: folder of an agent in the same task, whose manifest is the template.
-        into: the folder to write to.
-        networks: arrays by NETWORK.LAYER.BLOCK.
-        optimizer: moments and steps of the optimisers; see load_networks.
-        sizes: lengths of an observation and of an action.
-
-    Raises:
-        DataError: if the other agent cannot be read, or its observations or actions differ.
-        ResourceError: if the files cannot be written.
-    """
-    with damage_reported(f"{like.path}: the agent cannot be read"):
-        manifest, _ = _read(like)
-        policy = manifest["policy"]
-        other = int(policy["observations"]), len(policy["action_low"])
-        if other != sizes or policy["output_activation"] != "tanh":
-            raise DataError(
-                f"{like.path}: its agent has {other[0]} observations and {other[1]} actions with "
-                f"{policy['output_activation']} outputs, the other one has {sizes[0]} and "
-                f"{sizes[1]} with tanh outputs; name a run in the same task"
-            )
-        manifest["networks"] = _entries_of(networks)
-        manifest["inputs"] = {
-            name: sum(sizes) if name.startswith("critics") else sizes[0]
-            for name in manifest["networks"]
-        }
-    data = pack(networks)
-    manifest["hidden_activation"] = "relu"
-    manifest["file"] = _file(AGENT, data)
-    manifest["optimizer"] = write_moments(into, *optimizer)
-    manifest.pop("observations", None)
-    manifest.pop("normalizer", None)
-    into.write(AGENT, data)
-    into.write_json(AGENT_MANIFEST, manifest)
-
-
-def _entries_of(networks: Arrays) -> dict[str, list[list[dict[str, Any]]]]:
-    """Return the entries of the manifest for networks of linear layers."""
-    entries: dict[str, list[list[dict[str, Any]]]] = {}
-    for key in sorted(key for key in networks if key.endswith(".weight")):
-        name, member, layer, _ = key.split(".")
-        members = entries.setdefault(name, [])
-        if int(member.removeprefix("member")) == len(members):
-            members.append([])
-        outputs = networks[f"{name}.{member}.{layer}.bias"].size
-        members[-1].append({"connections": int(networks[key].size), "outputs": outputs})
-    return entries
-
-
-def save_actor(folder: RunFolder, into: RunFolder) -> None:
-    """Copy only the actor of a run to another folder, which is enough to act, evaluate and export.
-
-    The observations are not copied, so exports of the copy are checked in the environment.
-
-    Raises:
-        DataError: if the agent is missing or damaged, or its format is not supported.
-        ResourceError: if the files cannot be written.
-    """
-    with damage_reported(f"{folder.path}: the agent cannot be read"):
-        manifest, arrays = _read(folder)
-        data = pack(
-            {name: a for name, a in arrays.items() if name.startswith(("actor.", _NORMALIZER))}
-        )
-        manifest["networks"] = {"actor": manifest["networks"]["actor"]}
-        manifest["file"] = _file(AGENT, data)
-        manifest.pop("observations", None)
-        manifest.pop("optimizer", None)
-    into.write(AGENT, data)
-    into.write_json(AGENT_MANIFEST, manifest)
-
-
 def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
-    """Load the observations saved with an agent (float32 [B, n_obs]); None if there are none.
+    """Load the observations saved with an agent, float32 [B, n_obs]; return None if there are none.
 
     Args:
         agent: the result of load_agent.
@@ -304,7 +226,7 @@ def load_observations(agent: TrainedAgent, path: str | Path) -> Array | None:
         return read_verified(files, OBSERVATIONS, about, expected, AGENT_MANIFEST)[_OBSERVATIONS]
 
 
-def _read(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], Arrays]:
+def read_agent(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], Arrays]:
     """Read and verify the manifest and the arrays of a run's agent.
 
     Raises:
@@ -334,7 +256,7 @@ def _read(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, Any], 
         raise ValueError(f"the length of an observation is {shown(inputs)} but must be at least 1")
     if "normalizer" in manifest:
         each = Expected(np.dtype(np.float64), (inputs,))
-        expected |= {_NORMALIZER + name: each for name in _STATISTICS}
+        expected |= {NORMALIZER + name: each for name in _STATISTICS}
     arrays = read_verified(folder.files, files.arrays, manifest["file"], expected, files.manifest)
     if inputs > (most := max(_INPUTS, folder.files.size(files.arrays))):
         raise ValueError(f"the length of an observation is {inputs:,} but must be in [1, {most:,}]")
@@ -376,12 +298,12 @@ def _normalizer(manifest: dict[str, Any], arrays: Arrays) -> Normalizer:
     count = manifest["normalizer"]["count"]
     if type(count) is not float:
         raise ValueError(f"normalizer: the count is {shown(count)} but must be a number")
-    statistics.restore({"count": count, **{n: arrays[_NORMALIZER + n] for n in _STATISTICS}})
+    statistics.restore({"count": count, **{n: arrays[NORMALIZER + n] for n in _STATISTICS}})
     return statistics
 
 
 def _actor(manifest: dict[str, Any], arrays: Arrays) -> Network:
-    """Construct the actor, after checking the connectivity patterns that the engine receives."""
+    """Construct the actor; invalid connections are rejected before the native code uses them."""
     members, policy = manifest["networks"]["actor"], manifest["policy"]
     if len(members) != 1:
         raise ValueError(f"the actor has {len(members)} members but must have 1")

@@ -1,4 +1,4 @@
-"""Report a run's schedule and its outcome to the user."""
+"""Print a run's schedule before training, and its outcome afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def announce(run: Training) -> None:
-    """Report the environment, the networks and the schedule before training starts."""
+    """Print the environment, the networks and the schedule before training starts."""
     config, say = run.config, run.console.say
     say(f"{method_label(config)} on {config.env}, seed {config.seed}")
     say(f"{_native.isa()}, {counted(run.threads, 'thread')}")
@@ -56,7 +56,7 @@ _COLUMNS = (
 
 
 def _network_rows(nets: Architecture) -> list[list[str]]:
-    """Return the cells of each network, and of all networks together."""
+    """Return the rows of the table of networks, and a row of totals."""
     rows, every, all_possible = [], 0, 0
     for name, spec in nets.networks.items():
         widths = (spec.layers[0].n_in, *(layer.n_out for layer in spec.layers))
@@ -73,11 +73,11 @@ def _share(connections: int, possible: int) -> list[str]:
 
 
 def report_end(run: Training, state: str) -> None:
-    """Report the outcome of a run.
+    """Print the outcome of a run and the commands that resume it or evaluate its agent.
 
     Args:
         run: the run that ended.
-        state: "finished", or the cause of the stop.
+        state: "finished", or why the run stopped.
     """
     say, seconds, env_step = run.console.say, run.record.seconds, run.env_step
     say("")
@@ -92,17 +92,20 @@ def report_end(run: Training, state: str) -> None:
     if state != "finished":
         say("to resume:")
         run.console.say_path(INDENT + _command(run, "resume"))
+    elif env_step < run.config.steps:
+        say(f"to resume until step {run.config.steps:,}:")
+        run.console.say_path(INDENT + _command(run, "resume", f"--stop-at {run.config.steps}"))
     say("to evaluate the agent again:")
     run.console.say_path(INDENT + _command(run, "evaluate"))
 
 
 def warn_not_saved(run: Training, error: EnvironmentFault, stopped_by: signal.Signals) -> None:
-    """Warn that an environment failed after a signal, so that the run could not be saved."""
+    """Warn that the run could not be saved after a signal, because its environment failed."""
     run.console.warn(
         f"{error}; this happened after {stopped_by.name}, so the steps since the last checkpoint "
         f"are lost; to resume from there: {_command(run, 'resume')}"
     )
 
 
-def _command(run: Training, name: str) -> str:
-    return command_line(module_of(run.config.env), name, run.folder.path)
+def _command(run: Training, name: str, options: str = "") -> str:
+    return command_line(module_of(run.config.env), name, run.folder.path, options)

@@ -51,11 +51,11 @@ def assemble(
 
     Args:
         config: the run's configuration.
-        quiet: print nothing.
+        quiet: whether to suppress all output.
         progress: how progress is shown; see RunConsole.
         folder: the locked folder of the run to resume; None creates a new one.
-        callbacks: the callbacks of the run; None: no callbacks.
-        factory: makes the environments, if the configured one is not a Gymnasium id.
+        callbacks: the callbacks of the run; None means no callbacks.
+        factory: creates the environments, unless the configuration names a Gymnasium id.
 
     Raises:
         SparlError: if a part cannot be constructed; the subclass indicates the kind of error.
@@ -138,8 +138,8 @@ def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) ->
     """Reject a run that does not fit into memory, before memory is allocated.
 
     Raises:
-        ResourceError: if the run does not fit; the message gives the sizes, and the size of a
-            replay buffer that would fit.
+        ResourceError: if the run does not fit; the message states how much memory is needed, and
+            the capacity of a replay buffer that would fit.
     """
     available = int(0.9 * memory_bytes())
     capacity = config.replay_rows

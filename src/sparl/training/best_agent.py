@@ -56,7 +56,7 @@ class BestAgent:
         """Delete the files unless they contain the agent of the best of these evaluations.
 
         A run that was killed may have written a better agent after its last checkpoint. If the run
-        is resumed bit for bit, it writes that agent again.
+        is resumed exactly, it will write that agent again.
         """
         try:
             step = load_agent(self._folder.path, BEST).env_step

@@ -1,4 +1,4 @@
-"""Callbacks: objects of the user whose methods a run calls, and which may stop the run."""
+"""Callbacks: user-defined objects that a run notifies of its progress, and that may stop it."""
 
 from __future__ import annotations
 
@@ -53,33 +53,33 @@ class ActiveRun:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The last line of metrics.csv: means since the evaluation before; without empty cells."""
+        """The last row of metrics.csv, without empty cells: means since the previous evaluation."""
         return self._training.record.last_metrics
 
     def stop(self) -> None:
-        """Stop the run after the current step; it is saved, and `sparl.resume` resumes it."""
+        """Stop the run after the current step; it is saved and can be resumed."""
         self._training.stop.by_callback = True
 
 
 class Callback:
-    """Base class of callbacks: override the methods that you need.
+    """Base class of callbacks; override the methods that you need.
 
-    A run calls the methods of its callbacks in the order in which they are given. `run.stop()`
-    stops the run: it saves a checkpoint and its agent, and can be resumed. An exception also stops
-    the run; `sparl.train` raises it again, with a note, after the run has been saved. Callbacks do
-    not belong to the state of a run: pass them again to `sparl.resume`.
+    A run calls its callbacks in the order in which they were passed. `run.stop()` stops the run,
+    which then saves a checkpoint and its agent, and can be resumed. An exception also stops the
+    run; `sparl.train` raises it again, with a note, after the run has been saved. Callbacks are not
+    part of a run's saved state, so pass them again to `sparl.resume`.
     """
 
     def on_step(self, run: ActiveRun) -> None:
-        """Run after every environment step and its updates, before an evaluation at that step."""
+        """Called after each environment step and its updates, before an evaluation at that step."""
 
     def on_evaluation(self, run: ActiveRun, evaluation: Evaluation) -> None:
-        """Run after every evaluation; the first one is at step 0."""
+        """Called after every evaluation; the first one is at step 0."""
 
     def on_checkpoint(self, run: ActiveRun, path: Path) -> None:
-        """Run after a checkpoint was written into the folder `path`.
+        """Called after a checkpoint has been written to the folder `path`.
 
-        The two newest checkpoints of a run are kept, and those of a finished run are deleted.
+        A run keeps its two newest checkpoints; when it has finished, it deletes them.
         """
 
 
@@ -87,13 +87,13 @@ class Callbacks:
     """The callbacks of one run.
 
     Args:
-        given: a callback, or several.
+        given: a callback, or a sequence of callbacks.
 
     Attributes:
-        error: the exception that a callback raised, or None; no callback is called after it.
+        error: the exception that a callback raised, if any; after it, no callback is called.
 
     Raises:
-        UsageError: if an object is not a Callback.
+        UsageError: if an object is not a Callback, or a method's name is nearly that of a Callback.
     """
 
     def __init__(self, given: Callback | Sequence[Callback] = ()) -> None:
@@ -101,24 +101,25 @@ class Callbacks:
         for callback in self._all:
             if not isinstance(callback, Callback):
                 raise UsageError(
-                    f"callback is {shown(callback)} but must be an object of a subclass of "
-                    "sparl.Callback, or a list of such objects"
+                    f"callback is {shown(callback)} but must be an instance of a subclass of "
+                    "sparl.Callback, or a list of such instances"
                 )
+            _reject_misspelt(callback)
         self._of_step = [each for each in self._all if _overrides(each, "on_step")]
         self.error: BaseException | None = None
 
     def stepped(self, training: Training) -> None:
-        """Call on_step of the callbacks that override this method."""
+        """Call on_step of each callback that overrides it."""
         for callback in self._of_step:
             self._call(training, callback, "on_step")
 
     def evaluated(self, training: Training, evaluation: Evaluation) -> None:
-        """Call on_evaluation."""
+        """Call on_evaluation of each callback."""
         for callback in self._all:
             self._call(training, callback, "on_evaluation", evaluation)
 
     def saved(self, training: Training, checkpoint: Path) -> None:
-        """Call on_checkpoint."""
+        """Call on_checkpoint of each callback."""
         for callback in self._all:
             self._call(training, callback, "on_checkpoint", checkpoint)
 
@@ -136,9 +137,23 @@ class Callbacks:
             training.stop.by_callback = True
 
     def raise_error(self) -> None:
-        """Raise the exception of a callback again, if there was one."""
+        """If a callback raised an exception, raise it again."""
         if self.error is not None:
             raise self.error
+
+
+def _reject_misspelt(callback: Callback) -> None:
+    """Raise UsageError if a method would never be called because its name is misspelt."""
+    import difflib
+
+    known = [name for name in vars(Callback) if name.startswith("on_")]
+    for name in dir(callback):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if name.startswith("on_") and name not in known and near:
+            raise UsageError(
+                f"callback: {type(callback).__name__} has a method {name}, which is never called; "
+                f"did you mean {near[0]}?"
+            )
 
 
 def _overrides(callback: Callback, name: str) -> bool:

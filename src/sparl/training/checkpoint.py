@@ -4,8 +4,8 @@ RUN/checkpoint-<step>/state.safetensors   all arrays except those of the replay 
 RUN/checkpoint-<step>/manifest.json       everything else, and the size and digest of each file
 RUN/replay/<begin>-<end>-<digest>.safetensors   transitions, see replay_files.py
 
-A checkpoint is written under a temporary name. Every file is flushed to the disk, the manifest
-last, and then the folder is renamed; only after that is an older checkpoint deleted. The newest
+A checkpoint is written under a temporary name. Every file is flushed to disk, the manifest last,
+and then the folder is renamed. An older checkpoint is deleted only after that. The newest
 transition, which may still change, is stored in the checkpoint's state file.
 """
 
@@ -41,7 +41,7 @@ from sparl.training.texts import parse_json
 FORMAT = 3
 READABLE = (2, FORMAT)
 STATE, MANIFEST = "state.safetensors", "manifest.json"
-KEPT = 2  # number of checkpoints
+KEPT = 2  # number of checkpoints that a run keeps
 _MANIFEST_BYTES = 1 << 24
 _NAME = re.compile(r"checkpoint-([0-9]{1,15})")
 _NAME_OR_TEMPORARY = re.compile(_NAME.pattern + r"(\.tmp-.*)?")
@@ -58,7 +58,7 @@ class Checkpoints:
 
     @property
     def last_step(self) -> int | None:
-        """Step of the newest checkpoint that this object wrote or loaded; None if there is none."""
+        """Step of the newest checkpoint that this object wrote or loaded, if any."""
         return self._kept[-1][0] if self._kept else None
 
     def save(self, env_step: int, state: Tree, replay: RingBuffer, about: Tree) -> Path:
@@ -75,7 +75,7 @@ class Checkpoints:
 
         Raises:
             ResourceError: if the checkpoint could not be written; earlier ones are unchanged.
-            DataError: if a file or folder of the checkpoint is a link or a special file.
+            DataError: if one of the checkpoint's files or folders is a link or a special file.
             RunInUse: if the run's folder was replaced after the folder was locked.
         """
         temporary = temporary_name(_name(env_step))
@@ -119,7 +119,8 @@ class Checkpoints:
     def _prune(self) -> None:
         """Delete files that no kept checkpoint needs; the next call retries failed deletions.
 
-        Only files with names that sparl assigns are deleted: users may keep other files there.
+        Only files with names that sparl assigns are deleted, because users may keep other files in
+        the folder.
         """
         kept = {_name(step) for step, _ in self._kept}
         files = {segment.name for _, segments in self._kept for segment in segments}
@@ -135,22 +136,25 @@ class Checkpoints:
         self.files.remove_folder(REPLAY)
 
     def newest_first(self) -> list[Path]:
-        """Return the folders of committed checkpoints, including damaged ones but no links."""
+        """Return the folders of committed checkpoints, newest first, including damaged ones.
+
+        Links are ignored.
+        """
         found = [
             (int(match[1]), self.folder / name)
             for name in self.files.names()
-            if (match := _NAME.fullmatch(name)) and self._holds_files(name)
+            if (match := _NAME.fullmatch(name)) and self._has_files(name)
         ]
         return [path for _, path in sorted(found, reverse=True)]
 
-    def _holds_files(self, name: str) -> bool:
+    def _has_files(self, name: str) -> bool:
         try:
             return not {STATE, MANIFEST}.isdisjoint(self.files.at(name).names())
         except DataError:
             return False
 
     def check_state_size(self, least: int) -> None:
-        """If there are checkpoints, check that the state of one has `least` bytes or more.
+        """If there are checkpoints, check that at least one state has `least` bytes or more.
 
         This is called before networks are allocated: a damaged configuration can claim any size,
         but a checkpoint of networks of that size cannot be smaller than `least`.
@@ -213,7 +217,7 @@ class Checkpoints:
             replay: the replay buffer of the same run; its current content is discarded.
 
         Returns:
-            The state, and the `about` that was passed to save.
+            The state, and the entries that were passed to `save` as `about`.
 
         Raises:
             DataError: if the checkpoint is damaged, has an unsupported format, or does not match
@@ -243,7 +247,7 @@ class Checkpoints:
         """Read the state of a checkpoint, with the newest transition under "newest".
 
         Raises:
-            DataError and DAMAGE_ERRORS: if the state is damaged or does not match `like`.
+            DataError, DAMAGE_ERRORS: if the state is damaged or does not match `like`.
         """
         arrays, rest = split(like)
         expected = {name: Expected.like(array, longest.get(name)) for name, array in arrays.items()}
@@ -253,7 +257,7 @@ class Checkpoints:
         found = manifest["state"]
         if not isinstance(found, dict) or found.pop("newest") != {}:
             raise ValueError("state.newest must be an object that contains only arrays")
-        # Earlier versions lacked some of the parts that have no state under this configuration.
+        # Checkpoints of earlier versions may lack parts whose state is empty in this configuration.
         found = {**{name: {} for name, part in rest.items() if part == {}}, **current_state(found)}
         _check_tree(found, rest, "state")
         arrays = read_verified(
@@ -270,7 +274,7 @@ class Checkpoints:
 
         Raises:
             DataError: if a file is missing or damaged.
-            ValueError: if the transitions differ from those in the manifest.
+            ValueError: if the transitions are not those that the manifest lists.
         """
         replay.clear(first)
         for segment in segments:
@@ -307,7 +311,7 @@ def read_manifest(checkpoint: Folder) -> Tree:
 
 
 def _check_tree(found: Any, like: Any, where: str) -> None:
-    """Check that a tree has the structure and types of `like`, finite floats and valid counts.
+    """Check that a tree has the structure and types of `like`, and that its numbers are valid.
 
     Raises:
         ValueError: if a value differs; the message names the first one.

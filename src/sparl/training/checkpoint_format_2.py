@@ -1,8 +1,8 @@
 """Convert checkpoints of format 2 to the current format.
 
-Format 2 was written during the development of version 0.2. It stores the topology updates that were
-not yet recorded as rows of one float64 array; the current format stores each field of the topology
-updates in a separate array.
+Development versions of sparl 0.2 wrote format 2. In that format, each topology update that has not
+been recorded yet is a row of one float64 array. In the current format, each field of the topology
+updates has a separate array.
 """
 
 from __future__ import annotations

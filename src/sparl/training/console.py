@@ -26,20 +26,21 @@ _NOTEBOOK_WIDTH = 80  # columns; notebooks break longer lines
 
 
 class RunConsole:
-    """Shows the evaluations, the speed and the time left of a run.
+    """Shows the evaluations, the speed and the remaining time of a run.
 
     Args:
         end: the step at which the run stops [environment steps].
         metrics: names of the agent's metrics.
         main_metrics: the metrics that are shown first if there is no room for all of them.
         warmup: length of the warm-up [steps]; afterwards the speed measurement restarts.
-        quiet: show nothing.
-        progress: "rich" shows a table and a progress bar, "plain" a line key=value per evaluation,
-            "none" no progress; None means "rich" on a terminal and in a notebook, else "plain".
+        quiet: whether to show nothing.
+        progress: "rich" shows a table and a progress bar, "plain" prints a line of key=value pairs
+            for each evaluation, and "none" shows no progress; None means "rich" on a terminal and
+            in a notebook, and "plain" elsewhere.
     """
 
     refresh_seconds = 0.5
-    remember_seconds = 60.0  # half-life of the average speed, including evaluations
+    remember_seconds = 60.0  # half-life of the weights in the average speed [s]
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class RunConsole:
         if self._console.is_terminal and self._progress == "rich":
             self._live.start()
         if self._bar is not None:
-            self._show_bar(0)  # above the table, which it would divide otherwise
+            self._show_bar(0)  # show the bar above the table; a later bar would divide the table
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,7 +84,7 @@ class RunConsole:
         self._print(wrapped(visible(text), self._console.width))
 
     def say_path(self, text: str) -> None:
-        """Print a path or a command as a line of its own, which can be copied."""
+        """Print a path or a command on one line, without breaking it, so that it can be copied."""
         self._print(visible(text))
 
     def say_table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
@@ -100,7 +101,7 @@ class RunConsole:
             self._lose_output()
 
     def _lose_output(self) -> None:
-        """Print nothing from now on, because the output is closed or full; training continues."""
+        """Stop printing because the output is closed or full; training continues."""
         self._console.quiet = True
         send_nowhere(sys.stdout)
 
@@ -114,7 +115,7 @@ class RunConsole:
                 Escaping(sys.stderr).write(f"{text}\n")
 
     def begin(self, env_step: int) -> None:
-        """Start measuring the speed at this step."""
+        """Start measuring the speed from this step."""
         self._last = (time.monotonic(), env_step)
         self._seconds = self._steps = 0.0  # exponentially weighted sums
 
@@ -185,7 +186,7 @@ class RunConsole:
         ]
 
     def _bar_line(self, env_step: int) -> Table:
-        """Return the bar, and the texts next to it for which there is room."""
+        """Return the progress bar, followed by those texts that fit on the line."""
         width, least = self._console.width - 1, 10
         texts = self._bar_texts(env_step)
         while texts and len("  ".join(texts)) + 2 + least > width:

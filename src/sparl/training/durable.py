@@ -1,6 +1,7 @@
-"""Check names and kinds of files, and create folders so that they survive a crash.
+"""Check names and types of files, and create folders so that they survive a crash.
 
-Every write, fsync, rename and mkdir of a run goes through os, so that tests can simulate failures.
+A run writes, renames, flushes and creates files only by functions of `os`, so that tests can
+simulate failures.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ _KINDS = {
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """Resolve a path given by a user or a file; "~" is the home folder.
+    """Resolve a path that a user typed or that a file contains; "~" is the home folder.
 
-    A path in a file is UTF-8, where surrogates represent bytes that are not UTF-8 (PEP 383). The
-    file has the same bytes as its name on this system, whatever encoding the system uses.
+    Paths in files are encoded in UTF-8, with surrogates for bytes that are not valid UTF-8 (PEP
+    383). The returned path consists of the same bytes, whatever encoding the system uses for names.
     """
     text = os.path.expanduser(path)  # noqa: PTH111  pathlib's raises if the user does not exist
     with suppress(UnicodeEncodeError):  # a surrogate that represents no byte
@@ -42,7 +43,7 @@ _started_in: Path | None = None  # the base directory of relative paths
 
 @contextmanager
 def paths_start_here() -> Iterator[None]:
-    """Resolve relative paths from the current directory, even if the block changes directory."""
+    """Resolve relative paths in the block from the directory that is current at its start."""
     global _started_in
     before, _started_in = _started_in, _directory()
     try:
@@ -60,7 +61,7 @@ def _directory() -> Path | None:
 
 
 def why_invalid_name(name: str) -> str:
-    """Return the reason why a string is not a valid file or folder name; "" if it is valid."""
+    """Return why a string is not a valid name of a file or folder, or "" if it is valid."""
     if name in ("", ".", ".."):
         return "it is empty, '.' or '..'"
     if "/" in name:

@@ -1,4 +1,4 @@
-"""End a run: write the agent, and record the outcome in run.json and on the console."""
+"""End a run: write the agent, record the outcome in run.json, and print it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def write_results(run: Training, stopped_by: StoppedBy | None) -> None:
-    """Write the results of a run, and report them.
+    """Write the results of a run, and print its outcome.
 
     Args:
         run: the run that ended.
-        stopped_by: what stopped the run early, or None.
+        stopped_by: what stopped the run early, if anything.
 
     Raises:
         ResourceError: if a file cannot be written.
@@ -58,9 +58,7 @@ def report_failure(
     if not isinstance(error, EnvironmentFault) or stopped_by is None:
         with suppress(SparlError):
             run.record.run("failed", run.env_step, run.agent.updates)
-        if isinstance(
-            error, SystemExit
-        ):  # raised by a signal handler of the environment, for example
+        if isinstance(error, SystemExit):  # raised by an environment's signal handler, for example
             raise EnvironmentFault(
                 f"environment {run.config.env}: SystemExit: {error}, raised outside sparl at step "
                 f"{run.env_step}, perhaps by a signal handler"

@@ -1,4 +1,4 @@
-"""Adapt Gymnasium environments with a flat Box observation and a bounded Box action.
+"""Adapt Gymnasium environments with flat Box observations and bounded Box actions.
 
 Inside sparl, actions are in [-1, 1] and observations are float32; both are converted here. The
 values returned by the environment are checked before an agent learns from them.
@@ -42,7 +42,7 @@ SUPPORTED = (
 )
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_LONG = 100_000  # environment steps; a longer time limit gives a note about slow evaluation
+_LONG = 100_000  # environment steps; for a longer time limit, a note warns of slow evaluations
 
 
 class Step(NamedTuple):
@@ -55,14 +55,14 @@ class Step(NamedTuple):
 
 
 class Environment:
-    """A Gymnasium environment with scaled actions, float32 observations and checked returns.
+    """A Gymnasium environment with scaled actions, float32 observations and checked return values.
 
     Args:
         env_id: a Gymnasium id, or the -v3 id of one of the five MuJoCo tasks.
         max_episode_steps: the time limit; None keeps the environment's own limit.
         contact_forces: "zero" or "live", for Ant-v3 and Humanoid-v3.
         render_mode: Gymnasium's render mode: None, "human" (a window) or "rgb_array" (images).
-        factory: makes the environment instead of Gymnasium, if env_id is not a Gymnasium id.
+        factory: creates the environment instead of Gymnasium, if env_id is not a Gymnasium id.
 
     Attributes:
         n_obs: length of an observation.
@@ -90,20 +90,19 @@ class Environment:
             self.gym = factory()
         self.notes = notes_of(env_id, contact_forces)
         with _faults(lambda what: EnvironmentFault(f"environment {env_id}: {what}"), "its spaces"):
-            self._read_spaces(max_episode_steps)
+            reject_running_statistics(env_id, self.gym)
+            self._read_spaces()
+            self._limit = self._time_limit(max_episode_steps)
         self._episode_steps = 0
         self._seed: int | None = None  # the seed of the last seeded reset
         self._episodes = 0  # number of episodes since that reset
 
-    def _read_spaces(self, max_episode_steps: int | None) -> None:
-        """Set the attributes that depend on the spaces and the time limit.
+    def _read_spaces(self) -> None:
+        """Set the attributes that depend on the spaces.
 
         Raises:
-            UsageError: if a space is not supported, there is no time limit, or a wrapper keeps
-                running statistics.
+            UsageError: if a space is not supported.
         """
-        env_id = self.env_id
-        reject_running_statistics(env_id, self.gym)
         observation, action = self.gym.observation_space, self.gym.action_space
         if (
             not isinstance(observation, Box)
@@ -111,7 +110,7 @@ class Environment:
             or not observation.shape[0]
         ):
             raise UsageError(
-                f"environment {env_id}: the observation space is {observation}; {SUPPORTED}"
+                f"environment {self.env_id}: the observation space is {observation}; {SUPPORTED}"
             )
         if (
             not isinstance(action, Box)
@@ -122,25 +121,34 @@ class Environment:
             or not np.isfinite(action.high).all()
             or not (action.low < action.high).all()
         ):
-            raise UsageError(f"environment {env_id}: the action space is {action}; {SUPPORTED}")
-        limits = [max_episode_steps, *time_limits(self.gym)]
-        limit = min((each for each in limits if each is not None), default=None)
-        if limit is None:
             raise UsageError(
-                f"environment {env_id} has no time limit; set one with --max-episode-steps N"
+                f"environment {self.env_id}: the action space is {action}; {SUPPORTED}"
             )
-        if limit > _LONG:
-            self.notes.append(
-                f"an episode of {env_id} can last {limit:,} steps, which makes evaluation slow; to "
-                "limit it, use --max-episode-steps N"
-            )
-        self._limit = limit
         self.n_obs, self.n_act = observation.shape[0], action.shape[0]
         self.action_scale = ActionScale(
             rounded_within(action.low, np.inf, np.dtype(np.float64)),
             rounded_within(action.high, -np.inf, np.dtype(np.float64)),
             action.dtype.name,
         )
+
+    def _time_limit(self, max_episode_steps: int | None) -> int:
+        """Return the maximum length of an episode; add a note if it makes evaluation slow.
+
+        Raises:
+            UsageError: if there is no time limit.
+        """
+        limits = [max_episode_steps, *time_limits(self.gym)]
+        limit = min((each for each in limits if each is not None), default=None)
+        if limit is None:
+            raise UsageError(
+                f"environment {self.env_id} has no time limit; set one with --max-episode-steps N"
+            )
+        if limit > _LONG:
+            self.notes.append(
+                f"an episode of {self.env_id} can last {limit:,} steps, which makes evaluation "
+                "slow; to limit it, use --max-episode-steps N"
+            )
+        return limit
 
     def scale(self, action: Array) -> NDArray[Any]:
         """Convert actions in [-1, 1], [..., n_act], to the environment's units."""
@@ -245,11 +253,12 @@ class Environment:
         )
 
     def state(self) -> EnvironmentState | None:
-        """Return the state that the next steps depend on; None if it is not available.
+        """Return the state that the next steps depend on, or None if it is not available.
 
-        The state consists of the random stream, the counters, and the simulator's state for
-        Gymnasium's MuJoCo tasks. Other tasks have the result of their get_state method instead of
-        the simulator's state, or "" if the result is not made of arrays, numbers and strings.
+        The state consists of the random stream, the counters and the simulator's state, which is
+        available for Gymnasium's MuJoCo tasks. For other tasks, the result of the environment's
+        get_state method replaces the simulator's state; it is replaced with "" unless it consists
+        of arrays, numbers and strings.
 
         Raises:
             EnvironmentFault: if get_state raised an exception.
@@ -269,7 +278,7 @@ class Environment:
         return None
 
     def restore(self, state: EnvironmentState | None) -> bool:
-        """Continue from a state; the environment must have been reset once.
+        """Restore a state; the environment must have been reset once.
 
         Returns:
             Whether the state was restored. If not, the episode that the reset started continues.
@@ -303,7 +312,7 @@ def make_environment(
 
 @contextmanager
 def _faults(fault: Callable[[str], EnvironmentFault], what: str) -> Iterator[None]:
-    """Convert all exceptions of the environment in the block, except KeyboardInterrupt.
+    """Convert any exception that the environment raises in the block, except KeyboardInterrupt.
 
     Raises:
         EnvironmentFault: if the block raises an exception, even SystemExit or GeneratorExit.
@@ -317,7 +326,7 @@ def _faults(fault: Callable[[str], EnvironmentFault], what: str) -> Iterator[Non
 
 
 def _number(reward: Any) -> float:
-    """Convert a reward to a float; NaN if float() does not accept it."""
+    """Convert a reward to a float, or return NaN if float() rejects it."""
     if isinstance(reward, np.ndarray | np.generic) and reward.size == 1:
         if np.ma.is_masked(reward):
             return math.nan

@@ -1,4 +1,4 @@
-"""Make the environments of a run from a class, a function or an object that the user passes."""
+"""Create the environments of a run from a class, a function or an object that the user passes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _LONGEST_NAME = 100
 
 
 class EnvironmentFactory:
-    """Makes the environments of a run, which trains in one and evaluates in up to ten others.
+    """Creates the environments of a run, which trains in one and evaluates in up to ten others.
 
     Args:
-        source: a class or a function that makes a new environment at each call without arguments,
-            or an environment, of which every call makes a deep copy.
+        source: a class or a function that returns a new environment each time it is called without
+            arguments, or an environment, which is deep-copied each time.
 
     Attributes:
         env_id: the value of the field `env` in the configuration: the id in the environment's spec,
             or the name of the environment's class, followed by "()".
 
     Raises:
-        UsageError: if the source is neither, or does not make new environments.
+        UsageError: if the source is neither of these, or does not create new environments.
         EnvironmentFault: if the source raises an exception.
     """
 
@@ -44,20 +44,20 @@ class EnvironmentFactory:
             self._action = "be made"
         else:
             raise UsageError(
-                f"env is {shown(source)} but must be an id, a gymnasium.Env, or a class or "
-                "function that makes one"
+                f"env is {shown(source)} but must be a gymnasium.Env, or a class or function that "
+                "makes one (sparl.train also accepts an id)"
             )
         self._made: list[weakref.ref[AnyEnv]] = []
-        self.env_id = "environment"  # in the messages about the first environment
+        self.env_id = "given in Python"  # in the messages about the first environment
         made = self()
         self.env_id = _name(made) + WITHOUT_ID
         made.close()
 
     def __call__(self) -> AnyEnv:
-        """Make an environment.
+        """Create an environment.
 
         Raises:
-            UsageError: if the source does not make a new gymnasium.Env.
+            UsageError: if the source does not return a new gymnasium.Env.
             EnvironmentFault: if the source raises an exception.
         """
         with interrupt_held(), handlers_kept():
@@ -70,18 +70,18 @@ class EnvironmentFactory:
                     f"environment {self.env_id} cannot {self._action}: {name_and_text(error)}"
                 ) from error
         if not isinstance(made, gymnasium.Env):
-            raise UsageError(f"env made {shown(made)}, must make a gymnasium.Env")
+            raise UsageError(f"env returned {shown(made)} but must return a gymnasium.Env")
         if any(other() is made.unwrapped for other in self._made):
             raise UsageError(
-                f"env made the same {type(made.unwrapped).__name__} twice, must make a new "
-                "environment at each call"
+                f"env returned the same {type(made.unwrapped).__name__} twice but must return a "
+                "new environment each time"
             )
         self._made.append(weakref.ref(made.unwrapped))
         return made
 
 
 def _name(env: AnyEnv) -> str:
-    """Return the id of an environment's spec, or the name of its class, in ASCII."""
+    """Return the id in an environment's spec or the name of its class, restricted to ASCII."""
     spec = env.unwrapped.spec
     name = spec.id if spec is not None else type(env.unwrapped).__name__
     allowed = re.sub(r"[^\w./-]", "_", name, flags=re.ASCII).lstrip("_.-/")

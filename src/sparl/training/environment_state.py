@@ -1,4 +1,4 @@
-"""Save and restore the state of an environment in the middle of an episode, where possible."""
+"""Save and restore the state of an environment in the middle of an episode, if possible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OWN_BYTES = 1 << 23
 
 
 def can_be_resumed(state: EnvironmentState | None) -> TypeGuard[EnvironmentState]:
-    """Return whether an environment can be resumed from a result of Environment.state."""
+    """Return whether an environment can continue from a state that Environment.state returned."""
     return state is not None and state.get("own") != ""
 
 
@@ -47,7 +47,7 @@ def mujoco_state(bare: Any) -> EnvironmentState:
 
 
 def restore_mujoco(bare: Any, state: EnvironmentState) -> None:
-    """Restore a result of mujoco_state.
+    """Restore a state that mujoco_state returned.
 
     Raises:
         ValueError: if a number is larger than MuJoCo allows.
@@ -74,13 +74,13 @@ def has_own_state(bare: Any) -> bool:
 
 
 def to_text(own: Any) -> str:
-    """Convert a state to JSON; "" unless it consists of dicts of arrays, numbers and strings."""
+    """Convert a state to JSON, or return "" if a part of it cannot be saved."""
     text = json.dumps(own, default=_encoded) if _can_be_saved(own) else ""
     return text if len(text) <= _OWN_BYTES else ""
 
 
 def from_text(text: str) -> Any:
-    """Invert to_text.
+    """Convert the text that to_text returned back to a state.
 
     Raises:
         ValueError, TypeError, KeyError: if the text was not written by to_text.

@@ -41,7 +41,7 @@ class Evaluation:
     Attributes:
         returns: undiscounted return of each episode.
         lengths: length of each episode [environment steps].
-        observations: at most OBSERVATIONS of the policy's observations, float32 [B, n_obs].
+        observations: up to OBSERVATIONS observations that the policy received, float32 [B, n_obs].
     """
 
     returns: tuple[float, ...]
@@ -65,18 +65,18 @@ class Evaluation:
 
     @property
     def std(self) -> float:
-        """Population standard deviation of the returns (divided by the number of episodes)."""
+        """Population standard deviation of the returns (ddof = 0)."""
         return float(np.std(self.returns))
 
 
 class Evaluator:
     """Plays several independent evaluation episodes concurrently.
 
-    Episode i always starts from the seed (seed, i), independently of earlier episodes. One forward
-    pass of the policy computes the actions of all concurrent episodes.
+    Episode i is always seeded with (seed, i), independently of earlier episodes. One forward pass
+    of the policy computes the actions of all concurrent episodes.
 
     Args:
-        make: constructs an environment; it is called when an environment is first needed.
+        make: a function that constructs an environment; it is called when another one is needed.
         episodes: number of episodes.
         seed: the evaluation seed.
     """
@@ -115,9 +115,8 @@ class Evaluator:
     def _begin(self, environment: Environment, number: int) -> _Playing:
         observation = environment.reset(seed=integer_seed(self.seed, number))
         most = min(OBSERVATIONS, max(2, _OBSERVATION_BYTES // (8 * environment.n_obs)))
-        episodes = min(
-            self.episodes, most // 2
-        )  # number of episodes whose observations are kept, starting with episode 0
+        # Observations are kept of this many episodes, starting with episode 0.
+        episodes = min(self.episodes, most // 2)
         rows = most // episodes // 2 * 2 if number < episodes else 0
         return _Playing(number, environment, observation, rows)
 
@@ -168,7 +167,7 @@ def _every(steps: int, rows: int) -> int:
 
 
 def _count_kept(length: int, rows: int) -> int:
-    """Return the number of observations that are kept of an episode of `length` steps."""
+    """Return the number of observations that are kept from an episode of `length` steps."""
     return -(-length // _every(length - 1, rows))
 
 

@@ -60,7 +60,7 @@ class EvaluationRows:
         self._shown: list[int] = []
 
     def lines(self, row: Row, width: int) -> list[str]:
-        """Return the line of an evaluation, after the titles if the shown columns changed."""
+        """Return the line of an evaluation, preceded by the titles if the shown columns changed."""
         cells = [
             f"{row.env_step:,}",
             compact(row.evaluation.mean),
@@ -79,10 +79,10 @@ class EvaluationRows:
 
 
 def plain_line(row: Row, metrics: Sequence[str]) -> str:
-    """Return an evaluation as words key=value, with all keys in every line.
+    """Return an evaluation as a line of key=value pairs; every line contains all keys.
 
     The keys are step, return, std, episode_return, each of the agent's metrics, steps_per_s,
-    elapsed_s and left_s. A value that is unknown is nan.
+    elapsed_s and left_s. Unknown values are nan.
     """
     values = {
         "return": row.evaluation.mean,

@@ -1,10 +1,10 @@
-"""Safe access to the folders that sparl writes; of other modules, only `play.video` writes there.
+"""Safe access to the folders that sparl writes; no other module except `play.video` writes there.
 
-Run folders, studies and archives are exchanged between people, so their content is not trusted. The
-user names the folder itself, which may be a link. In the folder, every name is one path component,
-no link is followed, and only regular files and folders are opened: each level is opened relative to
-the one above (openat with O_NOFOLLOW). A file with several names (hard links) is read, but never
-changed in place.
+People exchange run folders, studies and archives, so their content is not trusted. The user names
+the folder itself, which may be a link. Inside the folder, every name must be a single path
+component, no link is followed, and only regular files and folders are opened: each level is opened
+relative to the one above (openat with O_NOFOLLOW). A file with several names (hard links) is read,
+but never changed in place.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Folder:
     # ------------------------------------------------------------------ inspecting
 
     def names(self) -> list[str]:
-        """Return the sorted names in the folder; an empty list if the folder cannot be read."""
+        """Return the names in the folder, sorted, or an empty list if it cannot be read."""
         try:
             with self._opened() as folder:
                 return sorted(os.listdir(folder))  # noqa: PTH208  of a descriptor
@@ -90,15 +90,15 @@ class Folder:
             return []
 
     def has(self, name: str) -> bool:
-        """Return whether there is a regular file of this name."""
+        """Return whether there is a regular file with this name."""
         return self._about(name, FILE) is not None
 
     def has_folder(self, name: str) -> bool:
-        """Return whether there is a folder of this name."""
+        """Return whether there is a folder with this name."""
         return self._about(name, FOLDER) is not None
 
     def size(self, name: str) -> int:
-        """Return the size of a file [bytes]; 0 if it does not exist."""
+        """Return the size of a file [bytes], or 0 if it does not exist."""
         about = self._about(name, FILE)
         return 0 if about is None else about.st_size
 
@@ -191,7 +191,7 @@ class Folder:
         return inner
 
     def write(self, name: str, data: bytes) -> None:
-        """Replace a file atomically and flush it to the disk.
+        """Replace a file atomically and flush it to disk.
 
         Raises:
             ResourceError: if the disk is full, or the file cannot be written.
@@ -203,7 +203,7 @@ class Folder:
             raise ResourceError(f"cannot write {self.path / name}: {error.strerror}") from None
 
     def put(self, name: str, data: bytes) -> None:
-        """Replace a file atomically; `sync` makes the replacement survive a crash.
+        """Replace a file atomically; call `sync` to ensure that the change survives a crash.
 
         Raises:
             OSError: if the disk is full, or the file cannot be written.
@@ -270,7 +270,7 @@ class Folder:
             return os.fdopen(self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder), "wb")
 
     def flush(self, name: str) -> None:
-        """Flush a file to the disk.
+        """Flush a file to disk.
 
         Raises:
             OSError: if the disk is full.
@@ -279,7 +279,7 @@ class Folder:
             os.fsync(descriptor)
 
     def sync(self) -> None:
-        """Flush the folder itself to the disk, so that new and renamed files survive a crash.
+        """Flush the folder itself to disk, so that new and renamed files survive a crash.
 
         Raises:
             OSError: if the disk is full.
@@ -309,7 +309,7 @@ class Folder:
                 os.unlink(name, dir_fd=folder)
 
     def remove_folder(self, name: str, files: tuple[str, ...] = ()) -> None:
-        """Delete these files of a subfolder, and then the subfolder; ignore failed deletions."""
+        """Delete these files in a subfolder, and then the subfolder; ignore failed deletions."""
         with suppress(OSError, DataError):
             inner = self.at(name)
             for file in files:
@@ -321,7 +321,7 @@ class Folder:
     def _remove_stale(self, name: str, temporary: str, folder: int) -> None:
         """Delete old temporary versions of a file, which killed processes left behind.
 
-        The clock of the file system, which may be on another machine, determines their age.
+        Their age is measured by the clock of the file system, which may be on another machine.
         """
         now = os.stat(temporary, dir_fd=folder, follow_symlinks=False).st_mtime
         for other in os.listdir(folder):
@@ -366,7 +366,7 @@ class Folder:
             self._held = None
 
     def locked_elsewhere(self, name: str) -> bool:
-        """Return whether a process holds the lock; see `lock`."""
+        """Return whether any process holds the lock on a file; see `lock`."""
         try:
             with self._file(name, os.O_RDONLY) as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Append to CSV files during a run, and truncate them when a checkpoint is resumed."""
+"""Append to CSV files during a run, and truncate them when a run resumes from a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparl.training.folder import Folder
 
 
 class GrowingFiles:
-    """The growing CSV files of a run's folder.
+    """The CSV files in a run's folder that grow during training.
 
     Args:
         files: the folder that contains them.
@@ -29,7 +29,7 @@ class GrowingFiles:
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add a line to a file; the first call writes the header.
 
-        A line that cannot be written is retried later, and `flush` reports the error.
+        A line that cannot be written is written by a later call; `flush` raises the error.
         """
         line = io.StringIO()
         writer = csv.DictWriter(line, list(row), lineterminator="\n")
@@ -41,7 +41,7 @@ class GrowingFiles:
             self._write_waiting(name)
 
     def flush(self) -> dict[str, int]:
-        """Flush the files to the disk, and return the length of each [bytes].
+        """Flush the files to disk, and return the length of each [bytes].
 
         Raises:
             ResourceError: if a file cannot be written.
@@ -56,7 +56,7 @@ class GrowingFiles:
         return {name: self._length(name) for name in self._names}
 
     def rewind(self, lengths: Mapping[str, int]) -> None:
-        """Truncate the files to these lengths [bytes]; change no file if one is too short.
+        """Truncate the files to these lengths [bytes]; if one is too short, change none of them.
 
         Raises:
             DataError: if a file is shorter than the given length.

@@ -1,4 +1,4 @@
-"""Hold a lock file and its folder open, and detect whether they have been replaced."""
+"""Keep a lock file and its folder open, and detect whether they have been replaced."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Stop on a signal without losing work, and end when the parent process has ended.
 
 A child process that is forked while these handlers are active, for example by an environment with
-worker processes, gets the previous handlers: those of sparl would keep the child from ending.
+worker processes, gets the previous handlers, because sparl's handlers would keep it from exiting.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ StoppedBy = signal.Signals | Literal["callback"]
 
 
 class Stop:
-    """What has requested a stop.
+    """Records what has requested that a run stop.
 
     Attributes:
         signal: the signal that requested a stop; None until one arrives.
-        by_callback: whether a callback of the user requested a stop.
+        by_callback: whether a callback requested a stop.
     """
 
     signal: signal.Signals | None = None
@@ -52,7 +52,8 @@ _stops: list[Stop] = []  # one for each active block of stop_on_signal()
 def stop_on_signal(stop: Stop | None = None) -> Iterator[Stop]:
     """Record the first SIGINT, SIGTERM or SIGHUP; a second SIGINT or SIGTERM ends the process.
 
-    The signal is recorded in `stop` or, if it is None, in a new object, which is returned.
+    The signal is recorded in `stop` or, if that is None, in a new object. The context manager
+    returns the object.
 
     SIGHUP remains ignored if it was ignored before, for example by nohup. After the first signal,
     further SIGHUPs are ignored, because the shell and the kernel may each send one.
@@ -66,8 +67,8 @@ def stop_on_signal(stop: Stop | None = None) -> Iterator[Stop]:
         if stop.signal is not None:
             return
         stop.signal = signal.Signals(number)
-        # Handle signals that arrived at the same instant now; later Python would report them as
-        # errors, because they would no longer have a handler.
+        # Handle signals that arrived at the same time now. Later, they would no longer have a
+        # handler, and Python would report them as errors.
         signal.raise_signal(number)
         time.sleep(TOGETHER_SECONDS)
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -107,8 +108,8 @@ def handlers_kept() -> Iterator[None]:
 def interrupt_held() -> Iterator[None]:
     """Defer the first Ctrl-C to the end of the block; a second one ends the process as usual.
 
-    This is for third-party code that cannot handle KeyboardInterrupt: an import of an extension
-    module turns it into an ImportError, and in a C++ callback it ends the process.
+    This protects third-party code that cannot handle KeyboardInterrupt: importing an extension
+    module turns it into an ImportError, and a C++ callback that raises it ends the process.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -159,8 +160,8 @@ os.register_at_fork(after_in_child=_restore_in_child)
 def end_with_parent() -> None:
     """Send SIGTERM to this process when the parent process named by the variable PARENT has ended.
 
-    The processes of a study call this, because the study itself may be killed. A process that has
-    not ended after another minute is killed.
+    The processes that train a study's runs call this function, because the study's own process may
+    be killed. A process that has not ended after another minute is killed.
     """
     parent = os.environ.pop(PARENT, "")  # removed, so that child processes do not inherit it
     if re.fullmatch("[0-9]{1,10}", parent):

@@ -1,7 +1,7 @@
 """The training loop: act, step, store, update, evaluate, record, checkpoint. Read this file first.
 
 Other modules handle the rest of a run: `assemble` constructs its parts, `restore` resumes it from a
-checkpoint, `announce` reports it to the user, and `ending` writes its results.
+checkpoint, `announce` prints its schedule and outcome, and `ending` writes its results.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Training:
     evaluator: Evaluator  # plays evaluation episodes in separate environments
     architecture: Architecture  # the sizes of the agent's networks
     agent: Agent
-    normalizer: Normalizer  # what the agent sees of an observation
+    normalizer: Normalizer  # converts observations to the inputs of the agent
     warmup: Warmup  # chooses the actions before the agent learns
     replay: RingBuffer
     replay_rng: Generator  # random stream of the batches
-    capacity_rule: DynamicCapacity  # which transitions a dynamic replay buffer drops
+    capacity_rule: DynamicCapacity  # decides which transitions a dynamic replay buffer drops
     record: Record
     best: BestAgent
     saver: CheckpointSaver
@@ -72,7 +72,7 @@ class Training:
         Raises:
             EnvironmentFault, Diverged, ResourceError: if training failed; the evaluations recorded
                 so far are kept.
-            Exception, SystemExit: the exception of a callback, after the run was saved.
+            Exception, SystemExit: any exception raised by a callback, after the run has been saved.
         """
         try:
             self.record.run("running", self.env_step, self.agent.updates)
@@ -111,7 +111,7 @@ class Training:
             self.console.stepped(self.env_step)
 
     def begin_episode(self, seed: int | None = None) -> None:
-        """Reset the environment; the same seed always gives the same state."""
+        """Reset the environment; the same seed always results in the same initial state."""
         self.observation = self.environment.reset(seed=seed)
         self.replay.begin(self.observation)
 
@@ -133,7 +133,10 @@ class Training:
         self._forget()
 
     def _act(self) -> tuple[Array, Array]:
-        """Return the action to take, and the same action without exploration noise."""
+        """Return the action to take, and the same action without exploration noise.
+
+        The statistics of the normalizer count each observation in which the agent acts once.
+        """
         self.normalizer.update(self.observation)
         if self.env_step < self.config.warmup_env_steps:
             action = self.warmup.act(self.observation)
@@ -202,7 +205,7 @@ class Training:
         return means
 
     def _checkpoint(self, *, last: bool = False) -> None:
-        """Commit a checkpoint with finite weights, unless this step already has one."""
+        """Check that all weights are finite and commit a checkpoint, unless this step has one."""
         if self.saver.checkpoints.last_step != self.env_step:
             self._check_finite()
             state, updates = self.state(), self.agent.updates
@@ -220,8 +223,10 @@ class Training:
         if self.env_step < self.config.steps or self.config.keep_checkpoint or self.stop.by:
             self._checkpoint(last=True)
         if self.record.last_evaluated < self.env_step:
-            record = self._evaluate if stopped_by is None else self._record
-            record()
+            if stopped_by is None:
+                self._evaluate()
+            else:
+                self._record()
 
     def state(self) -> Tree:
         """Return all state that the rest of the run depends on, except the replay buffer."""

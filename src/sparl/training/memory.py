@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def memory_bytes() -> int:
-    """Return the memory that this process may use [bytes]: the machine's, or a lower limit."""
+    """Return how much memory this process may use [bytes]: the machine's, or less if limited."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_group_limits()]
     own, _ = resource.getrlimit(resource.RLIMIT_AS)
     return min([*limits, own] if own != resource.RLIM_INFINITY else limits)
@@ -38,11 +38,11 @@ def _group_limits(
 
 
 def return_freed_memory() -> None:
-    """Return to the system the freed memory that glibc retains, which can be large."""
+    """Make glibc return freed memory to the system; otherwise it may retain a large amount."""
     with suppress(AttributeError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_memory_bytes() -> int:
-    """Return the maximum resident set size of this process."""
+    """Return the maximum resident set size of this process so far [bytes]."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

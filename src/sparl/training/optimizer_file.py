@@ -1,4 +1,4 @@
-"""Read and write the moments of an agent's optimisers, for training it elsewhere."""
+"""Read and write the moments of an agent's optimisers, so that it can be trained elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from sparl.agents.agent import Agent
 from sparl.training.run_folder import AGENT_MANIFEST, OPTIMIZER, RunFolder
-from sparl.training.tensors import Arrays, Expected, digest, pack, read_verified
+from sparl.training.tensors import Arrays, Expected, file_entry, pack, read_verified
 from sparl.wording import shown
 
 _PREFIX = "adam."
@@ -18,7 +18,7 @@ def save_moments(folder: RunFolder, agent: Agent) -> dict[str, Any]:
     """Write optimizer.safetensors: Adam's moments of each network, in canonical order.
 
     Returns:
-        The entry of the file in the agent's manifest, with the steps of each optimiser.
+        The file's entry in the agent's manifest, which includes each optimiser's step count.
     """
     arrays: Arrays = {}
     steps: dict[str, int] = {}
@@ -32,10 +32,10 @@ def save_moments(folder: RunFolder, agent: Agent) -> dict[str, Any]:
 
 
 def write_moments(folder: RunFolder, arrays: Arrays, steps: dict[str, int]) -> dict[str, Any]:
-    """Write moments and return the entry of the file in the agent's manifest."""
+    """Write moments, and return the file's entry in the agent's manifest."""
     data = pack(arrays)
     folder.write(OPTIMIZER, data)
-    return {"name": OPTIMIZER, "bytes": len(data), "sha256": digest(data), "steps": steps}
+    return {**file_entry(OPTIMIZER, data), "steps": steps}
 
 
 def load_moments(
@@ -46,7 +46,7 @@ def load_moments(
     Args:
         folder: the run's folder.
         manifest: the content of agent.json.
-        arrays: the arrays of agent.safetensors, whose shapes those of the moments must have.
+        arrays: the arrays of agent.safetensors; the moments must have the same shapes.
 
     Returns:
         The arrays, and the number of steps of each optimiser; None if the agent was saved without
@@ -62,7 +62,10 @@ def load_moments(
     expected: dict[str, Expected] = {}
     for name, count in about["steps"].items():
         if type(count) is not int or count < 0:
-            raise ValueError(f"{shown(count)} steps of the optimiser of {shown(name)}")
+            raise ValueError(
+                f"the step count of the optimiser of {shown(name)} is {shown(count)} but must be a "
+                "nonnegative integer"
+            )
         for key, value in arrays.items():
             network, _, block = key.partition(".")
             if network == name and not key.endswith(".positions"):

@@ -7,60 +7,63 @@ import math
 from sparl.architecture import Architecture
 from sparl.build import schedule
 from sparl.configuration import Config
+from sparl.networks.spec import NetworkSpec
 from sparl.wording import counted
 
 
 def plan_text(config: Config, nets: Architecture) -> list[str]:
     """Return a sentence for each schedule of a run."""
-    warmup, end, per_step = config.warmup_env_steps, config.end, config.updates_per_env_step
+    warmup, end = config.warmup_env_steps, config.end
     until = f"until step {end:,} of a horizon of {config.horizon:,}"
     if warmup >= end:
         return [
-            (
-                f"{end:,} steps of warm-up, {until}; there are no updates, because the warm-up "
-                f"lasts {warmup:,} steps"
-            )
+            f"{end:,} steps of warm-up, {until}; there are no updates, because the warm-up lasts "
+            f"{warmup:,} steps"
         ]
-    lines = [
-        f"{warmup:,} steps of warm-up, then {counted(per_step, 'update')} of {config.batch_size} "
-        f"transitions per step, {until}"
+    updates = counted(config.updates_per_env_step, "update")
+    networks: dict[str, list[str]] = {}  # the networks that each sentence describes
+    for name, spec in nets.networks.items():
+        networks.setdefault(_topology_text(config, name, spec), []).append(name)
+    return [
+        f"{warmup:,} steps of warm-up, then {updates} of {config.batch_size} transitions per step, "
+        f"{until}",
+        *(f"{' and '.join(names)}: {text}" for text, names in networks.items()),
+        *([_n_step_text(config)] if config.n_step > 1 else []),
     ]
 
-    def at(update: int, every: int = 1) -> str:
-        return f"update {update:,} (step {warmup + math.ceil(update * every / per_step):,})"
 
-    sentences: dict[str, list[str]] = {}  # the networks of each sentence
-    for network, spec in nets.networks.items():
-        when = schedule(config, network)
-        movable = config.density_schedule != "constant" or any(
-            0 < layer.connections < layer.size for layer in spec.layers
-        )
-        if when.last_due is None or not movable:
-            sentences.setdefault("the connections never change", []).append(network)
-            continue
-        of, every = "the agent", 1
-        if when.clock == "network":
-            of, every = f"the {network}", spec.update_period
-        annealed = " annealed to 0" if when.annealed else ""
-        if config.density_schedule != "constant":
-            annealed += f", with the density schedule {config.density_schedule}"
-        text = f"{counted(when.total, 'topology update')} of {when.fraction:.1%} of the connections"
-        text += annealed
-        if when.total == 1:
-            text += f", at {at(when.first, every)}"
-        else:
-            text += (
-                f", every {when.every:,} updates of {of}, the first at {at(when.first, every)}, "
-                f"the last at {at(when.last_due, every)}"
-            )
-        sentences.setdefault(text, []).append(network)
-    lines += [f"{' and '.join(names)}: {text}" for text, names in sentences.items()]
-    if config.n_step > 1:
-        begin = max(config.n_step_delay_updates, 1)
-        if begin > (end - warmup) * per_step:
-            lines.append(
-                f"{config.n_step}-step targets are never used, because they begin at {at(begin)}"
-            )
-        else:
-            lines.append(f"{config.n_step}-step targets are used from {at(begin)} on")
-    return lines
+def _topology_text(config: Config, network: str, spec: NetworkSpec) -> str:
+    """Describe the topology updates of a network."""
+    when, changes_density = schedule(config, network), config.density_schedule != "constant"
+    movable = changes_density or any(0 < layer.connections < layer.size for layer in spec.layers)
+    if when.last_due is None or not movable:
+        return "the connections never change"
+    of, period = "the agent", 1
+    if when.clock == "network":
+        of, period = f"the {network}", spec.update_period
+    text = f"{counted(when.total, 'topology update')} of {when.fraction:.1%} of the connections"
+    if when.annealed:
+        text += " annealed to 0"
+    if changes_density:
+        text += f", with the density schedule {config.density_schedule}"
+    first = _at(config, when.first, period)
+    if when.total == 1:
+        return f"{text}, at {first}"
+    last = _at(config, when.last_due, period)
+    return f"{text}, every {when.every:,} updates of {of}, the first at {first}, the last at {last}"
+
+
+def _n_step_text(config: Config) -> str:
+    """Describe when targets of several steps are used."""
+    first = max(config.n_step_delay_updates, 1)
+    updates = (config.end - config.warmup_env_steps) * config.updates_per_env_step
+    if first > updates:
+        begin = _at(config, first)
+        return f"{config.n_step}-step targets are never used, because they begin at {begin}"
+    return f"{config.n_step}-step targets are used from {_at(config, first)} on"
+
+
+def _at(config: Config, update: int, period: int = 1) -> str:
+    """Describe an update of a network that is updated once per `period` updates of the agent."""
+    steps = math.ceil(update * period / config.updates_per_env_step)
+    return f"update {update:,} (step {config.warmup_env_steps + steps:,})"

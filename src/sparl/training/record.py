@@ -42,14 +42,14 @@ from sparl.training.tensors import ANY_NAME
 
 
 class Record:
-    """The growing files of a run's folder, and the metrics since the last recorded line.
+    """Writes the files that record a run's progress, and averages metrics between two rows.
 
     Args:
         folder: the folder of the run.
         config: the configuration of the run.
         architecture: the architecture of the agent's networks.
         environment: the environment of the run.
-        threads: number of threads that the engine may use.
+        threads: number of threads that the native code may use.
     """
 
     def __init__(
@@ -67,21 +67,21 @@ class Record:
         self.threads = threads
         self.averages = Averages()
         self.evaluations: list[tuple[int, float]] = []  # environment step, mean return
-        self.last_metrics: dict[str, float] = {}  # last line of metrics.csv
+        self.last_metrics: dict[str, float] = {}  # last row of metrics.csv
         self._events = EventFile(folder.files) if config.tensorboard else None
-        self.continued: list[dict[str, Any]] = []  # where and how exactly the run was resumed
+        self.continued: list[dict[str, Any]] = []  # at which steps and how exactly it was resumed
         self.had_checkpoint = False  # whether the run has ever had a checkpoint
         self._started = time.monotonic()
         self._cpu_started = cpu_seconds()
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time of the run; work that was lost in interruptions is not counted."""
+        """Wall-clock time of the run, without work that was lost in interruptions [s]."""
         return time.monotonic() - self._started
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU time of this process and its workers, counted like `seconds`."""
+        """CPU time of this process and its workers, without lost work [s]."""
         return cpu_seconds() - self._cpu_started
 
     @property
@@ -90,12 +90,12 @@ class Record:
         return self.evaluations[-1][0]
 
     def resume(self, seconds: float, cpu: float, continued: list[dict[str, Any]]) -> None:
-        """Restore the record from a checkpoint to which the CSV files were already truncated.
+        """Continue the record of a run whose CSV files have been truncated to a checkpoint.
 
         Args:
             seconds: wall-clock time up to the checkpoint.
             cpu: CPU time up to the checkpoint.
-            continued: where and how exactly the run was resumed.
+            continued: at which steps and how exactly the run was resumed.
 
         Raises:
             DataError: if the evaluations cannot be read.
@@ -139,7 +139,7 @@ class Record:
         )
 
     def evaluation(self, env_step: int, updates: int, result: Evaluation) -> None:
-        """Add a line to evaluations.csv."""
+        """Append a row to evaluations.csv."""
         self.evaluations.append((env_step, result.mean))
         columns: dict[str, Any] = {"mean": result.mean, "std": result.std}
         columns |= {f"return_{i}": value for i, value in enumerate(result.returns)}
@@ -158,7 +158,7 @@ class Record:
         )
 
     def metrics(self, env_step: int, updates: int, counts: Mapping[str, int]) -> dict[str, float]:
-        """Add a line to metrics.csv: these counts, and the means since the previous line.
+        """Append a row to metrics.csv: these counts, and the means since the previous row.
 
         Returns:
             The means, by name.
@@ -181,7 +181,7 @@ class Record:
         return means
 
     def topology(self, env_step: int, agent: Agent) -> None:
-        """Add a line to topology.csv for each layer that changed since the last call."""
+        """Append a row to topology.csv for each change of a layer since the last call."""
         for network, learner in agent.learners.items():
             for update in learner.topology_updates:
                 row = asdict(update)
@@ -193,7 +193,7 @@ class Record:
             learner.topology_updates.clear()
 
     def degrees(self, agent: Agent) -> None:
-        """Write degrees.json: the connections of every neuron at the first call and at this call.
+        """Write degrees.json: each neuron's connection count, at the first call and at this one.
 
         For each network, member and layer, `out` counts the connections of each input neuron, and
         `in` counts the connections of each output neuron.
@@ -259,7 +259,7 @@ def not_exact_because(
 
 
 def exactness_text(because: Sequence[str]) -> str:
-    """Describe how exactly a run is resumed, given the reasons against exactness."""
+    """Describe how exactly a run is resumed, given the reasons why it is not exact."""
     return f"not exactly: {'; '.join(because)}" if because else "bit for bit"
 
 
@@ -269,7 +269,7 @@ def resumption_text(continued: Mapping[str, Any]) -> str:
 
 
 def finite(values: dict[str, float]) -> dict[str, float]:
-    """Return the values that an agent's update returned.
+    """Check that the values of an agent's update are finite, and return them.
 
     Raises:
         FloatingPointError: if a value is not finite.
@@ -281,7 +281,7 @@ def finite(values: dict[str, float]) -> dict[str, float]:
 
 
 class Averages:
-    """Means of the values that were added since the last call of `take`."""
+    """Computes the means of the values that were added since the last call of `take`."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, int]] = {}
@@ -303,7 +303,7 @@ class Averages:
         return dict(self._sums)
 
     def expected_state(self) -> dict[str, tuple[float, int]]:
-        """Return a template of the state: sums and counts, with any names."""
+        """Return a template of the state: sums and counts, with arbitrary names as keys."""
         return {ANY_NAME: (0.0, 0)}
 
     def restore(self, state: dict[str, tuple[float, int]]) -> None:

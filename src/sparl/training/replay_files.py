@@ -25,7 +25,7 @@ _SEGMENT_NAME = re.compile(r"[0-9]+-[0-9]+-[0-9a-f]{16}\.safetensors(\.tmp.*)?")
 
 @dataclass(frozen=True)
 class Segment:
-    """A file with the transitions begin to end - 1, counted from the first one of the run."""
+    """A file that contains the run's transitions `begin` to `end` - 1, counting from 0."""
 
     begin: int
     end: int
@@ -64,7 +64,7 @@ class ReplayFiles:
             before: the files of an earlier checkpoint.
 
         Returns:
-            The files that contain all transitions of the replay buffer but the newest.
+            The files that contain all transitions of the replay buffer except the newest.
         """
         settled = replay.first + max(replay.size - 1, 0)
         segments = [segment for segment in before if segment.end > replay.first]
@@ -89,7 +89,7 @@ class ReplayFiles:
         return segments
 
     def read(self, segment: Segment, replay: RingBuffer) -> None:
-        """Append the transitions in a file to a replay buffer, except those that were dropped.
+        """Append the transitions in a file to a replay buffer, except those that it had dropped.
 
         Raises:
             DataError: if the file is missing or damaged.

@@ -59,7 +59,7 @@ def expected_state(training: Training) -> tuple[Tree, dict[str, int]]:
 
 
 def _start_again(training: Training) -> None:
-    """Prepare a run that ended before its first checkpoint to start at step 0.
+    """Prepare a run that ended before its first checkpoint for a restart at step 0.
 
     Raises:
         DataError: if the run had a checkpoint, which was deleted.
@@ -104,9 +104,10 @@ def restore_checkpoint(
 
 
 def restore_state(training: Training, state: Tree) -> None:
-    """Restore the state of a run with the same configuration, after its replay buffer.
+    """Restore the state of a run with the same configuration.
 
-    If the environment cannot be restored, a new episode begins.
+    The replay buffer must already have been restored. If the environment's state cannot be
+    restored, a new episode begins.
     """
     training.agent.restore(state["agent"])
     training.normalizer.restore(state["normalizer"])
@@ -151,7 +152,7 @@ def _check_configuration(config: Config, path: Path, about: Tree) -> None:
 
 
 def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agent) -> None:
-    """Check a checkpoint's counters: the step determines or bounds each of them.
+    """Check a checkpoint's counters, each of which the step determines or bounds.
 
     Raises:
         ValueError: if a counter contradicts the step.
@@ -172,7 +173,7 @@ def _check_counters(config: Config, state: Tree, replay: RingBuffer, agent: Agen
 
 
 def _duration(value: Any) -> float:
-    """Return a duration in a checkpoint [seconds].
+    """Check a duration from a checkpoint, and return it as a float [s].
 
     Raises:
         ValueError, TypeError: if the value is not a duration.

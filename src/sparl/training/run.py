@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparl.configuration import Config
 from sparl.labels import method_label
 from sparl.training.interrupt import StoppedBy
-from sparl.wording import visible
+from sparl.training.notebook import html_table
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,14 +40,10 @@ class Run:
 
     def _repr_html_(self) -> str:
         cells = {**self._cells(), "folder": str(self.path)}
-        rows = (
-            f"<tr><th>{name}</th><td>{html.escape(visible(value))}</td></tr>"
-            for name, value in cells.items()
-        )
-        return f"<table>{''.join(rows)}</table>"
+        return html_table(cells.items())
 
     def _cells(self) -> dict[str, str]:
-        """Describe the run."""
+        """Describe the run by names and values, as `repr` and notebooks show them."""
         cells = {
             "method": method_label(self.config),
             "environment": self.config.env,
@@ -63,7 +58,7 @@ class Run:
 
 
 def state_text(stopped_by: StoppedBy | None) -> str:
-    """Return the state of a run that was saved."""
+    """Describe the state of a run that has been saved."""
     if stopped_by is None:
         return "finished"
     return f"stopped by {'a callback' if stopped_by == 'callback' else stopped_by.name}"

@@ -1,17 +1,17 @@
-"""RunFolder: the files of a run, each readable without sparl.
+"""RunFolder: the files of a run, all of which can be read without sparl.
 
 config.toml        every field of the configuration, as resolved
 run.json           state, machine, versions, environment, schedule, result
 evaluations.csv    env_step, updates, wall_seconds, cpu_seconds (threads and worker processes
                    included), mean, std, each episode's return and length
-metrics.csv        training metrics, averaged since the previous line
+metrics.csv        training metrics, averaged since the previous row
 topology.csv       every topology update of every layer
 degrees.json       connections of every neuron at the start and at the end
 agent.safetensors  patterns, weights and biases of all networks
-agent.json         the content and digest of agent.safetensors, and how to act with the agent
+agent.json         the layers and digest of agent.safetensors, and how outputs become actions
 agent-best.*       the agent of the best evaluation, in the same format
 observations.safetensors   observations of the last evaluation, used to check exports
-optimizer.safetensors      moments of the optimisers, for training the agent elsewhere
+optimizer.safetensors      moments of the optimisers, so that the agent can be trained elsewhere
 checkpoint-<step>  the state from which the run can be resumed; its transitions are in replay/, see
                    checkpoint.py and replay_files.py
 """
@@ -60,7 +60,7 @@ RESTORE = "restore the file from a copy, or train the run again with --overwrite
 
 @contextmanager
 def _remedy_added() -> Iterator[None]:
-    """Add the remedy RESTORE to errors about the files of a run."""
+    """Add the remedy RESTORE to errors about a run's files."""
     try:
         yield
     except (DataError, UsageError) as error:
@@ -91,7 +91,7 @@ class RunFolder:
             RunInUse: if another process has locked the folder.
             DataError: if one of the run's files or folders is a link or a special file.
         """
-        from sparl.training.checkpoint import Checkpoints  # late import: loads the engine
+        from sparl.training.checkpoint import Checkpoints  # imported late: it loads native code
 
         path = user_path(config.run_dir) if config.run_dir else _free_path(config)
         folder = cls(path)
@@ -138,7 +138,7 @@ class RunFolder:
         return folder
 
     def lock(self) -> None:
-        """Lock the folder against other processes until `close` or the end of this process.
+        """Lock the folder against other processes until `close` is called or this process ends.
 
         Every later access to `files` raises RunInUse if the folder or its lock file has been
         replaced after this call.
@@ -169,7 +169,7 @@ class RunFolder:
             raise
 
     def _tidy(self) -> None:
-        """Delete temporary files of killed processes, and check the run's existing files.
+        """Delete temporary files left by killed processes, and check the types of other files.
 
         Raises:
             DataError: if one of the run's files or folders is a link or a special file.
@@ -245,17 +245,25 @@ class RunFolder:
         kinds = {"state": str, "env_step": int, "wall_seconds": int | float}
         wrong = [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]
         if wrong:
-            raise DataError(f"{self.path / RUN}: {wrong[0]} is {str(about.get(wrong[0]))[:80]}")
+            raise DataError(
+                f"{self.path / RUN}: {wrong[0]} is {str(about.get(wrong[0]))[:80]}, which is not "
+                "valid"
+            )
         parts = {
             "versions": dict, "machine": dict, "environment": dict, "continued": list,
             "had_checkpoint": bool,
         }  # fmt: skip
         for name, kind in parts.items():
             if not isinstance(about.get(name, kind()), kind):
-                raise DataError(f"{self.path / RUN}: {name} is {str(about[name])[:80]}")
+                raise DataError(
+                    f"{self.path / RUN}: {name} is {str(about[name])[:80]}, which is not valid"
+                )
         notes = about.get("environment", {}).get("notes", [])
         if not _texts(notes):
-            raise DataError(f"{self.path / RUN}: the environment's notes are {str(notes)[:80]}")
+            raise DataError(
+                f"{self.path / RUN}: the environment's notes are {str(notes)[:80]} but must be a "
+                "list of strings"
+            )
         try:
             check_continued(about.get("continued", []))
         except ValueError as error:
@@ -278,7 +286,7 @@ class RunFolder:
         return module if all(part.isidentifier() for part in module.split(".")) else ""
 
     def why_not_restarted(self, config: Config) -> str:
-        """Return the reason not to restart a run without a checkpoint; "" if nothing is lost.
+        """Return why a run without checkpoints must not be restarted, or "" if nothing is lost.
 
         Raises:
             DataError: if one of the run's files is damaged.
@@ -303,11 +311,11 @@ class RunFolder:
         return ""
 
     def rows(self, name: str, *, whole: bool = False) -> list[dict[str, str]]:
-        """Read the lines of a CSV file, except an incomplete last line.
+        """Read the rows of a CSV file, except an incomplete last line.
 
         Args:
             name: the name of the file.
-            whole: whether an incomplete last line is an error; True if no process writes to the
+            whole: whether an incomplete last line is an error, as it is if no process writes to the
                 file any more.
 
         Raises:
@@ -338,7 +346,7 @@ class RunFolder:
 
 
 def check_continued(entries: Iterable[Any]) -> None:
-    """Check the entries of a file that state where and how exactly a run was resumed.
+    """Check the entries that record at which steps and how exactly a run was resumed.
 
     Raises:
         ValueError: if an entry is malformed.

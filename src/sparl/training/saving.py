@@ -1,4 +1,4 @@
-"""Save the checkpoints of a run, and tolerate single failures."""
+"""Save the checkpoints of a run, and tolerate occasional failures."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class CheckpointSaver:
     Args:
         config: the configuration of the run.
         folder: the folder of the run.
-        record: the record of the run, whose clocks and file lengths a checkpoint stores.
+        record: the record of the run, whose durations a checkpoint stores.
         best: the best agent of the run, which is written before each checkpoint.
-        console: reports failures.
+        console: the console on which warnings about failures are printed.
 
     Attributes:
         checkpoints: the checkpoints in the folder.
@@ -63,7 +63,7 @@ class CheckpointSaver:
             The checkpoint's folder; None if a failure was tolerated.
 
         Raises:
-            ResourceError: if the checkpoint could not be written although training is not over, and
+            ResourceError: if the checkpoint could not be written, training is not complete, and
                 this was the last attempt or the third consecutive failure.
         """
         try:
@@ -95,10 +95,10 @@ class CheckpointSaver:
             self._console.warn(f"{error}; training had already finished")
         elif last or self._failures == _FAILURES:
             resume = command_line(module_of(self._config.env), "resume", self._folder.path)
-            raise ResourceError(f"{error}; to resume when there is space: {resume}") from None
+            raise ResourceError(f"{error}; to resume once there is space: {resume}") from None
         else:
             self._console.warn(
-                f"{error}; training continues, and the next checkpoint will be tried"
+                f"{error}; training continues, and will try again at the next checkpoint"
             )
 
     def _note_first(self, env_step: int, updates: int) -> None:

@@ -34,37 +34,34 @@ def train(
     callbacks: Callbacks | None = None,
     factory: EnvironmentFactory | None = None,
 ) -> Run:
-    """Train in a new run folder; with resume "auto", resume the run in run_dir.
+    """Train in a new run folder, or resume the run in run_dir if config.resume is "auto".
 
     Args:
         config: the configuration of the run.
-        quiet: print nothing.
+        quiet: whether to suppress all output.
         progress: how progress is shown; see RunConsole.
-        callbacks: the callbacks of the run; None: no callbacks.
-        factory: makes the environments, if the configured one is not a Gymnasium id.
+        callbacks: the callbacks of the run; None means no callbacks.
+        factory: creates the environments, unless the configuration names a Gymnasium id.
 
     Raises:
         SparlError: if the run cannot be trained; the subclass indicates the kind of error.
     """
     check(config)
-    start = partial(
-        assemble, config, quiet=quiet, progress=progress, callbacks=callbacks, factory=factory
-    )
-    continued = partial(
+    path = user_path(config.run_dir) if config.resume == "auto" and config.run_dir else None
+    resumed = partial(
         resume, wanted=config, quiet=quiet, progress=progress, callbacks=callbacks, factory=factory
     )
-    if config.resume == "auto" and config.run_dir is not None:
-        path = user_path(config.run_dir)
-        if holds_run(path):
-            return continued(path)
-        try:
-            training = start()
-        except RunExists:  # another process started and ended the run after the check above
-            if not holds_run(path):
-                raise
-            return continued(path)
-        return training.run()
-    return start().run()
+    if path is not None and holds_run(path):
+        return resumed(path)
+    try:
+        training = assemble(
+            config, quiet=quiet, progress=progress, callbacks=callbacks, factory=factory
+        )
+    except RunExists:
+        if path is None or not holds_run(path):
+            raise
+        return resumed(path)  # another process started and finished the run after the check above
+    return training.run()
 
 
 def resume(
@@ -81,14 +78,13 @@ def resume(
 
     Args:
         path: the run's folder.
-        wanted: the configuration that the run must have, with its new end; None keeps the
+        wanted: the configuration that the run must have, apart from its end; None keeps the
             run's own configuration.
-        quiet: print nothing.
+        quiet: whether to suppress all output.
         progress: how progress is shown; see RunConsole.
-        callbacks: the callbacks of the run; None: no callbacks.
-        factory: makes the environments of a run whose environment has no Gymnasium id.
-        changes: new values of the configuration's fields in CHANGEABLE, and of steps, to train
-            longer.
+        callbacks: the callbacks of the run; None means no callbacks.
+        factory: creates the environments of a run whose environment has no Gymnasium id.
+        changes: new values of fields in CHANGEABLE, or of steps, which extends the run.
 
     Raises:
         UsageError: if the run has a different configuration, a change would alter its results, or
@@ -126,7 +122,7 @@ def _check_factory(folder: RunFolder, config: Config, factory: EnvironmentFactor
     """Raise UsageError if a factory is given for a run with another environment."""
     if factory is not None and factory.env_id != config.env:
         raise UsageError(
-            f"{folder.path}: env makes {factory.env_id}, but the run's environment is {config.env}"
+            f"{folder.path}: env is {factory.env_id}, but the run's environment is {config.env}"
             + ("" if config.env.endswith(WITHOUT_ID) else "; omit env")
         )
 
@@ -134,7 +130,7 @@ def _check_factory(folder: RunFolder, config: Config, factory: EnvironmentFactor
 def _configuration(
     folder: RunFolder, before: Config, wanted: Config | None, changes: dict[str, Any]
 ) -> Config:
-    """Return the configuration of a run after it is resumed; see `resume`.
+    """Return the configuration with which a run is resumed; see `resume`.
 
     Raises:
         UsageError: if the results would differ, or the run cannot be trained longer.
@@ -182,7 +178,7 @@ def _check_longer(folder: RunFolder, before: Config, steps: int) -> None:
 
 
 def _not_longer_because(folder: RunFolder, config: Config) -> str:
-    """Explain why a run cannot be trained longer, and give the remedy; return "" if it can."""
+    """Explain why a run cannot be trained longer, and state the remedy; return "" if it can."""
     because = why_not_longer(config)
     if because:
         return (

@@ -1,4 +1,4 @@
-"""Make Gymnasium environments by their ids, including those of the papers."""
+"""Create Gymnasium environments from their ids, including the ids that the papers use."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from sparl.training.interrupt import handlers_kept, interrupt_held
 from sparl.user_modules import WITHOUT_ID, is_imported, named_module
 from sparl.wording import name_and_text, text_of
 
-# The papers' -v3 ids need the retired mujoco-py; -v4 tasks have the same models and rewards.
+# The papers' -v3 ids need the retired mujoco-py, so they are mapped to the -v4 tasks, which have
+# the same models and rewards.
 _V3 = {
     f"{task}-v3": f"{task}-v4" for task in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
 }
-# Number of observed entries of Ant-v3 and Humanoid-v3 that presumably were zero under MuJoCo 2.0.
+# Number of contact forces at the end of Ant-v3's and Humanoid-v3's observations, which presumably
+# were zero under MuJoCo 2.0.
 _CONTACT_FORCES = 84
 
 
@@ -50,9 +52,10 @@ class ZeroContactForces(gymnasium.ObservationWrapper[NDArray[Any], NDArray[Any],
 def make_task(
     env_id: str, max_episode_steps: int | None, contact_forces: str, render_mode: str | None
 ) -> gymnasium.Env[Any, Any]:
-    """Make the Gymnasium environment of an id; -v3 ids are supported.
+    """Create the Gymnasium environment with this id, which may be one of the papers' -v3 ids.
 
-    For an id MODULE:ID, the module must already be imported, because the id may come from a file.
+    For an id MODULE:ID, the module must already have been imported. This function does not import
+    it, because the id may come from a file.
 
     Raises:
         UnknownEnvironment: if the id is unknown, or the module in it has not been imported.
@@ -91,10 +94,10 @@ def make_task(
 
 
 def _make(env_id: str, registered: str, options: dict[str, Any]) -> gymnasium.Env[Any, Any]:
-    """Make the environment that Gymnasium knows as `registered`, and the user as `env_id`.
+    """Create the environment that Gymnasium knows as `registered` and the user as `env_id`.
 
     Raises:
-        UnknownEnvironment, UsageError, EnvironmentFault: as described for make_task.
+        UnknownEnvironment, UsageError, EnvironmentFault: under the same conditions as make_task.
     """
     with interrupt_held(), handlers_kept(), warnings.catch_warnings(), _model_warnings_ignored():
         warnings.simplefilter("ignore")  # -v4 is deprecated but used on purpose
@@ -102,11 +105,11 @@ def _make(env_id: str, registered: str, options: dict[str, Any]) -> gymnasium.En
             env: gymnasium.Env[Any, Any] = gymnasium.make(registered, **options)
         except gymnasium.error.DependencyNotInstalled as error:
             raise UsageError(f"environment {env_id}: {name_and_text(error)}") from None
-        except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
+        except (gymnasium.error.Error, ImportError) as error:
             raise UnknownEnvironment(*_unknown(env_id, error)) from None
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # SystemExit, for example, would end the training silently
+        except BaseException as error:  # SystemExit, for example, would end training silently
             raise EnvironmentFault(
                 f"environment {env_id} cannot be constructed: {name_and_text(error)}"
             ) from None
@@ -116,8 +119,8 @@ def _make(env_id: str, registered: str, options: dict[str, Any]) -> gymnasium.En
 def _import_mujoco() -> Any:
     """Import MuJoCo, even if MUJOCO_GL is set to an invalid value.
 
-    MuJoCo cannot be imported while MUJOCO_GL names a renderer that is unknown or not installed.
-    With rendering disabled instead, only code that renders fails.
+    MuJoCo cannot be imported if MUJOCO_GL names a renderer that is unknown or not installed. It is
+    then imported with rendering disabled, so that only code that renders fails.
 
     Raises:
         ImportError: if MuJoCo is not installed.
@@ -137,10 +140,11 @@ def _import_mujoco() -> Any:
 
 
 def module_of(env_id: str) -> str:
-    """Return the module that registers an id; "" for the ids that Gymnasium itself registers.
+    """Return the module that registers an id, or "" if Gymnasium itself registers it.
 
-    This is the module named in the id itself (MODULE:ID), or the one that defines the environment's
-    class or function: "__main__" for a script. It is WITHOUT_ID for an environment without an id.
+    This is the module that the id names (MODULE:ID), or else the module that defines the
+    environment's class or function, which is "__main__" for a script. For an environment without an
+    id, WITHOUT_ID is returned.
     """
     if env_id.endswith(WITHOUT_ID):
         return WITHOUT_ID
@@ -157,7 +161,7 @@ def module_of(env_id: str) -> str:
 
 @contextmanager
 def _model_warnings_ignored() -> Iterator[None]:
-    """Suppress MuJoCo's warnings about model files, which users cannot change."""
+    """Suppress MuJoCo's warnings; users cannot change the model files that most of them concern."""
     try:
         mujoco = _import_mujoco()
     except ImportError:
@@ -172,12 +176,16 @@ def _model_warnings_ignored() -> Iterator[None]:
 
 
 def _unknown(env_id: str, error: Exception) -> tuple[str, str]:
-    """Return the reason why Gymnasium does not know an id, and the remedy."""
-    known = [*gymnasium.registry, *_V3]
-    lower = {name.lower(): name for name in known}
+    """Return why Gymnasium does not know an id, and the remedy."""
+    # Gymnasium also lists ids that it cannot make, such as HalfCheetah-v2.
+    lower = {name.lower(): name for name in [*gymnasium.registry, *_V3] if name != env_id}
     near = [lower[n] for n in difflib.get_close_matches(env_id.lower(), lower, cutoff=0.7)]
     if near:
-        return f"unknown environment '{env_id}'", f"did you mean {' or '.join(near)}?"
+        return (
+            f"unknown environment '{env_id}'",
+            f"did you mean {' or '.join(near)}? To use an environment of your own, import its "
+            "module: sparl --import MODULE COMMAND",
+        )
     if not isinstance(error, gymnasium.error.UnregisteredEnv):
         return f"unknown environment '{env_id}': {text_of(error) or type(error).__name__}", ""
     family, slash, _ = env_id.rpartition("/")
@@ -189,7 +197,7 @@ def _unknown(env_id: str, error: Exception) -> tuple[str, str]:
 
 
 def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> list[str]:
-    """Describe how an environment differs from the one with this id in the papers.
+    """Describe how an environment differs from the papers' environment with the same id.
 
     Args:
         env_id: the Gymnasium id.
@@ -208,7 +216,7 @@ def notes_of(env_id: str, contact_forces: str, mujoco: str | None = None) -> lis
         notes.append(
             f"the 84 contact-force entries of {env_id} are "
             + (
-                "zeros and have no cost, presumably as under MuJoCo 2.0 (an inference)"
+                "zeros and have no cost, as they presumably were under MuJoCo 2.0"
                 if contact_forces == "zero"
                 else "live"
             )

@@ -24,10 +24,10 @@ def require_tensorboard() -> None:
 
 
 class EventFile:
-    """A new event file in a run's folder. TensorBoard groups values named GROUP/NAME.
+    """A new event file in a run's folder. TensorBoard groups values that are named GROUP/NAME.
 
     Args:
-        folder: the folder of the run; a resumed run adds another event file.
+        folder: the folder of the run; each time a run is resumed, it adds another event file.
     """
 
     def __init__(self, folder: Path | Folder) -> None:
@@ -43,7 +43,7 @@ class EventFile:
         self._begun = False
 
     def scalars(self, env_step: int, values: Mapping[str, float]) -> None:
-        """Write values of an environment step, and make them visible to readers immediately."""
+        """Write the values for an environment step, and make them visible to readers at once."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
 

@@ -79,7 +79,7 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arrays:
-    """Return the arrays of a safetensors file, which must be exactly those expected.
+    """Return the arrays of a safetensors file, which must contain exactly the expected arrays.
 
     Raises:
         DataError: if the file is damaged or differs from `expected`.
@@ -90,21 +90,7 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
             f"{where}: damaged (a header of {length:,} bytes in a file of {len(data):,} bytes)"
         )
     try:
-        header = json.loads(data[8 : 8 + length])
-        header.pop("__metadata__", None)
-        for name, about in header.items():
-            if name not in expected:
-                raise DataError(f"{where}: unexpected array {name[:80]!r}")
-            if not expected[name].fits(about["dtype"], about["shape"]):
-                wanted = expected[name]
-                raise DataError(
-                    f"{where}: {name} is {about['dtype']} {str(about['shape'])[:40]} "
-                    f"but must be {wanted.dtype} {list(wanted.shape)}"
-                    + (f" with at most {wanted.most} rows" if wanted.most is not None else "")
-                )
-        missing = expected.keys() - header.keys()
-        if missing:
-            raise DataError(f"{where}: {min(missing)} is missing")
+        _check_header(json.loads(data[8 : 8 + length]), expected, where)
         arrays: Arrays = safetensors.numpy.load(data)
     except (*DAMAGE_ERRORS, safetensors.SafetensorError) as error:
         raise DataError(f"{where}: damaged ({type(error).__name__}: {error})") from None
@@ -117,6 +103,34 @@ def unpack(data: bytes, expected: Mapping[str, Expected], where: object) -> Arra
     return arrays
 
 
+def _check_header(header: Any, expected: Mapping[str, Expected], where: object) -> None:
+    """Check that a file's header describes exactly the expected arrays.
+
+    Raises:
+        DataError: if an array is missing, unexpected, or of another type or shape.
+        DAMAGE_ERRORS: if the header is malformed.
+    """
+    header.pop("__metadata__", None)
+    for name, about in header.items():
+        if name not in expected:
+            raise DataError(f"{where}: unexpected array {name[:80]!r}")
+        wanted = expected[name]
+        if not wanted.fits(about["dtype"], about["shape"]):
+            raise DataError(
+                f"{where}: {name} is {about['dtype']} {str(about['shape'])[:40]} but must be "
+                f"{wanted.dtype} {list(wanted.shape)}"
+                + (f" with at most {wanted.most} rows" if wanted.most is not None else "")
+            )
+    missing = expected.keys() - header.keys()
+    if missing:
+        raise DataError(f"{where}: {min(missing)} is missing")
+
+
+def file_entry(name: str, data: bytes) -> dict[str, Any]:
+    """Return a file's entry in a manifest; see `read_verified`."""
+    return {"name": name, "bytes": len(data), "sha256": digest(data)}
+
+
 def read_verified(
     folder: Folder, name: str, about: Any, expected: Mapping[str, Expected], manifest: str
 ) -> Arrays:
@@ -125,7 +139,7 @@ def read_verified(
     Args:
         folder: the folder of the file.
         name: the name of the file.
-        about: the file's entry in a manifest, with the digest that the file must have.
+        about: the file's entry in a manifest, which contains the file's digest.
         expected: the dtypes and shapes of all arrays.
         manifest: the name of the manifest, for messages.
 
@@ -145,7 +159,7 @@ def digest(data: bytes) -> str:
 
 
 def split(state: Tree, prefix: str = "") -> tuple[Arrays, Tree]:
-    """Split a nested state into its arrays by path ("a/b/c") and the rest of the tree."""
+    """Split a nested state into its arrays, by path ("a/b/c"), and a tree of all other values."""
     arrays: Arrays = {}
     rest: Tree = {}
     for name, value in state.items():
@@ -160,7 +174,7 @@ def split(state: Tree, prefix: str = "") -> tuple[Arrays, Tree]:
 
 
 def join(arrays: Mapping[str, NDArray[Any]], rest: Tree) -> Tree:
-    """Invert split; `rest` is modified and returned."""
+    """Insert arrays into the tree that `split` returned; `rest` is modified and returned."""
     for path, array in arrays.items():
         *folders, name = path.split("/")
         tree = rest

@@ -19,10 +19,11 @@ from sparl.wording import shown
 
 TOML_BYTES = 1 << 19  # maximum size of a file that is read
 _PARTS = 16  # maximum number of parts of a dotted key
-# Strings and comments, including unterminated ones; the rest of a file contains its keys.
+# Matches strings and comments, including unterminated ones; the rest contains the keys. No group
+# is possessive, because Python before 3.11.5 matches some possessive groups incorrectly.
 _STRINGS = re.compile(
-    r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5})?|\'\'\'(?:[^']|'(?!\'\'))*+(?:'{3,5})?'''
-    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+""",
+    r'''"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:"{3,5})?|\'\'\'[^']*(?:'(?!\'\')[^']*)*(?:'{3,5})?'''
+    r"""|"[^"\\\n]*(?:\\.[^"\\\n]*)*"?|'[^'\n]*'?|#[^\n]*""",
     re.DOTALL,
 )
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{_PARTS}}}")
@@ -35,11 +36,11 @@ def toml_bytes(content: Mapping[str, Any]) -> bytes:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read the fields of a configuration file that a user names; arrays become tuples.
+    """Read the fields of a configuration file that the user names; arrays become tuples.
 
     Raises:
-        UsageError: if the file is missing or not TOML, or has an unknown field, a value of the
-            wrong type, or a field that only the command line may set.
+        UsageError: if the file is missing or not valid TOML, or contains an unknown field, a value
+            of the wrong type, or a field that only the command line may set.
     """
     found = fields_of(load_toml(path, "configuration"), path)
     for name in COMMAND_LINE_ONLY:
@@ -69,7 +70,7 @@ def fields_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def load_toml(path: Path, kind: str) -> dict[str, Any]:
-    """Read a TOML file that a user names; a named pipe is accepted.
+    """Read a TOML file that the user names, which may be a named pipe.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""A trained agent, which acts without the run that trained it."""
+"""A trained agent, which can be used without the run that trained it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class TrainedAgent:
         env_step: the environment step at which the agent was saved.
         actor: the policy's network.
         head: converts the outputs of the network to actions.
-        normalizer: what the network sees of an observation.
-        networks: all networks in the file, by name: the actor, the critics and their targets.
+        normalizer: converts observations to the inputs of the network.
+        networks: all networks in the agent's file, by name: the actor, the critics and the targets.
         n_obs: length of an observation.
         n_act: length of an action.
     """
@@ -77,7 +77,7 @@ class TrainedAgent:
 
     @functools.cached_property
     def networks(self) -> dict[str, TrainedNetwork]:
-        """All networks in the file, by name.
+        """All networks in the agent's file, by name.
 
         Raises:
             DataError: if a network is damaged.
@@ -86,7 +86,7 @@ class TrainedAgent:
             return networks_of(self.manifest, self._arrays)
 
     def __repr__(self) -> str:
-        sizes = f"{self.n_obs} observations, {self.n_act} actions"
+        sizes = f"observations of length {self.n_obs}, actions of length {self.n_act}"
         connections = sum(pattern.connections for _, pattern in self.actor.layout)
         return f"<TrainedAgent {self._title()}: {sizes}, actor with {connections:,} connections>"
 
@@ -94,7 +94,7 @@ class TrainedAgent:
         return networks_html(self._title(), self.networks)
 
     def _title(self) -> str:
-        """Return the method, the environment and the step; the texts come from a file."""
+        """Return the method, the environment and the step, shortened and escaped."""
         method, env = (visible(str(self.manifest.get(name))[:80]) for name in ("method", "env"))
         return f"{method} on {env}, step {self.env_step:,}"
 
@@ -109,7 +109,7 @@ class TrainedAgent:
 
         Args:
             observation: one observation [n_obs] or a batch [B, n_obs], of any real dtype.
-            deterministic: must be True; accepted so that code for Stable-Baselines3 works.
+            deterministic: must be True; exists so that code for Stable-Baselines3 works unchanged.
 
         Returns:
             Actions [n_act] or [B, n_act] with the dtype of the environment's actions.
@@ -118,7 +118,9 @@ class TrainedAgent:
             ValueError: if the observation has the wrong shape, or `deterministic` is False.
         """
         if not deterministic:
-            raise UsageError("predict: deterministic is False, but the actions have no noise")
+            raise UsageError(
+                "predict: deterministic is False but must be True, because actions have no noise"
+            )
         x = np.ascontiguousarray(observation, np.float32)
         if x.ndim not in (1, 2) or x.shape[-1] != self.n_obs:
             raise ValueError(
@@ -132,7 +134,7 @@ class TrainedAgent:
 
 
 def _action_dtype(policy: dict[str, Any]) -> str:
-    """Return the dtype of an agent's actions; float32 if the manifest does not name one."""
+    """Return the dtype of an agent's actions, which is float32 if the manifest does not name it."""
     name = policy.get("action_dtype", "float32")
     if name not in _ACTION_DTYPES:
         raise ValueError(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sparl.errors import UsageError
 from sparl.networks.spec import layer_key, layer_of
 from sparl.sparse.pattern import Pattern
+from sparl.training.notebook import html_table
 from sparl.types import Array
 from sparl.wording import shown
 
@@ -64,7 +65,7 @@ class TrainedLayer:
         return mask.reshape(self.shape)
 
     def to_scipy(self) -> scipy.sparse.csr_array:
-        """Return W as a sparse array of SciPy in CSR format.
+        """Return W as a SciPy sparse array in CSR format.
 
         Raises:
             UsageError: if SciPy is not installed.
@@ -76,7 +77,7 @@ class TrainedLayer:
         return csr_array((self.weights.copy(), self._columns(), self._rows()), shape=self.shape)
 
     def to_torch(self) -> torch.Tensor:
-        """Return W as a sparse CSR tensor of PyTorch.
+        """Return W as a PyTorch sparse CSR tensor.
 
         Raises:
             UsageError: if PyTorch is not installed.
@@ -93,7 +94,7 @@ class TrainedLayer:
             return torch.sparse_csr_tensor(rows, columns, values, self.shape, check_invariants=True)
 
     def _rows(self) -> NDArray[np.int64]:
-        """Return the index at which each row begins, and the number of weights."""
+        """Return the row pointers of the CSR format, int64 [n_out + 1]."""
         counts = np.bincount(self.pattern.outputs, minlength=self.pattern.n_out)
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
@@ -113,7 +114,7 @@ class TrainedNetwork:
 
     Attributes:
         name: name of the network, such as "actor" or "critics".
-        members: the layers of each member of an ensemble; a single member for other networks.
+        members: the layers of each member of an ensemble; other networks have a single member.
     """
 
     name: str
@@ -121,48 +122,55 @@ class TrainedNetwork:
 
     @property
     def layers(self) -> tuple[TrainedLayer, ...]:
-        """The layers of a network that is not an ensemble of several members.
+        """The layers of a network that has a single member.
 
         Raises:
             UsageError: if the network has several members.
         """
         if len(self.members) > 1:
             raise UsageError(
-                f"{self.name} has {len(self.members)} members: members[0] has the layers of the "
-                "first"
+                f"{self.name} has {len(self.members)} members; members[0] contains the layers of "
+                "the first one"
             )
         return self.members[0]
 
     def __repr__(self) -> str:
-        return f"<TrainedNetwork {self.name}: {', '.join(self._cells()[1:])}>"
+        return f"<TrainedNetwork {self.name}: {', '.join(self._cells(' connections')[1:])}>"
 
-    def _cells(self) -> tuple[str, ...]:
-        """Describe the name, the shape and the connections."""
+    def _cells(self, unit: str = "") -> tuple[str, ...]:
+        """Return the cells of a table row: the network's name, shape and connections.
+
+        Args:
+            unit: what follows the number of connections, with a space before it.
+        """
         first = self.members[0]
         shape = "-".join(str(n) for n in (first[0].shape[1], *(layer.shape[0] for layer in first)))
         shape = shape if len(self.members) == 1 else f"{len(self.members)} x {shape}"
-        return self.name, shape, _connections([each for member in self.members for each in member])
+        layers = [each for member in self.members for each in member]
+        return self.name, shape, _connections(layers, unit)
 
 
-def _connections(layers: list[TrainedLayer]) -> str:
-    """Describe the connections of layers."""
+def _connections(layers: list[TrainedLayer], unit: str = " connections") -> str:
+    """Describe how many of the possible connections in these layers exist.
+
+    Args:
+        layers: the layers.
+        unit: what follows the number of connections, with a space before it.
+    """
     connections = sum(layer.connections for layer in layers)
     possible = sum(layer.pattern.size for layer in layers)
-    return f"{connections:,} of {possible:,} connections ({connections / max(possible, 1):.1%})"
+    return f"{connections:,} of {possible:,}{unit} ({connections / max(possible, 1):.1%})"
 
 
 def networks_html(title: str, networks: Mapping[str, TrainedNetwork]) -> str:
     """Return an HTML table of networks."""
-    head = "".join(f"<th>{cell}</th>" for cell in ("network", "neurons", "connections"))
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in network._cells())}</tr>"
-        for network in networks.values()
-    )
-    return f"<b>{html.escape(title)}</b><table><tr>{head}</tr>{rows}</table>"
+    rows = [network._cells() for network in networks.values()]
+    table = html_table(rows, ("network", "neurons", "connections"))
+    return f"<b>{html.escape(title)}</b>{table}"
 
 
 def networks_of(manifest: dict[str, Any], arrays: Mapping[str, Array]) -> dict[str, TrainedNetwork]:
-    """Return the networks that the files of an agent describe, by name.
+    """Return the networks that an agent's files describe, by name.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: if the files are damaged.
@@ -175,7 +183,10 @@ def networks_of(manifest: dict[str, Any], arrays: Mapping[str, Array]) -> dict[s
         # Files of earlier versions have no "inputs"; their agents have critics Q(s, a).
         n_in = manifest.get("inputs", {}).get(name, n_obs if of_actor else n_obs + n_act)
         if type(n_in) is not int or not 0 < n_in < _MOST_INPUTS:
-            raise ValueError(f"{shown(n_in)} inputs, must be at least 1 and below 2^32")
+            raise ValueError(
+                f"the number of inputs of {shown(name)} is {shown(n_in)} but must be at least 1 "
+                "and below 2^32"
+            )
         last = policy["output_activation"] if of_actor else "linear"
         hidden = manifest["hidden_activation"]
         networks[name] = TrainedNetwork(

@@ -1,4 +1,4 @@
-"""Choose the actions of a run's first steps, before the agent learns."""
+"""Choose the actions in the first steps of a run, before the agent learns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparl.types import Array, State
 
 
 class Warmup:
-    """Chooses random actions, or those of the trained agent from which the run starts.
+    """Chooses random actions, or the actions of the trained agent that warm_start names.
 
     Args:
         config: the configuration of the run.
@@ -41,14 +41,15 @@ class Warmup:
         agent, here = load_agent(user_path(self._config.warm_start)), self._environment
         if (agent.n_obs, agent.n_act) != (here.n_obs, here.n_act):
             raise UsageError(
-                f"warm_start {self._config.warm_start}: the agent has {agent.n_obs} inputs and "
-                f"{agent.n_act} actions, but {self._config.env} has {here.n_obs} observations and "
-                f"{here.n_act} actions"
+                f"warm_start {self._config.warm_start}: the agent expects observations of length "
+                f"{agent.n_obs} and actions of length {agent.n_act}, but those of "
+                f"{self._config.env} have lengths {here.n_obs} and {here.n_act}; name a run in the "
+                "same environment"
             )
         self._policy = agent.policy
 
     def act(self, observation: Array) -> Array:
-        """Return the action for an observation [n_obs]: float32 [n_act], in [-1, 1]."""
+        """Return an action in [-1, 1], float32 [n_act], for an observation, float32 [n_obs]."""
         if self._policy is not None:
             action: Array = self._policy(observation[np.newaxis])[0]
             return action

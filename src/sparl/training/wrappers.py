@@ -1,8 +1,9 @@
 """Distinguish memoryless wrappers of environments from wrappers that remember episodes.
 
-Training and evaluation use separate copies of an environment. What a wrapper remembers of earlier
-episodes, such as running statistics, differs between the copies, so that training and evaluation
-would not give a policy the same observations and rewards. Such wrappers are rejected.
+Training and evaluation use separate copies of an environment. If a wrapper remembers something
+about earlier episodes, such as running statistics, its memory differs between the copies, and a
+policy would not get the same observations and rewards in evaluation as in training. Such wrappers
+are rejected.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 COMPARED_STEPS = 10
 STEPS_BETWEEN = 1_000  # maximum length of the episode between the two that are compared
 
-# Types are compared exactly, because a subclass may add a state.
+# Types are compared exactly, because a subclass may add state.
 _MEMORYLESS = (
     wrappers.ClipReward,
     wrappers.DtypeObservation,
@@ -77,12 +78,12 @@ def reject_running_statistics(env_id: str, env: gymnasium.Env[Any, Any]) -> None
 def reject_lasting_state(make: Callable[[], Environment]) -> None:
     """Reject wrappers that make an episode depend on the episodes before it.
 
-    The same actions are played after the same `reset(seed)`, on a fresh copy of the environment and
-    once more after another episode. The check is inconclusive if the wrapped environment itself is
-    the first to return different values, or if a random wrapper makes fresh copies differ.
+    The same actions are taken after the same `reset(seed)`, first in a new copy of the environment
+    and then again after another episode. Differences are ignored if the wrapped environment itself
+    is the first to return different values, or if new copies differ because a wrapper is random.
 
     Args:
-        make: makes a copy of the environment.
+        make: a function that creates a copy of the environment.
 
     Raises:
         UsageError: if the environment has such a wrapper.
@@ -120,9 +121,9 @@ def _rejection(env_id: str, suspects: list[AnyWrapper]) -> UsageError:
 
 
 class _Player:
-    """Plays random actions, and records the inputs and results of all wrappers' calls.
+    """Takes random actions, and records the arguments and results of calls to the environment.
 
-    An event is a tuple: whether the wrapped environment caused it, and the values.
+    An event is a pair: whether it is a result of the wrapped environment, and the values.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -146,7 +147,7 @@ class _Player:
         return self._events
 
     def _recorded(self, call: Callable[..., Any], compared: slice) -> Callable[..., Any]:
-        """Wrap a call so that its arguments and the slice `compared` of its result are recorded."""
+        """Wrap a function to record its arguments and the slice `compared` of its results."""
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             self._events.append((False, _frozen([*args, kwargs])))

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that use PyTorch."""
+"""Define fixtures for the tests that use PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every Python and shell block of the documentation, shortened; and examples/sparse_sb3.py."""
+"""Run all Python and shell blocks of the documentation, shortened, and examples/sparse_sb3.py."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_block_of_code_names_its_language(page: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the commands of a shell block, and the files that the pages name."""
+    """A folder with the commands that shell blocks call, and with the files that pages name."""
     commands = tmp_path / "bin"
     commands.mkdir()
     script = REPOSITORY / "tests" / "doc_blocks.py"
@@ -81,7 +81,7 @@ PREPARED = {
 
 
 def prepare(page: Path, folder: Path) -> None:
-    """Create the runs that a page names and does not train."""
+    """Create the runs that a page uses but does not train."""
     for name, env in PREPARED.items():
         if re.search(rf"^sparl (?!train).* {name}(?= |$)", page.read_text(), re.M):
             path = folder / name / "run" if name == "runs" else folder / name
@@ -119,7 +119,7 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "code"), list(examples()))
-def test_examples_of_the_docs_run(
+def test_examples_in_the_docs_run(
     text: str,
     code: str,
     tmp_path: Path,
@@ -133,7 +133,7 @@ def test_examples_of_the_docs_run(
     names: dict[str, Any] = {}
     exec(compile(code, "docs", "exec"), names)
     printed = capsys.readouterr().out
-    if "SAC" not in names and "DDPG" not in names and "densify" not in names:  # tables are shown
+    if "SAC" not in names and "DDPG" not in names and "densify" not in names:  # a table is shown
         shown = [line for line in printed.splitlines() if " -> " in line and "qf" not in line]
         assert len(shown) == 3
         assert "\n".join(shown) in text

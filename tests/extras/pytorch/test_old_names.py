@@ -1,4 +1,4 @@
-"""Files with the names of earlier versions are read like current ones."""
+"""Files that contain the names of earlier versions are read like current ones."""
 
 from __future__ import annotations
 

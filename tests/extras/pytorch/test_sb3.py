@@ -1,4 +1,4 @@
-"""SparseTraining on Stable-Baselines3's own algorithms and real environments."""
+"""Test SparseTraining with Stable-Baselines3's own algorithms in real environments."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_sparse(model: Any) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("method", ["static", "DS", "SET", "RigL"])
-def test_a_training_stays_sparse_and_updates_its_topology(algorithm: Any, method: Any) -> None:
+def test_training_stays_sparse_and_updates_the_topology(algorithm: Any, method: Any) -> None:
     model = new_model(algorithm)
     sparse = SparseTraining(method, 0.2, verbose=0)
     model.learn(200, callback=sparse)
@@ -101,7 +101,7 @@ def test_growth_uses_the_gradient_of_the_critics_own_loss() -> None:
     absent = torch.ones(weight.numel(), dtype=torch.bool)
     absent[torch.from_numpy(pattern.positions.copy())] = False
     for update, (got, expected) in enumerate(dense, start=1):
-        if update == 20:  # a change of topology is due: all positions
+        if update == 20:  # the topology changes, so all positions have gradients
             assert (got.view(-1)[absent] != 0).float().mean() > 0.5
             torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-6)
         elif update > 20:
@@ -150,14 +150,14 @@ def test_a_checkpoint_continues_with_its_schedule(algorithm: Any, tmp_path: Path
     loaded = algorithm.load(tmp_path / "rl_model_130_steps.zip", env=model.get_env())
     check_sparse(loaded)
     rest = SparseTraining("RigL", 0.2, verbose=0)
-    loaded.learn(121, callback=rest, reset_num_timesteps=False)  # it was saved before an update
+    loaded.learn(121, callback=rest, reset_num_timesteps=False)  # saved before an update
     check_sparse(loaded)
     for name in ("actor", "critic"):
         assert rest.sparsity[name].schedule == whole.sparsity[name].schedule
         for counter in ("updates", "topology_updates"):
             kept = loaded.sparse_topology[name][counter]
             assert kept == model.sparse_topology[name][counter]
-    again = SparseTraining("RigL", 0.2, verbose=0)  # another training has its own schedule
+    again = SparseTraining("RigL", 0.2, verbose=0)  # a new training run has its own schedule
     loaded.learn(250, callback=again)
     for name, sparsity in again.sparsity.items():
         assert sparsity.schedule == whole.sparsity[name].schedule
@@ -168,7 +168,7 @@ def test_a_checkpoint_continues_with_its_schedule(algorithm: Any, tmp_path: Path
 
 
 def watch(model: Any) -> dict[str, list[tuple[int, float]]]:
-    """Record each topology update: the agent's update and the fraction of connections."""
+    """Record the agent's update and the fraction of connections of each topology update."""
     seen: dict[str, list[tuple[int, float]]] = {"actor": [], "critic": []}
     train, updates = model.train, 0
 
@@ -230,7 +230,7 @@ def test_an_annealed_default_schedule_ends_with_the_first_call(algorithm: Any, m
         for layer, pattern in sparse.sparsity[name].patterns.items():
             assert pattern.same_as(patterns[name][layer])
     check_sparse(model)
-    model.learn(250, callback=sparse)  # a new training
+    model.learn(250, callback=sparse)  # this starts a new training run
     for name, topology_updates in seen.items():
         assert [m for _, m in topology_updates[len(first[name]) :]] == [m for _, m in first[name]]
 
@@ -281,7 +281,7 @@ def test_weights_set_without_their_topology_keep_their_zeros(algorithm: Any, met
     model.learn(150, callback=SparseTraining(method, 0.2, verbose=0))
     other = new_model(algorithm)
     other.set_parameters(model.get_parameters())
-    other.learn(40, callback=SparseTraining(method, 0.2, verbose=0))  # no update yet
+    other.learn(40, callback=SparseTraining(method, 0.2, verbose=0))  # no update happens yet
     weights = other.policy.state_dict()
     for name, weight in model.policy.state_dict().items():
         assert torch.equal(weight, weights[name])
@@ -294,7 +294,7 @@ def test_weights_set_without_their_topology_keep_their_zeros(algorithm: Any, met
 
 
 def snapshot(model: Any) -> list[Any]:
-    """Weights, optimizers' states and hooks of a model."""
+    """Return a model's weights, hooks and optimizer states."""
     found: list[Any] = [copy.deepcopy(model.policy.state_dict())]
     for _, network, _ in networks(model):
         optimizer = network.optimizer
@@ -344,7 +344,7 @@ def test_invalid_arguments_leave_both_networks_unchanged(algorithm: Any) -> None
     sparsity.remove()
 
 
-def test_an_error_leaves_an_interrupted_training_attached() -> None:
+def test_an_error_leaves_interrupted_training_attached() -> None:
     model = new_model(TD3)
     with pytest.raises(KeyboardInterrupt):
         model.learn(100, callback=[SparseTraining("DS", 0.2, verbose=0), Interruption(80)])
@@ -393,7 +393,7 @@ def test_a_shared_features_extractor_is_rejected_by_name(algorithm: Any) -> None
         check_sparse(model)
 
 
-def test_an_interrupted_training_can_be_saved_and_resumed(tmp_path: Path) -> None:
+def test_interrupted_training_can_be_saved_and_resumed(tmp_path: Path) -> None:
     model = new_model(TD3)
     train = model.train
 
@@ -457,7 +457,7 @@ def test_the_logger_records_density_and_progress(tmp_path: Path) -> None:
         )
 
 
-def test_a_mujoco_task_with_the_table_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mujoco_task_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     model = new_model(TD3, "Hopper-v5")
     model.learn(120, callback=SparseTraining("DS", {"actor": 0.1, "critic": 0.3}))
     check_sparse(model)

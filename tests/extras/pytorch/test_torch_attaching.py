@@ -1,4 +1,4 @@
-"""DynamicSparsity: attaching, errors, copies, and hooks of other code."""
+"""Test how DynamicSparsity attaches to models, its errors and copies, and hooks of other code."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_steps_within_the_backward_pass_work_in_either_order(
         twin = copy.deepcopy(model)
         optimizers = [torch.optim.SGD([p], 0.1, momentum=0.9) for p in twin.parameters()]
         seen: list[float] = []
-        sparsities: list[DynamicSparsity] = []  # of the weights; biases have optimizers too
+        sparsities: list[DynamicSparsity] = []  # those of the weights; biases have optimizers too
 
         if ours_first:
             sparsities += [attach(twin, optimizer, method) for optimizer in optimizers[::2]]
@@ -329,7 +329,7 @@ def test_a_weight_that_was_replaced_is_rejected(model: nn.Sequential, method: An
         with pytest.raises(UsageError, match=r"weight of 0 was replaced.*load without assign=True"):
             act()
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
-    optimizer = adam(model)  # the remedy
+    optimizer = adam(model)  # the remedy that the message names
     attach(model, optimizer, method, state=sparsity.state_dict())
     train(model, optimizer, 3)
 

@@ -1,4 +1,4 @@
-"""DynamicSparsity: topology under a torch optimizer, against sparl's own engine and by hand."""
+"""Compare DynamicSparsity with sparl's own engine and with results computed by hand."""
 
 from __future__ import annotations
 
@@ -62,11 +62,12 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> Non
 
 
 def absent_values(sparsity: DynamicSparsity) -> float:
-    """Return the largest magnitude of weights and moments of absent connections."""
+    """Return the largest magnitude among the weights and moments of absent connections."""
     return max(
         float((values.detach() * layer.absent).abs().max())
         for layer in sparsity.layers
-        for values in (layer.weight, *sparsity._moments(layer))
+        for values in (layer.weight, *sparsity.optimizer.state[layer.weight].values())
+        if values.shape == layer.weight.shape
     )
 
 
@@ -137,14 +138,14 @@ class TorchTD3:
                         p_target.data.mul_(1 - cfg.tau).add_(p.data, alpha=cfg.tau)
 
     def step(self, name: str, loss: Tensor) -> None:
-        # The actor's loss leaves its gradients in the critics too: they must have no effect.
+        # The actor's loss also leaves gradients in the critics, which must have no effect.
         self.optimizers[name].zero_grad()
         loss.backward()
         self.optimizers[name].step()
 
 
 def own_clock(config: Any, name: str) -> Schedule:
-    """The core's schedule, counted in the network's own steps."""
+    """Return the core's schedule, counted in the network's own steps."""
     found = schedule_of(config, name)
     if found.clock == "network" or name == "critics":
         return found
@@ -297,10 +298,11 @@ def test_ds_drops_all_dead_links_and_its_fraction_of_the_live_ones() -> None:
     # All except those moved are kept; a few of the moved may return by chance.
     moved = int(0.1 * live + 0.5)
     assert live - moved <= stayed.size < live
-    assert sparsity.moved > moved  # more than the fraction of the live ones: the dead links too
+    # The dead links have moved in addition to the fraction of the live ones.
+    assert sparsity.moved > moved
 
 
-def test_rigl_grows_where_the_gradient_is_largest_instead_of_a_step(model: nn.Module) -> None:
+def test_rigl_grows_where_the_gradient_is_largest_and_takes_no_step(model: nn.Module) -> None:
     optim = torch.optim.Adam(model.parameters(), 0.01)
     sparsity = DynamicSparsity(
         model, optim, method="RigL", density={"2": 0.2}, schedule=EVERY_THIRD, quiet=True
@@ -313,7 +315,7 @@ def test_rigl_grows_where_the_gradient_is_largest_instead_of_a_step(model: nn.Mo
     optim.zero_grad()
     loss.backward()
     gradient = linear.weight.grad.clone().abs().reshape(-1)
-    assert int((gradient > 0).sum()) > 2 * old.connections  # of all positions
+    assert int((gradient > 0).sum()) > 2 * old.connections  # gradients of all positions
     count = int(0.3 * old.connections)  # rounded down
     existing = before.abs().reshape(-1)[torch.from_numpy(old.positions.copy())]
     kept = old.positions[np.sort(np.argsort(existing.numpy(), kind="stable")[count:])]
@@ -326,13 +328,13 @@ def test_rigl_grows_where_the_gradient_is_largest_instead_of_a_step(model: nn.Mo
     stays = torch.zeros(new.size, dtype=torch.bool)
     stays[torch.from_numpy(np.intersect1d(old.positions, new.positions))] = True
     expected = torch.where(stays.reshape(32, 32), before, 0.0)
-    assert torch.equal(linear.weight, expected)  # no step, grown ones at 0
+    assert torch.equal(linear.weight, expected)  # no step was taken, and grown connections are 0
     assert torch.equal(model[4].bias, biases)
     assert not (linear.weight.grad * sparsity.layers[1].absent).any()
     assert optim.state[linear.weight]["step"] == 2
 
 
-def test_accumulated_gradients_are_those_of_one_batch(model: nn.Module) -> None:
+def test_accumulated_gradients_equal_those_of_one_batch(model: nn.Module) -> None:
     twins = model, copy.deepcopy(model)
     x = torch.randn(12, 6)
     patterns = []
@@ -416,7 +418,7 @@ def test_each_optimizer_has_its_own_schedule_and_learning_rate(model: nn.Sequent
         for optim, scheduler in zip(optims, schedulers, strict=True):
             optim.step()
             scheduler.step()
-        if step > 6:  # no learning: connections that stay have their values
+        if step > 6:  # without learning, connections that stay keep their values
             for p, q in zip(model.parameters(), before, strict=True):
                 stays = (p != 0) & (q != 0)
                 assert torch.equal(p[stays], q[stays])
@@ -438,7 +440,7 @@ def test_a_layer_without_a_gradient_is_unchanged(model: nn.Sequential, method: A
     assert changed == {"0": True, "2": False, "4": False}  # the last one is full
 
 
-def test_a_compiled_model_is_trained_alike(model: nn.Module) -> None:
+def test_a_compiled_model_is_trained_in_the_same_way(model: nn.Module) -> None:
     runs = []
     for compiled in (False, True):
         online, target = copy.deepcopy(model), copy.deepcopy(model)
@@ -506,7 +508,7 @@ def test_targets_obey_their_rule(model: nn.Module, rule: Any) -> None:
     assert (differ > 0) == (rule == "own")  # leftovers fade out; a shared pattern has none
 
 
-def test_keep_largest_of_equals_keeps_the_later() -> None:
+def test_of_equal_magnitudes_the_later_ones_are_kept() -> None:
     values = torch.tensor([[1.0, -2.0, 1.0], [0.0, 3.0, -1.0]])
     keep_largest(values, 3)
     assert values.tolist() == [[0.0, -2.0, 0.0], [0.0, 3.0, -1.0]]
@@ -514,7 +516,7 @@ def test_keep_largest_of_equals_keeps_the_later() -> None:
     assert values.tolist() == [[0.0, -2.0, 0.0], [0.0, 3.0, -1.0]]
 
 
-def test_continuing_from_a_saved_state_is_the_same(model: nn.Module) -> None:
+def test_continuing_from_a_saved_state_gives_the_same_results(model: nn.Module) -> None:
     def start(of: nn.Module, **fields: Any) -> tuple[torch.optim.Optimizer, DynamicSparsity]:
         optim = torch.optim.Adam(of.parameters(), 0.01)
         return optim, DynamicSparsity(

@@ -1,4 +1,4 @@
-"""DynamicSparsity under DistributedDataParallel: two processes of gloo on this machine."""
+"""Test DynamicSparsity under DistributedDataParallel, in two gloo processes on this machine."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_same_on_all_ranks(model: nn.Module, sparsity: DynamicSparsity) -> None
 
 
 def attached(rank: int) -> None:
-    """Weights, seeds and schedules differ between ranks before DynamicSparsity is created."""
+    """Start with weights, seeds and schedules that differ between ranks."""
     for method in ("static", "DS", "SET", "RigL"):
         for inner in (False, True):
             model = new_model(rank)
@@ -66,7 +66,7 @@ def attached(rank: int) -> None:
                 model if inner else ddp, optimizer, method=method, density=0.2, seed=rank,  # type: ignore[arg-type]
                 schedule=None if method == "static" else SCHEDULES[rank], quiet=True,
             )  # fmt: skip
-            assert list(sparsity.patterns) == ["0", "2", "4"]  # for any wrapper of the model
+            assert list(sparsity.patterns) == ["0", "2", "4"]  # the names do not depend on wrappers
             check_same_on_all_ranks(model, sparsity)
             train(ddp, optimizer, rank)
             assert sparsity.topology_updates == (0 if method == "static" else 3)
@@ -88,7 +88,7 @@ def clipped(rank: int) -> None:
 
 
 def resumed(rank: int) -> None:
-    """The ranks load different states."""
+    """Load different states on the ranks."""
     states = []
     for seed in (rank, 5):
         other = new_model(seed)
@@ -127,7 +127,7 @@ def wrapped_afterwards(rank: int) -> None:
 
 
 def alone(rank: int) -> None:
-    """Without DistributedDataParallel, ranks may train different models."""
+    """Train a different model on each rank, which is allowed without DistributedDataParallel."""
     if rank == 0:
         model = new_model(rank)
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
