@@ -4,12 +4,12 @@
 //   Activations are feature-major: X[feature][sample]. A row has `stride` floats (a multiple
 //   of 16, 64-byte aligned). Kernels process samples in vectors of `lanes` floats, the last of
 //   which may be narrower: `samples` is the batch rounded up to a multiple of `step`. The samples
-//   beyond the batch are zero in gradients and have any finite value in activations.
+//   beyond the batch are zero in gradients and may have any finite value in activations.
 //   Connections are stored in kernel order: in blocks of four rows; within a block, in groups of
-//   columns that connect to the same rows (the pattern, 1..15; a column whose pattern is rare in
-//   its block is in two groups, each with some of the column's rows); within a group, by ascending
-//   column; within a column, by ascending row. A value array has one float per connection in kernel
-//   order.
+//   columns that connect to the same rows (the pattern, a bit mask of the rows, 1..15), by
+//   ascending pattern; within a group, by ascending column; within a column, by ascending row. A
+//   column whose pattern is rare in its block is divided among two to four groups, each with some
+//   of the column's rows. A value array has one float per connection in kernel order.
 //
 // kernels.inl is compiled once per instruction set; dispatch.cpp selects the resulting table.
 #pragma once

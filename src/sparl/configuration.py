@@ -96,7 +96,8 @@ class Config:
     narrow: bool = False
     """Use narrow dense networks with as many weights as the sparse networks (Tiny)."""
     initial_topology: Literal["random", "largest_weights"] = "random"
-    """Initial connections: random connections, or the connections with the largest weights."""
+    """Initial connections: random, or those whose weights in a dense initialisation are largest in
+    magnitude."""
     initial_weights: Literal["uniform", "orthogonal", "xavier"] = "uniform"
     """uniform: weights and biases within +-1/sqrt(n_in); orthogonal or xavier: zero biases."""
 

@@ -13,7 +13,8 @@ from sparl.export.policy import Policy
 from sparl.training.environment import Environment
 from sparl.training.tasks import ZeroContactForces
 
-# Wrappers that do not change the order of observations and actions or the control period.
+# Wrappers that change neither the order of the entries of observations and actions nor the
+# control period.
 _NEUTRAL = (
     gymnasium.wrappers.OrderEnforcing,
     gymnasium.wrappers.PassiveEnvChecker,

@@ -48,7 +48,7 @@ class MaskedLinear:
         """
         if self.linear.weight is not self.weight:
             raise UsageError(
-                f"DynamicSparsity: the weight of {self.name} was replaced, for example by "
+                f"DynamicSparsity: the weight of layer {self.name} was replaced, for example by "
                 "load_state_dict(assign=True), so the optimizer does not train the new weight; "
                 "load without assign=True, or create the optimizer and DynamicSparsity after "
                 "loading"

@@ -139,7 +139,7 @@ def _check_memory(config: Config, nets: Architecture, n_obs: int, n_act: int) ->
 
     Raises:
         ResourceError: if the run does not fit; the message states how much memory is needed, and
-            the capacity of a replay buffer that would fit.
+            a capacity of the replay buffer that would fit, or else which options to reduce.
     """
     available = int(0.9 * memory_bytes())
     capacity = config.replay_rows

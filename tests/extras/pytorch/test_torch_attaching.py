@@ -326,7 +326,9 @@ def test_a_weight_that_was_replaced_is_rejected(model: nn.Sequential, method: An
         lambda: train(model, optimizer, 1),
         lambda: sparsity.load_state_dict(sparsity.state_dict()),
     ):
-        with pytest.raises(UsageError, match=r"weight of 0 was replaced.*load without assign=True"):
+        with pytest.raises(
+            UsageError, match=r"weight of layer 0 was replaced.*load without assign=True"
+        ):
             act()
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
     optimizer = adam(model)  # the remedy that the message names
