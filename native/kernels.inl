@@ -22,7 +22,7 @@ typedef float Vec
     __attribute__((vector_size(4 * SPARL_LANES), aligned(4 * SPARL_LANES), may_alias));
 typedef float UnalignedVec __attribute__((vector_size(4 * SPARL_LANES), aligned(4), may_alias));
 #define SPARL_INLINE inline __attribute__((always_inline))
-#if SPARL_LANES == 16 // narrow vectors are faster here, so a row may end with half a vector
+#if SPARL_LANES == 16 // a half vector is faster than a full one, so a row may end with one
 constexpr uint32_t kStep = 8;
 #else
 constexpr uint32_t kStep = SPARL_LANES;
@@ -442,7 +442,7 @@ SPARL_INLINE Vec tanh_of(Vec x) {
   p = p * square + 1.33314422036e-1f;
   p = p * square - 3.33332819422e-1f;
   const Vec small = p * square * x + x;
-  const Vec twice = size > 10.0f ? Vec{} + 20.0f : 2.0f * size; // tanh is 1 from 9.02 on
+  const Vec twice = size > 10.0f ? Vec{} + 20.0f : 2.0f * size; // 1 in float32 from 9.02 on
   const Vec large = 1.0f - 2.0f / (exp_of(twice) + 1.0f);
   const Vec result = size < 0.625f ? small : x < 0.0f ? -large : large;
   return x == x ? result : x;
