@@ -90,7 +90,7 @@ void gather(ReadOnlyArray rows, size_t n_obs, size_t n_act, uint64_t first, size
 void bind_replay(nb::module_& m) {
   m.def("integers", &integers, "bit_generator"_a, "below"_a, "count"_a,
         nb::sig("def integers(bit_generator: object, below: int, count: int) -> " POSITIONS),
-        "Return int64 [count] in [0, below), the values that Generator.integers would return.");
+        "Return int64 [count] in [0, below), as NumPy's Generator.integers would.");
 
   m.def("gather_windows", &gather, "rows"_a, "n_obs"_a, "n_act"_a, "first"_a, "size"_a,
         "states_of"_a, "states"_a, "ages"_a, "powers"_a, "to"_a, "pool"_a = nb::none(),

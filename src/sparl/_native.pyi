@@ -214,7 +214,7 @@ def squashed_normal_gradient(action: numpy.typing.NDArray[numpy.float32], std: n
 
 def integers(bit_generator: object, below: int, count: int) -> numpy.typing.NDArray[numpy.int64]:
     """
-    Return int64 [count] in [0, below), the values that Generator.integers would return.
+    Return int64 [count] in [0, below), as NumPy's Generator.integers would.
     """
 
 def gather_windows(rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: int, first: int, size: int, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32], ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], to: tuple[numpy.typing.NDArray[numpy.float32], ...], pool: Pool | None = None) -> None:
