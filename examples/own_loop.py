@@ -15,7 +15,7 @@ from sparl.replay.ring_buffer import RingBuffer
 
 
 class Simulator:
-    """A point in the plane; actions in [-1, 1] move it, and the agent should bring it to 0."""
+    """A point in the plane; actions in [-1, 1] move it, and the goal is the origin."""
 
     def __init__(self):
         self.rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
@@ -82,3 +83,10 @@ def test_a_link_to_a_source_file_shows_it(browser: Browser, site: str) -> None:
     page.get_by_role("link", name="td3.py").first.click()
     page.get_by_text("class TD3(Agent)").first.wait_for()
     page.close()
+
+
+def test_issue_templates_and_workflows_are_valid_yaml() -> None:
+    files = list(REPOSITORY.glob(".github/**/*.yml"))
+    assert files
+    for file in files:
+        yaml.safe_load(file.read_text())
