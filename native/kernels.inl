@@ -22,7 +22,7 @@ typedef float Vec
     __attribute__((vector_size(4 * SPARL_LANES), aligned(4 * SPARL_LANES), may_alias));
 typedef float UnalignedVec __attribute__((vector_size(4 * SPARL_LANES), aligned(4), may_alias));
 #define SPARL_INLINE inline __attribute__((always_inline))
-#if SPARL_LANES == 16 // narrow vectors are faster here, so a row may end with half a vector
+#if SPARL_LANES == 16 // a half vector is faster than a full one, so a row may end with one
 constexpr uint32_t kStep = 8;
 #else
 constexpr uint32_t kStep = SPARL_LANES;
@@ -442,7 +442,7 @@ SPARL_INLINE Vec tanh_of(Vec x) {
   p = p * square + 1.33314422036e-1f;
   p = p * square - 3.33332819422e-1f;
   const Vec small = p * square * x + x;
-  const Vec twice = size > 10.0f ? Vec{} + 20.0f : 2.0f * size; // tanh is 1 from 9.02 on
+  const Vec twice = size > 10.0f ? Vec{} + 20.0f : 2.0f * size; // 1 in float32 from 9.02 on
   const Vec large = 1.0f - 2.0f / (exp_of(twice) + 1.0f);
   const Vec result = size < 0.625f ? small : x < 0.0f ? -large : large;
   return x == x ? result : x;
@@ -461,109 +461,8 @@ void tanh_rows(uint32_t rows, float* y, size_t stride, uint32_t samples) {
 }
 
 #include "squashed_normal.inl"
-
-// ---------------------------------------------------------------- flat passes
-// These loops process arrays element by element, and the compiler vectorises them. Operations are
-// not reordered, so that results do not depend on how an array is divided among threads.
-
-void adam(size_t n, float* __restrict p, const float* __restrict gradient, float* __restrict m,
-          float* __restrict v, AdamStep s) {
-  for (size_t i = 0; i < n; i++) {
-    const float g = gradient[i] + s.weight_decay * p[i];
-    m[i] = s.beta1 * m[i] + s.rest1 * g;
-    v[i] = s.beta2 * v[i] + s.rest2 * (g * g);
-    p[i] -= s.step_size * m[i] / (__builtin_sqrtf(v[i]) / s.root_bias2 + s.epsilon);
-  }
-}
-
-void soft_update(size_t n, float* __restrict target, const float* __restrict online, float tau) {
-  if (tau == 1.0f) {
-    for (size_t i = 0; i < n; i++) target[i] = online[i];
-  } else {
-    for (size_t i = 0; i < n; i++) target[i] += tau * (online[i] - target[i]);
-  }
-}
-
-void soft_update_gathered(size_t n, float* __restrict target, const float* __restrict online,
-                          const uint32_t* __restrict index, float tau) {
-  if (tau == 1.0f) {
-    for (size_t i = 0; i < n; i++) target[i] = online[index[i]];
-  } else {
-    for (size_t i = 0; i < n; i++) target[i] += tau * (online[index[i]] - target[i]);
-  }
-}
-
-size_t collect_small(size_t n, const float* values, float limit, uint32_t* out) {
-  size_t found = 0, i = 0;
-#if defined(__AVX512F__)
-  // This code uses intrinsics, because vector extensions cannot compress lanes under a mask.
-  const __m512 most = _mm512_set1_ps(limit);
-  __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  for (; i + 16 <= n; i += 16) {
-    const __m512 magnitude = _mm512_abs_ps(_mm512_loadu_ps(values + i));
-    const __mmask16 small = _mm512_cmp_ps_mask(magnitude, most, _CMP_LE_OQ);
-    _mm512_storeu_si512(out + found, _mm512_maskz_compress_epi32(small, index));
-    found += uint32_t(__builtin_popcount(small));
-    index = _mm512_add_epi32(index, _mm512_set1_epi32(16));
-  }
-#endif
-  for (; i < n; i++) {
-    out[found] = uint32_t(i);
-    found += __builtin_fabsf(values[i]) <= limit;
-  }
-  return found;
-}
-
-#if defined(__x86_64__) || defined(__i386__)
-#define SPARL_VECTOR_REGISTER "x"
-#elif defined(__aarch64__)
-#define SPARL_VECTOR_REGISTER "w"
-#else
-#define SPARL_VECTOR_REGISTER "m"
-#endif
-
-uint64_t multiply_adds(uint64_t times) {
-  constexpr uint32_t kChains = kManyRegisters ? 16 : 12;
-  Vec sum[kChains], factor = Vec{} + 0.999f;
-#pragma GCC unroll 16
-  for (uint32_t i = 0; i < kChains; i++) sum[i] = Vec{} + float(i);
-  for (uint64_t t = 0; t < times; t++) {
-#pragma GCC unroll 16
-    for (uint32_t i = 0; i < kChains; i++) {
-      sum[i] = sum[i] * factor + factor;
-      asm volatile("" : "+" SPARL_VECTOR_REGISTER(sum[i])); // prevents constant folding
-    }
-  }
-  return times * kChains * kLanes;
-}
-
-float column_total(size_t count, const uint32_t* columns, const float* x, size_t stride,
-                   uint32_t samples) {
-  constexpr uint32_t kTogether = 4;
-  const uint32_t vectors = samples / kLanes;
-  Vec sum[kTogether]{};
-  const auto at = [&](size_t k) { return reinterpret_cast<const Vec*>(x + columns[k] * stride); };
-  size_t k = 0;
-  for (; k + kTogether <= count; k += kTogether) {
-    const Vec* in[kTogether];
-    for (uint32_t c = 0; c < kTogether; c++) in[c] = at(k + c);
-    for (uint32_t i = 0; i < vectors; i++) {
-#pragma GCC unroll 4
-      for (uint32_t c = 0; c < kTogether; c++) sum[c] += in[c][i];
-    }
-  }
-  for (; k < count; k++)
-    for (uint32_t i = 0; i < vectors; i++) sum[0] += at(k)[i];
-  float all;
-  const Vec one = sum[0] + sum[1] + (sum[2] + sum[3]);
-  store_lane_sums<1>(&one, &all);
-  return all;
-}
-
-void gather(size_t n, const float* __restrict values, const uint32_t* __restrict index,
-            float* __restrict out) {
-  for (size_t i = 0; i < n; i++) out[i] = values[index[i]];
-}
+#include "flat_passes.inl"
+#include "bench_loops.inl"
 
 const Kernels table = {
     SPARL_ISA_NAME,  kLanes,       kStep,       kMaxVectors,          pack,

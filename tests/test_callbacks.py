@@ -167,6 +167,8 @@ def test_a_misspelt_method_is_rejected_before_the_run(tmp_path: Path) -> None:
             raise AssertionError
 
     class Helper(sparl.Callback):
+        on_steps = 3  # not a method
+
         def on_improvement(self) -> None:
             raise AssertionError
 

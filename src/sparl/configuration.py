@@ -132,7 +132,7 @@ class Config:
     second moment of the layer; zero: 0."""
     target_pattern: Literal["shared", "own"] = "shared"
     """Which connections a target network has. shared: those of the online network; own: the
-    target's own largest connections (DS algorithm 3)."""
+    target's own connections of largest magnitude (DS algorithm 3)."""
 
     learning_rate: float = _within(1e-3, 0, 1e3, "step size")
     """Adam's step size."""

@@ -149,7 +149,7 @@ class Agent(ABC):
 
     @abstractmethod
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the exploratory and the noise-free action, [n_act] each, for one observation."""
+        """Return an exploratory and a noise-free action [n_act] for an observation [n_obs]."""
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, float]:

@@ -19,7 +19,10 @@ class Normalizer(Protocol):
 
     @property
     def factors(self) -> tuple[Array, Array] | None:
-        """Mean and scale, float32 [n_obs] each, if the input is (observation - mean) * scale."""
+        """Mean and scale, float32 [n_obs] each, of the input (observation - mean) * scale.
+
+        None if observations are passed unchanged.
+        """
 
     def update(self, observation: Array) -> None:
         """Include one observation, float32 [n_obs], in the statistics."""

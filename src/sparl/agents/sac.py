@@ -201,7 +201,7 @@ class SAC(Agent):
         self.temperature.check(state["temperature"], updates)
 
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the exploratory and the noise-free action, [n_act] each, for one observation."""
+        """Return an exploratory and a noise-free action [n_act] for an observation [n_obs]."""
         heads = self.actor(observation[np.newaxis])
         drawn = self._draw(heads, self.exploration_rng)
         noise_free = self.head(heads, self.n_act)[0]

@@ -109,7 +109,7 @@ class TD3(Agent):
         return critic_update + actor_update / settings.policy_delay
 
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return the exploratory and the noise-free action, [n_act] each, for one observation."""
+        """Return an exploratory and a noise-free action [n_act] for an observation [n_obs]."""
         noise_free = self.actor(observation[np.newaxis])[0]
         # Exploration: a = clip(pi(s) + eps, -1, 1), eps ~ N(0, sigma)
         noise = self._noise(self.exploration_rng, noise_free, self.settings.exploration_noise)

@@ -1,4 +1,4 @@
-"""Target networks, which slowly approach an online network whose pattern may change."""
+"""Target networks: soft updates towards an online network whose pattern may change."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ _Piece = tuple[tuple[int, int], tuple[int, int], _Indices, _Indices, int]
 
 
 class OwnPatternTarget(Target):
-    """A target with its own pattern, which keeps the largest connections of each layer.
+    """A target with its own pattern, which keeps each layer's connections of largest magnitude.
 
     This is algorithm 3 of Sokar et al. 2021. After theta' = tau theta + (1 - tau) theta', each
     layer with more connections than the online layer loses the connections of smallest magnitude;
@@ -103,7 +103,7 @@ class OwnPatternTarget(Target):
         self._updater = self._plan()
 
     def soft_update(self, tau: float) -> None:
-        """Compute the soft update, then keep only the largest connections of each layer."""
+        """Compute the soft update, then keep each layer's connections of largest magnitude."""
         if self._union_of is not self.online.layout:
             self._rebuild_union()
         mine, online = self.network.pending, self.online.pending

@@ -13,7 +13,7 @@ from sparl.types import Array, State
 
 
 def replay_bytes(capacity: int, n_obs: int, n_act: int, keep_noise_free: bool) -> int:
-    """Return the size of a full RingBuffer, without the separately stored states [bytes]."""
+    """Return the size in bytes of a full RingBuffer, without the separately stored states."""
     return capacity * (_row(n_obs, n_act).itemsize + (4 * n_act if keep_noise_free else 0))
 
 

@@ -92,7 +92,7 @@ class Pattern:
         return _native.find_sorted(self.positions, positions)
 
     def overlap(self, other: Pattern) -> float:
-        """Return the share of this pattern's connections that exist in other; 1 without any."""
+        """Return the share of these connections that exist in other; 1 if there are none."""
         return float(other.find(self.positions)[1].mean()) if self.connections else 1.0
 
 

@@ -31,7 +31,7 @@ class LayerProgress:
         connections: number of connections before the update.
         size: number of positions, the maximum number of connections.
         progress: completed share of the schedule of topology updates, in [0, 1].
-        fraction: share of the connections to move by configuration, after any annealing.
+        fraction: configured share of the connections to move, after any annealing.
     """
 
     initial: int

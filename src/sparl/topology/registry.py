@@ -51,7 +51,7 @@ class Rule:
             raise
         except Exception as error:
             raise self.fault(
-                f"raised {name_and_text(error)} (use --debug to show the traceback)"
+                f"raised {name_and_text(error)} (sparl --debug shows the traceback)"
             ) from error
 
     def fault(self, problem: str) -> UsageError:

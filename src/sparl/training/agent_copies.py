@@ -29,8 +29,8 @@ def save_networks(
         sizes: lengths of an observation and of an action.
 
     Raises:
-        DataError: if the other agent cannot be read, or its observations or actions have other
-            lengths.
+        DataError: if the other agent cannot be read, its observations or actions have other
+            lengths, or its outputs are not tanh outputs.
         ResourceError: if the files cannot be written.
     """
     with damage_reported(f"{like.path}: the agent cannot be read"):

@@ -62,8 +62,8 @@ BEST = AgentFiles(BEST_AGENT, BEST_AGENT_MANIFEST)  # of the best evaluation of 
 _WHEN = {
     LAST: "a run saves its agent when it ends or is stopped; to resume a run that was killed, use "
     "sparl resume",
-    BEST: "a run saves its best agent with each checkpoint and when it ends; sparl 0.2 did not "
-    "save best agents",
+    BEST: "a run saves its best agent with each checkpoint and when it ends; earlier versions of "
+    "sparl did not",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,7 @@ class Callbacks:
         error: the exception that a callback raised, if any; after it, no callback is called.
 
     Raises:
-        UsageError: if an object is not a Callback, or a method's name is nearly that of a Callback.
+        UsageError: if an object is not a Callback, or a method of Callback is misspelt.
     """
 
     def __init__(self, given: Callback | Sequence[Callback] = ()) -> None:
@@ -144,15 +145,14 @@ class Callbacks:
 
 def _reject_misspelt(callback: Callback) -> None:
     """Raise UsageError if a method would never be called because its name is misspelt."""
-    import difflib
-
-    known = [name for name in vars(Callback) if name.startswith("on_")]
-    for name in dir(callback):
+    known = {name for name in vars(Callback) if name.startswith("on_")}
+    others = {name for name in dir(callback) if name.startswith("on_")} - known
+    for name in sorted(others):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-        if name.startswith("on_") and name not in known and near:
+        if near and callable(getattr(callback, name)):
             raise UsageError(
-                f"callback: {type(callback).__name__} has a method {name}, which is never called; "
-                f"did you mean {near[0]}?"
+                f"callback: {type(callback).__name__} has a method {name}, which a run does not "
+                f"call; did you mean {near[0]}?"
             )
 
 

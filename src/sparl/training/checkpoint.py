@@ -311,10 +311,12 @@ def read_manifest(checkpoint: Folder) -> Tree:
 
 
 def _check_tree(found: Any, like: Any, where: str) -> None:
-    """Check that a tree has the structure and types of `like`, and that its numbers are valid.
+    """Check that a tree has the structure and types of `like`.
+
+    Floats must be finite, and integers in [0, 2^128).
 
     Raises:
-        ValueError: if a value differs; the message names the first one.
+        ValueError: if a value is not valid; the message names the first one.
     """
     if isinstance(like, dict):
         if not isinstance(found, dict):

@@ -40,7 +40,7 @@ class RunConsole:
     """
 
     refresh_seconds = 0.5
-    remember_seconds = 60.0  # half-life of the weights in the average speed [s]
+    remember_seconds = 60.0  # half-life of the weights in the speed, evaluations included [s]
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Check names and types of files, and create folders so that they survive a crash.
 
-A run writes, renames, flushes and creates files only by functions of `os`, so that tests can
-simulate failures.
+A run writes, renames and flushes files, and creates folders, only by functions of `os`, so that
+tests can simulate failures.
 """
 
 from __future__ import annotations

@@ -257,8 +257,8 @@ class Environment:
 
         The state consists of the random stream, the counters and the simulator's state, which is
         available for Gymnasium's MuJoCo tasks. For other tasks, the result of the environment's
-        get_state method replaces the simulator's state; it is replaced with "" unless it consists
-        of arrays, numbers and strings.
+        get_state method replaces the simulator's state; it is replaced with "" if `to_text`
+        cannot save it.
 
         Raises:
             EnvironmentFault: if get_state raised an exception.

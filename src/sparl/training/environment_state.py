@@ -74,7 +74,10 @@ def has_own_state(bare: Any) -> bool:
 
 
 def to_text(own: Any) -> str:
-    """Convert a state to JSON, or return "" if a part of it cannot be saved."""
+    """Convert a state to JSON; return "" if it is too large or cannot be saved.
+
+    Dicts of arrays, numbers and strings can be saved.
+    """
     text = json.dumps(own, default=_encoded) if _can_be_saved(own) else ""
     return text if len(text) <= _OWN_BYTES else ""
 

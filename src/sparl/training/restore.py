@@ -16,7 +16,8 @@ from sparl.replay.ring_buffer import RingBuffer
 from sparl.training.checkpoint import no_checkpoint
 from sparl.training.loop import Training
 from sparl.training.record import not_exact_because
-from sparl.training.run_folder import GROWING, check_continued
+from sparl.training.run_folder import GROWING
+from sparl.training.run_json import check_continued
 from sparl.training.tensors import Tree
 
 _LONGEST_RUN = 1e12  # seconds

@@ -24,7 +24,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,10 @@ from sparl.methods import config_of
 from sparl.training.durable import is_temporary, user_path, why_invalid_name
 from sparl.training.folder import Folder
 from sparl.training.growing_files import GrowingFiles
+from sparl.training.run_json import check_run
 from sparl.training.texts import parse_json
 from sparl.training.toml_files import TOML_BYTES, fields_of, parse_toml, toml_bytes
 from sparl.user_modules import WITHOUT_ID, named_module
-from sparl.wording import shown
 
 CONFIG, RUN, DEGREES = "config.toml", "run.json", "degrees.json"
 EVALUATIONS, METRICS, TOPOLOGY = "evaluations.csv", "metrics.csv", "topology.csv"
@@ -242,30 +242,8 @@ class RunFolder:
         if not self.files.has(RUN):
             return {}
         about = self.read_json(RUN)
-        kinds = {"state": str, "env_step": int, "wall_seconds": int | float}
-        wrong = [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]
-        if wrong:
-            raise DataError(
-                f"{self.path / RUN}: {wrong[0]} is {str(about.get(wrong[0]))[:80]}, which is not "
-                "valid"
-            )
-        parts = {
-            "versions": dict, "machine": dict, "environment": dict, "continued": list,
-            "had_checkpoint": bool,
-        }  # fmt: skip
-        for name, kind in parts.items():
-            if not isinstance(about.get(name, kind()), kind):
-                raise DataError(
-                    f"{self.path / RUN}: {name} is {str(about[name])[:80]}, which is not valid"
-                )
-        notes = about.get("environment", {}).get("notes", [])
-        if not _texts(notes):
-            raise DataError(
-                f"{self.path / RUN}: the environment's notes are {str(notes)[:80]} but must be a "
-                "list of strings"
-            )
         try:
-            check_continued(about.get("continued", []))
+            check_run(about)
         except ValueError as error:
             raise DataError(f"{self.path / RUN}: {error}") from None
         return about
@@ -343,29 +321,6 @@ class RunFolder:
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path}: damaged ({error})") from None
         return rows
-
-
-def check_continued(entries: Iterable[Any]) -> None:
-    """Check the entries that record at which steps and how exactly a run was resumed.
-
-    Raises:
-        ValueError: if an entry is malformed.
-    """
-    for entry in entries:
-        if (
-            not isinstance(entry, dict)
-            or entry.keys() != {"env_step", "not_exact_because"}
-            or type(entry["env_step"]) is not int
-            or not _texts(entry["not_exact_because"])
-        ):
-            raise ValueError(
-                f"continued contains {shown(entry)}, which must have the fields env_step and "
-                "not_exact_because"
-            )
-
-
-def _texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def holds_run(path: str | Path) -> bool:
