@@ -71,3 +71,8 @@ def waiting(waits: Path, count: int) -> list[int]:
     """Wait until `count` processes are waiting in bad_environments:Waits-v0; return their ids."""
     wait_until(lambda: len(list(waits.iterdir())) == count)
     return [int(path.name) for path in waits.iterdir()]
+
+
+def release(waits: Path) -> None:
+    """End the waiting of all processes in bad_environments:Waits-v0."""
+    waits.rename(waits.with_name("waited"))

@@ -607,6 +607,7 @@ def test_densities_of_an_unknown_environment_fit_the_hidden_layers() -> None:
     ("args", "code", "says"),
     [
         (["trian"], 2, "did you mean train"),
+        (["--imoprt", "m", "train"], 2, "did you mean --import?"),
         (["train", "--method", "DSTD3"], 2, "did you mean DS-TD3"),
         (["train", "--env", "HalfCheeta-v5"], 2, "HalfCheetah-v5"),
         (["train", "--stepz", "5"], 2, "--steps"),
@@ -659,6 +660,8 @@ def test_bad_input_is_rejected_in_one_line(
         ("archive --to x", "missing RUN..."),
         ("evaluate x y", "unexpected 'y'"),
         ("info --jason x", "unknown option --jason (did you mean --json?)"),
+        ("train --cofnig x", "unknown option --cofnig (did you mean --config?)"),
+        ("cost --jason", "unknown option --jason (did you mean --json?)"),
         ("info --no-jason", "unknown option --no-jason (did you mean --json?)"),
         ("evaluate x --no-seed", "unknown option --no-seed (did you mean --seed?)"),
         ("evaluate x --episodes=1 y", "unexpected 'y'"),

@@ -17,7 +17,7 @@ import pytest
 import safetensors.numpy
 
 import sparl
-from resuming import stopped_at
+from resuming import stopped_at, write_manifest
 from sparl.cli import main
 
 pytestmark = pytest.mark.slow
@@ -61,14 +61,11 @@ def sign_agent(run: Path, change: Callable[[Tree], object] = lambda manifest: No
 
 def sign_checkpoint(run: Path, change: Callable[[Tree], object] = lambda manifest: None) -> None:
     """Update the manifest to match the checkpoint's files, and then apply a change to it."""
-    path = run / CHECKPOINT / "manifest.json"
-    manifest = json.loads(path.read_text())
+    manifest = json.loads((run / CHECKPOINT / "manifest.json").read_text())
     data = (run / CHECKPOINT / "state.safetensors").read_bytes()
     manifest["file"] |= {"bytes": len(data), "sha256": sha256(data)}
     change(manifest)
-    manifest.pop("sha256", None)
-    manifest["sha256"] = sha256(json.dumps(manifest, sort_keys=True).encode())
-    path.write_text(json.dumps(manifest))
+    write_manifest(run / CHECKPOINT, manifest)
 
 
 PLACES: dict[str, tuple[str, Callable[..., None]]] = {

@@ -6,6 +6,7 @@ float32, nnz * eps * sum |w x| for each sum, which is propagated from layer to l
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import subprocess
@@ -187,6 +188,12 @@ class Problem:
         self.x = normal(rng, (batch, n_in))
         self.output_gradient = normal(rng, (len(patterns), batch, n_out))
         self.pool: _native.Pool | None = None  # used by all passes
+
+    def using(self, pool: _native.Pool) -> Problem:
+        """Return this problem with another pool; `problem` returns one object to all tests."""
+        other = copy.copy(self)
+        other.pool = pool
+        return other
 
     def blocks(self, member: int, layer: int) -> tuple[slice, slice]:
         """Return the slices of a layer's weights and biases in the flat array."""
@@ -403,7 +410,8 @@ def test_value_and_input_gradient_equal_those_of_the_smallest_member_bit_for_bit
     least = q.min(axis=0)
     weight = np.float32(-1 / case.batch)
     for threads in (1, 2, 3):
-        p.pool = pool = _native.Pool(threads)
+        pool = _native.Pool(threads)
+        p = p.using(pool)
         value, dx = p.stack.value_and_input_gradient(p.parameters, p.inputs, weight, pool=pool)
         np.testing.assert_array_equal(value, least)
         wanted = p.run_gradients((q == least).astype(np.float32) * weight)[1]
@@ -600,9 +608,9 @@ def test_results_do_not_depend_on_the_number_of_threads(isa: str) -> None:
     assert p.parameters.size > 4 * 8192  # large enough to be divided into parts
     wanted = everything(p)
     for threads in (1, 2, 3, 4):
-        p.pool = _native.Pool(threads)
+        other = p.using(_native.Pool(threads))
         for _ in range(5):
-            assert everything(p) == wanted
+            assert everything(other) == wanted
 
 
 def test_an_observation_gives_the_same_bits_in_any_batch(isa: str) -> None:
@@ -627,9 +635,8 @@ def test_an_observation_gives_the_same_bits_in_any_batch(isa: str) -> None:
 
 
 def test_two_concurrent_python_threads_get_the_results_of_one(isa: str) -> None:
-    problems, pool = [problem(BIG), problem(BIG._replace(batch=100))], _native.Pool(2)
-    for p in problems:
-        p.pool = pool
+    pool = _native.Pool(2)
+    problems = [problem(case).using(pool) for case in (BIG, BIG._replace(batch=100))]
     wanted = [everything(p) for p in problems]
     barrier = threading.Barrier(2)
     right = [0, 0]

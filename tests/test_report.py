@@ -546,12 +546,16 @@ def test_figures_of_a_report_have_different_titles(runs: Path) -> None:
         assert len(set(titles)) == len(titles), section.title
 
 
-def test_only_lines_of_critics_are_dashed_in_figures_of_the_topology(runs: Path) -> None:
-    found = figures_of(runs / "ds-0")
+def test_only_lines_of_critics_are_dashed_in_figures_of_the_topology(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "DS-TD3", ENV, rising(1.0))
+    table = run / "topology.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([*lines, *(each.replace("actor", "critics") for each in lines[1:])]))
+    found = figures_of(run)
     for name, percent in (("moved", 5.0), ("new", 4.0)):
-        (series,) = found[f"{name}-{ENV}"].series
-        assert (series.part, series.dashed) == ("actor", False)
-        assert series.y.tolist() == [percent] * 3
+        series = found[f"{name}-{ENV}"].series
+        assert [(s.part, s.dashed) for s in series] == [("actor", False), ("critics", True)]
+        assert [s.y.tolist() for s in series] == [[percent] * 3] * 2
 
 
 def test_the_performance_profile_falls_exactly_at_the_final_returns(runs: Path) -> None:

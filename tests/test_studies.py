@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import children
-from children import has_handler, wait_until, waiting
+from children import has_handler, release, wait_until, waiting
 from layouts import sizes_of
 from resuming import results
 from run_folders import SIZES, write_run
@@ -309,10 +309,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
     for unit in units:
         train(replace(unit.config, run_dir=str(folder / unit.id), threads=1), quiet=True)
     return [results(folder / unit.id) for unit in units]
-
-
-def release(waits: Path) -> None:
-    waits.rename(waits.with_name("waited"))
 
 
 def said(printed: Path) -> int:

@@ -556,7 +556,7 @@ def test_weights_and_moments_move_together(moments: GrownMoments) -> None:
     first = np.setdiff1d(np.arange(old.size), old.positions)[0]
     weights = layout.read(parameters, place).copy()
     returning = int(np.flatnonzero(old.positions < first)[0])
-    weights[returning] = 1e-6  # so that they are dropped first
+    weights[returning] = 1e-6  # so that it is dropped first
     layout.write(parameters, place, weights)
 
     method = TopologyMethod(drop_smallest, regrow_first)

@@ -143,14 +143,19 @@ def test_shipped_agents_of_version_0_1_show_their_actor() -> None:
         assert "<TrainedAgent" in repr(agent)
 
 
+def changed(run: sparl.training.run.Run, copy: Path, change: Callable[[Any], object]) -> Path:
+    """Copy a run, and apply a change to the agent.json of the copy."""
+    shutil.copytree(run.path, copy)
+    manifest = json.loads((copy / "agent.json").read_text())
+    change(manifest)
+    (copy / "agent.json").write_text(json.dumps(manifest))
+    return copy
+
+
 def test_files_of_version_0_2_show_all_networks(
     run: sparl.training.run.Run, tmp_path: Path
 ) -> None:
-    old = tmp_path / "old"
-    shutil.copytree(run.path, old)
-    manifest = json.loads((old / "agent.json").read_text())
-    del manifest["inputs"]
-    (old / "agent.json").write_text(json.dumps(manifest))
+    old = changed(run, tmp_path / "old", lambda manifest: manifest.pop("inputs"))
     now, then = sparl.load(run).networks, sparl.load(old).networks
     assert [repr(network) for network in now.values()] == [repr(n) for n in then.values()]
 
@@ -159,11 +164,7 @@ def test_files_of_version_0_2_show_all_networks(
 def test_damaged_networks_are_reported(
     inputs: Any, run: sparl.training.run.Run, tmp_path: Path
 ) -> None:
-    damaged = tmp_path / "damaged"
-    shutil.copytree(run.path, damaged)
-    manifest = json.loads((damaged / "agent.json").read_text())
-    manifest["inputs"] = inputs
-    (damaged / "agent.json").write_text(json.dumps(manifest))
+    damaged = changed(run, tmp_path / "damaged", lambda manifest: manifest.update(inputs=inputs))
     agent = sparl.load(damaged)  # the actor alone is enough to act
     assert repr(agent)
     with pytest.raises(DataError, match="the networks of the agent cannot be read"):
@@ -173,19 +174,19 @@ def test_damaged_networks_are_reported(
 def test_an_actor_with_several_members_is_damaged(
     run: sparl.training.run.Run, tmp_path: Path
 ) -> None:
-    damaged = tmp_path / "damaged"
-    shutil.copytree(run.path, damaged)
-    manifest = json.loads((damaged / "agent.json").read_text())
-    networks = manifest["networks"]
-    networks["actor"], networks["critics"] = networks["critics"], networks["actor"]
-    arrays = safetensors.numpy.load_file(damaged / "agent.safetensors")
+    arrays = safetensors.numpy.load_file(run.path / "agent.safetensors")
     swapped = {"actor": "critics", "critics": "actor"}
     data = pack({
         ".".join([swapped.get(name, name), *rest]): value
         for name, *rest, value in ((*key.split("."), value) for key, value in arrays.items())
     })  # fmt: skip
+
+    def change(manifest: Any) -> None:
+        networks = manifest["networks"]
+        networks["actor"], networks["critics"] = networks["critics"], networks["actor"]
+        manifest["file"] |= {"bytes": len(data), "sha256": digest(data)}
+
+    damaged = changed(run, tmp_path / "damaged", change)
     (damaged / "agent.safetensors").write_bytes(data)
-    manifest["file"] |= {"bytes": len(data), "sha256": digest(data)}
-    (damaged / "agent.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="the actor has 2 members but must have 1"):
         sparl.load(damaged)

@@ -92,9 +92,11 @@ def parse_typed(args: Sequence[str], program: str, further: type[Any] | None = N
 
     # A preset may depend on other fields (for example, the densities depend on the number of
     # layers), so the flags are parsed before the preset is computed.
+    others = [option.flag for option in options_of(further)] if further else []
     chosen, errors = parse(
-        Config, words, program, lambda: _print_help(base, words, program, further), further
-    )
+        Config, words, program, lambda: _print_help(base, words, program, further),
+        ["--config", *others],
+    )  # fmt: skip
     try:
         if "threads" in chosen:
             check_threads(chosen["threads"])

@@ -74,7 +74,7 @@ def parse(
     args: Sequence[str],
     program: str,
     print_help: Callable[[], None] | None = None,
-    further: type[DataclassInstance] | None = None,
+    further: Iterable[str] = (),
 ) -> tuple[dict[str, Any], list[str]]:
     """Convert command-line words to field values, and describe every word that is invalid.
 
@@ -83,7 +83,7 @@ def parse(
         args: the words; each value is a separate word.
         program: the command, as the help names it.
         print_help: prints the help; None means that every field is printed with its docstring.
-        further: a class whose fields are further options, which messages may suggest.
+        further: further flags of the command, which messages may suggest.
 
     Returns:
         The values of the fields that the words set, and one message for each invalid word.
@@ -95,7 +95,7 @@ def parse(
         (print_help or partial(_print_help, options, program))()
         raise SystemExit(0)
     known = options_of(options)
-    parsed = _Parsed({}, [], [o.flag for o in options_of(further)] if further else [])
+    parsed = _Parsed({}, [], list(further))
     others = parsed.add_flags(args, {each.flag: each for each in known if not each.positional})
     parsed.add_positional(others, [each for each in known if each.positional])
     # An invalid flag consumes the words after it, which may include a required argument.

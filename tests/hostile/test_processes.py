@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import children
-from children import has_handler, wait_until, waiting
+from children import has_handler, release, wait_until, waiting
 from sparl.studies.progress import progress
 from sparl.studies.study import read_study
 
@@ -40,10 +40,6 @@ batch_size = 8
 
 def train_words(run: Path) -> list[str]:
     return ["train", "--env", "bad_environments:Waits-v0", "--run-dir", str(run), *FLAGS]
-
-
-def end_wait(waits: Path) -> None:
-    waits.rename(waits.with_name("waited"))
 
 
 def alive(process: int) -> bool:
@@ -78,7 +74,7 @@ def test_signals_that_arrive_together_save_and_end_with_a_documented_code(
             process.send_signal(each)
         process.send_signal(signal.SIGCONT)
         time.sleep(0.2)
-        end_wait(waits)
+        release(waits)
         printed, error = process.communicate(timeout=60)
     assert process.returncode in [128 + each for each in signals]
     assert error == ""
@@ -93,7 +89,7 @@ def test_a_hang_up_is_ignored_under_nohup(tmp_path: Path, waits: Path) -> None:
         (run,) = waiting(waits, 1)
         assert not has_handler(run, signal.SIGHUP)
         process.send_signal(signal.SIGHUP)
-        end_wait(waits)
+        release(waits)
         printed, _ = process.communicate(timeout=60)
     assert process.returncode == 0, printed
 
@@ -109,7 +105,7 @@ def test_closing_the_terminal_saves_the_run(tmp_path: Path, waits: Path) -> None
         waiting(waits, 1)
         os.close(ours)
         process.send_signal(signal.SIGHUP)
-        end_wait(waits)
+        release(waits)
         assert process.wait(60) == 129
     assert list(run.glob("checkpoint-*"))
 
@@ -146,7 +142,7 @@ def test_no_run_outlives_its_study(
             time.sleep(0.5)
         # End the waiting only after each run has received the request to stop.
         wait_until(lambda: not any(has_handler(run, signal.SIGTERM) for run in runs if alive(run)))
-        end_wait(waits)
+        release(waits)
         study.wait(60)
         wait_until(lambda: not any(alive(run) for run in runs))
         ended_by = -signals[-1] if signals[-1] is not signal.SIGHUP else 129
@@ -189,7 +185,7 @@ def test_the_hint_after_a_stop_repeats_every_option(
         waiting(waits, 1)
         study.send_signal(signal.SIGINT)
         time.sleep(0.5)
-        end_wait(waits)
+        release(waits)
         printed, _ = study.communicate(timeout=60)
     assert study.returncode == 130
     assert (

@@ -95,14 +95,20 @@ def write_agent(run: Path, layers: list[tuple[int, int]], **policy: Any) -> None
     sign_agent(run, change)
 
 
-@pytest.mark.parametrize("observations", [2**28 - 1, 2**27, 2**62, -1, 0, True, 1.5, "1"])
-def test_an_agent_has_no_more_inputs_than_its_file_justifies(run: Path, observations: Any) -> None:
+@pytest.mark.parametrize(
+    ("observations", "rule"),
+    [*((n, "in [1, 65,536]") for n in (2**28 - 1, 2**27, 2**62)),
+     *((n, "an integer of at least 1") for n in (-1, 0, True, 1.5, "1"))],
+)  # fmt: skip
+def test_an_agent_has_no_more_inputs_than_its_file_justifies(
+    run: Path, observations: Any, rule: str
+) -> None:
     write_agent(run, [(3, 4), (3, 6)], observations=observations)
     out = str(run / "out")
     said = rejected_at_once(
         ["evaluate", str(run)], ["export", str(run), "--format", "npz", "--out", out]
     )
-    assert "but must be" in said
+    assert said.count(f"but must be {rule})") == 2
 
 
 def test_an_agent_with_many_inputs_and_few_connections_is_read(run: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from sparl.arguments import parse_config
@@ -10,17 +11,28 @@ from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.cost import cost as cost_of
 from sparl.labels import method_label
+from sparl.options import parse_options, separated
+from sparl.spellings import split_values
 from sparl.text_table import Column
 from sparl.training.environment import Environment
 
 
+@dataclass(frozen=True)
+class CostOptions:
+    """The options of `sparl cost` that are not fields of a run."""
+
+    json: bool = False
+    """print JSON"""
+
+
 def cost(args: list[str]) -> int:
     """Run `sparl cost` with these arguments, and return the exit code."""
-    as_json = "--json" in args
-    config = parse_config([a for a in args if a != "--json"], "sparl cost")
+    own, words = separated(CostOptions, split_values(args))
+    options = parse_options(CostOptions, own, "sparl cost")
+    config = parse_config(words, "sparl cost", CostOptions)
     environment = Environment(config.env, config.max_episode_steps, config.contact_forces)
     result = cost_of(config, environment.n_obs, environment.n_act)
-    if as_json:
+    if options.json:
         PlainConsole().copyable(json.dumps(result, indent=2))
     else:
         _print(config, result)

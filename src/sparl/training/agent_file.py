@@ -253,7 +253,9 @@ def read_agent(folder: RunFolder, files: AgentFiles = LAST) -> tuple[dict[str, A
     expected = _expected(manifest["networks"])
     inputs = manifest["policy"]["observations"]
     if type(inputs) is not int or inputs < 1:
-        raise ValueError(f"the length of an observation is {shown(inputs)} but must be at least 1")
+        raise ValueError(
+            f"the length of an observation is {shown(inputs)} but must be an integer of at least 1"
+        )
     if "normalizer" in manifest:
         each = Expected(np.dtype(np.float64), (inputs,))
         expected |= {NORMALIZER + name: each for name in _STATISTICS}
