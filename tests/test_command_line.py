@@ -607,6 +607,7 @@ def test_densities_of_an_unknown_environment_fit_the_hidden_layers() -> None:
     ("args", "code", "says"),
     [
         (["trian"], 2, "did you mean train"),
+        (["--imprt", "my_rules", "train"], 2, "did you mean --import"),
         (["train", "--method", "DSTD3"], 2, "did you mean DS-TD3"),
         (["train", "--env", "HalfCheeta-v5"], 2, "HalfCheetah-v5"),
         (["train", "--stepz", "5"], 2, "--steps"),
