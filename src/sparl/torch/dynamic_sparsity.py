@@ -79,8 +79,8 @@ class DynamicSparsity:
             clock is ignored. A schedule is required for all methods except static.
         target: the model's target network, if there is one; it must have the same modules.
         target_rule: which connections the target network has. "shared" means those of the model at
-            the last target update. "own" means the target's largest connections, the same number as
-            in the model. None means the rule of the method.
+            the last target update. "own" means those of the target with the
+            largest magnitudes, as many as in the model. None means the rule of the method.
         seed: seed of all random choices.
         state: the state_dict from which to continue; load the model's weights first.
         quiet: whether to suppress the table of layers.

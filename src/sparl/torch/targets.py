@@ -25,8 +25,8 @@ class TrackedTarget:
         online: the online layer.
         linear: the target network's layer.
         rule: which connections the layer has. "shared" means those of the online layer at the time
-            of the target update. "own" means the layer's largest connections, the same number as in
-            the online layer (Sokar et al. 2021, algorithm 3).
+            of the target update. "own" means those of this layer with the largest magnitudes, as
+            many as in the online layer (Sokar et al. 2021, algorithm 3).
         parents: the modules that contain the layer. A parent may use the layer's weight without
             calling the layer, as MultiheadAttention does with out_proj, so calls of the parents
             apply the rule too.
