@@ -457,6 +457,15 @@ def test_arrays_and_numbers_of_numpy_are_values_of_fields() -> None:
         typed_fields({"hidden": np.zeros((2, 2), np.int64)}, "train")
 
 
+def test_values_with_any_nesting_get_a_message() -> None:
+    deep: list[Any] = []
+    for _ in range(2000):
+        deep = [deep]
+    for value in (deep, [np.array([3, 4])]):
+        with pytest.raises(UsageError, match=r"hidden is \[.* but must be a list of integers"):
+            typed_fields({"hidden": value}, "train")
+
+
 def test_what_is_not_a_run_is_rejected() -> None:
     for function in (sparl.load, sparl.resume):
         with pytest.raises(UsageError, match="run is None but must be the folder of a run"):

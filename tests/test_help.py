@@ -53,7 +53,7 @@ def test_help_shows_every_field_with_its_default(terminal: MakeTerminal) -> None
     for name in FIELDS:
         flag = f"--{name.replace('_', '-')}"
         assert sum(line.split()[:1] == [flag] for line in lines) == 1, name
-    assert "  --lambda-1 40                         connections per neuron, first layer" in lines
+    assert "  --lambda-1 40                         connections/neuron, first layer" in lines
     titles = [line for line in lines if re.fullmatch("[a-z]+", line)]
     assert titles == [
         "run", "environment", "network", "topology", "agent", "replay", "evaluation"

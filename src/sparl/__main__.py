@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _without_threads(code: int) -> int:
-    """Return the exit code after third-party threads have ended; exit at once if one does not."""
+    """Wait for third-party threads, and return the exit code; exit here if one keeps running."""
     end = time.monotonic() + _THREADS_SECONDS
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:

@@ -147,7 +147,7 @@ def _of_sparsity(
 def _narrow(
     config: Config, name: str, n_obs: int, n_act: int, sparse: NetworkSpec, notes: list[str]
 ) -> NetworkSpec:
-    """Return a dense network of uniform width with about as many weights as the sparse network.
+    """Return the dense network of one width whose number of weights is nearest to the sparse one's.
 
     Args:
         config: configuration of the run.

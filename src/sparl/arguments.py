@@ -88,7 +88,7 @@ def parse_typed(args: Sequence[str], program: str, further: type[Any] | None = N
     method = find_method(method).name
     check_flags_suit_method(released, method)
     base = preset(method, env, **from_file)
-    from sparl.topology.propose import wrong_rules  # imported late, because it loads the library
+    from sparl.topology.propose import wrong_rules  # imported late: it loads the native module
 
     # A preset may depend on other fields (for example, the densities depend on the number of
     # layers), so the flags are parsed before the preset is computed.
@@ -168,7 +168,7 @@ def named(args: Sequence[str]) -> set[str]:
 
 
 def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
-    """Return the value from a flag, the file or Config's default, and remove it from the file.
+    """Return the value from a flag, the file or Config's default, and remove it from `from_file`.
 
     Raises:
         UsageError: if the flag and the file disagree: other fields in the file depend on the

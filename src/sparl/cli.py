@@ -156,8 +156,8 @@ def _dispatch(args: list[str]) -> int:
         PlainConsole().print(f"sparl {version('sparl')}")
         return 0
     if args[0] not in MODULES:
-        names = [*MODULES, "--version", "--debug", "--import", "--help"]
-        near = difflib.get_close_matches(args[0], names, n=1)
+        known = [*MODULES, "--help", *(option.split()[0] for option in _OPTIONS)]
+        near = difflib.get_close_matches(args[0], known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(MODULES)}"
         raise UsageError(f"unknown command '{args[0]}'; {hint}")
     return _function(args[0])(args[1:])

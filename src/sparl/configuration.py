@@ -247,7 +247,8 @@ DENSITY_FIELDS = (
     "lambda_1", "lambda_2", "actor_densities", "critic_densities", "actor_sparsity",
     "critic_sparsity",
 )  # fmt: skip
-# Fields that configuration files must not set: where to write a run, and whether to replace one.
+# Fields that configuration files must not set: where to write a run, and whether to replace or
+# resume an existing one.
 COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
 _OPERATION = frozenset({"checkpoint_every_env_steps", "keep_checkpoint", "threads", "tensorboard"})
 # Fields that do not affect the results of a run.
@@ -268,7 +269,7 @@ def why_not_longer(config: Config) -> str:
 
 
 def differences(found: Config, wanted: Config) -> list[str]:
-    """Describe the fields whose values make two configurations describe different runs."""
+    """Describe the fields, except stop_at, whose values make two configurations different runs."""
     return [
         f"{name} is {getattr(found, name)} instead of {getattr(wanted, name)}"
         for name in FIELDS

@@ -123,7 +123,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     plain = value.tolist() if hasattr(value, "tolist") else value
-    return tuple(_plain(each) for each in plain) if isinstance(plain, list | tuple) else plain
+    if isinstance(plain, list | tuple):  # no field has nested lists, so these are not converted
+        return tuple(each.tolist() if hasattr(each, "tolist") else each for each in plain)
+    return plain
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -42,7 +42,7 @@ class Argument:
     """An annotation of a field that controls how its option appears on the command line.
 
     Attributes:
-        metavar: placeholder for the value in the help and in messages; "" means the type's one.
+        metavar: placeholder for the value in the help and in messages; "" means that of its type.
         positional: whether the value is given without a flag.
     """
 

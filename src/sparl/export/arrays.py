@@ -50,7 +50,7 @@ def _usual(layer: int, layers: int) -> str:
 
 
 def actions(data: bytes, observations: Array) -> Array:
-    """Compute the actions of an exported policy from its arrays, float32 [B, n_act].
+    """Compute the actions of an exported policy using only NumPy: float32 [B, n_act].
 
     Args:
         data: bytes returned by `npz`.

@@ -1,7 +1,7 @@
 """Write a policy in C99.
 
-Constants are in read-only memory, no memory is allocated on the heap, and tanhf is the only library
-function. For each output neuron, a sparse layer stores the number of connections. For each
+Constants are in read-only memory, no memory is allocated on the heap, and no library function but
+tanhf is called. For each output neuron, a sparse layer stores the number of connections. For each
 connection, it stores the weight and the distance between the input neurons of this connection and
 the previous one. Distances and counts have 8 bits if all values of a layer fit, and 16 bits
 otherwise. A dense layer stores only its weights and biases.

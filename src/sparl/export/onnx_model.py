@@ -94,7 +94,7 @@ def onnx_model(policy: Policy, name: str) -> bytes:
 
 
 def actions(data: bytes, observations: Array) -> Array:
-    """Run a model in ONNX Runtime: compute actions, [B, n_act], for observations, [B, n_obs]."""
+    """Run a model in ONNX Runtime: float32 [B, n_act] actions for float32 [B, n_obs]."""
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     result: Array = session.run(["action"], {"observation": observations})[0]
     return result

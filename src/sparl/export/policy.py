@@ -185,7 +185,7 @@ class Policy:
         return self._network(observation)
 
     def predict(self, observation: Array) -> Array:
-        """Compute actions in the environment's units, float32 [B, n_act], for observations."""
+        """Compute actions in environment units, float32 [B, n_act], for float32 [B, n_obs]."""
         scaled: Array = np.clip(self._scale(self(observation)).astype(np.float32), *self.bounds)
         return scaled
 

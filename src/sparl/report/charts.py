@@ -112,7 +112,7 @@ def _chart(figure: Figure, *, interactive: bool) -> Spec:
             figure.column, figure.unit, figure.most, len(figure.rows), figure.columns, named
         )
     assert isinstance(figure, LineChart)
-    x, y = [s.x for s in figure.series], [s.y for s in figure.series]
+    x, y = _finite([s.x for s in figure.series]), _finite([s.y for s in figure.series])
     return _line_chart(
         figure.x_label, figure.y_label, _formats(x), _formats(y), _is_near_zero(x), figure.zero,
         any(s.low is not None for s in figure.series), any(s.part for s in figure.series),
@@ -312,12 +312,16 @@ class Formats(NamedTuple):
         return {"format": self.axis, "labelExpr": _LABEL, "tickCount": self.ticks}
 
 
-def _formats(values: Sequence[Float64Array]) -> Formats:
+def _finite(values: Sequence[Float64Array]) -> Float64Array:
+    """Return the finite values of all arrays."""
+    return np.concatenate([v[np.isfinite(v)] for v in values])
+
+
+def _formats(finite: Float64Array) -> Formats:
     """Return the formats that suit the largest magnitude among the values.
 
     The axis of a few whole numbers has no fractions.
     """
-    finite = np.concatenate([v[np.isfinite(v)] for v in values])
     largest = float(np.abs(finite).max(initial=0))
     whole = bool((finite == np.floor(finite)).all())
     return Formats(
@@ -326,7 +330,6 @@ def _formats(values: Sequence[Float64Array]) -> Formats:
     )  # fmt: skip
 
 
-def _is_near_zero(values: Sequence[Float64Array]) -> bool:
+def _is_near_zero(finite: Float64Array) -> bool:
     """Return whether values start so near to zero that their axis should start at zero."""
-    finite = np.concatenate([v[np.isfinite(v)] for v in values])
     return bool(finite.size and 0 <= finite.min() <= 0.1 * finite.max())
