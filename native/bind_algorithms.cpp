@@ -49,16 +49,16 @@ void new_target_updater(
 BoundPendingWork update_target(TargetUpdater& updater, Array target, ReadOnlyArray online,
                                double tau, Pool pool) {
   if (target.ndim() != 1 || online.ndim() != 1)
-    throw std::invalid_argument("soft_update: target and online must have one axis");
+    throw std::invalid_argument("TargetUpdater.update: target and online must have one axis");
   if (target.shape(0) < updater.target_end() || online.shape(0) < updater.online_end())
-    throw std::invalid_argument("soft_update: the pieces end at " +
-                                std::to_string(updater.target_end()) + " and " +
-                                std::to_string(updater.online_end()) + ", but target has " +
-                                std::to_string(target.shape(0)) + " entries and online has " +
-                                std::to_string(online.shape(0)));
-  float* t = checked<float>(target, "soft_update: target", {target.shape(0)});
-  const float* o = checked<float>(online, "soft_update: online", {online.shape(0)});
-  check_disjoint("soft_update", {{"target", target}}, {{"online", online}});
+    throw std::invalid_argument(
+        "TargetUpdater.update: target must have at least " + std::to_string(updater.target_end()) +
+        " entries and online at least " + std::to_string(updater.online_end()) +
+        ", but they have " + std::to_string(target.shape(0)) + " and " +
+        std::to_string(online.shape(0)));
+  float* t = checked<float>(target, "TargetUpdater.update: target", {target.shape(0)});
+  const float* o = checked<float>(online, "TargetUpdater.update: online", {online.shape(0)});
+  check_disjoint("TargetUpdater.update", {{"target", target}}, {{"online", online}});
   const Pool threads = pool_or_caller(std::move(pool));
   const auto begin = [&] {
     nb::gil_scoped_release release;

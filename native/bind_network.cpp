@@ -224,8 +224,9 @@ void bind_network(nb::module_& m) {
           nb::for_getter(nb::sig("def canonical_index(self) -> " INDICES)),
           "The canonical index of each slot of the block with a pattern, uint32 [N].");
 
-  nb::class_<Linear, Layer>(m, "Linear",
-                            "The layer W x + b, with its connections in the order of the kernels.")
+  nb::class_<Linear, Layer>(
+      m, "Linear",
+      "The layer W x + b, with its connections in the order in which the kernels process\nthem.")
       .def("__init__", &new_linear, "n_in"_a, "n_out"_a, "positions"_a,
            "first_gradient_input"_a = 0,
            nb::sig("def __init__(self, n_in: int, n_out: int, positions: " POSITIONS

@@ -1,4 +1,4 @@
-// Memory for activations and gradients.
+// An aligned, uninitialised array for activations, gradients and gathered parameters.
 #pragma once
 #include <algorithm>
 #include <cstddef>

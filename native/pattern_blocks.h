@@ -1,4 +1,5 @@
-// The blocks of a connectivity pattern, in the order of the kernels.
+// A connectivity pattern in blocks of rows, in the order in which the kernels process them, and the
+// search for positions in it.
 #pragma once
 #include "kernels.h"
 #include <vector>

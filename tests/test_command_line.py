@@ -358,7 +358,7 @@ def test_sparls_spelling_of_a_sparsity_needs_no_method() -> None:
             "must be a number of environment steps, at most",
         ),
         ("--ann_earlyStopTopologyChange 2e6", "at most the horizon of 1,000,000"),
-        ("--ann_earlyStopTopologyChange 1e5 --freeze-fraction 0.1", "mean the same"),
+        ("--ann_earlyStopTopologyChange 1e5 --freeze-fraction 0.1", "set the same field"),
         ("--policy TD3 --ann_epsilonHid1 7", "TD3 is dense"),
         ("--policy StaticSparseTD3 --ann_setZeta 0.05", "topology of Static-TD3 never changes"),
         ("--method SS-TD3 --delta 100", "topology of SS-TD3 never changes"),

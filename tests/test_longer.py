@@ -118,9 +118,7 @@ def test_the_printed_command_extends_the_run(
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        (["--method", "TD3"], (
-            "the last checkpoint was not kept (use sparl train --keep-checkpoint"
-        )),
+        (["--method", "TD3"], "its last checkpoint was deleted when it finished"),
         (["--method", "DS-TD3", "--keep-checkpoint"], "the topology changes on a schedule over 90"),
         (["--method", "RigL-SAC", "--keep-checkpoint"], "the topology changes on a schedule"),
         (["--method", "TD3", "--n-step", "3", "--n-step-delay-updates", "5", "--keep-checkpoint"],

@@ -55,7 +55,7 @@ def train(
     Raises:
         sparl.errors.SparlError: if the run fails; each kind of error has its own subclass, and
             every message is one line.
-        KeyboardInterrupt: after Ctrl-C, once the run has been saved in its folder.
+        KeyboardInterrupt: after Ctrl-C. The run has been saved, unless its environment failed too.
         Exception: any exception raised by a callback, once the run has been saved in its folder.
     """
     from sparl.configuration_checks import typed_fields
@@ -150,5 +150,5 @@ def _interrupted(run: Run) -> Run:
     import signal
 
     if run.stopped_by is signal.SIGINT:
-        raise KeyboardInterrupt  # the run has been saved in its folder
+        raise KeyboardInterrupt  # the run has been saved, unless its environment failed too
     return run

@@ -83,7 +83,10 @@ class Layer:
         """
 
 class Linear(Layer):
-    """The layer W x + b, with its connections in the order of the kernels."""
+    """
+    The layer W x + b, with its connections in the order in which the kernels process
+    them.
+    """
 
     def __init__(self, n_in: int, n_out: int, positions: numpy.typing.NDArray[numpy.int64], first_gradient_input: int = 0) -> None:
         """

@@ -37,12 +37,12 @@ from sparl.training.toml_files import read_toml
 
 @dataclass(frozen=True)
 class Typed:
-    """A configuration, and the fields that the user set explicitly.
+    """A configuration, and the fields that were set on the command line or in a file.
 
     Attributes:
         config: the configuration.
-        fields: the values that the user set, by field name; all other fields have the values of
-            the preset.
+        fields: those values, by field name, and always the method and the environment; all other
+            fields have the values of the preset.
     """
 
     config: Config
@@ -132,7 +132,7 @@ def _frozen_share(early_stop: str, config: Config, chosen: Mapping[str, Any]) ->
             f"horizon of {config.horizon:,}"
         )
     if "freeze_fraction" in chosen:
-        raise UsageError(f"{flag} and --freeze-fraction mean the same; omit one of them")
+        raise UsageError(f"{flag} and --freeze-fraction set the same field; use only one of them")
     return int(steps) / config.horizon
 
 

@@ -30,7 +30,11 @@ class Flops:
 
 
 def network_bytes(nets: Architecture, batch: int) -> int:
-    """Estimate the memory for training all networks, including targets and a batch [bytes]."""
+    """Estimate the memory that training needs [bytes].
+
+    It consists of all networks, target networks included, Adam's moments, and the activations of a
+    batch of `batch` samples.
+    """
     per_connection = 2 * BYTES_INDEX + 12 * 4  # patterns, blocks, values, moments, target
     total = 0
     for spec in nets.networks.values():

@@ -186,7 +186,7 @@ def _ds_densities(agent: str, env: str, hidden_layers: int) -> Fields:
 
 
 def _density_of_lambda(lam: float, n_in: int) -> float:
-    """Return the density that results from lambda for a layer of the paper's width."""
+    """Return the density that lambda implies for a layer with n_in inputs and 256 outputs."""
     return lam * (n_in + _PAPER_WIDTH) / (n_in * _PAPER_WIDTH)
 
 

@@ -1,7 +1,7 @@
-"""Measure the training speed of other installed libraries, without importing the libraries.
+"""Measure the training speed of other installed RL libraries, each in a separate process.
 
 Each peer trains TD3 with a dense 256-256 network, batch 256 and one update per step, without
-evaluations, in a separate process. Environment variables limit its number of threads.
+evaluations. The process's CPU affinity and environment variables limit its number of threads.
 """
 
 from __future__ import annotations

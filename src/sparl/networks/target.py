@@ -182,9 +182,9 @@ def _add_stretch(pieces: list[_Piece], target: slice, online: slice) -> None:
 
 
 def _sources(mine: Layout, theirs: Layout, place: Place) -> NDArray[np.uint32]:
-    """Return the slot in `theirs` of each connection of `mine`.
+    """Return the slots in the layer at `place` of `theirs` of the connections of `mine`.
 
-    For a connection that `theirs` lacks, the entry is the number of connections of `theirs`.
+    A connection that `theirs` lacks gets the layer's number of connections in `theirs`.
     """
     slot = np.empty(theirs.pattern(place).connections, np.uint32)
     canonical = theirs.native(place).canonical_index

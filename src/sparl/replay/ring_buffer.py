@@ -172,9 +172,9 @@ class RingBuffer:
     def windows(self, ages: NDArray[np.int64], n_step: int, paths: bool = True) -> Batch:
         """Return the windows of up to n_step steps that start at these ages (0 is the oldest).
 
-        A window ends after m < n_step steps at a terminal state (discount 0), at a time limit, or
-        at the newest transition (discount gamma^m). It never continues into another episode or
-        across the ring's write position.
+        A window ends early, after m < n_step steps, where its episode ends or at the newest
+        transition. Its discount is gamma^m (m is n_step for a full window), or 0 if its last state
+        is terminal. No window continues into another episode or across the ring's write position.
         """
         n_obs, n_act = self.observation.shape[1], self.action.shape[1]
         shapes: list[tuple[int, ...]] = [(n_obs,), (n_act,), (1,), (1,), (n_obs,)]

@@ -60,8 +60,8 @@ class AgentFiles(NamedTuple):
 LAST = AgentFiles(AGENT, AGENT_MANIFEST)  # of the last step of a run
 BEST = AgentFiles(BEST_AGENT, BEST_AGENT_MANIFEST)  # of the best evaluation of a run
 _WHEN = {
-    LAST: "a run saves its agent when it ends or is stopped; to resume a run that was killed, use "
-    "sparl resume",
+    LAST: "a run saves its agent when it finishes or is stopped; to resume a run that was killed "
+    "or failed, use sparl resume",
     BEST: "a run saves its best agent with each checkpoint and when it ends; earlier versions of "
     "sparl did not",
 }

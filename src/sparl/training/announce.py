@@ -88,7 +88,10 @@ def report_end(run: Training, state: str) -> None:
     )
     best_step, best = max(run.record.evaluations, key=lambda e: e[1])
     last_step, last = run.record.evaluations[-1]
-    say(f"return: {last:,.1f} at step {last_step:,}, best {best:,.1f} at step {best_step:,}")
+    say(
+        f"mean evaluation return: {last:,.1f} at step {last_step:,}, "
+        f"best {best:,.1f} at step {best_step:,}"
+    )
     if state != "finished":
         say("to resume:")
         run.console.say_path(INDENT + _command(run, "resume"))

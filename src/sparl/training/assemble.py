@@ -55,7 +55,7 @@ def assemble(
         progress: how progress is shown; see RunConsole.
         folder: the locked folder of the run to resume; None creates a new one.
         callbacks: the callbacks of the run; None means no callbacks.
-        factory: creates the environments, unless the configuration names a Gymnasium id.
+        factory: creates the environments; None if the configuration names a Gymnasium id.
 
     Raises:
         SparlError: if a part cannot be constructed; the subclass indicates the kind of error.

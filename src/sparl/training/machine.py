@@ -25,6 +25,7 @@ def machine() -> dict[str, Any]:
     }
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of the software that results depend on."""
     names = ("sparl", "numpy", "gymnasium", "mujoco", "safetensors")
@@ -33,7 +34,10 @@ def versions() -> dict[str, str]:
 
 
 def made_with() -> dict[str, str]:
-    """Return everything that the results of a run depend on, apart from its configuration."""
+    """Return the instruction set, the C library and the software versions that affect results.
+
+    The versions of third-party environments, apart from those of Gymnasium, are not included.
+    """
     libc = " ".join(platform.libc_ver())
     return {"instruction_set": _native.isa(), "libc": libc, **versions()}
 

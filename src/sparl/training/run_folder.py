@@ -199,10 +199,11 @@ class RunFolder:
         Raises:
             ResourceError: if the file cannot be written.
         """
-        omitted = COMMAND_LINE_ONLY
-        fields = {k: v for k, v in config.as_dict().items() if k not in omitted}
+        named = config.as_dict()
+        fields = {name: value for name, value in named.items() if name not in COMMAND_LINE_ONLY}
         # TOML cannot represent None, so the fields that are None are listed by name.
-        fields["unset"] = [n for n in FIELDS if n not in config.as_dict() and n not in omitted]
+        others = {*named, *COMMAND_LINE_ONLY}
+        fields["unset"] = [name for name in FIELDS if name not in others]
         self.write(CONFIG, toml_bytes(fields))
 
     @_remedy_added()

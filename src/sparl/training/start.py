@@ -41,7 +41,7 @@ def train(
         quiet: whether to suppress all output.
         progress: how progress is shown; see RunConsole.
         callbacks: the callbacks of the run; None means no callbacks.
-        factory: creates the environments, unless the configuration names a Gymnasium id.
+        factory: creates the environments; None if the configuration names a Gymnasium id.
 
     Raises:
         SparlError: if the run cannot be trained; the subclass indicates the kind of error.
@@ -186,7 +186,10 @@ def _not_longer_because(folder: RunFolder, config: Config) -> str:
             f"--stop-at {config.steps}"
         )
     if folder.run().get("state") == "finished" and not Checkpoints(folder.files).newest_first():
-        return "the last checkpoint was not kept (use sparl train --keep-checkpoint to keep it)"
+        return (
+            "its last checkpoint was deleted when it finished; to be able to extend a run, train "
+            "it with --keep-checkpoint"
+        )
     return ""
 
 
