@@ -71,6 +71,10 @@ Quantity = Callable[[Sequence[FinishedRun], Sequence[FinishedRun]], float]
 QUANTITIES: dict[str, Quantity] = {
     "final return": ratio(final_return), "area": ratio(area), "steps to reach": steps_to_reach,
 }  # fmt: skip
+TEXTS = {
+    "final return": "final return of {} / {}", "area": "area of {} / {}",
+    "steps to reach": "steps of {} to the final return of {} / steps of the run",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,30 +185,27 @@ def interval(quantity: Quantity, pairs: Sequence[tuple[Group, Group]]) -> stat.I
 
 def row(claim: Claim, tasks: Sequence[str], runs: Collection) -> list[str]:
     """Return the cells of a claim on a task or, if there are several, on the mean over tasks."""
-    sides = claim.ours, claim.other
     found = [(claim.ours.on(task, runs), claim.other.on(task, runs)) for task in tasks]
     pairs = [(ours, other) for ours, other in found if ours and other]
     counts = [[len(group.runs) if group else 0 for group in pair] for pair in found]
     fewest = [min(side) for side in zip(*counts, strict=True)]
     quantity = QUANTITIES[claim.quantity]
-    value, verdict = "-", f"{VERDICTS[2]}: fewer than {LEAST_RUNS} runs"
+    value, verdict = "-", VERDICTS[2]
     if min(fewest) >= LEAST_RUNS:
         within = interval(quantity, pairs)
         value = f"{within.value:.3f} [{within.low:.3f}, {within.high:.3f}]"
         verdict = claim.verdict(within)
     elif min(fewest) >= 1:
         value = f"{np.mean([quantity(ours.runs, other.runs) for ours, other in pairs]):.3f}"
+    names = [label(side.config(tasks[0])) for side in (claim.ours, claim.other)]
     return [
-        *(label(side.config(tasks[0])) for side in sides),
-        tasks[0] if len(tasks) == 1 else "mean of all", claim.quantity, claim.holds_if,
-        " and ".join(map(str, fewest)), of_paper(claim, tasks), value, verdict,
+        f"{TEXTS[claim.quantity].format(*names)} {claim.holds_if}",
+        tasks[0] if len(tasks) == 1 else "mean of all", " and ".join(map(str, fewest)),
+        of_paper(claim, tasks), value, verdict,
     ]  # fmt: skip
 
 
-HEADINGS = (
-    "method", "compared with", "task", "quantity", "holds if", "runs", "paper", "ours [95 %]",
-    "verdict",
-)  # fmt: skip
+HEADINGS = ("claim", "task", "runs", "paper", "ours [95 %]", "verdict")
 
 
 def of_paper(claim: Claim, tasks: Sequence[str]) -> str:
@@ -253,7 +254,7 @@ def document(runs: Collection) -> str:
             rows += [row(claim, [task], runs) for task in claim.tasks]
             if claim.together:
                 rows.append(row(claim, claim.tasks, runs))
-        verdicts += [cells[-1].partition(":")[0] for cells in rows]
+        verdicts += [cells[-1] for cells in rows]
         lines = [HEADINGS, ["---"] * len(HEADINGS), *rows]
         table = "\n".join(f"| {' | '.join(map(in_markdown, cells))} |" for cells in lines)
         sections.append(f"## {source}\n\n{table}\n")
@@ -265,10 +266,9 @@ def document(runs: Collection) -> str:
 HEAD = """# Verdicts on the papers' claims
 
 Written by `python results/verdicts.py` from the archived runs: {counts}.
-[CLAIMS.md](CLAIMS.md) defines the quantities, the intervals and the verdicts. A quantity is the
-ratio of the method to the one with which it is compared; *steps to reach* is the share of the run
-after which the method reaches the other's final return. *Runs* counts those of the two methods on
-the task with the fewest. *Paper* follows from the results that the paper prints.
+[CLAIMS.md](CLAIMS.md) defines the quantities, the intervals and the verdicts. *Runs* counts those
+of the two methods, on the task with the fewest runs; with fewer than three runs of either, there is
+no interval, and the claim is undecided. *Paper* follows from the results that the paper prints.
 """
 FAR = """## Means far from the paper's
 
