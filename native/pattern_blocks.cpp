@@ -37,7 +37,8 @@ void merge_rows(const ConnectionRows& from, uint32_t first, uint32_t height,
   }
 }
 
-// The patterns under which the columns of a pattern are stored: itself, or two parts of it.
+// The patterns under which the columns of a pattern are stored: the pattern itself, or `other` and
+// `first`, of which `first` may be divided again.
 struct Parts {
   uint32_t count[kPatterns] = {};                   // columns that are stored under a pattern
   uint32_t first[kPatterns], other[kPatterns] = {}; // other: 0 if the pattern is not divided
@@ -57,7 +58,8 @@ struct Parts {
   }
 };
 
-// Appends the columns of a block, sorted by pattern. Counting sort is stable, so columns ascend.
+// Appends the columns of a block, sorted by pattern. Counting sort is stable, so the columns of
+// each pattern ascend.
 void append_sorted(const std::vector<Entry>& entries, const Parts& parts, PatternBlocks& out,
                    std::vector<uint32_t>& slots) {
   uint32_t column_at[kPatterns], slot_at[kPatterns];
