@@ -1181,7 +1181,7 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "windows states of": (
         lambda: windows(states_of=np.zeros((0, 1), np.int64)), ValueError, "must have one axis",
     ),
-    "windows powers": (lambda: windows(powers=zeros(1)), ValueError, "powers two or more entries"),
+    "windows powers": (lambda: windows(powers=zeros(1)), ValueError, "length 1 but must have at"),
     "windows arrays": (lambda: windows(to=(zeros(1, 3),)), ValueError, "has 1 arrays but must"),
     "windows a list": (lambda: windows(to=[zeros(1, 3)] * 5), TypeError, "incompatible"),
     "windows no arrays": (lambda: windows(to=(1,) * 5), TypeError, "must contain arrays"),
