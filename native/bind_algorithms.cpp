@@ -108,7 +108,8 @@ void bind_algorithms(nb::module_& m) {
   m.def("soft_update", &bind_soft_update, "target"_a, "online"_a, "tau"_a, "pool"_a = nb::none(),
         nb::sig("def soft_update(target: " FLOATS ", online: " FLOATS ", tau: float" POOL
                 ") -> None"),
-        "Compute target += tau * (online - target) in place.");
+        "Compute target += tau * (online - target) in place.\n\n"
+        "Both arrays are float32 [n]. If tau is 1, target becomes an exact copy of online.");
 
   nb::class_<TargetUpdater>(
       m, "TargetUpdater",

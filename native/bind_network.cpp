@@ -226,7 +226,7 @@ void bind_network(nb::module_& m) {
             return IndexArray(layer.canonical_order().data(), {layer.canonical_order().size()});
           },
           nb::for_getter(nb::sig("def canonical_index(self) -> " INDICES)),
-          "The canonical index of the connection of each stored weight, uint32 [N].");
+          "For each stored weight, its connection's index in canonical order, uint32 [N].");
 
   nb::class_<Linear, Layer>(
       m, "Linear",

@@ -66,7 +66,7 @@ const unsigned char* Windows::row(size_t age) const {
   return ring_.rows + (row < ring_.capacity ? row : row - ring_.capacity) * ring_.stride;
 }
 
-// A large ring does not fit into the caches, so all rows of several windows are prefetched before
+// A large ring does not fit into the caches, so the rows of several windows are prefetched before
 // the first row is read.
 void Windows::prefetch(size_t age) const {
   const unsigned char* from = row(age);

@@ -65,8 +65,8 @@ class Stack : public std::enable_shared_from_this<Stack> {
                 float* gradient, float* input_gradient = nullptr) const;
 
   // Computes the gradient as above and applies one step of Adam; m and v are [parameters()]. The
-  // step is complete when the returned work is finished. Until then, the arrays and the trace must
-  // exist.
+  // step is complete when the returned work is finished. Until then, the trace, parameters, m and v
+  // must exist, and the three arrays must not be used.
   PendingWork adam_step(ThreadPool&, float* parameters, const Trace&, const float* output_gradient,
                         float* m, float* v, const AdamStep&) const;
 

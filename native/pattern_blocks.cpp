@@ -8,7 +8,7 @@ constexpr uint32_t kPatterns = 16;
 
 // The branches of a group take about as long as three columns of a narrow tile. Therefore, if at
 // most kFewColumns columns of a block have a pattern, these columns are stored in the groups of two
-// other patterns whose union is that pattern, which may be divided again.
+// other patterns whose union is that pattern; one of the two may be divided again.
 constexpr uint32_t kFewColumns = 3;
 
 struct Entry { // a column of a block
