@@ -1020,7 +1020,7 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     )),
     "forward batches differ": (
         lambda: STACK.forward(PARAMETERS, [zeros(5, 2), zeros(4, 1)]),
-        ValueError, r"\(5, 2\) and \(4, 1\)",
+        ValueError, r"\(5, 2\) and input 1 has \(4, 1\)",
     ),
     "forward axes": (lambda: STACK.forward(PARAMETERS, [zeros(3)]), ValueError, r"\(3,\)"),
     "forward empty batch": (
