@@ -94,7 +94,7 @@ void bind_replay(nb::module_& m) {
   m.def("integers", &integers, "bit_generator"_a, "below"_a, "count"_a,
         nb::sig("def integers(bit_generator: object, below: int, count: int) -> " POSITIONS),
         "Return random integers in [0, below), int64 [count].\n\n"
-        "They are those that NumPy's Generator.integers(below, size=count) would return.");
+        "The result is the same as that of NumPy's Generator.integers(below, size=count).");
 
   m.def("gather_windows", &gather, "rows"_a, "n_obs"_a, "n_act"_a, "first"_a, "size"_a,
         "states_of"_a, "states"_a, "ages"_a, "powers"_a, "to"_a, "pool"_a = nb::none(),

@@ -250,7 +250,7 @@ def integers(bit_generator: object, below: int, count: int) -> numpy.typing.NDAr
     """
     Return random integers in [0, below), int64 [count].
 
-    They are those that NumPy's Generator.integers(below, size=count) would return.
+    The result is the same as that of NumPy's Generator.integers(below, size=count).
     """
 
 def gather_windows(rows: numpy.typing.NDArray[numpy.uint8], n_obs: int, n_act: int, first: int, size: int, states_of: numpy.typing.NDArray[numpy.int64], states: numpy.typing.NDArray[numpy.float32], ages: numpy.typing.NDArray[numpy.int64], powers: numpy.typing.NDArray[numpy.float32], to: tuple[numpy.typing.NDArray[numpy.float32], ...], pool: Pool | None = None) -> None:

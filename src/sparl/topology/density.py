@@ -41,8 +41,8 @@ def scaled(shapes: Sequence[Shape], wanted: Sequence[float], total: int) -> list
     """Scale `wanted` by one factor so that the connections add up to `total`.
 
     A layer that would exceed its size becomes dense, and the factor is computed again for the other
-    layers. The largest layer absorbs the rounding error; the next largest ones absorb any rest for
-    which it has no room.
+    layers. The largest layer absorbs the rounding error; the next largest ones absorb what does not
+    fit into it.
 
     Args:
         shapes: (n_in, n_out) of each layer.

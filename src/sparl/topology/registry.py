@@ -43,9 +43,8 @@ class Rule:
         """Call the function.
 
         Raises:
-            UsageError: if the function raises an exception other than FloatingPointError, which
-                means that the training has diverged, MemoryError and sparl's own errors; these
-                exceptions are not converted.
+            UsageError: if the function raises an exception. FloatingPointError, which means that
+                the training has diverged, MemoryError and sparl's own errors are raised unchanged.
         """
         try:
             return self.choose(*args, **kwargs)

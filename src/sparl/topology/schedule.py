@@ -16,8 +16,9 @@ Clock = Literal["agent", "network"]  # which updates are counted
 class Schedule:
     """Schedules topology updates at the updates first, first + every, and so on up to last.
 
-    In sparl's own agents, a density schedule then chooses each layer's number of connections, and
-    the fraction of connections to move, which is usually the fraction of this schedule.
+    In sparl's own agents, a density schedule chooses each layer's number of connections at these
+    updates, and the fraction of connections to move, which is usually the fraction of this
+    schedule.
 
     Attributes:
         first: number of the update with the first topology update; updates are counted from 1.

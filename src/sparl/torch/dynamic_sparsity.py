@@ -281,7 +281,7 @@ class DynamicSparsity:
                         parameter.grad = None
 
     def _check_weights_and_ranks(self) -> None:
-        """Check that no weight was replaced and that the model was not wrapped later.
+        """Check that no weight was replaced and that the model was not wrapped afterwards.
 
         Raises:
             UsageError: if a weight was replaced, or if the model was wrapped in

@@ -80,7 +80,7 @@ class MaskedLinear:
 
 
 def to_numpy(values: torch.Tensor) -> NDArray[np.float32]:
-    """Return a tensor of any device and precision as float32; the memory may be shared."""
+    """Return a tensor of any device and precision as float32; both may share memory."""
     array: NDArray[np.float32] = values.detach().to("cpu", torch.float32).numpy()
     return array
 
