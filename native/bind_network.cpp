@@ -182,7 +182,7 @@ BoundPendingWork bind_adam_step(const Stack& stack, Array parameters, const Trac
                                 double weight_decay, Pool pool) {
   float* p;
   const float* d = checked_pass(stack, parameters, trace, output_gradient, p);
-  if (step == 0) throw std::invalid_argument("adam_step: step is 0, but steps count from 1");
+  if (step == 0) throw std::invalid_argument("adam_step: step is 0 but must be at least 1");
   float* first = checked<float>(m, "adam_step: m", {stack.parameters()});
   float* second = checked<float>(v, "adam_step: v", {stack.parameters()});
   check_disjoint("adam_step", {{"parameters", parameters}, {"m", m}, {"v", v}},

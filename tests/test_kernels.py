@@ -1129,7 +1129,7 @@ ARGUMENT_ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "adam axes": (lambda: adam(p=zeros(16, 1)), ValueError, r"has \(16, 1\)"),
     "adam frozen": (lambda: adam(p=FROZEN), TypeError, "adam_step"),
-    "adam step": (lambda: adam(step=0), ValueError, "counts from 1"),
+    "adam step": (lambda: adam(step=0), ValueError, "step is 0 but must be at least 1"),
     "soft_update": (
         lambda: _native.soft_update(zeros(3), zeros(4), 0.5),
         ValueError, r"online must have shape \(3,\) but has \(4,\)",
