@@ -221,7 +221,7 @@ def test_invalid_patterns_are_rejected_before_they_reach_the_engine(
             lambda m: m["networks"]["actor"][0][0].update(activation="gelu"),
             "is gelu but must",
         ),
-        (lambda m: m["networks"].update(actor=[]), "the actor has no layers"),
+        (lambda m: m["networks"].update(actor=[]), "the network actor has no layers"),
         (lambda m: m.update(networks=[]), "cannot be read"),
         (lambda m: m.pop("policy"), "cannot be read"),
     ],
@@ -250,7 +250,8 @@ def test_an_agent_manifest_with_false_values_is_rejected(
         (lambda m: m["state"]["counters"].update(env_step=50_000), (
             "is 50000 but must be between"
         )),
-        (lambda m: m["state"].update(pickle="x"), "is missing or unexpected"),
+        (lambda m: m["state"].update(pickle="x"), "state.pickle is unexpected"),
+        (lambda m: m["state"].pop("counters"), "state.counters is missing"),
         (lambda m: m["about"]["config"].update(env="Ant-v5"), "env is Ant-v5 instead of Hopper"),
         (lambda m: m["about"]["config"].update(hidden=[9]), "hidden is (9,) instead of (4,)"),
         (lambda m: m["about"].update(growing_files={"metrics.csv": 5}), "cannot be used"),
