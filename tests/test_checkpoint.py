@@ -366,7 +366,7 @@ def test_a_full_disk_ends_the_run_and_keeps_its_last_valid_checkpoint(
     line = said.err.splitlines()[-1]
     assert line.startswith("sparl: cannot write ")
     assert line.endswith(
-        f"No space left on device; to resume once there is space: sparl resume {run}"
+        f"No space left on device; correct this, then resume the run: sparl resume {run}"
     )
     assert found(run) == ["checkpoint-10"]
     assert main(words) == 0

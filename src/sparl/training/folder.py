@@ -39,10 +39,10 @@ _STALE_SECONDS = 3600  # minimum age of a temporary file that is deleted
 class Folder:
     """A folder that sparl writes. No link in it is followed, and no special file is opened.
 
-    Methods raise DataError, with the path, if they are to use something other than a regular file
-    or a folder. After `lock`, every access first checks that the folder at this path and its lock
-    file are still those that were locked, and raises RunInUse if they were replaced; the
-    replacement is neither read nor written.
+    Unless stated otherwise, a method raises DataError, with the path, if it finds anything other
+    than a regular file or a folder. After `lock`, every access first checks that the folder at this
+    path and its lock file are still those that were locked, and raises RunInUse if they were
+    replaced; the replacement is neither read nor written.
 
     Attributes:
         path: the path as given by the user.
@@ -114,7 +114,7 @@ class Folder:
         return about
 
     def check_changeable(self, name: str) -> None:
-        """Raise DataError if a file exists but must not be changed because it has hard links."""
+        """Raise DataError if a file exists but must not be changed: it has hard links."""
         about = self._about(name, FILE)
         if about is not None:
             require_one_name(self.path / name, about)

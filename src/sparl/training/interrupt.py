@@ -52,8 +52,8 @@ _stops: list[Stop] = []  # one for each active block of stop_on_signal()
 def stop_on_signal(stop: Stop | None = None) -> Iterator[Stop]:
     """Record the first SIGINT, SIGTERM or SIGHUP; a second SIGINT or SIGTERM ends the process.
 
-    The signal is recorded in `stop` or, if that is None, in a new object, which the context manager
-    returns. In a thread other than the main thread, no signal is recorded.
+    The signal is recorded in `stop` or, if that is None, in a new object. The context manager
+    returns the object. In a thread other than the main thread, no signal is recorded.
 
     SIGHUP remains ignored if it was ignored before, for example by nohup. After the first signal,
     further SIGHUPs are ignored, because the shell and the kernel may each send one.
@@ -158,7 +158,7 @@ os.register_at_fork(after_in_child=_restore_in_child)
 
 
 def end_with_parent() -> None:
-    """Send SIGTERM to this process when the parent process has ended whose id PARENT contains.
+    """Send SIGTERM to this process when its parent, whose id the variable PARENT gives, has ended.
 
     The processes that train a study's runs call this function, because the study's own process may
     be killed. A process that has not ended after another minute is killed.

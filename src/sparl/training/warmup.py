@@ -34,7 +34,7 @@ class Warmup:
 
         Raises:
             DataError: if the agent cannot be read.
-            UsageError: if the agent was trained in a different environment.
+            UsageError: if its observations or actions differ in length from the environment's.
         """
         if self._config.warm_start is None:
             return
