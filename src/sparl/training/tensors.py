@@ -116,11 +116,12 @@ def _check_header(header: Any, expected: Mapping[str, Expected], where: object) 
             raise DataError(f"{where}: unexpected array {name[:80]!r}")
         wanted = expected[name]
         if not wanted.fits(about["dtype"], about["shape"]):
-            rows = "" if wanted.most is None else f"at most {wanted.most}, "
-            exact = wanted.shape if wanted.most is None else wanted.shape[1:]
+            shape = [str(n) for n in wanted.shape]
+            if wanted.most is not None:
+                shape[0] = f"at most {wanted.most}"
             raise DataError(
                 f"{where}: {name} is {about['dtype']} {str(about['shape'])[:40]} but must be "
-                f"{wanted.dtype} [{rows}{', '.join(map(str, exact))}]"
+                f"{wanted.dtype} [{', '.join(shape)}]"
             )
     missing = expected.keys() - header.keys()
     if missing:
