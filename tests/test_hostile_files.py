@@ -19,6 +19,7 @@ import safetensors.numpy
 import sparl
 from resuming import stopped_at, write_manifest
 from sparl.cli import main
+from sparl.training.run_json import check_run
 
 pytestmark = pytest.mark.slow
 
@@ -438,3 +439,12 @@ def test_pickles_are_not_read_under_any_name(run: Path, capsys: pytest.CaptureFi
     (run / "agent.npy").rename(run / CHECKPOINT / "state.safetensors")
     rejection(capsys, "resume", str(run))
     assert not (run / "executed").exists()
+
+
+def test_an_entry_of_run_json_of_another_type_is_rejected_with_the_type() -> None:
+    about = {"state": "finished", "env_step": 5, "wall_seconds": 1.5}
+    check_run(about)
+    with pytest.raises(ValueError, match="env_step is five but must be of type int"):
+        check_run({**about, "env_step": "five"})
+    with pytest.raises(ValueError, match=r"wall_seconds is long but must be of type int \| float"):
+        check_run({**about, "wall_seconds": "long"})
