@@ -11,7 +11,7 @@ from sparl.types import Array
 
 @dataclass(frozen=True)
 class Batch:
-    """B transitions, each a window of one or several (at most n) environment steps.
+    """B transitions, each a window of 1 to n environment steps.
 
     Attributes:
         observation: float32 [B, n_obs].
@@ -36,7 +36,7 @@ class Batch:
     path_discount: Array | None = None
 
     def path(self) -> tuple[Array, Array]:
-        """Return the states on the path and their discounts, [B, n, n_obs] and [B, n].
+        """Return the states on the path and their discounts: float32 [B, n, n_obs] and [B, n].
 
         If path_observation is None, the path consists of next_observation alone (n is 1).
         """

@@ -41,7 +41,7 @@ def about_run(path: str | Path) -> dict[str, Any]:
     rows = folder.rows(EVALUATIONS)
     last = _last_evaluation(folder, rows)
     evaluated = [int(last["env_step"])] if last else []
-    # run.json is written at only a few points of a run; the other files may be newer.
+    # run.json is written only a few times during a run; the other files may be newer.
     found = [step_of(checkpoint) for checkpoint in Checkpoints(folder.path).newest_first()]
     steps = [about.get("env_step", 0), *found[:1], *evaluated]
     if alone:

@@ -84,7 +84,7 @@ def save_agent(
         environment: the environment in which the agent was trained.
         about: further entries of the manifest.
         observations: observations from an evaluation, float32 [B, n_obs], which are used to check
-            exports; None writes none.
+            exports; None writes no observations.
 
     Raises:
         ResourceError: if a file cannot be written.

@@ -75,5 +75,5 @@ def about_agent(run: Training) -> dict[str, Any]:
 
 
 def _best_step(evaluations: list[tuple[int, float]]) -> int | None:
-    """Return the step of the first evaluation with the highest mean return; None without any."""
+    """Return the first step with the highest mean return; None if there are no evaluations."""
     return max(evaluations, key=lambda each: each[1])[0] if evaluations else None

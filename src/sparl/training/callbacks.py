@@ -54,7 +54,7 @@ class ActiveRun:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The metrics in the last row of metrics.csv, by name, except empty cells.
+        """The metrics in the last row of metrics.csv, by name, without empty cells.
 
         They are counts and means since the previous evaluation. The mapping is empty until this
         process has evaluated the agent.

@@ -43,10 +43,7 @@ _started_in: Path | None = None  # the base directory of relative paths
 
 @contextmanager
 def paths_start_here() -> Iterator[None]:
-    """In the block, make `user_path` resolve relative paths against the current directory.
-
-    Code in the block may change the working directory.
-    """
+    """Resolve relative paths in the block against the directory that is current at its start."""
     global _started_in
     before, _started_in = _started_in, _directory()
     try:

@@ -114,7 +114,7 @@ class Folder:
         return about
 
     def check_changeable(self, name: str) -> None:
-        """Raise DataError if a file exists but must not be changed: it has hard links."""
+        """Raise DataError if a file exists and has several names (hard links)."""
         about = self._about(name, FILE)
         if about is not None:
             require_one_name(self.path / name, about)

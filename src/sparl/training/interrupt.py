@@ -158,7 +158,7 @@ os.register_at_fork(after_in_child=_restore_in_child)
 
 
 def end_with_parent() -> None:
-    """Send SIGTERM to this process when its parent, whose id the variable PARENT gives, has ended.
+    """Send SIGTERM to this process when its parent, whose id is in the variable PARENT, has ended.
 
     The processes that train a study's runs call this function, because the study's own process may
     be killed. A process that has not ended after another minute is killed.

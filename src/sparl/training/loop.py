@@ -139,7 +139,7 @@ class Training:
     def _act(self) -> tuple[Array, Array]:
         """Return the action to take, and the action without exploration noise.
 
-        The normalizer's statistics count once each observation for which an action is chosen.
+        The normalizer's statistics count each observation once, when its action is chosen.
         """
         self.normalizer.update(self.observation)
         if self.env_step < self.config.warmup_env_steps:
@@ -223,9 +223,9 @@ class Training:
             raise self._diverged(f"{wrong[0]} is not finite")
 
     def _save_last(self, stopped_by: StoppedBy | None) -> None:
-        """Save a last checkpoint if needed, and evaluate the agent if this step was not evaluated.
+        """Save a last checkpoint if needed; evaluate the agent unless this step was evaluated.
 
-        A run that was stopped early is not evaluated.
+        If the run was stopped early, write the metrics without an evaluation.
         """
         if self.env_step < self.config.steps or self.config.keep_checkpoint or self.stop.by:
             self._checkpoint(last=True)

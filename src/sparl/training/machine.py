@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of Python, sparl and the packages it computes with, and its commit."""
+    """Return the versions of Python, sparl and its main dependencies, and sparl's commit."""
     names = ("sparl", "numpy", "gymnasium", "mujoco", "safetensors")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found, "commit": commit()}

@@ -15,7 +15,7 @@ _PREFIX = "adam."
 
 
 def save_moments(folder: RunFolder, agent: Agent) -> dict[str, Any]:
-    """Write optimizer.safetensors: Adam's moments, in the order of the parameters in the agent.
+    """Write optimizer.safetensors: Adam's moments, in the order of the agent's parameters.
 
     Returns:
         The file's entry in the agent's manifest, which includes each optimiser's step count.

@@ -163,7 +163,7 @@ class Record:
         Args:
             env_step: the environment step.
             updates: number of updates of the agent so far.
-            counts: numbers of episodes and of transitions in the replay buffer, by column.
+            counts: the values of the columns episodes and replay_size.
 
         Returns:
             The means, by name.

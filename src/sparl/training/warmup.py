@@ -34,7 +34,7 @@ class Warmup:
 
         Raises:
             DataError: if the agent cannot be read.
-            UsageError: if its observations or actions differ in length from the environment's.
+            UsageError: if the agent's observations or actions have other lengths than here.
         """
         if self._config.warm_start is None:
             return

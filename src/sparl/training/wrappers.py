@@ -65,7 +65,7 @@ def is_memoryless(wrapper: AnyWrapper) -> bool:
 
 
 def reject_running_statistics(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Reject Gymnasium's wrappers that normalise with statistics that they still update.
+    """Reject Gymnasium's wrappers that normalise with running statistics, unless these are fixed.
 
     Raises:
         UsageError: if the environment has such a wrapper.
