@@ -1,4 +1,4 @@
-"""Test sparl_chip.c on emulated Cortex-M boards: memory, code, instructions, equality; and examples.
+"""Test sparl_chip.c on emulated boards (memory, code, instructions, bit equality), and examples.
 
 Needs arm-none-eabi-gcc, arm-none-eabi-g++ and qemu-system-arm. benchmarks/chip/run.py makes the
 same and further measurements, some of them with whole training runs.
