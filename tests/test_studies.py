@@ -312,7 +312,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
 
 
 def said(printed: Path) -> int:
-    """Count how often a run resumed bit for bit."""
+    """Return how often the output in this file says that a run was resumed bit for bit."""
     return printed.read_text().count(", bit for bit")
 
 

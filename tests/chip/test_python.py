@@ -1,4 +1,4 @@
-"""Agents from Python to a device and back."""
+"""Test that agents can be exported from Python to a device and read back."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ds_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def exported(out: Path, *args: object) -> Chip:
-    """The agent that an export wrote, compiled and loaded."""
+    """Export an agent, compile the sources, and return the loaded agent."""
     assert main(["export", "--format", "c-trainer", "--out", str(out), *map(str, args)]) == 0
     chip = Chip(out, header=out / "sparl_chip_config.h")
     chip.init(99)
