@@ -413,7 +413,7 @@ def test_methods_are_found_by_name_and_alias() -> None:
 
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [("DS-TD4", "DS-TD3"), ("ds-td3", "DS-TD3"), ("staticsparse", "StaticSparseTD3"),
+    [("DS-TD4", "DS-TD3"), ("ds-td3", "DS-TD3?"), ("staticsparse", "StaticSparseTD3"),
      ("td3", "TD3"), ("zzzz", "known: TD3, Static-TD3, DS-TD3")],
 )  # fmt: skip
 def test_an_unknown_method_is_an_error_that_suggests_the_nearest_name(

@@ -37,7 +37,7 @@ def test_a_missing_screen_is_reported_in_one_line(
 @pytest.mark.parametrize(
     ("option", "value", "problem"),
     [
-        ("--episodes", "0", "--episodes is 0 but must be at least 1\n"),
+        ("--episodes", "0", "--episodes is 0 but must be from 1 to 1,000,000\n"),
         ("--seed", "-3", "--seed is -3 but must be at least 0\n"),
     ],
 )

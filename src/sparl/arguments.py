@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparl.configuration import FIELDS, Config
+from sparl.configuration import FIELDS, MOST_EPISODES, Config
 from sparl.errors import UsageError
 from sparl.field_texts import GROUPS
 from sparl.methods import check, find_method, preset
@@ -151,13 +151,14 @@ def episodes_and_seed(config: Config, episodes: int | None, seed: int | None) ->
     """Return the number of episodes to play and their seed, by default those used in training.
 
     Raises:
-        UsageError: if a number is too small.
+        UsageError: if a number is out of range.
     """
     episodes = config.evaluation_episodes if episodes is None else episodes
     seed = config.evaluation_seed if seed is None else seed
-    for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
-        if value < least:
-            raise UsageError(f"--{name} is {value} but must be at least {least}")
+    if not 1 <= episodes <= MOST_EPISODES:
+        raise UsageError(f"--episodes is {episodes} but must be from 1 to {MOST_EPISODES:,}")
+    if seed < 0:
+        raise UsageError(f"--seed is {seed} but must be at least 0")
     return episodes, seed
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
+MOST_EPISODES = 1_000_000  # maximum number of episodes of an evaluation
+
 
 def _within(default: float | None, low: float, high: float, unit: str) -> Any:
     """Declare a field whose values must be in [low, high]; error messages state the unit."""
@@ -194,7 +196,7 @@ class Config:
 
     evaluate_every_env_steps: int = _within(5_000, 1, 1e12, "environment steps")
     """Steps between evaluations [environment steps]; the first evaluation is at step 0."""
-    evaluation_episodes: int = _within(10, 1, 1e6, "episodes")
+    evaluation_episodes: int = _within(10, 1, MOST_EPISODES, "episodes")
     """Noise-free episodes per evaluation; every evaluation starts them in the same states."""
     evaluation_seed: int = _within(100, 0, 2**63 - 1, "an integer")
     """Seed of all evaluations; the seed of episode i is derived from (evaluation_seed, i)."""

@@ -67,8 +67,10 @@ def find_method(name: str) -> Method:
     name = ALIASES.get(name, name)
     if name not in METHODS:
         lower = {known.lower(): known for known in [*METHODS, *ALIASES]}
-        near = [lower[n] for n in difflib.get_close_matches(name.lower(), lower, cutoff=0.4)]
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(METHODS)}"
+        same = [name.lower()] if name.lower() in lower else []
+        near = same or difflib.get_close_matches(name.lower(), lower, cutoff=0.4)
+        names = " or ".join(lower[each] for each in near)
+        hint = f"did you mean {names}?" if near else f"known: {', '.join(METHODS)}"
         raise UsageError(f"unknown method '{name}'; {hint}")
     return METHODS[name]
 

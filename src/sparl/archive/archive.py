@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sparl.archive.finished_run import FinishedRun
-from sparl.errors import DataError, ResourceError, UsageError
+from sparl.errors import DataError, UsageError
 from sparl.identity import env_name, run_name
 from sparl.training.agent_copies import save_actor
 from sparl.training.agent_file import load_agent
@@ -139,7 +139,8 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
         DataError: if the run is unfinished or damaged, or one of the archive's files or folders is
             a link or a special file.
         AlreadyArchived: if the archive already contains the run.
-        UsageError: if the commit is unknown, or differs from the recorded one.
+        UsageError: if the commit is unknown or differs from the recorded one, or if the archive's
+            folder cannot be created.
         ResourceError: if a file cannot be written.
     """
     finished = FinishedRun.read(run)
@@ -162,7 +163,7 @@ def archive_run(run: Path, to: Path, commit: str | None, *, with_actor: bool = F
         try:
             into.make()
         except OSError as error:
-            raise ResourceError(f"cannot write {into.path}: {error.strerror}") from None
+            raise UsageError(f"{into.path} cannot be created: {error.strerror}") from None
         for name in (*KEPT, AGENT, AGENT_MANIFEST):  # files that an interrupted copy left behind
             if into.has(name):
                 into.remove(name)
@@ -184,7 +185,7 @@ def _locked(path: Path) -> Iterator[Folder]:
         while not archive.lock(LOCK):
             time.sleep(POLL_SECONDS)
     except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror}") from None
+        raise UsageError(f"{path} cannot be created: {error.strerror}") from None
     try:
         yield archive
     finally:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from sparl.archive.archive import archive_run, check_archive
 from sparl.console import PlainConsole
-from sparl.errors import ResourceError, SparlError, UsageError
+from sparl.errors import SparlError, UsageError
 from sparl.options import Argument, parse_options
 from sparl.report.page import Page, markdown, summary
 from sparl.report.pictures import Section, Shade, all_sections
@@ -75,8 +75,8 @@ def write_report(
 
     Raises:
         DataError: if there is no finished run.
-        UsageError: if a study file is invalid, or if sparl[report] is not installed and
-            `tables_only` is false.
+        UsageError: if a study file is invalid, the folder of the report cannot be created, or
+            sparl[report] is not installed and `tables_only` is false.
         ResourceError: if a file cannot be written.
     """
     say = PlainConsole().print
@@ -126,12 +126,13 @@ def _write(folder: Folder, files: Mapping[str, str | bytes]) -> None:
     """Write files into a folder, which is created if it does not exist.
 
     Raises:
+        UsageError: if the folder cannot be created.
         ResourceError: if a file cannot be written.
     """
     try:
         folder.make()
     except OSError as error:
-        raise ResourceError(f"report: cannot write {folder.path}: {error.strerror}") from None
+        raise UsageError(f"report: {folder.path} cannot be created: {error.strerror}") from None
     for name, content in files.items():
         if isinstance(content, str):
             content = content.encode("utf-8", "backslashreplace")
