@@ -17,7 +17,7 @@ from sparl.training.interrupt import end_with_parent, interrupt_held
 
 # Minimum address space of a process; with less, libraries abort it instead of raising an exception.
 _LEAST_ADDRESS_SPACE = 768 << 20
-_THREADS_SECONDS = 5.0  # how long to wait, after a command, for threads that an environment started
+_THREADS_SECONDS = 5.0  # maximum total time to wait, after a command, for third-party threads
 
 
 def main() -> int:
