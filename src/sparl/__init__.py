@@ -129,7 +129,7 @@ def load(run: str | Path | Run, *, best: bool = False) -> TrainedAgent:
 
     Raises:
         sparl.errors.DataError: if the agent is missing or damaged, or has an unsupported format.
-        sparl.errors.UsageError: if `run` has another type.
+        sparl.errors.UsageError: if `run` is neither a path nor a run.
     """
     from sparl.training.agent_file import BEST, LAST, load_agent
 

@@ -178,8 +178,8 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
     in_file = from_file.pop(name, None)
     if flag is not None and in_file is not None and flag != in_file:
         raise UsageError(
-            f"--{name} is {flag}, but the configuration file sets {name} to {in_file}; remove one "
-            "of the two"
+            f"--{name} is {flag}, but the configuration file sets {name} to {in_file}; omit "
+            f"--{name}, or use another file"
         )
     value = in_file if flag is None else flag
     default: str = getattr(Config, name)
@@ -189,7 +189,8 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
 _HELP = (
     "The values shown are the defaults for the given method, environment and --config file; {}. "
     "Integers may be written as 100_000, 1e5, 100k or 0.1M. Flags of the papers' released code are "
-    "accepted if sparl has an equivalent. To read the full description of fields: {} --help FIELD..."
+    "accepted if sparl has an equivalent. To read the full description of fields: "
+    "{} --help FIELD..."
 )
 
 

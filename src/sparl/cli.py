@@ -241,7 +241,7 @@ def _import_user_modules(args: list[str]) -> list[str]:
 
 
 def _print_error(text: str) -> None:
-    """Print an error on one line; shorten a long text and escape line feeds, which files may supply."""
+    """Print an error on one line; shorten a long text, and escape line feeds."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 300]} ... {text[-300:]}"
     text = text.replace("\n", "\\n")

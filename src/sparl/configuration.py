@@ -34,7 +34,7 @@ class Config:
     method: str = "DS-TD3"
     """Name of the method; see `sparl methods`."""
     env: str = "HalfCheetah-v5"
-    """Gymnasium id of an environment with a flat Box of observations and a bounded Box of actions."""
+    """Gymnasium id; the observation space must be a flat Box, the action space a bounded Box."""
     seed: int = _within(0, 0, 2**63 - 1, "an integer")
     """Seed of every random stream of training; evaluations use evaluation_seed."""
     steps: int = _within(1_000_000, 1, 1e12, "environment steps")
@@ -50,7 +50,7 @@ class Config:
     resume: Literal["no", "auto"] = "no"
     """auto: resume the run in run_dir if there is one, and start a new run otherwise."""
     checkpoint_every_env_steps: int = _within(50_000, 1, 1e12, "environment steps")
-    """Steps between checkpoints [environment steps]; a run that is stopped early also writes one."""
+    """Steps between checkpoints [environment steps]; a run that stops early also writes one."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run, so that the run can be extended."""
     threads: int | None = _within(None, 1, 1024, "threads")
@@ -71,8 +71,8 @@ class Config:
     with MuJoCo 2.0, or live."""
 
     normalize_observations: bool = False
-    """Normalise observations with their running mean and variance. The statistics include
-    every observation for which an action is chosen, and are stored with the agent."""
+    """Normalise observations with their running mean and variance. The statistics include every
+    observation for which an action is chosen, and are stored with the agent."""
 
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers [units]."""
@@ -172,7 +172,7 @@ class Config:
     collect: Literal["sample", "mean"] = "sample"
     """SAC: whether training actions are sampled from the policy or are its mean."""
     warm_start: str | None = None
-    """Folder of a run whose saved agent selects the actions of the warm-up; None: random actions."""
+    """Folder of a run whose saved agent acts during the warm-up; None means random actions."""
     n_step: int = _within(1, 1, 1000, "environment steps")
     """Number of steps in the n-step return of a target value [environment steps]."""
     n_step_delay_updates: int = _within(0, 0, 1e12, "updates")

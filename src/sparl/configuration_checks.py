@@ -56,8 +56,8 @@ def _wrong_value(name: str, value: Any) -> str:
         return f"{name} is {value!r} but must be the name of a rule (letters, digits, _)"
     if name == "env" and not (len(value) <= _LONGEST_ID and _ENVIRONMENT_ID.fullmatch(value)):
         return (
-            f"env is {shown(value)} but must be a Gymnasium id of at most {_LONGEST_ID} characters: "
-            "[MODULE:][NAMESPACE/]NAME-vN"
+            f"env is {shown(value)} but must be a Gymnasium id, [MODULE:][NAMESPACE/]NAME-vN, of "
+            f"at most {_LONGEST_ID} characters"
         )
     return ""
 
@@ -74,9 +74,9 @@ _HINTS = get_type_hints(Config)
 
 
 def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Check values from a file or a call against types and ranges, and convert them to plain values.
+    """Check values from a file or a call against types and ranges, and make them plain.
 
-    Lists become tuples, paths become strings, and NumPy's numbers become Python's.
+    Lists become tuples, paths become strings, and NumPy's numbers become Python's numbers.
 
     Args:
         values: values, by field name.

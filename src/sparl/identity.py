@@ -79,7 +79,7 @@ def _of_type(value: Any, kind: str) -> Any:
 
 
 def run_id(config: Config, version: int | None = None) -> str:
-    """Return the run's name and the first eight hexadecimal digits of the SHA-256 of its `identity`.
+    """Return the run's name followed by eight hexadecimal digits of a digest of its `identity`.
 
     The id does not depend on whether values are given explicitly or by default.
     """

@@ -71,7 +71,7 @@ _OF_EVERY_AGENT = {"learning_rate"}
 
 
 def without_effect(config: Config) -> list[str]:
-    """Return a message for each of certain fields that differs from the preset but has no effect."""
+    """Return a message for each checked field that differs from the preset but has no effect."""
     base = preset(config.method, config.env, settings=config.settings)
     mine = field_names(settings_of(config))
     of_agents = {name for kind in AGENTS.values() for name in field_names(kind.settings_type)}

@@ -174,7 +174,7 @@ class SparseLearner:
         self.adam.rewire(new, rewirings)
 
     def state(self) -> State:
-        """Return the moments, the counters, the state of the random stream, and the initial patterns.
+        """Return the moments, counters, state of the random stream and initial patterns.
 
         The topology updates that have not been recorded yet are also included.
         """

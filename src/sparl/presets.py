@@ -139,7 +139,7 @@ FAMILIES = (
     ),
     Family(
         "Tiny-",
-        "narrow dense networks with about as many weights as the sparse networks",
+        "narrow dense networks with about as many weights as sparse ones",
         "RLx2, baseline",
         "rlx2",
         {"narrow": True},

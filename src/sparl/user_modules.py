@@ -66,7 +66,7 @@ def _import(name: str, origin: str) -> None:
         UsageError: if the module cannot be imported.
     """
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"{origin}: the module must be the name of a module, such as my_rules")
+        raise UsageError(f"{origin}: {name!r} is not the name of a module, such as my_rules")
     try:
         folder = str(Path.cwd())
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 
 class _Short(reprlib.Repr):
-    """Formats a value briefly: two levels, eight entries of each, 80 characters of each string."""
+    """Formats at most two levels of a value, eight entries of each, and 80 characters per string."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -186,7 +186,7 @@ class Agent(ABC):
         }
 
     def networks(self) -> dict[str, State]:
-        """Return the existing connections and the parameters of all networks and targets, by name."""
+        """Return the connections and the parameters of all networks and targets, by name."""
         return {
             **{name: learner.network.state() for name, learner in self.learners.items()},
             **{f"{name}_target": target.existing() for name, target in self.targets.items()},
@@ -207,7 +207,7 @@ class Agent(ABC):
         return specs | {f"{name}_target": specs[name] for name in self.targets}
 
     def state(self) -> dict[str, State]:
-        """Return all values that change during training and affect updates or actions, by component."""
+        """Return all values that change during training and affect later results, by component."""
         state: dict[str, State] = {"agent": {"updates": self.updates}}
         return state | {name: part.state() for name, part in self.parts().items()}
 

@@ -59,7 +59,7 @@ def sample(
 
 
 def gradient(drawn: Sample, d_action: Array, d_log_density: float) -> Array:
-    """Compute dL/d heads, float32 [B, 2 n_act], with the noise held fixed (the reparameterisation trick).
+    """Compute dL/d heads, float32 [B, 2 n_act], for fixed noise (the reparameterisation trick).
 
     d a / d u = 1 - a^2;  d log pi / d u = 2 a;  d u / d mean = 1;  d u / d log_std = std eps;
     d log pi / d log_std = -1 in addition to the effect of log_std through u.

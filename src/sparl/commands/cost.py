@@ -64,8 +64,8 @@ def _print(config: Config, result: dict[str, Any]) -> None:
         size, train_flops, test_flops = result["published"].values()
         say(
             f"in the paper, as shares of dense: size with targets {size:.3f}, training FLOPs "
-            f"{train_flops:.3f} (the paper gives no formula, so sparl counts differently), FLOPs per "
-            f"action {test_flops:.3f}"
+            f"{train_flops:.3f} (the paper gives no formula, so sparl counts differently), FLOPs "
+            f"per action {test_flops:.3f}"
         )
 
 

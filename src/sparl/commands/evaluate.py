@@ -26,7 +26,7 @@ class EvaluateOptions:
     episodes: int | None = None
     """Number of episodes; by default the number used in training."""
     seed: int | None = None
-    """Evaluation seed; by default the seed used in training, which reproduces its returns."""
+    """Evaluation seed; by default that used in training, which reproduces the recorded returns."""
     best: bool = False
     """Evaluate the agent of the best evaluation instead of the last agent."""
     json: bool = False

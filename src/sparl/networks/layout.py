@@ -50,7 +50,8 @@ class Layout:
     """The order in which one flat array stores all parameters of a network.
 
     The flat array contains the blocks of each layer, ordered by member and layer. Blocks with a
-    pattern are in kernel order (see native/kernels.h), and states in canonical order (see Pattern). A layout is immutable: a rewiring creates a new layout, which
+    pattern are in kernel order (see native/kernels.h); states have the canonical order (see
+    `sparl.sparse.pattern.Pattern`). A layout is immutable: a rewiring creates a new layout, which
     shares the unchanged layers with the old one.
 
     Args:
