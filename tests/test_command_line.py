@@ -626,6 +626,7 @@ def test_densities_of_an_unknown_environment_fit_the_hidden_layers() -> None:
         (["train", "--run-dir", "x" * 300], 2, "cannot be written"),
         (["info", "x" * 300], 3, "cannot be read (File name too long)"),
         (["train", "--env", ""], 2, "env is '' but must be a Gymnasium id"),
+        (["train", "--env", "x" * 161], 2, "of at most 160 characters"),
         (["train", "--env", "ALE/Pong-v5"], 2,
          "'ALE/Pong-v5': no imported package registers the family ALE/; install the package that "
          "does, and import its module: sparl --import MODULE COMMAND"),

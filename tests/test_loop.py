@@ -189,6 +189,9 @@ def test_fields_without_an_effect_are_noted() -> None:
     assert "--target-noise 0.5" in of("SAC", target_noise=0.5)
     assert "--contact-forces live" in of("DS-TD3", contact_forces="live")
     assert "--stop-at 9" in of("TD3", stop_at=9, steps=5)
+    assert "--learn-alpha has" in of("TD3", learn_alpha=True)
+    assert "the topology changes" in of("DS-TD3", keep_checkpoint=True)
+    assert of("TD3", keep_checkpoint=True) == ""
     for method in METHODS:
         assert of(method) == ""
     assert of("SAC", alpha=3.0) == ""

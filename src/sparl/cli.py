@@ -21,7 +21,7 @@ from sparl.wording import name_and_text
 
 COMMANDS = {
     "train": "train an agent, with one seed or several",
-    "resume": "resume a run that was stopped or killed",
+    "resume": "resume a run that was stopped or killed, or extend one",
     "evaluate": "repeat the evaluation of a trained agent",
     "play": "watch a trained agent, or record it",
     "export": "write a trained policy for use without sparl",

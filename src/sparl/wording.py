@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 
 class _Short(reprlib.Repr):
-    """Formats at most two levels of a value, eight entries of each, and 80 characters per string."""
+    """Formats at most two levels of a value, eight entries each, and 80 characters per string."""
 
     def __init__(self) -> None:
         super().__init__()
