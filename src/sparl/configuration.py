@@ -48,8 +48,8 @@ class Config:
     overwrite: bool = False
     """Replace an existing run in run_dir."""
     resume: Literal["no", "auto"] = "no"
-    """auto: resume the run in run_dir if there is one, and start a new run otherwise; no: always
-    start a new run."""
+    """no: start a new run; auto: resume the run in run_dir if there is one, and start a new run
+    otherwise."""
     checkpoint_every_env_steps: int = _within(50_000, 1, 1e12, "environment steps")
     """Steps between checkpoints [environment steps]; a run that stops early also writes one."""
     keep_checkpoint: bool = False

@@ -84,7 +84,7 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
     for the initial networks.
 
     Raises:
-        UsageError: if `architecture` raises it.
+        UsageError: if a sparsity is impossible for the sizes of a network's layers.
     """
     nets = architecture(config, n_obs, n_act)
     dense = architecture(replace(config, narrow=False), n_obs, n_act).densified()

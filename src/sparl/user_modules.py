@@ -17,7 +17,7 @@ from sparl.errors import UsageError
 from sparl.wording import name_and_text, shell_word
 
 # Suffix of the name of an environment that was given in Python as an object, a class or a function.
-# It also stands for the module that registers the environment, as no module registers such a one.
+# No module registers such an environment, so functions return this suffix instead of the module.
 WITHOUT_ID = "()"
 _imported: list[str] = []
 

@@ -17,7 +17,7 @@ class _Short(reprlib.Repr):
         self.maxstring = self.maxother = 80
 
     def repr_int(self, x: int, level: int) -> str:
-        """Format a long integer by its size: Python does not convert over 4,300 digits to text."""
+        """Give the size of a long integer; Python does not convert over 4,300 digits to text."""
         return repr(x) if x.bit_length() <= 256 else f"an integer of {x.bit_length():,} bits"
 
 

@@ -39,7 +39,7 @@ class Layer(ABC):
     Attributes:
         n_in: number of inputs.
         n_out: number of outputs.
-        activation: name of the function that is applied last and gives the outputs.
+        activation: name of the function that is applied last.
         connections: number of connections; 0 for a layer without a pattern.
     """
 

@@ -143,7 +143,7 @@ class OwnPatternTarget(Target):
             target, online = block.where, theirs.blocks[key].where
             pattern, wanted = block.pattern, theirs.blocks[key].pattern
             if pattern is None or wanted is None or pattern.same_as(wanted):
-                _add_stretch(pieces, target, online)
+                _add_block(pieces, target, online)
             else:
                 pieces.append(
                     (
@@ -176,7 +176,7 @@ class OwnPatternTarget(Target):
         self._updater = _native.TargetUpdater([]) if state["behind"] else self._plan()
 
 
-def _add_stretch(pieces: list[_Piece], target: slice, online: slice) -> None:
+def _add_block(pieces: list[_Piece], target: slice, online: slice) -> None:
     """Append a block that both arrays store in the same order, or extend the last such piece."""
     starts = target.start, online.start
     if pieces and pieces[-1][2] is None:
