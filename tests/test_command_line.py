@@ -563,7 +563,7 @@ def test_a_runs_configuration_is_not_mixed_with_another_method(
     config = ["train", "--config", str(finished_run / "config.toml"), "--run-dir", str(tmp_path)]
     assert "sets method to DS-TD3" in error_line(capsys, 2, *config, "--method", "TD3")
     assert "sets env to Pendulum-v1" in error_line(capsys, 2, *config, "--env", "Ant-v5")
-    assert "is for ds" in error_line(capsys, 2, *config, "--settings", "rlx2")
+    assert "sets settings to ds" in error_line(capsys, 2, *config, "--settings", "rlx2")
     assert "is TD3" in error_line(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
 
 
