@@ -1,4 +1,6 @@
-# Installs everything in .venv; needs only Python >= 3.11, make and a C++17 compiler.
+# Installs all Python packages in .venv; needs Python >= 3.11, make and a C++17 compiler. `make chip`
+# also needs cppcheck, arm-none-eabi-gcc and qemu-system-arm; `make native-arm` needs
+# aarch64-linux-gnu-g++ and qemu-aarch64.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +16,7 @@ train: $(VENV)/installed  ## train DS-TD3 on HalfCheetah-v5 for 100,000 steps
 test: $(VENV)/installed-test  ## run the fast tests on all cores
 	$(PYTEST) $(COVER) -m "not slow" $(TESTS)
 
-test-slow: $(VENV)/installed-test  ## run the slow tests; TESTS=tests/hostile runs some of them
+test-slow: $(VENV)/installed-test  ## run the slow tests; TESTS=tests/hostile selects those in one folder
 	$(PYTEST) $(COVER) -m slow $(TESTS)
 
 coverage: $(VENV)/installed-test  ## print the branch coverage of tests that were run with COVER="--cov --cov-append ..."
@@ -22,10 +24,10 @@ coverage: $(VENV)/installed-test  ## print the branch coverage of tests that wer
 
 extras: $(VENV)/installed-extras  ## install everything that optional features need
 
-test-extras: $(VENV)/installed-extras  ## run the tests of optional features; TESTS=tests/extras/pytorch runs some of them
+test-extras: $(VENV)/installed-extras  ## run the tests of optional features; TESTS=tests/extras/pytorch selects those in one folder
 	OMP_NUM_THREADS=1 $(PYTEST) -o addopts=--strict-markers $(or $(TESTS),tests/extras)
 
-chip: $(VENV)/installed-test  ## test the C library that learns on microcontrollers, partly emulated
+chip: $(VENV)/installed-test  ## test and lint the C library that learns on microcontrollers; boards are emulated
 	$(PYTEST) $(COVER) -o addopts=--strict-markers tests/chip
 	cd chip && cppcheck --std=c99 --enable=warning,style,performance,portability --quiet \
 	  --inline-suppr --suppress=missingIncludeSystem --suppressions-list=misra_exceptions.txt \

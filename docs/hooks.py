@@ -2,7 +2,8 @@
 
 The documents link to each other, and to source files, by paths inside the repository, so that the
 links also work outside the site. For the site, these hooks add a page for each document outside
-docs/ and for each other file that a document links to, and rewrite the links.
+docs/ and for each other file that a document links to (pictures and HTML files are copied instead),
+and rewrite the links.
 """
 
 from __future__ import annotations

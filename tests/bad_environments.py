@@ -1,4 +1,4 @@
-"""Define environments that break Gymnasium's rules, as `bad_environments:NAME-v0`."""
+"""Define environments for tests, `bad_environments:NAME-v0`; most break Gymnasium's rules."""
 
 from __future__ import annotations
 
@@ -167,7 +167,8 @@ def with_part(index: int, value: Any) -> Callable[[Any], Any]:
     return lambda returned: (*returned[:index], value, *returned[index + 1 :])
 
 
-# Name, a function that replaces the values that a step returns, and the message.
+# Name of the environment, a function that replaces the values that a step returns, and a part of
+# the message.
 STEPS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("Raises", raising(RuntimeError("it\nblew up")), "step raised RuntimeError: it blew up;"),
     ("Exits", raising(SystemExit(0)), "step raised SystemExit: 0;"),

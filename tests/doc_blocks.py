@@ -2,7 +2,7 @@
 
 The numbers of steps in the blocks are reduced. Shell commands run in Bash, where this file replaces
 `sparl`, `pip`, `make` and `tensorboard`: the first runs sparl with flags that shorten runs, and the
-others only check their arguments.
+others only check their arguments, or that event files exist.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def shortened(code: str) -> str:
-    """Replace numbers of steps; raise KeyError for a number that STEPS does not contain."""
+    """Replace numbers such as 20_000 and 1M; raise KeyError for one that STEPS does not contain."""
     return re.sub(r"\b\d+(?:_000)+\b|\b\dM\b", lambda match: STEPS[match[0]], code)
 
 

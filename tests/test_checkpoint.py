@@ -30,7 +30,7 @@ OPERATIONS = ("write", "fsync", "rename", "replace", "mkdir")
 
 
 class Disk:
-    """Count the file operations that change a run's folder, and make some of them fail.
+    """Counts the file operations that change a run's folder, and makes some of them fail.
 
     Args:
         fails: a function from the number of an operation, counted from 1, to whether it fails.

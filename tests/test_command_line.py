@@ -634,7 +634,8 @@ def test_densities_of_an_unknown_environment_fit_the_hidden_layers() -> None:
          "'FetchReach-v3': no imported package registers it; install"),
         (["train", "--config", "."], 2, "file . is a folder but must be a TOML file\n"),
         (["train", "--env", "Pendulum-v1", "--hidden", "200_000_000"], 6, "--hidden"),
-        (["evaluate", "nowhere"], 3, "nowhere is not a run folder"),
+        (["evaluate", "nowhere"], 3, "nowhere is not a run folder: it does not exist\n"),
+        (["report", "nowhere"], 3, "nowhere does not exist\n"),
         (["info", "nowhere"], 3, "is not a run folder"),
         (["cost", "--method", "TD4"], 2, "TD3"),
     ],
@@ -656,6 +657,7 @@ def test_bad_input_is_rejected_in_one_line(
         ("export x --format d",
          "--format is 'd' but must be one of 'c', 'onnx', 'npz', 'c-trainer'"),
         ("export x --format", "--format needs a value"),
+        ("chip read", "missing DUMP, --like RUN and --out DIR"),
         ("study run", "missing FILE..."),
         ("report", "missing PATH..."),
         ("archive --to x", "missing RUN..."),
@@ -681,7 +683,7 @@ def test_bad_input_is_rejected_in_one_line(
 def test_an_invalid_command_line_is_explained_in_one_line(
     words: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = "study run" if words == "study run" else words.split()[0]
+    command = words if words in ("study run", "chip read") else words.split()[0]
     line = f"sparl: {command}: {says} (all options: sparl {command} --help)\n"
     assert error_line(capsys, 2, *words.split()) == line
 
@@ -706,6 +708,22 @@ def test_files_of_another_kind_are_rejected_with_the_expected_kind(
         says = f"file {file} is {name[2:].upper()} but must be TOML: lines such as seed = 0\n"
         assert says in error_line(capsys, 2, "train", "--config", str(file))
         assert says in error_line(capsys, 2, "study", "run", str(file))
+
+
+def test_a_path_that_is_not_a_run_folder_is_explained_with_the_run_that_was_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / "TD3_Ant-v5_seed0"
+    run.mkdir(parents=True)
+    (run / "config.toml").touch()
+    for path, reason in (
+        (run.with_name("TD3_Ant-v5_seed1"), f"it does not exist; did you mean {run}?"),
+        (run / "config.toml", f"it is a file; did you mean {run}?"),
+        (run.parent, f"it has no config.toml, but contains runs, such as {run}"),
+        (tmp_path, "it has no config.toml"),
+    ):
+        line = f"sparl: {path} is not a run folder: {reason}\n"
+        assert error_line(capsys, 3, "evaluate", str(path)) == line
 
 
 def test_all_errors_of_a_configuration_are_reported_together(

@@ -257,7 +257,7 @@ def test_costs_equal_those_in_the_paper() -> None:
 
 
 def passes(actor: list[int], critic: list[int], action_share: float) -> float:
-    """Multiply-adds of a TD3 update per sample, pass by pass, with a policy delay of 2."""
+    """Return the multiply-adds per sample of a TD3 update, for a policy delay of 2."""
     a, q = sum(actor), sum(critic)
     critics = [
         a, 2 * q,  # a' = pi'(s'), Q_i'(s', a')

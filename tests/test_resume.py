@@ -67,8 +67,8 @@ PAIRS += [(method, f"{task}-v5") for method in ("DS-TD3", "RLx2-SAC") for task i
 PAIRS += [("RLx2-TD3", "Ant-v3")]
 FAST = {"DS-TD3", "RLx2-SAC"}  # the tests of these methods on Hopper are fast
 
-# Update n is at step 20 + n, topology updates happen at 2, 9, 16, ...; the replay shrinks every ten
-# steps, an episode lasts at most 25.
+# Update n happens at step 20 + n. The topology changes at updates 2, 9, 16, ... The replay buffer
+# shrinks every ten steps, and an episode lasts at most 25 steps.
 STOPS = {
     7: "in the warm-up",
     21: "right before a topology update",

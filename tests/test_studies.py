@@ -90,7 +90,7 @@ def test_settings_of_the_papers_tables() -> None:
     assert counts == {
         "ds-table-1": 100, "ds-table-1-in-ten-minutes": 6, "ds-topology-update-period": 25,
         "ds-sparsity-level": 25, "ds-sac-table": 50, "rlx2-main-table": 384, "rlx2-ablations": 352,
-        "evidence-1": 60, "evidence-2": 27, "evidence-3": 24,
+        "evidence-1": 60, "evidence-2": 27, "evidence-3": 24, "ds-early-learning": 9,
     }  # fmt: skip
     assert {c.rewire_every_updates for c in studies["ds-topology-update-period"]} == {
         0, 200, 500, 1000, 2000,
@@ -312,7 +312,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
 
 
 def said(printed: Path) -> int:
-    """Count how often a run resumed bit for bit."""
+    """Return how often the output in this file says that a run was resumed bit for bit."""
     return printed.read_text().count(", bit for bit")
 
 

@@ -104,7 +104,8 @@ def parse(
     # An invalid flag consumes the words after it, which may include a required argument.
     missing = [o.described for o in known if o.required and not parsed.given.get(o.name)]
     if missing and not parsed.errors:
-        parsed.errors.append(f"missing {' and '.join(missing)}")
+        *others, last = missing
+        parsed.errors.append(f"missing {', '.join(others)}{' and ' if others else ''}{last}")
     return parsed.given, parsed.errors
 
 
@@ -251,7 +252,7 @@ class Option:
         """The option's name in messages about a missing option."""
         if self.positional:
             return self.metavar
-        return f"{self.flag} ({self.expected})"
+        return f"{self.flag} ({self.expected})" if self.choices else f"{self.flag} {self.metavar}"
 
     @property
     def expected(self) -> str:

@@ -1,4 +1,4 @@
-"""sparl_chip.c as a shared library, and its state as NumPy arrays."""
+"""Use sparl_chip.c as a shared library, and its state as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def config(
     sparsity: float = 0.8,
     **changes: object,
 ) -> Path:
-    """Write a configuration header: the repository's, with other sizes and values."""
+    """Write the repository's configuration header with other sizes and values."""
     text = (CHIP / "sparl_chip_config.h").read_text()
     values: dict[str, object] = {
         "OBSERVATIONS": n_obs, "ACTIONS": n_act, "HIDDEN_1": hidden[0], "HIDDEN_2": hidden[1],
@@ -56,7 +56,7 @@ def config(
 
 
 class Chip:
-    """An agent in C."""
+    """An agent of sparl_chip.c, compiled with a configuration."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Chip:
         return list(self.sizes.places())
 
     def positions(self, place: LayerPlaces, target: bool = False) -> NDArray[np.int64]:
-        """The positions of a layer's connections, output * n_in + input."""
+        """Return the positions of a layer's connections, output * n_in + input."""
         if not place.sparse:
             return np.arange(place.n_in * place.n_out)
         prefix = "target_" if target and self.sizes.own_targets else ""
@@ -151,7 +151,7 @@ class Chip:
         return outputs * place.n_in + inputs.astype(np.int64)
 
     def dense(self, place: LayerPlaces, name: str = "parameters") -> NDArray[np.float64]:
-        """Values of a layer's connections as a matrix [n_out, n_in]."""
+        """Return the values of a layer's connections as a matrix [n_out, n_in]."""
         where = self.positions(place, name == "target")
         matrix = np.zeros(place.n_in * place.n_out)
         values = self.moment(name) if name in "mv" else self.state[name]
@@ -163,7 +163,7 @@ class Chip:
         return values[place.biases : place.end].astype(np.float64)
 
     def moment(self, name: str) -> NDArray[np.float32]:
-        """Moments as float32."""
+        """Return all first moments ("m") or second moments ("v") as float32."""
         values = self.state[name]
         if values.dtype == np.uint16:
             return (values.astype(np.uint32) << 16).view(np.float32)
@@ -177,7 +177,7 @@ def _floats(values: object) -> object:
 
 
 class Random:
-    """The generator of sparl_chip.c, from its state."""
+    """The random generator of sparl_chip.c, starting from one of its states."""
 
     def __init__(self, state: NDArray[np.uint32]) -> None:
         self.a, self.b = int(state[0]), int(state[1])

@@ -1,7 +1,7 @@
-"""TD3 with sparse networks in float64, for comparison with sparl_chip.c.
+"""Compute TD3 with sparse networks in float64, for comparison with sparl_chip.c.
 
-Networks are dense matrices with masks. What sparl_chip.c draws at random, batches, noise and grown
-positions, is given.
+Networks are dense matrices with masks. The batches, the noise and the grown positions are those
+that sparl_chip.c drew.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Net:
         self.steps = 0
 
     def forward(self, x: Matrix) -> list[Matrix]:
-        """The inputs of the three layers and the output."""
+        """Return the inputs of the three layers and the output."""
         values = [x]
         for layer in range(3):
             x = x @ self.w[layer].T + self.b[layer]
@@ -57,7 +57,7 @@ class Net:
         return values
 
     def backward(self, values: list[Matrix], d: Matrix) -> tuple[list[Matrix], Matrix]:
-        """The gradients of weights and biases, and of the input."""
+        """Return the gradients of the weights and biases, and the gradient of the input."""
         dw: list[Matrix] = []
         db: list[Matrix] = []
         for layer in (2, 1, 0):
@@ -67,7 +67,7 @@ class Net:
         return dw + db, d
 
     def adam(self, gradient: list[Matrix], rate: float, decay: float) -> None:
-        """One step of Adam, in place."""
+        """Perform one step of Adam, in place."""
         self.steps += 1
         for i, p in enumerate((*self.w, *self.b)):
             g = gradient[i] + decay * p
@@ -79,7 +79,7 @@ class Net:
 
 
 class Reference:
-    """An agent: actor, critic 1, critic 2, and their targets."""
+    """An agent: actor, critic 1, critic 2, and their targets; `settings` maps macros to values."""
 
     def __init__(
         self, nets: list[Net], targets: list[Net], method: str, settings: dict[str, Any]
@@ -89,7 +89,7 @@ class Reference:
         self.dropped = 0
 
     def update(self, draw: Draw) -> None:
-        """One update; the settings are the configuration's values by name."""
+        """Perform one update with the batch and the random numbers of the chip's update."""
         s = self.settings
         self.updates += 1
         actor, *critics = self.nets
@@ -167,7 +167,7 @@ class Reference:
                 target.mask[layer] = new
 
     def _dropped(self, w: Matrix) -> NDArray[np.int64]:
-        """Indices of the weights that are dropped."""
+        """Return the indices of the weights that are dropped."""
         share = self.settings["REWIRE_FRACTION"]
         if self.method == "SET-TD3":
             return np.argsort(np.abs(w), kind="stable")[: int(share * w.size + 1e-9)]

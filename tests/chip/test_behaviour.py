@@ -1,4 +1,4 @@
-"""What a program that uses sparl_chip.c relies on: codes, slices, replay, blocks, memory."""
+"""Test what programs that use sparl_chip.c rely on: codes, slices, replay, blocks and memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def chip(tmp_path: Path) -> Chip:
 def play(
     chip: Chip, steps: int, seed: int = 0, updates: bool = True, budget: int = 1 << 30
 ) -> None:
-    """Random transitions, with an update after each once the warm-up is over."""
+    """Store random transitions; after the warm-up, complete an update after each of them."""
     rng = np.random.default_rng(seed)
     chip.begin(rng.normal(size=3))
     for step in range(steps):
@@ -215,7 +215,7 @@ def test_replay_stores_each_observation_once(replay: str, tmp_path: Path) -> Non
 
 
 def batch(chip: Chip) -> np.ndarray:
-    """The decoded batch of the update in progress: [B, 10]."""
+    """Return the batch of the update in progress, float64 [B, 10]; the last column is terminal."""
     replay, sizes = chip.state["replay"], chip.sizes
     values = chip.state["batch"][: sizes.batch * 9].reshape(sizes.batch, 9)
     if values.dtype == np.uint16:
@@ -333,7 +333,7 @@ def test_the_accuracy_of_the_functions_defined_in_the_library(tmp_path: Path) ->
     library = ctypes.CDLL(str(program))
 
     def errors(function: int, x: np.ndarray, expected: Any) -> tuple[float, float]:
-        """The largest absolute error, and the largest in units in the last place."""
+        """Return the largest absolute error, and the largest error in units in the last place."""
         x, y = x.astype(np.float32), np.empty(x.size, np.float32)
         pointers = (ctypes.c_void_p(a.ctypes.data) for a in (x, y))
         library.map(function, *pointers, ctypes.c_uint32(x.size))

@@ -1,7 +1,7 @@
-"""sparl_chip.c for Cortex-M: memory, code, instructions and bit equality in the emulator, examples.
+"""Test sparl_chip.c on emulated boards (memory, code, instructions, bit equality), and examples.
 
-Needs arm-none-eabi-gcc, arm-none-eabi-g++ and qemu-system-arm. benchmarks/chip/run.py measures the
-same and more for whole trainings.
+Needs arm-none-eabi-gcc, arm-none-eabi-g++ and qemu-system-arm. benchmarks/chip/run.py makes the
+same and further measurements, some of them with whole training runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Agents from Python to a device and back."""
+"""Test that agents can be exported from Python to a device and read back."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sparl.chip.sizes import Sizes
 from sparl.chip.state import read_block
 from sparl.cli import main
 from sparl.training.agent_file import load_networks
+from sparl.training.run_folder import RunFolder
 
 METHODS = ("TD3", "Static-TD3", "SET-TD3", "DS-TD3")
 
@@ -42,7 +43,7 @@ def ds_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def exported(out: Path, *args: object) -> Chip:
-    """The agent that an export wrote, compiled and loaded."""
+    """Export an agent, compile the sources, and return the loaded agent."""
     assert main(["export", "--format", "c-trainer", "--out", str(out), *map(str, args)]) == 0
     chip = Chip(out, header=out / "sparl_chip_config.h")
     chip.init(99)
@@ -100,6 +101,40 @@ def test_a_run_continues_on_the_device_and_returns(method: str, tmp_path: Path) 
     assert int(again.state["adam"][1]["steps"]) == int(chip.state["adam"][1]["steps"])
     np.testing.assert_array_equal(again.state["parameters"], chip.state["parameters"])
     np.testing.assert_array_equal(again.state["m"], chip.state["m"])
+
+
+def test_an_agent_of_another_method_than_the_run(
+    ds_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["--method", "SET-TD3", "--env", "Pendulum-v1", "--hidden", "24", "16"]
+    chip = exported(tmp_path / "a", *args)
+    dump, back = tmp_path / "dump.bin", tmp_path / "back"
+    dump.write_bytes(chip.save())
+    assert main(["chip", "read", str(dump), "--like", str(ds_run), "--out", str(back)]) == 0
+    config, like = RunFolder(back).config(), RunFolder(ds_run).config()
+    assert (config.method, config.hidden) == ("SET-TD3", (24, 16))
+    assert config.evaluation_episodes == like.evaluation_episodes
+    assert main(["evaluate", str(back), "--episodes", "1"]) == 0
+    assert "SET-TD3 on Pendulum-v1" in capsys.readouterr().out
+    assert exported(tmp_path / "again", back).sizes.method == chip.sizes.method
+
+
+def test_an_output_folder_that_cannot_be_written(
+    ds_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A failed command leaves no folder, so that it can be repeated after a correction."""
+    export = ["export", "--format", "c-trainer", "--method", "SET-TD3", "--out", str(tmp_path)]
+    dump = tmp_path / "sparl_chip_state.bin"
+    back = tmp_path / "back"
+    words = ["chip", "read", str(dump), "--like", str(ds_run), "--out"]
+    assert main([*export, "--env", "MountainCarContinuous-v0"]) == 0
+    assert main([*words, str(back)]) == 3
+    assert "name a run in the same task" in capsys.readouterr().err
+    assert not back.exists()
+    assert main([*export, "--env", "Pendulum-v1"]) == 0
+    assert main([*words, str(dump / "x")]) == 2
+    assert f"{dump / 'x'} cannot be created: Not a directory" in capsys.readouterr().err
+    assert main([*words, str(back)]) == 0
 
 
 def test_own_patterns_of_targets(ds_run: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""sparl_chip.c against a float64 reference and against sparl's engine, given the same draws."""
+"""Compare sparl_chip.c with a float64 reference and with sparl's engine, given the same draws."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UPDATES = 100
 
 
 def trained_chip(folder: Path, method: str, **changes: Any) -> Chip:
-    """An agent whose float32 replay has random transitions."""
+    """Return an agent whose float32 replay buffer contains random transitions."""
     chip = Chip(
         folder, method=method, n_obs=4, n_act=2, hidden=(32, 32), CAPACITY=400, WARMUP=200,
         REPLAY="SPARL_CHIP_FLOAT32", WEIGHT_DECAY="2e-4f", REWIRE_EVERY=50,
@@ -86,7 +86,7 @@ def nets_of(chip: Chip, name: str) -> list[Net]:
 
 
 def distance(chip: Chip, reference: Reference) -> float:
-    """The largest difference of any weight or bias, online or target."""
+    """Return the largest difference of any weight or bias, online or target."""
     largest = 0.0
     for name, nets in (("parameters", reference.nets), ("target", reference.targets)):
         for index, place in enumerate(chip.places()):
@@ -159,7 +159,7 @@ def test_100_updates_against_the_engine(method: str, tmp_path: Path) -> None:
 
 
 def engine(chip: Chip, method: str) -> Any:
-    """Sparl's own agent with the chip's networks."""
+    """Return sparl's own agent with the chip's networks."""
     family = "ds" if method in ("TD3", "Static-TD3", "DS-TD3") else "rlx2"
     config = preset(
         method, "point", settings=family, hidden=(32, 32), allocation="erdos_renyi",

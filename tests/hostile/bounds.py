@@ -39,7 +39,7 @@ def limits() -> Iterator[None]:
 
 @contextmanager
 def limited_to(seconds: int) -> Iterator[None]:
-    """Raise TooLong if the block takes longer; it must be inside a block of `limits`."""
+    """Raise TooLong if the block takes longer than this; it must be inside a block of `limits`."""
     signal.alarm(seconds)
     try:
         yield

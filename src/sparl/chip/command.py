@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from sparl.chip.sizes import METHODS
+from sparl.chip.sizes import METHODS, Sizes
 from sparl.chip.state import networks_of, read_block
+from sparl.configuration import Config
 from sparl.console import PlainConsole
 from sparl.errors import DataError, UsageError
+from sparl.field_texts import GROUPS
+from sparl.methods import preset
 from sparl.options import Argument, parse_options
 from sparl.training.agent_copies import save_networks
 from sparl.training.durable import user_path
-from sparl.training.run_folder import CONFIG, RunFolder
+from sparl.training.run_folder import RunFolder
 
-USAGE = "usage: sparl chip read DUMP --like RUN --out DIR        sparl chip read --help"
+USAGE = "usage: sparl chip read DUMP --like RUN --out DIR, with --help for the options"
 _MOST_BYTES = 1 << 28
 
 
@@ -29,7 +32,8 @@ class ReadOptions:
     dump: Annotated[Path, Argument("DUMP", positional=True)]
     """File that contains the block."""
     like: Annotated[Path, Argument("RUN")]
-    """Folder of a run in the same task; the environment and the action bounds are taken from it."""
+    """Folder of a run in the same task; the environment and the action bounds are taken from it.
+    So are the other settings, if its agent has the same method and hidden layers."""
     out: Annotated[Path, Argument("DIR")]
     """New folder for the agent."""
 
@@ -40,7 +44,7 @@ def chip(args: list[str]) -> int:
         if args and args[0] in ("-h", "--help", "help"):
             PlainConsole().print(USAGE)
             return 0
-        raise UsageError(f"chip: the first argument must be 'read'; {USAGE}")
+        raise UsageError(f"chip: the first argument must be read; {USAGE}")
     return read(args[1:])
 
 
@@ -61,13 +65,32 @@ def read(args: list[str]) -> int:
     like, out = RunFolder.open(options.like), user_path(options.out)
     if out.exists():
         raise UsageError(f"chip read: {out} exists; choose a new folder")
-    folder = RunFolder(out)
-    folder.files.make()
-    save_networks(like, folder, networks, (moments, steps), (sizes.observations, sizes.actions))
-    folder.write(CONFIG, like.files.read(CONFIG, 1 << 20))
+    config = _config(like.config(), sizes)
+    folder, lengths = RunFolder(out), (sizes.observations, sizes.actions)
+    try:
+        save_networks(like, folder, config.method, networks, (moments, steps), lengths)
+    except OSError as error:
+        raise UsageError(f"chip read: {out} cannot be created: {error.strerror}") from None
+    folder.write_config(config)
     PlainConsole().print(
         f"{options.out}: {METHODS[sizes.method]} with observations of length {sizes.observations}, "
         f"actions of length {sizes.actions} and {sizes.hidden_1}-{sizes.hidden_2} hidden units, "
         f"after {int(state['updates']):,} updates on the device"
     )
     return 0
+
+
+def _config(like: Config, sizes: Sizes) -> Config:
+    """Return the configuration of an agent from a device.
+
+    Args:
+        like: the configuration of a run in the same task. It is returned if its agent has the same
+            method and hidden layers; otherwise only its seed, environment and evaluation are used.
+        sizes: the sizes of the device's agent.
+    """
+    method, hidden = METHODS[sizes.method], (sizes.hidden_1, sizes.hidden_2)
+    if (method, hidden) == (like.method, like.hidden):
+        return like
+    names = ["seed", "steps", *GROUPS["environment"], *GROUPS["evaluation"]]
+    kept = {name: getattr(like, name) for name in names if name != "env"}
+    return preset(method, like.env, hidden=hidden, **kept)

@@ -142,7 +142,8 @@ def collect(paths: Iterable[str | Path]) -> Collection:
         paths: folders, and study files, whose runs count as planned.
 
     Raises:
-        DataError: if a path is neither a folder nor a study file, or if no run has finished.
+        DataError: if a path does not exist or is neither a folder nor a study file, or if no run
+            has finished.
         UsageError: if a study file is invalid.
     """
     runs: list[FinishedRun] = []
@@ -153,7 +154,8 @@ def collect(paths: Iterable[str | Path]) -> Collection:
             planned += [unit.config for unit in read_study(path).units]
             continue
         if not path.is_dir():
-            raise DataError(f"{path} is neither a folder nor a study file")
+            what = "is neither a folder nor a study file" if path.exists() else "does not exist"
+            raise DataError(f"{path} {what}")
         for found in sorted(path.rglob(CONFIG)):
             if not (found.parent / RUN).exists():
                 continue  # the folder contains a trained agent without the files of its run

@@ -14,6 +14,7 @@ from sparl.training.tensors import Arrays, file_entry, pack
 def save_networks(
     like: RunFolder,
     into: RunFolder,
+    method: str,
     networks: Arrays,
     optimizer: tuple[Arrays, dict[str, int]],
     sizes: tuple[int, int],
@@ -23,7 +24,8 @@ def save_networks(
     Args:
         like: run folder of an agent that was trained in the same task; its manifest is used as a
             template.
-        into: the folder to write to.
+        into: the folder to write to; it is created if the agent can be written.
+        method: the method with which the networks were trained.
         networks: arrays by NETWORK.MEMBER.LAYER.BLOCK, for example actor.member0.layer0.weight.
         optimizer: moments and steps of the optimisers; see load_networks.
         sizes: lengths of an observation and of an action.
@@ -31,6 +33,7 @@ def save_networks(
     Raises:
         DataError: if the other agent cannot be read, its observations or actions have other
             lengths, or its outputs are not tanh outputs.
+        OSError: if the folder cannot be created.
         ResourceError: if the files cannot be written.
     """
     with damage_reported(f"{like.path}: the agent cannot be read"):
@@ -48,7 +51,9 @@ def save_networks(
             name: sum(sizes) if name.startswith("critics") else sizes[0]
             for name in manifest["networks"]
         }
+    into.files.make()
     data = pack(networks)
+    manifest["method"] = method
     manifest["hidden_activation"] = "relu"
     manifest["file"] = file_entry(AGENT, data)
     manifest["optimizer"] = write_moments(into, *optimizer)

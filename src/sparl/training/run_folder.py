@@ -19,6 +19,7 @@ checkpoint-<step>  the state from which the run can be resumed; its transitions 
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import json
 import os
@@ -134,7 +135,7 @@ class RunFolder:
         """
         folder = cls(Path(path))
         if not folder.files.has(CONFIG):
-            raise DataError(f"{path} is not a run folder: it has no {CONFIG}")
+            raise DataError(f"{path} is not a run folder: {_why_no_run(folder.path)}")
         return folder
 
     def lock(self) -> None:
@@ -342,6 +343,27 @@ def read_evaluations(folder: RunFolder) -> list[tuple[int, float]]:
         return [(int(row["env_step"]), float(row["mean"])) for row in folder.rows(EVALUATIONS)]
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{folder.path / EVALUATIONS}: a line is damaged") from None
+
+
+def _why_no_run(path: Path) -> str:
+    """Return why a path is not the folder of a run, and the run that was probably meant."""
+    if path.is_dir():
+        inside = _runs_in(path)
+        hint = f", but contains runs, such as {path / inside[0]}" if inside else ""
+        return f"it has no {CONFIG}{hint}"
+    if path.exists():
+        near = f"; did you mean {path.parent}?" if (path.parent / CONFIG).is_file() else ""
+        return f"it is {'a file' if path.is_file() else 'not a folder'}{near}"
+    names = difflib.get_close_matches(path.name, _runs_in(path.parent), n=1)
+    return "it does not exist" + (f"; did you mean {path.parent / names[0]}?" if names else "")
+
+
+def _runs_in(path: Path) -> list[str]:
+    """Return the names of the run folders in a folder; empty if it cannot be read."""
+    try:
+        return sorted(each.name for each in path.iterdir() if (each / CONFIG).is_file())
+    except OSError:
+        return []
 
 
 def _free_path(config: Config) -> Path:
