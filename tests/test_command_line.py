@@ -521,8 +521,8 @@ def test_a_study_imports_the_module_for_every_run(
         (["--import="], "--import requires the name of a module"),
         (["--import", "info"], "--import info: cannot be imported"),
         (["--import", "not_there", "info"], "ModuleNotFoundError: No module named 'not_there'"),
-        (["--import", "mine.py", "info"], "must be the name of a module, such as my_rules"),
-        (["--import", "../mine", "info"], "must be the name of a module, such as my_rules"),
+        (["--import", "mine.py", "info"], "is not the name of a module, such as my_rules"),
+        (["--import", "../mine", "info"], "is not the name of a module, such as my_rules"),
         (["--import", "raises", "info"], "--import raises: cannot be imported (ValueError: a b)"),
         (["--import", "exits", "info"], "--import exits: cannot be imported (SystemExit: 0)"),
     ],
@@ -561,9 +561,9 @@ def test_a_runs_configuration_is_not_mixed_with_another_method(
     finished_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     config = ["train", "--config", str(finished_run / "config.toml"), "--run-dir", str(tmp_path)]
-    assert "is for DS-TD3" in error_line(capsys, 2, *config, "--method", "TD3")
-    assert "is for Pendulum-v1" in error_line(capsys, 2, *config, "--env", "Ant-v5")
-    assert "is for ds" in error_line(capsys, 2, *config, "--settings", "rlx2")
+    assert "sets method to DS-TD3" in error_line(capsys, 2, *config, "--method", "TD3")
+    assert "sets env to Pendulum-v1" in error_line(capsys, 2, *config, "--env", "Ant-v5")
+    assert "sets settings to ds" in error_line(capsys, 2, *config, "--settings", "rlx2")
     assert "is TD3" in error_line(capsys, 2, "train", "--method", "DS-TD3", "--agent", "SAC")
 
 
@@ -626,6 +626,7 @@ def test_densities_of_an_unknown_environment_fit_the_hidden_layers() -> None:
         (["train", "--run-dir", "x" * 300], 2, "cannot be written"),
         (["info", "x" * 300], 3, "cannot be read (File name too long)"),
         (["train", "--env", ""], 2, "env is '' but must be a Gymnasium id"),
+        (["train", "--env", "x" * 161], 2, "of at most 160 characters"),
         (["train", "--env", "ALE/Pong-v5"], 2,
          "'ALE/Pong-v5': no imported package registers the family ALE/; install the package that "
          "does, and import its module: sparl --import MODULE COMMAND"),

@@ -168,7 +168,7 @@ def test_the_printed_plan_describes_the_run() -> None:
     assert "the last at update 924,002 (step 949,002)" in text
     assert "never change" in lines("TD3", rewire_every_updates=50)  # as in any dense network
     assert "never change" in lines("DS-TD3", narrow=True)
-    assert "never used, because they begin at" in lines("RLx2-TD3", steps=100_000)
+    assert "never used, because they would begin at" in lines("RLx2-TD3", steps=100_000)
     assert "from update 300,000 (step 325,000)" in lines("RLx2-TD3")
     twice = lines("RLx2-TD3", updates_per_env_step=2, n_step_delay_updates=100)
     assert "from update 100 (step 25,050)" in twice
@@ -189,6 +189,9 @@ def test_fields_without_an_effect_are_noted() -> None:
     assert "--target-noise 0.5" in of("SAC", target_noise=0.5)
     assert "--contact-forces live" in of("DS-TD3", contact_forces="live")
     assert "--stop-at 9" in of("TD3", stop_at=9, steps=5)
+    assert "--learn-alpha has" in of("TD3", learn_alpha=True)
+    assert "the topology changes" in of("DS-TD3", keep_checkpoint=True)
+    assert of("TD3", keep_checkpoint=True) == ""
     for method in METHODS:
         assert of(method) == ""
     assert of("SAC", alpha=3.0) == ""

@@ -111,6 +111,11 @@ def test_sixteen_methods_and_their_settings() -> None:
     assert (dense.batch_size, dense.actor_sparsity) == (256, None)
 
 
+def test_a_note_states_the_width_of_the_narrow_network() -> None:
+    config = preset("Tiny-TD3", "HalfCheetah-v3", hidden=(64,))
+    assert "actor: 1 hidden layer of 6 units" in architecture(config, 17, 6).notes[0]
+
+
 @pytest.mark.parametrize(("method", "task"), [("Tiny-TD3", "HalfCheetah"), ("Tiny-SAC", "Ant")])
 def test_tiny_networks_have_about_as_many_weights_as_the_sparse_ones(
     method: str, task: str

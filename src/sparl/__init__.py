@@ -37,7 +37,7 @@ def train(
     quiet: bool = False,
     **fields: Unpack[TrainFields],
 ) -> Run:
-    """Train an agent in a new run folder.
+    """Train an agent in a new run folder; with resume="auto", resume the run in run_dir, if any.
 
     Args:
         method: a name that `sparl methods` lists.
@@ -47,16 +47,18 @@ def train(
             action space a bounded Box.
         callback: a callback, or a sequence of callbacks; see `sparl.Callback`.
         quiet: whether to suppress all output.
-        fields: any field of sparl.configuration.Config, for example seed, steps or run_dir.
+        fields: any other field of sparl.configuration.Config, for example seed, steps or run_dir.
 
     Returns:
         The run, with its folder, configuration and evaluations.
 
     Raises:
-        sparl.errors.SparlError: if the run fails; each kind of error has its own subclass, and
-            every message is one line.
-        KeyboardInterrupt: after Ctrl-C. The run has been saved, unless its environment failed too.
-        Exception: any exception raised by a callback, once the run has been saved in its folder.
+        sparl.errors.SparlError: if an argument is invalid or the run fails; each kind of error has
+            its own subclass, and every message is one line.
+        KeyboardInterrupt: after Ctrl-C. A run that had begun has been saved, unless its environment
+            failed too.
+        Exception, SystemExit: any exception raised by a callback, once the run has been saved in
+            its folder.
     """
     from sparl.configuration_checks import typed_fields
     from sparl.methods import preset
@@ -83,7 +85,7 @@ def resume(
     quiet: bool = False,
     **changes: Unpack[ResumeFields],
 ) -> Run:
-    """Resume a run from its last checkpoint; a finished run is not changed.
+    """Resume a run from its last checkpoint; only a larger `steps` changes a finished run.
 
     Args:
         run: a run folder, or the value returned by `train`.
@@ -99,10 +101,11 @@ def resume(
         The run. Its results are the same as those of an uninterrupted run.
 
     Raises:
-        sparl.errors.SparlError: if the run fails; each kind of error has its own subclass, and
-            every message is one line.
+        sparl.errors.SparlError: if an argument is invalid or the run fails; each kind of error has
+            its own subclass, and every message is one line.
         KeyboardInterrupt: after Ctrl-C; the run can be resumed again.
-        Exception: any exception raised by a callback, once the run has been saved in its folder.
+        Exception, SystemExit: any exception raised by a callback, once the run has been saved in
+            its folder.
     """
     from sparl.configuration_checks import typed_fields
     from sparl.training.callbacks import Callbacks
@@ -126,6 +129,7 @@ def load(run: str | Path | Run, *, best: bool = False) -> TrainedAgent:
 
     Raises:
         sparl.errors.DataError: if the agent is missing or damaged, or has an unsupported format.
+        sparl.errors.UsageError: if `run` is neither a path nor a run.
     """
     from sparl.training.agent_file import BEST, LAST, load_agent
 

@@ -17,7 +17,7 @@ from sparl.training.interrupt import end_with_parent, interrupt_held
 
 # Minimum address space of a process; with less, libraries abort it instead of raising an exception.
 _LEAST_ADDRESS_SPACE = 768 << 20
-_THREADS_SECONDS = 5.0  # how long to wait, after a command, for threads that an environment started
+_THREADS_SECONDS = 5.0  # maximum total time to wait, after a command, for third-party threads
 
 
 def main() -> int:
@@ -26,8 +26,8 @@ def main() -> int:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESS_SPACE:
         return _out_of_memory(
-            f"the address space is limited to {limit >> 20} MB (ulimit -v), but at least "
-            f"{_LEAST_ADDRESS_SPACE >> 20} MB are needed"
+            f"the address space is limited to {limit >> 20} MiB (ulimit -v), but at least "
+            f"{_LEAST_ADDRESS_SPACE >> 20} MiB are needed; raise the limit"
         )
     end_with_parent()
     try:

@@ -11,6 +11,7 @@ from sparl.configuration import Config
 from sparl.errors import UsageError
 from sparl.networks.spec import NetworkSpec
 from sparl.topology.density import Shape, erdos_renyi_total, round_half_up, scaled
+from sparl.wording import counted
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Architecture:
         )
 
     def densified(self) -> Architecture:
-        """Return a copy in which every possible connection exists."""
+        """Return an architecture with every possible connection, and without notes."""
         return Architecture(
             {
                 name: spec.with_connections([layer.size for layer in spec.layers if layer.size])
@@ -147,7 +148,9 @@ def _of_sparsity(
 def _narrow(
     config: Config, name: str, n_obs: int, n_act: int, sparse: NetworkSpec, notes: list[str]
 ) -> NetworkSpec:
-    """Return the dense network of one width whose number of weights is nearest to the sparse one's.
+    """Return the dense network whose number of weights is nearest to that of the sparse network.
+
+    All hidden layers of the dense network have the same width.
 
     Args:
         config: configuration of the run.
@@ -170,7 +173,7 @@ def _narrow(
     width = min(widths[max(above - 1, 0) : above + 1], key=distance)
     narrow = of_width(width)
     notes.append(
-        f"{sparse.label}: {depth} hidden layers of {width} units, with {narrow.connections:,} "
-        f"weights instead of the {wanted:,} of the sparse network"
+        f"{sparse.label}: {counted(depth, 'hidden layer')} of {width} units, with "
+        f"{narrow.connections:,} weights instead of the {wanted:,} of the sparse network"
     )
     return narrow

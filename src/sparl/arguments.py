@@ -57,7 +57,8 @@ def parse_config(args: Sequence[str], program: str, further: type[Any] | None = 
 def parse_typed(args: Sequence[str], program: str, further: type[Any] | None = None) -> Typed:
     """Build a configuration from flags, a --config file and the preset.
 
-    If several of these set the same field, the first one in this order takes precedence.
+    If several of these set the same field, the first one in this order takes precedence; but a flag
+    and a file must not name different methods, environments or settings.
 
     Args:
         args: the command-line arguments.
@@ -67,7 +68,7 @@ def parse_typed(args: Sequence[str], program: str, further: type[Any] | None = N
 
     Raises:
         SystemExit: after the help has been printed.
-        UsageError: if the command line has errors; the message lists all of them.
+        UsageError: if the command line or the file has errors; invalid options are listed together.
     """
     typed = split_values(args)
     words, path = _take(typed, "--config")
@@ -163,7 +164,7 @@ def episodes_and_seed(config: Config, episodes: int | None, seed: int | None) ->
 
 
 def named(args: Sequence[str]) -> set[str]:
-    """Return the names of the fields that the flags on a command line set."""
+    """Return the flags on a command line as names of fields; --no-NAME becomes NAME."""
     flags = [canonical(word)[2:] for word in split_values(args) if word.startswith("--")]
     return {flag.removeprefix("no-").replace("-", "_") for flag in flags}
 
@@ -178,7 +179,8 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
     in_file = from_file.pop(name, None)
     if flag is not None and in_file is not None and flag != in_file:
         raise UsageError(
-            f"--{name} is {flag}, but the configuration file is for {in_file}; omit one of them"
+            f"--{name} is {flag}, but the configuration file sets {name} to {in_file}; omit "
+            f"--{name}, or use another file"
         )
     value = in_file if flag is None else flag
     default: str = getattr(Config, name)
@@ -186,9 +188,10 @@ def _one(flag: str | None, from_file: dict[str, Any], name: str) -> str:
 
 
 _HELP = (
-    "The values shown are the defaults for the given method and environment; {}. Integers may be "
-    "written as 100_000, 1e5, 100k or 0.1M. Flags of the papers' released code are accepted if "
-    "sparl has an equivalent. To read the full description of fields: {} --help FIELD..."
+    "The values shown are the defaults for the given method, environment and --config file; {}. "
+    "Integers may be written as 100_000, 1e5, 100k or 0.1M. Flags of the papers' released code are "
+    "accepted if sparl has an equivalent. To read the full description of fields: "
+    "{} --help FIELD..."
 )
 
 
@@ -229,7 +232,10 @@ def _print_help(
     }
     file = HelpLine("--config FILE", "TOML file of fields; flags override it")
     groups["run"] += [file, *(HelpLine(option.shown, texts[option.name]) for option in own)]
-    unset = "a capital letter or word stands for a value that is not set"
+    unset = (
+        "a capital letter or word stands for a value that is not set, and a flag without a value "
+        "reverses the default"
+    )
     print_help_text(f"{program} [OPTIONS]", _HELP.format(unset, program), groups)
 
 
@@ -247,8 +253,8 @@ def _fields_after_help(words: Sequence[str]) -> list[str]:
     for name in names:
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UsageError(f"help: {name!r} is not a field of a run{hint}")
+            hint = f"did you mean {near[0]}?" if near else "--help alone lists all fields"
+            raise UsageError(f"{flag}: {name!r} is not a field of a run; {hint}")
     return names
 
 
@@ -260,7 +266,7 @@ def _full_text(option: Option, docs: Mapping[str, str]) -> str:
         text += f" One of {', '.join(option.choices)}."
     elif limits:
         low, high, unit = limits
-        text += f" From {low:g} to {high:g}, {unit}."
+        text += f" Range: {low:g} to {high:g} ({unit})."
     return text
 
 

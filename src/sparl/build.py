@@ -1,6 +1,6 @@
 """Build an agent from a configuration: networks, optimisers, targets and topology.
 
-Only this module depends on all of agents, networks and topology.
+The packages agents and topology do not depend on each other; this module combines them.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _network(config: Config, name: str, spec: NetworkSpec, pool: Pool | None) ->
 
 
 def _largest(config: Config, layer: Layer, rng: Generator) -> tuple[Pattern, Array]:
-    """Return the pattern and the values of a layer's largest initial weights."""
+    """Return the pattern and the values of a layer's initial weights of largest magnitude."""
     n_in, n_out, count = layer.n_in, layer.n_out, layer.connections
     if config.initial_weights == "orthogonal":
         matrix = orthogonal_matrix(n_in, n_out, rng)

@@ -21,18 +21,18 @@ from sparl.wording import name_and_text
 
 COMMANDS = {
     "train": "train an agent, with one seed or several",
-    "resume": "resume a run that was stopped or killed",
+    "resume": "resume a run that was stopped or killed, or extend one",
     "evaluate": "repeat the evaluation of a trained agent",
     "play": "watch a trained agent, or record it",
     "export": "write a trained policy for use without sparl",
     "chip": "convert the state of a device to an agent",
     "info": "describe this machine, or a run",
-    "methods": "list the methods, or describe one and its paper",
+    "methods": "list the methods, or describe one and its papers",
     "cost": "count connections, bytes and FLOPs",
     "study": "train all runs that a file lists, or show their progress",
     "report": "write tables and figures about finished runs",
     "archive": "copy the small files of finished runs",
-    "bench": "measure the speed of this machine",
+    "bench": "measure the speed of sparl on this machine",
 }
 _OPTIONS = {
     "--version": "print the version",
@@ -49,7 +49,7 @@ _EXIT_CODES = {
     "5": "training diverged",
     "6": "not enough disk space or memory",
     "7": "the run's folder is in use",
-    "129, 130, 143": "stopped by SIGHUP, Ctrl-C or SIGTERM, after saving",
+    "129, 130, 143": "stopped by SIGHUP, Ctrl-C or SIGTERM; training saves first",
 }
 
 # The module that implements each command; it is imported only when the command is run.
@@ -69,15 +69,19 @@ MODULES = {
     "bench": "sparl.bench.command",
 }
 _LONGEST = 3000  # maximum length of an error message [characters]
-_RESOURCES = (  # errors that indicate a lack of resources, or a disk that cannot be written
+_RESOURCES = (  # errors that indicate a lack of resources, or a disk that cannot be written to
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO,
     errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
-_WORK = ("train", "resume", "study")  # commands whose results are files, not printed output
+_WORK = ("train", "resume", "study")  # commands that train, for which lost output is not an error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code."""
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: the command and its options; None means the arguments of this process.
+    """
     args = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
@@ -93,11 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _exit_code_of(args: list[str], debug: bool) -> int:
-    """Run a command; convert any exception into a one-line message and an exit code.
+    """Run a command; convert any exception except SystemExit into a message and an exit code.
 
     Args:
         args: the command and its options.
-        debug: whether to let exceptions propagate instead.
+        debug: whether to let exceptions other than KeyboardInterrupt propagate instead.
     """
     try:
         return _dispatch(args)
@@ -237,7 +241,7 @@ def _import_user_modules(args: list[str]) -> list[str]:
 
 
 def _print_error(text: str) -> None:
-    """Print an error on one line; shorten it and escape line feeds, which files may contain."""
+    """Print an error on one line; shorten a long text, and escape line feeds."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 300]} ... {text[-300:]}"
     text = text.replace("\n", "\\n")

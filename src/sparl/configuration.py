@@ -18,9 +18,9 @@ class Budget(NamedTuple):
 
     Attributes:
         prefix: prefix of the names of the fields: "actor" or "critic".
-        densities: density of each layer, if set.
-        sparsity: share of the weights that do not exist, if set.
-        rewired: whether the topology may change.
+        densities: density of each layer; None if not set.
+        sparsity: share of the weights that do not exist; None if not set.
+        rewired: whether `rewire` selects these networks.
     """
 
     prefix: str
@@ -36,9 +36,9 @@ class Config:
     method: str = "DS-TD3"
     """Name of the method; see `sparl methods`."""
     env: str = "HalfCheetah-v5"
-    """Gymnasium id with a flat Box observation and a bounded Box action."""
+    """Gymnasium id; the observation space must be a flat Box, the action space a bounded Box."""
     seed: int = _within(0, 0, 2**63 - 1, "an integer")
-    """Seed of every random stream of the run."""
+    """Seed of every random stream of training; evaluations use evaluation_seed."""
     steps: int = _within(1_000_000, 1, 1e12, "environment steps")
     """Length of the run [environment steps]."""
     horizon_env_steps: int | None = _within(None, 1, 1e12, "environment steps")
@@ -50,9 +50,10 @@ class Config:
     overwrite: bool = False
     """Replace an existing run in run_dir."""
     resume: Literal["no", "auto"] = "no"
-    """auto: resume the run in run_dir if there is one, and start a new run otherwise."""
+    """no: start a new run; auto: resume the run in run_dir if there is one, and start a new run
+    otherwise."""
     checkpoint_every_env_steps: int = _within(50_000, 1, 1e12, "environment steps")
-    """Steps between checkpoints [environment steps]; a run stopped by a signal also writes one."""
+    """Steps between checkpoints [environment steps]; a run that stops early also writes one."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint of a finished run, so that the run can be extended."""
     threads: int | None = _within(None, 1, 1024, "threads")
@@ -73,8 +74,8 @@ class Config:
     with MuJoCo 2.0, or live."""
 
     normalize_observations: bool = False
-    """Normalise observations with their running mean and variance. The statistics count every
-    observation in which the agent acts, and are stored with the agent."""
+    """Normalise observations with their running mean and variance. The statistics include every
+    observation for which an action is chosen, and are stored with the agent."""
 
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers [units]."""
@@ -96,7 +97,7 @@ class Config:
     sparse_output: bool = False
     """Whether actor_sparsity and critic_sparsity also apply to the output layers."""
     narrow: bool = False
-    """Use narrow dense networks with as many weights as the sparse networks (Tiny)."""
+    """Use narrow dense networks with about as many weights as the sparse networks (Tiny)."""
     initial_topology: Literal["random", "largest_weights"] = "random"
     """Initial connections: random, or those whose weights in a dense initialisation are largest in
     magnitude."""
@@ -147,7 +148,7 @@ class Config:
     warmup_env_steps: int = _within(25_000, 1, 1e12, "environment steps")
     """Initial steps with random actions and without updates [environment steps]."""
     updates_per_env_step: int = _within(1, 1, 1e4, "updates")
-    """Updates after each environment step, after the warm-up."""
+    """Updates per environment step; there are none during the warm-up."""
     gamma: float = _within(0.99, 0, 1, "per environment step")
     """Discount per environment step."""
     tau: float = _within(0.005, 0, 1, "a share")
@@ -174,7 +175,7 @@ class Config:
     collect: Literal["sample", "mean"] = "sample"
     """SAC: whether training actions are sampled from the policy or are its mean."""
     warm_start: str | None = None
-    """Folder of a finished run whose policy acts during the warm-up instead of random actions."""
+    """Folder of a run whose saved agent acts during the warm-up; None means random actions."""
     n_step: int = _within(1, 1, 1000, "environment steps")
     """Number of steps in the n-step return of a target value [environment steps]."""
     n_step_delay_updates: int = _within(0, 0, 1e12, "updates")
@@ -197,7 +198,7 @@ class Config:
     evaluate_every_env_steps: int = _within(5_000, 1, 1e12, "environment steps")
     """Steps between evaluations [environment steps]; the first evaluation is at step 0."""
     evaluation_episodes: int = _within(10, 1, MOST_EPISODES, "episodes")
-    """Noise-free episodes per evaluation; every evaluation starts them in the same states."""
+    """Noise-free episodes per evaluation; their initial states are the same in every evaluation."""
     evaluation_seed: int = _within(100, 0, 2**63 - 1, "an integer")
     """Seed of all evaluations; the seed of episode i is derived from (evaluation_seed, i)."""
 
@@ -255,7 +256,7 @@ COMMAND_LINE_ONLY = ("run_dir", "overwrite", "resume")
 _OPERATION = frozenset({"checkpoint_every_env_steps", "keep_checkpoint", "threads", "tensorboard"})
 # Fields that do not affect the results of a run.
 WITHOUT_INFLUENCE = _OPERATION.union(COMMAND_LINE_ONLY)
-# Fields that may change when a run is resumed.
+# Fields that may change when a run is resumed. `steps` may change too, if the run can be extended.
 CHANGEABLE = _OPERATION | {"stop_at"}
 
 

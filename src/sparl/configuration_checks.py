@@ -55,7 +55,10 @@ def _wrong_value(name: str, value: Any) -> str:
     if name in ("drop", "grow", "density_schedule") and not is_rule_name(value):
         return f"{name} is {value!r} but must be the name of a rule (letters, digits, _)"
     if name == "env" and not (len(value) <= _LONGEST_ID and _ENVIRONMENT_ID.fullmatch(value)):
-        return f"env is {value!r} but must be a Gymnasium id: [MODULE:][NAMESPACE/]NAME-vN"
+        return (
+            f"env is {shown(value)} but must be a Gymnasium id, [MODULE:][NAMESPACE/]NAME-vN, of "
+            f"at most {_LONGEST_ID} characters"
+        )
     return ""
 
 
@@ -71,15 +74,17 @@ _HINTS = get_type_hints(Config)
 
 
 def typed_fields(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Check values from a file or a call against types and ranges, and convert lists to tuples.
+    """Check values from a file or a call against types and ranges, and make them plain.
+
+    Lists become tuples, paths become strings, and NumPy's numbers become Python's numbers.
 
     Args:
         values: values, by field name.
         where: the file or function to name in error messages.
 
     Raises:
-        UsageError: if there are unknown fields or invalid values; the message lists all of them,
-            with the nearest known name for each unknown field.
+        UsageError: if there are unknown fields or invalid values. The message lists all invalid
+            values and the first five unknown fields, with similar known names.
     """
     wrong = first_few([name for name in values if name not in FIELDS], _unknown_field)
     out: dict[str, Any] = {}

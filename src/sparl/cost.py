@@ -32,10 +32,10 @@ class Flops:
 def network_bytes(nets: Architecture, batch: int) -> int:
     """Estimate the memory that training needs [bytes].
 
-    It consists of all networks, target networks included, Adam's moments, and the activations of a
-    batch of `batch` samples.
+    It holds all networks, target networks included, Adam's moments, and the activations of a batch
+    of `batch` samples.
     """
-    per_connection = 2 * BYTES_INDEX + 12 * 4  # patterns, blocks, values, moments, target
+    per_connection = 2 * BYTES_INDEX + 12 * 4  # bytes of patterns, blocks, values, moments, target
     total = 0
     for spec in nets.networks.values():
         units = sum(layer.n_in + layer.n_out for layer in spec.layers)
@@ -59,8 +59,10 @@ def least_checkpoint_bytes(config: Config, nets: Architecture) -> int:
 def paper_flops(nets: Architecture, batch: int, updates: int) -> float:
     """Count operations by Sokar et al.'s convention, 6 B T (2 Q + A / d).
 
-    The forward and backward passes count as three passes of two operations per connection. Target
-    networks and the actor's pass through the critic are not counted.
+    B is the batch size, T the number of updates, Q and A are the connections of a critic and of the
+    actor, and d is the policy delay. The forward and backward passes count as three passes of two
+    operations per connection. Target networks and the actor's pass through the critic are not
+    counted.
     """
     passes = sum(n.of_all_members / n.update_period for n in nets.networks.values())
     return 6.0 * batch * updates * passes
@@ -80,6 +82,9 @@ def cost(config: Config, n_obs: int, n_act: int) -> dict[str, Any]:
     has one-step targets and every possible connection (for Tiny, of the wider networks that the
     narrow ones replace). If a density schedule changes the number of connections, all values are
     for the initial networks.
+
+    Raises:
+        UsageError: if a sparsity is impossible for the sizes of a network's layers.
     """
     nets = architecture(config, n_obs, n_act)
     dense = architecture(replace(config, narrow=False), n_obs, n_act).densified()

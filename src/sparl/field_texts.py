@@ -12,7 +12,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "run": {
         "method": "name of the method; see sparl methods",
         "settings": "base settings, by paper: ds or rlx2",
-        "seed": "seed of every random stream",
+        "seed": "seed of training; see evaluation_seed",
         "steps": "length of the run [environment steps]",
         "horizon_env_steps": "horizon of all schedules; default: steps",
         "stop_at": "stop at this step, keep the horizon",
@@ -56,7 +56,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "drop": "rule for the connections to remove",
         "grow": "rule for new ones: random, gradient",
         "density_schedule": "number of connections over time",
-        "grown_moments": "Adam moments of new connections",
+        "grown_moments": "Adam's second moment of new connections",
         "target_pattern": "connections of targets: shared or own",
     },
     "agent": {
@@ -94,6 +94,6 @@ GROUPS: dict[str, dict[str, str]] = {
     "evaluation": {
         "evaluate_every_env_steps": "environment steps between evaluations",
         "evaluation_episodes": "noise-free episodes per evaluation",
-        "evaluation_seed": "seed of the initial states",
+        "evaluation_seed": "seed of the evaluation episodes",
     },
 }

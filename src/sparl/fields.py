@@ -1,4 +1,4 @@
-"""The keyword arguments of `sparl.train` and `sparl.resume`, for type checkers and editors."""
+"""The fields that `sparl.train` and `sparl.resume` accept, for type checkers and editors."""
 
 from __future__ import annotations
 

@@ -45,9 +45,9 @@ def identity(config: Config, version: int | None = None) -> dict[str, Any]:
     """Return the values that two configurations have in common if they describe the same run.
 
     These values are the fields that differ from Config's defaults, and the version of the results.
-    A field that is missing from an old file has its default value. The end of the run and the
-    horizon of its schedules are always included, whichever fields set them. Fields that do not
-    affect the results are not included.
+    A field that is missing from an old file has its default value. The method, the environment, the
+    seed, the end of the run and the horizon of its schedules are always included, whichever fields
+    set them. Fields that do not affect the results are not included.
 
     Args:
         config: a resolved configuration, from `preset` or from a run's file.
@@ -79,7 +79,7 @@ def _of_type(value: Any, kind: str) -> Any:
 
 
 def run_id(config: Config, version: int | None = None) -> str:
-    """Return the run's name followed by eight digits of a digest of its `identity`.
+    """Return the run's name followed by eight hexadecimal digits of a digest of its `identity`.
 
     The id does not depend on whether values are given explicitly or by default.
     """

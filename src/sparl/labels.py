@@ -71,7 +71,7 @@ _OF_EVERY_AGENT = {"learning_rate"}
 
 
 def without_effect(config: Config) -> list[str]:
-    """Return a message for each field that differs from the preset but has no effect."""
+    """Return a message for each checked field that differs from the preset but has no effect."""
     base = preset(config.method, config.env, settings=config.settings)
     mine = field_names(settings_of(config))
     of_agents = {name for kind in AGENTS.values() for name in field_names(kind.settings_type)}
@@ -98,10 +98,20 @@ def without_effect(config: Config) -> list[str]:
         "stop_at": config.stop_at is None or config.stop_at <= config.steps,
         "overwrite": config.run_dir is not None,
         "checkpoint_every_env_steps": config.checkpoint_every_env_steps < config.end,
-        "keep_checkpoint": not why_not_longer(config),
     }
-    return [
-        f"--{name.replace('_', '-')} {getattr(config, name)} has no effect on this run"
+    notes = [
+        f"{_typed(name, getattr(config, name))} has no effect on this run"
         for name, effect in matters.items()
         if not effect and getattr(config, name) != getattr(base, name)
     ]
+    if config.keep_checkpoint and (because := why_not_longer(config)):
+        notes.append(f"--keep-checkpoint does not allow this run to be extended: {because}")
+    return notes
+
+
+def _typed(name: str, value: object) -> str:
+    """Return a field and its value as a user types them."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {value}"

@@ -26,7 +26,7 @@ class TopologyUpdate:
     """The change that a topology update made to one layer: one row of topology.csv.
 
     Attributes:
-        agent_update: number of the agent's update.
+        agent_update: number of the agent's update, counted from 1.
         member: index of the member in the ensemble.
         layer: index of the layer in the member.
         connections: number of connections of the layer after the update.
@@ -52,7 +52,7 @@ class TopologyUpdate:
 
 _COLUMNS = {field.name: field.type for field in fields(TopologyUpdate)}
 _PREFIX = "topology_updates."
-_MOST_UPDATES = 1 << 20  # maximum length of SparseLearner.topology_updates
+_MOST_UPDATES = 1 << 20  # maximum length of SparseLearner.topology_updates in a state
 
 
 class SparseLearner:
@@ -119,7 +119,7 @@ class SparseLearner:
         self._rewire(proposals, agent_update)
 
     def _gradients(self, trace: Trace, output_gradient: Array) -> dict[Place, FactoredGradient]:
-        """Return the dense gradients of the current loss if a rule needs them."""
+        """Return the factors of each layer's dense gradient, or {} if no rule needs gradients."""
         if GRADIENT not in self.method.needs:
             return {}
         network = self.network
@@ -135,7 +135,7 @@ class SparseLearner:
 
         Args:
             now: number of the update on the schedule's clock.
-            gradients: dense gradients of the layers, if a rule needs them.
+            gradients: factors of the layers' dense gradients, if a rule needs them.
         """
         proposals = {}
         network = self.network
@@ -174,7 +174,10 @@ class SparseLearner:
         self.adam.rewire(new, rewirings)
 
     def state(self) -> State:
-        """Return moments, counters, the topology's random stream and the initial patterns."""
+        """Return the moments, counters, state of the random stream and initial patterns.
+
+        The topology updates that have not been recorded yet are also included.
+        """
         state: State = {f"adam.{k}": v for k, v in self.adam.state().items()}
         state |= {f"rng.{k}": v for k, v in generator_state(self.rng).items()}
         state |= {"own_updates": self.own_updates, "due_seen": self._due_seen}
@@ -184,7 +187,12 @@ class SparseLearner:
         return state
 
     def restore(self, state: State) -> None:
-        """Restore a state; the network must already have been restored."""
+        """Restore a state; the network must already have been restored.
+
+        Raises:
+            KeyError: if an entry is missing.
+            ValueError: if an array has the wrong size or contains invalid values.
+        """
         parts: dict[str, State] = {"adam": {}, "rng": {}, "initial": {}, "topology_updates": {}}
         for key, value in state.items():
             part, _, rest = key.partition(".")

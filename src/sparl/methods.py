@@ -53,7 +53,7 @@ _V3_SIZES = {"Ant": (111, 8), "Humanoid": (376, 17)}
 _PAPER_WIDTH = 256  # units of each hidden layer
 _UNKNOWN_DENSITY = 0.5  # for ds, in environments that the paper did not use
 _UNKNOWN_LAMBDAS = (7, 64)  # for an agent that the paper did not use
-_UNKNOWN_SPARSITIES = (0.90, 0.85)
+_UNKNOWN_SPARSITIES = (0.90, 0.85)  # for rlx2, in environments that the paper did not use
 TASKS = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
 _MUJOCO_VERSIONS = ("v3", "v4", "v5")
 
@@ -166,7 +166,10 @@ def _lambdas(agent: str, env: str) -> Fields:
 
 
 def _ds_densities(agent: str, env: str, hidden_layers: int) -> Fields:
-    """Return lambda_1 and lambda_2, or the densities that they imply for version v3."""
+    """Return lambda_1 and lambda_2, or the densities that they imply for version v3.
+
+    In an environment that is not in the paper, the density of each hidden layer is 0.5.
+    """
     task, version = _task(env)
     lambdas = AGENT_PRESETS[agent].lambdas
     if task not in lambdas:

@@ -61,7 +61,9 @@ def parse_options(options: type[T], args: Sequence[str], program: str) -> T:
     """Parse the options of a command.
 
     Raises:
-        UsageError: if an option is unknown, missing or invalid; the message lists all of these.
+        SystemExit: after the help has been printed.
+        UsageError: if an option is unknown, invalid or missing. The message lists all unknown and
+            invalid options or, if there are none, all missing options.
     """
     given, errors = parse(options, split_values(args), program)
     if errors:
@@ -76,7 +78,7 @@ def parse(
     print_help: Callable[[], None] | None = None,
     further: Iterable[str] = (),
 ) -> tuple[dict[str, Any], list[str]]:
-    """Convert command-line words to field values, and describe every word that is invalid.
+    """Convert command-line words to field values, and describe the errors.
 
     Args:
         options: the class whose fields are the options.
@@ -86,7 +88,8 @@ def parse(
         further: further flags of the command, which messages may suggest.
 
     Returns:
-        The values of the fields that the words set, and one message for each invalid word.
+        The values of the fields that the words set, and the error messages: one for each invalid
+        flag or word or, if there are none, one that names the missing options.
 
     Raises:
         SystemExit: after the help has been printed.
@@ -232,7 +235,10 @@ class Option:
         return self.metavar if self.positional else self.with_value(self.default)
 
     def with_value(self, value: Any) -> str:
-        """Return the flag and a value as a user types them; a placeholder represents None."""
+        """Return the flag and a value as a user types them; a placeholder represents None.
+
+        For a bool, return the flag that sets the opposite value.
+        """
         if self.kind is bool:
             return f"--no-{self.flag[2:]}" if value else self.flag
         if isinstance(value, tuple):
@@ -274,8 +280,8 @@ class Option:
             if word not in self.choices:
                 raise ValueError(word)
             return word
-        # Short forms are allowed only in a run's fields, which count steps, updates, transitions
-        # and units.
+        # Short forms are allowed only in options with the name of a run's field. Those fields
+        # count steps, updates, transitions and units.
         short = self.kind is int and self.name in FIELDS
         word = expanded_integer(word) if short else word
         return user_path(word) if self.kind is Path else self.kind(word)
@@ -294,7 +300,7 @@ class _Parsed:
 
     Attributes:
         given: values, by field name.
-        errors: one message per invalid word.
+        errors: one message per error.
         further: further flags of the command, which messages may suggest.
     """
 

@@ -31,9 +31,8 @@ TD3_PAPER = Paper(
     "https://arxiv.org/abs/1802.09477",
 )  # fmt: skip
 SAC_PAPER = Paper(
-    "Haarnoja, Zhou, Abbeel, Levine", 2018,
-    "Soft Actor-Critic: Off-Policy Maximum Entropy Deep Reinforcement Learning with a Stochastic "
-    "Actor", "https://arxiv.org/abs/1801.01290",
+    "Haarnoja, Zhou, Hartikainen, Tucker, Ha, Tan, Kumar, Zhu, Gupta, Abbeel, Levine", 2018,
+    "Soft Actor-Critic Algorithms and Applications", "https://arxiv.org/abs/1812.05905",
 )  # fmt: skip
 DS_PAPER = Paper(
     "Sokar, Mocanu, Mocanu, Pechenizkiy, Stone", 2021,
@@ -101,7 +100,7 @@ FAMILIES = (
     ),
     Family(
         "SS-",
-        "static sparse networks with the largest initial weights",
+        "static sparse networks: the initial weights of largest magnitude",
         "RLx2, baseline",
         "rlx2",
         {},
@@ -140,7 +139,7 @@ FAMILIES = (
     ),
     Family(
         "Tiny-",
-        "narrow dense networks with as many weights as the sparse networks",
+        "narrow dense networks with about as many weights as sparse ones",
         "RLx2, baseline",
         "rlx2",
         {"narrow": True},
@@ -159,7 +158,7 @@ class AgentPreset:
         ds_sparse: further settings that differ for sparse methods.
         rlx2: Tan et al.'s settings.
         lambdas: (lambda_1, lambda_2) by task, from Sokar et al., who chose the values for the
-            observations of -v3.
+            observations of the tasks' version v3.
         sparsities: (actor, critic) sparsity by task, from the main table of Tan et al.
         published_costs: size with targets, training FLOPs and test FLOPs by family and task, each
             relative to the dense agent, from the main table of Tan et al.

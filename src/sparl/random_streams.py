@@ -12,12 +12,12 @@ from sparl.types import State
 
 
 def stream(seed: int, name: str) -> Generator:
-    """Create the generator of a named stream, independent of other names and seeds."""
+    """Create the generator of a named stream, independent of streams with other names or seeds."""
     return Generator(PCG64(SeedSequence([seed, zlib.crc32(name.encode())])))
 
 
 def integer_seed(seed: int, *path: int) -> int:
-    """Derive an integer seed from a seed and from integers that identify what it is used for."""
+    """Derive a seed in [0, 2^32) from a seed and from integers that identify its purpose."""
     return int(SeedSequence(seed, spawn_key=path).generate_state(1)[0])
 
 

@@ -49,6 +49,7 @@ _RLX2 = {
     "--exp-id", "--log-std-bounds", "--sparse-actor", "--sparse-critic",
     *_STATIC, *_EVERY_UPDATE,
 }  # fmt: skip
+# With hyphens, these are sparl's own flags.
 _RLX2_WITH_UNDERSCORE = {"--actor_sparsity", "--critic_sparsity"}
 
 # The released code ignores the first set of flags for dense methods, and the second set for methods
@@ -131,7 +132,8 @@ def translated(words: Sequence[str]) -> list[str]:
     flags = list(map(canonical, words))
     fixed = [_STATIC[flag] for flag in flags if flag in _STATIC]
     if fixed and "--rewire" in flags:
-        raise UsageError("--rewire already determines which topologies change; omit --static_...")
+        static = " and ".join(word for word in words if canonical(word) in _STATIC)
+        raise UsageError(f"--rewire already determines which topologies change; remove {static}")
     out = list[str]()
     remaining = iter(words)
     for word in remaining:
@@ -158,7 +160,7 @@ def _value(flag: str, remaining: Iterator[str]) -> str:
 
 
 def _check_frequency(flag: str, value: str) -> None:
-    """Raise UsageError unless the value is 1, because sparl's SAC updates at every update."""
+    """Raise UsageError unless the value is 1: sparl's SAC always updates its actor and targets."""
     if value != "1":
         instead = {
             "--actor-update-frequency": "SAC's actor is updated at every update, and TD3's actor "
@@ -167,7 +169,7 @@ def _check_frequency(flag: str, value: str) -> None:
             "at every update; --hard-target-every N copies the "
             "critics every N updates instead",
         }
-        raise UsageError(f"{flag} {value}: {instead[canonical(flag)]}")
+        raise UsageError(f"{flag} is {value} but must be 1: {instead[canonical(flag)]}")
 
 
 def check_method_is_named(args: Sequence[str]) -> None:
@@ -183,7 +185,7 @@ def check_method_is_named(args: Sequence[str]) -> None:
 
 
 def check_flags_suit_method(words: Sequence[str], method: str) -> None:
-    """Raise UsageError for a flag that the released code ignores but that sparl would apply."""
+    """Raise UsageError for a flag of the released code that does not suit the method."""
     chosen = find_method(method)
     family = chosen.family
     dense = not family.sparse

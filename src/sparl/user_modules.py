@@ -17,7 +17,7 @@ from sparl.errors import UsageError
 from sparl.wording import name_and_text, shell_word
 
 # Suffix of the name of an environment that was given in Python as an object, a class or a function.
-# For such an environment, functions return it instead of the module that registers the environment.
+# No module registers such an environment, so functions return this suffix instead of the module.
 WITHOUT_ID = "()"
 _imported: list[str] = []
 
@@ -61,9 +61,12 @@ def _import(name: str, origin: str) -> None:
     Args:
         name: name of the module.
         origin: how the user named the module, for messages.
+
+    Raises:
+        UsageError: if the module cannot be imported.
     """
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"{origin}: the argument must be the name of a module, such as my_rules")
+        raise UsageError(f"{origin}: {name!r} is not the name of a module, such as my_rules")
     try:
         folder = str(Path.cwd())
     except FileNotFoundError:

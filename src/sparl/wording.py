@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 
 class _Short(reprlib.Repr):
-    """Formats a value in at most about 100 characters, regardless of its size and depth."""
+    """Formats at most two levels of a value, eight entries each, and 80 characters per string."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -17,7 +17,7 @@ class _Short(reprlib.Repr):
         self.maxstring = self.maxother = 80
 
     def repr_int(self, x: int, level: int) -> str:
-        """Format a long integer by its size, because Python rejects more than 4,300 digits."""
+        """Give the size of a long integer; Python does not convert over 4,300 digits to text."""
         return repr(x) if x.bit_length() <= 256 else f"an integer of {x.bit_length():,} bits"
 
 

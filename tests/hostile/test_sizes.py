@@ -183,7 +183,7 @@ def test_too_little_address_space_is_reported_in_one_line(
     )  # fmt: skip
     assert done.returncode == 6
     assert done.stderr.count("\n") == 1
-    assert f"limited to {megabytes} MB (ulimit -v)" in done.stderr
+    assert f"limited to {megabytes} MiB (ulimit -v)" in done.stderr
 
 
 # ------------------------------------------------------------------ values

@@ -49,8 +49,8 @@ def head_of(formula: str) -> ActionHead:
     heads = {agent.head.formula: agent.head for agent in AGENTS.values()}
     if formula not in heads:
         raise ValueError(
-            f"the actions are {shown(formula)} but must be one of {', '.join(heads)}; register the "
-            "agent that was trained with sparl --import MODULE"
+            f"the formula of the actions is {shown(formula)} but must be one of "
+            f"{', '.join(heads)}; if a module defines the agent, use sparl --import MODULE COMMAND"
         )
     return heads[formula]
 

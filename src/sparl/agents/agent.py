@@ -25,7 +25,7 @@ class Part(Protocol):
     """A component of an agent that has a state."""
 
     def state(self) -> State:
-        """Return everything that later results depend on."""
+        """Return all values that change during training and affect later results."""
 
     def restore(self, state: State) -> None:
         """Restore a state; a network must have been restored before its learner and target."""
@@ -48,7 +48,8 @@ class Learner(Part, Protocol):
 
         Args:
             trace: trace of the forward pass that computed the outputs.
-            output_gradient: gradient of the loss with respect to the outputs.
+            output_gradient: gradient of the loss with respect to the outputs, float32, with the
+                shape of the outputs.
             agent_update: number of the agent's update, counted from 1.
         """
 
@@ -149,7 +150,10 @@ class Agent(ABC):
 
     @abstractmethod
     def act(self, observation: Array) -> tuple[Array, Array]:
-        """Return an exploratory and a noise-free action [n_act] for an observation [n_obs]."""
+        """Return an exploratory and a noise-free action in [-1, 1] for an observation.
+
+        The actions are float32 [n_act], and the observation is float32 [n_obs].
+        """
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, float]:
@@ -182,7 +186,7 @@ class Agent(ABC):
         }
 
     def networks(self) -> dict[str, State]:
-        """Return the existing connections and the parameters of all networks, by name."""
+        """Return the connections and the parameters of all networks and targets, by name."""
         return {
             **{name: learner.network.state() for name, learner in self.learners.items()},
             **{f"{name}_target": target.existing() for name, target in self.targets.items()},
@@ -203,7 +207,7 @@ class Agent(ABC):
         return specs | {f"{name}_target": specs[name] for name in self.targets}
 
     def state(self) -> dict[str, State]:
-        """Return everything that an update or an action depends on, by component."""
+        """Return all values that change during training and affect later results, by component."""
         state: dict[str, State] = {"agent": {"updates": self.updates}}
         return state | {name: part.state() for name, part in self.parts().items()}
 
@@ -259,7 +263,7 @@ def critics_spec(hidden: Sequence[int], n_obs: int, n_act: int, members: int) ->
 def smallest(q: Array) -> Array:
     """Return the minimum over the members of an ensemble, float32 [B, 1], for q [E, B, 1].
 
-    An entry of the result is NaN if the output of any member is NaN.
+    An entry of the result is NaN if the corresponding output of any member is NaN.
     """
     result: Array = functools.reduce(np.minimum, q)
     return result

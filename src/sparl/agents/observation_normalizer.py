@@ -122,6 +122,7 @@ class ObservationStatistics:
         """Restore the statistics.
 
         Raises:
+            KeyError: if an entry is missing.
             ValueError: if an array has the wrong shape, or a value is out of range.
         """
         mean, variance = (np.asarray(state[name], np.float64) for name in ("mean", "variance"))

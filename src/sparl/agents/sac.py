@@ -11,8 +11,8 @@ Departures
     * The first steps (10,000 with the settings "ds", 25,000 with "rlx2") take uniformly random
       actions; the paper's algorithm has no such steps.
     * With the settings "ds" (SAC, Static-SAC, DS-SAC), following Sokar et al., the temperature is
-      fixed at 0.2. The targets of the sparse methods are not updated softly; they are copies of the
-      critics, which are renewed every 1,000 updates.
+      fixed at 0.2. The targets of the sparse methods are not updated softly; every 1,000 updates,
+      copies of the critics replace them.
     * log_std is bounded, by a clamp with the settings "ds" and by a tanh with "rlx2". The paper's
       algorithm does not state a bound.
     * Actions are in [-1, 1], and only the environment scales them to its bounds. RLx2's code
@@ -94,13 +94,14 @@ class Temperature:
         self.log_alpha -= self.learning_rate * m_hat / (v_hat**0.5 + 1e-8)
 
     def state(self) -> State:
-        """Return everything that later results depend on."""
+        """Return all values that change during training and affect later results."""
         return {"log_alpha": self.log_alpha, "m": self.m, "v": self.v, "steps": self.steps}
 
     def restore(self, state: State) -> None:
         """Restore a state.
 
         Raises:
+            KeyError: if an entry is missing.
             ValueError: if log_alpha or its second moment is out of range.
         """
         self.log_alpha, self.m, self.v = (float(state[k]) for k in ("log_alpha", "m", "v"))

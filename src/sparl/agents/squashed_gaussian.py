@@ -17,7 +17,7 @@ LogStdRule = Literal["clamp", "tanh"]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Sampled actions, their log-densities, and the values that the gradient needs.
+    """Sampled actions, their log-densities, and the values that the gradient needs; all float32.
 
     Attributes:
         action: [B, n_act], in (-1, 1) up to rounding.
@@ -46,17 +46,20 @@ def sample(
     log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|))), which is finite for every u.
 
     Args:
-        heads: [B, 2 n_act], the network's outputs: the means, then the unbounded log_std.
-        noise: [B, n_act], the standard normal draws eps.
+        heads: float32 [B, 2 n_act], the network's outputs: the means, then the unbounded log_std.
+        noise: float32 [B, n_act], the standard normal draws eps.
         rule: the rule that bounds log_std.
         pool: the thread pool; None means the calling thread only.
+
+    Raises:
+        ValueError, TypeError: if shapes or dtypes do not match.
     """
     action, log_density, std, slope = _native.squashed_normal(heads, noise, rule == "tanh", pool)
     return Sample(action, log_density, noise, std, slope)
 
 
 def gradient(drawn: Sample, d_action: Array, d_log_density: float) -> Array:
-    """Compute dL/d heads, [B, 2 n_act], with the noise held fixed (the reparameterisation trick).
+    """Compute dL/d heads, float32 [B, 2 n_act], for fixed noise (the reparameterisation trick).
 
     d a / d u = 1 - a^2;  d log pi / d u = 2 a;  d u / d mean = 1;  d u / d log_std = std eps;
     d log pi / d log_std = -1 in addition to the effect of log_std through u.

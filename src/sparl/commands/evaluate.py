@@ -26,7 +26,7 @@ class EvaluateOptions:
     episodes: int | None = None
     """Number of episodes; by default the number used in training."""
     seed: int | None = None
-    """Evaluation seed; by default the seed used in training, which results in the same returns."""
+    """Evaluation seed; by default that used in training, which reproduces the recorded returns."""
     best: bool = False
     """Evaluate the agent of the best evaluation instead of the last agent."""
     json: bool = False
@@ -72,6 +72,6 @@ def evaluate(args: list[str]) -> int:
         say(f"episode {i}: return {total:,.3f}, {length} steps")
     say(
         f"{method_label(config)} on {config.env}, agent saved at step {agent.env_step:,}: "
-        f"{result.mean:,.3f} ± {result.std:,.3f}"
+        f"mean return {result.mean:,.3f}, standard deviation {result.std:,.3f}"
     )
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from sparl.configuration import FIELDS, Config
+from sparl.configuration import DENSITY_FIELDS, FIELDS, Config
 from sparl.console import PlainConsole
 from sparl.field_texts import GROUPS
 from sparl.labels import topology_changes
@@ -19,7 +19,7 @@ from sparl.text_table import INDENT, Column
 
 @dataclass(frozen=True)
 class MethodsOptions:
-    """List the methods that can be trained, or describe one: its papers and what it sets."""
+    """List the methods that can be trained, or describe one: its papers and the fields it sets."""
 
     method: Annotated[str | None, Argument("[METHOD]", positional=True)] = None
     """Name of a method."""
@@ -95,20 +95,17 @@ def _describe(console: PlainConsole, method: Method) -> None:
     console.print(f"all fields: sparl train --method {method.name} --env ID --help")
 
 
-# Fields that a description shows even if the method does not change their defaults.
+# Fields that a description shows even if the method does not change their defaults: of every
+# method, and of methods whose topology changes.
 _MAIN = ("steps", "learning_rate", "batch_size", "warmup_env_steps")
 _OF_TOPOLOGY = ("rewire_every_updates", "rewire_fraction", "freeze_fraction", "drop", "grow")
-_DENSITIES = (
-    "lambda_1", "lambda_2", "actor_densities", "critic_densities", "actor_sparsity",
-    "critic_sparsity",
-)  # fmt: skip
 
 
 def _fields(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield the fields that a method sets, except densities, and their short descriptions."""
+    """Yield the fields to show, except densities, and their short descriptions."""
     changes = topology_changes(config)
     always = {*_MAIN, *(_OF_TOPOLOGY if changes else ())}
-    never = {"method", "env", "settings", "agent", *_DENSITIES}
+    never = {"method", "env", "settings", "agent", *DENSITY_FIELDS}
     for title, texts in GROUPS.items():
         for name, text in texts.items():
             different = getattr(config, name) != FIELDS[name].default
@@ -118,7 +115,7 @@ def _fields(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _densities(method: Method) -> dict[str, dict[str, Any]]:
-    """Return the fields that set a method's densities, for each task of the papers."""
+    """Return the fields that set a method's densities, for each task of the method's paper."""
     fields = ("lambda_1", "lambda_2", "actor_sparsity", "critic_sparsity")
     tasks = [t for t in TASKS if t != "Humanoid" or method.family.settings == "ds"]
     of_task = {task: preset(method.name, f"{task}-v3").as_dict() for task in tasks}

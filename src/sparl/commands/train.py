@@ -48,7 +48,7 @@ def train(args: list[str]) -> int:
 class ResumeOptions:
     """Resume a run from its last checkpoint, with the same results as an uninterrupted run.
 
-    Settings for which no option is given do not change.
+    Settings for which no option is given keep their values.
     """
 
     run: RunPath
@@ -64,7 +64,7 @@ class ResumeOptions:
     """Steps between checkpoints [environment steps]; by default unchanged."""
     keep_checkpoint: bool = False
     """Keep the last checkpoint, so that the finished run can be extended; --no-keep-checkpoint
-    deletes it."""
+    deletes it when the run finishes."""
     tensorboard: bool = False
     """Write event files for TensorBoard from now on; --no-tensorboard stops writing them."""
     quiet: bool = False

@@ -31,7 +31,8 @@ class Adam:
         grown_moments: initial second moment of a grown connection; the first moment is 0.
             "factored": the rank-one estimate of Adafactor (Shazeer & Stern 2018): the mean over
             the connections of the output neuron times the mean over the connections of the input
-            neuron, divided by the layer's mean. The estimate is 0 if one of the two means is 0.
+            neuron, divided by the layer's mean. A neuron without connections counts with the
+            layer's mean. The estimate is 0 if one of the three means is 0.
             "mean": the layer's mean.
             "zero": 0.
     """

@@ -71,7 +71,11 @@ def xavier_bound(n_in: int, n_out: int) -> float:
 
 
 def orthogonal_matrix(n_in: int, n_out: int, rng: Generator) -> Array:
-    """Draw a uniformly distributed matrix with orthonormal rows or columns, [n_out, n_in]."""
+    """Draw a uniformly distributed matrix with orthonormal rows or columns.
+
+    Returns:
+        float32 [n_out, n_in].
+    """
     tall = rng.standard_normal((max(n_in, n_out), min(n_in, n_out)))
     q, r = np.linalg.qr(tall)
     q = q * np.sign(np.diag(r))  # makes the distribution uniform

@@ -50,12 +50,13 @@ class Layout:
     """The order in which one flat array stores all parameters of a network.
 
     The flat array contains the blocks of each layer, ordered by member and layer. Blocks with a
-    pattern are in kernel order. A layout is immutable: a rewiring creates a new layout, which
+    pattern are in kernel order (see native/kernels.h); states have the canonical order (see
+    `sparl.sparse.pattern.Pattern`). A layout is immutable: a rewiring creates a new layout, which
     shares the unchanged layers with the old one.
 
     Args:
         spec: spec of the network.
-        patterns: the pattern of each layer that has one, in every member.
+        patterns: the pattern of each layer that has one, for every member, by place.
         share: a layout of the same spec, whose native layers are reused where the pattern is the
             same object.
 
@@ -168,7 +169,7 @@ class Layout:
             to: the layout after the rewirings.
             rewirings: the differences between the two layouts.
             grown: function that maps a layer's rewiring and old values to the values of the grown
-                connections.
+                connections; by default 0.
 
         Returns:
             float32 [to.parameters]; surviving connections keep their values.

@@ -104,7 +104,7 @@ class Network:
         Returns:
             value, float32 [B, 1], which is NaN where a member's output is NaN; and the gradient of
             weight * sum(value) with respect to the inputs, starting at the spec's
-            first_gradient_input, float32 [B, inputs].
+            first_gradient_input, float32 [B, n_in - first_gradient_input].
 
         Raises:
             ValueError: if the network has several outputs, or if its output is not linear.

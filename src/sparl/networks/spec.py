@@ -34,12 +34,12 @@ class Layer(ABC):
     """A layer of a network: a function of its inputs, followed by an activation.
 
     To add a type of layer, write a subclass, a native layer, initial values for its blocks in
-    `sparl.networks.initialize`, and a case in each export.
+    `sparl.networks.initialize`, and a case in `layer_of` and in each export.
 
     Attributes:
         n_in: number of inputs.
         n_out: number of outputs.
-        activation: function applied to the outputs.
+        activation: name of the function that is applied last.
         connections: number of connections; 0 for a layer without a pattern.
     """
 
@@ -144,7 +144,7 @@ class NetworkSpec:
         label: name of one member in messages and tables; "actor" for the policy.
         target: whether the network has a target network.
         update_period: updates of the agent per update of this network.
-        first_gradient_input: index of the first input whose gradient is required.
+        first_gradient_input: index of the first input whose gradient is required; n_in if none is.
     """
 
     layers: tuple[Layer, ...]

@@ -36,7 +36,7 @@ class Target(ABC):
         return self.network.state()
 
     def state(self) -> State:
-        """Return everything that later results depend on."""
+        """Return all values that change during training and affect later results."""
         return self.network.state()
 
     def restore(self, state: State) -> None:
@@ -77,9 +77,10 @@ class SharedPatternTarget(Target):
         mine.written()
 
 
-# A piece of _native.TargetUpdater: the start and end in the target's array and in the online array.
-# For a layer stored over a union, the piece also has the online slot of each entry, the canonical
-# index of each entry, and the budget of the layer.
+# A contiguous part of the parameters, for _native.TargetUpdater: the start and end in the target's
+# array and in the online array. For a layer stored over a union, the value of `_sources`, the
+# canonical index of each of the target's connections, and the number of connections to keep follow;
+# otherwise None, None and 0.
 _Indices = NDArray[np.uint32] | None
 _Piece = tuple[tuple[int, int], tuple[int, int], _Indices, _Indices, int]
 
@@ -90,8 +91,8 @@ class OwnPatternTarget(Target):
     This is algorithm 3 of Sokar et al. 2021. After theta' = tau theta + (1 - tau) theta', each
     layer with more connections than the online layer loses the connections of smallest magnitude;
     among equal magnitudes, those at lower positions are removed first. The leftovers are the
-    target's connections that the online network has dropped: they decay while the grown
-    connections increase.
+    target's connections that the online network has dropped: their weights decay, while those of
+    the grown connections approach the online weights.
 
     The target is stored over the union of the online pattern and the leftovers. The union is
     rebuilt when the online pattern changes. In the union, removed connections have the value 0.
@@ -135,14 +136,14 @@ class OwnPatternTarget(Target):
             yield place, Pattern(pattern.n_in, pattern.n_out, positions)
 
     def _plan(self) -> _native.TargetUpdater:
-        """Plan the soft update; adjacent stretches that need no reordering are merged."""
+        """Plan the soft update; adjacent blocks that need no reordering are merged."""
         mine, theirs = self.network.layout, self.online.layout
         pieces: list[_Piece] = []
         for key, block in mine.blocks.items():
             target, online = block.where, theirs.blocks[key].where
             pattern, wanted = block.pattern, theirs.blocks[key].pattern
             if pattern is None or wanted is None or pattern.same_as(wanted):
-                _add_stretch(pieces, target, online)
+                _add_block(pieces, target, online)
             else:
                 pieces.append(
                     (
@@ -156,13 +157,16 @@ class OwnPatternTarget(Target):
         return _native.TargetUpdater(pieces)
 
     def existing(self) -> State:
-        """Return the existing connections and their values; no layer exceeds its budget."""
+        """Return the existing connections and their values.
+
+        No layer has more connections than the online layer had at the last soft update.
+        """
         old = self.network.layout
         new = old.with_patterns(dict(self._existing_patterns()))
         return new.to_state(old.carry(self.network.parameters, new, old.difference(new)))
 
     def state(self) -> State:
-        """Return everything that later results depend on, including the zeros of the union."""
+        """Return all values that affect later results, including the zeros of the union."""
         return {**super().state(), "behind": int(self._union_of is not self.online.layout)}
 
     def restore(self, state: State) -> None:
@@ -172,8 +176,8 @@ class OwnPatternTarget(Target):
         self._updater = _native.TargetUpdater([]) if state["behind"] else self._plan()
 
 
-def _add_stretch(pieces: list[_Piece], target: slice, online: slice) -> None:
-    """Append a stretch that both arrays store in the same order, or extend the last stretch."""
+def _add_block(pieces: list[_Piece], target: slice, online: slice) -> None:
+    """Append a block that both arrays store in the same order, or extend the last such piece."""
     starts = target.start, online.start
     if pieces and pieces[-1][2] is None:
         last = pieces.pop()
@@ -182,9 +186,10 @@ def _add_stretch(pieces: list[_Piece], target: slice, online: slice) -> None:
 
 
 def _sources(mine: Layout, theirs: Layout, place: Place) -> NDArray[np.uint32]:
-    """Return the slots in the layer at `place` of `theirs` of the connections of `mine`.
+    """Return, for each connection of `mine` at `place`, its index in that layer of `theirs`.
 
-    A connection that `theirs` lacks gets the layer's number of connections in `theirs`.
+    Both are in kernel order. For a connection that `theirs` lacks, the index is the layer's number
+    of connections in `theirs`.
     """
     slot = np.empty(theirs.pattern(place).connections, np.uint32)
     canonical = theirs.native(place).canonical_index
