@@ -198,9 +198,9 @@ def test_a_version_belongs_to_the_resolved_configuration(
         (SMALL + "gamma = 7", "gamma is 7"),
         (SMALL + "seed = 7", "seed cannot be set as a field"),
         (SMALL + "resume = 'auto'", "resume cannot be set as a field"),
-        (SMALL + "[grid]\ngamma = 0.9", "[grid] must have a list"),
+        (SMALL + "[grid]\ngamma = 0.9", "a table, [grid], with a non-empty"),
         (SMALL + "[[variants]]\nthreads = 2", "threads cannot be set as a field"),
-        ("variants = 3\n" + SMALL, "variants must be tables"),
+        ("variants = 3\n" + SMALL, "but must be tables, [[variants]]"),
         ("fieldz = 3\n" + SMALL, "unknown keys: 'fieldz' (did you mean fields?)"),
         (
             "method = 'TD3'\nseeds = 1\nsteps = 5",
@@ -491,7 +491,7 @@ def test_a_finished_run_is_archived_at_once_and_never_repeated(
     assert started == []
     assert "2 runs: 2 finished" in capsys.readouterr().out
     assert main(["study", "status", str(path), *elsewhere, *to_archive]) == 0
-    assert f"finished: {first.id}, return" in capsys.readouterr().out
+    assert f"finished: {first.id}, last mean return" in capsys.readouterr().out
     assert main(["study", "status", str(path), *elsewhere]) == 0
     assert "2 waiting" in capsys.readouterr().out
 

@@ -74,7 +74,7 @@ def write_report(
         tables_only: whether to omit the page and the figures.
 
     Raises:
-        DataError: if there is no finished run.
+        DataError: if a path is neither a folder nor a study file, or if no run has finished.
         UsageError: if a study file is invalid, or if sparl[report] is not installed and
             `tables_only` is false.
         ResourceError: if a file cannot be written.
@@ -111,7 +111,11 @@ def write_report(
 
 
 def _charts() -> ModuleType:
-    """Import the module that draws the figures, which requires optional packages."""
+    """Import the module that draws the figures.
+
+    Raises:
+        UsageError: if the optional packages are not installed.
+    """
     try:
         from sparl.report import charts
     except ImportError as error:
@@ -144,8 +148,7 @@ def _count_others(folder: Folder, written: Container[str]) -> None:
     if others:
         left = counted(len(others), "file")
         PlainConsole().print(
-            f"note: {folder.path} contains {left} that this report did not write; they were not "
-            "changed"
+            f"note: {folder.path} contains {left} that this report neither wrote nor changed"
         )
 
 
@@ -165,7 +168,11 @@ def _file_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class ArchiveOptions:
-    """Archive the small files of finished runs: configuration, evaluations, commit, machine."""
+    """Archive the small files of finished runs.
+
+    These are the configuration, evaluations, metrics, topology, degrees, and run.json, which states
+    the commit and the machine.
+    """
 
     runs: Annotated[tuple[Path, ...], Argument("RUN...", positional=True)]
     """Folders of finished runs."""
