@@ -500,7 +500,7 @@ def test_a_report_into_a_file_is_rejected(
     ("shade", "half", "note"),
     [
         ("interval", 0.5, "the 95 % bootstrap interval"),
-        ("std", math.sqrt(0.5), "the standard deviation over the runs"),
+        ("std", math.sqrt(0.5), "one standard deviation over the runs"),
     ],
 )
 def test_bands_are_the_interval_or_the_standard_deviation(
@@ -520,7 +520,7 @@ def test_bands_are_the_interval_or_the_standard_deviation(
 def test_bands_are_intervals_unless_the_option_says_otherwise(runs: Path, tmp_path: Path) -> None:
     for words, note in (
         ([], "the 95 % bootstrap interval"),
-        (["--shade", "std"], "the standard deviation over the runs"),
+        (["--shade", "std"], "one standard deviation over the runs"),
     ):
         assert main(["report", str(runs), "--out", str(tmp_path), *words]) == 0
         for file in ("report.html", "README.md"):

@@ -15,7 +15,7 @@ from sparl.training.agent_copies import save_networks
 from sparl.training.durable import user_path
 from sparl.training.run_folder import CONFIG, RunFolder
 
-USAGE = "usage: sparl chip read DUMP --like RUN --out DIR        sparl chip read --help"
+USAGE = "usage: sparl chip read DUMP --like RUN --out DIR, with --help for the options"
 _MOST_BYTES = 1 << 28
 
 
