@@ -247,7 +247,7 @@ typedef struct {
     uint32_t head;       /* the slot that is written next, or whose action is still missing */
     uint32_t filled;     /* slots that have been written */
     uint32_t warming;    /* 1 during the warm-up, then 0 */
-    uint32_t head_state; /* whether slot `head` has an observation, and this waits for an action */
+    uint32_t head_state; /* slot `head`: free, waiting for an action, or an episode's last state */
     uint32_t converted;  /* int8: slots of the warm-up that have been converted */
     float offset[SPARL_CHIP_FEATURES]; /* int8: centre; during the warm-up, the smallest value */
     float step[SPARL_CHIP_FEATURES];   /* int8: step of a code; in the warm-up, the largest value */

@@ -39,8 +39,8 @@ class ReportOptions:
     out: Annotated[Path, Argument("DIR")] = Path("report")
     """Folder of the report."""
     shade: Shade = "interval"
-    """What the band around a mean return shows: its 95 % bootstrap interval, or the standard
-    deviation over the runs."""
+    """Band around a mean return: its 95 % bootstrap interval (interval), or one standard deviation
+    over the runs on either side (std)."""
     png: bool = False
     """Also write figures/*.png."""
     tables_only: bool = False
@@ -68,8 +68,8 @@ def write_report(
     Args:
         paths: folders and study files; see `collect`.
         out: the folder of the report.
-        shade: what the band around a mean return shows: the confidence interval or the standard
-            deviation.
+        shade: the band around a mean return: "interval" for its 95 % bootstrap interval, "std" for
+            one standard deviation over the runs on either side.
         png: whether to write the figures as PNG too.
         tables_only: whether to omit the page and the figures.
 

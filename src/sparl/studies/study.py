@@ -34,7 +34,7 @@ from sparl.training.durable import why_invalid_name
 from sparl.training.folder import Folder
 from sparl.training.run_folder import RunFolder
 from sparl.training.toml_files import load_toml
-from sparl.wording import first_few, shown
+from sparl.wording import first_few, name_and_text, shown
 
 PLAN = "plan.json"  # a file in a study's folder, which lists the study's runs
 PLAN_BYTES = 1 << 25  # maximum size of plan.json
@@ -182,7 +182,7 @@ def read_plan(folder: Path) -> list[Config]:
         _check_number_of_runs(len(runs), where)
         return [Unit.of(typed_fields(run, str(where))).config for run in runs.values()]
     except (KeyError, TypeError, AttributeError, UsageError) as error:
-        raise DataError(f"{where}: cannot be read ({error!r})") from None
+        raise DataError(f"{where}: cannot be read ({name_and_text(error)})") from None
 
 
 def _combinations(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
