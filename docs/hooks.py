@@ -23,6 +23,9 @@ DOCUMENTS = {
     "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
     "results/README.md": "results.md",
+    "results/CLAIMS.md": "claims.md",
+    "results/VERDICTS.md": "verdicts.md",
+    "results/agents/README.md": "trained-agents.md",
 }
 README = "README.md"  # not a page of the site, which has its own home page
 COPIED = (".svg", ".png", ".html")  # linked files that are copied; all others are shown on a page

@@ -101,3 +101,12 @@ def test_an_agent_acts_as_before() -> None:
     agent = sparl.load(RESULTS / "agents" / "SET-TD3-95_HalfCheetah-v5")
     action = agent.predict(np.linspace(-0.2, 0.2, 17, dtype=np.float32))
     assert action == pytest.approx(ACTION, abs=1e-5)
+
+
+@pytest.mark.parametrize("folder", sorted(RESULTS.glob("agents/*/")), ids=lambda path: path.name)
+def test_the_card_of_an_agent_states_its_connections(folder: Path) -> None:
+    agent, card = sparl.load(folder), (folder / "README.md").read_text()
+    layers = agent.actor.layout.spec.layers
+    connections = [sum(layer.connections for layer in layers), sum(e.size for e in layers)]
+    assert "| connections of the actor | {:,} of {:,} |".format(*connections) in card
+    assert np.isfinite(agent.predict(np.zeros(agent.n_obs, np.float32))).all()

@@ -1,0 +1,107 @@
+"""Copy the best archived agent of each method and task to agents/, and write its card.
+
+    python results/zoo.py
+
+The best agent is that of the run with the highest final return. Runs whose settings differ from
+their method's preset, and runs that were archived without their agent, are omitted.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import sparl
+from sparl.archive.finished_run import FinishedRun
+from sparl.methods import find_method
+from sparl.report.final_returns import final_as_in_paper
+from sparl.report.runs import collect, differences
+from sparl.training.run_folder import AGENT, AGENT_MANIFEST, CONFIG
+
+RESULTS = Path(__file__).parent
+FILES = (AGENT, AGENT_MANIFEST, CONFIG)
+
+
+def chosen() -> list[tuple[FinishedRun, float, int]]:
+    """Return the run with the best agent of each method and task.
+
+    Returns:
+        Each run, its final return, and the number of runs from which it was chosen.
+    """
+    found = []
+    for group in collect([RESULTS / "runs"]).groups:
+        finals = zip(group.runs, final_as_in_paper(group), strict=True)
+        with_agent = [(run, float(value)) for run, value in finals if (run.path / AGENT).exists()]
+        if with_agent and not differences(group.config):
+            found.append((*max(with_agent, key=lambda each: each[1]), len(with_agent)))
+    return found
+
+
+def write(run: FinishedRun, final: float, runs: int) -> str:
+    """Write an agent's folder, and return its row in the overview.
+
+    Args:
+        run: the run that trained the agent.
+        final: the run's final return.
+        runs: the number of runs from which it was chosen.
+    """
+    config, about, actor = run.config, run.about, run.about["actor"]
+    name = f"{config.method}_{config.env}"
+    into = RESULTS / "agents" / name
+    into.mkdir(exist_ok=True)
+    for file in FILES:
+        shutil.copyfile(run.path / file, into / file)
+    layers = sparl.load(into).actor.layout.spec.layers
+    connections = f"{sum(e.connections for e in layers):,} of {sum(e.size for e in layers):,}"
+    returns = f"{actor['mean']:,.0f} ± {actor['std']:,.0f}"
+    papers = find_method(config.method).papers
+    card = CARD.format(
+        method=config.method, env=config.env, connections=connections, returns=returns,
+        papers="; ".join(f"[{each.authors} {each.year}]({each.link})" for each in papers),
+        episodes=actor["episodes"], steps=run.env_steps[-1], seed=config.seed, final=final,
+        runs=f"the best of {runs} archived agents" if runs > 1 else "the only archived agent",
+        archived=f"results/{run.path.relative_to(RESULTS)}", agent=f"results/agents/{name}",
+        commit=about["versions"]["commit"][:10], gymnasium=about["versions"]["gymnasium"],
+        mujoco=about["versions"]["mujoco"], isa=about["machine"]["instruction_set"],
+    )  # fmt: skip
+    (into / "README.md").write_text(card)
+    steps = f"{run.env_steps[-1]:,.0f}"
+    return f"| [{name}]({name}/README.md) | {steps} | {connections} | {returns} |\n"
+
+
+CARD = """# {method} on {env}
+
+| | |
+|---|---|
+| method | {method}: {papers} |
+| connections of the actor | {connections} |
+| return over {episodes} episodes | {returns} |
+| training | {steps:,.0f} steps, seed {seed}; final return {final:,.0f} ({runs}) |
+| archived run | `{archived}` |
+| trained and evaluated with | commit {commit}, Gymnasium {gymnasium}, MuJoCo {mujoco}, {isa} |
+
+```sh
+sparl evaluate {agent} --episodes 100
+sparl play {agent}
+sparl export {agent} --format c
+sparl train --config {agent}/config.toml   # trains it again
+```
+"""
+OVERVIEW = """# Trained agents
+
+Each folder contains an actor and its configuration, but no critics and no targets. The agents can
+be evaluated (`sparl evaluate`), played (`sparl play`), exported (`sparl export`) and used with
+`--warm-start`. `python results/zoo.py` writes all cards but that of SET-TD3-95_HalfCheetah-v5.
+
+| agent | training steps | actor's connections | return over 100 episodes |
+|---|---|---|---|
+{rows}
+With another instruction set or build, sums are computed in another order, and the returns of
+HalfCheetah agents differ by some tens.
+"""
+SET = "SET-TD3-95_HalfCheetah-v5"
+SET_ROW = f"| [{SET}]({SET}/README.md) | 150,000 | 3,573 of 71,424 | 4,684 ± 81 |\n"
+
+if __name__ == "__main__":
+    rows = [write(*each) for each in chosen()]
+    (RESULTS / "agents" / "README.md").write_text(OVERVIEW.format(rows="".join([*rows, SET_ROW])))
